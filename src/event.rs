@@ -1,0 +1,203 @@
+//! Everything worth telling, typed. `observe.rs` turns events into log lines, the simulator's judge reads the same stream.
+//!
+//! An event carries values, never prose: what a person reads is decided by its readers.
+
+use std::net::SocketAddr;
+
+use crate::bits::session_id::SessionId;
+
+/// How a session ended; one line per session is logged from this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Closed by the client; the file stands at its destination.
+    Published,
+    /// Closed by the client before its last byte; discarded.
+    Incomplete,
+    /// Cancelled by the client; discarded.
+    Cancelled,
+    /// No progress for the session time-out; discarded.
+    Expired,
+    /// The disk failed under it (or its record was damaged); discarded.
+    Poisoned,
+}
+
+/// What was being done to the disk when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskOp {
+    /// Making the work file or the record of a session.
+    Create,
+    /// Opening a work file that exists.
+    Open,
+    /// Reading a record or the work directory.
+    Read,
+    /// Reserving space for a file of known size.
+    Allocate,
+    /// Writing bytes of a fragment.
+    Write,
+    /// Writing a session record.
+    Record,
+    /// `fsync` or `fdatasync` of a file.
+    Sync,
+    /// `fsync` of a directory.
+    SyncDirectory,
+    /// Looking at the destination.
+    LookUp,
+    /// Making the folders of the destination.
+    CreateDirectories,
+    /// Moving the finished file to its destination.
+    Publish,
+    /// Removing a file.
+    Remove,
+    /// Cutting a work file to the length that is known to be safe.
+    Truncate,
+}
+
+/// Why a connection was ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The head of a request did not arrive in time.
+    HeadTimeout,
+    /// No request for the idle time-out.
+    Idle,
+    /// A body made no progress for the stall time-out.
+    BodyStalled,
+    /// A newer connection took the session over.
+    TakenOver,
+    /// The server is stopping.
+    Draining,
+}
+
+/// Something that happened on one shard.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A connection was accepted.
+    Connected {
+        /// The client's address.
+        peer: SocketAddr,
+    },
+    /// A connection was refused because the shard holds as many as it may.
+    ConnectionRefused {
+        /// The client's address.
+        peer: SocketAddr,
+    },
+    /// We ended a connection.
+    HungUp {
+        /// The client's address.
+        peer: SocketAddr,
+        /// Why.
+        why: Hangup,
+    },
+    /// A request was refused before it was a packet.
+    BadRequest {
+        /// The client's address.
+        peer: SocketAddr,
+        /// What was wrong with it, in words.
+        why: &'a dyn std::fmt::Display,
+    },
+    /// A packet was refused.
+    Refused {
+        /// The client's address.
+        peer: SocketAddr,
+        /// The session, where the packet named one.
+        session: Option<SessionId>,
+        /// What the client heard, in words.
+        why: &'a dyn std::fmt::Display,
+        /// Status code of the answer.
+        status: u16,
+    },
+    /// A connection was handed to the shard that owns the session it asked for.
+    Moved {
+        /// The client's address.
+        peer: SocketAddr,
+        /// The owner.
+        to: usize,
+    },
+    /// A session was made.
+    SessionCreated {
+        /// Its id.
+        session: SessionId,
+        /// Its destination beneath the root.
+        path: &'a str,
+        /// The client's address.
+        peer: SocketAddr,
+    },
+    /// A fragment was stored, whole or in part.
+    FragmentStored {
+        /// Its session.
+        session: SessionId,
+        /// Bytes added to the file.
+        stored: u64,
+        /// Bytes of the body that were already there.
+        skipped: u64,
+        /// The watermark after it.
+        received: u64,
+    },
+    /// A fragment lay beyond the watermark; the client was told where to go on.
+    Gap {
+        /// Its session.
+        session: SessionId,
+        /// The watermark.
+        received: u64,
+    },
+    /// All bytes of a session arrived and are kept.
+    SessionSealed {
+        /// Its id.
+        session: SessionId,
+    },
+    /// A newer connection took a session from a stalled one.
+    SessionTakenOver {
+        /// Its id.
+        session: SessionId,
+    },
+    /// A session ended.
+    SessionEnded {
+        /// Its id.
+        session: SessionId,
+        /// How.
+        ending: Ending,
+        /// Its destination beneath the root.
+        path: &'a str,
+        /// Bytes received.
+        received: u64,
+        /// From its creation (or the start of this server) to now, in milliseconds.
+        duration_ms: u64,
+        /// How often it was continued on another connection.
+        resumes: u32,
+        /// The last client's address, if this server has seen one.
+        peer: Option<SocketAddr>,
+    },
+    /// A session was read back from disk at start.
+    SessionRecovered {
+        /// Its id.
+        session: SessionId,
+        /// The watermark.
+        received: u64,
+        /// Bytes taken back because a power cut may have lost them.
+        truncated: u64,
+    },
+    /// All sessions of this shard were read back.
+    Recovered {
+        /// How many are alive.
+        sessions: usize,
+        /// How long it took, in milliseconds.
+        duration_ms: u64,
+    },
+    /// A file in the work directory could not be understood and was renamed out of the way.
+    SetAside {
+        /// Its name.
+        name: &'a str,
+        /// What was wrong with it, in words.
+        why: &'a dyn std::fmt::Display,
+    },
+    /// The disk refused something.
+    DiskFailed {
+        /// What was being done.
+        op: DiskOp,
+        /// The session it was done for, if any.
+        session: Option<SessionId>,
+        /// The error.
+        error: &'a std::io::Error,
+    },
+    /// The last body block was taken; bodies go on in small blocks.
+    BlocksExhausted,
+}

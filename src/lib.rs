@@ -1,0 +1,8 @@
+//! bitsd, a BITS upload server for Linux.
+//!
+//! (The map of the house is written at the end of the first step.)
+
+pub mod bits;
+pub mod config;
+pub mod event;
+pub mod http;
