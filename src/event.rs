@@ -4,7 +4,9 @@
 
 use std::net::SocketAddr;
 
+use crate::bits::reply::Refusal;
 use crate::bits::session_id::SessionId;
+use crate::http::head::BadHead;
 
 /// How a session ended; one line per session is logged from this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +93,8 @@ pub enum Event<'a> {
     BadRequest {
         /// The client's address.
         peer: SocketAddr,
-        /// What was wrong with it, in words.
-        why: &'a dyn std::fmt::Display,
+        /// What was wrong with it.
+        why: BadHead,
     },
     /// A packet was refused.
     Refused {
@@ -100,10 +102,10 @@ pub enum Event<'a> {
         peer: SocketAddr,
         /// The session, where the packet named one.
         session: Option<SessionId>,
-        /// What the client heard, in words.
-        why: &'a dyn std::fmt::Display,
-        /// Status code of the answer.
-        status: u16,
+        /// The path it asked for, if it had a valid one.
+        path: Option<&'a str>,
+        /// What the client heard.
+        why: &'a Refusal,
     },
     /// A connection was handed to the shard that owns the session it asked for.
     Moved {
@@ -187,7 +189,7 @@ pub enum Event<'a> {
         /// Its name.
         name: &'a str,
         /// What was wrong with it, in words.
-        why: &'a dyn std::fmt::Display,
+        why: &'a str,
     },
     /// The disk refused something.
     DiskFailed {
