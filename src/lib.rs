@@ -6,3 +6,5 @@ pub mod bits;
 pub mod config;
 pub mod event;
 pub mod http;
+pub mod ring;
+pub mod server;

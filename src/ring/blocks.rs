@@ -1,0 +1,220 @@
+//! Memory for bytes on their way: small head blocks, and large registered body blocks.
+
+use std::alloc::Layout;
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
+use tokio_uring::buf::{IoBuf, IoBufMut};
+
+use crate::server::world::Block;
+
+/// Blocks begin and end with a page: the kernel pins whole pages, and O_DIRECT asks for it.
+const PAGE_BYTES: usize = 4096;
+/// Free head blocks kept for the next request; more are given back to the allocator.
+const FREE_HEAD_BLOCKS_MAX: usize = 256;
+
+/// A block of either kind.
+pub enum RingBlock {
+    /// A head block.
+    Head(HeadBlock),
+    /// A body block, registered with this shard's ring.
+    Body(FixedBuf),
+    /// A body block where registration is not allowed (`RLIMIT_MEMLOCK`).
+    PlainBody(PooledPages),
+}
+
+impl RingBlock {
+    /// Its number among the registered buffers, if it is registered.
+    pub fn registered_index(&self) -> Option<u16> {
+        match self {
+            Self::Body(buffer) => Some(buffer.buf_index()),
+            Self::Head(_) | Self::PlainBody(_) => None,
+        }
+    }
+}
+
+impl Block for RingBlock {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Head(block) => block.memory(),
+            Self::Body(buffer) => buffer,
+            Self::PlainBody(pages) => pages.memory(),
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Head(block) => block.memory_mut(),
+            Self::Body(buffer) => buffer,
+            Self::PlainBody(pages) => pages.memory_mut(),
+        }
+    }
+}
+
+/// All blocks of one shard.
+pub struct Blocks {
+    head_block_bytes: usize,
+    free_heads: Rc<RefCell<Vec<Box<[u8]>>>>,
+    bodies: Bodies,
+    body_block_bytes: usize,
+}
+
+enum Bodies {
+    Registered(FixedBufPool<Pages>),
+    Plain(Rc<RefCell<Vec<Pages>>>),
+}
+
+/// Whether body blocks could be registered.
+#[derive(Debug)]
+pub enum Registration {
+    /// They are.
+    Done,
+    /// The kernel refused (usually `RLIMIT_MEMLOCK`); writes are copied once more.
+    Refused(std::io::Error),
+}
+
+impl Blocks {
+    /// Allocates and registers all body blocks of this shard. Called on the shard's own thread, inside its runtime.
+    pub fn new(head_bytes: usize, bodies: usize, body_bytes: usize) -> (Self, Registration) {
+        // One page more than the longest head: room to see that a head is too long.
+        let head_block_bytes = head_bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        let pool = FixedBufPool::new((0..bodies).map(|_| Pages::new(body_bytes)));
+        let (bodies, registration) = match pool.register() {
+            Ok(()) => (Bodies::Registered(pool), Registration::Done),
+            Err(error) => {
+                let plain = (0..bodies).map(|_| Pages::new(body_bytes)).collect();
+                (Bodies::Plain(Rc::new(RefCell::new(plain))), Registration::Refused(error))
+            }
+        };
+        let free_heads = Rc::default();
+        (Self { head_block_bytes, free_heads, bodies, body_block_bytes: body_bytes }, registration)
+    }
+
+    /// A head block.
+    pub fn head(&self) -> RingBlock {
+        let free = self.free_heads.borrow_mut().pop();
+        let bytes = free.unwrap_or_else(|| vec![0; self.head_block_bytes].into_boxed_slice());
+        RingBlock::Head(HeadBlock { bytes, home: Rc::clone(&self.free_heads) })
+    }
+
+    /// A body block, if one is free.
+    pub fn body(&self) -> Option<RingBlock> {
+        match &self.bodies {
+            Bodies::Registered(pool) => pool.try_next(self.body_block_bytes).map(RingBlock::Body),
+            Bodies::Plain(free) => {
+                let pages = free.borrow_mut().pop()?;
+                Some(RingBlock::PlainBody(PooledPages { pages: Some(pages), home: Rc::clone(free) }))
+            }
+        }
+    }
+}
+
+/// A head block; goes back to the free list when dropped.
+pub struct HeadBlock {
+    bytes: Box<[u8]>,
+    home: Rc<RefCell<Vec<Box<[u8]>>>>,
+}
+
+impl HeadBlock {
+    fn memory(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for HeadBlock {
+    fn drop(&mut self) {
+        let mut home = self.home.borrow_mut();
+        if home.len() < FREE_HEAD_BLOCKS_MAX {
+            home.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// An unregistered body block; goes back when dropped.
+pub struct PooledPages {
+    pages: Option<Pages>,
+    home: Rc<RefCell<Vec<Pages>>>,
+}
+
+impl PooledPages {
+    fn memory(&self) -> &[u8] {
+        self.pages.as_ref().expect("taken only by drop").memory()
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        self.pages.as_mut().expect("taken only by drop").memory_mut()
+    }
+}
+
+impl Drop for PooledPages {
+    fn drop(&mut self) {
+        self.home.borrow_mut().extend(self.pages.take());
+    }
+}
+
+/// Zeroed, page-aligned memory of a fixed length.
+pub struct Pages {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Pages {
+    /// Allocates `bytes`, a positive multiple of the page size.
+    pub fn new(bytes: usize) -> Self {
+        assert!(bytes > 0 && bytes % PAGE_BYTES == 0, "whole pages");
+        let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("a few MiB");
+        // SAFETY: the layout has a size that is not zero.
+        let start = unsafe { std::alloc::alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start) else { std::alloc::handle_alloc_error(layout) };
+        Self { start, layout }
+    }
+
+    fn memory(&self) -> &[u8] {
+        // SAFETY: `start` points to `layout.size()` initialised bytes that live as long as `self`
+        // and are borrowed with it.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `&mut self` makes the borrow the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this very layout, and freed once.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+// SAFETY: the pointer is stable (the memory moves with nothing), valid for `bytes_total` bytes as long
+// as the value lives, and all of them are initialised from the start.
+unsafe impl IoBuf for Pages {
+    fn stable_ptr(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.layout.size()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.layout.size()
+    }
+}
+
+// SAFETY: as for `IoBuf`; `set_init` has nothing to remember, since all bytes are always initialised.
+unsafe impl IoBufMut for Pages {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    unsafe fn set_init(&mut self, _bytes: usize) {}
+}

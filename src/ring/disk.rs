@@ -1,0 +1,313 @@
+//! Files of one shard: the work directory, and the tree of destinations.
+//!
+//! Bytes and syncs go through the ring. Names (create, rename, remove, look up) are plain system calls
+//! on the shard: the kernel would hand each of them to a worker thread anyway, which costs two context switches
+//! for a call that takes a few microseconds.
+
+use std::ffi::OsStr;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::blocks::RingBlock;
+use super::op::{self, SyncScope};
+use crate::http::path::UploadPath;
+use crate::server::world::{File, Parents, Replace, Standing, Sync, WorkStat};
+
+/// Permissions of an upload, before the umask.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+/// Permissions of a record: nobody else's business.
+const RECORD_MODE: Mode = Mode::from_raw_mode(0o600);
+/// Permissions of a folder, before the umask.
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
+
+/// An open work file.
+pub struct RingFile {
+    file: Rc<OwnedFd>,
+    inode: u64,
+}
+
+impl File for RingFile {
+    type Block = RingBlock;
+
+    async fn write_at(
+        &self,
+        block: RingBlock,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, RingBlock) {
+        op::write_at(&self.file, block, range, offset).await
+    }
+
+    async fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match op::allocate(&self.file, bytes).await {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        op::sync(&self.file, SyncScope::Data).await
+    }
+
+    fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        rustix::fs::ftruncate(&*self.file, bytes)?;
+        op::sync(&self.file, SyncScope::All).await
+    }
+}
+
+/// The two directories of one shard.
+pub struct Disk {
+    root: Rc<OwnedFd>,
+    work: Rc<OwnedFd>,
+}
+
+impl Disk {
+    /// Takes the open root and work directories.
+    pub fn new(root: OwnedFd, work: OwnedFd) -> Self {
+        Self { root: Rc::new(root), work: Rc::new(work) }
+    }
+
+    /// See [`crate::server::world::World::create`].
+    pub fn create(&self, name: &str) -> io::Result<RingFile> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        self.open_with(name, flags, FILE_MODE)
+    }
+
+    /// See [`crate::server::world::World::open`].
+    pub fn open(&self, name: &str) -> io::Result<RingFile> {
+        self.open_with(name, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+    }
+
+    fn open_with(&self, name: &str, flags: OFlags, mode: Mode) -> io::Result<RingFile> {
+        let file = rustix::fs::openat(&*self.work, name, flags, mode)?;
+        let inode = rustix::fs::fstat(&file)?.st_ino;
+        Ok(RingFile { file: Rc::new(file), inode })
+    }
+
+    /// See [`crate::server::world::World::stat`].
+    pub fn stat(&self, name: &str) -> io::Result<Option<WorkStat>> {
+        let stat = match rustix::fs::statat(&*self.work, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(WorkStat {
+            bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            age_ms: age_ms(&stat),
+            inode: stat.st_ino,
+        }))
+    }
+
+    /// See [`crate::server::world::World::write_small`].
+    pub async fn write_small(
+        &self,
+        name: &str,
+        offset: u64,
+        bytes: &[u8],
+        create: bool,
+        sync: Sync,
+    ) -> io::Result<()> {
+        let create = if create { OFlags::CREATE } else { OFlags::empty() };
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | create;
+        let file = rustix::fs::openat(&*self.work, name, flags, RECORD_MODE)?;
+        let mut written = 0;
+        while written < bytes.len() {
+            match rustix::io::pwrite(&file, &bytes[written..], offset + written as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match sync {
+            Sync::No => Ok(()),
+            Sync::Yes => op::sync(&Rc::new(file), SyncScope::All).await,
+        }
+    }
+
+    /// See [`crate::server::world::World::read_small`].
+    pub fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&*self.work, name, flags, Mode::empty())?;
+        let mut bytes = vec![0; bytes_max];
+        let mut read = 0;
+        while read < bytes.len() {
+            match rustix::io::read(&file, &mut bytes[read..]) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// See [`crate::server::world::World::remove`].
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&*self.work, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// See [`crate::server::world::World::rename`].
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&*self.work, from, &*self.work, to)?)
+    }
+
+    /// See [`crate::server::world::World::list`]. Names that are not UTF-8 come out changed, and are
+    /// nobody's then.
+    pub fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&*self.work)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// See [`crate::server::world::World::sync_work_directory`].
+    pub async fn sync_work_directory(&self) -> io::Result<()> {
+        op::sync(&self.work, SyncScope::All).await
+    }
+
+    /// See [`crate::server::world::World::look_up`].
+    pub fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
+        let parent = match self.parent(path) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => return Ok(Standing::NoParent),
+            Err(error) => return Err(error.into()),
+        };
+        match rustix::fs::statat(parent.fd(self), path.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                Ok(Standing::Directory)
+            }
+            // A link is a name that is taken; it is never followed.
+            Ok(stat) => Ok(Standing::File { inode: stat.st_ino }),
+            Err(Errno::NOENT) => Ok(Standing::Free),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// See [`crate::server::world::World::publish`].
+    pub async fn publish(
+        &self,
+        name: &str,
+        path: &UploadPath,
+        replace: Replace,
+        parents: Parents,
+    ) -> io::Result<()> {
+        let parent = match (self.parent(path), parents) {
+            (Err(Errno::NOENT), Parents::Create) => self.make_parent(path).await?,
+            (result, _) => result?,
+        };
+        let to = parent.fd(self);
+        let file_name = path.file_name();
+        if replace == Replace::Existing {
+            return Ok(rustix::fs::renameat(&*self.work, name, to, file_name)?);
+        }
+        let flags = RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&*self.work, name, to, file_name, flags) {
+            // The file system does not know the flag; a link refuses to replace just as well.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                rustix::fs::linkat(&*self.work, name, to, file_name, AtFlags::empty())?;
+                self.remove(name)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// See [`crate::server::world::World::sync_destination`].
+    pub async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
+        let Some(folder) = path.parent() else { return op::sync(&self.root, SyncScope::All).await };
+        let folder = open_beneath(self.root.as_fd(), folder, OFlags::RDONLY)?;
+        op::sync(&Rc::new(folder), SyncScope::All).await
+    }
+
+    /// See [`crate::server::world::World::unpublish`].
+    pub fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
+        let parent = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(parent.fd(self), path.file_name(), AtFlags::empty())?)
+    }
+
+    /// Opens the folder of a destination.
+    fn parent(&self, path: &UploadPath) -> Result<Folder, Errno> {
+        match path.parent() {
+            None => Ok(Folder::Root),
+            Some(folder) => open_beneath(self.root.as_fd(), folder, OFlags::PATH).map(Folder::Opened),
+        }
+    }
+
+    /// Makes the folders of a destination, one by one; each new name is made durable at once.
+    async fn make_parent(&self, path: &UploadPath) -> io::Result<Folder> {
+        let mut folder = Rc::clone(&self.root);
+        for segment in path.parent().unwrap_or_default().split('/') {
+            let next = match open_beneath(folder.as_fd(), segment, OFlags::RDONLY) {
+                Err(Errno::NOENT) => {
+                    match rustix::fs::mkdirat(&*folder, segment, FOLDER_MODE) {
+                        Ok(()) => op::sync(&folder, SyncScope::All).await?,
+                        Err(Errno::EXIST) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    open_beneath(folder.as_fd(), segment, OFlags::RDONLY)?
+                }
+                result => result?,
+            };
+            folder = Rc::new(next);
+        }
+        // Walked again from the root, so that the result is beneath it whatever happened meanwhile.
+        Ok(self.parent(path)?)
+    }
+}
+
+/// The folder of a destination.
+enum Folder {
+    /// The root itself.
+    Root,
+    /// One below it.
+    Opened(OwnedFd),
+}
+
+impl Folder {
+    fn fd<'a>(&'a self, disk: &'a Disk) -> BorrowedFd<'a> {
+        match self {
+            Self::Root => disk.root.as_fd(),
+            Self::Opened(folder) => folder.as_fd(),
+        }
+    }
+}
+
+/// Opens a folder that lies beneath another one even if links stand on the way.
+fn open_beneath(root: BorrowedFd<'_>, path: &str, access: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(root, OsStr::new(path), flags, Mode::empty(), resolve) {
+            // The kernel could not tell because of a rename elsewhere; it asks to be called again.
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+}
+
+fn age_ms(stat: &rustix::fs::Stat) -> u64 {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let modified = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
+    // A time that lies in the future (the clock was set back) is no age at all.
+    let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}

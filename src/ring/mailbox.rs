@@ -1,0 +1,24 @@
+//! Handing a connection to another shard: a duplicated descriptor and the bytes read so far.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use tokio::sync::mpsc;
+
+/// A connection on its way to the shard that owns its session.
+pub struct Letter {
+    /// The socket; the sender's own descriptor is closed without a trace.
+    pub socket: OwnedFd,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Bytes that were read and not consumed: at least a whole head.
+    pub arrived: Vec<u8>,
+}
+
+/// The mailboxes of all shards, to send to.
+pub type Senders = Vec<mpsc::Sender<Letter>>;
+
+/// One mailbox for each shard; each holds `letters_max` letters.
+pub fn open(shards: usize, letters_max: usize) -> (Senders, Vec<mpsc::Receiver<Letter>>) {
+    (0..shards).map(|_| mpsc::channel(letters_max)).unzip()
+}

@@ -1,0 +1,191 @@
+//! The server's [`World`] on tokio-uring: the only place that knows the ring, descriptors and `unsafe`.
+//!
+//! # The four house rules of the ring
+//!
+//! Each is a test in `tests/ring.rs`.
+//!
+//! 1. **Never drop a pending operation.** No `select!`, no `timeout` around one: a dropped receive goes on in the
+//!    kernel and swallows the next bytes of its connection.
+//! 2. **To stop waiting, shut down and await.** The watchdog calls `shutdown`; the receive then returns 0. A receive
+//!    of a whole block can also be hurried: it is cancelled and comes back with what it has.
+//! 3. **Move a connection only between operations**, by a duplicated descriptor.
+//! 4. **Owned buffers, always returned**, also on error.
+//!
+//! tokio-uring is not maintained. It is kept behind these few files; nothing above them would change with it.
+#![allow(unsafe_code)]
+#![allow(clippy::disallowed_methods)]
+
+mod blocks;
+mod disk;
+pub mod launch;
+mod mailbox;
+mod net;
+mod op;
+
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::http::path::UploadPath;
+use crate::observe;
+use crate::server::world::{HandOverFull, Millis, Parents, Replace, Standing, Sync, WorkStat, World};
+use blocks::{Blocks, RingBlock};
+use disk::{Disk, RingFile};
+use mailbox::{Letter, Senders};
+use net::RingWire;
+
+/// The beat of the watchdog.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Which boots' page caches can be trusted.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    /// This boot.
+    pub current: u128,
+    /// The boot in which the server was last stopped cleanly, everything synced; `None` if it was not.
+    pub stopped_cleanly: Option<u128>,
+}
+
+/// One shard's outside, on its own ring.
+pub struct RingWorld {
+    shard: usize,
+    boot: Boot,
+    blocks: Blocks,
+    disk: Disk,
+    senders: Senders,
+}
+
+impl RingWorld {
+    fn new(
+        shard: usize,
+        boot: Boot,
+        blocks: Blocks,
+        (root, work): (OwnedFd, OwnedFd),
+        senders: Senders,
+    ) -> Self {
+        Self { shard, boot, blocks, disk: Disk::new(root, work), senders }
+    }
+}
+
+impl World for RingWorld {
+    type Wire = RingWire;
+    type File = RingFile;
+    type Block = RingBlock;
+
+    fn now(&self) -> Millis {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock starts at zero");
+        let millis = u64::try_from(time.tv_nsec / 1_000_000).expect("not negative");
+        seconds * 1_000 + millis
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        assert_eq!(filled, Ok(bytes.len()), "up to 256 bytes always come whole");
+        bytes
+    }
+
+    fn boot_id(&self) -> u128 {
+        self.boot.current
+    }
+
+    fn survived(&self, boot_id: u128) -> bool {
+        boot_id == self.boot.current || Some(boot_id) == self.boot.stopped_cleanly
+    }
+
+    fn emit(&self, event: Event<'_>) {
+        observe::log(self.shard, &event);
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio_uring::spawn(task);
+    }
+
+    async fn tick(&self) {
+        tokio::time::sleep(TICK).await;
+    }
+
+    fn head_block(&self) -> RingBlock {
+        self.blocks.head()
+    }
+
+    fn body_block(&self) -> Option<RingBlock> {
+        self.blocks.body()
+    }
+
+    fn hand_over(&self, wire: &RingWire, arrived: &[u8], to: usize) -> Result<(), HandOverFull> {
+        use crate::server::world::Wire as _;
+        let mailbox = self.senders[to].try_reserve().map_err(|_| HandOverFull)?;
+        let socket = wire.duplicate().map_err(|_| HandOverFull)?;
+        mailbox.send(Letter { socket, peer: wire.peer(), arrived: arrived.to_vec() });
+        Ok(())
+    }
+
+    async fn create(&self, name: &str) -> io::Result<RingFile> {
+        self.disk.create(name)
+    }
+
+    async fn open(&self, name: &str) -> io::Result<RingFile> {
+        self.disk.open(name)
+    }
+
+    async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>> {
+        self.disk.stat(name)
+    }
+
+    async fn write_small(
+        &self,
+        name: &str,
+        offset: u64,
+        bytes: &[u8],
+        create: bool,
+        sync: Sync,
+    ) -> io::Result<()> {
+        self.disk.write_small(name, offset, bytes, create, sync).await
+    }
+
+    async fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
+        self.disk.read_small(name, bytes_max)
+    }
+
+    async fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    async fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    async fn sync_work_directory(&self) -> io::Result<()> {
+        self.disk.sync_work_directory().await
+    }
+
+    async fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
+        self.disk.look_up(path)
+    }
+
+    async fn publish(
+        &self,
+        name: &str,
+        path: &UploadPath,
+        replace: Replace,
+        parents: Parents,
+    ) -> io::Result<()> {
+        self.disk.publish(name, path, replace, parents).await
+    }
+
+    async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
+        self.disk.sync_destination(path).await
+    }
+
+    async fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
+        self.disk.unpublish(path)
+    }
+}

@@ -1,0 +1,198 @@
+//! Sockets of one shard: its listeners and its connections.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::{SendFlags, Shutdown};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::blocks::RingBlock;
+use super::op;
+use crate::server::world::{Fill, Wire};
+
+/// Connections that wait to be accepted, per listener.
+const BACKLOG: i32 = 4096;
+/// Pause after a failed accept (too many open files): long enough to be no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection on this shard's ring.
+pub struct RingWire {
+    socket: Rc<OwnedFd>,
+    peer: SocketAddr,
+    /// A whole-block receive is pending.
+    is_filling: Cell<bool>,
+}
+
+impl RingWire {
+    /// Takes a connected socket. Errors if the peer is gone already.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        let peer = Socket::from(socket.try_clone()?).peer_addr()?;
+        let peer = peer.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Self::with_peer(socket, peer))
+    }
+
+    /// Takes a socket whose peer is known.
+    pub fn with_peer(socket: OwnedFd, peer: SocketAddr) -> Self {
+        Self { socket: Rc::new(socket), peer, is_filling: Cell::new(false) }
+    }
+
+    /// A second descriptor of the same socket, to be sent to another shard.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+}
+
+impl Wire for RingWire {
+    type Block = RingBlock;
+
+    fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    async fn ready(&self) -> io::Result<()> {
+        op::poll_readable(&self.socket).await
+    }
+
+    async fn read(&self, block: RingBlock, range: Range<usize>) -> (io::Result<usize>, RingBlock) {
+        op::receive(&self.socket, block, range, op::Receive::Some).await
+    }
+
+    async fn fill(&self, block: RingBlock, bytes: usize) -> (io::Result<Fill>, RingBlock) {
+        self.is_filling.set(true);
+        let (result, block) =
+            op::receive(&self.socket, block, 0..bytes, op::Receive::All).await;
+        self.is_filling.set(false);
+        let fill = match result {
+            Ok(0) => Ok(Fill::End),
+            Ok(bytes) => Ok(Fill::Bytes(bytes)),
+            Err(error) if is_interruption(&error) => Ok(Fill::Slow),
+            Err(error) => Err(error),
+        };
+        (fill, block)
+    }
+
+    fn hurry(&self) {
+        if self.is_filling.get() {
+            tokio_uring::spawn(op::cancel(Rc::clone(&self.socket)));
+        }
+    }
+
+    async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        // An answer nearly always fits the socket's buffer: one system call and no round trip.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let mut sent = match rustix::net::send(&*self.socket, &bytes, flags) {
+            Ok(sent) => sent,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            Err(error) => return (Err(error.into()), bytes),
+        };
+        let mut bytes = bytes;
+        while sent < bytes.len() {
+            let (result, back) = op::send(&self.socket, bytes, sent).await;
+            bytes = back;
+            match result {
+                Ok(more) => sent += more,
+                Err(error) => return (Err(error), bytes),
+            }
+        }
+        (Ok(()), bytes)
+    }
+
+    fn finish(&self) {
+        // Fails only if the peer is gone, and then there is nobody to finish for.
+        let _ = rustix::net::shutdown(&*self.socket, Shutdown::Write);
+    }
+
+    fn shutdown(&self) {
+        let _ = rustix::net::shutdown(&*self.socket, Shutdown::Both);
+    }
+}
+
+/// A receive that was cancelled with nothing to show.
+fn is_interruption(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR))
+}
+
+/// Binds one listener of one shard; all shards bind the same address (`SO_REUSEPORT`).
+///
+/// # Errors
+/// What the kernel says.
+pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether another program has the address. `SO_REUSEPORT` would share it with a second server in silence.
+///
+/// # Errors
+/// `AddrInUse`, or what else the kernel says.
+pub fn check_free(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
+/// The address a listener is bound to, with the real port.
+///
+/// # Errors
+/// What the kernel says.
+pub fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {
+    let socket = Socket::from(listener.try_clone()?);
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// Accepts until the listener is shut down.
+pub async fn accept_all(
+    listener: Rc<OwnedFd>,
+    is_stopping: Rc<Cell<bool>>,
+    mut on_failure: impl FnMut(&io::Error),
+    mut on_connection: impl FnMut(RingWire),
+) {
+    while !is_stopping.get() {
+        match op::accept(&listener).await {
+            Ok(socket) => {
+                if let Ok(wire) = prepare(socket) {
+                    on_connection(wire);
+                }
+            }
+            Err(_) if is_stopping.get() => return,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                on_failure(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Makes a pending accept return, for good.
+pub fn stop_listening(listener: &OwnedFd) {
+    let _ = rustix::net::shutdown(listener.as_fd(), Shutdown::Both);
+}
+
+fn prepare(socket: OwnedFd) -> io::Result<RingWire> {
+    // Answers are whole segments; there is nothing to wait for.
+    rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    let peer = rustix::net::getpeername(&socket)?;
+    let peer = SocketAddr::try_from(peer).map_err(|_| io::ErrorKind::Unsupported)?;
+    Ok(RingWire::with_peer(socket, peer))
+}

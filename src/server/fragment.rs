@@ -1,0 +1,323 @@
+//! The straight path: the bytes of a fragment, from the socket to the file at the watermark.
+//!
+//! The same block goes into the read and into the write. One write is in flight per session, so the
+//! file is always a prefix of the upload, and a connection that breaks leaves what arrived.
+
+use std::rc::Rc;
+
+use super::connection::{self, BodyLeft, Connection, Cut, Outcome, Waiting};
+use super::inbox::Inbox;
+use super::lifecycle;
+use super::session::{Held, Reply};
+use super::shard::Shard;
+use super::store::StoreError;
+use super::world::{Block, File, Fill, Wire, World};
+use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
+use crate::bits::reply::Refusal;
+use crate::bits::session::{Decision, Event as Step, Plan};
+use crate::event::{DiskOp, Event};
+use crate::http::chunked::{ChunkStep, ChunkedDecoder};
+use crate::http::response::CONTINUE;
+
+/// Why a body came to no proper end.
+enum Broken {
+    /// The connection ended.
+    Cut,
+    /// The disk refused; this many bytes of the body are unread.
+    Disk(StoreError, BodyLeft),
+    /// The body is not what its head announced.
+    Refused(Refusal),
+}
+
+/// Deals with one fragment, body included.
+///
+/// # Errors
+/// [`Cut`] if the connection ended, or the session was taken over by a newer one.
+pub async fn receive<W: World>(
+    shard: &Rc<Shard<W>>,
+    connection: &Rc<Connection<W>>,
+    inbox: &mut Inbox<W>,
+    answer: &mut Vec<u8>,
+    fragment: Fragment,
+) -> Result<Outcome, Cut> {
+    let session = fragment.request.session;
+    let unread = unread(&fragment);
+    let outcome = |reply, body| Ok(Outcome { reply, session, body });
+
+    let Some(found) = lifecycle::find(shard, &fragment.request) else {
+        return outcome(Err(Refusal::SessionNotFound), unread);
+    };
+    let mut held = found.enter(shard, connection).await.map_err(|_| Cut)?;
+
+    let range = match fragment.content {
+        FragmentContent::Bytes(range) => range,
+        FragmentContent::EmptyFile => {
+            return empty_file(shard, connection, inbox, held, &fragment).await;
+        }
+    };
+    let plan = match held.step(shard, Step::Fragment(range)) {
+        Decision::Store(plan) => plan,
+        decision => {
+            if let Decision::Refuse(Refusal::Gap { received }) = decision {
+                shard.world.emit(Event::Gap { session: held.id(), received });
+            }
+            let reply = held.carry_out(shard, decision).await;
+            return outcome(reply, unread);
+        }
+    };
+    if let Err(error) = held.begin(shard, range.total()).await {
+        return outcome(Err(held.fail(shard, error).await), unread);
+    }
+    if fragment.expects_continue && inbox.is_empty() {
+        answer.extend_from_slice(CONTINUE);
+        connection::send(shard, connection, answer).await.map_err(|_| Cut)?;
+    }
+
+    let stored = store(shard, connection, inbox, &mut held, plan, fragment.body).await;
+    connection.wait_for(Waiting::Nothing, shard.world.now());
+    let received = held.received();
+    shard.world.emit(Event::FragmentStored {
+        session: held.id(),
+        stored: received - plan.at,
+        skipped: plan.skip,
+        received,
+    });
+    match stored {
+        Ok(()) => outcome(conclude(shard, &mut held).await, BodyLeft::Bytes(0)),
+        Err(Broken::Cut) => Err(Cut),
+        Err(Broken::Disk(error, left)) => outcome(Err(held.fail(shard, error).await), left),
+        Err(Broken::Refused(refusal)) => outcome(Err(refusal), BodyLeft::Unknown),
+    }
+}
+
+/// The body of a fragment of which nothing was read.
+pub fn unread(fragment: &Fragment) -> BodyLeft {
+    match fragment.body {
+        FragmentBody::Length(0) => BodyLeft::Bytes(0),
+        _ if fragment.expects_continue => BodyLeft::Unasked,
+        FragmentBody::Length(bytes) => BodyLeft::Bytes(bytes),
+        FragmentBody::Chunked => BodyLeft::Unknown,
+    }
+}
+
+/// Reads and drops bytes of a body.
+///
+/// # Errors
+/// [`Cut`] if the connection ended.
+pub async fn skip<W: World>(
+    shard: &Shard<W>,
+    connection: &Connection<W>,
+    inbox: &mut Inbox<W>,
+    bytes: u64,
+) -> Result<(), Cut> {
+    let mut left = bytes;
+    loop {
+        let here = at_most(left, inbox.len());
+        inbox.consume(here);
+        left -= here as u64;
+        if left == 0 {
+            return Ok(());
+        }
+        more(shard, connection, inbox, left).await?;
+    }
+}
+
+/// The body came to its end: makes it safe as the settings say, and finds the answer.
+async fn conclude<W: World>(shard: &Shard<W>, held: &mut Held<W>) -> Reply {
+    let decision = held.step(shard, Step::FragmentEnded);
+    if let Decision::AckFragment { .. } = decision
+        && let Err(error) = held.harden(shard).await
+    {
+        return Err(held.fail(shard, error).await);
+    }
+    held.carry_out(shard, decision).await
+}
+
+async fn empty_file<W: World>(
+    shard: &Rc<Shard<W>>,
+    connection: &Rc<Connection<W>>,
+    inbox: &mut Inbox<W>,
+    mut held: Held<W>,
+    fragment: &Fragment,
+) -> Result<Outcome, Cut> {
+    let session = fragment.request.session;
+    if fragment.body == FragmentBody::Chunked {
+        let nothing = Plan { skip: 0, at: 0, bytes: 0, fixes_total: None };
+        match store_chunked(shard, connection, inbox, &mut held, nothing).await {
+            Ok(()) => {}
+            Err(Broken::Refused(refusal)) => {
+                return Ok(Outcome { reply: Err(refusal), session, body: BodyLeft::Unknown });
+            }
+            Err(Broken::Cut | Broken::Disk(..)) => return Err(Cut),
+        }
+    }
+    let decision = held.step(shard, Step::EmptyFile);
+    let reply = held.carry_out(shard, decision).await;
+    Ok(Outcome { reply, session, body: BodyLeft::Bytes(0) })
+}
+
+async fn store<W: World>(
+    shard: &Shard<W>,
+    connection: &Rc<Connection<W>>,
+    inbox: &mut Inbox<W>,
+    held: &mut Held<W>,
+    plan: Plan,
+    body: FragmentBody,
+) -> Result<(), Broken> {
+    match body {
+        FragmentBody::Chunked => store_chunked(shard, connection, inbox, held, plan).await,
+        FragmentBody::Length(_) => {
+            skip(shard, connection, inbox, plan.skip).await.map_err(|Cut| Broken::Cut)?;
+            store_sized(shard, connection, inbox, held, plan).await
+        }
+    }
+}
+
+/// Stores a body of known length: what came along with the head from the head block, the rest in
+/// blocks of its own. A body that fills a head block earns large blocks; one that dawdles loses them.
+async fn store_sized<W: World>(
+    shard: &Shard<W>,
+    connection: &Rc<Connection<W>>,
+    inbox: &mut Inbox<W>,
+    held: &mut Held<W>,
+    plan: Plan,
+) -> Result<(), Broken> {
+    let mut left = plan.bytes;
+    let mut is_fast = false;
+    while left > 0 {
+        if is_fast && let Some(block) = shard.world.body_block() {
+            let bytes = at_most(left, block.bytes().len());
+            connection.wait_for(Waiting::Body, shard.world.now());
+            let (fill, block) = connection.wire.fill(block, bytes).await;
+            let filled = match fill {
+                Ok(Fill::Bytes(filled)) => filled,
+                Ok(Fill::Slow) => 0,
+                Ok(Fill::End) | Err(_) => return Err(Broken::Cut),
+            };
+            is_fast = filled == bytes;
+            let (written, _given_back) = append(shard, held, block, 0..filled).await;
+            left -= filled as u64;
+            written.map_err(|error| Broken::Disk(error, BodyLeft::Bytes(left)))?;
+        } else {
+            if inbox.is_empty() {
+                let read = more(shard, connection, inbox, left).await;
+                let read = read.map_err(|Cut| Broken::Cut)?;
+                is_fast = left > read as u64 && inbox.is_full();
+            }
+            let here = at_most(left, inbox.len());
+            left -= here as u64;
+            append_inbox(shard, held, inbox, here)
+                .await
+                .map_err(|error| Broken::Disk(error, BodyLeft::Bytes(left)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Stores a chunked body, whose decoded length must be exactly what the range says.
+async fn store_chunked<W: World>(
+    shard: &Shard<W>,
+    connection: &Rc<Connection<W>>,
+    inbox: &mut Inbox<W>,
+    held: &mut Held<W>,
+    plan: Plan,
+) -> Result<(), Broken> {
+    let mut decoder = ChunkedDecoder::default();
+    let mut to_skip = plan.skip;
+    let mut to_store = plan.bytes;
+    loop {
+        if inbox.is_empty() {
+            more(shard, connection, inbox, u64::MAX).await.map_err(|Cut| Broken::Cut)?;
+        }
+        let step = decoder.step(inbox.bytes());
+        match step.map_err(|_| Broken::Refused(Refusal::ChunkedMalformed))? {
+            ChunkStep::NeedMore => inbox.consume(inbox.len()),
+            ChunkStep::End { consumed } => {
+                inbox.consume(consumed);
+                let is_whole = to_skip == 0 && to_store == 0;
+                return if is_whole { Ok(()) } else { Err(Broken::Refused(Refusal::LengthMismatch)) };
+            }
+            ChunkStep::Content { start, end } => {
+                inbox.consume(start);
+                let skipped = at_most(to_skip, end - start);
+                inbox.consume(skipped);
+                to_skip -= skipped as u64;
+                let content = end - start - skipped;
+                if content as u64 > to_store {
+                    return Err(Broken::Refused(Refusal::LengthMismatch));
+                }
+                if content > 0 {
+                    to_store -= content as u64;
+                    append_inbox(shard, held, inbox, content)
+                        .await
+                        .map_err(|error| Broken::Disk(error, BodyLeft::Unknown))?;
+                }
+            }
+        }
+    }
+}
+
+/// Reads more of a body into the head block, which is empty; never beyond the body.
+async fn more<W: World>(
+    shard: &Shard<W>,
+    connection: &Connection<W>,
+    inbox: &mut Inbox<W>,
+    left: u64,
+) -> Result<usize, Cut> {
+    connection.wait_for(Waiting::Body, shard.world.now());
+    let bytes_max = usize::try_from(left).unwrap_or(usize::MAX);
+    match inbox.more_up_to(&*shard.world, &connection.wire, bytes_max).await {
+        Ok(read) if read > 0 => Ok(read),
+        Ok(_) | Err(_) => Err(Cut),
+    }
+}
+
+/// Appends the first `bytes` of the inbox to the file.
+async fn append_inbox<W: World>(
+    shard: &Shard<W>,
+    held: &mut Held<W>,
+    inbox: &mut Inbox<W>,
+    bytes: usize,
+) -> Result<(), StoreError> {
+    let (block, range) = inbox.take().expect("bytes stand in a block");
+    let (written, block) = append(shard, held, block, range.start..range.start + bytes).await;
+    inbox.put(block);
+    inbox.consume(bytes);
+    written
+}
+
+/// Appends `block[range]` to the file at the watermark and moves the watermark by what was written.
+async fn append<W: World>(
+    shard: &Shard<W>,
+    held: &mut Held<W>,
+    block: W::Block,
+    range: std::ops::Range<usize>,
+) -> (Result<(), StoreError>, W::Block) {
+    let file = match held.file(shard).await {
+        Ok(file) => file,
+        Err(error) => return (Err(error), block),
+    };
+    let mut block = block;
+    let mut from = range.start;
+    while from < range.end {
+        let (result, back) = file.write_at(block, from..range.end, held.received()).await;
+        block = back;
+        match result {
+            Ok(0) => {
+                let source = std::io::ErrorKind::WriteZero.into();
+                return (Err(StoreError { op: DiskOp::Write, source }), block);
+            }
+            Ok(written) => {
+                from += written;
+                let _nothing_to_do = held.step(shard, Step::Stored { bytes: written as u64 });
+            }
+            Err(source) => return (Err(StoreError { op: DiskOp::Write, source }), block),
+        }
+    }
+    (Ok(()), block)
+}
+
+/// The smaller of a count on the wire and a count in memory.
+fn at_most(wire: u64, memory: usize) -> usize {
+    usize::try_from(wire).unwrap_or(usize::MAX).min(memory)
+}

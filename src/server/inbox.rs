@@ -1,0 +1,108 @@
+//! Bytes that arrived on a connection and were not looked at yet.
+//!
+//! They stand in one head block, which is held only while there are any, or while more are read: an
+//! idle connection holds none.
+
+use std::io;
+use std::rc::Rc;
+
+use super::world::{Block, Wire, World};
+
+/// The unread bytes of one connection.
+pub struct Inbox<W: World> {
+    block: Option<W::Block>,
+    start: usize,
+    /// `start <= end <= length of the block`.
+    end: usize,
+}
+
+impl<W: World> Inbox<W> {
+    /// With bytes that arrived on another shard; as many as a head block holds, at most.
+    pub fn with(world: &W, arrived: &[u8]) -> Self {
+        if arrived.is_empty() {
+            return Self { block: None, start: 0, end: 0 };
+        }
+        let mut block = world.head_block();
+        block.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
+        Self { block: Some(block), start: 0, end: arrived.len() }
+    }
+
+    /// The unread bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| &block.bytes()[self.start..self.end])
+    }
+
+    /// Number of unread bytes.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether the block has no room behind the unread bytes.
+    pub fn is_full(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| self.end == block.bytes().len())
+    }
+
+    /// Takes bytes off the front.
+    pub fn consume(&mut self, bytes: usize) {
+        assert!(bytes <= self.len(), "consumed more than there is");
+        self.start += bytes;
+        if self.is_empty() {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Gives the block back if nothing is unread.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.block = None;
+        }
+    }
+
+    /// Reads more behind what there is. 0 is the end of the connection (or a full block, which the
+    /// limit on heads makes impossible before a head is refused).
+    pub async fn more(&mut self, world: &W, wire: &Rc<W::Wire>) -> io::Result<usize> {
+        self.more_up_to(world, wire, usize::MAX).await
+    }
+
+    /// [`Inbox::more`], but never beyond `bytes_max` more bytes.
+    pub async fn more_up_to(
+        &mut self,
+        world: &W,
+        wire: &Rc<W::Wire>,
+        bytes_max: usize,
+    ) -> io::Result<usize> {
+        let mut block = self.block.take().unwrap_or_else(|| world.head_block());
+        if self.start > 0 && self.end == block.bytes().len() {
+            block.bytes_mut().copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let to = block.bytes().len().min(self.end.saturating_add(bytes_max));
+        if to == self.end {
+            self.block = Some(block);
+            return Ok(0);
+        }
+        let (result, block) = wire.read(block, self.end..to).await;
+        self.block = Some(block);
+        let read = result?;
+        self.end += read;
+        Ok(read)
+    }
+
+    /// Takes the block out together with the range of the unread bytes; to be given back by [`Inbox::put`].
+    pub fn take(&mut self) -> Option<(W::Block, std::ops::Range<usize>)> {
+        let block = self.block.take()?;
+        Some((block, self.start..self.end))
+    }
+
+    /// Gives back what [`Inbox::take`] took.
+    pub fn put(&mut self, block: W::Block) {
+        self.block = Some(block);
+    }
+}

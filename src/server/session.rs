@@ -1,0 +1,368 @@
+//! A session as its shard holds it: who may work on it, its state, its files, and how decisions of
+//! [`crate::bits::session`] are carried out.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::connection::{Connection, ConnectionId};
+use super::shard::Shard;
+use super::store::{Keep, StoreError};
+use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
+use super::world::{Millis, World};
+use crate::bits::reply::{Ack, Refusal};
+use crate::bits::session::{Answer, Decision, Event as Step, State};
+use crate::bits::session_id::SessionId;
+use crate::config::Durability;
+use crate::event::{Ending, Event};
+use crate::http::path::UploadPath;
+
+/// One session of this shard.
+pub struct Session<W: World> {
+    /// Its id.
+    pub id: SessionId,
+    /// Its destination; every packet must name it again.
+    pub path: UploadPath,
+    turnstile: Rc<Turnstile>,
+    /// Present unless a [`Held`] has it.
+    work: RefCell<Option<Box<Work<W>>>>,
+    /// When bytes last arrived (or the session was made).
+    progress_ms: Cell<Millis>,
+    is_gone: Cell<bool>,
+}
+
+/// What only the holder of the session touches.
+struct Work<W: World> {
+    state: State,
+    keep: Keep,
+    /// The open part, while a connection is attached.
+    file: Option<Rc<W::File>>,
+    attached: Option<ConnectionId>,
+    /// The watermark when the session was last alive, for the line at its end.
+    received: u64,
+    created_ms: Millis,
+    resumes: u32,
+    peer: Option<SocketAddr>,
+}
+
+/// The right to work on a session, and its work; given back when dropped.
+pub struct Held<W: World> {
+    session: Rc<Session<W>>,
+    work: Option<Box<Work<W>>>,
+    // Dropped after `work` was put back.
+    _pass: Pass,
+}
+
+/// What the client hears.
+pub type Reply = Result<Ack, Refusal>;
+
+impl<W: World> Session<W> {
+    /// A session whose files stand. `age_ms` is the time since its last progress.
+    pub fn new(shard: &Shard<W>, path: UploadPath, keep: Keep, state: State, age_ms: u64) -> Rc<Self> {
+        let now = shard.world.now();
+        let id = keep.id();
+        let work = Work {
+            state,
+            keep,
+            file: None,
+            attached: None,
+            received: state.received(),
+            created_ms: now,
+            resumes: 0,
+            peer: None,
+        };
+        Rc::new(Self {
+            id,
+            path,
+            turnstile: Turnstile::new(),
+            work: RefCell::new(Some(Box::new(work))),
+            progress_ms: Cell::new(now.saturating_sub(age_ms)),
+            is_gone: Cell::new(matches!(state, State::Gone(_))),
+        })
+    }
+
+    /// Waits for the right to work on the session; whoever had it before is stopped.
+    ///
+    /// # Errors
+    /// [`Superseded`] if a still newer connection came.
+    pub async fn enter(
+        self: &Rc<Self>,
+        shard: &Shard<W>,
+        connection: &Rc<Connection<W>>,
+    ) -> Result<Held<W>, Superseded> {
+        let holder: Rc<dyn Holder> = Rc::clone(connection) as _;
+        let (pass, entered) = self.turnstile.enter(holder).await?;
+        if entered == Entered::TakenOver {
+            shard.world.emit(Event::SessionTakenOver { session: self.id });
+        }
+        let mut held = self.hold(pass);
+        held.attach(connection);
+        Ok(held)
+    }
+
+    /// The connection ended (or turned to another session): its open file is closed.
+    pub fn detach(self: &Rc<Self>, connection: &Rc<Connection<W>>) {
+        // If somebody else holds the session, it is attached to them by now.
+        if let Some(pass) = self.turnstile.try_enter(Rc::clone(connection) as _) {
+            let mut held = self.hold(pass);
+            let work = held.work();
+            if work.attached == Some(connection.id) {
+                work.attached = None;
+                work.file = None;
+            }
+        }
+    }
+
+    /// Whether it made no progress for `timeout_ms`.
+    pub fn is_expired(&self, now: Millis, timeout_ms: u64) -> bool {
+        !self.is_gone.get() && now.saturating_sub(self.progress_ms.get()) >= timeout_ms
+    }
+
+    /// Discards it for want of progress, unless somebody works on it.
+    pub async fn expire(self: &Rc<Self>, shard: &Shard<W>) {
+        if let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) {
+            let mut held = self.hold(pass);
+            let decision = held.step(shard, Step::Expire);
+            let _nobody_hears = held.carry_out(shard, decision).await;
+        }
+    }
+
+    /// Removes the record of a session that need not be remembered. `false` if somebody is just
+    /// asking for it.
+    pub async fn forget(self: &Rc<Self>, shard: &Shard<W>) -> bool {
+        let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) else { return false };
+        let mut held = self.hold(pass);
+        if let Err(error) = held.work().keep.forget(&*shard.world).await {
+            held.report(shard, &error);
+        }
+        true
+    }
+
+    /// Goes on with a publication that a crash cut short. If it is refused, the file stays sealed.
+    pub async fn finish_publication(self: &Rc<Self>, shard: &Shard<W>) {
+        if let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) {
+            let mut held = self.hold(pass);
+            let _nobody_hears = held.carry_out(shard, Decision::Publish).await;
+            held.work().file = None;
+        }
+    }
+
+    fn hold(self: &Rc<Self>, pass: Pass) -> Held<W> {
+        let work = self.work.borrow_mut().take().expect("the turnstile lets one in at a time");
+        Held { session: Rc::clone(self), work: Some(work), _pass: pass }
+    }
+}
+
+/// Holds a session for the shard itself; never in anybody's way for long.
+struct Janitor;
+
+impl Holder for Janitor {
+    fn stop(&self) {}
+}
+
+impl<W: World> Drop for Held<W> {
+    fn drop(&mut self) {
+        *self.session.work.borrow_mut() = self.work.take();
+    }
+}
+
+impl<W: World> Held<W> {
+    fn work(&mut self) -> &mut Work<W> {
+        self.work.as_mut().expect("taken only by drop")
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.session.id
+    }
+
+    fn attach(&mut self, connection: &Rc<Connection<W>>) {
+        let work = self.work();
+        if work.attached != Some(connection.id) {
+            if work.peer.is_some() {
+                work.resumes += 1;
+            }
+            // The file stays open: it is the same file.
+            work.attached = Some(connection.id);
+            work.peer = Some(connection.peer);
+        }
+        connection.set_session(self.session.id);
+    }
+
+    /// Takes the file of a session just made.
+    pub fn set_file(&mut self, file: W::File) {
+        self.work().file = Some(Rc::new(file));
+    }
+
+    /// The open part.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn file(&mut self, shard: &Shard<W>) -> Result<Rc<W::File>, StoreError> {
+        let work = self.work();
+        if work.file.is_none() {
+            work.file = Some(Rc::new(work.keep.open(&*shard.world).await?));
+        }
+        Ok(Rc::clone(work.file.as_ref().expect("opened above")))
+    }
+
+    /// Records size and reserves space before the first byte of a file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin(&mut self, shard: &Shard<W>, total: u64) -> Result<(), StoreError> {
+        let file = self.file(shard).await?;
+        self.work().keep.begin(&*shard.world, &file, total).await
+    }
+
+    /// Makes what was received survive a power cut, if the settings ask for that with each fragment.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn harden(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
+        if shard.policy().durability != Durability::Fragment {
+            return Ok(());
+        }
+        let file = self.file(shard).await?;
+        let received = self.work().state.received();
+        self.work().keep.harden(&*shard.world, &file, received).await
+    }
+
+    /// Gives an event to the state machine.
+    pub fn step(&mut self, shard: &Shard<W>, event: Step) -> Decision {
+        let rules = shard.rules();
+        let work = self.work();
+        let (state, decision) = work.state.on(event, &rules);
+        work.state = state;
+        if !matches!(state, State::Gone(_)) {
+            work.received = state.received();
+        }
+        if matches!(event, Step::Stored { .. } | Step::Sealed) {
+            self.session.progress_ms.set(shard.world.now());
+        }
+        decision
+    }
+
+    /// Bytes received so far.
+    pub fn received(&mut self) -> u64 {
+        self.work().state.received()
+    }
+
+    /// Carries a decision out, and those that follow from it, up to the answer.
+    /// [`Decision::Store`] is for `fragment.rs` and does not come here.
+    pub async fn carry_out(&mut self, shard: &Shard<W>, first: Decision) -> Reply {
+        let mut decision = first;
+        loop {
+            decision = match decision {
+                Decision::Seal { total } => {
+                    if let Err(error) = self.seal(shard, total).await {
+                        return Err(self.fail(shard, error).await);
+                    }
+                    shard.world.emit(Event::SessionSealed { session: self.id() });
+                    self.step(shard, Step::Sealed)
+                }
+                Decision::Publish => match self.publish(shard).await {
+                    Ok(()) => self.step(shard, Step::Published),
+                    Err(error) if error.poisons() => return Err(self.fail(shard, error).await),
+                    Err(error) => {
+                        self.step(shard, Step::PublishRefused);
+                        return Err(self.fail(shard, error).await);
+                    }
+                },
+                Decision::Discard { answer } => {
+                    let State::Gone(ending) = self.work().state else {
+                        panic!("only what is gone is discarded");
+                    };
+                    self.work().file = None;
+                    if let Err(error) = self.work().keep.discard(&*shard.world, ending).await {
+                        self.report(shard, &error);
+                    }
+                    self.bury(shard, ending);
+                    return self.answer(answer);
+                }
+                Decision::Say(answer) => {
+                    if let State::Gone(ending) = self.work().state {
+                        if !self.session.is_gone.get() {
+                            self.work().keep.note(&*shard.world, State::Gone(ending)).await;
+                        }
+                        self.work().file = None;
+                        self.bury(shard, ending);
+                    }
+                    return self.answer(answer);
+                }
+                Decision::AckFragment { received } => {
+                    return Ok(Ack::Fragment { session: self.id(), received });
+                }
+                Decision::Refuse(refusal) => return Err(refusal),
+                Decision::Nothing => return Err(Refusal::SessionNotFound),
+                Decision::Store(_) => panic!("a fragment is stored by fragment.rs"),
+            }
+        }
+    }
+
+    /// Turns a disk error into what the client hears; poisons the session where it must be.
+    pub async fn fail(&mut self, shard: &Shard<W>, error: StoreError) -> Refusal {
+        // A destination that is taken is the client's affair, not the disk's.
+        if error.refusal() != Refusal::TargetExists {
+            self.report(shard, &error);
+        }
+        if error.poisons()
+            && let Decision::Discard { .. } = self.step(shard, Step::Poison)
+        {
+            self.work().file = None;
+            if let Err(second) = self.work().keep.discard(&*shard.world, Ending::Poisoned).await {
+                self.report(shard, &second);
+            }
+            self.bury(shard, Ending::Poisoned);
+        }
+        error.refusal()
+    }
+
+    async fn seal(&mut self, shard: &Shard<W>, total: u64) -> Result<(), StoreError> {
+        let file = self.file(shard).await?;
+        let durability = shard.policy().durability;
+        self.work().keep.seal(&*shard.world, &file, total, durability).await
+    }
+
+    async fn publish(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
+        let closing = self.work().state;
+        let (after, _) = closing.on(Step::Published, &shard.rules());
+        self.work().keep.publish(&*shard.world, shard.policy(), closing, after).await
+    }
+
+    fn answer(&self, answer: Answer) -> Reply {
+        let session = self.session.id;
+        match answer {
+            Answer::Closed => Ok(Ack::Closed { session }),
+            Answer::Cancelled => Ok(Ack::Cancelled { session }),
+            // Heard by nobody.
+            Answer::Nobody => Err(Refusal::SessionNotFound),
+        }
+    }
+
+    /// Tells of the end, once, and leaves a tombstone.
+    fn bury(&mut self, shard: &Shard<W>, ending: Ending) {
+        if self.session.is_gone.replace(true) {
+            return;
+        }
+        let id = self.id();
+        let path = self.session.path.clone();
+        let now = shard.world.now();
+        let work = self.work();
+        shard.world.emit(Event::SessionEnded {
+            session: id,
+            ending,
+            path: path.as_str(),
+            received: work.received,
+            duration_ms: now.saturating_sub(work.created_ms),
+            resumes: work.resumes,
+            peer: work.peer,
+        });
+        shard.bury(id);
+    }
+
+    fn report(&self, shard: &Shard<W>, error: &StoreError) {
+        let session = Some(self.session.id);
+        shard.world.emit(Event::DiskFailed { op: error.op, session, error: &error.source });
+    }
+}

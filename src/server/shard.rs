@@ -1,0 +1,258 @@
+//! What one core owns: its sessions, its connections, and the watchdog that ends the slow ones.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::connection::{Connection, ConnectionId};
+use super::session::Session;
+use super::world::{Millis, Wire as _, World};
+use crate::bits::session::Rules;
+use crate::bits::session_id::SessionId;
+use crate::config::{Config, Policy, Publish};
+use crate::event::{Event, Hangup};
+use crate::http::head::HeadLimits;
+
+/// Life of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Sessions are being read back; requests about them hear 503.
+    Recovering,
+    /// Normal work.
+    Serving,
+    /// Connections end after their current request.
+    Draining,
+}
+
+/// One core and all it owns.
+pub struct Shard<W: World> {
+    /// The outside.
+    pub world: Rc<W>,
+    /// Settings.
+    pub config: Arc<Config>,
+    /// This shard's number; `index < count`.
+    pub index: usize,
+    /// Number of shards.
+    pub count: usize,
+    /// Bounds of a request head.
+    pub head_limits: HeadLimits,
+    phase: Cell<Phase>,
+    connections: RefCell<BTreeMap<ConnectionId, Rc<Connection<W>>>>,
+    next_connection: Cell<ConnectionId>,
+    sessions: RefCell<BTreeMap<SessionId, Rc<Session<W>>>>,
+    /// Sessions that ended, oldest first; still in `sessions` so that they can be answered.
+    tombstones: RefCell<VecDeque<(Millis, SessionId)>>,
+    /// Whoever waits for the last connection to end.
+    emptied: RefCell<Option<Waker>>,
+}
+
+impl<W: World> Shard<W> {
+    /// A shard that has not recovered yet.
+    pub fn new(world: Rc<W>, config: Arc<Config>, index: usize, count: usize) -> Rc<Self> {
+        let head_limits = HeadLimits {
+            head_bytes_max: config.limits.head_bytes_max,
+            headers_max: config.limits.headers_max,
+            value_bytes_max: config.limits.value_bytes_max,
+        };
+        Rc::new(Self {
+            world,
+            config,
+            index,
+            count,
+            head_limits,
+            phase: Cell::new(Phase::Recovering),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            sessions: RefCell::default(),
+            tombstones: RefCell::default(),
+            emptied: RefCell::default(),
+        })
+    }
+
+    /// Settings for a destination.
+    pub fn policy(&self) -> &Policy {
+        &self.config.policy
+    }
+
+    /// The part of the settings that the state machine decides by.
+    pub fn rules(&self) -> Rules {
+        let policy = self.policy();
+        Rules {
+            fragment_bytes_max: policy.fragment_bytes_max,
+            upload_bytes_max: policy.upload_bytes_max.unwrap_or(u64::MAX),
+            publish_with_last_fragment: policy.publish == Publish::LastFragment,
+            close_creates_empty_file: policy.empty_file == crate::config::EmptyFile::Create,
+        }
+    }
+
+    /// Where in its life the shard is.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Recovery is done; a shard that is asked to stop meanwhile stays so.
+    pub fn begin_serving(&self) {
+        if self.phase.get() == Phase::Recovering {
+            self.phase.set(Phase::Serving);
+        }
+    }
+
+    // Connections.
+
+    /// Enters a new connection, or says that there are too many.
+    pub fn admit(&self, wire: W::Wire, peer: SocketAddr) -> Option<Rc<Connection<W>>> {
+        let mut connections = self.connections.borrow_mut();
+        if connections.len() >= self.config.limits.connections_per_shard_max {
+            drop(connections);
+            self.world.emit(Event::ConnectionRefused { peer });
+            wire.shutdown();
+            return None;
+        }
+        let id = self.next_connection.get();
+        self.next_connection.set(id + 1);
+        let connection = Rc::new(Connection::new(id, wire, peer, self.world.now()));
+        connections.insert(id, Rc::clone(&connection));
+        Some(connection)
+    }
+
+    /// Strikes a connection off.
+    pub fn dismiss(&self, id: ConnectionId) {
+        let mut connections = self.connections.borrow_mut();
+        connections.remove(&id);
+        if connections.is_empty()
+            && let Some(waker) = self.emptied.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Open connections.
+    pub fn connections_len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    // Sessions.
+
+    /// The session of an id, ended ones included.
+    pub fn session(&self, id: SessionId) -> Option<Rc<Session<W>>> {
+        self.sessions.borrow().get(&id).cloned()
+    }
+
+    /// Whether another session may be made.
+    pub fn has_room(&self) -> bool {
+        let alive = self.sessions.borrow().len() - self.tombstones.borrow().len();
+        alive < self.config.limits.sessions_per_shard_max
+    }
+
+    /// Sessions in memory, ended ones included.
+    pub fn sessions_len(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+
+    /// Enters a session.
+    pub fn enter(&self, session: Rc<Session<W>>) {
+        let before = self.sessions.borrow_mut().insert(session.id, session);
+        assert!(before.is_none(), "a random 128-bit id came twice");
+    }
+
+    /// A session ended; it is remembered for a while.
+    pub fn bury(&self, id: SessionId) {
+        self.tombstones.borrow_mut().push_back((self.world.now(), id));
+    }
+
+    // Time.
+
+    /// The watchdog: once per tick ends what is overdue, expires sessions, forgets old tombstones.
+    /// Returns when the shard is draining and its last connection has ended.
+    pub async fn watch(self: Rc<Self>) {
+        loop {
+            self.world.tick().await;
+            self.end_overdue_connections();
+            self.expire_sessions().await;
+            self.forget_tombstones().await;
+            if self.phase.get() == Phase::Draining && self.connections_len() == 0 {
+                return;
+            }
+        }
+    }
+
+    fn end_overdue_connections(&self) {
+        let now = self.world.now();
+        let limits = &self.config.limits;
+        for connection in self.connections.borrow().values() {
+            if let Some(why) = connection.overdue(now, limits) {
+                self.world.emit(Event::HungUp { peer: connection.peer, why });
+                connection.hang_up(why);
+            }
+        }
+    }
+
+    async fn expire_sessions(self: &Rc<Self>) {
+        let now = self.world.now();
+        let timeout_ms = u64::try_from(self.policy().session_timeout.as_millis()).unwrap_or(u64::MAX);
+        let expired: Vec<_> = (self.sessions.borrow().values())
+            .filter(|session| session.is_expired(now, timeout_ms))
+            .cloned()
+            .collect();
+        for session in expired {
+            session.expire(self).await;
+        }
+    }
+
+    async fn forget_tombstones(self: &Rc<Self>) {
+        let limits = &self.config.limits;
+        loop {
+            let now = self.world.now();
+            let mut tombstones = self.tombstones.borrow_mut();
+            let Some(&(since, id)) = tombstones.front() else { return };
+            let is_old = now.saturating_sub(since) >= limits.tombstone_ms_max;
+            if !is_old && tombstones.len() <= limits.tombstones_per_shard_max {
+                return;
+            }
+            tombstones.pop_front();
+            drop(tombstones);
+            let Some(session) = self.session(id) else { continue };
+            if session.forget(self).await {
+                self.sessions.borrow_mut().remove(&id);
+            } else {
+                self.bury(id);
+                return;
+            }
+        }
+    }
+
+    // The end.
+
+    /// Takes no new request: idle connections end now, busy ones after their answer.
+    pub fn drain(&self) {
+        self.phase.set(Phase::Draining);
+        for connection in self.connections.borrow().values() {
+            if connection.is_idle() {
+                connection.hang_up(Hangup::Draining);
+            }
+        }
+    }
+
+    /// Ends all connections now; what they received stays.
+    pub fn hang_up_all(&self) {
+        for connection in self.connections.borrow().values() {
+            connection.hang_up(Hangup::Draining);
+        }
+    }
+
+    /// Returns when no connection is open.
+    pub async fn empty(&self) {
+        poll_fn(|context| {
+            if self.connections.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            *self.emptied.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}

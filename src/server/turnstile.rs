@@ -1,0 +1,128 @@
+//! One request at a time for a session, and the newest wins.
+//!
+//! A client has one request outstanding (MC-BUP 3.1); if a second one comes on another connection, the
+//! client has given the first up. The first is stopped and awaited, never overlapped. A third one
+//! takes the second's place in the queue, so that at most one waits.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// Something that can be told to stop what it does and leave.
+pub trait Holder: 'static {
+    /// Stop soon; called at most a few times, from another task of the same shard.
+    fn stop(&self);
+}
+
+/// The entrance of one session.
+pub struct Turnstile {
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    holder: Option<Rc<dyn Holder>>,
+    waiter: Option<Waiter>,
+    next_ticket: u64,
+}
+
+struct Waiter {
+    ticket: u64,
+    waker: Option<Waker>,
+}
+
+/// A newer request came while this one waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superseded;
+
+/// The right to work on the session; given back when dropped.
+pub struct Pass {
+    turnstile: Rc<Turnstile>,
+}
+
+/// How the session was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// Nobody was there.
+    Free,
+    /// The holder before was stopped.
+    TakenOver,
+}
+
+impl Turnstile {
+    /// A free one.
+    pub fn new() -> Rc<Self> {
+        let inner = Inner { holder: None, waiter: None, next_ticket: 0 };
+        Rc::new(Self { inner: RefCell::new(inner) })
+    }
+
+    /// Enters if nobody is there.
+    pub fn try_enter(self: &Rc<Self>, holder: Rc<dyn Holder>) -> Option<Pass> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.holder.is_some() || inner.waiter.is_some() {
+            return None;
+        }
+        inner.holder = Some(holder);
+        Some(Pass { turnstile: Rc::clone(self) })
+    }
+
+    /// Enters, stopping and awaiting whoever is there.
+    ///
+    /// # Errors
+    /// [`Superseded`] if a still newer request took this one's place.
+    pub async fn enter(
+        self: &Rc<Self>,
+        holder: Rc<dyn Holder>,
+    ) -> Result<(Pass, Entered), Superseded> {
+        if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
+            return Ok((pass, Entered::Free));
+        }
+        let ticket = self.queue();
+        let current = self.inner.borrow().holder.clone();
+        if let Some(current) = current {
+            current.stop();
+        }
+        poll_fn(|context| {
+            let mut inner = self.inner.borrow_mut();
+            match &mut inner.waiter {
+                Some(waiter) if waiter.ticket == ticket => {
+                    waiter.waker = Some(context.waker().clone());
+                }
+                _ => return Poll::Ready(Err(Superseded)),
+            }
+            if inner.holder.is_some() {
+                return Poll::Pending;
+            }
+            inner.waiter = None;
+            inner.holder = Some(Rc::clone(&holder));
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        Ok((Pass { turnstile: Rc::clone(self) }, Entered::TakenOver))
+    }
+
+    /// Takes the only place in the queue and sends away whoever had it.
+    fn queue(&self) -> u64 {
+        let mut inner = self.inner.borrow_mut();
+        let ticket = inner.next_ticket;
+        inner.next_ticket += 1;
+        let before = inner.waiter.replace(Waiter { ticket, waker: None });
+        drop(inner);
+        if let Some(Waiter { waker: Some(waker), .. }) = before {
+            waker.wake();
+        }
+        ticket
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut inner = self.turnstile.inner.borrow_mut();
+        inner.holder = None;
+        let waker = inner.waiter.as_mut().and_then(|waiter| waiter.waker.take());
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! All that the server can do to the outside, as one trait.
+//!
+//! `ring/` implements it on tokio-uring, `tests/sim/` on virtual time and a virtual disk. The flow in
+//! this folder names neither. Three rules hold for every implementation and every caller:
+//!
+//! 1. A future that was polled is awaited to its end; an operation is never dropped half-way.
+//! 2. To stop a wait on a connection, [`Wire::shutdown`] it; the pending operation then returns.
+//! 3. Blocks are owned: they go into an operation and come back with its result, also on error.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::event::Event;
+use crate::http::path::UploadPath;
+
+/// Milliseconds of a monotonic clock that starts at any point.
+pub type Millis = u64;
+
+/// Memory that bytes are received into and written from.
+pub trait Block: 'static {
+    /// All of it, filled or not.
+    fn bytes(&self) -> &[u8];
+    /// All of it, to be filled.
+    fn bytes_mut(&mut self) -> &mut [u8];
+}
+
+/// How a whole-block read came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// This many bytes (at least 1) stand at the start of the block; fewer than asked for if the peer is slow.
+    Bytes(usize),
+    /// Nothing came in time; the block is better used by others.
+    Slow,
+    /// The peer ended its side, or the wire was shut down.
+    End,
+}
+
+/// One client connection.
+#[allow(async_fn_in_trait)]
+pub trait Wire: 'static {
+    /// The memory it fills.
+    type Block: Block;
+
+    /// The client's address.
+    fn peer(&self) -> SocketAddr;
+
+    /// Waits until there is something to read (bytes or the end), holding no block.
+    async fn ready(&self) -> io::Result<()>;
+
+    /// Reads what is there into `block[range]`; 0 is the end. `range` is not empty.
+    async fn read(
+        &self,
+        block: Self::Block,
+        range: Range<usize>,
+    ) -> (io::Result<usize>, Self::Block);
+
+    /// Reads until `block[..bytes]` is full; comes back early if the peer ends or is slow
+    /// (see [`Wire::hurry`]).
+    async fn fill(&self, block: Self::Block, bytes: usize) -> (io::Result<Fill>, Self::Block);
+
+    /// Makes a pending [`Wire::fill`] come back with what it has. Called by the watchdog once per
+    /// tick on fills that last longer than a tick.
+    fn hurry(&self);
+
+    /// Sends all bytes; returns the emptied buffer for the next answer.
+    async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>);
+
+    /// Ends our side after the last answer, so that the peer reads it before it hears the end.
+    fn finish(&self);
+
+    /// Ends both sides at once; pending operations return.
+    fn shutdown(&self);
+}
+
+/// An open work file.
+#[allow(async_fn_in_trait)]
+pub trait File: 'static {
+    /// The memory it is written from.
+    type Block: Block;
+
+    /// Writes `block[range]` at `offset`; may take fewer bytes.
+    async fn write_at(
+        &self,
+        block: Self::Block,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, Self::Block);
+
+    /// Reserves space for `bytes` without changing the length. `Ok` where the file system cannot.
+    async fn allocate(&self, bytes: u64) -> io::Result<()>;
+
+    /// Makes the bytes and the length durable (`fdatasync`).
+    async fn sync_data(&self) -> io::Result<()>;
+
+    /// Identity of the file on its file system; survives rename.
+    fn inode(&self) -> u64;
+
+    /// Cuts the file to `bytes`, durably.
+    async fn truncate(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// What stands in the work directory under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkStat {
+    /// Length, in bytes.
+    pub bytes: u64,
+    /// Milliseconds since it was last written to, by the wall clock; 0 if that lies in the future.
+    pub age_ms: u64,
+    /// Identity of the file on its file system; survives rename.
+    pub inode: u64,
+}
+
+/// What stands at a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing, and its folder exists.
+    Free,
+    /// Nothing, and its folder is missing.
+    NoParent,
+    /// A file.
+    File {
+        /// Its identity, see [`WorkStat::inode`].
+        inode: u64,
+    },
+    /// A folder.
+    Directory,
+}
+
+/// Whether a file that stands at the destination gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// It stays, and publishing fails with `EEXIST`.
+    Never,
+    /// It is replaced.
+    Existing,
+}
+
+/// Whether missing folders are made on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parents {
+    /// They are not, and publishing fails with `ENOENT`.
+    MustExist,
+    /// They are.
+    Create,
+}
+
+/// Whether an operation returns only when its effect survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// It need not.
+    No,
+    /// It does.
+    Yes,
+}
+
+/// One shard's outside: clock, randomness, memory, disk, other shards.
+#[allow(async_fn_in_trait)]
+pub trait World: 'static {
+    /// Its connections.
+    type Wire: Wire<Block = Self::Block>;
+    /// Its work files.
+    type File: File<Block = Self::Block>;
+    /// Its memory.
+    type Block: Block;
+
+    /// The time now.
+    fn now(&self) -> Millis;
+    /// 16 bytes of the system's randomness.
+    fn random(&self) -> [u8; 16];
+    /// Identity of this boot of the machine.
+    fn boot_id(&self) -> u128;
+    /// Whether everything written in that boot is still there: it is this boot (the page cache has
+    /// survived), or it ended after a clean stop of the server that synced all.
+    fn survived(&self, boot_id: u128) -> bool;
+    /// Tells what happened.
+    fn emit(&self, event: Event<'_>);
+    /// Runs a task beside this one, on this shard.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static);
+    /// Returns at the next beat of the shard's one-second clock.
+    async fn tick(&self);
+
+    /// A small block for heads and slow bodies; there is always one (connections are bounded).
+    fn head_block(&self) -> Self::Block;
+    /// A large, registered block for fast bodies; `None` if all are out.
+    fn body_block(&self) -> Option<Self::Block>;
+
+    /// Gives a connection to another shard: the peer goes on there, with `arrived` as if just read.
+    /// The caller drops `wire`, on which nothing may be pending. `Err` if that shard cannot take it.
+    fn hand_over(&self, wire: &Self::Wire, arrived: &[u8], to: usize) -> Result<(), HandOverFull>;
+
+    // The work directory: flat, private to this server. Names are made in `store.rs` only.
+
+    /// Makes an empty work file; fails if the name is taken.
+    async fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a work file for writing.
+    async fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// What stands under a name; `None` if nothing.
+    async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>>;
+    /// Writes `bytes` at `offset` of a small file, which is made if `create`.
+    async fn write_small(
+        &self,
+        name: &str,
+        offset: u64,
+        bytes: &[u8],
+        create: bool,
+        sync: Sync,
+    ) -> io::Result<()>;
+    /// Reads a small file; no more than `bytes_max`.
+    async fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>>;
+    /// Removes a file; `Ok` if there is none.
+    async fn remove(&self, name: &str) -> io::Result<()>;
+    /// Gives a file another name in the work directory.
+    async fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// All names.
+    async fn list(&self) -> io::Result<Vec<String>>;
+    /// Makes names made and removed so far durable.
+    async fn sync_work_directory(&self) -> io::Result<()>;
+
+    // The tree of destinations. Paths are resolved beneath the root, whatever links stand in it.
+
+    /// Looks at a destination.
+    async fn look_up(&self, path: &UploadPath) -> io::Result<Standing>;
+    /// Moves a work file to its destination in one step.
+    async fn publish(
+        &self,
+        name: &str,
+        path: &UploadPath,
+        replace: Replace,
+        parents: Parents,
+    ) -> io::Result<()>;
+    /// Makes the name of a destination durable (and of its folders, where we made them).
+    async fn sync_destination(&self, path: &UploadPath) -> io::Result<()>;
+    /// Takes a destination back that was published and never acked.
+    async fn unpublish(&self, path: &UploadPath) -> io::Result<()>;
+}
+
+/// The other shard's mailbox is full, or it is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOverFull;
