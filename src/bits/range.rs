@@ -92,7 +92,7 @@ pub struct BadRange;
 /// Parses a `Content-Range` value: `bytes <first>-<last>/<total>`.
 ///
 /// The unit may be in any case and is followed by one or more spaces or tabs; the numbers are decimal digits only,
-/// leading zeros included (MC-BUP 2.2.6.2).
+/// leading zeros included (MC-BUP 2.2.6).
 ///
 /// # Errors
 /// [`BadRange`] if it is malformed, inverted, beyond its total, `*`, or does not fit 64 bits.
