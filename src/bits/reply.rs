@@ -1,7 +1,19 @@
 //! Acks and refusals: status, HRESULT, context and fields of every answer.
+//!
+//! The answer decides what the client does (P6): our 4xx end its job, except 413 and 416, which it obeys in silence;
+//! "session not found" starts it again; 501 and "too large" end it; other 5xx make it wait. So a cause is put where its
+//! cure is, which is not always where HTTP would put it: never 413 for a file that is too large (the client would shrink
+//! its fragments for ever), never 409 for a file that exists (it would retry for ever).
+//!
+//! Errors carry their HRESULT twice: MC-BUP and Windows Server 2003 call the field `BITS-Error`, all else
+//! `BITS-Error-Code`. Answers to a gap and to overload carry none, as MC-BUP note 4 allows. All that a Fragment's Ack
+//! needs is written without allocation but for what the buffer itself may grow.
 
+use std::fmt;
+
+use super::packet::PROTOCOL;
 use super::session_id::SessionId;
-use crate::http::response::Persistence;
+use crate::http::response::{Persistence, ResponseHead};
 
 /// A positive answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,27 +138,420 @@ pub enum Refusal {
 impl Refusal {
     /// Status code.
     pub fn status(&self) -> u16 {
-        todo!()
+        self.answer().0
     }
+
     /// HRESULT, where P5.1 gives one.
     pub fn hresult(&self) -> Option<u32> {
-        todo!()
+        self.answer().1
+    }
+
+    /// The matrix of P5.1.
+    fn answer(&self) -> (u16, Option<u32>) {
+        match self {
+            Self::PacketTypeMissing
+            | Self::PacketTypeUnknown
+            | Self::FieldRepeated(_)
+            | Self::ProtocolsMissing
+            | Self::ProtocolUnsupported
+            | Self::SessionIdMissing
+            | Self::RangeMissing
+            | Self::RangeMalformed
+            | Self::LengthMismatch
+            | Self::LengthMissing
+            | Self::ChunkedRefused
+            | Self::ChunkedMalformed
+            | Self::UnexpectedBody
+            | Self::EncodingUnsupported
+            | Self::TargetInvalid(_)
+            | Self::TargetIsDirectory
+            | Self::TotalChanged { .. } => (400, Some(E_INVALIDARG)),
+            // MC-BUP 3.2.5.2.3; note 23: Windows answers 400.
+            Self::LengthRequired => (411, Some(E_INVALIDARG)),
+            Self::TargetExists | Self::AccessDenied => (403, Some(E_ACCESSDENIED)),
+            Self::ParentMissing | Self::DataVanished => (404, None),
+            Self::FragmentTooLarge { .. } => (413, None),
+            Self::Gap { .. } => (416, None),
+            Self::SessionNotFound => (500, Some(BG_E_SESSION_NOT_FOUND)),
+            Self::UploadTooLarge { .. } => (500, Some(BG_E_TOO_LARGE)),
+            // MC-BUP prints 0x80070112 here: Win32 error 112 is 0x70.
+            Self::DiskFull => (500, Some(DISK_FULL)),
+            Self::ReadOnly => (500, Some(WRITE_PROTECT)),
+            Self::DiskFailed => (500, Some(IO_DEVICE)),
+            Self::UploadsDisabled => (501, Some(E_ACCESSDENIED)),
+            Self::Busy | Self::Unavailable => (503, None),
+        }
     }
 }
 
 /// In words, for logs.
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PacketTypeMissing => "no BITS-Packet-Type",
+            Self::PacketTypeUnknown => "unknown BITS-Packet-Type",
+            Self::FieldRepeated(name) => return write!(f, "{name} was sent more than once"),
+            Self::ProtocolsMissing => "no BITS-Supported-Protocols",
+            Self::ProtocolUnsupported => {
+                "none of the offered protocols is the BITS 1.5 upload protocol"
+            }
+            Self::SessionIdMissing => "no BITS-Session-Id",
+            Self::RangeMissing => "no Content-Range",
+            Self::RangeMalformed => "malformed Content-Range",
+            Self::LengthMismatch => "the length of the body differs from the Content-Range",
+            Self::LengthMissing => "a fragment without Content-Length",
+            Self::LengthRequired => "no Content-Length",
+            Self::ChunkedRefused => "chunked fragments are refused here",
+            Self::ChunkedMalformed => "malformed chunked body",
+            Self::UnexpectedBody => "a body on a packet that has none",
+            Self::EncodingUnsupported => "a Content-Encoding other than identity",
+            Self::TargetInvalid(bad) => return write!(f, "bad request target: {bad}"),
+            Self::TargetIsDirectory => "the destination is a folder",
+            Self::TotalChanged { was, is } => {
+                return write!(f, "the size of the file changed from {was} to {is} bytes");
+            }
+            Self::TargetExists => "the destination exists and may not be overwritten",
+            Self::AccessDenied => "the server may not write to the destination",
+            Self::ParentMissing => "the folder of the destination does not exist",
+            Self::DataVanished => "the uploaded bytes are gone",
+            Self::FragmentTooLarge { limit } => {
+                return write!(f, "the fragment is larger than {limit} bytes");
+            }
+            Self::Gap { received } => {
+                return write!(
+                    f,
+                    "the fragment begins after byte {received}, the next one expected"
+                );
+            }
+            Self::SessionNotFound => "no such session",
+            Self::UploadTooLarge { limit } => {
+                return write!(f, "the file is larger than {limit} bytes");
+            }
+            Self::DiskFull => "the disk is full",
+            Self::ReadOnly => "the file system is read-only",
+            Self::DiskFailed => "the disk failed",
+            Self::UploadsDisabled => "uploads are not enabled here",
+            Self::Busy => "too much is open or waiting",
+            Self::Unavailable => "the server is starting or stopping",
+        })
     }
 }
 
-/// Appends a positive Ack.
-pub fn write_ack(_ack: &Ack, _persistence: Persistence, _out: &mut Vec<u8>) {
-    todo!()
+/// Appends a positive Ack (MC-BUP 2.2.3, 2.2.5, 2.2.7, 2.2.9, 2.2.11).
+pub fn write_ack(ack: &Ack, persistence: Persistence, out: &mut Vec<u8>) {
+    let mut head = begin(200, out);
+    // In the order of IIS, which names the session in its answer to Create-Session only.
+    match *ack {
+        Ack::Ping => {
+            head.number(CONTENT_LENGTH, 0);
+        }
+        Ack::Created { session } => {
+            head.field("BITS-Protocol", PROTOCOL);
+            session_id(&mut head, session);
+            head.number(CONTENT_LENGTH, 0);
+            // Mandatory on this Ack only; there is no other coding (MC-BUP note 7).
+            head.field("Accept-Encoding", "identity");
+        }
+        Ack::Fragment { session, received } => {
+            head.number(CONTENT_LENGTH, 0);
+            head.number(RECEIVED_RANGE, received);
+            session_id(&mut head, session);
+        }
+        Ack::Closed { session } | Ack::Cancelled { session } => {
+            head.number(CONTENT_LENGTH, 0);
+            session_id(&mut head, session);
+        }
+    }
+    head.end(persistence);
 }
 
 /// Appends a negative Ack; `session` is echoed where the packet named one.
-pub fn write_refusal(_refusal: &Refusal, _session: Option<SessionId>, _persistence: Persistence, _out: &mut Vec<u8>) {
-    todo!()
+pub fn write_refusal(
+    refusal: &Refusal,
+    session: Option<SessionId>,
+    persistence: Persistence,
+    out: &mut Vec<u8>,
+) {
+    let (status, hresult) = refusal.answer();
+    let mut head = begin(status, out);
+    if let Refusal::Gap { received } = *refusal {
+        head.number(RECEIVED_RANGE, received);
+    }
+    if let Some(session) = session {
+        session_id(&mut head, session);
+    }
+    if let Some(hresult) = hresult {
+        let hresult = format!("{hresult:#010X}");
+        head.field("BITS-Error-Code", &hresult);
+        head.field("BITS-Error", &hresult);
+        head.field("BITS-Error-Context", CONTEXT_SERVER);
+    }
+    head.number(CONTENT_LENGTH, 0);
+    head.end(persistence);
+}
+
+/// What every answer begins with. `Pragma` keeps caches away, as IIS does.
+fn begin(status: u16, out: &mut Vec<u8>) -> ResponseHead<'_> {
+    let mut head = ResponseHead::new(out, status);
+    head.field("Pragma", "no-cache");
+    head.field("BITS-Packet-Type", "Ack");
+    head
+}
+
+fn session_id(head: &mut ResponseHead<'_>, session: SessionId) {
+    head.field(
+        "BITS-Session-Id",
+        session.encode(&mut [0; SessionId::TEXT_LEN]),
+    );
+}
+
+const CONTENT_LENGTH: &str = "Content-Length";
+const RECEIVED_RANGE: &str = "BITS-Received-Content-Range";
+
+/// BG_ERROR_CONTEXT_REMOTE_FILE: the fault is the server's, not its back-end's (that is 0x7).
+const CONTEXT_SERVER: &str = "0x5";
+
+const E_INVALIDARG: u32 = 0x8007_0057;
+const E_ACCESSDENIED: u32 = 0x8007_0005;
+const BG_E_SESSION_NOT_FOUND: u32 = 0x8020_001F;
+const BG_E_TOO_LARGE: u32 = 0x8020_0020;
+/// HRESULT_FROM_WIN32(ERROR_DISK_FULL), 112.
+const DISK_FULL: u32 = 0x8007_0070;
+/// HRESULT_FROM_WIN32(ERROR_WRITE_PROTECT), 19.
+const WRITE_PROTECT: u32 = 0x8007_0013;
+/// HRESULT_FROM_WIN32(ERROR_IO_DEVICE), 1117.
+const IO_DEVICE: u32 = 0x8007_045D;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::path;
+
+    const ID: &str = "{3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44}";
+
+    fn id() -> SessionId {
+        SessionId::parse(ID.as_bytes()).unwrap()
+    }
+
+    fn acked(ack: &Ack, persistence: Persistence) -> String {
+        let mut out = Vec::new();
+        write_ack(ack, persistence, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn refused(refusal: &Refusal, session: Option<SessionId>, persistence: Persistence) -> String {
+        let mut out = Vec::new();
+        write_refusal(refusal, session, persistence, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn lines(lines: &[&str]) -> String {
+        lines.iter().map(|line| format!("{line}\r\n")).collect()
+    }
+
+    fn bad_target() -> path::BadTarget {
+        path::parse_target("").unwrap_err()
+    }
+
+    /// The answers of P16, byte for byte.
+    #[test]
+    fn every_ack_has_its_fields() {
+        let session = id();
+        let begin = [
+            "HTTP/1.1 200 OK",
+            "Pragma: no-cache",
+            "BITS-Packet-Type: Ack",
+        ];
+        let id = "BITS-Session-Id: {3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44}";
+        for ack in [
+            Ack::Ping,
+            Ack::Created { session },
+            Ack::Fragment {
+                session,
+                received: 1_048_576,
+            },
+            Ack::Fragment {
+                session,
+                received: 0,
+            },
+            Ack::Fragment {
+                session,
+                received: u64::MAX,
+            },
+            Ack::Closed { session },
+            Ack::Cancelled { session },
+        ] {
+            // Exhaustive: a new Ack does not compile without its row.
+            let (received, fields): (String, Vec<&str>) = match ack {
+                Ack::Ping => (String::new(), vec!["Content-Length: 0"]),
+                Ack::Created { .. } => (
+                    String::new(),
+                    vec![
+                        "BITS-Protocol: {7df0354d-249b-430f-820d-3d2a9bef4931}",
+                        id,
+                        "Content-Length: 0",
+                        "Accept-Encoding: identity",
+                    ],
+                ),
+                Ack::Fragment { received, .. } => (
+                    format!("BITS-Received-Content-Range: {received}"),
+                    vec!["Content-Length: 0", "received", id],
+                ),
+                Ack::Closed { .. } | Ack::Cancelled { .. } => {
+                    (String::new(), vec!["Content-Length: 0", id])
+                }
+            };
+            let fields = fields.into_iter().map(|field| {
+                if field == "received" {
+                    &received
+                } else {
+                    field
+                }
+            });
+            let all: Vec<&str> = begin.into_iter().chain(fields).collect();
+            assert_eq!(acked(&ack, Persistence::KeepAlive), lines(&all) + "\r\n");
+            assert_eq!(
+                acked(&ack, Persistence::Close),
+                lines(&all) + "Connection: close\r\n\r\n"
+            );
+        }
+    }
+
+    /// One row per cause: status line, HRESULT, words. The rows are the match as well as the list, so a new cause
+    /// does not compile without one.
+    macro_rules! rows {
+        ($($pattern:pat, $refusal:expr => $status:literal, $hresult:expr, $words:expr;)*) => {
+            fn expected(refusal: &Refusal) -> (&'static str, Option<&'static str>, String) {
+                match refusal { $($pattern => ($status, $hresult, $words.to_string()),)* }
+            }
+            fn every_refusal() -> Vec<Refusal> {
+                $(assert!(matches!($refusal, $pattern));)*
+                vec![$($refusal),*]
+            }
+        };
+    }
+
+    use Refusal as R;
+    rows! {
+        R::PacketTypeMissing, R::PacketTypeMissing
+            => "400 Bad Request", Some("0x80070057"), "no BITS-Packet-Type";
+        R::PacketTypeUnknown, R::PacketTypeUnknown
+            => "400 Bad Request", Some("0x80070057"), "unknown BITS-Packet-Type";
+        R::FieldRepeated(_), R::FieldRepeated("BITS-Session-Id")
+            => "400 Bad Request", Some("0x80070057"), "BITS-Session-Id was sent more than once";
+        R::ProtocolsMissing, R::ProtocolsMissing
+            => "400 Bad Request", Some("0x80070057"), "no BITS-Supported-Protocols";
+        R::ProtocolUnsupported, R::ProtocolUnsupported
+            => "400 Bad Request", Some("0x80070057"), "none of the offered protocols is the BITS 1.5 upload protocol";
+        R::SessionIdMissing, R::SessionIdMissing
+            => "400 Bad Request", Some("0x80070057"), "no BITS-Session-Id";
+        R::RangeMissing, R::RangeMissing
+            => "400 Bad Request", Some("0x80070057"), "no Content-Range";
+        R::RangeMalformed, R::RangeMalformed
+            => "400 Bad Request", Some("0x80070057"), "malformed Content-Range";
+        R::LengthMismatch, R::LengthMismatch
+            => "400 Bad Request", Some("0x80070057"), "the length of the body differs from the Content-Range";
+        R::LengthMissing, R::LengthMissing
+            => "400 Bad Request", Some("0x80070057"), "a fragment without Content-Length";
+        R::LengthRequired, R::LengthRequired
+            => "411 Length Required", Some("0x80070057"), "no Content-Length";
+        R::ChunkedRefused, R::ChunkedRefused
+            => "400 Bad Request", Some("0x80070057"), "chunked fragments are refused here";
+        R::ChunkedMalformed, R::ChunkedMalformed
+            => "400 Bad Request", Some("0x80070057"), "malformed chunked body";
+        R::UnexpectedBody, R::UnexpectedBody
+            => "400 Bad Request", Some("0x80070057"), "a body on a packet that has none";
+        R::EncodingUnsupported, R::EncodingUnsupported
+            => "400 Bad Request", Some("0x80070057"), "a Content-Encoding other than identity";
+        R::TargetInvalid(_), R::TargetInvalid(bad_target())
+            => "400 Bad Request", Some("0x80070057"), format!("bad request target: {}", bad_target());
+        R::TargetIsDirectory, R::TargetIsDirectory
+            => "400 Bad Request", Some("0x80070057"), "the destination is a folder";
+        R::TotalChanged { .. }, R::TotalChanged { was: 5, is: 6 }
+            => "400 Bad Request", Some("0x80070057"), "the size of the file changed from 5 to 6 bytes";
+        R::TargetExists, R::TargetExists
+            => "403 Forbidden", Some("0x80070005"), "the destination exists and may not be overwritten";
+        R::AccessDenied, R::AccessDenied
+            => "403 Forbidden", Some("0x80070005"), "the server may not write to the destination";
+        R::ParentMissing, R::ParentMissing
+            => "404 Not Found", None, "the folder of the destination does not exist";
+        R::DataVanished, R::DataVanished
+            => "404 Not Found", None, "the uploaded bytes are gone";
+        R::FragmentTooLarge { .. }, R::FragmentTooLarge { limit: 67_108_864 }
+            => "413 Content Too Large", None, "the fragment is larger than 67108864 bytes";
+        R::Gap { .. }, R::Gap { received: 1_000_000 }
+            => "416 Range Not Satisfiable", None, "the fragment begins after byte 1000000, the next one expected";
+        R::SessionNotFound, R::SessionNotFound
+            => "500 Internal Server Error", Some("0x8020001F"), "no such session";
+        R::UploadTooLarge { .. }, R::UploadTooLarge { limit: 9 }
+            => "500 Internal Server Error", Some("0x80200020"), "the file is larger than 9 bytes";
+        R::DiskFull, R::DiskFull
+            => "500 Internal Server Error", Some("0x80070070"), "the disk is full";
+        R::ReadOnly, R::ReadOnly
+            => "500 Internal Server Error", Some("0x80070013"), "the file system is read-only";
+        R::DiskFailed, R::DiskFailed
+            => "500 Internal Server Error", Some("0x8007045D"), "the disk failed";
+        R::UploadsDisabled, R::UploadsDisabled
+            => "501 Not Implemented", Some("0x80070005"), "uploads are not enabled here";
+        R::Busy, R::Busy
+            => "503 Service Unavailable", None, "too much is open or waiting";
+        R::Unavailable, R::Unavailable
+            => "503 Service Unavailable", None, "the server is starting or stopping";
+    }
+
+    #[test]
+    fn every_refusal_has_its_status_hresult_fields_and_words() {
+        for refusal in every_refusal() {
+            let (status, hresult, words) = expected(&refusal);
+            let received = match refusal {
+                Refusal::Gap { received } => format!("BITS-Received-Content-Range: {received}\r\n"),
+                _ => String::new(),
+            };
+            let error = hresult.map_or(String::new(), |code| {
+                format!(
+                    "BITS-Error-Code: {code}\r\nBITS-Error: {code}\r\nBITS-Error-Context: 0x5\r\n"
+                )
+            });
+            let begin =
+                format!("HTTP/1.1 {status}\r\nPragma: no-cache\r\nBITS-Packet-Type: Ack\r\n");
+            let named = format!("BITS-Session-Id: {ID}\r\n");
+            for (session, named) in [(None, ""), (Some(id()), &*named)] {
+                let fields = format!("{begin}{received}{named}{error}Content-Length: 0\r\n");
+                assert_eq!(
+                    refused(&refusal, session, Persistence::KeepAlive),
+                    format!("{fields}\r\n")
+                );
+                let closing = format!("{fields}Connection: close\r\n\r\n");
+                assert_eq!(refused(&refusal, session, Persistence::Close), closing);
+            }
+            assert_eq!(refusal.status().to_string(), status[..3]);
+            assert_eq!(
+                refusal
+                    .hresult()
+                    .map(|code| format!("0x{code:08X}"))
+                    .as_deref(),
+                hresult
+            );
+            assert_eq!(refusal.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn no_answer_makes_a_client_retry_for_ever() {
+        for refusal in every_refusal() {
+            assert_ne!(refusal.status(), 409, "{refusal}");
+        }
+        assert_ne!(Refusal::UploadTooLarge { limit: 1 }.status(), 413);
+    }
+
+    #[test]
+    fn answers_are_appended() {
+        let mut out = b"before".to_vec();
+        write_ack(&Ack::Ping, Persistence::KeepAlive, &mut out);
+        write_refusal(&Refusal::Busy, None, Persistence::Close, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let expected = acked(&Ack::Ping, Persistence::KeepAlive)
+            + &refused(&Refusal::Busy, None, Persistence::Close);
+        assert_eq!(text, format!("before{expected}"));
+    }
 }
