@@ -6,5 +6,6 @@ pub mod bits;
 pub mod config;
 pub mod event;
 pub mod http;
+pub mod observe;
 pub mod ring;
 pub mod server;
