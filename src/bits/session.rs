@@ -26,7 +26,7 @@ use super::reply::Refusal;
 use crate::event::Ending;
 
 /// Where a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Bytes are arriving.
     Receiving {
@@ -57,7 +57,7 @@ pub enum State {
 }
 
 /// What a publication was asked for by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterPublish {
     /// By Close-Session: the session ends.
     End,
@@ -164,13 +164,18 @@ pub struct Rules {
 
 impl State {
     /// The state of a new session.
-    pub const NEW: Self = Self::Receiving { received: 0, total: None };
+    pub const NEW: Self = Self::Receiving {
+        received: 0,
+        total: None,
+    };
 
     /// Bytes received so far, as far as the state still knows.
     pub fn received(self) -> u64 {
         match self {
             Self::Receiving { received, .. } => received,
-            Self::Sealed { total } | Self::Closing { total, .. } | Self::Published { total } => total,
+            Self::Sealed { total } | Self::Closing { total, .. } | Self::Published { total } => {
+                total
+            }
             Self::Gone(_) => 0,
         }
     }
@@ -185,13 +190,22 @@ impl State {
             (Self::Receiving { received, total }, Event::EmptyFile) => match total {
                 None | Some(0) => {
                     assert!(received == 0, "bytes of a file without a size");
-                    (Self::Receiving { received: 0, total: Some(0) }, Decision::Seal { total: 0 })
+                    (
+                        Self::Receiving {
+                            received: 0,
+                            total: Some(0),
+                        },
+                        Decision::Seal { total: 0 },
+                    )
                 }
                 Some(was) => (self, Decision::Refuse(Refusal::TotalChanged { was, is: 0 })),
             },
             (Self::Receiving { received, total }, Event::Stored { bytes }) => {
                 let received = received + bytes;
-                assert!(total.is_some_and(|total| received <= total), "stored beyond the total");
+                assert!(
+                    total.is_some_and(|total| received <= total),
+                    "stored beyond the total"
+                );
                 (Self::Receiving { received, total }, Decision::Nothing)
             }
             (Self::Receiving { received, total }, Event::FragmentEnded) => match total {
@@ -207,20 +221,37 @@ impl State {
                     (sealed, Decision::AckFragment { received })
                 }
             }
-            (Self::Receiving { received: 0, total: None }, Event::Close)
-                if rules.close_creates_empty_file =>
-            {
+            (
+                Self::Receiving {
+                    received: 0,
+                    total: None,
+                },
+                Event::Close,
+            ) if rules.close_creates_empty_file => {
                 // P4.4 (b). The flow seals, then closes again.
-                (Self::Receiving { received: 0, total: Some(0) }, Decision::Seal { total: 0 })
+                (
+                    Self::Receiving {
+                        received: 0,
+                        total: Some(0),
+                    },
+                    Decision::Seal { total: 0 },
+                )
             }
             // Every byte is here and only the seal failed: a success must not throw them away.
-            (Self::Receiving { received, total: Some(total) }, Event::Close) if received == total => {
-                (self, Decision::Seal { total })
-            }
+            (
+                Self::Receiving {
+                    received,
+                    total: Some(total),
+                },
+                Event::Close,
+            ) if received == total => (self, Decision::Seal { total }),
             // MC-BUP 2.2.8: closing before the last byte deletes what arrived; the answer is still a success.
-            (Self::Receiving { .. }, Event::Close) => {
-                (Self::Gone(Ending::Incomplete), Decision::Discard { answer: Answer::Closed })
-            }
+            (Self::Receiving { .. }, Event::Close) => (
+                Self::Gone(Ending::Incomplete),
+                Decision::Discard {
+                    answer: Answer::Closed,
+                },
+            ),
 
             (Self::Sealed { total }, Event::Fragment(range)) => {
                 self.repeat(total, range.total(), range.end() == total, rules)
@@ -229,12 +260,11 @@ impl State {
             (Self::Sealed { total }, Event::Close) => self.publish(total, AfterPublish::End),
 
             (Self::Closing { total, then }, Event::Published) => match then {
-                AfterPublish::End => {
-                    (Self::Gone(Ending::Published), Decision::Say(Answer::Closed))
-                }
-                AfterPublish::AwaitClose => {
-                    (Self::Published { total }, Decision::AckFragment { received: total })
-                }
+                AfterPublish::End => (Self::Gone(Ending::Published), Decision::Say(Answer::Closed)),
+                AfterPublish::AwaitClose => (
+                    Self::Published { total },
+                    Decision::AckFragment { received: total },
+                ),
             },
             (Self::Closing { total, .. }, Event::PublishRefused) => {
                 (Self::Sealed { total }, Decision::Nothing)
@@ -250,22 +280,38 @@ impl State {
                 (Self::Gone(Ending::Published), Decision::Say(Answer::Closed))
             }
             // [W32 cancel-session]: a Cancel after the last fragment has no effect on the file.
-            (Self::Published { .. }, Event::Cancel) => {
-                (Self::Gone(Ending::Published), Decision::Say(Answer::Cancelled))
-            }
+            (Self::Published { .. }, Event::Cancel) => (
+                Self::Gone(Ending::Published),
+                Decision::Say(Answer::Cancelled),
+            ),
             (Self::Published { .. }, Event::Expire | Event::Poison) => {
                 (Self::Gone(Ending::Published), Decision::Say(Answer::Nobody))
             }
 
-            (Self::Receiving { .. } | Self::Sealed { .. } | Self::Closing { .. }, Event::Cancel) => {
-                (Self::Gone(Ending::Cancelled), Decision::Discard { answer: Answer::Cancelled })
-            }
-            (Self::Receiving { .. } | Self::Sealed { .. }, Event::Expire) => {
-                (Self::Gone(Ending::Expired), Decision::Discard { answer: Answer::Nobody })
-            }
-            (Self::Receiving { .. } | Self::Sealed { .. } | Self::Closing { .. }, Event::Poison) => {
-                (Self::Gone(Ending::Poisoned), Decision::Discard { answer: Answer::Nobody })
-            }
+            (
+                Self::Receiving { .. } | Self::Sealed { .. } | Self::Closing { .. },
+                Event::Cancel,
+            ) => (
+                Self::Gone(Ending::Cancelled),
+                Decision::Discard {
+                    answer: Answer::Cancelled,
+                },
+            ),
+            (Self::Receiving { .. } | Self::Sealed { .. }, Event::Expire) => (
+                Self::Gone(Ending::Expired),
+                Decision::Discard {
+                    answer: Answer::Nobody,
+                },
+            ),
+            (
+                Self::Receiving { .. } | Self::Sealed { .. } | Self::Closing { .. },
+                Event::Poison,
+            ) => (
+                Self::Gone(Ending::Poisoned),
+                Decision::Discard {
+                    answer: Answer::Nobody,
+                },
+            ),
 
             // The tombstone: the same answer as the first time, anything else is unknown.
             (Self::Gone(Ending::Published | Ending::Incomplete), Event::Close) => {
@@ -297,8 +343,10 @@ impl State {
             | Event::Cancel
             | Event::Expire
             | Event::Poison => true,
-            Event::Stored { bytes } => matches!(self, Self::Receiving { received, total: Some(total) }
-                if received.checked_add(bytes).is_some_and(|after| after <= total)),
+            Event::Stored { bytes } => {
+                matches!(self, Self::Receiving { received, total: Some(total) }
+                if received.checked_add(bytes).is_some_and(|after| after <= total))
+            }
             Event::FragmentEnded => matches!(self, Self::Receiving { .. }),
             Event::Sealed => {
                 matches!(self, Self::Receiving { received, total } if total == Some(received))
@@ -315,7 +363,13 @@ impl State {
     /// to be published with its last fragment and could not be, the last fragment tries again.
     fn repeat(self, total: u64, claimed: u64, is_last: bool, rules: &Rules) -> (Self, Decision) {
         if claimed != total {
-            return (self, Decision::Refuse(Refusal::TotalChanged { was: total, is: claimed }));
+            return (
+                self,
+                Decision::Refuse(Refusal::TotalChanged {
+                    was: total,
+                    is: claimed,
+                }),
+            );
         }
         if is_last && rules.publish_with_last_fragment {
             return self.publish(total, AfterPublish::AwaitClose);
@@ -327,7 +381,10 @@ impl State {
         let decision = if claimed == total {
             Decision::AckFragment { received: total }
         } else {
-            Decision::Refuse(Refusal::TotalChanged { was: total, is: claimed })
+            Decision::Refuse(Refusal::TotalChanged {
+                was: total,
+                is: claimed,
+            })
         };
         (self, decision)
     }
@@ -344,11 +401,22 @@ fn receive(
     if let Some(was) = total
         && was != range.total()
     {
-        return (state, Decision::Refuse(Refusal::TotalChanged { was, is: range.total() }));
+        return (
+            state,
+            Decision::Refuse(Refusal::TotalChanged {
+                was,
+                is: range.total(),
+            }),
+        );
     }
     // MC-BUP 3.1.5.2.1: the limit is one of the file, told at its first fragment and never by 413.
     if range.total() > rules.upload_bytes_max {
-        return (state, Decision::Refuse(Refusal::UploadTooLarge { limit: rules.upload_bytes_max }));
+        return (
+            state,
+            Decision::Refuse(Refusal::UploadTooLarge {
+                limit: rules.upload_bytes_max,
+            }),
+        );
     }
     if range.len() > rules.fragment_bytes_max {
         let limit = rules.fragment_bytes_max;
@@ -370,5 +438,11 @@ fn receive(
         bytes: range.len() - skip,
         fixes_total: total.is_none().then_some(range.total()),
     };
-    (State::Receiving { received, total: Some(range.total()) }, Decision::Store(plan))
+    (
+        State::Receiving {
+            received,
+            total: Some(range.total()),
+        },
+        Decision::Store(plan),
+    )
 }

@@ -85,18 +85,32 @@ impl Blocks {
             Ok(()) => (Bodies::Registered(pool), Registration::Done),
             Err(error) => {
                 let plain = (0..bodies).map(|_| Pages::new(body_bytes)).collect();
-                (Bodies::Plain(Rc::new(RefCell::new(plain))), Registration::Refused(error))
+                (
+                    Bodies::Plain(Rc::new(RefCell::new(plain))),
+                    Registration::Refused(error),
+                )
             }
         };
         let free_heads = Rc::default();
-        (Self { head_block_bytes, free_heads, bodies, body_block_bytes: body_bytes }, registration)
+        (
+            Self {
+                head_block_bytes,
+                free_heads,
+                bodies,
+                body_block_bytes: body_bytes,
+            },
+            registration,
+        )
     }
 
     /// A head block.
     pub fn head(&self) -> RingBlock {
         let free = self.free_heads.borrow_mut().pop();
         let bytes = free.unwrap_or_else(|| vec![0; self.head_block_bytes].into_boxed_slice());
-        RingBlock::Head(HeadBlock { bytes, home: Rc::clone(&self.free_heads) })
+        RingBlock::Head(HeadBlock {
+            bytes,
+            home: Rc::clone(&self.free_heads),
+        })
     }
 
     /// A body block, if one is free.
@@ -105,7 +119,10 @@ impl Blocks {
             Bodies::Registered(pool) => pool.try_next(self.body_block_bytes).map(RingBlock::Body),
             Bodies::Plain(free) => {
                 let pages = free.borrow_mut().pop()?;
-                Some(RingBlock::PlainBody(PooledPages { pages: Some(pages), home: Rc::clone(free) }))
+                Some(RingBlock::PlainBody(PooledPages {
+                    pages: Some(pages),
+                    home: Rc::clone(free),
+                }))
             }
         }
     }
@@ -148,7 +165,10 @@ impl PooledPages {
     }
 
     fn memory_mut(&mut self) -> &mut [u8] {
-        self.pages.as_mut().expect("taken only by drop").memory_mut()
+        self.pages
+            .as_mut()
+            .expect("taken only by drop")
+            .memory_mut()
     }
 }
 
@@ -171,7 +191,9 @@ impl Pages {
         let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("a few MiB");
         // SAFETY: the layout has a size that is not zero.
         let start = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { std::alloc::handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(start) else {
+            std::alloc::handle_alloc_error(layout)
+        };
         Self { start, layout }
     }
 

@@ -74,7 +74,10 @@ pub struct Disk {
 impl Disk {
     /// Takes the open root and work directories.
     pub fn new(root: OwnedFd, work: OwnedFd) -> Self {
-        Self { root: Rc::new(root), work: Rc::new(work) }
+        Self {
+            root: Rc::new(root),
+            work: Rc::new(work),
+        }
     }
 
     /// See [`crate::server::world::World::create`].
@@ -85,13 +88,20 @@ impl Disk {
 
     /// See [`crate::server::world::World::open`].
     pub fn open(&self, name: &str) -> io::Result<RingFile> {
-        self.open_with(name, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        self.open_with(
+            name,
+            OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )
     }
 
     fn open_with(&self, name: &str, flags: OFlags, mode: Mode) -> io::Result<RingFile> {
         let file = rustix::fs::openat(&*self.work, name, flags, mode)?;
         let inode = rustix::fs::fstat(&file)?.st_ino;
-        Ok(RingFile { file: Rc::new(file), inode })
+        Ok(RingFile {
+            file: Rc::new(file),
+            inode,
+        })
     }
 
     /// See [`crate::server::world::World::stat`].
@@ -117,7 +127,11 @@ impl Disk {
         create: bool,
         sync: Sync,
     ) -> io::Result<()> {
-        let create = if create { OFlags::CREATE } else { OFlags::empty() };
+        let create = if create {
+            OFlags::CREATE
+        } else {
+            OFlags::empty()
+        };
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | create;
         let file = rustix::fs::openat(&*self.work, name, flags, RECORD_MODE)?;
         let mut written = 0;
@@ -232,7 +246,9 @@ impl Disk {
 
     /// See [`crate::server::world::World::sync_destination`].
     pub async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
-        let Some(folder) = path.parent() else { return op::sync(&self.root, SyncScope::All).await };
+        let Some(folder) = path.parent() else {
+            return op::sync(&self.root, SyncScope::All).await;
+        };
         let folder = open_beneath(self.root.as_fd(), folder, OFlags::RDONLY)?;
         op::sync(&Rc::new(folder), SyncScope::All).await
     }
@@ -240,14 +256,20 @@ impl Disk {
     /// See [`crate::server::world::World::unpublish`].
     pub fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
         let parent = self.parent(path)?;
-        Ok(rustix::fs::unlinkat(parent.fd(self), path.file_name(), AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(
+            parent.fd(self),
+            path.file_name(),
+            AtFlags::empty(),
+        )?)
     }
 
     /// Opens the folder of a destination.
     fn parent(&self, path: &UploadPath) -> Result<Folder, Errno> {
         match path.parent() {
             None => Ok(Folder::Root),
-            Some(folder) => open_beneath(self.root.as_fd(), folder, OFlags::PATH).map(Folder::Opened),
+            Some(folder) => {
+                open_beneath(self.root.as_fd(), folder, OFlags::PATH).map(Folder::Opened)
+            }
         }
     }
 
@@ -308,6 +330,8 @@ fn age_ms(stat: &rustix::fs::Stat) -> u64 {
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
     let modified = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
     // A time that lies in the future (the clock was set back) is no age at all.
-    let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+    let age = SystemTime::now()
+        .duration_since(modified)
+        .unwrap_or_default();
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

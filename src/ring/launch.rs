@@ -66,7 +66,9 @@ pub enum LaunchError {
 impl std::fmt::Display for LaunchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ring(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)
+            Self::Ring(error) => match error
+                .raw_os_error()
+                .map(rustix::io::Errno::from_raw_os_error)
             {
                 Some(rustix::io::Errno::NOSYS) => write!(
                     f,
@@ -91,7 +93,11 @@ impl std::fmt::Display for LaunchError {
                 write!(f, "the root {} cannot be used: {error}", path.display())
             }
             Self::WorkDirectory(path, error) => {
-                write!(f, "the work directory {} cannot be used: {error}", path.display())
+                write!(
+                    f,
+                    "the work directory {} cannot be used: {error}",
+                    path.display()
+                )
             }
             Self::OtherFileSystem(root, work) => write!(
                 f,
@@ -191,7 +197,9 @@ fn supervise(
     while running > 0 {
         let next = match deadline {
             None => news.recv().ok(),
-            Some(deadline) => news.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
+            Some(deadline) => news
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                .ok(),
         };
         match next {
             Some(News::Recovered(result)) => {
@@ -199,7 +207,9 @@ fn supervise(
                 recovering -= 1;
                 if recovering == 0 {
                     // From here on a power cut may lose what the last clean stop had made safe.
-                    directories.forget_clean_stop().map_err(LaunchError::Recovery)?;
+                    directories
+                        .forget_clean_stop()
+                        .map_err(LaunchError::Recovery)?;
                     if deadline.is_none() {
                         stage.send_replace(Stage::Serve);
                         announce(addresses);
@@ -208,7 +218,9 @@ fn supervise(
             }
             Some(News::Ended) => running -= 1,
             Some(News::Signal) if deadline.is_none() => {
-                tracing::info!("stopping: running requests may finish; a second signal stops at once");
+                tracing::info!(
+                    "stopping: running requests may finish; a second signal stops at once"
+                );
                 stage.send_replace(Stage::Drain);
                 let limit = Duration::from_millis(config.limits.shutdown_ms_max);
                 deadline = Some(Instant::now() + limit + GRACE);
@@ -264,7 +276,9 @@ impl Seat {
             let _ = rustix::thread::sched_setaffinity(None, &set);
         }
         let mut builder = tokio_uring::builder();
-        builder.entries(SUBMISSION_ENTRIES).uring_builder(&ring_settings());
+        builder
+            .entries(SUBMISSION_ENTRIES)
+            .uring_builder(&ring_settings());
         builder.start(async {
             let news = self.news.clone();
             self.serve().await;
@@ -276,8 +290,11 @@ impl Seat {
 
     async fn serve(self) {
         let limits = &self.config.limits;
-        let (blocks, registration) =
-            Blocks::new(limits.head_bytes_max, limits.body_blocks_per_shard, limits.block_bytes);
+        let (blocks, registration) = Blocks::new(
+            limits.head_bytes_max,
+            limits.body_blocks_per_shard,
+            limits.block_bytes,
+        );
         if let (Registration::Refused(error), 0) = (registration, self.index) {
             tracing::warn!(
                 %error,
@@ -292,7 +309,12 @@ impl Seat {
             self.directories,
             self.senders,
         );
-        let shard = Shard::new(Rc::new(world), Arc::clone(&self.config), self.index, self.config.cores);
+        let shard = Shard::new(
+            Rc::new(world),
+            Arc::clone(&self.config),
+            self.index,
+            self.config.cores,
+        );
         let is_stopping = Rc::new(Cell::new(false));
         let listeners: Vec<_> = self.listeners.into_iter().map(Rc::new).collect();
         for listener in &listeners {
@@ -317,7 +339,9 @@ impl Seat {
 
         let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
         is_stopping.set(true);
-        listeners.iter().for_each(|listener| net::stop_listening(listener));
+        listeners
+            .iter()
+            .for_each(|listener| net::stop_listening(listener));
         shard.drain();
         let limit = Duration::from_millis(self.config.limits.shutdown_ms_max);
         if tokio::time::timeout(limit, shard.empty()).await.is_err() {
@@ -336,15 +360,19 @@ async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping:
         );
     };
     let serve = |wire: RingWire| {
-        shard.world.spawn(connection::serve(Rc::clone(&shard), wire, Vec::new()));
+        shard
+            .world
+            .spawn(connection::serve(Rc::clone(&shard), wire, Vec::new()));
     };
     net::accept_all(listener, is_stopping, complain, serve).await;
 }
 
 async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>) {
     while let Some(letter) = letters.recv().await {
-        let wire = RingWire::with_peer(letter.socket, letter.peer);
-        shard.world.spawn(connection::serve(Rc::clone(&shard), wire, letter.arrived));
+        let wire = RingWire::new(letter.socket, letter.peer);
+        shard
+            .world
+            .spawn(connection::serve(Rc::clone(&shard), wire, letter.arrived));
     }
 }
 
@@ -355,15 +383,24 @@ fn ring_settings() -> io_uring::Builder {
     // Both save work where the kernel knows them (6.0): one task submits, and completions wait for it.
     let mut with_hints = settings.clone();
     with_hints.setup_single_issuer().setup_coop_taskrun();
-    if with_hints.build(8).is_ok() { with_hints } else { settings }
+    if with_hints.build(8).is_ok() {
+        with_hints
+    } else {
+        settings
+    }
 }
 
 /// Whether io_uring can be used, and knows all that is asked of it.
 fn probe() -> Result<(), LaunchError> {
     let ring = io_uring::IoUring::new(8).map_err(LaunchError::Ring)?;
     let mut probe = io_uring::Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(LaunchError::Ring)?;
-    match op::OPCODES.iter().find(|(code, _)| !probe.is_supported(*code)) {
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(LaunchError::Ring)?;
+    match op::OPCODES
+        .iter()
+        .find(|(code, _)| !probe.is_supported(*code))
+    {
         Some((_, name)) => Err(LaunchError::RingOperation(name)),
         None => Ok(()),
     }
@@ -386,7 +423,9 @@ fn catch_signals(news: mpsc::Sender<News>) -> Result<(), LaunchError> {
             }
         }
     };
-    let spawned = thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    let spawned = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait);
     spawned.map(|_| ()).map_err(LaunchError::Thread)
 }
 
@@ -412,7 +451,9 @@ fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), Launc
 /// The processors this process may run on.
 fn allowed_processors() -> Vec<usize> {
     match rustix::thread::sched_getaffinity(None) {
-        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&cpu| set.is_set(cpu))
+            .collect(),
         Err(_) => Vec::new(),
     }
 }

@@ -30,7 +30,9 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::http::path::UploadPath;
 use crate::observe;
-use crate::server::world::{HandOverFull, Millis, Parents, Replace, Standing, Sync, WorkStat, World};
+use crate::server::world::{
+    HandOverFull, Millis, Parents, Replace, Standing, Sync, WorkStat, World,
+};
 use blocks::{Blocks, RingBlock};
 use disk::{Disk, RingFile};
 use mailbox::{Letter, Senders};
@@ -65,7 +67,13 @@ impl RingWorld {
         (root, work): (OwnedFd, OwnedFd),
         senders: Senders,
     ) -> Self {
-        Self { shard, boot, blocks, disk: Disk::new(root, work), senders }
+        Self {
+            shard,
+            boot,
+            blocks,
+            disk: Disk::new(root, work),
+            senders,
+        }
     }
 }
 
@@ -120,7 +128,11 @@ impl World for RingWorld {
         use crate::server::world::Wire as _;
         let mailbox = self.senders[to].try_reserve().map_err(|_| HandOverFull)?;
         let socket = wire.duplicate().map_err(|_| HandOverFull)?;
-        mailbox.send(Letter { socket, peer: wire.peer(), arrived: arrived.to_vec() });
+        mailbox.send(Letter {
+            socket,
+            peer: wire.peer(),
+            arrived: arrived.to_vec(),
+        });
         Ok(())
     }
 
@@ -144,7 +156,9 @@ impl World for RingWorld {
         create: bool,
         sync: Sync,
     ) -> io::Result<()> {
-        self.disk.write_small(name, offset, bytes, create, sync).await
+        self.disk
+            .write_small(name, offset, bytes, create, sync)
+            .await
     }
 
     async fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {

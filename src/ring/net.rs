@@ -29,16 +29,13 @@ pub struct RingWire {
 }
 
 impl RingWire {
-    /// Takes a connected socket. Errors if the peer is gone already.
-    pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        let peer = Socket::from(socket.try_clone()?).peer_addr()?;
-        let peer = peer.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-        Ok(Self::with_peer(socket, peer))
-    }
-
-    /// Takes a socket whose peer is known.
-    pub fn with_peer(socket: OwnedFd, peer: SocketAddr) -> Self {
-        Self { socket: Rc::new(socket), peer, is_filling: Cell::new(false) }
+    /// Takes a connected, blocking socket.
+    pub fn new(socket: OwnedFd, peer: SocketAddr) -> Self {
+        Self {
+            socket: Rc::new(socket),
+            peer,
+            is_filling: Cell::new(false),
+        }
     }
 
     /// A second descriptor of the same socket, to be sent to another shard.
@@ -64,8 +61,7 @@ impl Wire for RingWire {
 
     async fn fill(&self, block: RingBlock, bytes: usize) -> (io::Result<Fill>, RingBlock) {
         self.is_filling.set(true);
-        let (result, block) =
-            op::receive(&self.socket, block, 0..bytes, op::Receive::All).await;
+        let (result, block) = op::receive(&self.socket, block, 0..bytes, op::Receive::All).await;
         self.is_filling.set(false);
         let fill = match result {
             Ok(0) => Ok(Fill::End),
@@ -115,7 +111,10 @@ impl Wire for RingWire {
 /// A receive that was cancelled with nothing to show.
 fn is_interruption(error: &io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(error);
-    matches!(errno, Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR))
+    matches!(
+        errno,
+        Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR)
+    )
 }
 
 /// Binds one listener of one shard; all shards bind the same address (`SO_REUSEPORT`).
@@ -123,7 +122,11 @@ fn is_interruption(error: &io::Error) -> bool {
 /// # Errors
 /// What the kernel says.
 pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -142,7 +145,11 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -157,7 +164,10 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
 /// What the kernel says.
 pub fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {
     let socket = Socket::from(listener.try_clone()?);
-    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// Accepts until the listener is shut down.
@@ -192,7 +202,7 @@ pub fn stop_listening(listener: &OwnedFd) {
 fn prepare(socket: OwnedFd) -> io::Result<RingWire> {
     // Answers are whole segments; there is nothing to wait for.
     rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-    let peer = rustix::net::getpeername(&socket)?;
+    let peer = rustix::net::getpeername(&socket)?.ok_or(io::ErrorKind::NotConnected)?;
     let peer = SocketAddr::try_from(peer).map_err(|_| io::ErrorKind::Unsupported)?;
-    Ok(RingWire::with_peer(socket, peer))
+    Ok(RingWire::new(socket, peer))
 }

@@ -43,7 +43,9 @@ impl<D> OneshotOutputTransform for GiveBack<D> {
 }
 
 async fn submit<D: 'static + Unpin>(data: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
-    UnsubmittedOneshot::new(data, GiveBack(std::marker::PhantomData), entry).submit().await
+    UnsubmittedOneshot::new(data, GiveBack(std::marker::PhantomData), entry)
+        .submit()
+        .await
 }
 
 fn fd(fd: &OwnedFd) -> types::Fd {
@@ -135,10 +137,12 @@ pub async fn write_at(
     let memory = &block.bytes()[range.clone()];
     let (pointer, len) = (memory.as_ptr(), len_u32(&range));
     let entry = match block.registered_index() {
-        Some(index) => {
-            opcode::WriteFixed::new(fd(file), pointer, len, index).offset(offset).build()
-        }
-        None => opcode::Write::new(fd(file), pointer, len).offset(offset).build(),
+        Some(index) => opcode::WriteFixed::new(fd(file), pointer, len, index)
+            .offset(offset)
+            .build(),
+        None => opcode::Write::new(fd(file), pointer, len)
+            .offset(offset)
+            .build(),
     };
     let (result, (block, _file)) = submit((block, Rc::clone(file)), entry).await;
     (result.map(|written| written as usize), block)
@@ -165,7 +169,9 @@ pub async fn sync(file: &Rc<OwnedFd>, scope: SyncScope) -> io::Result<()> {
 
 /// Reserves space up to `bytes` and leaves the length alone.
 pub async fn allocate(file: &Rc<OwnedFd>, bytes: u64) -> io::Result<()> {
-    let entry = opcode::Fallocate::new(fd(file), bytes).mode(KEEP_SIZE).build();
+    let entry = opcode::Fallocate::new(fd(file), bytes)
+        .mode(KEEP_SIZE)
+        .build();
     submit(Rc::clone(file), entry).await.0.map(|_| ())
 }
 

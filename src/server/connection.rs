@@ -128,7 +128,9 @@ impl<W: World> Holder for Connection<W> {
 /// Serves a connection to its end. `arrived` are bytes that another shard read from it.
 pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8>) {
     let peer = wire.peer();
-    let Some(connection) = shard.admit(wire, peer) else { return };
+    let Some(connection) = shard.admit(wire, peer) else {
+        return;
+    };
     shard.world.emit(Event::Connected { peer });
     let mut inbox = Inbox::with(&*shard.world, &arrived);
     drop(arrived);
@@ -174,8 +176,16 @@ pub struct Cut;
 
 /// What a head asks for, owned so that the bytes it stood in can be used again.
 enum Request {
-    Packet { packet: Result<Packet, Refusal>, framing: Framing, persistence: Persistence },
-    Plain { status: u16, framing: Framing, persistence: Persistence },
+    Packet {
+        packet: Result<Packet, Refusal>,
+        framing: Framing,
+        persistence: Persistence,
+    },
+    Plain {
+        status: u16,
+        framing: Framing,
+        persistence: Persistence,
+    },
 }
 
 /// One request and its answer.
@@ -196,7 +206,10 @@ async fn exchange<W: World>(
         Ok(Some(read)) => read,
         Ok(None) => return Next::End,
         Err(why) => {
-            shard.world.emit(Event::BadRequest { peer: connection.peer, why });
+            shard.world.emit(Event::BadRequest {
+                peer: connection.peer,
+                why,
+            });
             // Where the next request would begin is unknown, so there is none.
             write_plain(why.status(), Persistence::Close, answer);
             let sent = send(shard, connection, answer).await;
@@ -209,11 +222,19 @@ async fn exchange<W: World>(
     connection.wait_for(Waiting::Nothing, shard.world.now());
 
     match request {
-        Request::Packet { packet: Ok(packet), framing, persistence } => {
+        Request::Packet {
+            packet: Ok(packet),
+            framing,
+            persistence,
+        } => {
             if let Some(owner) = elsewhere(shard, &packet) {
                 leave_session(shard, connection);
                 let (peer, bytes) = (connection.peer, inbox.bytes());
-                if shard.world.hand_over(&connection.wire, bytes, owner).is_ok() {
+                if shard
+                    .world
+                    .hand_over(&connection.wire, bytes, owner)
+                    .is_ok()
+                {
                     shard.world.emit(Event::Moved { peer, to: owner });
                     return Next::End;
                 }
@@ -233,19 +254,41 @@ async fn exchange<W: World>(
             };
             if let Err(why) = &outcome.reply {
                 let (peer, session) = (connection.peer, outcome.session);
-                shard.world.emit(Event::Refused { peer, session, path: Some(&path), why });
+                shard.world.emit(Event::Refused {
+                    peer,
+                    session,
+                    path: Some(&path),
+                    why,
+                });
             }
             answer_packet(shard, connection, inbox, answer, outcome, persistence).await
         }
-        Request::Packet { packet: Err(refusal), framing, persistence } => {
+        Request::Packet {
+            packet: Err(refusal),
+            framing,
+            persistence,
+        } => {
             inbox.consume(head_bytes);
             let peer = connection.peer;
-            shard.world.emit(Event::Refused { peer, session: None, path: None, why: &refusal });
+            shard.world.emit(Event::Refused {
+                peer,
+                session: None,
+                path: None,
+                why: &refusal,
+            });
             let body = unread_body(framing, false);
-            let outcome = Outcome { reply: Err(refusal), session: None, body };
+            let outcome = Outcome {
+                reply: Err(refusal),
+                session: None,
+                body,
+            };
             answer_packet(shard, connection, inbox, answer, outcome, persistence).await
         }
-        Request::Plain { status, framing, persistence } => {
+        Request::Plain {
+            status,
+            framing,
+            persistence,
+        } => {
             inbox.consume(head_bytes);
             let persistence = match framing {
                 Framing::Absent | Framing::Length(0) => persistence,
@@ -277,16 +320,31 @@ async fn read_head<W: World>(
 
 fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
     let framing = head.framing;
-    let persistence =
-        if head.keep_alive { Persistence::KeepAlive } else { Persistence::Close };
+    let persistence = if head.keep_alive {
+        Persistence::KeepAlive
+    } else {
+        Persistence::Close
+    };
     match head.method {
         Method::BitsPost => {
             let packet = packet::parse(head, shard.policy().strict);
-            Request::Packet { packet, framing, persistence }
+            Request::Packet {
+                packet,
+                framing,
+                persistence,
+            }
         }
         // Nothing can be read from here yet; uploads never can.
-        Method::Get | Method::Head => Request::Plain { status: 404, framing, persistence },
-        Method::Other => Request::Plain { status: 405, framing, persistence },
+        Method::Get | Method::Head => Request::Plain {
+            status: 404,
+            framing,
+            persistence,
+        },
+        Method::Other => Request::Plain {
+            status: 405,
+            framing,
+            persistence,
+        },
     }
 }
 
@@ -312,8 +370,10 @@ fn expects_continue(packet: &Packet) -> bool {
 /// The path for the log line of a refusal.
 fn refused_path(packet: &Packet) -> String {
     match packet {
-        Packet::Ping { target } | Packet::CreateSession { target } => target.path.as_str().to_owned(),
-        _ => session_request(packet).map_or_else(String::new, |r| r.target.path.as_str().to_owned()),
+        Packet::CreateSession { target } => target.path.as_str().to_owned(),
+        _ => {
+            session_request(packet).map_or_else(String::new, |r| r.target.path.as_str().to_owned())
+        }
     }
 }
 
@@ -334,7 +394,11 @@ async fn dispatch<W: World>(
     answer: &mut Vec<u8>,
     packet: Packet,
 ) -> Result<Outcome, Cut> {
-    let no_body = |reply, session| Outcome { reply, session, body: BodyLeft::Bytes(0) };
+    let no_body = |reply, session| Outcome {
+        reply,
+        session,
+        body: BodyLeft::Bytes(0),
+    };
     if let Packet::Ping { .. } = packet {
         return Ok(no_body(Ok(Ack::Ping), None));
     }
@@ -343,7 +407,11 @@ async fn dispatch<W: World>(
             Packet::Fragment(fragment) => fragment::unread(fragment),
             _ => BodyLeft::Bytes(0),
         };
-        return Ok(Outcome { reply: Err(Refusal::Unavailable), session: None, body });
+        return Ok(Outcome {
+            reply: Err(Refusal::Unavailable),
+            session: None,
+            body,
+        });
     }
     // Boxed, so that an idle connection does not carry the space of the longest flow.
     match packet {
@@ -353,7 +421,10 @@ async fn dispatch<W: World>(
             Ok(no_body(reply, None))
         }
         Packet::Fragment(fragment) => {
-            Box::pin(fragment::receive(shard, connection, inbox, answer, fragment)).await
+            Box::pin(fragment::receive(
+                shard, connection, inbox, answer, fragment,
+            ))
+            .await
         }
         Packet::CloseSession(request) => {
             let session = request.session;
@@ -395,7 +466,10 @@ async fn answer_packet<W: World>(
         if send(shard, connection, answer).await.is_err() {
             return Next::End;
         }
-        if fragment::skip(shard, connection, inbox, unread).await.is_err() {
+        if fragment::skip(shard, connection, inbox, unread)
+            .await
+            .is_err()
+        {
             return Next::End;
         }
     }

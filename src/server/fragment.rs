@@ -42,7 +42,13 @@ pub async fn receive<W: World>(
 ) -> Result<Outcome, Cut> {
     let session = fragment.request.session;
     let unread = unread(&fragment);
-    let outcome = |reply, body| Ok(Outcome { reply, session, body });
+    let outcome = |reply, body| {
+        Ok(Outcome {
+            reply,
+            session,
+            body,
+        })
+    };
 
     let Some(found) = lifecycle::find(shard, &fragment.request) else {
         return outcome(Err(Refusal::SessionNotFound), unread);
@@ -59,7 +65,10 @@ pub async fn receive<W: World>(
         Decision::Store(plan) => plan,
         decision => {
             if let Decision::Refuse(Refusal::Gap { received }) = decision {
-                shard.world.emit(Event::Gap { session: held.id(), received });
+                shard.world.emit(Event::Gap {
+                    session: held.id(),
+                    received,
+                });
             }
             let reply = held.carry_out(shard, decision).await;
             return outcome(reply, unread);
@@ -70,7 +79,9 @@ pub async fn receive<W: World>(
     }
     if fragment.expects_continue && inbox.is_empty() {
         answer.extend_from_slice(CONTINUE);
-        connection::send(shard, connection, answer).await.map_err(|_| Cut)?;
+        connection::send(shard, connection, answer)
+            .await
+            .map_err(|_| Cut)?;
     }
 
     let stored = store(shard, connection, inbox, &mut held, plan, fragment.body).await;
@@ -142,18 +153,31 @@ async fn empty_file<W: World>(
 ) -> Result<Outcome, Cut> {
     let session = fragment.request.session;
     if fragment.body == FragmentBody::Chunked {
-        let nothing = Plan { skip: 0, at: 0, bytes: 0, fixes_total: None };
+        let nothing = Plan {
+            skip: 0,
+            at: 0,
+            bytes: 0,
+            fixes_total: None,
+        };
         match store_chunked(shard, connection, inbox, &mut held, nothing).await {
             Ok(()) => {}
             Err(Broken::Refused(refusal)) => {
-                return Ok(Outcome { reply: Err(refusal), session, body: BodyLeft::Unknown });
+                return Ok(Outcome {
+                    reply: Err(refusal),
+                    session,
+                    body: BodyLeft::Unknown,
+                });
             }
             Err(Broken::Cut | Broken::Disk(..)) => return Err(Cut),
         }
     }
     let decision = held.step(shard, Step::EmptyFile);
     let reply = held.carry_out(shard, decision).await;
-    Ok(Outcome { reply, session, body: BodyLeft::Bytes(0) })
+    Ok(Outcome {
+        reply,
+        session,
+        body: BodyLeft::Bytes(0),
+    })
 }
 
 async fn store<W: World>(
@@ -167,7 +191,9 @@ async fn store<W: World>(
     match body {
         FragmentBody::Chunked => store_chunked(shard, connection, inbox, held, plan).await,
         FragmentBody::Length(_) => {
-            skip(shard, connection, inbox, plan.skip).await.map_err(|Cut| Broken::Cut)?;
+            skip(shard, connection, inbox, plan.skip)
+                .await
+                .map_err(|Cut| Broken::Cut)?;
             store_sized(shard, connection, inbox, held, plan).await
         }
     }
@@ -227,7 +253,9 @@ async fn store_chunked<W: World>(
     let mut to_store = plan.bytes;
     loop {
         if inbox.is_empty() {
-            more(shard, connection, inbox, u64::MAX).await.map_err(|Cut| Broken::Cut)?;
+            more(shard, connection, inbox, u64::MAX)
+                .await
+                .map_err(|Cut| Broken::Cut)?;
         }
         let step = decoder.step(inbox.bytes());
         match step.map_err(|_| Broken::Refused(Refusal::ChunkedMalformed))? {
@@ -235,7 +263,11 @@ async fn store_chunked<W: World>(
             ChunkStep::End { consumed } => {
                 inbox.consume(consumed);
                 let is_whole = to_skip == 0 && to_store == 0;
-                return if is_whole { Ok(()) } else { Err(Broken::Refused(Refusal::LengthMismatch)) };
+                return if is_whole {
+                    Ok(())
+                } else {
+                    Err(Broken::Refused(Refusal::LengthMismatch))
+                };
             }
             ChunkStep::Content { start, end } => {
                 inbox.consume(start);
@@ -266,7 +298,10 @@ async fn more<W: World>(
 ) -> Result<usize, Cut> {
     connection.wait_for(Waiting::Body, shard.world.now());
     let bytes_max = usize::try_from(left).unwrap_or(usize::MAX);
-    match inbox.more_up_to(&*shard.world, &connection.wire, bytes_max).await {
+    match inbox
+        .more_up_to(&*shard.world, &connection.wire, bytes_max)
+        .await
+    {
         Ok(read) if read > 0 => Ok(read),
         Ok(_) | Err(_) => Err(Cut),
     }
@@ -305,13 +340,32 @@ async fn append<W: World>(
         match result {
             Ok(0) => {
                 let source = std::io::ErrorKind::WriteZero.into();
-                return (Err(StoreError { op: DiskOp::Write, source }), block);
+                return (
+                    Err(StoreError {
+                        op: DiskOp::Write,
+                        source,
+                    }),
+                    block,
+                );
             }
             Ok(written) => {
                 from += written;
-                let _nothing_to_do = held.step(shard, Step::Stored { bytes: written as u64 });
+                let _nothing_to_do = held.step(
+                    shard,
+                    Step::Stored {
+                        bytes: written as u64,
+                    },
+                );
             }
-            Err(source) => return (Err(StoreError { op: DiskOp::Write, source }), block),
+            Err(source) => {
+                return (
+                    Err(StoreError {
+                        op: DiskOp::Write,
+                        source,
+                    }),
+                    block,
+                );
+            }
         }
     }
     (Ok(()), block)

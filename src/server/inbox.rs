@@ -20,16 +20,26 @@ impl<W: World> Inbox<W> {
     /// With bytes that arrived on another shard; as many as a head block holds, at most.
     pub fn with(world: &W, arrived: &[u8]) -> Self {
         if arrived.is_empty() {
-            return Self { block: None, start: 0, end: 0 };
+            return Self {
+                block: None,
+                start: 0,
+                end: 0,
+            };
         }
         let mut block = world.head_block();
         block.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
-        Self { block: Some(block), start: 0, end: arrived.len() }
+        Self {
+            block: Some(block),
+            start: 0,
+            end: arrived.len(),
+        }
     }
 
     /// The unread bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| &block.bytes()[self.start..self.end])
+        self.block
+            .as_ref()
+            .map_or(&[], |block| &block.bytes()[self.start..self.end])
     }
 
     /// Number of unread bytes.
@@ -44,7 +54,9 @@ impl<W: World> Inbox<W> {
 
     /// Whether the block has no room behind the unread bytes.
     pub fn is_full(&self) -> bool {
-        self.block.as_ref().is_some_and(|block| self.end == block.bytes().len())
+        self.block
+            .as_ref()
+            .is_some_and(|block| self.end == block.bytes().len())
     }
 
     /// Takes bytes off the front.

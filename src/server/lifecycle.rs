@@ -38,7 +38,11 @@ pub async fn create<W: World>(
     let session = Session::new(shard, path, keep, State::NEW, 0);
     shard.enter(Rc::clone(&session));
     let peer = connection.peer;
-    shard.world.emit(Event::SessionCreated { session: id, path: session.path.as_str(), peer });
+    shard.world.emit(Event::SessionCreated {
+        session: id,
+        path: session.path.as_str(),
+        peer,
+    });
     if let Ok(mut held) = session.enter(shard, connection).await {
         held.set_file(file);
     }
@@ -54,7 +58,9 @@ pub async fn close<W: World>(
     connection: &Rc<Connection<W>>,
     request: SessionRequest,
 ) -> Result<Reply, Cut> {
-    let Some(session) = find(shard, &request) else { return Ok(Err(Refusal::SessionNotFound)) };
+    let Some(session) = find(shard, &request) else {
+        return Ok(Err(Refusal::SessionNotFound));
+    };
     let mut held = session.enter(shard, connection).await.map_err(|_| Cut)?;
     loop {
         let decision = held.step(shard, Step::Close);
@@ -75,7 +81,9 @@ pub async fn cancel<W: World>(
     connection: &Rc<Connection<W>>,
     request: SessionRequest,
 ) -> Result<Reply, Cut> {
-    let Some(session) = find(shard, &request) else { return Ok(Err(Refusal::SessionNotFound)) };
+    let Some(session) = find(shard, &request) else {
+        return Ok(Err(Refusal::SessionNotFound));
+    };
     let mut held: Held<W> = session.enter(shard, connection).await.map_err(|_| Cut)?;
     let decision = held.step(shard, Step::Cancel);
     Ok(held.carry_out(shard, decision).await)
@@ -83,10 +91,16 @@ pub async fn cancel<W: World>(
 
 /// The session of a request. A session is bound to its path: under another one it does not exist (P7).
 pub fn find<W: World>(shard: &Shard<W>, request: &SessionRequest) -> Option<Rc<Session<W>>> {
-    shard.session(request.session?).filter(|session| session.path == request.target.path)
+    shard
+        .session(request.session?)
+        .filter(|session| session.path == request.target.path)
 }
 
 fn report<W: World>(shard: &Shard<W>, session: Option<SessionId>, error: &StoreError) -> Refusal {
-    shard.world.emit(Event::DiskFailed { op: error.op, session, error: &error.source });
+    shard.world.emit(Event::DiskFailed {
+        op: error.op,
+        session,
+        error: &error.source,
+    });
     error.refusal()
 }

@@ -67,7 +67,9 @@ impl std::fmt::Display for BadRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::NoValidSlot => "no slot with a valid checksum",
-            Self::Unknown => "a valid checksum over a payload that this version does not understand",
+            Self::Unknown => {
+                "a valid checksum over a payload that this version does not understand"
+            }
         })
     }
 }
@@ -109,8 +111,7 @@ impl Record {
             (None, Some(b)) => b,
             (None, None) => return Err(BadRecord::NoValidSlot),
         };
-        let payload: Payload =
-            serde_json::from_slice(newest.1).map_err(|_| BadRecord::Unknown)?;
+        let payload: Payload = serde_json::from_slice(newest.1).map_err(|_| BadRecord::Unknown)?;
         let record = Self {
             path: UploadPath::from_text(&payload.path).map_err(|_| BadRecord::Unknown)?,
             state: state_from_text(&payload.state, payload.total).ok_or(BadRecord::Unknown)?,
@@ -148,8 +149,14 @@ fn state_to_text(state: State) -> (&'static str, Option<u64>) {
     match state {
         State::Receiving { total, .. } => ("receiving", total),
         State::Sealed { total } => ("sealed", Some(total)),
-        State::Closing { total, then: AfterPublish::End } => ("closing", Some(total)),
-        State::Closing { total, then: AfterPublish::AwaitClose } => ("publishing", Some(total)),
+        State::Closing {
+            total,
+            then: AfterPublish::End,
+        } => ("closing", Some(total)),
+        State::Closing {
+            total,
+            then: AfterPublish::AwaitClose,
+        } => ("publishing", Some(total)),
         State::Published { total } => ("published", Some(total)),
         State::Gone(Ending::Published) => ("ended", None),
         State::Gone(Ending::Incomplete) => ("incomplete", None),
@@ -164,8 +171,14 @@ fn state_from_text(text: &str, total: Option<u64>) -> Option<State> {
     match text {
         "receiving" => Some(State::Receiving { received: 0, total }),
         "sealed" => sized(|total| State::Sealed { total }),
-        "closing" => sized(|total| State::Closing { total, then: AfterPublish::End }),
-        "publishing" => sized(|total| State::Closing { total, then: AfterPublish::AwaitClose }),
+        "closing" => sized(|total| State::Closing {
+            total,
+            then: AfterPublish::End,
+        }),
+        "publishing" => sized(|total| State::Closing {
+            total,
+            then: AfterPublish::AwaitClose,
+        }),
         "published" => sized(|total| State::Published { total }),
         "ended" => Some(State::Gone(Ending::Published)),
         "incomplete" => Some(State::Gone(Ending::Incomplete)),

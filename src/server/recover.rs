@@ -45,7 +45,10 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>) -> std::io::Result<()> {
         restore(shard, id, files).await;
     }
     let duration_ms = shard.world.now().saturating_sub(began);
-    shard.world.emit(Event::Recovered { sessions: shard.sessions_len(), duration_ms });
+    shard.world.emit(Event::Recovered {
+        sessions: shard.sessions_len(),
+        duration_ms,
+    });
     Ok(())
 }
 
@@ -77,10 +80,14 @@ async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, files: Found) {
         Err(error) => return report(shard, id, DiskOp::Read, &error),
     };
     let age_ms = match world.stat(&record_name).await {
-        Ok(stat) => stat.map_or(0, |stat| stat.age_ms).min(part.map_or(u64::MAX, |part| part.age_ms)),
+        Ok(stat) => stat
+            .map_or(0, |stat| stat.age_ms)
+            .min(part.map_or(u64::MAX, |part| part.age_ms)),
         Err(error) => return report(shard, id, DiskOp::Read, &error),
     };
-    let Some(part) = part else { return restore_without_part(shard, id, record, sequence, age_ms).await };
+    let Some(part) = part else {
+        return restore_without_part(shard, id, record, sequence, age_ms).await;
+    };
 
     if let State::Gone(_) = record.state {
         // A discard that was cut short.
@@ -111,16 +118,30 @@ async fn restore_whole<W: World>(
 ) {
     match record.state {
         State::Receiving { total, .. } => {
-            if total.is_some_and(|total| part.bytes > total) || (total.is_none() && part.bytes > 0) {
-                set_aside(shard, &store::part_name(id), "longer than its record allows").await;
+            if total.is_some_and(|total| part.bytes > total) || (total.is_none() && part.bytes > 0)
+            {
+                set_aside(
+                    shard,
+                    &store::part_name(id),
+                    "longer than its record allows",
+                )
+                .await;
                 return remove(shard, id, &store::record_name(id)).await;
             }
-            let state = State::Receiving { received: part.bytes, total };
+            let state = State::Receiving {
+                received: part.bytes,
+                total,
+            };
             told(shard, id, part.bytes, 0);
             enter(shard, id, record, sequence, state, age_ms).await;
         }
         State::Sealed { total } | State::Closing { total, .. } if part.bytes != total => {
-            set_aside(shard, &store::part_name(id), "not as long as its record says").await;
+            set_aside(
+                shard,
+                &store::part_name(id),
+                "not as long as its record says",
+            )
+            .await;
             remove(shard, id, &store::record_name(id)).await;
         }
         state => {
@@ -164,7 +185,10 @@ async fn restore_after_power_cut<W: World>(
             return report(shard, id, DiskOp::Truncate, &error);
         }
     }
-    let state = State::Receiving { received: durable, total };
+    let state = State::Receiving {
+        received: durable,
+        total,
+    };
     told(shard, id, durable, truncated);
     enter(shard, id, record, sequence, state, age_ms).await;
 }
@@ -180,8 +204,14 @@ async fn restore_without_part<W: World>(
     let state = match record.state {
         State::Gone(_) | State::Published { .. } => record.state,
         // Only the rename takes a part away in this state.
-        State::Closing { then: AfterPublish::End, .. } => State::Gone(Ending::Published),
-        State::Closing { total, then: AfterPublish::AwaitClose } => State::Published { total },
+        State::Closing {
+            then: AfterPublish::End,
+            ..
+        } => State::Gone(Ending::Published),
+        State::Closing {
+            total,
+            then: AfterPublish::AwaitClose,
+        } => State::Published { total },
         State::Sealed { .. } => {
             let standing = shard.world.look_up(&record.path).await;
             match standing {
@@ -232,13 +262,25 @@ fn without_progress(state: State) -> State {
 }
 
 fn told<W: World>(shard: &Shard<W>, session: SessionId, received: u64, truncated: u64) {
-    shard.world.emit(Event::SessionRecovered { session, received, truncated });
+    shard.world.emit(Event::SessionRecovered {
+        session,
+        received,
+        truncated,
+    });
 }
 
 async fn set_aside<W: World>(shard: &Shard<W>, name: &str, why: &str) {
     shard.world.emit(Event::SetAside { name, why });
-    if let Err(error) = shard.world.rename(name, &format!("{name}{ASIDE_SUFFIX}")).await {
-        shard.world.emit(Event::DiskFailed { op: DiskOp::Remove, session: None, error: &error });
+    if let Err(error) = shard
+        .world
+        .rename(name, &format!("{name}{ASIDE_SUFFIX}"))
+        .await
+    {
+        shard.world.emit(Event::DiskFailed {
+            op: DiskOp::Remove,
+            session: None,
+            error: &error,
+        });
     }
 }
 
@@ -249,5 +291,9 @@ async fn remove<W: World>(shard: &Shard<W>, id: SessionId, name: &str) {
 }
 
 fn report<W: World>(shard: &Shard<W>, id: SessionId, op: DiskOp, error: &std::io::Error) {
-    shard.world.emit(Event::DiskFailed { op, session: Some(id), error });
+    shard.world.emit(Event::DiskFailed {
+        op,
+        session: Some(id),
+        error,
+    });
 }

@@ -58,7 +58,13 @@ pub type Reply = Result<Ack, Refusal>;
 
 impl<W: World> Session<W> {
     /// A session whose files stand. `age_ms` is the time since its last progress.
-    pub fn new(shard: &Shard<W>, path: UploadPath, keep: Keep, state: State, age_ms: u64) -> Rc<Self> {
+    pub fn new(
+        shard: &Shard<W>,
+        path: UploadPath,
+        keep: Keep,
+        state: State,
+        age_ms: u64,
+    ) -> Rc<Self> {
         let now = shard.world.now();
         let id = keep.id();
         let work = Work {
@@ -93,7 +99,9 @@ impl<W: World> Session<W> {
         let holder: Rc<dyn Holder> = Rc::clone(connection) as _;
         let (pass, entered) = self.turnstile.enter(holder).await?;
         if entered == Entered::TakenOver {
-            shard.world.emit(Event::SessionTakenOver { session: self.id });
+            shard
+                .world
+                .emit(Event::SessionTakenOver { session: self.id });
         }
         let mut held = self.hold(pass);
         held.attach(connection);
@@ -130,7 +138,9 @@ impl<W: World> Session<W> {
     /// Removes the record of a session that need not be remembered. `false` if somebody is just
     /// asking for it.
     pub async fn forget(self: &Rc<Self>, shard: &Shard<W>) -> bool {
-        let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) else { return false };
+        let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) else {
+            return false;
+        };
         let mut held = self.hold(pass);
         if let Err(error) = held.work().keep.forget(&*shard.world).await {
             held.report(shard, &error);
@@ -148,8 +158,16 @@ impl<W: World> Session<W> {
     }
 
     fn hold(self: &Rc<Self>, pass: Pass) -> Held<W> {
-        let work = self.work.borrow_mut().take().expect("the turnstile lets one in at a time");
-        Held { session: Rc::clone(self), work: Some(work), _pass: pass }
+        let work = self
+            .work
+            .borrow_mut()
+            .take()
+            .expect("the turnstile lets one in at a time");
+        Held {
+            session: Rc::clone(self),
+            work: Some(work),
+            _pass: pass,
+        }
     }
 }
 
@@ -225,7 +243,10 @@ impl<W: World> Held<W> {
         }
         let file = self.file(shard).await?;
         let received = self.work().state.received();
-        self.work().keep.harden(&*shard.world, &file, received).await
+        self.work()
+            .keep
+            .harden(&*shard.world, &file, received)
+            .await
     }
 
     /// Gives an event to the state machine.
@@ -258,7 +279,9 @@ impl<W: World> Held<W> {
                     if let Err(error) = self.seal(shard, total).await {
                         return Err(self.fail(shard, error).await);
                     }
-                    shard.world.emit(Event::SessionSealed { session: self.id() });
+                    shard
+                        .world
+                        .emit(Event::SessionSealed { session: self.id() });
                     self.step(shard, Step::Sealed)
                 }
                 Decision::Publish => match self.publish(shard).await {
@@ -283,7 +306,10 @@ impl<W: World> Held<W> {
                 Decision::Say(answer) => {
                     if let State::Gone(ending) = self.work().state {
                         if !self.session.is_gone.get() {
-                            self.work().keep.note(&*shard.world, State::Gone(ending)).await;
+                            self.work()
+                                .keep
+                                .note(&*shard.world, State::Gone(ending))
+                                .await;
                         }
                         self.work().file = None;
                         self.bury(shard, ending);
@@ -291,7 +317,10 @@ impl<W: World> Held<W> {
                     return self.answer(answer);
                 }
                 Decision::AckFragment { received } => {
-                    return Ok(Ack::Fragment { session: self.id(), received });
+                    return Ok(Ack::Fragment {
+                        session: self.id(),
+                        received,
+                    });
                 }
                 Decision::Refuse(refusal) => return Err(refusal),
                 Decision::Nothing => return Err(Refusal::SessionNotFound),
@@ -310,7 +339,12 @@ impl<W: World> Held<W> {
             && let Decision::Discard { .. } = self.step(shard, Step::Poison)
         {
             self.work().file = None;
-            if let Err(second) = self.work().keep.discard(&*shard.world, Ending::Poisoned).await {
+            if let Err(second) = self
+                .work()
+                .keep
+                .discard(&*shard.world, Ending::Poisoned)
+                .await
+            {
                 self.report(shard, &second);
             }
             self.bury(shard, Ending::Poisoned);
@@ -321,13 +355,19 @@ impl<W: World> Held<W> {
     async fn seal(&mut self, shard: &Shard<W>, total: u64) -> Result<(), StoreError> {
         let file = self.file(shard).await?;
         let durability = shard.policy().durability;
-        self.work().keep.seal(&*shard.world, &file, total, durability).await
+        self.work()
+            .keep
+            .seal(&*shard.world, &file, total, durability)
+            .await
     }
 
     async fn publish(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
         let closing = self.work().state;
         let (after, _) = closing.on(Step::Published, &shard.rules());
-        self.work().keep.publish(&*shard.world, shard.policy(), closing, after).await
+        self.work()
+            .keep
+            .publish(&*shard.world, shard.policy(), closing, after)
+            .await
     }
 
     fn answer(&self, answer: Answer) -> Reply {
@@ -363,6 +403,10 @@ impl<W: World> Held<W> {
 
     fn report(&self, shard: &Shard<W>, error: &StoreError) {
         let session = Some(self.session.id);
-        shard.world.emit(Event::DiskFailed { op: error.op, session, error: &error.source });
+        shard.world.emit(Event::DiskFailed {
+            op: error.op,
+            session,
+            error: &error.source,
+        });
     }
 }

@@ -161,7 +161,9 @@ impl<W: World> Shard<W> {
 
     /// A session ended; it is remembered for a while.
     pub fn bury(&self, id: SessionId) {
-        self.tombstones.borrow_mut().push_back((self.world.now(), id));
+        self.tombstones
+            .borrow_mut()
+            .push_back((self.world.now(), id));
     }
 
     // Time.
@@ -185,7 +187,10 @@ impl<W: World> Shard<W> {
         let limits = &self.config.limits;
         for connection in self.connections.borrow().values() {
             if let Some(why) = connection.overdue(now, limits) {
-                self.world.emit(Event::HungUp { peer: connection.peer, why });
+                self.world.emit(Event::HungUp {
+                    peer: connection.peer,
+                    why,
+                });
                 connection.hang_up(why);
             }
         }
@@ -193,7 +198,8 @@ impl<W: World> Shard<W> {
 
     async fn expire_sessions(self: &Rc<Self>) {
         let now = self.world.now();
-        let timeout_ms = u64::try_from(self.policy().session_timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms =
+            u64::try_from(self.policy().session_timeout.as_millis()).unwrap_or(u64::MAX);
         let expired: Vec<_> = (self.sessions.borrow().values())
             .filter(|session| session.is_expired(now, timeout_ms))
             .cloned()
@@ -208,14 +214,18 @@ impl<W: World> Shard<W> {
         loop {
             let now = self.world.now();
             let mut tombstones = self.tombstones.borrow_mut();
-            let Some(&(since, id)) = tombstones.front() else { return };
+            let Some(&(since, id)) = tombstones.front() else {
+                return;
+            };
             let is_old = now.saturating_sub(since) >= limits.tombstone_ms_max;
             if !is_old && tombstones.len() <= limits.tombstones_per_shard_max {
                 return;
             }
             tombstones.pop_front();
             drop(tombstones);
-            let Some(session) = self.session(id) else { continue };
+            let Some(session) = self.session(id) else {
+                continue;
+            };
             if session.forget(self).await {
                 self.sessions.borrow_mut().remove(&id);
             } else {

@@ -91,14 +91,16 @@ impl StoreError {
         use io::ErrorKind as Kind;
         match self.op {
             DiskOp::Sync | DiskOp::SyncDirectory => true,
-            DiskOp::Write | DiskOp::Record => !matches!(
-                self.source.kind(),
-                Kind::StorageFull
-                    | Kind::QuotaExceeded
-                    | Kind::FileTooLarge
-                    | Kind::ReadOnlyFilesystem
-                    | Kind::PermissionDenied
-            ) && !is_out_of_files(&self.source),
+            DiskOp::Write | DiskOp::Record => {
+                !matches!(
+                    self.source.kind(),
+                    Kind::StorageFull
+                        | Kind::QuotaExceeded
+                        | Kind::FileTooLarge
+                        | Kind::ReadOnlyFilesystem
+                        | Kind::PermissionDenied
+                ) && !is_out_of_files(&self.source)
+            }
             _ => false,
         }
     }
@@ -152,8 +154,12 @@ pub fn parse_name(name: &str) -> WorkName {
     if name == LOCK_NAME || name.ends_with(ASIDE_SUFFIX) {
         return WorkName::Ours;
     }
-    let Some((stem, suffix)) = name.rsplit_once('.') else { return WorkName::Foreign };
-    let Some(id) = SessionId::parse(stem.as_bytes()) else { return WorkName::Foreign };
+    let Some((stem, suffix)) = name.rsplit_once('.') else {
+        return WorkName::Foreign;
+    };
+    let Some(id) = SessionId::parse(stem.as_bytes()) else {
+        return WorkName::Foreign;
+    };
     // Only the exact spelling: another one would be found again under the wrong name.
     match suffix {
         "part" if part_name(id) == name => WorkName::Part(id),
@@ -165,7 +171,12 @@ pub fn parse_name(name: &str) -> WorkName {
 impl Keep {
     /// Goes on with a session whose record was read back.
     pub fn resume(id: SessionId, record: Record, sequence: u64) -> Self {
-        Self { id, record, sequence, names_durable: false }
+        Self {
+            id,
+            record,
+            sequence,
+            names_durable: false,
+        }
     }
 
     /// The session.
@@ -183,7 +194,10 @@ impl Keep {
         path: &UploadPath,
     ) -> Result<(Self, W::File), StoreError> {
         let part = part_name(id);
-        let file = world.create(&part).await.map_err(StoreError::new(DiskOp::Create))?;
+        let file = world
+            .create(&part)
+            .await
+            .map_err(StoreError::new(DiskOp::Create))?;
         let record = Record {
             path: path.clone(),
             state: State::NEW,
@@ -191,13 +205,21 @@ impl Keep {
             inode: file.inode(),
             boot_id: world.boot_id(),
         };
-        let mut keep = Self { id, record, sequence: 0, names_durable: false };
+        let mut keep = Self {
+            id,
+            record,
+            sequence: 0,
+            names_durable: false,
+        };
         if let Err(error) = keep.write(world, true, Sync::No).await {
             drop(file);
             // Best effort: what stays is an orphan, which the next start removes.
             let _ = world.remove(&part).await;
             let _ = world.remove(&record_name(id)).await;
-            return Err(StoreError { op: DiskOp::Create, source: error.source });
+            return Err(StoreError {
+                op: DiskOp::Create,
+                source: error.source,
+            });
         }
         Ok((keep, file))
     }
@@ -207,7 +229,10 @@ impl Keep {
     /// # Errors
     /// [`StoreError`].
     pub async fn open<W: World>(&self, world: &W) -> Result<W::File, StoreError> {
-        world.open(&part_name(self.id)).await.map_err(StoreError::new(DiskOp::Open))
+        world
+            .open(&part_name(self.id))
+            .await
+            .map_err(StoreError::new(DiskOp::Open))
     }
 
     /// Before the first byte: records the size of the file and reserves its space.
@@ -221,7 +246,10 @@ impl Keep {
         total: u64,
     ) -> Result<(), StoreError> {
         let before = self.record.state;
-        self.record.state = State::Receiving { received: 0, total: Some(total) };
+        self.record.state = State::Receiving {
+            received: 0,
+            total: Some(total),
+        };
         if before == self.record.state {
             return Ok(());
         }
@@ -229,9 +257,14 @@ impl Keep {
             && let Err(source) = file.allocate(total).await
         {
             self.record.state = before;
-            return Err(StoreError { op: DiskOp::Allocate, source });
+            return Err(StoreError {
+                op: DiskOp::Allocate,
+                source,
+            });
         }
-        self.write(world, false, Sync::No).await.inspect_err(|_| self.record.state = before)
+        self.write(world, false, Sync::No)
+            .await
+            .inspect_err(|_| self.record.state = before)
     }
 
     /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
@@ -244,7 +277,9 @@ impl Keep {
         file: &W::File,
         received: u64,
     ) -> Result<(), StoreError> {
-        file.sync_data().await.map_err(StoreError::new(DiskOp::Sync))?;
+        file.sync_data()
+            .await
+            .map_err(StoreError::new(DiskOp::Sync))?;
         self.record.durable = received;
         self.write(world, false, Sync::Yes).await?;
         self.sync_names(world).await
@@ -266,13 +301,21 @@ impl Keep {
             Durability::Upload | Durability::Fragment => Sync::Yes,
         };
         if sync == Sync::Yes {
-            file.sync_data().await.map_err(StoreError::new(DiskOp::Sync))?;
+            file.sync_data()
+                .await
+                .map_err(StoreError::new(DiskOp::Sync))?;
             self.record.durable = total;
         }
         let before = self.record.state;
         self.record.state = State::Sealed { total };
-        self.write(world, false, sync).await.inspect_err(|_| self.record.state = before)?;
-        if sync == Sync::Yes { self.sync_names(world).await } else { Ok(()) }
+        self.write(world, false, sync)
+            .await
+            .inspect_err(|_| self.record.state = before)?;
+        if sync == Sync::Yes {
+            self.sync_names(world).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives a sealed file its name. `closing` is the state while it happens, `after` the one it leads to.
@@ -286,17 +329,35 @@ impl Keep {
         closing: State,
         after: State,
     ) -> Result<(), StoreError> {
-        let sealed = State::Sealed { total: closing.received() };
+        let sealed = State::Sealed {
+            total: closing.received(),
+        };
         self.record.state = closing;
-        self.write(world, false, Sync::No).await.inspect_err(|_| self.record.state = sealed)?;
-        let replace = if policy.allow_overwrite { Replace::Existing } else { Replace::Never };
-        let parents = if policy.create_dirs { Parents::Create } else { Parents::MustExist };
+        self.write(world, false, Sync::No)
+            .await
+            .inspect_err(|_| self.record.state = sealed)?;
+        let replace = if policy.allow_overwrite {
+            Replace::Existing
+        } else {
+            Replace::Never
+        };
+        let parents = if policy.create_dirs {
+            Parents::Create
+        } else {
+            Parents::MustExist
+        };
         let part = part_name(self.id);
-        if let Err(source) = world.publish(&part, &self.record.path, replace, parents).await {
+        if let Err(source) = world
+            .publish(&part, &self.record.path, replace, parents)
+            .await
+        {
             self.record.state = sealed;
             // If this write is lost, a restart only tries the same publication again.
             let _ = self.write(world, false, Sync::No).await;
-            return Err(StoreError { op: DiskOp::Publish, source });
+            return Err(StoreError {
+                op: DiskOp::Publish,
+                source,
+            });
         }
         if policy.durability != Durability::None
             && let Err(source) = world.sync_destination(&self.record.path).await
@@ -306,7 +367,10 @@ impl Keep {
             if replace == Replace::Never {
                 let _ = world.unpublish(&self.record.path).await;
             }
-            return Err(StoreError { op: DiskOp::SyncDirectory, source });
+            return Err(StoreError {
+                op: DiskOp::SyncDirectory,
+                source,
+            });
         }
         self.note(world, after).await;
         Ok(())
@@ -315,7 +379,10 @@ impl Keep {
     /// Removes the bytes of a session that ended without a file; its record says how, until [`Keep::forget`].
     pub async fn discard<W: World>(&mut self, world: &W, ending: Ending) -> Result<(), StoreError> {
         self.note(world, State::Gone(ending)).await;
-        world.remove(&part_name(self.id)).await.map_err(StoreError::new(DiskOp::Remove))
+        world
+            .remove(&part_name(self.id))
+            .await
+            .map_err(StoreError::new(DiskOp::Remove))
     }
 
     /// Writes a state that the files would also tell without the record.
@@ -330,12 +397,18 @@ impl Keep {
 
     /// Removes the record: the session is known no more.
     pub async fn forget<W: World>(&self, world: &W) -> Result<(), StoreError> {
-        world.remove(&record_name(self.id)).await.map_err(StoreError::new(DiskOp::Remove))
+        world
+            .remove(&record_name(self.id))
+            .await
+            .map_err(StoreError::new(DiskOp::Remove))
     }
 
     async fn sync_names<W: World>(&mut self, world: &W) -> Result<(), StoreError> {
         if !self.names_durable {
-            world.sync_work_directory().await.map_err(StoreError::new(DiskOp::SyncDirectory))?;
+            world
+                .sync_work_directory()
+                .await
+                .map_err(StoreError::new(DiskOp::SyncDirectory))?;
             self.names_durable = true;
         }
         Ok(())
@@ -366,7 +439,10 @@ pub async fn check_destination<W: World>(
     policy: &Policy,
     path: &UploadPath,
 ) -> Result<Result<(), Refusal>, StoreError> {
-    let standing = world.look_up(path).await.map_err(StoreError::new(DiskOp::LookUp))?;
+    let standing = world
+        .look_up(path)
+        .await
+        .map_err(StoreError::new(DiskOp::LookUp))?;
     Ok(match standing {
         Standing::Directory => Err(Refusal::TargetIsDirectory),
         Standing::File { .. } if !policy.allow_overwrite => Err(Refusal::TargetExists),

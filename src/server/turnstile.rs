@@ -52,8 +52,14 @@ pub enum Entered {
 impl Turnstile {
     /// A free one.
     pub fn new() -> Rc<Self> {
-        let inner = Inner { holder: None, waiter: None, next_ticket: 0 };
-        Rc::new(Self { inner: RefCell::new(inner) })
+        let inner = Inner {
+            holder: None,
+            waiter: None,
+            next_ticket: 0,
+        };
+        Rc::new(Self {
+            inner: RefCell::new(inner),
+        })
     }
 
     /// Enters if nobody is there.
@@ -63,7 +69,9 @@ impl Turnstile {
             return None;
         }
         inner.holder = Some(holder);
-        Some(Pass { turnstile: Rc::clone(self) })
+        Some(Pass {
+            turnstile: Rc::clone(self),
+        })
     }
 
     /// Enters, stopping and awaiting whoever is there.
@@ -98,7 +106,12 @@ impl Turnstile {
             Poll::Ready(Ok(()))
         })
         .await?;
-        Ok((Pass { turnstile: Rc::clone(self) }, Entered::TakenOver))
+        Ok((
+            Pass {
+                turnstile: Rc::clone(self),
+            },
+            Entered::TakenOver,
+        ))
     }
 
     /// Takes the only place in the queue and sends away whoever had it.
@@ -106,9 +119,15 @@ impl Turnstile {
         let mut inner = self.inner.borrow_mut();
         let ticket = inner.next_ticket;
         inner.next_ticket += 1;
-        let before = inner.waiter.replace(Waiter { ticket, waker: None });
+        let before = inner.waiter.replace(Waiter {
+            ticket,
+            waker: None,
+        });
         drop(inner);
-        if let Some(Waiter { waker: Some(waker), .. }) = before {
+        if let Some(Waiter {
+            waker: Some(waker), ..
+        }) = before
+        {
             waker.wake();
         }
         ticket
