@@ -1,13 +1,50 @@
-//! The chunked transfer coding (RFC 9112 section 7.1), decoded in place.
+//! The chunked transfer coding (RFC 9112 7.1), decoded in place and strictly.
+
+/// Bytes of a line with a chunk size, extensions included.
+const SIZE_LINE_MAX: usize = 256;
+/// Bytes of all trailer fields.
+const TRAILERS_MAX: usize = 4096;
 
 /// Decoder of one chunked body.
-#[derive(Debug, Default)]
-pub struct ChunkedDecoder {}
+#[derive(Clone, Debug, Default)]
+pub struct ChunkedDecoder {
+    expecting: Expecting,
+    /// Bytes of the current size line, or of the trailers.
+    line_bytes: usize,
+}
+
+/// What the next byte is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Expecting {
+    /// The first digit of a chunk size.
+    #[default]
+    Size,
+    /// A further digit, an extension, or the end of the line.
+    SizeRest(u64),
+    /// Part of an extension, which is ignored.
+    Extension(u64),
+    /// The LF of a size line.
+    SizeLf(u64),
+    /// Content; this many bytes are left.
+    Content(u64),
+    /// The CR behind the content.
+    ContentCr,
+    /// The LF behind the content.
+    ContentLf,
+    /// The first byte of a trailer line, or the CR of the empty line.
+    Trailer,
+    /// The rest of a trailer line, which is ignored.
+    TrailerRest,
+    /// The LF of a trailer line.
+    TrailerLf,
+    /// The LF of the empty line.
+    LastLf,
+}
 
 /// What the next bytes of a chunked body are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkStep {
-    /// `bytes[start..end]` is content; everything before `end` is consumed.
+    /// `bytes[start..end]` is content, at least one byte; everything before `end` is consumed.
     Content {
         /// First byte of content.
         start: usize,
@@ -32,7 +69,159 @@ impl ChunkedDecoder {
     ///
     /// # Errors
     /// [`BadChunk`]; the connection must be closed.
-    pub fn step(&mut self, _bytes: &[u8]) -> Result<ChunkStep, BadChunk> {
-        todo!()
+    pub fn step(&mut self, bytes: &[u8]) -> Result<ChunkStep, BadChunk> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            if let Expecting::Content(left) = self.expecting {
+                let here = bytes.len() - at;
+                let taken = usize::try_from(left).unwrap_or(usize::MAX).min(here);
+                let left = left - taken as u64;
+                self.expecting =
+                    if left == 0 { Expecting::ContentCr } else { Expecting::Content(left) };
+                return Ok(ChunkStep::Content { start: at, end: at + taken });
+            }
+            self.line_bytes += 1;
+            self.expecting = match (self.expecting, byte) {
+                (Expecting::LastLf, b'\n') => return Ok(ChunkStep::End { consumed: at + 1 }),
+                (expecting, byte) => self.frame(expecting, byte)?,
+            };
+        }
+        Ok(ChunkStep::NeedMore)
+    }
+
+    /// One byte of framing.
+    fn frame(&mut self, expecting: Expecting, byte: u8) -> Result<Expecting, BadChunk> {
+        let limit = match expecting {
+            Expecting::Trailer | Expecting::TrailerRest | Expecting::TrailerLf => TRAILERS_MAX,
+            _ => SIZE_LINE_MAX,
+        };
+        if self.line_bytes > limit {
+            return Err(BadChunk);
+        }
+        match (expecting, byte) {
+            (Expecting::Size, byte) => Ok(Expecting::SizeRest(hex(byte).ok_or(BadChunk)?)),
+            (Expecting::SizeRest(size), b'\r') => Ok(Expecting::SizeLf(size)),
+            (Expecting::SizeRest(size), b';' | b' ' | b'\t') => Ok(Expecting::Extension(size)),
+            (Expecting::SizeRest(size), byte) => {
+                let digit = hex(byte).ok_or(BadChunk)?;
+                let size = size.checked_mul(16).ok_or(BadChunk)?;
+                Ok(Expecting::SizeRest(size + digit))
+            }
+            (Expecting::Extension(size), b'\r') => Ok(Expecting::SizeLf(size)),
+            (Expecting::Extension(size), byte) if is_text(byte) => Ok(Expecting::Extension(size)),
+            (Expecting::SizeLf(size), b'\n') => {
+                self.line_bytes = 0;
+                Ok(if size == 0 { Expecting::Trailer } else { Expecting::Content(size) })
+            }
+            (Expecting::ContentCr, b'\r') => Ok(Expecting::ContentLf),
+            (Expecting::ContentLf, b'\n') => {
+                self.line_bytes = 0;
+                Ok(Expecting::Size)
+            }
+            (Expecting::Trailer, b'\r') => Ok(Expecting::LastLf),
+            (Expecting::TrailerRest, b'\r') => Ok(Expecting::TrailerLf),
+            (Expecting::Trailer | Expecting::TrailerRest, byte) if is_text(byte) => {
+                Ok(Expecting::TrailerRest)
+            }
+            (Expecting::TrailerLf, b'\n') => Ok(Expecting::Trailer),
+            _ => Err(BadChunk),
+        }
+    }
+}
+
+fn hex(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}
+
+/// Visible ASCII, blank, tab, or what lies beyond ASCII.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Decodes pieces; gives the content and the bytes behind the body.
+    fn decode(pieces: &[&[u8]]) -> Result<Option<(Vec<u8>, usize)>, BadChunk> {
+        let mut decoder = ChunkedDecoder::default();
+        let mut content = Vec::new();
+        let mut consumed_total = 0;
+        for piece in pieces {
+            let mut rest = *piece;
+            while !rest.is_empty() {
+                match decoder.step(rest)? {
+                    ChunkStep::Content { start, end } => {
+                        assert!(start < end, "content is at least one byte");
+                        content.extend_from_slice(&rest[start..end]);
+                        consumed_total += end;
+                        rest = &rest[end..];
+                    }
+                    ChunkStep::NeedMore => {
+                        consumed_total += rest.len();
+                        rest = &[];
+                    }
+                    ChunkStep::End { consumed } => {
+                        return Ok(Some((content, consumed_total + consumed)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn chunks_extensions_and_trailers_are_read() {
+        let body = b"4;name=\"v\"\r\nWiki\r\nA \r\npedia in 1\r\n0\r\nX: y\r\n\r\nGET";
+        let (content, consumed) = decode(&[body]).unwrap().unwrap();
+        assert_eq!(content, b"Wikipedia in 1");
+        assert_eq!(&body[consumed..], b"GET", "the next request is not touched");
+    }
+
+    #[test]
+    fn what_is_not_chunked_is_refused() {
+        let long_line = format!("1;{}\r\nx\r\n", "e".repeat(SIZE_LINE_MAX));
+        let long_trailer = format!("0\r\nX: {}\r\n\r\n", "e".repeat(TRAILERS_MAX));
+        for bad in [
+            "\r\n", "x\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1\nx", "1\r\nxx", "1\r\nx\n",
+            "1\r\nx\r\r", "10000000000000000\r\n", "1;\0\r\n", "0\r\n\n", "0\r\nX\n", &long_line,
+            &long_trailer,
+        ] {
+            assert_eq!(decode(&[bad.as_bytes()]), Err(BadChunk), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_size_is_read() {
+        assert_eq!(decode(&[b"ffffffffffffffff\r\nabc"]), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn split_anywhere_gives_the_same(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..5),
+            cuts in proptest::collection::vec(0usize..200, 0..6),
+        ) {
+            let mut body = Vec::new();
+            for chunk in &chunks {
+                body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                body.extend_from_slice(chunk);
+                body.extend_from_slice(b"\r\n");
+            }
+            body.extend_from_slice(b"0\r\n\r\n");
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
+            cuts.extend([0, body.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|cut| &body[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(decode(&pieces), Ok(Some((chunks.concat(), body.len()))));
+        }
+
+        #[test]
+        fn arbitrary_bytes_give_the_same_verdict_in_pieces(
+            bytes in proptest::collection::vec(prop::sample::select(b"0129aF;\r\n xX:".to_vec()), 0..40),
+        ) {
+            let single: Vec<_> = bytes.chunks(1).collect();
+            prop_assert_eq!(decode(&[&bytes]), decode(&single));
+        }
     }
 }

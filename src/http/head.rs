@@ -1,5 +1,7 @@
 //! Bytes of a connection in, one request head out.
 
+use std::mem::MaybeUninit;
+
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
@@ -74,33 +76,135 @@ pub struct Head<'b> {
     pub fields: Vec<(&'b str, &'b [u8])>,
 }
 
-/// Why a head was refused. The connection is closed after the answer.
+/// Why a head was refused; one variant per exact cause. The connection is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
-    // one variant per exact cause; implementer fills in
-    /// Placeholder.
-    Syntax,
+    /// More bytes than allowed before the empty line.
+    TooLarge,
+    /// More fields than allowed.
+    TooManyFields,
+    /// A field value over its limit.
+    ValueTooLong,
+    /// A line that does not end in CR LF.
+    BareLineEnd,
+    /// A field continued on the next line.
+    Folded,
+    /// White space between field name and colon.
+    SpaceBeforeColon,
+    /// A request line that is not one.
+    RequestLine,
+    /// A field name with a character that may not stand in it.
+    FieldName,
+    /// A field value with a control character.
+    FieldValue,
+    /// Neither HTTP/1.1 nor HTTP/1.0.
+    Version,
+    /// HTTP/1.1 without Host.
+    HostMissing,
+    /// More than one Host.
+    HostRepeated,
+    /// A Content-Length that is not one decimal number of 64 bits.
+    ContentLength,
+    /// Two Content-Length fields that differ.
+    ContentLengthDiffers,
+    /// Content-Length beside Transfer-Encoding.
+    LengthAndCoding,
+    /// Transfer-Encoding in HTTP/1.0.
+    CodingInHttp10,
+    /// A transfer coding other than chunked.
+    CodingUnknown,
 }
 
 impl BadHead {
-    /// Status code of the answer: 400, 431 or 505 (501 for an unknown transfer coding).
+    /// Status code of the answer.
     pub fn status(self) -> u16 {
-        todo!()
+        match self {
+            Self::TooLarge | Self::TooManyFields => 431,
+            Self::Version => 505,
+            Self::CodingUnknown => 501,
+            _ => 400,
+        }
     }
 }
 
 impl std::fmt::Display for BadHead {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the request head is too large",
+            Self::TooManyFields => "the request has too many header fields",
+            Self::ValueTooLong => "a header value is too long",
+            Self::BareLineEnd => "a line of the head does not end in CR LF",
+            Self::Folded => "a header field is folded over two lines",
+            Self::SpaceBeforeColon => "white space stands before the colon of a header field",
+            Self::RequestLine => "the request line is malformed",
+            Self::FieldName => "a header name has a character that may not stand in it",
+            Self::FieldValue => "a header value has a control character",
+            Self::Version => "the protocol is neither HTTP/1.1 nor HTTP/1.0",
+            Self::HostMissing => "an HTTP/1.1 request has no Host",
+            Self::HostRepeated => "the request has more than one Host",
+            Self::ContentLength => "Content-Length is not a number",
+            Self::ContentLengthDiffers => "the request has two different Content-Lengths",
+            Self::LengthAndCoding => "Content-Length stands beside Transfer-Encoding",
+            Self::CodingInHttp10 => "Transfer-Encoding stands in an HTTP/1.0 request",
+            Self::CodingUnknown => "the transfer coding is not chunked",
+        })
     }
 }
+
+/// A field that may stand once was sent more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepeatedField;
 
 /// Parses the head at the start of `bytes`.
 ///
 /// # Errors
 /// [`BadHead`] as soon as the bytes can no longer become a head that we accept.
-pub fn parse<'b>(_bytes: &'b [u8], _limits: &HeadLimits) -> Result<Parsed<'b>, BadHead> {
-    todo!()
+pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, BadHead> {
+    let skipped = empty_lines(bytes);
+    let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
+    let Some(end) = end_of_head(window, skipped) else {
+        // Nothing after the first bad line end can mend it.
+        check_line_ends(&window[skipped.min(window.len())..], LastLine::MayBeCut)?;
+        return if bytes.len() < limits.head_bytes_max {
+            Ok(Parsed::Incomplete)
+        } else {
+            Err(BadHead::TooLarge)
+        };
+    };
+    let head = &bytes[skipped..end];
+    check_line_ends(head, LastLine::IsWhole)?;
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
+    let slots = &mut slots[..limits.headers_max.min(FIELDS_CAPACITY)];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, slots) {
+        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
+        // The end was seen above, so what httparse still waits for is not a head.
+        Ok(_) => return Err(BadHead::RequestLine),
+        Err(error) => return Err(cause(error, head)),
+    }
+    let fields: Vec<_> =
+        request.headers.iter().map(|field| (field.name, trim(field.value))).collect();
+    if fields.iter().any(|(_, value)| value.len() > limits.value_bytes_max) {
+        return Err(BadHead::ValueTooLong);
+    }
+    let version =
+        if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    let mut head = Head {
+        bytes_len: end,
+        method: Method::Other,
+        target: request.path.ok_or(BadHead::RequestLine)?,
+        version,
+        framing: framing(&fields, version)?,
+        keep_alive: false,
+        expects_continue: false,
+        fields,
+    };
+    head.check_host()?;
+    head.method = method(request.method.ok_or(BadHead::RequestLine)?, &head);
+    head.keep_alive = head.is_kept_alive();
+    head.expects_continue = version == Version::Http11
+        && head.values("Expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    Ok(Parsed::Complete(head))
 }
 
 impl<'b> Head<'b> {
@@ -108,11 +212,400 @@ impl<'b> Head<'b> {
     ///
     /// # Errors
     /// [`RepeatedField`] if it was sent more than once.
-    pub fn only(&self, _name: &str) -> Result<Option<&'b [u8]>, RepeatedField> {
-        todo!()
+    pub fn only(&self, name: &str) -> Result<Option<&'b [u8]>, RepeatedField> {
+        let mut values = self.values(name);
+        let first = values.next();
+        if values.next().is_some() { Err(RepeatedField) } else { Ok(first) }
+    }
+
+    /// The values of all fields of this name (any case), in the order sent.
+    fn values<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'b [u8]> + 'n {
+        values(&self.fields, name)
+    }
+
+    /// RFC 9112 3.2: HTTP/1.1 has exactly one.
+    fn check_host(&self) -> Result<(), BadHead> {
+        match self.only("Host") {
+            Err(RepeatedField) => Err(BadHead::HostRepeated),
+            Ok(None) if self.version == Version::Http11 => Err(BadHead::HostMissing),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// RFC 9112 9.3.
+    fn is_kept_alive(&self) -> bool {
+        let has = |token: &[u8]| {
+            let mut tokens = self
+                .values("Connection")
+                .flat_map(|value| value.split(|&byte| byte == b','))
+                .map(trim);
+            tokens.any(|found| found.eq_ignore_ascii_case(token))
+        };
+        match self.version {
+            Version::Http11 => !has(b"close"),
+            Version::Http10 => has(b"keep-alive") && !has(b"close"),
+        }
     }
 }
 
-/// A field that may stand once was sent more than once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RepeatedField;
+fn values<'n, 'b>(
+    fields: &'n [(&'b str, &'b [u8])],
+    name: &'n str,
+) -> impl Iterator<Item = &'b [u8]> + 'n {
+    fields
+        .iter()
+        .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|&(_, value)| value)
+}
+
+/// Some proxies block the verb; a POST that says what it means is taken for it (P14).
+fn method(name: &str, head: &Head<'_>) -> Method {
+    match name {
+        "BITS_POST" => Method::BitsPost,
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" if head.only("X-HTTP-Method-Override") == Ok(Some(b"BITS_POST")) => {
+            Method::BitsPost
+        }
+        _ => Method::Other,
+    }
+}
+
+/// RFC 9112 6.3, and where it lets a server choose, the stricter reading.
+fn framing(fields: &[(&str, &[u8])], version: Version) -> Result<Framing, BadHead> {
+    let mut length = None;
+    for value in values(fields, "Content-Length") {
+        let this = decimal(value).ok_or(BadHead::ContentLength)?;
+        if length.is_some_and(|before| before != this) {
+            return Err(BadHead::ContentLengthDiffers);
+        }
+        length = Some(this);
+    }
+    let mut codings = values(fields, "Transfer-Encoding");
+    let Some(coding) = codings.next() else {
+        return Ok(length.map_or(Framing::Absent, Framing::Length));
+    };
+    if length.is_some() {
+        return Err(BadHead::LengthAndCoding);
+    }
+    if version == Version::Http10 {
+        return Err(BadHead::CodingInHttp10);
+    }
+    if codings.next().is_some() || !coding.eq_ignore_ascii_case(b"chunked") {
+        return Err(BadHead::CodingUnknown);
+    }
+    Ok(Framing::Chunked)
+}
+
+/// Digits only: no sign, no blanks, no list.
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// Bytes of empty lines before the request line (RFC 9112 2.2).
+fn empty_lines(bytes: &[u8]) -> usize {
+    bytes.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2
+}
+
+/// One past the empty line that ends the head.
+fn end_of_head(window: &[u8], skipped: usize) -> Option<usize> {
+    let head = window.get(skipped..)?;
+    memchr::memmem::find(head, b"\r\n\r\n").map(|at| skipped + at + 4)
+}
+
+/// Whether the last line of what is checked can still go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastLine {
+    MayBeCut,
+    IsWhole,
+}
+
+/// httparse is lenient with line ends; a proxy in front may read them otherwise, so we are not.
+fn check_line_ends(head: &[u8], last: LastLine) -> Result<(), BadHead> {
+    let mut next = 0;
+    for at in memchr::memchr2_iter(b'\r', b'\n', head) {
+        if at < next {
+            continue;
+        }
+        let is_cut = at + 1 == head.len() && last == LastLine::MayBeCut;
+        if head[at] == b'\n' || (!is_cut && head.get(at + 1) != Some(&b'\n')) {
+            return Err(BadHead::BareLineEnd);
+        }
+        next = at + 2;
+        // RFC 9112 5.2: a line that begins with white space continues the one before.
+        if matches!(head.get(next), Some(b' ' | b'\t')) {
+            return Err(BadHead::Folded);
+        }
+    }
+    Ok(())
+}
+
+/// Finds the exact cause behind httparse's answer.
+fn cause(error: httparse::Error, head: &[u8]) -> BadHead {
+    match error {
+        httparse::Error::TooManyHeaders => BadHead::TooManyFields,
+        httparse::Error::Version => version_cause(head),
+        httparse::Error::HeaderName => name_cause(head),
+        httparse::Error::HeaderValue => BadHead::FieldValue,
+        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => {
+            BadHead::RequestLine
+        }
+    }
+}
+
+/// `HTTP/2.0` is another version; `HTTP/x` is not a version at all.
+fn version_cause(head: &[u8]) -> BadHead {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    match word {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            BadHead::Version
+        }
+        _ => BadHead::RequestLine,
+    }
+}
+
+fn name_cause(head: &[u8]) -> BadHead {
+    let is_spaced = |line: &[u8]| {
+        let colon = memchr::memchr(b':', line);
+        colon.is_some_and(|colon| colon > 0 && matches!(line[colon - 1], b' ' | b'\t'))
+    };
+    let mut lines = head.split(|&byte| byte == b'\n').skip(1);
+    if lines.any(is_spaced) { BadHead::SpaceBeforeColon } else { BadHead::FieldName }
+}
+
+/// Without blanks and tabs at both ends (RFC 9110 5.6.3).
+fn trim(value: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let Some(start) = value.iter().position(is_text) else { return &[] };
+    let end = value.iter().rposition(is_text).map_or(start, |last| last + 1);
+    &value[start..end]
+}
+
+/// The most fields that any setting allows.
+pub const FIELDS_CAPACITY: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: HeadLimits =
+        HeadLimits { head_bytes_max: 16 * 1024, headers_max: 64, value_bytes_max: 4096 };
+
+    const CREATE: &str = "BITS_POST /in/a.bin HTTP/1.1\r\nAccept: */*\r\n\
+        BITS-Packet-Type: Create-Session\r\nHost: up.example\r\nContent-Length: 0\r\n\
+        Connection: Keep-Alive\r\n\r\n";
+
+    fn whole(text: &str) -> Result<Head<'_>, BadHead> {
+        match parse(text.as_bytes(), &LIMITS)? {
+            Parsed::Complete(head) => Ok(head),
+            Parsed::Incomplete => panic!("a whole head was given: {text:?}"),
+        }
+    }
+
+    /// A head with the given fields and a Host.
+    fn with(fields: &str) -> String {
+        format!("BITS_POST /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n")
+    }
+
+    fn refused(text: &str) -> BadHead {
+        whole(text).expect_err(text)
+    }
+
+    #[test]
+    fn a_recorded_head_is_read() {
+        let head = whole(CREATE).unwrap();
+        assert_eq!(head.bytes_len, CREATE.len());
+        assert_eq!((head.method, head.target), (Method::BitsPost, "/in/a.bin"));
+        assert_eq!((head.version, head.framing), (Version::Http11, Framing::Length(0)));
+        assert!(head.keep_alive && !head.expects_continue);
+        assert_eq!(head.only("bits-packet-type"), Ok(Some(b"Create-Session".as_slice())));
+        assert_eq!(head.only("absent"), Ok(None));
+    }
+
+    #[test]
+    fn a_head_may_arrive_in_any_number_of_pieces() {
+        for len in 0..CREATE.len() {
+            let parsed = parse(&CREATE.as_bytes()[..len], &LIMITS).unwrap();
+            assert!(matches!(parsed, Parsed::Incomplete), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn the_body_is_no_part_of_the_head() {
+        let text = format!("{CREATE}BITS_POST \n\n");
+        assert_eq!(whole(&text).unwrap().bytes_len, CREATE.len());
+    }
+
+    #[test]
+    fn empty_lines_before_a_request_are_skipped() {
+        let text = format!("\r\n\r\n{CREATE}");
+        assert_eq!(whole(&text).unwrap().bytes_len, text.len());
+        assert!(matches!(parse(b"\r\n\r", &LIMITS), Ok(Parsed::Incomplete)));
+    }
+
+    #[test]
+    fn the_verb_may_hide_in_a_post() {
+        let text = "POST /a HTTP/1.1\r\nHost: h\r\nx-http-method-override: BITS_POST\r\n\r\n";
+        assert_eq!(whole(text).unwrap().method, Method::BitsPost);
+        assert_eq!(whole("POST /a HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().method, Method::Other);
+        let lower = "bits_post /a HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(whole(lower).unwrap().method, Method::Other, "methods have a case");
+    }
+
+    #[test]
+    fn versions_decide_on_persistence() {
+        for (line, keep_alive) in [
+            ("HTTP/1.1\r\nHost: h", true),
+            ("HTTP/1.1\r\nHost: h\r\nConnection: close", false),
+            ("HTTP/1.1\r\nHost: h\r\nConnection: x, Close", false),
+            ("HTTP/1.0", false),
+            ("HTTP/1.0\r\nConnection: Keep-Alive", true),
+            ("HTTP/1.0\r\nConnection: close", false),
+        ] {
+            let text = format!("GET /a {line}\r\n\r\n");
+            assert_eq!(whole(&text).unwrap().keep_alive, keep_alive, "{line}");
+        }
+    }
+
+    #[test]
+    fn continue_is_a_matter_of_http_1_1() {
+        assert!(whole(&with("Expect: 100-Continue\r\n")).unwrap().expects_continue);
+        let old = "GET /a HTTP/1.0\r\nExpect: 100-continue\r\n\r\n";
+        assert!(!whole(old).unwrap().expects_continue);
+    }
+
+    #[test]
+    fn framing_has_one_reading() {
+        for (fields, framing) in [
+            ("", Framing::Absent),
+            ("Content-Length: 0\r\n", Framing::Length(0)),
+            ("Content-Length: 18446744073709551615\r\n", Framing::Length(u64::MAX)),
+            ("content-length: 5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+            ("Transfer-Encoding: Chunked\r\n", Framing::Chunked),
+        ] {
+            assert_eq!(whole(&with(fields)).unwrap().framing, framing, "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_has_two_readings_is_refused() {
+        for (fields, why) in [
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", BadHead::ContentLengthDiffers),
+            ("Content-Length: 5, 5\r\n", BadHead::ContentLength),
+            ("Content-Length: +5\r\n", BadHead::ContentLength),
+            ("Content-Length: -1\r\n", BadHead::ContentLength),
+            ("Content-Length: 0x5\r\n", BadHead::ContentLength),
+            ("Content-Length:\r\n", BadHead::ContentLength),
+            ("Content-Length: 18446744073709551616\r\n", BadHead::ContentLength),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", BadHead::LengthAndCoding),
+            ("Transfer-Encoding: gzip, chunked\r\n", BadHead::CodingUnknown),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", BadHead::CodingUnknown),
+            ("Transfer-Encoding: identity\r\n", BadHead::CodingUnknown),
+            ("Host: i\r\n", BadHead::HostRepeated),
+            ("A: b\r\n c\r\n", BadHead::Folded),
+            ("A: b\r\n\tc\r\n", BadHead::Folded),
+            ("A : b\r\n", BadHead::SpaceBeforeColon),
+            ("A\t: b\r\n", BadHead::SpaceBeforeColon),
+            ("A b\r\n", BadHead::FieldName),
+            (": b\r\n", BadHead::FieldName),
+            ("A: b\nC: d\r\n", BadHead::BareLineEnd),
+            ("A: b\rC: d\r\n", BadHead::BareLineEnd),
+            ("A: \0\r\n", BadHead::FieldValue),
+            ("A: \x7f\r\n", BadHead::FieldValue),
+        ] {
+            assert_eq!(refused(&with(fields)), why, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn request_lines_are_strict() {
+        for (line, why) in [
+            ("BITS_POST /a HTTP/2.0", BadHead::Version),
+            ("BITS_POST /a HTTP/1.2", BadHead::Version),
+            ("BITS_POST /a http/1.1", BadHead::RequestLine),
+            ("BITS_POST /a", BadHead::RequestLine),
+            ("BITS_POST", BadHead::RequestLine),
+            (" BITS_POST /a HTTP/1.1", BadHead::RequestLine),
+            ("BITS_POST /a b HTTP/1.1", BadHead::RequestLine),
+        ] {
+            assert_eq!(refused(&format!("{line}\r\nHost: h\r\n\r\n")), why, "{line:?}");
+        }
+        assert_eq!(refused("GET /a HTTP/1.1\r\n\r\n"), BadHead::HostMissing);
+        let old = "GET /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(refused(old), BadHead::CodingInHttp10);
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let value = |len| with(&format!("A: {}\r\n", "v".repeat(len)));
+        assert!(whole(&value(4096)).is_ok());
+        assert_eq!(refused(&value(4097)), BadHead::ValueTooLong);
+        let fields = |count| with(&"A: b\r\n".repeat(count - 1));
+        assert!(whole(&fields(64)).is_ok());
+        assert_eq!(refused(&fields(65)), BadHead::TooManyFields);
+        let endless = "A: b\r\n".repeat(4000);
+        let text = format!("GET /a HTTP/1.1\r\n{endless}");
+        assert_eq!(parse(text.as_bytes(), &LIMITS).err(), Some(BadHead::TooLarge));
+        let lines = "\r\n".repeat(9000);
+        assert_eq!(parse(lines.as_bytes(), &LIMITS).err(), Some(BadHead::TooLarge));
+    }
+
+    #[test]
+    fn statuses_tell_size_from_sense() {
+        assert_eq!(BadHead::TooLarge.status(), 431);
+        assert_eq!(BadHead::TooManyFields.status(), 431);
+        assert_eq!(BadHead::Version.status(), 505);
+        assert_eq!(BadHead::CodingUnknown.status(), 501);
+        assert_eq!(BadHead::ValueTooLong.status(), 400);
+        assert_eq!(BadHead::HostMissing.status(), 400);
+    }
+
+    /// Pieces from which heads, good and bad, are put together.
+    fn lines() -> impl Strategy<Value = String> {
+        let line = prop::sample::select(vec![
+            "BITS_POST /a HTTP/1.1\r\n", "GET /b HTTP/1.0\r\n", "Host: h\r\n", "Content-Length: 3\r\n",
+            "Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n", "A: b\n", " folded\r\n",
+            "A : b\r\n", "\r\n", "\n", "\r", "abc", "\0", "Connection: close\r\n", "Expect: 100-continue\r\n",
+        ]);
+        proptest::collection::vec(line, 0..9).prop_map(|lines| lines.concat())
+    }
+
+    fn verdict(bytes: &[u8]) -> Option<Result<String, BadHead>> {
+        match parse(bytes, &LIMITS) {
+            Ok(Parsed::Incomplete) => None,
+            Ok(Parsed::Complete(head)) => Some(Ok(format!("{head:?}"))),
+            Err(why) => Some(Err(why)),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Goal: how the bytes arrive never matters. Method: parse every prefix; the first that has a
+        /// verdict must have the verdict that the whole has.
+        #[test]
+        fn split_at_any_byte_gives_the_same_answer(text in lines()) {
+            let bytes = text.as_bytes();
+            let first = (0..=bytes.len()).find_map(|len| verdict(&bytes[..len]));
+            match (first, verdict(bytes)) {
+                (Some(Err(_)), Some(Err(_))) => {}
+                (first, last) => prop_assert_eq!(first, last),
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = verdict(&bytes);
+        }
+    }
+}

@@ -1,4 +1,18 @@
-//! HTTP/1.1 without I/O.
+//! HTTP/1.1 without I/O: bytes in, values out.
+//!
+//! What we speak is the part of RFC 9112 that upload clients and their proxies use:
+//!
+//! * requests in HTTP/1.1 and HTTP/1.0, answers always in HTTP/1.1 (RFC 9112 2.6);
+//! * persistent connections and pipelining (9.3), `Connection: close` and `keep-alive`;
+//! * bodies framed by Content-Length or the chunked coding (6, 7.1), none without either;
+//! * `Expect: 100-continue` (RFC 9110 10.1.1);
+//! * targets in origin-form and absolute-form (RFC 9112 3.2).
+//!
+//! What could be read in two ways is refused and the connection closed, since a disagreement with a
+//! proxy in front about where a request ends lets one client speak for another (RFC 9112 11.2): bare CR or LF, line
+//! folding (5.2), white space before a colon (5.1), Content-Length that differs or stands beside
+//! Transfer-Encoding (6.3), a missing or repeated Host (3.2).
+#![forbid(unsafe_code)]
 
 pub mod chunked;
 pub mod head;

@@ -1,6 +1,21 @@
 //! Request target in, confined upload path out.
+//!
+//! An [`UploadPath`] cannot leave the root by construction: it is a list of plain names. What a
+//! Windows client cannot have meant, or what would mean something else to a Windows machine that reads the
+//! same folder later (device names, trailing dots), is refused rather than repaired.
 
-/// A destination beneath the root: relative, clean segments joined by `/`, never empty.
+/// Bytes of a decoded path: the limit of IIS for URLs (W32, protocol section P12).
+const PATH_BYTES_MAX: usize = 2_200;
+/// Bytes of one name, as in every Linux file system.
+const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a query; it goes into notifications, whose URLs have the same limit.
+const QUERY_BYTES_MAX: usize = 2_200;
+/// The default work directory's name; no URL reaches it.
+const RESERVED: &str = ".bitsd";
+/// Names that open devices on Windows, alone or with any ending.
+const DEVICES: &[&str] = &["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"];
+
+/// A destination beneath the root: relative, clean names joined by `/`, never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadPath {
     text: String,
@@ -11,20 +26,32 @@ impl UploadPath {
     pub fn as_str(&self) -> &str {
         &self.text
     }
-    /// The last segment.
+
+    /// The last name.
     pub fn file_name(&self) -> &str {
-        todo!()
+        self.text.rsplit_once('/').map_or(&self.text, |(_, name)| name)
     }
-    /// Everything before the last segment; `None` for a file in the root itself.
+
+    /// Everything before the last name; `None` for a file in the root itself.
     pub fn parent(&self) -> Option<&str> {
-        todo!()
+        self.text.rsplit_once('/').map(|(parent, _)| parent)
     }
+
     /// Reads back what [`UploadPath::as_str`] gave (e.g. from a session record), under the same rules.
     ///
     /// # Errors
     /// [`BadTarget`] if it is not such a text.
-    pub fn from_text(_text: &str) -> Result<Self, BadTarget> {
-        todo!()
+    pub fn from_text(text: &str) -> Result<Self, BadTarget> {
+        if text.len() > PATH_BYTES_MAX {
+            return Err(BadTarget::TooLong);
+        }
+        for (index, name) in text.split('/').enumerate() {
+            check_name(name)?;
+            if index == 0 && name.eq_ignore_ascii_case(RESERVED) {
+                return Err(BadTarget::Reserved);
+            }
+        }
+        Ok(Self { text: text.to_owned() })
     }
 }
 
@@ -40,20 +67,300 @@ pub struct Target {
 /// Why a request target was refused; one variant per exact cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadTarget {
-    /// Placeholder.
-    Empty,
+    /// Neither origin-form nor absolute-form.
+    Form,
+    /// A byte that may not stand in a target, such as `#` or one beyond ASCII.
+    Character,
+    /// `%` without two hexadecimal digits.
+    PercentEscape,
+    /// Not UTF-8 after percent-decoding.
+    NotUtf8,
+    /// An encoded slash: it would split a name in two.
+    EncodedSlash,
+    /// A backslash: it would split a name in two on Windows.
+    Backslash,
+    /// NUL or another control character.
+    Control,
+    /// An empty name: `//`, or a slash at the end, which means a folder.
+    EmptyName,
+    /// `.` or `..`.
+    DotName,
+    /// A character that no Windows file name has.
+    NotAWindowsName,
+    /// A name that opens a device on Windows.
+    Device,
+    /// A name ending in a dot or a blank, which Windows drops.
+    TrailingDotOrBlank,
+    /// A name over 255 bytes.
+    NameTooLong,
+    /// A path over 2,200 bytes.
+    TooLong,
+    /// A query over 2,200 bytes.
+    QueryTooLong,
+    /// The server's own work directory.
+    Reserved,
 }
 
 impl std::fmt::Display for BadTarget {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Form => "the target is neither a path nor an http URL",
+            Self::Character => "the target has a character that must be percent-encoded",
+            Self::PercentEscape => "the target has a % without two hexadecimal digits",
+            Self::NotUtf8 => "the path is not UTF-8",
+            Self::EncodedSlash => "the path has an encoded slash",
+            Self::Backslash => "the path has a backslash",
+            Self::Control => "the path has a control character",
+            Self::EmptyName => "the path has an empty name, or names a folder",
+            Self::DotName => "the path has . or .. in it",
+            Self::NotAWindowsName => "the path has one of : * ? \" < > |",
+            Self::Device => "the path has a name that is a device on Windows",
+            Self::TrailingDotOrBlank => "the path has a name that ends in a dot or a blank",
+            Self::NameTooLong => "the path has a name over 255 bytes",
+            Self::TooLong => "the path is over 2,200 bytes",
+            Self::QueryTooLong => "the query is over 2,200 bytes",
+            Self::Reserved => "the path is the server's own",
+        })
     }
 }
 
-/// Parses an origin-form or absolute-form request target.
+/// Parses an origin-form or absolute-form request target (RFC 9112 3.2).
 ///
 /// # Errors
 /// [`BadTarget`] if it names nothing that may be uploaded to.
-pub fn parse_target(_target: &str) -> Result<Target, BadTarget> {
-    todo!()
+pub fn parse_target(target: &str) -> Result<Target, BadTarget> {
+    let origin = origin_form(target)?;
+    let (path, query) = match origin.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (origin, None),
+    };
+    let encoded = path.strip_prefix('/').ok_or(BadTarget::Form)?;
+    let decoded = decode(encoded)?;
+    let path = UploadPath::from_text(&decoded)?;
+    if let Some(query) = query {
+        if !query.bytes().all(is_target_byte) {
+            return Err(BadTarget::Character);
+        }
+        if query.len() > QUERY_BYTES_MAX {
+            return Err(BadTarget::QueryTooLong);
+        }
+    }
+    Ok(Target { path, query: query.map(str::to_owned) })
+}
+
+/// The target without scheme and authority: which name we are called by does not matter.
+fn origin_form(target: &str) -> Result<&str, BadTarget> {
+    if target.starts_with('/') {
+        return Ok(target);
+    }
+    let (scheme, rest) = target.split_once("://").ok_or(BadTarget::Form)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(BadTarget::Form);
+    }
+    match rest.find('/') {
+        Some(slash) if slash > 0 => Ok(&rest[slash..]),
+        _ => Err(BadTarget::Form),
+    }
+}
+
+/// Percent-decodes exactly once (RFC 3986 2.1).
+fn decode(encoded: &str) -> Result<String, BadTarget> {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut bytes = encoded.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            if !is_target_byte(byte) {
+                return Err(BadTarget::Character);
+            }
+            decoded.push(byte);
+            continue;
+        }
+        let (high, low) = (bytes.next().and_then(hex), bytes.next().and_then(hex));
+        let (Some(high), Some(low)) = (high, low) else { return Err(BadTarget::PercentEscape) };
+        match high << 4 | low {
+            b'/' => return Err(BadTarget::EncodedSlash),
+            byte => decoded.push(byte),
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| BadTarget::NotUtf8)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+/// Visible ASCII but `#`, which begins what is never sent. Clients send some of the rest unencoded.
+fn is_target_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'#'
+}
+
+fn check_name(name: &str) -> Result<(), BadTarget> {
+    if name.is_empty() {
+        return Err(BadTarget::EmptyName);
+    }
+    if name == "." || name == ".." {
+        return Err(BadTarget::DotName);
+    }
+    for byte in name.bytes() {
+        match byte {
+            b'\\' => return Err(BadTarget::Backslash),
+            0..=0x1f | 0x7f => return Err(BadTarget::Control),
+            b':' | b'*' | b'?' | b'"' | b'<' | b'>' | b'|' => {
+                return Err(BadTarget::NotAWindowsName);
+            }
+            _ => {}
+        }
+    }
+    if name.ends_with(['.', ' ']) {
+        return Err(BadTarget::TrailingDotOrBlank);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(BadTarget::NameTooLong);
+    }
+    if is_device(name) {
+        return Err(BadTarget::Device);
+    }
+    Ok(())
+}
+
+/// `CON`, `nul.txt`, `COM1` ..: Windows looks only at what stands before the first dot, blanks dropped.
+fn is_device(name: &str) -> bool {
+    let stem = name.split_once('.').map_or(name, |(stem, _)| stem).trim_end();
+    if DEVICES.iter().any(|device| stem.eq_ignore_ascii_case(device)) {
+        return true;
+    }
+    let mut chars = stem.chars();
+    let letters: String = chars.by_ref().take(3).collect();
+    let is_port = letters.eq_ignore_ascii_case("COM") || letters.eq_ignore_ascii_case("LPT");
+    let number = chars.next();
+    is_port
+        && chars.next().is_none()
+        && matches!(number, Some('0'..='9' | '\u{b9}' | '\u{b2}' | '\u{b3}'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(target: &str) -> Result<String, BadTarget> {
+        parse_target(target).map(|target| target.path.text)
+    }
+
+    #[test]
+    fn origin_and_absolute_form_name_the_same_path() {
+        for target in ["/in/a.bin", "http://up.example/in/a.bin", "HTTPS://up.example:8080/in/a.bin"] {
+            assert_eq!(path(target), Ok("in/a.bin".to_owned()), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_decoded_once() {
+        assert_eq!(path("/in/price%209386_.ods"), Ok("in/price 9386_.ods".to_owned()));
+        assert_eq!(path("/100%2525"), Ok("100%25".to_owned()));
+        assert_eq!(path("/%C3%A4.txt"), Ok("\u{e4}.txt".to_owned()));
+    }
+
+    #[test]
+    fn the_query_is_kept_as_sent() {
+        let target = parse_target("/a?job=%37&x=?").unwrap();
+        assert_eq!(target.query.as_deref(), Some("job=%37&x=?"));
+        assert_eq!(parse_target("/a").unwrap().query, None);
+    }
+
+    #[test]
+    fn what_could_lead_elsewhere_is_refused() {
+        for (target, why) in [
+            ("", BadTarget::Form),
+            ("*", BadTarget::Form),
+            ("in/a", BadTarget::Form),
+            ("up.example:80", BadTarget::Form),
+            ("ftp://up.example/a", BadTarget::Form),
+            ("http:///a", BadTarget::Form),
+            ("http://up.example", BadTarget::Form),
+            ("/", BadTarget::EmptyName),
+            ("//a", BadTarget::EmptyName),
+            ("/a//b", BadTarget::EmptyName),
+            ("/a/", BadTarget::EmptyName),
+            ("/..", BadTarget::DotName),
+            ("/a/../b", BadTarget::DotName),
+            ("/a/%2e%2E/b", BadTarget::DotName),
+            ("/./a", BadTarget::DotName),
+            ("/a%2fb", BadTarget::EncodedSlash),
+            ("/a%2Fb", BadTarget::EncodedSlash),
+            ("/a%5cb", BadTarget::Backslash),
+            ("/..\\a", BadTarget::Backslash),
+            ("/a%00", BadTarget::Control),
+            ("/a%0d%0ab", BadTarget::Control),
+            ("/a%7f", BadTarget::Control),
+            ("/a%", BadTarget::PercentEscape),
+            ("/a%4", BadTarget::PercentEscape),
+            ("/a%zz", BadTarget::PercentEscape),
+            ("/a%+1", BadTarget::PercentEscape),
+            ("/%ff", BadTarget::NotUtf8),
+            ("/%c0%ae%c0%ae/a", BadTarget::NotUtf8),
+            ("/\u{e4}", BadTarget::Character),
+            ("/a#b", BadTarget::Character),
+            ("/a b", BadTarget::Character),
+            ("/a?b\u{e4}", BadTarget::Character),
+            ("/c:/a", BadTarget::NotAWindowsName),
+            ("/a.txt::$DATA", BadTarget::NotAWindowsName),
+            ("/a%3fb", BadTarget::NotAWindowsName),
+            ("/CON", BadTarget::Device),
+            ("/in/nul.txt", BadTarget::Device),
+            ("/com1", BadTarget::Device),
+            ("/LPT9.log.gz", BadTarget::Device),
+            ("/COM%C2%B2", BadTarget::Device),
+            ("/aux%20.txt", BadTarget::Device),
+            ("/a.", BadTarget::TrailingDotOrBlank),
+            ("/a%20", BadTarget::TrailingDotOrBlank),
+            ("/...", BadTarget::TrailingDotOrBlank),
+            ("/.bitsd/x", BadTarget::Reserved),
+            ("/.BITSD", BadTarget::Reserved),
+        ] {
+            assert_eq!(path(target), Err(why), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_only_look_like_devices_are_taken() {
+        for name in ["CONSOLE", "com10", "COM", "lpt", "nulls.txt", ".profile", "a.con"] {
+            assert_eq!(path(&format!("/{name}")), Ok(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        let name = |len| format!("/{}", "n".repeat(len));
+        assert!(path(&name(255)).is_ok());
+        assert_eq!(path(&name(256)), Err(BadTarget::NameTooLong));
+        assert_eq!(path(&"/abcdefgh".repeat(245)), Err(BadTarget::TooLong));
+        assert_eq!(path(&format!("/a?{}", "q".repeat(2_201))), Err(BadTarget::QueryTooLong));
+    }
+
+    #[test]
+    fn parent_and_name_are_told_apart() {
+        let path = UploadPath::from_text("a/b/c.bin").unwrap();
+        assert_eq!((path.parent(), path.file_name()), (Some("a/b"), "c.bin"));
+        let path = UploadPath::from_text("c.bin").unwrap();
+        assert_eq!((path.parent(), path.file_name()), (None, "c.bin"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_target_leaves_the_root(target in "/[ -~]{0,60}") {
+            if let Ok(parsed) = parse_target(&target) {
+                let path = std::path::Path::new(parsed.path.as_str());
+                let is_plain = |part| matches!(part, std::path::Component::Normal(_));
+                prop_assert!(path.components().all(is_plain) && path.is_relative());
+                prop_assert_eq!(UploadPath::from_text(parsed.path.as_str()), Ok(parsed.path.clone()));
+            }
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(target in ".{0,80}") {
+            let _ = parse_target(&target);
+        }
+    }
 }

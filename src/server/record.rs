@@ -188,3 +188,123 @@ fn state_from_text(text: &str, total: Option<u64>) -> Option<State> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(state: State) -> Record {
+        let path =
+            UploadPath::from_text("in/a \"b\".bin").or_else(|_| UploadPath::from_text("in/a.bin"));
+        Record {
+            path: path.unwrap(),
+            state,
+            durable: 7,
+            inode: 42,
+            boot_id: u128::MAX - 1,
+        }
+    }
+
+    fn all_states() -> Vec<State> {
+        let total = 9;
+        vec![
+            State::NEW,
+            State::Receiving {
+                received: 0,
+                total: Some(u64::MAX),
+            },
+            State::Sealed { total },
+            State::Closing {
+                total,
+                then: AfterPublish::End,
+            },
+            State::Closing {
+                total,
+                then: AfterPublish::AwaitClose,
+            },
+            State::Published { total },
+            State::Gone(Ending::Published),
+            State::Gone(Ending::Incomplete),
+            State::Gone(Ending::Cancelled),
+            State::Gone(Ending::Expired),
+            State::Gone(Ending::Poisoned),
+        ]
+    }
+
+    /// A record file to which the given writes were made.
+    fn file(writes: &[(u64, Vec<u8>)]) -> Vec<u8> {
+        let mut file = Vec::new();
+        for (offset, bytes) in writes {
+            let offset = usize::try_from(*offset).unwrap();
+            if file.len() < offset + bytes.len() {
+                file.resize(offset + bytes.len(), 0);
+            }
+            file[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        file
+    }
+
+    #[test]
+    fn every_state_reads_back() {
+        for state in all_states() {
+            for sequence in [1, 2, 3] {
+                let written = record(state).encode(sequence);
+                assert_eq!(
+                    Record::decode(&file(&[written])),
+                    Ok((sequence, record(state)))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_newer_slot_wins() {
+        let first = record(State::NEW).encode(1);
+        let second = record(State::Sealed { total: 9 }).encode(2);
+        let (sequence, newest) = Record::decode(&file(&[first, second])).unwrap();
+        assert_eq!((sequence, newest.state), (2, State::Sealed { total: 9 }));
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_older_slot() {
+        let first = record(State::NEW).encode(1);
+        let second = record(State::Sealed { total: 9 }).encode(2);
+        for kept in 0..second.1.len() {
+            let torn = (second.0, second.1[..kept].to_vec());
+            let (sequence, read) = Record::decode(&file(&[first.clone(), torn])).unwrap();
+            assert_eq!(
+                (sequence, read.state),
+                (1, State::NEW),
+                "{kept} bytes were written"
+            );
+        }
+    }
+
+    #[test]
+    fn the_longest_path_fits_a_slot() {
+        let segment = "a".repeat(250);
+        let text = [segment.as_str(); 8].join("/");
+        let path = UploadPath::from_text(&text).unwrap();
+        let record = Record {
+            path,
+            ..record(State::NEW)
+        };
+        assert_eq!(Record::decode(&file(&[record.encode(1)])), Ok((1, record)));
+    }
+
+    proptest! {
+        #[test]
+        fn one_flipped_bit_is_never_read_as_a_record(bit in 0usize..8 * 150) {
+            let (_, mut bytes) = record(State::Sealed { total: 9 }).encode(2);
+            let byte = bit / 8 % bytes.len();
+            bytes[byte] ^= 1 << (bit % 8);
+            prop_assert_eq!(Record::decode(&file(&[(8192, bytes)])), Err(BadRecord::NoValidSlot));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Record::decode(&bytes);
+        }
+    }
+}

@@ -145,3 +145,69 @@ impl Drop for Pass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::Context;
+
+    #[derive(Default)]
+    struct Client {
+        stopped: Cell<u32>,
+    }
+
+    impl Holder for Client {
+        fn stop(&self) {
+            self.stopped.set(self.stopped.get() + 1);
+        }
+    }
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn the_first_is_stopped_and_awaited() {
+        let turnstile = Turnstile::new();
+        let first = Rc::new(Client::default());
+        let pass = turnstile.try_enter(Rc::clone(&first) as _).unwrap();
+        let mut second = pin!(turnstile.enter(Rc::new(Client::default())));
+        assert!(
+            poll(second.as_mut()).is_pending(),
+            "two may not be in at once"
+        );
+        assert_eq!(first.stopped.get(), 1);
+        drop(pass);
+        let Poll::Ready(Ok((_pass, entered))) = poll(second) else {
+            panic!("the way was free")
+        };
+        assert_eq!(entered, Entered::TakenOver);
+    }
+
+    #[test]
+    fn the_newest_waits_and_the_one_before_is_sent_away() {
+        let turnstile = Turnstile::new();
+        let pass = turnstile.try_enter(Rc::new(Client::default())).unwrap();
+        let mut second = pin!(turnstile.enter(Rc::new(Client::default())));
+        let mut third = pin!(turnstile.enter(Rc::new(Client::default())));
+        assert!(poll(second.as_mut()).is_pending());
+        assert!(poll(third.as_mut()).is_pending());
+        assert!(matches!(poll(second), Poll::Ready(Err(Superseded))));
+        drop(pass);
+        assert!(matches!(poll(third), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
+    fn nobody_slips_past_a_waiter() {
+        let turnstile = Turnstile::new();
+        let pass = turnstile.try_enter(Rc::new(Client::default())).unwrap();
+        let mut second = pin!(turnstile.enter(Rc::new(Client::default())));
+        assert!(poll(second.as_mut()).is_pending());
+        drop(pass);
+        assert!(turnstile.try_enter(Rc::new(Client::default())).is_none());
+        assert!(matches!(poll(second), Poll::Ready(Ok(_))));
+    }
+}
