@@ -1,0 +1,263 @@
+//! Sizes and durations as people write them: `20 GiB`, `14d`.
+//!
+//! Used by the settings file and by the flags, so that both take the same words. What is rendered here parses back to
+//! the same number.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Bytes of a KiB.
+pub const KIB: u64 = 1024;
+/// Bytes of a MiB.
+pub const MIB: u64 = 1024 * KIB;
+/// Bytes of a GiB.
+pub const GIB: u64 = 1024 * MIB;
+/// Bytes of a TiB.
+pub const TIB: u64 = 1024 * GIB;
+
+/// Why a text is not a size or a duration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadQuantity {
+    /// It does not begin with a whole number.
+    NoNumber,
+    /// Its unit is not one of those that exist.
+    UnknownUnit {
+        /// The unit as written.
+        unit: String,
+        /// Those that exist.
+        known: &'static str,
+    },
+    /// The number does not fit into 63 bits of the smallest unit (bytes or milliseconds).
+    TooLarge,
+}
+
+impl fmt::Display for BadQuantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNumber => f.write_str("it does not begin with a whole number"),
+            Self::UnknownUnit { unit, known } => {
+                write!(f, "the unit {unit:?} does not exist; known are {known}")
+            }
+            Self::TooLarge => f.write_str("the number is too large"),
+        }
+    }
+}
+
+impl std::error::Error for BadQuantity {}
+
+/// Reads a number of bytes: `65536`, `64 KiB`, `20GiB`, `10 MB`. Units are read in any case.
+///
+/// # Errors
+/// [`BadQuantity`] names what is wrong with the text.
+pub fn parse_size(text: &str) -> Result<u64, BadQuantity> {
+    let (number, unit) = split(text)?;
+    let unit_bytes = SIZE_UNITS
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+        .map(|(_, bytes)| *bytes)
+        .ok_or_else(|| BadQuantity::UnknownUnit {
+            unit: unit.to_owned(),
+            known: SIZE_UNITS_KNOWN,
+        })?;
+    bounded_product(number, unit_bytes)
+}
+
+/// Reads a duration: `250ms`, `30s`, `10 m`, `4h`, `14d`; a bare number means seconds.
+///
+/// # Errors
+/// [`BadQuantity`] names what is wrong with the text.
+pub fn parse_duration(text: &str) -> Result<Duration, BadQuantity> {
+    let (number, unit) = split(text)?;
+    let unit_ms = if unit.is_empty() {
+        1000
+    } else {
+        DURATION_UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, ms)| *ms)
+            .ok_or_else(|| BadQuantity::UnknownUnit {
+                unit: unit.to_owned(),
+                known: DURATION_UNITS_KNOWN,
+            })?
+    };
+    bounded_product(number, unit_ms).map(Duration::from_millis)
+}
+
+/// The size in its largest exact binary unit: `64 KiB`, `65537 B`.
+pub fn render_size(bytes: u64) -> String {
+    [("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)]
+        .iter()
+        .find(|(_, unit_bytes)| bytes > 0 && bytes.is_multiple_of(*unit_bytes))
+        .map_or_else(
+            || format!("{bytes} B"),
+            |(unit, unit_bytes)| format!("{} {unit}", bytes / unit_bytes),
+        )
+}
+
+/// The duration in its largest exact unit: `14d`, `90s`, `1500ms`. What is finer than a millisecond is dropped.
+pub fn render_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    DURATION_UNITS
+        .iter()
+        .rev()
+        .find(|(_, unit_ms)| ms > 0 && ms.is_multiple_of(u128::from(*unit_ms)))
+        .map_or_else(
+            || format!("{ms}ms"),
+            |(unit, unit_ms)| format!("{}{unit}", ms / u128::from(*unit_ms)),
+        )
+}
+
+/// Digits (underscores between them allowed, as in TOML), then the unit.
+fn split(text: &str) -> Result<(u64, &str), BadQuantity> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '_')
+        .unwrap_or(text.len());
+    let digits = text[..end].replace('_', "");
+    if digits.is_empty() || text.starts_with('_') {
+        return Err(BadQuantity::NoNumber);
+    }
+    let number = digits.parse().map_err(|_| BadQuantity::TooLarge)?;
+    Ok((number, text[end..].trim_start()))
+}
+
+/// TOML integers and file offsets are signed 64-bit numbers, hence the bound.
+fn bounded_product(number: u64, unit: u64) -> Result<u64, BadQuantity> {
+    number
+        .checked_mul(unit)
+        .filter(|product| i64::try_from(*product).is_ok())
+        .ok_or(BadQuantity::TooLarge)
+}
+
+const SIZE_UNITS: [(&str, u64); 14] = [
+    ("", 1),
+    ("B", 1),
+    ("KiB", KIB),
+    ("MiB", MIB),
+    ("GiB", GIB),
+    ("TiB", TIB),
+    ("K", KIB),
+    ("M", MIB),
+    ("G", GIB),
+    ("T", TIB),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+const SIZE_UNITS_KNOWN: &str =
+    "B, KiB, MiB, GiB, TiB (K, M, G, T for short), and kB, MB, GB, TB for powers of 1000";
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+const DURATION_UNITS_KNOWN: &str = "ms, s, m, h and d";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_unit() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("65536", 65536),
+            ("65_536", 65536),
+            ("64 KiB", 65536),
+            ("64kib", 65536),
+            ("64k", 65536),
+            (" 20 GiB ", 20 * GIB),
+            ("10MB", 10_000_000),
+            ("7 B", 7),
+            ("9223372036854775807", i64::MAX.cast_unsigned()),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_sizes_are_refused_with_their_cause() {
+        for text in ["", "KiB", "-1", "_1", " "] {
+            assert_eq!(parse_size(text), Err(BadQuantity::NoNumber), "{text:?}");
+        }
+        for text in ["9223372036854775808", "99999999999999999999", "8388608 TiB"] {
+            assert_eq!(parse_size(text), Err(BadQuantity::TooLarge), "{text:?}");
+        }
+        for text in ["1.5 GiB", "1 parsec", "1 0", "0x10"] {
+            assert!(
+                matches!(parse_size(text), Err(BadQuantity::UnknownUnit { .. })),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_and_without_unit() {
+        for (text, ms) in [
+            ("0", 0),
+            ("90", 90_000),
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("10 m", 600_000),
+            ("4h", 14_400_000),
+            ("14d", 14 * 86_400_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(ms)),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_durations_are_refused_with_their_cause() {
+        assert_eq!(parse_duration("d"), Err(BadQuantity::NoNumber));
+        assert_eq!(
+            parse_duration("9223372036854775807d"),
+            Err(BadQuantity::TooLarge)
+        );
+        for text in ["1.5h", "1w", "1h30m", "1 M"] {
+            assert!(
+                matches!(parse_duration(text), Err(BadQuantity::UnknownUnit { .. })),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_rendered_parses_back() {
+        for bytes in [
+            0,
+            1,
+            1023,
+            1024,
+            1025,
+            5 * KIB,
+            64 * MIB,
+            20 * GIB,
+            i64::MAX.cast_unsigned(),
+        ] {
+            assert_eq!(parse_size(&render_size(bytes)), Ok(bytes));
+        }
+        for ms in [
+            0,
+            1,
+            999,
+            1000,
+            1500,
+            60_000,
+            90_000,
+            3_600_000,
+            14 * 86_400_000,
+        ] {
+            let duration = Duration::from_millis(ms);
+            assert_eq!(parse_duration(&render_duration(duration)), Ok(duration));
+        }
+        assert_eq!(render_size(64 * MIB), "64 MiB");
+        assert_eq!(render_duration(Duration::from_secs(14 * 86_400)), "14d");
+    }
+}
