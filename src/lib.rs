@@ -6,3 +6,4 @@ pub mod bits;
 pub mod config;
 pub mod event;
 pub mod http;
+pub mod observe;
