@@ -3,7 +3,7 @@
 //! The settings file is TOML, every key is optional, and flags win over it. What is wrong is refused before anything
 //! starts, with file, line and column: an unknown key, a wrong type, a value out of its bounds. Relative paths, in flags
 //! and in the file, are relative to the directory `bitsd` is started in. Numbers stand in one table each ([`Limits`],
-//! and the [`Number`]s below), from which parsing, `bitsd check` and [`settings_reference`] are made.
+//! and the `Number`s below), from which parsing, `bitsd check` and [`settings_reference`] are made.
 
 pub mod quantity;
 

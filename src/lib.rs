@@ -3,6 +3,7 @@
 //! (The map of the house is written at the end of the first step.)
 
 pub mod bits;
+pub mod client;
 pub mod config;
 pub mod event;
 pub mod http;

@@ -1,2 +1,58 @@
-//! Commands.
-fn main() {}
+//! Commands: `serve`, `check` and `put`.
+//!
+//! Exit codes: 0 all is well, 1 it failed (one sentence on stderr says why), 2 the command line or the settings are wrong.
+
+mod cli;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use bitsd::config::Config;
+use bitsd::observe;
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(settings) => settings.resolve().map_or_else(wrong_settings, serve),
+        Command::Check(settings) => settings.resolve().map_or_else(wrong_settings, check),
+        Command::Put(put) => cli::put::run(put),
+    }
+}
+
+/// Runs the server until it is told to stop.
+fn serve(config: Config) -> ExitCode {
+    observe::init(config.log_format, config.log_level);
+    // Until `bitsd::ring::launch::serve(config)` stands: its error is `failed(error)`.
+    failed(format_args!(
+        "this build cannot serve {} yet",
+        config.root.display()
+    ))
+}
+
+/// Shows what the settings come to.
+fn check(config: Config) -> ExitCode {
+    match io::stdout().write_all(config.to_toml().as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(format_args!("cannot write the settings: {error}")),
+    }
+}
+
+fn wrong_settings(error: bitsd::config::ConfigError) -> ExitCode {
+    say(format_args!("{error}"));
+    ExitCode::from(WRONG_USE)
+}
+
+fn failed(why: impl std::fmt::Display) -> ExitCode {
+    say(why);
+    ExitCode::FAILURE
+}
+
+/// One sentence on stderr; where nobody reads it, the exit code must do.
+fn say(what: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "bitsd: {what}");
+}
+
+/// As clap's own usage errors.
+const WRONG_USE: u8 = 2;

@@ -1,0 +1,492 @@
+//! `bitsd put`: a resuming BITS upload client on plain blocking sockets.
+//!
+//! [`upload::Upload`] decides, [`connection::Connection`] sends and receives, and [`upload()`] here lets them talk: it
+//! waits where the server cannot just now, connects anew where a connection broke, and gives up when retries bring
+//! nothing for too long. Each wait doubles up to a bound and shrinks back with the first progress.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the client is a program of its own: it has a clock, files and sockets"
+)]
+
+pub mod connection;
+pub mod upload;
+pub mod url;
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use connection::{Body, Broken, Connection, Timeouts};
+use upload::{Failure, Next, Packet, Refused, Reply, Upload};
+use url::Url;
+
+/// How to upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of a fragment; never below 5 KiB.
+    pub fragment_bytes: u64,
+    /// Give up when retries brought nothing for this long.
+    pub retry_for: Duration,
+    /// The first wait before a retry; each further one doubles, up to 5 seconds.
+    pub retry_delay: Duration,
+    /// How long to wait for the server.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            fragment_bytes: 4 * 1024 * 1024,
+            retry_for: Duration::from_secs(600),
+            retry_delay: Duration::from_millis(100),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Hears how an upload fares.
+pub trait Watch {
+    /// The file's size is known.
+    fn begins(&mut self, total: u64) {
+        let _ = total;
+    }
+    /// Bytes up to here were sent, or have to be sent again from here.
+    fn stands_at(&mut self, offset: u64) {
+        let _ = offset;
+    }
+    /// The server took something new.
+    fn came_forward(&mut self) {}
+    /// The upload waits before it tries again.
+    fn waits(&mut self, why: &Hitch, delay: Duration) {
+        let _ = (why, delay);
+    }
+}
+
+/// Watches nothing.
+#[derive(Debug)]
+pub struct Unwatched;
+impl Watch for Unwatched {}
+
+/// What makes an upload wait.
+#[derive(Debug)]
+pub enum Hitch {
+    /// No connection, or a broken one.
+    Broken(Broken),
+    /// The server cannot just now.
+    Unavailable(Refused),
+}
+
+impl fmt::Display for Hitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(broken) => broken.fmt(f),
+            Self::Unavailable(refused) => refused.fmt(f),
+        }
+    }
+}
+
+/// A finished upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// From the first packet to the last reply.
+    pub duration: Duration,
+    /// How often it went on after an interruption.
+    pub resumes: u32,
+}
+
+/// Why a file was not uploaded.
+#[derive(Debug)]
+pub enum PutError {
+    /// The file cannot be opened.
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory, a pipe or a device.
+    NotAFile {
+        /// What is none.
+        path: PathBuf,
+    },
+    /// The file cannot be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file's size or time changed while it was sent.
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The server refuses it, or makes no sense.
+    Failed(Failure),
+    /// What answers is no HTTP server.
+    NoServer(Broken),
+    /// Retries brought nothing for too long.
+    GaveUp {
+        /// How long they went on.
+        after: Duration,
+        /// What stood in the way last.
+        last: Hitch,
+    },
+}
+
+impl fmt::Display for PutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { path, source } => write!(f, "cannot open {}: {source}", path.display()),
+            Self::NotAFile { path } => write!(f, "{} is not a regular file", path.display()),
+            Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Self::Changed { path } => write!(f, "{} changed while it was uploaded", path.display()),
+            Self::Failed(failure) => failure.fmt(f),
+            Self::NoServer(broken) => broken.fmt(f),
+            Self::GaveUp { after, last } => {
+                write!(
+                    f,
+                    "gave up after {:.1} s of retries without progress: {last}",
+                    after.as_secs_f64()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PutError {}
+
+impl From<Failure> for PutError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Uploads one file to one URL (not a folder; see [`Url::for_file`]).
+///
+/// # Errors
+/// [`PutError`]; the session is cancelled at the server where that is still possible.
+pub fn upload(
+    path: &Path,
+    url: &Url,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Uploaded, PutError> {
+    let source = Source::open(path)?;
+    watch.begins(source.stamp.bytes);
+    let started = Instant::now();
+    let mut run = Run {
+        upload: Upload::new(source.stamp.bytes, options.fragment_bytes),
+        name: content_name(path),
+        source,
+        url,
+        options,
+        connection: None,
+        patience: Patience::new(options),
+        resumes: 0,
+    };
+    match run.finish(watch) {
+        Ok(()) => Ok(Uploaded {
+            bytes: run.source.stamp.bytes,
+            duration: started.elapsed(),
+            resumes: run.resumes,
+        }),
+        Err(error) => {
+            run.cancel();
+            Err(error)
+        }
+    }
+}
+
+/// One upload under way.
+struct Run<'o> {
+    upload: Upload,
+    /// For `Content-Name`, where the file's name may stand there.
+    name: Option<String>,
+    source: Source,
+    url: &'o Url,
+    options: &'o Options,
+    connection: Option<Connection>,
+    patience: Patience,
+    resumes: u32,
+}
+
+impl Run<'_> {
+    fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), PutError> {
+        while let Some(packet) = self.upload.packet() {
+            self.source.check_unchanged()?;
+            let hitch = match self.exchange(&packet, watch) {
+                Ok(reply) => self.take(&packet, &reply, watch)?,
+                Err(Broken::File(source)) => return Err(self.source.failed(source)),
+                Err(broken @ (Broken::NotHttp(_) | Broken::HeadTooLarge)) => {
+                    return Err(PutError::NoServer(broken));
+                }
+                Err(broken) => {
+                    self.upload.broken();
+                    Some(Hitch::Broken(broken))
+                }
+            };
+            watch.stands_at(self.upload.offset());
+            if let Some(hitch) = hitch {
+                self.connection = None;
+                self.patience.wait(hitch, watch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a reply over; returns what makes us wait.
+    fn take(
+        &mut self,
+        packet: &Packet,
+        reply: &Reply,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<Hitch>, PutError> {
+        let next = self.upload.answered(reply)?;
+        if *packet == Packet::Ping && next != Next::Later && self.upload.session().is_some() {
+            self.resumes += 1;
+        }
+        match next {
+            Next::Forward => {
+                self.patience.renew();
+                watch.came_forward();
+            }
+            Next::Again => {}
+            Next::Later => {
+                let (packet, status, hresult) = (packet.name(), reply.status, reply.hresult);
+                return Ok(Some(Hitch::Unavailable(Refused {
+                    packet,
+                    status,
+                    hresult,
+                })));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a packet on the connection at hand, or on a new one.
+    fn exchange(&mut self, packet: &Packet, watch: &mut dyn Watch) -> Result<Reply, Broken> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(self.url, self.options.timeouts)?,
+        };
+        let range = match packet {
+            Packet::Fragment { range } => range.clone(),
+            _ => 0..0,
+        };
+        let is_fragment = !range.is_empty();
+        let body = Body {
+            file: &self.source.file,
+            range,
+        };
+        let reply = connection.exchange(self.head(packet), &body, &mut |offset| {
+            if is_fragment {
+                watch.stands_at(offset);
+            }
+        })?;
+        if connection.is_reusable() {
+            self.connection = Some(connection);
+        }
+        Ok(reply)
+    }
+
+    /// Field names and order are those of the Windows client (MC-BUP 4.1).
+    fn head(&self, packet: &Packet) -> String {
+        let mut head = format!(
+            "BITS_POST {} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {}\r\n",
+            self.url.target(),
+            packet.name()
+        );
+        let mut field = |name: &str, value: &str| {
+            head.push_str(name);
+            head.push_str(": ");
+            head.push_str(value);
+            head.push_str("\r\n");
+        };
+        let mut content_bytes = 0;
+        match packet {
+            Packet::Ping => {}
+            Packet::CreateSession => field("BITS-Supported-Protocols", UPLOAD_PROTOCOL),
+            Packet::Fragment { range } => {
+                content_bytes = range.end - range.start;
+                field(
+                    "Content-Range",
+                    &content_range(range.start, range.end, self.source.stamp.bytes),
+                );
+            }
+            Packet::CloseSession | Packet::CancelSession => {}
+        }
+        if let (Some(session), false) = (self.upload.session(), *packet == Packet::Ping) {
+            field("BITS-Session-Id", session);
+        }
+        if let (Some(name), false) = (&self.name, *packet == Packet::Ping) {
+            field("Content-Name", name);
+        }
+        field(
+            "User-Agent",
+            concat!("bitsd-put/", env!("CARGO_PKG_VERSION")),
+        );
+        field("Host", self.url.authority());
+        field("Content-Length", &content_bytes.to_string());
+        field("Connection", "Keep-Alive");
+        head.push_str("\r\n");
+        head
+    }
+
+    /// Tells the server to forget the session; it would expire anyway, so once is enough.
+    fn cancel(&mut self) {
+        if self.upload.session().is_none() {
+            return;
+        }
+        let timeouts = Timeouts {
+            connect: CANCEL_WAIT,
+            send: CANCEL_WAIT,
+            reply: CANCEL_WAIT,
+        };
+        let Ok(mut connection) = Connection::open(self.url, timeouts) else {
+            return;
+        };
+        let nothing = Body {
+            file: &self.source.file,
+            range: 0..0,
+        };
+        // Best effort: the user hears of the failure that brought us here.
+        let _ = connection.exchange(self.head(&Packet::CancelSession), &nothing, &mut |_| {});
+    }
+}
+
+/// When to try again, and when no more.
+struct Patience {
+    retry_for: Duration,
+    delay_first: Duration,
+    delay: Duration,
+    /// When the trouble began: the first hitch since the upload last came forward. Counted from there and not from the
+    /// last progress, so that a fragment on a slow line has its retries too.
+    since: Option<Instant>,
+}
+
+impl Patience {
+    fn new(options: &Options) -> Self {
+        Self {
+            retry_for: options.retry_for,
+            delay_first: options.retry_delay,
+            delay: options.retry_delay,
+            since: None,
+        }
+    }
+
+    /// The upload came forward.
+    fn renew(&mut self) {
+        self.since = None;
+        self.delay = self.delay_first;
+    }
+
+    fn wait(&mut self, hitch: Hitch, watch: &mut dyn Watch) -> Result<(), PutError> {
+        let after = self.since.get_or_insert_with(Instant::now).elapsed();
+        let left = self.retry_for.saturating_sub(after);
+        if left.is_zero() {
+            return Err(PutError::GaveUp { after, last: hitch });
+        }
+        let delay = self.delay.min(left);
+        watch.waits(&hitch, delay);
+        std::thread::sleep(delay);
+        self.delay = (self.delay * 2).min(DELAY_MAX.max(self.delay_first));
+        Ok(())
+    }
+}
+
+/// The local file, opened once.
+struct Source {
+    path: PathBuf,
+    file: File,
+    stamp: Stamp,
+}
+
+/// What must not change while we send (P6: the Windows client fails the job).
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            bytes: metadata.len(),
+            modified: metadata.modified().ok(),
+        }
+    }
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, PutError> {
+        let open_error = |source| PutError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        // Asked before opening: to open a pipe would wait for its writer.
+        if !std::fs::metadata(path).map_err(open_error)?.is_file() {
+            return Err(PutError::NotAFile {
+                path: path.to_owned(),
+            });
+        }
+        let file = File::open(path).map_err(open_error)?;
+        let stamp = Stamp::of(&file.metadata().map_err(open_error)?);
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            stamp,
+        })
+    }
+
+    fn check_unchanged(&self) -> Result<(), PutError> {
+        match self.file.metadata() {
+            Ok(metadata) if Stamp::of(&metadata) == self.stamp => Ok(()),
+            Ok(_) => Err(PutError::Changed {
+                path: self.path.clone(),
+            }),
+            Err(source) => Err(PutError::Read {
+                path: self.path.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// A read that failed: too short a file has changed.
+    fn failed(&self, source: io::Error) -> PutError {
+        let path = self.path.clone();
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => PutError::Changed { path },
+            _ => PutError::Read { path, source },
+        }
+    }
+}
+
+/// The file's name, where `Content-Name` may hold it (MC-BUP 2.2.1.1); the server does not need it.
+fn content_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && !br#"\/:*?"<>|"#.contains(&b);
+    (name.len() <= 260 && name.bytes().all(is_plain) && name.trim() == name)
+        .then(|| name.to_owned())
+}
+
+/// An empty file has no first and last byte; `*` says so (P4.4).
+fn content_range(start: u64, end: u64, total: u64) -> String {
+    if total == 0 {
+        "bytes */0".to_owned()
+    } else {
+        format!("bytes {start}-{}/{total}", end - 1)
+    }
+}
+
+/// BITS 1.5 Upload Protocol, the only one there is.
+const UPLOAD_PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
+const DELAY_MAX: Duration = Duration::from_secs(5);
+const CANCEL_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

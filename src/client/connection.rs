@@ -1,0 +1,429 @@
+//! One HTTP/1.1 connection of the client: a packet out, a reply in.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use super::upload::Reply;
+use super::url::Url;
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection to one address.
+    pub connect: Duration,
+    /// For the server to take bytes.
+    pub send: Duration,
+    /// For the server to answer; it may be syncing a large file.
+    pub reply: Duration,
+}
+
+impl Default for Timeouts {
+    /// 2 and 5 minutes are those of the Windows client (MC-BUP 3.1.2).
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            send: Duration::from_secs(120),
+            reply: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum Broken {
+    /// The host's name could not be looked up.
+    LookUp(io::Error),
+    /// No address took the connection.
+    Connect(io::Error),
+    /// The server took no more bytes.
+    Send(io::Error),
+    /// The reply could not be read.
+    Receive(io::Error),
+    /// The server closed the connection without a whole reply.
+    Closed,
+    /// What answered does not speak HTTP/1.
+    NotHttp(httparse::Error),
+    /// The head of the reply is larger than any server's.
+    HeadTooLarge,
+    /// The file could not be read; the connection is not to blame.
+    File(io::Error),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LookUp(error) => write!(f, "the host was not found: {error}"),
+            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Send(error) => {
+                write!(f, "the connection broke while sending: {}", in_words(error))
+            }
+            Self::Receive(error) => {
+                write!(
+                    f,
+                    "the connection broke while waiting for the answer: {}",
+                    in_words(error)
+                )
+            }
+            Self::Closed => f.write_str("the server closed the connection without an answer"),
+            Self::NotHttp(error) => write!(f, "what answers there does not speak HTTP: {error}"),
+            Self::HeadTooLarge => {
+                write!(
+                    f,
+                    "the head of the answer is longer than {REPLY_HEAD_BYTES_MAX} bytes"
+                )
+            }
+            Self::File(error) => write!(f, "cannot read the file: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// A socket time-out shows as "would block", which tells a user nothing.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    timeouts: Timeouts,
+    /// Bytes read and not yet understood; at most one head.
+    inbox: Vec<u8>,
+    is_reusable: bool,
+}
+
+/// Bytes of a file to send as a body.
+#[derive(Debug)]
+pub struct Body<'f> {
+    /// The file.
+    pub file: &'f File,
+    /// Which bytes.
+    pub range: Range<u64>,
+}
+
+impl Connection {
+    /// Connects to the first address of the host that answers.
+    ///
+    /// # Errors
+    /// [`Broken::LookUp`] or [`Broken::Connect`].
+    pub fn open(url: &Url, timeouts: Timeouts) -> Result<Self, Broken> {
+        let addresses = (url.host(), url.port())
+            .to_socket_addrs()
+            .map_err(Broken::LookUp)?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, timeouts.connect) {
+                Ok(stream) => return Self::configure(stream, timeouts).map_err(Broken::Connect),
+                Err(error) => last = error,
+            }
+        }
+        Err(Broken::Connect(last))
+    }
+
+    fn configure(stream: TcpStream, timeouts: Timeouts) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(timeouts.send))?;
+        stream.set_read_timeout(Some(timeouts.reply))?;
+        Ok(Self {
+            stream,
+            timeouts,
+            inbox: Vec::new(),
+            is_reusable: true,
+        })
+    }
+
+    /// Whether another packet may follow.
+    pub fn is_reusable(&self) -> bool {
+        self.is_reusable
+    }
+
+    /// Sends a packet and awaits its reply. `sent` hears how far in the file the body is.
+    ///
+    /// # Errors
+    /// [`Broken`]; the connection is of no use afterwards.
+    pub fn exchange(
+        &mut self,
+        head: String,
+        body: &Body<'_>,
+        sent: &mut dyn FnMut(u64),
+    ) -> Result<Reply, Broken> {
+        match self.send(head.into_bytes(), body, sent)? {
+            Some(early) => {
+                // The rest of the body was not sent, so nothing can follow it.
+                self.is_reusable = false;
+                Ok(early)
+            }
+            None => self.final_reply(),
+        }
+    }
+
+    /// Sends head and body. A server that refuses answers before it has the whole body, and may close at once: such an
+    /// early reply ends the sending.
+    fn send(
+        &mut self,
+        mut buffer: Vec<u8>,
+        body: &Body<'_>,
+        sent: &mut dyn FnMut(u64),
+    ) -> Result<Option<Reply>, Broken> {
+        let mut offset = body.range.start;
+        loop {
+            offset += fill(&mut buffer, body.file, offset..body.range.end).map_err(Broken::File)?;
+            if let Err(error) = self.stream.write_all(&buffer) {
+                return self.last_words().map(Some).ok_or(Broken::Send(error));
+            }
+            buffer.clear();
+            sent(offset);
+            if offset == body.range.end {
+                return Ok(None);
+            }
+            if self.has_something_to_read()
+                && let Some(reply) = self.next_reply()?
+            {
+                return Ok(Some(reply));
+            }
+        }
+    }
+
+    /// What the server said before it stopped taking bytes.
+    fn last_words(&mut self) -> Option<Reply> {
+        self.stream
+            .set_read_timeout(Some(self.timeouts.reply.min(LAST_WORDS_WAIT)))
+            .ok()?;
+        self.final_reply().ok()
+    }
+
+    /// Bytes, the end of the stream, or an error: all are for the reader.
+    fn has_something_to_read(&self) -> bool {
+        let mut byte = [0];
+        let peeked = self
+            .stream
+            .set_nonblocking(true)
+            .and_then(|()| self.stream.peek(&mut byte));
+        let blocking = self.stream.set_nonblocking(false);
+        blocking.is_err() || !peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn final_reply(&mut self) -> Result<Reply, Broken> {
+        loop {
+            if let Some(reply) = self.next_reply()? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// The next reply; `None` for an interim one (1xx).
+    fn next_reply(&mut self) -> Result<Option<Reply>, Broken> {
+        let head = loop {
+            if let Some(head) = parse_head(&self.inbox)? {
+                break head;
+            }
+            if self.inbox.len() >= REPLY_HEAD_BYTES_MAX {
+                return Err(Broken::HeadTooLarge);
+            }
+            if self.read_more().map_err(Broken::Receive)? == 0 {
+                return Err(Broken::Closed);
+            }
+        };
+        self.inbox.drain(..head.head_bytes);
+        if (100..200).contains(&head.reply.status) {
+            return Ok(None);
+        }
+        self.is_reusable &= head.keeps_alive;
+        self.drop_body(head.body_bytes);
+        Ok(Some(head.reply))
+    }
+
+    /// Reads the body of a reply (a proxy's error page) out of the way, or gives the connection up.
+    fn drop_body(&mut self, body_bytes: Option<u64>) {
+        let Some(mut left) = body_bytes.filter(|bytes| *bytes <= REPLY_BODY_BYTES_MAX) else {
+            self.is_reusable = false;
+            return;
+        };
+        while self.is_reusable && left > 0 {
+            if self.inbox.is_empty() && !self.read_more().is_ok_and(|read| read > 0) {
+                self.is_reusable = false;
+            }
+            let here =
+                usize::try_from(left).map_or(self.inbox.len(), |left| left.min(self.inbox.len()));
+            self.inbox.drain(..here);
+            left -= here as u64;
+        }
+        // Nobody asked for more than one reply.
+        self.is_reusable &= self.inbox.is_empty();
+    }
+
+    fn read_more(&mut self) -> io::Result<usize> {
+        let held = self.inbox.len();
+        self.inbox.resize(REPLY_HEAD_BYTES_MAX, 0);
+        let read = loop {
+            match self.stream.read(&mut self.inbox[held..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        self.inbox
+            .truncate(held + read.as_ref().map_or(0, |read| *read));
+        read
+    }
+}
+
+/// Appends bytes of the file until the buffer is full or the range ends; returns how many.
+fn fill(buffer: &mut Vec<u8>, file: &File, range: Range<u64>) -> io::Result<u64> {
+    let held = buffer.len();
+    let room = SEND_BYTES.saturating_sub(held) as u64;
+    let bytes = room.min(range.end - range.start);
+    buffer.resize(held + usize::try_from(bytes).unwrap_or(0), 0);
+    file.read_exact_at(&mut buffer[held..], range.start)?;
+    Ok(bytes)
+}
+
+/// The head of a reply.
+struct ReplyHead {
+    reply: Reply,
+    head_bytes: usize,
+    keeps_alive: bool,
+    /// `None`: until the connection closes, or chunked.
+    body_bytes: Option<u64>,
+}
+
+/// `None` while the head is not complete.
+fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
+    let mut fields = [httparse::EMPTY_HEADER; REPLY_FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut fields);
+    let head_bytes = match response.parse(bytes).map_err(Broken::NotHttp)? {
+        httparse::Status::Complete(head_bytes) => head_bytes,
+        httparse::Status::Partial => return Ok(None),
+    };
+    let field = |name: &str| {
+        response
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .and_then(|field| std::str::from_utf8(field.value).ok())
+            .map(str::trim)
+    };
+    let status = response.code.unwrap_or(0);
+    let keeps_alive = response.version == Some(1)
+        && !field("Connection").is_some_and(|value| {
+            value
+                .split(',')
+                .any(|option| option.trim().eq_ignore_ascii_case("close"))
+        });
+    let body_bytes = match (status, field("Transfer-Encoding"), field("Content-Length")) {
+        (204 | 304, _, _) => Some(0),
+        (_, None, Some(length)) => length.parse().ok(),
+        _ => None,
+    };
+    let reply = Reply {
+        status,
+        session: field("BITS-Session-Id")
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned),
+        received: field("BITS-Received-Content-Range").and_then(parse_offset),
+        hresult: field("BITS-Error-Code")
+            .and_then(parse_hresult)
+            .or_else(|| field("BITS-Error").and_then(parse_hresult)),
+    };
+    Ok(Some(ReplyHead {
+        reply,
+        head_bytes,
+        keeps_alive,
+        body_bytes,
+    }))
+}
+
+fn parse_offset(text: &str) -> Option<u64> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+fn parse_hresult(text: &str) -> Option<u32> {
+    let digits = text
+        .strip_prefix("0x")
+        .or_else(|| text.strip_prefix("0X"))
+        .unwrap_or(text);
+    u32::from_str_radix(digits, 16).ok()
+}
+
+/// Bytes sent at once; the only part of a file that is ever in memory.
+const SEND_BYTES: usize = 256 * 1024;
+/// What the server takes for a request; no Ack is near it.
+const REPLY_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// An error page of a proxy is smaller.
+const REPLY_BODY_BYTES_MAX: u64 = 64 * 1024;
+const REPLY_FIELDS_MAX: usize = 64;
+/// After a send error the reply is there already or never comes.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> ReplyHead {
+        let Ok(Some(head)) = parse_head(text.as_bytes()) else {
+            panic!("{text:?}")
+        };
+        head
+    }
+
+    #[test]
+    fn fields_are_read_in_any_case() {
+        let ack = head(
+            "HTTP/1.1 200 OK\r\nbits-session-id: {A}\r\nBits-Received-Content-Range: 213\r\ncontent-length: 0\r\n\r\n",
+        );
+        assert_eq!(ack.reply.session.as_deref(), Some("{A}"));
+        assert_eq!(ack.reply.received, Some(213));
+        assert_eq!((ack.keeps_alive, ack.body_bytes), (true, Some(0)));
+    }
+
+    #[test]
+    fn either_error_field_is_read() {
+        for name in ["BITS-Error", "BITS-Error-Code"] {
+            let refusal = head(&format!("HTTP/1.1 500 X\r\n{name}: 0x8020001F\r\n\r\n"));
+            assert_eq!(
+                refusal.reply.hresult,
+                Some(super::super::upload::SESSION_NOT_FOUND)
+            );
+        }
+    }
+
+    #[test]
+    fn an_offset_is_one_number() {
+        for text in ["", "+1", "-1", "0-9/10", "none", "99999999999999999999"] {
+            assert_eq!(parse_offset(text), None, "{text}");
+        }
+        assert_eq!(parse_offset("007"), Some(7));
+    }
+
+    #[test]
+    fn a_connection_is_kept_only_where_the_reply_allows() {
+        for text in [
+            "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            assert!(!head(text).keeps_alive, "{text}");
+        }
+        assert_eq!(head("HTTP/1.1 200 OK\r\n\r\n").body_bytes, None);
+        assert_eq!(head("HTTP/1.1 204 No\r\n\r\n").body_bytes, Some(0));
+    }
+
+    #[test]
+    fn half_a_head_is_no_reply_and_garbage_is_not_http() {
+        assert!(matches!(parse_head(b"HTTP/1.1 200 OK\r\nA: b"), Ok(None)));
+        assert!(matches!(
+            parse_head(b"SSH-2.0-x\r\n"),
+            Err(Broken::NotHttp(_))
+        ));
+    }
+}

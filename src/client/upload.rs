@@ -1,0 +1,688 @@
+//! What the client does next, decided without I/O: P6 from the client's side.
+//!
+//! An [`Upload`] says which packet to send, hears the reply or learns that the connection broke, and says what follows.
+//! The server's offset is the truth: the next fragment begins where `BITS-Received-Content-Range` says, on 200 and on
+//! 416, forward and backward.
+
+use std::fmt;
+use std::ops::Range;
+
+/// A packet to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// Opens a connection, and is sent again on each new one after a failure.
+    Ping,
+    /// Asks for a session.
+    CreateSession,
+    /// Carries these bytes of the file; empty only where the file is.
+    Fragment {
+        /// Bytes of the file, half-open.
+        range: Range<u64>,
+    },
+    /// Ends a session whose bytes have all arrived.
+    CloseSession,
+    /// Gives a session up.
+    CancelSession,
+}
+
+impl Packet {
+    /// Its `BITS-Packet-Type`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ping => "Ping",
+            Self::CreateSession => "Create-Session",
+            Self::Fragment { .. } => "Fragment",
+            Self::CloseSession => "Close-Session",
+            Self::CancelSession => "Cancel-Session",
+        }
+    }
+}
+
+/// What a reply says to us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// `BITS-Session-Id`.
+    pub session: Option<String>,
+    /// `BITS-Received-Content-Range`, if it is a number.
+    pub received: Option<u64>,
+    /// `BITS-Error-Code`, or `BITS-Error` where the former is missing (P2.1).
+    pub hresult: Option<u32>,
+}
+
+/// What follows a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The upload came forward: send the next packet.
+    Forward,
+    /// Send the next packet, though this one brought nothing new.
+    Again,
+    /// The server cannot just now: wait, then connect anew and go on.
+    Later,
+}
+
+/// Why an upload cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The server said no, and would say so again.
+    Refused(Refused),
+    /// The server refuses fragments of the smallest size.
+    FragmentTooLarge {
+        /// The size it refused.
+        bytes: u64,
+    },
+    /// The server forgot the session or asked for bytes again too often.
+    Setbacks {
+        /// How often.
+        times: u32,
+        /// What happened last.
+        last: Setback,
+    },
+    /// A positive reply lacks what it must say, or contradicts what was sent.
+    Nonsense {
+        /// The packet it answers.
+        packet: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// A final negative reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The packet it answers.
+    pub packet: &'static str,
+    /// Status code.
+    pub status: u16,
+    /// HRESULT, if given.
+    pub hresult: Option<u32>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            packet,
+            status,
+            hresult,
+        } = self;
+        write!(f, "{packet} was answered {status}")?;
+        if let Some(words) = status_in_words(*status) {
+            write!(f, " ({words})")?;
+        }
+        match hresult {
+            Some(hresult) => {
+                write!(f, ", error 0x{hresult:08X}")?;
+                hresult_in_words(*hresult).map_or(Ok(()), |words| write!(f, " ({words})"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What throws an upload back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setback {
+    /// The session was not found.
+    SessionForgotten,
+    /// The server asked for bytes it had acknowledged, or acknowledged nothing new.
+    Rewound,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refused) => refused.fmt(f),
+            Self::FragmentTooLarge { bytes } => {
+                write!(
+                    f,
+                    "the server refuses even fragments of {bytes} bytes (413)"
+                )
+            }
+            Self::Setbacks {
+                times,
+                last: Setback::SessionForgotten,
+            } => {
+                write!(
+                    f,
+                    "the server forgot the session {times} times without any progress"
+                )
+            }
+            Self::Setbacks {
+                times,
+                last: Setback::Rewound,
+            } => {
+                write!(
+                    f,
+                    "the server asked for the same bytes {times} times without any progress"
+                )
+            }
+            Self::Nonsense { packet, why } => {
+                write!(f, "the answer to {packet} makes no sense: {why}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Where an upload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No session yet.
+    Creating,
+    /// `offset <= total` is what the server says it has.
+    Sending { session: String, offset: u64 },
+    /// All bytes are there.
+    Closing { session: String },
+    /// The file stands at its destination.
+    Done,
+}
+
+/// One file on its way.
+#[derive(Debug)]
+pub struct Upload {
+    total: u64,
+    fragment_bytes: u64,
+    stage: Stage,
+    /// True at the start and after each failure: a new connection begins with a Ping (P3.1).
+    is_ping_due: bool,
+    /// The most bytes that any session of this upload had acknowledged.
+    highest: u64,
+    /// Setbacks since `highest` last grew.
+    setbacks: u32,
+    /// Fragments in a row that broke off.
+    broken_fragments: u32,
+}
+
+impl Upload {
+    /// An upload of `total` bytes in fragments of at most `fragment_bytes`.
+    pub fn new(total: u64, fragment_bytes: u64) -> Self {
+        let fragment_bytes = fragment_bytes.max(FRAGMENT_BYTES_MIN);
+        Self {
+            total,
+            fragment_bytes,
+            stage: Stage::Creating,
+            is_ping_due: true,
+            highest: 0,
+            setbacks: 0,
+            broken_fragments: 0,
+        }
+    }
+
+    /// The packet to send now; `None` when the upload is done.
+    pub fn packet(&self) -> Option<Packet> {
+        match &self.stage {
+            Stage::Done => None,
+            _ if self.is_ping_due => Some(Packet::Ping),
+            Stage::Creating => Some(Packet::CreateSession),
+            Stage::Sending { offset, .. } => {
+                let end = self.total.min(offset.saturating_add(self.fragment_bytes));
+                Some(Packet::Fragment {
+                    range: *offset..end,
+                })
+            }
+            Stage::Closing { .. } => Some(Packet::CloseSession),
+        }
+    }
+
+    /// The session, while there is one.
+    pub fn session(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::Sending { session, .. } | Stage::Closing { session } => Some(session),
+            Stage::Creating | Stage::Done => None,
+        }
+    }
+
+    /// Bytes the server has acknowledged in this session.
+    pub fn offset(&self) -> u64 {
+        match &self.stage {
+            Stage::Creating => 0,
+            Stage::Sending { offset, .. } => *offset,
+            Stage::Closing { .. } | Stage::Done => self.total,
+        }
+    }
+
+    /// The connection broke while [`Upload::packet`] was sent or its reply awaited.
+    ///
+    /// A line that breaks fragment after fragment gets smaller ones: what the server kept of a broken fragment is
+    /// learned only from the reply to a whole one.
+    pub fn broken(&mut self) {
+        if let Some(Packet::Fragment { range }) = self.packet() {
+            self.broken_fragments += 1;
+            if self.broken_fragments > 1 {
+                self.fragment_bytes = ((range.end - range.start) / 2).max(FRAGMENT_BYTES_MIN);
+            }
+        }
+        self.is_ping_due = true;
+    }
+
+    /// Takes the reply to [`Upload::packet`].
+    ///
+    /// # Errors
+    /// [`Failure`] if there is nothing more to try.
+    pub fn answered(&mut self, reply: &Reply) -> Result<Next, Failure> {
+        let Some(packet) = self.packet() else {
+            return Ok(Next::Again);
+        };
+        match (reply.status, &packet) {
+            (200 | 201, _) => self.acked(&packet, reply),
+            (416, Packet::Fragment { range }) => self.moved(range, reply),
+            (413, Packet::Fragment { range }) => self.shrink(range),
+            _ if reply.hresult == Some(SESSION_NOT_FOUND) => self.start_over(),
+            _ if is_transient(reply) => {
+                self.is_ping_due = true;
+                Ok(Next::Later)
+            }
+            _ => Err(Failure::Refused(Refused {
+                packet: packet.name(),
+                status: reply.status,
+                hresult: reply.hresult,
+            })),
+        }
+    }
+
+    fn acked(&mut self, packet: &Packet, reply: &Reply) -> Result<Next, Failure> {
+        match packet {
+            Packet::Ping => {
+                self.is_ping_due = false;
+                Ok(Next::Again)
+            }
+            Packet::CreateSession => {
+                let session = reply.session.clone().ok_or(Failure::Nonsense {
+                    packet: "Create-Session",
+                    why: "it has no usable BITS-Session-Id",
+                })?;
+                self.stage = Stage::Sending { session, offset: 0 };
+                Ok(Next::Forward)
+            }
+            Packet::Fragment { range } => self.moved(range, reply),
+            Packet::CloseSession | Packet::CancelSession => {
+                self.stage = Stage::Done;
+                Ok(Next::Forward)
+            }
+        }
+    }
+
+    /// The server says where to go on, after a fragment stored or refused.
+    fn moved(&mut self, sent: &Range<u64>, reply: &Reply) -> Result<Next, Failure> {
+        let nonsense = |why| {
+            Err(Failure::Nonsense {
+                packet: "Fragment",
+                why,
+            })
+        };
+        let Some(received) = reply.received else {
+            return nonsense("it has no usable BITS-Received-Content-Range");
+        };
+        if received > self.total {
+            return nonsense("its BITS-Received-Content-Range lies beyond the end of the file");
+        }
+        let Stage::Sending { session, .. } = &self.stage else {
+            unreachable!("fragments are sent in this stage only")
+        };
+        let session = session.clone();
+        // An empty file is complete with the first positive answer, though its offset stays 0.
+        let is_complete = received == self.total && (self.total > 0 || reply.status != 416);
+        self.stage = if is_complete {
+            Stage::Closing { session }
+        } else {
+            Stage::Sending {
+                session,
+                offset: received,
+            }
+        };
+        if received > self.highest {
+            self.highest = received;
+            self.setbacks = 0;
+        }
+        self.broken_fragments = 0;
+        if received > sent.start || is_complete {
+            return Ok(Next::Forward);
+        }
+        self.set_back(Setback::Rewound)
+    }
+
+    /// 413 means the fragment, never the file: half of it, but not less than Windows sends.
+    fn shrink(&mut self, sent: &Range<u64>) -> Result<Next, Failure> {
+        let bytes = sent.end - sent.start;
+        if bytes <= FRAGMENT_BYTES_MIN {
+            return Err(Failure::FragmentTooLarge { bytes });
+        }
+        self.fragment_bytes = (bytes / 2).max(FRAGMENT_BYTES_MIN);
+        Ok(Next::Again)
+    }
+
+    fn start_over(&mut self) -> Result<Next, Failure> {
+        self.stage = Stage::Creating;
+        self.set_back(Setback::SessionForgotten)
+    }
+
+    fn set_back(&mut self, last: Setback) -> Result<Next, Failure> {
+        self.setbacks += 1;
+        if self.setbacks > SETBACKS_MAX {
+            return Err(Failure::Setbacks {
+                times: self.setbacks,
+                last,
+            });
+        }
+        Ok(Next::Again)
+    }
+}
+
+/// Whether the same packet may be answered otherwise later (P6).
+fn is_transient(reply: &Reply) -> bool {
+    if reply
+        .hresult
+        .is_some_and(|hresult| FATAL.contains(&hresult))
+    {
+        return false;
+    }
+    match reply.status {
+        300..=305 | 307 | 501 | 505 => false,
+        408 | 409 => true,
+        400..=499 => false,
+        _ => true,
+    }
+}
+
+fn status_in_words(status: u16) -> Option<&'static str> {
+    Some(match status {
+        300..=399 => "redirected, which bitsd put does not follow",
+        400 => "bad request",
+        401 | 407 => "it asks for a password, which bitsd put cannot give",
+        403 => "forbidden: the destination exists, or may not be written",
+        404 => "not found: the folder of the destination does not exist",
+        405 => "method not allowed: no BITS server answers there",
+        408 => "timed out",
+        411 => "length required",
+        413 => "too large",
+        431 => "request head too large",
+        500 => "server error",
+        501 => "not implemented: uploads are not enabled there",
+        502 | 504 => "a proxy could not reach the server",
+        503 => "service unavailable",
+        505 => "HTTP version not supported",
+        507 => "out of storage",
+        _ => return None,
+    })
+}
+
+fn hresult_in_words(hresult: u32) -> Option<&'static str> {
+    Some(match hresult {
+        SESSION_NOT_FOUND => "session not found",
+        0x8007_0005 => "access denied",
+        INVALID_ARGUMENT => "invalid argument",
+        0x8007_0070 | 0x8007_0112 => "disk full",
+        0x8007_0013 => "the disk is write-protected",
+        0x8007_045D => "the disk failed",
+        TOO_LARGE => "the file is larger than the server accepts",
+        0x8020_0022 => "protocol mismatch",
+        0x8020_0023 => "the folder allows programs to run",
+        _ => return None,
+    })
+}
+
+/// BG_E_SESSION_NOT_FOUND.
+pub const SESSION_NOT_FOUND: u32 = 0x8020_001F;
+/// E_INVALIDARG.
+const INVALID_ARGUMENT: u32 = 0x8007_0057;
+/// BG_E_TOO_LARGE.
+const TOO_LARGE: u32 = 0x8020_0020;
+const FATAL: [u32; 2] = [INVALID_ARGUMENT, TOO_LARGE];
+/// Windows clients never go below (MC-BUP 3.1.5.2.4).
+pub const FRAGMENT_BYTES_MIN: u64 = 5 * 1024;
+/// Enough for a server that is restored or cleaned while we upload; a server that does it each time is broken.
+const SETBACKS_MAX: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    fn ok() -> Reply {
+        Reply {
+            status: 200,
+            ..Reply::default()
+        }
+    }
+
+    fn created() -> Reply {
+        Reply {
+            session: Some("{S}".to_owned()),
+            ..ok()
+        }
+    }
+
+    fn at(status: u16, received: u64) -> Reply {
+        Reply {
+            status,
+            received: Some(received),
+            ..Reply::default()
+        }
+    }
+
+    fn error(status: u16, hresult: Option<u32>) -> Reply {
+        Reply {
+            status,
+            hresult,
+            ..Reply::default()
+        }
+    }
+
+    /// An upload of 100 KiB in fragments of 40 KiB, up to its first fragment.
+    fn sending() -> Upload {
+        let mut upload = Upload::new(100 * KIB, 40 * KIB);
+        assert_eq!(upload.packet(), Some(Packet::Ping));
+        assert_eq!(upload.answered(&ok()), Ok(Next::Again));
+        assert_eq!(upload.packet(), Some(Packet::CreateSession));
+        assert_eq!(upload.answered(&created()), Ok(Next::Forward));
+        upload
+    }
+
+    fn fragment(range: Range<u64>) -> Option<Packet> {
+        Some(Packet::Fragment { range })
+    }
+
+    #[test]
+    fn a_file_goes_in_fragments_and_is_closed() {
+        let mut upload = sending();
+        for (start, end) in [(0, 40), (40, 80), (80, 100)] {
+            assert_eq!(upload.packet(), fragment(start * KIB..end * KIB));
+            assert_eq!(upload.answered(&at(200, end * KIB)), Ok(Next::Forward));
+        }
+        assert_eq!(upload.packet(), Some(Packet::CloseSession));
+        assert_eq!(upload.answered(&ok()), Ok(Next::Forward));
+        assert_eq!(upload.packet(), None);
+    }
+
+    #[test]
+    fn the_next_fragment_begins_where_the_server_says() {
+        for (status, received) in [(200, 50 * KIB), (416, 90 * KIB), (201, 7)] {
+            let mut upload = sending();
+            assert_eq!(upload.answered(&at(status, received)), Ok(Next::Forward));
+            assert_eq!(
+                upload.packet(),
+                fragment(received..(received + 40 * KIB).min(100 * KIB))
+            );
+        }
+        let mut upload = sending();
+        upload.answered(&at(200, 40 * KIB)).unwrap();
+        assert_eq!(upload.answered(&at(416, 3)), Ok(Next::Again));
+        assert_eq!(upload.packet(), fragment(3..3 + 40 * KIB));
+    }
+
+    #[test]
+    fn an_empty_file_is_one_empty_fragment() {
+        let mut upload = Upload::new(0, 40 * KIB);
+        upload.answered(&ok()).unwrap();
+        upload.answered(&created()).unwrap();
+        assert_eq!(upload.packet(), fragment(0..0));
+        assert_eq!(upload.answered(&at(200, 0)), Ok(Next::Forward));
+        assert_eq!(upload.packet(), Some(Packet::CloseSession));
+    }
+
+    #[test]
+    fn too_large_fragments_are_halved_down_to_five_kib() {
+        let mut upload = sending();
+        for bytes in [40, 20, 10, 5] {
+            assert_eq!(upload.packet(), fragment(0..bytes * KIB));
+            let next = upload.answered(&error(413, None));
+            let expected = if bytes > 5 {
+                Ok(Next::Again)
+            } else {
+                Err(Failure::FragmentTooLarge { bytes: 5 * KIB })
+            };
+            assert_eq!(next, expected);
+        }
+    }
+
+    #[test]
+    fn fragments_that_break_again_are_halved() {
+        let mut upload = sending();
+        for bytes in [40, 40, 20, 10, 5, 5] {
+            assert_eq!(upload.packet(), fragment(0..bytes * KIB));
+            upload.broken();
+            assert_eq!(upload.packet(), Some(Packet::Ping));
+            upload.answered(&ok()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_forgotten_session_starts_over_a_bounded_number_of_times() {
+        let forgotten = error(500, Some(SESSION_NOT_FOUND));
+        let mut upload = sending();
+        for _ in 0..SETBACKS_MAX {
+            assert_eq!(upload.answered(&forgotten), Ok(Next::Again));
+            assert_eq!(upload.packet(), Some(Packet::CreateSession));
+            upload.answered(&created()).unwrap();
+        }
+        assert_eq!(
+            upload.answered(&forgotten),
+            Err(Failure::Setbacks {
+                times: SETBACKS_MAX + 1,
+                last: Setback::SessionForgotten
+            })
+        );
+    }
+
+    #[test]
+    fn progress_forgives_setbacks_but_repeating_old_bytes_is_no_progress() {
+        let forgotten = error(500, Some(SESSION_NOT_FOUND));
+        let mut upload = sending();
+        let mut give_up = None;
+        for times in 1..100 {
+            upload.answered(&at(200, 40 * KIB)).unwrap();
+            if upload.answered(&forgotten).is_err() {
+                give_up = Some(times);
+                break;
+            }
+            upload.answered(&created()).unwrap();
+        }
+        assert_eq!(give_up, Some(SETBACKS_MAX + 1));
+        let mut upload = sending();
+        for received in 1..100 {
+            upload.answered(&at(200, received)).unwrap();
+            upload.answered(&forgotten).unwrap();
+            upload.answered(&created()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_ack_that_brings_nothing_ends_after_a_bounded_number() {
+        for status in [200, 416] {
+            let mut upload = sending();
+            for _ in 0..SETBACKS_MAX {
+                assert_eq!(upload.answered(&at(status, 0)), Ok(Next::Again));
+            }
+            assert!(matches!(
+                upload.answered(&at(status, 0)),
+                Err(Failure::Setbacks { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn statuses_are_fatal_or_transient_as_in_p6() {
+        for status in [301, 305, 307, 400, 401, 403, 404, 405, 411, 501, 505] {
+            assert!(
+                matches!(
+                    sending().answered(&error(status, None)),
+                    Err(Failure::Refused(_))
+                ),
+                "{status}"
+            );
+        }
+        for status in [100, 204, 306, 308, 408, 409, 500, 502, 503, 504, 507] {
+            let mut upload = sending();
+            assert_eq!(
+                upload.answered(&error(status, None)),
+                Ok(Next::Later),
+                "{status}"
+            );
+            assert_eq!(upload.packet(), Some(Packet::Ping));
+            upload.answered(&ok()).unwrap();
+            assert_eq!(upload.packet(), fragment(0..40 * KIB));
+        }
+        for hresult in FATAL {
+            let reply = error(500, Some(hresult));
+            assert!(matches!(
+                sending().answered(&reply),
+                Err(Failure::Refused(_))
+            ));
+        }
+        let disk_full = error(500, Some(0x8007_0070));
+        assert_eq!(sending().answered(&disk_full), Ok(Next::Later));
+    }
+
+    #[test]
+    fn a_close_answered_not_found_starts_over_and_answered_5xx_is_sent_again() {
+        let mut upload = sending();
+        upload.answered(&at(200, 100 * KIB)).unwrap();
+        assert_eq!(upload.answered(&error(503, None)), Ok(Next::Later));
+        upload.answered(&ok()).unwrap();
+        assert_eq!(upload.packet(), Some(Packet::CloseSession));
+        assert_eq!(
+            upload.answered(&error(500, Some(SESSION_NOT_FOUND))),
+            Ok(Next::Again)
+        );
+        assert_eq!(upload.packet(), Some(Packet::CreateSession));
+    }
+
+    #[test]
+    fn replies_without_sense_are_failures() {
+        assert!(matches!(
+            sending().answered(&ok()),
+            Err(Failure::Nonsense { .. })
+        ));
+        assert!(matches!(
+            sending().answered(&error(416, None)),
+            Err(Failure::Nonsense { .. })
+        ));
+        assert!(matches!(
+            sending().answered(&at(200, 100 * KIB + 1)),
+            Err(Failure::Nonsense { .. })
+        ));
+        let mut upload = Upload::new(1, 40 * KIB);
+        upload.answered(&ok()).unwrap();
+        assert!(matches!(
+            upload.answered(&ok()),
+            Err(Failure::Nonsense { .. })
+        ));
+    }
+
+    #[test]
+    fn refusals_are_told_in_words() {
+        let refused = Refused {
+            packet: "Create-Session",
+            status: 403,
+            hresult: Some(0x8007_0005),
+        };
+        assert_eq!(
+            refused.to_string(),
+            "Create-Session was answered 403 (forbidden: the destination exists, or may not be written), \
+             error 0x80070005 (access denied)"
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! The URL of an upload: where to connect, what to ask for.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// An `http://` URL whose path is ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Host name or address, without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    /// As in the `Host` field.
+    authority: String,
+    /// Percent-encoded, begins with `/`.
+    path: String,
+    /// Without its `?`.
+    query: Option<String>,
+}
+
+/// Why a text is not a URL that can be uploaded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadUrl {
+    /// It begins with `https://`.
+    Https,
+    /// It does not begin with `http://`.
+    NotHttp,
+    /// It has no host.
+    HostMissing,
+    /// The host holds a character that no host has.
+    HostInvalid,
+    /// Something other than a port from 1 to 65535 stands behind the colon.
+    PortInvalid,
+    /// It has a user name in it.
+    UserInfo,
+    /// It has a `#fragment`.
+    Fragment,
+    /// It ends in `/`, and the file has no name to put there.
+    FileNameMissing,
+}
+
+impl fmt::Display for BadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Https => {
+                "https:// is not supported: `bitsd put` does not speak TLS, use an http:// URL"
+            }
+            Self::NotHttp => "the URL must begin with http://",
+            Self::HostMissing => "the URL has no host",
+            Self::HostInvalid => "the URL's host holds a character that no host has",
+            Self::PortInvalid => "the URL's port is not a number from 1 to 65535",
+            Self::UserInfo => {
+                "the URL must not hold a user name: `bitsd put` does not authenticate"
+            }
+            Self::Fragment => "the URL must not hold a `#`: write %23 if the name has one",
+            Self::FileNameMissing => "the URL ends in `/`, and the file has no name to put there",
+        })
+    }
+}
+
+impl std::error::Error for BadUrl {}
+
+impl FromStr for Url {
+    type Err = BadUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadUrl> {
+        if strip_scheme(text, "https://").is_some() {
+            return Err(BadUrl::Https);
+        }
+        let rest = strip_scheme(text, "http://").ok_or(BadUrl::NotHttp)?;
+        if rest.contains('#') {
+            return Err(BadUrl::Fragment);
+        }
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(BadUrl::UserInfo);
+        }
+        let (host, port) = split_authority(authority)?;
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(encode(query.as_bytes(), is_url_byte))),
+            None => (target, None),
+        };
+        let path = if path.is_empty() {
+            "/".to_owned()
+        } else {
+            encode(path.as_bytes(), is_url_byte)
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            authority: authority.to_owned(),
+            path,
+            query,
+        })
+    }
+}
+
+impl Url {
+    /// Whether it names a folder, so that the file's own name is appended.
+    pub fn is_folder(&self) -> bool {
+        self.path.ends_with('/')
+    }
+
+    /// The URL for one file: its name is appended to a folder.
+    ///
+    /// # Errors
+    /// [`BadUrl::FileNameMissing`] if a name is needed and the path has none.
+    pub fn for_file(&self, file: &Path) -> Result<Self, BadUrl> {
+        let mut url = self.clone();
+        if self.is_folder() {
+            let name = file.file_name().ok_or(BadUrl::FileNameMissing)?;
+            url.path
+                .push_str(&encode(name.as_encoded_bytes(), is_unreserved_byte));
+        }
+        Ok(url)
+    }
+
+    /// Host name or address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Value of the `Host` field.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Request target: path and query.
+    pub fn target(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.target())
+    }
+}
+
+fn strip_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
+    let (head, rest) = text.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+fn split_authority(authority: &str) -> Result<(&str, u16), BadUrl> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or(BadUrl::HostInvalid)?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    if host.is_empty() {
+        return Err(BadUrl::HostMissing);
+    }
+    let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._~:%".contains(&b);
+    if !host.bytes().all(is_host_byte) {
+        return Err(BadUrl::HostInvalid);
+    }
+    if port.is_empty() {
+        return Ok((host, 80));
+    }
+    let digits = port.strip_prefix(':').ok_or(BadUrl::HostInvalid)?;
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(BadUrl::PortInvalid);
+    }
+    match digits.parse() {
+        Ok(port) if port > 0 => Ok((host, port)),
+        _ => Err(BadUrl::PortInvalid),
+    }
+}
+
+fn encode(bytes: &[u8], is_plain: fn(u8) -> bool) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        if is_plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push('%');
+            text.extend(
+                [byte >> 4, byte & 15]
+                    .map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
+            );
+        }
+    }
+    text
+}
+
+/// What a URL may hold as it is (RFC 3986), `%` included: what the user encoded stays encoded once.
+fn is_url_byte(byte: u8) -> bool {
+    is_unreserved_byte(byte) || b"%/:@!$&'()*+,;=?".contains(&byte)
+}
+
+/// What a name may hold as it is.
+fn is_unreserved_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn host_port_and_target_are_told_apart() {
+        let plain = url("http://up.example/in/a.bin?job=7");
+        assert_eq!((plain.host(), plain.port()), ("up.example", 80));
+        assert_eq!(
+            (plain.authority(), &*plain.target()),
+            ("up.example", "/in/a.bin?job=7")
+        );
+        let v6 = url("HTTP://[::1]:8080");
+        assert_eq!(
+            (v6.host(), v6.port(), v6.authority()),
+            ("::1", 8080, "[::1]:8080")
+        );
+        assert_eq!(v6.target(), "/");
+    }
+
+    #[test]
+    fn wrong_urls_are_refused_with_their_cause() {
+        for (text, cause) in [
+            ("https://h/a", BadUrl::Https),
+            ("ftp://h/a", BadUrl::NotHttp),
+            ("h/a", BadUrl::NotHttp),
+            ("http:///a", BadUrl::HostMissing),
+            ("http://", BadUrl::HostMissing),
+            ("http://h:0/a", BadUrl::PortInvalid),
+            ("http://h:/a", BadUrl::PortInvalid),
+            ("http://h:65536/a", BadUrl::PortInvalid),
+            ("http://h:+1/a", BadUrl::PortInvalid),
+            ("http://u:p@h/a", BadUrl::UserInfo),
+            ("http://h/a#b", BadUrl::Fragment),
+            ("http://a b/c", BadUrl::HostInvalid),
+            ("http://[::1/c", BadUrl::HostInvalid),
+            ("http://[::1]8/c", BadUrl::HostInvalid),
+        ] {
+            assert_eq!(text.parse::<Url>(), Err(cause), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_takes_the_files_name_percent_encoded() {
+        let folder = url("http://h/in/?job=7");
+        let file = folder.for_file(Path::new("dir/50% über.bin")).unwrap();
+        assert_eq!(file.target(), "/in/50%25%20%C3%BCber.bin?job=7");
+        assert_eq!(
+            folder.for_file(Path::new("..")),
+            Err(BadUrl::FileNameMissing)
+        );
+        assert_eq!(
+            url("http://h/x").for_file(Path::new("y")).unwrap().target(),
+            "/x"
+        );
+    }
+
+    #[test]
+    fn what_no_request_line_may_hold_is_encoded_and_the_rest_is_kept() {
+        assert_eq!(url("http://h/a b%20c\r\n").target(), "/a%20b%20c%0D%0A");
+    }
+}
