@@ -24,11 +24,10 @@ fn main() -> ExitCode {
 /// Runs the server until it is told to stop.
 fn serve(config: Config) -> ExitCode {
     observe::init(config.log_format, config.log_level);
-    // Until `bitsd::ring::launch::serve(config)` stands: its error is `failed(error)`.
-    failed(format_args!(
-        "this build cannot serve {} yet",
-        config.root.display()
-    ))
+    match bitsd::ring::launch::serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(error),
+    }
 }
 
 /// Shows what the settings come to.

@@ -75,9 +75,15 @@ impl ChunkedDecoder {
                 let here = bytes.len() - at;
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(here);
                 let left = left - taken as u64;
-                self.expecting =
-                    if left == 0 { Expecting::ContentCr } else { Expecting::Content(left) };
-                return Ok(ChunkStep::Content { start: at, end: at + taken });
+                self.expecting = if left == 0 {
+                    Expecting::ContentCr
+                } else {
+                    Expecting::Content(left)
+                };
+                return Ok(ChunkStep::Content {
+                    start: at,
+                    end: at + taken,
+                });
             }
             self.line_bytes += 1;
             self.expecting = match (self.expecting, byte) {
@@ -110,7 +116,11 @@ impl ChunkedDecoder {
             (Expecting::Extension(size), byte) if is_text(byte) => Ok(Expecting::Extension(size)),
             (Expecting::SizeLf(size), b'\n') => {
                 self.line_bytes = 0;
-                Ok(if size == 0 { Expecting::Trailer } else { Expecting::Content(size) })
+                Ok(if size == 0 {
+                    Expecting::Trailer
+                } else {
+                    Expecting::Content(size)
+                })
             }
             (Expecting::ContentCr, b'\r') => Ok(Expecting::ContentLf),
             (Expecting::ContentLf, b'\n') => {
@@ -183,8 +193,21 @@ mod tests {
         let long_line = format!("1;{}\r\nx\r\n", "e".repeat(SIZE_LINE_MAX));
         let long_trailer = format!("0\r\nX: {}\r\n\r\n", "e".repeat(TRAILERS_MAX));
         for bad in [
-            "\r\n", "x\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1\nx", "1\r\nxx", "1\r\nx\n",
-            "1\r\nx\r\r", "10000000000000000\r\n", "1;\0\r\n", "0\r\n\n", "0\r\nX\n", &long_line,
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "1\nx",
+            "1\r\nxx",
+            "1\r\nx\n",
+            "1\r\nx\r\r",
+            "10000000000000000\r\n",
+            "1;\0\r\n",
+            "0\r\n\n",
+            "0\r\nX\n",
+            &long_line,
             &long_trailer,
         ] {
             assert_eq!(decode(&[bad.as_bytes()]), Err(BadChunk), "{bad:?}");

@@ -182,13 +182,22 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Bad
         Ok(_) => return Err(BadHead::RequestLine),
         Err(error) => return Err(cause(error, head)),
     }
-    let fields: Vec<_> =
-        request.headers.iter().map(|field| (field.name, trim(field.value))).collect();
-    if fields.iter().any(|(_, value)| value.len() > limits.value_bytes_max) {
+    let fields: Vec<_> = request
+        .headers
+        .iter()
+        .map(|field| (field.name, trim(field.value)))
+        .collect();
+    if fields
+        .iter()
+        .any(|(_, value)| value.len() > limits.value_bytes_max)
+    {
         return Err(BadHead::ValueTooLong);
     }
-    let version =
-        if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    let version = if request.version == Some(0) {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
     let mut head = Head {
         bytes_len: end,
         method: Method::Other,
@@ -203,7 +212,9 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Bad
     head.method = method(request.method.ok_or(BadHead::RequestLine)?, &head);
     head.keep_alive = head.is_kept_alive();
     head.expects_continue = version == Version::Http11
-        && head.values("Expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        && head
+            .values("Expect")
+            .any(|value| value.eq_ignore_ascii_case(b"100-continue"));
     Ok(Parsed::Complete(head))
 }
 
@@ -215,7 +226,11 @@ impl<'b> Head<'b> {
     pub fn only(&self, name: &str) -> Result<Option<&'b [u8]>, RepeatedField> {
         let mut values = self.values(name);
         let first = values.next();
-        if values.next().is_some() { Err(RepeatedField) } else { Ok(first) }
+        if values.next().is_some() {
+            Err(RepeatedField)
+        } else {
+            Ok(first)
+        }
     }
 
     /// The values of all fields of this name (any case), in the order sent.
@@ -264,9 +279,7 @@ fn method(name: &str, head: &Head<'_>) -> Method {
         "BITS_POST" => Method::BitsPost,
         "GET" => Method::Get,
         "HEAD" => Method::Head,
-        "POST" if head.only("X-HTTP-Method-Override") == Ok(Some(b"BITS_POST")) => {
-            Method::BitsPost
-        }
+        "POST" if head.only("X-HTTP-Method-Override") == Ok(Some(b"BITS_POST")) => Method::BitsPost,
         _ => Method::Other,
     }
 }
@@ -310,7 +323,11 @@ fn decimal(value: &[u8]) -> Option<u64> {
 
 /// Bytes of empty lines before the request line (RFC 9112 2.2).
 fn empty_lines(bytes: &[u8]) -> usize {
-    bytes.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2
+    bytes
+        .chunks_exact(2)
+        .take_while(|line| *line == b"\r\n")
+        .count()
+        * 2
 }
 
 /// One past the empty line that ends the head.
@@ -362,9 +379,9 @@ fn cause(error: httparse::Error, head: &[u8]) -> BadHead {
 /// `HTTP/2.0` is another version; `HTTP/x` is not a version at all.
 fn version_cause(head: &[u8]) -> BadHead {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    match word {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    match (words.next().unwrap_or_default(), words.next()) {
+        ([b'H', b'T', b'T', b'P', b'/', major, b'.', minor], None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             BadHead::Version
@@ -379,14 +396,23 @@ fn name_cause(head: &[u8]) -> BadHead {
         colon.is_some_and(|colon| colon > 0 && matches!(line[colon - 1], b' ' | b'\t'))
     };
     let mut lines = head.split(|&byte| byte == b'\n').skip(1);
-    if lines.any(is_spaced) { BadHead::SpaceBeforeColon } else { BadHead::FieldName }
+    if lines.any(is_spaced) {
+        BadHead::SpaceBeforeColon
+    } else {
+        BadHead::FieldName
+    }
 }
 
 /// Without blanks and tabs at both ends (RFC 9110 5.6.3).
 fn trim(value: &[u8]) -> &[u8] {
     let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
-    let Some(start) = value.iter().position(is_text) else { return &[] };
-    let end = value.iter().rposition(is_text).map_or(start, |last| last + 1);
+    let Some(start) = value.iter().position(is_text) else {
+        return &[];
+    };
+    let end = value
+        .iter()
+        .rposition(is_text)
+        .map_or(start, |last| last + 1);
     &value[start..end]
 }
 
@@ -398,8 +424,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: HeadLimits =
-        HeadLimits { head_bytes_max: 16 * 1024, headers_max: 64, value_bytes_max: 4096 };
+    const LIMITS: HeadLimits = HeadLimits {
+        head_bytes_max: 16 * 1024,
+        headers_max: 64,
+        value_bytes_max: 4096,
+    };
 
     const CREATE: &str = "BITS_POST /in/a.bin HTTP/1.1\r\nAccept: */*\r\n\
         BITS-Packet-Type: Create-Session\r\nHost: up.example\r\nContent-Length: 0\r\n\
@@ -426,9 +455,15 @@ mod tests {
         let head = whole(CREATE).unwrap();
         assert_eq!(head.bytes_len, CREATE.len());
         assert_eq!((head.method, head.target), (Method::BitsPost, "/in/a.bin"));
-        assert_eq!((head.version, head.framing), (Version::Http11, Framing::Length(0)));
+        assert_eq!(
+            (head.version, head.framing),
+            (Version::Http11, Framing::Length(0))
+        );
         assert!(head.keep_alive && !head.expects_continue);
-        assert_eq!(head.only("bits-packet-type"), Ok(Some(b"Create-Session".as_slice())));
+        assert_eq!(
+            head.only("bits-packet-type"),
+            Ok(Some(b"Create-Session".as_slice()))
+        );
         assert_eq!(head.only("absent"), Ok(None));
     }
 
@@ -457,9 +492,16 @@ mod tests {
     fn the_verb_may_hide_in_a_post() {
         let text = "POST /a HTTP/1.1\r\nHost: h\r\nx-http-method-override: BITS_POST\r\n\r\n";
         assert_eq!(whole(text).unwrap().method, Method::BitsPost);
-        assert_eq!(whole("POST /a HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().method, Method::Other);
+        assert_eq!(
+            whole("POST /a HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().method,
+            Method::Other
+        );
         let lower = "bits_post /a HTTP/1.1\r\nHost: h\r\n\r\n";
-        assert_eq!(whole(lower).unwrap().method, Method::Other, "methods have a case");
+        assert_eq!(
+            whole(lower).unwrap().method,
+            Method::Other,
+            "methods have a case"
+        );
     }
 
     #[test]
@@ -479,7 +521,11 @@ mod tests {
 
     #[test]
     fn continue_is_a_matter_of_http_1_1() {
-        assert!(whole(&with("Expect: 100-Continue\r\n")).unwrap().expects_continue);
+        assert!(
+            whole(&with("Expect: 100-Continue\r\n"))
+                .unwrap()
+                .expects_continue
+        );
         let old = "GET /a HTTP/1.0\r\nExpect: 100-continue\r\n\r\n";
         assert!(!whole(old).unwrap().expects_continue);
     }
@@ -489,8 +535,14 @@ mod tests {
         for (fields, framing) in [
             ("", Framing::Absent),
             ("Content-Length: 0\r\n", Framing::Length(0)),
-            ("Content-Length: 18446744073709551615\r\n", Framing::Length(u64::MAX)),
-            ("content-length: 5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+            (
+                "Content-Length: 18446744073709551615\r\n",
+                Framing::Length(u64::MAX),
+            ),
+            (
+                "content-length: 5\r\nContent-Length: 5\r\n",
+                Framing::Length(5),
+            ),
             ("Transfer-Encoding: Chunked\r\n", Framing::Chunked),
         ] {
             assert_eq!(whole(&with(fields)).unwrap().framing, framing, "{fields}");
@@ -500,16 +552,31 @@ mod tests {
     #[test]
     fn what_has_two_readings_is_refused() {
         for (fields, why) in [
-            ("Content-Length: 5\r\nContent-Length: 6\r\n", BadHead::ContentLengthDiffers),
+            (
+                "Content-Length: 5\r\nContent-Length: 6\r\n",
+                BadHead::ContentLengthDiffers,
+            ),
             ("Content-Length: 5, 5\r\n", BadHead::ContentLength),
             ("Content-Length: +5\r\n", BadHead::ContentLength),
             ("Content-Length: -1\r\n", BadHead::ContentLength),
             ("Content-Length: 0x5\r\n", BadHead::ContentLength),
             ("Content-Length:\r\n", BadHead::ContentLength),
-            ("Content-Length: 18446744073709551616\r\n", BadHead::ContentLength),
-            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", BadHead::LengthAndCoding),
-            ("Transfer-Encoding: gzip, chunked\r\n", BadHead::CodingUnknown),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", BadHead::CodingUnknown),
+            (
+                "Content-Length: 18446744073709551616\r\n",
+                BadHead::ContentLength,
+            ),
+            (
+                "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                BadHead::LengthAndCoding,
+            ),
+            (
+                "Transfer-Encoding: gzip, chunked\r\n",
+                BadHead::CodingUnknown,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                BadHead::CodingUnknown,
+            ),
             ("Transfer-Encoding: identity\r\n", BadHead::CodingUnknown),
             ("Host: i\r\n", BadHead::HostRepeated),
             ("A: b\r\n c\r\n", BadHead::Folded),
@@ -538,7 +605,11 @@ mod tests {
             (" BITS_POST /a HTTP/1.1", BadHead::RequestLine),
             ("BITS_POST /a b HTTP/1.1", BadHead::RequestLine),
         ] {
-            assert_eq!(refused(&format!("{line}\r\nHost: h\r\n\r\n")), why, "{line:?}");
+            assert_eq!(
+                refused(&format!("{line}\r\nHost: h\r\n\r\n")),
+                why,
+                "{line:?}"
+            );
         }
         assert_eq!(refused("GET /a HTTP/1.1\r\n\r\n"), BadHead::HostMissing);
         let old = "GET /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -550,14 +621,20 @@ mod tests {
         let value = |len| with(&format!("A: {}\r\n", "v".repeat(len)));
         assert!(whole(&value(4096)).is_ok());
         assert_eq!(refused(&value(4097)), BadHead::ValueTooLong);
-        let fields = |count| with(&"A: b\r\n".repeat(count - 1));
+        let fields = |count: usize| with(&"A: b\r\n".repeat(count - 1));
         assert!(whole(&fields(64)).is_ok());
         assert_eq!(refused(&fields(65)), BadHead::TooManyFields);
         let endless = "A: b\r\n".repeat(4000);
         let text = format!("GET /a HTTP/1.1\r\n{endless}");
-        assert_eq!(parse(text.as_bytes(), &LIMITS).err(), Some(BadHead::TooLarge));
+        assert_eq!(
+            parse(text.as_bytes(), &LIMITS).err(),
+            Some(BadHead::TooLarge)
+        );
         let lines = "\r\n".repeat(9000);
-        assert_eq!(parse(lines.as_bytes(), &LIMITS).err(), Some(BadHead::TooLarge));
+        assert_eq!(
+            parse(lines.as_bytes(), &LIMITS).err(),
+            Some(BadHead::TooLarge)
+        );
     }
 
     #[test]
@@ -573,9 +650,22 @@ mod tests {
     /// Pieces from which heads, good and bad, are put together.
     fn lines() -> impl Strategy<Value = String> {
         let line = prop::sample::select(vec![
-            "BITS_POST /a HTTP/1.1\r\n", "GET /b HTTP/1.0\r\n", "Host: h\r\n", "Content-Length: 3\r\n",
-            "Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n", "A: b\n", " folded\r\n",
-            "A : b\r\n", "\r\n", "\n", "\r", "abc", "\0", "Connection: close\r\n", "Expect: 100-continue\r\n",
+            "BITS_POST /a HTTP/1.1\r\n",
+            "GET /b HTTP/1.0\r\n",
+            "Host: h\r\n",
+            "Content-Length: 3\r\n",
+            "Content-Length: 4\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "A: b\n",
+            " folded\r\n",
+            "A : b\r\n",
+            "\r\n",
+            "\n",
+            "\r",
+            "abc",
+            "\0",
+            "Connection: close\r\n",
+            "Expect: 100-continue\r\n",
         ]);
         proptest::collection::vec(line, 0..9).prop_map(|lines| lines.concat())
     }

@@ -29,7 +29,9 @@ impl UploadPath {
 
     /// The last name.
     pub fn file_name(&self) -> &str {
-        self.text.rsplit_once('/').map_or(&self.text, |(_, name)| name)
+        self.text
+            .rsplit_once('/')
+            .map_or(&self.text, |(_, name)| name)
     }
 
     /// Everything before the last name; `None` for a file in the root itself.
@@ -51,7 +53,9 @@ impl UploadPath {
                 return Err(BadTarget::Reserved);
             }
         }
-        Ok(Self { text: text.to_owned() })
+        Ok(Self {
+            text: text.to_owned(),
+        })
     }
 }
 
@@ -145,7 +149,10 @@ pub fn parse_target(target: &str) -> Result<Target, BadTarget> {
             return Err(BadTarget::QueryTooLong);
         }
     }
-    Ok(Target { path, query: query.map(str::to_owned) })
+    Ok(Target {
+        path,
+        query: query.map(str::to_owned),
+    })
 }
 
 /// The target without scheme and authority: which name we are called by does not matter.
@@ -176,7 +183,9 @@ fn decode(encoded: &str) -> Result<String, BadTarget> {
             continue;
         }
         let (high, low) = (bytes.next().and_then(hex), bytes.next().and_then(hex));
-        let (Some(high), Some(low)) = (high, low) else { return Err(BadTarget::PercentEscape) };
+        let (Some(high), Some(low)) = (high, low) else {
+            return Err(BadTarget::PercentEscape);
+        };
         match high << 4 | low {
             b'/' => return Err(BadTarget::EncodedSlash),
             byte => decoded.push(byte),
@@ -226,8 +235,14 @@ fn check_name(name: &str) -> Result<(), BadTarget> {
 
 /// `CON`, `nul.txt`, `COM1` ..: Windows looks only at what stands before the first dot, blanks dropped.
 fn is_device(name: &str) -> bool {
-    let stem = name.split_once('.').map_or(name, |(stem, _)| stem).trim_end();
-    if DEVICES.iter().any(|device| stem.eq_ignore_ascii_case(device)) {
+    let stem = name
+        .split_once('.')
+        .map_or(name, |(stem, _)| stem)
+        .trim_end();
+    if DEVICES
+        .iter()
+        .any(|device| stem.eq_ignore_ascii_case(device))
+    {
         return true;
     }
     let mut chars = stem.chars();
@@ -250,14 +265,21 @@ mod tests {
 
     #[test]
     fn origin_and_absolute_form_name_the_same_path() {
-        for target in ["/in/a.bin", "http://up.example/in/a.bin", "HTTPS://up.example:8080/in/a.bin"] {
+        for target in [
+            "/in/a.bin",
+            "http://up.example/in/a.bin",
+            "HTTPS://up.example:8080/in/a.bin",
+        ] {
             assert_eq!(path(target), Ok("in/a.bin".to_owned()), "{target}");
         }
     }
 
     #[test]
     fn a_path_is_decoded_once() {
-        assert_eq!(path("/in/price%209386_.ods"), Ok("in/price 9386_.ods".to_owned()));
+        assert_eq!(
+            path("/in/price%209386_.ods"),
+            Ok("in/price 9386_.ods".to_owned())
+        );
         assert_eq!(path("/100%2525"), Ok("100%25".to_owned()));
         assert_eq!(path("/%C3%A4.txt"), Ok("\u{e4}.txt".to_owned()));
     }
@@ -325,7 +347,15 @@ mod tests {
 
     #[test]
     fn names_that_only_look_like_devices_are_taken() {
-        for name in ["CONSOLE", "com10", "COM", "lpt", "nulls.txt", ".profile", "a.con"] {
+        for name in [
+            "CONSOLE",
+            "com10",
+            "COM",
+            "lpt",
+            "nulls.txt",
+            ".profile",
+            "a.con",
+        ] {
             assert_eq!(path(&format!("/{name}")), Ok(name.to_owned()));
         }
     }
@@ -336,7 +366,10 @@ mod tests {
         assert!(path(&name(255)).is_ok());
         assert_eq!(path(&name(256)), Err(BadTarget::NameTooLong));
         assert_eq!(path(&"/abcdefgh".repeat(245)), Err(BadTarget::TooLong));
-        assert_eq!(path(&format!("/a?{}", "q".repeat(2_201))), Err(BadTarget::QueryTooLong));
+        assert_eq!(
+            path(&format!("/a?{}", "q".repeat(2_201))),
+            Err(BadTarget::QueryTooLong)
+        );
     }
 
     #[test]

@@ -33,7 +33,10 @@ impl<'o> ResponseHead<'o> {
     /// # Panics
     /// If the value holds a line end: what comes from outside must have been parsed before.
     pub fn field(&mut self, name: &str, value: &str) -> &mut Self {
-        assert!(!value.bytes().any(|byte| byte == b'\r' || byte == b'\n'), "a value is one line");
+        assert!(
+            !value.bytes().any(|byte| byte == b'\r' || byte == b'\n'),
+            "a value is one line"
+        );
         self.name(name);
         self.out.extend_from_slice(value.as_bytes());
         self.out.extend_from_slice(b"\r\n");

@@ -1,0 +1,200 @@
+//! A BITS client for tests that reads like the protocol: `client.send(fragment(0..100).of(300))`.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::content::content;
+use super::raw::{Raw, Response};
+
+/// The protocol's GUID.
+pub const PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
+/// Error code for an unknown session.
+pub const SESSION_NOT_FOUND: &str = "0x8020001F";
+/// Error code for a malformed packet.
+pub const E_INVALIDARG: &str = "0x80070057";
+/// Error code for what may not be done.
+pub const E_ACCESSDENIED: &str = "0x80070005";
+/// Error code for a file over the limit.
+pub const BG_E_TOO_LARGE: &str = "0x80200020";
+/// Error code for a full disk.
+pub const DISK_FULL: &str = "0x80070070";
+
+/// A client with one connection and at most one session.
+pub struct Client {
+    address: SocketAddr,
+    /// The connection.
+    pub raw: Raw,
+    path: String,
+    session: Option<String>,
+    /// Which file it sends; see [`content`].
+    pub seed: u64,
+}
+
+/// A fragment to be sent.
+#[derive(Clone, Debug)]
+pub struct Fragment {
+    range: Range<u64>,
+    total: u64,
+    extra: String,
+}
+
+/// Bytes `range` of a file; say of how many with [`Fragment::of`].
+pub fn fragment(range: Range<u64>) -> Fragment {
+    Fragment {
+        total: range.end,
+        range,
+        extra: String::new(),
+    }
+}
+
+impl Fragment {
+    /// Of a file of so many bytes.
+    pub fn of(mut self, total: u64) -> Self {
+        self.total = total;
+        self
+    }
+
+    /// With further header lines (each ending in CR LF).
+    pub fn with(mut self, lines: &str) -> Self {
+        self.extra.push_str(lines);
+        self
+    }
+}
+
+impl Client {
+    /// Connects; nothing is sent yet.
+    #[track_caller]
+    pub fn new(address: SocketAddr, path: &str) -> Self {
+        let raw = Raw::connect(address);
+        Self {
+            address,
+            raw,
+            path: path.to_owned(),
+            session: None,
+            seed: 1,
+        }
+    }
+
+    /// Connects and creates a session.
+    #[track_caller]
+    pub fn create(address: SocketAddr, path: &str) -> Self {
+        let mut client = Self::new(address, path);
+        let response = client.try_create();
+        response.assert(200, None);
+        client
+    }
+
+    /// Sends a Create-Session and remembers the session if there is one.
+    #[track_caller]
+    pub fn try_create(&mut self) -> Response {
+        let fields = format!("BITS-Supported-Protocols: {PROTOCOL}\r\n");
+        let response = self.packet("Create-Session", &fields);
+        self.session = response.field("BITS-Session-Id").map(str::to_owned);
+        response
+    }
+
+    /// The session id as the server wrote it.
+    #[track_caller]
+    pub fn session(&self) -> &str {
+        self.session.as_deref().expect("a session was created")
+    }
+
+    /// Goes on with a session that another client created.
+    pub fn adopt(&mut self, session: &str) -> &mut Self {
+        self.session = Some(session.to_owned());
+        self
+    }
+
+    /// Sends file content of another seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The shard that owns the session among `shards`.
+    pub fn shard(&self, shards: u8) -> u8 {
+        u8::from_str_radix(&self.session()[1..3], 16).unwrap() % shards
+    }
+
+    /// Drops the connection and makes a new one.
+    #[track_caller]
+    pub fn reconnect(&mut self) -> &mut Self {
+        self.raw = Raw::connect(self.address);
+        self
+    }
+
+    /// Drops the connection and makes a new one to another address (a restarted server).
+    #[track_caller]
+    pub fn reconnect_to(&mut self, address: SocketAddr) -> &mut Self {
+        self.address = address;
+        self.reconnect()
+    }
+
+    /// Sends a packet without a body and reads the answer; `fields` are whole lines.
+    #[track_caller]
+    pub fn packet(&mut self, kind: &str, fields: &str) -> Response {
+        let path = &self.path;
+        let text = format!(
+            "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {kind}\r\n{fields}\
+             User-Agent: Microsoft BITS/7.8\r\nHost: localhost\r\nContent-Length: 0\r\n\
+             Connection: Keep-Alive\r\n\r\n"
+        );
+        self.raw.send(text);
+        self.raw.receive()
+    }
+
+    /// Ping.
+    #[track_caller]
+    pub fn ping(&mut self) -> Response {
+        self.packet("Ping", "")
+    }
+
+    /// Sends a fragment and reads the answer.
+    #[track_caller]
+    pub fn send(&mut self, fragment: Fragment) -> Response {
+        let range = fragment.range.clone();
+        self.send_head(&fragment);
+        self.raw.send(content(self.seed, range.start, range.end));
+        self.raw.receive()
+    }
+
+    /// Sends the head of a fragment and the first `bytes` of its body, and reads nothing.
+    #[track_caller]
+    pub fn send_part(&mut self, fragment: &Fragment, bytes: u64) {
+        self.send_head(fragment);
+        let start = fragment.range.start;
+        self.raw.send(content(self.seed, start, start + bytes));
+    }
+
+    /// Sends the head of a fragment only.
+    #[track_caller]
+    pub fn send_head(&mut self, fragment: &Fragment) {
+        let Fragment {
+            range,
+            total,
+            extra,
+        } = fragment;
+        let (first, last, len) = (range.start, range.end - 1, range.end - range.start);
+        let (path, session) = (&self.path, self.session());
+        let text = format!(
+            "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: Fragment\r\n\
+             BITS-Session-Id: {session}\r\nContent-Range: bytes {first}-{last}/{total}\r\n{extra}\
+             Host: localhost\r\nContent-Length: {len}\r\nConnection: Keep-Alive\r\n\r\n"
+        );
+        self.raw.send(text);
+    }
+
+    /// Close-Session.
+    #[track_caller]
+    pub fn close(&mut self) -> Response {
+        let fields = format!("BITS-Session-Id: {}\r\n", self.session());
+        self.packet("Close-Session", &fields)
+    }
+
+    /// Cancel-Session.
+    #[track_caller]
+    pub fn cancel(&mut self) -> Response {
+        let fields = format!("BITS-Session-Id: {}\r\n", self.session());
+        self.packet("Cancel-Session", &fields)
+    }
+}

@@ -1,0 +1,25 @@
+//! What the tests of the real binary share: a server that ends with its test, a client that sends
+//! exactly the bytes it is told to, and file contents that can be checked at any offset.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod client;
+pub mod content;
+pub mod raw;
+pub mod server;
+
+use std::time::{Duration, Instant};
+
+/// No single wait of a test is longer.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls until `condition` holds; fails the test with `what` if it never does.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}

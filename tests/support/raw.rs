@@ -1,0 +1,205 @@
+//! A client that sends exactly the bytes it is told to.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::PATIENCE;
+
+/// One connection.
+pub struct Raw {
+    stream: TcpStream,
+    /// Bytes received and not yet looked at.
+    inbox: Vec<u8>,
+}
+
+/// One response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Status line as sent.
+    pub status_line: String,
+    /// Names (case kept) and values, in the order sent.
+    pub fields: Vec<(String, String)>,
+    /// The body that Content-Length announces.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a field, in any case of its name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut found = self
+            .fields
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let first = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} was sent twice: {self:?}");
+        first
+    }
+
+    /// The offset that the server expects next.
+    #[track_caller]
+    pub fn received(&self) -> u64 {
+        let value = self.field("BITS-Received-Content-Range");
+        value
+            .unwrap_or_else(|| panic!("no offset in {self:?}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Asserts a status and an error code (`None`: no error fields at all).
+    #[track_caller]
+    pub fn assert(&self, status: u16, hresult: Option<&str>) -> &Self {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.field("BITS-Error-Code"), hresult, "{self:?}");
+        assert_eq!(self.field("BITS-Error"), hresult, "{self:?}");
+        assert_eq!(
+            self.field("BITS-Error-Context"),
+            hresult.map(|_| "0x5"),
+            "{self:?}"
+        );
+        assert_eq!(self.field("BITS-Packet-Type"), Some("Ack"), "{self:?}");
+        assert_eq!(self.field("Pragma"), Some("no-cache"), "{self:?}");
+        assert_eq!(self.field("Content-Length"), Some("0"), "{self:?}");
+        self
+    }
+}
+
+impl Raw {
+    /// Connects.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address).unwrap()
+    }
+
+    /// Connects, if somebody listens.
+    ///
+    /// # Errors
+    /// Those of `connect`.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            inbox: Vec::new(),
+        })
+    }
+
+    /// The client's side of the connection.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
+    /// Sends bytes.
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.try_send(bytes).unwrap();
+        self
+    }
+
+    /// Sends bytes, if the server still takes them.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Reads one response; interim ones (100) are given like any other.
+    #[track_caller]
+    pub fn receive(&mut self) -> Response {
+        self.try_receive()
+            .unwrap()
+            .expect("a response, not the end of the connection")
+    }
+
+    /// Reads one response; `None` if the connection ended before it.
+    ///
+    /// # Errors
+    /// Those of `read`, and `InvalidData` if it is no response.
+    pub fn try_receive(&mut self) -> io::Result<Option<Response>> {
+        let head_bytes = loop {
+            if let Some(at) = find(&self.inbox, b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.read_more()? {
+                return if self.inbox.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(invalid("half a head"))
+                };
+            }
+        };
+        let head = String::from_utf8(self.inbox.drain(..head_bytes).collect());
+        let head = head.map_err(|_| invalid("not text"))?;
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().unwrap_or_default().to_owned();
+        let status = status_line
+            .split(' ')
+            .nth(1)
+            .and_then(|word| word.parse().ok());
+        let status = status.ok_or_else(|| invalid("no status"))?;
+        let fields: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").unwrap_or((line, "")))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut response = Response {
+            status,
+            status_line,
+            fields,
+            body: Vec::new(),
+        };
+        let len: usize = match response.field("Content-Length") {
+            Some(len) => len.parse().map_err(|_| invalid("no length"))?,
+            None => 0,
+        };
+        while self.inbox.len() < len {
+            if !self.read_more()? {
+                return Err(invalid("half a body"));
+            }
+        }
+        response.body = self.inbox.drain(..len).collect();
+        Ok(Some(response))
+    }
+
+    /// Asserts that the server ends the connection without another byte.
+    #[track_caller]
+    pub fn assert_closed(&mut self) {
+        match self.try_receive() {
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            other => panic!("the connection should have ended, but: {other:?}"),
+        }
+    }
+
+    /// Ends our side only.
+    pub fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends the connection by a reset instead of an orderly end.
+    pub fn reset(self) {
+        let socket = socket2::Socket::from(self.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
+    /// `false` at the end.
+    fn read_more(&mut self) -> io::Result<bool> {
+        let mut bytes = [0; 4096];
+        let read = self.stream.read(&mut bytes)?;
+        self.inbox.extend_from_slice(&bytes[..read]);
+        Ok(read > 0)
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}

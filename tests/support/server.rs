@@ -1,0 +1,257 @@
+//! The real binary, started for one test and ended with it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::raw::Raw;
+use super::wait_until;
+
+/// A running server and its root.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    root: PathBuf,
+    settings: Settings,
+    /// What it said on stderr; printed when the test fails.
+    log: Arc<Mutex<String>>,
+    // Removed with the server unless the root was given.
+    _folder: Option<Arc<TempDir>>,
+}
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Lines of a settings file.
+    pub file: String,
+    /// Flags of `bitsd serve`; `--root` and `--listen` are added.
+    pub flags: Vec<String>,
+    /// A command that runs the server, such as `["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]`.
+    pub wrapper: Vec<String>,
+}
+
+impl Settings {
+    /// With these lines in the settings file.
+    pub fn file(mut self, lines: &str) -> Self {
+        self.file.push_str(lines);
+        self.file.push('\n');
+        self
+    }
+
+    /// With these flags.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// Run by this command.
+    pub fn wrapper(mut self, words: &[&str]) -> Self {
+        self.wrapper
+            .extend(words.iter().map(|&word| word.to_owned()));
+        self
+    }
+}
+
+impl Server {
+    /// Starts a server with two shards on a root of its own.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(Settings::default())
+    }
+
+    /// Starts a server on a root of its own.
+    #[track_caller]
+    pub fn with(settings: Settings) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let root = folder.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let mut server = Self::on(&root, settings);
+        server._folder = Some(folder);
+        server
+    }
+
+    /// Starts a server on a root that the test owns.
+    #[track_caller]
+    pub fn on(root: &Path, settings: Settings) -> Self {
+        let mut child = command(root, &settings).spawn().unwrap();
+        let log = drain_stderr(&mut child);
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        // Ends also when the server dies: its stdout closes then.
+        stdout.read_line(&mut line).unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .and_then(|a| a.parse().ok());
+        let Some(address) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!(
+                "the server did not start: {line:?}\n{}",
+                log.lock().unwrap()
+            );
+        };
+        thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        Self {
+            child,
+            address,
+            root: root.to_owned(),
+            settings,
+            log,
+            _folder: None,
+        }
+    }
+
+    /// Runs a server that is expected not to start; gives its exit status and what it said.
+    #[track_caller]
+    pub fn refused(root: &Path, settings: &Settings) -> (ExitStatus, String) {
+        let mut child = command(root, settings).spawn().unwrap();
+        let log = drain_stderr(&mut child);
+        let status = wait(&mut child);
+        let said = || log.lock().unwrap().clone();
+        wait_until("stderr is read", || !said().is_empty());
+        (status, said())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The root folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The path of a file below the root.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Names in the work directory that belong to sessions (`.part`, `.record`).
+    pub fn work_files(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.root.join(".bitsd"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".part") || name.ends_with(".record"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said on stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// A new connection.
+    #[track_caller]
+    pub fn connect(&self) -> Raw {
+        Raw::connect(self.address)
+    }
+
+    /// `kill -9`, and waits for it.
+    pub fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits, within bounds, for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
+    /// Starts it again on the same root, killing it first if it runs.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        let settings = self.settings.clone();
+        self.restart_with(settings);
+    }
+
+    /// Starts it again on the same root with other settings.
+    #[track_caller]
+    pub fn restart_with(&mut self, settings: Settings) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let folder = self._folder.clone();
+        *self = Self::on(&self.root.clone(), settings);
+        self._folder = folder;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the server said:\n{}", self.log());
+        }
+    }
+}
+
+fn command(root: &Path, settings: &Settings) -> Command {
+    let mut words = settings.wrapper.clone();
+    words.push(env!("CARGO_BIN_EXE_bitsd").to_owned());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg("serve");
+    if !settings.file.is_empty() {
+        let path = root.with_extension("toml");
+        std::fs::write(&path, &settings.file).unwrap();
+        command.arg("--config").arg(path);
+    }
+    command
+        .arg("--root")
+        .arg(root)
+        .args(["--listen", "127.0.0.1:0"]);
+    if !settings.flags.iter().any(|flag| flag == "--cores") {
+        command.args(["--cores", "2"]);
+    }
+    command.args(&settings.flags);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn drain_stderr(child: &mut Child) -> Arc<Mutex<String>> {
+    let log = Arc::new(Mutex::new(String::new()));
+    let mut stderr = child.stderr.take().unwrap();
+    let sink = Arc::clone(&log);
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(read @ 1..) = stderr.read(&mut bytes) {
+            sink.lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    });
+    log
+}
+
+#[track_caller]
+fn wait(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    wait_until("the server ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
