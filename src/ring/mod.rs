@@ -15,12 +15,12 @@
 #![allow(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
-mod blocks;
-mod disk;
+pub mod blocks;
+pub mod disk;
 pub mod launch;
-mod mailbox;
-mod net;
-mod op;
+pub mod mailbox;
+pub mod net;
+pub mod op;
 
 use std::future::Future;
 use std::io;
