@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
@@ -205,6 +205,9 @@ impl Disk {
             Err(Errno::NOENT) => return Ok(Standing::NoParent),
             Err(error) => return Err(error.into()),
         };
+        // Told now, before any byte is sent, and not at the end of a long upload.
+        let may_write = Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::accessat(parent.fd(self), ".", may_write, AtFlags::EACCESS)?;
         match rustix::fs::statat(parent.fd(self), path.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 Ok(Standing::Directory)

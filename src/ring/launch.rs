@@ -135,6 +135,8 @@ enum Stage {
 enum News {
     /// A shard has read its sessions back.
     Recovered(io::Result<()>),
+    /// A shard could not make its ring.
+    NoRing(io::Error),
     /// A shard has ended.
     Ended,
     /// SIGTERM or SIGINT.
@@ -216,6 +218,7 @@ fn supervise(
                     }
                 }
             }
+            Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
             Some(News::Ended) => running -= 1,
             Some(News::Signal) if deadline.is_none() => {
                 tracing::info!(
@@ -279,7 +282,14 @@ impl Seat {
         builder
             .entries(SUBMISSION_ENTRIES)
             .uring_builder(&ring_settings());
-        builder.start(async {
+        let runtime = match tokio_uring::Runtime::new(&builder) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = self.news.send(News::NoRing(error));
+                return;
+            }
+        };
+        runtime.block_on(async {
             let news = self.news.clone();
             self.serve().await;
             // Told from within: at its end tokio-uring waits without limit for what is pending, and

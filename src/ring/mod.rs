@@ -13,7 +13,6 @@
 //!
 //! tokio-uring is not maintained. It is kept behind these few files; nothing above them would change with it.
 #![allow(unsafe_code)]
-#![allow(clippy::disallowed_methods)]
 
 pub mod blocks;
 pub mod disk;

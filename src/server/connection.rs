@@ -211,7 +211,7 @@ async fn exchange<W: World>(
                 why,
             });
             // Where the next request would begin is unknown, so there is none.
-            write_plain(why.status(), Persistence::Close, answer);
+            reply::write_bad_head(why, answer);
             let sent = send(shard, connection, answer).await;
             if sent.is_ok() {
                 linger(shard, connection, inbox).await;
@@ -357,7 +357,7 @@ fn elsewhere<W: World>(shard: &Shard<W>, packet: &Packet) -> Option<usize> {
 
 fn session_request(packet: &Packet) -> Option<&SessionRequest> {
     match packet {
-        Packet::Ping { .. } | Packet::CreateSession { .. } => None,
+        Packet::Ping | Packet::CreateSession { .. } => None,
         Packet::Fragment(fragment) => Some(&fragment.request),
         Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
     }
@@ -399,7 +399,7 @@ async fn dispatch<W: World>(
         session,
         body: BodyLeft::Bytes(0),
     };
-    if let Packet::Ping { .. } = packet {
+    if let Packet::Ping = packet {
         return Ok(no_body(Ok(Ack::Ping), None));
     }
     if shard.phase() == Phase::Recovering {
@@ -415,7 +415,7 @@ async fn dispatch<W: World>(
     }
     // Boxed, so that an idle connection does not carry the space of the longest flow.
     match packet {
-        Packet::Ping { .. } => unreachable!("answered above"),
+        Packet::Ping => unreachable!("answered above"),
         Packet::CreateSession { target } => {
             let reply = Box::pin(lifecycle::create(shard, connection, target.path)).await;
             Ok(no_body(reply, None))
