@@ -211,7 +211,8 @@ async fn store_sized<W: World>(
     let mut left = plan.bytes;
     let mut is_fast = false;
     while left > 0 {
-        if is_fast && let Some(block) = shard.world.body_block() {
+        let block = if is_fast { body_block(shard) } else { None };
+        if let Some(block) = block {
             let bytes = at_most(left, block.bytes().len());
             connection.wait_for(Waiting::Body, shard.world.now());
             let (fill, block) = connection.wire.fill(block, bytes).await;
@@ -238,6 +239,14 @@ async fn store_sized<W: World>(
         }
     }
     Ok(())
+}
+
+fn body_block<W: World>(shard: &Shard<W>) -> Option<W::Block> {
+    let block = shard.world.body_block();
+    if block.is_none() {
+        shard.world.emit(Event::BlocksExhausted);
+    }
+    block
 }
 
 /// Stores a chunked body, whose decoded length must be exactly what the range says.

@@ -79,18 +79,18 @@ impl StoreError {
             {
                 Refusal::ParentMissing
             }
-            Kind::NotFound if self.op == DiskOp::Open => Refusal::SessionNotFound,
             _ if is_out_of_files(&self.source) => Refusal::Busy,
             _ => Refusal::DiskFailed,
         }
     }
 
-    /// Whether the session can no longer be trusted: a failed sync, or a write that failed for another
-    /// reason than space.
+    /// Whether the session can no longer be trusted: a failed sync, a write that failed for another
+    /// reason than space, or bytes that somebody took away.
     pub fn poisons(&self) -> bool {
         use io::ErrorKind as Kind;
         match self.op {
             DiskOp::Sync | DiskOp::SyncDirectory => true,
+            DiskOp::Open => self.source.kind() == Kind::NotFound,
             DiskOp::Write | DiskOp::Record => {
                 !matches!(
                     self.source.kind(),
