@@ -37,6 +37,7 @@ pub struct Connection<W: World> {
     waiting: Cell<Waiting>,
     since_ms: Cell<Millis>,
     is_hung_up: Cell<bool>,
+    is_fast: Cell<bool>,
     /// The session whose file is open for this connection.
     session: Cell<Option<SessionId>>,
 }
@@ -66,6 +67,7 @@ impl<W: World> Connection<W> {
             waiting: Cell::new(Waiting::Request),
             since_ms: Cell::new(now),
             is_hung_up: Cell::new(false),
+            is_fast: Cell::new(false),
             session: Cell::new(None),
         }
     }
@@ -89,6 +91,16 @@ impl<W: World> Connection<W> {
     /// Whether we ended it.
     pub fn is_hung_up(&self) -> bool {
         self.is_hung_up.get()
+    }
+
+    /// Whether its bytes come fast enough to deserve a body block.
+    pub fn is_fast(&self) -> bool {
+        self.is_fast.get()
+    }
+
+    /// A read said how fast its bytes come.
+    pub fn set_fast(&self, is_fast: bool) {
+        self.is_fast.set(is_fast);
     }
 
     /// Why it should be ended now, if it should. Hurries a read that is only slow.
