@@ -26,6 +26,11 @@ pub enum RingBlock {
 }
 
 impl RingBlock {
+    /// Whether it begins with a page.
+    pub fn is_page_aligned(&self) -> bool {
+        matches!(self, Self::Body(_) | Self::PlainBody(_))
+    }
+
     /// Its number among the registered buffers, if it is registered.
     pub fn registered_index(&self) -> Option<u16> {
         match self {

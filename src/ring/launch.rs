@@ -20,6 +20,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::blocks::{Blocks, Registration};
+use super::disk::Disk;
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::{Boot, RingWorld, op};
@@ -312,13 +313,9 @@ impl Seat {
                  raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
             );
         }
-        let world = RingWorld::new(
-            self.index,
-            self.boot,
-            blocks,
-            self.directories,
-            self.senders,
-        );
+        let (root, work) = self.directories;
+        let disk = Disk::new(root, work, self.config.io, self.config.policy.durability);
+        let world = RingWorld::new(self.index, self.boot, blocks, disk, self.senders);
         let shard = Shard::new(
             Rc::new(world),
             Arc::clone(&self.config),
