@@ -11,6 +11,7 @@
 //! | `@setting key = value` | A line of the settings file; only at the top |
 //! | `@given file PATH N`, `@given folder PATH` | Stands in the root already; only at the top |
 //! | `@connect` | Drops the connection and makes a new one |
+//! | `@beside` | Makes a new one; the other stays open |
 //! | `@body A-B`, `@chunked A-B` | Sends these bytes of the file, plain or as chunks |
 //! | `@closed` | The server ends the connection |
 //! | `@file PATH N`, `@given-file PATH N` | The file holds what was sent, or what it held before |
@@ -56,6 +57,7 @@ pub fn converse(name: &str, text: &str) {
     let mut conversation = Conversation {
         server,
         raw,
+        open: Vec::new(),
         sessions: BTreeMap::new(),
     };
     let mut lines = talk.into_iter().peekable();
@@ -81,6 +83,8 @@ pub fn converse(name: &str, text: &str) {
 struct Conversation {
     server: Server,
     raw: Raw,
+    /// Connections left open.
+    open: Vec<Raw>,
     sessions: BTreeMap<String, String>,
 }
 
@@ -133,6 +137,10 @@ impl Conversation {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["@connect"] => self.raw = self.server.connect(),
+            ["@beside"] => {
+                let raw = std::mem::replace(&mut self.raw, self.server.connect());
+                self.open.push(raw);
+            }
             ["@body", range] => {
                 self.raw.send(bytes(at, range));
             }
@@ -145,7 +153,10 @@ impl Conversation {
                 self.raw.send("0\r\n\r\n");
             }
             ["@closed"] => self.raw.assert_closed(),
-            ["@file", path, len] => self.assert_file(at, path, &content(SENT, 0, number(at, len))),
+            ["@file", .., len] => {
+                let path = &line["@file ".len()..line.len() - len.len() - 1];
+                self.assert_file(at, path, &content(SENT, 0, number(at, len)));
+            }
             ["@given-file", path, len] => {
                 self.assert_file(at, path, &content(GIVEN, 0, number(at, len)));
             }
