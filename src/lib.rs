@@ -2,6 +2,8 @@
 //!
 //! (The map of the house is written at the end of the first step.)
 
+#![warn(clippy::unwrap_used)]
+
 pub mod bits;
 pub mod client;
 pub mod config;

@@ -37,6 +37,7 @@ pub struct Connection<W: World> {
     waiting: Cell<Waiting>,
     since_ms: Cell<Millis>,
     is_hung_up: Cell<bool>,
+    is_fast: Cell<bool>,
     /// The session whose file is open for this connection.
     session: Cell<Option<SessionId>>,
 }
@@ -66,6 +67,7 @@ impl<W: World> Connection<W> {
             waiting: Cell::new(Waiting::Request),
             since_ms: Cell::new(now),
             is_hung_up: Cell::new(false),
+            is_fast: Cell::new(false),
             session: Cell::new(None),
         }
     }
@@ -89,6 +91,16 @@ impl<W: World> Connection<W> {
     /// Whether we ended it.
     pub fn is_hung_up(&self) -> bool {
         self.is_hung_up.get()
+    }
+
+    /// Whether its bytes come fast enough to deserve a body block.
+    pub fn is_fast(&self) -> bool {
+        self.is_fast.get()
+    }
+
+    /// A read said how fast its bytes come.
+    pub fn set_fast(&self, is_fast: bool) {
+        self.is_fast.set(is_fast);
     }
 
     /// Why it should be ended now, if it should. Hurries a read that is only slow.
@@ -211,7 +223,7 @@ async fn exchange<W: World>(
                 why,
             });
             // Where the next request would begin is unknown, so there is none.
-            write_plain(why.status(), Persistence::Close, answer);
+            reply::write_bad_head(why, answer);
             let sent = send(shard, connection, answer).await;
             if sent.is_ok() {
                 linger(shard, connection, inbox).await;
@@ -357,7 +369,7 @@ fn elsewhere<W: World>(shard: &Shard<W>, packet: &Packet) -> Option<usize> {
 
 fn session_request(packet: &Packet) -> Option<&SessionRequest> {
     match packet {
-        Packet::Ping { .. } | Packet::CreateSession { .. } => None,
+        Packet::Ping | Packet::CreateSession { .. } => None,
         Packet::Fragment(fragment) => Some(&fragment.request),
         Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
     }
@@ -399,7 +411,7 @@ async fn dispatch<W: World>(
         session,
         body: BodyLeft::Bytes(0),
     };
-    if let Packet::Ping { .. } = packet {
+    if let Packet::Ping = packet {
         return Ok(no_body(Ok(Ack::Ping), None));
     }
     if shard.phase() == Phase::Recovering {
@@ -415,7 +427,7 @@ async fn dispatch<W: World>(
     }
     // Boxed, so that an idle connection does not carry the space of the longest flow.
     match packet {
-        Packet::Ping { .. } => unreachable!("answered above"),
+        Packet::Ping => unreachable!("answered above"),
         Packet::CreateSession { target } => {
             let reply = Box::pin(lifecycle::create(shard, connection, target.path)).await;
             Ok(no_body(reply, None))

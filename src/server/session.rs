@@ -306,10 +306,7 @@ impl<W: World> Held<W> {
                 Decision::Say(answer) => {
                     if let State::Gone(ending) = self.work().state {
                         if !self.session.is_gone.get() {
-                            self.work()
-                                .keep
-                                .note(&*shard.world, State::Gone(ending))
-                                .await;
+                            self.work().keep.note_end(&*shard.world, ending).await;
                         }
                         self.work().file = None;
                         self.bury(shard, ending);
@@ -362,11 +359,10 @@ impl<W: World> Held<W> {
     }
 
     async fn publish(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        let closing = self.work().state;
-        let (after, _) = closing.on(Step::Published, &shard.rules());
-        self.work()
-            .keep
-            .publish(&*shard.world, shard.policy(), closing, after)
+        let work = self.work();
+        let closing = work.state;
+        work.keep
+            .publish(&*shard.world, shard.policy(), closing)
             .await
     }
 
