@@ -190,6 +190,7 @@ pub struct Cut;
 enum Request {
     Packet {
         packet: Result<Packet, Refusal>,
+        expects_continue: bool,
         framing: Framing,
         persistence: Persistence,
     },
@@ -236,6 +237,7 @@ async fn exchange<W: World>(
     match request {
         Request::Packet {
             packet: Ok(packet),
+            expects_continue,
             framing,
             persistence,
         } => {
@@ -254,7 +256,7 @@ async fn exchange<W: World>(
                 let outcome = Outcome {
                     reply: Err(Refusal::Busy),
                     session: None,
-                    body: unread_body(framing, expects_continue(&packet)),
+                    body: unread_body(framing, expects_continue),
                 };
                 return answer_packet(shard, connection, inbox, answer, outcome, persistence).await;
             }
@@ -277,6 +279,7 @@ async fn exchange<W: World>(
         }
         Request::Packet {
             packet: Err(refusal),
+            expects_continue,
             framing,
             persistence,
         } => {
@@ -288,7 +291,7 @@ async fn exchange<W: World>(
                 path: None,
                 why: &refusal,
             });
-            let body = unread_body(framing, false);
+            let body = unread_body(framing, expects_continue);
             let outcome = Outcome {
                 reply: Err(refusal),
                 session: None,
@@ -342,6 +345,7 @@ fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
             let packet = packet::parse(head, shard.policy().strict);
             Request::Packet {
                 packet,
+                expects_continue: head.expects_continue,
                 framing,
                 persistence,
             }
@@ -373,10 +377,6 @@ fn session_request(packet: &Packet) -> Option<&SessionRequest> {
         Packet::Fragment(fragment) => Some(&fragment.request),
         Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
     }
-}
-
-fn expects_continue(packet: &Packet) -> bool {
-    matches!(packet, Packet::Fragment(fragment) if fragment.expects_continue)
 }
 
 /// The path for the log line of a refusal.
