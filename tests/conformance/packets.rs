@@ -42,7 +42,15 @@ fn packet_types_are_read_in_any_case() {
 fn a_packet_type_that_does_not_exist_is_refused() {
     let server = Server::start();
     let mut raw = server.connect();
-    for kind in ["", "Ack", "Create", "Create-Session2", "Create Session", "Fragments", "Ping,Ping"] {
+    for kind in [
+        "",
+        "Ack",
+        "Create",
+        "Create-Session2",
+        "Create Session",
+        "Fragments",
+        "Ping,Ping",
+    ] {
         ask(&mut raw, head(kind, "Content-Length: 0\r\n")).assert(400, Some(E_INVALIDARG));
     }
     let none = "BITS_POST /a.bin HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
@@ -71,9 +79,16 @@ fn a_session_id_is_written_with_braces_in_upper_case_and_read_in_any_form() {
         client.adopt(form);
         let answer = client.send(fragment(n * 10..n * 10 + 10).of(40));
         assert_eq!(answer.received(), n * 10 + 10);
-        assert_eq!(answer.field("BITS-Session-Id"), Some(&*written), "echoed as it was given");
+        assert_eq!(
+            answer.field("BITS-Session-Id"),
+            Some(&*written),
+            "echoed as it was given"
+        );
     }
-    client.adopt(&plain.to_lowercase()).close().assert(200, None);
+    client
+        .adopt(&plain.to_lowercase())
+        .close()
+        .assert(200, None);
 }
 
 #[test]
@@ -81,11 +96,20 @@ fn a_session_id_that_cannot_be_ours_is_not_found() {
     let server = Server::start();
     let mut client = Client::create(server.address(), "/a.bin");
     let ours = client.session().to_owned();
-    for id in ["1", "{}", &ours[..37], &ours[1..], &format!("{{{ours}}}"), &"x".repeat(100)] {
+    for id in [
+        "1",
+        "{}",
+        &ours[..37],
+        &ours[1..],
+        &format!("{{{ours}}}"),
+        &"x".repeat(100),
+    ] {
         client.adopt(id);
         client.close().assert(500, Some(SESSION_NOT_FOUND));
         client.cancel().assert(500, Some(SESSION_NOT_FOUND));
-        client.send(fragment(0..10)).assert(500, Some(SESSION_NOT_FOUND));
+        client
+            .send(fragment(0..10))
+            .assert(500, Some(SESSION_NOT_FOUND));
     }
     client.adopt(&ours);
     assert_eq!(client.send(fragment(0..10)).received(), 10);
@@ -106,13 +130,26 @@ fn the_protocol_is_found_in_lists_of_any_form() {
         format!("{other}, \t{PROTOCOL},,"),
         format!(" , {PROTOCOL} , "),
     ] {
-        let answer = client.packet("Create-Session", &format!("BITS-Supported-Protocols: {list}\r\n"));
+        let answer = client.packet(
+            "Create-Session",
+            &format!("BITS-Supported-Protocols: {list}\r\n"),
+        );
         answer.assert(200, None);
         assert_eq!(answer.field("BITS-Protocol"), Some(PROTOCOL), "{list:?}");
     }
-    for list in ["", ",", other, &PROTOCOL[..37], &format!("x{PROTOCOL}"), &format!("{PROTOCOL};")] {
+    for list in [
+        "",
+        ",",
+        other,
+        &PROTOCOL[..37],
+        &format!("x{PROTOCOL}"),
+        &format!("{PROTOCOL};"),
+    ] {
         client
-            .packet("Create-Session", &format!("BITS-Supported-Protocols: {list}\r\n"))
+            .packet(
+                "Create-Session",
+                &format!("BITS-Supported-Protocols: {list}\r\n"),
+            )
             .assert(400, Some(E_INVALIDARG));
     }
 }
@@ -123,7 +160,10 @@ fn the_hundredth_protocol_counts_and_the_next_does_not() {
     let mut client = Client::new(server.address(), "/a.bin");
     for (before, status) in [(99, 200), (100, 400), (500, 400)] {
         let list = format!("{}{PROTOCOL}", "{1},".repeat(before));
-        let answer = client.packet("Create-Session", &format!("BITS-Supported-Protocols: {list}\r\n"));
+        let answer = client.packet(
+            "Create-Session",
+            &format!("BITS-Supported-Protocols: {list}\r\n"),
+        );
         assert_eq!(answer.status, status, "{before} others stand before it");
     }
 }
@@ -136,13 +176,20 @@ fn a_missing_field_is_refused() {
         client.packet(kind, "").assert(400, Some(E_INVALIDARG));
     }
     let session = client.session().to_owned();
-    let no_id = head("Fragment", "Content-Range: bytes 0-2/9\r\nContent-Length: 3\r\n") + "abc";
+    let no_id = head(
+        "Fragment",
+        "Content-Range: bytes 0-2/9\r\nContent-Length: 3\r\n",
+    ) + "abc";
     let no_range = format!("BITS-Session-Id: {session}\r\nContent-Length: 3\r\n");
     let no_range = head("Fragment", &no_range) + "abc";
     for request in [no_id, no_range] {
         ask(&mut client.raw, request).assert(400, Some(E_INVALIDARG));
     }
-    assert_eq!(client.send(fragment(0..10)).received(), 10, "nothing was stored before");
+    assert_eq!(
+        client.send(fragment(0..10)).received(),
+        10,
+        "nothing was stored before"
+    );
 }
 
 #[test]
@@ -160,7 +207,10 @@ fn a_field_that_may_stand_once_is_refused_when_repeated() {
         head("Cancel-Session", &format!("{id}{id}")),
         head("Fragment", &format!("{id}{id}{range}{length}")) + "abc",
         head("Fragment", &format!("{id}{range}{range}{length}")) + "abc",
-        head("Fragment", &format!("{id}{range}content-range: bytes 3-5/9\r\n{length}")) + "abc",
+        head(
+            "Fragment",
+            &format!("{id}{range}content-range: bytes 3-5/9\r\n{length}"),
+        ) + "abc",
     ] {
         ask(&mut client.raw, request).assert(400, Some(E_INVALIDARG));
     }
@@ -227,7 +277,11 @@ fn a_body_on_a_packet_that_has_none_is_refused_and_read_to_its_end() {
         ask(&mut raw, head(kind, &fields) + "0\r\n\r\n").assert(400, Some(E_INVALIDARG));
         raw.assert_closed();
     }
-    assert_eq!(client.send(fragment(0..10)).received(), 10, "neither closed nor cancelled");
+    assert_eq!(
+        client.send(fragment(0..10)).received(),
+        10,
+        "neither closed nor cancelled"
+    );
     assert_eq!(parts(&server).len(), 1, "no session was made");
 }
 
@@ -289,7 +343,12 @@ fn a_refusal_names_no_reply_and_no_host() {
     let mut client = Client::create(server.address(), "/a.bin");
     let request = fragment_head(client.session(), "bytes 1-2/3", 2) + "bc";
     let gap = ask(&mut client.raw, request);
-    for name in ["BITS-Reply-URL", "BITS-Host-Id", "BITS-Host-Id-Fallback-Timeout", "BITS-Protocol"] {
+    for name in [
+        "BITS-Reply-URL",
+        "BITS-Host-Id",
+        "BITS-Host-Id-Fallback-Timeout",
+        "BITS-Protocol",
+    ] {
         assert_eq!(gap.field(name), None);
     }
 }

@@ -28,7 +28,9 @@ fn closing_an_incomplete_upload_succeeds_and_discards_it() {
             assert_eq!(answer.field("BITS-Session-Id"), Some(client.session()));
         }
         client.cancel().assert(500, Some(SESSION_NOT_FOUND));
-        client.send(fragment(0..10)).assert(500, Some(SESSION_NOT_FOUND));
+        client
+            .send(fragment(0..10))
+            .assert(500, Some(SESSION_NOT_FOUND));
         assert!(!server.file(&format!("{state}.bin")).exists());
     }
     assert_eq!(parts(&server), [""; 0]);
@@ -42,7 +44,10 @@ fn closing_twice_gives_the_same_answer_also_on_another_connection() {
     first.assert(200, None);
     assert_eq!(client.close(), first);
     assert_eq!(client.reconnect().close(), first);
-    assert_eq!(std::fs::read(server.file("whole.bin")).unwrap(), content(1, 0, 10));
+    assert_eq!(
+        std::fs::read(server.file("whole.bin")).unwrap(),
+        content(1, 0, 10)
+    );
 }
 
 #[test]
@@ -50,9 +55,14 @@ fn a_closed_session_takes_nothing_else() {
     let server = Server::start();
     let mut client = session_in(&server, "whole");
     client.close().assert(200, None);
-    client.send(fragment(0..10)).assert(500, Some(SESSION_NOT_FOUND));
+    client
+        .send(fragment(0..10))
+        .assert(500, Some(SESSION_NOT_FOUND));
     client.cancel().assert(500, Some(SESSION_NOT_FOUND));
-    assert!(server.file("whole.bin").exists(), "a Cancel does not reach a published file");
+    assert!(
+        server.file("whole.bin").exists(),
+        "a Cancel does not reach a published file"
+    );
 }
 
 #[test]
@@ -67,7 +77,9 @@ fn a_cancel_discards_in_every_state_and_may_be_repeated() {
         }
         client.reconnect().cancel().assert(200, None);
         client.close().assert(500, Some(SESSION_NOT_FOUND));
-        client.send(fragment(0..10)).assert(500, Some(SESSION_NOT_FOUND));
+        client
+            .send(fragment(0..10))
+            .assert(500, Some(SESSION_NOT_FOUND));
         assert!(!server.file(&format!("{state}.bin")).exists());
     }
     assert_eq!(parts(&server), [""; 0]);
@@ -94,7 +106,11 @@ fn a_published_last_fragment_survives_cancel_and_close() {
         assert!(file.exists(), "it appears with its last fragment");
         assert_eq!(client.send(fragment(5..10)).received(), 10);
         for _ in 0..2 {
-            let answer = if is_cancelled { client.cancel() } else { client.close() };
+            let answer = if is_cancelled {
+                client.cancel()
+            } else {
+                client.close()
+            };
             assert_eq!(answer.status, 200, "{answer:?}");
             if is_cancelled {
                 break;
@@ -112,7 +128,9 @@ fn a_session_under_another_path_is_not_found() {
     for path in ["/b.bin", "/A.bin", "/a.bin2", "/a"] {
         let mut other = Client::new(server.address(), path);
         other.adopt(ours.session());
-        other.send(fragment(5..10)).assert(500, Some(SESSION_NOT_FOUND));
+        other
+            .send(fragment(5..10))
+            .assert(500, Some(SESSION_NOT_FOUND));
         other.close().assert(500, Some(SESSION_NOT_FOUND));
         other.cancel().assert(500, Some(SESSION_NOT_FOUND));
     }
@@ -130,7 +148,10 @@ fn a_query_does_not_name_another_session_or_file() {
     bare.adopt(&id);
     assert_eq!(bare.send(fragment(5..10)).received(), 10);
     bare.close().assert(200, None);
-    assert_eq!(std::fs::read(server.file("a.bin")).unwrap(), content(1, 0, 10));
+    assert_eq!(
+        std::fs::read(server.file("a.bin")).unwrap(),
+        content(1, 0, 10)
+    );
 }
 
 #[test]
@@ -154,11 +175,17 @@ fn of_two_uploads_to_one_place_the_second_to_close_is_refused() {
     for _ in 0..2 {
         second.close().assert(403, Some(E_ACCESSDENIED));
     }
-    assert_eq!(std::fs::read(server.file("a.bin")).unwrap(), content(7, 0, 10));
+    assert_eq!(
+        std::fs::read(server.file("a.bin")).unwrap(),
+        content(7, 0, 10)
+    );
     // The bytes are kept: when the place is free, the same Close succeeds.
     std::fs::remove_file(server.file("a.bin")).unwrap();
     second.close().assert(200, None);
-    assert_eq!(std::fs::read(server.file("a.bin")).unwrap(), content(1, 0, 20));
+    assert_eq!(
+        std::fs::read(server.file("a.bin")).unwrap(),
+        content(1, 0, 20)
+    );
 }
 
 #[test]
@@ -171,9 +198,15 @@ fn with_overwriting_on_the_last_to_close_wins() {
     assert_eq!(second.send(fragment(0..20)).received(), 20);
     assert_eq!(std::fs::read(server.file("a.bin")).unwrap(), b"old");
     first.close().assert(200, None);
-    assert_eq!(std::fs::read(server.file("a.bin")).unwrap(), content(7, 0, 10));
+    assert_eq!(
+        std::fs::read(server.file("a.bin")).unwrap(),
+        content(7, 0, 10)
+    );
     second.close().assert(200, None);
-    assert_eq!(std::fs::read(server.file("a.bin")).unwrap(), content(1, 0, 20));
+    assert_eq!(
+        std::fs::read(server.file("a.bin")).unwrap(),
+        content(1, 0, 20)
+    );
 }
 
 #[test]
@@ -186,5 +219,8 @@ fn a_newer_connection_takes_a_fragment_over() {
     assert_eq!(second.send(fragment(0..1000)).received(), 1000);
     first.raw.assert_closed();
     second.close().assert(200, None);
-    assert_eq!(std::fs::read(server.file("a.bin")).unwrap(), content(1, 0, 1000));
+    assert_eq!(
+        std::fs::read(server.file("a.bin")).unwrap(),
+        content(1, 0, 1000)
+    );
 }
