@@ -36,6 +36,8 @@ pub struct Connection<W: World> {
     pub wire: Rc<W::Wire>,
     waiting: Cell<Waiting>,
     since_ms: Cell<Millis>,
+    /// Whether what is waited for was told to come back with what it has.
+    was_hurried: Cell<bool>,
     is_hung_up: Cell<bool>,
     is_fast: Cell<bool>,
     /// The session whose file is open for this connection.
@@ -66,6 +68,7 @@ impl<W: World> Connection<W> {
             wire: Rc::new(wire),
             waiting: Cell::new(Waiting::Request),
             since_ms: Cell::new(now),
+            was_hurried: Cell::new(false),
             is_hung_up: Cell::new(false),
             is_fast: Cell::new(false),
             session: Cell::new(None),
@@ -76,6 +79,7 @@ impl<W: World> Connection<W> {
     pub fn wait_for(&self, waiting: Waiting, now: Millis) {
         self.waiting.set(waiting);
         self.since_ms.set(now);
+        self.was_hurried.set(false);
     }
 
     /// Remembers the session whose file is open for this connection.
@@ -115,13 +119,14 @@ impl<W: World> Connection<W> {
             Waiting::Body | Waiting::Answer => (limits.body_stall_ms_max, Hangup::BodyStalled),
             Waiting::Nothing => return None,
         };
-        if waited_ms >= ms_max {
-            return Some(why);
-        }
-        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS {
+        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS.min(ms_max) {
             self.wire.hurry();
+            // A read of a whole block may have bytes to show: it is judged when it had to tell.
+            if !self.was_hurried.replace(true) {
+                return None;
+            }
         }
-        None
+        (waited_ms >= ms_max).then_some(why)
     }
 
     /// Ends it; whatever is pending on it returns.

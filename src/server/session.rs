@@ -28,6 +28,8 @@ pub struct Session<W: World> {
     work: RefCell<Option<Box<Work<W>>>>,
     /// When bytes last arrived (or the session was made).
     progress_ms: Cell<Millis>,
+    /// How long before `progress_ms` that was: the clock begins with the machine, sessions outlive it.
+    age_ms: Cell<u64>,
     is_gone: Cell<bool>,
 }
 
@@ -82,7 +84,8 @@ impl<W: World> Session<W> {
             path,
             turnstile: Turnstile::new(),
             work: RefCell::new(Some(Box::new(work))),
-            progress_ms: Cell::new(now.saturating_sub(age_ms)),
+            progress_ms: Cell::new(now),
+            age_ms: Cell::new(age_ms),
             is_gone: Cell::new(matches!(state, State::Gone(_))),
         })
     }
@@ -123,7 +126,8 @@ impl<W: World> Session<W> {
 
     /// Whether it made no progress for `timeout_ms`.
     pub fn is_expired(&self, now: Millis, timeout_ms: u64) -> bool {
-        !self.is_gone.get() && now.saturating_sub(self.progress_ms.get()) >= timeout_ms
+        let here_ms = now.saturating_sub(self.progress_ms.get());
+        !self.is_gone.get() && here_ms.saturating_add(self.age_ms.get()) >= timeout_ms
     }
 
     /// Discards it for want of progress, unless somebody works on it.
@@ -260,6 +264,7 @@ impl<W: World> Held<W> {
         }
         if matches!(event, Step::Stored { .. } | Step::Sealed) {
             self.session.progress_ms.set(shard.world.now());
+            self.session.age_ms.set(0);
         }
         decision
     }

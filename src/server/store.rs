@@ -43,7 +43,7 @@ use crate::bits::session::{AfterPublish, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::{DiskOp, Ending};
-use crate::http::path::UploadPath;
+use crate::http::path::{BadTarget, UploadPath};
 
 /// Space is reserved for files from this size on; below it the call costs more than it tells.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
@@ -458,6 +458,7 @@ pub async fn check_destination<W: World>(
         .map_err(StoreError::new(DiskOp::LookUp))?;
     Ok(match standing {
         Standing::Directory => Err(Refusal::TargetIsDirectory),
+        Standing::Reserved => Err(Refusal::TargetInvalid(BadTarget::Reserved)),
         Standing::File { .. } if !policy.allow_overwrite => Err(Refusal::TargetExists),
         Standing::NoParent if !policy.create_dirs => Err(Refusal::ParentMissing),
         Standing::File { .. } | Standing::NoParent | Standing::Free => Ok(()),

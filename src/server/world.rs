@@ -130,6 +130,8 @@ pub enum Standing {
     },
     /// A folder.
     Directory,
+    /// The work directory, or something in it, by whatever name.
+    Reserved,
 }
 
 /// Whether a file that stands at the destination gives way.
