@@ -1,8 +1,13 @@
 //! Golden conversations with the real binary, from `tests/transcripts`.
 //!
 //! Each transcript is one test of the same name and cites its section of the specification in its first
-//! line; `P` is our reading of it all. `recorded_*` come from real clients, `mistake_*` are the mistakes of other
-//! servers, each one seen in public code. How a transcript is written stands in `support/transcript.rs`.
+//! line; `P` is our reading of it all. How a transcript is written stands in `support/transcript.rs`.
+//!
+//! * `recorded_*`: the two runs that MC-BUP 4 prints.
+//! * `client_*`: names, order, case and framing of the fields are those that a client or proxy was seen to send;
+//!   the rest of the conversation is made up around them.
+//! * `example_*`: the worked examples.
+//! * `mistake_*`: what other servers do wrong, as found in their sources or by trying them.
 
 mod support;
 
@@ -28,13 +33,13 @@ transcripts! {
     example_upload
     example_gap
     example_unknown_session
-    recorded_header_order_7x
-    recorded_xenserver
-    recorded_bits4j
-    recorded_python_onedrive
-    recorded_onedrive
-    recorded_nginx
-    recorded_haproxy
+    client_header_order_7x
+    client_xenserver
+    client_bits4j
+    client_python_onedrive
+    client_onedrive
+    client_nginx
+    client_haproxy
     mistake_error_code_in_a_good_answer
     mistake_session_made_by_ping
     mistake_protocols_split_at_blanks_only

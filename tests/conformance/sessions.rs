@@ -85,11 +85,20 @@ fn a_cancel_discards_in_every_state_and_may_be_repeated() {
     assert_eq!(parts(&server), [""; 0]);
 }
 
+/// Sends half a fragment of 1000 bytes. The interim answer shows that the server is at work on it; otherwise
+/// a second connection might be read first.
+#[track_caller]
+fn begin_fragment(client: &mut Client) {
+    client.send_head(&fragment(0..1000).with("Expect: 100-continue\r\n"));
+    assert_eq!(client.raw.receive().status, 100);
+    client.raw.send(content(1, 0, 500));
+}
+
 #[test]
 fn a_cancel_in_the_middle_of_a_fragment_on_another_connection_discards() {
     let server = Server::start();
     let mut first = Client::create(server.address(), "/a.bin");
-    first.send_part(&fragment(0..1000), 500);
+    begin_fragment(&mut first);
     let mut second = Client::new(server.address(), "/a.bin");
     second.adopt(first.session()).cancel().assert(200, None);
     assert_eq!(parts(&server), [""; 0]);
@@ -213,7 +222,7 @@ fn with_overwriting_on_the_last_to_close_wins() {
 fn a_newer_connection_takes_a_fragment_over() {
     let server = Server::start();
     let mut first = Client::create(server.address(), "/a.bin");
-    first.send_part(&fragment(0..1000), 500);
+    begin_fragment(&mut first);
     let mut second = Client::new(server.address(), "/a.bin");
     second.adopt(first.session());
     assert_eq!(second.send(fragment(0..1000)).received(), 1000);

@@ -11,6 +11,7 @@
 //! | `@setting key = value` | A line of the settings file; only at the top |
 //! | `@given file PATH N`, `@given folder PATH` | Stands in the root already; only at the top |
 //! | `@connect` | Drops the connection and makes a new one |
+//! | `@break` | The same in the middle of a packet, once the server has seen the end |
 //! | `@beside` | Makes a new one; the other stays open |
 //! | `@body A-B`, `@chunked A-B` | Sends these bytes of the file, plain or as chunks |
 //! | `@closed` | The server ends the connection |
@@ -137,6 +138,11 @@ impl Conversation {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["@connect"] => self.raw = self.server.connect(),
+            ["@break"] => {
+                self.raw.finish();
+                self.raw.assert_closed();
+                self.raw = self.server.connect();
+            }
             ["@beside"] => {
                 let raw = std::mem::replace(&mut self.raw, self.server.connect());
                 self.open.push(raw);
