@@ -515,9 +515,9 @@ impl Directories {
             return Err(LaunchError::OtherFileSystem(root, work));
         }
         let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
+            // Never open for writing, so that an administrator can remount the disk read-only.
+            .read(true)
+            .custom_flags(i32::try_from(rustix::fs::OFlags::CREATE.bits()).unwrap_or(0))
             .mode(0o600)
             .open(config.work_dir.join(LOCK_NAME))
             .map_err(work_error)?;
