@@ -143,6 +143,8 @@ enum News {
     Recovered(io::Result<()>),
     /// A shard could not make its ring.
     NoRing(io::Error),
+    /// A shard takes packets of every kind.
+    Serving,
     /// A shard has ended.
     Ended,
     /// SIGTERM or SIGINT.
@@ -200,6 +202,7 @@ fn supervise(
     news: &mpsc::Receiver<News>,
 ) -> Result<(), LaunchError> {
     let mut recovering = config.cores;
+    let mut preparing = config.cores;
     let mut running = config.cores;
     let mut deadline: Option<Instant> = None;
     while running > 0 {
@@ -220,8 +223,13 @@ fn supervise(
                         .map_err(LaunchError::Recovery)?;
                     if deadline.is_none() {
                         stage.send_replace(Stage::Serve);
-                        announce(addresses);
                     }
+                }
+            }
+            Some(News::Serving) => {
+                preparing -= 1;
+                if preparing == 0 && deadline.is_none() {
+                    announce(addresses);
                 }
             }
             Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
@@ -347,6 +355,7 @@ impl Seat {
         let mut stage = self.stage;
         let _ = stage.wait_for(|stage| *stage >= Stage::Serve).await;
         shard.begin_serving();
+        let _ = self.news.send(News::Serving);
         tokio_uring::spawn(Rc::clone(&shard).watch());
 
         let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
