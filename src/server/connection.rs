@@ -195,6 +195,7 @@ pub struct Cut;
 enum Request {
     Packet {
         packet: Result<Packet, Refusal>,
+        expects_continue: bool,
         framing: Framing,
         persistence: Persistence,
     },
@@ -241,6 +242,7 @@ async fn exchange<W: World>(
     match request {
         Request::Packet {
             packet: Ok(packet),
+            expects_continue,
             framing,
             persistence,
         } => {
@@ -259,7 +261,7 @@ async fn exchange<W: World>(
                 let outcome = Outcome {
                     reply: Err(Refusal::Busy),
                     session: None,
-                    body: unread_body(framing, expects_continue(&packet)),
+                    body: unread_body(framing, expects_continue),
                 };
                 return answer_packet(shard, connection, inbox, answer, outcome, persistence).await;
             }
@@ -282,6 +284,7 @@ async fn exchange<W: World>(
         }
         Request::Packet {
             packet: Err(refusal),
+            expects_continue,
             framing,
             persistence,
         } => {
@@ -293,7 +296,7 @@ async fn exchange<W: World>(
                 path: None,
                 why: &refusal,
             });
-            let body = unread_body(framing, false);
+            let body = unread_body(framing, expects_continue);
             let outcome = Outcome {
                 reply: Err(refusal),
                 session: None,
@@ -347,6 +350,7 @@ fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
             let packet = packet::parse(head, shard.policy().strict);
             Request::Packet {
                 packet,
+                expects_continue: head.expects_continue,
                 framing,
                 persistence,
             }
@@ -378,10 +382,6 @@ fn session_request(packet: &Packet) -> Option<&SessionRequest> {
         Packet::Fragment(fragment) => Some(&fragment.request),
         Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
     }
-}
-
-fn expects_continue(packet: &Packet) -> bool {
-    matches!(packet, Packet::Fragment(fragment) if fragment.expects_continue)
 }
 
 /// The path for the log line of a refusal.

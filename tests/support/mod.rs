@@ -7,6 +7,7 @@ pub mod client;
 pub mod content;
 pub mod raw;
 pub mod server;
+pub mod transcript;
 
 use std::time::{Duration, Instant};
 
