@@ -39,6 +39,11 @@ const CLEAN_NAME: &str = "clean.aside";
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long an address may be in use before that is an error: a ring is taken down in some milliseconds.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two looks at an address in use.
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+
 /// Why the server could not start, or had to end.
 #[derive(Debug)]
 pub enum LaunchError {
@@ -138,6 +143,8 @@ enum News {
     Recovered(io::Result<()>),
     /// A shard could not make its ring.
     NoRing(io::Error),
+    /// A shard takes packets of every kind.
+    Serving,
     /// A shard has ended.
     Ended,
     /// SIGTERM or SIGINT.
@@ -195,6 +202,7 @@ fn supervise(
     news: &mpsc::Receiver<News>,
 ) -> Result<(), LaunchError> {
     let mut recovering = config.cores;
+    let mut preparing = config.cores;
     let mut running = config.cores;
     let mut deadline: Option<Instant> = None;
     while running > 0 {
@@ -215,8 +223,13 @@ fn supervise(
                         .map_err(LaunchError::Recovery)?;
                     if deadline.is_none() {
                         stage.send_replace(Stage::Serve);
-                        announce(addresses);
                     }
+                }
+            }
+            Some(News::Serving) => {
+                preparing -= 1;
+                if preparing == 0 && deadline.is_none() {
+                    announce(addresses);
                 }
             }
             Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
@@ -342,6 +355,7 @@ impl Seat {
         let mut stage = self.stage;
         let _ = stage.wait_for(|stage| *stage >= Stage::Serve).await;
         shard.begin_serving();
+        let _ = self.news.send(News::Serving);
         tokio_uring::spawn(Rc::clone(&shard).watch());
 
         let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
@@ -442,7 +456,7 @@ fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), Launc
     let mut addresses = Vec::new();
     for &wanted in &config.listen {
         let failed = |error| LaunchError::Listen(wanted, error);
-        net::check_free(wanted).map_err(failed)?;
+        wait_until_free(wanted).map_err(failed)?;
         let mut address = wanted;
         for listeners in &mut shards {
             let listener = net::bind(address).map_err(failed)?;
@@ -453,6 +467,20 @@ fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), Launc
         addresses.push(address);
     }
     Ok((shards, addresses))
+}
+
+/// Checks that nobody else has the address. A server that was just killed may have it for a moment
+/// longer than it lives, because the kernel takes its ring down after it.
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let deadline = Instant::now() + LISTEN_PATIENCE;
+    loop {
+        match net::check_free(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(LISTEN_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The processors this process may run on.
@@ -496,9 +524,9 @@ impl Directories {
             return Err(LaunchError::OtherFileSystem(root, work));
         }
         let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
+            // Never open for writing, so that an administrator can remount the disk read-only.
+            .read(true)
+            .custom_flags(i32::try_from(rustix::fs::OFlags::CREATE.bits()).unwrap_or(0))
             .mode(0o600)
             .open(config.work_dir.join(LOCK_NAME))
             .map_err(work_error)?;
