@@ -28,6 +28,9 @@ pub struct Session<W: World> {
     work: RefCell<Option<Box<Work<W>>>>,
     /// When bytes last arrived (or the session was made).
     progress_ms: Cell<Millis>,
+    /// How old the progress was at `progress_ms`: a session that was read back may be older than the
+    /// monotonic clock, which begins with the boot.
+    age_ms: Cell<Millis>,
     is_gone: Cell<bool>,
 }
 
@@ -82,7 +85,8 @@ impl<W: World> Session<W> {
             path,
             turnstile: Turnstile::new(),
             work: RefCell::new(Some(Box::new(work))),
-            progress_ms: Cell::new(now.saturating_sub(age_ms)),
+            progress_ms: Cell::new(now),
+            age_ms: Cell::new(age_ms),
             is_gone: Cell::new(matches!(state, State::Gone(_))),
         })
     }
@@ -123,7 +127,8 @@ impl<W: World> Session<W> {
 
     /// Whether it made no progress for `timeout_ms`.
     pub fn is_expired(&self, now: Millis, timeout_ms: u64) -> bool {
-        !self.is_gone.get() && now.saturating_sub(self.progress_ms.get()) >= timeout_ms
+        let idle_ms = now.saturating_sub(self.progress_ms.get());
+        !self.is_gone.get() && idle_ms.saturating_add(self.age_ms.get()) >= timeout_ms
     }
 
     /// Discards it for want of progress, unless somebody works on it.
@@ -233,7 +238,8 @@ impl<W: World> Held<W> {
         self.work().keep.begin(&*shard.world, &file, total).await
     }
 
-    /// Makes what was received survive a power cut, if the settings ask for that with each fragment.
+    /// Makes what was received survive a power cut, if the settings ask for that with each fragment and
+    /// it was not done before.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -241,8 +247,14 @@ impl<W: World> Held<W> {
         if shard.policy().durability != Durability::Fragment {
             return Ok(());
         }
+        // Later states were sealed, which is more.
+        let State::Receiving { received, .. } = self.work().state else {
+            return Ok(());
+        };
+        if self.work().keep.is_hard(received) {
+            return Ok(());
+        }
         let file = self.file(shard).await?;
-        let received = self.work().state.received();
         self.work()
             .keep
             .harden(&*shard.world, &file, received)
@@ -260,6 +272,7 @@ impl<W: World> Held<W> {
         }
         if matches!(event, Step::Stored { .. } | Step::Sealed) {
             self.session.progress_ms.set(shard.world.now());
+            self.session.age_ms.set(0);
         }
         decision
     }

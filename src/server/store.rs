@@ -267,6 +267,11 @@ impl Keep {
             .inspect_err(|_| self.record.state = before)
     }
 
+    /// Whether the first `received` bytes survive a power cut already.
+    pub fn is_hard(&self, received: u64) -> bool {
+        self.names_durable && self.record.durable == received
+    }
+
     /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
     ///
     /// # Errors
@@ -280,8 +285,11 @@ impl Keep {
         file.sync_data()
             .await
             .map_err(StoreError::new(DiskOp::Sync))?;
+        let before = self.record.durable;
         self.record.durable = received;
-        self.write(world, false, Sync::Yes).await?;
+        self.write(world, false, Sync::Yes)
+            .await
+            .inspect_err(|_| self.record.durable = before)?;
         self.sync_names(world).await
     }
 
