@@ -25,7 +25,6 @@ pub enum Kind {
 
 /// A file system of its own, unmounted when dropped.
 pub struct Mount {
-    kind: Kind,
     folder: TempDir,
 }
 
@@ -39,7 +38,7 @@ impl Mount {
             return Err("mounting a file system takes root".to_owned());
         }
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let mount = Self { kind, folder };
+        let mount = Self { folder };
         std::fs::create_dir(mount.point()).map_err(|error| error.to_string())?;
         let image = mount.image();
         if kind != Kind::Tmpfs {

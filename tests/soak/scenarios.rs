@@ -227,7 +227,7 @@ fn ages() {
         client.reconnect_to(server.address());
         if is_gone(path) {
             wait_until("what is too old is given up", || {
-                let answer = client.send(fragment(5000..5001).of(3000));
+                let answer = client.send(fragment(2999..3000).of(3000));
                 client.reconnect();
                 answer.field("BITS-Error-Code") == Some(SESSION_NOT_FOUND)
             });

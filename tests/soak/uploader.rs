@@ -25,6 +25,8 @@ struct Upload {
     session: String,
     /// As the last answer said.
     acked: u64,
+    /// The offset below which the server may never fall again.
+    promised: u64,
     /// The most the server may have: everything that was ever sent.
     sent: u64,
     /// The connection is new since the last answer.
@@ -99,12 +101,18 @@ impl<'a> Uploader<'a> {
             let Heard::Answer(answer) = self.ask(whole, "Create-Session", &fields, 0..0) else {
                 continue;
             };
+            if answer.field("BITS-Error-Code") == Some(DISK_FULL) {
+                add(&self.ground.tally.disk_full, 1);
+                self.rest();
+                continue;
+            }
             assert_eq!(answer.status, 200, "{}: Create: {answer:?}", whole.path);
             add(&self.ground.tally.sessions, 1);
             return Some(Upload {
                 whole: whole.clone(),
                 session: answer.field("BITS-Session-Id").unwrap().to_owned(),
                 acked: 0,
+                promised: 0,
                 sent: 0,
                 is_resuming: false,
             });
@@ -159,19 +167,28 @@ impl<'a> Uploader<'a> {
         match (answer.status, answer.field("BITS-Error-Code")) {
             (200, None) => {
                 let received = answer.received();
+                let least = end.max(upload.promised);
                 assert!(
-                    received >= end.max(before) && received <= upload.sent,
+                    received >= least && received <= upload.sent,
                     "{path}: sent {first}..{end}, {before} were acked, {} sent before: {answer:?}",
                     upload.sent
                 );
-                add(&self.ground.tally.bytes, received - before);
+                add(&self.ground.tally.bytes, received.saturating_sub(before));
+                if received < before {
+                    add(&self.ground.tally.taken_back, 1);
+                }
                 upload.acked = received;
+                if self.ground.terms.promise == Promise::EveryAck
+                    || received == upload.whole.total as u64
+                {
+                    upload.promised = received;
+                }
                 Ok(())
             }
             (416, None) => {
                 let received = answer.received();
                 assert!(
-                    received >= self.promised(upload),
+                    received >= upload.promised,
                     "{path}: {before} bytes were acked, and now the server wants them again: {answer:?}"
                 );
                 assert!(
@@ -182,6 +199,10 @@ impl<'a> Uploader<'a> {
                     add(&self.ground.tally.taken_back, 1);
                 }
                 upload.acked = received;
+                if !self.ground.terms.has_power_cuts {
+                    // It is no Ack, but only a power cut makes a difference between the two.
+                    upload.promised = received;
+                }
                 Ok(())
             }
             (500, Some(DISK_FULL)) => {
@@ -191,7 +212,7 @@ impl<'a> Uploader<'a> {
             }
             (500, Some(SESSION_NOT_FOUND)) => {
                 assert!(
-                    self.ground.terms.has_power_cuts && self.promised(upload) == 0,
+                    self.ground.terms.has_power_cuts && upload.promised == 0,
                     "{path}: a session with {before} acked bytes is not known any more"
                 );
                 Err(End::Forgotten)
@@ -252,7 +273,7 @@ impl<'a> Uploader<'a> {
                 }
                 (500, Some(SESSION_NOT_FOUND))
                     if self.ground.terms.has_power_cuts
-                        && (self.promised(upload) == 0 || kind == "Cancel-Session") =>
+                        && (upload.promised == 0 || kind == "Cancel-Session") =>
                 {
                     return End::Forgotten;
                 }
@@ -260,15 +281,6 @@ impl<'a> Uploader<'a> {
             }
         }
         End::Lost
-    }
-
-    /// The offset below which the server may not fall.
-    fn promised(&self, upload: &Upload) -> u64 {
-        match self.ground.terms.promise {
-            Promise::EveryAck => upload.acked,
-            Promise::FinalAck if upload.acked == upload.whole.total as u64 => upload.acked,
-            Promise::FinalAck => 0,
-        }
     }
 
     /// Sends a request on the present connection, or a new one, and reads the answer.
