@@ -66,7 +66,7 @@ async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, files: Found) {
         Err(error) => return report(shard, id, DiskOp::Read, &error),
     };
     if bytes.iter().all(|&byte| byte == 0) {
-        // The server died in the middle of a Create, of which nobody was told.
+        // Made, but not written before the power went: nothing was promised.
         remove(shard, id, &record_name).await;
         return remove(shard, id, &store::part_name(id)).await;
     }

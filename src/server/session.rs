@@ -28,9 +28,8 @@ pub struct Session<W: World> {
     work: RefCell<Option<Box<Work<W>>>>,
     /// When bytes last arrived (or the session was made).
     progress_ms: Cell<Millis>,
-    /// How old the progress was at `progress_ms`: a session that was read back may be older than the
-    /// monotonic clock, which begins with the boot.
-    age_ms: Cell<Millis>,
+    /// How long before `progress_ms` that was: the clock begins with the machine, sessions outlive it.
+    age_ms: Cell<u64>,
     is_gone: Cell<bool>,
 }
 
@@ -127,8 +126,8 @@ impl<W: World> Session<W> {
 
     /// Whether it made no progress for `timeout_ms`.
     pub fn is_expired(&self, now: Millis, timeout_ms: u64) -> bool {
-        let idle_ms = now.saturating_sub(self.progress_ms.get());
-        !self.is_gone.get() && idle_ms.saturating_add(self.age_ms.get()) >= timeout_ms
+        let here_ms = now.saturating_sub(self.progress_ms.get());
+        !self.is_gone.get() && here_ms.saturating_add(self.age_ms.get()) >= timeout_ms
     }
 
     /// Discards it for want of progress, unless somebody works on it.
@@ -319,10 +318,7 @@ impl<W: World> Held<W> {
                 Decision::Say(answer) => {
                     if let State::Gone(ending) = self.work().state {
                         if !self.session.is_gone.get() {
-                            self.work()
-                                .keep
-                                .note(&*shard.world, State::Gone(ending))
-                                .await;
+                            self.work().keep.note_end(&*shard.world, ending).await;
                         }
                         self.work().file = None;
                         self.bury(shard, ending);
@@ -375,11 +371,10 @@ impl<W: World> Held<W> {
     }
 
     async fn publish(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        let closing = self.work().state;
-        let (after, _) = closing.on(Step::Published, &shard.rules());
-        self.work()
-            .keep
-            .publish(&*shard.world, shard.policy(), closing, after)
+        let work = self.work();
+        let closing = work.state;
+        work.keep
+            .publish(&*shard.world, shard.policy(), closing)
             .await
     }
 
