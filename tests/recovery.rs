@@ -21,7 +21,7 @@ use support::wait_until;
 
 /// Sessions of the large work directory.
 const SESSIONS: u64 = 100_000;
-/// The bytes that each of them has.
+/// The bytes that each of them has: "xxx".
 const RECEIVED: u64 = 3;
 /// Files of the large work directory that nobody can read.
 const GARBAGE: u64 = 1_000;
@@ -189,7 +189,7 @@ fn make_sessions(work: &Path) {
     let make = |number: u64| {
         let id = session_id(number).plain().to_string();
         let part = work.join(format!("{id}.part"));
-        fs::write(&part, [b'x'; RECEIVED as usize]).unwrap();
+        fs::write(&part, "xxx").unwrap();
         let record = Record {
             path: UploadPath::from_text(&format!("{number}.bin")).unwrap(),
             state: State::Receiving {

@@ -129,7 +129,7 @@ impl<'a> Uploader<'a> {
             if gives_up && upload.acked > total / 2 {
                 return self.finish(upload, "Cancel-Session", End::Cancelled);
             }
-            if self.raw.is_none() {
+            if self.raw.is_none() && !upload.is_resuming {
                 upload.is_resuming = true;
                 add(&self.ground.tally.resumes, 1);
             }
