@@ -160,6 +160,9 @@ pub struct Disk {
     work: Rc<OwnedFd>,
     route: Route,
     may_be_direct: bool,
+    /// The folder that a file was last published into, to be synced right after. Opened before the rename: if
+    /// there is no descriptor left, it must be found out while the part still stands.
+    published_into: RefCell<Option<(String, Rc<OwnedFd>)>>,
 }
 
 impl Disk {
@@ -180,6 +183,7 @@ impl Disk {
             work: Rc::new(work),
             route,
             may_be_direct,
+            published_into: RefCell::default(),
         }
     }
 
@@ -350,6 +354,15 @@ impl Disk {
             (Err(NoFolder::Missing), Parents::Create) => self.make_parent(path).await?,
             (result, _) => result?,
         };
+        if let Some(folder) = path.parent() {
+            let opened = match open_beneath(self.root.as_fd(), folder, OFlags::RDONLY) {
+                Err(error @ (Errno::MFILE | Errno::NFILE)) => return Err(error.into()),
+                // Whether that matters is for the sync to say; there may be none.
+                result => result.ok(),
+            };
+            *self.published_into.borrow_mut() =
+                opened.map(|opened| (folder.to_owned(), Rc::new(opened)));
+        }
         let to = parent.fd(self);
         let file_name = path.file_name();
         if replace == Replace::Existing {
@@ -371,8 +384,12 @@ impl Disk {
         let Some(folder) = path.parent() else {
             return op::sync(&self.root, SyncScope::All).await;
         };
-        let folder = open_beneath(self.root.as_fd(), folder, OFlags::RDONLY)?;
-        op::sync(&Rc::new(folder), SyncScope::All).await
+        let opened = self.published_into.take();
+        let to_sync = match opened {
+            Some((of, opened)) if of == folder => opened,
+            _ => Rc::new(open_beneath(self.root.as_fd(), folder, OFlags::RDONLY)?),
+        };
+        op::sync(&to_sync, SyncScope::All).await
     }
 
     /// See [`crate::server::world::World::unpublish`].

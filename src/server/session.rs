@@ -237,7 +237,8 @@ impl<W: World> Held<W> {
         self.work().keep.begin(&*shard.world, &file, total).await
     }
 
-    /// Makes what was received survive a power cut, if the settings ask for that with each fragment.
+    /// Makes what was received survive a power cut, if the settings ask for that with each fragment and
+    /// it was not done before.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -245,8 +246,14 @@ impl<W: World> Held<W> {
         if shard.policy().durability != Durability::Fragment {
             return Ok(());
         }
+        // Later states were sealed, which is more.
+        let State::Receiving { received, .. } = self.work().state else {
+            return Ok(());
+        };
+        if self.work().keep.is_hard(received) {
+            return Ok(());
+        }
         let file = self.file(shard).await?;
-        let received = self.work().state.received();
         self.work()
             .keep
             .harden(&*shard.world, &file, received)

@@ -267,6 +267,11 @@ impl Keep {
             .inspect_err(|_| self.record.state = before)
     }
 
+    /// Whether the first `received` bytes survive a power cut already.
+    pub fn is_hard(&self, received: u64) -> bool {
+        self.names_durable && self.record.durable == received
+    }
+
     /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
     ///
     /// # Errors
@@ -280,8 +285,11 @@ impl Keep {
         file.sync_data()
             .await
             .map_err(StoreError::new(DiskOp::Sync))?;
+        let before = self.record.durable;
         self.record.durable = received;
-        self.write(world, false, Sync::Yes).await?;
+        self.write(world, false, Sync::Yes)
+            .await
+            .inspect_err(|_| self.record.durable = before)?;
         self.sync_names(world).await
     }
 
@@ -390,22 +398,27 @@ impl Keep {
     }
 
     /// Removes the bytes of a session that ended without a file; its record says how, until [`Keep::forget`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn discard<W: World>(&mut self, world: &W, ending: Ending) -> Result<(), StoreError> {
-        self.note(world, State::Gone(ending)).await;
+        if !self.note(world, State::Gone(ending)).await {
+            // Without a record a restart treats the part as an orphan, which is right for what was
+            // discarded.
+            let _ = world.remove(&record_name(self.id)).await;
+        }
         world
             .remove(&part_name(self.id))
             .await
             .map_err(StoreError::new(DiskOp::Remove))
     }
 
-    /// Writes a state that the files would also tell without the record.
-    pub async fn note<W: World>(&mut self, world: &W, state: State) {
+    /// Writes a state that the files would also tell without it; `false` if it could not be written. The
+    /// record before it stays then: a restart goes on from that one, where it would forget a session
+    /// without a record.
+    pub async fn note<W: World>(&mut self, world: &W, state: State) -> bool {
         self.record.state = state;
-        if self.write(world, false, Sync::No).await.is_err() {
-            // Without a record a restart treats the part as an orphan, which is right for what was
-            // discarded; a published file has no part.
-            let _ = world.remove(&record_name(self.id)).await;
-        }
+        self.write(world, false, Sync::No).await.is_ok()
     }
 
     /// Removes the record: the session is known no more.
