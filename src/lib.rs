@@ -2,6 +2,7 @@
 //!
 //! (The map of the house is written at the end of the first step.)
 
+pub mod bench;
 pub mod bits;
 pub mod client;
 pub mod config;
