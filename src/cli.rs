@@ -10,7 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use bitsd::config::{
-    Config, ConfigError, Durability, Flags, LogFormat, LogLevel, SettingsFile, settings_reference,
+    Config, ConfigError, Durability, Flags, Io, LogFormat, LogLevel, SettingsFile,
+    settings_reference,
 };
 
 /// A BITS upload server for Linux.
@@ -54,6 +55,9 @@ pub struct Settings {
     /// Directory of unfinished uploads, on the file system of the root [default: ROOT/.bitsd].
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+    /// How bytes reach their file [default: auto].
+    #[arg(long, value_name = "HOW", value_parser = one_of(Io::ALL, Io::name))]
+    io: Option<Io>,
     /// What is synced to disk before it is acknowledged [default: upload].
     #[arg(long, value_name = "WHAT", value_parser = one_of(Durability::ALL, Durability::name))]
     durability: Option<Durability>,
@@ -74,6 +78,7 @@ impl Settings {
             root: self.root,
             work_dir: self.work_dir,
             cores: self.cores,
+            io: self.io,
             durability: self.durability,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -122,7 +127,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_configuration() {
         let words = "bitsd check --root /r --listen 127.0.0.1:1 --listen [::1]:2 --cores 3 --work-dir /w \
-                     --durability fragment --log-format json --log-level warn";
+                     --durability fragment --io direct --log-format json --log-level warn";
         let cli = Cli::try_parse_from(words.split_whitespace()).unwrap();
         let Command::Check(settings) = cli.command else {
             panic!("{cli:?}")
@@ -134,6 +139,7 @@ mod tests {
         for line in [
             "root = \"/r\"",
             "work_dir = \"/w\"",
+            "io = \"direct\"",
             "durability = \"fragment\"",
             "log_format = \"json\"",
             "log_level = \"warn\"",

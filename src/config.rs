@@ -92,6 +92,35 @@ impl EmptyFile {
     }
 }
 
+/// How a block of a body reaches its file (what is chosen when, and why, stands in `ring/disk.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Io {
+    /// Chosen for each file by its size, its file system and `durability`.
+    Auto,
+    /// Big files past the page cache by fixed writes of whole pages (O_DIRECT), the rest as by `inline`.
+    Direct,
+    /// Fixed writes into the page cache.
+    Ring,
+    /// Plain writes into the page cache, on the shard's own thread.
+    Inline,
+}
+
+impl Io {
+    /// Every value, in the order of the documentation.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Direct, Self::Ring, Self::Inline];
+
+    /// Its word in settings and flags.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Direct => "direct",
+            Self::Ring => "ring",
+            Self::Inline => "inline",
+        }
+    }
+}
+
 /// Settings of the uploads beneath one URL prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -263,6 +292,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Log level.
     pub log_level: LogLevel,
+    /// How bytes reach their files.
+    pub io: Io,
     /// Upload settings.
     pub policy: Policy,
     /// Bounds.
@@ -280,6 +311,8 @@ pub struct Flags {
     pub work_dir: Option<PathBuf>,
     /// `--cores`; 0 is all that are available.
     pub cores: Option<u32>,
+    /// `--io`.
+    pub io: Option<Io>,
     /// `--durability`.
     pub durability: Option<Durability>,
     /// `--log-format`.
@@ -381,6 +414,7 @@ impl Config {
                 .log_level
                 .or(raw.log_level)
                 .unwrap_or(LOG_LEVEL_DEFAULT),
+            io: flags.io.or(raw.io).unwrap_or(IO_DEFAULT),
             policy,
             limits: Limits::resolve(raw.limits, &text)?,
         })
@@ -422,6 +456,7 @@ impl Config {
             (CORES.key, self.cores.to_string()),
             ("log_format", quoted(self.log_format.name())),
             ("log_level", quoted(self.log_level.name())),
+            ("io", quoted(self.io.name())),
             ("durability", quoted(policy.durability.name())),
             ("publish", quoted(policy.publish.name())),
             ("allow_overwrite", policy.allow_overwrite.to_string()),
@@ -528,6 +563,12 @@ pub fn settings_reference() -> Vec<SettingDoc> {
             quoted(LOG_LEVEL_DEFAULT.name()),
             &alternatives(LogLevel::ALL.map(LogLevel::name)),
             "What needs attention; and one line per session; and one line per packet.",
+        ),
+        doc(
+            "io",
+            quoted(IO_DEFAULT.name()),
+            &alternatives(Io::ALL.map(Io::name)),
+            "How bytes reach their file: chosen for each file; past the page cache; into it by the ring; into it by plain writes.",
         ),
         doc(
             "durability",
@@ -784,6 +825,7 @@ struct RawFile {
     cores: Option<Spanned<Amount>>,
     log_format: Option<LogFormat>,
     log_level: Option<LogLevel>,
+    io: Option<Io>,
     durability: Option<Durability>,
     publish: Option<Publish>,
     allow_overwrite: Option<bool>,
@@ -1142,6 +1184,7 @@ const ROOT_DEFAULT: &str = "./uploads";
 const WORK_DIR_NAME: &str = ".bitsd";
 const LOG_FORMAT_DEFAULT: LogFormat = LogFormat::Text;
 const LOG_LEVEL_DEFAULT: LogLevel = LogLevel::Info;
+const IO_DEFAULT: Io = Io::Auto;
 const UNLIMITED: &str = "unlimited";
 const BOOLEAN: &str = "true, false";
 const DAY_MS: u64 = 86_400_000;
@@ -1218,6 +1261,7 @@ mod tests {
             cores = 2
             log_format = "json"
             log_level = "warn"
+            io = "ring"
             durability = "fragment"
             publish = "last-fragment"
             allow_overwrite = true
@@ -1237,6 +1281,7 @@ mod tests {
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.work_dir, Path::new("/w"));
         assert_eq!(config.log_format, LogFormat::Json);
+        assert_eq!(config.io, Io::Ring);
         assert_eq!(config.policy.publish, Publish::LastFragment);
         assert_eq!(config.policy.empty_file, EmptyFile::Create);
         assert_eq!(config.policy.upload_bytes_max, Some(20 * GIB));
@@ -1283,6 +1328,7 @@ mod tests {
         for (key, names) in [
             ("log_format", LogFormat::ALL.map(LogFormat::name).to_vec()),
             ("log_level", LogLevel::ALL.map(LogLevel::name).to_vec()),
+            ("io", Io::ALL.map(Io::name).to_vec()),
             ("durability", Durability::ALL.map(Durability::name).to_vec()),
             ("publish", Publish::ALL.map(Publish::name).to_vec()),
             ("empty_file", EmptyFile::ALL.map(EmptyFile::name).to_vec()),

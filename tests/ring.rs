@@ -135,7 +135,7 @@ fn a_fill_comes_back_with_a_whole_block() {
             }
             peer
         });
-        let (fill, block) = wire.fill(blocks.body().unwrap(), BLOCK_BYTES).await;
+        let (fill, block) = wire.fill(blocks.body().unwrap(), 0..BLOCK_BYTES).await;
         assert_eq!(
             fill.unwrap(),
             Fill::Bytes(BLOCK_BYTES),
@@ -153,9 +153,9 @@ fn a_fill_comes_back_with_what_came_before_the_end() {
         let blocks = blocks();
         peer.write_all(b"part").unwrap();
         drop(peer);
-        let (fill, block) = wire.fill(blocks.body().unwrap(), BLOCK_BYTES).await;
+        let (fill, block) = wire.fill(blocks.body().unwrap(), 0..BLOCK_BYTES).await;
         assert_eq!(fill.unwrap(), Fill::Bytes(4));
-        assert_eq!(wire.fill(block, BLOCK_BYTES).await.0.unwrap(), Fill::End);
+        assert_eq!(wire.fill(block, 0..BLOCK_BYTES).await.0.unwrap(), Fill::End);
     });
 }
 
@@ -167,7 +167,7 @@ fn a_hurried_fill_comes_back_with_what_has_arrived() {
         let blocks = blocks();
         peer.write_all(b"slow").unwrap();
         let block = {
-            let mut fill = pin!(wire.fill(blocks.body().unwrap(), BLOCK_BYTES));
+            let mut fill = pin!(wire.fill(blocks.body().unwrap(), 0..BLOCK_BYTES));
             start(fill.as_mut()).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
             wire.hurry();
@@ -177,7 +177,7 @@ fn a_hurried_fill_comes_back_with_what_has_arrived() {
             block
         };
         let block = {
-            let mut fill = pin!(wire.fill(block, BLOCK_BYTES));
+            let mut fill = pin!(wire.fill(block, 0..BLOCK_BYTES));
             start(fill.as_mut()).await;
             wire.hurry();
             let (fill, block) = fill.await;
@@ -213,7 +213,7 @@ fn a_duplicated_descriptor_moves_a_connection() {
     peer.write_all(b"!").unwrap();
     on_a_ring(move || async move {
         let wire = RingWire::new(socket, address);
-        let (fill, block) = wire.fill(blocks().body().unwrap(), 5).await;
+        let (fill, block) = wire.fill(blocks().body().unwrap(), 0..5).await;
         assert_eq!(
             (fill.unwrap(), &block.bytes()[..5]),
             (Fill::Bytes(5), b"rest!".as_slice())

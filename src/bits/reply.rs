@@ -13,6 +13,7 @@ use std::fmt;
 
 use super::packet::PROTOCOL;
 use super::session_id::SessionId;
+use crate::http::head::BadHead;
 use crate::http::response::{Persistence, ResponseHead};
 
 /// A positive answer.
@@ -281,13 +282,30 @@ pub fn write_refusal(
         session_id(&mut head, session);
     }
     if let Some(hresult) = hresult {
-        let hresult = format!("{hresult:#010X}");
-        head.field("BITS-Error-Code", &hresult);
-        head.field("BITS-Error", &hresult);
-        head.field("BITS-Error-Context", CONTEXT_SERVER);
+        error_fields(&mut head, hresult);
     }
     head.number(CONTENT_LENGTH, 0);
     head.end(persistence);
+}
+
+/// Appends the answer to bytes that are no request; the connection ends with it.
+pub fn write_bad_head(why: BadHead, out: &mut Vec<u8>) {
+    let status = why.status();
+    let mut head = begin(status, out);
+    if status == 400 {
+        // P5.1 asks for it where a field value is over 4 KiB; the others are no better arguments.
+        error_fields(&mut head, E_INVALIDARG);
+    }
+    head.number(CONTENT_LENGTH, 0);
+    head.end(Persistence::Close);
+}
+
+/// Both names of the error code: documents and servers disagree, and clients read either (P2.1).
+fn error_fields(head: &mut ResponseHead<'_>, hresult: u32) {
+    let hresult = format!("{hresult:#010X}");
+    head.field("BITS-Error-Code", &hresult);
+    head.field("BITS-Error", &hresult);
+    head.field("BITS-Error-Context", CONTEXT_SERVER);
 }
 
 /// What every answer begins with. `Pragma` keeps caches away, as IIS does.

@@ -26,6 +26,11 @@ pub enum RingBlock {
 }
 
 impl RingBlock {
+    /// Whether it begins with a page.
+    pub fn is_page_aligned(&self) -> bool {
+        matches!(self, Self::Body(_) | Self::PlainBody(_))
+    }
+
     /// Its number among the registered buffers, if it is registered.
     pub fn registered_index(&self) -> Option<u16> {
         match self {
@@ -187,7 +192,7 @@ pub struct Pages {
 impl Pages {
     /// Allocates `bytes`, a positive multiple of the page size.
     pub fn new(bytes: usize) -> Self {
-        assert!(bytes > 0 && bytes % PAGE_BYTES == 0, "whole pages");
+        assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "whole pages");
         let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("a few MiB");
         // SAFETY: the layout has a size that is not zero.
         let start = unsafe { std::alloc::alloc_zeroed(layout) };

@@ -20,6 +20,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::blocks::{Blocks, Registration};
+use super::disk::Disk;
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::{Boot, RingWorld, op};
@@ -135,6 +136,8 @@ enum Stage {
 enum News {
     /// A shard has read its sessions back.
     Recovered(io::Result<()>),
+    /// A shard could not make its ring.
+    NoRing(io::Error),
     /// A shard has ended.
     Ended,
     /// SIGTERM or SIGINT.
@@ -216,6 +219,7 @@ fn supervise(
                     }
                 }
             }
+            Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
             Some(News::Ended) => running -= 1,
             Some(News::Signal) if deadline.is_none() => {
                 tracing::info!(
@@ -279,7 +283,14 @@ impl Seat {
         builder
             .entries(SUBMISSION_ENTRIES)
             .uring_builder(&ring_settings());
-        builder.start(async {
+        let runtime = match tokio_uring::Runtime::new(&builder) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = self.news.send(News::NoRing(error));
+                return;
+            }
+        };
+        runtime.block_on(async {
             let news = self.news.clone();
             self.serve().await;
             // Told from within: at its end tokio-uring waits without limit for what is pending, and
@@ -302,13 +313,9 @@ impl Seat {
                  raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
             );
         }
-        let world = RingWorld::new(
-            self.index,
-            self.boot,
-            blocks,
-            self.directories,
-            self.senders,
-        );
+        let (root, work) = self.directories;
+        let disk = Disk::new(root, work, self.config.io, self.config.policy.durability);
+        let world = RingWorld::new(self.index, self.boot, blocks, disk, self.senders);
         let shard = Shard::new(
             Rc::new(world),
             Arc::clone(&self.config),

@@ -13,7 +13,6 @@
 //!
 //! tokio-uring is not maintained. It is kept behind these few files; nothing above them would change with it.
 #![allow(unsafe_code)]
-#![allow(clippy::disallowed_methods)]
 
 pub mod blocks;
 pub mod disk;
@@ -24,7 +23,6 @@ pub mod op;
 
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::event::Event;
@@ -60,18 +58,12 @@ pub struct RingWorld {
 }
 
 impl RingWorld {
-    fn new(
-        shard: usize,
-        boot: Boot,
-        blocks: Blocks,
-        (root, work): (OwnedFd, OwnedFd),
-        senders: Senders,
-    ) -> Self {
+    fn new(shard: usize, boot: Boot, blocks: Blocks, disk: Disk, senders: Senders) -> Self {
         Self {
             shard,
             boot,
             blocks,
-            disk: Disk::new(root, work),
+            disk,
             senders,
         }
     }

@@ -59,9 +59,9 @@ impl Wire for RingWire {
         op::receive(&self.socket, block, range, op::Receive::Some).await
     }
 
-    async fn fill(&self, block: RingBlock, bytes: usize) -> (io::Result<Fill>, RingBlock) {
+    async fn fill(&self, block: RingBlock, range: Range<usize>) -> (io::Result<Fill>, RingBlock) {
         self.is_filling.set(true);
-        let (result, block) = op::receive(&self.socket, block, 0..bytes, op::Receive::All).await;
+        let (result, block) = op::receive(&self.socket, block, range, op::Receive::All).await;
         self.is_filling.set(false);
         let fill = match result {
             Ok(0) => Ok(Fill::End),

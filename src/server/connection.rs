@@ -36,7 +36,10 @@ pub struct Connection<W: World> {
     pub wire: Rc<W::Wire>,
     waiting: Cell<Waiting>,
     since_ms: Cell<Millis>,
+    /// Whether what is waited for was told to come back with what it has.
+    was_hurried: Cell<bool>,
     is_hung_up: Cell<bool>,
+    is_fast: Cell<bool>,
     /// The session whose file is open for this connection.
     session: Cell<Option<SessionId>>,
 }
@@ -65,7 +68,9 @@ impl<W: World> Connection<W> {
             wire: Rc::new(wire),
             waiting: Cell::new(Waiting::Request),
             since_ms: Cell::new(now),
+            was_hurried: Cell::new(false),
             is_hung_up: Cell::new(false),
+            is_fast: Cell::new(false),
             session: Cell::new(None),
         }
     }
@@ -74,6 +79,7 @@ impl<W: World> Connection<W> {
     pub fn wait_for(&self, waiting: Waiting, now: Millis) {
         self.waiting.set(waiting);
         self.since_ms.set(now);
+        self.was_hurried.set(false);
     }
 
     /// Remembers the session whose file is open for this connection.
@@ -91,6 +97,16 @@ impl<W: World> Connection<W> {
         self.is_hung_up.get()
     }
 
+    /// Whether its bytes come fast enough to deserve a body block.
+    pub fn is_fast(&self) -> bool {
+        self.is_fast.get()
+    }
+
+    /// A read said how fast its bytes come.
+    pub fn set_fast(&self, is_fast: bool) {
+        self.is_fast.set(is_fast);
+    }
+
     /// Why it should be ended now, if it should. Hurries a read that is only slow.
     pub fn overdue(&self, now: Millis, limits: &Limits) -> Option<Hangup> {
         if self.is_hung_up.get() {
@@ -103,13 +119,14 @@ impl<W: World> Connection<W> {
             Waiting::Body | Waiting::Answer => (limits.body_stall_ms_max, Hangup::BodyStalled),
             Waiting::Nothing => return None,
         };
-        if waited_ms >= ms_max {
-            return Some(why);
-        }
-        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS {
+        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS.min(ms_max) {
             self.wire.hurry();
+            // A read of a whole block may have bytes to show: it is judged when it had to tell.
+            if !self.was_hurried.replace(true) {
+                return None;
+            }
         }
-        None
+        (waited_ms >= ms_max).then_some(why)
     }
 
     /// Ends it; whatever is pending on it returns.
@@ -211,7 +228,7 @@ async fn exchange<W: World>(
                 why,
             });
             // Where the next request would begin is unknown, so there is none.
-            write_plain(why.status(), Persistence::Close, answer);
+            reply::write_bad_head(why, answer);
             let sent = send(shard, connection, answer).await;
             if sent.is_ok() {
                 linger(shard, connection, inbox).await;
@@ -357,7 +374,7 @@ fn elsewhere<W: World>(shard: &Shard<W>, packet: &Packet) -> Option<usize> {
 
 fn session_request(packet: &Packet) -> Option<&SessionRequest> {
     match packet {
-        Packet::Ping { .. } | Packet::CreateSession { .. } => None,
+        Packet::Ping | Packet::CreateSession { .. } => None,
         Packet::Fragment(fragment) => Some(&fragment.request),
         Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
     }
@@ -399,7 +416,7 @@ async fn dispatch<W: World>(
         session,
         body: BodyLeft::Bytes(0),
     };
-    if let Packet::Ping { .. } = packet {
+    if let Packet::Ping = packet {
         return Ok(no_body(Ok(Ack::Ping), None));
     }
     if shard.phase() == Phase::Recovering {
@@ -415,7 +432,7 @@ async fn dispatch<W: World>(
     }
     // Boxed, so that an idle connection does not carry the space of the longest flow.
     match packet {
-        Packet::Ping { .. } => unreachable!("answered above"),
+        Packet::Ping => unreachable!("answered above"),
         Packet::CreateSession { target } => {
             let reply = Box::pin(lifecycle::create(shard, connection, target.path)).await;
             Ok(no_body(reply, None))

@@ -199,8 +199,8 @@ async fn store<W: World>(
     }
 }
 
-/// Stores a body of known length: what came along with the head from the head block, the rest in
-/// blocks of its own. A body that fills a head block earns large blocks; one that dawdles loses them.
+/// Stores a body of known length. A connection that filled a head block earns body blocks, until one
+/// is not filled in time; what came along with the head is the only part that is copied.
 async fn store_sized<W: World>(
     shard: &Shard<W>,
     connection: &Rc<Connection<W>>,
@@ -209,35 +209,89 @@ async fn store_sized<W: World>(
     plan: Plan,
 ) -> Result<(), Broken> {
     let mut left = plan.bytes;
-    let mut is_fast = false;
     while left > 0 {
-        if is_fast && let Some(block) = shard.world.body_block() {
-            let bytes = at_most(left, block.bytes().len());
-            connection.wait_for(Waiting::Body, shard.world.now());
-            let (fill, block) = connection.wire.fill(block, bytes).await;
-            let filled = match fill {
-                Ok(Fill::Bytes(filled)) => filled,
-                Ok(Fill::Slow) => 0,
-                Ok(Fill::End) | Err(_) => return Err(Broken::Cut),
-            };
-            is_fast = filled == bytes;
-            let (written, _given_back) = append(shard, held, block, 0..filled).await;
-            left -= filled as u64;
-            written.map_err(|error| Broken::Disk(error, BodyLeft::Bytes(left)))?;
+        let is_all_here = inbox.len() as u64 >= left;
+        let block = if connection.is_fast() && !is_all_here {
+            body_block(shard)
         } else {
-            if inbox.is_empty() {
-                let read = more(shard, connection, inbox, left).await;
-                let read = read.map_err(|Cut| Broken::Cut)?;
-                is_fast = left > read as u64 && inbox.is_full();
-            }
-            let here = at_most(left, inbox.len());
-            left -= here as u64;
-            append_inbox(shard, held, inbox, here)
-                .await
-                .map_err(|error| Broken::Disk(error, BodyLeft::Bytes(left)))?;
-        }
+            None
+        };
+        let (stored, written) = match block {
+            Some(block) => store_block(shard, connection, inbox, held, block, left).await?,
+            None => store_inbox(shard, connection, inbox, held, left).await?,
+        };
+        left -= stored;
+        written.map_err(|error| Broken::Disk(error, BodyLeft::Bytes(left)))?;
     }
     Ok(())
+}
+
+/// Bytes taken off the body, and whether the disk took them.
+type Stored = (u64, Result<(), StoreError>);
+
+/// One body block: fills it and appends it.
+async fn store_block<W: World>(
+    shard: &Shard<W>,
+    connection: &Rc<Connection<W>>,
+    inbox: &mut Inbox<W>,
+    held: &mut Held<W>,
+    mut block: W::Block,
+    left: u64,
+) -> Result<Stored, Broken> {
+    // Blocks end where a block of the file ends, so that all but the first and the last are whole.
+    let capacity = block.bytes().len();
+    let into_block = held.received() % capacity as u64;
+    let bytes = at_most(left, capacity - at_most(into_block, capacity));
+    let early = bytes.min(inbox.len());
+    block.bytes_mut()[..early].copy_from_slice(&inbox.bytes()[..early]);
+    inbox.consume(early);
+    inbox.release();
+    let (late, block) = if early == bytes {
+        (0, block)
+    } else {
+        connection.wait_for(Waiting::Body, shard.world.now());
+        let (fill, block) = connection.wire.fill(block, early..bytes).await;
+        match fill {
+            Ok(Fill::Bytes(late)) => (late, block),
+            Ok(Fill::Slow) => (0, block),
+            // What came early is kept all the same.
+            Ok(Fill::End) | Err(_) => {
+                let _cut_anyway = append(shard, held, block, 0..early).await;
+                return Err(Broken::Cut);
+            }
+        }
+    };
+    connection.set_fast(early + late == bytes);
+    let (written, _given_back) = append(shard, held, block, 0..early + late).await;
+    Ok(((early + late) as u64, written))
+}
+
+/// What stands in the head block, or a read into it if there is nothing.
+async fn store_inbox<W: World>(
+    shard: &Shard<W>,
+    connection: &Rc<Connection<W>>,
+    inbox: &mut Inbox<W>,
+    held: &mut Held<W>,
+    left: u64,
+) -> Result<Stored, Broken> {
+    if inbox.is_empty() {
+        more(shard, connection, inbox, left)
+            .await
+            .map_err(|Cut| Broken::Cut)?;
+    }
+    // Whether it came with the head or alone: a full block says that more is waiting.
+    connection.set_fast(inbox.is_full());
+    let bytes = at_most(left, inbox.len());
+    let written = append_inbox(shard, held, inbox, bytes).await;
+    Ok((bytes as u64, written))
+}
+
+fn body_block<W: World>(shard: &Shard<W>) -> Option<W::Block> {
+    let block = shard.world.body_block();
+    if block.is_none() {
+        shard.world.emit(Event::BlocksExhausted);
+    }
+    block
 }
 
 /// Stores a chunked body, whose decoded length must be exactly what the range says.

@@ -65,6 +65,11 @@ async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, files: Found) {
         Ok(bytes) => bytes,
         Err(error) => return report(shard, id, DiskOp::Read, &error),
     };
+    if bytes.iter().all(|&byte| byte == 0) {
+        // Made, but not written before the power went: nothing was promised.
+        remove(shard, id, &record_name).await;
+        return remove(shard, id, &store::part_name(id)).await;
+    }
     let (sequence, record) = match Record::decode(&bytes) {
         Ok(decoded) => decoded,
         Err(why) => {

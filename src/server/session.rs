@@ -28,6 +28,8 @@ pub struct Session<W: World> {
     work: RefCell<Option<Box<Work<W>>>>,
     /// When bytes last arrived (or the session was made).
     progress_ms: Cell<Millis>,
+    /// How long before `progress_ms` that was: the clock begins with the machine, sessions outlive it.
+    age_ms: Cell<u64>,
     is_gone: Cell<bool>,
 }
 
@@ -82,7 +84,8 @@ impl<W: World> Session<W> {
             path,
             turnstile: Turnstile::new(),
             work: RefCell::new(Some(Box::new(work))),
-            progress_ms: Cell::new(now.saturating_sub(age_ms)),
+            progress_ms: Cell::new(now),
+            age_ms: Cell::new(age_ms),
             is_gone: Cell::new(matches!(state, State::Gone(_))),
         })
     }
@@ -123,7 +126,8 @@ impl<W: World> Session<W> {
 
     /// Whether it made no progress for `timeout_ms`.
     pub fn is_expired(&self, now: Millis, timeout_ms: u64) -> bool {
-        !self.is_gone.get() && now.saturating_sub(self.progress_ms.get()) >= timeout_ms
+        let here_ms = now.saturating_sub(self.progress_ms.get());
+        !self.is_gone.get() && here_ms.saturating_add(self.age_ms.get()) >= timeout_ms
     }
 
     /// Discards it for want of progress, unless somebody works on it.
@@ -260,6 +264,7 @@ impl<W: World> Held<W> {
         }
         if matches!(event, Step::Stored { .. } | Step::Sealed) {
             self.session.progress_ms.set(shard.world.now());
+            self.session.age_ms.set(0);
         }
         decision
     }
@@ -306,10 +311,7 @@ impl<W: World> Held<W> {
                 Decision::Say(answer) => {
                     if let State::Gone(ending) = self.work().state {
                         if !self.session.is_gone.get() {
-                            self.work()
-                                .keep
-                                .note(&*shard.world, State::Gone(ending))
-                                .await;
+                            self.work().keep.note_end(&*shard.world, ending).await;
                         }
                         self.work().file = None;
                         self.bury(shard, ending);
@@ -362,11 +364,10 @@ impl<W: World> Held<W> {
     }
 
     async fn publish(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        let closing = self.work().state;
-        let (after, _) = closing.on(Step::Published, &shard.rules());
-        self.work()
-            .keep
-            .publish(&*shard.world, shard.policy(), closing, after)
+        let work = self.work();
+        let closing = work.state;
+        work.keep
+            .publish(&*shard.world, shard.policy(), closing)
             .await
     }
 

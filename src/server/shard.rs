@@ -210,19 +210,7 @@ impl<W: World> Shard<W> {
     }
 
     async fn forget_tombstones(self: &Rc<Self>) {
-        let limits = &self.config.limits;
-        loop {
-            let now = self.world.now();
-            let mut tombstones = self.tombstones.borrow_mut();
-            let Some(&(since, id)) = tombstones.front() else {
-                return;
-            };
-            let is_old = now.saturating_sub(since) >= limits.tombstone_ms_max;
-            if !is_old && tombstones.len() <= limits.tombstones_per_shard_max {
-                return;
-            }
-            tombstones.pop_front();
-            drop(tombstones);
+        while let Some(id) = self.next_forgettable() {
             let Some(session) = self.session(id) else {
                 continue;
             };
@@ -233,6 +221,20 @@ impl<W: World> Shard<W> {
                 return;
             }
         }
+    }
+
+    /// Takes the oldest tombstone off, if it is old enough or one too many.
+    fn next_forgettable(&self) -> Option<SessionId> {
+        let limits = &self.config.limits;
+        let now = self.world.now();
+        let mut tombstones = self.tombstones.borrow_mut();
+        let &(since, id) = tombstones.front()?;
+        let is_old = now.saturating_sub(since) >= limits.tombstone_ms_max;
+        let is_surplus = tombstones.len() > limits.tombstones_per_shard_max;
+        if is_old || is_surplus {
+            tombstones.pop_front();
+        }
+        (is_old || is_surplus).then_some(id)
     }
 
     // The end.

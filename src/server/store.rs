@@ -23,9 +23,9 @@
 //! * *Fragment*, `durability = "fragment"`: `fdatasync(part)`, record with `durable` synced, names synced; then the Ack.
 //! * *Seal*: `fdatasync(part)`; record `sealed`, synced; names synced; then the final fragment Ack.
 //! * *Publish*: record `closing` (written, not synced); rename without replacing; sync of the destination's
-//!   folder; record `ended` (written, not synced); then the Close Ack. A restart that finds the part gone under
-//!   a `closing` record knows that the rename happened, since nothing else removes a part in that state. If a
-//!   power cut takes the record back to `sealed`, the inode at the destination tells.
+//!   folder; then the Close Ack. A restart that finds the part gone under a `closing` record knows that the rename
+//!   happened, since nothing else removes a part in that state. If a power cut takes the record back to `sealed`,
+//!   the inode at the destination tells.
 //! * *Discard*: record `cancelled`, `expired` .. first, then the part. So no crash can show a part that is
 //!   gone under a record that still promises it.
 //! * *A sync that failed* is never tried again, because the kernel may have dropped the pages and would
@@ -39,11 +39,11 @@ use std::io;
 use super::record::Record;
 use super::world::{File, Parents, Replace, Standing, Sync, World};
 use crate::bits::reply::Refusal;
-use crate::bits::session::State;
+use crate::bits::session::{AfterPublish, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::{DiskOp, Ending};
-use crate::http::path::UploadPath;
+use crate::http::path::{BadTarget, UploadPath};
 
 /// Space is reserved for files from this size on; below it the call costs more than it tells.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
@@ -79,18 +79,18 @@ impl StoreError {
             {
                 Refusal::ParentMissing
             }
-            Kind::NotFound if self.op == DiskOp::Open => Refusal::SessionNotFound,
             _ if is_out_of_files(&self.source) => Refusal::Busy,
             _ => Refusal::DiskFailed,
         }
     }
 
-    /// Whether the session can no longer be trusted: a failed sync, or a write that failed for another
-    /// reason than space.
+    /// Whether the session can no longer be trusted: a failed sync, a write that failed for another
+    /// reason than space, or bytes that somebody took away.
     pub fn poisons(&self) -> bool {
         use io::ErrorKind as Kind;
         match self.op {
             DiskOp::Sync | DiskOp::SyncDirectory => true,
+            DiskOp::Open => self.source.kind() == Kind::NotFound,
             DiskOp::Write | DiskOp::Record => {
                 !matches!(
                     self.source.kind(),
@@ -318,7 +318,7 @@ impl Keep {
         }
     }
 
-    /// Gives a sealed file its name. `closing` is the state while it happens, `after` the one it leads to.
+    /// Gives a sealed file its name. `closing` is the state while it happens.
     ///
     /// # Errors
     /// [`StoreError`]; unless it poisons, the file is still sealed and can be published again.
@@ -327,7 +327,6 @@ impl Keep {
         world: &W,
         policy: &Policy,
         closing: State,
-        after: State,
     ) -> Result<(), StoreError> {
         let sealed = State::Sealed {
             total: closing.received(),
@@ -372,8 +371,22 @@ impl Keep {
                 source,
             });
         }
-        self.note(world, after).await;
         Ok(())
+    }
+
+    /// The session ended with its file at its place, or long after. Where the record says `closing`, a part that is
+    /// gone says the rest.
+    pub async fn note_end<W: World>(&mut self, world: &W, ending: Ending) {
+        let is_told = matches!(
+            self.record.state,
+            State::Closing {
+                then: AfterPublish::End,
+                ..
+            }
+        );
+        if !is_told {
+            self.note(world, State::Gone(ending)).await;
+        }
     }
 
     /// Removes the bytes of a session that ended without a file; its record says how, until [`Keep::forget`].
@@ -445,6 +458,7 @@ pub async fn check_destination<W: World>(
         .map_err(StoreError::new(DiskOp::LookUp))?;
     Ok(match standing {
         Standing::Directory => Err(Refusal::TargetIsDirectory),
+        Standing::Reserved => Err(Refusal::TargetInvalid(BadTarget::Reserved)),
         Standing::File { .. } if !policy.allow_overwrite => Err(Refusal::TargetExists),
         Standing::NoParent if !policy.create_dirs => Err(Refusal::ParentMissing),
         Standing::File { .. } | Standing::NoParent | Standing::Free => Ok(()),

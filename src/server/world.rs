@@ -29,7 +29,7 @@ pub trait Block: 'static {
 /// How a whole-block read came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// This many bytes (at least 1) stand at the start of the block; fewer than asked for if the peer is slow.
+    /// This many bytes (at least 1) came; fewer than asked for if the peer is slow.
     Bytes(usize),
     /// Nothing came in time; the block is better used by others.
     Slow,
@@ -56,9 +56,13 @@ pub trait Wire: 'static {
         range: Range<usize>,
     ) -> (io::Result<usize>, Self::Block);
 
-    /// Reads until `block[..bytes]` is full; comes back early if the peer ends or is slow
-    /// (see [`Wire::hurry`]).
-    async fn fill(&self, block: Self::Block, bytes: usize) -> (io::Result<Fill>, Self::Block);
+    /// Reads until `block[range]` is full; comes back early if the peer ends or is slow
+    /// (see [`Wire::hurry`]). `range` is not empty.
+    async fn fill(
+        &self,
+        block: Self::Block,
+        range: Range<usize>,
+    ) -> (io::Result<Fill>, Self::Block);
 
     /// Makes a pending [`Wire::fill`] come back with what it has. Called by the watchdog once per
     /// tick on fills that last longer than a tick.
@@ -126,6 +130,8 @@ pub enum Standing {
     },
     /// A folder.
     Directory,
+    /// The work directory, or something in it, by whatever name.
+    Reserved,
 }
 
 /// Whether a file that stands at the destination gives way.

@@ -184,6 +184,18 @@ impl Client {
         self.raw.send(text);
     }
 
+    /// Sends all bytes from `offset` on, in fragments of `step` bytes, going on from where each Ack says.
+    #[track_caller]
+    pub fn send_rest(&mut self, offset: u64, total: u64, step: u64) {
+        let mut offset = offset;
+        while offset < total {
+            let end = total.min(offset + step);
+            let response = self.send(fragment(offset..end).of(total));
+            response.assert(200, None);
+            offset = response.received();
+        }
+    }
+
     /// Close-Session.
     #[track_caller]
     pub fn close(&mut self) -> Response {
