@@ -2,9 +2,9 @@
 //!
 //! (The map of the house is written at the end of the first step.)
 
-pub mod bench;
 #![warn(clippy::unwrap_used)]
 
+pub mod bench;
 pub mod bits;
 pub mod client;
 pub mod config;
