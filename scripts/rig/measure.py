@@ -12,7 +12,6 @@ import time
 from rig.subjects import CannotRun
 
 LOAD_CORE = "1"
-RUN_S_MAX = 180
 SETTLE_S = 0.2
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -31,8 +30,10 @@ class Load:
     def flags(self):
         flags = [
             "--connections", self.connections, "--files", self.files,
-            "--file-bytes", self.file_bytes, "--fragment-bytes", self.fragment_bytes, "--idle", self.idle,
+            "--file-bytes", self.file_bytes, "--fragment-bytes", self.fragment_bytes,
         ]
+        if self.idle:
+            flags += ["--idle", self.idle]
         return [str(flag) for flag in flags] + ["--ping"] * self.ping
 
 
@@ -60,9 +61,9 @@ def drive(tools, subject, load):
     pids = subject.pids()
     cpu_before, busy_before, load_before = cpu_seconds(pids), busy_seconds(), children_cpu_seconds()
     try:
-        done = subprocess.run(command, capture_output=True, timeout=RUN_S_MAX)
+        done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
     except subprocess.TimeoutExpired:
-        raise CannotRun(f"it took longer than {RUN_S_MAX} s") from None
+        raise CannotRun(f"it took longer than {tools.run_s_max} s") from None
     cpu = cpu_seconds(pids) - cpu_before
     busy = busy_seconds() - busy_before
     load_cpu = children_cpu_seconds() - load_before
@@ -128,7 +129,7 @@ def direct_writer(tools, folder, size):
     folder.mkdir(parents=True)
     try:
         command = ["taskset", "-c", "0", str(tools.floor), "direct", str(folder / "direct.bin"), str(size)]
-        done = subprocess.run(command, capture_output=True, timeout=RUN_S_MAX)
+        done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
         if done.returncode:
             raise CannotRun(done.stderr.decode(errors="replace").strip())
         return {"gb_per_s": float(done.stdout)}

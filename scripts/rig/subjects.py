@@ -192,10 +192,12 @@ http {{
 class Tools:
     """The programs, and what is asked of bitsd once."""
 
-    def __init__(self, bitsd, floor, nginx):
+    def __init__(self, bitsd, floor, nginx, run_s_max):
         self.bitsd = bitsd
         self.floor = floor
         self.nginx = nginx
+        # A load that takes longer is ended.
+        self.run_s_max = run_s_max
         self.reply = None
 
     def ping_reply(self, folder):
