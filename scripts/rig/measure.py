@@ -84,6 +84,8 @@ def drive(tools, subject, load):
         "cpu_us_per_file": cpu * 1e6 / report["files"],
         "busy_s_per_gb": busy / gigabytes if gigabytes else None,
         "load_cpu_share": load_cpu / report["seconds"],
+        # Neighbours and the kernel's own threads (writeback), in cores.
+        "others_cores": max(0.0, busy - cpu - load_cpu) / report["seconds"],
         "peak_mib": sum(peak_kib(pid) for pid in pids) / 1024,
     }
 

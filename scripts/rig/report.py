@@ -59,6 +59,7 @@ def markdown(rows, results, refusals, remarks):
         ("GB/s", "gb_per_s"), ("CPU s/GB", "cpu_s_per_gb"), ("CPU µs/file", "cpu_us_per_file"),
         ("machine busy s/GB", "busy_s_per_gb"), ("peak MiB", "peak_mib"), ("context switches", "context_switches"),
         ("files/s", "files_per_s"), ("fragment p99 µs", "fragment_p99_us"), ("load's share of its core", "load_cpu_share"),
+        ("cores busy with others", "others_cores"),
     ]
     lines.append("| run | " + " | ".join(name for name, _ in columns) + " |")
     lines.append("| --- |" + " --: |" * len(columns))
