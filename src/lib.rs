@@ -50,6 +50,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod bench;
 pub mod bits;
 pub mod client;
 pub mod config;

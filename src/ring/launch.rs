@@ -39,11 +39,6 @@ const CLEAN_NAME: &str = "clean.aside";
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long an address may be in use before that is an error: a ring is taken down in some milliseconds.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
-/// Pause between two looks at an address in use.
-const LISTEN_PAUSE: Duration = Duration::from_millis(20);
-
 /// Why the server could not start, or had to end.
 #[derive(Debug)]
 pub enum LaunchError {
@@ -456,7 +451,7 @@ fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), Launc
     let mut addresses = Vec::new();
     for &wanted in &config.listen {
         let failed = |error| LaunchError::Listen(wanted, error);
-        wait_until_free(wanted).map_err(failed)?;
+        net::check_free(wanted).map_err(failed)?;
         let mut address = wanted;
         for listeners in &mut shards {
             let listener = net::bind(address).map_err(failed)?;
@@ -467,20 +462,6 @@ fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), Launc
         addresses.push(address);
     }
     Ok((shards, addresses))
-}
-
-/// Checks that nobody else has the address. A server that was just killed may have it for a moment
-/// longer than it lives, because the kernel takes its ring down after it.
-fn wait_until_free(address: SocketAddr) -> io::Result<()> {
-    let deadline = Instant::now() + LISTEN_PATIENCE;
-    loop {
-        match net::check_free(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                thread::sleep(LISTEN_PAUSE);
-            }
-            result => return result,
-        }
-    }
 }
 
 /// The processors this process may run on.
