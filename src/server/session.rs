@@ -9,7 +9,7 @@ use super::connection::{Connection, ConnectionId};
 use super::shard::Shard;
 use super::store::{Keep, StoreError};
 use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
-use super::world::{Millis, World};
+use super::world::{Millis, Wire as _, World};
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{Answer, Decision, Event as Step, State};
 use crate::bits::session_id::SessionId;
@@ -100,7 +100,12 @@ impl<W: World> Session<W> {
         connection: &Rc<Connection<W>>,
     ) -> Result<Held<W>, Superseded> {
         let holder: Rc<dyn Holder> = Rc::clone(connection) as _;
-        let (pass, entered) = self.turnstile.enter(holder).await?;
+        let (pass, entered) = match self.turnstile.try_enter(Rc::clone(&holder)) {
+            Some(pass) => (pass, Entered::Free),
+            // It was cut and comes late, by way of another shard: whoever is here is the newer one.
+            None if connection.wire.has_left() => return Err(Superseded),
+            None => self.turnstile.enter(holder).await?,
+        };
         if entered == Entered::TakenOver {
             shard
                 .world
