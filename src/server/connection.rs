@@ -191,6 +191,7 @@ enum Request {
     Packet {
         packet: Result<Packet, Refusal>,
         framing: Framing,
+        expects_continue: bool,
         persistence: Persistence,
     },
     Plain {
@@ -238,6 +239,7 @@ async fn exchange<W: World>(
             packet: Ok(packet),
             framing,
             persistence,
+            ..
         } => {
             if let Some(owner) = elsewhere(shard, &packet) {
                 leave_session(shard, connection);
@@ -278,6 +280,7 @@ async fn exchange<W: World>(
         Request::Packet {
             packet: Err(refusal),
             framing,
+            expects_continue,
             persistence,
         } => {
             inbox.consume(head_bytes);
@@ -288,7 +291,7 @@ async fn exchange<W: World>(
                 path: None,
                 why: &refusal,
             });
-            let body = unread_body(framing, false);
+            let body = unread_body(framing, expects_continue);
             let outcome = Outcome {
                 reply: Err(refusal),
                 session: None,
@@ -343,6 +346,7 @@ fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
             Request::Packet {
                 packet,
                 framing,
+                expects_continue: head.expects_continue,
                 persistence,
             }
         }
