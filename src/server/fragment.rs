@@ -70,7 +70,7 @@ pub async fn receive<W: World>(
                     received,
                 });
             }
-            let reply = held.carry_out(shard, decision).await;
+            let reply = acknowledge(shard, &mut held, decision).await;
             return outcome(reply, unread);
         }
     };
@@ -136,6 +136,16 @@ pub async fn skip<W: World>(
 /// The body came to its end: makes it safe as the settings say, and finds the answer.
 async fn conclude<W: World>(shard: &Shard<W>, held: &mut Held<W>) -> Reply {
     let decision = held.step(shard, Step::FragmentEnded);
+    acknowledge(shard, held, decision).await
+}
+
+/// Finds the answer. A duplicate is acked with bytes that an earlier, broken fragment left: they are made safe
+/// like any others.
+async fn acknowledge<W: World>(
+    shard: &Shard<W>,
+    held: &mut Held<W>,
+    decision: Decision,
+) -> Reply {
     if let Decision::AckFragment { .. } = decision
         && let Err(error) = held.harden(shard).await
     {

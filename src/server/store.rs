@@ -277,11 +277,17 @@ impl Keep {
         file: &W::File,
         received: u64,
     ) -> Result<(), StoreError> {
+        if self.record.durable >= received && self.names_durable {
+            return Ok(());
+        }
         file.sync_data()
             .await
             .map_err(StoreError::new(DiskOp::Sync))?;
+        let before = self.record.durable;
         self.record.durable = received;
-        self.write(world, false, Sync::Yes).await?;
+        self.write(world, false, Sync::Yes)
+            .await
+            .inspect_err(|_| self.record.durable = before)?;
         self.sync_names(world).await
     }
 
