@@ -60,6 +60,8 @@ struct Place {
 pub struct Judge {
     config: Rc<Config>,
     uploads: Vec<Upload>,
+    /// Ranges of each upload that were sent.
+    ranges: Vec<Vec<(u64, u64)>>,
     /// Bytes of each upload sent without a gap.
     sent: Vec<u64>,
     places: BTreeMap<String, Place>,
@@ -85,6 +87,7 @@ impl Judge {
         }
         Self {
             config: Rc::new((*plan.config).clone()),
+            ranges: vec![Vec::new(); plan.uploads.len()],
             sent: vec![0; plan.uploads.len()],
             uploads: plan.uploads.clone(),
             places,
@@ -435,9 +438,18 @@ impl Judge {
 
     /// Bytes of an upload are about to be sent.
     pub fn sends(&mut self, upload: usize, start: u64, end: u64) {
-        if start <= self.sent[upload] {
-            self.sent[upload] = self.sent[upload].max(end);
+        // Several connections: what was sent beyond a gap counts once the gap is filled.
+        let ranges = &mut self.ranges[upload];
+        ranges.push((start, end));
+        ranges.sort_unstable();
+        let mut sent = self.sent[upload];
+        for &(start, end) in ranges.iter() {
+            if start <= sent {
+                sent = sent.max(end);
+            }
         }
+        self.sent[upload] = sent;
+        ranges.retain(|&(_, end)| end > sent);
     }
 
     /// The highest offset heard for a session.

@@ -160,7 +160,7 @@ impl Plan {
             }
         }
         let crash_steps = if rng.chance(750) {
-            rng.pick(&[150, 500, 2_000, 6_000])
+            rng.pick(&[60, 200, 600, 2_000])
         } else {
             0
         };
@@ -172,7 +172,7 @@ impl Plan {
             faults: faults(&mut rng),
             mischief: mischief(&mut rng),
             crash_steps,
-            ends: [rng.below(3), rng.below(3), 1 + rng.below(2)],
+            ends: rng.pick(&[[1, 0, 0], [0, 1, 0], [3, 3, 1], [1, 1, 3], [1, 3, 1]]),
             crash_in_recovery: if rng.chance(400) { 400 } else { 0 },
             weather: Weather {
                 delay_ms_max: rng.pick(&[0, 2, 50, 2_000]),

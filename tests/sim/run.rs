@@ -18,8 +18,6 @@ const STEPS_MAX: u64 = 2_000_000;
 
 /// What came of a run.
 pub struct Report {
-    /// Its plan.
-    pub plan: Plan,
     /// What was wrong, if something was.
     pub failure: Option<String>,
     /// Its last lines.
@@ -48,7 +46,6 @@ pub fn run(plan: &Plan, is_traced: bool) -> Report {
     marks.add(&sim.marks);
     let judge = sim.judge.borrow();
     let report = Report {
-        plan: plan.clone(),
         failure: judge.failure().cloned(),
         tail: sim.tail(),
         hash: sim.hash(),

@@ -262,11 +262,6 @@ impl Sim {
 
     // The machine.
 
-    /// Lives so far.
-    pub fn lives(&self) -> u64 {
-        self.lives.get()
-    }
-
     /// Starts a server.
     pub fn start(self: &Rc<Self>) {
         let count = self.below(self.plan.shards_max) + 1;

@@ -72,11 +72,6 @@ impl Conn {
         })
     }
 
-    /// The client's address.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
     fn now(&self) -> u64 {
         self.sim.executor.now()
     }
@@ -301,7 +296,9 @@ impl Wire for SimWire {
             if conn.is_shut_by_server.get() || conn.down.is_reset.get() {
                 return (Err(io::ErrorKind::BrokenPipe.into()), bytes);
             }
-            let room = conn.weather.capacity.saturating_sub(conn.down.bytes.get());
+            // An answer fits any socket's buffer; less would be a deadlock with a client that sends first.
+            let capacity = conn.weather.capacity.max(1_024);
+            let room = capacity.saturating_sub(conn.down.bytes.get());
             let now = room.min(bytes.len() - sent);
             if now == 0 {
                 Park::new(&conn.sim.executor, Some(&conn.down.wakers), None).await;
@@ -336,6 +333,7 @@ impl ClientEnd {
     /// Sends all bytes, or finds the connection broken.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let conn = &self.0;
+        conn.sim.tell(|| format!("{} sends {:?}", conn.peer, String::from_utf8_lossy(bytes)));
         let mut sent = 0;
         while sent < bytes.len() {
             if conn.is_shut_by_server.get() || conn.up.is_reset.get() {
