@@ -187,7 +187,13 @@ impl Client {
             start += self.rng.within(1, 20);
         }
         start = start.min(self.upload.size - 1);
-        let most = self.rng.within(1, self.fragment_bytes);
+        let most = if self.sim.has_faults.get() {
+            self.rng.within(1, self.fragment_bytes)
+        } else {
+            // In peace it makes haste.
+            self.fragment_bytes = self.fragment_bytes.max(100);
+            self.fragment_bytes
+        };
         (start, (start + most).min(self.upload.size))
     }
 

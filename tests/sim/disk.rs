@@ -81,6 +81,8 @@ struct Content {
     /// What a read sees.
     cached: Vec<u8>,
     written_ms: u64,
+    /// A record, of which the device writes 512 bytes at once; other files show what smaller pieces would do.
+    is_record: bool,
 }
 
 impl Content {
@@ -105,20 +107,25 @@ impl Content {
     }
 
     fn cut_power(&mut self, rng: &mut Rng, sector: usize) {
+        let sector = if self.is_record { 512 } else { sector };
         let length = self.cached.len();
-        for write in std::mem::take(&mut self.pending) {
-            if write.is_phantom {
-                continue;
-            }
-            // Kept, lost, or torn.
-            let fate = rng.below(3);
-            let mut at = 0;
-            while at < write.bytes.len() {
-                let to = (at + sector - (write.offset + at) % sector).min(write.bytes.len());
-                if fate == 0 || fate == 1 && rng.chance(500) {
-                    overlay(&mut self.durable, write.offset + at, &write.bytes[at..to]);
+        let pending = std::mem::take(&mut self.pending);
+        // Each sector is as it was at some moment; all at the same one, at the first, or each at its own.
+        let fate = rng.below(3);
+        for first in (0..length).step_by(sector) {
+            let last = (first + sector).min(length);
+            let until = match fate {
+                0 => pending.len(),
+                1 => 0,
+                _ => rng.index(pending.len() + 1),
+            };
+            for write in pending[..until].iter().filter(|write| !write.is_phantom) {
+                let from = first.max(write.offset);
+                let to = last.min(write.offset + write.bytes.len());
+                if from < to {
+                    let bytes = &write.bytes[from - write.offset..to - write.offset];
+                    overlay(&mut self.durable, from, bytes);
                 }
-                at = to;
             }
         }
         if self.durable.len() < length && rng.chance(300) {
@@ -220,6 +227,7 @@ impl Disk {
         let inode = self.new_inode();
         let content = Content {
             written_ms: now,
+            is_record: name.ends_with(".record"),
             ..Content::default()
         };
         self.files.insert(inode, content);
