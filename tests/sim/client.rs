@@ -125,6 +125,7 @@ impl Client {
         let mischief = self.sim.plan.mischief.clone();
         if self.talk.is_none() {
             let Some(end) = self.sim.connect(self.number) else {
+                self.sim.marks.hit("connection refused");
                 return Ok(Next::Later);
             };
             self.talk = Some(Talk::new(&self.sim, end));
@@ -448,7 +449,11 @@ impl Client {
         }
         while self.chance(sim.plan.mischief.repeat) {
             self.pause().await;
-            if self.reconnect() && let Ok(reply) = self.ask(&text).await {
+            if self.reconnect() {
+                let Ok(reply) = self.ask(&text).await else {
+                    self.talk = None;
+                    continue;
+                };
                 if reply.status == 200 {
                     sim.marks.hit("close repeated and answered alike");
                     sim.judge.borrow_mut().heard_closed(id, &sim.disk.borrow(), false);

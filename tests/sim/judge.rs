@@ -258,23 +258,27 @@ impl Judge {
     // What ended servers.
 
     /// The process was killed.
-    pub fn killed(&mut self, disk: &Disk) {
-        self.crashed();
+    pub fn killed(&mut self, disk: &Disk, now: u64) {
+        self.crashed(now);
         self.check_tree(disk);
         self.check_closed(disk, "after a kill");
     }
 
-    fn crashed(&mut self) {
+    fn crashed(&mut self, now: u64) {
+        let timeout = self.config.policy.session_timeout.as_millis();
         self.writing.clear();
         self.folder_syncs_failed = 0;
         for session in self.sessions.values_mut() {
             session.has_crashed = true;
+            if u128::from(now - session.progress_ms) >= timeout {
+                session.excuse.get_or_insert("expired");
+            }
         }
     }
 
     /// The power was cut.
-    pub fn power_cut(&mut self, disk: &Disk, marks: &Marks) {
-        self.crashed();
+    pub fn power_cut(&mut self, disk: &Disk, marks: &Marks, now: u64) {
+        self.crashed(now);
         let durability = self.config.policy.durability;
         for session in self.sessions.values_mut() {
             if session.sync_failed.is_some() && session.closing_since.is_some() {
@@ -308,14 +312,18 @@ impl Judge {
     }
 
     /// All shards have read their sessions back.
-    pub fn recovered(&mut self, shards: &[Rc<Shard<SimWorld>>]) {
+    pub fn recovered(&mut self, shards: &[Rc<Shard<SimWorld>>], marks: &Marks) {
         let mut wrong = Vec::new();
         for (id, session) in &self.sessions {
             let may_be_gone = session.excuse.is_some()
                 || !session.is_created
                 || session.closing_since.is_some()
                 || session.cancelling_since.is_some();
-            if !may_be_gone && shards[id.shard(shards.len())].session(*id).is_none() {
+            let is_known = shards[id.shard(shards.len())].session(*id).is_some();
+            if is_known && (session.is_closed || session.is_cancelled) {
+                marks.hit("tombstone recovered");
+            }
+            if !may_be_gone && !is_known {
                 wrong.push(format!("5: session {id} was forgotten by a restart"));
             }
         }

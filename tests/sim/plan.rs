@@ -238,6 +238,8 @@ fn config(rng: &mut Rng) -> Config {
 fn uploads(rng: &mut Rng, config: &Config, block: u64) -> Vec<Upload> {
     let count = rng.within(1, 10);
     let shares_paths = rng.chance(250);
+    let spread_ms = rng.pick(&[50, 20_000]);
+    let has_large = rng.chance(300);
     (0..count)
         .map(|number| {
             let size = match rng.below(8) {
@@ -246,6 +248,7 @@ fn uploads(rng: &mut Rng, config: &Config, block: u64) -> Vec<Upload> {
                 2 => block * rng.within(1, 3),
                 3 => block * rng.within(1, 3) - 1,
                 4 => block * rng.within(1, 3) + 1,
+                5 if has_large => rng.within(4_000, 16_000),
                 _ => rng.below(4 * block.min(1_024) + 1),
             };
             let name = if shares_paths { number % 2 } else { number };
@@ -258,8 +261,8 @@ fn uploads(rng: &mut Rng, config: &Config, block: u64) -> Vec<Upload> {
                 path: format!("{folder}{name}.bin"),
                 size: size.min(config.policy.upload_bytes_max.map_or(u64::MAX, |max| max + 1)),
                 content: rng.next(),
-                start_ms: rng.below(20_000),
-                fragment_bytes: rng.pick(&[7, 100, 1_000, 100_000]),
+                start_ms: rng.below(spread_ms),
+                fragment_bytes: rng.pick(&[7, 100, 3_000, 100_000, 100_000]).max(size / 200),
                 tells_empty_by_close: rng.chance(500),
             }
         })

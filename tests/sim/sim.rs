@@ -307,7 +307,7 @@ impl Sim {
             }
         } else {
             self.stopped_cleanly.set(None);
-            self.judge.borrow_mut().recovered(&life.shards.borrow());
+            self.judge.borrow_mut().recovered(&life.shards.borrow(), &self.marks);
             life.changed.wake();
         }
         shard.begin_serving();
@@ -367,7 +367,7 @@ impl Sim {
             self.marks.hit("kill during recovery");
         }
         self.disk.borrow_mut().kill();
-        self.judge.borrow_mut().killed(&self.disk.borrow());
+        self.judge.borrow_mut().killed(&self.disk.borrow(), self.executor.now());
     }
 
     /// The power goes and comes back.
@@ -387,7 +387,8 @@ impl Sim {
             self.marks.hit("power cut took names back");
         }
         self.boot.set(self.boot.get() + 1);
-        self.judge.borrow_mut().power_cut(&self.disk.borrow(), &self.marks);
+        let now = self.executor.now();
+        self.judge.borrow_mut().power_cut(&self.disk.borrow(), &self.marks, now);
     }
 
     /// Whether it was recovering.

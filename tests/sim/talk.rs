@@ -70,8 +70,9 @@ impl Talk {
             Some(Ok(read)) => read,
             _ => 0,
         };
-        if unasked + self.inbox.len() > 0 {
-            let text = String::from_utf8_lossy(&bytes[..unasked]).into_owned();
+        self.inbox.extend_from_slice(&bytes[..unasked]);
+        if !self.inbox.is_empty() {
+            let text = String::from_utf8_lossy(&self.inbox).into_owned();
             self.sim.judge.borrow_mut().fail(format!("6: an answer to nothing: {text:?}"));
         }
     }

@@ -353,6 +353,9 @@ impl World for SimWorld {
     }
 
     async fn remove(&self, name: &str) -> io::Result<()> {
+        if name.ends_with(".record") && !self.life.is_recovering() {
+            self.sim.marks.hit("tombstone forgotten");
+        }
         self.op(&format!("remove {name}"), |disk| disk.remove(name)).await;
         Ok(())
     }
@@ -375,7 +378,13 @@ impl World for SimWorld {
     }
 
     async fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
-        Ok(self.op("look up", |disk| disk.look_up(path.as_str())).await)
+        let standing = self.op("look up", |disk| disk.look_up(path.as_str())).await;
+        if let Standing::File { .. } = standing
+            && self.life.is_recovering()
+        {
+            self.sim.marks.hit("inode survived a rename");
+        }
+        Ok(standing)
     }
 
     async fn publish(
@@ -388,6 +397,9 @@ impl World for SimWorld {
         self.sim.disk_time().await;
         if let Some(full) = self.sim.full() {
             return Err(full);
+        }
+        if self.life.is_recovering() {
+            self.sim.marks.hit("publication finished at recovery");
         }
         let result = self.sim.publish(name, path.as_str(), replace, parents);
         self.sim.tell(|| format!("disk {}: publish {name} as {path:?}: {result:?}", self.shard));
