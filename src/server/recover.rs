@@ -13,6 +13,7 @@ use super::store::{self, ASIDE_SUFFIX, Keep, WorkName};
 use super::world::{File, Standing, WorkStat, World};
 use crate::bits::session::{AfterPublish, State};
 use crate::bits::session_id::SessionId;
+use crate::config::Durability;
 use crate::event::{DiskOp, Ending, Event};
 
 /// Which files of a session stand in the work directory.
@@ -206,6 +207,16 @@ async fn restore_without_part<W: World>(
     sequence: u64,
     age_ms: u64,
 ) {
+    let is_synced = shard.policy().durability != Durability::None;
+    if let State::Closing { .. } = record.state
+        && is_synced
+        && shard.world.survived(record.boot_id)
+        && let Err(error) = shard.world.sync_destination(&record.path).await
+    {
+        // The rename may be in memory only, and nobody can say more: the client starts again.
+        report(shard, id, DiskOp::SyncDirectory, &error);
+        return remove(shard, id, &store::record_name(id)).await;
+    }
     let state = match record.state {
         State::Gone(_) | State::Published { .. } => record.state,
         // Only the rename takes a part away in this state.
@@ -247,14 +258,30 @@ async fn enter<W: World>(
     let mut keep = Keep::resume(id, record, sequence);
     if !is_current {
         // From now on the record speaks of this boot, in which the part is cut to what is safe.
-        keep.note(&*shard.world, recorded).await;
+        if let Err(error) = keep.renew(&*shard.world, recorded).await {
+            report(shard, id, error.op, &error.source);
+        }
     }
-    let session = Session::new(shard, path, keep, state, age_ms);
+    let session = Session::new(shard, path, keep, unsealed(shard, state), age_ms);
     shard.enter(Rc::clone(&session));
     match state {
         State::Gone(_) => shard.bury(id),
         State::Closing { .. } => session.finish_publication(shard).await,
         State::Receiving { .. } | State::Sealed { .. } | State::Published { .. } => {}
+    }
+}
+
+/// Whether a seal had reached the disk or only the page cache is not known: the client's next packet seals again
+/// before it is acked.
+fn unsealed<W: World>(shard: &Shard<W>, state: State) -> State {
+    match state {
+        State::Sealed { total } if shard.policy().durability != Durability::None => {
+            State::Receiving {
+                received: total,
+                total: Some(total),
+            }
+        }
+        other => other,
     }
 }
 

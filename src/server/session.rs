@@ -248,7 +248,8 @@ impl<W: World> Held<W> {
     /// # Errors
     /// [`StoreError`].
     pub async fn harden(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        if shard.policy().durability != Durability::Fragment {
+        let is_receiving = matches!(self.work().state, State::Receiving { .. });
+        if shard.policy().durability != Durability::Fragment || !is_receiving {
             return Ok(());
         }
         // Later states were sealed, which is more.

@@ -119,6 +119,8 @@ pub struct Keep {
     sequence: u64,
     /// The names of part and record survive a power cut.
     names_durable: bool,
+    /// The record on disk is of an earlier boot.
+    is_stale: bool,
 }
 
 /// Name of the file that holds the bytes of a session.
@@ -176,6 +178,7 @@ impl Keep {
             record,
             sequence,
             names_durable: false,
+            is_stale: false,
         }
     }
 
@@ -210,6 +213,7 @@ impl Keep {
             record,
             sequence: 0,
             names_durable: false,
+            is_stale: false,
         };
         if let Err(error) = keep.write(world, true, Sync::No).await {
             drop(file);
@@ -250,7 +254,7 @@ impl Keep {
             received: 0,
             total: Some(total),
         };
-        if before == self.record.state {
+        if before == self.record.state && !self.is_stale {
             return Ok(());
         }
         if total >= ALLOCATE_BYTES_MIN
@@ -282,6 +286,9 @@ impl Keep {
         file: &W::File,
         received: u64,
     ) -> Result<(), StoreError> {
+        if self.record.durable >= received && self.names_durable {
+            return Ok(());
+        }
         file.sync_data()
             .await
             .map_err(StoreError::new(DiskOp::Sync))?;
@@ -421,6 +428,17 @@ impl Keep {
         self.write(world, false, Sync::No).await.is_ok()
     }
 
+    /// Writes the state that a restart found. If that fails, the old record stays: it promises no more than what is
+    /// safe as long as no byte is added, and [`Keep::begin`] tries again before that.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the session is none the worse.
+    pub async fn renew<W: World>(&mut self, world: &W, state: State) -> Result<(), StoreError> {
+        self.record.state = state;
+        self.is_stale = true;
+        self.write(world, false, Sync::No).await
+    }
+
     /// Removes the record: the session is known no more.
     pub async fn forget<W: World>(&self, world: &W) -> Result<(), StoreError> {
         world
@@ -449,10 +467,23 @@ impl Keep {
         self.record.boot_id = world.boot_id();
         self.sequence += 1;
         let (offset, bytes) = self.record.encode(self.sequence);
-        world
+        let written = world
             .write_small(&record_name(self.id), offset, &bytes, create, sync)
-            .await
-            .map_err(StoreError::new(DiskOp::Record))
+            .await;
+        match written {
+            Ok(()) => {
+                self.is_stale = false;
+                Ok(())
+            }
+            Err(source) => {
+                // The slot may be torn: the next write takes the same one, for the other is the last good one.
+                self.sequence -= 1;
+                Err(StoreError {
+                    op: DiskOp::Record,
+                    source,
+                })
+            }
+        }
     }
 }
 

@@ -1,0 +1,45 @@
+//! Which branch an event tells of.
+
+use bitsd::bits::reply::Refusal;
+use bitsd::event::{Ending, Event, Hangup};
+
+use crate::marks::Marks;
+
+/// Marks the branches that an event shows.
+pub fn mark(event: &Event<'_>, marks: &Marks) {
+    let mark = match event {
+        Event::ConnectionRefused { .. } => "no room for a connection",
+        Event::HungUp { why, .. } => match why {
+            Hangup::HeadTimeout => "head timed out",
+            Hangup::Idle => "idle connection ended",
+            Hangup::BodyStalled => "stalled body ended",
+            Hangup::TakenOver | Hangup::Draining => return,
+        },
+        Event::BadRequest { .. } => "bad head",
+        Event::Refused { why, .. } => match why {
+            Refusal::DiskFull => "disk full answered",
+            Refusal::FragmentTooLarge { .. } => "fragment too large (413)",
+            Refusal::UploadTooLarge { .. } => "upload too large",
+            Refusal::ParentMissing => "folder missing (404)",
+            Refusal::TargetExists => "destination taken (403)",
+            Refusal::TargetInvalid(_) => "path that is none",
+            Refusal::TotalChanged { .. } => "total changed (400)",
+            Refusal::Unavailable => "recovering (503)",
+            Refusal::Busy => "limit of sessions (503)",
+            _ => return,
+        },
+        Event::FragmentStored { skipped, .. } if *skipped > 0 => "overlap",
+        Event::Gap { .. } => "gap (416)",
+        Event::SessionSealed { .. } => "seal",
+        Event::SessionTakenOver { .. } => "takeover",
+        Event::SessionEnded { ending, .. } => match ending {
+            Ending::Incomplete => "close of an incomplete upload",
+            Ending::Expired => "abandoned session expired",
+            _ => return,
+        },
+        Event::SetAside { .. } => "record set aside",
+        Event::BlocksExhausted => "block exhausted",
+        _ => return,
+    };
+    marks.hit(mark);
+}

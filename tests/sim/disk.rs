@@ -1,0 +1,545 @@
+//! A disk that remembers what is durable and what is only in memory, for bytes and for names, apart.
+//!
+//! # What it may do
+//!
+//! * A write is in memory until its file is synced; a name is in memory until a directory that holds it is.
+//! * `kill`: the memory survives, all of it.
+//! * Power cut: of each pending write any 512-byte sector may be there or not, and the length may run ahead of
+//!   the bytes (zeros stand there then). Of the pending names of a directory a prefix is there, in the order of making;
+//!   a rename is there in both its directories or in none.
+//! * A sync that fails leaves the bytes readable and clean: no later sync writes them, and the next power cut
+//!   takes them away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use bitsd::server::world::{Parents, Replace, Standing, WorkStat};
+
+use crate::rng::Rng;
+
+/// The work directory; all other folders are paths beneath the root, which is "".
+pub const WORK: &str = "#work";
+
+/// Directory and name.
+pub type Place = (String, String);
+
+/// What stands under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A file.
+    File(u64),
+    /// A folder.
+    Folder,
+}
+
+/// One change of names.
+#[derive(Clone, Debug)]
+enum Change {
+    Link(Place, Node),
+    Unlink(Place),
+    Rename(Place, Place),
+}
+
+impl Change {
+    fn folders(&self) -> Vec<&str> {
+        match self {
+            Self::Link((folder, _), _) | Self::Unlink((folder, _)) => vec![folder],
+            Self::Rename((from, _), (to, _)) => vec![from, to],
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<Place, Node>) {
+        match self {
+            Self::Link(place, node) => {
+                names.insert(place.clone(), *node);
+            }
+            Self::Unlink(place) => {
+                names.remove(place);
+            }
+            Self::Rename(from, to) => {
+                if let Some(node) = names.remove(from) {
+                    names.insert(to.clone(), node);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Write {
+    offset: usize,
+    bytes: Vec<u8>,
+    /// A sync of it failed: it is read back, and nothing will ever write it.
+    is_phantom: bool,
+}
+
+/// One file's bytes.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    durable: Vec<u8>,
+    pending: Vec<Write>,
+    /// What a read sees.
+    cached: Vec<u8>,
+    written_ms: u64,
+    /// A record, of which the device writes 512 bytes at once; other files show what smaller pieces would do.
+    is_record: bool,
+}
+
+impl Content {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        overlay(&mut self.cached, offset, bytes);
+        self.pending.push(Write {
+            offset,
+            bytes: bytes.to_vec(),
+            is_phantom: false,
+        });
+    }
+
+    fn sync(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        for write in pending {
+            if write.is_phantom {
+                self.pending.push(write);
+            } else {
+                overlay(&mut self.durable, write.offset, &write.bytes);
+            }
+        }
+    }
+
+    fn cut_power(&mut self, rng: &mut Rng, sector: usize) {
+        let sector = if self.is_record { 512 } else { sector };
+        let length = self.cached.len();
+        let pending = std::mem::take(&mut self.pending);
+        // Each sector is as it was at some moment; all at the same one, at the first, or each at its own.
+        let fate = rng.below(3);
+        for first in (0..length).step_by(sector) {
+            let last = (first + sector).min(length);
+            let until = match fate {
+                0 => pending.len(),
+                1 => 0,
+                _ => rng.index(pending.len() + 1),
+            };
+            for write in pending[..until].iter().filter(|write| !write.is_phantom) {
+                let from = first.max(write.offset);
+                let to = last.min(write.offset + write.bytes.len());
+                if from < to {
+                    let bytes = &write.bytes[from - write.offset..to - write.offset];
+                    overlay(&mut self.durable, from, bytes);
+                }
+            }
+        }
+        if self.durable.len() < length && rng.chance(300) {
+            let longer = rng.within(self.durable.len() as u64, length as u64);
+            self.durable
+                .resize(usize::try_from(longer).expect("in memory"), 0);
+        }
+        self.cached.clone_from(&self.durable);
+    }
+}
+
+fn overlay(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    if file.len() < offset + bytes.len() {
+        file.resize(offset + bytes.len(), 0);
+    }
+    file[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+/// The disk of one machine.
+pub struct Disk {
+    files: BTreeMap<u64, Content>,
+    /// Names that survive a power cut.
+    base: BTreeMap<Place, Node>,
+    /// Names as they are seen.
+    names: BTreeMap<Place, Node>,
+    pending: Vec<Change>,
+    next_inode: u64,
+    reuses_inodes: bool,
+    sector: usize,
+    /// Descriptors of the server that is alive.
+    pub open: BTreeMap<u64, usize>,
+}
+
+impl Disk {
+    /// An empty disk.
+    pub fn new(reuses_inodes: bool, sector: usize) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            base: BTreeMap::new(),
+            names: BTreeMap::new(),
+            pending: Vec::new(),
+            next_inode: 100,
+            reuses_inodes,
+            sector,
+            open: BTreeMap::new(),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        self.pending.push(change);
+        self.drop_unreachable();
+    }
+
+    fn drop_unreachable(&mut self) {
+        if self.names.len() + self.pending.len() + self.open.len() == 0 {
+            return;
+        }
+        let mut reachable: BTreeSet<u64> = self.open.keys().copied().collect();
+        let from_changes = self.pending.iter().filter_map(|change| match change {
+            Change::Link(_, node) => Some(node),
+            _ => None,
+        });
+        for node in self
+            .names
+            .values()
+            .chain(self.base.values())
+            .chain(from_changes)
+        {
+            if let Node::File(inode) = node {
+                reachable.insert(*inode);
+            }
+        }
+        self.files.retain(|inode, _| reachable.contains(inode));
+    }
+
+    fn new_inode(&mut self) -> u64 {
+        if self.reuses_inodes {
+            let free = (100..).find(|inode| !self.files.contains_key(inode));
+            return free.expect("there are more numbers than files");
+        }
+        self.next_inode += 1;
+        self.next_inode
+    }
+
+    // The work directory.
+
+    /// The file of a work name.
+    pub fn inode(&self, name: &str) -> Option<u64> {
+        self.file_at(&work(name))
+    }
+
+    fn file_at(&self, place: &Place) -> Option<u64> {
+        match self.names.get(place) {
+            Some(Node::File(inode)) => Some(*inode),
+            _ => None,
+        }
+    }
+
+    /// Makes an empty file.
+    pub fn create(&mut self, name: &str, now: u64) -> io::Result<u64> {
+        if self.inode(name).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let inode = self.new_inode();
+        let content = Content {
+            written_ms: now,
+            is_record: name.ends_with(".record"),
+            ..Content::default()
+        };
+        self.files.insert(inode, content);
+        self.change(Change::Link(work(name), Node::File(inode)));
+        Ok(inode)
+    }
+
+    /// Appends to what is pending of a file.
+    pub fn write(&mut self, inode: u64, offset: u64, bytes: &[u8], now: u64) {
+        let content = self.files.get_mut(&inode).expect("an open file stays");
+        content.write(usize::try_from(offset).expect("in memory"), bytes);
+        content.written_ms = now;
+    }
+
+    /// Makes a file's bytes durable.
+    pub fn sync(&mut self, inode: u64) {
+        if let Some(content) = self.files.get_mut(&inode) {
+            content.sync();
+        }
+    }
+
+    /// A sync of a file fails.
+    pub fn fail_sync(&mut self, inode: u64) {
+        if let Some(content) = self.files.get_mut(&inode) {
+            for write in &mut content.pending {
+                write.is_phantom = true;
+            }
+        }
+    }
+
+    /// Cuts a file, durably.
+    pub fn truncate(&mut self, inode: u64, bytes: u64) {
+        let content = self.files.get_mut(&inode).expect("an open file stays");
+        content.sync();
+        let bytes = usize::try_from(bytes).expect("in memory");
+        content.pending.clear();
+        content.cached.truncate(bytes);
+        content.durable.truncate(bytes);
+    }
+
+    /// Length, age, identity.
+    pub fn stat(&self, name: &str, now: u64) -> Option<WorkStat> {
+        let inode = self.inode(name)?;
+        let content = &self.files[&inode];
+        Some(WorkStat {
+            bytes: content.cached.len() as u64,
+            age_ms: now.saturating_sub(content.written_ms),
+            inode,
+        })
+    }
+
+    /// What a read of a file sees.
+    pub fn read(&self, inode: u64) -> &[u8] {
+        self.files
+            .get(&inode)
+            .map_or(&[], |content| &content.cached)
+    }
+
+    /// Flips bits of a byte, on the medium too.
+    pub fn corrupt(&mut self, inode: u64, at: usize, bits: u8) {
+        if let Some(content) = self.files.get_mut(&inode) {
+            content.sync();
+            content.cached[at] ^= bits;
+            content.durable = content.cached.clone();
+        }
+    }
+
+    /// Takes a name off.
+    pub fn remove(&mut self, name: &str) {
+        if self.inode(name).is_some() {
+            self.change(Change::Unlink(work(name)));
+        }
+    }
+
+    /// Gives a work file another name there.
+    pub fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        if self.inode(from).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.change(Change::Rename(work(from), work(to)));
+        Ok(())
+    }
+
+    /// All names of the work directory.
+    pub fn list(&self) -> Vec<String> {
+        (self.names.keys())
+            .filter(|(folder, _)| folder == WORK)
+            .map(|(_, name)| name.clone())
+            .collect()
+    }
+
+    // The tree.
+
+    /// Looks at a destination.
+    pub fn look_up(&self, path: &str) -> Standing {
+        let place = place(path);
+        if !self.has_folder(&place.0) {
+            return Standing::NoParent;
+        }
+        match self.names.get(&place) {
+            None => Standing::Free,
+            Some(Node::Folder) => Standing::Directory,
+            Some(Node::File(inode)) => Standing::File { inode: *inode },
+        }
+    }
+
+    fn has_folder(&self, folder: &str) -> bool {
+        folder.is_empty() || self.names.get(&place(folder)) == Some(&Node::Folder)
+    }
+
+    /// Makes a folder, its name durable at once; `false` if it is there.
+    pub fn make_folder(&mut self, path: &str) -> bool {
+        if self.has_folder(path) {
+            return false;
+        }
+        let place = place(path);
+        let parent = place.0.clone();
+        self.change(Change::Link(place, Node::Folder));
+        self.sync_folder(&parent);
+        true
+    }
+
+    /// Moves a work file to its destination.
+    pub fn publish(
+        &mut self,
+        name: &str,
+        path: &str,
+        replace: Replace,
+        parents: Parents,
+    ) -> io::Result<()> {
+        if parents == Parents::Create {
+            for (at, _) in path.match_indices('/') {
+                self.make_folder(&path[..at]);
+            }
+        }
+        if self.inode(name).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        match (self.look_up(path), replace) {
+            (Standing::NoParent, _) => return Err(io::ErrorKind::NotFound.into()),
+            (Standing::Reserved, _) => return Err(io::ErrorKind::PermissionDenied.into()),
+            (Standing::Directory, Replace::Existing) => {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            (Standing::Directory | Standing::File { .. }, Replace::Never) => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            (Standing::File { .. }, Replace::Existing) | (Standing::Free, _) => {}
+        }
+        self.change(Change::Rename(work(name), place(path)));
+        Ok(())
+    }
+
+    /// Takes a destination back.
+    pub fn unpublish(&mut self, path: &str) -> io::Result<()> {
+        if self.file_at(&place(path)).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.change(Change::Unlink(place(path)));
+        Ok(())
+    }
+
+    /// Puts a file that is older than the server into the tree.
+    pub fn plant(&mut self, path: &str, bytes: &[u8]) {
+        let inode = self.new_inode();
+        let content = Content {
+            durable: bytes.to_vec(),
+            cached: bytes.to_vec(),
+            ..Content::default()
+        };
+        self.files.insert(inode, content);
+        self.names.insert(place(path), Node::File(inode));
+        self.base.insert(place(path), Node::File(inode));
+    }
+
+    /// What a read of a destination sees.
+    pub fn destination(&self, path: &str) -> Option<&[u8]> {
+        self.file_at(&place(path)).map(|inode| self.read(inode))
+    }
+
+    /// All files of the tree.
+    pub fn tree(&self) -> impl Iterator<Item = (String, &[u8])> {
+        self.names.iter().filter_map(|((folder, name), node)| {
+            let Node::File(inode) = node else {
+                return None;
+            };
+            let path = if folder.is_empty() {
+                name.clone()
+            } else {
+                format!("{folder}/{name}")
+            };
+            (folder != WORK).then(|| (path, self.read(*inode)))
+        })
+    }
+
+    // What survives.
+
+    /// Makes the names of a folder durable, and whatever had to happen before them.
+    pub fn sync_folder(&mut self, folder: &str) {
+        let mut needed: BTreeSet<String> = BTreeSet::from([folder.to_owned()]);
+        let mut is_durable = vec![false; self.pending.len()];
+        for (at, change) in self.pending.iter().enumerate().rev() {
+            let folders = change.folders();
+            if folders.iter().any(|folder| needed.contains(*folder)) {
+                is_durable[at] = true;
+                needed.extend(folders.into_iter().map(str::to_owned));
+            }
+        }
+        let mut durable = is_durable.into_iter();
+        let pending = std::mem::take(&mut self.pending);
+        for change in pending {
+            if durable.next() == Some(true) {
+                change.apply(&mut self.base);
+            } else {
+                self.pending.push(change);
+            }
+        }
+        self.drop_unreachable();
+    }
+
+    /// Makes the name of a destination durable, and of its folders.
+    pub fn sync_destination(&mut self, path: &str) {
+        self.sync_folder(&place(path).0);
+    }
+
+    /// Makes everything durable.
+    pub fn sync_all(&mut self) {
+        for content in self.files.values_mut() {
+            content.sync();
+        }
+        self.base.clone_from(&self.names);
+        self.pending.clear();
+        self.drop_unreachable();
+    }
+
+    /// The bytes that a power cut would leave at a destination in the worst case.
+    pub fn durable_destination(&self, path: &str) -> Option<&[u8]> {
+        self.durable_at(&place(path))
+    }
+
+    /// The bytes that a power cut would leave of a work file in the worst case.
+    pub fn durable_work(&self, name: &str) -> Option<&[u8]> {
+        self.durable_at(&work(name))
+    }
+
+    fn durable_at(&self, place: &Place) -> Option<&[u8]> {
+        match self.base.get(place) {
+            Some(Node::File(inode)) => Some(&self.files.get(inode)?.durable),
+            _ => None,
+        }
+    }
+
+    /// The power goes. How many changes of names it took back is returned.
+    pub fn cut_power(&mut self, rng: &mut Rng) -> usize {
+        let keeps_most = rng.chance(500);
+        let mut lost_folders: BTreeSet<String> = BTreeSet::new();
+        let mut lost = 0;
+        for change in std::mem::take(&mut self.pending) {
+            let is_cut_off = change.folders().iter().any(|f| lost_folders.contains(*f));
+            let is_kept = rng.chance(if keeps_most { 900 } else { 300 });
+            if is_cut_off || !is_kept {
+                lost += 1;
+                lost_folders.extend(change.folders().into_iter().map(str::to_owned));
+            } else {
+                change.apply(&mut self.base);
+            }
+        }
+        self.names.clone_from(&self.base);
+        self.open.clear();
+        self.drop_unreachable();
+        for content in self.files.values_mut() {
+            content.cut_power(rng, self.sector);
+        }
+        lost
+    }
+
+    /// The process goes; the memory stays.
+    pub fn kill(&mut self) {
+        self.open.clear();
+        self.drop_unreachable();
+    }
+
+    /// A descriptor more.
+    pub fn opened(&mut self, inode: u64) {
+        *self.open.entry(inode).or_default() += 1;
+    }
+
+    /// A descriptor less. After a crash there is none to close.
+    pub fn closed(&mut self, inode: u64) {
+        if let Some(count) = self.open.get_mut(&inode) {
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(&inode);
+                self.drop_unreachable();
+            }
+        }
+    }
+}
+
+fn work(name: &str) -> Place {
+    (WORK.to_owned(), name.to_owned())
+}
+
+fn place(path: &str) -> Place {
+    match path.rsplit_once('/') {
+        Some((folder, name)) => (folder.to_owned(), name.to_owned()),
+        None => (String::new(), path.to_owned()),
+    }
+}

@@ -1,0 +1,667 @@
+//! The reference model, and the invariants it holds the server to.
+//!
+//! For each session the model knows what its client sent and what the client was promised. What may break a
+//! promise (the client's own Cancel, a fault of the disk, the settings) is noted as an *excuse* before it is used.
+//! Numbers in messages are those of the invariants in the plan of the simulator.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bitsd::bits::session_id::SessionId;
+use bitsd::config::{Config, Durability, Publish};
+use bitsd::event::{DiskOp, Ending, Event};
+use bitsd::server::shard::Shard;
+use bitsd::server::store::{self, WorkName};
+
+use crate::disk::Disk;
+use crate::marks::Marks;
+use crate::plan::{Plan, Upload};
+use crate::sim::Sim;
+use crate::world::SimWorld;
+
+/// What is known of one session.
+#[derive(Clone, Debug)]
+struct Session {
+    upload: usize,
+    path: String,
+    /// Its client has heard the Create Ack.
+    is_created: bool,
+    /// The highest offset heard.
+    floor: u64,
+    /// The highest offset heard in a positive Ack of a fragment.
+    floor_acked: u64,
+    /// The final fragment Ack was heard.
+    is_sealed: bool,
+    /// When Close was first asked for.
+    closing_since: Option<u64>,
+    is_closed: bool,
+    cancelling_since: Option<u64>,
+    is_cancelled: bool,
+    /// Why nothing is promised any more.
+    excuse: Option<&'static str>,
+    /// The life in which a sync of it failed.
+    sync_failed: Option<u64>,
+    progress_ms: u64,
+    /// Restarts since it ended, after which a Cancel may be forgotten.
+    has_crashed: bool,
+}
+
+/// What is known of one destination.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    old: Option<Vec<u8>>,
+    uploads: Vec<usize>,
+    /// Nothing can be said of its bytes: power was cut where that was not provided for.
+    is_void: bool,
+}
+
+/// The judge.
+pub struct Judge {
+    config: Rc<Config>,
+    uploads: Vec<Upload>,
+    /// Ranges of each upload that were sent.
+    ranges: Vec<Vec<(u64, u64)>>,
+    /// Bytes of each upload sent without a gap.
+    sent: Vec<u64>,
+    places: BTreeMap<String, Place>,
+    sessions: BTreeMap<SessionId, Session>,
+    peers: BTreeMap<SocketAddr, usize>,
+    /// Files being written to, and the shard and life that does.
+    writing: BTreeMap<u64, usize>,
+    writers: BTreeMap<(u64, String), usize>,
+    /// Syncs of folders that failed and were not told of a session yet.
+    folder_syncs_failed: usize,
+    failures: Vec<String>,
+}
+
+impl Judge {
+    /// Before anything happened.
+    pub fn new(plan: &Plan) -> Self {
+        let mut places: BTreeMap<String, Place> = BTreeMap::new();
+        for (number, upload) in plan.uploads.iter().enumerate() {
+            places
+                .entry(upload.path.clone())
+                .or_default()
+                .uploads
+                .push(number);
+        }
+        for (path, bytes) in &plan.old {
+            places.entry(path.clone()).or_default().old = Some(bytes.clone());
+        }
+        Self {
+            config: Rc::new((*plan.config).clone()),
+            ranges: vec![Vec::new(); plan.uploads.len()],
+            sent: vec![0; plan.uploads.len()],
+            uploads: plan.uploads.clone(),
+            places,
+            sessions: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            writing: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            folder_syncs_failed: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    /// The first thing that was wrong.
+    pub fn failure(&self) -> Option<&String> {
+        self.failures.first()
+    }
+
+    /// Sessions made.
+    pub fn sessions_len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Something is wrong.
+    pub fn fail(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
+    fn of_file(&mut self, name: &str) -> Option<(SessionId, &mut Session)> {
+        let id = match store::parse_name(name) {
+            WorkName::Part(id) | WorkName::Record(id) => id,
+            WorkName::Ours | WorkName::Foreign => return None,
+        };
+        self.sessions.get_mut(&id).map(|session| (id, session))
+    }
+
+    // What the disk saw.
+
+    /// A write begins.
+    pub fn writing(&mut self, inode: u64, name: &str, shard: usize, life: u64) {
+        let count = self.writing.entry(inode).or_default();
+        *count += 1;
+        if *count > 1 {
+            self.fail(format!("8: two writes at once to {name}"));
+        }
+        let writer = *self.writers.entry((life, name.to_owned())).or_insert(shard);
+        if writer != shard {
+            self.fail(format!(
+                "8: {name} is written by shards {writer} and {shard}"
+            ));
+        }
+    }
+
+    /// A write ended.
+    pub fn written(&mut self, inode: u64) {
+        if let Some(count) = self.writing.get_mut(&inode) {
+            *count -= 1;
+        }
+    }
+
+    /// Bytes went into a part that was `length` long.
+    pub fn wrote(&mut self, name: &str, length: u64, offset: u64, bytes: &[u8], now: u64) {
+        let Some((_, session)) = self.of_file(name) else {
+            return self.fail(format!("12: {name} is written and is no session's"));
+        };
+        session.progress_ms = now;
+        let (upload, excuse) = (session.upload, session.excuse);
+        let end = offset + bytes.len() as u64;
+        if end > self.uploads[upload].size {
+            self.fail(format!("2: {name} is written beyond its total, to {end}"));
+        } else if self.uploads[upload].bytes(offset, end) != bytes {
+            self.fail(format!("2: {name} gets wrong bytes at {offset}..{end}"));
+        } else if offset != length && excuse.is_none() {
+            self.fail(format!(
+                "2: {name} is {length} long and written at {offset}"
+            ));
+        } else if end > self.sent[upload] {
+            self.fail(format!(
+                "1: {name} is written to {end}, sent were {}",
+                self.sent[upload]
+            ));
+        }
+    }
+
+    /// The disk did something to a file for which its session may go.
+    pub fn excuse_file(&mut self, name: &str, why: &'static str) {
+        if let Some((_, session)) = self.of_file(name) {
+            session.excuse = Some(why);
+        }
+    }
+
+    /// A sync of a file failed.
+    pub fn sync_failed(&mut self, name: &str, life: u64) {
+        if let Some((_, session)) = self.of_file(name) {
+            session.excuse = Some("a sync failed");
+            session.sync_failed = Some(life);
+        }
+    }
+
+    /// A sync of a folder failed; the next event says for whom.
+    pub fn folder_sync_failed(&mut self) {
+        self.folder_syncs_failed += 1;
+    }
+
+    /// A work file got its destination.
+    pub fn published(&mut self, name: &str, path: &str, disk: &Disk) {
+        let publish = self.config.policy.publish;
+        let Some((_, session)) = self.of_file(name) else {
+            return self.fail(format!("12: {name} is published and is no session's"));
+        };
+        if session.path != path {
+            let asked = session.path.clone();
+            return self.fail(format!("12: {name} is published as {path}, not as {asked}"));
+        }
+        if publish == Publish::Close && session.closing_since.is_none() {
+            return self.fail(format!("3: {path} appears before Close"));
+        }
+        if session.cancelling_since.is_some() && session.is_cancelled {
+            return self.fail(format!("3: {path} appears after Cancel"));
+        }
+        let upload = session.upload;
+        let whole = self.uploads[upload].bytes(0, self.uploads[upload].size);
+        if disk.destination(path) != Some(&whole) && !self.is_void_session(name) {
+            self.fail(format!("3: {path} is published and not whole"));
+        }
+        self.check_tree(disk);
+    }
+
+    fn is_void_session(&mut self, name: &str) -> bool {
+        self.of_file(name)
+            .is_some_and(|(_, session)| session.excuse.is_some())
+    }
+
+    /// Every destination is absent, old, or whole.
+    pub fn check_tree(&mut self, disk: &Disk) {
+        let mut wrong = Vec::new();
+        for (path, bytes) in disk.tree() {
+            match self.places.get(&path) {
+                None => wrong.push(format!("12: {path} was never asked for")),
+                Some(place) if place.is_void => {}
+                Some(place) => {
+                    let is_old = place.old.as_deref() == Some(bytes);
+                    let is_whole = place.uploads.iter().any(|&number| {
+                        let upload = &self.uploads[number];
+                        upload.size == bytes.len() as u64 && upload.bytes(0, upload.size) == bytes
+                    });
+                    if place.old.is_some() && !is_old && !self.config.policy.allow_overwrite {
+                        wrong.push(format!("3: {path} was not to be overwritten"));
+                    } else if !is_old && !is_whole {
+                        wrong.push(format!("3: {path} is partial, {} bytes", bytes.len()));
+                    }
+                }
+            }
+        }
+        self.failures.extend(wrong);
+    }
+
+    /// A Close was acked: the file stands, unless others may have replaced it.
+    fn check_closed(&mut self, disk: &Disk, when: &str) {
+        let mut wrong = Vec::new();
+        for (id, session) in &self.sessions {
+            let is_promised = session.is_closed && session.is_sealed;
+            if !is_promised || session.excuse.is_some() || self.places[&session.path].is_void {
+                continue;
+            }
+            let upload = &self.uploads[session.upload];
+            let standing = disk.destination(&session.path);
+            let is_ours = standing == Some(&upload.bytes(0, upload.size));
+            let may_be_others = self.config.policy.allow_overwrite && standing.is_some();
+            if !is_ours && !may_be_others {
+                wrong.push(format!(
+                    "4: {} of closed session {id} is gone {when}",
+                    session.path
+                ));
+            }
+        }
+        self.failures.extend(wrong);
+    }
+
+    // What ended servers.
+
+    /// The process was killed.
+    pub fn killed(&mut self, disk: &Disk, now: u64) {
+        self.crashed(now);
+        self.check_tree(disk);
+        self.check_closed(disk, "after a kill");
+    }
+
+    fn crashed(&mut self, now: u64) {
+        let timeout = self.config.policy.session_timeout.as_millis();
+        self.writing.clear();
+        self.folder_syncs_failed = 0;
+        for session in self.sessions.values_mut() {
+            session.has_crashed = true;
+            if u128::from(now - session.progress_ms) >= timeout {
+                session.excuse.get_or_insert("expired");
+            }
+        }
+    }
+
+    /// The power was cut.
+    pub fn power_cut(&mut self, disk: &Disk, marks: &Marks, now: u64) {
+        self.crashed(now);
+        let durability = self.config.policy.durability;
+        for session in self.sessions.values_mut() {
+            if session.sync_failed.is_some() && session.closing_since.is_some() {
+                // Killed between the failed sync and the note of it: nobody can know any more.
+                if let Some(place) = self.places.get_mut(&session.path) {
+                    place.is_void = true;
+                    marks.hit("phantom bytes taken by a power cut");
+                }
+            }
+            match durability {
+                Durability::None => {
+                    session.excuse = Some("power cut, and nothing is synced");
+                    if let Some(place) = self.places.get_mut(&session.path) {
+                        place.is_void = true;
+                    }
+                }
+                _ if session.is_sealed => {}
+                Durability::Fragment if session.floor_acked > 0 => {
+                    session.floor = session.floor_acked;
+                }
+                Durability::Fragment | Durability::Upload => {
+                    session.floor = 0;
+                    session.floor_acked = 0;
+                    let unsynced = "power cut before anything was synced";
+                    session.excuse.get_or_insert(unsynced);
+                }
+            }
+        }
+        self.check_tree(disk);
+        self.check_closed(disk, "after a power cut");
+    }
+
+    /// All shards have read their sessions back.
+    pub fn recovered(&mut self, shards: &[Rc<Shard<SimWorld>>], marks: &Marks) {
+        let mut wrong = Vec::new();
+        for (id, session) in &self.sessions {
+            let may_be_gone = session.excuse.is_some()
+                || !session.is_created
+                || session.closing_since.is_some()
+                || session.cancelling_since.is_some();
+            let is_known = shards[id.shard(shards.len())].session(*id).is_some();
+            if is_known && (session.is_closed || session.is_cancelled) {
+                marks.hit("tombstone recovered");
+            }
+            if !may_be_gone && !is_known {
+                wrong.push(format!("5: session {id} was forgotten by a restart"));
+            }
+        }
+        self.failures.extend(wrong);
+    }
+
+    // What the server said.
+
+    /// An event of the server.
+    pub fn event(&mut self, event: &Event<'_>, sim: &Sim, life: u64) {
+        let now = sim.executor.now();
+        let hit = |mark| sim.marks.hit(mark);
+        match *event {
+            Event::SessionCreated {
+                session,
+                path,
+                peer,
+            } => {
+                let upload = self.peers.get(&peer).copied();
+                let Some(upload) = upload.filter(|&number| self.uploads[number].path == path)
+                else {
+                    return self.fail(format!("6: {peer} never asked for a session for {path}"));
+                };
+                let made = Session {
+                    upload,
+                    path: path.to_owned(),
+                    is_created: false,
+                    floor: 0,
+                    floor_acked: 0,
+                    is_sealed: false,
+                    closing_since: None,
+                    is_closed: false,
+                    cancelling_since: None,
+                    is_cancelled: false,
+                    excuse: None,
+                    sync_failed: None,
+                    progress_ms: now,
+                    has_crashed: false,
+                };
+                self.sessions.insert(session, made);
+            }
+            Event::SessionRecovered {
+                session,
+                received,
+                truncated,
+            } => {
+                hit("session recovered");
+                if truncated > 0 {
+                    hit("power cut truncated");
+                }
+                let Some(known) = self.sessions.get(&session) else {
+                    return;
+                };
+                let (floor, upload) = (known.floor, known.upload);
+                if received < floor && known.excuse.is_none() {
+                    self.fail(format!(
+                        "5: {session} is back at {received}, acked was {floor}"
+                    ));
+                } else if received > self.sent[upload] {
+                    self.fail(format!("1: {session} is back at {received}, sent was less"));
+                }
+            }
+            Event::SessionEnded {
+                session, ending, ..
+            } => self.ended(session, ending, sim),
+            Event::DiskFailed {
+                op,
+                session: Some(session),
+                ..
+            } => {
+                if op == DiskOp::SyncDirectory && self.folder_syncs_failed > 0 {
+                    self.folder_syncs_failed -= 1;
+                    if let Some(known) = self.sessions.get_mut(&session) {
+                        known.excuse = Some("a sync of a folder failed");
+                        known.sync_failed = Some(life);
+                    }
+                }
+            }
+            _ => {}
+        }
+        crate::coverage::mark(event, &sim.marks);
+    }
+
+    fn ended(&mut self, id: SessionId, ending: Ending, sim: &Sim) {
+        let timeout = self.config.policy.session_timeout.as_millis();
+        let now = sim.executor.now();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let wrong = match ending {
+            Ending::Published => {
+                let is_asked = session.closing_since.is_some();
+                !is_asked && self.config.policy.publish == Publish::Close
+            }
+            Ending::Incomplete => session.closing_since.is_none() || session.is_sealed,
+            Ending::Cancelled => session.cancelling_since.is_none(),
+            Ending::Expired => {
+                let idle = u128::from(now - session.progress_ms);
+                session.excuse.get_or_insert("expired");
+                idle < timeout
+            }
+            Ending::Poisoned => {
+                sim.marks.hit(match session.sync_failed {
+                    Some(_) => "session poisoned by a sync",
+                    None => "session poisoned by a write",
+                });
+                session.excuse.is_none()
+            }
+        };
+        if wrong && session.excuse.is_none_or(|why| why == "expired") {
+            self.fail(format!(
+                "4: session {id} ended as {ending:?} without a reason"
+            ));
+        }
+    }
+
+    /// An answer leaves the server.
+    pub fn answered(&mut self, bytes: &[u8], life: u64) {
+        let text = String::from_utf8_lossy(bytes);
+        if !text.starts_with("HTTP/1.1 200") {
+            return;
+        }
+        let id = (text.lines())
+            .find_map(|line| line.strip_prefix("BITS-Session-Id: "))
+            .and_then(|id| SessionId::parse(id.as_bytes()));
+        if let Some(session) = id.and_then(|id| self.sessions.get(&id))
+            && session.sync_failed == Some(life)
+        {
+            self.fail(format!(
+                "4: session {id:?} is acked after a sync of it failed"
+            ));
+        }
+    }
+
+    // What clients did and heard.
+
+    /// A client connects.
+    pub fn connected(&mut self, peer: SocketAddr, upload: usize) {
+        self.peers.insert(peer, upload);
+    }
+
+    /// Bytes of an upload are about to be sent.
+    pub fn sends(&mut self, upload: usize, start: u64, end: u64) {
+        // Several connections: what was sent beyond a gap counts once the gap is filled.
+        let ranges = &mut self.ranges[upload];
+        ranges.push((start, end));
+        ranges.sort_unstable();
+        let mut sent = self.sent[upload];
+        for &(start, end) in ranges.iter() {
+            if start <= sent {
+                sent = sent.max(end);
+            }
+        }
+        self.sent[upload] = sent;
+        ranges.retain(|&(_, end)| end > sent);
+    }
+
+    /// The highest offset heard for a session.
+    pub fn floor(&self, id: SessionId) -> u64 {
+        self.sessions.get(&id).map_or(0, |session| session.floor)
+    }
+
+    /// The Create Ack was heard.
+    pub fn heard_created(&mut self, id: SessionId, upload: usize) {
+        match self.sessions.get_mut(&id) {
+            Some(session) if session.upload == upload => session.is_created = true,
+            _ => self.fail(format!("12: {id} is not a session of upload {upload}")),
+        }
+    }
+
+    /// A fragment was answered with an offset. `floor` is what was known when it was sent.
+    pub fn heard_offset(
+        &mut self,
+        id: SessionId,
+        received: u64,
+        is_ack: bool,
+        floor: u64,
+        disk: &Disk,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return self.fail(format!("12: an offset of {id}, which was never made"));
+        };
+        let (upload, path) = (session.upload, session.path.clone());
+        let (sent, size) = (self.sent[upload], self.uploads[upload].size);
+        let excuse = session.excuse;
+        if received < floor && excuse.is_none() {
+            return self.fail(format!("1: {id} falls from {floor} to {received}"));
+        }
+        if received > sent {
+            return self.fail(format!("1: {id} is told {received}, sent was {sent}"));
+        }
+        session.floor = session.floor.max(received);
+        if !is_ack {
+            return;
+        }
+        session.floor_acked = session.floor_acked.max(received);
+        let is_final = received == size;
+        session.is_sealed |= is_final;
+        let is_over = session.closing_since.is_some() || session.cancelling_since.is_some();
+        let (has_sync, is_last) = match self.config.policy.durability {
+            Durability::None => (false, is_final),
+            Durability::Upload => (is_final, is_final),
+            Durability::Fragment => (true, is_final),
+        };
+        if is_over || excuse.is_some() {
+            return;
+        }
+        let with_last = self.config.policy.publish == Publish::LastFragment;
+        let is_published = is_last && with_last;
+        let part = store::part_name(id);
+        let whole = self.uploads[upload].bytes(0, received);
+        let holds = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| bytes.starts_with(&whole));
+        let live = disk.inode(&part).map(|inode| disk.read(inode));
+        if !is_published && !holds(live) && !holds(disk.destination(&path)) {
+            return self.fail(format!("2: {id} is acked to {received} and not there"));
+        }
+        let others = self.places[&path].uploads.len() > 1;
+        if has_sync && !is_published && !holds(disk.durable_work(&part)) {
+            let is_placed = with_last && holds(disk.durable_destination(&path));
+            if !is_placed {
+                self.fail(format!(
+                    "4: {id} is acked to {received} and would not survive"
+                ));
+            }
+        } else if has_sync && is_published && !others && !holds(disk.durable_destination(&path)) {
+            self.fail(format!(
+                "4: {path} is acked as published and would not survive"
+            ));
+        }
+    }
+
+    /// Close is about to be asked for.
+    pub fn asks_close(&mut self, id: SessionId, now: u64) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.closing_since.get_or_insert(now);
+        }
+    }
+
+    /// Close was answered with success.
+    pub fn heard_closed(&mut self, id: SessionId, disk: &Disk, is_void_empty: bool) {
+        let durability = self.config.policy.durability;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return self.fail(format!("12: a Close Ack of {id}, which was never made"));
+        };
+        if session.excuse.is_some() {
+            return;
+        }
+        session.is_closed = true;
+        let (upload, path, is_sealed) = (session.upload, session.path.clone(), session.is_sealed);
+        if !is_sealed && !is_void_empty {
+            return;
+        }
+        session.is_sealed = true;
+        let upload = &self.uploads[upload];
+        let whole = upload.bytes(0, upload.size);
+        if self.places[&path].uploads.len() > 1 || self.places[&path].is_void {
+            return;
+        }
+        if disk.destination(&path) != Some(&whole) {
+            self.fail(format!("4: {path} is closed and not there"));
+        } else if durability != Durability::None && disk.durable_destination(&path) != Some(&whole)
+        {
+            self.fail(format!(
+                "4: {path} is closed and would not survive a power cut"
+            ));
+        }
+    }
+
+    /// Cancel is about to be asked for.
+    pub fn asks_cancel(&mut self, id: SessionId, now: u64) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.cancelling_since.get_or_insert(now);
+        }
+    }
+
+    /// Cancel was answered with success.
+    pub fn heard_cancelled(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.is_cancelled = true;
+        }
+    }
+
+    /// A packet about a session was answered with "session not found".
+    pub fn heard_not_found(&mut self, id: SessionId, packet: &str, now: u64) {
+        let limits = &self.config.limits;
+        let Some(session) = self.sessions.get(&id) else {
+            return self.fail(format!("12: {id} was never made"));
+        };
+        let is_old = |since: Option<u64>| {
+            limits.tombstones_per_shard_max < 100
+                || since.is_some_and(|since| now - since >= limits.tombstone_ms_max)
+        };
+        let is_right = session.excuse.is_some()
+            || match packet {
+                "Close-Session" => {
+                    session.cancelling_since.is_some() || is_old(session.closing_since)
+                }
+                "Cancel-Session" => {
+                    session.closing_since.is_some()
+                        || is_old(session.cancelling_since)
+                        || session.has_crashed
+                        || self.config.policy.publish == Publish::LastFragment
+                }
+                _ => session.closing_since.is_some() || session.cancelling_since.is_some(),
+            };
+        if !is_right {
+            self.fail(format!("5: {packet} of {id} finds no session: {session:?}"));
+        }
+    }
+
+    /// Whether a destination may be refused because something stands there.
+    pub fn heard_taken(&mut self, path: &str, disk: &Disk) {
+        if disk.destination(path).is_none() && self.places.get(path).is_none_or(|p| !p.is_void) {
+            self.fail(format!("3: {path} is refused as taken, and is free"));
+        }
+    }
+}
+
+impl Judge {
+    /// A session of another path.
+    pub fn stranger(&self, own: SessionId, path: &str) -> Option<SessionId> {
+        (self.sessions.iter())
+            .find(|(id, session)| **id != own && session.path != path)
+            .map(|(id, _)| *id)
+    }
+}

@@ -1,0 +1,99 @@
+//! Coverage marks: the rare branches that the seeds of CI must reach, and how often they did.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// Every branch that must be reached. A fault that never fires is a bug in the plan.
+pub const REQUIRED: &[&str] = &[
+    "abandoned session expired",
+    "bad head",
+    "block exhausted",
+    "cancel acked",
+    "cancel repeated and answered alike",
+    "chunked fragment",
+    "close acked",
+    "close of an incomplete upload",
+    "close repeated and answered alike",
+    "connection refused",
+    "create_dirs made folders",
+    "cut in mid-body",
+    "destination taken (403)",
+    "disk full answered",
+    "drain with connections open",
+    "empty file published",
+    "expect continue answered",
+    "fill hurried",
+    "folder missing (404)",
+    "fragment too large (413)",
+    "gap (416)",
+    "graceful stop",
+    "graceful stop, then a new boot",
+    "hand-over",
+    "hand-over full",
+    "head timed out",
+    "idle connection ended",
+    "inode survived a rename",
+    "kill",
+    "kill during recovery",
+    "known duplicate",
+    "limit of sessions (503)",
+    "no room for a connection",
+    "overlap",
+    "path that is none",
+    "phantom bytes taken by a power cut",
+    "power cut",
+    "power cut during recovery",
+    "power cut took names back",
+    "power cut truncated",
+    "publication finished at recovery",
+    "publication refused",
+    "published and replaced",
+    "published with the last fragment",
+    "record damaged",
+    "record set aside",
+    "recovering (503)",
+    "restart with another number of shards",
+    "seal",
+    "session poisoned by a sync",
+    "session poisoned by a write",
+    "session recovered",
+    "short write",
+    "slow disk",
+    "stalled body ended",
+    "stranger's session refused",
+    "sync of a directory failed",
+    "takeover",
+    "tombstone forgotten",
+    "tombstone recovered",
+    "total changed (400)",
+    "two connections",
+    "upload too large",
+];
+
+/// How often each branch was reached.
+#[derive(Debug, Default)]
+pub struct Marks(RefCell<BTreeMap<&'static str, u64>>);
+
+impl Marks {
+    /// A branch was reached.
+    pub fn hit(&self, mark: &'static str) {
+        assert!(
+            REQUIRED.binary_search(&mark).is_ok(),
+            "{mark:?} is not in the list of marks"
+        );
+        *self.0.borrow_mut().entry(mark).or_default() += 1;
+    }
+
+    /// How often a branch was reached.
+    pub fn count(&self, mark: &str) -> u64 {
+        self.0.borrow().get(mark).copied().unwrap_or(0)
+    }
+
+    /// Adds those of another run.
+    pub fn add(&self, other: &Self) {
+        let mut all = self.0.borrow_mut();
+        for (mark, count) in other.0.borrow().iter() {
+            *all.entry(mark).or_default() += count;
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What a seed draws before its run begins: which mischief and faults exist at all, their rates, and all settings.
+//!
+//! Swarm testing: a run that has a little of everything reaches less than many runs that each have much of a few.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitsd::config::{
+    Config, Durability, EmptyFile, Io, Limits, LogFormat, LogLevel, Policy, Publish,
+};
+
+use crate::rng::{Rng, mix};
+use crate::wire::Weather;
+
+/// Rates of disk faults, in a thousand.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Writes that take fewer bytes.
+    pub short: u64,
+    /// Whether the disk is full now and then.
+    pub full: bool,
+    /// Writes that fail.
+    pub write: u64,
+    /// Syncs of files that fail.
+    pub sync: u64,
+    /// Syncs of directories that fail.
+    pub sync_folder: u64,
+    /// Operations that take long.
+    pub slow: u64,
+    /// Records that are damaged, per restart.
+    pub corrupt: u64,
+}
+
+/// Rates of what clients do wrong, in a thousand per request.
+#[derive(Clone, Debug, Default)]
+pub struct Mischief {
+    /// Forgets what was acked and goes on from an older offset.
+    pub older: u64,
+    /// Begins a fragment some bytes before the offset.
+    pub overlap: u64,
+    /// Leaves a gap.
+    pub gap: u64,
+    /// Breaks off in the middle of a request.
+    pub cut: u64,
+    /// Stops sending for ever and keeps the connection.
+    pub stall: u64,
+    /// Says another length than it sends.
+    pub lie: u64,
+    /// Says another size of the file than before.
+    pub total: u64,
+    /// Sends on two connections at once.
+    pub rival: u64,
+    /// Cancels.
+    pub cancel: u64,
+    /// Goes away for ever.
+    pub forget: u64,
+    /// Closes before the last byte.
+    pub close_early: u64,
+    /// Sends what is no request behind one.
+    pub garbage: u64,
+    /// Sends a fragment as chunks.
+    pub chunked: u64,
+    /// Asks before sending.
+    pub expect: u64,
+    /// Names another client's session.
+    pub steal: u64,
+    /// Names a path outside the root.
+    pub escape: u64,
+    /// Repeats a Close or Cancel.
+    pub repeat: u64,
+}
+
+/// One upload.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Destination beneath the root.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Seed of the content.
+    pub content: u64,
+    /// When it begins, in milliseconds after the start.
+    pub start_ms: u64,
+    /// Bytes of a fragment at the most.
+    pub fragment_bytes: u64,
+    /// Whether an empty file is told by Close alone.
+    pub tells_empty_by_close: bool,
+}
+
+impl Upload {
+    /// The bytes of a range. Every other upload is full of requests that must never be read as such.
+    pub fn bytes(&self, start: u64, end: u64) -> Vec<u8> {
+        (start..end).map(|at| self.byte(at)).collect()
+    }
+
+    fn byte(&self, at: u64) -> u8 {
+        if self.content & 1 == 0 {
+            return mix(self.content ^ at).to_le_bytes()[0];
+        }
+        let text = SMUGGLED.as_bytes();
+        let at = usize::try_from((at + self.content % 64) % text.len() as u64).expect("short");
+        text[at]
+    }
+}
+
+/// What would make a session if a body were taken for a request.
+const SMUGGLED: &str = "\r\n\r\nBITS_POST /smuggled HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Create-Session\r\n\
+BITS-Supported-Protocols: {7df0354d-249b-430f-820d-3d2a9bef4931}\r\nContent-Length: 0\r\n\r\n";
+
+/// All that a run is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its seed.
+    pub seed: u64,
+    /// Settings of the server; the number of shards is drawn at each start.
+    pub config: Arc<Config>,
+    /// Uploads, one client each.
+    pub uploads: Vec<Upload>,
+    /// Files that stand in the tree before the start.
+    pub old: Vec<(String, Vec<u8>)>,
+    /// Disk faults.
+    pub faults: Faults,
+    /// Client faults.
+    pub mischief: Mischief,
+    /// Mean number of steps between two ends of the server; 0 is never.
+    pub crash_steps: u64,
+    /// Weights of kill, power cut and graceful stop.
+    pub ends: [u64; 3],
+    /// So many of a thousand starts are cut during recovery.
+    pub crash_in_recovery: u64,
+    /// Network.
+    pub weather: Weather,
+    /// Length of the load phase.
+    pub load_ms: u64,
+    /// Whether numbers of removed files are used again, as ext4 does.
+    pub reuses_inodes: bool,
+    /// Bytes that the disk writes in one piece.
+    pub sector: usize,
+    /// Whether the server is started again before the clients finish in peace.
+    pub restarts_at_heal: bool,
+    /// Shards at the most.
+    pub shards_max: u64,
+}
+
+/// Path of the folder that exists from the start.
+pub const FOLDER: &str = "in";
+
+impl Plan {
+    /// Draws a run.
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let config = Arc::new(config(&mut rng));
+        let block = config.limits.block_bytes as u64;
+        let uploads = uploads(&mut rng, &config, block);
+        let mut old = Vec::new();
+        for upload in &uploads {
+            if rng.chance(40) && !upload.path.contains("new") {
+                old.push((upload.path.clone(), b"older than the server".to_vec()));
+            }
+        }
+        let crash_steps = if rng.chance(750) {
+            rng.pick(&[60, 200, 600, 2_000])
+        } else {
+            0
+        };
+        Self {
+            seed,
+            config,
+            uploads,
+            old,
+            faults: faults(&mut rng),
+            mischief: mischief(&mut rng),
+            crash_steps,
+            ends: rng.pick(&[[1, 0, 0], [0, 1, 0], [3, 3, 1], [1, 1, 3], [1, 3, 1]]),
+            crash_in_recovery: if rng.chance(400) { 400 } else { 0 },
+            weather: Weather {
+                delay_ms_max: rng.pick(&[0, 2, 50, 2_000]),
+                split: rng.pick(&[0, 50, 500]),
+                capacity: rng.pick(&[64, 1_024, 65_536]),
+            },
+            load_ms: rng.pick(&[20_000, 90_000, 300_000]),
+            reuses_inodes: rng.chance(500),
+            sector: rng.pick(&[32, 512]),
+            restarts_at_heal: rng.chance(400),
+            shards_max: rng.within(1, 4),
+        }
+    }
+}
+
+fn config(rng: &mut Rng) -> Config {
+    let limits = Limits {
+        head_bytes_max: rng.pick(&[640, 1_024]),
+        headers_max: 16,
+        value_bytes_max: 256,
+        connections_per_shard_max: rng.pick(&[2, 64, 64]),
+        body_blocks_per_shard: rng.pick(&[1, 2, 8]),
+        block_bytes: rng.pick(&[16, 64, 512, 4_096]),
+        sessions_per_shard_max: rng.pick(&[2, 1_000, 1_000]),
+        mailbox_max: rng.pick(&[1, 256, 256]),
+        head_ms_max: rng.pick(&[5_000, 10_000]),
+        idle_ms_max: rng.pick(&[8_000, 60_000]),
+        body_stall_ms_max: rng.pick(&[5_000, 60_000]),
+        drain_bytes_max: rng.pick(&[64, 65_536]),
+        shutdown_ms_max: rng.pick(&[1_000, 30_000]),
+        tombstone_ms_max: rng.pick(&[5_000, 600_000, 600_000]),
+        tombstones_per_shard_max: rng.pick(&[1, 4_096, 4_096]),
+    };
+    let policy = Policy {
+        durability: rng.pick(&[
+            Durability::None,
+            Durability::Upload,
+            Durability::Upload,
+            Durability::Fragment,
+        ]),
+        publish: rng.pick(&[Publish::Close, Publish::Close, Publish::LastFragment]),
+        allow_overwrite: rng.chance(400),
+        create_dirs: rng.chance(500),
+        empty_file: rng.pick(&EmptyFile::ALL),
+        strict: false,
+        upload_bytes_max: rng.chance(150).then_some(700),
+        fragment_bytes_max: rng.pick(&[100, 1_000_000, 1_000_000]),
+        session_timeout: Duration::from_millis(rng.pick(&[30_000, 900_000, 900_000])),
+    };
+    Config {
+        listen: Vec::new(),
+        root: PathBuf::new(),
+        work_dir: PathBuf::new(),
+        cores: 1,
+        log_format: LogFormat::Text,
+        log_level: LogLevel::Warn,
+        io: Io::Auto,
+        policy,
+        limits,
+    }
+}
+
+fn uploads(rng: &mut Rng, config: &Config, block: u64) -> Vec<Upload> {
+    let count = rng.within(1, 10);
+    let shares_paths = rng.chance(250);
+    let spread_ms = rng.pick(&[50, 20_000]);
+    let has_large = rng.chance(300);
+    (0..count)
+        .map(|number| {
+            let size = match rng.below(8) {
+                0 => 0,
+                1 => rng.within(1, 3),
+                2 => block * rng.within(1, 3),
+                3 => block * rng.within(1, 3) - 1,
+                4 => block * rng.within(1, 3) + 1,
+                5 if has_large => rng.within(4_000, 16_000),
+                _ => rng.below(4 * block.min(1_024) + 1),
+            };
+            let name = if shares_paths { number % 2 } else { number };
+            let folder = match rng.below(6) {
+                0 => String::new(),
+                1 => format!("new{}/deep/", name % 3),
+                _ => format!("{FOLDER}/"),
+            };
+            Upload {
+                path: format!("{folder}{name}.bin"),
+                size: size.min(
+                    config
+                        .policy
+                        .upload_bytes_max
+                        .map_or(u64::MAX, |max| max + 1),
+                ),
+                content: rng.next(),
+                start_ms: rng.below(spread_ms),
+                fragment_bytes: rng.pick(&[7, 100, 3_000, 100_000, 100_000]).max(size / 200),
+                tells_empty_by_close: rng.chance(500),
+            }
+        })
+        .collect()
+}
+
+fn faults(rng: &mut Rng) -> Faults {
+    let mut some = |rate: u64| if rng.chance(350) { rate } else { 0 };
+    Faults {
+        short: some(200),
+        full: some(1) > 0,
+        write: some(15),
+        sync: some(60),
+        sync_folder: some(60),
+        slow: some(20),
+        corrupt: some(150),
+    }
+}
+
+fn mischief(rng: &mut Rng) -> Mischief {
+    let mut some = |rate: u64| if rng.chance(350) { rate } else { 0 };
+    Mischief {
+        older: some(100),
+        overlap: some(200),
+        gap: some(100),
+        cut: some(200),
+        stall: some(40),
+        lie: some(60),
+        total: some(60),
+        rival: some(200),
+        cancel: some(30),
+        forget: some(30),
+        close_early: some(30),
+        garbage: some(80),
+        chunked: some(300),
+        expect: some(200),
+        steal: some(60),
+        escape: some(40),
+        repeat: some(500),
+    }
+}

@@ -1,0 +1,476 @@
+//! What all parts of one run share: executor, disk, judge, chance, and the machine on which servers live and die.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use bitsd::server::shard::{Phase, Shard};
+use bitsd::server::world::{Parents, Replace};
+use bitsd::server::{connection, recover};
+
+use crate::clock::{Wakers, sleep};
+use crate::disk::Disk;
+use crate::executor::Executor;
+use crate::judge::Judge;
+use crate::marks::Marks;
+use crate::plan::{FOLDER, Plan};
+use crate::rng::{Rng, mix};
+use crate::wire::{ClientEnd, Conn, SimWire};
+use crate::world::{SimWorld, eio};
+
+/// Lines that a failure shows.
+const TAIL_LINES: usize = 50;
+/// How long the disk stays full, in milliseconds.
+const FULL_MS: u64 = 3_000;
+
+/// One run's world.
+pub struct Sim {
+    /// What was drawn.
+    pub plan: Plan,
+    /// Tasks and time.
+    pub executor: Rc<Executor>,
+    /// The disk.
+    pub disk: RefCell<Disk>,
+    /// The judge.
+    pub judge: RefCell<Judge>,
+    /// Coverage.
+    pub marks: Marks,
+    /// Whether faults and mischief happen still.
+    pub has_faults: Cell<bool>,
+    /// The server that lives, if one does.
+    pub life: RefCell<Option<Rc<Life>>>,
+    rng: RefCell<Rng>,
+    full_until: Cell<u64>,
+    boot: Cell<u128>,
+    stopped_cleanly: Cell<Option<u128>>,
+    lives: Cell<u64>,
+    last_shards: Cell<usize>,
+    ports: Cell<u16>,
+    conns: RefCell<Vec<Weak<Conn>>>,
+    hash: Cell<u64>,
+    tail: RefCell<VecDeque<String>>,
+    is_traced: bool,
+}
+
+/// One life of the server.
+pub struct Life {
+    /// Its number, and the group of its tasks.
+    pub number: u64,
+    /// The boot in which it lives.
+    pub boot: u128,
+    /// The boot whose server stopped with everything synced.
+    pub stopped_cleanly: Option<u128>,
+    /// Its shards.
+    pub shards: RefCell<Vec<Rc<Shard<SimWorld>>>>,
+    /// Connections on their way to each shard.
+    pub letters: Vec<Cell<usize>>,
+    /// Whether it has stopped.
+    pub is_stopped: Cell<bool>,
+    unrecovered: Cell<usize>,
+    changed: Wakers,
+}
+
+impl Life {
+    /// Brings a connection to another shard, after a while.
+    pub fn deliver(self: &Rc<Self>, sim: &Rc<Sim>, wire: SimWire, arrived: Vec<u8>, to: usize) {
+        let (life, delay) = (Rc::clone(self), sim.below(20) as u64);
+        let executor = Rc::clone(&sim.executor);
+        sim.executor.spawn(self.number, async move {
+            sleep(&executor, delay).await;
+            life.letters[to].set(life.letters[to].get() - 1);
+            let shard = Rc::clone(&life.shards.borrow()[to]);
+            connection::serve(shard, wire, arrived).await;
+        });
+    }
+
+    /// Whether sessions are still being read back.
+    pub fn is_recovering(&self) -> bool {
+        self.unrecovered.get() > 0
+    }
+}
+
+impl Sim {
+    /// The world of a plan, before its first server.
+    pub fn new(plan: Plan, is_traced: bool) -> Rc<Self> {
+        let mut rng = Rng::new(mix(plan.seed));
+        let mut disk = Disk::new(plan.reuses_inodes, plan.sector);
+        disk.make_folder(FOLDER);
+        for (path, bytes) in &plan.old {
+            disk.plant(path, bytes);
+        }
+        Rc::new(Self {
+            executor: Executor::new(rng.fork()),
+            disk: RefCell::new(disk),
+            judge: RefCell::new(Judge::new(&plan)),
+            marks: Marks::default(),
+            has_faults: Cell::new(true),
+            life: RefCell::default(),
+            rng: RefCell::new(rng),
+            full_until: Cell::new(0),
+            boot: Cell::new(1),
+            stopped_cleanly: Cell::new(None),
+            lives: Cell::new(0),
+            last_shards: Cell::new(0),
+            ports: Cell::new(1),
+            conns: RefCell::default(),
+            hash: Cell::new(plan.seed),
+            tail: RefCell::default(),
+            is_traced,
+            plan,
+        })
+    }
+
+    // Telling.
+
+    /// Adds a line to the story: to its hash, and to what a failure shows.
+    pub fn tell(&self, line: impl FnOnce() -> String) {
+        let line = format!("{:>9} {}", self.executor.now() - 1_000_000, line());
+        let mut hash = self.hash.get();
+        for byte in line.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        self.hash.set(hash);
+        if self.is_traced {
+            println!("{line}");
+        }
+        let mut tail = self.tail.borrow_mut();
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(line);
+    }
+
+    /// What the whole story comes to.
+    pub fn hash(&self) -> u64 {
+        self.hash.get()
+    }
+
+    /// The last lines.
+    pub fn tail(&self) -> Vec<String> {
+        self.tail.borrow().iter().cloned().collect()
+    }
+
+    // Chance.
+
+    /// True in so many of a thousand cases, while there are faults.
+    pub fn chance(&self, per_mille: u64) -> bool {
+        self.has_faults.get() && self.rng.borrow_mut().chance(per_mille)
+    }
+
+    /// An index below `end`.
+    pub fn below(&self, end: u64) -> usize {
+        usize::try_from(self.rng.borrow_mut().below(end)).expect("an index")
+    }
+
+    /// 64 bits.
+    pub fn random(&self) -> u64 {
+        self.rng.borrow_mut().next()
+    }
+
+    // The disk's moods.
+
+    /// Lets others go first, and takes its time now and then.
+    pub async fn disk_time(&self) {
+        let ms = if self.chance(self.plan.faults.slow) {
+            self.marks.hit("slow disk");
+            let most = if self.chance(100) { 60_000 } else { 2_000 };
+            self.below(most) as u64
+        } else if self.rng.borrow_mut().chance(300) {
+            self.below(4) as u64
+        } else {
+            0
+        };
+        sleep(&self.executor, ms).await;
+    }
+
+    /// The error of a full disk, if it is full.
+    pub fn full(&self) -> Option<io::Error> {
+        // ENOSPC, EDQUOT.
+        let code = [28, 122][self.below(2)];
+        self.is_full().then(|| io::Error::from_raw_os_error(code))
+    }
+
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        if self.plan.faults.full && self.chance(3) {
+            self.full_until.set(self.executor.now() + FULL_MS);
+        }
+        self.has_faults.get() && self.executor.now() < self.full_until.get()
+    }
+
+    /// Excuses the session of a file for what the disk did to it.
+    pub fn excuse(&self, name: &str, why: &'static str) {
+        self.judge.borrow_mut().excuse_file(name, why);
+    }
+
+    /// Syncs a file, or fails to.
+    pub fn sync_file(&self, name: &str, inode: u64) -> io::Result<()> {
+        let fails = self.chance(self.plan.faults.sync);
+        self.tell(|| format!("disk: sync {name}, fails: {fails}"));
+        if fails {
+            self.disk.borrow_mut().fail_sync(inode);
+            let life = self.lives.get();
+            self.judge.borrow_mut().sync_failed(name, life);
+            return Err(eio());
+        }
+        self.disk.borrow_mut().sync(inode);
+        Ok(())
+    }
+
+    /// Syncs a folder, or fails to.
+    pub fn sync_folder(&self, what: &str, sync: impl FnOnce(&mut Disk)) -> io::Result<()> {
+        let fails = self.chance(self.plan.faults.sync_folder);
+        self.tell(|| format!("disk: sync folder of {what}, fails: {fails}"));
+        if fails {
+            self.marks.hit("sync of a directory failed");
+            self.judge.borrow_mut().folder_sync_failed();
+            return Err(eio());
+        }
+        sync(&mut self.disk.borrow_mut());
+        Ok(())
+    }
+
+    /// Moves a file to its destination, under the judge's eyes.
+    pub fn publish(
+        &self,
+        name: &str,
+        path: &str,
+        replace: Replace,
+        parents: Parents,
+    ) -> io::Result<()> {
+        let mut disk = self.disk.borrow_mut();
+        let had_folder = !matches!(disk.look_up(path), bitsd::server::world::Standing::NoParent);
+        let replaces = disk.destination(path).is_some();
+        disk.publish(name, path, replace, parents)?;
+        if !had_folder {
+            self.marks.hit("create_dirs made folders");
+        }
+        if replaces {
+            self.marks.hit("published and replaced");
+        }
+        self.judge.borrow_mut().published(name, path, &disk);
+        Ok(())
+    }
+
+    /// What a server sends, as it sends it.
+    pub fn judge_answer(&self, bytes: &[u8]) {
+        self.judge.borrow_mut().answered(bytes, self.lives.get());
+    }
+
+    // The machine.
+
+    /// Starts a server.
+    pub fn start(self: &Rc<Self>) {
+        let count = self.below(self.plan.shards_max) + 1;
+        let before = self.last_shards.replace(count);
+        if before != 0 && before != count {
+            self.marks.hit("restart with another number of shards");
+        }
+        self.lives.set(self.lives.get() + 1);
+        let life = Rc::new(Life {
+            number: self.lives.get(),
+            boot: self.boot.get(),
+            stopped_cleanly: self.stopped_cleanly.get(),
+            shards: RefCell::default(),
+            letters: (0..count).map(|_| Cell::new(0)).collect(),
+            is_stopped: Cell::new(false),
+            unrecovered: Cell::new(count),
+            changed: Wakers::default(),
+        });
+        self.tell(|| {
+            format!(
+                "start of life {} in boot {} with {count} shards",
+                life.number, life.boot
+            )
+        });
+        let mut config = (*self.plan.config).clone();
+        config.cores = count;
+        let config = Arc::new(config);
+        for index in 0..count {
+            let world = Rc::new(SimWorld::new(self, &life, index));
+            let shard = Shard::new(world, Arc::clone(&config), index, count);
+            life.shards.borrow_mut().push(shard);
+        }
+        for shard in life.shards.borrow().iter() {
+            let (sim, life, shard) = (Rc::clone(self), Rc::clone(&life), Rc::clone(shard));
+            let number = life.number;
+            self.executor.spawn(number, sim.run_shard(life, shard));
+        }
+        *self.life.borrow_mut() = Some(life);
+    }
+
+    async fn run_shard(self: Rc<Self>, life: Rc<Life>, shard: Rc<Shard<SimWorld>>) {
+        recover::recover(&shard)
+            .await
+            .expect("the work directory can be listed");
+        self.disk_time().await;
+        life.unrecovered.set(life.unrecovered.get() - 1);
+        if life.is_recovering() {
+            while life.is_recovering() {
+                crate::clock::Park::new(&self.executor, Some(&life.changed), None).await;
+            }
+        } else {
+            self.stopped_cleanly.set(None);
+            self.judge
+                .borrow_mut()
+                .recovered(&life.shards.borrow(), &self.marks);
+            life.changed.wake();
+        }
+        shard.begin_serving();
+        shard.watch().await;
+    }
+
+    /// Stops the server in order; [`Life::is_stopped`] tells when.
+    pub fn stop(self: &Rc<Self>) {
+        let Some(life) = self.life.borrow().clone() else {
+            return;
+        };
+        self.tell(|| "stop".to_owned());
+        self.marks.hit("graceful stop");
+        let sim = Rc::clone(self);
+        let number = life.number;
+        self.executor.spawn(number, async move {
+            let limit = sim.executor.now() + sim.plan.config.limits.shutdown_ms_max;
+            let shards: Vec<_> = life.shards.borrow().clone();
+            for shard in &shards {
+                if shard.connections_len() > 0 {
+                    sim.marks.hit("drain with connections open");
+                }
+                shard.drain();
+            }
+            let is_busy = || shards.iter().any(|shard| shard.connections_len() > 0);
+            while is_busy() && sim.executor.now() < limit {
+                sleep(&sim.executor, 50).await;
+            }
+            for shard in &shards {
+                shard.hang_up_all();
+            }
+            for shard in &shards {
+                shard.empty().await;
+            }
+            sim.disk.borrow_mut().sync_all();
+            sim.stopped_cleanly.set(Some(life.boot));
+            life.is_stopped.set(true);
+        });
+    }
+
+    /// A server that has stopped is gone; the machine may be started anew before the next.
+    pub fn bury(&self) {
+        let has_new_boot = self.below(2) == 0;
+        self.end_life();
+        self.disk.borrow_mut().kill();
+        if has_new_boot {
+            self.marks.hit("graceful stop, then a new boot");
+            self.boot.set(self.boot.get() + 1);
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        self.tell(|| "KILL".to_owned());
+        self.marks.hit("kill");
+        if self.end_life() {
+            self.marks.hit("kill during recovery");
+        }
+        self.disk.borrow_mut().kill();
+        self.judge
+            .borrow_mut()
+            .killed(&self.disk.borrow(), self.executor.now());
+    }
+
+    /// The power goes and comes back.
+    pub fn cut_power(&self) {
+        self.tell(|| "POWER CUT".to_owned());
+        self.marks.hit("power cut");
+        if self.end_life() {
+            self.marks.hit("power cut during recovery");
+        }
+        for conn in self.conns.borrow_mut().drain(..) {
+            if let Some(conn) = conn.upgrade() {
+                ClientEnd::new(conn).reset();
+            }
+        }
+        let lost = self.disk.borrow_mut().cut_power(&mut self.rng.borrow_mut());
+        if lost > 0 {
+            self.marks.hit("power cut took names back");
+        }
+        self.boot.set(self.boot.get() + 1);
+        let now = self.executor.now();
+        self.judge
+            .borrow_mut()
+            .power_cut(&self.disk.borrow(), &self.marks, now);
+    }
+
+    /// Whether it was recovering.
+    fn end_life(&self) -> bool {
+        let Some(life) = self.life.borrow_mut().take() else {
+            return false;
+        };
+        let was_recovering = life.is_recovering();
+        self.executor.cancel(life.number);
+        // A shard's world knows its life: the circle is broken here.
+        life.shards.borrow_mut().clear();
+        was_recovering
+    }
+
+    /// Damages a record, as a medium does in the dark.
+    pub fn corrupt(&self) {
+        if !self.chance(self.plan.faults.corrupt) {
+            return;
+        }
+        let names = self.disk.borrow().list();
+        let records: Vec<_> = names
+            .iter()
+            .filter(|name| name.ends_with(".record"))
+            .collect();
+        if records.is_empty() {
+            return;
+        }
+        let name = records[self.below(records.len() as u64)];
+        let mut disk = self.disk.borrow_mut();
+        let inode = disk.inode(name).expect("listed above");
+        let length = disk.read(inode).len();
+        if length == 0 {
+            return;
+        }
+        let (at, bit) = (self.below(length as u64), self.below(8));
+        // Damage to what stands between the slots is none.
+        if disk.read(inode)[at] != 0 {
+            self.marks.hit("record damaged");
+            disk.corrupt(inode, at, 1 << bit);
+            drop(disk);
+            self.tell(|| format!("corrupt {name} at {at}"));
+            self.excuse(name, "its record was damaged");
+        }
+    }
+
+    /// A client connects; `None` if nobody listens.
+    pub fn connect(self: &Rc<Self>, upload: usize) -> Option<ClientEnd> {
+        let life = self.life.borrow().clone()?;
+        let shards = life.shards.borrow();
+        let shard = Rc::clone(&shards[self.below(shards.len() as u64)]);
+        if shard.phase() == Phase::Draining || life.is_stopped.get() {
+            return None;
+        }
+        let port = self.ports.get();
+        self.ports.set(port.checked_add(1).unwrap_or(1));
+        let peer = SocketAddr::from(([10, 0, 0, 1], port));
+        self.judge.borrow_mut().connected(peer, upload);
+        let rng = self.rng.borrow_mut().fork();
+        let mut weather = self.plan.weather;
+        if !self.has_faults.get() {
+            weather.delay_ms_max = weather.delay_ms_max.min(50);
+        }
+        let conn = Conn::open(self, peer, weather, rng);
+        let mut conns = self.conns.borrow_mut();
+        conns.retain(|conn| conn.strong_count() > 0);
+        conns.push(Rc::downgrade(&conn));
+        let wire = SimWire::new(&conn);
+        self.executor
+            .spawn(life.number, connection::serve(shard, wire, Vec::new()));
+        Some(ClientEnd::new(conn))
+    }
+}

@@ -1,0 +1,202 @@
+//! A client's end of a conversation: requests as bytes out, answers as values in.
+
+use std::rc::Rc;
+
+use bitsd::bits::packet::PROTOCOL;
+use bitsd::bits::session_id::SessionId;
+
+use crate::sim::Sim;
+use crate::wire::ClientEnd;
+
+/// How long a client waits for an answer, in milliseconds.
+const PATIENCE_MS: u64 = 120_000;
+
+/// BG_E_SESSION_NOT_FOUND.
+pub const NOT_FOUND: &str = "0x8020001F";
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// `BITS-Session-Id`.
+    pub session: Option<SessionId>,
+    /// `BITS-Received-Content-Range`.
+    pub received: Option<u64>,
+    /// `BITS-Error-Code`.
+    pub error: Option<String>,
+    /// The server ends the connection.
+    pub is_last: bool,
+}
+
+impl Reply {
+    /// Whether the session is unknown to the server.
+    pub fn is_not_found(&self) -> bool {
+        self.error.as_deref() == Some(NOT_FOUND)
+    }
+}
+
+/// The connection broke, or nothing came for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
+
+/// One connection of a client.
+pub struct Talk {
+    sim: Rc<Sim>,
+    end: ClientEnd,
+    inbox: Vec<u8>,
+}
+
+impl Talk {
+    /// Over a connection just made.
+    pub fn new(sim: &Rc<Sim>, end: ClientEnd) -> Self {
+        Self {
+            sim: Rc::clone(sim),
+            end,
+            inbox: Vec::new(),
+        }
+    }
+
+    /// The connection itself.
+    pub fn end(&self) -> &ClientEnd {
+        &self.end
+    }
+
+    /// Checks that nothing came that was not asked for.
+    pub async fn check_silence(&mut self) {
+        let now = self.sim.executor.now();
+        let mut bytes = [0; 64];
+        let unasked = match self.end.read(&mut bytes, now).await {
+            Some(Ok(read)) => read,
+            _ => 0,
+        };
+        self.inbox.extend_from_slice(&bytes[..unasked]);
+        if !self.inbox.is_empty() {
+            let text = String::from_utf8_lossy(&self.inbox).into_owned();
+            self.sim
+                .judge
+                .borrow_mut()
+                .fail(format!("6: an answer to nothing: {text:?}"));
+        }
+    }
+
+    /// Sends bytes. A broken connection shows when the answer is read.
+    pub async fn send(&self, bytes: &[u8]) {
+        let _shows_later = self.end.send(bytes).await;
+    }
+
+    /// Reads one answer.
+    pub async fn hear(&mut self) -> Result<Reply, Lost> {
+        let deadline = self.sim.executor.now() + PATIENCE_MS;
+        loop {
+            if let Some(end) = find(&self.inbox, b"\r\n\r\n") {
+                let head: Vec<u8> = self.inbox.drain(..end + 4).collect();
+                let reply = parse(&head);
+                self.sim.tell(|| format!("client hears {reply:?}"));
+                let Some(reply) = reply else {
+                    let text = String::from_utf8_lossy(&head).into_owned();
+                    self.sim
+                        .judge
+                        .borrow_mut()
+                        .fail(format!("6: no answer at all: {text:?}"));
+                    return Err(Lost);
+                };
+                return Ok(reply);
+            }
+            let mut bytes = [0; 512];
+            match self.end.read(&mut bytes, deadline).await {
+                Some(Ok(read)) if read > 0 => self.inbox.extend_from_slice(&bytes[..read]),
+                _ => return Err(Lost),
+            }
+        }
+    }
+
+    /// Reads until the server ends the connection, or for a long while.
+    pub async fn hear_the_end(&mut self) {
+        let deadline = self.sim.executor.now() + PATIENCE_MS;
+        let mut bytes = [0; 512];
+        while let Some(Ok(read)) = self.end.read(&mut bytes, deadline).await
+            && read > 0
+        {}
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+fn parse(head: &[u8]) -> Option<Reply> {
+    let text = std::str::from_utf8(head).ok()?;
+    let mut lines = text.split("\r\n");
+    let status = lines
+        .next()?
+        .strip_prefix("HTTP/1.1 ")?
+        .get(..3)?
+        .parse()
+        .ok()?;
+    let fields: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let field = |name: &str| {
+        (fields.iter())
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
+    };
+    if status != 100 && field("Content-Length") != Some("0") {
+        return None;
+    }
+    Some(Reply {
+        status,
+        session: field("BITS-Session-Id").and_then(|id| SessionId::parse(id.as_bytes())),
+        received: field("BITS-Received-Content-Range").and_then(|text| text.parse().ok()),
+        error: field("BITS-Error-Code").map(str::to_owned),
+        is_last: field("Connection") == Some("close"),
+    })
+}
+
+/// The head of a packet without a body.
+pub fn packet(kind: &str, path: &str, session: Option<SessionId>) -> String {
+    let id = session.map_or_else(String::new, |id| format!("BITS-Session-Id: {id}\r\n"));
+    let protocols = if kind == "Create-Session" {
+        format!("BITS-Supported-Protocols: {PROTOCOL}\r\n")
+    } else {
+        String::new()
+    };
+    format!(
+        "BITS_POST /{path} HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: {kind}\r\n{id}{protocols}Content-Length: 0\r\n\r\n"
+    )
+}
+
+/// The head of a fragment.
+pub struct FragmentHead<'a> {
+    /// Destination.
+    pub path: &'a str,
+    /// Session.
+    pub session: SessionId,
+    /// What `Content-Range` says, without the unit; none at all if `None`.
+    pub range: Option<String>,
+    /// `Content-Length`; chunked if `None`.
+    pub length: Option<u64>,
+    /// `Expect: 100-continue`.
+    pub expects: bool,
+}
+
+impl FragmentHead<'_> {
+    /// As bytes.
+    pub fn text(&self) -> String {
+        let range = (self.range.as_ref()).map_or_else(String::new, |range| {
+            format!("Content-Range: bytes {range}\r\n")
+        });
+        let framing = self.length.map_or_else(
+            || "Transfer-Encoding: chunked\r\n".to_owned(),
+            |length| format!("Content-Length: {length}\r\n"),
+        );
+        let expect = if self.expects {
+            "Expect: 100-continue\r\n"
+        } else {
+            ""
+        };
+        format!(
+            "BITS_POST /{} HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Fragment\r\nBITS-Session-Id: {}\r\n{range}{framing}{expect}\r\n",
+            self.path, self.session
+        )
+    }
+}

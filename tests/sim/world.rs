@@ -1,0 +1,456 @@
+//! The simulator's [`World`]: one shard's view of virtual time, memory, disk and the other shards.
+//!
+//! Every operation lets others run before and after it takes effect, and writes in between too: a crash therefore
+//! finds it done, half done, or not begun.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+
+use bitsd::event::Event;
+use bitsd::http::path::UploadPath;
+use bitsd::server::world::{
+    Block, File, HandOverFull, Millis, Parents, Replace, Standing, Sync, WorkStat, World,
+};
+
+use crate::clock::sleep;
+use crate::disk::{Disk, WORK};
+use crate::sim::{Life, Sim};
+use crate::wire::SimWire;
+
+/// Memory, counted while it is out.
+pub struct SimBlock {
+    bytes: Vec<u8>,
+    out: Rc<Cell<usize>>,
+}
+
+impl SimBlock {
+    fn new(bytes: usize, out: &Rc<Cell<usize>>) -> Self {
+        out.set(out.get() + 1);
+        Self {
+            bytes: vec![0xa5; bytes],
+            out: Rc::clone(out),
+        }
+    }
+}
+
+impl Drop for SimBlock {
+    fn drop(&mut self) {
+        self.out.set(self.out.get() - 1);
+    }
+}
+
+impl Block for SimBlock {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+/// One shard's outside.
+pub struct SimWorld {
+    sim: Rc<Sim>,
+    life: Rc<Life>,
+    shard: usize,
+    /// Head blocks that are out.
+    pub heads_out: Rc<Cell<usize>>,
+    /// Body blocks that are out.
+    pub bodies_out: Rc<Cell<usize>>,
+}
+
+impl SimWorld {
+    /// One shard of one life of the server.
+    pub fn new(sim: &Rc<Sim>, life: &Rc<Life>, shard: usize) -> Self {
+        Self {
+            sim: Rc::clone(sim),
+            life: Rc::clone(life),
+            shard,
+            heads_out: Rc::default(),
+            bodies_out: Rc::default(),
+        }
+    }
+
+    /// One operation that takes effect at once.
+    async fn op<T>(&self, what: &str, apply: impl FnOnce(&mut Disk) -> T) -> T {
+        self.sim.disk_time().await;
+        let result = apply(&mut self.sim.disk.borrow_mut());
+        self.sim.tell(|| format!("disk {}: {what}", self.shard));
+        self.sim.disk_time().await;
+        result
+    }
+
+    fn file(&self, name: &str, inode: u64) -> SimFile {
+        self.sim.disk.borrow_mut().opened(inode);
+        SimFile {
+            sim: Rc::clone(&self.sim),
+            life: self.life.number,
+            shard: self.shard,
+            name: name.to_owned(),
+            inode,
+        }
+    }
+}
+
+/// An open work file.
+pub struct SimFile {
+    sim: Rc<Sim>,
+    life: u64,
+    shard: usize,
+    name: String,
+    inode: u64,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.sim.disk.borrow_mut().closed(self.inode);
+    }
+}
+
+/// Counts a write while it is under way, however it ends.
+struct Writing<'a>(&'a SimFile);
+
+impl<'a> Writing<'a> {
+    fn begin(file: &'a SimFile) -> Self {
+        file.sim
+            .judge
+            .borrow_mut()
+            .writing(file.inode, &file.name, file.shard, file.life);
+        Self(file)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.sim.judge.borrow_mut().written(self.0.inode);
+    }
+}
+
+impl SimFile {
+    fn apply(&self, bytes: &[u8], offset: u64) {
+        let now = self.sim.executor.now();
+        let mut disk = self.sim.disk.borrow_mut();
+        let length = disk.read(self.inode).len() as u64;
+        let mut judge = self.sim.judge.borrow_mut();
+        judge.wrote(&self.name, length, offset, bytes, now);
+        disk.write(self.inode, offset, bytes, now);
+    }
+}
+
+impl File for SimFile {
+    type Block = SimBlock;
+
+    async fn write_at(
+        &self,
+        block: SimBlock,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, SimBlock) {
+        let sim = &self.sim;
+        let writing = Writing::begin(self);
+        sim.disk_time().await;
+        let faults = &sim.plan.faults;
+        let whole = range.len();
+        let result = if let Some(full) = sim.full() {
+            Err(full)
+        } else if sim.chance(faults.write) {
+            sim.excuse(&self.name, "a write failed");
+            let partly = sim.below(whole as u64 + 1);
+            self.apply(&block.bytes()[range.start..range.start + partly], offset);
+            Err(eio())
+        } else {
+            let mut taken = whole;
+            if whole > 1 && sim.chance(faults.short) {
+                taken = sim.below(whole as u64 - 1) + 1;
+                sim.marks.hit("short write");
+            }
+            let first = sim.below(taken as u64 + 1);
+            let bytes = &block.bytes()[range.start..range.start + taken];
+            if first > 0 {
+                self.apply(&bytes[..first], offset);
+                sim.disk_time().await;
+            }
+            if first < taken {
+                self.apply(&bytes[first..], offset + first as u64);
+            }
+            Ok(taken)
+        };
+        sim.tell(|| {
+            format!(
+                "disk {}: write {} at {offset}: {result:?}",
+                self.shard, self.name
+            )
+        });
+        sim.disk_time().await;
+        drop(writing);
+        (result, block)
+    }
+
+    async fn allocate(&self, _bytes: u64) -> io::Result<()> {
+        self.sim.disk_time().await;
+        self.sim.full().map_or(Ok(()), Err)
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        self.sim.disk_time().await;
+        let result = self.sim.sync_file(&self.name, self.inode);
+        self.sim.disk_time().await;
+        result
+    }
+
+    fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.sim.disk_time().await;
+        self.sim.disk.borrow_mut().truncate(self.inode, bytes);
+        self.sim
+            .tell(|| format!("disk {}: truncate {} to {bytes}", self.shard, self.name));
+        self.sim.disk_time().await;
+        Ok(())
+    }
+}
+
+impl World for SimWorld {
+    type Wire = SimWire;
+    type File = SimFile;
+    type Block = SimBlock;
+
+    fn now(&self) -> Millis {
+        self.sim.executor.now()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let (high, low) = (self.sim.random(), self.sim.random());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_le_bytes());
+        bytes[8..].copy_from_slice(&low.to_le_bytes());
+        bytes
+    }
+
+    fn boot_id(&self) -> u128 {
+        self.life.boot
+    }
+
+    fn survived(&self, boot_id: u128) -> bool {
+        boot_id == self.life.boot || Some(boot_id) == self.life.stopped_cleanly
+    }
+
+    fn emit(&self, event: Event<'_>) {
+        self.sim.tell(|| format!("shard {}: {event:?}", self.shard));
+        self.sim
+            .judge
+            .borrow_mut()
+            .event(&event, &self.sim, self.life.number);
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.sim.executor.spawn(self.life.number, task);
+    }
+
+    async fn tick(&self) {
+        sleep(&self.sim.executor, 1_000).await;
+    }
+
+    fn head_block(&self) -> SimBlock {
+        SimBlock::new(self.sim.plan.config.limits.head_bytes_max, &self.heads_out)
+    }
+
+    fn body_block(&self) -> Option<SimBlock> {
+        let limits = &self.sim.plan.config.limits;
+        (self.bodies_out.get() < limits.body_blocks_per_shard)
+            .then(|| SimBlock::new(limits.block_bytes, &self.bodies_out))
+    }
+
+    fn hand_over(&self, wire: &SimWire, arrived: &[u8], to: usize) -> Result<(), HandOverFull> {
+        let letters = &self.life.letters[to];
+        if letters.get() >= self.sim.plan.config.limits.mailbox_max {
+            self.sim.marks.hit("hand-over full");
+            return Err(HandOverFull);
+        }
+        self.sim.marks.hit("hand-over");
+        letters.set(letters.get() + 1);
+        self.life
+            .deliver(&self.sim, wire.duplicate(), arrived.to_vec(), to);
+        Ok(())
+    }
+
+    async fn create(&self, name: &str) -> io::Result<SimFile> {
+        let now = self.now();
+        if let Some(full) = self.sim.full() {
+            self.sim.disk_time().await;
+            return Err(full);
+        }
+        self.sim.disk_time().await;
+        let inode = self.sim.disk.borrow_mut().create(name, now)?;
+        let file = self.file(name, inode);
+        self.sim
+            .tell(|| format!("disk {}: create {name} as {inode}", self.shard));
+        self.sim.disk_time().await;
+        Ok(file)
+    }
+
+    async fn open(&self, name: &str) -> io::Result<SimFile> {
+        self.sim.disk_time().await;
+        let inode = self.sim.disk.borrow().inode(name);
+        let inode = inode.ok_or(io::ErrorKind::NotFound)?;
+        let file = self.file(name, inode);
+        self.sim.disk_time().await;
+        Ok(file)
+    }
+
+    async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>> {
+        let now = self.now();
+        Ok(self.op("stat", |disk| disk.stat(name, now)).await)
+    }
+
+    async fn write_small(
+        &self,
+        name: &str,
+        offset: u64,
+        bytes: &[u8],
+        create: bool,
+        sync: Sync,
+    ) -> io::Result<()> {
+        let sim = &self.sim;
+        sim.disk_time().await;
+        let known = sim.disk.borrow().inode(name);
+        let inode = match known {
+            Some(inode) => inode,
+            None if !create => return Err(io::ErrorKind::NotFound.into()),
+            None if sim.is_full() => return Err(sim.full().unwrap_or_else(eio)),
+            None => sim.disk.borrow_mut().create(name, self.now())?,
+        };
+        let file = self.file(name, inode);
+        sim.disk_time().await;
+        let fault = if let Some(full) = sim.full() {
+            Some(full)
+        } else if sim.chance(sim.plan.faults.write) {
+            sim.excuse(name, "a record could not be written");
+            Some(eio())
+        } else {
+            None
+        };
+        let whole = bytes.len();
+        let taken = match fault {
+            Some(_) => sim.below(whole as u64),
+            None => whole,
+        };
+        // So small a write is not cut in two by the end of the process, only by the disk.
+        if taken > 0 {
+            let mut disk = sim.disk.borrow_mut();
+            disk.write(inode, offset, &bytes[..taken], self.now());
+        }
+        sim.disk_time().await;
+        sim.tell(|| format!("disk {}: record {name}, {sync:?}: {fault:?}", self.shard));
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        match sync {
+            Sync::No => Ok(()),
+            Sync::Yes => file.sync_data().await,
+        }
+    }
+
+    async fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let read = |disk: &mut Disk| {
+            let inode = disk.inode(name)?;
+            let bytes = disk.read(inode);
+            Some(bytes[..bytes.len().min(bytes_max)].to_vec())
+        };
+        self.op("read", read)
+            .await
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    async fn remove(&self, name: &str) -> io::Result<()> {
+        if name.ends_with(".record") && !self.life.is_recovering() {
+            self.sim.marks.hit("tombstone forgotten");
+        }
+        self.op(&format!("remove {name}"), |disk| disk.remove(name))
+            .await;
+        Ok(())
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.op(&format!("rename {from} to {to}"), |disk| {
+            disk.rename(from, to)
+        })
+        .await
+    }
+
+    async fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.op("list", |disk| disk.list()).await)
+    }
+
+    async fn sync_work_directory(&self) -> io::Result<()> {
+        self.sim.disk_time().await;
+        let result = self
+            .sim
+            .sync_folder(&format!("shard {}", self.shard), |disk| {
+                disk.sync_folder(WORK);
+            });
+        self.sim.disk_time().await;
+        result
+    }
+
+    async fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
+        let standing = self.op("look up", |disk| disk.look_up(path.as_str())).await;
+        if let Standing::File { .. } = standing
+            && self.life.is_recovering()
+        {
+            self.sim.marks.hit("inode survived a rename");
+        }
+        Ok(standing)
+    }
+
+    async fn publish(
+        &self,
+        name: &str,
+        path: &UploadPath,
+        replace: Replace,
+        parents: Parents,
+    ) -> io::Result<()> {
+        self.sim.disk_time().await;
+        if let Some(full) = self.sim.full() {
+            return Err(full);
+        }
+        if self.life.is_recovering() {
+            self.sim.marks.hit("publication finished at recovery");
+        }
+        let result = self.sim.publish(name, path.as_str(), replace, parents);
+        self.sim.tell(|| {
+            format!(
+                "disk {}: publish {name} as {path:?}: {result:?}",
+                self.shard
+            )
+        });
+        self.sim.disk_time().await;
+        result
+    }
+
+    async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
+        self.sim.disk_time().await;
+        let path = path.as_str();
+        let result = self
+            .sim
+            .sync_folder(path, |disk| disk.sync_destination(path));
+        self.sim.disk_time().await;
+        result
+    }
+
+    async fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
+        self.op("unpublish", |disk| disk.unpublish(path.as_str()))
+            .await
+    }
+}
+
+/// The disk failed.
+pub fn eio() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
