@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("observe", &["event", "config", "bits", "http"]),
     ("client", &[]),
+    ("bench", &["client", "bits", "config"]),
 ];
 const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];
 
