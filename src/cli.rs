@@ -1,5 +1,6 @@
 //! The command line: flags and their words. What they mean is known by `config` and `client`.
 
+pub mod bench;
 pub mod put;
 
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub enum Command {
     Check(Settings),
     /// Upload files to a BITS server.
     Put(put::Put),
+    /// Measure a BITS server: many uploads at once, every Ack checked.
+    Bench(bench::Bench),
 }
 
 /// Flags of `serve` and `check`; they win over the settings file.
@@ -155,6 +158,12 @@ mod tests {
             "bitsd put file https://h/",
             "bitsd put --fragment-bytes 5119 file http://h/",
             "bitsd put --retry-for 1w file http://h/",
+            "bitsd bench http://h/file",
+            "bitsd bench --connections 0 http://h/",
+            "bitsd bench --file-bytes 0 http://h/",
+            "bitsd bench --put --ping http://h/",
+            "bitsd bench --raw --idle 5 http://h/",
+            "bitsd bench --ping --verify /d http://h/",
         ] {
             let error = Cli::try_parse_from(words.split_whitespace()).expect_err(words);
             assert_eq!(error.exit_code(), 2, "{words}");

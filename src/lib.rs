@@ -1,9 +1,56 @@
-//! bitsd, a BITS upload server for Linux.
+//! bitsd, a BITS upload server for Linux: the map of the house.
 //!
-//! (The map of the house is written at the end of the first step.)
+//! # The idea
+//!
+//! 1. A session's progress is **one number** (`received`), because BITS sends in order and refuses gaps.
+//! 2. On disk that number **is the length of the work file**; no second counter can disagree with it. A record keeps only
+//!    what the length cannot say.
+//! 3. Decisions are **pure functions** ([`http`], [`bits`]); they see bytes, numbers, and nothing else.
+//! 4. Actions are **short async functions** ([`server`]) over one trait, [`server::world::World`]; they name no runtime.
+//! 5. [`ring`] alone knows tokio-uring, descriptors and `unsafe`. A simulator can be the other `World`.
+//! 6. A session lives on **one shard** (a core and all it owns) for life; its id says which; connections come to it.
+//! 7. When in doubt about bytes, **forget the session**: the client answers "session not found" by starting again.
+//!
+//! # Who may import whom
+//!
+//! ```text
+//!  main.rs ──► cli, config ─────────┐
+//!    │                              ▼
+//!    ├──► ring/  ──implements──►  server/  ──►  bits/  ──►  http/
+//!    │     (tokio-uring,           (async flow,   (BITS, pure)  (HTTP/1.1, pure)
+//!    │      unsafe, fds)            World trait)
+//!    └──► client/ (`bitsd put`: plain blocking sockets)
+//!  event.rs is plain data for all; observe.rs (log lines) is for main and ring.
+//! ```
+//!
+//! `tests/house.rs` holds everybody to the arrows.
+//!
+//! # One fragment, from socket to disk
+//!
+//! ```text
+//!  accept ─► head ─► packet ─► shard? ─► decide ─►┌ fill block ─► write at watermark ┐─► sealed? ─► ack
+//!  ring/net  http   bits       session_id bits    └──────── until body ends ─────────┘   store      bits
+//! ```
+//!
+//! 1. [`ring::net`] accepts on the shard's own listener and [`server::connection::serve`] takes the connection.
+//! 2. An idle connection waits for readiness and holds no memory. Its first bytes go into a small head block
+//!    ([`server::inbox`]), in which [`http::head::parse`] finds a whole head, asks for more, or refuses.
+//! 3. [`bits::packet::parse`] makes a packet of the head.
+//! 4. If the session belongs to another shard, that one gets the connection (a duplicated descriptor and the bytes read so
+//!    far, [`ring::mailbox`]) and goes on as if it had read them.
+//! 5. [`server::turnstile`] lets one request at a time work on a session; the newest wins, and the one before is stopped and
+//!    awaited. [`bits::session::State::on`] decides what is to be done with the fragment.
+//! 6. [`server::fragment`] moves the body: a registered block is filled from the socket, and the same block is written to the
+//!    file at the watermark ([`ring::disk`] says how). One write is in flight per session, so the file is always a prefix.
+//! 7. With the last byte, [`server::store`] makes the file ours to keep, as `durability` says; with Close-Session it
+//!    gets its name in one step.
+//! 8. [`bits::reply`] writes the Ack, and the connection waits for the next head.
+//!
+//! What an Ack promises stands at the head of [`server::store`]; what happens after a crash in [`server::recover`].
 
 #![warn(clippy::unwrap_used)]
 
+pub mod bench;
 pub mod bits;
 pub mod client;
 pub mod config;

@@ -1,4 +1,4 @@
-//! Commands: `serve`, `check` and `put`.
+//! Commands: `serve`, `check`, `put` and `bench`.
 //!
 //! Exit codes: 0 all is well, 1 it failed (one sentence on stderr says why), 2 the command line or the settings are wrong.
 #![warn(clippy::unwrap_used)]
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Serve(settings) => settings.resolve().map_or_else(wrong_settings, serve),
         Command::Check(settings) => settings.resolve().map_or_else(wrong_settings, check),
         Command::Put(put) => cli::put::run(put),
+        Command::Bench(bench) => cli::bench::run(bench),
     }
 }
 

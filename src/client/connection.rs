@@ -288,16 +288,19 @@ fn fill(buffer: &mut Vec<u8>, file: &File, range: Range<u64>) -> io::Result<u64>
 }
 
 /// The head of a reply.
-struct ReplyHead {
-    reply: Reply,
-    head_bytes: usize,
-    keeps_alive: bool,
+pub(crate) struct ReplyHead {
+    /// What it says to us.
+    pub(crate) reply: Reply,
+    /// How long it is.
+    pub(crate) head_bytes: usize,
+    /// Whether another request may follow.
+    pub(crate) keeps_alive: bool,
     /// `None`: until the connection closes, or chunked.
-    body_bytes: Option<u64>,
+    pub(crate) body_bytes: Option<u64>,
 }
 
 /// `None` while the head is not complete.
-fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
+pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
     let mut fields = [httparse::EMPTY_HEADER; REPLY_FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
     let head_bytes = match response.parse(bytes).map_err(Broken::NotHttp)? {
@@ -359,7 +362,7 @@ fn parse_hresult(text: &str) -> Option<u32> {
 /// Bytes sent at once; the only part of a file that is ever in memory.
 const SEND_BYTES: usize = 256 * 1024;
 /// What the server takes for a request; no Ack is near it.
-const REPLY_HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const REPLY_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// An error page of a proxy is smaller.
 const REPLY_BODY_BYTES_MAX: u64 = 64 * 1024;
 const REPLY_FIELDS_MAX: usize = 64;

@@ -160,6 +160,9 @@ pub struct Disk {
     work: Rc<OwnedFd>,
     route: Route,
     may_be_direct: bool,
+    /// The folder that a file was last published into, to be synced right after. Opened before the rename: if
+    /// there is no descriptor left, it must be found out while the part still stands.
+    published_into: RefCell<Option<(String, Rc<OwnedFd>)>>,
 }
 
 impl Disk {
@@ -180,6 +183,7 @@ impl Disk {
             work: Rc::new(work),
             route,
             may_be_direct,
+            published_into: RefCell::default(),
         }
     }
 
@@ -312,8 +316,17 @@ impl Disk {
     pub fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
         let parent = match self.parent(path) {
             Ok(parent) => parent,
-            Err(Errno::NOENT) => return Ok(Standing::NoParent),
-            Err(error) => return Err(error.into()),
+            Err(NoFolder::Missing) => {
+                // Where folders are made, none may be made in the work directory.
+                let is_reserved = self.is_in_work(&self.nearest_folder(path)?)?;
+                return Ok(if is_reserved {
+                    Standing::Reserved
+                } else {
+                    Standing::NoParent
+                });
+            }
+            Err(NoFolder::Reserved) => return Ok(Standing::Reserved),
+            Err(NoFolder::Failed(error)) => return Err(error),
         };
         // Told now, before any byte is sent, and not at the end of a long upload.
         let may_write = Access::WRITE_OK | Access::EXEC_OK;
@@ -338,9 +351,18 @@ impl Disk {
         parents: Parents,
     ) -> io::Result<()> {
         let parent = match (self.parent(path), parents) {
-            (Err(Errno::NOENT), Parents::Create) => self.make_parent(path).await?,
+            (Err(NoFolder::Missing), Parents::Create) => self.make_parent(path).await?,
             (result, _) => result?,
         };
+        if let Some(folder) = path.parent() {
+            let opened = match open_beneath(self.root.as_fd(), folder, OFlags::RDONLY) {
+                Err(error @ (Errno::MFILE | Errno::NFILE)) => return Err(error.into()),
+                // Whether that matters is for the sync to say; there may be none.
+                result => result.ok(),
+            };
+            *self.published_into.borrow_mut() =
+                opened.map(|opened| (folder.to_owned(), Rc::new(opened)));
+        }
         let to = parent.fd(self);
         let file_name = path.file_name();
         if replace == Replace::Existing {
@@ -362,8 +384,12 @@ impl Disk {
         let Some(folder) = path.parent() else {
             return op::sync(&self.root, SyncScope::All).await;
         };
-        let folder = open_beneath(self.root.as_fd(), folder, OFlags::RDONLY)?;
-        op::sync(&Rc::new(folder), SyncScope::All).await
+        let opened = self.published_into.take();
+        let to_sync = match opened {
+            Some((of, opened)) if of == folder => opened,
+            _ => Rc::new(open_beneath(self.root.as_fd(), folder, OFlags::RDONLY)?),
+        };
+        op::sync(&to_sync, SyncScope::All).await
     }
 
     /// See [`crate::server::world::World::unpublish`].
@@ -377,17 +403,60 @@ impl Disk {
     }
 
     /// Opens the folder of a destination.
-    fn parent(&self, path: &UploadPath) -> Result<Folder, Errno> {
-        match path.parent() {
-            None => Ok(Folder::Root),
-            Some(folder) => {
-                open_beneath(self.root.as_fd(), folder, OFlags::PATH).map(Folder::Opened)
+    fn parent(&self, path: &UploadPath) -> Result<Folder, NoFolder> {
+        let Some(folder) = path.parent() else {
+            return Ok(Folder::Root);
+        };
+        match open_beneath(self.root.as_fd(), folder, OFlags::PATH) {
+            Ok(folder) if self.is_in_work(&folder)? => Err(NoFolder::Reserved),
+            Ok(folder) => Ok(Folder::Opened(folder)),
+            Err(Errno::NOENT) => Err(NoFolder::Missing),
+            Err(Errno::XDEV | Errno::LOOP) => Err(NoFolder::Failed(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "a link on the way leads out of the root",
+            ))),
+            Err(error) => Err(NoFolder::Failed(error.into())),
+        }
+    }
+
+    /// The deepest folder that exists on the way to a destination.
+    fn nearest_folder(&self, path: &UploadPath) -> io::Result<OwnedFd> {
+        let mut folder = path.parent();
+        while let Some(name) = folder {
+            match open_beneath(self.root.as_fd(), name, OFlags::PATH) {
+                Err(Errno::NOENT) => folder = name.rsplit_once('/').map(|(parent, _)| parent),
+                result => return Ok(result?),
             }
         }
+        self.root.try_clone()
+    }
+
+    /// Whether a folder is the work directory or lies in it, by whatever name or link it was reached.
+    fn is_in_work(&self, folder: &OwnedFd) -> io::Result<bool> {
+        let (root, work) = (identity(&*self.root)?, identity(&*self.work)?);
+        let mut folder = folder.try_clone()?;
+        let mut here = identity(&folder)?;
+        while here != root {
+            if here == work {
+                return Ok(true);
+            }
+            let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            folder = rustix::fs::openat(&folder, "..", up, Mode::empty())?;
+            let above = identity(&folder)?;
+            if above == here {
+                // The top of the file system: somebody moved the folder out of the root meanwhile.
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            here = above;
+        }
+        Ok(false)
     }
 
     /// Makes the folders of a destination, one by one; each new name is made durable at once.
     async fn make_parent(&self, path: &UploadPath) -> io::Result<Folder> {
+        if self.is_in_work(&self.nearest_folder(path)?)? {
+            return Err(NoFolder::Reserved.into());
+        }
         let mut folder = Rc::clone(&self.root);
         for segment in path.parent().unwrap_or_default().split('/') {
             let next = match open_beneath(folder.as_fd(), segment, OFlags::RDONLY) {
@@ -405,6 +474,35 @@ impl Disk {
         }
         // Walked again from the root, so that the result is beneath it whatever happened meanwhile.
         Ok(self.parent(path)?)
+    }
+}
+
+/// Why the folder of a destination cannot be opened.
+enum NoFolder {
+    /// It does not exist.
+    Missing,
+    /// It is the work directory, or in it.
+    Reserved,
+    /// Something else.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for NoFolder {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<NoFolder> for io::Error {
+    fn from(why: NoFolder) -> Self {
+        match why {
+            NoFolder::Missing => io::ErrorKind::NotFound.into(),
+            NoFolder::Reserved => io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "a link on the way leads into the work directory",
+            ),
+            NoFolder::Failed(error) => error,
+        }
     }
 }
 
@@ -459,6 +557,12 @@ fn open_beneath(root: BorrowedFd<'_>, path: &str, access: OFlags) -> Result<Owne
             result => return result,
         }
     }
+}
+
+/// Device and inode.
+fn identity(directory: impl AsFd) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(directory)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 fn age_ms(stat: &rustix::fs::Stat) -> u64 {

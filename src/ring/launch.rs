@@ -138,6 +138,8 @@ enum News {
     Recovered(io::Result<()>),
     /// A shard could not make its ring.
     NoRing(io::Error),
+    /// A shard takes packets of every kind.
+    Serving,
     /// A shard has ended.
     Ended,
     /// SIGTERM or SIGINT.
@@ -195,6 +197,7 @@ fn supervise(
     news: &mpsc::Receiver<News>,
 ) -> Result<(), LaunchError> {
     let mut recovering = config.cores;
+    let mut preparing = config.cores;
     let mut running = config.cores;
     let mut deadline: Option<Instant> = None;
     while running > 0 {
@@ -215,8 +218,13 @@ fn supervise(
                         .map_err(LaunchError::Recovery)?;
                     if deadline.is_none() {
                         stage.send_replace(Stage::Serve);
-                        announce(addresses);
                     }
+                }
+            }
+            Some(News::Serving) => {
+                preparing -= 1;
+                if preparing == 0 && deadline.is_none() {
+                    announce(addresses);
                 }
             }
             Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
@@ -342,6 +350,7 @@ impl Seat {
         let mut stage = self.stage;
         let _ = stage.wait_for(|stage| *stage >= Stage::Serve).await;
         shard.begin_serving();
+        let _ = self.news.send(News::Serving);
         tokio_uring::spawn(Rc::clone(&shard).watch());
 
         let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
@@ -496,9 +505,9 @@ impl Directories {
             return Err(LaunchError::OtherFileSystem(root, work));
         }
         let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
+            // Never open for writing, so that an administrator can remount the disk read-only.
+            .read(true)
+            .custom_flags(i32::try_from(rustix::fs::OFlags::CREATE.bits()).unwrap_or(0))
             .mode(0o600)
             .open(config.work_dir.join(LOCK_NAME))
             .map_err(work_error)?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, Shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -98,6 +98,14 @@ impl Wire for RingWire {
         (Ok(()), bytes)
     }
 
+    fn has_left(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut polled = [PollFd::new(&*self.socket, PollFlags::RDHUP)];
+        let at_once = Timespec::default();
+        // Where the kernel cannot tell, the peer is taken to be there.
+        matches!(poll(&mut polled, Some(&at_once)), Ok(1..))
+    }
+
     fn finish(&self) {
         // Fails only if the peer is gone, and then there is nobody to finish for.
         let _ = rustix::net::shutdown(&*self.socket, Shutdown::Write);
@@ -122,22 +130,20 @@ fn is_interruption(error: &io::Error) -> bool {
 /// # Errors
 /// What the kernel says.
 pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
+    let socket = new_socket(address)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Whether another program has the address. `SO_REUSEPORT` would share it with a second server in silence.
+/// How long a listener of a server that was just killed may take to go.
+const LISTENER_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks.
+const LISTENER_PAUSE: Duration = Duration::from_millis(20);
+
+/// Makes sure that no other program has the address: `SO_REUSEPORT` would share it with a second server in silence.
+/// After a `kill -9` the kernel takes the old ring apart in the background, and its listener with it; that is waited for.
 ///
 /// # Errors
 /// `AddrInUse`, or what else the kernel says.
@@ -145,6 +151,25 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
+    let deadline = Instant::now() + LISTENER_PATIENCE;
+    loop {
+        match try_listen_alone(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(LISTENER_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Listens without `SO_REUSEPORT` for a moment.
+fn try_listen_alone(address: SocketAddr) -> io::Result<()> {
+    let socket = new_socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -154,8 +179,7 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1)
+    Ok(socket)
 }
 
 /// The address a listener is bound to, with the real port.

@@ -36,6 +36,8 @@ pub struct Connection<W: World> {
     pub wire: Rc<W::Wire>,
     waiting: Cell<Waiting>,
     since_ms: Cell<Millis>,
+    /// Whether what is waited for was told to come back with what it has.
+    was_hurried: Cell<bool>,
     is_hung_up: Cell<bool>,
     is_fast: Cell<bool>,
     /// The session whose file is open for this connection.
@@ -66,6 +68,7 @@ impl<W: World> Connection<W> {
             wire: Rc::new(wire),
             waiting: Cell::new(Waiting::Request),
             since_ms: Cell::new(now),
+            was_hurried: Cell::new(false),
             is_hung_up: Cell::new(false),
             is_fast: Cell::new(false),
             session: Cell::new(None),
@@ -76,6 +79,7 @@ impl<W: World> Connection<W> {
     pub fn wait_for(&self, waiting: Waiting, now: Millis) {
         self.waiting.set(waiting);
         self.since_ms.set(now);
+        self.was_hurried.set(false);
     }
 
     /// Remembers the session whose file is open for this connection.
@@ -115,13 +119,14 @@ impl<W: World> Connection<W> {
             Waiting::Body | Waiting::Answer => (limits.body_stall_ms_max, Hangup::BodyStalled),
             Waiting::Nothing => return None,
         };
-        if waited_ms >= ms_max {
-            return Some(why);
-        }
-        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS {
+        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS.min(ms_max) {
             self.wire.hurry();
+            // A read of a whole block may have bytes to show: it is judged when it had to tell.
+            if !self.was_hurried.replace(true) {
+                return None;
+            }
         }
-        None
+        (waited_ms >= ms_max).then_some(why)
     }
 
     /// Ends it; whatever is pending on it returns.
@@ -190,8 +195,8 @@ pub struct Cut;
 enum Request {
     Packet {
         packet: Result<Packet, Refusal>,
-        framing: Framing,
         expects_continue: bool,
+        framing: Framing,
         persistence: Persistence,
     },
     Plain {
@@ -237,9 +242,9 @@ async fn exchange<W: World>(
     match request {
         Request::Packet {
             packet: Ok(packet),
+            expects_continue,
             framing,
             persistence,
-            ..
         } => {
             if let Some(owner) = elsewhere(shard, &packet) {
                 leave_session(shard, connection);
@@ -256,7 +261,7 @@ async fn exchange<W: World>(
                 let outcome = Outcome {
                     reply: Err(Refusal::Busy),
                     session: None,
-                    body: unread_body(framing, expects_continue(&packet)),
+                    body: unread_body(framing, expects_continue),
                 };
                 return answer_packet(shard, connection, inbox, answer, outcome, persistence).await;
             }
@@ -279,8 +284,8 @@ async fn exchange<W: World>(
         }
         Request::Packet {
             packet: Err(refusal),
-            framing,
             expects_continue,
+            framing,
             persistence,
         } => {
             inbox.consume(head_bytes);
@@ -345,8 +350,8 @@ fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
             let packet = packet::parse(head, shard.policy().strict);
             Request::Packet {
                 packet,
-                framing,
                 expects_continue: head.expects_continue,
+                framing,
                 persistence,
             }
         }
@@ -377,10 +382,6 @@ fn session_request(packet: &Packet) -> Option<&SessionRequest> {
         Packet::Fragment(fragment) => Some(&fragment.request),
         Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
     }
-}
-
-fn expects_continue(packet: &Packet) -> bool {
-    matches!(packet, Packet::Fragment(fragment) if fragment.expects_continue)
 }
 
 /// The path for the log line of a refusal.

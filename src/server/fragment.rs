@@ -70,8 +70,7 @@ pub async fn receive<W: World>(
                     received,
                 });
             }
-            let reply = acknowledge(shard, &mut held, decision).await;
-            return outcome(reply, unread);
+            return outcome(settle(shard, &mut held, decision).await, unread);
         }
     };
     if let Err(error) = held.begin(shard, range.total()).await {
@@ -133,19 +132,15 @@ pub async fn skip<W: World>(
     }
 }
 
-/// The body came to its end: makes it safe as the settings say, and finds the answer.
+/// The body came to its end: finds the answer.
 async fn conclude<W: World>(shard: &Shard<W>, held: &mut Held<W>) -> Reply {
     let decision = held.step(shard, Step::FragmentEnded);
-    acknowledge(shard, held, decision).await
+    settle(shard, held, decision).await
 }
 
-/// Finds the answer. A duplicate is acked with bytes that an earlier, broken fragment left: they are made safe
-/// like any others.
-async fn acknowledge<W: World>(
-    shard: &Shard<W>,
-    held: &mut Held<W>,
-    decision: Decision,
-) -> Reply {
+/// Makes what is about to be acked safe as the settings say, then carries the decision out. An Ack for bytes that
+/// were known before needs it too: they may have come on a connection that broke before its own Ack.
+async fn settle<W: World>(shard: &Shard<W>, held: &mut Held<W>, decision: Decision) -> Reply {
     if let Decision::AckFragment { .. } = decision
         && let Err(error) = held.harden(shard).await
     {

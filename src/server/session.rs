@@ -9,7 +9,7 @@ use super::connection::{Connection, ConnectionId};
 use super::shard::Shard;
 use super::store::{Keep, StoreError};
 use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
-use super::world::{Millis, World};
+use super::world::{Millis, Wire as _, World};
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{Answer, Decision, Event as Step, State};
 use crate::bits::session_id::SessionId;
@@ -28,6 +28,8 @@ pub struct Session<W: World> {
     work: RefCell<Option<Box<Work<W>>>>,
     /// When bytes last arrived (or the session was made).
     progress_ms: Cell<Millis>,
+    /// How long before `progress_ms` that was: the clock begins with the machine, sessions outlive it.
+    age_ms: Cell<u64>,
     is_gone: Cell<bool>,
 }
 
@@ -82,7 +84,8 @@ impl<W: World> Session<W> {
             path,
             turnstile: Turnstile::new(),
             work: RefCell::new(Some(Box::new(work))),
-            progress_ms: Cell::new(now.saturating_sub(age_ms)),
+            progress_ms: Cell::new(now),
+            age_ms: Cell::new(age_ms),
             is_gone: Cell::new(matches!(state, State::Gone(_))),
         })
     }
@@ -97,7 +100,12 @@ impl<W: World> Session<W> {
         connection: &Rc<Connection<W>>,
     ) -> Result<Held<W>, Superseded> {
         let holder: Rc<dyn Holder> = Rc::clone(connection) as _;
-        let (pass, entered) = self.turnstile.enter(holder).await?;
+        let (pass, entered) = match self.turnstile.try_enter(Rc::clone(&holder)) {
+            Some(pass) => (pass, Entered::Free),
+            // It was cut and comes late, by way of another shard: whoever is here is the newer one.
+            None if connection.wire.has_left() => return Err(Superseded),
+            None => self.turnstile.enter(holder).await?,
+        };
         if entered == Entered::TakenOver {
             shard
                 .world
@@ -123,7 +131,8 @@ impl<W: World> Session<W> {
 
     /// Whether it made no progress for `timeout_ms`.
     pub fn is_expired(&self, now: Millis, timeout_ms: u64) -> bool {
-        !self.is_gone.get() && now.saturating_sub(self.progress_ms.get()) >= timeout_ms
+        let here_ms = now.saturating_sub(self.progress_ms.get());
+        !self.is_gone.get() && here_ms.saturating_add(self.age_ms.get()) >= timeout_ms
     }
 
     /// Discards it for want of progress, unless somebody works on it.
@@ -233,17 +242,23 @@ impl<W: World> Held<W> {
         self.work().keep.begin(&*shard.world, &file, total).await
     }
 
-    /// Makes what was received survive a power cut, if the settings ask for that with each fragment.
+    /// Makes what was received survive a power cut, if the settings ask for that with each fragment and
+    /// it was not done before.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn harden(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        let is_receiving = matches!(self.work().state, State::Receiving { .. });
-        if shard.policy().durability != Durability::Fragment || !is_receiving {
+        if shard.policy().durability != Durability::Fragment {
+            return Ok(());
+        }
+        // Later states were sealed, which is more.
+        let State::Receiving { received, .. } = self.work().state else {
+            return Ok(());
+        };
+        if self.work().keep.is_hard(received) {
             return Ok(());
         }
         let file = self.file(shard).await?;
-        let received = self.work().state.received();
         self.work()
             .keep
             .harden(&*shard.world, &file, received)
@@ -261,6 +276,7 @@ impl<W: World> Held<W> {
         }
         if matches!(event, Step::Stored { .. } | Step::Sealed) {
             self.session.progress_ms.set(shard.world.now());
+            self.session.age_ms.set(0);
         }
         decision
     }

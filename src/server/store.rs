@@ -43,7 +43,7 @@ use crate::bits::session::{AfterPublish, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::{DiskOp, Ending};
-use crate::http::path::UploadPath;
+use crate::http::path::{BadTarget, UploadPath};
 
 /// Space is reserved for files from this size on; below it the call costs more than it tells.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
@@ -271,6 +271,11 @@ impl Keep {
             .inspect_err(|_| self.record.state = before)
     }
 
+    /// Whether the first `received` bytes survive a power cut already.
+    pub fn is_hard(&self, received: u64) -> bool {
+        self.names_durable && self.record.durable == received
+    }
+
     /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
     ///
     /// # Errors
@@ -281,9 +286,6 @@ impl Keep {
         file: &W::File,
         received: u64,
     ) -> Result<(), StoreError> {
-        if self.record.durable >= received && self.names_durable {
-            return Ok(());
-        }
         file.sync_data()
             .await
             .map_err(StoreError::new(DiskOp::Sync))?;
@@ -400,22 +402,27 @@ impl Keep {
     }
 
     /// Removes the bytes of a session that ended without a file; its record says how, until [`Keep::forget`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn discard<W: World>(&mut self, world: &W, ending: Ending) -> Result<(), StoreError> {
-        self.note(world, State::Gone(ending)).await;
+        if !self.note(world, State::Gone(ending)).await {
+            // Without a record a restart treats the part as an orphan, which is right for what was
+            // discarded.
+            let _ = world.remove(&record_name(self.id)).await;
+        }
         world
             .remove(&part_name(self.id))
             .await
             .map_err(StoreError::new(DiskOp::Remove))
     }
 
-    /// Writes a state that the files would also tell without the record.
-    pub async fn note<W: World>(&mut self, world: &W, state: State) {
+    /// Writes a state that the files would also tell without it; `false` if it could not be written. The
+    /// record before it stays then: a restart goes on from that one, where it would forget a session
+    /// without a record.
+    pub async fn note<W: World>(&mut self, world: &W, state: State) -> bool {
         self.record.state = state;
-        if self.write(world, false, Sync::No).await.is_err() {
-            // Without a record a restart treats the part as an orphan, which is right for what was
-            // discarded; a published file has no part.
-            let _ = world.remove(&record_name(self.id)).await;
-        }
+        self.write(world, false, Sync::No).await.is_ok()
     }
 
     /// Writes the state that a restart found. If that fails, the old record stays: it promises no more than what is
@@ -492,6 +499,7 @@ pub async fn check_destination<W: World>(
         .map_err(StoreError::new(DiskOp::LookUp))?;
     Ok(match standing {
         Standing::Directory => Err(Refusal::TargetIsDirectory),
+        Standing::Reserved => Err(Refusal::TargetInvalid(BadTarget::Reserved)),
         Standing::File { .. } if !policy.allow_overwrite => Err(Refusal::TargetExists),
         Standing::NoParent if !policy.create_dirs => Err(Refusal::ParentMissing),
         Standing::File { .. } | Standing::NoParent | Standing::Free => Ok(()),

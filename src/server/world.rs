@@ -71,6 +71,11 @@ pub trait Wire: 'static {
     /// Sends all bytes; returns the emptied buffer for the next answer.
     async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>);
 
+    /// Whether the peer has ended its side, or is gone: nobody waits for an answer.
+    fn has_left(&self) -> bool {
+        false
+    }
+
     /// Ends our side after the last answer, so that the peer reads it before it hears the end.
     fn finish(&self);
 
@@ -130,6 +135,8 @@ pub enum Standing {
     },
     /// A folder.
     Directory,
+    /// The work directory, or something in it, by whatever name.
+    Reserved,
 }
 
 /// Whether a file that stands at the destination gives way.

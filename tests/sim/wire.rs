@@ -316,6 +316,11 @@ impl Wire for SimWire {
         (Ok(()), bytes)
     }
 
+    fn has_left(&self) -> bool {
+        let up = &self.0.up;
+        up.is_reset.get() || up.end.get().is_some_and(|at| at <= self.0.now())
+    }
+
     fn finish(&self) {
         self.0.end(&self.0.down);
     }

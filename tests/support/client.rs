@@ -133,14 +133,18 @@ impl Client {
     /// Sends a packet without a body and reads the answer; `fields` are whole lines.
     #[track_caller]
     pub fn packet(&mut self, kind: &str, fields: &str) -> Response {
+        let text = self.packet_head(kind, fields);
+        self.raw.send(text);
+        self.raw.receive()
+    }
+
+    fn packet_head(&self, kind: &str, fields: &str) -> String {
         let path = &self.path;
-        let text = format!(
+        format!(
             "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {kind}\r\n{fields}\
              User-Agent: Microsoft BITS/7.8\r\nHost: localhost\r\nContent-Length: 0\r\n\
              Connection: Keep-Alive\r\n\r\n"
-        );
-        self.raw.send(text);
-        self.raw.receive()
+        )
     }
 
     /// Ping.
@@ -158,6 +162,23 @@ impl Client {
         self.raw.receive()
     }
 
+    /// Sends a fragment; `None` if the connection ended before the answer.
+    pub fn try_send(&mut self, fragment: &Fragment) -> Option<Response> {
+        let Range { start, end } = fragment.range;
+        let head = self.head(fragment);
+        self.raw.try_send(head).ok()?;
+        self.raw.try_send(content(self.seed, start, end)).ok()?;
+        self.raw.try_receive().ok()?
+    }
+
+    /// Close-Session; `None` if the connection ended before the answer.
+    pub fn try_close(&mut self) -> Option<Response> {
+        let fields = format!("BITS-Session-Id: {}\r\n", self.session());
+        let text = self.packet_head("Close-Session", &fields);
+        self.raw.try_send(text).ok()?;
+        self.raw.try_receive().ok()?
+    }
+
     /// Sends the head of a fragment and the first `bytes` of its body, and reads nothing.
     #[track_caller]
     pub fn send_part(&mut self, fragment: &Fragment, bytes: u64) {
@@ -169,6 +190,11 @@ impl Client {
     /// Sends the head of a fragment only.
     #[track_caller]
     pub fn send_head(&mut self, fragment: &Fragment) {
+        let text = self.head(fragment);
+        self.raw.send(text);
+    }
+
+    fn head(&self, fragment: &Fragment) -> String {
         let Fragment {
             range,
             total,
@@ -176,12 +202,23 @@ impl Client {
         } = fragment;
         let (first, last, len) = (range.start, range.end - 1, range.end - range.start);
         let (path, session) = (&self.path, self.session());
-        let text = format!(
+        format!(
             "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: Fragment\r\n\
              BITS-Session-Id: {session}\r\nContent-Range: bytes {first}-{last}/{total}\r\n{extra}\
              Host: localhost\r\nContent-Length: {len}\r\nConnection: Keep-Alive\r\n\r\n"
-        );
-        self.raw.send(text);
+        )
+    }
+
+    /// Sends all bytes from `offset` on, in fragments of `step` bytes, going on from where each Ack says.
+    #[track_caller]
+    pub fn send_rest(&mut self, offset: u64, total: u64, step: u64) {
+        let mut offset = offset;
+        while offset < total {
+            let end = total.min(offset + step);
+            let response = self.send(fragment(offset..end).of(total));
+            response.assert(200, None);
+            offset = response.received();
+        }
     }
 
     /// Close-Session.

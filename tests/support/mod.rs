@@ -7,6 +7,7 @@ pub mod client;
 pub mod content;
 pub mod raw;
 pub mod server;
+pub mod transcript;
 
 use std::time::{Duration, Instant};
 
@@ -22,4 +23,13 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(2));
     }
+}
+
+/// Skips a test for want of something: with a sentence, and never where everything must be there.
+pub fn skip(why: &str) {
+    assert!(
+        std::env::var_os("CI").is_none_or(|value| value != "true"),
+        "cannot be skipped here: {why}"
+    );
+    eprintln!("SKIPPED: {why}");
 }

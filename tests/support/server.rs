@@ -145,6 +145,49 @@ impl Server {
         names
     }
 
+    /// The work file of a session, given as the server wrote its id.
+    pub fn part(&self, session: &str) -> PathBuf {
+        let plain = session.trim_matches(['{', '}']);
+        self.root.join(".bitsd").join(format!("{plain}.part"))
+    }
+
+    /// The length of a session's work file, which is its progress; 0 if there is none.
+    pub fn part_bytes(&self, session: &str) -> u64 {
+        std::fs::metadata(self.part(session)).map_or(0, |part| part.len())
+    }
+
+    /// Waits until a session has so many bytes on disk, exactly.
+    #[track_caller]
+    pub fn wait_for_part(&self, session: &str, bytes: u64) {
+        wait_until("the bytes sent are on disk", || {
+            self.part_bytes(session) == bytes
+        });
+    }
+
+    /// Asserts that a file is the whole test file of `seed`.
+    #[track_caller]
+    pub fn assert_file(&self, path: &str, seed: u64, bytes: u64) {
+        let found = std::fs::read(self.file(path)).unwrap();
+        assert_eq!(found.len() as u64, bytes, "{path}");
+        assert!(
+            found == super::content::content(seed, 0, bytes),
+            "{path} differs"
+        );
+    }
+
+    /// How it was started.
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+
+    /// Waits until its log says so.
+    #[track_caller]
+    pub fn wait_for_log(&self, words: &str) {
+        wait_until(&format!("the log says {words:?}"), || {
+            self.log().contains(words)
+        });
+    }
+
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -176,6 +219,13 @@ impl Server {
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)
+    }
+
+    /// Asks it to stop and waits for its end, which must be a good one.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.terminate();
+        assert_eq!(self.wait().code(), Some(0), "{}", self.log());
     }
 
     /// Starts it again on the same root, killing it first if it runs.
@@ -216,10 +266,10 @@ fn command(root: &Path, settings: &Settings) -> Command {
         std::fs::write(&path, &settings.file).unwrap();
         command.arg("--config").arg(path);
     }
-    command
-        .arg("--root")
-        .arg(root)
-        .args(["--listen", "127.0.0.1:0"]);
+    command.arg("--root").arg(root);
+    if !settings.flags.iter().any(|flag| flag == "--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
     if !settings.flags.iter().any(|flag| flag == "--cores") {
         command.args(["--cores", "2"]);
     }

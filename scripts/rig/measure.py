@@ -1,0 +1,141 @@
+"""One run: a subject on a fresh folder, a load, and what both cost."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import statistics
+import subprocess
+import time
+
+from rig.subjects import CannotRun
+
+LOAD_CORE = "1"
+SETTLE_S = 0.2
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Load:
+    """Flags of `bitsd bench`."""
+
+    def __init__(self, connections, file_bytes, fragment_bytes, files=None, idle=0, ping=False):
+        self.connections = connections
+        self.file_bytes = file_bytes
+        self.fragment_bytes = fragment_bytes
+        self.files = files or connections
+        self.idle = idle
+        self.ping = ping
+
+    def flags(self):
+        flags = [
+            "--connections", self.connections, "--files", self.files,
+            "--file-bytes", self.file_bytes, "--fragment-bytes", self.fragment_bytes,
+        ]
+        if self.idle:
+            flags += ["--idle", self.idle]
+        return [str(flag) for flag in flags] + ["--ping"] * self.ping
+
+
+def run(tools, subject, load, folder):
+    """Runs the load against the subject on a folder that is made for it and removed; returns its figures."""
+    folder.mkdir(parents=True)
+    try:
+        subject.start(folder)
+        try:
+            figures = drive(tools, subject, load)
+        finally:
+            usage = subject.stop()
+        figures["context_switches"] = usage.ru_nvcsw + usage.ru_nivcsw
+        return figures
+    finally:
+        shutil.rmtree(folder)
+        # The next run begins with nothing left to write.
+        os.sync()
+        time.sleep(SETTLE_S)
+
+
+def drive(tools, subject, load):
+    url = f"http://127.0.0.1:{subject.port}/"
+    command = ["taskset", "-c", LOAD_CORE, str(tools.bitsd), "bench", "--json"] + subject.mode + load.flags() + [url]
+    pids = subject.pids()
+    cpu_before, busy_before, load_before = cpu_seconds(pids), busy_seconds(), children_cpu_seconds()
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
+    except subprocess.TimeoutExpired:
+        raise CannotRun(f"it took longer than {tools.run_s_max} s") from None
+    cpu = cpu_seconds(pids) - cpu_before
+    busy = busy_seconds() - busy_before
+    load_cpu = children_cpu_seconds() - load_before
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        raise CannotRun(f"the load failed: {done.stderr.decode(errors='replace').strip()[-300:]}") from None
+    if report["failed"]:
+        raise CannotRun(f"{report['failed']} uploads failed, first: {report['first_error']}")
+    gigabytes = report["bytes"] / 1e9
+    return {
+        "gb_per_s": report["gb_per_s"],
+        "files_per_s": report["files_per_s"],
+        "fragment_p99_us": report["fragment"]["p99_us"],
+        "idle_lost": report["idle_lost"],
+        "cpu_s": cpu,
+        "cpu_s_per_gb": cpu / gigabytes if gigabytes else None,
+        "cpu_us_per_file": cpu * 1e6 / report["files"],
+        "busy_s_per_gb": busy / gigabytes if gigabytes else None,
+        "load_cpu_share": load_cpu / report["seconds"],
+        # Neighbours and the kernel's own threads (writeback), in cores.
+        "others_cores": max(0.0, busy - cpu - load_cpu) / report["seconds"],
+        "peak_mib": sum(peak_kib(pid) for pid in pids) / 1024,
+    }
+
+
+def medians(runs):
+    """The median of each figure."""
+    figures = {}
+    for key in runs[0]:
+        values = [run[key] for run in runs if run[key] is not None]
+        figures[key] = statistics.median(values) if values else None
+    return figures
+
+
+def cpu_seconds(pids):
+    """User and system time, threads that ended and io_uring's workers included."""
+    total = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS_PER_S
+
+
+def busy_seconds():
+    """The whole machine: everything but idle and waiting for I/O."""
+    fields = [int(field) for field in pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / TICKS_PER_S
+
+
+def children_cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def peak_kib(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0
+
+
+def direct_writer(tools, folder, size):
+    """GB/s of a plain O_DIRECT writer."""
+    folder.mkdir(parents=True)
+    try:
+        command = ["taskset", "-c", "0", str(tools.floor), "direct", str(folder / "direct.bin"), str(size)]
+        done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
+        if done.returncode:
+            raise CannotRun(done.stderr.decode(errors="replace").strip())
+        return {"gb_per_s": float(done.stdout)}
+    finally:
+        shutil.rmtree(folder)
+        os.sync()
+        time.sleep(SETTLE_S)

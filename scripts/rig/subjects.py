@@ -1,0 +1,220 @@
+"""What is measured: bitsd, the floor, nginx and the echo, each started for one run and ended by its pid."""
+
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+PATIENCE_S = 20
+SERVER_CORE = "0"
+BOTH_CORES = "0,1"
+
+
+class CannotRun(Exception):
+    """Says in one sentence why a comparison is missing."""
+
+
+class Subject:
+    """A server on a folder. `mode` is the flag that `bitsd bench` needs for it."""
+
+    mode = []
+    cores = SERVER_CORE
+
+    def __init__(self, tools):
+        self.tools = tools
+        self.process = None
+        self.words = None
+        self.port = None
+
+    def start(self, folder):
+        """Starts it on an empty folder and waits until it listens."""
+        self.port = None
+        command = ["taskset", "-c", self.cores] + self.command(folder)
+        # A file: a pipe that nobody reads would stop a server that has much to say.
+        self.words = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.words
+        )
+        self.port = self.await_port()
+
+    def command(self, folder):
+        raise NotImplementedError
+
+    def await_port(self):
+        """Reads the port from the first line of stdout."""
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
+        line = self.process.stdout.readline().decode() if ready else ""
+        port = re.search(r"(\d+)\s*$", line)
+        if not port:
+            raise CannotRun(f"{type(self).__name__} did not start: {self.stop_and_hear()}")
+        return int(port.group(1))
+
+    def pids(self):
+        """The process and its children."""
+        pid = self.process.pid
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid] + [int(child) for child in children]
+
+    def stop(self):
+        """Ends it; returns the resources it and its children used in their lives."""
+        pid = self.process.pid
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_S
+        usage = None
+        while usage is None:
+            ended, _, usage_now = os.wait4(pid, os.WNOHANG)
+            if ended:
+                usage = usage_now
+            elif time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                _, _, usage = os.wait4(pid, 0)
+            else:
+                time.sleep(0.005)
+        self.process.returncode = 0
+        self.close_files()
+        return usage
+
+    def stop_and_hear(self):
+        self.process.kill()
+        self.process.wait()
+        self.words.seek(0)
+        words = self.words.read().decode(errors="replace").strip()[-300:]
+        self.close_files()
+        return words or "it said nothing"
+
+    def close_files(self):
+        for file in (self.process.stdin, self.process.stdout, self.words):
+            file.close()
+
+
+class Bitsd(Subject):
+    """The server under test."""
+
+    def __init__(self, tools, durability="none", shards=1):
+        super().__init__(tools)
+        self.durability = durability
+        self.shards = shards
+        self.cores = SERVER_CORE if shards == 1 else BOTH_CORES
+
+    def command(self, folder):
+        return [
+            str(self.tools.bitsd), "serve", "--root", str(folder), "--listen", "127.0.0.1:0",
+            "--cores", str(self.shards), "--durability", self.durability, "--log-level", "warn",
+        ]
+
+
+class Floor(Subject):
+    """Receive and write, a thread per connection, no HTTP."""
+
+    mode = ["--raw"]
+
+    def __init__(self, tools, sync=False):
+        super().__init__(tools)
+        self.sync = sync
+
+    def command(self, folder):
+        return [str(self.tools.floor), "files", str(folder)] + ["--sync"] * self.sync
+
+
+class Echo(Subject):
+    """tokio answering with bytes it is given: those that bitsd answers to a Ping."""
+
+    mode = []
+
+    def command(self, folder):
+        reply = folder / "reply"
+        reply.write_bytes(self.tools.ping_reply(folder))
+        return [str(self.tools.floor), "echo", str(reply)]
+
+
+class Nginx(Subject):
+    """nginx with dav PUT."""
+
+    mode = ["--put"]
+
+    def command(self, folder):
+        if not self.tools.nginx:
+            raise CannotRun("nginx is not installed (Debian: apt install nginx-light; or --nginx PATH)")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        for name in ("www", "body"):
+            (folder / name).mkdir()
+        configuration = folder / "nginx.conf"
+        configuration.write_text(NGINX_CONFIGURATION.format(folder=folder, port=self.port))
+        return [self.tools.nginx, "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")]
+
+    def await_port(self):
+        with_port = int(re.search(r"listen 127.0.0.1:(\d+)", self.configuration()).group(1))
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", with_port), 1).close()
+                return with_port
+            except OSError:
+                time.sleep(0.02)
+        raise CannotRun(f"nginx did not start: {self.stop_and_hear()}")
+
+    def configuration(self):
+        path = self.process.args[self.process.args.index("-c", 3) + 1]
+        return pathlib.Path(path).read_text()
+
+
+NGINX_CONFIGURATION = """\
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log crit;
+worker_rlimit_nofile 19000;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    client_max_body_size 0;
+    client_body_buffer_size 1m;
+    client_body_temp_path {folder}/body;
+    keepalive_requests 1000000;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        root {folder}/www;
+        location / {{ dav_methods PUT; }}
+    }}
+}}
+"""
+
+
+class Tools:
+    """The programs, and what is asked of bitsd once."""
+
+    def __init__(self, bitsd, floor, nginx, run_s_max):
+        self.bitsd = bitsd
+        self.floor = floor
+        self.nginx = nginx
+        # A load that takes longer is ended.
+        self.run_s_max = run_s_max
+        self.reply = None
+
+    def ping_reply(self, folder):
+        """The bytes of bitsd's answer to a Ping."""
+        if self.reply is None:
+            server = Bitsd(self)
+            root = folder / "ping"
+            root.mkdir()
+            server.start(root)
+            try:
+                with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
+                    connection.sendall(
+                        b"BITS_POST /bench-0.bin HTTP/1.1\r\nHost: h\r\n"
+                        b"BITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n"
+                    )
+                    self.reply = connection.recv(4096)
+            finally:
+                server.stop()
+                shutil.rmtree(root)
+        return self.reply

@@ -1,0 +1,129 @@
+"""The workloads, who runs them, and the targets their figures must meet."""
+
+from rig.measure import Load
+from rig.subjects import Bitsd, Echo, Floor, Nginx
+
+KIB, MIB = 1024, 1024 * 1024
+LOW, HIGH = "low", "high"
+
+CPU, SPEED, PER_FILE = "cpu_s_per_gb", "gb_per_s", "cpu_us_per_file"
+BUSY, PEAK, RATE = "busy_s_per_gb", "peak_mib", "files_per_s"
+
+FIGURES = {
+    CPU: "CPU s/GB",
+    SPEED: "GB/s",
+    PER_FILE: "CPU µs/file",
+    BUSY: "machine busy s/GB",
+    PEAK: "peak memory MiB",
+    RATE: "requests/s",
+}
+
+
+class Contest:
+    """Subjects that run the same load, or loads to be compared, in turn."""
+
+    def __init__(self, name, place, entries, rounds=3):
+        self.name = name
+        self.place = place
+        # Name -> (subject, load); a load of None stands for the O_DIRECT writer.
+        self.entries = entries
+        self.rounds = rounds
+
+
+class Target:
+    """`figure` of `ours` over that of `reference` (or of a fixed limit) must not pass `bound`."""
+
+    def __init__(self, title, ours, reference, figure, better, bound, limit=None):
+        self.title = title
+        # (contest, place, entry)
+        self.ours = ours
+        self.reference = reference
+        self.figure = figure
+        self.better = better
+        self.bound = bound
+        self.limit = limit
+
+
+def loads(is_quick):
+    """The workloads, smaller when quick: ratios stay, noise grows."""
+    quick = lambda small, full: small if is_quick else full
+    big = Load(8, quick(64, 256) * MIB, 4 * MIB)
+    return {
+        "W1": big,
+        "W2": Load(64, 16 * MIB, 256 * KIB, files=quick(32, 128)),
+        "W3": Load(64, 16 * KIB, 16 * KIB, files=quick(6_000, 40_000)),
+        "W4": Load(1_000, 1 * MIB, 64 * KIB),
+        "W4x": Load(10_000, 256 * KIB, 64 * KIB, files=quick(10_000, 20_000)),
+        "alone": Load(1, quick(512, 2048) * MIB, 4 * MIB),
+        "beside idle": Load(1, quick(512, 2048) * MIB, 4 * MIB, idle=10_000),
+        "ping": Load(64, 1, 1, files=quick(60_000, 400_000), ping=True),
+        "O_DIRECT": None,
+    }
+
+
+def contests(tools, is_quick, rounds):
+    """Everything that is run, in order."""
+    load = loads(is_quick)
+    none, floor, nginx = Bitsd(tools), Floor(tools), Nginx(tools)
+    few = max(1, rounds - 2) if is_quick else rounds
+    made = []
+
+    def contest(name, place, rounds=rounds, **entries):
+        made.append(Contest(name, place, entries, rounds))
+
+    for place in ("ext4", "tmpfs"):
+        for name in ("W1", "W2"):
+            contest(
+                name, place,
+                bitsd=(none, load[name]), floor=(floor, load[name]), nginx=(nginx, load[name]),
+            )
+        contest("W3", place, bitsd=(none, load["W3"]), nginx=(nginx, load["W3"]), floor=(floor, load["W3"]))
+        contest("W4", place, bitsd=(none, load["W4"]), floor=(floor, load["W4"]))
+        contest("W4x", place, few, bitsd=(none, load["W4x"]), fewer=(none, load["W4"]))
+    contest("idle", "tmpfs", idle=(none, load["beside idle"]), alone=(none, load["alone"]))
+    contest(
+        "durable", "ext4",
+        bitsd=(Bitsd(tools, durability="upload"), load["W1"]),
+        direct=(None, load["O_DIRECT"]),
+        floor_sync=(Floor(tools, sync=True), load["W1"]),
+    )
+    contest("shards", "ext4", two=(Bitsd(tools, shards=2), load["W1"]), one=(none, load["W1"]))
+    contest("ping", "tmpfs", bitsd=(none, load["ping"]), echo=(Echo(tools), load["ping"]))
+    return made
+
+
+def targets():
+    """The rows of the report."""
+    rows = []
+
+    def row(title, contest, place, ours, reference, figure, better, bound):
+        rows.append(Target(title, (contest, place, ours), (contest, place, reference), figure, better, bound))
+
+    def limit(title, contest, place, most):
+        rows.append(Target(title, (contest, place, "bitsd"), None, PEAK, LOW, 1.0, most))
+
+    w1, w2 = "W1 bulk, 8 connections, 256 MiB files", "W2 WAN-like, 64 connections, 256 KiB fragments"
+    row(f"{w1}, ext4, against the floor", "W1", "ext4", "bitsd", "floor", CPU, LOW, 0.50)
+    row(f"{w1}, ext4, against nginx", "W1", "ext4", "bitsd", "nginx", CPU, LOW, 0.50)
+    row(f"{w1}, ext4, speed", "W1", "ext4", "bitsd", "floor", SPEED, HIGH, 1.2)
+    row(f"{w1}, tmpfs, against the floor", "W1", "tmpfs", "bitsd", "floor", CPU, LOW, 0.80)
+    row(f"{w2}, ext4, against the floor", "W2", "ext4", "bitsd", "floor", CPU, LOW, 0.60)
+    row(f"{w2}, tmpfs, against the floor", "W2", "tmpfs", "bitsd", "floor", CPU, LOW, 0.80)
+    for place in ("tmpfs", "ext4"):
+        title = f"W3 small files, 64 connections, 16 KiB, {place}, against nginx's PUT"
+        row(title, "W3", place, "bitsd", "nginx", PER_FILE, LOW, 0.85)
+    for place in ("ext4", "tmpfs"):
+        title = f"W4 1,000 connections, 1 MiB files, {place}"
+        row(f"{title}, against the floor", "W4", place, "bitsd", "floor", CPU, LOW, 0.90)
+        limit(f"{title}, memory", "W4", place, 32)
+    for place in ("ext4", "tmpfs"):
+        title = f"W4x 10,000 connections, 256 KiB files, {place}"
+        row(f"{title}, against our W4", "W4x", place, "bitsd", "fewer", CPU, LOW, 1.1)
+        limit(f"{title}, memory", "W4x", place, 64)
+    row("One upload beside 10,000 idle connections", "idle", "tmpfs", "idle", "alone", SPEED, HIGH, 0.95)
+    title = "durability = upload, W1, ext4"
+    row(f"{title}, against an O_DIRECT writer", "durable", "ext4", "bitsd", "direct", SPEED, HIGH, 0.90)
+    row(f"{title}, against floor + fdatasync", "durable", "ext4", "bitsd", "floor_sync", BUSY, LOW, 0.60)
+    row("W1 on two shards against one, ext4", "shards", "ext4", "two", "one", CPU, LOW, 1.10)
+    row("Ping, 64 warm connections, against a tokio echo", "ping", "tmpfs", "bitsd", "echo", RATE, HIGH, 0.9)
+    return rows

@@ -1,0 +1,380 @@
+//! The loop: many connections take turns on one thread.
+//!
+//! A connection is served when epoll says that it may send or has something to say, and one that could send more than a
+//! turn's bytes stands in line behind the others. New connections are opened only while few others wait for their first
+//! answer, so that ten thousand of them do not overrun a listener's queue and then wait for the kernel's retries.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+use super::connection::{Connection, Framing, Sent};
+use super::content::Content;
+use super::conversation::{Conversation, Mode, Next, Script};
+use super::report::Latencies;
+use super::{CannotRun, Fault, Options, Progress};
+use crate::client::connection::Broken;
+
+/// What becomes of a connection after an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It carries the next one.
+    Alive,
+    /// It is closed.
+    Session,
+    /// It stays open and silent: one upload for each connection.
+    Held,
+}
+
+/// What a run came to so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Uploads that succeeded.
+    pub files: u64,
+    /// Uploads that failed.
+    pub failed: u64,
+    /// What was wrong with the first.
+    pub first_error: Option<String>,
+    /// Numbers of the files that must be stored now, if they are to be read back.
+    pub stored: Vec<u64>,
+    /// Bytes of files sent.
+    pub sent_bytes: u64,
+    /// Times of the requests that carry bytes.
+    pub fragments: Latencies,
+    /// Times of whole uploads.
+    pub sessions: Latencies,
+    /// From the start to the last answer.
+    pub duration: Duration,
+}
+
+impl Tally {
+    /// Counts an upload as failed.
+    pub fn fail(&mut self, fault: &Fault) {
+        self.failed += 1;
+        self.first_error.get_or_insert_with(|| fault.to_string());
+    }
+}
+
+/// A place for one connection and what goes on there.
+#[derive(Debug)]
+struct Lane {
+    connection: Option<Connection>,
+    upload: Option<Conversation>,
+    upload_began: Instant,
+    request_began: Instant,
+    /// When bytes last went either way.
+    moved: Instant,
+    /// Counted among those that wait for their first answer.
+    is_new: bool,
+}
+
+/// A run.
+pub struct Generator<'c> {
+    poll: Poll,
+    address: SocketAddr,
+    script: Script,
+    content: &'c Content,
+    keep: Keep,
+    stall: Duration,
+    files: u64,
+    keeps_numbers: bool,
+    /// `next_file <= files`; the number of the file to begin next.
+    next_file: u64,
+    lanes: Vec<Lane>,
+    lanes_max: usize,
+    /// Lanes that would send more though epoll will not say so again.
+    in_line: VecDeque<usize>,
+    /// Lanes whose connection has not yet heard an answer (where answers come only at the end: not yet sent a byte).
+    new_lanes: usize,
+    tally: Tally,
+    block: Vec<u8>,
+}
+
+impl<'c> Generator<'c> {
+    /// A run that has not begun.
+    ///
+    /// # Errors
+    /// [`CannotRun::Poll`].
+    pub fn new(
+        options: &Options,
+        address: SocketAddr,
+        content: &'c Content,
+        keep: Keep,
+    ) -> Result<Self, CannotRun> {
+        Ok(Self {
+            poll: Poll::new().map_err(CannotRun::Poll)?,
+            address,
+            script: options.script.clone(),
+            content,
+            keep,
+            stall: options.stall,
+            files: options.files,
+            keeps_numbers: options.verify.is_some(),
+            next_file: 0,
+            lanes: Vec::new(),
+            lanes_max: options.connections,
+            in_line: VecDeque::new(),
+            new_lanes: 0,
+            tally: Tally::default(),
+            block: vec![0; BLOCK_BYTES],
+        })
+    }
+
+    /// What it came to so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Ends it: every connection is closed.
+    pub fn into_tally(self) -> Tally {
+        self.tally
+    }
+
+    /// How many of its open connections the server has closed.
+    pub fn lost(&self) -> usize {
+        let connections = self.lanes.iter().map(|lane| &lane.connection);
+        connections
+            .filter(|connection| connection.as_ref().is_none_or(Connection::is_lost))
+            .count()
+    }
+
+    /// Runs until every file has succeeded or failed.
+    ///
+    /// # Errors
+    /// [`CannotRun::Poll`].
+    pub fn run(&mut self, watch: &mut dyn FnMut(Progress)) -> Result<(), CannotRun> {
+        let began = Instant::now();
+        let mut events = Events::with_capacity(EVENTS);
+        let mut told = began;
+        while self.tally.files + self.tally.failed < self.files {
+            self.open_lanes();
+            let patience = if self.in_line.is_empty() {
+                TICK
+            } else {
+                Duration::ZERO
+            };
+            match self.poll.poll(&mut events, Some(patience)) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    return Err(CannotRun::Poll(error));
+                }
+                _ => {}
+            }
+            for event in &events {
+                let is_readable = event.is_readable() || event.is_read_closed() || event.is_error();
+                self.serve(event.token().0, is_readable);
+            }
+            for _ in 0..self.in_line.len() {
+                if let Some(lane) = self.in_line.pop_front() {
+                    self.serve(lane, false);
+                }
+            }
+            let now = Instant::now();
+            if now.duration_since(told) >= TICK {
+                told = now;
+                self.end_stalled(now);
+                watch(Progress {
+                    files: self.tally.files,
+                    failed: self.tally.failed,
+                    bytes: self.tally.sent_bytes,
+                });
+            }
+        }
+        self.tally.duration = began.elapsed();
+        Ok(())
+    }
+
+    fn open_lanes(&mut self) {
+        while self.lanes.len() < self.lanes_max
+            && self.next_file < self.files
+            && self.new_lanes < NEW_LANES_MAX
+        {
+            let now = Instant::now();
+            self.lanes.push(Lane {
+                connection: None,
+                upload: None,
+                upload_began: now,
+                request_began: now,
+                moved: now,
+                is_new: false,
+            });
+            self.begin(self.lanes.len() - 1);
+        }
+    }
+
+    /// Begins the next file on this lane, or closes it when there is none.
+    fn begin(&mut self, at: usize) {
+        while self.next_file < self.files {
+            let file = self.next_file;
+            self.next_file += 1;
+            let now = Instant::now();
+            let lane = &mut self.lanes[at];
+            lane.upload_began = now;
+            lane.moved = now;
+            lane.upload = Some(Conversation::new(file, self.script.mode));
+            match self.connect(at) {
+                Ok(()) => return self.ask(at),
+                Err(broken) => {
+                    self.lanes[at].upload = None;
+                    self.tally.fail(&broken.into());
+                }
+            }
+        }
+        self.lanes[at].connection = None;
+    }
+
+    fn connect(&mut self, at: usize) -> Result<(), Broken> {
+        let lane = &mut self.lanes[at];
+        if lane.connection.is_some() {
+            return Ok(());
+        }
+        let framing = match self.script.mode {
+            Mode::Raw => Framing::Byte,
+            Mode::Bits | Mode::Put | Mode::Ping => Framing::Http,
+        };
+        let registry = self.poll.registry();
+        let connection = Connection::open(self.address, registry, Token(at), framing)?;
+        lane.connection = Some(connection);
+        if !std::mem::replace(&mut lane.is_new, true) {
+            self.new_lanes += 1;
+        }
+        Ok(())
+    }
+
+    /// Puts the next request up and sends what the socket takes.
+    fn ask(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        let (Some(upload), Some(connection)) = (&lane.upload, &mut lane.connection) else {
+            return;
+        };
+        connection.put_up(upload.file(), |head| upload.request(&self.script, head));
+        lane.request_began = Instant::now();
+        // A connection that is not yet open would block, and tells when it is.
+        if !lane.is_new {
+            self.serve(at, false);
+        }
+    }
+
+    /// Lets a lane do what it can.
+    fn serve(&mut self, at: usize, is_readable: bool) {
+        if let Err(fault) = self.try_serve(at, is_readable) {
+            self.give_up(at, &fault);
+        }
+    }
+
+    fn try_serve(&mut self, at: usize, is_readable: bool) -> Result<(), Fault> {
+        let lane = &mut self.lanes[at];
+        let Some(connection) = &mut lane.connection else {
+            return Ok(());
+        };
+        if is_readable {
+            let received = connection.receive(&mut self.block);
+            if lane.upload.is_none() {
+                // Held and silent: whether it is still there is asked at the end.
+                return Ok(());
+            }
+            if let Some(reply) = received? {
+                let is_early = connection.is_sending();
+                return self.answered(at, &reply, is_early);
+            }
+        }
+        if connection.is_sending() {
+            let before = self.tally.sent_bytes;
+            let sent = connection.send(self.content, &mut self.tally.sent_bytes)?;
+            if self.tally.sent_bytes != before {
+                lane.moved = Instant::now();
+                // These modes hear nothing before the end.
+                if matches!(self.script.mode, Mode::Put | Mode::Raw) && lane.is_new {
+                    lane.is_new = false;
+                    self.new_lanes -= 1;
+                }
+            }
+            if sent == Sent::MoreNow {
+                self.in_line.push_back(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(
+        &mut self,
+        at: usize,
+        reply: &crate::client::upload::Reply,
+        is_early: bool,
+    ) -> Result<(), Fault> {
+        let lane = &mut self.lanes[at];
+        let (Some(upload), Some(connection)) = (&mut lane.upload, &lane.connection) else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let carried = upload.carries_content(&self.script);
+        let next = upload.take(&self.script, reply)?;
+        if is_early {
+            return Err(Fault::EarlyReply(reply.status));
+        }
+        lane.moved = now;
+        if std::mem::take(&mut lane.is_new) {
+            self.new_lanes -= 1;
+        }
+        if carried {
+            self.tally.fragments.add(now - lane.request_began);
+        }
+        match next {
+            Next::Request if connection.is_reusable() => self.ask(at),
+            Next::Request => {
+                // The server wants each request on a connection of its own.
+                lane.connection = None;
+                self.connect(at)?;
+                self.ask(at);
+            }
+            Next::Done => {
+                self.tally.sessions.add(now - lane.upload_began);
+                self.tally.files += 1;
+                if self.keeps_numbers {
+                    self.tally.stored.push(upload.file());
+                }
+                let is_kept = connection.is_reusable() && self.keep != Keep::Session;
+                lane.upload = None;
+                if self.keep != Keep::Held {
+                    if !is_kept {
+                        lane.connection = None;
+                    }
+                    self.begin(at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The upload failed; the lane goes on with the next file on a new connection.
+    fn give_up(&mut self, at: usize, fault: &Fault) {
+        let lane = &mut self.lanes[at];
+        let is_between_uploads = lane.upload.take().is_none();
+        lane.connection = None;
+        if std::mem::take(&mut lane.is_new) {
+            self.new_lanes -= 1;
+        }
+        if !is_between_uploads {
+            self.tally.fail(fault);
+        }
+        self.begin(at);
+    }
+
+    fn end_stalled(&mut self, now: Instant) {
+        for at in 0..self.lanes.len() {
+            let lane = &self.lanes[at];
+            if lane.upload.is_some() && now.saturating_duration_since(lane.moved) > self.stall {
+                self.give_up(at, &Fault::Stalled(self.stall));
+            }
+        }
+    }
+}
+
+/// How often the watcher hears, and stalls are looked for.
+const TICK: Duration = Duration::from_millis(100);
+const EVENTS: usize = 1024;
+/// Answers are far smaller.
+const BLOCK_BYTES: usize = 16 * 1024;
+/// Well below the queue of any listener that expects many clients (4096 is the kernel's default).
+const NEW_LANES_MAX: usize = 512;

@@ -1,0 +1,84 @@
+//! Reads back what a run stored.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::Fault;
+use super::content::Content;
+use super::conversation::file_name;
+
+/// Compares file number `file` below `folder` with what was sent.
+///
+/// # Errors
+/// [`Fault::Unreadable`] or [`Fault::Stored`].
+pub fn verify(content: &Content, folder: &Path, file: u64, file_bytes: u64) -> Result<(), Fault> {
+    let unreadable = |source: io::Error| Fault::Unreadable { file, source };
+    let mut stored = File::open(folder.join(file_name(file))).map_err(unreadable)?;
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = match stored.read(&mut block) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        if let Some(offset) = content.first_difference(file, offset, &block[..read]) {
+            return Err(Fault::Stored { file, offset });
+        }
+        offset += read as u64;
+    }
+    if offset == file_bytes {
+        Ok(())
+    } else {
+        let offset = offset.min(file_bytes);
+        Err(Fault::Stored { file, offset })
+    }
+}
+
+const BLOCK_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_byte_and_a_wrong_length_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = Content::new();
+        let mut slices = Vec::new();
+        content.slices(5, 0, 2_000_000, &mut slices);
+        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        let path = folder.path().join("bench-5.bin");
+        let check = || verify(&content, folder.path(), 5, 2_000_000);
+        assert!(matches!(check(), Err(Fault::Unreadable { file: 5, .. })));
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(check().is_ok());
+        std::fs::write(&path, &bytes[..1_999_999]).unwrap();
+        let short = check();
+        assert!(
+            matches!(
+                short,
+                Err(Fault::Stored {
+                    offset: 1_999_999,
+                    ..
+                })
+            ),
+            "{short:?}"
+        );
+        bytes[1_200_000] ^= 0x80;
+        std::fs::write(&path, &bytes).unwrap();
+        let wrong = check();
+        assert!(
+            matches!(
+                wrong,
+                Err(Fault::Stored {
+                    offset: 1_200_000,
+                    ..
+                })
+            ),
+            "{wrong:?}"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! `bitsd bench`: drives a server and tells how fast it was.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use bitsd::bench::conversation::{Mode, Script};
+use bitsd::bench::report::Report;
+use bitsd::bench::{self, Options, Progress};
+use bitsd::client::url::{BadUrl, Url};
+use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
+
+/// Flags of `bench`.
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Connections that upload at the same time, 1 to 1000000.
+    #[arg(long, value_name = "N", default_value = "8", value_parser = connections())]
+    connections: usize,
+    /// Bytes of each file.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = some_bytes)]
+    file_bytes: u64,
+    /// Bytes of each fragment.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = some_bytes)]
+    fragment_bytes: u64,
+    /// Files (with --ping: Pings) in all [default: one for each connection].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    files: Option<u64>,
+    /// Open a connection for each file instead of keeping it alive.
+    #[arg(long)]
+    connection_per_session: bool,
+    /// Connections to open first, and to hold while the others upload.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["put", "raw"])]
+    idle: usize,
+    /// Afterwards, compare every byte of the files in this folder, where the server stores them.
+    #[arg(long, value_name = "DIR", conflicts_with = "ping")]
+    verify: Option<PathBuf>,
+    /// Send Pings only.
+    #[arg(long, group = "mode")]
+    ping: bool,
+    /// Send each file by one HTTP PUT.
+    #[arg(long, group = "mode")]
+    put: bool,
+    /// Send files without HTTP, for `benches/floor.rs`.
+    #[arg(long, group = "mode")]
+    raw: bool,
+    /// An upload has failed when it does not move for this long.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    stall: Duration,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where to: an http:// URL that ends in `/`; the files are named bench-<n>.bin.
+    #[arg(value_name = "URL", value_parser = folder)]
+    url: Url,
+}
+
+impl Bench {
+    fn options(self) -> Options {
+        let mode = match (self.ping, self.put, self.raw) {
+            (true, ..) => Mode::Ping,
+            (_, true, _) => Mode::Put,
+            (.., true) => Mode::Raw,
+            (false, false, false) => Mode::Bits,
+        };
+        Options {
+            script: Script {
+                mode,
+                folder: self.url,
+                file_bytes: self.file_bytes,
+                fragment_bytes: self.fragment_bytes,
+            },
+            connections: self.connections,
+            files: self.files.unwrap_or(self.connections as u64),
+            is_connection_per_session: self.connection_per_session,
+            idle: self.idle,
+            verify: self.verify,
+            stall: self.stall,
+        }
+    }
+}
+
+/// Runs it; fails if any upload failed.
+pub fn run(bench: Bench) -> ExitCode {
+    let is_json = bench.json;
+    let options = bench.options();
+    let line = Line::new(&options);
+    let result = bench::run(&options, &mut |progress| line.show(progress));
+    line.end();
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => return crate::failed(error),
+    };
+    if let Err(error) = tell(&report, is_json) {
+        return crate::failed(format_args!("cannot write the result: {error}"));
+    }
+    if report.is_success() {
+        ExitCode::SUCCESS
+    } else {
+        let why = report.first_error.as_deref().unwrap_or("unknown");
+        crate::failed(format_args!("{} uploads failed: {why}", report.failed))
+    }
+}
+
+fn tell(report: &Report, is_json: bool) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    if is_json {
+        serde_json::to_writer_pretty(&mut stdout, report)?;
+        writeln!(stdout)
+    } else {
+        writeln!(stdout, "{report}")
+    }
+}
+
+/// The live line, where somebody looks.
+struct Line {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    files: u64,
+}
+
+impl Line {
+    #[allow(clippy::disallowed_methods, reason = "a rate needs a clock")]
+    fn new(options: &Options) -> Self {
+        let files = options.files;
+        let bar = io::stderr()
+            .is_terminal()
+            .then(|| ProgressBar::new(files).with_style(style()));
+        Self {
+            bar,
+            began: Instant::now(),
+            files,
+        }
+    }
+
+    fn show(&self, progress: Progress) {
+        let Some(bar) = &self.bar else { return };
+        let seconds = self.began.elapsed().as_secs_f64();
+        bar.set_length(self.files);
+        bar.set_position(progress.files + progress.failed);
+        bar.set_message(format!(
+            "{:.2} GB/s, {} failed",
+            progress.bytes as f64 / 1e9 / seconds,
+            progress.failed
+        ));
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {per_sec} {eta} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn connections() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
+}
+
+/// A URL that files' names can be appended to.
+fn folder(text: &str) -> Result<Url, BadFolder> {
+    let url: Url = text.parse().map_err(BadFolder::Url)?;
+    if url.is_folder() {
+        Ok(url)
+    } else {
+        Err(BadFolder::NotAFolder)
+    }
+}
+
+/// Why a text names no folder.
+#[derive(Debug)]
+enum BadFolder {
+    NotAFolder,
+    Url(BadUrl),
+}
+
+impl fmt::Display for BadFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAFolder => f.write_str("the URL must end in `/`"),
+            Self::Url(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BadFolder {}
+
+/// A size that is not nothing.
+fn some_bytes(text: &str) -> Result<u64, BadBytes> {
+    match parse_size(text) {
+        Ok(0) => Err(BadBytes::None),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(BadBytes::NotASize(error)),
+    }
+}
+
+/// Why a text is no size that can be sent.
+#[derive(Debug)]
+enum BadBytes {
+    None,
+    NotASize(BadQuantity),
+}
+
+impl fmt::Display for BadBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("at least one byte is needed"),
+            Self::NotASize(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BadBytes {}

@@ -1,0 +1,215 @@
+//! Many at once: idle connections and concurrent uploads.
+
+mod support;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use support::client::{Client, fragment};
+use support::raw::Raw;
+use support::server::{Server, Settings};
+use support::skip;
+
+/// Raises our own limit of open files, for us and the servers we start.
+fn allow_files(files: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= files) {
+        return true;
+    }
+    let wanted = Rlimit {
+        current: Some(files),
+        maximum: limit.maximum.map(|maximum| maximum.max(files)),
+    };
+    setrlimit(Resource::Nofile, wanted).is_ok()
+}
+
+/// Resident memory of a process, in bytes.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kibibytes * 1024
+}
+
+fn ping(raw: &mut Raw) {
+    raw.send(
+        "BITS_POST /a HTTP/1.1\r\nHost: x\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert_eq!(raw.receive().status, 200);
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_under_8_kib_each() {
+    const CONNECTIONS: u64 = 10_000;
+    const EACH_MAX: u64 = 8 * 1024;
+    if !allow_files(CONNECTIONS + 1000) {
+        return skip("10,000 files cannot be open here (raise the hard limit of RLIMIT_NOFILE)");
+    }
+    let server = Server::start();
+    // What the server needs once is not counted: it has served before.
+    let warm: Vec<Raw> = (0..100)
+        .map(|_| {
+            let mut raw = server.connect();
+            ping(&mut raw);
+            raw
+        })
+        .collect();
+    let before = resident_bytes(server.pid());
+    let mut idle: Vec<Raw> = (0..CONNECTIONS).map(|_| server.connect()).collect();
+    idle.iter_mut().for_each(ping);
+    let after = resident_bytes(server.pid());
+    let each = after.saturating_sub(before) / CONNECTIONS;
+    assert!(
+        each < EACH_MAX,
+        "{each} bytes for each idle connection ({before} -> {after})"
+    );
+    // They are all alive.
+    idle.iter_mut().step_by(100).for_each(ping);
+    drop(warm);
+    eprintln!("{each} bytes for each idle connection");
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
+        range.start() + self.next() % (range.end() - range.start() + 1)
+    }
+}
+
+/// One of the thousand uploads.
+struct Upload {
+    client: Client,
+    total: u64,
+    /// What the server acked last.
+    acked: u64,
+    is_closed: bool,
+}
+
+#[test]
+fn a_thousand_concurrent_uploads_end_in_a_thousand_identical_files() {
+    // Each of 20 threads drives 50 uploads in random turns: a fragment, or one that is cut at a random offset by an
+    // orderly end or a reset, after which the upload goes on by another connection (of whichever shard) from its last ack.
+    const THREADS: u64 = 20;
+    const EACH: u64 = 50;
+    const SEED: u64 = 0x0b17_5d00;
+    eprintln!("seed {SEED:#x}");
+    allow_files(4096);
+    let server = Server::with(Settings::default().flags(&["--durability", "none"]));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let server = &server;
+            scope.spawn(move || drive(server, thread * EACH..(thread + 1) * EACH, SEED ^ thread));
+        }
+    });
+    for seed in 0..THREADS * EACH {
+        let total = size_of(seed);
+        server.assert_file(&format!("{seed}.bin"), seed, total);
+    }
+    assert!(
+        server
+            .work_files()
+            .iter()
+            .all(|name| !name.ends_with(".part"))
+    );
+}
+
+fn size_of(seed: u64) -> u64 {
+    Random(seed).within(5_000..=200_000)
+}
+
+fn drive(server: &Server, seeds: std::ops::Range<u64>, seed: u64) {
+    let mut random = Random(seed);
+    let mut uploads: Vec<Upload> = seeds
+        .map(|seed| Upload {
+            client: Client::create(server.address(), &format!("/{seed}.bin")).seed(seed),
+            total: size_of(seed),
+            acked: 0,
+            is_closed: false,
+        })
+        .collect();
+    while !uploads.iter().all(|upload| upload.is_closed) {
+        let which = random.next() % uploads.len() as u64;
+        let upload = &mut uploads[usize::try_from(which).unwrap()];
+        if !upload.is_closed {
+            take_turn(server, upload, &mut random);
+        }
+    }
+}
+
+fn take_turn(server: &Server, upload: &mut Upload, random: &mut Random) {
+    let Upload {
+        client,
+        total,
+        acked,
+        is_closed,
+    } = upload;
+    if *acked == *total {
+        match client.try_close() {
+            Some(ack) => {
+                ack.assert(200, None);
+                *is_closed = true;
+            }
+            None => {
+                client.reconnect();
+            }
+        }
+        return;
+    }
+    let end = (*acked + random.within(1_000..=60_000)).min(*total);
+    let next = fragment(*acked..end).of(*total);
+    match random.next() % 4 {
+        0 => {
+            client.send_part(&next, random.within(0..=end - *acked - 1));
+            client.reconnect();
+        }
+        1 => {
+            client.send_part(&next, random.within(0..=end - *acked - 1));
+            let broken = std::mem::replace(&mut client.raw, server.connect());
+            broken.reset();
+        }
+        2 => {
+            client.reconnect();
+            client.ping().assert(200, None);
+        }
+        _ => match client.try_send(&next) {
+            Some(ack) => {
+                let received = ack.assert(200, None).received();
+                assert!(received >= end, "an ack went back");
+                *acked = received;
+            }
+            // What was left of the connection before was heard of after this one, and took over. The client tries again.
+            None => {
+                client.reconnect();
+            }
+        },
+    }
+}
+
+#[test]
+fn many_small_uploads_over_one_connection() {
+    let server = Server::with(Settings::default().flags(&["--durability", "none"]));
+    let mut raw = server.connect();
+    for seed in 0..200 {
+        let mut client = Client::new(server.address(), &format!("/{seed}")).seed(seed);
+        std::mem::swap(&mut client.raw, &mut raw);
+        client.try_create().assert(200, None);
+        client.send(fragment(0..1000)).assert(200, None);
+        client.close().assert(200, None);
+        std::mem::swap(&mut client.raw, &mut raw);
+    }
+    for seed in 0..200 {
+        server.assert_file(&seed.to_string(), seed, 1000);
+    }
+}

@@ -1,0 +1,273 @@
+//! Disks that refuse: full, read-only, forbidden; and too many open files. Most need root or a tool of the host,
+//! and are skipped, with a sentence, where that is missing (never where CI=true).
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::client::{Client, DISK_FULL, E_ACCESSDENIED, fragment};
+use support::raw::Raw;
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+/// The answer of a file system that is read-only.
+const WRITE_PROTECT: &str = "0x80070013";
+/// Root has few connections to spare.
+const FEW_FILES: &str = "ulimit -n 48; exec \"$@\"";
+
+/// A small file system in memory, unmounted with the test.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, and said so, where nothing can be mounted.
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let path = folder.path().to_str().unwrap();
+        if run(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", path]) {
+            Some(Self { folder })
+        } else {
+            skip("a small file system cannot be mounted (needs root)");
+            None
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn remount(&self, option: &str) -> bool {
+        let options = format!("remount,{option}");
+        run(&[
+            "mount",
+            "-o",
+            &options,
+            self.folder.path().to_str().unwrap(),
+        ])
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run(&["umount", "-l", self.folder.path().to_str().unwrap()]);
+    }
+}
+
+fn run(words: &[&str]) -> bool {
+    Command::new(words[0])
+        .args(&words[1..])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+// -- full
+
+#[test]
+fn a_file_larger_than_the_disk_is_refused_before_its_bytes() {
+    let Some(disk) = SmallDisk::mount("8M") else {
+        return;
+    };
+    let server = Server::on(&disk.root(), Settings::default());
+    let mut client = Client::create(server.address(), "/a.bin");
+    let refused = client.send(fragment(0..100_000).of(20 << 20));
+    refused.assert(500, Some(DISK_FULL));
+    assert_eq!(server.part_bytes(client.session()), 0);
+    server.wait_for_log("free some space");
+    // What fits is taken, on the same connection.
+    let mut small = Client::create(server.address(), "/b.bin");
+    small.send_rest(0, 2 << 20, 1 << 20);
+    small.close().assert(200, None);
+    server.assert_file("b.bin", 1, 2 << 20);
+}
+
+#[test]
+fn a_disk_that_fills_up_keeps_what_it_has() {
+    // Under 1 MiB nothing is reserved: the disk fills in the middle of a fragment.
+    let Some(disk) = SmallDisk::mount("1M") else {
+        return;
+    };
+    let mut server = Server::on(&disk.root(), Settings::default());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client
+        .send(fragment(0..200_000).of(900_000))
+        .assert(200, None);
+    let ballast = disk.folder.path().join("ballast");
+    fs::write(&ballast, vec![0; 400_000]).unwrap();
+    let refused = client.send(fragment(200_000..900_000));
+    refused.assert(500, Some(DISK_FULL));
+    let kept = server.part_bytes(client.session());
+    assert!((200_000..900_000).contains(&kept), "{kept}");
+    server.wait_for_log("free some space");
+    // The server goes on, also with this session.
+    client.ping().assert(200, None);
+    client
+        .send(fragment(200_000..900_000))
+        .assert(500, Some(DISK_FULL));
+    server.restart();
+    client.reconnect_to(server.address());
+    fs::remove_file(&ballast).unwrap();
+    let ack = client.send(fragment(200_000..900_000));
+    assert_eq!(ack.assert(200, None).received(), 900_000);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 900_000);
+}
+
+#[test]
+fn a_full_disk_refuses_new_sessions_until_there_is_space() {
+    let Some(disk) = SmallDisk::mount("1M") else {
+        return;
+    };
+    let server = Server::on(&disk.root(), Settings::default());
+    let ballast = disk.folder.path().join("ballast");
+    let mut size = 1 << 20;
+    while size >= 4096 {
+        // As much as there is.
+        let held = fs::metadata(&ballast).map_or(0, |file| file.len());
+        if fs::write(&ballast, vec![0; usize::try_from(held).unwrap() + size]).is_err() {
+            size /= 2;
+        }
+    }
+    let mut client = Client::new(server.address(), "/a.bin");
+    client.try_create().assert(500, Some(DISK_FULL));
+    assert_eq!(
+        server.work_files(),
+        [""; 0],
+        "nothing is left of a session that was not made"
+    );
+    fs::remove_file(&ballast).unwrap();
+    client.try_create().assert(200, None);
+    client.send(fragment(0..1000)).assert(200, None);
+    client.close().assert(200, None);
+}
+
+// -- read-only
+
+#[test]
+fn a_read_only_disk_is_told_and_the_session_goes_on_later() {
+    let Some(disk) = SmallDisk::mount("8M") else {
+        return;
+    };
+    let server = Server::on(&disk.root(), Settings::default());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client
+        .send(fragment(0..10_000).of(30_000))
+        .assert(200, None);
+    // The open part is closed, or the kernel refuses to remount.
+    let ended = std::mem::replace(&mut client.raw, server.connect());
+    drop(ended);
+    wait_until("nothing is open for writing", || disk.remount("ro"));
+    let refused = client.send(fragment(10_000..30_000));
+    refused.assert(500, Some(WRITE_PROTECT));
+    let mut other = Client::new(server.address(), "/b.bin");
+    other.try_create().assert(500, Some(WRITE_PROTECT));
+    server.wait_for_log("ead-only");
+    client.ping().assert(200, None);
+    assert!(disk.remount("rw"));
+    client.send(fragment(10_000..30_000)).assert(200, None);
+    client.reconnect();
+    wait_until("nothing is open for writing", || disk.remount("ro"));
+    client.close().assert(500, Some(WRITE_PROTECT));
+    assert!(disk.remount("rw"));
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 30_000);
+}
+
+// -- forbidden
+
+/// Runs the server as nobody, where that can be.
+fn as_nobody() -> Option<Settings> {
+    let words = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    if !run(&[words.as_slice(), &["true"]].concat()) {
+        skip("the server cannot be run as another user (needs root and setpriv)");
+        return None;
+    }
+    Some(Settings::default().wrapper(&words))
+}
+
+/// A root that nobody may use, with the binary where nobody may run it.
+fn root_of_nobody() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    allow(folder.path(), 0o755);
+    allow(&root, 0o777);
+    (folder, root)
+}
+
+fn allow(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_access_denied() {
+    let Some(settings) = as_nobody() else { return };
+    let (_folder, root) = root_of_nobody();
+    for name in ["closed", "late"] {
+        fs::create_dir(root.join(name)).unwrap();
+    }
+    allow(&root.join("closed"), 0o755);
+    allow(&root.join("late"), 0o777);
+    let server = Server::on(&root, settings);
+    let mut refused = Client::new(server.address(), "/closed/a.bin");
+    refused.try_create().assert(403, Some(E_ACCESSDENIED));
+    // Taken away between Create and Close.
+    let mut client = Client::create(server.address(), "/late/a.bin");
+    client.send(fragment(0..1000)).assert(200, None);
+    allow(&root.join("late"), 0o755);
+    client.close().assert(403, Some(E_ACCESSDENIED));
+    server.wait_for_log("ermission denied");
+    allow(&root.join("late"), 0o777);
+    client.close().assert(200, None);
+    server.assert_file("late/a.bin", 1, 1000);
+}
+
+#[test]
+fn a_root_that_may_not_be_written_is_refused_at_start() {
+    let Some(settings) = as_nobody() else { return };
+    let (_folder, root) = root_of_nobody();
+    allow(&root, 0o755);
+    let (status, said) = Server::refused(&root, &settings);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the work directory") && said.contains("cannot be used"),
+        "{said}"
+    );
+}
+
+// -- too many open files
+
+#[test]
+fn too_many_open_files_do_not_end_the_server() {
+    let settings = Settings::default().wrapper(&["sh", "-c", FEW_FILES, "sh"]);
+    let server = Server::with(settings);
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..1000).of(3000)).assert(200, None);
+    let crowd: Vec<Raw> = (0..100).map(|_| server.connect()).collect();
+    server.wait_for_log("oo many open files");
+    // Whoever is served goes on being served.
+    client.ping().assert(200, None);
+    client.send(fragment(1000..2000).of(3000)).assert(200, None);
+    // A session needs files that are not to be had now.
+    let mut other = client;
+    let refused = other.try_create();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    drop(crowd);
+    wait_until("there are files again", || other.try_create().status == 200);
+    other.send(fragment(0..1000)).assert(200, None);
+    other.close().assert(200, None);
+    server.assert_file("a.bin", 1, 1000);
+    let mut late = Client::create(server.address(), "/b.bin");
+    late.send(fragment(0..1000)).assert(200, None);
+}

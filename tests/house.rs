@@ -1,0 +1,303 @@
+//! House rules that are worth a test: who may import whom, where `unsafe` stands, what every file begins with, and
+//! that the README knows every flag and setting.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Who may import whom; `ring`, the binary and its `cli` are not here, because they may import all.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("http", &[]),
+    ("bits", &["http", "event"]),
+    ("server", &["bits", "http", "event", "config"]),
+    // Plain data, which names refusals and bad heads; it decides nothing.
+    ("event", &["bits", "http"]),
+    ("config", &[]),
+    ("observe", &["event", "config", "bits", "http"]),
+    ("client", &[]),
+];
+const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];
+
+/// What the pure layers and the flow must not name: clock, disk, sockets, threads, a runtime, random order.
+const BANNED: &[(&str, &[&str])] = &[
+    ("http", PURE),
+    ("bits", PURE),
+    (
+        "server",
+        &[
+            "tokio",
+            "std::fs",
+            "TcpStream",
+            "TcpListener",
+            "Instant::now",
+            "SystemTime",
+            "std::thread",
+            "HashMap",
+            "HashSet",
+        ],
+    ),
+];
+const PURE: &[&str] = &[
+    "tokio",
+    "async ",
+    "std::io",
+    "std::fs",
+    "std::net",
+    "std::time",
+    "std::thread",
+    "HashMap",
+    "HashSet",
+];
+
+struct Source {
+    /// From the top of the repository, with slashes.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The layer of a file in `src`: its folder, or its own name.
+    fn layer(&self) -> &str {
+        let below = self.path.strip_prefix("src/").expect("a file of src");
+        below.split(['/', '.']).next().expect("a name")
+    }
+
+    /// Number (from 1) and text of the lines before the unit tests; none for a file of tests.
+    fn lines_of_code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_tests = self.path.ends_with("/tests.rs");
+        let lines = self.text.lines().take_while(|line| *line != "#[cfg(test)]");
+        lines
+            .enumerate()
+            .map(|(at, line)| (at + 1, line))
+            .filter(move |_| !is_tests)
+    }
+}
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below a folder, in a fixed order.
+fn sources(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = vec![top().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let path = path.strip_prefix(top()).unwrap();
+                let path = path.to_str().unwrap().to_owned();
+                found.push(Source { path, text });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(!found.is_empty(), "no files in {folder}");
+    found
+}
+
+fn everything() -> Vec<Source> {
+    ["src", "tests", "benches"]
+        .into_iter()
+        .flat_map(sources)
+        .collect()
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}
+
+/// The modules of this crate that a line names.
+fn modules_named<'l>(line: &'l str, prefix: &str) -> Vec<&'l str> {
+    let names = line.split(prefix).skip(1);
+    names
+        .map(|rest| {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            &rest[..end.unwrap_or(rest.len())]
+        })
+        .collect()
+}
+
+#[test]
+fn layers_import_only_what_stands_below_them() {
+    for source in sources("src") {
+        let layer = source.layer();
+        let may_import = ARROWS.iter().find(|(name, _)| *name == layer);
+        if may_import.is_none() {
+            assert!(
+                FREE.contains(&layer),
+                "{}: a layer without arrows",
+                source.path
+            );
+        }
+        for (number, line) in source.lines_of_code().filter(|(_, line)| !is_comment(line)) {
+            for named in modules_named(line, "crate::") {
+                let is_allowed = may_import.is_none_or(|(_, all)| all.contains(&named));
+                assert!(
+                    named == layer || is_allowed,
+                    "{}:{number}: {layer} may not import {named}",
+                    source.path
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_but_the_binary_imports_the_ring() {
+    for source in sources("src") {
+        let may = matches!(source.layer(), "ring" | "main");
+        for (number, line) in source.text.lines().enumerate() {
+            let named = [
+                modules_named(line, "crate::"),
+                modules_named(line, "bitsd::"),
+            ]
+            .concat();
+            let is_import = named.contains(&"ring") && !is_comment(line);
+            assert!(
+                may || !is_import,
+                "{}:{}: imports the ring",
+                source.path,
+                number + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn the_pure_layers_name_no_clock_disk_socket_or_runtime() {
+    for source in sources("src") {
+        let banned = BANNED.iter().find(|(name, _)| *name == source.layer());
+        let banned = banned.map_or(&[][..], |(_, words)| words);
+        for (number, line) in source.lines_of_code().filter(|(_, line)| !is_comment(line)) {
+            let word = banned.iter().find(|word| line.contains(**word));
+            assert_eq!(word, None, "{}:{number}", source.path);
+        }
+    }
+}
+
+#[test]
+fn every_file_begins_by_saying_what_it_is_for() {
+    for source in everything() {
+        assert!(source.text.starts_with("//! "), "{} does not", source.path);
+    }
+}
+
+#[test]
+fn unsafe_stands_only_in_the_ring_and_says_why_it_is_safe() {
+    let opening = [concat!("unsafe", " {"), concat!("unsafe", " impl")];
+    let function = concat!("unsafe", " fn");
+    for source in everything() {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (at, line) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| !is_comment(line))
+        {
+            let is_opening = opening.iter().any(|words| line.contains(words));
+            if !is_opening && !line.contains(function) {
+                continue;
+            }
+            let here = format!("{}:{}", source.path, at + 1);
+            // The soak cuts the power of a file system, for which there is no safe call.
+            let may = source.path.starts_with("src/ring/") || source.path == "tests/soak/mount.rs";
+            assert!(may, "{here}: only in the ring");
+            // Attributes and the beginning of the statement may stand between comment and block.
+            let above = lines[..at].iter().rev().skip_while(|line| {
+                let line = line.trim();
+                line.starts_with("#[") || line.ends_with('=') || line.ends_with('(')
+            });
+            let mut comment = above.take_while(|line| is_comment(line));
+            let is_explained = comment.any(|line| line.contains("SAFETY: "));
+            assert!(
+                !is_opening || is_explained,
+                "{here}: no SAFETY comment above"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_unwrap_outside_tests() {
+    for source in sources("src") {
+        for (number, line) in source.lines_of_code().filter(|(_, line)| !is_comment(line)) {
+            assert!(
+                !line.contains(".unwrap()"),
+                "{}:{number}: say why it cannot fail",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_is_put_off_without_the_condition_that_ends_it() {
+    for source in everything() {
+        for (number, line) in source.text.lines().enumerate() {
+            for mark in [
+                concat!("TO", "DO"),
+                concat!("FIX", "ME"),
+                concat!("XX", "X"),
+            ] {
+                let put_off = line.split(mark).nth(1);
+                let has_condition = put_off.is_none_or(|rest| {
+                    ["when", "once", "until"]
+                        .iter()
+                        .any(|word| rest.contains(word))
+                });
+                assert!(has_condition, "{}:{}: until when?", source.path, number + 1);
+            }
+        }
+    }
+}
+
+/// The long flags in the help of a command.
+fn flags(command: &str) -> Vec<String> {
+    let bitsd = env!("CARGO_BIN_EXE_bitsd");
+    let output = Command::new(bitsd)
+        .args([command, "--help"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let help = String::from_utf8(output.stdout).unwrap();
+    let mut flags: Vec<String> = help
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with('-'))
+        .filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")))
+        .map(|flag| flag.trim_end_matches('.').to_owned())
+        .filter(|flag| flag != "--help" && flag != "--version")
+        .collect();
+    flags.sort();
+    assert!(!flags.is_empty(), "no flags in {help}");
+    flags
+}
+
+#[test]
+fn readme_names_every_flag_and_setting() {
+    let readme = fs::read_to_string(top().join("README.md"));
+    let readme = readme.expect("README.md stands at the top of the repository");
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let has = |word: &str| {
+        readme.match_indices(word).any(|(at, _)| {
+            let (before, after) = (&readme[..at], &readme[at + word.len()..]);
+            !before.ends_with(is_word) && !after.starts_with(is_word)
+        })
+    };
+    let mut missing = Vec::new();
+    for command in ["serve", "put"] {
+        let unknown = flags(command).into_iter().filter(|flag| !has(flag));
+        missing.extend(unknown.map(|flag| format!("bitsd {command} {flag}")));
+    }
+    for setting in bitsd::config::settings_reference() {
+        // Those of a table may stand under its heading.
+        let key = setting.key.strip_prefix("limits.").unwrap_or(setting.key);
+        if !has(key) {
+            missing.push(setting.key.to_owned());
+        }
+    }
+    assert_eq!(missing, [""; 0], "not in README.md");
+}

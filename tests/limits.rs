@@ -1,0 +1,402 @@
+//! Bounds in time and number: slow and idle peers, expiry, the end of the server.
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use support::client::{Client, SESSION_NOT_FOUND, fragment};
+use support::content::content;
+use support::raw::Raw;
+use support::server::{Server, Settings};
+use support::wait_until;
+
+// -- slow and idle peers
+
+#[test]
+fn an_idle_connection_is_ended_and_a_busy_one_is_not() {
+    let server = Server::with(Settings::default().file("[limits]\nidle_ms_max = 1500"));
+    let mut idle = server.connect();
+    let mut client = Client::create(server.address(), "/a.bin");
+    let ended = std::thread::spawn(move || idle.assert_closed());
+    while !ended.is_finished() {
+        client.ping().assert(200, None);
+    }
+    ended.join().unwrap();
+    client.send(fragment(0..10)).assert(200, None);
+}
+
+#[test]
+fn a_head_that_does_not_end_is_given_up() {
+    let server = Server::with(Settings::default().file("[limits]\nhead_ms_max = 1500"));
+    let mut slow = server.connect();
+    let mut idle = server.connect();
+    let began = Instant::now();
+    slow.send("BITS_POST /a.bin HTTP/1.1\r\nHost: x\r\n");
+    // A byte now and then does not wind the clock up.
+    let mut sent = 0;
+    while slow.try_send("X").is_ok() {
+        sent += 1;
+        assert!(sent < 1000, "still alive after {:?}", began.elapsed());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    slow.assert_closed();
+    // Between requests another clock runs.
+    idle.send("BITS_POST /a.bin HTTP/1.1\r\nHost: x\r\nBITS-Packet-Type: Ping\r\n\r\n");
+    idle.receive().assert(200, None);
+}
+
+#[test]
+fn a_body_that_stalls_is_given_up_and_kept() {
+    let server = Server::with(Settings::default().file("[limits]\nbody_stall_ms_max = 2500"));
+    let mut stalled = Client::create(server.address(), "/a.bin");
+    stalled.send_part(&fragment(0..900_000), 600_000);
+    let mut other = Client::create(server.address(), "/b.bin");
+    stalled.raw.assert_closed();
+    other.send(fragment(0..10)).assert(200, None);
+    assert_eq!(server.part_bytes(stalled.session()), 600_000);
+    stalled.reconnect();
+    stalled.send_rest(600_000, 900_000, 300_000);
+    stalled.close().assert(200, None);
+    server.assert_file("a.bin", 1, 900_000);
+}
+
+#[test]
+fn a_body_that_dribbles_goes_on_and_reaches_the_disk() {
+    // A byte each 100 ms, after a fast beginning: slower than the stall limit in all, never without a byte for as long.
+    let server = Server::with(Settings::default().file("[limits]\nbody_stall_ms_max = 1000"));
+    let mut client = Client::create(server.address(), "/a.bin");
+    let total = 700_000;
+    client.send_part(&fragment(0..total), 600_000);
+    let began = Instant::now();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut sent = 600_000;
+    while began.elapsed() < Duration::from_secs(6) {
+        client.raw.send(content(1, sent, sent + 1));
+        sent += 1;
+        seen.insert(server.part_bytes(client.session()));
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    assert!(seen.len() >= 4, "the part grew in steps: {seen:?}");
+    assert!(*seen.last().unwrap() > 600_000, "{seen:?}");
+    client.raw.send(content(1, sent, total));
+    let ack = client.raw.receive();
+    assert_eq!(ack.assert(200, None).received(), total);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, total);
+}
+
+#[test]
+fn stalled_peers_do_not_slow_a_fast_one() {
+    // 40 peers stall where each could hold a body block, of which there are four.
+    const STALLED: u64 = 40;
+    const TOTAL: u64 = 20_000_000;
+    let server = Server::with(Settings::default().file("[limits]\nbody_blocks_per_shard = 4"));
+    let stalled: Vec<Client> = (0..STALLED)
+        .map(|n| {
+            let mut client = Client::create(server.address(), &format!("/stalled{n}"));
+            client.send_part(&fragment(0..4_000_000), 65_536);
+            client
+        })
+        .collect();
+    let body = content(1, 0, TOTAL);
+    let mut fast = Client::create(server.address(), "/fast.bin");
+    let began = Instant::now();
+    fast.send_head(&fragment(0..TOTAL));
+    fast.raw.send(body);
+    assert_eq!(fast.raw.receive().assert(200, None).received(), TOTAL);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "20 MB took {took:?}");
+    fast.close().assert(200, None);
+    server.assert_file("fast.bin", 1, TOTAL);
+    for client in &stalled {
+        server.wait_for_part(client.session(), 65_536);
+    }
+}
+
+#[test]
+fn connections_over_the_limit_are_refused_and_others_served() {
+    let limits = "[limits]\nconnections_per_shard_max = 3";
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(limits));
+    let mut admitted: Vec<Client> = (0..3)
+        .map(|_| Client::new(server.address(), "/a"))
+        .collect();
+    for client in &mut admitted {
+        client.ping().assert(200, None);
+    }
+    server.connect().assert_closed();
+    server.wait_for_log("this shard holds as many as it may");
+    admitted.pop();
+    wait_until("there is room again", || {
+        ping(&mut server.connect()).is_some()
+    });
+    admitted[0].ping().assert(200, None);
+}
+
+/// Whether a connection is served.
+fn ping(raw: &mut Raw) -> Option<()> {
+    let text =
+        "BITS_POST /a HTTP/1.1\r\nHost: x\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n";
+    raw.try_send(text).ok()?;
+    let response = raw.try_receive().ok()??;
+    assert_eq!(response.status, 200);
+    Some(())
+}
+
+#[test]
+fn sessions_over_the_limit_hear_that_it_is_busy() {
+    let limits = "[limits]\nsessions_per_shard_max = 2";
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(limits));
+    let mut first = Client::create(server.address(), "/a");
+    let _second = Client::create(server.address(), "/b");
+    let mut third = Client::new(server.address(), "/c");
+    third.try_create().assert(503, None);
+    // One that ended counts no more.
+    first.cancel().assert(200, None);
+    third.try_create().assert(200, None);
+}
+
+// -- expiry
+
+#[test]
+fn a_session_without_progress_expires_while_the_server_runs() {
+    let server = Server::with(Settings::default().file("session_timeout = \"2s\""));
+    let mut forgotten = Client::create(server.address(), "/a.bin");
+    let mut busy = Client::create(server.address(), "/b.bin");
+    forgotten.send(fragment(0..10).of(30)).assert(200, None);
+    let mut offset = 0;
+    wait_until("the session expires", || {
+        busy.send(fragment(offset..offset + 1).of(1_000_000))
+            .assert(200, None);
+        offset += 1;
+        !server.part(forgotten.session()).exists()
+    });
+    let late = forgotten.send(fragment(10..30));
+    late.assert(500, Some(SESSION_NOT_FOUND));
+    server.wait_for_log("expired");
+    assert!(server.part(busy.session()).exists());
+}
+
+#[test]
+fn a_session_that_is_being_received_does_not_expire() {
+    let server = Server::with(Settings::default().file("session_timeout = \"1s\""));
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send_part(&fragment(0..200), 100);
+    // Longer than the time-out, on the clock of another session that does expire.
+    let other = Client::create(server.address(), "/b.bin");
+    wait_until("the other one expires", || {
+        !server.part(other.session()).exists()
+    });
+    client.raw.send(content(1, 100, 200));
+    assert_eq!(client.raw.receive().assert(200, None).received(), 200);
+    client.close().assert(200, None);
+}
+
+#[test]
+fn a_session_without_progress_expires_at_start() {
+    let mut server = Server::start();
+    let mut old = Client::create(server.address(), "/old");
+    old.send(fragment(0..10).of(30)).assert(200, None);
+    let mut new = Client::create(server.address(), "/new");
+    new.send(fragment(0..10).of(30)).assert(200, None);
+    server.kill9();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(15 * 86_400);
+    let record = server.part(old.session()).with_extension("record");
+    for path in [server.part(old.session()), record] {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    server.restart();
+    wait_until("the old one is gone", || {
+        !server.part(old.session()).exists()
+    });
+    old.reconnect_to(server.address());
+    let late = old.send(fragment(10..30));
+    late.assert(500, Some(SESSION_NOT_FOUND));
+    new.reconnect_to(server.address());
+    new.send(fragment(10..30)).assert(200, None);
+    new.close().assert(200, None);
+}
+
+#[test]
+fn an_orphan_is_removed_at_start() {
+    let mut server = Server::start();
+    let mut client = Client::create(server.address(), "/a");
+    client.send(fragment(0..10).of(30)).assert(200, None);
+    server.kill9();
+    fs::remove_file(server.part(client.session()).with_extension("record")).unwrap();
+    server.restart();
+    assert_eq!(server.work_files(), [""; 0]);
+    client.reconnect_to(server.address());
+    client
+        .send(fragment(10..30))
+        .assert(500, Some(SESSION_NOT_FOUND));
+}
+
+#[test]
+fn what_the_server_does_not_understand_is_set_aside() {
+    let mut server = Server::start();
+    let mut damaged = Client::create(server.address(), "/damaged");
+    damaged.send(fragment(0..10).of(30)).assert(200, None);
+    let mut whole = Client::create(server.address(), "/whole");
+    whole.send(fragment(0..10).of(30)).assert(200, None);
+    server.kill9();
+    let work = server.root().join(".bitsd");
+    let record = server.part(damaged.session()).with_extension("record");
+    let len = fs::metadata(&record).unwrap().len();
+    fs::write(&record, vec![0x5a; usize::try_from(len).unwrap()]).unwrap();
+    fs::write(work.join("notes.txt"), "foreign").unwrap();
+    fs::create_dir(work.join("folder")).unwrap();
+    fs::write(work.join("0.part"), "foreign").unwrap();
+    server.restart();
+    for name in ["notes.txt", "folder", "0.part"] {
+        assert!(!work.join(name).exists(), "{name} stayed");
+        assert!(
+            work.join(format!("{name}.aside")).exists(),
+            "{name} is lost"
+        );
+        server.wait_for_log(name);
+    }
+    server.wait_for_log("was set aside");
+    damaged.reconnect_to(server.address());
+    damaged
+        .send(fragment(10..30))
+        .assert(500, Some(SESSION_NOT_FOUND));
+    whole.reconnect_to(server.address());
+    whole.send(fragment(10..30)).assert(200, None);
+    whole.close().assert(200, None);
+    server.assert_file("whole", 1, 30);
+    // Once is enough.
+    server.restart();
+    assert!(!server.log().contains("set aside"));
+}
+
+// -- the end
+
+#[test]
+fn a_running_fragment_is_finished_before_the_end() {
+    let mut server = Server::start();
+    let mut idle = server.connect();
+    ping(&mut idle).unwrap();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send_part(&fragment(0..200_000).of(300_000), 100_000);
+    server.wait_for_part(client.session(), 100_000);
+    server.terminate();
+    idle.assert_closed();
+    wait_until("nobody listens", || {
+        Raw::try_connect(server.address()).is_err()
+    });
+    client.raw.send(content(1, 100_000, 200_000));
+    let ack = client.raw.receive();
+    assert_eq!(ack.assert(200, None).received(), 200_000);
+    assert_eq!(ack.field("Connection"), Some("close"));
+    client.raw.assert_closed();
+    assert_eq!(server.wait().code(), Some(0));
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send_rest(200_000, 300_000, 100_000);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 300_000);
+}
+
+#[test]
+fn a_stalled_fragment_does_not_keep_the_server_from_its_end() {
+    let limits = "[limits]\nshutdown_ms_max = 500";
+    let mut server = Server::with(Settings::default().file(limits));
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send_part(&fragment(0..200_000), 100_000);
+    server.wait_for_part(client.session(), 100_000);
+    let began = Instant::now();
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(500),
+        "it was given its time: {took:?}"
+    );
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    client.raw.assert_closed();
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send_rest(100_000, 200_000, 100_000);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 200_000);
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let mut server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send_part(&fragment(0..200_000), 100_000);
+    server.wait_for_part(client.session(), 100_000);
+    server.terminate();
+    server.wait_for_log("a second signal stops at once");
+    let began = Instant::now();
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send_rest(100_000, 200_000, 100_000);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 200_000);
+}
+
+#[test]
+fn an_idle_server_stops_at_once() {
+    let mut server = Server::start();
+    let _idle: Vec<Raw> = (0..20).map(|_| server.connect()).collect();
+    let began = Instant::now();
+    server.stop();
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+// -- the log
+
+#[test]
+fn the_log_has_one_line_for_each_session() {
+    let server = Server::with(Settings::default().flags(&["--log-format", "json"]));
+    let mut client = Client::create(
+        server.address(),
+        "/in \"quotes\".bin"
+            .replace(' ', "%20")
+            .replace('"', "%27")
+            .as_str(),
+    );
+    for n in 0..20 {
+        client
+            .send(fragment(n * 100..(n + 1) * 100).of(2000))
+            .assert(200, None);
+        if n % 10 == 5 {
+            client.reconnect();
+        }
+    }
+    let peer = client.raw.local_addr().to_string();
+    client.close().assert(200, None);
+    client.close().assert(200, None);
+    server.wait_for_log("session ended");
+    let log = server.log();
+    let session = client.session().to_owned();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line.get("session").is_some())
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    let line = &lines[0];
+    assert_eq!(line["session"], session.as_str());
+    assert_eq!(line["message"], "session ended");
+    assert_eq!(line["ending"], "published");
+    assert_eq!(
+        line["path"],
+        "in%20'quotes'.bin".replace("%20", " ").as_str()
+    );
+    assert_eq!(line["bytes"], 2000);
+    assert_eq!(line["resumes"], 2);
+    assert_eq!(line["peer"], peer.as_str());
+    assert!(line["duration_ms"].is_u64(), "{line}");
+}

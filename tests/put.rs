@@ -1,0 +1,418 @@
+//! `bitsd put`, `bitsd check` and the defaults of `bitsd serve`: the commands as a user types them.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use support::client::Client;
+use support::content::content;
+use support::server::{Server, Settings};
+use support::wait_until;
+
+/// A command that was started, ended with its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a command to its end.
+#[track_caller]
+fn bitsd(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn url(server: &Server, path: &str) -> String {
+    format!("http://{}{path}", server.address())
+}
+
+/// Whole MiB that are all different, without making each byte.
+fn write_large(path: &Path, mebibytes: u64) {
+    let mut file = fs::File::create(path).unwrap();
+    let mut block = content(9, 0, 1 << 20);
+    for n in 0..mebibytes {
+        for at in (0..block.len()).step_by(4096) {
+            block[at..at + 8].copy_from_slice(&n.to_le_bytes());
+        }
+        file.write_all(&block).unwrap();
+    }
+}
+
+/// Compares two files without holding them.
+fn are_identical(one: &Path, two: &Path) -> bool {
+    let (mut one, mut two) = (fs::File::open(one).unwrap(), fs::File::open(two).unwrap());
+    if one.metadata().unwrap().len() != two.metadata().unwrap().len() {
+        return false;
+    }
+    let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let read = one.read(&mut a).unwrap();
+        if read == 0 {
+            return true;
+        }
+        two.read_exact(&mut b[..read]).unwrap();
+        if a[..read] != b[..read] {
+            return false;
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn a_large_file_survives_five_kills_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.bin");
+    write_large(&file, 256);
+    let listen = format!("127.0.0.1:{}", free_port());
+    let settings = Settings::default().flags(&["--listen", &listen]);
+    let mut server = Server::with(settings);
+    let mut put = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["put", "--fragment-bytes", "4MiB"])
+        .arg(&file)
+        .arg(url(&server, "/in.bin"))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Started)
+        .unwrap();
+    for kill in 1..=5u64 {
+        // In mid-upload each time: the next kill waits for further progress.
+        let mark = kill * (30 << 20);
+        wait_until("the upload makes progress", || part_bytes(&server) > mark);
+        server.restart();
+    }
+    let status = wait(&mut put.0);
+    let (mut out, mut err) = (String::new(), String::new());
+    put.0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut out)
+        .unwrap();
+    put.0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut err)
+        .unwrap();
+    assert_eq!(status, Some(0), "{err}");
+    assert!(out.contains("uploaded"), "{out}");
+    // One for each kill at least: a try that met the server on its way up counts, too.
+    let resumes = out
+        .rsplit_once(" resumes")
+        .unwrap()
+        .0
+        .rsplit_once(' ')
+        .unwrap()
+        .1;
+    assert!(resumes.parse::<u32>().unwrap() >= 5, "{out}");
+    assert!(are_identical(&file, &server.file("in.bin")));
+    assert!(
+        server
+            .work_files()
+            .iter()
+            .all(|name| !name.ends_with(".part"))
+    );
+}
+
+/// The length of the only part.
+fn part_bytes(server: &Server) -> u64 {
+    let names = server.work_files();
+    let part = names.iter().find(|name| name.ends_with(".part"));
+    let path = |name: &String| server.root().join(".bitsd").join(name);
+    part.and_then(|name| fs::metadata(path(name)).ok())
+        .map_or(0, |part| part.len())
+}
+
+#[track_caller]
+fn wait(child: &mut Child) -> Option<i32> {
+    let mut status = None;
+    wait_until("the command ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap().code()
+}
+
+#[test]
+fn several_files_go_into_a_folder() {
+    let server = Server::start();
+    fs::create_dir(server.file("in")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["one.bin", "two words.bin", "drei-ä.bin", "empty"];
+    let sizes = [1, 70_000, 6_000_000, 0];
+    let mut words = vec![
+        "put".to_owned(),
+        "--fragment-bytes".to_owned(),
+        "1MiB".to_owned(),
+    ];
+    for (seed, (name, bytes)) in (0..).zip(names.iter().zip(sizes)) {
+        let path = folder.path().join(name);
+        fs::write(&path, content(seed, 0, bytes)).unwrap();
+        words.push(path.to_str().unwrap().to_owned());
+    }
+    words.push(url(&server, "/in/"));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let output = bitsd(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for (seed, (name, bytes)) in (0..).zip(names.iter().zip(sizes)) {
+        server.assert_file(&format!("in/{name}"), seed, bytes);
+    }
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(lines.lines().count(), names.len(), "{lines}");
+}
+
+#[test]
+fn a_refusal_is_one_clear_sentence() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.bin");
+    fs::write(&file, "bytes").unwrap();
+    fs::write(server.file("a.bin"), "there").unwrap();
+    let output = bitsd(&["put", file.to_str().unwrap(), &url(&server, "/a.bin")]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = said(&output);
+    assert_eq!(words.lines().count(), 1, "{words}");
+    assert!(words.contains("403"), "{words}");
+    assert_eq!(fs::read(server.file("a.bin")).unwrap(), b"there");
+    // One refused file does not keep the others back.
+    let other = folder.path().join("b.bin");
+    fs::write(&other, "bytes").unwrap();
+    let both = [file.to_str().unwrap(), other.to_str().unwrap()];
+    let output = bitsd(&["put", both[0], both[1], &url(&server, "/")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read(server.file("b.bin")).unwrap(), b"bytes");
+}
+
+#[test]
+fn what_cannot_be_uploaded_is_said_in_words() {
+    let output = bitsd(&["put", "/nonexistent/file", "http://127.0.0.1:9/"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("/nonexistent/file"),
+        "{}",
+        said(&output)
+    );
+    let output = bitsd(&["put", "file", "https://127.0.0.1:9/"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("http"), "{}", said(&output));
+    let output = bitsd(&["put", "one", "two", "http://127.0.0.1:9/one"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("ends in `/`"), "{}", said(&output));
+}
+
+#[test]
+fn a_server_that_stays_away_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.bin");
+    fs::write(&file, "bytes").unwrap();
+    let target = format!("http://127.0.0.1:{}/", free_port());
+    let flags = ["put", "--retry-for", "300ms", "--retry-delay", "50ms"];
+    let output = bitsd(&[flags.as_slice(), &[file.to_str().unwrap(), &target]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!said(&output).is_empty());
+}
+
+#[test]
+fn fragments_shrink_where_the_server_wants_them_smaller() {
+    let settings = "fragment_bytes_max = \"64KiB\"\nempty_file = \"create\"";
+    let server = Server::with(Settings::default().file(settings));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.bin");
+    fs::write(&file, content(1, 0, 1_000_000)).unwrap();
+    let output = bitsd(&["put", "--quiet", file.to_str().unwrap(), &url(&server, "/")]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.stdout, b"");
+    server.assert_file("a.bin", 1, 1_000_000);
+}
+
+#[test]
+fn put_starts_again_when_the_server_has_forgotten_the_session() {
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut server = Server::with(Settings::default().flags(&["--listen", &listen]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.bin");
+    write_large(&file, 128);
+    let mut put = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["put", "--quiet", "--fragment-bytes", "1MiB"])
+        .arg(&file)
+        .arg(url(&server, "/a.bin"))
+        .spawn()
+        .map(Started)
+        .unwrap();
+    wait_until("the upload makes progress", || {
+        part_bytes(&server) > 10 << 20
+    });
+    server.kill9();
+    for name in server.work_files() {
+        fs::remove_file(server.root().join(".bitsd").join(name)).unwrap();
+    }
+    server.restart();
+    assert_eq!(wait(&mut put.0), Some(0));
+    assert!(are_identical(&file, &server.file("a.bin")));
+}
+
+// -- check
+
+#[test]
+fn check_prints_every_key_and_reads_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bitsd.toml");
+    fs::write(
+        &path,
+        "allow_overwrite = true\nlisten = [\"127.0.0.1:1234\"]\n",
+    )
+    .unwrap();
+    let path = path.to_str().unwrap();
+    let output = bitsd(&["check", "--config", path]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let first = String::from_utf8(output.stdout).unwrap();
+    for key in [
+        "listen",
+        "root",
+        "work_dir",
+        "cores",
+        "log_format",
+        "log_level",
+        "durability",
+        "publish",
+        "allow_overwrite",
+        "create_dirs",
+        "empty_file",
+        "strict",
+        "upload_bytes_max",
+        "fragment_bytes_max",
+        "session_timeout",
+        "head_ms_max",
+        "idle_ms_max",
+        "body_stall_ms_max",
+    ] {
+        let shown = first
+            .lines()
+            .filter(|line| line.starts_with(&format!("{key} = ")));
+        assert_eq!(shown.count(), 1, "{key}:\n{first}");
+    }
+    assert!(first.contains("allow_overwrite = true"), "{first}");
+    assert!(first.contains("127.0.0.1:1234"), "{first}");
+    // What it prints is a settings file that comes to the same.
+    fs::write(path, &first).unwrap();
+    let output = bitsd(&["check", "--config", path]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), first);
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bitsd.toml");
+    let lines =
+        "listen = [\"127.0.0.1:1234\"]\nroot = \"/file\"\ncores = 1\ndurability = \"none\"\n";
+    fs::write(&path, lines).unwrap();
+    let flags = "--listen 127.0.0.1:4321 --root /flag --cores 2 --durability fragment";
+    let mut words = vec!["check", "--config", path.to_str().unwrap()];
+    words.extend(flags.split(' '));
+    let output = bitsd(&words);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "listen = [\"127.0.0.1:4321\"]",
+        "root = \"/flag\"",
+        "cores = 2",
+        "durability = \"fragment\"",
+    ] {
+        assert!(text.contains(line), "{line}:\n{text}");
+    }
+}
+
+#[test]
+fn wrong_settings_are_refused_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bitsd.toml");
+    for (lines, place, words) in [
+        ("cores = 1\nunknown = 2\n", ":2:", "unknown"),
+        ("[limits]\n\nidle_ms = 2\n", ":3:", "idle_ms"),
+        ("cores = \"many\"\n", ":1:", "cores"),
+        ("\ncores = 100000\n", ":2:", "cores"),
+        ("root = \n", ":1:", ""),
+    ] {
+        fs::write(&path, lines).unwrap();
+        for command in ["check", "serve"] {
+            let output = bitsd(&[command, "--config", path.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(2), "{lines}");
+            let said = said(&output);
+            let place = format!("{}{place}", path.display());
+            assert!(
+                said.contains(&place) && said.contains(words),
+                "{lines}:\n{said}"
+            );
+        }
+    }
+    let output = bitsd(&["check", "--config", "/nonexistent.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("/nonexistent.toml"));
+}
+
+// -- serve
+
+#[test]
+fn the_root_is_made_where_the_server_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--listen", "[::1]:0"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = Started(child);
+    let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
+    let mut next = || -> SocketAddr {
+        let line = lines.next().unwrap().unwrap();
+        line.strip_prefix("listening on http://")
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    for (seed, address) in [next(), next()].into_iter().enumerate() {
+        assert_ne!(address.port(), 0);
+        let mut client = Client::create(address, &format!("/{seed}")).seed(seed as u64);
+        client.send_rest(0, 1000, 1000);
+        client.close().assert(200, None);
+        let found = fs::read(folder.path().join("uploads").join(seed.to_string())).unwrap();
+        assert_eq!(found, content(seed as u64, 0, 1000));
+    }
+    let output = bitsd(&["serve", "--help"]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        help.contains("./uploads") && help.contains("127.0.0.1:8080"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_root_that_cannot_be_made_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (status, said) = Server::refused(&file, &Settings::default());
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        said.contains("the root") && said.contains("cannot be used"),
+        "{said}"
+    );
+}

@@ -1,0 +1,237 @@
+//! Start of the real binary on a work directory that has seen things.
+
+mod support;
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bitsd::bits::session::State;
+use bitsd::bits::session_id::SessionId;
+use bitsd::http::path::UploadPath;
+use bitsd::server::record::Record;
+
+use support::client::{Client, PROTOCOL, fragment};
+use support::raw::Raw;
+use support::server::{Server, Settings};
+use support::wait_until;
+
+/// Sessions of the large work directory.
+const SESSIONS: u64 = 100_000;
+/// The bytes that each of them has: "xxx".
+const RECEIVED: u64 = 3;
+/// Files of the large work directory that nobody can read.
+const GARBAGE: u64 = 1_000;
+/// What the issue gives to start.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+#[test]
+fn an_ack_of_bytes_known_before_makes_them_durable_too() {
+    let server = Server::with(Settings::default().flags(&["--durability", "fragment"]));
+    let mut client = Client::create(server.address(), "/a.bin");
+    let id = client.session().trim_matches(['{', '}']).to_owned();
+    let part = server.file(&format!(".bitsd/{id}.part"));
+    // All of it arrives but its last byte, so it is stored and neither synced nor acked.
+    client.send_part(&fragment(0..1000).of(3000), 999);
+    wait_until("the bytes are stored", || {
+        fs::metadata(&part).unwrap().len() == 999
+    });
+    client.reconnect();
+    assert_eq!(client.send(fragment(0..500).of(3000)).received(), 999);
+    let record = fs::read(server.file(&format!(".bitsd/{id}.record"))).unwrap();
+    assert_eq!(Record::decode(&record).unwrap().1.durable, 999);
+}
+
+#[test]
+fn what_is_left_of_a_create_without_an_ack_is_removed() {
+    let mut server = Server::start();
+    server.kill9();
+    let id = SessionId::from_u128(7).plain().to_string();
+    for (suffix, bytes) in [("part", Vec::new()), ("record", Vec::new())] {
+        fs::write(server.file(&format!(".bitsd/{id}.{suffix}")), bytes).unwrap();
+    }
+    server.restart();
+    assert_eq!(server.work_files(), Vec::<String>::new());
+    assert!(!server.log().contains("set aside"), "{}", server.log());
+}
+
+/// Goal: the start is fast, its listener answers meanwhile, nothing on disk can stop it.
+/// Method: all files are written by the test; the port is known beforehand, so that it can be asked
+/// while the server says nothing yet. The first start is one after a power cut, the second one after `kill -9`.
+#[test]
+fn many_sessions_are_read_back_in_time_while_clients_are_put_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let work = root.join(".bitsd");
+    fs::create_dir_all(&work).unwrap();
+    make_sessions(&work);
+    make_garbage(&work);
+
+    let mut created = 0;
+    let mut fastest = Duration::MAX;
+    for start in ["after a power cut", "after kill -9", "after kill -9 again"] {
+        let address = free_address();
+        let settings = Settings::default().flags(&["--listen", &address.to_string()]);
+        let began = Instant::now();
+        let (heard, mut server) = thread::scope(|scope| {
+            let starting = scope.spawn(|| Server::on(&root, settings));
+            let mut heard = Vec::new();
+            while !starting.is_finished() {
+                heard.extend(ask(address));
+            }
+            (heard, starting.join().unwrap())
+        });
+        let took = began.elapsed();
+        println!("{start}: {took:?}, {} answers meanwhile", heard.len());
+        fastest = fastest.min(took);
+        for answers in &heard {
+            assert!([PUT_OFF, SERVED].contains(answers), "{start}: {answers:?}");
+        }
+        assert!(
+            heard.contains(&PUT_OFF),
+            "{start}: nobody was put off: {heard:?}"
+        );
+        assert_eq!(
+            sessions_read_back(&server),
+            SESSIONS + created,
+            "{start}: {}",
+            tail(&server)
+        );
+        created += heard.iter().filter(|answers| **answers == SERVED).count() as u64;
+        for number in [0, 1, SESSIONS / 2, SESSIONS - 1] {
+            let mut client = Client::new(address, &format!("/{number}.bin"));
+            client.adopt(&session_id(number).to_string());
+            let answer = client.send(fragment(RECEIVED + 1..RECEIVED + 2).of(10));
+            assert_eq!(answer.received(), RECEIVED, "{start}: session {number}");
+        }
+        let aside = fs::read_dir(&work).unwrap().filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().ends_with(".aside")
+        });
+        assert_eq!(aside.count() as u64, GARBAGE + GARBAGE / 2, "{start}");
+        server.kill9();
+    }
+    // Of three, since other tests have the disk and the processors at the same time.
+    assert!(fastest < RECOVERY_MAX, "the fastest start took {fastest:?}");
+}
+
+/// What Ping, Create and Fragment are answered while sessions are read back.
+const PUT_OFF: [u16; 3] = [200, 503, 503];
+/// The same a moment later; the session of the fragment is unknown.
+const SERVED: [u16; 3] = [200, 200, 500];
+
+/// Asks a server that may not listen yet; `None` if it does not, or if it began to serve between the
+/// questions.
+fn ask(address: SocketAddr) -> Option<[u16; 3]> {
+    let mut raw = Raw::try_connect(address).ok()?;
+    let create = format!("Create-Session\r\nBITS-Supported-Protocols: {PROTOCOL}");
+    let fragment = format!(
+        "Fragment\r\nBITS-Session-Id: {}\r\nContent-Range: bytes 0-0/10",
+        SessionId::from_u128(1)
+    );
+    let mut answers = [0; 3];
+    let packets = [("Ping", ""), (&create, ""), (&fragment, "x")];
+    for (answer, (packet, body)) in answers.iter_mut().zip(packets) {
+        let len = body.len();
+        raw.send(format!(
+            "BITS_POST /probe.bin HTTP/1.1\r\nBITS-Packet-Type: {packet}\r\nHost: localhost\r\n\
+             Content-Length: {len}\r\n\r\n{body}"
+        ));
+        *answer = raw.receive().status;
+    }
+    (answers != [200, 503, 500]).then_some(answers)
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// The sum over all shards, as logged.
+fn sessions_read_back(server: &Server) -> u64 {
+    let mut sum = 0;
+    wait_until("both shards have said so", || {
+        let log = server.log();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("sessions read back"))
+            .collect();
+        sum = lines.iter().map(|line| figure(line, "sessions")).sum();
+        lines.len() == 2
+    });
+    sum
+}
+
+fn figure(line: &str, key: &str) -> u64 {
+    let word = line
+        .split(' ')
+        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    word.unwrap_or_else(|| panic!("no {key} in {line}"))
+        .parse()
+        .unwrap()
+}
+
+/// The end of the log; all of it would be thousands of lines.
+fn tail(server: &Server) -> String {
+    let log = server.log();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+fn session_id(number: u64) -> SessionId {
+    // An odd factor is a permutation, which spreads them over all first bytes.
+    let high = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    SessionId::from_u128(u128::from(high) << 64 | u128::from(number))
+}
+
+/// Sessions as a server of an earlier boot leaves them, with `durability = "fragment"`.
+fn make_sessions(work: &Path) {
+    let make = |number: u64| {
+        let id = session_id(number).plain().to_string();
+        let part = work.join(format!("{id}.part"));
+        fs::write(&part, "xxx").unwrap();
+        let record = Record {
+            path: UploadPath::from_text(&format!("{number}.bin")).unwrap(),
+            state: State::Receiving {
+                received: 0,
+                total: Some(10),
+            },
+            durable: RECEIVED,
+            inode: fs::metadata(&part).unwrap().ino(),
+            boot_id: 1,
+        };
+        let (offset, bytes) = record.encode(3);
+        let file = File::create(work.join(format!("{id}.record"))).unwrap();
+        file.write_all_at(&bytes, offset).unwrap();
+    };
+    thread::scope(|scope| {
+        for half in 0..2 {
+            scope.spawn(move || (half..SESSIONS).step_by(2).for_each(make));
+        }
+    });
+}
+
+/// Half of them under names that no server makes, half of them records (with parts) of noise.
+fn make_garbage(work: &Path) {
+    let mut noise = 1u64;
+    for number in 0..GARBAGE / 2 {
+        let len = (number * 37 % 20_000) + 1;
+        let bytes: Vec<u8> = (0..len)
+            .map(|_| {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                noise.to_le_bytes()[3]
+            })
+            .collect();
+        let id = SessionId::from_u128(u128::from(noise) << 64)
+            .plain()
+            .to_string();
+        fs::write(work.join(format!("{noise:x} \n.tmp")), &bytes).unwrap();
+        fs::write(work.join(format!("{id}.record")), &bytes).unwrap();
+        fs::write(work.join(format!("{id}.part")), &bytes).unwrap();
+    }
+}
