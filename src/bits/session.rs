@@ -254,9 +254,9 @@ impl State {
             ),
 
             (Self::Sealed { total }, Event::Fragment(range)) => {
-                self.repeat(total, range.total(), range.end() == total, rules)
+                self.repeat(total, range.total(), rules)
             }
-            (Self::Sealed { total }, Event::EmptyFile) => self.repeat(total, 0, total == 0, rules),
+            (Self::Sealed { total }, Event::EmptyFile) => self.repeat(total, 0, rules),
             (Self::Sealed { total }, Event::Close) => self.publish(total, AfterPublish::End),
 
             (Self::Closing { total, then }, Event::Published) => match then {
@@ -360,8 +360,9 @@ impl State {
     }
 
     /// A fragment of a file of which we have every byte: the final Ack again (P4.3). If the file was
-    /// to be published with its last fragment and could not be, the last fragment tries again.
-    fn repeat(self, total: u64, claimed: u64, is_last: bool, rules: &Rules) -> (Self, Decision) {
+    /// to be published with its last fragment and could not be, any duplicate tries again: every Ack
+    /// of all bytes says that the file stands.
+    fn repeat(self, total: u64, claimed: u64, rules: &Rules) -> (Self, Decision) {
         if claimed != total {
             return (
                 self,
@@ -371,7 +372,7 @@ impl State {
                 }),
             );
         }
-        if is_last && rules.publish_with_last_fragment {
+        if rules.publish_with_last_fragment {
             return self.publish(total, AfterPublish::AwaitClose);
         }
         (self, Decision::AckFragment { received: total })

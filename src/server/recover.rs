@@ -228,12 +228,17 @@ async fn restore_without_part<W: World>(
             total,
             then: AfterPublish::AwaitClose,
         } => State::Published { total },
-        State::Sealed { .. } => {
+        State::Sealed { total } => {
             let standing = shard.world.look_up(&record.path).await;
             match standing {
                 // A power cut took the record back; the inode survives the rename.
                 Ok(Standing::File { inode }) if inode == record.inode => {
-                    State::Gone(Ending::Published)
+                    let with_last = shard.rules().publish_with_last_fragment;
+                    if with_last {
+                        State::Published { total }
+                    } else {
+                        State::Gone(Ending::Published)
+                    }
                 }
                 _ => return remove(shard, id, &store::record_name(id)).await,
             }

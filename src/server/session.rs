@@ -248,8 +248,7 @@ impl<W: World> Held<W> {
     /// # Errors
     /// [`StoreError`].
     pub async fn harden(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        let is_receiving = matches!(self.work().state, State::Receiving { .. });
-        if shard.policy().durability != Durability::Fragment || !is_receiving {
+        if shard.policy().durability != Durability::Fragment {
             return Ok(());
         }
         // Later states were sealed, which is more.

@@ -286,9 +286,6 @@ impl Keep {
         file: &W::File,
         received: u64,
     ) -> Result<(), StoreError> {
-        if self.record.durable >= received && self.names_durable {
-            return Ok(());
-        }
         file.sync_data()
             .await
             .map_err(StoreError::new(DiskOp::Sync))?;

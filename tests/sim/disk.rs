@@ -374,11 +374,10 @@ impl Disk {
         }
         match (self.look_up(path), replace) {
             (Standing::NoParent, _) => return Err(io::ErrorKind::NotFound.into()),
-            (Standing::Reserved, _) => return Err(io::ErrorKind::PermissionDenied.into()),
-            (Standing::Directory, Replace::Existing) => {
+            (Standing::Directory | Standing::Reserved, Replace::Existing) => {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
-            (Standing::Directory | Standing::File { .. }, Replace::Never) => {
+            (Standing::Directory | Standing::Reserved | Standing::File { .. }, Replace::Never) => {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             (Standing::File { .. }, Replace::Existing) | (Standing::Free, _) => {}

@@ -285,7 +285,7 @@ impl Judge {
         self.folder_syncs_failed = 0;
         for session in self.sessions.values_mut() {
             session.has_crashed = true;
-            if u128::from(now - session.progress_ms) >= timeout {
+            if u128::from(now - session.progress_ms) + 130_000 >= timeout {
                 session.excuse.get_or_insert("expired");
             }
         }
@@ -436,7 +436,13 @@ impl Judge {
             Ending::Incomplete => session.closing_since.is_none() || session.is_sealed,
             Ending::Cancelled => session.cancelling_since.is_none(),
             Ending::Expired => {
-                let idle = u128::from(now - session.progress_ms);
+                // A slow disk tells of a file long after it was written.
+                let slack = if sim.plan.faults.slow > 0 {
+                    130_000
+                } else {
+                    2_000
+                };
+                let idle = u128::from(now - session.progress_ms) + slack;
                 session.excuse.get_or_insert("expired");
                 idle < timeout
             }

@@ -460,11 +460,7 @@ impl Sim {
         let peer = SocketAddr::from(([10, 0, 0, 1], port));
         self.judge.borrow_mut().connected(peer, upload);
         let rng = self.rng.borrow_mut().fork();
-        let mut weather = self.plan.weather;
-        if !self.has_faults.get() {
-            weather.delay_ms_max = weather.delay_ms_max.min(50);
-        }
-        let conn = Conn::open(self, peer, weather, rng);
+        let conn = Conn::open(self, peer, self.plan.weather, rng);
         let mut conns = self.conns.borrow_mut();
         conns.retain(|conn| conn.strong_count() > 0);
         conns.push(Rc::downgrade(&conn));

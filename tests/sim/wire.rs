@@ -76,6 +76,16 @@ impl Conn {
         self.sim.executor.now()
     }
 
+    /// In peace, networks are fast.
+    fn delay_ms_max(&self) -> u64 {
+        let most = if self.sim.has_faults.get() {
+            u64::MAX
+        } else {
+            20
+        };
+        self.weather.delay_ms_max.min(most)
+    }
+
     /// Puts bytes on their way in segments.
     fn put(&self, pipe: &Pipe, bytes: &[u8]) {
         let mut rng = self.rng.borrow_mut();
@@ -86,7 +96,7 @@ impl Conn {
             } else {
                 rest.len()
             };
-            let delay = rng.below(self.weather.delay_ms_max + 1);
+            let delay = rng.below(self.delay_ms_max() + 1);
             let arrival = (self.now() + delay).max(pipe.last_arrival.get());
             pipe.last_arrival.set(arrival);
             let segment = rest[..taken].iter().copied().collect();
@@ -153,7 +163,7 @@ impl Conn {
 
     fn end(&self, pipe: &Pipe) {
         if pipe.end.get().is_none() && !pipe.is_stalled.get() {
-            let delay = self.rng.borrow_mut().below(self.weather.delay_ms_max + 1);
+            let delay = self.rng.borrow_mut().below(self.delay_ms_max() + 1);
             let at = (self.now() + delay).max(pipe.last_arrival.get());
             pipe.end.set(Some(at));
         }
@@ -314,6 +324,11 @@ impl Wire for SimWire {
             sent += now;
         }
         (Ok(()), bytes)
+    }
+
+    fn has_left(&self) -> bool {
+        let up = &self.0.up;
+        up.is_reset.get() || up.end.get().is_some_and(|at| at <= self.0.now())
     }
 
     fn finish(&self) {
