@@ -20,9 +20,10 @@ use crate::talk::{FragmentHead, Lost, Reply, Talk, packet};
 const PIECE_BYTES: usize = 300;
 
 /// How a client ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
     /// It is still at work.
+    #[default]
     Busy,
     /// The file was closed.
     Done,
@@ -159,9 +160,7 @@ impl Client {
         if is_told {
             return self.close(session, by_close && !self.is_sealed).await;
         }
-        if self.offset > 0
-            && empty_file == EmptyFile::Discard
-            && self.chance(mischief.close_early)
+        if self.offset > 0 && empty_file == EmptyFile::Discard && self.chance(mischief.close_early)
         {
             return self.close(session, false).await;
         }
@@ -203,7 +202,10 @@ impl Client {
         talk.check_silence().await;
         self.sim.tell(|| {
             let mut lines = text.lines().filter(|line| !line.starts_with("Host"));
-            format!("client says {:?}", (lines.next(), lines.nth(1), lines.next()))
+            format!(
+                "client says {:?}",
+                (lines.next(), lines.nth(1), lines.next())
+            )
         });
         talk.send(text.as_bytes()).await;
         self.hear().await
@@ -254,7 +256,10 @@ impl Client {
 
     fn taken(&self) -> Next {
         let disk = self.sim.disk.borrow();
-        self.sim.judge.borrow_mut().heard_taken(&self.upload.path, &disk);
+        self.sim
+            .judge
+            .borrow_mut()
+            .heard_taken(&self.upload.path, &disk);
         Next::End(Outcome::Refused)
     }
 
@@ -281,9 +286,15 @@ impl Client {
         let range = if end > 0 {
             Some(format!("{start}-{}/{total}", end - 1))
         } else {
-            self.rng.pick(&[Some("0-0/0"), Some("0--1/0"), Some("*/0"), None]).map(str::to_owned)
+            self.rng
+                .pick(&[Some("0-0/0"), Some("0--1/0"), Some("*/0"), None])
+                .map(str::to_owned)
         };
-        let range = if is_chunked && range.is_none() { Some("*/0".to_owned()) } else { range };
+        let range = if is_chunked && range.is_none() {
+            Some("*/0".to_owned())
+        } else {
+            range
+        };
         let mut body = self.upload.bytes(start, end);
         if lies && self.rng.chance(500) {
             body.pop();
@@ -296,11 +307,22 @@ impl Client {
             body = self.chunks(&body);
         }
         let path = self.upload.path.clone();
-        let head = FragmentHead { path: &path, session: id, range, length, expects };
+        let head = FragmentHead {
+            path: &path,
+            session: id,
+            range,
+            length,
+            expects,
+        };
         let floor = self.sim.judge.borrow().floor(id);
         let talk = self.talk.as_mut().ok_or(Lost)?;
         talk.check_silence().await;
-        self.sim.tell(|| format!("client {} says fragment {:?} {length:?}", self.number, head.range));
+        self.sim.tell(|| {
+            format!(
+                "client {} says fragment {:?} {length:?}",
+                self.number, head.range
+            )
+        });
         talk.send(head.text().as_bytes()).await;
         let mut reply = None;
         if expects {
@@ -326,13 +348,21 @@ impl Client {
     async fn body(&mut self, start: u64, end: u64, body: &[u8], whole: bool) -> Result<(), Lost> {
         let mischief = self.sim.plan.mischief.clone();
         let (is_cut, is_stalled) = (self.chance(mischief.cut), self.chance(mischief.stall));
-        let stop = if is_cut || is_stalled { self.rng.index(body.len() + 1) } else { body.len() };
+        let stop = if is_cut || is_stalled {
+            self.rng.index(body.len() + 1)
+        } else {
+            body.len()
+        };
         let sim = Rc::clone(&self.sim);
         let mut sent = 0;
         while sent < stop {
             let to = (sent + PIECE_BYTES).min(stop);
             // A chunked body is told whole: where its content stands in it does not matter.
-            let known = if whole { end } else { end.min(start + to as u64) };
+            let known = if whole {
+                end
+            } else {
+                end.min(start + to as u64)
+            };
             sim.judge.borrow_mut().sends(self.number, start, known);
             let talk = self.talk.as_mut().ok_or(Lost)?;
             talk.send(&body[sent..to]).await;
@@ -341,7 +371,8 @@ impl Client {
         if is_stalled {
             let mut talk = self.talk.take().ok_or(Lost)?;
             talk.end().stall();
-            sim.executor.spawn(CLIENTS, async move { talk.hear_the_end().await });
+            sim.executor
+                .spawn(CLIENTS, async move { talk.hear_the_end().await });
             return Err(Lost);
         }
         if is_cut {
@@ -385,7 +416,9 @@ impl Client {
             (200 | 416, Some(received)) => {
                 let is_ack = reply.status == 200;
                 let disk = sim.disk.borrow();
-                sim.judge.borrow_mut().heard_offset(id, received, is_ack, floor, &disk);
+                sim.judge
+                    .borrow_mut()
+                    .heard_offset(id, received, is_ack, floor, &disk);
                 if is_ack && end < received {
                     sim.marks.hit("known duplicate");
                 }
@@ -398,19 +431,35 @@ impl Client {
             }
             (413, _) => {
                 if end - start <= policy.fragment_bytes_max {
-                    self.fail(format!("7: a fragment of {} bytes is too large", end - start));
+                    self.fail(format!(
+                        "7: a fragment of {} bytes is too large",
+                        end - start
+                    ));
                 }
                 self.fragment_bytes = self.fragment_bytes.min((end - start).div_ceil(2));
                 Next::Go
             }
             (500, _) if reply.is_not_found() => self.not_found(id, "Fragment"),
             (500, _) if reply.error.as_deref() == Some("0x80200020") => {
-                if policy.upload_bytes_max.is_none_or(|max| max >= self.upload.size) && !is_odd {
+                if policy
+                    .upload_bytes_max
+                    .is_none_or(|max| max >= self.upload.size)
+                    && !is_odd
+                {
                     self.fail("7: a file is too large that is not".to_owned());
                 }
-                if is_odd { Next::Go } else { Next::End(Outcome::Refused) }
+                if is_odd {
+                    Next::Go
+                } else {
+                    Next::End(Outcome::Refused)
+                }
             }
             (400, _) if is_odd => Next::Go,
+            (400, _) if sim.plan.mischief.total > 0 => {
+                // Its own lie was believed: a power cut had taken the true size away.
+                self.session = None;
+                Next::Go
+            }
             (403, _) if policy.publish == Publish::LastFragment => {
                 sim.marks.hit("publication refused");
                 self.taken()
@@ -436,7 +485,9 @@ impl Client {
                 if self.upload.size == 0 {
                     sim.marks.hit("empty file published");
                 }
-                sim.judge.borrow_mut().heard_closed(id, &sim.disk.borrow(), tells_empty);
+                sim.judge
+                    .borrow_mut()
+                    .heard_closed(id, &sim.disk.borrow(), tells_empty);
             }
             403 => {
                 sim.marks.hit("publication refused");
@@ -456,10 +507,14 @@ impl Client {
                 };
                 if reply.status == 200 {
                     sim.marks.hit("close repeated and answered alike");
-                    sim.judge.borrow_mut().heard_closed(id, &sim.disk.borrow(), false);
+                    sim.judge
+                        .borrow_mut()
+                        .heard_closed(id, &sim.disk.borrow(), false);
                 } else if reply.is_not_found() {
                     let now = self.now();
-                    sim.judge.borrow_mut().heard_not_found(id, "Close-Session", now);
+                    sim.judge
+                        .borrow_mut()
+                        .heard_not_found(id, "Close-Session", now);
                 } else if reply.status != 503 {
                     self.fail(format!("4: a repeated Close is answered by {reply:?}"));
                 }
@@ -492,7 +547,9 @@ impl Client {
             }
             Ok(reply) if reply.is_not_found() => {
                 let now = self.now();
-                sim.judge.borrow_mut().heard_not_found(id, "Cancel-Session", now);
+                sim.judge
+                    .borrow_mut()
+                    .heard_not_found(id, "Cancel-Session", now);
             }
             Ok(reply) if matches!(reply.status, 500 | 503) => {}
             Ok(reply) => self.fail(format!("6: a Cancel-Session is answered by {reply:?}")),
@@ -507,7 +564,9 @@ impl Client {
                     }
                     Ok(reply) if reply.is_not_found() => {
                         let now = self.now();
-                        sim.judge.borrow_mut().heard_not_found(id, "Cancel-Session", now);
+                        sim.judge
+                            .borrow_mut()
+                            .heard_not_found(id, "Cancel-Session", now);
                     }
                     Ok(_) => {}
                     Err(Lost) => self.talk = None,
@@ -568,7 +627,13 @@ impl Client {
     }
 
     async fn escape(&mut self) -> Result<Next, Lost> {
-        let path = self.rng.pick(&["../out.bin", "in/%2e%2e/out.bin", "in/..%2fout", "in//x", "in/x."]);
+        let path = self.rng.pick(&[
+            "../out.bin",
+            "in/%2e%2e/out.bin",
+            "in/..%2fout",
+            "in//x",
+            "in/x.",
+        ]);
         let reply = self.ask(&packet("Create-Session", path, None)).await?;
         if !matches!(reply.status, 400 | 503) {
             self.fail(format!("12: a session for {path} is answered by {reply:?}"));
@@ -590,11 +655,5 @@ impl Client {
             self.fail(format!("12: a stranger's {kind} is answered by {reply:?}"));
         }
         Ok(Next::Go)
-    }
-}
-
-impl Default for Outcome {
-    fn default() -> Self {
-        Self::Busy
     }
 }

@@ -130,7 +130,8 @@ impl Content {
         }
         if self.durable.len() < length && rng.chance(300) {
             let longer = rng.within(self.durable.len() as u64, length as u64);
-            self.durable.resize(usize::try_from(longer).expect("in memory"), 0);
+            self.durable
+                .resize(usize::try_from(longer).expect("in memory"), 0);
         }
         self.cached.clone_from(&self.durable);
     }
@@ -188,7 +189,12 @@ impl Disk {
             Change::Link(_, node) => Some(node),
             _ => None,
         });
-        for node in self.names.values().chain(self.base.values()).chain(from_changes) {
+        for node in self
+            .names
+            .values()
+            .chain(self.base.values())
+            .chain(from_changes)
+        {
             if let Node::File(inode) = node {
                 reachable.insert(*inode);
             }
@@ -281,7 +287,9 @@ impl Disk {
 
     /// What a read of a file sees.
     pub fn read(&self, inode: u64) -> &[u8] {
-        self.files.get(&inode).map_or(&[], |content| &content.cached)
+        self.files
+            .get(&inode)
+            .map_or(&[], |content| &content.cached)
     }
 
     /// Flips bits of a byte, on the medium too.

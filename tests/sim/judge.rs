@@ -80,7 +80,11 @@ impl Judge {
     pub fn new(plan: &Plan) -> Self {
         let mut places: BTreeMap<String, Place> = BTreeMap::new();
         for (number, upload) in plan.uploads.iter().enumerate() {
-            places.entry(upload.path.clone()).or_default().uploads.push(number);
+            places
+                .entry(upload.path.clone())
+                .or_default()
+                .uploads
+                .push(number);
         }
         for (path, bytes) in &plan.old {
             places.entry(path.clone()).or_default().old = Some(bytes.clone());
@@ -134,7 +138,9 @@ impl Judge {
         }
         let writer = *self.writers.entry((life, name.to_owned())).or_insert(shard);
         if writer != shard {
-            self.fail(format!("8: {name} is written by shards {writer} and {shard}"));
+            self.fail(format!(
+                "8: {name} is written by shards {writer} and {shard}"
+            ));
         }
     }
 
@@ -158,9 +164,14 @@ impl Judge {
         } else if self.uploads[upload].bytes(offset, end) != bytes {
             self.fail(format!("2: {name} gets wrong bytes at {offset}..{end}"));
         } else if offset != length && excuse.is_none() {
-            self.fail(format!("2: {name} is {length} long and written at {offset}"));
+            self.fail(format!(
+                "2: {name} is {length} long and written at {offset}"
+            ));
         } else if end > self.sent[upload] {
-            self.fail(format!("1: {name} is written to {end}, sent were {}", self.sent[upload]));
+            self.fail(format!(
+                "1: {name} is written to {end}, sent were {}",
+                self.sent[upload]
+            ));
         }
     }
 
@@ -209,7 +220,8 @@ impl Judge {
     }
 
     fn is_void_session(&mut self, name: &str) -> bool {
-        self.of_file(name).is_some_and(|(_, session)| session.excuse.is_some())
+        self.of_file(name)
+            .is_some_and(|(_, session)| session.excuse.is_some())
     }
 
     /// Every destination is absent, old, or whole.
@@ -249,7 +261,10 @@ impl Judge {
             let is_ours = standing == Some(&upload.bytes(0, upload.size));
             let may_be_others = self.config.policy.allow_overwrite && standing.is_some();
             if !is_ours && !may_be_others {
-                wrong.push(format!("4: {} of closed session {id} is gone {when}", session.path));
+                wrong.push(format!(
+                    "4: {} of closed session {id} is gone {when}",
+                    session.path
+                ));
             }
         }
         self.failures.extend(wrong);
@@ -337,9 +352,14 @@ impl Judge {
         let now = sim.executor.now();
         let hit = |mark| sim.marks.hit(mark);
         match *event {
-            Event::SessionCreated { session, path, peer } => {
+            Event::SessionCreated {
+                session,
+                path,
+                peer,
+            } => {
                 let upload = self.peers.get(&peer).copied();
-                let Some(upload) = upload.filter(|&number| self.uploads[number].path == path) else {
+                let Some(upload) = upload.filter(|&number| self.uploads[number].path == path)
+                else {
                     return self.fail(format!("6: {peer} never asked for a session for {path}"));
                 };
                 let made = Session {
@@ -360,7 +380,11 @@ impl Judge {
                 };
                 self.sessions.insert(session, made);
             }
-            Event::SessionRecovered { session, received, truncated } => {
+            Event::SessionRecovered {
+                session,
+                received,
+                truncated,
+            } => {
                 hit("session recovered");
                 if truncated > 0 {
                     hit("power cut truncated");
@@ -370,19 +394,25 @@ impl Judge {
                 };
                 let (floor, upload) = (known.floor, known.upload);
                 if received < floor && known.excuse.is_none() {
-                    self.fail(format!("5: {session} is back at {received}, acked was {floor}"));
+                    self.fail(format!(
+                        "5: {session} is back at {received}, acked was {floor}"
+                    ));
                 } else if received > self.sent[upload] {
                     self.fail(format!("1: {session} is back at {received}, sent was less"));
                 }
             }
-            Event::SessionEnded { session, ending, .. } => self.ended(session, ending, sim),
-            Event::DiskFailed { op, session: Some(session), .. } => {
-                if op == DiskOp::SyncDirectory && self.folder_syncs_failed > 0 {
-                    self.folder_syncs_failed -= 1;
-                    if let Some(known) = self.sessions.get_mut(&session) {
-                        known.excuse = Some("a sync of a folder failed");
-                        known.sync_failed = Some(life);
-                    }
+            Event::SessionEnded {
+                session, ending, ..
+            } => self.ended(session, ending, sim),
+            Event::DiskFailed {
+                op: DiskOp::SyncDirectory,
+                session: Some(session),
+                ..
+            } if self.folder_syncs_failed > 0 => {
+                self.folder_syncs_failed -= 1;
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.excuse = Some("a sync of a folder failed");
+                    known.sync_failed = Some(life);
                 }
             }
             _ => {}
@@ -396,19 +426,29 @@ impl Judge {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
+        // A slow disk tells of a file long after it was written.
+        let slack = if sim.plan.faults.slow > 0 {
+            130_000
+        } else {
+            2_000
+        };
+        let is_idle = u128::from(now - session.progress_ms) + slack >= timeout;
+        let had_excuse = session.excuse.is_some();
         let wrong = match ending {
             Ending::Published => {
+                // What was published with its last fragment expires without a Close.
                 let is_asked = session.closing_since.is_some();
-                !is_asked && self.config.policy.publish == Publish::Close
+                let with_last = self.config.policy.publish == Publish::LastFragment;
+                if !is_asked && with_last && is_idle {
+                    session.excuse.get_or_insert("expired");
+                }
+                !is_asked && !with_last
             }
             Ending::Incomplete => session.closing_since.is_none() || session.is_sealed,
             Ending::Cancelled => session.cancelling_since.is_none(),
             Ending::Expired => {
-                // A slow disk tells of a file long after it was written.
-                let slack = if sim.plan.faults.slow > 0 { 130_000 } else { 2_000 };
-                let idle = u128::from(now - session.progress_ms) + slack;
                 session.excuse.get_or_insert("expired");
-                idle < timeout
+                !is_idle
             }
             Ending::Poisoned => {
                 sim.marks.hit(match session.sync_failed {
@@ -418,8 +458,10 @@ impl Judge {
                 session.excuse.is_none()
             }
         };
-        if wrong && session.excuse.is_none_or(|why| why == "expired") {
-            self.fail(format!("4: session {id} ended as {ending:?} without a reason"));
+        if wrong && !had_excuse {
+            self.fail(format!(
+                "4: session {id} ended as {ending:?} without a reason"
+            ));
         }
     }
 
@@ -435,7 +477,9 @@ impl Judge {
         if let Some(session) = id.and_then(|id| self.sessions.get(&id))
             && session.sync_failed == Some(life)
         {
-            self.fail(format!("4: session {id:?} is acked after a sync of it failed"));
+            self.fail(format!(
+                "4: session {id:?} is acked after a sync of it failed"
+            ));
         }
     }
 
@@ -525,10 +569,14 @@ impl Judge {
         if has_sync && !is_published && !holds(disk.durable_work(&part)) {
             let is_placed = with_last && holds(disk.durable_destination(&path));
             if !is_placed {
-                self.fail(format!("4: {id} is acked to {received} and would not survive"));
+                self.fail(format!(
+                    "4: {id} is acked to {received} and would not survive"
+                ));
             }
         } else if has_sync && is_published && !others && !holds(disk.durable_destination(&path)) {
-            self.fail(format!("4: {path} is acked as published and would not survive"));
+            self.fail(format!(
+                "4: {path} is acked as published and would not survive"
+            ));
         }
     }
 
@@ -561,8 +609,11 @@ impl Judge {
         }
         if disk.destination(&path) != Some(&whole) {
             self.fail(format!("4: {path} is closed and not there"));
-        } else if durability != Durability::None && disk.durable_destination(&path) != Some(&whole) {
-            self.fail(format!("4: {path} is closed and would not survive a power cut"));
+        } else if durability != Durability::None && disk.durable_destination(&path) != Some(&whole)
+        {
+            self.fail(format!(
+                "4: {path} is closed and would not survive a power cut"
+            ));
         }
     }
 

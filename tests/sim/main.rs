@@ -11,6 +11,8 @@ mod executor;
 mod judge;
 mod marks;
 mod plan;
+#[cfg(planted)]
+mod planted;
 mod rng;
 mod run;
 mod sim;
@@ -28,18 +30,22 @@ struct Args {
     seeds: u64,
     is_single: bool,
     is_traced: bool,
+    is_planted: bool,
 }
 
 fn main() -> ExitCode {
     let args = match read_args() {
         Ok(args) => args,
         Err(why) => {
-            eprintln!("{why}; known are --seeds N, --first S, --seed S, --trace");
+            eprintln!("{why}; known are --seeds N, --first S, --seed S, --trace, --planted");
             return ExitCode::from(2);
         }
     };
     // A panic of the server is a finding like any other, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
+    if args.is_planted {
+        return planted_bugs();
+    }
     let (mut passed, mut failed, mut sessions, mut steps) = (0u64, 0u64, 0, 0);
     let marks = Marks::default();
     for seed in args.first..args.first + args.seeds {
@@ -75,7 +81,22 @@ fn main() -> ExitCode {
         failed += tell_coverage(&marks, args.seeds);
     }
     println!("{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(planted)]
+fn planted_bugs() -> ExitCode {
+    planted::find_all()
+}
+
+#[cfg(not(planted))]
+fn planted_bugs() -> ExitCode {
+    eprintln!("no bugs are planted in this build; scripts/sim --planted makes one that has them");
+    ExitCode::from(2)
 }
 
 fn tell_failure(seed: u64, failure: &str, tail: &[String], is_traced: bool) {
@@ -95,7 +116,10 @@ fn tell_coverage(marks: &Marks, seeds: u64) -> u64 {
     for mark in REQUIRED {
         println!("{:>9}  {mark}", marks.count(mark));
     }
-    let missing = REQUIRED.iter().filter(|mark| marks.count(mark) == 0).count() as u64;
+    let missing = REQUIRED
+        .iter()
+        .filter(|mark| marks.count(mark) == 0)
+        .count() as u64;
     if seeds >= 200 { missing } else { 0 }
 }
 
@@ -105,12 +129,16 @@ fn read_args() -> Result<Args, String> {
         seeds: 200,
         is_single: false,
         is_traced: false,
+        is_planted: false,
     };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
         let mut number = || {
-            let text = given.next().ok_or_else(|| format!("{arg} wants a number"))?;
-            text.parse::<u64>().map_err(|_| format!("{text} is no number"))
+            let text = given
+                .next()
+                .ok_or_else(|| format!("{arg} wants a number"))?;
+            text.parse::<u64>()
+                .map_err(|_| format!("{text} is no number"))
         };
         match arg.as_str() {
             "--seeds" => args.seeds = number()?,
@@ -121,6 +149,7 @@ fn read_args() -> Result<Args, String> {
                 args.is_single = true;
             }
             "--trace" => args.is_traced = true,
+            "--planted" => args.is_planted = true,
             _ => return Err(format!("{arg} is unknown")),
         }
     }

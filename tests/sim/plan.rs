@@ -259,7 +259,12 @@ fn uploads(rng: &mut Rng, config: &Config, block: u64) -> Vec<Upload> {
             };
             Upload {
                 path: format!("{folder}{name}.bin"),
-                size: size.min(config.policy.upload_bytes_max.map_or(u64::MAX, |max| max + 1)),
+                size: size.min(
+                    config
+                        .policy
+                        .upload_bytes_max
+                        .map_or(u64::MAX, |max| max + 1),
+                ),
                 content: rng.next(),
                 start_ms: rng.below(spread_ms),
                 fragment_bytes: rng.pick(&[7, 100, 3_000, 100_000, 100_000]).max(size / 200),

@@ -12,7 +12,7 @@ use crate::rng::{Rng, mix};
 use crate::sim::Sim;
 
 /// Virtual time in which honest clients finish once faults have stopped, in milliseconds.
-const LIVENESS_MS: u64 = 1_800_000;
+const LIVENESS_MS: u64 = 5_400_000;
 /// More than any run needs; one that needs more does not come to an end.
 const STEPS_MAX: u64 = 2_000_000;
 
@@ -111,7 +111,10 @@ impl Run {
         let stepped = self.sim.executor.step();
         self.check_limits();
         if self.sim.executor.steps() > STEPS_MAX {
-            self.sim.judge.borrow_mut().fail("10: the run does not come to an end".to_owned());
+            self.sim
+                .judge
+                .borrow_mut()
+                .fail("10: the run does not come to an end".to_owned());
         }
         match self.sim.judge.borrow().failure() {
             Some(_) => Err(Wrong),
@@ -139,7 +142,11 @@ impl Run {
     fn draw_end(&mut self) {
         let plan = &self.sim.plan;
         let is_early = self.rng.chance(plan.crash_in_recovery);
-        let mean = if is_early { 30 } else { plan.crash_steps.max(1) };
+        let mean = if is_early {
+            30
+        } else {
+            plan.crash_steps.max(1)
+        };
         self.next_end = self.sim.executor.steps() + self.rng.within(1, 2 * mean);
     }
 
@@ -184,7 +191,9 @@ impl Run {
         let deadline = sim.executor.now() + LIVENESS_MS;
         while self.is_any_busy() {
             if self.step()? == Stepped::Idle || sim.executor.now() > deadline {
-                sim.judge.borrow_mut().fail("10: honest clients do not finish".to_owned());
+                sim.judge
+                    .borrow_mut()
+                    .fail("10: honest clients do not finish".to_owned());
             }
         }
         Ok(())
@@ -226,7 +235,9 @@ impl Run {
         if !disk.open.is_empty() {
             left.push(format!("{} open files", disk.open.len()));
         }
-        let files: Vec<_> = (disk.list().into_iter()).filter(|n| !n.ends_with(".aside")).collect();
+        let files: Vec<_> = (disk.list().into_iter())
+            .filter(|n| !n.ends_with(".aside"))
+            .collect();
         if !files.is_empty() {
             left.push(format!("files {files:?}"));
         }
@@ -255,7 +266,10 @@ impl Run {
                 || world.bodies_out.get() > limits.body_blocks_per_shard
                 || world.heads_out.get() > connections + limits.mailbox_max;
             if is_over {
-                self.sim.judge.borrow_mut().fail(format!("7: shard {} passes a limit", shard.index));
+                self.sim
+                    .judge
+                    .borrow_mut()
+                    .fail(format!("7: shard {} passes a limit", shard.index));
             }
         }
     }

@@ -251,7 +251,11 @@ impl Sim {
         if replaces {
             self.marks.hit("published and replaced");
         }
-        self.judge.borrow_mut().published(name, path, &disk);
+        let mut judge = self.judge.borrow_mut();
+        if replaces && !self.plan.config.policy.allow_overwrite {
+            judge.fail(format!("3: {path} was not to be overwritten"));
+        }
+        judge.published(name, path, &disk);
         Ok(())
     }
 
@@ -280,7 +284,12 @@ impl Sim {
             unrecovered: Cell::new(count),
             changed: Wakers::default(),
         });
-        self.tell(|| format!("start of life {} in boot {} with {count} shards", life.number, life.boot));
+        self.tell(|| {
+            format!(
+                "start of life {} in boot {} with {count} shards",
+                life.number, life.boot
+            )
+        });
         let mut config = (*self.plan.config).clone();
         config.cores = count;
         let config = Arc::new(config);
@@ -298,7 +307,9 @@ impl Sim {
     }
 
     async fn run_shard(self: Rc<Self>, life: Rc<Life>, shard: Rc<Shard<SimWorld>>) {
-        recover::recover(&shard).await.expect("the work directory can be listed");
+        recover::recover(&shard)
+            .await
+            .expect("the work directory can be listed");
         self.disk_time().await;
         life.unrecovered.set(life.unrecovered.get() - 1);
         if life.is_recovering() {
@@ -307,7 +318,9 @@ impl Sim {
             }
         } else {
             self.stopped_cleanly.set(None);
-            self.judge.borrow_mut().recovered(&life.shards.borrow(), &self.marks);
+            self.judge
+                .borrow_mut()
+                .recovered(&life.shards.borrow(), &self.marks);
             life.changed.wake();
         }
         shard.begin_serving();
@@ -367,7 +380,9 @@ impl Sim {
             self.marks.hit("kill during recovery");
         }
         self.disk.borrow_mut().kill();
-        self.judge.borrow_mut().killed(&self.disk.borrow(), self.executor.now());
+        self.judge
+            .borrow_mut()
+            .killed(&self.disk.borrow(), self.executor.now());
     }
 
     /// The power goes and comes back.
@@ -388,7 +403,9 @@ impl Sim {
         }
         self.boot.set(self.boot.get() + 1);
         let now = self.executor.now();
-        self.judge.borrow_mut().power_cut(&self.disk.borrow(), &self.marks, now);
+        self.judge
+            .borrow_mut()
+            .power_cut(&self.disk.borrow(), &self.marks, now);
     }
 
     /// Whether it was recovering.
@@ -409,7 +426,10 @@ impl Sim {
             return;
         }
         let names = self.disk.borrow().list();
-        let records: Vec<_> = names.iter().filter(|name| name.ends_with(".record")).collect();
+        let records: Vec<_> = names
+            .iter()
+            .filter(|name| name.ends_with(".record"))
+            .collect();
         if records.is_empty() {
             return;
         }
@@ -449,7 +469,8 @@ impl Sim {
         conns.retain(|conn| conn.strong_count() > 0);
         conns.push(Rc::downgrade(&conn));
         let wire = SimWire::new(&conn);
-        self.executor.spawn(life.number, connection::serve(shard, wire, Vec::new()));
+        self.executor
+            .spawn(life.number, connection::serve(shard, wire, Vec::new()));
         Some(ClientEnd::new(conn))
     }
 }

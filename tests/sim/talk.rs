@@ -73,7 +73,10 @@ impl Talk {
         self.inbox.extend_from_slice(&bytes[..unasked]);
         if !self.inbox.is_empty() {
             let text = String::from_utf8_lossy(&self.inbox).into_owned();
-            self.sim.judge.borrow_mut().fail(format!("6: an answer to nothing: {text:?}"));
+            self.sim
+                .judge
+                .borrow_mut()
+                .fail(format!("6: an answer to nothing: {text:?}"));
         }
     }
 
@@ -92,7 +95,10 @@ impl Talk {
                 self.sim.tell(|| format!("client hears {reply:?}"));
                 let Some(reply) = reply else {
                     let text = String::from_utf8_lossy(&head).into_owned();
-                    self.sim.judge.borrow_mut().fail(format!("6: no answer at all: {text:?}"));
+                    self.sim
+                        .judge
+                        .borrow_mut()
+                        .fail(format!("6: no answer at all: {text:?}"));
                     return Err(Lost);
                 };
                 return Ok(reply);
@@ -122,7 +128,12 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 fn parse(head: &[u8]) -> Option<Reply> {
     let text = std::str::from_utf8(head).ok()?;
     let mut lines = text.split("\r\n");
-    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let status = lines
+        .next()?
+        .strip_prefix("HTTP/1.1 ")?
+        .get(..3)?
+        .parse()
+        .ok()?;
     let fields: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
     let field = |name: &str| {
         (fields.iter())
@@ -171,13 +182,18 @@ pub struct FragmentHead<'a> {
 impl FragmentHead<'_> {
     /// As bytes.
     pub fn text(&self) -> String {
-        let range = (self.range.as_ref())
-            .map_or_else(String::new, |range| format!("Content-Range: bytes {range}\r\n"));
+        let range = (self.range.as_ref()).map_or_else(String::new, |range| {
+            format!("Content-Range: bytes {range}\r\n")
+        });
         let framing = self.length.map_or_else(
             || "Transfer-Encoding: chunked\r\n".to_owned(),
             |length| format!("Content-Length: {length}\r\n"),
         );
-        let expect = if self.expects { "Expect: 100-continue\r\n" } else { "" };
+        let expect = if self.expects {
+            "Expect: 100-continue\r\n"
+        } else {
+            ""
+        };
         format!(
             "BITS_POST /{} HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Fragment\r\nBITS-Session-Id: {}\r\n{range}{framing}{expect}\r\n",
             self.path, self.session

@@ -78,7 +78,11 @@ impl Conn {
 
     /// In peace, networks are fast.
     fn delay_ms_max(&self) -> u64 {
-        let most = if self.sim.has_faults.get() { u64::MAX } else { 20 };
+        let most = if self.sim.has_faults.get() {
+            u64::MAX
+        } else {
+            20
+        };
         self.weather.delay_ms_max.min(most)
     }
 
@@ -96,7 +100,11 @@ impl Conn {
             let arrival = (self.now() + delay).max(pipe.last_arrival.get());
             pipe.last_arrival.set(arrival);
             let segment = rest[..taken].iter().copied().collect();
-            let arrival = if pipe.is_stalled.get() { u64::MAX } else { arrival };
+            let arrival = if pipe.is_stalled.get() {
+                u64::MAX
+            } else {
+                arrival
+            };
             pipe.segments.borrow_mut().push_back((arrival, segment));
             pipe.bytes.set(pipe.bytes.get() + taken);
             rest = &rest[taken..];
@@ -234,7 +242,10 @@ impl Wire for SimWire {
         mut block: SimBlock,
         range: Range<usize>,
     ) -> (io::Result<usize>, SimBlock) {
-        assert!(!range.is_empty(), "a read of nothing would look like the end");
+        assert!(
+            !range.is_empty(),
+            "a read of nothing would look like the end"
+        );
         let conn = &self.0;
         loop {
             if conn.is_shut_by_server.get() {
@@ -247,12 +258,11 @@ impl Wire for SimWire {
         }
     }
 
-    async fn fill(
-        &self,
-        mut block: SimBlock,
-        range: Range<usize>,
-    ) -> (io::Result<Fill>, SimBlock) {
-        assert!(!range.is_empty(), "a fill of nothing would look like the end");
+    async fn fill(&self, mut block: SimBlock, range: Range<usize>) -> (io::Result<Fill>, SimBlock) {
+        assert!(
+            !range.is_empty(),
+            "a fill of nothing would look like the end"
+        );
         let conn = &self.0;
         let mut from = range.start;
         conn.is_hurried.set(false);
@@ -344,7 +354,8 @@ impl ClientEnd {
     /// Sends all bytes, or finds the connection broken.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let conn = &self.0;
-        conn.sim.tell(|| format!("{} sends {:?}", conn.peer, String::from_utf8_lossy(bytes)));
+        conn.sim
+            .tell(|| format!("{} sends {:?}", conn.peer, String::from_utf8_lossy(bytes)));
         let mut sent = 0;
         while sent < bytes.len() {
             if conn.is_shut_by_server.get() || conn.up.is_reset.get() {

@@ -116,7 +116,10 @@ struct Writing<'a>(&'a SimFile);
 
 impl<'a> Writing<'a> {
     fn begin(file: &'a SimFile) -> Self {
-        file.sim.judge.borrow_mut().writing(file.inode, &file.name, file.shard, file.life);
+        file.sim
+            .judge
+            .borrow_mut()
+            .writing(file.inode, &file.name, file.shard, file.life);
         Self(file)
     }
 }
@@ -176,7 +179,12 @@ impl File for SimFile {
             }
             Ok(taken)
         };
-        sim.tell(|| format!("disk {}: write {} at {offset}: {result:?}", self.shard, self.name));
+        sim.tell(|| {
+            format!(
+                "disk {}: write {} at {offset}: {result:?}",
+                self.shard, self.name
+            )
+        });
         sim.disk_time().await;
         drop(writing);
         (result, block)
@@ -201,7 +209,8 @@ impl File for SimFile {
     async fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.sim.disk_time().await;
         self.sim.disk.borrow_mut().truncate(self.inode, bytes);
-        self.sim.tell(|| format!("disk {}: truncate {} to {bytes}", self.shard, self.name));
+        self.sim
+            .tell(|| format!("disk {}: truncate {} to {bytes}", self.shard, self.name));
         self.sim.disk_time().await;
         Ok(())
     }
@@ -234,7 +243,10 @@ impl World for SimWorld {
 
     fn emit(&self, event: Event<'_>) {
         self.sim.tell(|| format!("shard {}: {event:?}", self.shard));
-        self.sim.judge.borrow_mut().event(&event, &self.sim, self.life.number);
+        self.sim
+            .judge
+            .borrow_mut()
+            .event(&event, &self.sim, self.life.number);
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
@@ -263,7 +275,8 @@ impl World for SimWorld {
         }
         self.sim.marks.hit("hand-over");
         letters.set(letters.get() + 1);
-        self.life.deliver(&self.sim, wire.duplicate(), arrived.to_vec(), to);
+        self.life
+            .deliver(&self.sim, wire.duplicate(), arrived.to_vec(), to);
         Ok(())
     }
 
@@ -276,7 +289,8 @@ impl World for SimWorld {
         self.sim.disk_time().await;
         let inode = self.sim.disk.borrow_mut().create(name, now)?;
         let file = self.file(name, inode);
-        self.sim.tell(|| format!("disk {}: create {name} as {inode}", self.shard));
+        self.sim
+            .tell(|| format!("disk {}: create {name} as {inode}", self.shard));
         self.sim.disk_time().await;
         Ok(file)
     }
@@ -349,19 +363,25 @@ impl World for SimWorld {
             let bytes = disk.read(inode);
             Some(bytes[..bytes.len().min(bytes_max)].to_vec())
         };
-        self.op("read", read).await.ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.op("read", read)
+            .await
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     async fn remove(&self, name: &str) -> io::Result<()> {
         if name.ends_with(".record") && !self.life.is_recovering() {
             self.sim.marks.hit("tombstone forgotten");
         }
-        self.op(&format!("remove {name}"), |disk| disk.remove(name)).await;
+        self.op(&format!("remove {name}"), |disk| disk.remove(name))
+            .await;
         Ok(())
     }
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.op(&format!("rename {from} to {to}"), |disk| disk.rename(from, to)).await
+        self.op(&format!("rename {from} to {to}"), |disk| {
+            disk.rename(from, to)
+        })
+        .await
     }
 
     async fn list(&self) -> io::Result<Vec<String>> {
@@ -370,9 +390,11 @@ impl World for SimWorld {
 
     async fn sync_work_directory(&self) -> io::Result<()> {
         self.sim.disk_time().await;
-        let result = self.sim.sync_folder(&format!("shard {}", self.shard), |disk| {
-            disk.sync_folder(WORK);
-        });
+        let result = self
+            .sim
+            .sync_folder(&format!("shard {}", self.shard), |disk| {
+                disk.sync_folder(WORK);
+            });
         self.sim.disk_time().await;
         result
     }
@@ -402,7 +424,12 @@ impl World for SimWorld {
             self.sim.marks.hit("publication finished at recovery");
         }
         let result = self.sim.publish(name, path.as_str(), replace, parents);
-        self.sim.tell(|| format!("disk {}: publish {name} as {path:?}: {result:?}", self.shard));
+        self.sim.tell(|| {
+            format!(
+                "disk {}: publish {name} as {path:?}: {result:?}",
+                self.shard
+            )
+        });
         self.sim.disk_time().await;
         result
     }
@@ -410,13 +437,16 @@ impl World for SimWorld {
     async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
         self.sim.disk_time().await;
         let path = path.as_str();
-        let result = self.sim.sync_folder(path, |disk| disk.sync_destination(path));
+        let result = self
+            .sim
+            .sync_folder(path, |disk| disk.sync_destination(path));
         self.sim.disk_time().await;
         result
     }
 
     async fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
-        self.op("unpublish", |disk| disk.unpublish(path.as_str())).await
+        self.op("unpublish", |disk| disk.unpublish(path.as_str()))
+            .await
     }
 }
 
