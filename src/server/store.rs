@@ -375,8 +375,9 @@ impl Keep {
             && let Err(source) = world.sync_destination(&self.record.path).await
         {
             // Nobody was told of the file. Where it replaced nothing it can go, and the client's
-            // next upload finds the place free.
+            // next upload finds the place free. The record goes first: `closing` without a part would say published.
             if replace == Replace::Never {
+                self.note_gone(world, Ending::Poisoned).await;
                 let _ = world.unpublish(&self.record.path).await;
             }
             return Err(StoreError {
@@ -407,15 +408,19 @@ impl Keep {
     /// # Errors
     /// [`StoreError`].
     pub async fn discard<W: World>(&mut self, world: &W, ending: Ending) -> Result<(), StoreError> {
+        self.note_gone(world, ending).await;
+        world
+            .remove(&part_name(self.id))
+            .await
+            .map_err(StoreError::new(DiskOp::Remove))
+    }
+
+    async fn note_gone<W: World>(&mut self, world: &W, ending: Ending) {
         if !self.note(world, State::Gone(ending)).await {
             // Without a record a restart treats the part as an orphan, which is right for what was
             // discarded.
             let _ = world.remove(&record_name(self.id)).await;
         }
-        world
-            .remove(&part_name(self.id))
-            .await
-            .map_err(StoreError::new(DiskOp::Remove))
     }
 
     /// Writes a state that the files would also tell without it; `false` if it could not be written. The
