@@ -330,7 +330,12 @@ impl Judge {
     pub fn recovered(&mut self, shards: &[Rc<Shard<SimWorld>>], marks: &Marks) {
         let mut wrong = Vec::new();
         for (id, session) in &self.sessions {
+            // A later upload to the same path hides that this one was published.
+            let is_hidden = session.is_sealed
+                && self.config.policy.publish == Publish::LastFragment
+                && self.places[&session.path].uploads.len() > 1;
             let may_be_gone = session.excuse.is_some()
+                || is_hidden
                 || !session.is_created
                 || session.closing_since.is_some()
                 || session.cancelling_since.is_some();
@@ -404,6 +409,16 @@ impl Judge {
             Event::SessionEnded {
                 session, ending, ..
             } => self.ended(session, ending, sim),
+            // Its record stays that of a boot whose clean stop is forgotten once all are read back.
+            Event::DiskFailed {
+                op: DiskOp::Record,
+                session: Some(session),
+                ..
+            } if sim.is_first_after_stop() => {
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.excuse = Some("a new boot found the disk full");
+                }
+            }
             Event::DiskFailed {
                 op: DiskOp::SyncDirectory,
                 session: Some(session),

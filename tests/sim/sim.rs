@@ -266,6 +266,13 @@ impl Sim {
 
     // The machine.
 
+    /// Whether the server that lives reads back what one of an earlier boot left in order.
+    pub fn is_first_after_stop(&self) -> bool {
+        let life = self.life.borrow();
+        life.as_ref()
+            .is_some_and(|life| life.stopped_cleanly.is_some_and(|boot| boot != life.boot))
+    }
+
     /// Starts a server.
     pub fn start(self: &Rc<Self>) {
         let count = self.below(self.plan.shards_max) + 1;
