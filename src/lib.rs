@@ -57,5 +57,7 @@ pub mod config;
 pub mod event;
 pub mod http;
 pub mod observe;
+#[doc(hidden)]
+pub mod planted;
 pub mod ring;
 pub mod server;

@@ -9,10 +9,11 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("bits", &["http", "event"]),
-    ("server", &["bits", "http", "event", "config"]),
+    ("server", &["bits", "http", "event", "config", "planted"]),
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
     ("config", &[]),
+    ("planted", &[]),
     ("observe", &["event", "config", "bits", "http"]),
     ("client", &[]),
     ("bench", &["client", "bits", "config"]),

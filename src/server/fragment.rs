@@ -18,6 +18,7 @@ use crate::bits::session::{Decision, Event as Step, Plan};
 use crate::event::{DiskOp, Event};
 use crate::http::chunked::{ChunkStep, ChunkedDecoder};
 use crate::http::response::CONTINUE;
+use crate::planted::{self, Bug};
 
 /// Why a body came to no proper end.
 enum Broken {
@@ -195,6 +196,9 @@ async fn store<W: World>(
 ) -> Result<(), Broken> {
     match body {
         FragmentBody::Chunked => store_chunked(shard, connection, inbox, held, plan).await,
+        FragmentBody::Length(_) if planted::is(Bug::OverlapUntrimmed) => {
+            store_sized(shard, connection, inbox, held, plan).await
+        }
         FragmentBody::Length(_) => {
             skip(shard, connection, inbox, plan.skip)
                 .await
@@ -267,7 +271,10 @@ async fn store_block<W: World>(
         }
     };
     connection.set_fast(early + late == bytes);
-    let (written, _given_back) = append(shard, held, block, 0..early + late).await;
+    let (written, given_back) = append(shard, held, block, 0..early + late).await;
+    if planted::is(Bug::BlockKept) {
+        std::mem::forget(given_back);
+    }
     Ok(((early + late) as u64, written))
 }
 
@@ -393,6 +400,9 @@ async fn append<W: World>(
     };
     let mut block = block;
     let mut from = range.start;
+    if planted::is(Bug::AckBeforeWrite) {
+        from = plant_late_write(shard, held, &file, &block, range.clone());
+    }
     while from < range.end {
         let (result, back) = file.write_at(block, from..range.end, held.received()).await;
         block = back;
@@ -428,6 +438,27 @@ async fn append<W: World>(
         }
     }
     (Ok(()), block)
+}
+
+/// Counts bytes as stored, and writes them some time later.
+fn plant_late_write<W: World>(
+    shard: &Shard<W>,
+    held: &mut Held<W>,
+    file: &Rc<W::File>,
+    block: &W::Block,
+    range: std::ops::Range<usize>,
+) -> usize {
+    let mut copy = shard.world.head_block();
+    let bytes = range.len().min(copy.bytes().len());
+    let taken = range.start..range.start + bytes;
+    copy.bytes_mut()[..bytes].copy_from_slice(&block.bytes()[taken.clone()]);
+    let (file, offset) = (Rc::clone(file), held.received());
+    shard.world.spawn(async move {
+        let _late = file.write_at(copy, 0..bytes, offset).await;
+    });
+    let bytes = bytes as u64;
+    let _nothing_to_do = held.step(shard, Step::Stored { bytes });
+    taken.end
 }
 
 /// The smaller of a count on the wire and a count in memory.

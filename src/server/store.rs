@@ -44,6 +44,7 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::{DiskOp, Ending};
 use crate::http::path::{BadTarget, UploadPath};
+use crate::planted::{self, Bug};
 
 /// Space is reserved for files from this size on; below it the call costs more than it tells.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
@@ -89,6 +90,7 @@ impl StoreError {
     pub fn poisons(&self) -> bool {
         use io::ErrorKind as Kind;
         match self.op {
+            _ if planted::is(Bug::PoisonIgnored) => false,
             DiskOp::Sync | DiskOp::SyncDirectory => true,
             DiskOp::Open => self.source.kind() == Kind::NotFound,
             DiskOp::Write | DiskOp::Record => {
@@ -215,7 +217,9 @@ impl Keep {
             names_durable: false,
             is_stale: false,
         };
-        if let Err(error) = keep.write(world, true, Sync::No).await {
+        if !planted::is(Bug::RecordAfterAck)
+            && let Err(error) = keep.write(world, true, Sync::No).await
+        {
             drop(file);
             // Best effort: what stays is an orphan, which the next start removes.
             let _ = world.remove(&part).await;
@@ -266,7 +270,7 @@ impl Keep {
                 source,
             });
         }
-        self.write(world, false, Sync::No)
+        self.write(world, planted::is(Bug::RecordAfterAck), Sync::No)
             .await
             .inspect_err(|_| self.record.state = before)
     }
@@ -286,9 +290,7 @@ impl Keep {
         file: &W::File,
         received: u64,
     ) -> Result<(), StoreError> {
-        file.sync_data()
-            .await
-            .map_err(StoreError::new(DiskOp::Sync))?;
+        sync_part(file).await?;
         let before = self.record.durable;
         self.record.durable = received;
         self.write(world, false, Sync::Yes)
@@ -313,9 +315,7 @@ impl Keep {
             Durability::Upload | Durability::Fragment => Sync::Yes,
         };
         if sync == Sync::Yes {
-            file.sync_data()
-                .await
-                .map_err(StoreError::new(DiskOp::Sync))?;
+            sync_part(file).await?;
             self.record.durable = total;
         }
         let before = self.record.state;
@@ -347,7 +347,7 @@ impl Keep {
         self.write(world, false, Sync::No)
             .await
             .inspect_err(|_| self.record.state = sealed)?;
-        let replace = if policy.allow_overwrite {
+        let replace = if policy.allow_overwrite || planted::is(Bug::PublishOverExisting) {
             Replace::Existing
         } else {
             Replace::Never
@@ -371,11 +371,13 @@ impl Keep {
             });
         }
         if policy.durability != Durability::None
+            && !planted::is(Bug::PublishWithoutSync)
             && let Err(source) = world.sync_destination(&self.record.path).await
         {
             // Nobody was told of the file. Where it replaced nothing it can go, and the client's
-            // next upload finds the place free.
+            // next upload finds the place free. The record goes first: `closing` without a part would say published.
             if replace == Replace::Never {
+                self.note_gone(world, Ending::Poisoned).await;
                 let _ = world.unpublish(&self.record.path).await;
             }
             return Err(StoreError {
@@ -406,15 +408,19 @@ impl Keep {
     /// # Errors
     /// [`StoreError`].
     pub async fn discard<W: World>(&mut self, world: &W, ending: Ending) -> Result<(), StoreError> {
+        self.note_gone(world, ending).await;
+        world
+            .remove(&part_name(self.id))
+            .await
+            .map_err(StoreError::new(DiskOp::Remove))
+    }
+
+    async fn note_gone<W: World>(&mut self, world: &W, ending: Ending) {
         if !self.note(world, State::Gone(ending)).await {
             // Without a record a restart treats the part as an orphan, which is right for what was
             // discarded.
             let _ = world.remove(&record_name(self.id)).await;
         }
-        world
-            .remove(&part_name(self.id))
-            .await
-            .map_err(StoreError::new(DiskOp::Remove))
     }
 
     /// Writes a state that the files would also tell without it; `false` if it could not be written. The
@@ -445,7 +451,7 @@ impl Keep {
     }
 
     async fn sync_names<W: World>(&mut self, world: &W) -> Result<(), StoreError> {
-        if !self.names_durable {
+        if !self.names_durable && !planted::is(Bug::SealWithoutNames) {
             world
                 .sync_work_directory()
                 .await
@@ -482,6 +488,18 @@ impl Keep {
             }
         }
     }
+}
+
+/// Makes the bytes of a part durable. Only ever tried once.
+async fn sync_part<F: File>(file: &F) -> Result<(), StoreError> {
+    if planted::is(Bug::SealWithoutSync) {
+        return Ok(());
+    }
+    let mut synced = file.sync_data().await;
+    if synced.is_err() && planted::is(Bug::SyncRetried) {
+        synced = file.sync_data().await;
+    }
+    synced.map_err(StoreError::new(DiskOp::Sync))
 }
 
 /// Whether an upload to `path` can be taken at all, told before any byte is sent.

@@ -20,9 +20,10 @@ use crate::talk::{FragmentHead, Lost, Reply, Talk, packet};
 const PIECE_BYTES: usize = 300;
 
 /// How a client ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
     /// It is still at work.
+    #[default]
     Busy,
     /// The file was closed.
     Done,
@@ -454,6 +455,11 @@ impl Client {
                 }
             }
             (400, _) if is_odd => Next::Go,
+            (400, _) if sim.plan.mischief.total > 0 => {
+                // Its own lie was believed: a power cut had taken the true size away.
+                self.session = None;
+                Next::Go
+            }
             (403, _) if policy.publish == Publish::LastFragment => {
                 sim.marks.hit("publication refused");
                 self.taken()
@@ -649,11 +655,5 @@ impl Client {
             self.fail(format!("12: a stranger's {kind} is answered by {reply:?}"));
         }
         Ok(Next::Go)
-    }
-}
-
-impl Default for Outcome {
-    fn default() -> Self {
-        Self::Busy
     }
 }

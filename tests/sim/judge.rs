@@ -330,7 +330,12 @@ impl Judge {
     pub fn recovered(&mut self, shards: &[Rc<Shard<SimWorld>>], marks: &Marks) {
         let mut wrong = Vec::new();
         for (id, session) in &self.sessions {
+            // A later upload to the same path hides that this one was published.
+            let is_hidden = session.is_sealed
+                && self.config.policy.publish == Publish::LastFragment
+                && self.places[&session.path].uploads.len() > 1;
             let may_be_gone = session.excuse.is_some()
+                || is_hidden
                 || !session.is_created
                 || session.closing_since.is_some()
                 || session.cancelling_since.is_some();
@@ -404,17 +409,25 @@ impl Judge {
             Event::SessionEnded {
                 session, ending, ..
             } => self.ended(session, ending, sim),
+            // Its record stays that of a boot whose clean stop is forgotten once all are read back.
             Event::DiskFailed {
-                op,
+                op: DiskOp::Record,
                 session: Some(session),
                 ..
-            } => {
-                if op == DiskOp::SyncDirectory && self.folder_syncs_failed > 0 {
-                    self.folder_syncs_failed -= 1;
-                    if let Some(known) = self.sessions.get_mut(&session) {
-                        known.excuse = Some("a sync of a folder failed");
-                        known.sync_failed = Some(life);
-                    }
+            } if sim.is_first_after_stop() => {
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.excuse = Some("a new boot found the disk full");
+                }
+            }
+            Event::DiskFailed {
+                op: DiskOp::SyncDirectory,
+                session: Some(session),
+                ..
+            } if self.folder_syncs_failed > 0 => {
+                self.folder_syncs_failed -= 1;
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.excuse = Some("a sync of a folder failed");
+                    known.sync_failed = Some(life);
                 }
             }
             _ => {}
@@ -428,23 +441,29 @@ impl Judge {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
+        // A slow disk tells of a file long after it was written.
+        let slack = if sim.plan.faults.slow > 0 {
+            130_000
+        } else {
+            2_000
+        };
+        let is_idle = u128::from(now - session.progress_ms) + slack >= timeout;
+        let had_excuse = session.excuse.is_some();
         let wrong = match ending {
             Ending::Published => {
+                // What was published with its last fragment expires without a Close.
                 let is_asked = session.closing_since.is_some();
-                !is_asked && self.config.policy.publish == Publish::Close
+                let with_last = self.config.policy.publish == Publish::LastFragment;
+                if !is_asked && with_last && is_idle {
+                    session.excuse.get_or_insert("expired");
+                }
+                !is_asked && !with_last
             }
             Ending::Incomplete => session.closing_since.is_none() || session.is_sealed,
             Ending::Cancelled => session.cancelling_since.is_none(),
             Ending::Expired => {
-                // A slow disk tells of a file long after it was written.
-                let slack = if sim.plan.faults.slow > 0 {
-                    130_000
-                } else {
-                    2_000
-                };
-                let idle = u128::from(now - session.progress_ms) + slack;
                 session.excuse.get_or_insert("expired");
-                idle < timeout
+                !is_idle
             }
             Ending::Poisoned => {
                 sim.marks.hit(match session.sync_failed {
@@ -454,7 +473,7 @@ impl Judge {
                 session.excuse.is_none()
             }
         };
-        if wrong && session.excuse.is_none_or(|why| why == "expired") {
+        if wrong && !had_excuse {
             self.fail(format!(
                 "4: session {id} ended as {ending:?} without a reason"
             ));

@@ -11,6 +11,8 @@ mod executor;
 mod judge;
 mod marks;
 mod plan;
+#[cfg(planted)]
+mod planted;
 mod rng;
 mod run;
 mod sim;
@@ -28,18 +30,22 @@ struct Args {
     seeds: u64,
     is_single: bool,
     is_traced: bool,
+    is_planted: bool,
 }
 
 fn main() -> ExitCode {
     let args = match read_args() {
         Ok(args) => args,
         Err(why) => {
-            eprintln!("{why}; known are --seeds N, --first S, --seed S, --trace");
+            eprintln!("{why}; known are --seeds N, --first S, --seed S, --trace, --planted");
             return ExitCode::from(2);
         }
     };
     // A panic of the server is a finding like any other, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
+    if args.is_planted {
+        return planted_bugs();
+    }
     let (mut passed, mut failed, mut sessions, mut steps) = (0u64, 0u64, 0, 0);
     let marks = Marks::default();
     for seed in args.first..args.first + args.seeds {
@@ -82,6 +88,17 @@ fn main() -> ExitCode {
     }
 }
 
+#[cfg(planted)]
+fn planted_bugs() -> ExitCode {
+    planted::find_all()
+}
+
+#[cfg(not(planted))]
+fn planted_bugs() -> ExitCode {
+    eprintln!("no bugs are planted in this build; scripts/sim --planted makes one that has them");
+    ExitCode::from(2)
+}
+
 fn tell_failure(seed: u64, failure: &str, tail: &[String], is_traced: bool) {
     println!("seed {seed} FAILED: {failure}");
     if !is_traced {
@@ -112,6 +129,7 @@ fn read_args() -> Result<Args, String> {
         seeds: 200,
         is_single: false,
         is_traced: false,
+        is_planted: false,
     };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
@@ -131,6 +149,7 @@ fn read_args() -> Result<Args, String> {
                 args.is_single = true;
             }
             "--trace" => args.is_traced = true,
+            "--planted" => args.is_planted = true,
             _ => return Err(format!("{arg} is unknown")),
         }
     }

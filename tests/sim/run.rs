@@ -12,7 +12,7 @@ use crate::rng::{Rng, mix};
 use crate::sim::Sim;
 
 /// Virtual time in which honest clients finish once faults have stopped, in milliseconds.
-const LIVENESS_MS: u64 = 1_800_000;
+const LIVENESS_MS: u64 = 5_400_000;
 /// More than any run needs; one that needs more does not come to an end.
 const STEPS_MAX: u64 = 2_000_000;
 

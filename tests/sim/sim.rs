@@ -251,7 +251,11 @@ impl Sim {
         if replaces {
             self.marks.hit("published and replaced");
         }
-        self.judge.borrow_mut().published(name, path, &disk);
+        let mut judge = self.judge.borrow_mut();
+        if replaces && !self.plan.config.policy.allow_overwrite {
+            judge.fail(format!("3: {path} was not to be overwritten"));
+        }
+        judge.published(name, path, &disk);
         Ok(())
     }
 
@@ -261,6 +265,13 @@ impl Sim {
     }
 
     // The machine.
+
+    /// Whether the server that lives reads back what one of an earlier boot left in order.
+    pub fn is_first_after_stop(&self) -> bool {
+        let life = self.life.borrow();
+        life.as_ref()
+            .is_some_and(|life| life.stopped_cleanly.is_some_and(|boot| boot != life.boot))
+    }
 
     /// Starts a server.
     pub fn start(self: &Rc<Self>) {

@@ -1,0 +1,83 @@
+//! Bugs planted on purpose, to test the simulator: it must find each. They exist only in builds with
+//! `--cfg planted`; in all others [`is`] is a constant, and nothing of them is left.
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A fragment is acked before its bytes are written.
+    AckBeforeWrite,
+    /// The names of work files are not synced at seal.
+    SealWithoutNames,
+    /// The folder of a destination is not synced at publish.
+    PublishWithoutSync,
+    /// An overlap is stored from its first byte.
+    OverlapUntrimmed,
+    /// A sync that failed is tried again.
+    SyncRetried,
+    /// A body block is not given back.
+    BlockKept,
+    /// A failed sync does not end its session.
+    PoisonIgnored,
+    /// Create is acked before the record is written.
+    RecordAfterAck,
+    /// A destination is replaced although it must not be.
+    PublishOverExisting,
+    /// After a power cut the length of a part is trusted.
+    LengthTrusted,
+    /// A closed session is not remembered.
+    TombstoneForgotten,
+    /// Two connections write to one session at once.
+    TurnstileOpen,
+    /// A file is sealed without a sync of its bytes.
+    SealWithoutSync,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::AckBeforeWrite,
+        Self::SealWithoutNames,
+        Self::PublishWithoutSync,
+        Self::OverlapUntrimmed,
+        Self::SyncRetried,
+        Self::BlockKept,
+        Self::PoisonIgnored,
+        Self::RecordAfterAck,
+        Self::PublishOverExisting,
+        Self::LengthTrusted,
+        Self::TombstoneForgotten,
+        Self::TurnstileOpen,
+        Self::SealWithoutSync,
+    ];
+}
+
+#[cfg(planted)]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants one bug, or none, on this thread.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether this bug is planted.
+    pub fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(planted)]
+pub use switch::{is, plant};
+
+/// Whether this bug is planted: never, in this build.
+#[cfg(not(planted))]
+#[inline(always)]
+pub const fn is(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,57 @@
+//! The test of the test: each planted bug must be found within its budget of seeds.
+
+use std::process::ExitCode;
+
+use bitsd::planted::{Bug, plant};
+
+use crate::plan::Plan;
+use crate::run::run;
+
+/// A bug that hides for longer would hide from CI.
+const SEEDS_MAX: u64 = 200;
+/// Searches for each bug, each from a seed of its own: their mean is told.
+const SEARCHES: u64 = 5;
+
+/// Looks for each bug.
+pub fn find_all() -> ExitCode {
+    let (mut passed, mut failed) = (0, 0);
+    for &bug in Bug::ALL {
+        plant(Some(bug));
+        let mut seeds = 0;
+        let mut missed = 0;
+        let mut how = String::new();
+        for search in 0..SEARCHES {
+            match find(search * SEEDS_MAX) {
+                Some((tried, failure)) => {
+                    seeds += tried;
+                    how = failure;
+                }
+                None => missed += 1,
+            }
+        }
+        plant(None);
+        how.truncate(90);
+        if missed == 0 {
+            passed += 1;
+            let mean = seeds / SEARCHES;
+            println!("found {bug:?} after {mean} seeds in the mean, e.g. by {how}");
+        } else {
+            failed += 1;
+            println!("MISSED {bug:?} in {missed} of {SEARCHES} searches");
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Seeds tried until one failed, and how it did.
+fn find(first: u64) -> Option<(u64, String)> {
+    (0..SEEDS_MAX).find_map(|tried| {
+        let report = run(&Plan::draw(first + tried), false);
+        report.failure.map(|failure| (tried + 1, failure))
+    })
+}
