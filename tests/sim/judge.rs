@@ -296,8 +296,8 @@ impl Judge {
         self.crashed(now);
         let durability = self.config.policy.durability;
         for session in self.sessions.values_mut() {
-            if session.sync_failed.is_some() && session.closing_since.is_some() {
-                // Killed between the failed sync and the note of it: nobody can know any more.
+            if session.sync_failed.is_some() {
+                // Killed between the failed sync and the note of it, it may go on, and nobody can know any more.
                 if let Some(place) = self.places.get_mut(&session.path) {
                     place.is_void = true;
                     marks.hit("phantom bytes taken by a power cut");
@@ -542,7 +542,9 @@ impl Judge {
         is_ack: bool,
         floor: u64,
         disk: &Disk,
+        now: u64,
     ) {
+        let timeout = self.config.policy.session_timeout.as_millis();
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.fail(format!("12: an offset of {id}, which was never made"));
         };
@@ -562,7 +564,9 @@ impl Judge {
         session.floor_acked = session.floor_acked.max(received);
         let is_final = received == size;
         session.is_sealed |= is_final;
-        let is_over = session.closing_since.is_some() || session.cancelling_since.is_some();
+        let is_over = session.closing_since.is_some()
+            || session.cancelling_since.is_some()
+            || u128::from(now - session.progress_ms) >= timeout;
         let (has_sync, is_last) = match self.config.policy.durability {
             Durability::None => (false, is_final),
             Durability::Upload => (is_final, is_final),

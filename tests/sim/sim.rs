@@ -44,6 +44,7 @@ pub struct Sim {
     pub life: RefCell<Option<Rc<Life>>>,
     rng: RefCell<Rng>,
     full_until: Cell<u64>,
+    is_critical: Cell<bool>,
     boot: Cell<u128>,
     stopped_cleanly: Cell<Option<u128>>,
     lives: Cell<u64>,
@@ -110,6 +111,7 @@ impl Sim {
             life: RefCell::default(),
             rng: RefCell::new(rng),
             full_until: Cell::new(0),
+            is_critical: Cell::new(false),
             boot: Cell::new(1),
             stopped_cleanly: Cell::new(None),
             lives: Cell::new(0),
@@ -190,7 +192,10 @@ impl Sim {
     pub fn full(&self) -> Option<io::Error> {
         // ENOSPC, EDQUOT.
         let code = [28, 122][self.below(2)];
-        self.is_full().then(|| io::Error::from_raw_os_error(code))
+        self.is_full().then(|| {
+            self.is_critical.set(true);
+            io::Error::from_raw_os_error(code)
+        })
     }
 
     /// Whether the disk is full.
@@ -199,6 +204,11 @@ impl Sim {
             self.full_until.set(self.executor.now() + FULL_MS);
         }
         self.has_faults.get() && self.executor.now() < self.full_until.get()
+    }
+
+    /// Whether something happened since the last call after which an end of the server is worst.
+    pub fn was_critical(&self) -> bool {
+        self.is_critical.replace(false)
     }
 
     /// Excuses the session of a file for what the disk did to it.
@@ -211,12 +221,14 @@ impl Sim {
         let fails = self.chance(self.plan.faults.sync);
         self.tell(|| format!("disk: sync {name}, fails: {fails}"));
         if fails {
+            self.is_critical.set(true);
             self.disk.borrow_mut().fail_sync(inode);
             let life = self.lives.get();
             self.judge.borrow_mut().sync_failed(name, life);
             return Err(eio());
         }
         self.disk.borrow_mut().sync(inode);
+        self.is_critical.set(true);
         Ok(())
     }
 
@@ -226,6 +238,7 @@ impl Sim {
         self.tell(|| format!("disk: sync folder of {what}, fails: {fails}"));
         if fails {
             self.marks.hit("sync of a directory failed");
+            self.is_critical.set(true);
             self.judge.borrow_mut().folder_sync_failed();
             return Err(eio());
         }
@@ -245,6 +258,7 @@ impl Sim {
         let had_folder = !matches!(disk.look_up(path), bitsd::server::world::Standing::NoParent);
         let replaces = disk.destination(path).is_some();
         disk.publish(name, path, replace, parents)?;
+        self.is_critical.set(true);
         if !had_folder {
             self.marks.hit("create_dirs made folders");
         }
