@@ -54,6 +54,8 @@ struct Place {
     uploads: Vec<usize>,
     /// Nothing can be said of its bytes: power was cut where that was not provided for.
     is_void: bool,
+    /// A publication was undone.
+    was_taken_back: bool,
 }
 
 /// The judge.
@@ -190,9 +192,14 @@ impl Judge {
         }
     }
 
-    /// A sync of a folder failed; the next event says for whom.
-    pub fn folder_sync_failed(&mut self) {
+    /// A sync of a folder failed; the next event says for whom, unless the server ends before it.
+    pub fn folder_sync_failed(&mut self, path: &str) {
         self.folder_syncs_failed += 1;
+        for session in self.sessions.values_mut() {
+            if session.path == path {
+                session.excuse.get_or_insert("a sync of its folder failed");
+            }
+        }
     }
 
     /// A work file got its destination.
@@ -271,6 +278,18 @@ impl Judge {
     }
 
     // What ended servers.
+
+    /// The process ended in order.
+    pub fn stopped(&mut self, now: u64) {
+        self.crashed(now);
+    }
+
+    /// A destination was taken back: whoever was refused because of it may hear so later.
+    pub fn taken_back(&mut self, path: &str) {
+        if let Some(place) = self.places.get_mut(path) {
+            place.was_taken_back = true;
+        }
+    }
 
     /// The process was killed.
     pub fn killed(&mut self, disk: &Disk, now: u64) {
@@ -680,7 +699,8 @@ impl Judge {
 
     /// Whether a destination may be refused because something stands there.
     pub fn heard_taken(&mut self, path: &str, disk: &Disk) {
-        if disk.destination(path).is_none() && self.places.get(path).is_none_or(|p| !p.is_void) {
+        let may_be = |place: &Place| place.is_void || place.was_taken_back;
+        if disk.destination(path).is_none() && !self.places.get(path).is_some_and(may_be) {
             self.fail(format!("3: {path} is refused as taken, and is free"));
         }
     }

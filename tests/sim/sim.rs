@@ -206,6 +206,11 @@ impl Sim {
         self.has_faults.get() && self.executor.now() < self.full_until.get()
     }
 
+    /// An end of the server would be worst now.
+    pub fn be_critical(&self) {
+        self.is_critical.set(true);
+    }
+
     /// Whether something happened since the last call after which an end of the server is worst.
     pub fn was_critical(&self) -> bool {
         self.is_critical.replace(false)
@@ -239,7 +244,7 @@ impl Sim {
         if fails {
             self.marks.hit("sync of a directory failed");
             self.is_critical.set(true);
-            self.judge.borrow_mut().folder_sync_failed();
+            self.judge.borrow_mut().folder_sync_failed(what);
             return Err(eio());
         }
         sync(&mut self.disk.borrow_mut());
@@ -387,6 +392,7 @@ impl Sim {
         let has_new_boot = self.below(2) == 0;
         self.end_life();
         self.disk.borrow_mut().kill();
+        self.judge.borrow_mut().stopped(self.executor.now());
         if has_new_boot {
             self.marks.hit("graceful stop, then a new boot");
             self.boot.set(self.boot.get() + 1);
