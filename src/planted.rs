@@ -30,6 +30,18 @@ pub enum Bug {
     TurnstileOpen,
     /// A file is sealed without a sync of its bytes.
     SealWithoutSync,
+
+    // What the simulator found once. Planted, they stay found however the drawing of seeds changes.
+    /// A duplicate is acked with bytes that were never synced.
+    DuplicateUnsynced,
+    /// A record that cannot be renewed at a restart is removed.
+    RenewalRemoves,
+    /// A seal is trusted that may be in the page cache only.
+    SealTrusted,
+    /// A publication is trusted that may be in the page cache only.
+    RenameTrusted,
+    /// A file is taken back before its record says so.
+    TakenBackFirst,
 }
 
 impl Bug {
@@ -48,6 +60,11 @@ impl Bug {
         Self::TombstoneForgotten,
         Self::TurnstileOpen,
         Self::SealWithoutSync,
+        Self::DuplicateUnsynced,
+        Self::RenewalRemoves,
+        Self::SealTrusted,
+        Self::RenameTrusted,
+        Self::TakenBackFirst,
     ];
 }
 

@@ -71,6 +71,9 @@ pub async fn receive<W: World>(
                     received,
                 });
             }
+            if planted::is(Bug::DuplicateUnsynced) {
+                return outcome(held.carry_out(shard, decision).await, unread);
+            }
             return outcome(settle(shard, &mut held, decision).await, unread);
         }
     };

@@ -377,7 +377,9 @@ impl Keep {
             // Nobody was told of the file. Where it replaced nothing it can go, and the client's
             // next upload finds the place free. The record goes first: `closing` without a part would say published.
             if replace == Replace::Never {
-                self.note_gone(world, Ending::Poisoned).await;
+                if !planted::is(Bug::TakenBackFirst) {
+                    self.note_gone(world, Ending::Poisoned).await;
+                }
                 let _ = world.unpublish(&self.record.path).await;
             }
             return Err(StoreError {
@@ -439,7 +441,11 @@ impl Keep {
     pub async fn renew<W: World>(&mut self, world: &W, state: State) -> Result<(), StoreError> {
         self.record.state = state;
         self.is_stale = true;
-        self.write(world, false, Sync::No).await
+        let renewed = self.write(world, false, Sync::No).await;
+        if renewed.is_err() && planted::is(Bug::RenewalRemoves) {
+            return self.forget(world).await;
+        }
+        renewed
     }
 
     /// Removes the record: the session is known no more.

@@ -418,7 +418,7 @@ impl Client {
                 let disk = sim.disk.borrow();
                 sim.judge
                     .borrow_mut()
-                    .heard_offset(id, received, is_ack, floor, &disk);
+                    .heard_offset(id, received, is_ack, floor, &disk, self.now());
                 if is_ack && end < received {
                     sim.marks.hit("known duplicate");
                 }

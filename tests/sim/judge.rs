@@ -54,6 +54,8 @@ struct Place {
     uploads: Vec<usize>,
     /// Nothing can be said of its bytes: power was cut where that was not provided for.
     is_void: bool,
+    /// A publication was undone.
+    was_taken_back: bool,
 }
 
 /// The judge.
@@ -190,9 +192,14 @@ impl Judge {
         }
     }
 
-    /// A sync of a folder failed; the next event says for whom.
-    pub fn folder_sync_failed(&mut self) {
+    /// A sync of a folder failed; the next event says for whom, unless the server ends before it.
+    pub fn folder_sync_failed(&mut self, path: &str) {
         self.folder_syncs_failed += 1;
+        for session in self.sessions.values_mut() {
+            if session.path == path {
+                session.excuse.get_or_insert("a sync of its folder failed");
+            }
+        }
     }
 
     /// A work file got its destination.
@@ -272,6 +279,18 @@ impl Judge {
 
     // What ended servers.
 
+    /// The process ended in order.
+    pub fn stopped(&mut self, now: u64) {
+        self.crashed(now);
+    }
+
+    /// A destination was taken back: whoever was refused because of it may hear so later.
+    pub fn taken_back(&mut self, path: &str) {
+        if let Some(place) = self.places.get_mut(path) {
+            place.was_taken_back = true;
+        }
+    }
+
     /// The process was killed.
     pub fn killed(&mut self, disk: &Disk, now: u64) {
         self.crashed(now);
@@ -296,8 +315,8 @@ impl Judge {
         self.crashed(now);
         let durability = self.config.policy.durability;
         for session in self.sessions.values_mut() {
-            if session.sync_failed.is_some() && session.closing_since.is_some() {
-                // Killed between the failed sync and the note of it: nobody can know any more.
+            if session.sync_failed.is_some() {
+                // Killed between the failed sync and the note of it, it may go on, and nobody can know any more.
                 if let Some(place) = self.places.get_mut(&session.path) {
                     place.is_void = true;
                     marks.hit("phantom bytes taken by a power cut");
@@ -542,7 +561,9 @@ impl Judge {
         is_ack: bool,
         floor: u64,
         disk: &Disk,
+        now: u64,
     ) {
+        let timeout = self.config.policy.session_timeout.as_millis();
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.fail(format!("12: an offset of {id}, which was never made"));
         };
@@ -562,7 +583,9 @@ impl Judge {
         session.floor_acked = session.floor_acked.max(received);
         let is_final = received == size;
         session.is_sealed |= is_final;
-        let is_over = session.closing_since.is_some() || session.cancelling_since.is_some();
+        let is_over = session.closing_since.is_some()
+            || session.cancelling_since.is_some()
+            || u128::from(now - session.progress_ms) >= timeout;
         let (has_sync, is_last) = match self.config.policy.durability {
             Durability::None => (false, is_final),
             Durability::Upload => (is_final, is_final),
@@ -676,7 +699,8 @@ impl Judge {
 
     /// Whether a destination may be refused because something stands there.
     pub fn heard_taken(&mut self, path: &str, disk: &Disk) {
-        if disk.destination(path).is_none() && self.places.get(path).is_none_or(|p| !p.is_void) {
+        let may_be = |place: &Place| place.is_void || place.was_taken_back;
+        if disk.destination(path).is_none() && !self.places.get(path).is_some_and(may_be) {
             self.fail(format!("3: {path} is refused as taken, and is free"));
         }
     }

@@ -129,6 +129,8 @@ pub struct Plan {
     pub ends: [u64; 3],
     /// So many of a thousand starts are cut during recovery.
     pub crash_in_recovery: u64,
+    /// So many of a thousand critical moments (a fault, a rename) are followed by an end at once.
+    pub strikes: u64,
     /// Network.
     pub weather: Weather,
     /// Length of the load phase.
@@ -174,6 +176,7 @@ impl Plan {
             crash_steps,
             ends: rng.pick(&[[1, 0, 0], [0, 1, 0], [3, 3, 1], [1, 1, 3], [1, 3, 1]]),
             crash_in_recovery: if rng.chance(400) { 400 } else { 0 },
+            strikes: rng.pick(&[0, 0, 150, 500]),
             weather: Weather {
                 delay_ms_max: rng.pick(&[0, 2, 50, 2_000]),
                 split: rng.pick(&[0, 50, 500]),
@@ -281,7 +284,7 @@ fn faults(rng: &mut Rng) -> Faults {
         full: some(1) > 0,
         write: some(15),
         sync: some(60),
-        sync_folder: some(60),
+        sync_folder: some(150),
         slow: some(20),
         corrupt: some(150),
     }

@@ -127,6 +127,9 @@ impl Run {
         let end = sim.executor.now() + sim.plan.load_ms;
         while sim.executor.now() < end && self.is_any_busy() {
             self.step()?;
+            if sim.was_critical() && sim.plan.crash_steps > 0 && self.rng.chance(sim.plan.strikes) {
+                self.next_end = sim.executor.steps() + self.rng.below(12);
+            }
             if sim.plan.crash_steps > 0 && sim.executor.steps() >= self.next_end {
                 self.end_server()?;
                 self.draw_end();

@@ -44,6 +44,7 @@ pub struct Sim {
     pub life: RefCell<Option<Rc<Life>>>,
     rng: RefCell<Rng>,
     full_until: Cell<u64>,
+    is_critical: Cell<bool>,
     boot: Cell<u128>,
     stopped_cleanly: Cell<Option<u128>>,
     lives: Cell<u64>,
@@ -110,6 +111,7 @@ impl Sim {
             life: RefCell::default(),
             rng: RefCell::new(rng),
             full_until: Cell::new(0),
+            is_critical: Cell::new(false),
             boot: Cell::new(1),
             stopped_cleanly: Cell::new(None),
             lives: Cell::new(0),
@@ -190,7 +192,10 @@ impl Sim {
     pub fn full(&self) -> Option<io::Error> {
         // ENOSPC, EDQUOT.
         let code = [28, 122][self.below(2)];
-        self.is_full().then(|| io::Error::from_raw_os_error(code))
+        self.is_full().then(|| {
+            self.is_critical.set(true);
+            io::Error::from_raw_os_error(code)
+        })
     }
 
     /// Whether the disk is full.
@@ -199,6 +204,16 @@ impl Sim {
             self.full_until.set(self.executor.now() + FULL_MS);
         }
         self.has_faults.get() && self.executor.now() < self.full_until.get()
+    }
+
+    /// An end of the server would be worst now.
+    pub fn be_critical(&self) {
+        self.is_critical.set(true);
+    }
+
+    /// Whether something happened since the last call after which an end of the server is worst.
+    pub fn was_critical(&self) -> bool {
+        self.is_critical.replace(false)
     }
 
     /// Excuses the session of a file for what the disk did to it.
@@ -211,12 +226,14 @@ impl Sim {
         let fails = self.chance(self.plan.faults.sync);
         self.tell(|| format!("disk: sync {name}, fails: {fails}"));
         if fails {
+            self.is_critical.set(true);
             self.disk.borrow_mut().fail_sync(inode);
             let life = self.lives.get();
             self.judge.borrow_mut().sync_failed(name, life);
             return Err(eio());
         }
         self.disk.borrow_mut().sync(inode);
+        self.is_critical.set(true);
         Ok(())
     }
 
@@ -226,7 +243,8 @@ impl Sim {
         self.tell(|| format!("disk: sync folder of {what}, fails: {fails}"));
         if fails {
             self.marks.hit("sync of a directory failed");
-            self.judge.borrow_mut().folder_sync_failed();
+            self.is_critical.set(true);
+            self.judge.borrow_mut().folder_sync_failed(what);
             return Err(eio());
         }
         sync(&mut self.disk.borrow_mut());
@@ -245,6 +263,7 @@ impl Sim {
         let had_folder = !matches!(disk.look_up(path), bitsd::server::world::Standing::NoParent);
         let replaces = disk.destination(path).is_some();
         disk.publish(name, path, replace, parents)?;
+        self.is_critical.set(true);
         if !had_folder {
             self.marks.hit("create_dirs made folders");
         }
@@ -373,6 +392,7 @@ impl Sim {
         let has_new_boot = self.below(2) == 0;
         self.end_life();
         self.disk.borrow_mut().kill();
+        self.judge.borrow_mut().stopped(self.executor.now());
         if has_new_boot {
             self.marks.hit("graceful stop, then a new boot");
             self.boot.set(self.boot.get() + 1);

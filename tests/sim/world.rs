@@ -445,8 +445,12 @@ impl World for SimWorld {
     }
 
     async fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
-        self.op("unpublish", |disk| disk.unpublish(path.as_str()))
-            .await
+        self.sim.judge.borrow_mut().taken_back(path.as_str());
+        let unpublish = |disk: &mut Disk| {
+            self.sim.be_critical();
+            disk.unpublish(path.as_str())
+        };
+        self.op("unpublish", unpublish).await
     }
 }
 
