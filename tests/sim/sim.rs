@@ -463,19 +463,25 @@ impl Sim {
         let name = records[self.below(records.len() as u64)];
         let mut disk = self.disk.borrow_mut();
         let inode = disk.inode(name).expect("listed above");
-        let length = disk.read(inode).len();
-        if length == 0 {
+        // Damage to the holes between the slots is none. One damaged slot leaves the other; both leave nothing.
+        let written: Vec<_> = (disk.read(inode).iter().enumerate())
+            .filter(|(_, byte)| **byte != 0)
+            .map(|(at, _)| at)
+            .collect();
+        let Some(&last) = written.last() else {
             return;
+        };
+        let mut places = vec![written[self.below(written.len() as u64)]];
+        if self.below(2) == 0 {
+            places.extend([written[0], last]);
         }
-        let (at, bit) = (self.below(length as u64), self.below(8));
-        // Damage to what stands between the slots is none.
-        if disk.read(inode)[at] != 0 {
-            self.marks.hit("record damaged");
-            disk.corrupt(inode, at, 1 << bit);
-            drop(disk);
-            self.tell(|| format!("corrupt {name} at {at}"));
-            self.excuse(name, "its record was damaged");
+        self.marks.hit("record damaged");
+        for &at in &places {
+            disk.corrupt(inode, at, 1 << self.below(8));
         }
+        drop(disk);
+        self.tell(|| format!("corrupt {name} at {places:?}"));
+        self.excuse(name, "its record was damaged");
     }
 
     /// A client connects; `None` if nobody listens.
