@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("planted", &[]),
     ("observe", &["event", "config", "bits", "http"]),
     ("client", &[]),
+    ("bench", &["client", "bits", "config"]),
 ];
 const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];
 

@@ -32,7 +32,7 @@ fn the_settings_table_is_the_programs() {
 #[test]
 fn every_flag_is_named() {
     let readme = readme();
-    for command in ["serve", "put", "check"] {
+    for command in ["serve", "put", "check", "bench"] {
         let help = Command::new(env!("CARGO_BIN_EXE_bitsd"))
             .args([command, "--help"])
             .output();

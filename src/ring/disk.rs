@@ -546,6 +546,14 @@ impl Folder {
     }
 }
 
+/// Whether folders can be opened beneath a root at all.
+///
+/// # Errors
+/// What the kernel says.
+pub fn probe(root: &OwnedFd) -> io::Result<()> {
+    Ok(open_beneath(root.as_fd(), ".", OFlags::PATH).map(drop)?)
+}
+
 /// Opens a folder that lies beneath another one even if links stand on the way.
 fn open_beneath(root: BorrowedFd<'_>, path: &str, access: OFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::blocks::{Blocks, Registration};
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::{Boot, RingWorld, op};
@@ -50,6 +50,8 @@ pub enum LaunchError {
     Root(PathBuf, io::Error),
     /// The work directory cannot be used.
     WorkDirectory(PathBuf, io::Error),
+    /// The kernel (or a filter before it) has no `openat2`, which keeps uploads beneath the root.
+    NoResolveBeneath(io::Error),
     /// Root and work directory are on different file systems.
     OtherFileSystem(PathBuf, PathBuf),
     /// Another server has the work directory.
@@ -100,6 +102,11 @@ impl std::fmt::Display for LaunchError {
                     path.display()
                 )
             }
+            Self::NoResolveBeneath(error) => write!(
+                f,
+                "the system call openat2 cannot be used ({error}), without which uploads could not be kept beneath the \
+                 root; under systemd it is taken away by RestrictSUIDSGID=yes, which DynamicUser=yes implies"
+            ),
             Self::OtherFileSystem(root, work) => write!(
                 f,
                 "the work directory {} and the root {} are on different file systems, so that no file could be \
@@ -498,6 +505,8 @@ impl Directories {
             .mode(0o700)
             .create(&config.work_dir)
             .map_err(work_error)?;
+        disk::probe(&open_directory(&config.root).map_err(root_error)?)
+            .map_err(LaunchError::NoResolveBeneath)?;
         let root_device = fs::metadata(&config.root).map_err(root_error)?.dev();
         let work_device = fs::metadata(&config.work_dir).map_err(work_error)?.dev();
         if root_device != work_device {
