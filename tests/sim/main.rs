@@ -1,6 +1,6 @@
 //! The simulator: the server's own flow, in a world in which time, disk, network and clients are ours.
 //!
-//! `cargo test --test sim -- --seeds 200`, or `scripts/sim`. What each part models stands at its head; what the
+//! `cargo test --test sim -- --seeds 500`, or `scripts/sim`. What each part models stands at its head; what the
 //! judge holds the server to stands in `judge.rs`.
 
 mod client;
@@ -120,13 +120,13 @@ fn tell_coverage(marks: &Marks, seeds: u64) -> u64 {
         .iter()
         .filter(|mark| marks.count(mark) == 0)
         .count() as u64;
-    if seeds >= 200 { missing } else { 0 }
+    if seeds >= 500 { missing } else { 0 }
 }
 
 fn read_args() -> Result<Args, String> {
     let mut args = Args {
         first: 0,
-        seeds: 200,
+        seeds: 500,
         is_single: false,
         is_traced: false,
         is_planted: false,

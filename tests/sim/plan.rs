@@ -197,8 +197,7 @@ fn config(rng: &mut Rng) -> Config {
         headers_max: 16,
         value_bytes_max: 256,
         connections_per_shard_max: rng.pick(&[2, 64, 64]),
-        // None at all is what a shard has whose others are slow.
-        body_blocks_per_shard: rng.pick(&[0, 1, 2, 8]),
+        body_blocks_per_shard: rng.pick(&[1, 1, 8]),
         block_bytes: rng.pick(&[16, 64, 512, 4_096]),
         sessions_per_shard_max: rng.pick(&[2, 1_000, 1_000]),
         mailbox_max: rng.pick(&[1, 256, 256]),
@@ -287,7 +286,7 @@ fn faults(rng: &mut Rng) -> Faults {
         sync: some(60),
         sync_folder: some(150),
         slow: some(20),
-        corrupt: some(150),
+        corrupt: some(400),
     }
 }
 
