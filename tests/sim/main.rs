@@ -15,6 +15,7 @@ mod plan;
 mod planted;
 mod rng;
 mod run;
+mod shrink;
 mod sim;
 mod talk;
 mod wire;
@@ -31,13 +32,17 @@ struct Args {
     is_single: bool,
     is_traced: bool,
     is_planted: bool,
+    /// What is taken out of the single run.
+    without: Vec<String>,
 }
 
 fn main() -> ExitCode {
     let args = match read_args() {
         Ok(args) => args,
         Err(why) => {
-            eprintln!("{why}; known are --seeds N, --first S, --seed S, --trace, --planted");
+            eprintln!(
+                "{why}; known are --seeds N, --first S, --seed S, --without LIST, --trace, --planted"
+            );
             return ExitCode::from(2);
         }
     };
@@ -49,7 +54,11 @@ fn main() -> ExitCode {
     let (mut passed, mut failed, mut sessions, mut steps) = (0u64, 0u64, 0, 0);
     let marks = Marks::default();
     for seed in args.first..args.first + args.seeds {
-        let plan = Plan::draw(seed);
+        let mut plan = Plan::draw(seed);
+        if let Err(why) = shrink::take_out(&mut plan, &args.without) {
+            eprintln!("{why}");
+            return ExitCode::from(2);
+        }
         let report = run::run(&plan, args.is_traced);
         let mut failure = report.failure.clone();
         if args.is_single || seed % 10 == 0 {
@@ -65,7 +74,7 @@ fn main() -> ExitCode {
             None => passed += 1,
             Some(failure) => {
                 failed += 1;
-                tell_failure(seed, &failure, &report.tail, args.is_traced);
+                tell_failure(&plan, &failure, &report.tail, &args);
             }
         }
     }
@@ -99,14 +108,24 @@ fn planted_bugs() -> ExitCode {
     ExitCode::from(2)
 }
 
-fn tell_failure(seed: u64, failure: &str, tail: &[String], is_traced: bool) {
+fn tell_failure(plan: &Plan, failure: &str, tail: &[String], args: &Args) {
+    let seed = plan.seed;
     println!("seed {seed} FAILED: {failure}");
-    if !is_traced {
-        let lines = tail.len().saturating_sub(12);
-        for line in &tail[lines..] {
-            println!("    {line}");
+    if args.is_traced {
+        return;
+    }
+    let lines = tail.len().saturating_sub(12);
+    for line in &tail[lines..] {
+        println!("    {line}");
+    }
+    println!("    replay: scripts/sim --seed {seed} --trace");
+    if args.without.is_empty() {
+        let (without, how) = shrink::shrink(plan);
+        if !without.is_empty() {
+            let without = without.join(",");
+            println!("    smallest: {how}");
+            println!("    replay: scripts/sim --seed {seed} --without {without} --trace");
         }
-        println!("    replay: scripts/sim --seed {seed} --trace");
     }
 }
 
@@ -130,6 +149,7 @@ fn read_args() -> Result<Args, String> {
         is_single: false,
         is_traced: false,
         is_planted: false,
+        without: Vec::new(),
     };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
@@ -147,6 +167,10 @@ fn read_args() -> Result<Args, String> {
                 args.first = number()?;
                 args.seeds = 1;
                 args.is_single = true;
+            }
+            "--without" => {
+                let list = given.next().ok_or("--without wants a list")?;
+                args.without = list.split(',').map(str::to_owned).collect();
             }
             "--trace" => args.is_traced = true,
             "--planted" => args.is_planted = true,

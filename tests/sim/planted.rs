@@ -6,6 +6,7 @@ use bitsd::planted::{Bug, plant};
 
 use crate::plan::Plan;
 use crate::run::run;
+use crate::shrink;
 
 /// A bug that hides for longer would hide from CI, which runs so many seeds.
 const SEEDS_MAX: u64 = 200;
@@ -31,21 +32,27 @@ pub fn find_all() -> ExitCode {
         let mut seeds = 0;
         let mut missed = 0;
         let mut how = String::new();
+        let mut smallest = None;
         for search in 0..searches {
             match find(search * seeds_max, seeds_max) {
-                Some((tried, failure)) => {
+                Some((tried, plan, failure)) => {
                     seeds += tried;
                     how = failure;
+                    smallest = smallest.or_else(|| Some(shrink::shrink(&plan).0.len()));
                 }
                 None => missed += 1,
             }
         }
         plant(None);
         how.truncate(90);
-        if missed == 0 {
+        // The shrinker must have something to take out of a run that nobody made small.
+        if missed == 0 && smallest.is_some_and(|parts| parts > 0) {
             passed += 1;
+            let parts = smallest.unwrap_or_default();
             let mean = seeds / searches;
-            println!("found {bug:?} after {mean} seeds in the mean, e.g. by {how}");
+            println!(
+                "found {bug:?} after {mean} seeds in the mean, also without {parts} parts of the run, e.g. by {how}"
+            );
         } else {
             failed += 1;
             println!("MISSED {bug:?} in {missed} of {searches} searches");
@@ -59,10 +66,11 @@ pub fn find_all() -> ExitCode {
     }
 }
 
-/// Seeds tried until one failed, and how it did.
-fn find(first: u64, seeds_max: u64) -> Option<(u64, String)> {
+/// Seeds tried until one failed, its plan, and how it did.
+fn find(first: u64, seeds_max: u64) -> Option<(u64, Plan, String)> {
     (0..seeds_max).find_map(|tried| {
-        let report = run(&Plan::draw(first + tried), false);
-        report.failure.map(|failure| (tried + 1, failure))
+        let plan = Plan::draw(first + tried);
+        let failure = run(&plan, false).failure?;
+        Some((tried + 1, plan, failure))
     })
 }
