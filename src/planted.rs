@@ -40,8 +40,6 @@ pub enum Bug {
     SealTrusted,
     /// A publication is trusted that may be in the page cache only.
     RenameTrusted,
-    /// A file is taken back before its record says so.
-    TakenBackFirst,
 }
 
 impl Bug {
@@ -64,7 +62,6 @@ impl Bug {
         Self::RenewalRemoves,
         Self::SealTrusted,
         Self::RenameTrusted,
-        Self::TakenBackFirst,
     ];
 }
 

@@ -377,9 +377,7 @@ impl Keep {
             // Nobody was told of the file. Where it replaced nothing it can go, and the client's
             // next upload finds the place free. The record goes first: `closing` without a part would say published.
             if replace == Replace::Never {
-                if !planted::is(Bug::TakenBackFirst) {
-                    self.note_gone(world, Ending::Poisoned).await;
-                }
+                self.note_gone(world, Ending::Poisoned).await;
                 let _ = world.unpublish(&self.record.path).await;
             }
             return Err(StoreError {

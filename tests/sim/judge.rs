@@ -682,7 +682,10 @@ impl Judge {
         let is_right = session.excuse.is_some()
             || match packet {
                 "Close-Session" => {
-                    session.cancelling_since.is_some() || is_old(session.closing_since)
+                    // After a power cut a published file is told by its inode, which a later upload hides.
+                    let is_hidden =
+                        session.has_crashed && self.places[&session.path].uploads.len() > 1;
+                    is_hidden || session.cancelling_since.is_some() || is_old(session.closing_since)
                 }
                 "Cancel-Session" => {
                     session.closing_since.is_some()
