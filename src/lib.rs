@@ -19,7 +19,7 @@
 //!    ├──► ring/  ──implements──►  server/  ──►  bits/  ──►  http/
 //!    │     (tokio-uring,           (async flow,   (BITS, pure)  (HTTP/1.1, pure)
 //!    │      unsafe, fds)            World trait)
-//!    └──► client/ (`bitsd put`: plain blocking sockets)
+//!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  event.rs is plain data for all; observe.rs (log lines) is for main and ring.
 //! ```
 //!
