@@ -127,13 +127,7 @@ async fn restore_whole<W: World>(
         State::Receiving { total, .. } => {
             if total.is_some_and(|total| part.bytes > total) || (total.is_none() && part.bytes > 0)
             {
-                set_aside(
-                    shard,
-                    &store::part_name(id),
-                    "longer than its record allows",
-                )
-                .await;
-                return remove(shard, id, &store::record_name(id)).await;
+                return distrust(shard, id, "longer than its record allows").await;
             }
             let state = State::Receiving {
                 received: part.bytes,
@@ -143,13 +137,7 @@ async fn restore_whole<W: World>(
             enter(shard, id, record, sequence, state, age_ms).await;
         }
         State::Sealed { total } | State::Closing { total, .. } if part.bytes != total => {
-            set_aside(
-                shard,
-                &store::part_name(id),
-                "not as long as its record says",
-            )
-            .await;
-            remove(shard, id, &store::record_name(id)).await;
+            distrust(shard, id, "not as long as its record says").await;
         }
         state => {
             told(shard, id, part.bytes, 0);
@@ -179,8 +167,7 @@ async fn restore_after_power_cut<W: World>(
         return remove(shard, id, &store::part_name(id)).await;
     };
     if part.bytes < durable {
-        set_aside(shard, &store::part_name(id), "shorter than what was synced").await;
-        return remove(shard, id, &store::record_name(id)).await;
+        return distrust(shard, id, "shorter than what was synced").await;
     }
     let truncated = part.bytes - durable;
     if truncated > 0 {
@@ -307,6 +294,12 @@ fn told<W: World>(shard: &Shard<W>, session: SessionId, received: u64, truncated
         received,
         truncated,
     });
+}
+
+/// A part that its record does not describe: it is kept for a person to look at, and the session is forgotten.
+async fn distrust<W: World>(shard: &Shard<W>, id: SessionId, why: &str) {
+    set_aside(shard, &store::part_name(id), why).await;
+    remove(shard, id, &store::record_name(id)).await;
 }
 
 async fn set_aside<W: World>(shard: &Shard<W>, name: &str, why: &str) {
