@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::Shutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::blocks::RingBlock;
@@ -79,13 +79,9 @@ impl Wire for RingWire {
     }
 
     async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        // An answer nearly always fits the socket's buffer: one system call and no round trip.
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let mut sent = match rustix::net::send(&*self.socket, &bytes, flags) {
-            Ok(sent) => sent,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
-            Err(error) => return (Err(error.into()), bytes),
-        };
+        // By the ring, though `send` would return at once: the answers of all connections that had something to say go
+        // out in one system call then, and a peer on this machine is woken once for many of them.
+        let mut sent = 0;
         let mut bytes = bytes;
         while sent < bytes.len() {
             let (result, back) = op::send(&self.socket, bytes, sent).await;
