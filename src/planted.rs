@@ -34,12 +34,18 @@ pub enum Bug {
     // What the simulator found once. Planted, they stay found however the drawing of seeds changes.
     /// A duplicate is acked with bytes that were never synced.
     DuplicateUnsynced,
-    /// A record that cannot be renewed at a restart is removed.
+    /// The old journals are removed although a new one could not be begun.
     RenewalRemoves,
     /// A seal is trusted that may be in the page cache only.
     SealTrusted,
     /// A publication is trusted that may be in the page cache only.
     RenameTrusted,
+
+    // What the journal could do wrong.
+    /// A shard removes the old journals before the others have read them.
+    JournalRetiredEarly,
+    /// A new journal replaces the old one unsynced.
+    JournalUnsynced,
 }
 
 impl Bug {
@@ -62,6 +68,8 @@ impl Bug {
         Self::RenewalRemoves,
         Self::SealTrusted,
         Self::RenameTrusted,
+        Self::JournalRetiredEarly,
+        Self::JournalUnsynced,
     ];
 }
 

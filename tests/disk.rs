@@ -1,12 +1,15 @@
 //! Disks that refuse: full, read-only, forbidden; and too many open files. Most need root or a tool of the host,
 //! and are skipped, with a sentence, where that is missing (never where CI=true).
 
+#[path = "soak/mount.rs"]
+mod mount;
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use mount::{Kind, Mount};
 use support::client::{Client, DISK_FULL, E_ACCESSDENIED, fragment};
 use support::raw::Raw;
 use support::server::{Server, Settings};
@@ -38,16 +41,6 @@ impl SmallDisk {
 
     fn root(&self) -> PathBuf {
         self.folder.path().join("root")
-    }
-
-    fn remount(&self, option: &str) -> bool {
-        let options = format!("remount,{option}");
-        run(&[
-            "mount",
-            "-o",
-            &options,
-            self.folder.path().to_str().unwrap(),
-        ])
     }
 }
 
@@ -150,32 +143,38 @@ fn a_full_disk_refuses_new_sessions_until_there_is_space() {
 
 #[test]
 fn a_read_only_disk_is_told_and_the_session_goes_on_later() {
-    let Some(disk) = SmallDisk::mount("8M") else {
-        return;
+    let disk = match Mount::new(Kind::Ext4, 64) {
+        Ok(disk) => disk,
+        Err(why) => return skip(&why),
     };
-    let server = Server::on(&disk.root(), Settings::default());
+    // What is not synced is lost when such a file system is mounted anew.
+    let settings = Settings::default().flags(&["--durability", "fragment"]);
+    let mut server = Server::on(&disk.root(), settings);
     let mut client = Client::create(server.address(), "/a.bin");
     client
         .send(fragment(0..10_000).of(30_000))
         .assert(200, None);
-    // The open part is closed, or the kernel refuses to remount.
-    let ended = std::mem::replace(&mut client.raw, server.connect());
-    drop(ended);
-    wait_until("nothing is open for writing", || disk.remount("ro"));
+    let mut whole = Client::create(server.address(), "/b.bin");
+    whole.send(fragment(0..1_000)).assert(200, None);
+    disk.make_read_only();
     let refused = client.send(fragment(10_000..30_000));
     refused.assert(500, Some(WRITE_PROTECT));
-    let mut other = Client::new(server.address(), "/b.bin");
+    whole.close().assert(500, Some(WRITE_PROTECT));
+    let mut other = Client::new(server.address(), "/c.bin");
     other.try_create().assert(500, Some(WRITE_PROTECT));
     server.wait_for_log("ead-only");
     client.ping().assert(200, None);
-    assert!(disk.remount("rw"));
-    client.send(fragment(10_000..30_000)).assert(200, None);
-    client.reconnect();
-    wait_until("nothing is open for writing", || disk.remount("ro"));
-    client.close().assert(500, Some(WRITE_PROTECT));
-    assert!(disk.remount("rw"));
-    client.close().assert(200, None);
+    server.kill9();
+    disk.mount_anew();
+    server.restart();
+    for (client, bytes) in [(&mut client, 30_000), (&mut whole, 1_000)] {
+        client.reconnect_to(server.address());
+        let received = client.send(fragment(bytes - 1..bytes).of(bytes)).received();
+        client.send_rest(received, bytes, bytes);
+        client.close().assert(200, None);
+    }
     server.assert_file("a.bin", 1, 30_000);
+    server.assert_file("b.bin", 1, 1_000);
 }
 
 // -- forbidden

@@ -2,17 +2,17 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bitsd::bits::session::State;
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
-use bitsd::server::record::Record;
+use bitsd::server::record::{Frames, Record};
 
 use support::client::{Client, PROTOCOL, fragment};
 use support::raw::Raw;
@@ -41,8 +41,58 @@ fn an_ack_of_bytes_known_before_makes_them_durable_too() {
     });
     client.reconnect();
     assert_eq!(client.send(fragment(0..500).of(3000)).received(), 999);
-    let record = fs::read(server.file(&format!(".bitsd/{id}.record"))).unwrap();
-    assert_eq!(Record::decode(&record).unwrap().1.durable, 999);
+    let newest = journals(&server.file(".bitsd"))
+        .into_iter()
+        .flat_map(|journal| {
+            let bytes = fs::read(journal).unwrap();
+            let ours = Frames::of(&bytes).filter(|frame| frame.id.plain().to_string() == id);
+            ours.map(|frame| (frame.sequence, frame.record().unwrap()))
+                .collect::<Vec<_>>()
+        })
+        .max_by_key(|(sequence, _)| *sequence);
+    assert_eq!(newest.unwrap().1.durable, 999);
+}
+
+#[test]
+fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
+    let mut server = Server::start();
+    let mut clients: Vec<_> = (0..3)
+        .map(|number| {
+            let mut client = Client::create(server.address(), &format!("/{number}.bin"));
+            assert_eq!(client.send(fragment(0..10).of(30)).received(), 10);
+            client
+        })
+        .collect();
+    server.kill9();
+    let id = |client: &Client| SessionId::parse(client.session().as_bytes()).unwrap();
+    let mut lost = Vec::new();
+    for journal in journals(&server.file(".bitsd")) {
+        let mut bytes = fs::read(&journal).unwrap();
+        let frames: Vec<_> = Frames::of(&bytes).map(|frame| frame.id).collect();
+        let last = frames.last().copied();
+        for (at, client) in clients.iter().enumerate() {
+            if frames.contains(&id(client)) && last != Some(id(client)) {
+                lost.push(at);
+            }
+        }
+        // Every byte before the last frame.
+        let end = bytes.windows(8).rposition(|eight| eight == b"bitsd\0r2");
+        bytes[..end.unwrap_or(0)].fill(b'x');
+        fs::write(&journal, bytes).unwrap();
+    }
+    assert!(!lost.is_empty(), "three sessions on two shards");
+    server.restart();
+    for (at, client) in clients.iter_mut().enumerate() {
+        client.reconnect_to(server.address());
+        let answer = client.send(fragment(10..30).of(30));
+        match lost.contains(&at) {
+            true => assert_eq!(answer.status, 500, "{at}"),
+            false => assert_eq!(answer.received(), 30, "{at}"),
+        }
+        let part = format!(".bitsd/{}.part.aside", id(client).plain());
+        assert_eq!(server.file(&part).exists(), lost.contains(&at), "{at}");
+    }
+    assert!(server.log().contains("some of its records cannot be read"));
 }
 
 #[test]
@@ -50,9 +100,7 @@ fn what_is_left_of_a_create_without_an_ack_is_removed() {
     let mut server = Server::start();
     server.kill9();
     let id = SessionId::from_u128(7).plain().to_string();
-    for (suffix, bytes) in [("part", Vec::new()), ("record", Vec::new())] {
-        fs::write(server.file(&format!(".bitsd/{id}.{suffix}")), bytes).unwrap();
-    }
+    fs::write(server.file(&format!(".bitsd/{id}.part")), "").unwrap();
     server.restart();
     assert_eq!(server.work_files(), Vec::<String>::new());
     assert!(!server.log().contains("set aside"), "{}", server.log());
@@ -111,7 +159,7 @@ fn many_sessions_are_read_back_in_time_while_clients_are_put_off() {
             let name = entry.as_ref().unwrap().file_name();
             name.to_string_lossy().ends_with(".aside")
         });
-        assert_eq!(aside.count() as u64, GARBAGE + GARBAGE / 2, "{start}");
+        assert_eq!(aside.count() as u64, GARBAGE, "{start}");
         server.kill9();
     }
     // Of three, since other tests have the disk and the processors at the same time.
@@ -187,11 +235,11 @@ fn session_id(number: u64) -> SessionId {
     SessionId::from_u128(u128::from(high) << 64 | u128::from(number))
 }
 
-/// Sessions as a server of an earlier boot leaves them, with `durability = "fragment"`.
+/// Sessions as a server of an earlier boot with three shards leaves them, with `durability = "fragment"`.
 fn make_sessions(work: &Path) {
     let make = |number: u64| {
-        let id = session_id(number).plain().to_string();
-        let part = work.join(format!("{id}.part"));
+        let id = session_id(number);
+        let part = work.join(format!("{}.part", id.plain()));
         fs::write(&part, "xxx").unwrap();
         let record = Record {
             path: UploadPath::from_text(&format!("{number}.bin")).unwrap(),
@@ -203,18 +251,20 @@ fn make_sessions(work: &Path) {
             inode: fs::metadata(&part).unwrap().ino(),
             boot_id: 1,
         };
-        let (offset, bytes) = record.encode(3);
-        let file = File::create(work.join(format!("{id}.record"))).unwrap();
-        file.write_all_at(&bytes, offset).unwrap();
+        record.encode(id, 3)
     };
     thread::scope(|scope| {
-        for half in 0..2 {
-            scope.spawn(move || (half..SESSIONS).step_by(2).for_each(make));
+        for shard in 0..3 {
+            scope.spawn(move || {
+                let frames = (shard..SESSIONS).step_by(3).flat_map(make);
+                let name = format!("{:016x}-{shard}.journal", 4);
+                fs::write(work.join(name), frames.collect::<Vec<u8>>()).unwrap();
+            });
         }
     });
 }
 
-/// Half of them under names that no server makes, half of them records (with parts) of noise.
+/// Half of them under names that no server makes, half of them journals of noise.
 fn make_garbage(work: &Path) {
     let mut noise = 1u64;
     for number in 0..GARBAGE / 2 {
@@ -227,11 +277,17 @@ fn make_garbage(work: &Path) {
                 noise.to_le_bytes()[3]
             })
             .collect();
-        let id = SessionId::from_u128(u128::from(noise) << 64)
-            .plain()
-            .to_string();
         fs::write(work.join(format!("{noise:x} \n.tmp")), &bytes).unwrap();
-        fs::write(work.join(format!("{id}.record")), &bytes).unwrap();
-        fs::write(work.join(format!("{id}.part")), &bytes).unwrap();
+        fs::write(work.join(format!("{noise:x}.record")), &bytes).unwrap();
     }
+}
+
+/// The journals in a work directory.
+fn journals(work: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(work)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "journal"))
+        .collect()
 }

@@ -320,6 +320,10 @@ impl State {
             (Self::Gone(Ending::Cancelled), Event::Cancel) => {
                 (self, Decision::Say(Answer::Cancelled))
             }
+            // The repeated Cancel of a file that was published before the first.
+            (Self::Gone(Ending::Published), Event::Cancel) if rules.publish_with_last_fragment => {
+                (self, Decision::Say(Answer::Cancelled))
+            }
             (Self::Gone(_), Event::Expire | Event::Poison) => (self, Decision::Nothing),
             (
                 Self::Gone(_),

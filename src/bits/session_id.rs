@@ -81,7 +81,7 @@ impl SessionId {
     }
 
     /// Reads back what [`SessionId::as_u128`] gave.
-    pub fn from_u128(number: u128) -> Self {
+    pub const fn from_u128(number: u128) -> Self {
         Self(Uuid::from_u128(number))
     }
 }

@@ -19,6 +19,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,17 +33,19 @@ use super::blocks::RingBlock;
 use super::op::{self, SyncScope};
 use crate::config::{Durability, Io};
 use crate::http::path::UploadPath;
-use crate::server::world::{Block as _, File, Parents, Replace, Standing, Sync, WorkStat};
+use crate::server::world::{Block as _, File, Log, Parents, Replace, Standing, WorkStat};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
-/// Permissions of a record: nobody else's business.
+/// Permissions of a journal: nobody else's business.
 const RECORD_MODE: Mode = Mode::from_raw_mode(0o600);
 /// Permissions of a folder, before the umask.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
 /// Files from this size on are worth the second descriptor that O_DIRECT needs.
 const DIRECT_BYTES_MIN: u64 = 16 << 20;
+/// A journal has space reserved in steps of this.
+const LOG_RESERVE_BYTES: u64 = 16 << 10;
 /// What O_DIRECT asks of offset, length and memory on every common device.
 const PAGE_BYTES: usize = 4096;
 /// An inline write that takes longer than this held up the whole shard.
@@ -154,6 +157,50 @@ impl File for RingFile {
     }
 }
 
+/// A journal.
+pub struct RingLog {
+    file: Rc<OwnedFd>,
+    /// Where the next append begins.
+    end: Cell<u64>,
+    /// Up to here the file system has space for it.
+    reserved: Cell<u64>,
+}
+
+impl RingLog {
+    /// Reserves space ahead, so that a disk that fills up refuses new sessions and not the end of running ones.
+    fn reserve(&self, until: u64) {
+        if until > self.reserved.get() {
+            let ahead = until.next_multiple_of(LOG_RESERVE_BYTES);
+            let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+            // Where it cannot, the append itself says so.
+            let _ = rustix::fs::fallocate(&*self.file, flags, 0, ahead);
+            self.reserved.set(ahead);
+        }
+    }
+}
+
+impl Log for RingLog {
+    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let begin = self.end.get();
+        self.reserve(begin + bytes.len() as u64);
+        let mut written = 0;
+        while written < bytes.len() {
+            match rustix::io::pwrite(&*self.file, &bytes[written..], begin + written as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.end.set(begin + bytes.len() as u64);
+        Ok(())
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        op::sync(&self.file, SyncScope::Data).await
+    }
+}
+
 /// The two directories of one shard.
 pub struct Disk {
     root: Rc<OwnedFd>,
@@ -232,52 +279,27 @@ impl Disk {
         }))
     }
 
-    /// See [`crate::server::world::World::write_small`].
-    pub async fn write_small(
-        &self,
-        name: &str,
-        offset: u64,
-        bytes: &[u8],
-        create: bool,
-        sync: Sync,
-    ) -> io::Result<()> {
-        let create = if create {
-            OFlags::CREATE
-        } else {
-            OFlags::empty()
-        };
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | create;
+    /// See [`crate::server::world::World::create_log`].
+    pub fn create_log(&self, name: &str) -> io::Result<RingLog> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&*self.work, name, flags, RECORD_MODE)?;
-        let mut written = 0;
-        while written < bytes.len() {
-            match rustix::io::pwrite(&file, &bytes[written..], offset + written as u64) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(more) => written += more,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        match sync {
-            Sync::No => Ok(()),
-            Sync::Yes => op::sync(&Rc::new(file), SyncScope::All).await,
-        }
+        Ok(RingLog {
+            file: Rc::new(file),
+            end: Cell::new(0),
+            reserved: Cell::new(0),
+        })
     }
 
-    /// See [`crate::server::world::World::read_small`].
-    pub fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
+    /// See [`crate::server::world::World::read_log`].
+    pub fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = rustix::fs::openat(&*self.work, name, flags, Mode::empty())?;
-        let mut bytes = vec![0; bytes_max];
-        let mut read = 0;
-        while read < bytes.len() {
-            match rustix::io::read(&file, &mut bytes[read..]) {
-                Ok(0) => break,
-                Ok(more) => read += more,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let mut bytes = Vec::new();
+        let mut limited = io::Read::take(fs::File::from(file), bytes_max.saturating_add(1));
+        io::Read::read_to_end(&mut limited, &mut bytes)?;
+        if bytes.len() as u64 > bytes_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        bytes.truncate(read);
         Ok(bytes)
     }
 

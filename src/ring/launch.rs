@@ -26,7 +26,7 @@ use super::net::{self, RingWire};
 use super::{Boot, RingWorld, op};
 use crate::config::Config;
 use crate::server::shard::Shard;
-use crate::server::store::LOCK_NAME;
+use crate::server::store::{self, LOCK_NAME};
 use crate::server::world::World as _;
 use crate::server::{connection, recover};
 
@@ -135,14 +135,22 @@ impl std::error::Error for LaunchError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Recover,
-    Serve,
+    Serve {
+        /// All shards have journals of their own, and the old ones can go.
+        is_renewed: bool,
+    },
     Drain,
+}
+
+impl Stage {
+    /// From here on sessions are served.
+    const SERVE: Self = Self::Serve { is_renewed: false };
 }
 
 /// What comes to the main thread.
 enum News {
-    /// A shard has read its sessions back.
-    Recovered(io::Result<()>),
+    /// A shard has read its sessions back; whether it has a journal of its own now.
+    Recovered(io::Result<bool>),
     /// A shard could not make its ring.
     NoRing(io::Error),
     /// A shard takes packets of every kind.
@@ -165,8 +173,11 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
     let (listeners, addresses) = listen(&config)?;
     let boot = Boot {
         current: boot_id().map_err(|e| LaunchError::Root(config.root.clone(), e))?,
-        stopped_cleanly: directories.stopped_cleanly(),
+        stopped_cleanly: directories.stopped_cleanly().into(),
     };
+    let generation = directories
+        .next_generation()
+        .map_err(|e| LaunchError::WorkDirectory(config.work_dir.clone(), e))?;
     let (news_sender, news) = mpsc::channel();
     catch_signals(news_sender.clone())?;
 
@@ -178,7 +189,8 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
         let seat = Seat {
             index,
             config: Arc::clone(&config),
-            boot,
+            boot: boot.clone(),
+            generation,
             directories: directories.reopen(&config)?,
             listeners,
             letters,
@@ -206,6 +218,7 @@ fn supervise(
     let mut recovering = config.cores;
     let mut preparing = config.cores;
     let mut running = config.cores;
+    let mut is_renewed = true;
     let mut deadline: Option<Instant> = None;
     while running > 0 {
         let next = match deadline {
@@ -216,15 +229,14 @@ fn supervise(
         };
         match next {
             Some(News::Recovered(result)) => {
-                result.map_err(LaunchError::Recovery)?;
+                is_renewed &= result.map_err(LaunchError::Recovery)?;
                 recovering -= 1;
                 if recovering == 0 {
-                    // From here on a power cut may lose what the last clean stop had made safe.
                     directories
-                        .forget_clean_stop()
+                        .forget_clean_stop(is_renewed)
                         .map_err(LaunchError::Recovery)?;
                     if deadline.is_none() {
-                        stage.send_replace(Stage::Serve);
+                        stage.send_replace(Stage::Serve { is_renewed });
                     }
                 }
             }
@@ -255,7 +267,7 @@ fn supervise(
         }
     }
     if recovering == 0
-        && let Err(error) = directories.note_clean_stop()
+        && let Err(error) = directories.note_clean_stop(is_renewed)
     {
         tracing::warn!(%error, "the stop could not be made safe against a power cut");
     }
@@ -277,6 +289,7 @@ struct Seat {
     index: usize,
     config: Arc<Config>,
     boot: Boot,
+    generation: u64,
     directories: (OwnedFd, OwnedFd),
     listeners: Vec<OwnedFd>,
     letters: Receiver<Letter>,
@@ -348,14 +361,22 @@ impl Seat {
         }
         tokio_uring::spawn(take_letters(Rc::clone(&shard), self.letters));
 
-        let recovered = recover::recover(&shard).await;
-        let is_recovered = recovered.is_ok();
-        let _ = self.news.send(News::Recovered(recovered));
-        if !is_recovered {
-            return;
-        }
+        let recovered = match recover::recover(&shard, self.generation).await {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                let _ = self.news.send(News::Recovered(Err(error)));
+                return;
+            }
+        };
+        let _ = self.news.send(News::Recovered(Ok(recovered.is_renewed)));
         let mut stage = self.stage;
-        let _ = stage.wait_for(|stage| *stage >= Stage::Serve).await;
+        let reached = match stage.wait_for(|stage| *stage >= Stage::SERVE).await {
+            Ok(stage) => *stage,
+            Err(_) => Stage::Drain,
+        };
+        if self.index == 0 && reached == (Stage::Serve { is_renewed: true }) {
+            recover::retire(&shard, self.generation, &recovered.damaged).await;
+        }
         shard.begin_serving();
         let _ = self.news.send(News::Serving);
         tokio_uring::spawn(Rc::clone(&shard).watch());
@@ -544,13 +565,33 @@ impl Directories {
         Ok((root, work))
     }
 
-    /// The boot in which the server was last stopped cleanly, if it was.
-    fn stopped_cleanly(&self) -> Option<u128> {
-        let text = fs::read_to_string(self.work_path.join(CLEAN_NAME)).ok()?;
-        u128::from_str_radix(text.trim(), 16).ok()
+    /// The generation of this start's journals.
+    fn next_generation(&self) -> io::Result<u64> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.work_path)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(store::next_generation(names.iter().map(String::as_str)))
     }
 
-    fn forget_clean_stop(&self) -> io::Result<()> {
+    /// The boots in which the server was last stopped cleanly, if it was.
+    fn stopped_cleanly(&self) -> Vec<u128> {
+        let text = fs::read_to_string(self.work_path.join(CLEAN_NAME)).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| u128::from_str_radix(line.trim(), 16).ok())
+            .collect()
+    }
+
+    /// From here on a power cut may lose what the last clean stop had made safe. If a shard's records still speak of an
+    /// earlier boot, its sessions do not change before they are renewed, and that boot's stop holds.
+    fn forget_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
+        if !is_renewed {
+            let mut boots = self.stopped_cleanly();
+            boots.retain(|boot| *boot != self.boot);
+            if !boots.is_empty() && self.write_clean_stop(&boots).is_ok() {
+                return Ok(());
+            }
+        }
         match fs::remove_file(self.work_path.join(CLEAN_NAME)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -558,11 +599,24 @@ impl Directories {
         Ok(rustix::fs::fsync(&self.work)?)
     }
 
-    /// Syncs everything and says so, so that a planned reboot costs no client a byte.
-    fn note_clean_stop(&self) -> io::Result<()> {
+    /// Syncs everything and says so, so that a planned reboot costs no client a byte. If not all records were renewed in
+    /// this boot, those that were not still speak of the stop before.
+    fn note_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
         sync_file_system(&self.work)?;
+        let mut boots = match is_renewed {
+            true => Vec::new(),
+            false => self.stopped_cleanly(),
+        };
+        if !boots.contains(&self.boot) {
+            boots.push(self.boot);
+        }
+        self.write_clean_stop(&boots)
+    }
+
+    fn write_clean_stop(&self, boots: &[u128]) -> io::Result<()> {
+        let text: String = boots.iter().map(|boot| format!("{boot:032x}\n")).collect();
         let mut file = fs::File::create(self.work_path.join(CLEAN_NAME))?;
-        writeln!(file, "{:032x}", self.boot)?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         Ok(rustix::fs::fsync(&self.work)?)
     }

@@ -29,27 +29,26 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::http::path::UploadPath;
 use crate::observe;
-use crate::server::world::{
-    HandOverFull, Millis, Parents, Replace, Standing, Sync, WorkStat, World,
-};
+use crate::server::world::{HandOverFull, Millis, Parents, Replace, Standing, WorkStat, World};
 use blocks::{Blocks, RingBlock};
-use disk::{Disk, RingFile};
+use disk::{Disk, RingFile, RingLog};
 use mailbox::{Letter, Senders};
 use net::RingWire;
 
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Small files read before the other tasks of the shard have their turn: about a millisecond of work.
-const READS_PER_TURN: usize = 32;
+/// Files looked at before the other tasks of the shard have their turn: less than a millisecond of work.
+const STATS_PER_TURN: usize = 256;
 
 /// Which boots' page caches can be trusted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Boot {
     /// This boot.
     pub current: u128,
-    /// The boot in which the server was last stopped cleanly, everything synced; `None` if it was not.
-    pub stopped_cleanly: Option<u128>,
+    /// The boot in which the server was last stopped cleanly, everything synced; none if it was not. Several where the disk
+    /// was too full to write new records meanwhile.
+    pub stopped_cleanly: std::sync::Arc<[u128]>,
 }
 
 /// One shard's outside, on its own ring.
@@ -59,8 +58,8 @@ pub struct RingWorld {
     blocks: Blocks,
     disk: Disk,
     senders: Senders,
-    /// Small files read so far.
-    reads: Cell<usize>,
+    /// Files looked at so far.
+    stats: Cell<usize>,
 }
 
 impl RingWorld {
@@ -71,7 +70,7 @@ impl RingWorld {
             blocks,
             disk,
             senders,
-            reads: Cell::new(0),
+            stats: Cell::new(0),
         }
     }
 }
@@ -79,6 +78,7 @@ impl RingWorld {
 impl World for RingWorld {
     type Wire = RingWire;
     type File = RingFile;
+    type Log = RingLog;
     type Block = RingBlock;
 
     fn now(&self) -> Millis {
@@ -100,7 +100,7 @@ impl World for RingWorld {
     }
 
     fn survived(&self, boot_id: u128) -> bool {
-        boot_id == self.boot.current || Some(boot_id) == self.boot.stopped_cleanly
+        boot_id == self.boot.current || self.boot.stopped_cleanly.contains(&boot_id)
     }
 
     fn emit(&self, event: Event<'_>) {
@@ -144,32 +144,23 @@ impl World for RingWorld {
     }
 
     async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>> {
+        // Parts are looked at when sessions are read back, all of them in a row and without ever waiting. Something must
+        // wait on the ring now and then, or no connection is accepted until the last one is read; that the
+        // task only yields is not enough, since tokio-uring submits when the thread is about to wait.
+        let stats = self.stats.get();
+        self.stats.set(stats.wrapping_add(1));
+        if stats.is_multiple_of(STATS_PER_TURN) {
+            tokio_uring::no_op().await?;
+        }
         self.disk.stat(name)
     }
 
-    async fn write_small(
-        &self,
-        name: &str,
-        offset: u64,
-        bytes: &[u8],
-        create: bool,
-        sync: Sync,
-    ) -> io::Result<()> {
-        self.disk
-            .write_small(name, offset, bytes, create, sync)
-            .await
+    async fn create_log(&self, name: &str) -> io::Result<RingLog> {
+        self.disk.create_log(name)
     }
 
-    async fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
-        // Small files are read at start, all of them in a row and without ever waiting. Something must wait
-        // on the ring now and then, or no connection is accepted until the last one is read; that the
-        // task only yields is not enough, since tokio-uring submits when the thread is about to wait.
-        let reads = self.reads.get();
-        self.reads.set(reads.wrapping_add(1));
-        if reads.is_multiple_of(READS_PER_TURN) {
-            tokio_uring::no_op().await?;
-        }
-        self.disk.read_small(name, bytes_max)
+    async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+        self.disk.read_log(name, bytes_max)
     }
 
     async fn remove(&self, name: &str) -> io::Result<()> {

@@ -31,7 +31,7 @@ pub async fn create<W: World>(
         Err(error) => return Err(report(shard, None, &error)),
     }
     let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
-    let (keep, file) = match Keep::create(&*shard.world, id, &path).await {
+    let (keep, file) = match Keep::create(&shard.store, id, &path).await {
         Ok(made) => made,
         Err(error) => return Err(report(shard, Some(id), &error)),
     };

@@ -22,7 +22,7 @@
 //! most likely about the same session. If that shard's mailbox is full, the client hears 503 and comes back. Ping and
 //! Create-Session are answered wherever they land; the id that Create-Session mints names that shard.
 //!
-//! **A session** ([`session`]) is a record, a work file and a state. Whoever wants to work on it goes through its
+//! **A session** ([`session`]) is a work file, a record in the shard's [`journal`], and a state. Whoever wants to work on it goes through its
 //! [`turnstile`] and holds it ([`session::Held`]) until done. A client has one request under way; if a second comes for the
 //! same session, the first one's connection is dead and only we do not know yet. So the newest wins: it asks the holder to
 //! stop, by shutting its connection down, and waits until the holder has written what it had and left.
@@ -43,7 +43,7 @@
 //! [`store::StoreError::poisons`] whether the session can still be trusted. A full disk costs nothing but time; after a
 //! failed sync the session is forgotten, and the client starts again.
 //!
-//! **A session that ended** stays in memory and on disk for a while as a tombstone, so that a client that
+//! **A session that ended** stays in memory and in the journal for a while as a tombstone, so that a client that
 //! lost the answer to its Close or Cancel gets it again. One without progress for `session_timeout` ends by itself.
 //!
 //! **It ends** when it is told to drain: idle connections are ended at once, busy ones after their answer, and sessions
@@ -53,7 +53,9 @@
 
 pub mod connection;
 pub mod fragment;
+pub mod gate;
 pub mod inbox;
+pub mod journal;
 pub mod lifecycle;
 pub mod record;
 pub mod recover;

@@ -1,31 +1,35 @@
 //! The session record: what a restart needs to know of a session, as bytes.
 //!
-//! A record file holds two slots of [`SLOT_BYTES`] each. Writes alternate between them and each carries
-//! a sequence number, so a torn write can only destroy the older of the two. A slot is
+//! Each state that a session reaches is one frame, appended to its shard's [`super::journal`]. A frame says all there is
+//! to say, so that the newest one of a session is enough, and no other is needed to understand it. A frame is
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 8 | `bitsd\0r1` |
-//! | 8 | sequence number, little endian |
+//! | 8 | `bitsd\0r2` |
+//! | 8 | sequence number of this session's records, little endian |
+//! | 16 | session id, big endian |
 //! | 4 | length of the payload, little endian |
-//! | 4 | CRC-32 of sequence number, length and payload, little endian |
+//! | 4 | CRC-32 of sequence number, id, length and payload, little endian |
 //! | n | payload: JSON, so that a person can read it |
+//! | 0 to 7 | zeros, up to a multiple of 8 |
 //!
 //! The payload has a version by its magic; fields may be added with a default, never change their meaning.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 use crate::bits::session::{AfterPublish, State};
+use crate::bits::session_id::SessionId;
 use crate::event::Ending;
 use crate::http::path::UploadPath;
 
-/// Bytes of one slot. The longest payload (a path of 2,200 bytes, each escaped) stays below it.
-pub const SLOT_BYTES: usize = 8192;
-/// Bytes of a record file at the most.
-pub const RECORD_BYTES_MAX: usize = 2 * SLOT_BYTES;
-
-const MAGIC: &[u8; 8] = b"bitsd\0r1";
-const HEADER_BYTES: usize = 24;
+/// Bytes of a payload at the most: a path of 2,200 bytes, each escaped, and room.
+const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+const MAGIC: &[u8; 8] = b"bitsd\0r2";
+const HEADER_BYTES: usize = 40;
+/// Frames begin at multiples of it.
+const ALIGN: usize = 8;
 
 /// What is remembered of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,104 +48,176 @@ pub struct Record {
 
 /// The payload as it is written.
 #[derive(Serialize, Deserialize)]
-struct Payload {
-    path: String,
-    state: String,
+struct Payload<'a> {
+    path: Cow<'a, str>,
+    state: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     total: Option<u64>,
     durable: u64,
     inode: u64,
-    boot: String,
+    boot: Cow<'a, str>,
 }
 
-/// A record could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadRecord {
-    /// No slot has our magic, a length that fits and a matching checksum.
-    NoValidSlot,
-    /// The checksum matches but the payload is not one we understand (written by a newer version?).
-    Unknown,
+impl Record {
+    /// The frame of session `id` that holds this record.
+    pub fn encode(&self, id: SessionId, sequence: u64) -> Vec<u8> {
+        let (state, total) = state_to_text(self.state);
+        let mut boot = [0; 32];
+        let payload = Payload {
+            path: Cow::Borrowed(self.path.as_str()),
+            state: Cow::Borrowed(state),
+            total,
+            durable: self.durable,
+            inode: self.inode,
+            boot: Cow::Borrowed(hexadecimal(self.boot_id, &mut boot)),
+        };
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + 152 + self.path.as_str().len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&sequence.to_le_bytes());
+        bytes.extend_from_slice(&id.as_u128().to_be_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        serde_json::to_writer(&mut bytes, &payload).expect("strings and numbers always serialize");
+        let payload_len = bytes.len() - HEADER_BYTES;
+        assert!(
+            payload_len <= PAYLOAD_BYTES_MAX,
+            "a path is at most 2,200 bytes"
+        );
+        let payload_len = u32::try_from(payload_len).expect("checked above");
+        bytes[32..36].copy_from_slice(&payload_len.to_le_bytes());
+        let crc = checksum(&bytes);
+        bytes[36..40].copy_from_slice(&crc.to_le_bytes());
+        bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+        bytes
+    }
 }
 
-impl std::fmt::Display for BadRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NoValidSlot => "no slot with a valid checksum",
-            Self::Unknown => {
-                "a valid checksum over a payload that this version does not understand"
-            }
+/// One frame as it was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Whose record it is.
+    pub id: SessionId,
+    /// The higher, the newer.
+    pub sequence: u64,
+    payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Its record; `None` if this version does not understand it (written by a newer one?).
+    pub fn record(&self) -> Option<Record> {
+        let payload: Payload = serde_json::from_slice(self.payload).ok()?;
+        Some(Record {
+            path: UploadPath::from_text(&payload.path).ok()?,
+            state: state_from_text(&payload.state, payload.total)?,
+            durable: payload.durable,
+            inode: payload.inode,
+            boot_id: u128::from_str_radix(&payload.boot, 16).ok()?,
         })
     }
 }
 
-impl Record {
-    /// The bytes of the slot that `sequence` is written to, and its offset in the file.
-    pub fn encode(&self, sequence: u64) -> (u64, Vec<u8>) {
-        let (state, total) = state_to_text(self.state);
-        let payload = Payload {
-            path: self.path.as_str().to_owned(),
-            state: state.to_owned(),
-            total,
-            durable: self.durable,
-            inode: self.inode,
-            boot: format!("{:032x}", self.boot_id),
-        };
-        let mut bytes = vec![0; HEADER_BYTES];
-        serde_json::to_writer(&mut bytes, &payload).expect("strings and numbers always serialize");
-        assert!(bytes.len() <= SLOT_BYTES, "a path is at most 2,200 bytes");
-        let payload_len = u32::try_from(bytes.len() - HEADER_BYTES).expect("fits a slot");
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..16].copy_from_slice(&sequence.to_le_bytes());
-        bytes[16..20].copy_from_slice(&payload_len.to_le_bytes());
-        let crc = checksum(&bytes);
-        bytes[20..24].copy_from_slice(&crc.to_le_bytes());
-        (sequence % 2 * SLOT_BYTES as u64, bytes)
+/// What of a journal cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Damage {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its end: an append that a crash or a full disk cut short.
+    End,
+    /// Bytes before a frame that can be read: not what a crash of ours leaves, except where the power was cut while several
+    /// unsynced appends were on their way.
+    Inside,
+}
+
+/// The frames of a journal, in their order; whatever cannot be read between them is passed over.
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    damage: Damage,
+}
+
+impl<'a> Frames<'a> {
+    /// The frames in `bytes`.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            damage: Damage::None,
+        }
     }
 
-    /// The newest valid slot of a record file, with its sequence number.
-    ///
-    /// # Errors
-    /// [`BadRecord`] if there is none; the session is then forgotten.
-    pub fn decode(file: &[u8]) -> Result<(u64, Self), BadRecord> {
-        let first = file.get(..file.len().min(SLOT_BYTES)).and_then(slot);
-        let second = file.get(SLOT_BYTES.min(file.len())..).and_then(slot);
-        let newest = match (first, second) {
-            (Some(a), Some(b)) if b.0 > a.0 => b,
-            (Some(a), _) => a,
-            (None, Some(b)) => b,
-            (None, None) => return Err(BadRecord::NoValidSlot),
-        };
-        let payload: Payload = serde_json::from_slice(newest.1).map_err(|_| BadRecord::Unknown)?;
-        let record = Self {
-            path: UploadPath::from_text(&payload.path).map_err(|_| BadRecord::Unknown)?,
-            state: state_from_text(&payload.state, payload.total).ok_or(BadRecord::Unknown)?,
-            durable: payload.durable,
-            inode: payload.inode,
-            boot_id: u128::from_str_radix(&payload.boot, 16).map_err(|_| BadRecord::Unknown)?,
-        };
-        Ok((newest.0, record))
+    /// What was passed over so far.
+    pub fn damage(&self) -> Damage {
+        self.damage
+    }
+
+    /// Where the next frame may begin after bytes that are none.
+    fn skip(&mut self) {
+        let rest = &self.bytes[self.at..];
+        if rest.iter().take(ALIGN).any(|&byte| byte != 0) && self.damage == Damage::None {
+            self.damage = Damage::End;
+        }
+        let next = memchr::memmem::find_iter(rest, MAGIC)
+            .find(|found| *found > 0 && (self.at + found).is_multiple_of(ALIGN));
+        let passed = &rest[..next.unwrap_or(rest.len())];
+        if self.damage == Damage::None && passed.iter().any(|&byte| byte != 0) {
+            self.damage = Damage::End;
+        }
+        self.at += passed.len();
     }
 }
 
-/// Sequence number and payload of one slot, if it is whole.
-fn slot(bytes: &[u8]) -> Option<(u64, &[u8])> {
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        while self.at < self.bytes.len() {
+            let Some((frame, len)) = frame(&self.bytes[self.at..]) else {
+                self.skip();
+                continue;
+            };
+            self.at = self.bytes.len().min(self.at + len.next_multiple_of(ALIGN));
+            if self.damage == Damage::End {
+                self.damage = Damage::Inside;
+            }
+            return Some(frame);
+        }
+        None
+    }
+}
+
+/// The frame that `bytes` begins with, and its length without the padding.
+fn frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let header = bytes.get(..HEADER_BYTES)?;
     if &header[..8] != MAGIC {
         return None;
     }
     let sequence = u64::from_le_bytes(header[8..16].try_into().ok()?);
-    let payload_len = u32::from_le_bytes(header[16..20].try_into().ok()?);
-    let crc = u32::from_le_bytes(header[20..24].try_into().ok()?);
-    let end = HEADER_BYTES.checked_add(usize::try_from(payload_len).ok()?)?;
-    let whole = bytes.get(..end.min(SLOT_BYTES))?;
-    (whole.len() == end && checksum(whole) == crc).then(|| (sequence, &whole[HEADER_BYTES..]))
+    let id = u128::from_be_bytes(header[16..32].try_into().ok()?);
+    let payload_len = u32::from_le_bytes(header[32..36].try_into().ok()?);
+    let crc = u32::from_le_bytes(header[36..40].try_into().ok()?);
+    let payload_len = usize::try_from(payload_len).ok()?;
+    let whole = bytes.get(..HEADER_BYTES.checked_add(payload_len)?)?;
+    let frame = Frame {
+        id: SessionId::from_u128(id),
+        sequence,
+        payload: &whole[HEADER_BYTES..],
+    };
+    (payload_len <= PAYLOAD_BYTES_MAX && checksum(whole) == crc).then_some((frame, whole.len()))
+}
+
+fn hexadecimal(number: u128, buffer: &mut [u8; 32]) -> &str {
+    for (at, digit) in buffer.iter_mut().enumerate() {
+        let nibble = (number >> (124 - 4 * at)) & 0xf;
+        *digit = b"0123456789abcdef"[nibble as usize];
+    }
+    std::str::from_utf8(buffer).expect("hexadecimal digits")
 }
 
 /// Over everything but the magic and the checksum itself.
-fn checksum(slot: &[u8]) -> u32 {
+fn checksum(frame: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&slot[8..20]);
-    hasher.update(&slot[HEADER_BYTES..]);
+    hasher.update(&frame[8..36]);
+    hasher.update(&frame[HEADER_BYTES..]);
     hasher.finalize()
 }
 
@@ -232,57 +308,62 @@ mod tests {
         ]
     }
 
-    /// A record file to which the given writes were made.
-    fn file(writes: &[(u64, Vec<u8>)]) -> Vec<u8> {
-        let mut file = Vec::new();
-        for (offset, bytes) in writes {
-            let offset = usize::try_from(*offset).unwrap();
-            if file.len() < offset + bytes.len() {
-                file.resize(offset + bytes.len(), 0);
-            }
-            file[offset..offset + bytes.len()].copy_from_slice(bytes);
-        }
-        file
+    const ID: SessionId = SessionId::from_u128(7);
+
+    /// What is read back from a journal: sequence numbers and states, and what could not be read.
+    fn read(bytes: &[u8]) -> (Vec<(u64, State)>, Damage) {
+        let mut frames = Frames::of(bytes);
+        let read = (frames.by_ref())
+            .map(|frame| {
+                assert_eq!(frame.id, ID);
+                (frame.sequence, frame.record().unwrap().state)
+            })
+            .collect();
+        (read, frames.damage())
     }
 
     #[test]
     fn every_state_reads_back() {
-        for state in all_states() {
-            for sequence in [1, 2, 3] {
-                let written = record(state).encode(sequence);
-                assert_eq!(
-                    Record::decode(&file(&[written])),
-                    Ok((sequence, record(state)))
-                );
-            }
+        let mut journal = Vec::new();
+        for (sequence, state) in (1..).zip(all_states()) {
+            journal.extend(record(state).encode(ID, sequence));
+        }
+        let written: Vec<_> = (1..).zip(all_states()).collect();
+        assert_eq!(read(&journal), (written, Damage::None));
+        let frame = Frames::of(&journal).next().unwrap();
+        assert_eq!(frame.record(), Some(record(State::NEW)));
+    }
+
+    #[test]
+    fn an_append_that_was_cut_short_leaves_those_before_it() {
+        let first = record(State::NEW).encode(ID, 1);
+        let second = record(State::Sealed { total: 9 }).encode(ID, 2);
+        let whole = second.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        for kept in 0..whole {
+            let torn = [&first[..], &second[..kept]].concat();
+            let damage = if kept == 0 { Damage::None } else { Damage::End };
+            assert_eq!(read(&torn), (vec![(1, State::NEW)], damage), "{kept} bytes");
+            // A file that is longer than what was written reads as zeros there.
+            let longer = [&torn[..], &[0; 100]].concat();
+            assert_eq!(read(&longer).0, vec![(1, State::NEW)], "{kept} bytes");
         }
     }
 
     #[test]
-    fn the_newer_slot_wins() {
-        let first = record(State::NEW).encode(1);
-        let second = record(State::Sealed { total: 9 }).encode(2);
-        let (sequence, newest) = Record::decode(&file(&[first, second])).unwrap();
-        assert_eq!((sequence, newest.state), (2, State::Sealed { total: 9 }));
+    fn damage_between_frames_is_told_and_passed_over() {
+        let first = record(State::NEW).encode(ID, 1);
+        let second = record(State::Sealed { total: 9 }).encode(ID, 2);
+        let mut journal = [&first[..], &[0; 64], &second[..]].concat();
+        let all = vec![(1, State::NEW), (2, State::Sealed { total: 9 })];
+        assert_eq!(read(&journal), (all.clone(), Damage::None));
+        journal[first.len() + 17] = 1;
+        assert_eq!(read(&journal), (all.clone(), Damage::Inside));
+        journal[20] ^= 1;
+        assert_eq!(read(&journal), (all[1..].to_vec(), Damage::Inside));
     }
 
     #[test]
-    fn a_torn_write_leaves_the_older_slot() {
-        let first = record(State::NEW).encode(1);
-        let second = record(State::Sealed { total: 9 }).encode(2);
-        for kept in 0..second.1.len() {
-            let torn = (second.0, second.1[..kept].to_vec());
-            let (sequence, read) = Record::decode(&file(&[first.clone(), torn])).unwrap();
-            assert_eq!(
-                (sequence, read.state),
-                (1, State::NEW),
-                "{kept} bytes were written"
-            );
-        }
-    }
-
-    #[test]
-    fn the_longest_path_fits_a_slot() {
+    fn the_longest_path_fits_a_frame() {
         let segment = "a".repeat(250);
         let text = [segment.as_str(); 8].join("/");
         let path = UploadPath::from_text(&text).unwrap();
@@ -290,21 +371,29 @@ mod tests {
             path,
             ..record(State::NEW)
         };
-        assert_eq!(Record::decode(&file(&[record.encode(1)])), Ok((1, record)));
+        let frame = record.encode(ID, 1);
+        assert_eq!(Frames::of(&frame).next().unwrap().record(), Some(record));
     }
 
     proptest! {
         #[test]
         fn one_flipped_bit_is_never_read_as_a_record(bit in 0usize..8 * 150) {
-            let (_, mut bytes) = record(State::Sealed { total: 9 }).encode(2);
-            let byte = bit / 8 % bytes.len();
-            bytes[byte] ^= 1 << (bit % 8);
-            prop_assert_eq!(Record::decode(&file(&[(8192, bytes)])), Err(BadRecord::NoValidSlot));
+            let mut bytes = record(State::Sealed { total: 9 }).encode(ID, 2);
+            let whole = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+            bytes[bit / 8 % whole] ^= 1 << (bit % 8);
+            prop_assert_eq!(read(&bytes), (vec![], Damage::End));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Record::decode(&bytes);
+            let _ = Frames::of(&bytes).count();
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_hide_the_frame_after_them(bytes in proptest::collection::vec(any::<u8>(), 0..25)) {
+            let mut journal = bytes.repeat(8);
+            journal.extend(record(State::NEW).encode(ID, 1));
+            prop_assert_eq!(read(&journal).0, vec![(1, State::NEW)]);
         }
     }
 }

@@ -1,12 +1,14 @@
-//! Start-up: reads the work directory, finishes what was begun, restores the sessions.
+//! Start-up: reads the work directory, restores the sessions, finishes what was begun.
 //!
-//! Each shard reads its own sessions, told by their ids; shard 0 also deals with what is nobody's.
-//! Every step can be cut by a crash and done again.
+//! Each shard reads the journals of all shards that were, and restores the sessions whose ids are its own; shard 0 also
+//! deals with what is nobody's. Then it begins a journal of its own with what it found. When all shards have done so, the old
+//! journals are outdated ([`retire`]). Every step can be cut by a crash and done again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::rc::Rc;
 
-use super::record::{RECORD_BYTES_MAX, Record};
+use super::record::{Damage, Frames, Record};
 use super::session::Session;
 use super::shard::Shard;
 use super::store::{self, ASIDE_SUFFIX, Keep, WorkName};
@@ -17,252 +19,423 @@ use crate::config::Durability;
 use crate::event::{DiskOp, Ending, Event};
 use crate::planted::{self, Bug};
 
-/// Which files of a session stand in the work directory.
-#[derive(Clone, Copy, Default)]
-struct Found {
-    part: bool,
-    record: bool,
+/// A journal is read whole. A shard's own is renewed long before it is so long.
+const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+
+/// What a shard found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// It has a journal of its own now, and does not need the old ones any more. If not, the disk refused; it is tried
+    /// again with the first record to be written.
+    pub is_renewed: bool,
+    /// Old journals of which not everything could be read.
+    pub damaged: Vec<Damaged>,
 }
 
-/// Restores this shard's sessions.
+/// A journal for a person to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its name in the work directory.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+/// What the journals say of a session.
+enum Told {
+    Record {
+        sequence: u64,
+        record: Record,
+    },
+    /// Its newest frame is whole, and of another version.
+    Unknown,
+}
+
+/// Restores this shard's sessions. `generation` is that of the journals of this start.
 ///
 /// # Errors
-/// The error of reading the work directory itself; all others cost only their session.
-pub async fn recover<W: World>(shard: &Rc<Shard<W>>) -> std::io::Result<()> {
+/// Of reading the work directory or a journal; all others cost only their session.
+pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Result<Recovered> {
     let began = shard.world.now();
-    let mut found: BTreeMap<SessionId, Found> = BTreeMap::new();
+    let mut journals = BTreeSet::new();
+    let mut parts = BTreeSet::new();
     for name in shard.world.list().await? {
         match store::parse_name(&name) {
-            WorkName::Part(id) => found.entry(id).or_default().part = true,
-            WorkName::Record(id) => found.entry(id).or_default().record = true,
-            WorkName::Ours => {}
+            WorkName::Part(id) if id.shard(shard.count) == shard.index => {
+                parts.insert(id);
+            }
+            WorkName::Journal { generation: of } if of < generation => {
+                journals.insert(name);
+            }
             WorkName::Foreign if shard.index == 0 => {
                 set_aside(shard, &name, "not a name that this server makes").await;
             }
-            WorkName::Foreign => {}
+            WorkName::Part(_) | WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => {}
         }
     }
-    found.retain(|id, _| id.shard(shard.count) == shard.index);
-    for (id, files) in found {
-        restore(shard, id, files).await;
+    let Read { mut told, damaged } = read(shard, &journals).await?;
+    let mut sessions = Vec::new();
+    for id in &parts {
+        match told.remove(id) {
+            Some(told) => sessions.extend(restore(shard, *id, told).await),
+            None if !damaged.is_empty() => {
+                let why = "its record may be in the damaged part of a journal";
+                set_aside(shard, &store::part_name(*id), why).await;
+            }
+            // Its record was lost with the power: the client hears session-not-found.
+            None => remove(shard, *id, &store::part_name(*id)).await,
+        }
     }
-    let duration_ms = shard.world.now().saturating_sub(began);
-    shard.world.emit(Event::Recovered {
-        sessions: shard.sessions_len(),
-        duration_ms,
-    });
+    for (id, told) in told {
+        if let Told::Record { sequence, record } = told {
+            let found = Found {
+                shard,
+                id,
+                record,
+                sequence,
+            };
+            sessions.extend(found.without_part().await);
+        }
+    }
+    let is_renewed = enter(shard, sessions, generation, began).await;
+    Ok(Recovered {
+        is_renewed,
+        damaged,
+    })
+}
+
+/// Removes the journals of former starts; damaged ones are kept for a person to look at. Every shard has its own now.
+/// What cannot be removed is left for the next start.
+pub async fn retire<W: World>(shard: &Shard<W>, generation: u64, damaged: &[Damaged]) {
+    for Damaged { name, why } in damaged {
+        set_aside(shard, name, why).await;
+    }
+    if let Err(error) = remove_journals(&*shard.world, generation).await {
+        shard.world.emit(Event::DiskFailed {
+            op: DiskOp::Remove,
+            session: None,
+            error: &error,
+        });
+    }
+}
+
+async fn remove_journals<W: World>(world: &W, generation: u64) -> io::Result<()> {
+    for name in world.list().await? {
+        if let WorkName::Journal { generation: of } = store::parse_name(&name)
+            && of < generation
+        {
+            world.remove(&name).await?;
+        }
+    }
     Ok(())
 }
 
-/// Restores one session, or removes what is left of it.
-async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, files: Found) {
-    let world = &*shard.world;
-    if !files.record {
-        // Its record was never written, or lost with the power: the client hears session-not-found.
-        remove(shard, id, &store::part_name(id)).await;
-        return;
-    }
-    let record_name = store::record_name(id);
-    let bytes = match world.read_small(&record_name, RECORD_BYTES_MAX).await {
-        Ok(bytes) => bytes,
-        Err(error) => return report(shard, id, DiskOp::Read, &error),
-    };
-    if bytes.iter().all(|&byte| byte == 0) {
-        // Made, but not written before the power went: nothing was promised.
-        remove(shard, id, &record_name).await;
-        return remove(shard, id, &store::part_name(id)).await;
-    }
-    let (sequence, record) = match Record::decode(&bytes) {
-        Ok(decoded) => decoded,
-        Err(why) => {
-            set_aside(shard, &record_name, &why.to_string()).await;
-            if files.part {
-                set_aside(shard, &store::part_name(id), "its record cannot be read").await;
-            }
-            return;
-        }
-    };
-    let part = match world.stat(&store::part_name(id)).await {
-        Ok(part) => part,
-        Err(error) => return report(shard, id, DiskOp::Read, &error),
-    };
-    let age_ms = match world.stat(&record_name).await {
-        Ok(stat) => stat
-            .map_or(0, |stat| stat.age_ms)
-            .min(part.map_or(u64::MAX, |part| part.age_ms)),
-        Err(error) => return report(shard, id, DiskOp::Read, &error),
-    };
-    let Some(part) = part else {
-        return restore_without_part(shard, id, record, sequence, age_ms).await;
-    };
-
-    if let State::Gone(_) = record.state {
-        // A discard that was cut short.
-        remove(shard, id, &store::part_name(id)).await;
-        return enter(shard, id, record.clone(), sequence, record.state, age_ms).await;
-    }
-    if let State::Published { .. } = record.state {
-        // Published and yet here: the record is not of this part.
-        remove(shard, id, &store::part_name(id)).await;
-        remove(shard, id, &record_name).await;
-        return;
-    }
-    if world.survived(record.boot_id) || planted::is(Bug::LengthTrusted) {
-        restore_whole(shard, id, record, sequence, part, age_ms).await;
-    } else {
-        restore_after_power_cut(shard, id, record, sequence, part, age_ms).await;
-    }
+/// What the journals say.
+struct Read {
+    /// The newest record of each session of this shard.
+    told: BTreeMap<SessionId, Told>,
+    /// Journals that held more than can be read.
+    damaged: Vec<Damaged>,
 }
 
-/// The page cache survived: the length of the part is the progress.
-async fn restore_whole<W: World>(
-    shard: &Rc<Shard<W>>,
-    id: SessionId,
-    record: Record,
-    sequence: u64,
-    part: WorkStat,
-    age_ms: u64,
-) {
-    match record.state {
-        State::Receiving { total, .. } => {
-            if total.is_some_and(|total| part.bytes > total) || (total.is_none() && part.bytes > 0)
-            {
-                return distrust(shard, id, "longer than its record allows").await;
-            }
-            let state = State::Receiving {
-                received: part.bytes,
-                total,
-            };
-            told(shard, id, part.bytes, 0);
-            enter(shard, id, record, sequence, state, age_ms).await;
-        }
-        State::Sealed { total } | State::Closing { total, .. } if part.bytes != total => {
-            distrust(shard, id, "not as long as its record says").await;
-        }
-        state => {
-            told(shard, id, part.bytes, 0);
-            enter(shard, id, record, sequence, state, age_ms).await;
-        }
-    }
-}
-
-/// Only what was synced can be trusted.
-async fn restore_after_power_cut<W: World>(
-    shard: &Rc<Shard<W>>,
-    id: SessionId,
-    record: Record,
-    sequence: u64,
-    part: WorkStat,
-    age_ms: u64,
-) {
-    let durable = record.durable;
-    let State::Receiving { total, .. } = record.state else {
-        if durable == record.state.received() && part.bytes == durable {
-            let state = record.state;
-            told(shard, id, durable, 0);
-            return enter(shard, id, record, sequence, state, age_ms).await;
-        }
-        // `durability = "none"`: nobody knows what the part holds, so the client starts again.
-        remove(shard, id, &store::record_name(id)).await;
-        return remove(shard, id, &store::part_name(id)).await;
+async fn read<W: World>(shard: &Shard<W>, journals: &BTreeSet<String>) -> io::Result<Read> {
+    let mut newest: BTreeMap<SessionId, (u64, Told)> = BTreeMap::new();
+    let mut damaged = Vec::new();
+    let mut found_damaged = |name: &str, why| {
+        damaged.push(Damaged {
+            name: name.to_owned(),
+            why,
+        });
     };
-    if part.bytes < durable {
-        return distrust(shard, id, "shorter than what was synced").await;
-    }
-    let truncated = part.bytes - durable;
-    if truncated > 0 {
-        let cut = match shard.world.open(&store::part_name(id)).await {
-            Ok(file) => file.truncate(durable).await,
-            Err(error) => Err(error),
+    // In the order of their generations: of two frames with one number, the later file's counts.
+    for name in journals {
+        let bytes = match shard.world.read_log(name, JOURNAL_BYTES_MAX).await {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                found_damaged(name, "too long for a journal");
+                continue;
+            }
+            result => result?,
         };
-        if let Err(error) = cut {
-            return report(shard, id, DiskOp::Truncate, &error);
-        }
-    }
-    let state = State::Receiving {
-        received: durable,
-        total,
-    };
-    told(shard, id, durable, truncated);
-    enter(shard, id, record, sequence, state, age_ms).await;
-}
-
-/// The part is gone: it was published, or the session ended.
-async fn restore_without_part<W: World>(
-    shard: &Rc<Shard<W>>,
-    id: SessionId,
-    record: Record,
-    sequence: u64,
-    age_ms: u64,
-) {
-    let is_synced = shard.policy().durability != Durability::None;
-    if let State::Closing { .. } = record.state
-        && is_synced
-        && !planted::is(Bug::RenameTrusted)
-        && shard.world.survived(record.boot_id)
-        && let Err(error) = shard.world.sync_destination(&record.path).await
-    {
-        // The rename may be in memory only, and nobody can say more: the client starts again.
-        report(shard, id, DiskOp::SyncDirectory, &error);
-        return remove(shard, id, &store::record_name(id)).await;
-    }
-    let state = match record.state {
-        State::Gone(_) | State::Published { .. } => record.state,
-        // Only the rename takes a part away in this state.
-        State::Closing {
-            then: AfterPublish::End,
-            ..
-        } => State::Gone(Ending::Published),
-        State::Closing {
-            total,
-            then: AfterPublish::AwaitClose,
-        } => State::Published { total },
-        State::Sealed { total } => {
-            let standing = shard.world.look_up(&record.path).await;
-            match standing {
-                // A power cut took the record back; the inode survives the rename.
-                Ok(Standing::File { inode }) if inode == record.inode => {
-                    let with_last = shard.rules().publish_with_last_fragment;
-                    if with_last {
-                        State::Published { total }
-                    } else {
-                        State::Gone(Ending::Published)
-                    }
-                }
-                _ => return remove(shard, id, &store::record_name(id)).await,
+        let mut frames = Frames::of(&bytes);
+        for frame in frames.by_ref() {
+            let is_ours = frame.id.shard(shard.count) == shard.index;
+            let is_newest =
+                (newest.get(&frame.id)).is_none_or(|(known, _)| *known <= frame.sequence);
+            if is_ours && is_newest {
+                let sequence = frame.sequence;
+                let told = match frame.record() {
+                    Some(record) => Told::Record { sequence, record },
+                    None => Told::Unknown,
+                };
+                newest.insert(frame.id, (sequence, told));
             }
         }
-        State::Receiving { .. } => return remove(shard, id, &store::record_name(id)).await,
-    };
-    enter(shard, id, record, sequence, state, age_ms).await;
+        if frames.damage() == Damage::Inside {
+            // What could be read of it goes into the new journals.
+            found_damaged(name, "some of its records cannot be read");
+        }
+    }
+    let told = newest.into_iter().map(|(id, (_, told))| (id, told));
+    Ok(Read {
+        told: told.collect(),
+        damaged,
+    })
 }
 
-/// Makes the session known again, and finishes a publication that was cut short.
-async fn enter<W: World>(
-    shard: &Rc<Shard<W>>,
-    id: SessionId,
-    record: Record,
-    sequence: u64,
+/// A session as it will go on.
+struct Restored {
+    keep: Keep,
+    /// As it is recorded; the length of the part tells the progress.
+    recorded: State,
     state: State,
     age_ms: u64,
-) {
-    let path = record.path.clone();
-    let recorded = without_progress(state);
-    let is_current = record.boot_id == shard.world.boot_id() && record.state == recorded;
-    let mut keep = Keep::resume(id, record, sequence);
-    if !is_current {
-        // From now on the record speaks of this boot, in which the part is cut to what is safe.
-        if let Err(error) = keep.renew(&*shard.world, recorded).await {
-            report(shard, id, error.op, &error.source);
+    path: crate::http::path::UploadPath,
+}
+
+/// Restores one session whose part stands, or removes what is left of it.
+async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, told: Told) -> Option<Restored> {
+    let Told::Record { sequence, record } = told else {
+        let why = "its record is one that this version does not understand";
+        set_aside(shard, &store::part_name(id), why).await;
+        return None;
+    };
+    let found = Found {
+        shard,
+        id,
+        record,
+        sequence,
+    };
+    let part = match shard.world.stat(&store::part_name(id)).await {
+        Ok(part) => part,
+        Err(error) => return found.leave(DiskOp::Read, &error),
+    };
+    let Some(part) = part else {
+        return found.without_part().await;
+    };
+    match found.record.state {
+        // A discard that was cut short.
+        State::Gone(_) => {
+            remove(shard, id, &store::part_name(id)).await;
+            let state = found.record.state;
+            Some(found.go_on(state, part.age_ms))
+        }
+        // Published and yet here: the record is not of this part.
+        State::Published { .. } => {
+            remove(shard, id, &store::part_name(id)).await;
+            None
+        }
+        _ if shard.world.survived(found.record.boot_id) || planted::is(Bug::LengthTrusted) => {
+            found.whole(part).await
+        }
+        _ => found.after_power_cut(part).await,
+    }
+}
+
+/// A session's record, and where it was found.
+struct Found<'a, W: World> {
+    shard: &'a Rc<Shard<W>>,
+    id: SessionId,
+    record: Record,
+    sequence: u64,
+}
+
+impl<W: World> Found<'_, W> {
+    /// The page cache survived: the length of the part is the progress.
+    async fn whole(self, part: WorkStat) -> Option<Restored> {
+        match self.record.state {
+            State::Receiving { total: None, .. } if part.bytes > 0 => {
+                self.distrust("longer than its record allows").await
+            }
+            State::Receiving {
+                total: Some(total), ..
+            } if part.bytes > total => self.distrust("longer than its record allows").await,
+            State::Receiving { total, .. } => {
+                let received = part.bytes;
+                self.told(received, 0);
+                Some(self.go_on(State::Receiving { received, total }, part.age_ms))
+            }
+            State::Sealed { total } | State::Closing { total, .. } if part.bytes != total => {
+                self.distrust("not as long as its record says").await
+            }
+            state => {
+                self.told(part.bytes, 0);
+                Some(self.go_on(state, part.age_ms))
+            }
         }
     }
-    let session = Session::new(shard, path, keep, unsealed(shard, state), age_ms);
-    shard.enter(Rc::clone(&session));
-    match state {
-        State::Gone(_) => shard.bury(id),
-        State::Closing { .. } => session.finish_publication(shard).await,
-        State::Receiving { .. } | State::Sealed { .. } | State::Published { .. } => {}
+
+    /// Only what was synced can be trusted.
+    async fn after_power_cut(self, part: WorkStat) -> Option<Restored> {
+        let durable = self.record.durable;
+        let state = self.record.state;
+        if let State::Receiving { total, .. } = state {
+            return match part.bytes {
+                bytes if bytes < durable => self.distrust("shorter than what was synced").await,
+                // The record of its size is lost, and the bytes with it; an empty file must not take their place.
+                bytes if bytes > 0 && total.is_none() => {
+                    remove(self.shard, self.id, &store::part_name(self.id)).await;
+                    None
+                }
+                _ => self.cut(part, durable).await,
+            };
+        }
+        if durable == state.received() && part.bytes == durable {
+            self.told(durable, 0);
+            return Some(self.go_on(state, part.age_ms));
+        }
+        // `durability = "none"`: nobody knows what the part holds, so the client starts again.
+        remove(self.shard, self.id, &store::part_name(self.id)).await;
+        None
     }
+
+    /// A receiving session goes on from `received`: the bytes after it are not safe, or nobody has heard of them.
+    async fn cut(self, part: WorkStat, received: u64) -> Option<Restored> {
+        let truncated = part.bytes - received;
+        if truncated > 0 {
+            let cut = match self.shard.world.open(&store::part_name(self.id)).await {
+                Ok(file) => file.truncate(received).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = cut {
+                return self.leave(DiskOp::Truncate, &error);
+            }
+        }
+        let State::Receiving { total, .. } = self.record.state else {
+            return None;
+        };
+        self.told(received, truncated);
+        Some(self.go_on(State::Receiving { received, total }, part.age_ms))
+    }
+
+    /// The part is gone: it was published, or the session ended.
+    async fn without_part(self) -> Option<Restored> {
+        let shard = self.shard;
+        let is_synced = shard.policy().durability != Durability::None;
+        if let State::Closing { .. } = self.record.state
+            && is_synced
+            && !planted::is(Bug::RenameTrusted)
+            && shard.world.survived(self.record.boot_id)
+            && let Err(error) = shard.world.sync_destination(&self.record.path).await
+        {
+            // The rename may be in memory only, and nobody can say more: the client starts again.
+            report(shard, self.id, DiskOp::SyncDirectory, &error);
+            return None;
+        }
+        let state = match self.record.state {
+            state @ (State::Gone(_) | State::Published { .. }) => state,
+            // Only the rename takes a part away in this state.
+            State::Closing {
+                then: AfterPublish::End,
+                ..
+            } => State::Gone(Ending::Published),
+            State::Closing {
+                total,
+                then: AfterPublish::AwaitClose,
+            } => State::Published { total },
+            State::Sealed { total } => match shard.world.look_up(&self.record.path).await {
+                // A power cut took the record back; the inode survives the rename.
+                Ok(Standing::File { inode }) if inode == self.record.inode => {
+                    match shard.rules().publish_with_last_fragment {
+                        true => State::Published { total },
+                        false => State::Gone(Ending::Published),
+                    }
+                }
+                _ => return None,
+            },
+            State::Receiving { .. } => return None,
+        };
+        Some(self.go_on(state, 0))
+    }
+
+    fn go_on(self, state: State, age_ms: u64) -> Restored {
+        let recorded = match state {
+            State::Receiving { total, .. } => State::Receiving { received: 0, total },
+            other => other,
+        };
+        let boot_id = self.shard.world.boot_id();
+        let path = self.record.path.clone();
+        Restored {
+            keep: Keep::resume(self.id, self.record, self.sequence, boot_id),
+            recorded,
+            state,
+            age_ms,
+            path,
+        }
+    }
+
+    /// The disk fails now: the session is left for the next start.
+    fn leave(self, op: DiskOp, error: &io::Error) -> Option<Restored> {
+        report(self.shard, self.id, op, error);
+        let frame = self.record.encode(self.id, self.sequence);
+        self.shard.store.journal.remember(self.id, frame);
+        None
+    }
+
+    fn told(&self, received: u64, truncated: u64) {
+        self.shard.world.emit(Event::SessionRecovered {
+            session: self.id,
+            received,
+            truncated,
+        });
+    }
+
+    /// A part that its record does not describe: it is kept for a person to look at, and the session is forgotten.
+    async fn distrust(self, why: &str) -> Option<Restored> {
+        set_aside(self.shard, &store::part_name(self.id), why).await;
+        None
+    }
+}
+
+/// Begins the new journal, makes the sessions known again, and finishes publications that were cut short; `false` if the
+/// journal could not be begun.
+async fn enter<W: World>(
+    shard: &Rc<Shard<W>>,
+    mut sessions: Vec<Restored>,
+    generation: u64,
+    began: u64,
+) -> bool {
+    let frames: Vec<_> = (sessions.iter_mut())
+        .map(|restored| (restored.keep.id(), restored.keep.renewed(restored.recorded)))
+        .collect();
+    let begun = (shard.store.journal)
+        .begin(&shard.world, generation, frames.into_iter())
+        .await;
+    let mut publishing = Vec::new();
+    for restored in sessions {
+        let (id, state) = (restored.keep.id(), restored.state);
+        let state_now = unsealed(shard, state);
+        let session = Session::new(
+            shard,
+            restored.path,
+            restored.keep,
+            state_now,
+            restored.age_ms,
+        );
+        shard.enter(Rc::clone(&session));
+        match state {
+            State::Gone(_) => shard.bury(id),
+            State::Closing { .. } => publishing.push(session),
+            State::Receiving { .. } | State::Sealed { .. } | State::Published { .. } => {}
+        }
+    }
+    shard.world.emit(Event::Recovered {
+        sessions: shard.sessions_len(),
+        duration_ms: shard.world.now().saturating_sub(began),
+    });
+    for session in publishing {
+        session.finish_publication(shard).await;
+    }
+    if let Err(error) = &begun {
+        shard.world.emit(Event::DiskFailed {
+            op: DiskOp::Record,
+            session: None,
+            error,
+        });
+    }
+    if planted::is(Bug::JournalRetiredEarly) {
+        let _ = remove_journals(&*shard.world, generation).await;
+    }
+    begun.is_ok() || planted::is(Bug::RenewalRemoves)
 }
 
 /// Whether a seal had reached the disk or only the page cache is not known: the client's next packet seals again
@@ -278,28 +451,6 @@ fn unsealed<W: World>(shard: &Shard<W>, state: State) -> State {
         }
         other => other,
     }
-}
-
-/// As it is recorded: the length of the part tells the progress.
-fn without_progress(state: State) -> State {
-    match state {
-        State::Receiving { total, .. } => State::Receiving { received: 0, total },
-        other => other,
-    }
-}
-
-fn told<W: World>(shard: &Shard<W>, session: SessionId, received: u64, truncated: u64) {
-    shard.world.emit(Event::SessionRecovered {
-        session,
-        received,
-        truncated,
-    });
-}
-
-/// A part that its record does not describe: it is kept for a person to look at, and the session is forgotten.
-async fn distrust<W: World>(shard: &Shard<W>, id: SessionId, why: &str) {
-    set_aside(shard, &store::part_name(id), why).await;
-    remove(shard, id, &store::record_name(id)).await;
 }
 
 async fn set_aside<W: World>(shard: &Shard<W>, name: &str, why: &str) {
@@ -323,7 +474,7 @@ async fn remove<W: World>(shard: &Shard<W>, id: SessionId, name: &str) {
     }
 }
 
-fn report<W: World>(shard: &Shard<W>, id: SessionId, op: DiskOp, error: &std::io::Error) {
+fn report<W: World>(shard: &Shard<W>, id: SessionId, op: DiskOp, error: &io::Error) {
     shard.world.emit(Event::DiskFailed {
         op,
         session: Some(id),

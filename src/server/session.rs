@@ -146,14 +146,12 @@ impl<W: World> Session<W> {
 
     /// Removes the record of a session that need not be remembered. `false` if somebody is just
     /// asking for it.
-    pub async fn forget(self: &Rc<Self>, shard: &Shard<W>) -> bool {
+    pub fn forget(self: &Rc<Self>, shard: &Shard<W>) -> bool {
         let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) else {
             return false;
         };
         let mut held = self.hold(pass);
-        if let Err(error) = held.work().keep.forget(&*shard.world).await {
-            held.report(shard, &error);
-        }
+        held.work().keep.forget(&shard.store);
         true
     }
 
@@ -239,7 +237,7 @@ impl<W: World> Held<W> {
     /// [`StoreError`].
     pub async fn begin(&mut self, shard: &Shard<W>, total: u64) -> Result<(), StoreError> {
         let file = self.file(shard).await?;
-        self.work().keep.begin(&*shard.world, &file, total).await
+        self.work().keep.begin(&shard.store, &file, total).await
     }
 
     /// Makes what was received survive a power cut, if the settings ask for that with each fragment and
@@ -259,10 +257,7 @@ impl<W: World> Held<W> {
             return Ok(());
         }
         let file = self.file(shard).await?;
-        self.work()
-            .keep
-            .harden(&*shard.world, &file, received)
-            .await
+        self.work().keep.harden(&shard.store, &file, received).await
     }
 
     /// Gives an event to the state machine.
@@ -314,7 +309,7 @@ impl<W: World> Held<W> {
                         panic!("only what is gone is discarded");
                     };
                     self.work().file = None;
-                    if let Err(error) = self.work().keep.discard(&*shard.world, ending).await {
+                    if let Err(error) = self.work().keep.discard(&shard.store, ending).await {
                         self.report(shard, &error);
                     }
                     self.bury(shard, ending);
@@ -323,7 +318,7 @@ impl<W: World> Held<W> {
                 Decision::Say(answer) => {
                     if let State::Gone(ending) = self.work().state {
                         if !self.session.is_gone.get() {
-                            self.work().keep.note_end(&*shard.world, ending).await;
+                            self.work().keep.note_end(&shard.store, ending).await;
                         }
                         self.work().file = None;
                         self.bury(shard, ending);
@@ -356,7 +351,7 @@ impl<W: World> Held<W> {
             if let Err(second) = self
                 .work()
                 .keep
-                .discard(&*shard.world, Ending::Poisoned)
+                .discard(&shard.store, Ending::Poisoned)
                 .await
             {
                 self.report(shard, &second);
@@ -371,7 +366,7 @@ impl<W: World> Held<W> {
         let durability = shard.policy().durability;
         self.work()
             .keep
-            .seal(&*shard.world, &file, total, durability)
+            .seal(&shard.store, &file, total, durability)
             .await
     }
 
@@ -379,7 +374,7 @@ impl<W: World> Held<W> {
         let work = self.work();
         let closing = work.state;
         work.keep
-            .publish(&*shard.world, shard.policy(), closing)
+            .publish(&shard.store, shard.policy(), closing)
             .await
     }
 

@@ -10,10 +10,11 @@ use std::task::{Poll, Waker};
 
 use super::connection::{Connection, ConnectionId};
 use super::session::Session;
+use super::store::Store;
 use super::world::{Millis, Wire as _, World};
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
-use crate::config::{Config, Policy, Publish};
+use crate::config::{Config, Durability, Policy, Publish};
 use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::planted::{self, Bug};
@@ -33,6 +34,8 @@ pub enum Phase {
 pub struct Shard<W: World> {
     /// The outside.
     pub world: Rc<W>,
+    /// Its sessions' place on disk.
+    pub store: Store<W>,
     /// Settings.
     pub config: Arc<Config>,
     /// This shard's number; `index < count`.
@@ -59,7 +62,9 @@ impl<W: World> Shard<W> {
             headers_max: config.limits.headers_max,
             value_bytes_max: config.limits.value_bytes_max,
         };
+        let is_durable = config.policy.durability != Durability::None;
         Rc::new(Self {
+            store: Store::new(Rc::clone(&world), index, is_durable),
             world,
             config,
             index,
@@ -176,7 +181,7 @@ impl<W: World> Shard<W> {
             self.world.tick().await;
             self.end_overdue_connections();
             self.expire_sessions().await;
-            self.forget_tombstones().await;
+            self.forget_tombstones();
             if self.phase.get() == Phase::Draining && self.connections_len() == 0 {
                 return;
             }
@@ -210,12 +215,12 @@ impl<W: World> Shard<W> {
         }
     }
 
-    async fn forget_tombstones(self: &Rc<Self>) {
+    fn forget_tombstones(self: &Rc<Self>) {
         while let Some(id) = self.next_forgettable() {
             let Some(session) = self.session(id) else {
                 continue;
             };
-            if session.forget(self).await {
+            if session.forget(self) {
                 self.sessions.borrow_mut().remove(&id);
             } else {
                 self.bury(id);

@@ -13,12 +13,11 @@
 //!
 //! # How it is kept
 //!
-//! A session has two files in the work directory: `ID.part`, the bytes, and `ID.record` (see
-//! [`super::record`]). **The length of the part is the progress**; no second counter can disagree with
-//! it. The record adds what the length cannot say: destination, size, state, and how many bytes were
-//! synced (`durable`).
+//! The bytes of a session are in `ID.part`, in the work directory. **The length of the part is the progress**; no second
+//! counter can disagree with it. What the length cannot say (destination, size, state, and how many bytes were synced,
+//! `durable`) is a record in the shard's [`super::journal`].
 //!
-//! * *Create*: part and record are made before the Create Ack. Neither is synced: a power cut that loses
+//! * *Create*: the part is made and the record written before the Create Ack. Neither is synced: a power cut that loses
 //!   them makes the client start again.
 //! * *Fragment*, `durability = "fragment"`: `fdatasync(part)`, record with `durable` synced, names synced; then the Ack.
 //! * *Seal*: `fdatasync(part)`; record `sealed`, synced; names synced; then the final fragment Ack.
@@ -35,7 +34,10 @@
 //!   fragment where the file system can, so that the refusal comes before the bytes.
 
 use std::io;
+use std::rc::Rc;
 
+use super::gate::SharedSync;
+use super::journal::{Journal, JournalError};
 use super::record::Record;
 use super::world::{File, Parents, Replace, Standing, Sync, World};
 use crate::bits::reply::Refusal;
@@ -85,15 +87,16 @@ impl StoreError {
         }
     }
 
-    /// Whether the session can no longer be trusted: a failed sync, a write that failed for another
-    /// reason than space, or bytes that somebody took away.
+    /// Whether the session can no longer be trusted: a failed sync, a write of its bytes that failed for another
+    /// reason than space, or bytes that somebody took away. A record that could not be appended harms nothing: the one
+    /// before it counts.
     pub fn poisons(&self) -> bool {
         use io::ErrorKind as Kind;
         match self.op {
             _ if planted::is(Bug::PoisonIgnored) => false,
             DiskOp::Sync | DiskOp::SyncDirectory => true,
             DiskOp::Open => self.source.kind() == Kind::NotFound,
-            DiskOp::Write | DiskOp::Record => {
+            DiskOp::Write => {
                 !matches!(
                     self.source.kind(),
                     Kind::StorageFull
@@ -113,16 +116,40 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// The disk side of one session: its names, and its record as last written.
+/// The disk side of one session: its part, and its record as last written.
 #[derive(Debug)]
 pub struct Keep {
     id: SessionId,
     record: Record,
     sequence: u64,
-    /// The names of part and record survive a power cut.
-    names_durable: bool,
-    /// The record on disk is of an earlier boot.
-    is_stale: bool,
+    /// The name of the part survives a power cut.
+    name_durable: bool,
+}
+
+/// Where sessions are kept: the outside, and the journal in it.
+pub struct Store<W: World> {
+    /// The outside.
+    pub world: Rc<W>,
+    /// The records.
+    pub journal: Journal<W>,
+    /// Syncs of the work directory.
+    names: SharedSync,
+}
+
+impl<W: World> Store<W> {
+    /// The store of a shard; without `is_durable` nothing is ever synced.
+    pub fn new(world: Rc<W>, shard: usize, is_durable: bool) -> Self {
+        Self {
+            world,
+            journal: Journal::new(shard, is_durable),
+            names: SharedSync::default(),
+        }
+    }
+
+    async fn sync_names(&self) -> Result<(), StoreError> {
+        (self.names.ask(|| self.world.sync_work_directory()).await)
+            .map_err(StoreError::new(DiskOp::SyncDirectory))
+    }
 }
 
 /// Name of the file that holds the bytes of a session.
@@ -130,9 +157,18 @@ pub fn part_name(id: SessionId) -> String {
     format!("{}.part", id.plain())
 }
 
-/// Name of the file that holds the record of a session.
-pub fn record_name(id: SessionId) -> String {
-    format!("{}.record", id.plain())
+/// Name of a file that holds records.
+pub fn journal_name(generation: u64, shard: usize) -> String {
+    format!("{generation:016x}-{shard}.journal")
+}
+
+/// The generation of the journals of a start that finds these names: one that none of them has.
+pub fn next_generation<'n>(names: impl Iterator<Item = &'n str>) -> u64 {
+    let generations = names.filter_map(|name| match parse_name(name) {
+        WorkName::Journal { generation } => Some(generation),
+        _ => None,
+    });
+    generations.max().map_or(0, |last| last.saturating_add(1))
 }
 
 /// What a name in the work directory is.
@@ -140,8 +176,11 @@ pub fn record_name(id: SessionId) -> String {
 pub enum WorkName {
     /// The bytes of a session.
     Part(SessionId),
-    /// The record of a session.
-    Record(SessionId),
+    /// Records of sessions.
+    Journal {
+        /// Later starts have higher ones.
+        generation: u64,
+    },
     /// The lock of the server, or a file that was set aside before.
     Ours,
     /// Nothing that we would have made.
@@ -161,26 +200,35 @@ pub fn parse_name(name: &str) -> WorkName {
     let Some((stem, suffix)) = name.rsplit_once('.') else {
         return WorkName::Foreign;
     };
-    let Some(id) = SessionId::parse(stem.as_bytes()) else {
-        return WorkName::Foreign;
-    };
     // Only the exact spelling: another one would be found again under the wrong name.
-    match suffix {
-        "part" if part_name(id) == name => WorkName::Part(id),
-        "record" if record_name(id) == name => WorkName::Record(id),
-        _ => WorkName::Foreign,
-    }
+    let known = match suffix {
+        "part" => SessionId::parse(stem.as_bytes())
+            .filter(|id| part_name(*id) == name)
+            .map(WorkName::Part),
+        "journal" => parse_journal_stem(stem)
+            .filter(|(generation, shard)| journal_name(*generation, *shard) == name)
+            .map(|(generation, _)| WorkName::Journal { generation }),
+        _ => None,
+    };
+    known.unwrap_or(WorkName::Foreign)
+}
+
+fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
+    let (generation, shard) = stem.split_once('-')?;
+    Some((
+        u64::from_str_radix(generation, 16).ok()?,
+        shard.parse().ok()?,
+    ))
 }
 
 impl Keep {
-    /// Goes on with a session whose record was read back.
-    pub fn resume(id: SessionId, record: Record, sequence: u64) -> Self {
+    /// Goes on with a session whose record was read back, in this boot.
+    pub fn resume(id: SessionId, record: Record, sequence: u64, boot_id: u128) -> Self {
         Self {
             id,
-            record,
+            record: Record { boot_id, ..record },
             sequence,
-            names_durable: false,
-            is_stale: false,
+            name_durable: false,
         }
     }
 
@@ -194,36 +242,31 @@ impl Keep {
     /// # Errors
     /// [`StoreError`]; nothing is left behind.
     pub async fn create<W: World>(
-        world: &W,
+        store: &Store<W>,
         id: SessionId,
         path: &UploadPath,
     ) -> Result<(Self, W::File), StoreError> {
         let part = part_name(id);
-        let file = world
-            .create(&part)
-            .await
-            .map_err(StoreError::new(DiskOp::Create))?;
+        let file = (store.world.create(&part).await).map_err(StoreError::new(DiskOp::Create))?;
         let record = Record {
             path: path.clone(),
             state: State::NEW,
             durable: 0,
             inode: file.inode(),
-            boot_id: world.boot_id(),
+            boot_id: store.world.boot_id(),
         };
         let mut keep = Self {
             id,
             record,
             sequence: 0,
-            names_durable: false,
-            is_stale: false,
+            name_durable: false,
         };
         if !planted::is(Bug::RecordAfterAck)
-            && let Err(error) = keep.write(world, true, Sync::No).await
+            && let Err(error) = keep.write(store, Sync::No).await
         {
             drop(file);
             // Best effort: what stays is an orphan, which the next start removes.
-            let _ = world.remove(&part).await;
-            let _ = world.remove(&record_name(id)).await;
+            let _ = store.world.remove(&part).await;
             return Err(StoreError {
                 op: DiskOp::Create,
                 source: error.source,
@@ -249,7 +292,7 @@ impl Keep {
     /// [`StoreError`]; disk full comes from here where the file system can reserve.
     pub async fn begin<W: World>(
         &mut self,
-        world: &W,
+        store: &Store<W>,
         file: &W::File,
         total: u64,
     ) -> Result<(), StoreError> {
@@ -258,10 +301,12 @@ impl Keep {
             received: 0,
             total: Some(total),
         };
-        if before == self.record.state && !self.is_stale {
+        let is_known = before == self.record.state;
+        if is_known && store.journal.is_open() {
             return Ok(());
         }
-        if total >= ALLOCATE_BYTES_MIN
+        if !is_known
+            && total >= ALLOCATE_BYTES_MIN
             && let Err(source) = file.allocate(total).await
         {
             self.record.state = before;
@@ -270,14 +315,14 @@ impl Keep {
                 source,
             });
         }
-        self.write(world, planted::is(Bug::RecordAfterAck), Sync::No)
+        self.write(store, Sync::No)
             .await
             .inspect_err(|_| self.record.state = before)
     }
 
     /// Whether the first `received` bytes survive a power cut already.
     pub fn is_hard(&self, received: u64) -> bool {
-        self.names_durable && self.record.durable == received
+        self.name_durable && self.record.durable == received
     }
 
     /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
@@ -286,17 +331,17 @@ impl Keep {
     /// [`StoreError`]; it poisons.
     pub async fn harden<W: World>(
         &mut self,
-        world: &W,
+        store: &Store<W>,
         file: &W::File,
         received: u64,
     ) -> Result<(), StoreError> {
         sync_part(file).await?;
         let before = self.record.durable;
         self.record.durable = received;
-        self.write(world, false, Sync::Yes)
+        self.write(store, Sync::Yes)
             .await
             .inspect_err(|_| self.record.durable = before)?;
-        self.sync_names(world).await
+        self.sync_name(store).await
     }
 
     /// All bytes are here: makes them ours to keep.
@@ -305,7 +350,7 @@ impl Keep {
     /// [`StoreError`].
     pub async fn seal<W: World>(
         &mut self,
-        world: &W,
+        store: &Store<W>,
         file: &W::File,
         total: u64,
         durability: Durability,
@@ -320,13 +365,12 @@ impl Keep {
         }
         let before = self.record.state;
         self.record.state = State::Sealed { total };
-        self.write(world, false, sync)
+        self.write(store, sync)
             .await
             .inspect_err(|_| self.record.state = before)?;
-        if sync == Sync::Yes {
-            self.sync_names(world).await
-        } else {
-            Ok(())
+        match sync {
+            Sync::Yes => self.sync_name(store).await,
+            Sync::No => Ok(()),
         }
     }
 
@@ -336,15 +380,16 @@ impl Keep {
     /// [`StoreError`]; unless it poisons, the file is still sealed and can be published again.
     pub async fn publish<W: World>(
         &mut self,
-        world: &W,
+        store: &Store<W>,
         policy: &Policy,
         closing: State,
     ) -> Result<(), StoreError> {
+        let world = &*store.world;
         let sealed = State::Sealed {
             total: closing.received(),
         };
         self.record.state = closing;
-        self.write(world, false, Sync::No)
+        self.write(store, Sync::No)
             .await
             .inspect_err(|_| self.record.state = sealed)?;
         let replace = if policy.allow_overwrite || planted::is(Bug::PublishOverExisting) {
@@ -364,7 +409,7 @@ impl Keep {
         {
             self.record.state = sealed;
             // If this write is lost, a restart only tries the same publication again.
-            let _ = self.write(world, false, Sync::No).await;
+            let _ = self.write(store, Sync::No).await;
             return Err(StoreError {
                 op: DiskOp::Publish,
                 source,
@@ -376,8 +421,7 @@ impl Keep {
         {
             // Nobody was told of the file. Where it replaced nothing it can go, and the client's
             // next upload finds the place free. The record goes first: `closing` without a part would say published.
-            if replace == Replace::Never {
-                self.note_gone(world, Ending::Poisoned).await;
+            if replace == Replace::Never && self.note(store, State::Gone(Ending::Poisoned)).await {
                 let _ = world.unpublish(&self.record.path).await;
             }
             return Err(StoreError {
@@ -390,7 +434,7 @@ impl Keep {
 
     /// The session ended with its file at its place, or long after. Where the record says `closing`, a part that is
     /// gone says the rest.
-    pub async fn note_end<W: World>(&mut self, world: &W, ending: Ending) {
+    pub async fn note_end<W: World>(&mut self, store: &Store<W>, ending: Ending) {
         let is_told = matches!(
             self.record.state,
             State::Closing {
@@ -399,7 +443,7 @@ impl Keep {
             }
         );
         if !is_told {
-            self.note(world, State::Gone(ending)).await;
+            self.note(store, State::Gone(ending)).await;
         }
     }
 
@@ -407,89 +451,60 @@ impl Keep {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn discard<W: World>(&mut self, world: &W, ending: Ending) -> Result<(), StoreError> {
-        self.note_gone(world, ending).await;
-        world
-            .remove(&part_name(self.id))
-            .await
-            .map_err(StoreError::new(DiskOp::Remove))
+    pub async fn discard<W: World>(
+        &mut self,
+        store: &Store<W>,
+        ending: Ending,
+    ) -> Result<(), StoreError> {
+        // If it cannot be written, the part that is missing tells as much, except how the session ended.
+        self.note(store, State::Gone(ending)).await;
+        (store.world.remove(&part_name(self.id)).await).map_err(StoreError::new(DiskOp::Remove))
     }
 
-    async fn note_gone<W: World>(&mut self, world: &W, ending: Ending) {
-        if !self.note(world, State::Gone(ending)).await {
-            // Without a record a restart treats the part as an orphan, which is right for what was
-            // discarded.
-            let _ = world.remove(&record_name(self.id)).await;
-        }
-    }
-
-    /// Writes a state that the files would also tell without it; `false` if it could not be written. The
-    /// record before it stays then: a restart goes on from that one, where it would forget a session
-    /// without a record.
-    pub async fn note<W: World>(&mut self, world: &W, state: State) -> bool {
+    /// Writes a state that the files would also tell without it; `false` if it could not be written, and a restart goes on
+    /// from the one before.
+    pub async fn note<W: World>(&mut self, store: &Store<W>, state: State) -> bool {
         self.record.state = state;
-        self.write(world, false, Sync::No).await.is_ok()
+        self.write(store, Sync::No).await.is_ok()
     }
 
-    /// Writes the state that a restart found. If that fails, the old record stays: it promises no more than what is
-    /// safe as long as no byte is added, and [`Keep::begin`] tries again before that.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the session is none the worse.
-    pub async fn renew<W: World>(&mut self, world: &W, state: State) -> Result<(), StoreError> {
+    /// The frame of a session that was read back: from now on its record speaks of this boot.
+    pub fn renewed(&mut self, state: State) -> Vec<u8> {
         self.record.state = state;
-        self.is_stale = true;
-        let renewed = self.write(world, false, Sync::No).await;
-        if renewed.is_err() && planted::is(Bug::RenewalRemoves) {
-            return self.forget(world).await;
-        }
-        renewed
+        self.sequence += 1;
+        self.record.encode(self.id, self.sequence)
     }
 
-    /// Removes the record: the session is known no more.
-    pub async fn forget<W: World>(&self, world: &W) -> Result<(), StoreError> {
-        world
-            .remove(&record_name(self.id))
-            .await
-            .map_err(StoreError::new(DiskOp::Remove))
+    /// The session need not be remembered any more.
+    pub fn forget<W: World>(&self, store: &Store<W>) {
+        store.journal.forget(self.id);
     }
 
-    async fn sync_names<W: World>(&mut self, world: &W) -> Result<(), StoreError> {
-        if !self.names_durable && !planted::is(Bug::SealWithoutNames) {
-            world
-                .sync_work_directory()
-                .await
-                .map_err(StoreError::new(DiskOp::SyncDirectory))?;
-            self.names_durable = true;
+    async fn sync_name<W: World>(&mut self, store: &Store<W>) -> Result<(), StoreError> {
+        if !self.name_durable && !planted::is(Bug::SealWithoutNames) {
+            store.sync_names().await?;
+            self.name_durable = true;
         }
         Ok(())
     }
 
-    async fn write<W: World>(
-        &mut self,
-        world: &W,
-        create: bool,
-        sync: Sync,
-    ) -> Result<(), StoreError> {
-        self.record.boot_id = world.boot_id();
+    async fn write<W: World>(&mut self, store: &Store<W>, sync: Sync) -> Result<(), StoreError> {
+        // Also after an error: nobody knows how much of a frame reached the disk, and no two may have the same number.
         self.sequence += 1;
-        let (offset, bytes) = self.record.encode(self.sequence);
-        let written = world
-            .write_small(&record_name(self.id), offset, &bytes, create, sync)
+        let frame = self.record.encode(self.id, self.sequence);
+        let written = (store.journal)
+            .write(&store.world, self.id, frame, sync)
             .await;
         match written {
-            Ok(()) => {
-                self.is_stale = false;
-                Ok(())
-            }
-            Err(source) => {
-                // The slot may be torn: the next write takes the same one, for the other is the last good one.
-                self.sequence -= 1;
-                Err(StoreError {
-                    op: DiskOp::Record,
-                    source,
-                })
-            }
+            Ok(()) => Ok(()),
+            Err(JournalError::Append(source)) => Err(StoreError {
+                op: DiskOp::Record,
+                source,
+            }),
+            Err(JournalError::Sync(source)) => Err(StoreError {
+                op: DiskOp::Sync,
+                source,
+            }),
         }
     }
 }

@@ -110,6 +110,16 @@ pub trait File: 'static {
     async fn truncate(&self, bytes: u64) -> io::Result<()>;
 }
 
+/// A file that is only ever appended to.
+#[allow(async_fn_in_trait)]
+pub trait Log: 'static {
+    /// Appends all bytes, or none: after an error the next append begins at the same place. One at a time.
+    async fn append(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was appended durable (`fdatasync`).
+    async fn sync(&self) -> io::Result<()>;
+}
+
 /// What stands in the work directory under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkStat {
@@ -173,6 +183,8 @@ pub trait World: 'static {
     type Wire: Wire<Block = Self::Block>;
     /// Its work files.
     type File: File<Block = Self::Block>;
+    /// Its journal.
+    type Log: Log;
     /// Its memory.
     type Block: Block;
 
@@ -209,17 +221,10 @@ pub trait World: 'static {
     async fn open(&self, name: &str) -> io::Result<Self::File>;
     /// What stands under a name; `None` if nothing.
     async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>>;
-    /// Writes `bytes` at `offset` of a small file, which is made if `create`.
-    async fn write_small(
-        &self,
-        name: &str,
-        offset: u64,
-        bytes: &[u8],
-        create: bool,
-        sync: Sync,
-    ) -> io::Result<()>;
-    /// Reads a small file; no more than `bytes_max`.
-    async fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>>;
+    /// Makes an empty log; fails if the name is taken.
+    async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
+    /// Reads a whole log; fails with `FileTooLarge` beyond `bytes_max`.
+    async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// Removes a file; `Ok` if there is none.
     async fn remove(&self, name: &str) -> io::Result<()>;
     /// Gives a file another name in the work directory.

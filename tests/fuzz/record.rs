@@ -1,10 +1,11 @@
-//! Session records: what is written is read back, and no torn or flipped slot is taken for a record.
+//! Session records: what is written is read back, and no torn or flipped frame is taken for a record.
 #![no_main]
 
 use bitsd::bits::session::{AfterPublish, State};
+use bitsd::bits::session_id::SessionId;
 use bitsd::event::Ending;
 use bitsd::http::path::UploadPath;
-use bitsd::server::record::{RECORD_BYTES_MAX, Record, SLOT_BYTES};
+use bitsd::server::record::{Frames, Record};
 use libfuzzer_sys::fuzz_target;
 
 fn state(choice: u8, total: u64) -> State {
@@ -30,10 +31,10 @@ fn state(choice: u8, total: u64) -> State {
     }
 }
 
-fuzz_target!(|input: (&str, u8, [u64; 3], u128, u8, u16, &[u8])| {
-    let (path, choice, [total, durable, inode], boot_id, sequence, damage, bytes) = input;
-    // Arbitrary bytes never panic, alone or as either slot of a file.
-    let _ = Record::decode(bytes);
+fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
+    let (path, choice, [total, durable, inode], boot_id, id, sequence, damage, bytes) = input;
+    // Arbitrary bytes never panic, alone or as the beginning of a journal.
+    let _ = Frames::of(bytes).filter_map(|frame| frame.record()).count();
     let path = UploadPath::from_text(path);
     let path = path.unwrap_or_else(|_| UploadPath::from_text("a.bin").expect("a plain name"));
     let record = Record {
@@ -43,24 +44,24 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u8, u16, &[u8])| {
         inode,
         boot_id,
     };
-    let sequence = u64::from(sequence) + 1;
-    let (offset, slot) = record.encode(sequence);
-    let offset = usize::try_from(offset).expect("one of two slots");
-    assert!(slot.len() <= SLOT_BYTES && offset % SLOT_BYTES == 0);
-    let mut file = vec![0; RECORD_BYTES_MAX];
-    file[offset..offset + slot.len()].copy_from_slice(&slot);
-    assert_eq!(Record::decode(&file), Ok((sequence, record.clone())));
-    // The other slot makes no difference, unless it is a newer record.
-    let other = SLOT_BYTES - offset;
-    let len = bytes.len().min(SLOT_BYTES);
-    file[other..other + len].copy_from_slice(&bytes[..len]);
-    if let Ok((found, _)) = Record::decode(&file) {
-        assert!(found >= sequence);
-    }
-    file[other..other + len].fill(0);
+    let (id, sequence) = (SessionId::from_u128(id), u64::from(sequence) + 1);
+    let frame = record.encode(id, sequence);
+    assert!(frame.len() % 8 == 0);
+    let is_ours = |journal: &[u8]| {
+        Frames::of(journal).any(|found| {
+            found.id == id && found.sequence == sequence && found.record() == Some(record.clone())
+        })
+    };
+    // What stands before it does not hide it, wherever the journal is not torn.
+    let mut journal = bytes.to_vec();
+    journal.resize(bytes.len().next_multiple_of(8), 0);
+    let begin = journal.len();
+    journal.extend_from_slice(&frame);
+    assert!(is_ours(&journal));
     // Torn anywhere, or with one bit flipped, it is no record.
-    let at = usize::from(damage) / 8 % slot.len();
-    assert!(Record::decode(&file[..offset + at]).is_err());
-    file[offset + at] ^= 1 << (damage % 8);
-    assert!(Record::decode(&file).is_err());
+    let whole = frame.iter().rposition(|&byte| byte != 0).expect("a magic") + 1;
+    let at = usize::from(damage) / 8 % whole;
+    assert_eq!(Frames::of(&frame[..at]).count(), 0);
+    journal[begin + at] ^= 1 << (damage % 8);
+    assert!(!is_ours(&journal[begin..]));
 });

@@ -266,7 +266,10 @@ impl Client {
     /// The session is unknown: from the start, with a new one.
     fn not_found(&mut self, id: SessionId, packet: &str) -> Next {
         let now = self.now();
-        self.sim.judge.borrow_mut().heard_not_found(id, packet, now);
+        self.sim
+            .judge
+            .borrow_mut()
+            .heard_not_found(id, packet, now, &self.sim.marks);
         self.session = None;
         self.offset = 0;
         self.is_sealed = false;
@@ -512,9 +515,12 @@ impl Client {
                         .heard_closed(id, &sim.disk.borrow(), false);
                 } else if reply.is_not_found() {
                     let now = self.now();
-                    sim.judge
-                        .borrow_mut()
-                        .heard_not_found(id, "Close-Session", now);
+                    sim.judge.borrow_mut().heard_not_found(
+                        id,
+                        "Close-Session",
+                        now,
+                        &self.sim.marks,
+                    );
                 } else if reply.status != 503 {
                     self.fail(format!("4: a repeated Close is answered by {reply:?}"));
                 }
@@ -549,7 +555,7 @@ impl Client {
                 let now = self.now();
                 sim.judge
                     .borrow_mut()
-                    .heard_not_found(id, "Cancel-Session", now);
+                    .heard_not_found(id, "Cancel-Session", now, &self.sim.marks);
             }
             Ok(reply) if matches!(reply.status, 500 | 503) => {}
             Ok(reply) => self.fail(format!("6: a Cancel-Session is answered by {reply:?}")),
@@ -564,9 +570,12 @@ impl Client {
                     }
                     Ok(reply) if reply.is_not_found() => {
                         let now = self.now();
-                        sim.judge
-                            .borrow_mut()
-                            .heard_not_found(id, "Cancel-Session", now);
+                        sim.judge.borrow_mut().heard_not_found(
+                            id,
+                            "Cancel-Session",
+                            now,
+                            &self.sim.marks,
+                        );
                     }
                     Ok(_) => {}
                     Err(Lost) => self.talk = None,

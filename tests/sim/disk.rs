@@ -81,8 +81,8 @@ struct Content {
     /// What a read sees.
     cached: Vec<u8>,
     written_ms: u64,
-    /// A record, of which the device writes 512 bytes at once; other files show what smaller pieces would do.
-    is_record: bool,
+    /// A journal, of which the device writes 512 bytes at once; other files show what smaller pieces would do.
+    is_journal: bool,
 }
 
 impl Content {
@@ -107,7 +107,7 @@ impl Content {
     }
 
     fn cut_power(&mut self, rng: &mut Rng, sector: usize) {
-        let sector = if self.is_record { 512 } else { sector };
+        let sector = if self.is_journal { 512 } else { sector };
         let length = self.cached.len();
         let pending = std::mem::take(&mut self.pending);
         // Each sector is as it was at some moment; all at the same one, at the first, or each at its own.
@@ -233,7 +233,7 @@ impl Disk {
         let inode = self.new_inode();
         let content = Content {
             written_ms: now,
-            is_record: name.ends_with(".record"),
+            is_journal: name.ends_with(".journal"),
             ..Content::default()
         };
         self.files.insert(inode, content);
@@ -253,6 +253,13 @@ impl Disk {
         if let Some(content) = self.files.get_mut(&inode) {
             content.sync();
         }
+    }
+
+    /// What was written to a file and not synced.
+    pub fn unsynced(&self, inode: u64) -> Vec<&[u8]> {
+        let pending = self.files.get(&inode).map(|content| &content.pending);
+        let writes = pending.into_iter().flatten();
+        writes.map(|write| &write.bytes[..]).collect()
     }
 
     /// A sync of a file fails.

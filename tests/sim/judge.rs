@@ -40,6 +40,8 @@ struct Session {
     is_cancelled: bool,
     /// Why nothing is promised any more.
     excuse: Option<&'static str>,
+    /// A sync that it may have waited for failed: it may end, and only so.
+    may_be_poisoned: bool,
     /// The life in which a sync of it failed.
     sync_failed: Option<u64>,
     progress_ms: u64,
@@ -72,8 +74,10 @@ pub struct Judge {
     /// Files being written to, and the shard and life that does.
     writing: BTreeMap<u64, usize>,
     writers: BTreeMap<(u64, String), usize>,
-    /// Syncs of folders that failed and were not told of a session yet.
-    folder_syncs_failed: usize,
+    /// A sync of a journal failed in this life.
+    has_journal_sync_failed: bool,
+    /// A sync of a folder failed in this life; events say for whom.
+    has_folder_sync_failed: bool,
     failures: Vec<String>,
 }
 
@@ -101,7 +105,8 @@ impl Judge {
             peers: BTreeMap::new(),
             writing: BTreeMap::new(),
             writers: BTreeMap::new(),
-            folder_syncs_failed: 0,
+            has_journal_sync_failed: false,
+            has_folder_sync_failed: false,
             failures: Vec::new(),
         }
     }
@@ -123,8 +128,8 @@ impl Judge {
 
     fn of_file(&mut self, name: &str) -> Option<(SessionId, &mut Session)> {
         let id = match store::parse_name(name) {
-            WorkName::Part(id) | WorkName::Record(id) => id,
-            WorkName::Ours | WorkName::Foreign => return None,
+            WorkName::Part(id) => id,
+            WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => return None,
         };
         self.sessions.get_mut(&id).map(|session| (id, session))
     }
@@ -192,13 +197,23 @@ impl Judge {
         }
     }
 
+    /// A sync of a journal failed.
+    pub fn journal_sync_failed(&mut self) {
+        self.has_journal_sync_failed = true;
+    }
+
+    /// A sync of the journal that the session's record is in failed.
+    pub fn may_be_poisoned(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.may_be_poisoned = true;
+        }
+    }
+
     /// A sync of a folder failed; the next event says for whom, unless the server ends before it.
     pub fn folder_sync_failed(&mut self, path: &str) {
-        self.folder_syncs_failed += 1;
+        self.has_folder_sync_failed = true;
         for session in self.sessions.values_mut() {
-            if session.path == path {
-                session.excuse.get_or_insert("a sync of its folder failed");
-            }
+            session.may_be_poisoned |= session.path == path;
         }
     }
 
@@ -301,9 +316,13 @@ impl Judge {
     fn crashed(&mut self, now: u64) {
         let timeout = self.config.policy.session_timeout.as_millis();
         self.writing.clear();
-        self.folder_syncs_failed = 0;
+        self.has_folder_sync_failed = false;
+        self.has_journal_sync_failed = false;
         for session in self.sessions.values_mut() {
             session.has_crashed = true;
+            if session.may_be_poisoned {
+                session.excuse.get_or_insert("ended while it was poisoned");
+            }
             if u128::from(now - session.progress_ms) + 130_000 >= timeout {
                 session.excuse.get_or_insert("expired");
             }
@@ -398,6 +417,7 @@ impl Judge {
                     cancelling_since: None,
                     is_cancelled: false,
                     excuse: None,
+                    may_be_poisoned: false,
                     sync_failed: None,
                     progress_ms: now,
                     has_crashed: false,
@@ -428,22 +448,16 @@ impl Judge {
             Event::SessionEnded {
                 session, ending, ..
             } => self.ended(session, ending, sim),
-            // Its record stays that of a boot whose clean stop is forgotten once all are read back.
             Event::DiskFailed {
-                op: DiskOp::Record,
+                op: DiskOp::Sync,
                 session: Some(session),
                 ..
-            } if sim.is_first_after_stop() => {
-                if let Some(known) = self.sessions.get_mut(&session) {
-                    known.excuse = Some("a new boot found the disk full");
-                }
-            }
+            } if self.has_journal_sync_failed => self.may_be_poisoned(session),
             Event::DiskFailed {
                 op: DiskOp::SyncDirectory,
                 session: Some(session),
                 ..
-            } if self.folder_syncs_failed > 0 => {
-                self.folder_syncs_failed -= 1;
+            } if self.has_folder_sync_failed => {
                 if let Some(known) = self.sessions.get_mut(&session) {
                     known.excuse = Some("a sync of a folder failed");
                     known.sync_failed = Some(life);
@@ -489,7 +503,9 @@ impl Judge {
                     Some(_) => "session poisoned by a sync",
                     None => "session poisoned by a write",
                 });
-                session.excuse.is_none()
+                let is_right = session.excuse.is_some() || session.may_be_poisoned;
+                session.excuse.get_or_insert("poisoned");
+                !is_right
             }
         };
         if wrong && !had_excuse {
@@ -502,12 +518,11 @@ impl Judge {
     /// An answer leaves the server.
     pub fn answered(&mut self, bytes: &[u8], life: u64) {
         let text = String::from_utf8_lossy(bytes);
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        let id = field("BITS-Session-Id: ").and_then(|id| SessionId::parse(id.as_bytes()));
         if !text.starts_with("HTTP/1.1 200") {
             return;
         }
-        let id = (text.lines())
-            .find_map(|line| line.strip_prefix("BITS-Session-Id: "))
-            .and_then(|id| SessionId::parse(id.as_bytes()));
         if let Some(session) = id.and_then(|id| self.sessions.get(&id))
             && session.sync_failed == Some(life)
         {
@@ -581,6 +596,8 @@ impl Judge {
             return;
         }
         session.floor_acked = session.floor_acked.max(received);
+        // An Ack that was on its way when a later request met the fault.
+        let may_be_poisoned = session.may_be_poisoned;
         let is_final = received == size;
         session.is_sealed |= is_final;
         let is_over = session.closing_since.is_some()
@@ -591,7 +608,7 @@ impl Judge {
             Durability::Upload => (is_final, is_final),
             Durability::Fragment => (true, is_final),
         };
-        if is_over || excuse.is_some() {
+        if is_over || may_be_poisoned || excuse.is_some() {
             return;
         }
         let with_last = self.config.policy.publish == Publish::LastFragment;
@@ -670,11 +687,14 @@ impl Judge {
     }
 
     /// A packet about a session was answered with "session not found".
-    pub fn heard_not_found(&mut self, id: SessionId, packet: &str, now: u64) {
+    pub fn heard_not_found(&mut self, id: SessionId, packet: &str, now: u64, marks: &Marks) {
         let limits = &self.config.limits;
         let Some(session) = self.sessions.get(&id) else {
             return self.fail(format!("12: {id} was never made"));
         };
+        if session.excuse.is_none() && (session.is_closed || session.is_cancelled) {
+            marks.hit("tombstone forgotten");
+        }
         let is_old = |since: Option<u64>| {
             limits.tombstones_per_shard_max < 100
                 || since.is_some_and(|since| now - since >= limits.tombstone_ms_max)
@@ -691,7 +711,6 @@ impl Judge {
                     session.closing_since.is_some()
                         || is_old(session.cancelling_since)
                         || session.has_crashed
-                        || self.config.policy.publish == Publish::LastFragment
                 }
                 _ => session.closing_since.is_some() || session.cancelling_since.is_some(),
             };

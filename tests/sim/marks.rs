@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 /// Every branch that must be reached. A fault that never fires is a bug in the plan.
 pub const REQUIRED: &[&str] = &[
     "abandoned session expired",
+    "append refused",
     "bad head",
     "block exhausted",
     "cancel acked",
@@ -33,6 +34,7 @@ pub const REQUIRED: &[&str] = &[
     "head timed out",
     "idle connection ended",
     "inode survived a rename",
+    "journal retired",
     "kill",
     "kill during recovery",
     "known duplicate",
@@ -52,6 +54,7 @@ pub const REQUIRED: &[&str] = &[
     "record damaged",
     "record set aside",
     "recovering (503)",
+    "renewal put off",
     "restart with another number of shards",
     "seal",
     "session poisoned by a sync",
@@ -62,6 +65,7 @@ pub const REQUIRED: &[&str] = &[
     "stalled body ended",
     "stranger's session refused",
     "sync of a directory failed",
+    "sync of a journal failed",
     "takeover",
     "tombstone forgotten",
     "tombstone recovered",

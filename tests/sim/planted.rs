@@ -22,7 +22,7 @@ pub fn find_all() -> ExitCode {
         plant(Some(bug));
         let is_rare = matches!(
             bug,
-            Bug::RenewalRemoves | Bug::SealTrusted | Bug::RenameTrusted
+            Bug::SealTrusted | Bug::RenameTrusted | Bug::UnpublishedUnnoted | Bug::TotalForgotten
         );
         let (searches, seeds_max) = if is_rare {
             (1, SEEDS_MAX_RARE)

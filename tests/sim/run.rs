@@ -235,12 +235,19 @@ impl Run {
             }
         }
         let disk = sim.disk.borrow();
-        if !disk.open.is_empty() {
+        let is_journal = |name: &String| name.ends_with(".journal");
+        let files = disk
+            .list()
+            .into_iter()
+            .filter(|name| !name.ends_with(".aside"));
+        let (journals, files): (Vec<_>, Vec<_>) = files.partition(is_journal);
+        // Those of former starts are needed until the next one if a shard could not begin its own.
+        if life.is_renewed() && journals.len() > life.shards.borrow().len() {
+            left.push(format!("journals {journals:?}"));
+        }
+        if disk.open.len() > journals.len() {
             left.push(format!("{} open files", disk.open.len()));
         }
-        let files: Vec<_> = (disk.list().into_iter())
-            .filter(|n| !n.ends_with(".aside"))
-            .collect();
         if !files.is_empty() {
             left.push(format!("files {files:?}"));
         }

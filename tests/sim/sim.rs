@@ -1,13 +1,15 @@
 //! What all parts of one run share: executor, disk, judge, chance, and the machine on which servers live and die.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use bitsd::server::record::Frames;
 use bitsd::server::shard::{Phase, Shard};
+use bitsd::server::store::{next_generation, part_name};
 use bitsd::server::world::{Parents, Replace};
 use bitsd::server::{connection, recover};
 
@@ -46,7 +48,7 @@ pub struct Sim {
     full_until: Cell<u64>,
     is_critical: Cell<bool>,
     boot: Cell<u128>,
-    stopped_cleanly: Cell<Option<u128>>,
+    stopped_cleanly: RefCell<Vec<u128>>,
     lives: Cell<u64>,
     last_shards: Cell<usize>,
     ports: Cell<u16>,
@@ -62,8 +64,10 @@ pub struct Life {
     pub number: u64,
     /// The boot in which it lives.
     pub boot: u128,
-    /// The boot whose server stopped with everything synced.
-    pub stopped_cleanly: Option<u128>,
+    /// The boots whose servers stopped with everything synced.
+    pub stopped_cleanly: Vec<u128>,
+    /// The generation of its first journals.
+    pub generation: u64,
     /// Its shards.
     pub shards: RefCell<Vec<Rc<Shard<SimWorld>>>>,
     /// Connections on their way to each shard.
@@ -71,6 +75,8 @@ pub struct Life {
     /// Whether it has stopped.
     pub is_stopped: Cell<bool>,
     unrecovered: Cell<usize>,
+    /// All shards that have recovered have journals of their own.
+    is_renewed: Cell<bool>,
     changed: Wakers,
 }
 
@@ -85,6 +91,11 @@ impl Life {
             let shard = Rc::clone(&life.shards.borrow()[to]);
             connection::serve(shard, wire, arrived).await;
         });
+    }
+
+    /// Whether all shards that have recovered have journals of their own.
+    pub fn is_renewed(&self) -> bool {
+        self.is_renewed.get()
     }
 
     /// Whether sessions are still being read back.
@@ -113,7 +124,7 @@ impl Sim {
             full_until: Cell::new(0),
             is_critical: Cell::new(false),
             boot: Cell::new(1),
-            stopped_cleanly: Cell::new(None),
+            stopped_cleanly: RefCell::default(),
             lives: Cell::new(0),
             last_shards: Cell::new(0),
             ports: Cell::new(1),
@@ -237,6 +248,26 @@ impl Sim {
         Ok(())
     }
 
+    /// Syncs a journal, or fails to.
+    pub fn sync_journal(&self, name: &str, inode: u64) -> io::Result<()> {
+        let fails = self.chance(self.plan.faults.sync);
+        self.tell(|| format!("disk: sync {name}, fails: {fails}"));
+        self.is_critical.set(true);
+        let mut disk = self.disk.borrow_mut();
+        if fails {
+            self.marks.hit("sync of a journal failed");
+            let mut judge = self.judge.borrow_mut();
+            judge.journal_sync_failed();
+            for write in disk.unsynced(inode) {
+                Frames::of(write).for_each(|frame| judge.may_be_poisoned(frame.id));
+            }
+            disk.fail_sync(inode);
+            return Err(eio());
+        }
+        disk.sync(inode);
+        Ok(())
+    }
+
     /// Syncs a folder, or fails to.
     pub fn sync_folder(&self, what: &str, sync: impl FnOnce(&mut Disk)) -> io::Result<()> {
         let fails = self.chance(self.plan.faults.sync_folder);
@@ -285,13 +316,6 @@ impl Sim {
 
     // The machine.
 
-    /// Whether the server that lives reads back what one of an earlier boot left in order.
-    pub fn is_first_after_stop(&self) -> bool {
-        let life = self.life.borrow();
-        life.as_ref()
-            .is_some_and(|life| life.stopped_cleanly.is_some_and(|boot| boot != life.boot))
-    }
-
     /// Starts a server.
     pub fn start(self: &Rc<Self>) {
         let count = self.below(self.plan.shards_max) + 1;
@@ -303,7 +327,9 @@ impl Sim {
         let life = Rc::new(Life {
             number: self.lives.get(),
             boot: self.boot.get(),
-            stopped_cleanly: self.stopped_cleanly.get(),
+            stopped_cleanly: self.stopped_cleanly.borrow().clone(),
+            generation: next_generation(self.disk.borrow().list().iter().map(String::as_str)),
+            is_renewed: Cell::new(true),
             shards: RefCell::default(),
             letters: (0..count).map(|_| Cell::new(0)).collect(),
             is_stopped: Cell::new(false),
@@ -333,17 +359,27 @@ impl Sim {
     }
 
     async fn run_shard(self: Rc<Self>, life: Rc<Life>, shard: Rc<Shard<SimWorld>>) {
-        recover::recover(&shard)
+        let recovered = recover::recover(&shard, life.generation)
             .await
-            .expect("the work directory can be listed");
+            .expect("the work directory can be read");
         self.disk_time().await;
+        life.is_renewed
+            .set(life.is_renewed.get() && recovered.is_renewed);
         life.unrecovered.set(life.unrecovered.get() - 1);
         if life.is_recovering() {
             while life.is_recovering() {
                 crate::clock::Park::new(&self.executor, Some(&life.changed), None).await;
             }
         } else {
-            self.stopped_cleanly.set(None);
+            if life.is_renewed.get() {
+                self.stopped_cleanly.borrow_mut().clear();
+                recover::retire(&shard, life.generation, &recovered.damaged).await;
+            } else {
+                self.marks.hit("renewal put off");
+                self.stopped_cleanly
+                    .borrow_mut()
+                    .retain(|boot| *boot != life.boot);
+            }
             self.judge
                 .borrow_mut()
                 .recovered(&life.shards.borrow(), &self.marks);
@@ -382,7 +418,12 @@ impl Sim {
                 shard.empty().await;
             }
             sim.disk.borrow_mut().sync_all();
-            sim.stopped_cleanly.set(Some(life.boot));
+            let mut boots = sim.stopped_cleanly.borrow_mut();
+            if life.is_renewed.get() {
+                boots.clear();
+            }
+            boots.push(life.boot);
+            drop(boots);
             life.is_stopped.set(true);
         });
     }
@@ -447,41 +488,45 @@ impl Sim {
         was_recovering
     }
 
-    /// Damages a record, as a medium does in the dark.
+    /// Damages a journal, as a medium does in the dark.
     pub fn corrupt(&self) {
         if !self.chance(self.plan.faults.corrupt) {
             return;
         }
         let names = self.disk.borrow().list();
-        let records: Vec<_> = names
+        let journals: Vec<_> = names
             .iter()
-            .filter(|name| name.ends_with(".record"))
+            .filter(|name| name.ends_with(".journal"))
             .collect();
-        if records.is_empty() {
+        if journals.is_empty() {
             return;
         }
-        let name = records[self.below(records.len() as u64)];
+        let name = journals[self.below(journals.len() as u64)];
         let mut disk = self.disk.borrow_mut();
         let inode = disk.inode(name).expect("listed above");
-        // Damage to the holes between the slots is none. One damaged slot leaves the other; both leave nothing.
-        let written: Vec<_> = (disk.read(inode).iter().enumerate())
-            .filter(|(_, byte)| **byte != 0)
-            .map(|(at, _)| at)
-            .collect();
-        let Some(&last) = written.last() else {
+        let bytes = disk.read(inode).to_vec();
+        if bytes.is_empty() {
             return;
-        };
-        let mut places = vec![written[self.below(written.len() as u64)]];
-        if self.below(2) == 0 {
-            places.extend([written[0], last]);
         }
-        self.marks.hit("record damaged");
+        let count = 1 + self.below(3);
+        let places: Vec<usize> = (0..count).map(|_| self.below(bytes.len() as u64)).collect();
+        let before: BTreeMap<_, _> = Frames::of(&bytes)
+            .map(|f| ((f.id, f.sequence), ()))
+            .collect();
         for &at in &places {
             disk.corrupt(inode, at, 1 << self.below(8));
         }
+        let after: BTreeMap<_, _> = (Frames::of(disk.read(inode)))
+            .map(|frame| ((frame.id, frame.sequence), ()))
+            .collect();
         drop(disk);
+        self.marks.hit("record damaged");
         self.tell(|| format!("corrupt {name} at {places:?}"));
-        self.excuse(name, "its record was damaged");
+        for (id, sequence) in before.keys() {
+            if !after.contains_key(&(*id, *sequence)) {
+                self.excuse(&part_name(*id), "its record was damaged");
+            }
+        }
     }
 
     /// A client connects; `None` if nobody listens.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use bitsd::event::Event;
 use bitsd::http::path::UploadPath;
 use bitsd::server::world::{
-    Block, File, HandOverFull, Millis, Parents, Replace, Standing, Sync, WorkStat, World,
+    Block, File, HandOverFull, Log, Millis, Parents, Replace, Standing, WorkStat, World,
 };
 
 use crate::clock::sleep;
@@ -216,9 +216,65 @@ impl File for SimFile {
     }
 }
 
+/// A journal.
+pub struct SimLog {
+    file: SimFile,
+    end: Cell<u64>,
+}
+
+impl Log for SimLog {
+    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let (file, sim) = (&self.file, &self.file.sim);
+        sim.disk_time().await;
+        let fault = if let Some(full) = sim.full() {
+            Some(full)
+        } else if sim.chance(sim.plan.faults.write) {
+            Some(eio())
+        } else {
+            None
+        };
+        let taken = match fault {
+            Some(_) if bytes.is_empty() => 0,
+            Some(_) => sim.below(bytes.len() as u64),
+            None => bytes.len(),
+        };
+        // So small a write is not cut in two by the end of the process, only by the disk.
+        if taken > 0 {
+            let mut disk = sim.disk.borrow_mut();
+            disk.write(
+                file.inode,
+                self.end.get(),
+                &bytes[..taken],
+                sim.executor.now(),
+            );
+        }
+        sim.tell(|| format!("disk {}: append to {}: {fault:?}", file.shard, file.name));
+        sim.disk_time().await;
+        match fault {
+            Some(fault) => {
+                sim.marks.hit("append refused");
+                Err(fault)
+            }
+            None => {
+                self.end.set(self.end.get() + bytes.len() as u64);
+                Ok(())
+            }
+        }
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        let (file, sim) = (&self.file, &self.file.sim);
+        sim.disk_time().await;
+        let result = sim.sync_journal(&file.name, file.inode);
+        sim.disk_time().await;
+        result
+    }
+}
+
 impl World for SimWorld {
     type Wire = SimWire;
     type File = SimFile;
+    type Log = SimLog;
     type Block = SimBlock;
 
     fn now(&self) -> Millis {
@@ -238,7 +294,7 @@ impl World for SimWorld {
     }
 
     fn survived(&self, boot_id: u128) -> bool {
-        boot_id == self.life.boot || Some(boot_id) == self.life.stopped_cleanly
+        boot_id == self.life.boot || self.life.stopped_cleanly.contains(&boot_id)
     }
 
     fn emit(&self, event: Event<'_>) {
@@ -309,59 +365,19 @@ impl World for SimWorld {
         Ok(self.op("stat", |disk| disk.stat(name, now)).await)
     }
 
-    async fn write_small(
-        &self,
-        name: &str,
-        offset: u64,
-        bytes: &[u8],
-        create: bool,
-        sync: Sync,
-    ) -> io::Result<()> {
-        let sim = &self.sim;
-        sim.disk_time().await;
-        let known = sim.disk.borrow().inode(name);
-        let inode = match known {
-            Some(inode) => inode,
-            None if !create => return Err(io::ErrorKind::NotFound.into()),
-            None if sim.is_full() => return Err(sim.full().unwrap_or_else(eio)),
-            None => sim.disk.borrow_mut().create(name, self.now())?,
-        };
-        let file = self.file(name, inode);
-        sim.disk_time().await;
-        let fault = if let Some(full) = sim.full() {
-            Some(full)
-        } else if sim.chance(sim.plan.faults.write) {
-            sim.excuse(name, "a record could not be written");
-            Some(eio())
-        } else {
-            None
-        };
-        let whole = bytes.len();
-        let taken = match fault {
-            Some(_) => sim.below(whole as u64),
-            None => whole,
-        };
-        // So small a write is not cut in two by the end of the process, only by the disk.
-        if taken > 0 {
-            let mut disk = sim.disk.borrow_mut();
-            disk.write(inode, offset, &bytes[..taken], self.now());
-        }
-        sim.disk_time().await;
-        sim.tell(|| format!("disk {}: record {name}, {sync:?}: {fault:?}", self.shard));
-        if let Some(fault) = fault {
-            return Err(fault);
-        }
-        match sync {
-            Sync::No => Ok(()),
-            Sync::Yes => file.sync_data().await,
-        }
+    async fn create_log(&self, name: &str) -> io::Result<SimLog> {
+        let file = self.create(name).await?;
+        Ok(SimLog {
+            file,
+            end: Cell::new(0),
+        })
     }
 
-    async fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
+    async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
         let read = |disk: &mut Disk| {
-            let inode = disk.inode(name)?;
-            let bytes = disk.read(inode);
-            Some(bytes[..bytes.len().min(bytes_max)].to_vec())
+            let bytes = disk.read(disk.inode(name)?).to_vec();
+            assert!(bytes.len() as u64 <= bytes_max, "no run writes so much");
+            Some(bytes)
         };
         self.op("read", read)
             .await
@@ -369,8 +385,8 @@ impl World for SimWorld {
     }
 
     async fn remove(&self, name: &str) -> io::Result<()> {
-        if name.ends_with(".record") && !self.life.is_recovering() {
-            self.sim.marks.hit("tombstone forgotten");
+        if name.ends_with(".journal") {
+            self.sim.marks.hit("journal retired");
         }
         self.op(&format!("remove {name}"), |disk| disk.remove(name))
             .await;

@@ -3,6 +3,7 @@
     unsafe_code,
     reason = "one ioctl that the standard library does not have"
 )]
+#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::fs::File;
 use std::io;
@@ -106,6 +107,26 @@ impl Mount {
         ballast
     }
 
+    /// Makes ext4 do what it does when it meets an error: nothing can be written until it is mounted anew.
+    pub fn make_read_only(&self) {
+        let mut command = Command::new("mount");
+        run(command.args(["-o", "remount,abort"]).arg(self.point())).unwrap();
+    }
+
+    /// Mounts it anew. Nobody may have a file open.
+    pub fn mount_anew(&self) {
+        run(Command::new("umount").arg(self.point())).unwrap();
+        self.attach_when_free();
+    }
+
+    fn attach_when_free(&self) {
+        // The last user of the old mount may end a moment after the server.
+        wait_until("the loop device is free", || {
+            !has_loop_device(&self.image())
+        });
+        self.attach().unwrap();
+    }
+
     /// Ends the file system as a power cut does: what is not on the device by now never gets there.
     /// Nobody may have a file open.
     pub fn cut_power(&self) {
@@ -121,12 +142,7 @@ impl Mount {
             unsafe { rustix::ioctl::ioctl(&point, Setter::<GOING_DOWN, u32>::new(NO_LOG_FLUSH)) };
         cut.unwrap();
         drop(point);
-        run(Command::new("umount").arg(self.point())).unwrap();
-        // The last user of the old mount may end a moment after the server.
-        wait_until("the loop device is free", || {
-            !has_loop_device(&self.image())
-        });
-        self.attach().unwrap();
+        self.mount_anew();
         assert!(
             !control.exists(),
             "the power cut lost nothing, so it proves nothing"

@@ -134,12 +134,12 @@ impl Server {
         self.root.join(path)
     }
 
-    /// Names in the work directory that belong to sessions (`.part`, `.record`).
+    /// Names in the work directory that belong to sessions.
     pub fn work_files(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.root.join(".bitsd"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".part") || name.ends_with(".record"))
+            .filter(|name| name.ends_with(".part"))
             .collect();
         names.sort();
         names
