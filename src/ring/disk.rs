@@ -6,8 +6,9 @@
 //!
 //! * `direct`: a fixed write past the page cache (O_DIRECT): the device takes the bytes from the very block that the
 //!   socket filled. Only whole pages at whole-page offsets can go this way; what is left at the head and the tail of a
-//!   fragment goes `inline`. It pays where the page cache would have to be written back at once anyway: a big file with
-//!   `durability` on. Without it, the page cache takes a burst faster than the device.
+//!   fragment goes `inline`. It is for big files: no byte is copied, no page is allocated, and there is nothing to write
+//!   back later. The page cache takes a burst faster than most devices as long as it has free memory at hand; a server that
+//!   receives more than that waits for the device either way, and pays for the copy too.
 //! * `ring`: a fixed write into the page cache. XFS and btrfs do it at once, without a worker thread.
 //! * `inline`: `pwrite` on the shard. ext4, tmpfs and others hand every buffered write of a ring to a worker thread, which
 //!   costs two context switches and a cold cache for a copy that takes 60 to 100 microseconds per 512 KiB.
@@ -31,7 +32,7 @@ use rustix::io::Errno;
 
 use super::blocks::RingBlock;
 use super::op::{self, SyncScope};
-use crate::config::{Durability, Io};
+use crate::config::Io;
 use crate::http::path::UploadPath;
 use crate::server::world::{Block as _, File, Log, Parents, Replace, Standing, WorkStat};
 
@@ -45,7 +46,7 @@ const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 /// Files from this size on are worth the second descriptor that O_DIRECT needs.
 const DIRECT_BYTES_MIN: u64 = 16 << 20;
 /// A journal has space reserved in steps of this.
-const LOG_RESERVE_BYTES: u64 = 16 << 10;
+const LOG_RESERVE_BYTES: u64 = 32 << 10;
 /// What O_DIRECT asks of offset, length and memory on every common device.
 const PAGE_BYTES: usize = 4096;
 /// An inline write that takes longer than this held up the whole shard.
@@ -169,11 +170,12 @@ pub struct RingLog {
 impl RingLog {
     /// Reserves space ahead, so that a disk that fills up refuses new sessions and not the end of running ones.
     fn reserve(&self, until: u64) {
-        if until > self.reserved.get() {
+        let reserved = self.reserved.get();
+        if until > reserved {
             let ahead = until.next_multiple_of(LOG_RESERVE_BYTES);
             let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-            // Where it cannot, the append itself says so.
-            let _ = rustix::fs::fallocate(&*self.file, flags, 0, ahead);
+            // Where it cannot, the append itself says so. Only what is new: tmpfs looks at every page of the range.
+            let _ = rustix::fs::fallocate(&*self.file, flags, reserved, ahead - reserved);
             self.reserved.set(ahead);
         }
     }
@@ -214,22 +216,17 @@ pub struct Disk {
 
 impl Disk {
     /// Takes the open root and work directories.
-    pub fn new(root: OwnedFd, work: OwnedFd, io: Io, durability: Durability) -> Self {
+    pub fn new(root: OwnedFd, work: OwnedFd, io: Io) -> Self {
         let route = match io {
             Io::Ring => Route::Ring,
             Io::Inline | Io::Direct => Route::Inline,
             Io::Auto => route_of(&work),
         };
-        let may_be_direct = match io {
-            Io::Direct => true,
-            Io::Auto => durability != Durability::None,
-            Io::Ring | Io::Inline => false,
-        };
         Self {
             root: Rc::new(root),
             work: Rc::new(work),
             route,
-            may_be_direct,
+            may_be_direct: matches!(io, Io::Auto | Io::Direct),
             published_into: RefCell::default(),
         }
     }

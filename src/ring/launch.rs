@@ -342,7 +342,7 @@ impl Seat {
             );
         }
         let (root, work) = self.directories;
-        let disk = Disk::new(root, work, self.config.io, self.config.policy.durability);
+        let disk = Disk::new(root, work, self.config.io);
         let world = RingWorld::new(self.index, self.boot, blocks, disk, self.senders);
         let shard = Shard::new(
             Rc::new(world),

@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::net::Shutdown;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::blocks::RingBlock;
 use super::op;
-use crate::server::world::{Fill, Wire};
+use crate::server::world::{Block as _, Fill, Wire};
 
 /// Connections that wait to be accepted, per listener.
 const BACKLOG: i32 = 4096;
@@ -55,7 +56,19 @@ impl Wire for RingWire {
         op::poll_readable(&self.socket).await
     }
 
-    async fn read(&self, block: RingBlock, range: Range<usize>) -> (io::Result<usize>, RingBlock) {
+    async fn read(
+        &self,
+        mut block: RingBlock,
+        range: Range<usize>,
+    ) -> (io::Result<usize>, RingBlock) {
+        // Whoever reads has nearly always waited until there is something. By the ring it would be read at the end of the
+        // turn, and as many blocks would be out as there are connections.
+        let flags = RecvFlags::DONTWAIT;
+        match rustix::net::recv(&*self.socket, &mut block.bytes_mut()[range.clone()], flags) {
+            Ok((_, read)) => return (Ok(read), block),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return (Err(error.into()), block),
+        }
         op::receive(&self.socket, block, range, op::Receive::Some).await
     }
 
@@ -114,11 +127,8 @@ impl Wire for RingWire {
 
 /// A receive that was cancelled with nothing to show.
 fn is_interruption(error: &io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    matches!(
-        errno,
-        Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR)
-    )
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::CANCELED | Errno::INTR))
 }
 
 /// Binds one listener of one shard; all shards bind the same address (`SO_REUSEPORT`).

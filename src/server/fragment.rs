@@ -224,12 +224,14 @@ async fn store_sized<W: World>(
     while left > 0 {
         let is_all_here = inbox.len() as u64 >= left;
         let block = if connection.is_fast() && !is_all_here {
-            body_block(shard)
+            body_block(shard, connection, inbox).await?
         } else {
             None
         };
         let (stored, written) = match block {
-            Some(block) => store_block(shard, connection, inbox, held, block, left).await?,
+            Some((block, how)) => {
+                store_block(shard, connection, inbox, held, block, how, left).await?
+            }
             None => store_inbox(shard, connection, inbox, held, left).await?,
         };
         left -= stored;
@@ -248,6 +250,7 @@ async fn store_block<W: World>(
     inbox: &mut Inbox<W>,
     held: &mut Held<W>,
     mut block: W::Block,
+    how: Receive,
     left: u64,
 ) -> Result<Stored, Broken> {
     // Blocks end where a block of the file ends, so that all but the first and the last are whole.
@@ -262,7 +265,14 @@ async fn store_block<W: World>(
         (0, block)
     } else {
         connection.wait_for(Waiting::Body, shard.world.now());
-        let (fill, block) = connection.wire.fill(block, early..bytes).await;
+        let (fill, block) = match how {
+            Receive::All => connection.wire.fill(block, early..bytes).await,
+            Receive::Some => match connection.wire.read(block, early..bytes).await {
+                (Ok(0), block) => (Ok(Fill::End), block),
+                (Ok(some), block) => (Ok(Fill::Bytes(some)), block),
+                (Err(error), block) => (Err(error), block),
+            },
+        };
         match fill {
             Ok(Fill::Bytes(late)) => (late, block),
             Ok(Fill::Slow) => (0, block),
@@ -273,7 +283,10 @@ async fn store_block<W: World>(
             }
         }
     };
-    connection.set_fast(early + late == bytes);
+    connection.set_fast(match how {
+        Receive::All => early + late == bytes,
+        Receive::Some => early + late >= bytes.min(shard.head_limits.head_bytes_max),
+    });
     let (written, given_back) = append(shard, held, block, 0..early + late).await;
     if planted::is(Bug::BlockKept) {
         std::mem::forget(given_back);
@@ -301,12 +314,32 @@ async fn store_inbox<W: World>(
     Ok((bytes as u64, written))
 }
 
-fn body_block<W: World>(shard: &Shard<W>) -> Option<W::Block> {
-    let block = shard.world.body_block();
-    if block.is_none() {
-        shard.world.emit(Event::BlocksExhausted);
+/// How a body block is received into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receive {
+    /// Until it is full.
+    All,
+    /// With what is there: others wait for blocks.
+    Some,
+}
+
+/// A body block, if there is one. If all are out, this connection waits without one until it has bytes to read, and takes
+/// one only for as long as it takes to store them.
+async fn body_block<W: World>(
+    shard: &Shard<W>,
+    connection: &Rc<Connection<W>>,
+    inbox: &Inbox<W>,
+) -> Result<Option<(W::Block, Receive)>, Broken> {
+    if let Some(block) = shard.world.body_block() {
+        return Ok(Some((block, Receive::All)));
     }
-    block
+    shard.world.emit(Event::BlocksExhausted);
+    if !inbox.is_empty() {
+        return Ok(None);
+    }
+    connection.wait_for(Waiting::Body, shard.world.now());
+    (connection.wire.ready().await).map_err(|_| Broken::Cut)?;
+    Ok(shard.world.body_block().map(|block| (block, Receive::Some)))
 }
 
 /// Stores a chunked body, whose decoded length must be exactly what the range says.
