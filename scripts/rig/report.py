@@ -2,6 +2,7 @@
 
 import html
 import json
+import statistics
 
 from rig.targets import FIGURES, HIGH, LOW
 
@@ -25,7 +26,16 @@ class Row:
         if self.ours is None or not self.reference:
             self.why = "the run was too short to measure"
             return
-        self.ratio = self.ours / self.reference
+        self.ratio = self.median_ratio(results) or self.ours / self.reference
+
+    def median_ratio(self, results):
+        """The median of the rounds' ratios: neighbours in time share the machine's mood."""
+        if not self.target.reference:
+            return None
+        rounds = zip(results[self.target.ours]["rounds"], results[self.target.reference]["rounds"])
+        figure = self.target.figure
+        ratios = [ours[figure] / theirs[figure] for ours, theirs in rounds if ours[figure] and theirs[figure]]
+        return statistics.median(ratios) if ratios else None
 
     def verdict(self):
         if self.ratio is None:

@@ -52,7 +52,8 @@ def loads(is_quick):
         "W1": big,
         "W2": Load(64, 16 * MIB, 256 * KIB, files=quick(32, 128)),
         "W3": Load(64, 16 * KIB, 16 * KIB, files=quick(6_000, 40_000)),
-        "W4": Load(1_000, 1 * MIB, 64 * KIB),
+        # As many bytes in both: the first touch of memory is a large part of their cost.
+        "W4": Load(1_000, 1 * MIB, 64 * KIB, files=quick(2_500, 5_000)),
         "W4x": Load(10_000, 256 * KIB, 64 * KIB, files=quick(10_000, 20_000)),
         "alone": Load(1, quick(512, 2048) * MIB, 4 * MIB),
         "beside idle": Load(1, quick(512, 2048) * MIB, 4 * MIB, idle=10_000),
