@@ -41,6 +41,11 @@ pub enum Bug {
     /// A publication is trusted that may be in the page cache only.
     RenameTrusted,
 
+    /// A file published with its last fragment is forgotten when a power cut takes the record back.
+    PublishedForgotten,
+    /// Bytes without a recorded size are cut off, so that a Close finds an empty file.
+    SizelessTrusted,
+
     // What the journal could do wrong.
     /// A shard removes the old journals before the others have read them.
     JournalRetiredEarly,
@@ -68,6 +73,8 @@ impl Bug {
         Self::RenewalRemoves,
         Self::SealTrusted,
         Self::RenameTrusted,
+        Self::PublishedForgotten,
+        Self::SizelessTrusted,
         Self::JournalRetiredEarly,
         Self::JournalUnsynced,
     ];

@@ -22,7 +22,11 @@ pub fn find_all() -> ExitCode {
         plant(Some(bug));
         let is_rare = matches!(
             bug,
-            Bug::SealTrusted | Bug::RenameTrusted | Bug::UnpublishedUnnoted | Bug::TotalForgotten
+            Bug::SealTrusted
+                | Bug::RenameTrusted
+                | Bug::RenewalRemoves
+                | Bug::PublishedForgotten
+                | Bug::SizelessTrusted
         );
         let (searches, seeds_max) = if is_rare {
             (1, SEEDS_MAX_RARE)
