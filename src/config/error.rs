@@ -4,7 +4,12 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::http::path::BadTarget;
+
+use super::location::PREFIX_TAKES;
+use super::number::quoted;
 use super::quantity::BadQuantity;
+use super::url::NOTIFICATION_URL_TAKES;
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -63,15 +68,78 @@ pub enum ConfigError {
     },
     /// A path is the empty string.
     EmptyPath {
+        /// Where it was written.
+        origin: Origin,
         /// The key.
         key: &'static str,
     },
-    /// The work directory is the root or holds it, so that uploads could overwrite the server's own files.
+    /// The work directory is a root or holds one, so that uploads could overwrite the server's own files.
     WorkDirHoldsRoot {
+        /// Where the later of the two was written.
+        origin: Origin,
         /// The root.
         root: PathBuf,
         /// The work directory.
         work_dir: PathBuf,
+    },
+    /// A text is not what the key takes.
+    Unusable {
+        /// Where it was written.
+        origin: Origin,
+        /// The key.
+        key: &'static str,
+        /// The value as written.
+        value: String,
+        /// What the key takes, in words.
+        takes: &'static str,
+    },
+    /// A location has no prefix.
+    NoPrefix {
+        /// Where the location begins.
+        origin: Origin,
+    },
+    /// A prefix is not the beginning of a path that can be uploaded to.
+    BadPrefix {
+        /// Where it was written.
+        origin: Origin,
+        /// The value as written.
+        value: String,
+        /// Why.
+        source: BadTarget,
+    },
+    /// Two locations have the same prefix.
+    RepeatedPrefix {
+        /// Where the second one was written.
+        origin: Origin,
+        /// The prefix, decoded.
+        prefix: String,
+        /// Where the first one was written.
+        first: Origin,
+    },
+    /// A server application is to be notified, and nothing says where it is.
+    NoNotificationUrl {
+        /// Where the type was written.
+        origin: Origin,
+        /// The type.
+        value: &'static str,
+    },
+    /// The file of a secret cannot be read.
+    UnreadableSecret {
+        /// Where the file is named.
+        origin: Origin,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A secret is too short or too long.
+    SecretLength {
+        /// Where the file is named.
+        origin: Origin,
+        /// The file.
+        file: PathBuf,
+        /// Which of the two.
+        is_too_long: bool,
     },
 }
 
@@ -122,14 +190,81 @@ impl fmt::Display for ConfigError {
             Self::NothingToListenOn { origin } => {
                 write!(f, "{origin}: listen is empty: name at least one ADDR:PORT")
             }
-            Self::EmptyPath { key } => {
-                write!(f, "{key} is empty: name a directory, `.` for this one")
+            Self::EmptyPath { origin, key } => {
+                write!(
+                    f,
+                    "{origin}: {key} is empty: name a directory, `.` for this one"
+                )
             }
-            Self::WorkDirHoldsRoot { root, work_dir } => write!(
+            Self::WorkDirHoldsRoot {
+                origin,
+                root,
+                work_dir,
+            } => write!(
                 f,
-                "work_dir ({}) must not be the root ({}) or hold it: uploads could overwrite the server's own files",
+                "{origin}: work_dir ({}) must not be a root ({}) or hold it: uploads could overwrite the server's own files",
                 work_dir.display(),
                 root.display()
+            ),
+            Self::Unusable {
+                origin,
+                key,
+                value,
+                takes,
+            } => write!(
+                f,
+                "{origin}: {key} = {value} cannot be used: it takes {takes}"
+            ),
+            Self::NoPrefix { origin } => {
+                write!(
+                    f,
+                    "{origin}: a location needs a prefix: it takes {PREFIX_TAKES}"
+                )
+            }
+            Self::BadPrefix {
+                origin,
+                value,
+                source,
+            } => write!(
+                f,
+                "{origin}: prefix = {value} cannot be used: {source}; it takes {PREFIX_TAKES}"
+            ),
+            Self::RepeatedPrefix {
+                origin,
+                prefix,
+                first,
+            } => write!(
+                f,
+                "{origin}: prefix = {} stands already at {first}",
+                quoted(prefix)
+            ),
+            Self::NoNotificationUrl { origin, value } => write!(
+                f,
+                "{origin}: notification_type = {} needs notification_url, which takes {NOTIFICATION_URL_TAKES}",
+                quoted(value)
+            ),
+            Self::UnreadableSecret {
+                origin,
+                file,
+                source,
+            } => write!(
+                f,
+                "{origin}: notification_secret_file: cannot read {}: {source}",
+                file.display()
+            ),
+            Self::SecretLength {
+                origin,
+                file,
+                is_too_long,
+            } => write!(
+                f,
+                "{origin}: notification_secret_file: {} holds {}: it takes 16 to 4096 bytes, white space at the ends aside",
+                file.display(),
+                if *is_too_long {
+                    "more than 4096 bytes"
+                } else {
+                    "less than 16 bytes"
+                }
             ),
         }
     }
@@ -138,7 +273,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unreadable { source, .. } => Some(source),
+            Self::Unreadable { source, .. } | Self::UnreadableSecret { source, .. } => Some(source),
             Self::Malformed { source, .. } => Some(source),
             Self::BadQuantity { source, .. } => Some(source),
             _ => None,

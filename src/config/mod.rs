@@ -3,30 +3,42 @@
 //! The settings file is TOML, every key is optional, and flags win over it. What is wrong is refused before anything
 //! starts, with file, line and column: an unknown key, a wrong type, a value out of its bounds. Relative paths, in flags
 //! and in the file, are relative to the directory `bitsd` is started in. Numbers stand in one table each ([`Limits`],
-//! and the `Number`s below), from which parsing, `bitsd check` and [`settings_reference`] are made.
+//! and the rows of `number.rs`), from which parsing, `bitsd check` and [`settings_reference`] are made.
+//!
+//! What holds for an upload may differ by the prefix of its URL ([`Location`]); a flag sets the global value, from which
+//! a location may still depart.
 
 mod error;
 mod limits;
+mod location;
 mod log;
+mod notification;
 mod number;
 mod policy;
 mod print;
 pub mod quantity;
 mod reference;
+mod roots;
+mod secret;
 mod settings_file;
+mod url;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
 
 pub use error::{ConfigError, Origin, Place};
 pub use limits::Limits;
+pub use location::{Host, Location};
 pub use log::{LogFormat, LogLevel};
-use number::{Amount, CORES, FRAGMENT_BYTES_MAX, SESSION_TIMEOUT, UPLOAD_BYTES_MAX, narrow};
+pub use notification::{Notification, NotificationType};
+use number::{Amount, CLEANUP_INTERVAL, CORES, narrow};
 pub use policy::{Durability, EmptyFile, Io, Policy, Publish};
 pub use reference::{SettingDoc, settings_reference};
+use roots::Roots;
+pub use secret::Secret;
 pub use settings_file::SettingsFile;
 use settings_file::{Listen, SettingsText};
 
@@ -35,9 +47,9 @@ use settings_file::{Listen, SettingsText};
 pub struct Config {
     /// Addresses to listen on; never empty.
     pub listen: Vec<SocketAddr>,
-    /// Where files go.
-    pub root: PathBuf,
-    /// Where unfinished sessions live; on the same file system as `root`. Default `ROOT/.bitsd`.
+    /// Where files go: first `root`, then the roots of locations, each once.
+    pub roots: Vec<PathBuf>,
+    /// Where unfinished sessions live; on the same file system as every root. Default `ROOT/.bitsd`.
     pub work_dir: PathBuf,
     /// Number of shards.
     pub cores: usize,
@@ -47,8 +59,10 @@ pub struct Config {
     pub log_level: LogLevel,
     /// How bytes reach their files.
     pub io: Io,
-    /// Upload settings.
-    pub policy: Policy,
+    /// How often expired uploads are looked for.
+    pub cleanup_interval: Duration,
+    /// Settings per URL prefix, longest prefix first. The last one has the empty prefix: the global values. Never empty.
+    pub locations: Vec<Location>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -80,43 +94,22 @@ impl Config {
     /// # Errors
     /// A value is out of its bounds, or two values contradict each other.
     pub fn resolve(flags: Flags, file: Option<SettingsFile>) -> Result<Self, ConfigError> {
-        let SettingsFile { text, raw } = file.unwrap_or_default();
-        let root = flags
-            .root
-            .or(raw.root)
-            .unwrap_or_else(|| PathBuf::from(ROOT_DEFAULT));
-        let work_dir = flags
-            .work_dir
-            .or(raw.work_dir)
-            .unwrap_or_else(|| root.join(WORK_DIR_NAME));
-        check_directories(&root, &work_dir)?;
+        let SettingsFile { text, mut raw } = file.unwrap_or_default();
+        let mut roots = Roots::resolve(
+            given("--root", flags.root, &raw.root, &text),
+            given("--work-dir", flags.work_dir, &raw.work_dir, &text),
+        )?;
         let cores = match flags.cores {
             Some(cores) => Some((Origin::Flag("--cores"), Amount::Integer(cores.into()))),
-            None => raw.cores.map(|cores| text.locate(cores)),
+            None => text.located(&raw.cores),
         };
-        let default = Policy::default();
-        let policy = Policy {
-            durability: flags
-                .durability
-                .or(raw.durability)
-                .unwrap_or(default.durability),
-            publish: raw.publish.unwrap_or(default.publish),
-            allow_overwrite: raw.allow_overwrite.unwrap_or(default.allow_overwrite),
-            create_dirs: raw.create_dirs.unwrap_or(default.create_dirs),
-            empty_file: raw.empty_file.unwrap_or(default.empty_file),
-            strict: raw.strict.unwrap_or(default.strict),
-            upload_bytes_max: resolve_upload_bytes_max(
-                raw.upload_bytes_max.map(|max| text.locate(max)),
-            )?,
-            fragment_bytes_max: FRAGMENT_BYTES_MAX
-                .resolve(raw.fragment_bytes_max.map(|max| text.locate(max)))?,
-            session_timeout: Duration::from_millis(
-                SESSION_TIMEOUT.resolve(raw.session_timeout.map(|timeout| text.locate(timeout)))?,
-            ),
-        };
+        let mut global = raw.take_shared();
+        global.durability = flags.durability.or(global.durability);
+        let locations = location::resolve_all(raw.location, &global, &mut roots, &text)?;
+        let Roots { roots, work_dir } = roots;
         Ok(Self {
             listen: resolve_listen(flags.listen, raw.listen, &text)?,
-            root,
+            roots,
             work_dir,
             cores: resolve_cores(cores)?,
             log_format: flags
@@ -128,9 +121,49 @@ impl Config {
                 .or(raw.log_level)
                 .unwrap_or(LOG_LEVEL_DEFAULT),
             io: flags.io.or(raw.io).unwrap_or(IO_DEFAULT),
-            policy,
+            cleanup_interval: CLEANUP_INTERVAL
+                .resolve_duration(text.located(&raw.cleanup_interval))?,
+            locations,
             limits: Limits::resolve(raw.limits, &text)?,
         })
+    }
+
+    /// What holds where no location says otherwise.
+    pub fn global(&self) -> &Location {
+        self.locations.last().expect("never empty")
+    }
+
+    /// The same, to be changed; locations have inherited already and do not follow.
+    pub fn global_mut(&mut self) -> &mut Location {
+        self.locations.last_mut().expect("never empty")
+    }
+
+    /// The index of the location with the longest prefix of a path, in whole names. The path is decoded and has no slash
+    /// at either end, as [`UploadPath::as_str`](crate::http::path::UploadPath::as_str) gives it.
+    pub fn location_index(&self, path: &str) -> usize {
+        let found = self
+            .locations
+            .iter()
+            .position(|location| location.covers(path));
+        found.expect("the last one covers everything")
+    }
+
+    /// The location with the longest prefix of a path; see [`Self::location_index`].
+    pub fn location(&self, path: &str) -> &Location {
+        &self.locations[self.location_index(path)]
+    }
+}
+
+/// What the flag says, or else the file, and where.
+fn given<T: Clone>(
+    flag: &'static str,
+    value: Option<T>,
+    written: &Option<Spanned<T>>,
+    text: &SettingsText,
+) -> Option<(Origin, T)> {
+    match value {
+        Some(value) => Some((Origin::Flag(flag), value)),
+        None => text.located(written),
     }
 }
 
@@ -163,42 +196,16 @@ fn resolve_cores(written: Option<(Origin, Amount)>) -> Result<usize, ConfigError
     }
 }
 
-fn resolve_upload_bytes_max(written: Option<(Origin, Amount)>) -> Result<Option<u64>, ConfigError> {
-    match written {
-        None => Ok(None),
-        Some((_, Amount::Text(text))) if text == UNLIMITED => Ok(None),
-        Some((origin, amount)) => UPLOAD_BYTES_MAX.read(origin, &amount).map(Some),
-    }
-}
-
-/// By the look of the paths only; that both lie on one file system is checked when the server starts.
-fn check_directories(root: &Path, work_dir: &Path) -> Result<(), ConfigError> {
-    for (key, path) in [("root", root), ("work_dir", work_dir)] {
-        if path.as_os_str().is_empty() {
-            return Err(ConfigError::EmptyPath { key });
-        }
-    }
-    if root.starts_with(work_dir) {
-        return Err(ConfigError::WorkDirHoldsRoot {
-            root: root.to_owned(),
-            work_dir: work_dir.to_owned(),
-        });
-    }
-    Ok(())
-}
-
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
-const ROOT_DEFAULT: &str = "./uploads";
-const WORK_DIR_NAME: &str = ".bitsd";
 const LOG_FORMAT_DEFAULT: LogFormat = LogFormat::Text;
 const LOG_LEVEL_DEFAULT: LogLevel = LogLevel::Info;
 const IO_DEFAULT: Io = Io::Auto;
-const UNLIMITED: &str = "unlimited";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use quantity::GIB;
+    use std::path::Path;
 
     pub(super) fn from_file(text: &str) -> Result<Config, ConfigError> {
         let file = SettingsFile::parse(Path::new("bitsd.toml"), text.to_owned())?;
@@ -213,13 +220,13 @@ mod tests {
     fn without_flags_and_file_the_defaults_stand() {
         let config = Config::resolve(Flags::default(), None).unwrap();
         assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
-        assert_eq!(config.root, Path::new("./uploads"));
+        assert_eq!(config.roots[0], Path::new("./uploads"));
         assert_eq!(config.work_dir, Path::new("./uploads/.bitsd"));
         assert!((1..=256).contains(&config.cores));
-        assert_eq!(config.policy, Policy::default());
-        assert_eq!(config.policy.fragment_bytes_max, 64 * 1024 * 1024);
+        assert_eq!(config.global().policy, Policy::default());
+        assert_eq!(config.global().policy.fragment_bytes_max, 64 * 1024 * 1024);
         assert_eq!(
-            config.policy.session_timeout,
+            config.global().policy.session_timeout,
             Duration::from_secs(14 * 86_400)
         );
         assert_eq!(config.limits, Limits::default());
@@ -242,13 +249,13 @@ mod tests {
             ..Flags::default()
         };
         let config = Config::resolve(flags, Some(file)).unwrap();
-        assert_eq!(config.root, Path::new("/flag"));
+        assert_eq!(config.roots[0], Path::new("/flag"));
         assert_eq!(config.work_dir, Path::new("/flag/.bitsd"));
         assert_eq!(config.cores, 7);
         assert_eq!(config.listen.len(), 2);
-        assert_eq!(config.policy.durability, Durability::None);
+        assert_eq!(config.global().policy.durability, Durability::None);
         assert_eq!(config.log_level, LogLevel::Debug);
-        assert!(config.policy.strict);
+        assert!(config.global().policy.strict);
     }
 
     #[test]
@@ -281,11 +288,14 @@ mod tests {
         assert_eq!(config.work_dir, Path::new("/w"));
         assert_eq!(config.log_format, LogFormat::Json);
         assert_eq!(config.io, Io::Ring);
-        assert_eq!(config.policy.publish, Publish::LastFragment);
-        assert_eq!(config.policy.empty_file, EmptyFile::Create);
-        assert_eq!(config.policy.upload_bytes_max, Some(20 * GIB));
-        assert_eq!(config.policy.fragment_bytes_max, 5120);
-        assert_eq!(config.policy.session_timeout, Duration::from_secs(90));
+        assert_eq!(config.global().policy.publish, Publish::LastFragment);
+        assert_eq!(config.global().policy.empty_file, EmptyFile::Create);
+        assert_eq!(config.global().policy.upload_bytes_max, Some(20 * GIB));
+        assert_eq!(config.global().policy.fragment_bytes_max, 5120);
+        assert_eq!(
+            config.global().policy.session_timeout,
+            Duration::from_secs(90)
+        );
         assert_eq!(config.limits.head_bytes_max, 8192);
         assert_eq!(config.limits.headers_max, 8);
         assert_eq!(config.limits.tombstones_per_shard_max, 0);
@@ -311,18 +321,5 @@ mod tests {
             from_file("cores = 0").unwrap().cores,
             Config::resolve(Flags::default(), None).unwrap().cores
         );
-    }
-
-    #[test]
-    fn the_work_directory_may_lie_inside_the_root_but_not_hold_it() {
-        assert!(from_file("root = \"/a\"\nwork_dir = \"/a/b/c\"").is_ok());
-        assert!(from_file("root = \"/a\"\nwork_dir = \"/b\"").is_ok());
-        for text in [
-            "root = \"/a\"\nwork_dir = \"/a/\"",
-            "root = \"/a/b\"\nwork_dir = \"/a\"",
-        ] {
-            assert!(words(text).contains("must not be the root"));
-        }
-        assert!(words("root = \"\"").starts_with("root is empty"));
     }
 }

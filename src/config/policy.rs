@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::number::{FRAGMENT_BYTES_MAX, SESSION_TIMEOUT};
+use super::error::ConfigError;
+use super::number::{FRAGMENT_BYTES_MAX, SESSION_TIMEOUT, UPLOAD_BYTES_MAX};
+use super::settings_file::{RawShared, SettingsText};
 
 /// What must be on stable storage before an Ack (the contract stands in `server/store.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -128,6 +130,26 @@ pub struct Policy {
     pub fragment_bytes_max: u64,
     /// Sessions without progress for this long are discarded.
     pub session_timeout: Duration,
+}
+
+impl Policy {
+    pub(super) fn resolve(raw: &RawShared, text: &SettingsText) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        Ok(Self {
+            durability: raw.durability.unwrap_or(default.durability),
+            publish: raw.publish.unwrap_or(default.publish),
+            allow_overwrite: raw.allow_overwrite.unwrap_or(default.allow_overwrite),
+            create_dirs: raw.create_dirs.unwrap_or(default.create_dirs),
+            empty_file: raw.empty_file.unwrap_or(default.empty_file),
+            strict: raw.strict.unwrap_or(default.strict),
+            upload_bytes_max: UPLOAD_BYTES_MAX
+                .resolve_limit(text.located(&raw.upload_bytes_max))?,
+            fragment_bytes_max: FRAGMENT_BYTES_MAX
+                .resolve(text.located(&raw.fragment_bytes_max))?,
+            session_timeout: SESSION_TIMEOUT
+                .resolve_duration(text.located(&raw.session_timeout))?,
+        })
+    }
 }
 
 impl Default for Policy {

@@ -11,7 +11,8 @@ use toml::Spanned;
 use super::error::{ConfigError, Origin, Place};
 use super::limits::RawLimits;
 use super::log::{LogFormat, LogLevel};
-use super::number::Amount;
+use super::notification::NotificationWord;
+use super::number::{Amount, quoted};
 use super::policy::{Durability, EmptyFile, Io, Publish};
 
 /// A settings file, read and parsed; its values are not checked yet.
@@ -54,27 +55,84 @@ impl SettingsFile {
     }
 }
 
-/// The settings file as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawFile {
-    pub listen: Option<Spanned<Listen>>,
-    pub root: Option<PathBuf>,
-    pub work_dir: Option<PathBuf>,
-    pub cores: Option<Spanned<Amount>>,
-    pub log_format: Option<LogFormat>,
-    pub log_level: Option<LogLevel>,
-    pub io: Option<Io>,
-    pub durability: Option<Durability>,
-    pub publish: Option<Publish>,
-    pub allow_overwrite: Option<bool>,
-    pub create_dirs: Option<bool>,
-    pub empty_file: Option<EmptyFile>,
-    pub strict: Option<bool>,
-    pub upload_bytes_max: Option<Spanned<Amount>>,
-    pub fragment_bytes_max: Option<Spanned<Amount>>,
-    pub session_timeout: Option<Spanned<Amount>>,
-    pub limits: RawLimits,
+/// Makes the tables as written: some keys stand only at the top, some only in a location, and the listed ones in both.
+macro_rules! tables {
+    ($($key:ident: $type:ty,)+) => {
+        /// The settings file as written.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct RawFile {
+            pub listen: Option<Spanned<Listen>>,
+            pub root: Option<Spanned<PathBuf>>,
+            pub work_dir: Option<Spanned<PathBuf>>,
+            pub cores: Option<Spanned<Amount>>,
+            pub log_format: Option<LogFormat>,
+            pub log_level: Option<LogLevel>,
+            pub io: Option<Io>,
+            pub cleanup_interval: Option<Spanned<Amount>>,
+            $(pub $key: Option<$type>,)+
+            pub limits: RawLimits,
+            pub location: Vec<Spanned<RawLocation>>,
+        }
+
+        /// A `[[location]]` as written.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default, expecting = "a table")]
+        pub(super) struct RawLocation {
+            pub prefix: Option<Spanned<String>>,
+            pub root: Option<Spanned<PathBuf>>,
+            $(pub $key: Option<$type>,)+
+        }
+
+        /// The keys that may stand in both.
+        #[derive(Debug, Default)]
+        pub(super) struct RawShared {
+            $(pub $key: Option<$type>,)+
+        }
+
+        impl RawFile {
+            pub fn take_shared(&mut self) -> RawShared {
+                RawShared { $($key: self.$key.take(),)+ }
+            }
+        }
+
+        impl RawLocation {
+            pub fn take_shared(&mut self) -> RawShared {
+                RawShared { $($key: self.$key.take(),)+ }
+            }
+        }
+
+        impl RawShared {
+            /// What is not set here is as there.
+            pub fn or(self, global: &Self) -> Self {
+                Self { $($key: self.$key.or_else(|| global.$key.clone()),)+ }
+            }
+        }
+    };
+}
+
+tables! {
+    enabled: bool,
+    durability: Durability,
+    publish: Publish,
+    allow_overwrite: bool,
+    create_dirs: bool,
+    empty_file: EmptyFile,
+    strict: bool,
+    upload_bytes_max: Spanned<Amount>,
+    fragment_bytes_max: Spanned<Amount>,
+    session_timeout: Spanned<Amount>,
+    sessions_per_client_max: Spanned<Amount>,
+    public_url: Spanned<String>,
+    host_id: Spanned<String>,
+    host_id_fallback: Spanned<Amount>,
+    notification_type: Spanned<NotificationWord>,
+    notification_url: Spanned<String>,
+    notification_timeout: Spanned<Amount>,
+    notification_retries: Spanned<Amount>,
+    notification_secret_file: Spanned<PathBuf>,
+    notifications_in_flight_max: Spanned<Amount>,
+    reply_bytes_max: Spanned<Amount>,
 }
 
 /// One address or several.
@@ -140,6 +198,33 @@ impl SettingsText {
             Origin::File(Box::new(self.place(value.span().start))),
             value.into_inner(),
         )
+    }
+
+    /// A value with its place, if it is set.
+    pub fn located<T: Clone>(&self, value: &Option<Spanned<T>>) -> Option<(Origin, T)> {
+        value.clone().map(|value| self.locate(value))
+    }
+
+    /// A text as the key takes it; the empty one is none.
+    pub fn parse(
+        &self,
+        key: &'static str,
+        written: &Option<Spanned<String>>,
+        parse: fn(&str) -> Option<String>,
+        takes: &'static str,
+    ) -> Result<Option<String>, ConfigError> {
+        match self.located(written) {
+            Some((origin, text)) if !text.is_empty() => match parse(&text) {
+                Some(parsed) => Ok(Some(parsed)),
+                None => Err(ConfigError::Unusable {
+                    origin,
+                    key,
+                    value: quoted(&text),
+                    takes,
+                }),
+            },
+            _ => Ok(None),
+        }
     }
 }
 

@@ -172,7 +172,7 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
     let directories = Directories::take(&config)?;
     let (listeners, addresses) = listen(&config)?;
     let boot = Boot {
-        current: boot_id().map_err(|e| LaunchError::Root(config.root.clone(), e))?,
+        current: boot_id().map_err(|e| LaunchError::Root(config.roots[0].clone(), e))?,
         stopped_cleanly: directories.stopped_cleanly().into(),
     };
     let generation = directories
@@ -518,20 +518,20 @@ struct Directories {
 
 impl Directories {
     fn take(config: &Config) -> Result<Self, LaunchError> {
-        let root_error = |error| LaunchError::Root(config.root.clone(), error);
+        let root_error = |error| LaunchError::Root(config.roots[0].clone(), error);
         let work_error = |error| LaunchError::WorkDirectory(config.work_dir.clone(), error);
-        fs::create_dir_all(&config.root).map_err(root_error)?;
+        fs::create_dir_all(&config.roots[0]).map_err(root_error)?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&config.work_dir)
             .map_err(work_error)?;
-        disk::probe(&open_directory(&config.root).map_err(root_error)?)
+        disk::probe(&open_directory(&config.roots[0]).map_err(root_error)?)
             .map_err(LaunchError::NoResolveBeneath)?;
-        let root_device = fs::metadata(&config.root).map_err(root_error)?.dev();
+        let root_device = fs::metadata(&config.roots[0]).map_err(root_error)?.dev();
         let work_device = fs::metadata(&config.work_dir).map_err(work_error)?.dev();
         if root_device != work_device {
-            let (root, work) = (config.root.clone(), config.work_dir.clone());
+            let (root, work) = (config.roots[0].clone(), config.work_dir.clone());
             return Err(LaunchError::OtherFileSystem(root, work));
         }
         let lock = fs::OpenOptions::new()
@@ -558,8 +558,8 @@ impl Directories {
 
     /// Descriptors of root and work directory for one shard.
     fn reopen(&self, config: &Config) -> Result<(OwnedFd, OwnedFd), LaunchError> {
-        let root = open_directory(&config.root)
-            .map_err(|error| LaunchError::Root(config.root.clone(), error))?;
+        let root = open_directory(&config.roots[0])
+            .map_err(|error| LaunchError::Root(config.roots[0].clone(), error))?;
         let work = open_directory(&config.work_dir)
             .map_err(|error| LaunchError::WorkDirectory(config.work_dir.clone(), error))?;
         Ok((root, work))

@@ -62,7 +62,7 @@ impl<W: World> Shard<W> {
             headers_max: config.limits.headers_max,
             value_bytes_max: config.limits.value_bytes_max,
         };
-        let is_durable = config.policy.durability != Durability::None;
+        let is_durable = config.global().policy.durability != Durability::None;
         Rc::new(Self {
             store: Store::new(Rc::clone(&world), index, is_durable),
             world,
@@ -81,7 +81,7 @@ impl<W: World> Shard<W> {
 
     /// Settings for a destination.
     pub fn policy(&self) -> &Policy {
-        &self.config.policy
+        &self.config.global().policy
     }
 
     /// The part of the settings that the state machine decides by.

@@ -154,7 +154,7 @@ impl Client {
             return self.cancel(session).await;
         }
         let is_empty = self.upload.size == 0;
-        let empty_file = self.sim.plan.config.policy.empty_file;
+        let empty_file = self.sim.plan.config.global().policy.empty_file;
         let by_close = is_empty && self.upload.tells_empty_by_close;
         let is_told = self.is_sealed || by_close && empty_file == EmptyFile::Create;
         if is_told {
@@ -414,7 +414,7 @@ impl Client {
         (start, end): (u64, u64),
     ) -> Next {
         let sim = Rc::clone(&self.sim);
-        let policy = &sim.plan.config.policy;
+        let policy = &sim.plan.config.global().policy;
         match (reply.status, reply.received) {
             (200 | 416, Some(received)) => {
                 let is_ack = reply.status == 200;

@@ -219,7 +219,7 @@ impl Judge {
 
     /// A work file got its destination.
     pub fn published(&mut self, name: &str, path: &str, disk: &Disk) {
-        let publish = self.config.policy.publish;
+        let publish = self.config.global().policy.publish;
         let Some((_, session)) = self.of_file(name) else {
             return self.fail(format!("12: {name} is published and is no session's"));
         };
@@ -259,7 +259,10 @@ impl Judge {
                         let upload = &self.uploads[number];
                         upload.size == bytes.len() as u64 && upload.bytes(0, upload.size) == bytes
                     });
-                    if place.old.is_some() && !is_old && !self.config.policy.allow_overwrite {
+                    if place.old.is_some()
+                        && !is_old
+                        && !self.config.global().policy.allow_overwrite
+                    {
                         wrong.push(format!("3: {path} was not to be overwritten"));
                     } else if !is_old && !is_whole {
                         wrong.push(format!("3: {path} is partial, {} bytes", bytes.len()));
@@ -281,7 +284,7 @@ impl Judge {
             let upload = &self.uploads[session.upload];
             let standing = disk.destination(&session.path);
             let is_ours = standing == Some(&upload.bytes(0, upload.size));
-            let may_be_others = self.config.policy.allow_overwrite && standing.is_some();
+            let may_be_others = self.config.global().policy.allow_overwrite && standing.is_some();
             if !is_ours && !may_be_others {
                 wrong.push(format!(
                     "4: {} of closed session {id} is gone {when}",
@@ -314,7 +317,7 @@ impl Judge {
     }
 
     fn crashed(&mut self, now: u64) {
-        let timeout = self.config.policy.session_timeout.as_millis();
+        let timeout = self.config.global().policy.session_timeout.as_millis();
         self.writing.clear();
         self.has_folder_sync_failed = false;
         self.has_journal_sync_failed = false;
@@ -332,7 +335,7 @@ impl Judge {
     /// The power was cut.
     pub fn power_cut(&mut self, disk: &Disk, marks: &Marks, now: u64) {
         self.crashed(now);
-        let durability = self.config.policy.durability;
+        let durability = self.config.global().policy.durability;
         for session in self.sessions.values_mut() {
             if session.sync_failed.is_some() {
                 // Killed between the failed sync and the note of it, it may go on, and nobody can know any more.
@@ -370,7 +373,7 @@ impl Judge {
         for (id, session) in &self.sessions {
             // A later upload to the same path hides that this one was published.
             let is_hidden = session.is_sealed
-                && self.config.policy.publish == Publish::LastFragment
+                && self.config.global().policy.publish == Publish::LastFragment
                 && self.places[&session.path].uploads.len() > 1;
             let may_be_gone = session.excuse.is_some()
                 || is_hidden
@@ -469,7 +472,7 @@ impl Judge {
     }
 
     fn ended(&mut self, id: SessionId, ending: Ending, sim: &Sim) {
-        let timeout = self.config.policy.session_timeout.as_millis();
+        let timeout = self.config.global().policy.session_timeout.as_millis();
         let now = sim.executor.now();
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
@@ -486,7 +489,7 @@ impl Judge {
             Ending::Published => {
                 // What was published with its last fragment expires without a Close.
                 let is_asked = session.closing_since.is_some();
-                let with_last = self.config.policy.publish == Publish::LastFragment;
+                let with_last = self.config.global().policy.publish == Publish::LastFragment;
                 if !is_asked && with_last && is_idle {
                     session.excuse.get_or_insert("expired");
                 }
@@ -578,7 +581,7 @@ impl Judge {
         disk: &Disk,
         now: u64,
     ) {
-        let timeout = self.config.policy.session_timeout.as_millis();
+        let timeout = self.config.global().policy.session_timeout.as_millis();
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.fail(format!("12: an offset of {id}, which was never made"));
         };
@@ -603,7 +606,7 @@ impl Judge {
         let is_over = session.closing_since.is_some()
             || session.cancelling_since.is_some()
             || u128::from(now - session.progress_ms) >= timeout;
-        let (has_sync, is_last) = match self.config.policy.durability {
+        let (has_sync, is_last) = match self.config.global().policy.durability {
             Durability::None => (false, is_final),
             Durability::Upload => (is_final, is_final),
             Durability::Fragment => (true, is_final),
@@ -611,7 +614,7 @@ impl Judge {
         if is_over || may_be_poisoned || excuse.is_some() {
             return;
         }
-        let with_last = self.config.policy.publish == Publish::LastFragment;
+        let with_last = self.config.global().policy.publish == Publish::LastFragment;
         let is_published = is_last && with_last;
         let part = store::part_name(id);
         let whole = self.uploads[upload].bytes(0, received);
@@ -644,7 +647,7 @@ impl Judge {
 
     /// Close was answered with success.
     pub fn heard_closed(&mut self, id: SessionId, disk: &Disk, is_void_empty: bool) {
-        let durability = self.config.policy.durability;
+        let durability = self.config.global().policy.durability;
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.fail(format!("12: a Close Ack of {id}, which was never made"));
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitsd::config::{
-    Config, Durability, EmptyFile, Io, Limits, LogFormat, LogLevel, Policy, Publish,
+    Config, Durability, EmptyFile, Io, Limits, Location, LogFormat, LogLevel, Policy, Publish,
 };
 
 use crate::rng::{Rng, mix};
@@ -227,13 +227,17 @@ fn config(rng: &mut Rng) -> Config {
     };
     Config {
         listen: Vec::new(),
-        root: PathBuf::new(),
+        roots: vec![PathBuf::new()],
         work_dir: PathBuf::new(),
         cores: 1,
         log_format: LogFormat::Text,
         log_level: LogLevel::Warn,
         io: Io::Auto,
-        policy,
+        cleanup_interval: Duration::from_secs(1),
+        locations: vec![Location {
+            policy,
+            ..Location::default()
+        }],
         limits,
     }
 }
@@ -264,6 +268,7 @@ fn uploads(rng: &mut Rng, config: &Config, block: u64) -> Vec<Upload> {
                 path: format!("{folder}{name}.bin"),
                 size: size.min(
                     config
+                        .global()
                         .policy
                         .upload_bytes_max
                         .map_or(u64::MAX, |max| max + 1),

@@ -207,7 +207,7 @@ impl Run {
         let sim = Rc::clone(&self.sim);
         sim.tell(|| "drain".to_owned());
         let limits = &sim.plan.config.limits;
-        let timeout = sim.plan.config.policy.session_timeout.as_millis();
+        let timeout = sim.plan.config.global().policy.session_timeout.as_millis();
         let longest = u64::try_from(timeout).unwrap_or(u64::MAX)
             + limits.tombstone_ms_max
             + limits.idle_ms_max

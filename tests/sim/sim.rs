@@ -302,7 +302,7 @@ impl Sim {
             self.marks.hit("published and replaced");
         }
         let mut judge = self.judge.borrow_mut();
-        if replaces && !self.plan.config.policy.allow_overwrite {
+        if replaces && !self.plan.config.global().policy.allow_overwrite {
             judge.fail(format!("3: {path} was not to be overwritten"));
         }
         judge.published(name, path, &disk);

@@ -1,0 +1,344 @@
+//! Locations: prefixes, inheritance, and what is refused.
+
+use std::path::Path;
+
+use super::*;
+use crate::config::tests::{from_file, words};
+use crate::config::{Config, Durability, EmptyFile, NotificationType, Publish};
+
+fn located(tables: &str) -> Config {
+    from_file(tables).unwrap()
+}
+
+/// Locations with the prefixes and nothing else.
+fn prefixes(prefixes: &[&str]) -> Config {
+    let table = |prefix: &&str| format!("[[location]]\nprefix = \"{prefix}\"\n");
+    located(&prefixes.iter().map(table).collect::<String>())
+}
+
+fn message(text: &str, begins: &str, says: &str) {
+    let message = words(text);
+    assert!(message.starts_with(begins), "{message}");
+    assert!(message.contains(says), "{message}");
+}
+
+#[test]
+fn without_locations_the_global_one_holds_for_everything() {
+    let config = located("");
+    assert_eq!(config.locations, [Location::default()]);
+    assert_eq!(config.location_index("a/b"), 0);
+    assert_eq!(config.location("a/b").beneath("a/b"), Some("a/b"));
+    let mut config = config;
+    config.global_mut().policy.strict = true;
+    assert!(config.global().policy.strict);
+}
+
+#[test]
+fn the_longest_prefix_wins_whatever_its_place_in_the_file() {
+    for order in [["in", "in/new", "other"], ["in/new", "other", "in"]] {
+        let config = prefixes(&order);
+        for (path, prefix) in [
+            ("in", "in"),
+            ("in/x", "in"),
+            ("in/news", "in"),
+            ("in/new", "in/new"),
+            ("in/new/x/y", "in/new"),
+            ("other/in/new", "other"),
+            ("x", ""),
+        ] {
+            assert_eq!(config.location(path).prefix, prefix, "{path}");
+        }
+        let by_length: Vec<usize> = config.locations.iter().map(|l| l.prefix.len()).collect();
+        assert_eq!(by_length, [6, 5, 2, 0]);
+    }
+}
+
+#[test]
+fn a_prefix_matches_whole_names_in_their_own_case() {
+    let config = prefixes(&["in"]);
+    for path in ["inbox/x", "inbox", "In/x", "IN", "x/in", "i"] {
+        assert_eq!(config.location(path).prefix, "", "{path}");
+    }
+}
+
+#[test]
+fn a_prefix_is_written_as_in_a_url() {
+    for written in ["a/b", "/a/b", "a/b/", "/a/b/", "%61/b"] {
+        assert_eq!(prefixes(&[written]).locations[0].prefix, "a/b");
+    }
+    assert_eq!(
+        prefixes(&["/%C3%A4%20100%25"])
+            .location("\u{e4} 100%/x")
+            .prefix,
+        "\u{e4} 100%"
+    );
+}
+
+#[test]
+fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
+    let config = located(
+        "root = \"/r\"\n[[location]]\nprefix = \"own/x\"\nroot = \"/o\"\n[[location]]\nprefix = \"in\"\n",
+    );
+    for (path, root, beneath) in [
+        ("own/x/a/b", "/o", Some("a/b")),
+        ("own/x", "/o", None),
+        ("in/a/b", "/r", Some("in/a/b")),
+        ("in", "/r", None),
+        ("own/a", "/r", Some("own/a")),
+    ] {
+        let location = config.location(path);
+        assert_eq!(config.roots[location.root], Path::new(root), "{path}");
+        assert_eq!(location.beneath(path), beneath, "{path}");
+    }
+    let own = config.location("own/x/a");
+    for path in ["own/xa", "own", "a", ""] {
+        assert_eq!(own.beneath(path), None, "{path}");
+    }
+}
+
+/// Every key that may stand in both, with a value that is not the default.
+const KEYS: [(&str, &str); 21] = [
+    ("enabled", "false"),
+    ("durability", "\"fragment\""),
+    ("publish", "\"last-fragment\""),
+    ("allow_overwrite", "true"),
+    ("create_dirs", "true"),
+    ("empty_file", "\"create\""),
+    ("strict", "true"),
+    ("upload_bytes_max", "\"1 GiB\""),
+    ("fragment_bytes_max", "\"1 MiB\""),
+    ("session_timeout", "\"1d\""),
+    ("sessions_per_client_max", "7"),
+    ("public_url", "\"https://up.example/bits\""),
+    ("host_id", "\"node-1\""),
+    ("host_id_fallback", "\"1h\""),
+    ("notification_type", "\"by-value\""),
+    ("notification_url", "\"/done\""),
+    ("notification_timeout", "\"10s\""),
+    ("notification_retries", "3"),
+    ("notification_secret_file", "\"SECRET\""),
+    ("notifications_in_flight_max", "5"),
+    ("reply_bytes_max", "\"1 MiB\""),
+];
+
+/// The keys as lines, and what keeps the file of the secret in being.
+fn all_keys() -> (String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "sixteen  letters").unwrap();
+    let lines = KEYS
+        .map(|(key, value)| format!("{key} = {value}\n"))
+        .concat();
+    (lines.replace("SECRET", file.to_str().unwrap()), folder)
+}
+
+fn expected() -> Location {
+    Location {
+        prefix: "in".to_owned(),
+        root: 0,
+        has_own_root: false,
+        is_enabled: false,
+        policy: Policy {
+            durability: Durability::Fragment,
+            publish: Publish::LastFragment,
+            allow_overwrite: true,
+            create_dirs: true,
+            empty_file: EmptyFile::Create,
+            strict: true,
+            upload_bytes_max: Some(1 << 30),
+            fragment_bytes_max: 1 << 20,
+            session_timeout: Duration::from_secs(86_400),
+        },
+        public_url: Some("https://up.example/bits".to_owned()),
+        host: Some(Host {
+            id: "node-1".to_owned(),
+            fallback_timeout: Duration::from_secs(3_600),
+        }),
+        notification: Some(Notification {
+            kind: NotificationType::ByValue,
+            url: "/done".to_owned(),
+            timeout: Duration::from_secs(10),
+            retries: 3,
+            secret: None,
+            in_flight_max: 5,
+            reply_bytes_max: 1 << 20,
+        }),
+        sessions_per_client_max: Some(7),
+    }
+}
+
+/// The location without its secret, which is looked at.
+fn without_secret(mut location: Location) -> Location {
+    let notification = location.notification.as_mut().unwrap();
+    let secret = notification.secret.take().unwrap();
+    assert_eq!(secret.expose(), b"sixteen  letters");
+    location
+}
+
+#[test]
+fn a_location_may_override_every_key() {
+    let (lines, _folder) = all_keys();
+    let config = located(&format!("[[location]]\nprefix = \"in\"\n{lines}"));
+    assert_eq!(without_secret(config.locations[0].clone()), expected());
+    assert_eq!(config.global(), &Location::default());
+}
+
+#[test]
+fn a_location_inherits_every_key() {
+    let (lines, _folder) = all_keys();
+    let config = located(&format!("{lines}[[location]]\nprefix = \"in\"\n"));
+    assert_eq!(without_secret(config.locations[0].clone()), expected());
+    let global = Location {
+        prefix: String::new(),
+        ..expected()
+    };
+    assert_eq!(without_secret(config.global().clone()), global);
+}
+
+#[test]
+fn a_location_may_set_every_key_back_to_its_default() {
+    let (lines, _folder) = all_keys();
+    let defaults: String = (Location::default().entries().iter())
+        .map(|(key, value)| format!("{key} = {value}\n"))
+        .collect();
+    let config = located(&format!("{lines}[[location]]\nprefix = \"in\"\n{defaults}"));
+    let default = Location {
+        prefix: "in".to_owned(),
+        ..Location::default()
+    };
+    assert_eq!(config.locations[0], default);
+}
+
+#[test]
+fn each_key_is_overridden_by_itself() {
+    let (lines, _folder) = all_keys();
+    let base = "notification_type = \"by-reference\"\nnotification_url = \"x\"\nhost_id = \"h\"\n";
+    let keys = Location::default().entries();
+    assert_eq!(keys.len(), KEYS.len());
+    for line in lines.lines() {
+        let config = located(&format!("{base}[[location]]\nprefix = \"in\"\n{line}\n"));
+        let pairs = config.locations[0].entries().into_iter();
+        let changed: Vec<_> = pairs
+            .zip(config.global().entries())
+            .filter(|(here, global)| here != global)
+            .map(|((key, value), _)| format!("{key} = {value}"))
+            .collect();
+        assert_eq!(changed, [line]);
+    }
+}
+
+#[test]
+fn a_flag_sets_the_global_value_only() {
+    let text = "durability = \"none\"\n[[location]]\nprefix = \"a\"\ndurability = \"fragment\"\n\
+                [[location]]\nprefix = \"b\"";
+    let file = crate::config::SettingsFile::parse(Path::new("f"), text.to_owned()).unwrap();
+    let flags = crate::config::Flags {
+        durability: Some(Durability::Upload),
+        ..Default::default()
+    };
+    let config = Config::resolve(flags, Some(file)).unwrap();
+    let durability = |path| config.location(path).policy.durability;
+    assert_eq!(durability("a/x"), Durability::Fragment);
+    assert_eq!(durability("b/x"), Durability::Upload);
+    assert_eq!(durability("x"), Durability::Upload);
+}
+
+#[test]
+fn a_prefix_that_no_path_has_is_refused() {
+    for (prefix, why) in [
+        ("", "it takes a path as in a URL"),
+        ("/", "it takes a path as in a URL"),
+        ("a?b", "it takes a path as in a URL"),
+        ("//a", "empty name"),
+        ("a//b", "empty name"),
+        ("a//", "empty name"),
+        ("a/../b", ". or .."),
+        ("a/%2e", ". or .."),
+        ("a%2fb", "encoded slash"),
+        ("a b", "must be percent-encoded"),
+        ("\u{e4}", "must be percent-encoded"),
+        ("a#b", "must be percent-encoded"),
+        ("%zz", "hexadecimal digits"),
+        ("nul", "device"),
+        (".bitsd/x", "server's own"),
+        ("http://h/a", "one of : *"),
+    ] {
+        let text = format!("root = \"/r\"\n[[location]]\nprefix = \"{prefix}\"\n");
+        let begins = format!("bitsd.toml:3:10: prefix = \"{prefix}\" cannot be used: ");
+        message(&text, &begins, why);
+    }
+}
+
+#[test]
+fn a_prefix_is_required_and_may_not_repeat() {
+    message(
+        "cores = 1\n\n[[location]]\nstrict = true\n",
+        "bitsd.toml:3:1: a location needs a prefix",
+        "/logs/new",
+    );
+    message(
+        "[[location]]\nprefix = \"a%20b\"\n[[location]]\nprefix = \"/a%20%62/\"\n",
+        "bitsd.toml:4:10: prefix = \"a b\" stands already at bitsd.toml:2:10",
+        "",
+    );
+}
+
+#[test]
+fn what_a_location_does_not_take_is_refused_with_its_place() {
+    let begin = "[[location]]\nprefix = \"in\"\n";
+    for (line, place, says) in [
+        ("cores = 2", "3:1", "unknown field `cores`"),
+        ("listen = \"[::]:1\"", "3:1", "unknown field `listen`"),
+        ("cleanup_interval = 1", "3:1", "unknown field"),
+        ("strict = 1", "3:10", "expected a boolean"),
+        (
+            "session_timeout = \"999ms\"",
+            "3:19",
+            "session_timeout = \"999ms\" is out of bounds: it takes 1s to 3650d",
+        ),
+        ("notification_type = 2", "3:21", "notification"),
+        (
+            "notification_type = \"by-value\"",
+            "3:21",
+            "notification_type = \"by-value\" needs notification_url",
+        ),
+        (
+            "notification_url = \"ftp://h/\"",
+            "3:20",
+            "notification_url = \"ftp://h/\" cannot be used: it takes an http or https URL",
+        ),
+        (
+            "public_url = \"up.example\"",
+            "3:14",
+            "public_url = \"up.example\" cannot be used: it takes an http or https URL without",
+        ),
+        (
+            "host_id = \"node:80\"",
+            "3:11",
+            "host_id = \"node:80\" cannot be used: it takes a host name",
+        ),
+    ] {
+        message(
+            &format!("{begin}{line}\n"),
+            &format!("bitsd.toml:{place}: "),
+            says,
+        );
+    }
+    message("location = 3\n", "bitsd.toml:1:12: ", "expected");
+    message(
+        "[location]\nprefix = \"a\"\n",
+        "bitsd.toml:1:1: ",
+        "expected",
+    );
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_named_where_it_is_used() {
+    let text = "notification_url = \"x\"\nnotification_secret_file = \"/nonexistent/key\"\n";
+    assert!(from_file(text).is_ok(), "nobody is notified");
+    message(
+        &format!("{text}[[location]]\nprefix = \"a\"\nnotification_type = \"by-value\"\n"),
+        "bitsd.toml:2:28: notification_secret_file: cannot read /nonexistent/key: ",
+        "",
+    );
+}

@@ -1,0 +1,129 @@
+//! A secret and the file it came from; nothing that prints it exists.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::error::{ConfigError, Origin};
+
+/// What notifications are signed with (a key of HMAC, RFC 2104). `Debug` and `Display` name only the file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    file: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Secret {
+    /// The bytes: 16 to 4,096, without white space at either end.
+    pub fn expose(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The file it was read from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Reads the file; `origin` is where it is named.
+    #[allow(clippy::disallowed_methods, reason = "not on a shard")]
+    pub(super) fn read(origin: Origin, file: PathBuf) -> Result<Self, ConfigError> {
+        let mut content = Vec::new();
+        let opened = File::open(&file);
+        let read = opened.and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
+        if let Err(source) = read {
+            return Err(ConfigError::UnreadableSecret {
+                origin,
+                file,
+                source,
+            });
+        }
+        let bytes = content.trim_ascii();
+        if !(BYTES_MIN..=BYTES_MAX).contains(&bytes.len()) {
+            return Err(ConfigError::SecretLength {
+                origin,
+                file,
+                is_too_long: bytes.len() > BYTES_MAX,
+            });
+        }
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            file,
+        })
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the secret in {}", self.file.display())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// 128 bits, below which a key could be guessed.
+const BYTES_MIN: usize = 16;
+const BYTES_MAX: usize = 4_096;
+/// White space at the ends is read too, but not without end.
+const FILE_BYTES_MAX: u64 = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &[u8]) -> Result<Secret, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, content).unwrap();
+        Secret::read(Origin::Flag("--test"), file)
+    }
+
+    #[test]
+    fn white_space_at_the_ends_is_not_part_of_the_secret() {
+        let secret = read(b"\n sixteen  letters\r\n").unwrap();
+        assert_eq!(secret.expose(), b"sixteen  letters");
+    }
+
+    #[test]
+    fn its_length_is_bounded() {
+        for (bytes, is_good) in [
+            (0, false),
+            (15, false),
+            (16, true),
+            (4_096, true),
+            (4_097, false),
+            (100_000, false),
+        ] {
+            let result = read(&vec![b'x'; bytes]);
+            assert_eq!(result.is_ok(), is_good, "{bytes}: {result:?}");
+        }
+        let message = read(b"short").unwrap_err().to_string();
+        assert!(message.contains("/secret"), "{message}");
+        assert!(message.contains("less than 16"), "{message}");
+        assert!(!message.contains("short"), "{message}");
+        let message = read(&[b'x'; 5_000]).unwrap_err().to_string();
+        assert!(message.contains("more than 4096"), "{message}");
+    }
+
+    #[test]
+    fn nothing_prints_it() {
+        let secret = read(b"never to be seen").unwrap();
+        for shown in [
+            format!("{secret}"),
+            format!("{secret:?}"),
+            format!("{secret:#?}"),
+        ] {
+            assert!(shown.contains("/secret"), "{shown}");
+            assert!(
+                !shown.contains("never") && !shown.contains("110"),
+                "{shown}"
+            );
+        }
+    }
+}

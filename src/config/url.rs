@@ -1,0 +1,212 @@
+//! URLs and host names among the settings: what may stand in them.
+//!
+//! Only the form is looked at (RFC 3986 3, RFC 9110 4.2). User names in a URL are refused (RFC 9110 4.2.4): a settings
+//! file is printed and logged, a secret has a file of its own.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// An http or https URL as `public_url`, without the slash at its end.
+pub(super) fn parse_public_url(text: &str) -> Option<String> {
+    let is_good = is_url_text(text) && !text.contains('?') && is_http_url(text);
+    is_good.then(|| text.trim_end_matches('/').to_owned())
+}
+
+/// A URL to notify: absolute, or relative to the URL of the upload.
+pub(super) fn parse_notification_url(text: &str) -> Option<String> {
+    let path_start = text.find(['/', '?']).unwrap_or(text.len());
+    // RFC 3986 4.2: the first name of a relative reference has no colon, for that would end a scheme.
+    let is_absolute = text[..path_start].contains(':');
+    let is_good = is_url_text(text)
+        && if is_absolute {
+            is_http_url(text)
+        } else {
+            !text.starts_with("//")
+        };
+    is_good.then(|| text.to_owned())
+}
+
+/// A host name or an IP literal; IPv6 gets its brackets (RFC 3986 3.2.2).
+pub(super) fn parse_host(text: &str) -> Option<String> {
+    if text.len() > HOST_CHARS_MAX {
+        return None;
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some(format!("[{text}]"));
+    }
+    let in_brackets = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let is_good = match in_brackets {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_name_or_ipv4(text),
+    };
+    is_good.then(|| text.to_owned())
+}
+
+fn is_name_or_ipv4(text: &str) -> bool {
+    let last = text.rsplit('.').next().unwrap_or_default();
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse::<Ipv4Addr>().is_ok();
+    }
+    text.split('.').all(|label| {
+        (1..=LABEL_CHARS_MAX).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            // No host name has underscores, but names of Windows machines do.
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    })
+}
+
+/// Whether there are a scheme that we speak, a host, and a port if there is a colon.
+fn is_http_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return false;
+    };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return false;
+    }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    // The colons in brackets are those of an address.
+    let host_end = authority.find(']').map_or(0, |bracket| bracket + 1);
+    let (host, port) = match authority[host_end..].find(':') {
+        Some(colon) => {
+            let (host, port) = authority.split_at(host_end + colon);
+            (host, Some(&port[1..]))
+        }
+        None => (authority, None),
+    };
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse().is_ok_and(|port: u16| port > 0)
+    };
+    !host.is_empty() && parse_host(host).is_some() && port.is_none_or(is_port)
+}
+
+/// Visible ASCII within the bound; no fragment, which is never sent, and no backslash, which some read as a slash.
+fn is_url_text(text: &str) -> bool {
+    text.len() <= URL_CHARS_MAX
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'\\')
+}
+
+/// The bound of IIS for URLs (protocol section P12).
+const URL_CHARS_MAX: usize = 2_200;
+/// The bound of IIS for host ids (protocol section P11).
+const HOST_CHARS_MAX: usize = 300;
+/// RFC 1035 2.3.4.
+const LABEL_CHARS_MAX: usize = 63;
+
+/// What `public_url` may be, in words.
+pub(super) const PUBLIC_URL_TAKES: &str =
+    "an http or https URL without a query, of at most 2200 characters, or \"\" for none";
+/// What `notification_url` may be, in words.
+pub(super) const NOTIFICATION_URL_TAKES: &str = "an http or https URL, or one relative to that of the upload, of at most 2200 characters, or \"\" for none";
+/// What `host_id` may be, in words.
+pub(super) const HOST_TAKES: &str = "a host name or an IP address, without scheme, port and path, of at most 300 characters, or \"\" for none";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_and_addresses() {
+        for host in [
+            "node-1",
+            "node1.example",
+            "NODE_1",
+            "10.0.0.1",
+            "[::1]",
+            "1a",
+        ] {
+            assert_eq!(parse_host(host).as_deref(), Some(host));
+        }
+        assert_eq!(parse_host("fe80::1").as_deref(), Some("[fe80::1]"));
+        let long = format!("{}a", "a.".repeat(150));
+        for host in [
+            "",
+            "http://node",
+            "node:80",
+            "[::1]:80",
+            "node/path",
+            "a..b",
+            "node.",
+            "-node",
+            "n\u{f6}de",
+            "no de",
+            "1.2.3.400",
+            "10.0.0",
+            "[node]",
+            "[::1",
+            "user@node",
+            &"a".repeat(64),
+            &long,
+        ] {
+            assert_eq!(parse_host(host), None, "{host}");
+        }
+        assert_eq!(long.len(), 301);
+        assert!(parse_host(&long[1..].replacen('.', "b", 1)).is_some());
+    }
+
+    #[test]
+    fn public_urls_are_absolute_and_lose_the_slash_at_their_end() {
+        for (text, url) in [
+            ("https://up.example", "https://up.example"),
+            ("http://up.example:8080/", "http://up.example:8080"),
+            ("HTTPS://[::1]:1/a/b/", "HTTPS://[::1]:1/a/b"),
+        ] {
+            assert_eq!(parse_public_url(text).as_deref(), Some(url));
+        }
+        for text in [
+            "",
+            "up.example",
+            "/path",
+            "ftp://up.example",
+            "http://",
+            "http:///path",
+            "http://up.example:0",
+            "http://up.example:65536",
+            "http://up.example:+1",
+            "http://up.example:",
+            "http://up.example?x",
+            "http://up.example/a?x",
+            "http://up.example/#a",
+            "http://user:word@up.example",
+            "http://up.example\\a",
+            "http://[::1/",
+            "http://[::1]x/",
+        ] {
+            assert_eq!(parse_public_url(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn notification_urls_are_absolute_or_relative() {
+        for url in [
+            "http://app.example/done?from=bits",
+            "https://[::1]:8443/done",
+            "done.aspx",
+            "../done.aspx",
+            "/app/done?at=12:30",
+            "?done",
+            "./a:b",
+        ] {
+            assert_eq!(parse_notification_url(url).as_deref(), Some(url));
+        }
+        for url in [
+            "//app.example/done",
+            "ftp://app.example/",
+            "mailto:app",
+            "done:1",
+            "http:done",
+            "a b",
+            "/d\u{f6}ne",
+            "/done#now",
+        ] {
+            assert_eq!(parse_notification_url(url), None, "{url}");
+        }
+        let long = "a".repeat(2_200);
+        assert!(parse_notification_url(&long).is_some());
+        assert!(parse_notification_url(&format!("{long}a")).is_none());
+    }
+}
