@@ -51,6 +51,14 @@ macro_rules! limits {
                 Ok(Self { $($key: narrow(next(raw.$key)?),)+ })
             }
 
+            /// The keys of the values that differ.
+            pub(super) fn differences(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+                let pairs = self.values().into_iter().zip(other.values());
+                let rows = LIMITS.iter().zip(pairs);
+                rows.filter(|(_, (one, two))| one != two)
+                    .map(|((number, _), _)| number.key)
+            }
+
             /// The values in the order of the table.
             pub(super) fn values(&self) -> Vec<u64> {
                 vec![$(widen(self.$key),)+]

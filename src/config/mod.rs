@@ -6,7 +6,7 @@
 //! and the rows of `number.rs`), from which parsing, `bitsd check` and [`settings_reference`] are made.
 //!
 //! What holds for an upload may differ by the prefix of its URL ([`Location`]); a flag sets the global value, from which
-//! a location may still depart.
+//! a location may still depart. [`adopt`] says what a running server takes over from a file that was read again.
 
 mod error;
 mod limits;
@@ -18,6 +18,7 @@ mod policy;
 mod print;
 pub mod quantity;
 mod reference;
+mod reload;
 mod roots;
 mod secret;
 mod settings_file;
@@ -37,6 +38,7 @@ pub use notification::{Notification, NotificationType};
 use number::{Amount, CLEANUP_INTERVAL, CORES, narrow};
 pub use policy::{Durability, EmptyFile, Io, Policy, Publish};
 pub use reference::{SettingDoc, settings_reference};
+pub use reload::adopt;
 use roots::Roots;
 pub use secret::Secret;
 pub use settings_file::SettingsFile;

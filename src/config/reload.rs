@@ -1,0 +1,212 @@
+//! What a running server takes over from a settings file that was read again.
+//!
+//! Sockets, threads, blocks and the work directory are made once, at the start; the keys that they follow from keep their
+//! values until then. Roots are only ever added, because sessions and open directories know them by their index.
+
+use super::Config;
+use super::roots::{holds, index_of};
+
+/// The configuration that a running server goes over to, and the keys of `new` that wait for a restart.
+///
+/// Roots of `old` keep their indexes, also those that nothing leads to any more. A location that would lead into the work
+/// directory, which can only be if `work_dir` waits for a restart too, takes no uploads until then.
+pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
+    let Config {
+        listen,
+        roots: new_roots,
+        work_dir,
+        cores,
+        log_format,
+        log_level,
+        io,
+        cleanup_interval,
+        mut locations,
+        limits,
+    } = new;
+    let differing = [
+        ("listen", listen != old.listen),
+        ("root", new_roots[0] != old.roots[0]),
+        ("work_dir", work_dir != old.work_dir),
+        ("cores", cores != old.cores),
+        ("log_format", log_format != old.log_format),
+        ("log_level", log_level != old.log_level),
+        ("io", io != old.io),
+    ];
+    let differing = differing.into_iter().filter(|(_, differs)| *differs);
+    let mut waiting: Vec<&'static str> = differing.map(|(key, _)| key).collect();
+    waiting.extend(limits.differences(&old.limits));
+
+    let mut roots = old.roots.clone();
+    for location in &mut locations {
+        if !location.has_own_root {
+            // The inherited root is the one that stays, whatever the file calls it now.
+            location.root = 0;
+            continue;
+        }
+        let root = &new_roots[location.root];
+        location.is_enabled &= !holds(&old.work_dir, root);
+        location.root = index_of(&mut roots, root.clone());
+    }
+    let adopted = Config {
+        roots,
+        cleanup_interval,
+        locations,
+        ..old.clone()
+    };
+    (adopted, waiting)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::limits::LIMITS;
+    use crate::config::tests::from_file;
+
+    const OLD: &str = "root = \"/r\"\nwork_dir = \"/w\"\nlisten = \"127.0.0.1:1\"\ncores = 1\n\
+                       [[location]]\nprefix = \"a\"\nroot = \"/a\"\n[[location]]\nprefix = \"b\"\nroot = \"/b\"\n";
+
+    fn config(text: &str) -> Config {
+        from_file(text).unwrap()
+    }
+
+    /// The directory and the path beneath it that a path leads to.
+    fn place<'c>(config: &'c Config, path: &'c str) -> (&'c str, &'c str) {
+        let location = config.location(path);
+        let root = config.roots[location.root].to_str().unwrap();
+        (root, location.beneath(path).unwrap())
+    }
+
+    #[test]
+    fn the_same_file_again_changes_nothing() {
+        let (adopted, waiting) = adopt(&config(OLD), config(OLD));
+        assert_eq!(adopted, config(OLD));
+        assert_eq!(waiting, [""; 0]);
+    }
+
+    #[test]
+    fn settings_of_locations_and_the_cleanup_are_taken_over() {
+        let text = format!(
+            "cleanup_interval = \"1m\"\nallow_overwrite = true\n{OLD}enabled = false\nhost_id = \"node\"\n\
+             [[location]]\nprefix = \"a/c\"\n"
+        );
+        let new = config(&text);
+        let (adopted, waiting) = adopt(&config(OLD), new.clone());
+        assert_eq!(adopted, new);
+        assert_eq!(waiting, [""; 0]);
+        let (back, _) = adopt(&adopted, config(OLD));
+        assert_eq!(back, config(OLD));
+    }
+
+    #[test]
+    fn what_needs_a_restart_keeps_its_value_and_is_named() {
+        for (key, value) in [
+            ("listen", "\"127.0.0.1:2\""),
+            ("root", "\"/other\""),
+            ("work_dir", "\"/other\""),
+            ("cores", "2"),
+            ("log_format", "\"json\""),
+            ("log_level", "\"debug\""),
+            ("io", "\"direct\""),
+        ] {
+            let line = OLD
+                .lines()
+                .find(|line| line.starts_with(&format!("{key} =")));
+            let line = line.map_or(String::new(), |line| format!("{line}\n"));
+            let new = config(&format!("{key} = {value}\n{}", OLD.replacen(&line, "", 1)));
+            assert_ne!(new, config(OLD), "{key}");
+            let (adopted, waiting) = adopt(&config(OLD), new);
+            assert_eq!(adopted, config(OLD), "{key}");
+            assert_eq!(waiting, [key]);
+        }
+    }
+
+    #[test]
+    fn each_limit_needs_a_restart() {
+        for (number, _) in LIMITS {
+            let other = match number.default == *number.bounds.start() {
+                true => number.bounds.end(),
+                false => number.bounds.start(),
+            };
+            let name = number.key.strip_prefix("limits.").unwrap();
+            let (adopted, waiting) = adopt(
+                &config(OLD),
+                config(&format!("{OLD}[limits]\n{name} = {other}\n")),
+            );
+            assert_eq!(adopted, config(OLD));
+            assert_eq!(waiting, [number.key]);
+        }
+    }
+
+    #[test]
+    fn several_keys_are_named_in_the_order_of_the_documentation() {
+        let new = config(
+            "root = \"/x\"\ncores = 2\nio = \"ring\"\n[limits]\nheaders_max = 8\nidle_ms_max = 100\n",
+        );
+        let old = config("root = \"/r\"\ncores = 1\n");
+        let (_, waiting) = adopt(&old, new);
+        let expected = [
+            "root",
+            "work_dir",
+            "cores",
+            "io",
+            "limits.headers_max",
+            "limits.idle_ms_max",
+        ];
+        assert_eq!(waiting, expected);
+    }
+
+    #[test]
+    fn roots_keep_their_indexes_and_new_ones_follow() {
+        let old = config(OLD);
+        // Longest prefix first, so that the new roots come in another order than the old ones did.
+        let new = config(
+            "root = \"/r\"\nwork_dir = \"/w\"\nlisten = \"127.0.0.1:1\"\ncores = 1\n\
+             [[location]]\nprefix = \"new\"\nroot = \"/new\"\n[[location]]\nprefix = \"b\"\nroot = \"/b\"\n\
+             [[location]]\nprefix = \"main\"\nroot = \"/r\"\n[[location]]\nprefix = \"inherits\"\n",
+        );
+        let (adopted, waiting) = adopt(&old, new);
+        assert_eq!(waiting, [""; 0]);
+        let expected = ["/r", "/a", "/b", "/new"].map(Path::new);
+        assert_eq!(
+            adopted.roots, expected,
+            "/a stays though nothing leads to it"
+        );
+        assert_eq!(place(&adopted, "b/x"), ("/b", "x"));
+        assert_eq!(place(&adopted, "new/x"), ("/new", "x"));
+        assert_eq!(place(&adopted, "main/x"), ("/r", "x"));
+        assert_eq!(place(&adopted, "inherits/x"), ("/r", "inherits/x"));
+        assert_eq!(place(&adopted, "a/x"), ("/r", "a/x"));
+        let (back, _) = adopt(&adopted, old);
+        assert_eq!(back.roots, expected);
+        assert_eq!(place(&back, "a/x"), ("/a", "x"));
+    }
+
+    #[test]
+    fn a_location_inherits_the_root_that_stays() {
+        let new = OLD.replace("\"/r\"", "\"/moved\"")
+            + "[[location]]\nprefix = \"c\"\n[[location]]\nprefix = \"d\"\nroot = \"/moved\"\n";
+        let (adopted, waiting) = adopt(&config(OLD), config(&new));
+        assert_eq!(waiting, ["root"]);
+        assert_eq!(place(&adopted, "c/x"), ("/r", "c/x"));
+        assert_eq!(place(&adopted, "x"), ("/r", "x"));
+        assert_eq!(
+            place(&adopted, "d/x"),
+            ("/moved", "x"),
+            "its own root is the new one"
+        );
+    }
+
+    #[test]
+    fn a_location_in_the_work_directory_that_stays_takes_no_uploads() {
+        let new = OLD
+            .replace("\"/w\"", "\"/w2\"")
+            .replace("\"/a\"", "\"/w/a\"");
+        let (adopted, waiting) = adopt(&config(OLD), config(&new));
+        assert_eq!(waiting, ["work_dir"]);
+        assert!(!adopted.location("a/x").is_enabled);
+        assert!(adopted.location("b/x").is_enabled);
+        assert!(adopted.location("x").is_enabled);
+    }
+}
