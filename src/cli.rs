@@ -10,7 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use bitsd::config::{
-    Config, ConfigError, Durability, Flags, Io, LogFormat, LogLevel, SettingsFile,
+    Config, ConfigError, Durability, Flags, Io, LogFormat, LogLevel, Scope, SettingsFile,
     settings_reference,
 };
 
@@ -105,8 +105,13 @@ where
 fn keys_of_the_file() -> String {
     let mut text = "Keys of the settings file:\n".to_owned();
     for doc in settings_reference() {
+        let place = match doc.scope {
+            Scope::Server => "",
+            Scope::Both => " Also in a [[location]].",
+            Scope::Location => " Only in a [[location]].",
+        };
         text.push_str(&format!(
-            "\n  {}\n      {}\n      Takes {}. Default: {}.\n",
+            "\n  {}\n      {}\n      Takes {}. Default: {}.{place}\n",
             doc.key, doc.meaning, doc.bounds, doc.default
         ));
     }

@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("server", &["bits", "http", "event", "config", "planted"]),
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
+    // A prefix among the settings is read as a request target is.
     ("config", &["http"]),
     ("planted", &[]),
     ("observe", &["event", "config", "bits", "http"]),

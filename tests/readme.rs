@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use bitsd::config::settings_reference;
+use bitsd::config::{Config, Flags, Scope, SettingsFile, settings_reference};
 
 fn readme() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
@@ -11,22 +11,59 @@ fn readme() -> String {
 
 #[test]
 fn the_settings_table_is_the_programs() {
-    let mut table =
-        String::from("| Key | Default | Values | Meaning |\n| --- | --- | --- | --- |\n");
+    let mut table = String::from(
+        "| Key | Default | Values | Meaning | In a location |\n| --- | --- | --- | --- | --- |\n",
+    );
     for setting in settings_reference() {
         let cell = |text: &str| text.replace('|', "\\|");
         table.push_str(&format!(
-            "| `{}` | `{}` | {} | {} |\n",
+            "| `{}` | `{}` | {} | {} | {} |\n",
             setting.key,
             setting.default,
             cell(&setting.bounds),
             cell(setting.meaning),
+            match setting.scope {
+                Scope::Server => "",
+                Scope::Both => "yes",
+                Scope::Location => "only there",
+            },
         ));
     }
     assert!(
         readme().contains(&table),
         "the README's table should be:\n{table}"
     );
+}
+
+#[test]
+fn the_example_of_two_locations_means_what_it_says() {
+    let readme = readme();
+    let examples: Vec<_> = (readme.split("```toml\n").skip(1))
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert_eq!(examples.len(), 1, "the one of two locations");
+    let path = std::path::Path::new("README.md");
+    let file = SettingsFile::parse(path, examples[0].to_owned()).unwrap();
+    let config = Config::resolve(Flags::default(), Some(file)).unwrap();
+    let logs = config.location("logs/2026/a.log");
+    assert_eq!(config.roots[logs.root], std::path::Path::new("/srv/logs"));
+    assert_eq!(logs.beneath("logs/2026/a.log"), Some("2026/a.log"));
+    assert!(logs.policy.create_dirs && !logs.policy.allow_overwrite);
+    let reports = config.location("reports/new/a.xml");
+    assert!(reports.notification.is_some());
+    assert_eq!(
+        config.roots[reports.root],
+        std::path::Path::new("/srv/uploads")
+    );
+    assert_eq!(
+        reports.beneath("reports/new/a.xml"),
+        Some("reports/new/a.xml")
+    );
+    assert_eq!(
+        reports.policy.upload_bytes_max,
+        logs.policy.upload_bytes_max
+    );
+    assert!(config.location("a.zip").prefix.is_empty());
 }
 
 #[test]

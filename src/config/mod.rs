@@ -37,7 +37,7 @@ pub use log::{LogFormat, LogLevel};
 pub use notification::{Notification, NotificationType};
 use number::{Amount, CLEANUP_INTERVAL, CORES, narrow};
 pub use policy::{Durability, EmptyFile, Io, Policy, Publish};
-pub use reference::{SettingDoc, settings_reference};
+pub use reference::{Scope, SettingDoc, settings_reference};
 pub use reload::adopt;
 use roots::Roots;
 pub use secret::Secret;
@@ -107,7 +107,7 @@ impl Config {
         };
         let mut global = raw.take_shared();
         global.durability = flags.durability.or(global.durability);
-        let locations = location::resolve_all(raw.location, &global, &mut roots, &text)?;
+        let locations = location::resolve_all(raw.location.0, &global, &mut roots, &text)?;
         let Roots { roots, work_dir } = roots;
         Ok(Self {
             listen: resolve_listen(flags.listen, raw.listen, &text)?,

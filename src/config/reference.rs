@@ -24,8 +24,19 @@ pub struct SettingDoc {
     pub bounds: String,
     /// What it means.
     pub meaning: &'static str,
-    /// Whether it may stand in a `[[location]]`.
-    pub is_for_locations: bool,
+    /// Where it may stand.
+    pub scope: Scope,
+}
+
+/// Where a key may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Only at the top, or in `[limits]`: it holds for the whole server.
+    Server,
+    /// At the top, and in every `[[location]]`.
+    Both,
+    /// Only in a `[[location]]`.
+    Location,
 }
 
 /// Every key of the settings file with default, bounds and meaning; the README is checked against it.
@@ -43,19 +54,24 @@ pub fn settings_reference() -> Vec<SettingDoc> {
                 "cores" => CORES.default.to_string(),
                 _ => value,
             };
+            let is_shared = shared.iter().any(|(shared, _)| *shared == key);
             SettingDoc {
                 key,
                 default,
                 bounds,
                 meaning,
-                is_for_locations: shared.iter().any(|(shared, _)| *shared == key),
+                scope: if is_shared {
+                    Scope::Both
+                } else {
+                    Scope::Server
+                },
             }
         })
         .collect();
     docs.extend(
         [
             ("location.prefix", "required"),
-            ("location.root", "that of the server"),
+            ("location.root", "ROOT/PREFIX"),
         ]
         .map(|(key, default)| {
             let (bounds, meaning) = row(key);
@@ -64,7 +80,7 @@ pub fn settings_reference() -> Vec<SettingDoc> {
                 default: default.to_owned(),
                 bounds,
                 meaning,
-                is_for_locations: true,
+                scope: Scope::Location,
             }
         }),
     );
@@ -73,7 +89,7 @@ pub fn settings_reference() -> Vec<SettingDoc> {
         default: number.kind.to_toml(number.default),
         bounds: number.bounds_in_words(),
         meaning: meaning.trim(),
-        is_for_locations: false,
+        scope: Scope::Server,
     }));
     docs
 }
@@ -228,7 +244,7 @@ mod tests {
         for doc in settings_reference() {
             assert!(!doc.meaning.is_empty() && !doc.bounds.is_empty());
             documented.push(doc.key.to_owned());
-            if doc.is_for_locations && !doc.key.starts_with("location.") {
+            if doc.scope == Scope::Both {
                 documented.push(format!("location.{}", doc.key));
             }
         }

@@ -72,7 +72,7 @@ macro_rules! tables {
             pub cleanup_interval: Option<Spanned<Amount>>,
             $(pub $key: Option<$type>,)+
             pub limits: RawLimits,
-            pub location: Vec<Spanned<RawLocation>>,
+            pub location: Locations,
         }
 
         /// A `[[location]]` as written.
@@ -133,6 +133,30 @@ tables! {
     notification_secret_file: Spanned<PathBuf>,
     notifications_in_flight_max: Spanned<Amount>,
     reply_bytes_max: Spanned<Amount>,
+}
+
+/// The `[[location]]`s in the order of the file.
+#[derive(Debug, Default)]
+pub(super) struct Locations(pub Vec<Spanned<RawLocation>>);
+
+impl<'de> Deserialize<'de> for Locations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LocationsVisitor;
+        impl<'de> Visitor<'de> for LocationsVisitor {
+            type Value = Locations;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("tables that begin with [[location]], in two brackets")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Locations, A::Error> {
+                let mut locations = Vec::new();
+                while let Some(location) = seq.next_element()? {
+                    locations.push(location);
+                }
+                Ok(Locations(locations))
+            }
+        }
+        deserializer.deserialize_any(LocationsVisitor)
+    }
 }
 
 /// One address or several.

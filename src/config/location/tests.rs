@@ -324,11 +324,11 @@ fn what_a_location_does_not_take_is_refused_with_its_place() {
             says,
         );
     }
-    message("location = 3\n", "bitsd.toml:1:12: ", "expected");
+    message("location = 3\n", "bitsd.toml:1:12: ", "[[location]]");
     message(
         "[location]\nprefix = \"a\"\n",
         "bitsd.toml:1:1: ",
-        "expected",
+        "in two brackets",
     );
 }
 
