@@ -50,6 +50,7 @@ fn benches(criterion: &mut Criterion) {
         let ack = Ack::Fragment {
             session,
             received: 4892,
+            reply_url: None,
         };
         let mut out = Vec::with_capacity(512);
         bencher.iter(|| {

@@ -11,6 +11,7 @@ const RULES: Rules = Rules {
     upload_bytes_max: u64::MAX,
     publish_with_last_fragment: false,
     close_creates_empty_file: false,
+    notifies: false,
 };
 
 fn benches(criterion: &mut Criterion) {

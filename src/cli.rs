@@ -38,7 +38,7 @@ pub enum Command {
 }
 
 /// Flags of `serve` and `check`; they win over the settings file.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Settings file (TOML); `bitsd check --help` lists its keys.
     #[arg(long, value_name = "FILE")]

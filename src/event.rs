@@ -13,6 +13,10 @@ use crate::http::head::BadHead;
 pub enum Ending {
     /// Closed by the client; the file stands at its destination.
     Published,
+    /// Closed by the client; its application took the file and wants none at the destination.
+    Delivered,
+    /// Closed by the client after its application had refused the file; discarded.
+    Denied,
     /// Closed by the client before its last byte; discarded.
     Incomplete,
     /// Cancelled by the client; discarded.
@@ -48,6 +52,8 @@ pub enum DiskOp {
     CreateDirectories,
     /// Moving the finished file to its destination.
     Publish,
+    /// Keeping the reply of an application.
+    Reply,
     /// Removing a file.
     Remove,
     /// Cutting a work file to the length that is known to be safe.
@@ -67,6 +73,24 @@ pub enum Hangup {
     TakenOver,
     /// The server is stopping.
     Draining,
+}
+
+/// How a notification went.
+#[derive(Clone, Copy)]
+pub enum Told<'a> {
+    /// The application answered with this status.
+    Answered(u16),
+    /// It did not answer; why, in words.
+    Failed(&'a dyn std::fmt::Display),
+}
+
+impl std::fmt::Debug for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answered(status) => write!(f, "Answered({status})"),
+            Self::Failed(why) => write!(f, "Failed({why})"),
+        }
+    }
 }
 
 /// Something that happened on one shard.
@@ -145,6 +169,13 @@ pub enum Event<'a> {
     SessionSealed {
         /// Its id.
         session: SessionId,
+    },
+    /// A server application was told of a file.
+    Notified {
+        /// The session of the file.
+        session: SessionId,
+        /// How it went.
+        told: Told<'a>,
     },
     /// A newer connection took a session from a stalled one.
     SessionTakenOver {

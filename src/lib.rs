@@ -56,6 +56,7 @@ pub mod client;
 pub mod config;
 pub mod event;
 pub mod http;
+pub mod notify;
 pub mod observe;
 #[doc(hidden)]
 pub mod planted;

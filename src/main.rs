@@ -12,11 +12,14 @@ use clap::Parser;
 
 use bitsd::config::Config;
 use bitsd::observe;
-use cli::{Cli, Command};
+use cli::{Cli, Command, Settings};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(settings) => settings.resolve().map_or_else(wrong_settings, serve),
+        Command::Serve(settings) => {
+            let config = settings.clone().resolve();
+            config.map_or_else(wrong_settings, |config| serve(config, settings))
+        }
         Command::Check(settings) => settings.resolve().map_or_else(wrong_settings, check),
         Command::Put(put) => cli::put::run(put),
         Command::Bench(bench) => cli::bench::run(bench),
@@ -24,9 +27,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs the server until it is told to stop.
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, settings: Settings) -> ExitCode {
     observe::init(config.log_format, config.log_level);
-    match bitsd::ring::launch::serve(config) {
+    let read_settings = Box::new(move || settings.clone().resolve());
+    match bitsd::ring::launch::serve(config, read_settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error),
     }

@@ -15,7 +15,7 @@ use tracing::{Level, debug, info, warn};
 
 use crate::bits::reply::Refusal;
 use crate::config::{LogFormat, LogLevel};
-use crate::event::{DiskOp, Ending, Event, Hangup};
+use crate::event::{DiskOp, Ending, Event, Hangup, Told};
 
 /// Sends log lines to stderr from now on. A second call changes nothing.
 pub fn init(format: LogFormat, level: LogLevel) {
@@ -78,6 +78,17 @@ pub fn log(shard: usize, event: &Event<'_>) {
             let (op, session) = (disk_op_in_words(*op), session.map(display));
             warn!(shard, session, op, %error, remedy = remedy_for_disk(error), "the disk refused to {op}");
         }
+        Event::Notified { session, told } => match told {
+            Told::Answered(200) => debug!(shard, %session, "the application took the upload"),
+            Told::Answered(status) => {
+                let remedy = "look at the log of the server application; only 200 takes an upload";
+                warn!(shard, %session, status, remedy, "the application did not take the upload");
+            }
+            Told::Failed(why) => {
+                let remedy = "look at the server application and at notification_url";
+                warn!(shard, %session, %why, remedy, "the application was not told of the upload");
+            }
+        },
         Event::SetAside { name, why } => {
             let remedy = "look at the renamed file in the work directory; delete it if nobody misses the upload";
             warn!(
@@ -178,8 +189,8 @@ fn remedy_for_refusal(why: &Refusal) -> Option<&'static str> {
         Refusal::AccessDenied => Some(GRANT),
         Refusal::DataVanished => Some("keep other programs out of the work directory"),
         Refusal::Busy => Some(
-            "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max or limits.mailbox_max, \
-             whichever ran out",
+            "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max, limits.mailbox_max or \
+             notifications_in_flight_max, whichever ran out",
         ),
         _ => None,
     }
@@ -212,6 +223,8 @@ fn remedy_for_disk(error: &io::Error) -> Option<&'static str> {
 fn ending_in_words(ending: Ending) -> &'static str {
     match ending {
         Ending::Published => "published",
+        Ending::Delivered => "taken by the application",
+        Ending::Denied => "refused by the application",
         Ending::Incomplete => "closed incomplete",
         Ending::Cancelled => "cancelled",
         Ending::Expired => "expired",
@@ -242,6 +255,7 @@ fn disk_op_in_words(op: DiskOp) -> &'static str {
         DiskOp::LookUp => "look up the destination",
         DiskOp::CreateDirectories => "create folders",
         DiskOp::Publish => "publish a file",
+        DiskOp::Reply => "keep a reply",
         DiskOp::Remove => "remove a file",
         DiskOp::Truncate => "truncate a file",
     }

@@ -46,6 +46,16 @@ pub enum Bug {
     /// Bytes without a recorded size are cut off, so that a Close finds an empty file.
     SizelessTrusted,
 
+    // What could go wrong with applications.
+    /// The final Ack is given before the application's answer is recorded.
+    NotifiedUnrecorded,
+    /// A reply is not synced before its URL is given.
+    ReplyUnsynced,
+    /// A file that the application did not ask for is published.
+    PublishedUnasked,
+    /// The reply outlives its session.
+    ReplyKept,
+
     // What the journal could do wrong.
     /// A shard removes the old journals before the others have read them.
     JournalRetiredEarly,
@@ -75,6 +85,10 @@ impl Bug {
         Self::RenameTrusted,
         Self::PublishedForgotten,
         Self::SizelessTrusted,
+        Self::NotifiedUnrecorded,
+        Self::ReplyUnsynced,
+        Self::PublishedUnasked,
+        Self::ReplyKept,
         Self::JournalRetiredEarly,
         Self::JournalUnsynced,
     ];

@@ -8,13 +8,15 @@ use std::process::Command;
 /// Who may import whom; `ring`, the binary and its `cli` are not here, because they may import all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("http", &[]),
-    ("bits", &["http", "event"]),
+    ("bits", &["http", "event", "planted"]),
     ("server", &["bits", "http", "event", "config", "planted"]),
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
     // A prefix among the settings is read as a request target is.
     ("config", &["http"]),
     ("planted", &[]),
+    // The HTTP client of `World::notify`, on threads of its own.
+    ("notify", &["server", "bits", "config"]),
     ("observe", &["event", "config", "bits", "http"]),
     ("client", &[]),
     ("bench", &["client", "bits", "config"]),

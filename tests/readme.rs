@@ -35,16 +35,41 @@ fn the_settings_table_is_the_programs() {
     );
 }
 
+/// What the examples of settings in a file come to: all must be right.
+fn examples(name: &str) -> Vec<Config> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    (text.split("```toml\n").skip(1))
+        .map(|rest| {
+            let example = rest.split("```").next().unwrap();
+            let file = SettingsFile::parse(&path, example.to_owned()).unwrap();
+            Config::resolve(Flags::default(), Some(file)).unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn the_recipes_for_moving_from_iis_are_settings() {
+    let configs = examples("docs/moving-from-iis.md");
+    let orc = |path| {
+        configs
+            .iter()
+            .find(|config| config.location(path).prefix == "orc")
+    };
+    let orc = orc("orc/a.7z").expect("the recipe for DFIR-ORC");
+    let orc = &orc.location("orc/a.7z").policy;
+    assert_eq!(orc.session_timeout.as_secs(), 30 * 86_400);
+    assert!(!orc.allow_overwrite);
+    let logs = configs[0].location("logs/today.zip");
+    assert!(logs.policy.allow_overwrite && logs.notification.is_none());
+    assert!(configs[0].location("orders/1.xml").notification.is_some());
+}
+
 #[test]
 fn the_example_of_two_locations_means_what_it_says() {
-    let readme = readme();
-    let examples: Vec<_> = (readme.split("```toml\n").skip(1))
-        .map(|rest| rest.split("```").next().unwrap())
-        .collect();
-    assert_eq!(examples.len(), 1, "the one of two locations");
-    let path = std::path::Path::new("README.md");
-    let file = SettingsFile::parse(path, examples[0].to_owned()).unwrap();
-    let config = Config::resolve(Flags::default(), Some(file)).unwrap();
+    let configs = examples("README.md");
+    assert!(configs.len() > 1, "the one of two locations, and others");
+    let config = &configs[0];
     let logs = config.location("logs/2026/a.log");
     assert_eq!(config.roots[logs.root], std::path::Path::new("/srv/logs"));
     assert_eq!(logs.beneath("logs/2026/a.log"), Some("2026/a.log"));

@@ -250,6 +250,8 @@ fn make_sessions(work: &Path) {
             durable: RECEIVED,
             inode: fs::metadata(&part).unwrap().ino(),
             boot_id: 1,
+            answer: None,
+            client: None,
         };
         record.encode(id, 3)
     };

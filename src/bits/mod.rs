@@ -68,6 +68,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod notification;
 pub mod packet;
 pub mod range;
 pub mod reply;

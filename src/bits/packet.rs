@@ -11,13 +11,16 @@ use super::range::{self, BadRange, ContentRange, RangeField};
 use super::reply::Refusal;
 use super::session_id::SessionId;
 use crate::http::head::{Framing, Head, RepeatedField};
-use crate::http::path::{self, Target};
+use crate::http::path::{self, Target, UploadPath};
 
 /// One BITS request (MC-BUP 2.2.2 to 2.2.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// Opens the connection and nothing else.
-    Ping,
+    Ping {
+        /// What the client is going to upload to.
+        target: Target,
+    },
     /// Asks for a session for a destination.
     CreateSession {
         /// Where the file is to go.
@@ -97,8 +100,20 @@ pub enum FragmentBody {
 /// # Errors
 /// The [`Refusal`] that the client hears.
 pub fn parse(head: &Head<'_>, strict: bool) -> Result<Packet, Refusal> {
+    parse_with(head, |_| strict)
+}
+
+/// As [`parse`], where the target says whether it is strict.
+///
+/// # Errors
+/// The [`Refusal`] that the client hears.
+pub fn parse_with(
+    head: &Head<'_>,
+    strict: impl FnOnce(&UploadPath) -> bool,
+) -> Result<Packet, Refusal> {
     let kind = kind(head)?;
     let target = path::parse_target(head.target).map_err(Refusal::TargetInvalid)?;
+    let strict = strict(&target.path);
     if strict && head.framing == Framing::Absent {
         return Err(Refusal::LengthRequired);
     }
@@ -107,7 +122,7 @@ pub fn parse(head: &Head<'_>, strict: bool) -> Result<Packet, Refusal> {
     }
     match kind {
         // MC-BUP 2.2.1.2 wants a session id on every packet; 2.2.4 and the wire have none here.
-        Kind::Ping => Ok(Packet::Ping),
+        Kind::Ping => Ok(Packet::Ping { target }),
         Kind::CreateSession => our_protocol(head).map(|()| Packet::CreateSession { target }),
         Kind::Fragment => fragment(head, target, strict).map(Packet::Fragment),
         Kind::CloseSession => session_request(head, target).map(Packet::CloseSession),
@@ -262,6 +277,10 @@ mod tests {
         }
     }
 
+    fn ping() -> Packet {
+        Packet::Ping { target: target() }
+    }
+
     fn target() -> Target {
         path::parse_target("/in/report.bin?job=7").unwrap()
     }
@@ -337,7 +356,7 @@ mod tests {
         };
         assert_eq!(
             windows(Framing::Length(0), &[("BITS-Packet-Type", "Ping")]),
-            Ok(Packet::Ping)
+            Ok(ping())
         );
         assert_eq!(
             windows(
@@ -430,7 +449,7 @@ mod tests {
     #[test]
     fn packet_types_are_read_in_any_case() {
         for kind in ["Ping", "ping", "PING", "pinG"] {
-            assert_eq!(packet(kind, Framing::Length(0), &[]), Ok(Packet::Ping));
+            assert_eq!(packet(kind, Framing::Length(0), &[]), Ok(ping()));
         }
         for (kind, _) in KINDS {
             for text in [kind.to_owned(), kind.to_uppercase(), kind.to_lowercase()] {
@@ -570,10 +589,7 @@ mod tests {
     fn a_ping_takes_no_notice_of_session_ids() {
         for ids in [&[][..], &[ID], &["nonsense"], &[ID, ID]] {
             let fields: Vec<_> = ids.iter().map(|&id| ("BITS-Session-Id", id)).collect();
-            assert_eq!(
-                packet("Ping", Framing::Length(0), &fields),
-                Ok(Packet::Ping)
-            );
+            assert_eq!(packet("Ping", Framing::Length(0), &fields), Ok(ping()));
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Ack {
     Created {
         /// The new session.
         session: SessionId,
+        /// The node of a farm that the client is to talk to from now on (P11).
+        node: Option<Node>,
     },
     /// To a Fragment.
     Fragment {
@@ -32,6 +34,8 @@ pub enum Ack {
         session: SessionId,
         /// The next offset we expect.
         received: u64,
+        /// Where the reply of an upload-reply job can be fetched; only with the last byte.
+        reply_url: Option<Box<str>>,
     },
     /// To a Close-Session.
     Closed {
@@ -43,6 +47,16 @@ pub enum Ack {
         /// Its session.
         session: SessionId,
     },
+}
+
+/// A node of a farm (MC-BUP 2.2.3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// BITS-Host-Id: a host name or an IP literal, without scheme and port.
+    pub host: Box<str>,
+    /// BITS-Host-Id-Fallback-Timeout, in seconds: how long after the node was last reached the client goes back to the
+    /// name it began with.
+    pub fallback_s: u64,
 }
 
 /// A negative answer: each variant is one exact cause and knows what the client hears (P5.1).
@@ -129,8 +143,24 @@ pub enum Refusal {
     // -- 501 + E_ACCESSDENIED
     /// Uploads are not enabled here.
     UploadsDisabled,
+    // -- the server application's own status, context 0x7 (P9)
+    /// The application refused the file, for now or for good.
+    Application {
+        /// Its status.
+        status: u16,
+        /// Bytes received: all of them.
+        received: u64,
+    },
+    /// 502: nobody listens there, or what it said is no answer.
+    ApplicationFailed,
+    /// 408: it did not answer in time.
+    ApplicationTimedOut,
+    /// 400 + E_INVALIDARG: its reply URL is longer than 2,200 characters.
+    ReplyUrlTooLong,
     // -- 503: the client comes back later
-    /// Too many open files, sessions, or connections waiting.
+    /// The client has as many sessions as the location lets it have.
+    TooManySessions,
+    /// Too many open files, sessions, notifications, or connections waiting.
     Busy,
     /// The server is starting or stopping.
     Unavailable,
@@ -180,8 +210,25 @@ impl Refusal {
             Self::ReadOnly => (500, Some(WRITE_PROTECT)),
             Self::DiskFailed => (500, Some(IO_DEVICE)),
             Self::UploadsDisabled => (501, Some(E_ACCESSDENIED)),
-            Self::Busy | Self::Unavailable => (503, None),
+            // The facility of HTTP statuses: no specification names an HRESULT here.
+            Self::Application { status, .. } => (*status, Some(FACILITY_HTTP | u32::from(*status))),
+            Self::ApplicationFailed => (502, None),
+            // MC-BUP 3.3.6 prints 0x80070112 here, the code of a full disk and a slip: the status says it all.
+            Self::ApplicationTimedOut => (408, None),
+            Self::ReplyUrlTooLong => (400, Some(E_INVALIDARG)),
+            Self::TooManySessions | Self::Busy | Self::Unavailable => (503, None),
         }
+    }
+
+    /// BITS-Error-Context where it is told without an HRESULT: the fault is the application's.
+    fn is_of_application(&self) -> bool {
+        matches!(
+            self,
+            Self::Application { .. }
+                | Self::ApplicationFailed
+                | Self::ApplicationTimedOut
+                | Self::ReplyUrlTooLong
+        )
     }
 }
 
@@ -232,6 +279,15 @@ impl fmt::Display for Refusal {
             Self::ReadOnly => "the file system is read-only",
             Self::DiskFailed => "the disk failed",
             Self::UploadsDisabled => "uploads are not enabled here",
+            Self::Application { status, .. } => {
+                return write!(f, "the server application answered {status}");
+            }
+            Self::ApplicationFailed => "the server application gave no answer that makes sense",
+            Self::ApplicationTimedOut => "the server application did not answer in time",
+            Self::ReplyUrlTooLong => {
+                "the reply URL of the server application is over 2,200 characters"
+            }
+            Self::TooManySessions => "the client has too many uploads under way",
             Self::Busy => "too much is open or waiting",
             Self::Unavailable => "the server is starting or stopping",
         })
@@ -242,25 +298,37 @@ impl fmt::Display for Refusal {
 pub fn write_ack(ack: &Ack, persistence: Persistence, out: &mut Vec<u8>) {
     let mut head = begin(200, out);
     // In the order of IIS, which names the session in its answer to Create-Session only.
-    match *ack {
+    match ack {
         Ack::Ping => {
             head.number(CONTENT_LENGTH, 0);
         }
-        Ack::Created { session } => {
+        Ack::Created { session, node } => {
             head.field("BITS-Protocol", PROTOCOL);
-            session_id(&mut head, session);
+            session_id(&mut head, *session);
+            // The specification wants both or none, Microsoft's documents only the first (P11).
+            if let Some(node) = node {
+                head.field("BITS-Host-Id", &node.host);
+                head.number("BITS-Host-Id-Fallback-Timeout", node.fallback_s);
+            }
             head.number(CONTENT_LENGTH, 0);
             // Mandatory on this Ack only; there is no other coding (MC-BUP note 7).
             head.field("Accept-Encoding", "identity");
         }
-        Ack::Fragment { session, received } => {
+        Ack::Fragment {
+            session,
+            received,
+            reply_url,
+        } => {
             head.number(CONTENT_LENGTH, 0);
-            head.number(RECEIVED_RANGE, received);
-            session_id(&mut head, session);
+            head.number(RECEIVED_RANGE, *received);
+            if let Some(url) = reply_url {
+                head.field("BITS-Reply-URL", url);
+            }
+            session_id(&mut head, *session);
         }
         Ack::Closed { session } | Ack::Cancelled { session } => {
             head.number(CONTENT_LENGTH, 0);
-            session_id(&mut head, session);
+            session_id(&mut head, *session);
         }
     }
     head.end(persistence);
@@ -275,14 +343,20 @@ pub fn write_refusal(
 ) {
     let (status, hresult) = refusal.answer();
     let mut head = begin(status, out);
-    if let Refusal::Gap { received } = *refusal {
+    if let Refusal::Gap { received } | Refusal::Application { received, .. } = *refusal {
         head.number(RECEIVED_RANGE, received);
     }
     if let Some(session) = session {
         session_id(&mut head, session);
     }
+    let context = match refusal.is_of_application() {
+        true => CONTEXT_APPLICATION,
+        false => CONTEXT_SERVER,
+    };
     if let Some(hresult) = hresult {
-        error_fields(&mut head, hresult);
+        error_fields(&mut head, hresult, context);
+    } else if refusal.is_of_application() {
+        head.field(ERROR_CONTEXT, context);
     }
     head.number(CONTENT_LENGTH, 0);
     head.end(persistence);
@@ -294,18 +368,18 @@ pub fn write_bad_head(why: BadHead, out: &mut Vec<u8>) {
     let mut head = begin(status, out);
     if status == 400 {
         // P5.1 asks for it where a field value is over 4 KiB; the others are no better arguments.
-        error_fields(&mut head, E_INVALIDARG);
+        error_fields(&mut head, E_INVALIDARG, CONTEXT_SERVER);
     }
     head.number(CONTENT_LENGTH, 0);
     head.end(Persistence::Close);
 }
 
 /// Both names of the error code: documents and servers disagree, and clients read either (P2.1).
-fn error_fields(head: &mut ResponseHead<'_>, hresult: u32) {
+fn error_fields(head: &mut ResponseHead<'_>, hresult: u32, context: &str) {
     let hresult = format!("{hresult:#010X}");
     head.field("BITS-Error-Code", &hresult);
     head.field("BITS-Error", &hresult);
-    head.field("BITS-Error-Context", CONTEXT_SERVER);
+    head.field(ERROR_CONTEXT, context);
 }
 
 /// What every answer begins with. `Pragma` keeps caches away, as IIS does.
@@ -326,8 +400,11 @@ fn session_id(head: &mut ResponseHead<'_>, session: SessionId) {
 const CONTENT_LENGTH: &str = "Content-Length";
 const RECEIVED_RANGE: &str = "BITS-Received-Content-Range";
 
-/// BG_ERROR_CONTEXT_REMOTE_FILE: the fault is the server's, not its back-end's (that is 0x7).
+const ERROR_CONTEXT: &str = "BITS-Error-Context";
+/// BG_ERROR_CONTEXT_REMOTE_FILE: the fault is the server's.
 const CONTEXT_SERVER: &str = "0x5";
+/// BG_ERROR_CONTEXT_REMOTE_APPLICATION: it is the server application's.
+const CONTEXT_APPLICATION: &str = "0x7";
 
 const E_INVALIDARG: u32 = 0x8007_0057;
 const E_ACCESSDENIED: u32 = 0x8007_0005;
@@ -339,6 +416,8 @@ const DISK_FULL: u32 = 0x8007_0070;
 const WRITE_PROTECT: u32 = 0x8007_0013;
 /// HRESULT_FROM_WIN32(ERROR_IO_DEVICE), 1117.
 const IO_DEVICE: u32 = 0x8007_045D;
+/// FACILITY_HTTP, to which the status is added.
+const FACILITY_HTTP: u32 = 0x8019_0000;
 
 #[cfg(test)]
 mod tests {
@@ -383,18 +462,24 @@ mod tests {
         let id = "BITS-Session-Id: {3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44}";
         for ack in [
             Ack::Ping,
-            Ack::Created { session },
+            Ack::Created {
+                session,
+                node: None,
+            },
             Ack::Fragment {
                 session,
                 received: 1_048_576,
+                reply_url: None,
             },
             Ack::Fragment {
                 session,
                 received: 0,
+                reply_url: None,
             },
             Ack::Fragment {
                 session,
                 received: u64::MAX,
+                reply_url: None,
             },
             Ack::Closed { session },
             Ack::Cancelled { session },
@@ -433,6 +518,29 @@ mod tests {
                 lines(&all) + "Connection: close\r\n\r\n"
             );
         }
+    }
+
+    /// The rows of the recorded upload-reply conversation.
+    #[test]
+    fn a_node_and_a_reply_are_told() {
+        let created = Ack::Created {
+            session: id(),
+            node: Some(Node {
+                host: "FRANKCAO8".into(),
+                fallback_s: 110,
+            }),
+        };
+        let text = acked(&created, Persistence::KeepAlive);
+        let named = "BITS-Host-Id: FRANKCAO8\r\nBITS-Host-Id-Fallback-Timeout: 110\r\nContent-Length: 0\r\n";
+        assert!(text.contains(named), "{text}");
+        let last = Ack::Fragment {
+            session: id(),
+            received: 4_892,
+            reply_url: Some("http://h/r".into()),
+        };
+        let text = acked(&last, Persistence::KeepAlive);
+        let told = "BITS-Received-Content-Range: 4892\r\nBITS-Reply-URL: http://h/r\r\n";
+        assert!(text.contains(told), "{text}");
     }
 
     /// One row per cause: status line, HRESULT, words. The rows are the match as well as the list, so a new cause
@@ -511,6 +619,16 @@ mod tests {
             => "500 Internal Server Error", Some("0x8007045D"), "the disk failed";
         R::UploadsDisabled, R::UploadsDisabled
             => "501 Not Implemented", Some("0x80070005"), "uploads are not enabled here";
+        R::Application { .. }, R::Application { status: 503, received: 5 }
+            => "503 Service Unavailable", Some("0x801901F7"), "the server application answered 503";
+        R::ApplicationFailed, R::ApplicationFailed
+            => "502 Bad Gateway", None, "the server application gave no answer that makes sense";
+        R::ApplicationTimedOut, R::ApplicationTimedOut
+            => "408 Request Timeout", None, "the server application did not answer in time";
+        R::ReplyUrlTooLong, R::ReplyUrlTooLong
+            => "400 Bad Request", Some("0x80070057"), "the reply URL of the server application is over 2,200 characters";
+        R::TooManySessions, R::TooManySessions
+            => "503 Service Unavailable", None, "the client has too many uploads under way";
         R::Busy, R::Busy
             => "503 Service Unavailable", None, "too much is open or waiting";
         R::Unavailable, R::Unavailable
@@ -522,14 +640,20 @@ mod tests {
         for refusal in every_refusal() {
             let (status, hresult, words) = expected(&refusal);
             let received = match refusal {
-                Refusal::Gap { received } => format!("BITS-Received-Content-Range: {received}\r\n"),
+                Refusal::Gap { received } | Refusal::Application { received, .. } => {
+                    format!("BITS-Received-Content-Range: {received}\r\n")
+                }
                 _ => String::new(),
             };
-            let error = hresult.map_or(String::new(), |code| {
-                format!(
-                    "BITS-Error-Code: {code}\r\nBITS-Error: {code}\r\nBITS-Error-Context: 0x5\r\n"
-                )
-            });
+            let is_of_application =
+                words.starts_with("the server application") || words.starts_with("the reply URL");
+            let context = if is_of_application { "0x7" } else { "0x5" };
+            let context = format!("BITS-Error-Context: {context}\r\n");
+            let error = match hresult {
+                Some(code) => format!("BITS-Error-Code: {code}\r\nBITS-Error: {code}\r\n{context}"),
+                None if is_of_application => context,
+                None => String::new(),
+            };
             let begin =
                 format!("HTTP/1.1 {status}\r\nPragma: no-cache\r\nBITS-Packet-Type: Ack\r\n");
             let named = format!("BITS-Session-Id: {ID}\r\n");

@@ -15,6 +15,12 @@
 //!                     │                                            │ Published
 //!                     ▼                                            ▼
 //!   Cancel, Expire, Poison (any state) ──────► Gone ◄── Close ── Published
+//!
+//!   Where an application is told of each file (P9), Sealed leads there by way of its answer:
+//!
+//!   Sealed ── (Decision::Notify) ─┬─ yes: Notified ── Close ──► Closing if it asked for the file, else Gone
+//!                                 ├─ never (403): Denied ── Close ──► Gone
+//!                                 └─ not now: Sealed; the client's next duplicate of the last fragment asks again
 //! ```
 //!
 //! [`State::on`] takes a state and an event and gives the next state and one [`Decision`], which the
@@ -24,6 +30,7 @@
 use super::range::{ContentRange, Placement};
 use super::reply::Refusal;
 use crate::event::Ending;
+use crate::planted::{self, Bug};
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,20 +47,49 @@ pub enum State {
         /// Size of the file.
         total: u64,
     },
+    /// The application took the file; the client has not closed yet.
+    Notified {
+        /// Size of the file.
+        total: u64,
+        /// The application wants the file at its destination.
+        copies: bool,
+        /// What it has for the client.
+        reply: Reply,
+    },
+    /// The application refused the file for good (403): it is not asked again.
+    Denied {
+        /// Size of the file.
+        total: u64,
+    },
     /// The file is being given its name.
     Closing {
         /// Size of the file.
         total: u64,
         /// What the client is waiting for.
         then: AfterPublish,
+        /// The reply of the application that asked for it; `None` if there was none to ask.
+        told: Option<Reply>,
     },
     /// The file has its name; the client has not closed yet (`publish = "last-fragment"`).
     Published {
         /// Size of the file.
         total: u64,
+        /// What the application has for the client.
+        reply: Reply,
     },
     /// The session ended; remembered so that a repeated Close or Cancel gets the same answer.
     Gone(Ending),
+}
+
+/// What an application has for the client of an upload-reply job (P10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing.
+    None,
+    /// A file that we keep and serve until the session ends.
+    File,
+    /// A URL of its own.
+    Elsewhere,
 }
 
 /// What a publication was asked for by.
@@ -81,6 +117,15 @@ pub enum Event {
     FragmentEnded,
     /// What [`Decision::Seal`] asked for is done.
     Sealed,
+    /// The application took the file, and that is recorded.
+    Notified {
+        /// It wants the file at its destination.
+        copies: bool,
+        /// What it has for the client.
+        reply: Reply,
+    },
+    /// The application refused the file for good.
+    Denied,
     /// Close-Session.
     Close,
     /// What [`Decision::Publish`] asked for is done.
@@ -112,6 +157,8 @@ pub enum Decision {
         /// Size of the file.
         total: u64,
     },
+    /// Tell the application of the file; then [`Event::Notified`], [`Event::Denied`], or nothing if it is to be asked again.
+    Notify,
     /// Give the file its name; then [`Event::Published`] or [`Event::PublishRefused`].
     Publish,
     /// Remove the session's files, then carry out the answer.
@@ -160,6 +207,8 @@ pub struct Rules {
     pub publish_with_last_fragment: bool,
     /// A session closed without any fragment is an empty file.
     pub close_creates_empty_file: bool,
+    /// An application is told of each whole file, and says whether it is published.
+    pub notifies: bool,
 }
 
 impl State {
@@ -173,10 +222,47 @@ impl State {
     pub fn received(self) -> u64 {
         match self {
             Self::Receiving { received, .. } => received,
-            Self::Sealed { total } | Self::Closing { total, .. } | Self::Published { total } => {
-                total
-            }
+            Self::Sealed { total }
+            | Self::Notified { total, .. }
+            | Self::Denied { total }
+            | Self::Closing { total, .. }
+            | Self::Published { total, .. } => total,
             Self::Gone(_) => 0,
+        }
+    }
+
+    /// What the client may fetch now.
+    pub fn reply(self) -> Reply {
+        match self {
+            Self::Notified { reply, .. }
+            | Self::Published { reply, .. }
+            | Self::Closing {
+                told: Some(reply), ..
+            } => reply,
+            Self::Receiving { .. }
+            | Self::Sealed { .. }
+            | Self::Denied { .. }
+            | Self::Closing { told: None, .. }
+            | Self::Gone(_) => Reply::None,
+        }
+    }
+
+    /// Where a publication that is refused leads back to.
+    pub fn unpublished(self) -> Self {
+        match self {
+            Self::Closing {
+                total, told: None, ..
+            } => Self::Sealed { total },
+            Self::Closing {
+                total,
+                told: Some(reply),
+                ..
+            } => Self::Notified {
+                total,
+                copies: true,
+                reply,
+            },
+            other => other,
         }
     }
 
@@ -214,12 +300,7 @@ impl State {
             },
             (Self::Receiving { received, total }, Event::Sealed) => {
                 assert!(total == Some(received), "sealed before its last byte");
-                let sealed = Self::Sealed { total: received };
-                if rules.publish_with_last_fragment {
-                    sealed.publish(received, AfterPublish::AwaitClose)
-                } else {
-                    (sealed, Decision::AckFragment { received })
-                }
+                Self::Sealed { total: received }.conclude(rules)
             }
             (
                 Self::Receiving {
@@ -253,29 +334,67 @@ impl State {
                 },
             ),
 
-            (Self::Sealed { total }, Event::Fragment(range)) => {
-                self.repeat(total, range.total(), rules)
-            }
-            (Self::Sealed { total }, Event::EmptyFile) => self.repeat(total, 0, rules),
-            (Self::Sealed { total }, Event::Close) => self.publish(total, AfterPublish::End),
+            (
+                Self::Sealed { .. }
+                | Self::Notified { .. }
+                | Self::Denied { .. }
+                | Self::Closing { .. }
+                | Self::Published { .. },
+                Event::Fragment(range),
+            ) => self.repeat(range.total(), rules),
+            (
+                Self::Sealed { .. }
+                | Self::Notified { .. }
+                | Self::Denied { .. }
+                | Self::Closing { .. }
+                | Self::Published { .. },
+                Event::EmptyFile,
+            ) => self.repeat(0, rules),
 
-            (Self::Closing { total, then }, Event::Published) => match then {
+            // An application that was never told must not lose a file to a client that is done with it.
+            (Self::Sealed { .. }, Event::Close) if rules.notifies => (self, Decision::Notify),
+            (Self::Sealed { .. } | Self::Notified { copies: true, .. }, Event::Close) => {
+                self.publish(AfterPublish::End)
+            }
+            (Self::Notified { .. }, Event::Close) if planted::is(Bug::PublishedUnasked) => {
+                self.publish(AfterPublish::End)
+            }
+            (Self::Notified { copies: false, .. }, Event::Close) => (
+                Self::Gone(Ending::Delivered),
+                Decision::Discard {
+                    answer: Answer::Closed,
+                },
+            ),
+            (Self::Denied { .. }, Event::Close) => (
+                Self::Gone(Ending::Denied),
+                Decision::Discard {
+                    answer: Answer::Closed,
+                },
+            ),
+            (Self::Sealed { total }, Event::Notified { copies, reply }) => Self::Notified {
+                total,
+                copies,
+                reply,
+            }
+            .conclude(rules),
+            (Self::Sealed { total }, Event::Denied) => {
+                (Self::Denied { total }, Decision::Refuse(denied(total)))
+            }
+
+            (Self::Closing { total, then, told }, Event::Published) => match then {
                 AfterPublish::End => (Self::Gone(Ending::Published), Decision::Say(Answer::Closed)),
                 AfterPublish::AwaitClose => (
-                    Self::Published { total },
+                    Self::Published {
+                        total,
+                        reply: told.unwrap_or(Reply::None),
+                    },
                     Decision::AckFragment { received: total },
                 ),
             },
-            (Self::Closing { total, .. }, Event::PublishRefused) => {
-                (Self::Sealed { total }, Decision::Nothing)
+            (Self::Closing { .. }, Event::PublishRefused) => {
+                (self.unpublished(), Decision::Nothing)
             }
 
-            (Self::Published { total } | Self::Closing { total, .. }, Event::Fragment(range)) => {
-                self.repeat_published(total, range.total())
-            }
-            (Self::Published { total } | Self::Closing { total, .. }, Event::EmptyFile) => {
-                self.repeat_published(total, 0)
-            }
             (Self::Published { .. }, Event::Close) => {
                 (Self::Gone(Ending::Published), Decision::Say(Answer::Closed))
             }
@@ -289,7 +408,11 @@ impl State {
             }
 
             (
-                Self::Receiving { .. } | Self::Sealed { .. } | Self::Closing { .. },
+                Self::Receiving { .. }
+                | Self::Sealed { .. }
+                | Self::Notified { .. }
+                | Self::Denied { .. }
+                | Self::Closing { .. },
                 Event::Cancel,
             ) => (
                 Self::Gone(Ending::Cancelled),
@@ -297,14 +420,24 @@ impl State {
                     answer: Answer::Cancelled,
                 },
             ),
-            (Self::Receiving { .. } | Self::Sealed { .. }, Event::Expire) => (
+            (
+                Self::Receiving { .. }
+                | Self::Sealed { .. }
+                | Self::Notified { .. }
+                | Self::Denied { .. },
+                Event::Expire,
+            ) => (
                 Self::Gone(Ending::Expired),
                 Decision::Discard {
                     answer: Answer::Nobody,
                 },
             ),
             (
-                Self::Receiving { .. } | Self::Sealed { .. } | Self::Closing { .. },
+                Self::Receiving { .. }
+                | Self::Sealed { .. }
+                | Self::Notified { .. }
+                | Self::Denied { .. }
+                | Self::Closing { .. },
                 Event::Poison,
             ) => (
                 Self::Gone(Ending::Poisoned),
@@ -314,9 +447,12 @@ impl State {
             ),
 
             // The tombstone: the same answer as the first time, anything else is unknown.
-            (Self::Gone(Ending::Published | Ending::Incomplete), Event::Close) => {
-                (self, Decision::Say(Answer::Closed))
-            }
+            (
+                Self::Gone(
+                    Ending::Published | Ending::Incomplete | Ending::Delivered | Ending::Denied,
+                ),
+                Event::Close,
+            ) => (self, Decision::Say(Answer::Closed)),
             (Self::Gone(Ending::Cancelled), Event::Cancel) => {
                 (self, Decision::Say(Answer::Cancelled))
             }
@@ -355,18 +491,42 @@ impl State {
             Event::Sealed => {
                 matches!(self, Self::Receiving { received, total } if total == Some(received))
             }
+            Event::Notified { .. } | Event::Denied => matches!(self, Self::Sealed { .. }),
             Event::Published | Event::PublishRefused => matches!(self, Self::Closing { .. }),
         }
     }
 
-    fn publish(self, total: u64, then: AfterPublish) -> (Self, Decision) {
-        (Self::Closing { total, then }, Decision::Publish)
+    /// The publication of a file that is sealed, or that its application wants to have at its destination.
+    fn publish(self, then: AfterPublish) -> (Self, Decision) {
+        let told = match self {
+            Self::Notified { reply, .. } => Some(reply),
+            _ => None,
+        };
+        let total = self.received();
+        (Self::Closing { total, then, told }, Decision::Publish)
     }
 
-    /// A fragment of a file of which we have every byte: the final Ack again (P4.3). If the file was
-    /// to be published with its last fragment and could not be, any duplicate tries again: every Ack
-    /// of all bytes says that the file stands.
-    fn repeat(self, total: u64, claimed: u64, rules: &Rules) -> (Self, Decision) {
+    /// What is left to do before the final Ack of a file of which every byte is kept. It is asked again by every
+    /// duplicate, since every Ack of all bytes says that all of it is done.
+    fn conclude(self, rules: &Rules) -> (Self, Decision) {
+        match self {
+            Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
+            Self::Sealed { .. } | Self::Notified { copies: true, .. }
+                if rules.publish_with_last_fragment =>
+            {
+                self.publish(AfterPublish::AwaitClose)
+            }
+            Self::Denied { total } => (self, Decision::Refuse(denied(total))),
+            _ => {
+                let received = self.received();
+                (self, Decision::AckFragment { received })
+            }
+        }
+    }
+
+    /// A fragment of a file of which we have every byte: the final Ack again (P4.3).
+    fn repeat(self, claimed: u64, rules: &Rules) -> (Self, Decision) {
+        let total = self.received();
         if claimed != total {
             return (
                 self,
@@ -376,22 +536,15 @@ impl State {
                 }),
             );
         }
-        if rules.publish_with_last_fragment {
-            return self.publish(total, AfterPublish::AwaitClose);
-        }
-        (self, Decision::AckFragment { received: total })
+        self.conclude(rules)
     }
+}
 
-    fn repeat_published(self, total: u64, claimed: u64) -> (Self, Decision) {
-        let decision = if claimed == total {
-            Decision::AckFragment { received: total }
-        } else {
-            Decision::Refuse(Refusal::TotalChanged {
-                was: total,
-                is: claimed,
-            })
-        };
-        (self, decision)
+/// What the client of a file hears that its application refused for good (P9).
+fn denied(total: u64) -> Refusal {
+    Refusal::Application {
+        status: 403,
+        received: total,
     }
 }
 
@@ -462,6 +615,7 @@ mod tests {
         upload_bytes_max: 1 << 40,
         publish_with_last_fragment: false,
         close_creates_empty_file: false,
+        notifies: false,
     };
 
     fn range(start: u64, end: u64, total: u64) -> ContentRange {
@@ -479,10 +633,16 @@ mod tests {
             Event::Close,
             Event::Published,
             Event::PublishRefused,
+            Event::Denied,
             Event::Cancel,
             Event::Expire,
             Event::Poison,
         ];
+        for copies in [false, true] {
+            for reply in [Reply::None, Reply::File, Reply::Elsewhere] {
+                events.push(Event::Notified { copies, reply });
+            }
+        }
         for total in [2, 3] {
             for start in 0..total {
                 for end in start + 1..=total {
@@ -495,17 +655,16 @@ mod tests {
 
     fn all_rules() -> Vec<Rules> {
         let mut all = Vec::new();
-        for publish_with_last_fragment in [false, true] {
-            for close_creates_empty_file in [false, true] {
-                for fragment_bytes_max in [2, 100] {
-                    for upload_bytes_max in [2, 100] {
-                        all.push(Rules {
-                            fragment_bytes_max,
-                            upload_bytes_max,
-                            publish_with_last_fragment,
-                            close_creates_empty_file,
-                        });
-                    }
+        for switches in 0..8 {
+            for fragment_bytes_max in [2, 100] {
+                for upload_bytes_max in [2, 100] {
+                    all.push(Rules {
+                        fragment_bytes_max,
+                        upload_bytes_max,
+                        publish_with_last_fragment: switches & 1 != 0,
+                        close_creates_empty_file: switches & 2 != 0,
+                        notifies: switches & 4 != 0,
+                    });
                 }
             }
         }
@@ -528,6 +687,7 @@ mod tests {
                     {
                         let (after, decision) = state.on(event, &rules);
                         check_invariants(state, event, after, &decision);
+                        check_told(state, after, &decision, &rules);
                         if seen.insert(format!("{after:?}")) {
                             next.push(after);
                         }
@@ -583,9 +743,17 @@ mod tests {
             Decision::Publish => {
                 assert!(matches!(after, State::Closing { .. }), "{context}");
                 assert!(
-                    matches!(before, State::Sealed { .. } | State::Receiving { .. }),
+                    matches!(
+                        before,
+                        State::Sealed { .. }
+                            | State::Receiving { .. }
+                            | State::Notified { copies: true, .. }
+                    ),
                     "{context}"
                 );
+            }
+            Decision::Notify => {
+                assert!(matches!(after, State::Sealed { .. }), "{context}");
             }
             Decision::Discard { .. } => {
                 assert!(matches!(after, State::Gone(_)), "{context}");
@@ -594,9 +762,97 @@ mod tests {
                     "published lost: {context}"
                 );
             }
+            Decision::Refuse(_) if event == Event::Denied => {}
             Decision::Refuse(_) => assert_eq!(before, after, "a refusal changed it: {context}"),
             Decision::Nothing | Decision::Say(_) => {}
         }
+    }
+
+    /// Where an application is to be told, nothing is published and no last byte acked before it said yes.
+    fn check_told(before: State, after: State, decision: &Decision, rules: &Rules) {
+        if !rules.notifies {
+            return;
+        }
+        let context = format!("{before:?} gave {after:?} and {decision:?}");
+        if let State::Closing { told, .. } = after {
+            assert!(told.is_some(), "published unasked: {context}");
+        }
+        if let Decision::AckFragment { .. } = decision {
+            assert!(!matches!(after, State::Sealed { .. }), "{context}");
+        }
+    }
+
+    #[test]
+    fn a_whole_file_is_told_to_the_application_until_it_answers() {
+        let rules = Rules {
+            notifies: true,
+            ..RULES
+        };
+        let whole = Event::Fragment(range(0, 5, 5));
+        let sealed = State::Sealed { total: 5 };
+        let full = State::Receiving {
+            received: 5,
+            total: Some(5),
+        };
+        assert_eq!(full.on(Event::Sealed, &rules), (sealed, Decision::Notify));
+        assert_eq!(sealed.on(whole, &rules), (sealed, Decision::Notify));
+        assert_eq!(sealed.on(Event::Close, &rules), (sealed, Decision::Notify));
+        let answer = Event::Notified {
+            copies: false,
+            reply: Reply::File,
+        };
+        let (notified, decision) = sealed.on(answer, &rules);
+        assert_eq!(decision, Decision::AckFragment { received: 5 });
+        assert_eq!(notified.reply(), Reply::File);
+        // The cached answer; nobody is asked again.
+        assert_eq!(
+            notified.on(whole, &rules),
+            (notified, Decision::AckFragment { received: 5 })
+        );
+        let (gone, decision) = notified.on(Event::Close, &rules);
+        assert_eq!(gone, State::Gone(Ending::Delivered));
+        let answer = Answer::Closed;
+        assert_eq!(decision, Decision::Discard { answer });
+    }
+
+    #[test]
+    fn a_file_that_the_application_wants_is_published_and_its_reply_stays() {
+        let rules = Rules {
+            notifies: true,
+            publish_with_last_fragment: true,
+            ..RULES
+        };
+        let answer = Event::Notified {
+            copies: true,
+            reply: Reply::Elsewhere,
+        };
+        let (closing, decision) = State::Sealed { total: 5 }.on(answer, &rules);
+        assert_eq!(decision, Decision::Publish);
+        assert_eq!(
+            closing.on(Event::PublishRefused, &rules).0,
+            State::Notified {
+                total: 5,
+                copies: true,
+                reply: Reply::Elsewhere
+            }
+        );
+        let (published, _) = closing.on(Event::Published, &rules);
+        assert_eq!(published.reply(), Reply::Elsewhere);
+    }
+
+    #[test]
+    fn what_the_application_refused_for_good_is_not_offered_again() {
+        let rules = Rules {
+            notifies: true,
+            ..RULES
+        };
+        let refused = Decision::Refuse(denied(5));
+        let (denied, decision) = State::Sealed { total: 5 }.on(Event::Denied, &rules);
+        assert_eq!(decision, refused);
+        let again = denied.on(Event::Fragment(range(0, 5, 5)), &rules);
+        assert_eq!(again, (denied, refused));
+        let (gone, _) = denied.on(Event::Close, &rules);
+        assert_eq!(gone, State::Gone(Ending::Denied));
     }
 
     #[test]
@@ -748,7 +1004,11 @@ mod tests {
 
     #[test]
     fn cancel_after_publication_with_the_last_fragment_keeps_the_file() {
-        let (after, decision) = State::Published { total: 5 }.on(Event::Cancel, &RULES);
+        let published = State::Published {
+            total: 5,
+            reply: Reply::None,
+        };
+        let (after, decision) = published.on(Event::Cancel, &RULES);
         assert_eq!(after, State::Gone(Ending::Published));
         assert_eq!(decision, Decision::Say(Answer::Cancelled));
     }

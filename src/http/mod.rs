@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chunked;
+pub mod download;
 pub mod head;
 pub mod path;
 pub mod response;

@@ -39,6 +39,22 @@ impl UploadPath {
         self.text.rsplit_once('/').map(|(parent, _)| parent)
     }
 
+    /// The last `bytes` of it, which begin with a name.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[must_use]
+    pub fn tail(&self, bytes: usize) -> Self {
+        let (before, tail) = self.text.split_at(self.text.len() - bytes);
+        assert!(
+            !tail.is_empty() && (before.is_empty() || before.ends_with('/')),
+            "a part of a name is no path"
+        );
+        Self {
+            text: tail.to_owned(),
+        }
+    }
+
     /// Reads back what [`UploadPath::as_str`] gave (e.g. from a session record), under the same rules.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Files of one shard: the work directory, and the tree of destinations.
+//! Files of one shard in the work directory.
 //!
 //! # How a block reaches its file
 //!
@@ -15,33 +15,29 @@
 //!   A write that takes long (the kernel is throttling, or the journal is busy) sends the file's next ones by the
 //!   ring, so that other sessions do not wait with it.
 //!
-//! Syncs and reservations go through the ring. Names (create, rename, remove, look up) are plain system calls
+//! Syncs and reservations go through the ring. Names (create, rename, remove) are plain system calls
 //! on the shard: the kernel would hand each of them to a worker thread too, for a call of a few microseconds.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
 use super::op::{self, SyncScope};
 use crate::config::Io;
-use crate::http::path::UploadPath;
-use crate::server::world::{Block as _, File, Log, Parents, Replace, Standing, WorkStat};
+use crate::server::world::{Block as _, File, Log, ReplyStat, WorkStat};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 /// Permissions of a journal: nobody else's business.
 const RECORD_MODE: Mode = Mode::from_raw_mode(0o600);
-/// Permissions of a folder, before the umask.
-const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
 /// Files from this size on are worth the second descriptor that O_DIRECT needs.
 const DIRECT_BYTES_MIN: u64 = 16 << 20;
@@ -136,6 +132,15 @@ impl File for RingFile {
         op::write_at(&self.file, block, range, offset).await
     }
 
+    async fn read_at(
+        &self,
+        block: RingBlock,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, RingBlock) {
+        op::read_at(&self.file, block, range, offset).await
+    }
+
     async fn allocate(&self, bytes: u64) -> io::Result<()> {
         self.expect(bytes);
         match op::allocate(&self.file, bytes).await {
@@ -203,32 +208,31 @@ impl Log for RingLog {
     }
 }
 
-/// The two directories of one shard.
+/// The work directory, as one shard has it open.
 pub struct Disk {
-    root: Rc<OwnedFd>,
     work: Rc<OwnedFd>,
     route: Route,
     may_be_direct: bool,
-    /// The folder that a file was last published into, to be synced right after. Opened before the rename: if
-    /// there is no descriptor left, it must be found out while the part still stands.
-    published_into: RefCell<Option<(String, Rc<OwnedFd>)>>,
 }
 
 impl Disk {
-    /// Takes the open root and work directories.
-    pub fn new(root: OwnedFd, work: OwnedFd, io: Io) -> Self {
+    /// Takes the open work directory.
+    pub fn new(work: OwnedFd, io: Io) -> Self {
         let route = match io {
             Io::Ring => Route::Ring,
             Io::Inline | Io::Direct => Route::Inline,
             Io::Auto => route_of(&work),
         };
         Self {
-            root: Rc::new(root),
             work: Rc::new(work),
             route,
             may_be_direct: matches!(io, Io::Auto | Io::Direct),
-            published_into: RefCell::default(),
         }
+    }
+
+    /// The directory itself.
+    pub fn work(&self) -> &Rc<OwnedFd> {
+        &self.work
     }
 
     /// See [`crate::server::world::World::create`].
@@ -300,6 +304,36 @@ impl Disk {
         Ok(bytes)
     }
 
+    /// See [`crate::server::world::World::open_reply`].
+    pub fn open_reply(&self, name: &str) -> io::Result<Option<(RingFile, ReplyStat)>> {
+        // Whatever an application has put there: a pipe must not hold the shard up.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(&*self.work, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        let reply = ReplyStat {
+            bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            modified_s: u64::try_from(stat.st_mtime).unwrap_or(0),
+            modified_nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            inode: stat.st_ino,
+        };
+        let file = RingFile {
+            file: Rc::new(file),
+            inode: stat.st_ino,
+            route: self.route,
+            may_be_direct: false,
+            direct: RefCell::default(),
+            penalty: Cell::new(0),
+        };
+        Ok(Some((file, reply)))
+    }
+
     /// See [`crate::server::world::World::remove`].
     pub fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&*self.work, name, AtFlags::empty()) {
@@ -330,199 +364,6 @@ impl Disk {
     pub async fn sync_work_directory(&self) -> io::Result<()> {
         op::sync(&self.work, SyncScope::All).await
     }
-
-    /// See [`crate::server::world::World::look_up`].
-    pub fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
-        let parent = match self.parent(path) {
-            Ok(parent) => parent,
-            Err(NoFolder::Missing) => {
-                // Where folders are made, none may be made in the work directory.
-                let is_reserved = self.is_in_work(&self.nearest_folder(path)?)?;
-                return Ok(if is_reserved {
-                    Standing::Reserved
-                } else {
-                    Standing::NoParent
-                });
-            }
-            Err(NoFolder::Reserved) => return Ok(Standing::Reserved),
-            Err(NoFolder::Failed(error)) => return Err(error),
-        };
-        // Told now, before any byte is sent, and not at the end of a long upload.
-        let may_write = Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(parent.fd(self), ".", may_write, AtFlags::EACCESS)?;
-        match rustix::fs::statat(parent.fd(self), path.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                Ok(Standing::Directory)
-            }
-            // A link is a name that is taken; it is never followed.
-            Ok(stat) => Ok(Standing::File { inode: stat.st_ino }),
-            Err(Errno::NOENT) => Ok(Standing::Free),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// See [`crate::server::world::World::publish`].
-    pub async fn publish(
-        &self,
-        name: &str,
-        path: &UploadPath,
-        replace: Replace,
-        parents: Parents,
-    ) -> io::Result<()> {
-        let parent = match (self.parent(path), parents) {
-            (Err(NoFolder::Missing), Parents::Create) => self.make_parent(path).await?,
-            (result, _) => result?,
-        };
-        if let Some(folder) = path.parent() {
-            let opened = match open_beneath(self.root.as_fd(), folder, OFlags::RDONLY) {
-                Err(error @ (Errno::MFILE | Errno::NFILE)) => return Err(error.into()),
-                // Whether that matters is for the sync to say; there may be none.
-                result => result.ok(),
-            };
-            *self.published_into.borrow_mut() =
-                opened.map(|opened| (folder.to_owned(), Rc::new(opened)));
-        }
-        let to = parent.fd(self);
-        let file_name = path.file_name();
-        if replace == Replace::Existing {
-            return Ok(rustix::fs::renameat(&*self.work, name, to, file_name)?);
-        }
-        let flags = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&*self.work, name, to, file_name, flags) {
-            // The file system does not know the flag; a link refuses to replace just as well.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(&*self.work, name, to, file_name, AtFlags::empty())?;
-                self.remove(name)
-            }
-            result => Ok(result?),
-        }
-    }
-
-    /// See [`crate::server::world::World::sync_destination`].
-    pub async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
-        let Some(folder) = path.parent() else {
-            return op::sync(&self.root, SyncScope::All).await;
-        };
-        let opened = self.published_into.take();
-        let to_sync = match opened {
-            Some((of, opened)) if of == folder => opened,
-            _ => Rc::new(open_beneath(self.root.as_fd(), folder, OFlags::RDONLY)?),
-        };
-        op::sync(&to_sync, SyncScope::All).await
-    }
-
-    /// See [`crate::server::world::World::unpublish`].
-    pub fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
-        let parent = self.parent(path)?;
-        Ok(rustix::fs::unlinkat(
-            parent.fd(self),
-            path.file_name(),
-            AtFlags::empty(),
-        )?)
-    }
-
-    /// Opens the folder of a destination.
-    fn parent(&self, path: &UploadPath) -> Result<Folder, NoFolder> {
-        let Some(folder) = path.parent() else {
-            return Ok(Folder::Root);
-        };
-        match open_beneath(self.root.as_fd(), folder, OFlags::PATH) {
-            Ok(folder) if self.is_in_work(&folder)? => Err(NoFolder::Reserved),
-            Ok(folder) => Ok(Folder::Opened(folder)),
-            Err(Errno::NOENT) => Err(NoFolder::Missing),
-            Err(Errno::XDEV | Errno::LOOP) => Err(NoFolder::Failed(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "a link on the way leads out of the root",
-            ))),
-            Err(error) => Err(NoFolder::Failed(error.into())),
-        }
-    }
-
-    /// The deepest folder that exists on the way to a destination.
-    fn nearest_folder(&self, path: &UploadPath) -> io::Result<OwnedFd> {
-        let mut folder = path.parent();
-        while let Some(name) = folder {
-            match open_beneath(self.root.as_fd(), name, OFlags::PATH) {
-                Err(Errno::NOENT) => folder = name.rsplit_once('/').map(|(parent, _)| parent),
-                result => return Ok(result?),
-            }
-        }
-        self.root.try_clone()
-    }
-
-    /// Whether a folder is the work directory or lies in it, by whatever name or link it was reached.
-    fn is_in_work(&self, folder: &OwnedFd) -> io::Result<bool> {
-        let (root, work) = (identity(&*self.root)?, identity(&*self.work)?);
-        let mut folder = folder.try_clone()?;
-        let mut here = identity(&folder)?;
-        while here != root {
-            if here == work {
-                return Ok(true);
-            }
-            let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            folder = rustix::fs::openat(&folder, "..", up, Mode::empty())?;
-            let above = identity(&folder)?;
-            if above == here {
-                // The top of the file system: somebody moved the folder out of the root meanwhile.
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            here = above;
-        }
-        Ok(false)
-    }
-
-    /// Makes the folders of a destination, one by one; each new name is made durable at once.
-    async fn make_parent(&self, path: &UploadPath) -> io::Result<Folder> {
-        if self.is_in_work(&self.nearest_folder(path)?)? {
-            return Err(NoFolder::Reserved.into());
-        }
-        let mut folder = Rc::clone(&self.root);
-        for segment in path.parent().unwrap_or_default().split('/') {
-            let next = match open_beneath(folder.as_fd(), segment, OFlags::RDONLY) {
-                Err(Errno::NOENT) => {
-                    match rustix::fs::mkdirat(&*folder, segment, FOLDER_MODE) {
-                        Ok(()) => op::sync(&folder, SyncScope::All).await?,
-                        Err(Errno::EXIST) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    open_beneath(folder.as_fd(), segment, OFlags::RDONLY)?
-                }
-                result => result?,
-            };
-            folder = Rc::new(next);
-        }
-        // Walked again from the root, so that the result is beneath it whatever happened meanwhile.
-        Ok(self.parent(path)?)
-    }
-}
-
-/// Why the folder of a destination cannot be opened.
-enum NoFolder {
-    /// It does not exist.
-    Missing,
-    /// It is the work directory, or in it.
-    Reserved,
-    /// Something else.
-    Failed(io::Error),
-}
-
-impl From<io::Error> for NoFolder {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<NoFolder> for io::Error {
-    fn from(why: NoFolder) -> Self {
-        match why {
-            NoFolder::Missing => io::ErrorKind::NotFound.into(),
-            NoFolder::Reserved => io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "a link on the way leads into the work directory",
-            ),
-            NoFolder::Failed(error) => error,
-        }
-    }
 }
 
 /// Unit of `st_blocks`, whatever the file system's own.
@@ -546,50 +387,6 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
             result => return Ok(result?),
         }
     }
-}
-
-/// The folder of a destination.
-enum Folder {
-    /// The root itself.
-    Root,
-    /// One below it.
-    Opened(OwnedFd),
-}
-
-impl Folder {
-    fn fd<'a>(&'a self, disk: &'a Disk) -> BorrowedFd<'a> {
-        match self {
-            Self::Root => disk.root.as_fd(),
-            Self::Opened(folder) => folder.as_fd(),
-        }
-    }
-}
-
-/// Whether folders can be opened beneath a root at all.
-///
-/// # Errors
-/// What the kernel says.
-pub fn probe(root: &OwnedFd) -> io::Result<()> {
-    Ok(open_beneath(root.as_fd(), ".", OFlags::PATH).map(drop)?)
-}
-
-/// Opens a folder that lies beneath another one even if links stand on the way.
-fn open_beneath(root: BorrowedFd<'_>, path: &str, access: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(root, OsStr::new(path), flags, Mode::empty(), resolve) {
-            // The kernel could not tell because of a rename elsewhere; it asks to be called again.
-            Err(Errno::AGAIN) => {}
-            result => return result,
-        }
-    }
-}
-
-/// Device and inode.
-fn identity(directory: impl AsFd) -> io::Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(directory)?;
-    Ok((stat.st_dev, stat.st_ino))
 }
 
 fn age_ms(stat: &rustix::fs::Stat) -> u64 {

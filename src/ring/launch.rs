@@ -2,31 +2,31 @@
 //! end all of it in order.
 
 use std::cell::Cell;
-use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::blocks::{Blocks, Registration};
-use super::disk::{self, Disk};
+use super::directories::Directories;
+use super::disk::Disk;
+use super::launch_error::LaunchError;
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
+use super::tree::Trees;
 use super::{Boot, RingWorld, op};
-use crate::config::Config;
+use crate::config::{self, Config, ConfigError};
+use crate::notify::Notifier;
+use crate::server::clients::Clients;
 use crate::server::shard::Shard;
-use crate::server::store::{self, LOCK_NAME};
 use crate::server::world::World as _;
 use crate::server::{connection, recover};
 
@@ -34,102 +34,8 @@ use crate::server::{connection, recover};
 const SUBMISSION_ENTRIES: u32 = 1024;
 /// Completion entries of one ring.
 const COMPLETION_ENTRIES: u32 = 8192;
-/// The file that says that the last stop was a clean one, and in which boot.
-const CLEAN_NAME: &str = "clean.aside";
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Why the server could not start, or had to end.
-#[derive(Debug)]
-pub enum LaunchError {
-    /// io_uring cannot be used.
-    Ring(io::Error),
-    /// The kernel's io_uring lacks an operation.
-    RingOperation(&'static str),
-    /// The root cannot be used.
-    Root(PathBuf, io::Error),
-    /// The work directory cannot be used.
-    WorkDirectory(PathBuf, io::Error),
-    /// The kernel (or a filter before it) has no `openat2`, which keeps uploads beneath the root.
-    NoResolveBeneath(io::Error),
-    /// Root and work directory are on different file systems.
-    OtherFileSystem(PathBuf, PathBuf),
-    /// Another server has the work directory.
-    Locked(PathBuf),
-    /// An address cannot be listened on.
-    Listen(SocketAddr, io::Error),
-    /// A thread could not be started.
-    Thread(io::Error),
-    /// Signals cannot be caught.
-    Signals(io::Error),
-    /// A shard's sessions could not be read back.
-    Recovery(io::Error),
-}
-
-impl std::fmt::Display for LaunchError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ring(error) => match error
-                .raw_os_error()
-                .map(rustix::io::Errno::from_raw_os_error)
-            {
-                Some(rustix::io::Errno::NOSYS) => write!(
-                    f,
-                    "this kernel has no io_uring; bitsd needs Linux 5.19 or newer with io_uring enabled"
-                ),
-                Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => write!(
-                    f,
-                    "io_uring is forbidden here; in a container allow io_uring_setup, io_uring_enter and \
-                     io_uring_register in its seccomp profile, on a host set sysctl kernel.io_uring_disabled=0"
-                ),
-                Some(rustix::io::Errno::NOMEM) => write!(
-                    f,
-                    "not enough locked memory for io_uring ({error}); raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
-                ),
-                _ => write!(f, "io_uring cannot be set up: {error}"),
-            },
-            Self::RingOperation(name) => write!(
-                f,
-                "this kernel's io_uring has no {name}; bitsd needs Linux 5.19 or newer"
-            ),
-            Self::Root(path, error) => {
-                write!(f, "the root {} cannot be used: {error}", path.display())
-            }
-            Self::WorkDirectory(path, error) => {
-                write!(
-                    f,
-                    "the work directory {} cannot be used: {error}",
-                    path.display()
-                )
-            }
-            Self::NoResolveBeneath(error) => write!(
-                f,
-                "the system call openat2 cannot be used ({error}), without which uploads could not be kept beneath the \
-                 root; under systemd it is taken away by RestrictSUIDSGID=yes, which DynamicUser=yes implies"
-            ),
-            Self::OtherFileSystem(root, work) => write!(
-                f,
-                "the work directory {} and the root {} are on different file systems, so that no file could be \
-                 published in one step; put work_dir on the file system of the root",
-                work.display(),
-                root.display()
-            ),
-            Self::Locked(path) => write!(
-                f,
-                "another bitsd is using the work directory {}; stop it, or give this one its own root and work_dir",
-                path.display()
-            ),
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
-            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
-            Self::Signals(error) => write!(f, "cannot catch signals: {error}"),
-            Self::Recovery(error) => {
-                write!(f, "the work directory cannot be read back: {error}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for LaunchError {}
 
 /// What the main thread asks of all shards, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,20 +65,32 @@ enum News {
     Ended,
     /// SIGTERM or SIGINT.
     Signal,
+    /// SIGHUP.
+    Reload,
 }
 
-/// Runs the server until a signal stops it.
+/// New settings for one shard.
+struct NewSettings {
+    config: Arc<Config>,
+    /// The roots that it has not opened yet.
+    roots: Vec<OwnedFd>,
+}
+
+/// Reads the settings again.
+pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError>>;
+
+/// Runs the server until a signal stops it. At SIGHUP the settings are read again.
 ///
 /// # Errors
 /// [`LaunchError`] if it cannot start.
-pub fn serve(config: Config) -> Result<(), LaunchError> {
+pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchError> {
     probe()?;
     // A shard that trips an assertion must not leave the others running: all state is on disk.
     abort_on_panic();
     let directories = Directories::take(&config)?;
     let (listeners, addresses) = listen(&config)?;
     let boot = Boot {
-        current: boot_id().map_err(|e| LaunchError::Root(config.roots[0].clone(), e))?,
+        current: directories.boot(),
         stopped_cleanly: directories.stopped_cleanly().into(),
     };
     let generation = directories
@@ -185,13 +103,22 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
     let (stage, _) = watch::channel(Stage::Recover);
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
     let processors = allowed_processors();
+    let notifier = Notifier::new(config.work_dir.clone());
+    let clients = Arc::new(Clients::default());
+    let mut reloads = Vec::new();
     for (index, (letters, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
+        let (new_settings, to_adopt) = tokio::sync::mpsc::channel(1);
+        reloads.push(new_settings);
         let seat = Seat {
             index,
+            to_adopt,
+            notifier: notifier.clone(),
+            clients: Arc::clone(&clients),
             config: Arc::clone(&config),
             boot: boot.clone(),
             generation,
-            directories: directories.reopen(&config)?,
+            roots: directories.open_roots(&config.roots)?,
+            work: directories.open_work()?,
             listeners,
             letters,
             senders: senders.clone(),
@@ -204,7 +131,61 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
             .spawn(move || seat.run())
             .map_err(LaunchError::Thread)?;
     }
-    supervise(&config, &directories, &addresses, &stage, &news)
+    let mut reloader = Reloader {
+        config: Arc::clone(&config),
+        read_settings,
+        shards: reloads,
+    };
+    supervise(
+        &config,
+        &directories,
+        &addresses,
+        &stage,
+        &news,
+        &mut reloader,
+    )
+}
+
+/// Goes over to new settings while the server runs.
+struct Reloader {
+    /// The settings as they are.
+    config: Arc<Config>,
+    read_settings: ReadSettings,
+    shards: Vec<tokio::sync::mpsc::Sender<NewSettings>>,
+}
+
+impl Reloader {
+    /// Reads the settings again and gives them to all shards; if anything is wrong with them, all stays as it is.
+    fn reload(&mut self, directories: &Directories) {
+        if let Err(error) = self.try_reload(directories) {
+            tracing::error!(%error, "the settings were not reloaded: the old ones stay");
+        }
+    }
+
+    fn try_reload(&mut self, directories: &Directories) -> Result<(), Box<dyn std::error::Error>> {
+        let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
+        let new_roots = &config.roots[self.config.roots.len()..];
+        // Opened for all before any is told.
+        let roots: Result<Vec<_>, _> = (self.shards.iter())
+            .map(|_| directories.open_roots(new_roots))
+            .collect();
+        let roots = roots?;
+        let config = Arc::new(config);
+        for (shard, roots) in self.shards.iter().zip(roots) {
+            let new = NewSettings {
+                config: Arc::clone(&config),
+                roots,
+            };
+            // A shard that has ended needs no settings.
+            let _ = shard.blocking_send(new);
+        }
+        self.config = config;
+        for key in needs_restart {
+            tracing::warn!(key, "this setting changes with the next start only");
+        }
+        tracing::info!("the settings were reloaded");
+        Ok(())
+    }
 }
 
 /// Sees the shards through recovery, service and the end.
@@ -214,6 +195,7 @@ fn supervise(
     addresses: &[SocketAddr],
     stage: &watch::Sender<Stage>,
     news: &mpsc::Receiver<News>,
+    reloader: &mut Reloader,
 ) -> Result<(), LaunchError> {
     let mut recovering = config.cores;
     let mut preparing = config.cores;
@@ -248,6 +230,7 @@ fn supervise(
             }
             Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
             Some(News::Ended) => running -= 1,
+            Some(News::Reload) => reloader.reload(directories),
             Some(News::Signal) if deadline.is_none() => {
                 tracing::info!(
                     "stopping: running requests may finish; a second signal stops at once"
@@ -290,7 +273,11 @@ struct Seat {
     config: Arc<Config>,
     boot: Boot,
     generation: u64,
-    directories: (OwnedFd, OwnedFd),
+    roots: Vec<OwnedFd>,
+    work: OwnedFd,
+    notifier: Notifier,
+    clients: Arc<Clients>,
+    to_adopt: Receiver<NewSettings>,
     listeners: Vec<OwnedFd>,
     letters: Receiver<Letter>,
     senders: Senders,
@@ -341,12 +328,22 @@ impl Seat {
                  raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
             );
         }
-        let (root, work) = self.directories;
-        let disk = Disk::new(root, work, self.config.io);
-        let world = RingWorld::new(self.index, self.boot, blocks, disk, self.senders);
+        let disk = Disk::new(self.work, self.config.io);
+        let trees = Trees::new(self.roots, Rc::clone(disk.work()));
+        let world = RingWorld {
+            shard: self.index,
+            boot: self.boot,
+            blocks,
+            disk,
+            trees,
+            notifier: self.notifier,
+            senders: self.senders,
+            stats: Cell::new(0),
+        };
         let shard = Shard::new(
             Rc::new(world),
             Arc::clone(&self.config),
+            self.clients,
             self.index,
             self.config.cores,
         );
@@ -360,6 +357,7 @@ impl Seat {
             ));
         }
         tokio_uring::spawn(take_letters(Rc::clone(&shard), self.letters));
+        tokio_uring::spawn(take_settings(Rc::clone(&shard), self.to_adopt));
 
         let recovered = match recover::recover(&shard, self.generation).await {
             Ok(recovered) => recovered,
@@ -411,6 +409,13 @@ async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping:
     net::accept_all(listener, is_stopping, complain, serve).await;
 }
 
+async fn take_settings(shard: Rc<Shard<RingWorld>>, mut to_adopt: Receiver<NewSettings>) {
+    while let Some(new) = to_adopt.recv().await {
+        shard.world.trees.add_roots(new.roots);
+        shard.adopt(new.config);
+    }
+}
+
 async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>) {
     while let Some(letter) = letters.recv().await {
         let wire = RingWire::new(letter.socket, letter.peer);
@@ -459,10 +464,14 @@ fn abort_on_panic() {
 }
 
 fn catch_signals(news: mpsc::Sender<News>) -> Result<(), LaunchError> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(LaunchError::Signals)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(LaunchError::Signals)?;
     let wait = move || {
-        for _signal in signals.forever() {
-            if news.send(News::Signal).is_err() {
+        for signal in signals.forever() {
+            let told = match signal {
+                SIGHUP => News::Reload,
+                _ => News::Signal,
+            };
+            if news.send(told).is_err() {
                 return;
             }
         }
@@ -500,137 +509,4 @@ fn allowed_processors() -> Vec<usize> {
             .collect(),
         Err(_) => Vec::new(),
     }
-}
-
-fn boot_id() -> io::Result<u128> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    u128::from_str_radix(&digits, 16).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-/// Root and work directory, and the lock that makes them ours.
-struct Directories {
-    work: OwnedFd,
-    work_path: PathBuf,
-    boot: u128,
-    _lock: fs::File,
-}
-
-impl Directories {
-    fn take(config: &Config) -> Result<Self, LaunchError> {
-        let root_error = |error| LaunchError::Root(config.roots[0].clone(), error);
-        let work_error = |error| LaunchError::WorkDirectory(config.work_dir.clone(), error);
-        fs::create_dir_all(&config.roots[0]).map_err(root_error)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&config.work_dir)
-            .map_err(work_error)?;
-        disk::probe(&open_directory(&config.roots[0]).map_err(root_error)?)
-            .map_err(LaunchError::NoResolveBeneath)?;
-        let root_device = fs::metadata(&config.roots[0]).map_err(root_error)?.dev();
-        let work_device = fs::metadata(&config.work_dir).map_err(work_error)?.dev();
-        if root_device != work_device {
-            let (root, work) = (config.roots[0].clone(), config.work_dir.clone());
-            return Err(LaunchError::OtherFileSystem(root, work));
-        }
-        let lock = fs::OpenOptions::new()
-            // Never open for writing, so that an administrator can remount the disk read-only.
-            .read(true)
-            .custom_flags(i32::try_from(rustix::fs::OFlags::CREATE.bits()).unwrap_or(0))
-            .mode(0o600)
-            .open(config.work_dir.join(LOCK_NAME))
-            .map_err(work_error)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LaunchError::Locked(config.work_dir.clone()));
-            }
-            Err(error) => return Err(work_error(error.into())),
-        }
-        Ok(Self {
-            work: open_directory(&config.work_dir).map_err(work_error)?,
-            work_path: config.work_dir.clone(),
-            boot: boot_id().map_err(work_error)?,
-            _lock: lock,
-        })
-    }
-
-    /// Descriptors of root and work directory for one shard.
-    fn reopen(&self, config: &Config) -> Result<(OwnedFd, OwnedFd), LaunchError> {
-        let root = open_directory(&config.roots[0])
-            .map_err(|error| LaunchError::Root(config.roots[0].clone(), error))?;
-        let work = open_directory(&config.work_dir)
-            .map_err(|error| LaunchError::WorkDirectory(config.work_dir.clone(), error))?;
-        Ok((root, work))
-    }
-
-    /// The generation of this start's journals.
-    fn next_generation(&self) -> io::Result<u64> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.work_path)? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
-        Ok(store::next_generation(names.iter().map(String::as_str)))
-    }
-
-    /// The boots in which the server was last stopped cleanly, if it was.
-    fn stopped_cleanly(&self) -> Vec<u128> {
-        let text = fs::read_to_string(self.work_path.join(CLEAN_NAME)).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| u128::from_str_radix(line.trim(), 16).ok())
-            .collect()
-    }
-
-    /// From here on a power cut may lose what the last clean stop had made safe. If a shard's records still speak of an
-    /// earlier boot, its sessions do not change before they are renewed, and that boot's stop holds.
-    fn forget_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
-        if !is_renewed {
-            let mut boots = self.stopped_cleanly();
-            boots.retain(|boot| *boot != self.boot);
-            if !boots.is_empty() && self.write_clean_stop(&boots).is_ok() {
-                return Ok(());
-            }
-        }
-        match fs::remove_file(self.work_path.join(CLEAN_NAME)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        Ok(rustix::fs::fsync(&self.work)?)
-    }
-
-    /// Syncs everything and says so, so that a planned reboot costs no client a byte. If not all records were renewed in
-    /// this boot, those that were not still speak of the stop before.
-    fn note_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
-        sync_file_system(&self.work)?;
-        let mut boots = match is_renewed {
-            true => Vec::new(),
-            false => self.stopped_cleanly(),
-        };
-        if !boots.contains(&self.boot) {
-            boots.push(self.boot);
-        }
-        self.write_clean_stop(&boots)
-    }
-
-    fn write_clean_stop(&self, boots: &[u128]) -> io::Result<()> {
-        let text: String = boots.iter().map(|boot| format!("{boot:032x}\n")).collect();
-        let mut file = fs::File::create(self.work_path.join(CLEAN_NAME))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        Ok(rustix::fs::fsync(&self.work)?)
-    }
-}
-
-fn sync_file_system(directory: &OwnedFd) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(directory.as_fd())?)
-}
-
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or(0))
-        .open(path)?;
-    debug_assert!(file.as_raw_fd() >= 0);
-    Ok(file.into())
 }

@@ -15,25 +15,33 @@
 #![allow(unsafe_code)]
 
 pub mod blocks;
+pub mod directories;
 pub mod disk;
 pub mod launch;
+pub mod launch_error;
 pub mod mailbox;
 pub mod net;
 pub mod op;
+pub mod tree;
 
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use crate::bits::notification::Answer;
 use crate::event::Event;
-use crate::http::path::UploadPath;
+use crate::notify::Notifier;
 use crate::observe;
-use crate::server::world::{HandOverFull, Millis, Parents, Replace, Standing, WorkStat, World};
+use crate::server::notification::{NotifyError, Order};
+use crate::server::world::{
+    HandOverFull, Millis, Parents, Place, Replace, ReplyStat, Standing, WorkStat, World,
+};
 use blocks::{Blocks, RingBlock};
 use disk::{Disk, RingFile, RingLog};
 use mailbox::{Letter, Senders};
 use net::RingWire;
+use tree::Trees;
 
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
@@ -57,22 +65,11 @@ pub struct RingWorld {
     boot: Boot,
     blocks: Blocks,
     disk: Disk,
+    trees: Trees,
+    notifier: Notifier,
     senders: Senders,
     /// Files looked at so far.
     stats: Cell<usize>,
-}
-
-impl RingWorld {
-    fn new(shard: usize, boot: Boot, blocks: Blocks, disk: Disk, senders: Senders) -> Self {
-        Self {
-            shard,
-            boot,
-            blocks,
-            disk,
-            senders,
-            stats: Cell::new(0),
-        }
-    }
 }
 
 impl World for RingWorld {
@@ -163,6 +160,10 @@ impl World for RingWorld {
         self.disk.read_log(name, bytes_max)
     }
 
+    async fn open_reply(&self, name: &str) -> io::Result<Option<(RingFile, ReplyStat)>> {
+        self.disk.open_reply(name)
+    }
+
     async fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
@@ -179,25 +180,31 @@ impl World for RingWorld {
         self.disk.sync_work_directory().await
     }
 
-    async fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
-        self.disk.look_up(path)
+    async fn look_up(&self, place: &Place) -> io::Result<Standing> {
+        self.trees.look_up(place)
     }
 
     async fn publish(
         &self,
         name: &str,
-        path: &UploadPath,
+        place: &Place,
         replace: Replace,
         parents: Parents,
     ) -> io::Result<()> {
-        self.disk.publish(name, path, replace, parents).await
+        self.trees.publish(name, place, replace, parents).await
     }
 
-    async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
-        self.disk.sync_destination(path).await
+    async fn sync_destination(&self, place: &Place) -> io::Result<()> {
+        self.trees.sync_destination(place).await
     }
 
-    async fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
-        self.disk.unpublish(path)
+    async fn unpublish(&self, place: &Place) -> io::Result<()> {
+        self.trees.unpublish(place)
+    }
+
+    async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
+        let answer = self.notifier.deliver(order).await;
+        // Its thread ended without a word.
+        answer.unwrap_or(Err(NotifyError::Busy))
     }
 }

@@ -107,6 +107,23 @@ impl Wire for RingWire {
         (Ok(()), bytes)
     }
 
+    async fn send_block(
+        &self,
+        block: RingBlock,
+        range: Range<usize>,
+    ) -> (io::Result<()>, RingBlock) {
+        let (mut block, mut from) = (block, range.start);
+        while from < range.end {
+            let (result, back) = op::send_block(&self.socket, block, from..range.end).await;
+            block = back;
+            match result {
+                Ok(sent) => from += sent,
+                Err(error) => return (Err(error), block),
+            }
+        }
+        (Ok(()), block)
+    }
+
     fn has_left(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut polled = [PollFd::new(&*self.socket, PollFlags::RDHUP)];

@@ -120,6 +120,21 @@ pub async fn send(
     (result.map(|sent| sent as usize), bytes)
 }
 
+/// Sends `block[range]`, as much as the socket takes.
+pub async fn send_block(
+    socket: &Rc<OwnedFd>,
+    block: RingBlock,
+    range: Range<usize>,
+) -> (io::Result<usize>, RingBlock) {
+    let memory = &block.bytes()[range.clone()];
+    let entry = opcode::Send::new(fd(socket), memory.as_ptr(), len_u32(&range))
+        .flags(MSG_NOSIGNAL)
+        .build();
+    // The block's memory does not move with its handle.
+    let (result, (block, _socket)) = submit((block, Rc::clone(socket)), entry).await;
+    (result.map(|sent| sent as usize), block)
+}
+
 /// Cancels what is pending on a socket; a receive comes back with what it has, or `ECANCELED`.
 pub async fn cancel(socket: Rc<OwnedFd>) {
     let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(fd(&socket))).build();
@@ -146,6 +161,21 @@ pub async fn write_at(
     };
     let (result, (block, _file)) = submit((block, Rc::clone(file)), entry).await;
     (result.map(|written| written as usize), block)
+}
+
+/// Reads into `block[range]` from `offset`; 0 is the end.
+pub async fn read_at(
+    file: &Rc<OwnedFd>,
+    mut block: RingBlock,
+    range: Range<usize>,
+    offset: u64,
+) -> (io::Result<usize>, RingBlock) {
+    let memory = &mut block.bytes_mut()[range.clone()];
+    let entry = opcode::Read::new(fd(file), memory.as_mut_ptr(), len_u32(&range))
+        .offset(offset)
+        .build();
+    let (result, (block, _file)) = submit((block, Rc::clone(file)), entry).await;
+    (result.map(|read| read as usize), block)
 }
 
 /// How much of a file a sync covers.
@@ -184,6 +214,7 @@ pub const OPCODES: &[(u8, &str)] = &[
     (opcode::AsyncCancel2::CODE, "ASYNC_CANCEL"),
     (opcode::WriteFixed::CODE, "WRITE_FIXED"),
     (opcode::Write::CODE, "WRITE"),
+    (opcode::Read::CODE, "READ"),
     (opcode::Fsync::CODE, "FSYNC"),
     (opcode::Fallocate::CODE, "FALLOCATE"),
 ];

@@ -1,23 +1,29 @@
 //! One connection's life: head → packet → right shard → answer → again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::download;
 use super::fragment;
 use super::inbox::Inbox;
 use super::lifecycle;
 use super::session::Reply;
 use super::shard::{Phase, Shard};
+use super::store;
 use super::turnstile::Holder;
 use super::world::{Millis, Wire, World};
+use crate::bits::notification::{self, Token};
 use crate::bits::packet::{self, Packet, SessionRequest};
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{Event, Hangup};
+use crate::http;
+use crate::http::download::DownloadRequest;
 use crate::http::head::{self, BadHead, Framing, Head, Method, Parsed};
+use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, ResponseHead};
 
 /// Number of a connection on its shard; never used twice.
@@ -42,6 +48,8 @@ pub struct Connection<W: World> {
     is_fast: Cell<bool>,
     /// The session whose file is open for this connection.
     session: Cell<Option<SessionId>>,
+    /// The Host field of the request that is dealt with, as far as it can stand in a URL.
+    host: RefCell<String>,
 }
 
 /// What a connection is waiting for.
@@ -72,7 +80,22 @@ impl<W: World> Connection<W> {
             is_hung_up: Cell::new(false),
             is_fast: Cell::new(false),
             session: Cell::new(None),
+            host: RefCell::default(),
         }
+    }
+
+    /// Remembers by what name the client calls this server.
+    fn set_host(&self, host: &[u8]) {
+        let mut kept = self.host.borrow_mut();
+        kept.clear();
+        if let Some(host) = plain_host(host) {
+            kept.push_str(host);
+        }
+    }
+
+    /// By what name the client calls this server; empty if that is unknown.
+    pub fn host(&self) -> String {
+        self.host.borrow().clone()
     }
 
     /// Says what is waited for, and starts its clock.
@@ -199,11 +222,30 @@ enum Request {
         framing: Framing,
         persistence: Persistence,
     },
+    Download {
+        session: SessionId,
+        token: Token,
+        asked: DownloadRequest,
+        persistence: Persistence,
+    },
     Plain {
         status: u16,
         framing: Framing,
         persistence: Persistence,
     },
+}
+
+impl Request {
+    /// The session it is about.
+    fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Packet {
+                packet: Ok(packet), ..
+            } => session_request(packet)?.session,
+            Self::Download { session, .. } => Some(*session),
+            Self::Packet { packet: Err(_), .. } | Self::Plain { .. } => None,
+        }
+    }
 }
 
 /// One request and its answer.
@@ -239,6 +281,22 @@ async fn exchange<W: World>(
     };
     connection.wait_for(Waiting::Nothing, shard.world.now());
 
+    let is_stranded = match elsewhere(shard, &request) {
+        None => false,
+        Some(owner) => {
+            leave_session(shard, connection);
+            let (peer, bytes) = (connection.peer, inbox.bytes());
+            if (shard.world)
+                .hand_over(&connection.wire, bytes, owner)
+                .is_ok()
+            {
+                shard.world.emit(Event::Moved { peer, to: owner });
+                return Next::End;
+            }
+            true
+        }
+    };
+    inbox.consume(head_bytes);
     match request {
         Request::Packet {
             packet: Ok(packet),
@@ -246,18 +304,7 @@ async fn exchange<W: World>(
             framing,
             persistence,
         } => {
-            if let Some(owner) = elsewhere(shard, &packet) {
-                leave_session(shard, connection);
-                let (peer, bytes) = (connection.peer, inbox.bytes());
-                if shard
-                    .world
-                    .hand_over(&connection.wire, bytes, owner)
-                    .is_ok()
-                {
-                    shard.world.emit(Event::Moved { peer, to: owner });
-                    return Next::End;
-                }
-                inbox.consume(head_bytes);
+            if is_stranded {
                 let outcome = Outcome {
                     reply: Err(Refusal::Busy),
                     session: None,
@@ -265,8 +312,8 @@ async fn exchange<W: World>(
                 };
                 return answer_packet(shard, connection, inbox, answer, outcome, persistence).await;
             }
-            inbox.consume(head_bytes);
-            let path = refused_path(&packet);
+            // For the log line of a refusal.
+            let path = path_of(&packet).clone();
             let outcome = match dispatch(shard, connection, inbox, answer, packet).await {
                 Ok(outcome) => outcome,
                 Err(Cut) => return Next::End,
@@ -276,7 +323,7 @@ async fn exchange<W: World>(
                 shard.world.emit(Event::Refused {
                     peer,
                     session,
-                    path: Some(&path),
+                    path: Some(path.as_str()),
                     why,
                 });
             }
@@ -288,7 +335,6 @@ async fn exchange<W: World>(
             framing,
             persistence,
         } => {
-            inbox.consume(head_bytes);
             let peer = connection.peer;
             shard.world.emit(Event::Refused {
                 peer,
@@ -304,12 +350,42 @@ async fn exchange<W: World>(
             };
             answer_packet(shard, connection, inbox, answer, outcome, persistence).await
         }
+        Request::Download {
+            session,
+            token,
+            asked,
+            persistence,
+        } => {
+            let status = match shard.phase() {
+                _ if is_stranded => 503,
+                Phase::Recovering => 503,
+                Phase::Serving | Phase::Draining => {
+                    let found = shard.session(session);
+                    let now = shard.world.now();
+                    match found.is_some_and(|session| session.serves(token, now)) {
+                        true => 200,
+                        false => 404,
+                    }
+                }
+            };
+            if status != 200 {
+                write_plain(status, persistence, answer);
+                return finish_exchange(shard, connection, inbox, answer, persistence).await;
+            }
+            let name = store::reply_name(session);
+            let sent = download::send(shard, connection, answer, &name, &asked, persistence);
+            match Box::pin(sent).await {
+                Ok(persistence) => {
+                    finish_exchange(shard, connection, inbox, answer, persistence).await
+                }
+                Err(Cut) => Next::End,
+            }
+        }
         Request::Plain {
             status,
             framing,
             persistence,
         } => {
-            inbox.consume(head_bytes);
             let persistence = match framing {
                 Framing::Absent | Framing::Length(0) => persistence,
                 Framing::Length(_) | Framing::Chunked => Persistence::Close,
@@ -329,7 +405,10 @@ async fn read_head<W: World>(
     connection.wait_for(Waiting::Head, shard.world.now());
     loop {
         if let Parsed::Complete(head) = head::parse(inbox.bytes(), &shard.head_limits)? {
-            return Ok(Some((read_request(shard, &head), head.bytes_len)));
+            return Ok(Some((
+                read_request(shard, connection, &head),
+                head.bytes_len,
+            )));
         }
         match inbox.more(&*shard.world, &connection.wire).await {
             Ok(read) if read > 0 => {}
@@ -338,7 +417,11 @@ async fn read_head<W: World>(
     }
 }
 
-fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
+fn read_request<W: World>(
+    shard: &Shard<W>,
+    connection: &Connection<W>,
+    head: &Head<'_>,
+) -> Request {
     let framing = head.framing;
     let persistence = if head.keep_alive {
         Persistence::KeepAlive
@@ -347,7 +430,9 @@ fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
     };
     match head.method {
         Method::BitsPost => {
-            let packet = packet::parse(head, shard.policy().strict);
+            let host = head.only("Host").ok().flatten();
+            connection.set_host(host.unwrap_or_default());
+            let packet = packet::parse_with(head, |path| shard.location(path).policy.strict);
             Request::Packet {
                 packet,
                 expects_continue: head.expects_continue,
@@ -355,11 +440,21 @@ fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
                 persistence,
             }
         }
-        // Nothing can be read from here yet; uploads never can.
-        Method::Get | Method::Head => Request::Plain {
-            status: 404,
-            framing,
-            persistence,
+        // Replies can be read; uploads never can, and nothing is listed.
+        Method::Get | Method::Head => match notification::parse_reply_target(head.target) {
+            Some((session, token)) if matches!(framing, Framing::Absent | Framing::Length(0)) => {
+                Request::Download {
+                    session,
+                    token,
+                    asked: http::download::parse(head),
+                    persistence,
+                }
+            }
+            _ => Request::Plain {
+                status: 404,
+                framing,
+                persistence,
+            },
         },
         Method::Other => Request::Plain {
             status: 405,
@@ -369,28 +464,33 @@ fn read_request<W: World>(shard: &Shard<W>, head: &Head<'_>) -> Request {
     }
 }
 
-/// The shard that owns the session of a packet, if it is not this one.
-fn elsewhere<W: World>(shard: &Shard<W>, packet: &Packet) -> Option<usize> {
-    let request = session_request(packet)?;
-    let owner = request.session?.shard(shard.count);
+/// The shard that owns the session of a request, if it is not this one.
+fn elsewhere<W: World>(shard: &Shard<W>, request: &Request) -> Option<usize> {
+    let owner = request.session()?.shard(shard.count);
     (owner != shard.index).then_some(owner)
+}
+
+/// A Host field that can stand in a URL as it is.
+fn plain_host(host: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    let text = std::str::from_utf8(host).ok()?;
+    (!host.is_empty() && host.iter().all(is_plain)).then_some(text)
 }
 
 fn session_request(packet: &Packet) -> Option<&SessionRequest> {
     match packet {
-        Packet::Ping | Packet::CreateSession { .. } => None,
+        Packet::Ping { .. } | Packet::CreateSession { .. } => None,
         Packet::Fragment(fragment) => Some(&fragment.request),
         Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
     }
 }
 
-/// The path for the log line of a refusal.
-fn refused_path(packet: &Packet) -> String {
+/// What a packet is about.
+fn path_of(packet: &Packet) -> &UploadPath {
     match packet {
-        Packet::CreateSession { target } => target.path.as_str().to_owned(),
-        _ => {
-            session_request(packet).map_or_else(String::new, |r| r.target.path.as_str().to_owned())
-        }
+        Packet::Ping { target } | Packet::CreateSession { target } => &target.path,
+        Packet::Fragment(fragment) => &fragment.request.target.path,
+        Packet::CloseSession(request) | Packet::CancelSession(request) => &request.target.path,
     }
 }
 
@@ -416,23 +516,27 @@ async fn dispatch<W: World>(
         session,
         body: BodyLeft::Bytes(0),
     };
-    if let Packet::Ping = packet {
-        return Ok(no_body(Ok(Ack::Ping), None));
-    }
-    if shard.phase() == Phase::Recovering {
+    let refusal = if !shard.location(path_of(&packet)).is_enabled {
+        Some(Refusal::UploadsDisabled)
+    } else if shard.phase() == Phase::Recovering && !matches!(packet, Packet::Ping { .. }) {
+        Some(Refusal::Unavailable)
+    } else {
+        None
+    };
+    if let Some(refusal) = refusal {
         let body = match &packet {
             Packet::Fragment(fragment) => fragment::unread(fragment),
             _ => BodyLeft::Bytes(0),
         };
         return Ok(Outcome {
-            reply: Err(Refusal::Unavailable),
+            reply: Err(refusal),
             session: None,
             body,
         });
     }
     // Boxed, so that an idle connection does not carry the space of the longest flow.
     match packet {
-        Packet::Ping => unreachable!("answered above"),
+        Packet::Ping { .. } => Ok(no_body(Ok(Ack::Ping), None)),
         Packet::CreateSession { target } => {
             let reply = Box::pin(lifecycle::create(shard, connection, target.path)).await;
             Ok(no_body(reply, None))

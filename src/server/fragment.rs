@@ -39,7 +39,7 @@ pub async fn receive<W: World>(
     connection: &Rc<Connection<W>>,
     inbox: &mut Inbox<W>,
     answer: &mut Vec<u8>,
-    fragment: Fragment,
+    mut fragment: Fragment,
 ) -> Result<Outcome, Cut> {
     let session = fragment.request.session;
     let unread = unread(&fragment);
@@ -55,6 +55,7 @@ pub async fn receive<W: World>(
         return outcome(Err(Refusal::SessionNotFound), unread);
     };
     let mut held = found.enter(shard, connection).await.map_err(|_| Cut)?;
+    held.set_query(fragment.request.target.query.take());
 
     let range = match fragment.content {
         FragmentContent::Bytes(range) => range,

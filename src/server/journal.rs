@@ -45,7 +45,7 @@ pub enum JournalError {
 pub struct Journal<W: World> {
     shard: usize,
     /// Whether a new file is synced before it replaces the old one.
-    is_durable: bool,
+    is_durable: Cell<bool>,
     generation: Cell<u64>,
     /// Absent until the first one could be made, and after a failed sync.
     log: RefCell<Option<Rc<W::Log>>>,
@@ -69,7 +69,7 @@ impl<W: World> Journal<W> {
     pub fn new(shard: usize, is_durable: bool) -> Self {
         Self {
             shard,
-            is_durable,
+            is_durable: Cell::new(is_durable),
             generation: Cell::new(0),
             log: RefCell::default(),
             outdated: RefCell::default(),
@@ -96,6 +96,11 @@ impl<W: World> Journal<W> {
         frames.for_each(|(id, frame)| self.remember(id, frame));
         let _turn = self.gate.turn().await;
         self.renew(world).await
+    }
+
+    /// Whether the next new file is synced before it replaces the old one.
+    pub fn set_durable(&self, is_durable: bool) {
+        self.is_durable.set(is_durable);
     }
 
     /// Whether frames can be appended without a renewal that may fail.
@@ -136,6 +141,11 @@ impl<W: World> Journal<W> {
         let before = self.frames.borrow_mut().insert(id, frame);
         let less = before.map_or(0, |frame| frame.len() as u64);
         self.needed.set(self.needed.get() + more - less);
+    }
+
+    /// Whether a session's newest frame is kept.
+    pub fn remembers(&self, id: SessionId) -> bool {
+        self.frames.borrow().contains_key(&id)
     }
 
     async fn append(&self, world: &W, id: SessionId, frame: Vec<u8>) -> io::Result<()> {
@@ -220,7 +230,7 @@ impl<W: World> Journal<W> {
     async fn write_new(&self, world: &W, name: &str, bytes: &[u8]) -> io::Result<W::Log> {
         let log = world.create_log(name).await?;
         log.append(bytes).await?;
-        if self.is_durable && !planted::is(Bug::JournalUnsynced) {
+        if self.is_durable.get() && !planted::is(Bug::JournalUnsynced) {
             log.sync().await?;
             world.sync_work_directory().await?;
         }

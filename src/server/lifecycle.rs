@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use super::clients::Client;
 use super::connection::{Connection, Cut};
 use super::session::{Held, Reply, Session};
-use super::shard::{Phase, Shard};
+use super::shard::{self, Phase, Shard};
 use super::store::{self, Keep, StoreError};
 use super::world::World;
 use crate::bits::packet::SessionRequest;
-use crate::bits::reply::{Ack, Refusal};
+use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Event as Step, State};
 use crate::bits::session_id::SessionId;
 use crate::event::Event;
@@ -26,16 +27,34 @@ pub async fn create<W: World>(
     if !shard.has_room() {
         return Err(Refusal::Busy);
     }
-    match store::check_destination(&*shard.world, shard.policy(), &path).await {
+    let location = shard.location(&path);
+    let place = shard::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
+    match store::check_destination(&*shard.world, &location.policy, &place).await {
         Ok(verdict) => verdict?,
         Err(error) => return Err(report(shard, None, &error)),
     }
+    let (address, counted) = match location.sessions_per_client_max {
+        None => (None, None),
+        Some(sessions_max) => {
+            let address = connection.peer.ip().to_canonical();
+            let client = Client {
+                location: location.prefix.clone(),
+                address,
+            };
+            let counted = shard.clients.admit(client, sessions_max);
+            // Transient, as the cause is: one of the client's other sessions ends, or expires. 403 would end the job.
+            (
+                Some(address),
+                Some(counted.ok_or(Refusal::TooManySessions)?),
+            )
+        }
+    };
     let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
-    let (keep, file) = match Keep::create(&shard.store, id, &path).await {
+    let (keep, file) = match Keep::create(&shard.store, id, &path, address).await {
         Ok(made) => made,
         Err(error) => return Err(report(shard, Some(id), &error)),
     };
-    let session = Session::new(shard, path, keep, State::NEW, 0);
+    let session = Session::new(shard, path, keep, State::NEW, 0, counted);
     shard.enter(Rc::clone(&session));
     let peer = connection.peer;
     shard.world.emit(Event::SessionCreated {
@@ -46,7 +65,11 @@ pub async fn create<W: World>(
     if let Ok(mut held) = session.enter(shard, connection).await {
         held.set_file(file);
     }
-    Ok(Ack::Created { session: id })
+    let node = location.host.as_ref().map(|host| Node {
+        host: host.id.as_str().into(),
+        fallback_s: host.fallback_timeout.as_secs(),
+    });
+    Ok(Ack::Created { session: id, node })
 }
 
 /// Closes a session: publishes a whole file, discards an incomplete one.
@@ -62,6 +85,7 @@ pub async fn close<W: World>(
         return Ok(Err(Refusal::SessionNotFound));
     };
     let mut held = session.enter(shard, connection).await.map_err(|_| Cut)?;
+    held.set_query(request.target.query);
     loop {
         let decision = held.step(shard, Step::Close);
         let reply = held.carry_out(shard, decision).await;

@@ -51,12 +51,15 @@
 //! another number of shards.
 #![forbid(unsafe_code)]
 
+pub mod clients;
 pub mod connection;
+pub mod download;
 pub mod fragment;
 pub mod gate;
 pub mod inbox;
 pub mod journal;
 pub mod lifecycle;
+pub mod notification;
 pub mod record;
 pub mod recover;
 pub mod session;

@@ -16,16 +16,18 @@
 //! The payload has a version by its magic; fields may be added with a default, never change their meaning.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bits::session::{AfterPublish, State};
+use crate::bits::notification::Token;
+use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::event::Ending;
 use crate::http::path::UploadPath;
 
-/// Bytes of a payload at the most: a path of 2,200 bytes, each escaped, and room.
-const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a payload at the most: a path and a URL of 2,200 bytes, each escaped, and room.
+const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
 const MAGIC: &[u8; 8] = b"bitsd\0r2";
 const HEADER_BYTES: usize = 40;
 /// Frames begin at multiples of it.
@@ -44,6 +46,21 @@ pub struct Record {
     pub inode: u64,
     /// The boot in which `state` was written.
     pub boot_id: u128,
+    /// What the application answered, once it was told.
+    pub answer: Option<Box<Answered>>,
+    /// The client's address, where its sessions are counted.
+    pub client: Option<IpAddr>,
+}
+
+/// The part of an application's answer that is not in the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Names the reply that is kept here.
+    pub token: Token,
+    /// Where a reply that is kept elsewhere can be fetched.
+    pub static_url: Option<String>,
+    /// The reply that is kept here survives a power cut.
+    pub is_safe: bool,
 }
 
 /// The payload as it is written.
@@ -56,12 +73,26 @@ struct Payload<'a> {
     durable: u64,
     inode: u64,
     boot: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copies: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    static_url: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    reply_safe: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
 }
 
 impl Record {
     /// The frame of session `id` that holds this record.
     pub fn encode(&self, id: SessionId, sequence: u64) -> Vec<u8> {
         let (state, total) = state_to_text(self.state);
+        let (copies, reply) = told_to_text(self.state);
+        let answer = self.answer.as_deref();
         let mut boot = [0; 32];
         let payload = Payload {
             path: Cow::Borrowed(self.path.as_str()),
@@ -70,6 +101,12 @@ impl Record {
             durable: self.durable,
             inode: self.inode,
             boot: Cow::Borrowed(hexadecimal(self.boot_id, &mut boot)),
+            copies,
+            reply: reply.map(Cow::Borrowed),
+            token: answer.map(|answer| answer.token.to_string()),
+            static_url: (answer.and_then(|answer| answer.static_url.as_deref())).map(Cow::Borrowed),
+            reply_safe: answer.is_some_and(|answer| answer.is_safe),
+            client: self.client,
         };
         let mut bytes = Vec::with_capacity(HEADER_BYTES + 152 + self.path.as_str().len());
         bytes.extend_from_slice(MAGIC);
@@ -80,7 +117,7 @@ impl Record {
         let payload_len = bytes.len() - HEADER_BYTES;
         assert!(
             payload_len <= PAYLOAD_BYTES_MAX,
-            "a path is at most 2,200 bytes"
+            "path and URL are at most 2,200 bytes each"
         );
         let payload_len = u32::try_from(payload_len).expect("checked above");
         bytes[32..36].copy_from_slice(&payload_len.to_le_bytes());
@@ -107,10 +144,19 @@ impl Frame<'_> {
         let payload: Payload = serde_json::from_slice(self.payload).ok()?;
         Some(Record {
             path: UploadPath::from_text(&payload.path).ok()?,
-            state: state_from_text(&payload.state, payload.total)?,
+            state: state_from_text(&payload)?,
             durable: payload.durable,
             inode: payload.inode,
             boot_id: u128::from_str_radix(&payload.boot, 16).ok()?,
+            answer: match payload.token {
+                None => None,
+                Some(token) => Some(Box::new(Answered {
+                    token: Token::parse(&token)?,
+                    static_url: payload.static_url.map(Cow::into_owned),
+                    is_safe: payload.reply_safe,
+                })),
+            },
+            client: payload.client,
         })
     }
 }
@@ -225,16 +271,22 @@ fn state_to_text(state: State) -> (&'static str, Option<u64>) {
     match state {
         State::Receiving { total, .. } => ("receiving", total),
         State::Sealed { total } => ("sealed", Some(total)),
+        State::Notified { total, .. } => ("notified", Some(total)),
+        State::Denied { total } => ("denied", Some(total)),
         State::Closing {
             total,
             then: AfterPublish::End,
+            ..
         } => ("closing", Some(total)),
         State::Closing {
             total,
             then: AfterPublish::AwaitClose,
+            ..
         } => ("publishing", Some(total)),
-        State::Published { total } => ("published", Some(total)),
+        State::Published { total, .. } => ("published", Some(total)),
         State::Gone(Ending::Published) => ("ended", None),
+        State::Gone(Ending::Delivered) => ("delivered", None),
+        State::Gone(Ending::Denied) => ("refused", None),
         State::Gone(Ending::Incomplete) => ("incomplete", None),
         State::Gone(Ending::Cancelled) => ("cancelled", None),
         State::Gone(Ending::Expired) => ("expired", None),
@@ -242,21 +294,51 @@ fn state_to_text(state: State) -> (&'static str, Option<u64>) {
     }
 }
 
-fn state_from_text(text: &str, total: Option<u64>) -> Option<State> {
-    let sized = |make: fn(u64) -> State| total.map(make);
-    match text {
+/// What the application asked for, and what it has for the client: `copies` and `reply`.
+fn told_to_text(state: State) -> (Option<bool>, Option<&'static str>) {
+    let text = |reply| match reply {
+        Reply::None => "none",
+        Reply::File => "file",
+        Reply::Elsewhere => "elsewhere",
+    };
+    match state {
+        State::Notified { copies, reply, .. } => (Some(copies), Some(text(reply))),
+        State::Closing {
+            told: Some(reply), ..
+        } => (None, Some(text(reply))),
+        State::Published { reply, .. } if reply != Reply::None => (None, Some(text(reply))),
+        _ => (None, None),
+    }
+}
+
+fn state_from_text(payload: &Payload<'_>) -> Option<State> {
+    let told = match payload.reply.as_deref() {
+        None => None,
+        Some("none") => Some(Reply::None),
+        Some("file") => Some(Reply::File),
+        Some("elsewhere") => Some(Reply::Elsewhere),
+        Some(_) => return None,
+    };
+    let total = payload.total;
+    let closing = |then| total.map(|total| State::Closing { total, then, told });
+    match &*payload.state {
         "receiving" => Some(State::Receiving { received: 0, total }),
-        "sealed" => sized(|total| State::Sealed { total }),
-        "closing" => sized(|total| State::Closing {
-            total,
-            then: AfterPublish::End,
+        "sealed" => total.map(|total| State::Sealed { total }),
+        "notified" => Some(State::Notified {
+            total: total?,
+            copies: payload.copies?,
+            reply: told?,
         }),
-        "publishing" => sized(|total| State::Closing {
-            total,
-            then: AfterPublish::AwaitClose,
+        "denied" => total.map(|total| State::Denied { total }),
+        "closing" => closing(AfterPublish::End),
+        "publishing" => closing(AfterPublish::AwaitClose),
+        "published" => Some(State::Published {
+            total: total?,
+            reply: told.unwrap_or(Reply::None),
         }),
-        "published" => sized(|total| State::Published { total }),
         "ended" => Some(State::Gone(Ending::Published)),
+        "delivered" => Some(State::Gone(Ending::Delivered)),
+        "refused" => Some(State::Gone(Ending::Denied)),
         "incomplete" => Some(State::Gone(Ending::Incomplete)),
         "cancelled" => Some(State::Gone(Ending::Cancelled)),
         "expired" => Some(State::Gone(Ending::Expired)),
@@ -279,33 +361,50 @@ mod tests {
             durable: 7,
             inode: 42,
             boot_id: u128::MAX - 1,
+            answer: Some(Box::new(Answered {
+                token: Token::new(3),
+                static_url: Some("http://h/r".to_owned()),
+                is_safe: true,
+            })),
+            client: Some(IpAddr::from([192, 0, 2, 1])),
         }
     }
 
     fn all_states() -> Vec<State> {
         let total = 9;
-        vec![
+        let mut states = Vec::new();
+        for reply in [Reply::None, Reply::File, Reply::Elsewhere] {
+            states.push(State::Published { total, reply });
+            for copies in [false, true] {
+                states.push(State::Notified {
+                    total,
+                    copies,
+                    reply,
+                });
+            }
+        }
+        for told in [None, Some(Reply::None), Some(Reply::File)] {
+            for then in [AfterPublish::End, AfterPublish::AwaitClose] {
+                states.push(State::Closing { total, then, told });
+            }
+        }
+        states.extend([
             State::NEW,
             State::Receiving {
                 received: 0,
                 total: Some(u64::MAX),
             },
             State::Sealed { total },
-            State::Closing {
-                total,
-                then: AfterPublish::End,
-            },
-            State::Closing {
-                total,
-                then: AfterPublish::AwaitClose,
-            },
-            State::Published { total },
+            State::Denied { total },
             State::Gone(Ending::Published),
+            State::Gone(Ending::Delivered),
+            State::Gone(Ending::Denied),
             State::Gone(Ending::Incomplete),
             State::Gone(Ending::Cancelled),
             State::Gone(Ending::Expired),
             State::Gone(Ending::Poisoned),
-        ]
+        ]);
+        states
     }
 
     const ID: SessionId = SessionId::from_u128(7);
@@ -330,7 +429,8 @@ mod tests {
         }
         let written: Vec<_> = (1..).zip(all_states()).collect();
         assert_eq!(read(&journal), (written, Damage::None));
-        let frame = Frames::of(&journal).next().unwrap();
+        let frame = record(State::NEW).encode(ID, 1);
+        let frame = Frames::of(&frame).next().unwrap();
         assert_eq!(frame.record(), Some(record(State::NEW)));
     }
 
@@ -363,12 +463,17 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_path_fits_a_frame() {
+    fn the_longest_path_and_url_fit_a_frame() {
         let segment = "a".repeat(250);
         let text = [segment.as_str(); 8].join("/");
         let path = UploadPath::from_text(&text).unwrap();
         let record = Record {
             path,
+            answer: Some(Box::new(Answered {
+                token: Token::new(u128::MAX),
+                static_url: Some("\"".repeat(2_200)),
+                is_safe: false,
+            })),
             ..record(State::NEW)
         };
         let frame = record.encode(ID, 1);

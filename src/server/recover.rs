@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
+use super::clients::Client;
 use super::record::{Damage, Frames, Record};
 use super::session::Session;
-use super::shard::Shard;
+use super::shard::{self, Shard};
 use super::store::{self, ASIDE_SUFFIX, Keep, WorkName};
 use super::world::{File, Standing, WorkStat, World};
-use crate::bits::session::{AfterPublish, State};
+use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
-use crate::config::Durability;
+use crate::config::{Durability, Location};
 use crate::event::{DiskOp, Ending, Event};
 use crate::planted::{self, Bug};
 
@@ -59,10 +60,14 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
     let began = shard.world.now();
     let mut journals = BTreeSet::new();
     let mut parts = BTreeSet::new();
+    let mut replies = BTreeSet::new();
     for name in shard.world.list().await? {
         match store::parse_name(&name) {
             WorkName::Part(id) if id.shard(shard.count) == shard.index => {
                 parts.insert(id);
+            }
+            WorkName::Reply(id) if id.shard(shard.count) == shard.index => {
+                replies.insert(id);
             }
             WorkName::Journal { generation: of } if of < generation => {
                 journals.insert(name);
@@ -70,7 +75,11 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
             WorkName::Foreign if shard.index == 0 => {
                 set_aside(shard, &name, "not a name that this server makes").await;
             }
-            WorkName::Part(_) | WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => {}
+            WorkName::Part(_)
+            | WorkName::Reply(_)
+            | WorkName::Journal { .. }
+            | WorkName::Ours
+            | WorkName::Foreign => {}
         }
     }
     let Read { mut told, damaged } = read(shard, &journals).await?;
@@ -95,6 +104,17 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
                 sequence,
             };
             sessions.extend(found.without_part().await);
+        }
+    }
+    for restored in &sessions {
+        if restored.state.reply() == Reply::File {
+            replies.remove(&restored.keep.id());
+        }
+    }
+    for id in replies {
+        // Nobody was told of it, or its session is over. One whose record could not be read now comes back with that.
+        if !shard.store.journal.remembers(id) && !planted::is(Bug::ReplyKept) {
+            remove(shard, id, &store::reply_name(id)).await;
         }
     }
     let is_renewed = enter(shard, sessions, generation, began).await;
@@ -205,6 +225,10 @@ async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, told: Told) -> O
         record,
         sequence,
     };
+    if found.has_lost_its_reply() {
+        remove(shard, id, &store::part_name(id)).await;
+        return None;
+    }
     let part = match shard.world.stat(&store::part_name(id)).await {
         Ok(part) => part,
         Err(error) => return found.leave(DiskOp::Read, &error),
@@ -310,15 +334,29 @@ impl<W: World> Found<'_, W> {
         Some(self.go_on(State::Receiving { received, total }, part.age_ms))
     }
 
+    /// Whether the client was promised a reply that a power cut may have torn (`durability = "none"`).
+    fn has_lost_its_reply(&self) -> bool {
+        let is_safe = (self.record.answer.as_ref()).is_some_and(|answer| answer.is_safe)
+            || planted::is(Bug::ReplyUnsynced);
+        let survived = self.shard.world.survived(self.record.boot_id);
+        self.record.state.reply() == Reply::File && !is_safe && !survived
+    }
+
     /// The part is gone: it was published, or the session ended.
     async fn without_part(self) -> Option<Restored> {
         let shard = self.shard;
-        let is_synced = shard.policy().durability != Durability::None;
+        if self.has_lost_its_reply() {
+            return None;
+        }
+        let location = shard.location(&self.record.path);
+        let is_synced = location.policy.durability != Durability::None;
+        // None if new settings have made it a folder.
+        let place = shard::place(&location, &self.record.path)?;
         if let State::Closing { .. } = self.record.state
             && is_synced
             && !planted::is(Bug::RenameTrusted)
             && shard.world.survived(self.record.boot_id)
-            && let Err(error) = shard.world.sync_destination(&self.record.path).await
+            && let Err(error) = shard.world.sync_destination(&place).await
         {
             // The rename may be in memory only, and nobody can say more: the client starts again.
             report(shard, self.id, DiskOp::SyncDirectory, &error);
@@ -334,20 +372,40 @@ impl<W: World> Found<'_, W> {
             State::Closing {
                 total,
                 then: AfterPublish::AwaitClose,
-            } => State::Published { total },
-            State::Sealed { total } => match shard.world.look_up(&self.record.path).await {
+                told,
+            } => State::Published {
+                total,
+                reply: told.unwrap_or(Reply::None),
+            },
+            // An application that takes a file by reference may take it away.
+            state @ State::Notified { copies: false, .. } => {
+                let is_safe = self.record.durable == state.received();
+                if !is_safe && !shard.world.survived(self.record.boot_id) {
+                    return None;
+                }
+                state
+            }
+            State::Sealed { total }
+            | State::Notified {
+                total,
+                copies: true,
+                ..
+            } => match shard.world.look_up(&place).await {
                 // A power cut took the record back; the inode survives the rename.
                 Ok(Standing::File { inode })
                     if inode == self.record.inode && !planted::is(Bug::PublishedForgotten) =>
                 {
-                    match shard.rules().publish_with_last_fragment {
-                        true => State::Published { total },
+                    match shard::rules(&location).publish_with_last_fragment {
+                        true => State::Published {
+                            total,
+                            reply: self.record.state.reply(),
+                        },
                         false => State::Gone(Ending::Published),
                     }
                 }
                 _ => return None,
             },
-            State::Receiving { .. } => return None,
+            State::Receiving { .. } | State::Denied { .. } => return None,
         };
         Some(self.go_on(state, 0))
     }
@@ -408,19 +466,34 @@ async fn enter<W: World>(
     let mut publishing = Vec::new();
     for restored in sessions {
         let (id, state) = (restored.keep.id(), restored.state);
-        let state_now = unsealed(shard, state);
+        let location = shard.location(&restored.path);
+        let state_now = unsealed(&location, state);
+        let is_alive = !matches!(state, State::Gone(_));
+        let counted = (restored.keep.client())
+            .filter(|_| is_alive && location.sessions_per_client_max.is_some())
+            .map(|address| {
+                shard.clients.count(Client {
+                    location: location.prefix.clone(),
+                    address,
+                })
+            });
         let session = Session::new(
             shard,
             restored.path,
             restored.keep,
             state_now,
             restored.age_ms,
+            counted,
         );
         shard.enter(Rc::clone(&session));
         match state {
             State::Gone(_) => shard.bury(id),
             State::Closing { .. } => publishing.push(session),
-            State::Receiving { .. } | State::Sealed { .. } | State::Published { .. } => {}
+            State::Receiving { .. }
+            | State::Sealed { .. }
+            | State::Notified { .. }
+            | State::Denied { .. }
+            | State::Published { .. } => {}
         }
     }
     shard.world.emit(Event::Recovered {
@@ -445,10 +518,10 @@ async fn enter<W: World>(
 
 /// Whether a seal had reached the disk or only the page cache is not known: the client's next packet seals again
 /// before it is acked.
-fn unsealed<W: World>(shard: &Shard<W>, state: State) -> State {
+fn unsealed(location: &Location, state: State) -> State {
     match state {
         state if planted::is(Bug::SealTrusted) => state,
-        State::Sealed { total } if shard.policy().durability != Durability::None => {
+        State::Sealed { total } if location.policy.durability != Durability::None => {
             State::Receiving {
                 received: total,
                 total: Some(total),

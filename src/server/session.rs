@@ -2,20 +2,24 @@
 //! [`crate::bits::session`] are carried out.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::clients::Counted;
 use super::connection::{Connection, ConnectionId};
-use super::shard::Shard;
+use super::shard::{self, Shard};
 use super::store::{Keep, StoreError};
 use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
 use super::world::{Millis, Wire as _, World};
+use crate::bits::notification::Token;
 use crate::bits::reply::{Ack, Refusal};
-use crate::bits::session::{Answer, Decision, Event as Step, State};
+use crate::bits::session::{self, Answer, Decision, Event as Step, State};
 use crate::bits::session_id::SessionId;
-use crate::config::Durability;
-use crate::event::{Ending, Event};
+use crate::config::{Durability, Location};
+use crate::event::{DiskOp, Ending, Event};
 use crate::http::path::UploadPath;
+use crate::planted::{self, Bug};
 
 /// One session of this shard.
 pub struct Session<W: World> {
@@ -31,6 +35,10 @@ pub struct Session<W: World> {
     /// How long before `progress_ms` that was: the clock begins with the machine, sessions outlive it.
     age_ms: Cell<u64>,
     is_gone: Cell<bool>,
+    /// Names the reply that may be fetched now.
+    reply: Cell<Option<Token>>,
+    /// Its share of what its client may have, until it ends.
+    counted: Cell<Option<Counted>>,
 }
 
 /// What only the holder of the session touches.
@@ -51,6 +59,10 @@ struct Work<W: World> {
 pub struct Held<W: World> {
     session: Rc<Session<W>>,
     work: Option<Box<Work<W>>>,
+    /// Who asks; nobody if it is the shard itself.
+    connection: Option<Rc<Connection<W>>>,
+    /// The query of the request.
+    query: Option<String>,
     // Dropped after `work` was put back.
     _pass: Pass,
 }
@@ -66,9 +78,11 @@ impl<W: World> Session<W> {
         keep: Keep,
         state: State,
         age_ms: u64,
+        counted: Option<Counted>,
     ) -> Rc<Self> {
         let now = shard.world.now();
         let id = keep.id();
+        let reply = served(state, &keep);
         let work = Work {
             state,
             keep,
@@ -87,6 +101,8 @@ impl<W: World> Session<W> {
             progress_ms: Cell::new(now),
             age_ms: Cell::new(age_ms),
             is_gone: Cell::new(matches!(state, State::Gone(_))),
+            reply: Cell::new(reply),
+            counted: Cell::new(counted),
         })
     }
 
@@ -113,6 +129,7 @@ impl<W: World> Session<W> {
         }
         let mut held = self.hold(pass);
         held.attach(connection);
+        held.connection = Some(Rc::clone(connection));
         Ok(held)
     }
 
@@ -127,6 +144,20 @@ impl<W: World> Session<W> {
                 work.file = None;
             }
         }
+    }
+
+    /// Whether this names the reply that may be fetched now. Fetching it counts as progress.
+    pub fn serves(&self, token: Token, now: Millis) -> bool {
+        let is_served = self.reply.get() == Some(token);
+        if is_served {
+            self.touch(now);
+        }
+        is_served
+    }
+
+    fn touch(&self, now: Millis) {
+        self.progress_ms.set(now);
+        self.age_ms.set(0);
     }
 
     /// Whether it made no progress for `timeout_ms`.
@@ -173,8 +204,18 @@ impl<W: World> Session<W> {
         Held {
             session: Rc::clone(self),
             work: Some(work),
+            connection: None,
+            query: None,
             _pass: pass,
         }
+    }
+}
+
+/// The name of the reply that a client may fetch in this state.
+fn served(state: State, keep: &Keep) -> Option<Token> {
+    match state.reply() {
+        session::Reply::File => keep.answer().map(|answered| answered.token),
+        session::Reply::None | session::Reply::Elsewhere => None,
     }
 }
 
@@ -199,6 +240,37 @@ impl<W: World> Held<W> {
     /// The session's id.
     pub fn id(&self) -> SessionId {
         self.session.id
+    }
+
+    pub(super) fn path(&self) -> &UploadPath {
+        &self.session.path
+    }
+
+    pub(super) fn location(&self, shard: &Shard<W>) -> Rc<Location> {
+        shard.location(&self.session.path)
+    }
+
+    pub(super) fn keep(&mut self) -> &mut Keep {
+        &mut self.work().keep
+    }
+
+    pub(super) fn state(&mut self) -> State {
+        self.work().state
+    }
+
+    /// The query of the request that is dealt with; it goes to the application.
+    pub fn set_query(&mut self, query: Option<String>) {
+        self.query = query;
+    }
+
+    pub(super) fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// The Host field of the request that is dealt with.
+    pub(super) fn host(&self) -> String {
+        let host = self.connection.as_ref().map(|connection| connection.host());
+        host.unwrap_or_default()
     }
 
     fn attach(&mut self, connection: &Rc<Connection<W>>) {
@@ -246,7 +318,7 @@ impl<W: World> Held<W> {
     /// # Errors
     /// [`StoreError`].
     pub async fn harden(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        if shard.policy().durability != Durability::Fragment {
+        if self.location(shard).policy.durability != Durability::Fragment {
             return Ok(());
         }
         // Later states were sealed, which is more.
@@ -262,17 +334,22 @@ impl<W: World> Held<W> {
 
     /// Gives an event to the state machine.
     pub fn step(&mut self, shard: &Shard<W>, event: Step) -> Decision {
-        let rules = shard.rules();
+        let rules = shard::rules(&self.location(shard));
         let work = self.work();
         let (state, decision) = work.state.on(event, &rules);
         work.state = state;
         if !matches!(state, State::Gone(_)) {
             work.received = state.received();
         }
-        if matches!(event, Step::Stored { .. } | Step::Sealed) {
-            self.session.progress_ms.set(shard.world.now());
-            self.session.age_ms.set(0);
+        if matches!(
+            event,
+            Step::Stored { .. } | Step::Sealed | Step::Notified { .. }
+        ) {
+            self.session.touch(shard.world.now());
         }
+        let work = self.work();
+        let reply = served(work.state, &work.keep);
+        self.session.reply.set(reply);
         decision
     }
 
@@ -296,6 +373,10 @@ impl<W: World> Held<W> {
                         .emit(Event::SessionSealed { session: self.id() });
                     self.step(shard, Step::Sealed)
                 }
+                Decision::Notify => match self.notify(shard).await {
+                    Ok(event) => self.step(shard, event),
+                    Err(refusal) => return Err(refusal),
+                },
                 Decision::Publish => match self.publish(shard).await {
                     Ok(()) => self.step(shard, Step::Published),
                     Err(error) if error.poisons() => return Err(self.fail(shard, error).await),
@@ -319,6 +400,7 @@ impl<W: World> Held<W> {
                     if let State::Gone(ending) = self.work().state {
                         if !self.session.is_gone.get() {
                             self.work().keep.note_end(&shard.store, ending).await;
+                            self.drop_reply(shard).await;
                         }
                         self.work().file = None;
                         self.bury(shard, ending);
@@ -329,6 +411,7 @@ impl<W: World> Held<W> {
                     return Ok(Ack::Fragment {
                         session: self.id(),
                         received,
+                        reply_url: self.reply_url(shard),
                     });
                 }
                 Decision::Refuse(refusal) => return Err(refusal),
@@ -363,7 +446,7 @@ impl<W: World> Held<W> {
 
     async fn seal(&mut self, shard: &Shard<W>, total: u64) -> Result<(), StoreError> {
         let file = self.file(shard).await?;
-        let durability = shard.policy().durability;
+        let durability = self.location(shard).policy.durability;
         self.work()
             .keep
             .seal(&shard.store, &file, total, durability)
@@ -371,11 +454,27 @@ impl<W: World> Held<W> {
     }
 
     async fn publish(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
+        let location = self.location(shard);
+        // The settings changed: the path is a folder now.
+        let place = shard::place(&location, &self.session.path).ok_or(StoreError {
+            op: DiskOp::Publish,
+            source: io::ErrorKind::IsADirectory.into(),
+        })?;
         let work = self.work();
         let closing = work.state;
-        work.keep
-            .publish(&shard.store, shard.policy(), closing)
+        (work.keep)
+            .publish(&shard.store, &location.policy, &place, closing)
             .await
+    }
+
+    /// Removes the reply, if there may be one.
+    pub(super) async fn drop_reply(&mut self, shard: &Shard<W>) {
+        if planted::is(Bug::ReplyKept) {
+            return;
+        }
+        if let Err(error) = self.keep().remove_reply(&shard.store).await {
+            self.report(shard, &error);
+        }
     }
 
     fn answer(&self, answer: Answer) -> Reply {
@@ -393,6 +492,7 @@ impl<W: World> Held<W> {
         if self.session.is_gone.replace(true) {
             return;
         }
+        self.session.counted.take();
         let id = self.id();
         let path = self.session.path.clone();
         let now = shard.world.now();

@@ -7,16 +7,19 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use super::clients::Clients;
 use super::connection::{Connection, ConnectionId};
 use super::session::Session;
 use super::store::Store;
-use super::world::{Millis, Wire as _, World};
+use super::world::{Millis, Place, Wire as _, World};
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
-use crate::config::{Config, Durability, Policy, Publish};
+use crate::config::{Config, Durability, EmptyFile, Location, Publish};
 use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
+use crate::http::path::UploadPath;
 use crate::planted::{self, Bug};
 
 /// Life of a shard.
@@ -36,8 +39,14 @@ pub struct Shard<W: World> {
     pub world: Rc<W>,
     /// Its sessions' place on disk.
     pub store: Store<W>,
-    /// Settings.
+    /// Settings that hold until the end.
     pub config: Arc<Config>,
+    /// Settings that may change meanwhile.
+    settings: RefCell<Arc<Config>>,
+    /// The locations of `settings`.
+    locations: RefCell<Vec<Rc<Location>>>,
+    /// Sessions of clients on all shards.
+    pub clients: Arc<Clients>,
     /// This shard's number; `index < count`.
     pub index: usize,
     /// Number of shards.
@@ -50,23 +59,69 @@ pub struct Shard<W: World> {
     sessions: RefCell<BTreeMap<SessionId, Rc<Session<W>>>>,
     /// Sessions that ended, oldest first; still in `sessions` so that they can be answered.
     tombstones: RefCell<VecDeque<(Millis, SessionId)>>,
+    /// When expired sessions are looked for next.
+    next_cleanup: Cell<Millis>,
     /// Whoever waits for the last connection to end.
     emptied: RefCell<Option<Waker>>,
 }
 
+fn locations(config: &Config) -> Vec<Rc<Location>> {
+    config.locations.iter().cloned().map(Rc::new).collect()
+}
+
+/// Whether anything has to survive a power cut.
+fn is_durable(config: &Config) -> bool {
+    let mut locations = config.locations.iter();
+    locations.any(|location| location.policy.durability != Durability::None)
+}
+
+/// Settings' durations are far shorter than what this cannot express.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The part of a location's settings that the state machine decides by.
+pub fn rules(location: &Location) -> Rules {
+    let policy = &location.policy;
+    Rules {
+        fragment_bytes_max: policy.fragment_bytes_max,
+        upload_bytes_max: policy.upload_bytes_max.unwrap_or(u64::MAX),
+        publish_with_last_fragment: policy.publish == Publish::LastFragment,
+        close_creates_empty_file: policy.empty_file == EmptyFile::Create,
+        notifies: location.notification.is_some(),
+    }
+}
+
+/// Where an upload goes; `None` if its path names the root of its location.
+pub fn place(location: &Location, path: &UploadPath) -> Option<Place> {
+    let beneath = location.beneath(path.as_str())?;
+    Some(Place {
+        root: location.root,
+        path: path.tail(beneath.len()),
+    })
+}
+
 impl<W: World> Shard<W> {
     /// A shard that has not recovered yet.
-    pub fn new(world: Rc<W>, config: Arc<Config>, index: usize, count: usize) -> Rc<Self> {
+    pub fn new(
+        world: Rc<W>,
+        config: Arc<Config>,
+        clients: Arc<Clients>,
+        index: usize,
+        count: usize,
+    ) -> Rc<Self> {
         let head_limits = HeadLimits {
             head_bytes_max: config.limits.head_bytes_max,
             headers_max: config.limits.headers_max,
             value_bytes_max: config.limits.value_bytes_max,
         };
-        let is_durable = config.global().policy.durability != Durability::None;
         Rc::new(Self {
-            store: Store::new(Rc::clone(&world), index, is_durable),
+            store: Store::new(Rc::clone(&world), index, is_durable(&config)),
             world,
+            settings: RefCell::new(Arc::clone(&config)),
+            locations: RefCell::new(locations(&config)),
             config,
+            clients,
             index,
             count,
             head_limits,
@@ -75,24 +130,23 @@ impl<W: World> Shard<W> {
             next_connection: Cell::new(0),
             sessions: RefCell::default(),
             tombstones: RefCell::default(),
+            next_cleanup: Cell::new(0),
             emptied: RefCell::default(),
         })
     }
 
-    /// Settings for a destination.
-    pub fn policy(&self) -> &Policy {
-        &self.config.global().policy
+    /// The settings of a destination.
+    pub fn location(&self, path: &UploadPath) -> Rc<Location> {
+        let index = self.settings.borrow().location_index(path.as_str());
+        Rc::clone(&self.locations.borrow()[index])
     }
 
-    /// The part of the settings that the state machine decides by.
-    pub fn rules(&self) -> Rules {
-        let policy = self.policy();
-        Rules {
-            fragment_bytes_max: policy.fragment_bytes_max,
-            upload_bytes_max: policy.upload_bytes_max.unwrap_or(u64::MAX),
-            publish_with_last_fragment: policy.publish == Publish::LastFragment,
-            close_creates_empty_file: policy.empty_file == crate::config::EmptyFile::Create,
-        }
+    /// Goes over to new settings; running sessions go on under them. Their roots must be open already.
+    pub fn adopt(&self, settings: Arc<Config>) {
+        self.store.set_durable(is_durable(&settings));
+        *self.locations.borrow_mut() = locations(&settings);
+        self.next_cleanup.set(self.world.now());
+        *self.settings.borrow_mut() = settings;
     }
 
     /// Where in its life the shard is.
@@ -180,7 +234,7 @@ impl<W: World> Shard<W> {
         loop {
             self.world.tick().await;
             self.end_overdue_connections();
-            self.expire_sessions().await;
+            self.clean_up().await;
             self.forget_tombstones();
             if self.phase.get() == Phase::Draining && self.connections_len() == 0 {
                 return;
@@ -202,12 +256,19 @@ impl<W: World> Shard<W> {
         }
     }
 
-    async fn expire_sessions(self: &Rc<Self>) {
+    /// Looks for expired sessions, as often as the settings say.
+    async fn clean_up(self: &Rc<Self>) {
         let now = self.world.now();
-        let timeout_ms =
-            u64::try_from(self.policy().session_timeout.as_millis()).unwrap_or(u64::MAX);
+        if now < self.next_cleanup.get() {
+            return;
+        }
+        let interval_ms = millis(self.settings.borrow().cleanup_interval);
+        self.next_cleanup.set(now.saturating_add(interval_ms));
         let expired: Vec<_> = (self.sessions.borrow().values())
-            .filter(|session| session.is_expired(now, timeout_ms))
+            .filter(|session| {
+                let timeout = self.location(&session.path).policy.session_timeout;
+                session.is_expired(now, millis(timeout))
+            })
             .cloned()
             .collect();
         for session in expired {

@@ -25,6 +25,9 @@
 //!   folder; then the Close Ack. A restart that finds the part gone under a `closing` record knows that the rename
 //!   happened, since nothing else removes a part in that state. If a power cut takes the record back to `sealed`,
 //!   the inode at the destination tells.
+//! * *Notification* (P9): after the seal the application is told. What it said (and its reply, synced first) is recorded, synced;
+//!   then the final fragment Ack. A crash before that lets the client's next duplicate of the last fragment tell it again,
+//!   under the same id; after it, the duplicate gets the recorded answer.
 //! * *Discard*: record `cancelled`, `expired` .. first, then the part. So no crash can show a part that is
 //!   gone under a record that still promises it.
 //! * *A sync that failed* is never tried again, because the kernel may have dropped the pages and would
@@ -34,14 +37,15 @@
 //!   fragment where the file system can, so that the refusal comes before the bytes.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::gate::SharedSync;
 use super::journal::{Journal, JournalError};
-use super::record::Record;
-use super::world::{File, Parents, Replace, Standing, Sync, World};
+use super::record::{Answered, Record};
+use super::world::{File, Parents, Place, Replace, Standing, Sync, World};
 use crate::bits::reply::Refusal;
-use crate::bits::session::{AfterPublish, State};
+use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::{DiskOp, Ending};
@@ -124,6 +128,8 @@ pub struct Keep {
     sequence: u64,
     /// The name of the part survives a power cut.
     name_durable: bool,
+    /// An application was told, and may have written a reply.
+    may_have_reply: bool,
 }
 
 /// Where sessions are kept: the outside, and the journal in it.
@@ -146,6 +152,11 @@ impl<W: World> Store<W> {
         }
     }
 
+    /// Whether anything has to survive a power cut from now on.
+    pub fn set_durable(&self, is_durable: bool) {
+        self.journal.set_durable(is_durable);
+    }
+
     async fn sync_names(&self) -> Result<(), StoreError> {
         (self.names.ask(|| self.world.sync_work_directory()).await)
             .map_err(StoreError::new(DiskOp::SyncDirectory))
@@ -155,6 +166,11 @@ impl<W: World> Store<W> {
 /// Name of the file that holds the bytes of a session.
 pub fn part_name(id: SessionId) -> String {
     format!("{}.part", id.plain())
+}
+
+/// Name of the file that holds the reply to a session's upload.
+pub fn reply_name(id: SessionId) -> String {
+    format!("{}.reply", id.plain())
 }
 
 /// Name of a file that holds records.
@@ -176,6 +192,8 @@ pub fn next_generation<'n>(names: impl Iterator<Item = &'n str>) -> u64 {
 pub enum WorkName {
     /// The bytes of a session.
     Part(SessionId),
+    /// What its application has for the client.
+    Reply(SessionId),
     /// Records of sessions.
     Journal {
         /// Later starts have higher ones.
@@ -205,6 +223,9 @@ pub fn parse_name(name: &str) -> WorkName {
         "part" => SessionId::parse(stem.as_bytes())
             .filter(|id| part_name(*id) == name)
             .map(WorkName::Part),
+        "reply" => SessionId::parse(stem.as_bytes())
+            .filter(|id| reply_name(*id) == name)
+            .map(WorkName::Reply),
         "journal" => parse_journal_stem(stem)
             .filter(|(generation, shard)| journal_name(*generation, *shard) == name)
             .map(|(generation, _)| WorkName::Journal { generation }),
@@ -224,11 +245,13 @@ fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
 impl Keep {
     /// Goes on with a session whose record was read back, in this boot.
     pub fn resume(id: SessionId, record: Record, sequence: u64, boot_id: u128) -> Self {
+        let may_have_reply = record.state.reply() == Reply::File;
         Self {
             id,
             record: Record { boot_id, ..record },
             sequence,
             name_durable: false,
+            may_have_reply,
         }
     }
 
@@ -245,6 +268,7 @@ impl Keep {
         store: &Store<W>,
         id: SessionId,
         path: &UploadPath,
+        client: Option<IpAddr>,
     ) -> Result<(Self, W::File), StoreError> {
         let part = part_name(id);
         let file = (store.world.create(&part).await).map_err(StoreError::new(DiskOp::Create))?;
@@ -254,12 +278,15 @@ impl Keep {
             durable: 0,
             inode: file.inode(),
             boot_id: store.world.boot_id(),
+            answer: None,
+            client,
         };
         let mut keep = Self {
             id,
             record,
             sequence: 0,
             name_durable: false,
+            may_have_reply: false,
         };
         if !planted::is(Bug::RecordAfterAck)
             && let Err(error) = keep.write(store, Sync::No).await
@@ -273,6 +300,16 @@ impl Keep {
             });
         }
         Ok((keep, file))
+    }
+
+    /// What the application said, as far as the state does not say it.
+    pub fn answer(&self) -> Option<&Answered> {
+        self.record.answer.as_deref()
+    }
+
+    /// The client's address, where its sessions are counted.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.record.client
     }
 
     /// Opens the part of a session.
@@ -374,6 +411,47 @@ impl Keep {
         }
     }
 
+    /// The application took the file: keeps its reply and what it said. `notified` is the state that follows.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it does not poison: the application is asked again, and a reply that could not be kept is made anew.
+    pub async fn notified<W: World>(
+        &mut self,
+        store: &Store<W>,
+        notified: State,
+        mut answer: Answered,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let sync = match durability {
+            Durability::None => Sync::No,
+            Durability::Upload | Durability::Fragment => Sync::Yes,
+        };
+        if notified.reply() == Reply::File && sync == Sync::Yes && !planted::is(Bug::ReplyUnsynced)
+        {
+            self.sync_reply(store)
+                .await
+                .map_err(StoreError::new(DiskOp::Reply))?;
+            answer.is_safe = true;
+        }
+        let before = std::mem::replace(&mut self.record.state, notified);
+        self.record.answer = Some(Box::new(answer));
+        if planted::is(Bug::NotifiedUnrecorded) {
+            return Ok(());
+        }
+        self.write(store, sync).await.inspect_err(|_| {
+            self.record.state = before;
+            self.record.answer = None;
+        })
+    }
+
+    async fn sync_reply<W: World>(&self, store: &Store<W>) -> io::Result<()> {
+        let (file, _) =
+            (store.world.open_reply(&reply_name(self.id)).await?).ok_or(io::ErrorKind::NotFound)?;
+        file.sync_data().await?;
+        // Its name is new, whatever was synced before.
+        store.world.sync_work_directory().await
+    }
+
     /// Gives a sealed file its name. `closing` is the state while it happens.
     ///
     /// # Errors
@@ -382,16 +460,15 @@ impl Keep {
         &mut self,
         store: &Store<W>,
         policy: &Policy,
+        place: &Place,
         closing: State,
     ) -> Result<(), StoreError> {
         let world = &*store.world;
-        let sealed = State::Sealed {
-            total: closing.received(),
-        };
+        let before = closing.unpublished();
         self.record.state = closing;
         self.write(store, Sync::No)
             .await
-            .inspect_err(|_| self.record.state = sealed)?;
+            .inspect_err(|_| self.record.state = before)?;
         let replace = if policy.allow_overwrite || planted::is(Bug::PublishOverExisting) {
             Replace::Existing
         } else {
@@ -403,11 +480,8 @@ impl Keep {
             Parents::MustExist
         };
         let part = part_name(self.id);
-        if let Err(source) = world
-            .publish(&part, &self.record.path, replace, parents)
-            .await
-        {
-            self.record.state = sealed;
+        if let Err(source) = world.publish(&part, place, replace, parents).await {
+            self.record.state = before;
             // If this write is lost, a restart only tries the same publication again.
             let _ = self.write(store, Sync::No).await;
             return Err(StoreError {
@@ -417,12 +491,12 @@ impl Keep {
         }
         if policy.durability != Durability::None
             && !planted::is(Bug::PublishWithoutSync)
-            && let Err(source) = world.sync_destination(&self.record.path).await
+            && let Err(source) = world.sync_destination(place).await
         {
             // Nobody was told of the file. Where it replaced nothing it can go, and the client's
             // next upload finds the place free. The record goes first: `closing` without a part would say published.
             if replace == Replace::Never && self.note(store, State::Gone(Ending::Poisoned)).await {
-                let _ = world.unpublish(&self.record.path).await;
+                let _ = world.unpublish(place).await;
             }
             return Err(StoreError {
                 op: DiskOp::SyncDirectory,
@@ -458,7 +532,28 @@ impl Keep {
     ) -> Result<(), StoreError> {
         // If it cannot be written, the part that is missing tells as much, except how the session ended.
         self.note(store, State::Gone(ending)).await;
-        (store.world.remove(&part_name(self.id)).await).map_err(StoreError::new(DiskOp::Remove))
+        let removed = store.world.remove(&part_name(self.id)).await;
+        self.remove_reply(store).await?;
+        removed.map_err(StoreError::new(DiskOp::Remove))
+    }
+
+    /// Removes the reply, if there may be one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_reply<W: World>(&mut self, store: &Store<W>) -> Result<(), StoreError> {
+        if !self.may_have_reply {
+            return Ok(());
+        }
+        (store.world.remove(&reply_name(self.id)).await)
+            .map_err(StoreError::new(DiskOp::Remove))?;
+        self.may_have_reply = false;
+        Ok(())
+    }
+
+    /// From here on an application may write a reply.
+    pub fn expect_reply(&mut self) {
+        self.may_have_reply = true;
     }
 
     /// Writes a state that the files would also tell without it; `false` if it could not be written, and a restart goes on
@@ -521,17 +616,17 @@ async fn sync_part<F: File>(file: &F) -> Result<(), StoreError> {
     synced.map_err(StoreError::new(DiskOp::Sync))
 }
 
-/// Whether an upload to `path` can be taken at all, told before any byte is sent.
+/// Whether an upload to `place` can be taken at all, told before any byte is sent.
 ///
 /// # Errors
 /// The [`Refusal`] that the client hears, or a [`StoreError`].
 pub async fn check_destination<W: World>(
     world: &W,
     policy: &Policy,
-    path: &UploadPath,
+    place: &Place,
 ) -> Result<Result<(), Refusal>, StoreError> {
     let standing = world
-        .look_up(path)
+        .look_up(place)
         .await
         .map_err(StoreError::new(DiskOp::LookUp))?;
     Ok(match standing {

@@ -12,6 +12,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use super::notification::{NotifyError, Order};
+use crate::bits::notification::Answer;
 use crate::event::Event;
 use crate::http::path::UploadPath;
 
@@ -71,6 +73,13 @@ pub trait Wire: 'static {
     /// Sends all bytes; returns the emptied buffer for the next answer.
     async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>);
 
+    /// Sends `block[range]`.
+    async fn send_block(
+        &self,
+        block: Self::Block,
+        range: Range<usize>,
+    ) -> (io::Result<()>, Self::Block);
+
     /// Whether the peer has ended its side, or is gone: nobody waits for an answer.
     fn has_left(&self) -> bool {
         false
@@ -91,6 +100,14 @@ pub trait File: 'static {
 
     /// Writes `block[range]` at `offset`; may take fewer bytes.
     async fn write_at(
+        &self,
+        block: Self::Block,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, Self::Block);
+
+    /// Reads into `block[range]` from `offset`; may take fewer bytes, 0 is the end.
+    async fn read_at(
         &self,
         block: Self::Block,
         range: Range<usize>,
@@ -129,6 +146,28 @@ pub struct WorkStat {
     pub age_ms: u64,
     /// Identity of the file on its file system; survives rename.
     pub inode: u64,
+}
+
+/// A reply as it stands in the work directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyStat {
+    /// Length, in bytes.
+    pub bytes: u64,
+    /// When it was last written to, in seconds since 1970.
+    pub modified_s: u64,
+    /// And nanoseconds.
+    pub modified_nanos: u32,
+    /// Identity of the file on its file system.
+    pub inode: u64,
+}
+
+/// A destination.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Index into the roots of the settings.
+    pub root: usize,
+    /// The path beneath that root.
+    pub path: UploadPath,
 }
 
 /// What stands at a destination.
@@ -225,6 +264,8 @@ pub trait World: 'static {
     async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
     /// Reads a whole log; fails with `FileTooLarge` beyond `bytes_max`.
     async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
+    /// Opens the reply of an application for reading; `None` if there is none, or something that is no file.
+    async fn open_reply(&self, name: &str) -> io::Result<Option<(Self::File, ReplyStat)>>;
     /// Removes a file; `Ok` if there is none.
     async fn remove(&self, name: &str) -> io::Result<()>;
     /// Gives a file another name in the work directory.
@@ -234,22 +275,28 @@ pub trait World: 'static {
     /// Makes names made and removed so far durable.
     async fn sync_work_directory(&self) -> io::Result<()>;
 
-    // The tree of destinations. Paths are resolved beneath the root, whatever links stand in it.
+    // The trees of destinations. Paths are resolved beneath their roots, whatever links stand in them.
 
     /// Looks at a destination.
-    async fn look_up(&self, path: &UploadPath) -> io::Result<Standing>;
+    async fn look_up(&self, place: &Place) -> io::Result<Standing>;
     /// Moves a work file to its destination in one step.
     async fn publish(
         &self,
         name: &str,
-        path: &UploadPath,
+        place: &Place,
         replace: Replace,
         parents: Parents,
     ) -> io::Result<()>;
     /// Makes the name of a destination durable (and of its folders, where we made them).
-    async fn sync_destination(&self, path: &UploadPath) -> io::Result<()>;
+    async fn sync_destination(&self, place: &Place) -> io::Result<()>;
     /// Takes a destination back that was published and never acked.
-    async fn unpublish(&self, path: &UploadPath) -> io::Result<()>;
+    async fn unpublish(&self, place: &Place) -> io::Result<()>;
+
+    // The applications.
+
+    /// Tells an application of a file. By 200 and a reply, that stands under its name in the work directory, unsynced.
+    /// After an error nothing stands there, and nothing appears there later.
+    async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
 }
 
 /// The other shard's mailbox is full, or it is stopping.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bitsd::bits::session_id::SessionId;
 use bitsd::config::{EmptyFile, Publish};
 
+use crate::application::STATIC_URL;
 use crate::clock::sleep;
 use crate::executor::CLIENTS;
 use crate::plan::Upload;
@@ -43,6 +44,8 @@ pub struct Client {
     session: Option<SessionId>,
     offset: u64,
     is_sealed: bool,
+    /// Where its reply is, if it has one.
+    reply_url: Option<String>,
     fragment_bytes: u64,
     outcome: Rc<Cell<Outcome>>,
 }
@@ -71,6 +74,7 @@ impl Client {
             session: None,
             offset: 0,
             is_sealed: false,
+            reply_url: None,
             outcome: Rc::clone(outcome),
         }
     }
@@ -157,6 +161,9 @@ impl Client {
         let empty_file = self.sim.plan.config.global().policy.empty_file;
         let by_close = is_empty && self.upload.tells_empty_by_close;
         let is_told = self.is_sealed || by_close && empty_file == EmptyFile::Create;
+        if is_told && self.reply_url.is_some() && self.rng.chance(600) {
+            return self.fetch(session).await;
+        }
         if is_told {
             return self.close(session, by_close && !self.is_sealed).await;
         }
@@ -422,6 +429,11 @@ impl Client {
                 sim.judge
                     .borrow_mut()
                     .heard_offset(id, received, is_ack, floor, &disk, self.now());
+                if is_ack && received == self.upload.size {
+                    let url = reply.reply_url.as_deref();
+                    sim.judge.borrow_mut().heard_final(id, url, &disk);
+                    self.reply_url = reply.reply_url.clone();
+                }
                 if is_ack && end < received {
                     sim.marks.hit("known duplicate");
                 }
@@ -457,6 +469,8 @@ impl Client {
                     Next::End(Outcome::Refused)
                 }
             }
+            (403, _) if reply.is_of_application => Next::End(Outcome::Refused),
+            (404 | 408 | 500 | 502 | 503, _) if reply.is_of_application => Next::Later,
             (400, _) if is_odd => Next::Go,
             (400, _) if sim.plan.mischief.total > 0 => {
                 // Its own lie was believed: a power cut had taken the true size away.
@@ -476,6 +490,42 @@ impl Client {
         }
     }
 
+    /// Fetches the reply, or tries to with a token that it guessed.
+    async fn fetch(&mut self, id: SessionId) -> Result<Next, Lost> {
+        let Some(url) = self.reply_url.clone().filter(|url| url != STATIC_URL) else {
+            return Ok(Next::Go);
+        };
+        let is_right = self.rng.chance(800);
+        let mut target = url.strip_prefix("http://h").unwrap_or_default().to_owned();
+        if !is_right {
+            let digit = target.rfind("/responsefile").unwrap_or_default() - 1;
+            let other = if &target[digit..=digit] == "0" {
+                "1"
+            } else {
+                "0"
+            };
+            target.replace_range(digit..=digit, other);
+        }
+        let talk = self.talk.as_mut().ok_or(Lost)?;
+        talk.check_silence().await;
+        talk.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
+            .await;
+        let download = talk.hear_body().await?;
+        if download.is_last {
+            self.talk = None;
+        }
+        let marks = &self.sim.marks;
+        match (download.status, is_right) {
+            (200, _) => marks.hit("reply fetched"),
+            (404, true) => marks.hit("reply gone with its session (404)"),
+            (404, false) => marks.hit("no reply for a wrong token (404)"),
+            _ => {}
+        }
+        let (status, body) = (download.status, download.body);
+        (self.sim.judge.borrow_mut()).heard_reply(id, status, &body, is_right);
+        Ok(Next::Go)
+    }
+
     async fn close(&mut self, id: SessionId, tells_empty: bool) -> Result<Next, Lost> {
         let sim = Rc::clone(&self.sim);
         let path = self.upload.path.clone();
@@ -492,6 +542,8 @@ impl Client {
                     .borrow_mut()
                     .heard_closed(id, &sim.disk.borrow(), tells_empty);
             }
+            403 if reply.is_of_application => return Ok(Next::End(Outcome::Refused)),
+            404 | 408 | 500 | 502 | 503 if reply.is_of_application => return Ok(Next::Later),
             403 => {
                 sim.marks.hit("publication refused");
                 return Ok(self.taken());
@@ -525,6 +577,9 @@ impl Client {
                     self.fail(format!("4: a repeated Close is answered by {reply:?}"));
                 }
             }
+        }
+        if self.reply_url.is_some() && self.rng.chance(300) && self.reconnect() {
+            let _lost_or_not = self.fetch(id).await;
         }
         Ok(Next::End(Outcome::Done))
     }
@@ -600,6 +655,7 @@ impl Client {
             session: Some(id),
             offset: self.offset,
             is_sealed: false,
+            reply_url: None,
             fragment_bytes: self.fragment_bytes,
             outcome: Rc::default(),
         };

@@ -14,6 +14,7 @@ use bitsd::event::{DiskOp, Ending, Event};
 use bitsd::server::shard::Shard;
 use bitsd::server::store::{self, WorkName};
 
+use crate::application::Replies;
 use crate::disk::Disk;
 use crate::marks::Marks;
 use crate::plan::{Plan, Upload};
@@ -22,31 +23,55 @@ use crate::world::SimWorld;
 
 /// What is known of one session.
 #[derive(Clone, Debug)]
-struct Session {
-    upload: usize,
-    path: String,
+pub(crate) struct Session {
+    pub(crate) upload: usize,
+    pub(crate) path: String,
     /// Its client has heard the Create Ack.
-    is_created: bool,
+    pub(crate) is_created: bool,
     /// The highest offset heard.
-    floor: u64,
+    pub(crate) floor: u64,
     /// The highest offset heard in a positive Ack of a fragment.
-    floor_acked: u64,
+    pub(crate) floor_acked: u64,
     /// The final fragment Ack was heard.
-    is_sealed: bool,
+    pub(crate) is_sealed: bool,
     /// When Close was first asked for.
-    closing_since: Option<u64>,
-    is_closed: bool,
-    cancelling_since: Option<u64>,
-    is_cancelled: bool,
+    pub(crate) closing_since: Option<u64>,
+    pub(crate) is_closed: bool,
+    pub(crate) cancelling_since: Option<u64>,
+    pub(crate) is_cancelled: bool,
     /// Why nothing is promised any more.
-    excuse: Option<&'static str>,
+    pub(crate) excuse: Option<&'static str>,
     /// A sync that it may have waited for failed: it may end, and only so.
-    may_be_poisoned: bool,
+    pub(crate) may_be_poisoned: bool,
     /// The life in which a sync of it failed.
-    sync_failed: Option<u64>,
-    progress_ms: u64,
+    pub(crate) sync_failed: Option<u64>,
+    pub(crate) progress_ms: u64,
     /// Restarts since it ended, after which a Cancel may be forgotten.
-    has_crashed: bool,
+    pub(crate) has_crashed: bool,
+    /// What its application did.
+    pub(crate) told: Told,
+}
+
+/// What is known of an application's dealings with one session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// It has heard of the file.
+    pub(crate) is_heard: bool,
+    /// It has taken the file, and may know that its answer arrived.
+    pub(crate) accepted: Option<Accepted>,
+    /// Why it may hear of it again.
+    pub(crate) may_hear_again: bool,
+    /// The URL of the final Ack.
+    pub(crate) reply_url: Option<Option<String>>,
+}
+
+/// That an application took a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    /// In which life of the server.
+    pub(crate) life: u64,
+    /// What it has for the client.
+    pub(crate) reply: Option<Vec<u8>>,
 }
 
 /// What is known of one destination.
@@ -62,14 +87,14 @@ struct Place {
 
 /// The judge.
 pub struct Judge {
-    config: Rc<Config>,
-    uploads: Vec<Upload>,
+    pub(crate) config: Rc<Config>,
+    pub(crate) uploads: Vec<Upload>,
     /// Ranges of each upload that were sent.
     ranges: Vec<Vec<(u64, u64)>>,
     /// Bytes of each upload sent without a gap.
     sent: Vec<u64>,
     places: BTreeMap<String, Place>,
-    sessions: BTreeMap<SessionId, Session>,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
     peers: BTreeMap<SocketAddr, usize>,
     /// Files being written to, and the shard and life that does.
     writing: BTreeMap<u64, usize>,
@@ -78,6 +103,10 @@ pub struct Judge {
     has_journal_sync_failed: bool,
     /// A sync of a folder failed in this life; events say for whom.
     has_folder_sync_failed: bool,
+    /// Whether the application, if there is one, wants files at their destinations.
+    pub(crate) copies: Option<bool>,
+    /// What the application answers with.
+    pub(crate) replies: Replies,
     failures: Vec<String>,
 }
 
@@ -107,6 +136,9 @@ impl Judge {
             writers: BTreeMap::new(),
             has_journal_sync_failed: false,
             has_folder_sync_failed: false,
+            copies: (plan.application.as_ref()).map(|application| application.copies),
+            replies: (plan.application.as_ref())
+                .map_or(Replies::None, |application| application.replies),
             failures: Vec::new(),
         }
     }
@@ -129,6 +161,7 @@ impl Judge {
     fn of_file(&mut self, name: &str) -> Option<(SessionId, &mut Session)> {
         let id = match store::parse_name(name) {
             WorkName::Part(id) => id,
+            WorkName::Reply(id) => id,
             WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => return None,
         };
         self.sessions.get_mut(&id).map(|session| (id, session))
@@ -191,7 +224,13 @@ impl Judge {
 
     /// A sync of a file failed.
     pub fn sync_failed(&mut self, name: &str, life: u64) {
-        if let Some((_, session)) = self.of_file(name) {
+        let is_reply = matches!(store::parse_name(name), WorkName::Reply(_));
+        if let Some((_, session)) = self.of_file(name)
+            && is_reply
+        {
+            // The application is asked for another one.
+            session.told.may_hear_again = true;
+        } else if let Some((_, session)) = self.of_file(name) {
             session.excuse = Some("a sync failed");
             session.sync_failed = Some(life);
         }
@@ -219,13 +258,17 @@ impl Judge {
 
     /// A work file got its destination.
     pub fn published(&mut self, name: &str, path: &str, disk: &Disk) {
-        let publish = self.config.global().policy.publish;
+        let (publish, copies) = (self.config.global().policy.publish, self.copies);
         let Some((_, session)) = self.of_file(name) else {
             return self.fail(format!("12: {name} is published and is no session's"));
         };
         if session.path != path {
             let asked = session.path.clone();
             return self.fail(format!("12: {name} is published as {path}, not as {asked}"));
+        }
+        let is_wanted = copies.is_none_or(|copies| copies && session.told.accepted.is_some());
+        if !is_wanted && session.excuse.is_none() {
+            return self.fail(format!("3: {path} appears unasked"));
         }
         if publish == Publish::Close && session.closing_since.is_none() {
             return self.fail(format!("3: {path} appears before Close"));
@@ -277,7 +320,7 @@ impl Judge {
     fn check_closed(&mut self, disk: &Disk, when: &str) {
         let mut wrong = Vec::new();
         for (id, session) in &self.sessions {
-            let is_promised = session.is_closed && session.is_sealed;
+            let is_promised = session.is_closed && session.is_sealed && self.copies != Some(false);
             if !is_promised || session.excuse.is_some() || self.places[&session.path].is_void {
                 continue;
             }
@@ -424,6 +467,7 @@ impl Judge {
                     sync_failed: None,
                     progress_ms: now,
                     has_crashed: false,
+                    told: Told::default(),
                 };
                 self.sessions.insert(session, made);
             }
@@ -451,6 +495,15 @@ impl Judge {
             Event::SessionEnded {
                 session, ending, ..
             } => self.ended(session, ending, sim),
+            Event::DiskFailed {
+                op: DiskOp::Record | DiskOp::Reply,
+                session: Some(session),
+                ..
+            } => {
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.told.may_hear_again = true;
+                }
+            }
             Event::DiskFailed {
                 op: DiskOp::Sync,
                 session: Some(session),
@@ -495,6 +548,8 @@ impl Judge {
                 }
                 !is_asked && !with_last
             }
+            Ending::Delivered => session.closing_since.is_none() || session.told.accepted.is_none(),
+            Ending::Denied => session.closing_since.is_none() || !session.told.is_heard,
             Ending::Incomplete => session.closing_since.is_none() || session.is_sealed,
             Ending::Cancelled => session.cancelling_since.is_none(),
             Ending::Expired => {
@@ -614,7 +669,8 @@ impl Judge {
         if is_over || may_be_poisoned || excuse.is_some() {
             return;
         }
-        let with_last = self.config.global().policy.publish == Publish::LastFragment;
+        let with_last = self.config.global().policy.publish == Publish::LastFragment
+            && self.copies != Some(false);
         let is_published = is_last && with_last;
         let part = store::part_name(id);
         let whole = self.uploads[upload].bytes(0, received);
@@ -660,6 +716,9 @@ impl Judge {
             return;
         }
         session.is_sealed = true;
+        if self.copies == Some(false) {
+            return;
+        }
         let upload = &self.uploads[upload];
         let whole = upload.bytes(0, upload.size);
         if self.places[&path].uploads.len() > 1 || self.places[&path].is_void {

@@ -3,12 +3,14 @@
 //! `cargo test --test sim -- --seeds 500`, or `scripts/sim`. What each part models stands at its head; what the
 //! judge holds the server to stands in `judge.rs`.
 
+mod application;
 mod client;
 mod clock;
 mod coverage;
 mod disk;
 mod executor;
 mod judge;
+mod judge_told;
 mod marks;
 mod plan;
 #[cfg(planted)]

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitsd::config::{
-    Config, Durability, EmptyFile, Io, Limits, Location, LogFormat, LogLevel, Policy, Publish,
+    Config, Durability, EmptyFile, Io, Limits, Location, LogFormat, LogLevel, Notification,
+    NotificationType, Policy, Publish,
 };
 
+use crate::application::Application;
 use crate::rng::{Rng, mix};
 use crate::wire::Weather;
 
@@ -143,6 +145,8 @@ pub struct Plan {
     pub restarts_at_heal: bool,
     /// Shards at the most.
     pub shards_max: u64,
+    /// The application that hears of files, if there is one.
+    pub application: Option<Application>,
 }
 
 /// Path of the folder that exists from the start.
@@ -152,7 +156,8 @@ impl Plan {
     /// Draws a run.
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let config = Arc::new(config(&mut rng));
+        let application = Application::draw(seed);
+        let config = Arc::new(config(&mut rng, application.as_ref()));
         let block = config.limits.block_bytes as u64;
         let uploads = uploads(&mut rng, &config, block);
         let mut old = Vec::new();
@@ -187,11 +192,12 @@ impl Plan {
             sector: rng.pick(&[32, 512]),
             restarts_at_heal: rng.chance(400),
             shards_max: rng.within(1, 4),
+            application,
         }
     }
 }
 
-fn config(rng: &mut Rng) -> Config {
+fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
     let limits = Limits {
         head_bytes_max: rng.pick(&[640, 1_024]),
         headers_max: 16,
@@ -225,6 +231,18 @@ fn config(rng: &mut Rng) -> Config {
         fragment_bytes_max: rng.pick(&[100, 1_000_000, 1_000_000]),
         session_timeout: Duration::from_millis(rng.pick(&[30_000, 900_000, 900_000])),
     };
+    let notification = application.map(|application| Notification {
+        kind: match application.is_by_value {
+            true => NotificationType::ByValue,
+            false => NotificationType::ByReference,
+        },
+        url: "/application".to_owned(),
+        timeout: Duration::from_secs(20),
+        retries: 0,
+        secret: None,
+        in_flight_max: 4,
+        reply_bytes_max: 1 << 20,
+    });
     Config {
         listen: Vec::new(),
         roots: vec![PathBuf::new()],
@@ -235,8 +253,15 @@ fn config(rng: &mut Rng) -> Config {
         io: Io::Auto,
         cleanup_interval: Duration::from_secs(1),
         locations: vec![Location {
+            prefix: String::new(),
+            root: 0,
+            has_own_root: false,
+            is_enabled: true,
             policy,
-            ..Location::default()
+            public_url: None,
+            host: None,
+            notification,
+            sessions_per_client_max: None,
         }],
         limits,
     }
@@ -267,9 +292,7 @@ fn uploads(rng: &mut Rng, config: &Config, block: u64) -> Vec<Upload> {
             Upload {
                 path: format!("{folder}{name}.bin"),
                 size: size.min(
-                    config
-                        .global()
-                        .policy
+                    (config.global().policy)
                         .upload_bytes_max
                         .map_or(u64::MAX, |max| max + 1),
                 ),

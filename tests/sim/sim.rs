@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use bitsd::server::clients::Clients;
 use bitsd::server::record::Frames;
 use bitsd::server::shard::{Phase, Shard};
 use bitsd::server::store::{next_generation, part_name};
@@ -316,6 +317,11 @@ impl Sim {
 
     // The machine.
 
+    /// The number of the server that lives, or lived last.
+    pub fn life_number(&self) -> u64 {
+        self.lives.get()
+    }
+
     /// Starts a server.
     pub fn start(self: &Rc<Self>) {
         let count = self.below(self.plan.shards_max) + 1;
@@ -345,9 +351,11 @@ impl Sim {
         let mut config = (*self.plan.config).clone();
         config.cores = count;
         let config = Arc::new(config);
+        let clients = Arc::new(Clients::default());
         for index in 0..count {
             let world = Rc::new(SimWorld::new(self, &life, index));
-            let shard = Shard::new(world, Arc::clone(&config), index, count);
+            let clients = Arc::clone(&clients);
+            let shard = Shard::new(world, Arc::clone(&config), clients, index, count);
             life.shards.borrow_mut().push(shard);
         }
         for shard in life.shards.borrow().iter() {

@@ -25,6 +25,10 @@ pub struct Reply {
     pub received: Option<u64>,
     /// `BITS-Error-Code`.
     pub error: Option<String>,
+    /// `BITS-Reply-URL`.
+    pub reply_url: Option<String>,
+    /// `BITS-Error-Context` is that of the application.
+    pub is_of_application: bool,
     /// The server ends the connection.
     pub is_last: bool,
 }
@@ -111,6 +115,24 @@ impl Talk {
         }
     }
 
+    /// Reads one answer with a body.
+    pub async fn hear_body(&mut self) -> Result<Download, Lost> {
+        let deadline = self.sim.executor.now() + PATIENCE_MS;
+        loop {
+            if let Some(download) = download(&mut self.inbox) {
+                let bytes = download.body.len();
+                let status = download.status;
+                (self.sim).tell(|| format!("client hears {status} with {bytes} bytes"));
+                return Ok(download);
+            }
+            let mut bytes = [0; 512];
+            match self.end.read(&mut bytes, deadline).await {
+                Some(Ok(read)) if read > 0 => self.inbox.extend_from_slice(&bytes[..read]),
+                _ => return Err(Lost),
+            }
+        }
+    }
+
     /// Reads until the server ends the connection, or for a long while.
     pub async fn hear_the_end(&mut self) {
         let deadline = self.sim.executor.now() + PATIENCE_MS;
@@ -123,6 +145,35 @@ impl Talk {
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// An answer to a GET.
+pub struct Download {
+    /// Status code.
+    pub status: u16,
+    /// All of its body.
+    pub body: Vec<u8>,
+    /// The server ends the connection.
+    pub is_last: bool,
+}
+
+/// Takes a whole answer off what came, once it is whole.
+fn download(inbox: &mut Vec<u8>) -> Option<Download> {
+    let end = find(inbox, b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&inbox[..end]).into_owned();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "));
+    let length: usize = length?.parse().ok()?;
+    if inbox.len() < end + length {
+        return None;
+    }
+    let body = inbox.drain(..end + length).skip(end).collect();
+    Some(Download {
+        status: head.get(9..12)?.parse().ok()?,
+        body,
+        is_last: head.contains("Connection: close"),
+    })
 }
 
 fn parse(head: &[u8]) -> Option<Reply> {
@@ -148,6 +199,8 @@ fn parse(head: &[u8]) -> Option<Reply> {
         session: field("BITS-Session-Id").and_then(|id| SessionId::parse(id.as_bytes())),
         received: field("BITS-Received-Content-Range").and_then(|text| text.parse().ok()),
         error: field("BITS-Error-Code").map(str::to_owned),
+        reply_url: field("BITS-Reply-URL").map(str::to_owned),
+        is_of_application: field("BITS-Error-Context") == Some("0x7"),
         is_last: field("Connection") == Some("close"),
     })
 }

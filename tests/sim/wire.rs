@@ -217,6 +217,29 @@ impl Drop for SimWire {
     }
 }
 
+impl SimWire {
+    async fn push(&self, bytes: &[u8]) -> io::Result<()> {
+        let conn = &self.0;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            if conn.is_shut_by_server.get() || conn.down.is_reset.get() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            // An answer fits any socket's buffer; less would be a deadlock with a client that sends first.
+            let capacity = conn.weather.capacity.max(1_024);
+            let room = capacity.saturating_sub(conn.down.bytes.get());
+            let now = room.min(bytes.len() - sent);
+            if now == 0 {
+                Park::new(&conn.sim.executor, Some(&conn.down.wakers), None).await;
+                continue;
+            }
+            conn.put(&conn.down, &bytes[sent..sent + now]);
+            sent += now;
+        }
+        Ok(())
+    }
+}
+
 impl Wire for SimWire {
     type Block = SimBlock;
 
@@ -305,25 +328,12 @@ impl Wire for SimWire {
     }
 
     async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        let conn = &self.0;
-        conn.sim.judge_answer(&bytes);
-        let mut sent = 0;
-        while sent < bytes.len() {
-            if conn.is_shut_by_server.get() || conn.down.is_reset.get() {
-                return (Err(io::ErrorKind::BrokenPipe.into()), bytes);
-            }
-            // An answer fits any socket's buffer; less would be a deadlock with a client that sends first.
-            let capacity = conn.weather.capacity.max(1_024);
-            let room = capacity.saturating_sub(conn.down.bytes.get());
-            let now = room.min(bytes.len() - sent);
-            if now == 0 {
-                Park::new(&conn.sim.executor, Some(&conn.down.wakers), None).await;
-                continue;
-            }
-            conn.put(&conn.down, &bytes[sent..sent + now]);
-            sent += now;
-        }
-        (Ok(()), bytes)
+        self.0.sim.judge_answer(&bytes);
+        (self.push(&bytes).await, bytes)
+    }
+
+    async fn send_block(&self, block: SimBlock, range: Range<usize>) -> (io::Result<()>, SimBlock) {
+        (self.push(&block.bytes()[range]).await, block)
     }
 
     fn has_left(&self) -> bool {

@@ -9,10 +9,12 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
+use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
-use bitsd::http::path::UploadPath;
+use bitsd::server::notification::{NotifyError, Order};
 use bitsd::server::world::{
-    Block, File, HandOverFull, Log, Millis, Parents, Replace, Standing, WorkStat, World,
+    Block, File, HandOverFull, Log, Millis, Parents, Place, Replace, ReplyStat, Standing, WorkStat,
+    World,
 };
 
 use crate::clock::sleep;
@@ -188,6 +190,26 @@ impl File for SimFile {
         sim.disk_time().await;
         drop(writing);
         (result, block)
+    }
+
+    async fn read_at(
+        &self,
+        mut block: SimBlock,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, SimBlock) {
+        self.sim.disk_time().await;
+        let disk = self.sim.disk.borrow();
+        let offset = usize::try_from(offset).expect("small files");
+        let left = disk.read(self.inode).get(offset..).unwrap_or_default();
+        let most = left.len().min(range.len());
+        let read = if most > 1 {
+            self.sim.below(most as u64 - 1) + 1
+        } else {
+            most
+        };
+        block.bytes_mut()[range.start..range.start + read].copy_from_slice(&left[..read]);
+        (Ok(read), block)
     }
 
     async fn allocate(&self, _bytes: u64) -> io::Result<()> {
@@ -384,6 +406,20 @@ impl World for SimWorld {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    async fn open_reply(&self, name: &str) -> io::Result<Option<(SimFile, ReplyStat)>> {
+        self.sim.disk_time().await;
+        let Some(inode) = self.sim.disk.borrow().inode(name) else {
+            return Ok(None);
+        };
+        let reply = ReplyStat {
+            bytes: self.sim.disk.borrow().read(inode).len() as u64,
+            modified_s: 1,
+            modified_nanos: 0,
+            inode,
+        };
+        Ok(Some((self.file(name, inode), reply)))
+    }
+
     async fn remove(&self, name: &str) -> io::Result<()> {
         if name.ends_with(".journal") {
             self.sim.marks.hit("journal retired");
@@ -415,8 +451,10 @@ impl World for SimWorld {
         result
     }
 
-    async fn look_up(&self, path: &UploadPath) -> io::Result<Standing> {
-        let standing = self.op("look up", |disk| disk.look_up(path.as_str())).await;
+    async fn look_up(&self, place: &Place) -> io::Result<Standing> {
+        let standing = self
+            .op("look up", |disk| disk.look_up(place.path.as_str()))
+            .await;
         if let Standing::File { .. } = standing
             && self.life.is_recovering()
         {
@@ -428,7 +466,7 @@ impl World for SimWorld {
     async fn publish(
         &self,
         name: &str,
-        path: &UploadPath,
+        place: &Place,
         replace: Replace,
         parents: Parents,
     ) -> io::Result<()> {
@@ -439,20 +477,22 @@ impl World for SimWorld {
         if self.life.is_recovering() {
             self.sim.marks.hit("publication finished at recovery");
         }
-        let result = self.sim.publish(name, path.as_str(), replace, parents);
+        let result = self
+            .sim
+            .publish(name, place.path.as_str(), replace, parents);
         self.sim.tell(|| {
             format!(
-                "disk {}: publish {name} as {path:?}: {result:?}",
-                self.shard
+                "disk {}: publish {name} as {:?}: {result:?}",
+                self.shard, place.path
             )
         });
         self.sim.disk_time().await;
         result
     }
 
-    async fn sync_destination(&self, path: &UploadPath) -> io::Result<()> {
+    async fn sync_destination(&self, place: &Place) -> io::Result<()> {
         self.sim.disk_time().await;
-        let path = path.as_str();
+        let path = place.path.as_str();
         let result = self
             .sim
             .sync_folder(path, |disk| disk.sync_destination(path));
@@ -460,13 +500,19 @@ impl World for SimWorld {
         result
     }
 
-    async fn unpublish(&self, path: &UploadPath) -> io::Result<()> {
-        self.sim.judge.borrow_mut().taken_back(path.as_str());
+    async fn unpublish(&self, place: &Place) -> io::Result<()> {
+        self.sim.judge.borrow_mut().taken_back(place.path.as_str());
         let unpublish = |disk: &mut Disk| {
             self.sim.be_critical();
-            disk.unpublish(path.as_str())
+            disk.unpublish(place.path.as_str())
         };
         self.op("unpublish", unpublish).await
+    }
+
+    async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
+        let application = self.sim.plan.application.as_ref();
+        let application = application.expect("nobody is told where nobody listens");
+        application.hear(&self.sim, &order).await
     }
 }
 

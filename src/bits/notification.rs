@@ -1,0 +1,375 @@
+//! Notifications and replies as URLs, and what an application's answer means (P9, P10).
+//!
+//! A server application is told of a whole file by a POST; what it answers decides whether the file is published, and
+//! what the client of an upload-reply job may fetch. Only 200 is a success, as with IIS. 403 is for good; all other
+//! statuses are handed to the client as they are, and its next duplicate of the last fragment asks again. Statuses that would mean something
+//! else to a BITS client (another 2xx would end its upload, 413 would make it shrink its fragments, 416 move its
+//! offset) are handed on as 502.
+
+use std::fmt;
+
+use fluent_uri::{Uri, UriRef};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::reply::Refusal;
+use super::session::Reply;
+use super::session_id::SessionId;
+use crate::http::path::UploadPath;
+
+/// Bytes of a URL that a BITS client takes (W32; P12).
+pub const URL_BYTES_MAX: usize = 2_200;
+
+/// What an application answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// BITS-Static-Response-URL, as sent.
+    pub static_url: Option<String>,
+    /// BITS-Copy-File-To-Destination was there.
+    pub copies: bool,
+    /// A reply stands in the place for it.
+    pub has_reply: bool,
+}
+
+/// What follows from an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took the file.
+    Accepted {
+        /// It wants the file at its destination.
+        copies: bool,
+        /// What it has for the client.
+        reply: Reply,
+    },
+    /// It refused the file for good.
+    Denied,
+    /// It did not take the file now.
+    Refused(Refusal),
+}
+
+impl Answer {
+    /// Judges it; `received` is the size of the file, in bytes.
+    pub fn judge(&self, received: u64) -> Verdict {
+        match self.status {
+            200 => self.judge_success(),
+            403 => Verdict::Denied,
+            100..=299 | 413 | 416 => Verdict::Refused(Refusal::ApplicationFailed),
+            status => Verdict::Refused(Refusal::Application { status, received }),
+        }
+    }
+
+    fn judge_success(&self) -> Verdict {
+        let reply = match &self.static_url {
+            Some(url) if url.len() > URL_BYTES_MAX => {
+                return Verdict::Refused(Refusal::ReplyUrlTooLong);
+            }
+            Some(url) if !is_absolute(url) => return Verdict::Refused(Refusal::ApplicationFailed),
+            Some(_) => Reply::Elsewhere,
+            None if self.has_reply => Reply::File,
+            None => Reply::None,
+        };
+        Verdict::Accepted {
+            copies: self.copies,
+            reply,
+        }
+    }
+}
+
+fn is_absolute(url: &str) -> bool {
+    Uri::parse(url).is_ok_and(|uri| {
+        let scheme = uri.scheme().as_str();
+        let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+        is_http
+            && uri
+                .authority()
+                .is_some_and(|authority| !authority.host().is_empty())
+    })
+}
+
+/// Scheme and authority (and what a proxy strips) under which the client reaches this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base(String);
+
+impl Base {
+    /// From the settings `public_url` and `host_id`, and from the Host field of the request; the first two win in this order.
+    /// The port is always that of the Host field: BITS-Host-Id has none.
+    pub fn new(public_url: Option<&str>, node: Option<&str>, host: &str) -> Self {
+        if let Some(url) = public_url {
+            return Self(url.trim_end_matches('/').to_owned());
+        }
+        let node_host;
+        let authority = match node {
+            Some(node) => {
+                let port = port_of(host).map_or(String::new(), |port| format!(":{port}"));
+                let is_ipv6 = node.contains(':') && !node.starts_with('[');
+                node_host = match is_ipv6 {
+                    true => format!("[{node}]{port}"),
+                    false => format!("{node}{port}"),
+                };
+                &node_host
+            }
+            None => host,
+        };
+        Self(format!("http://{authority}"))
+    }
+
+    /// The URL of an upload, as the client named it.
+    pub fn upload_url(&self, path: &UploadPath, query: Option<&str>) -> String {
+        let mut url = format!("{}/{}", self.0, encoded(path.as_str()));
+        if let Some(query) = query {
+            url.push('?');
+            url.push_str(query);
+        }
+        url
+    }
+
+    /// Where the reply to an upload is fetched: in the folder of the upload, so that it takes the same way through proxies.
+    pub fn reply_url(&self, path: &UploadPath, session: SessionId, token: Token) -> String {
+        let folder = path
+            .parent()
+            .map_or(String::new(), |parent| format!("{}/", encoded(parent)));
+        let (base, id) = (&self.0, session.plain());
+        format!("{base}/{folder}{REPLIES}{id}-{token}{REPLY_NAME}")
+    }
+}
+
+/// The port in a Host field.
+fn port_of(host: &str) -> Option<&str> {
+    let (name, port) = host.rsplit_once(':')?;
+    // Not the end of an IPv6 literal.
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    (is_port && (!name.contains(':') || name.ends_with(']'))).then_some(port)
+}
+
+/// The notification URL of an upload: what the setting says, relative to the upload's own URL, with the upload's query.
+///
+/// # Errors
+/// [`BadUrl`] if that is no http or https URL of at most 2,200 bytes.
+pub fn notification_url(setting: &str, upload_url: &str) -> Result<String, BadUrl> {
+    let (upload, query) = match upload_url.split_once('?') {
+        Some((upload, query)) => (upload, Some(query)),
+        None => (upload_url, None),
+    };
+    let base = Uri::parse(upload).map_err(|_| BadUrl)?;
+    let reference = UriRef::parse(setting).map_err(|_| BadUrl)?;
+    let mut url = (reference.resolve_against(&base))
+        .map_err(|_| BadUrl)?
+        .into_string();
+    if let Some(query) = query {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(query);
+    }
+    if url.len() > URL_BYTES_MAX || !is_absolute(&url) {
+        return Err(BadUrl);
+    }
+    Ok(url)
+}
+
+/// The notification URL cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadUrl;
+
+/// Names the reply of one session: nobody guesses it, and it says nothing of the session's other rights.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token(u128);
+
+impl Token {
+    /// From the system's randomness, or from a record.
+    pub fn new(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// As 32 hexadecimal digits.
+    ///
+    /// Not accepted are other spellings: one reply has one URL.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != 32 || !text.bytes().all(is_hex) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Not shown: whoever reads a log must not read replies.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What a GET asks for, if it asks for a reply at all.
+///
+/// The folder before it is the client's affair: session and token say all.
+pub fn parse_reply_target(target: &str) -> Option<(SessionId, Token)> {
+    let path = target.split(['?', '#']).next()?;
+    let at = path.rfind(REPLIES)?;
+    if !path[..at].ends_with('/') {
+        return None;
+    }
+    let name = path[at + REPLIES.len()..].strip_suffix(REPLY_NAME)?;
+    let (id, token) = name.rsplit_once('-')?;
+    let session =
+        SessionId::parse(id.as_bytes()).filter(|session| session.plain().to_string() == id)?;
+    Some((session, Token::parse(token)?))
+}
+
+/// As IIS calls the place, with slashes and without braces.
+const REPLIES: &str = "BITS-Sessions/Replies/";
+const REPLY_NAME: &str = "/responsefile.bin";
+
+/// What may stand in a path as it is (RFC 3986 2.3), and the slashes between its names.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+fn encoded(path: &str) -> String {
+    utf8_percent_encode(path, UNRESERVED).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16) -> Answer {
+        Answer {
+            status,
+            static_url: None,
+            copies: false,
+            has_reply: false,
+        }
+    }
+
+    #[test]
+    fn only_200_takes_the_file() {
+        let accepted = Verdict::Accepted {
+            copies: false,
+            reply: Reply::None,
+        };
+        assert_eq!(answer(200).judge(5), accepted);
+        assert_eq!(answer(403).judge(5), Verdict::Denied);
+        for status in [301, 400, 401, 404, 409, 500, 503, 599] {
+            let relayed = Refusal::Application {
+                status,
+                received: 5,
+            };
+            assert_eq!(answer(status).judge(5), Verdict::Refused(relayed));
+        }
+        // They would tell a BITS client something else.
+        for status in [100, 201, 204, 299, 413, 416] {
+            let failed = Verdict::Refused(Refusal::ApplicationFailed);
+            assert_eq!(answer(status).judge(5), failed, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_static_url_goes_before_a_reply_and_must_be_one() {
+        let with = |url: String| Answer {
+            static_url: Some(url),
+            has_reply: true,
+            ..answer(200)
+        };
+        let long = |bytes: usize| format!("http://h/{}", "a".repeat(bytes - 9));
+        let Verdict::Accepted { reply, .. } = with(long(2_200)).judge(0) else {
+            panic!("refused");
+        };
+        assert_eq!(reply, Reply::Elsewhere);
+        let too_long = Verdict::Refused(Refusal::ReplyUrlTooLong);
+        assert_eq!(with(long(2_201)).judge(0), too_long);
+        for bad in ["", "/r", "ftp://h/r", "http:///r", "http://h/a b"] {
+            let failed = Verdict::Refused(Refusal::ApplicationFailed);
+            assert_eq!(with(bad.to_owned()).judge(0), failed, "{bad}");
+        }
+        let Verdict::Accepted { reply, .. } = (Answer {
+            has_reply: true,
+            ..answer(200)
+        })
+        .judge(0) else {
+            panic!("refused");
+        };
+        assert_eq!(reply, Reply::File);
+    }
+
+    #[test]
+    fn a_base_is_what_the_client_is_to_use() {
+        let base = |public, node, host| Base::new(public, node, host).0;
+        assert_eq!(base(None, None, "h:81"), "http://h:81");
+        assert_eq!(base(None, Some("node2"), "h"), "http://node2");
+        assert_eq!(base(None, Some("node2"), "h:81"), "http://node2:81");
+        assert_eq!(
+            base(None, Some("fe80::1"), "[::1]:81"),
+            "http://[fe80::1]:81"
+        );
+        assert_eq!(base(None, Some("node2"), "[::1]"), "http://node2");
+        let public = Some("https://in.example/bits/");
+        assert_eq!(base(public, Some("n"), "h"), "https://in.example/bits");
+    }
+
+    #[test]
+    fn the_notification_url_is_relative_to_the_upload_and_takes_its_query() {
+        let upload = "http://h:81/logs/a%20b.txt?k=v&x=1";
+        for (setting, url) in [
+            ("app.asp", "http://h:81/logs/app.asp?k=v&x=1"),
+            ("../app", "http://h:81/app?k=v&x=1"),
+            ("/x/app?id=7", "http://h:81/x/app?id=7&k=v&x=1"),
+            (
+                "https://app.example:8443/in",
+                "https://app.example:8443/in?k=v&x=1",
+            ),
+        ] {
+            assert_eq!(notification_url(setting, upload).unwrap(), url);
+        }
+        let plain = "http://h/a.txt";
+        assert_eq!(notification_url("/n", plain).unwrap(), "http://h/n");
+        for bad in ["ftp://h/x", "http://", "a b"] {
+            assert_eq!(notification_url(bad, plain), Err(BadUrl), "{bad}");
+        }
+        let long = format!("/{}", "a".repeat(2_200));
+        assert_eq!(notification_url(&long, plain), Err(BadUrl));
+    }
+
+    #[test]
+    fn a_reply_url_names_its_session_and_nothing_else_does() {
+        let session = SessionId::from_u128(0x7A1C_F7F0_FCA6_4D1B_8883_5FBB_10F7_F1DE);
+        let token = Token::new(0xff);
+        let base = Base::new(None, None, "h:81");
+        let path = UploadPath::from_text("crash dumps/äb/x.bin").unwrap();
+        let url = base.reply_url(&path, session, token);
+        assert_eq!(
+            url,
+            "http://h:81/crash%20dumps/%C3%A4b/BITS-Sessions/Replies/\
+             7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE-000000000000000000000000000000ff/responsefile.bin"
+        );
+        let target = &url["http://h:81".len()..];
+        assert_eq!(parse_reply_target(target), Some((session, token)));
+        assert_eq!(
+            parse_reply_target(&format!("{target}?x")),
+            Some((session, token))
+        );
+        let in_root = UploadPath::from_text("x.bin").unwrap();
+        let url = base.reply_url(&in_root, session, token);
+        assert!(parse_reply_target(&url["http://h:81".len()..]).is_some());
+        for bad in [
+            target.replace("ff/", "fF/"),
+            target.replace("responsefile", "requestfile"),
+            target.replace("7A1C", "7a1c"),
+            target.replace("00ff/", "ff/"),
+            target.replace("/BITS-Sessions", "BITS-Sessions"),
+            "/".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(parse_reply_target(&bad), None, "{bad}");
+        }
+        assert!(!format!("{token:?}").contains("ff"));
+    }
+}

@@ -1,0 +1,241 @@
+//! One attempt at one notification: request, answer, and the reply into its file.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use ureq::http::{HeaderMap, HeaderValue, Response};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, SendBody};
+
+use super::Outcome;
+use super::signature::{Signed, content_digest};
+use crate::bits::notification::Answer;
+use crate::config::NotificationType;
+use crate::server::notification::{NotifyError, Order};
+
+/// Bytes of a reply that are read at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// Permissions of a reply: it is the client's, who fetches it from us.
+const REPLY_MODE: u32 = 0o600;
+
+/// The client: no redirects, no proxies, no coding, no connection kept; certificates are checked against the system's roots.
+pub fn agent() -> Agent {
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::PlatformVerifier)
+        .build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_idle_connections(0)
+        .proxy(None)
+        .user_agent(concat!("bitsd/", env!("CARGO_PKG_VERSION")))
+        .accept("*/*")
+        .accept_encoding("identity")
+        .build();
+    Agent::new_with_config(config)
+}
+
+/// One attempt. If it fails, or is no success, nothing of a reply by value is left.
+pub fn exchange(agent: &Agent, work_dir: &Path, order: &Order, deadline: Instant) -> Outcome {
+    let files = Files {
+        part: work_dir.join(&order.part),
+        reply: work_dir.join(&order.reply),
+    };
+    files.remove_reply().map_err(NotifyError::Disk)?;
+    let outcome = files.exchange(agent, order, deadline);
+    if !matches!(&outcome, Ok(answer) if answer.has_reply) {
+        files.remove_reply().map_err(NotifyError::Disk)?;
+    }
+    outcome
+}
+
+struct Files {
+    part: PathBuf,
+    reply: PathBuf,
+}
+
+impl Files {
+    fn remove_reply(&self) -> io::Result<()> {
+        match fs::remove_file(&self.reply) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn exchange(&self, agent: &Agent, order: &Order, deadline: Instant) -> Outcome {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(NotifyError::TimedOut);
+        }
+        let is_by_value = order.settings.kind == NotificationType::ByValue;
+        let mut file = match is_by_value {
+            true => Some(File::open(&self.part).map_err(NotifyError::Disk)?),
+            false => None,
+        };
+        let length = match &file {
+            Some(file) => file.metadata().map_err(NotifyError::Disk)?.len(),
+            None => 0,
+        };
+        let mut request = agent.post(&order.url);
+        if let Some(headers) = request.headers_mut() {
+            self.fields(headers, order, file.as_mut())?;
+            headers.insert("Content-Length", length.into());
+        }
+        let request = request.config().timeout_global(Some(left)).build();
+        let sent = match file {
+            Some(file) => request.send(SendBody::from_owned_reader(file)),
+            None => request.send(SendBody::none()),
+        };
+        let response = sent.map_err(|error| failure(&error))?;
+        self.answer(response, order, is_by_value)
+    }
+
+    fn fields(
+        &self,
+        headers: &mut HeaderMap,
+        order: &Order,
+        file: Option<&mut File>,
+    ) -> Result<(), NotifyError> {
+        let (part, reply) = match file {
+            Some(_) => (&[][..], &[][..]),
+            None => (
+                self.part.as_os_str().as_bytes(),
+                self.reply.as_os_str().as_bytes(),
+            ),
+        };
+        let mut add = |name: &'static str, value: &[u8]| {
+            let value = HeaderValue::from_bytes(value)
+                .map_err(|_| NotifyError::Malformed(format!("{name} cannot be sent")))?;
+            headers.insert(name, value);
+            Ok(())
+        };
+        add("BITS-Original-Request-URL", order.upload_url.as_bytes())?;
+        add("BITS-Notification-Id", order.id.as_bytes())?;
+        if !part.is_empty() {
+            add("BITS-Request-DataFile-Name", part)?;
+            add("BITS-Response-DataFile-Name", reply)?;
+        }
+        let Some(secret) = &order.settings.secret else {
+            return Ok(());
+        };
+        let digest = match file {
+            Some(file) => content_digest(file).map_err(NotifyError::Disk)?,
+            None => String::new(),
+        };
+        let timestamp = unix_seconds().to_string();
+        let signed = Signed {
+            timestamp: &timestamp,
+            id: &order.id,
+            upload_url: &order.upload_url,
+            part,
+            reply,
+            digest: &digest,
+        };
+        let signature = signed.signature(secret.expose());
+        add("BITS-Notification-Timestamp", timestamp.as_bytes())?;
+        if !digest.is_empty() {
+            add("Content-Digest", digest.as_bytes())?;
+        }
+        add("BITS-Notification-Signature", signature.as_bytes())
+    }
+
+    fn answer(&self, response: Response<Body>, order: &Order, is_by_value: bool) -> Outcome {
+        let status = response.status().as_u16();
+        let headers = response.headers();
+        let static_url = match headers.get("BITS-Static-Response-URL") {
+            None => None,
+            Some(value) => Some(value.to_str().map(str::to_owned).map_err(|_| {
+                NotifyError::Malformed("BITS-Static-Response-URL is not ASCII".to_owned())
+            })?),
+        };
+        let copies = headers.contains_key("BITS-Copy-File-To-Destination");
+        let limit = order.settings.reply_bytes_max;
+        let has_reply = match (status, is_by_value) {
+            (200, true) => self.save(response, limit)?,
+            (200, false) => self.has_reply(limit)?,
+            _ => false,
+        };
+        Ok(Answer {
+            status,
+            static_url,
+            copies,
+            has_reply,
+        })
+    }
+
+    /// Whether the application has written a reply.
+    fn has_reply(&self, limit: u64) -> Result<bool, NotifyError> {
+        match fs::symlink_metadata(&self.reply) {
+            Ok(reply) if reply.len() > limit => Err(NotifyError::ReplyTooLarge { limit }),
+            // A link could lead to what is nobody's reply.
+            Ok(reply) => Ok(reply.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(NotifyError::Disk(error)),
+        }
+    }
+
+    /// Saves the body of an answer; `false` if it has none.
+    fn save(&self, response: Response<Body>, limit: u64) -> Result<bool, NotifyError> {
+        let mut body = response.into_body();
+        let announced = body.content_length();
+        let mut reader = body.as_reader();
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut file = None;
+        let mut saved = 0_u64;
+        loop {
+            let read = match reader.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failure(&ureq::Error::from(error))),
+            };
+            saved += read as u64;
+            if saved > limit {
+                return Err(NotifyError::ReplyTooLarge { limit });
+            }
+            let file = match &mut file {
+                Some(file) => file,
+                none => none.insert(self.create_reply().map_err(NotifyError::Disk)?),
+            };
+            file.write_all(&piece[..read]).map_err(NotifyError::Disk)?;
+        }
+        if announced.is_some_and(|bytes| bytes != saved) {
+            let why = format!("its body ended after {saved} bytes");
+            return Err(NotifyError::Unreachable(why));
+        }
+        Ok(file.is_some())
+    }
+
+    fn create_reply(&self) -> io::Result<File> {
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(REPLY_MODE)
+            .open(&self.reply)
+    }
+}
+
+/// Sorts an error of the HTTP client.
+fn failure(error: &ureq::Error) -> NotifyError {
+    use ureq::Error as E;
+    match error {
+        E::Timeout(_) => NotifyError::TimedOut,
+        E::Io(io) if io.kind() == io::ErrorKind::TimedOut => NotifyError::TimedOut,
+        E::Io(_) | E::HostNotFound | E::ConnectionFailed | E::Tls(_) | E::Rustls(_) => {
+            NotifyError::Unreachable(error.to_string())
+        }
+        _ => NotifyError::Malformed(error.to_string()),
+    }
+}
+
+fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // A clock before 1970 is no time at all.
+    now.unwrap_or(Duration::ZERO).as_secs()
+}

@@ -1,0 +1,195 @@
+//! Telling a server application of a whole file, and keeping what it says (P9).
+//!
+//! The client waits for its final Ack meanwhile, and holds its session: whoever comes for it later waits too, and hears what
+//! was said. Nothing else waits: the HTTP client works on threads of its own, and only so many at once for each location.
+
+use std::io;
+
+use super::record::Answered;
+use super::session::Held;
+use super::shard::Shard;
+use super::store::{self, StoreError};
+use super::world::World;
+use crate::bits::notification::{self, Answer, Base, Token, Verdict};
+use crate::bits::reply::Refusal;
+use crate::bits::session::{Event as Step, Reply, State};
+use crate::config::{Location, Notification};
+use crate::event::{DiskOp, Event, Told};
+
+/// One notification, all decided.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The same for all attempts and restarts: applications tell duplicates by it.
+    pub id: String,
+    /// Where to POST; absolute.
+    pub url: String,
+    /// The URL of the upload, as its client named it.
+    pub upload_url: String,
+    /// Name of the uploaded file in the work directory.
+    pub part: String,
+    /// Name in the work directory of the place for the reply.
+    pub reply: String,
+    /// The location; notifications in flight are counted for each.
+    pub lane: String,
+    /// How.
+    pub settings: Notification,
+}
+
+/// An application was not told, or its answer was lost.
+#[derive(Debug)]
+pub enum NotifyError {
+    /// As many are in flight as may be.
+    Busy,
+    /// It did not answer in time.
+    TimedOut,
+    /// It cannot be reached, or the connection broke.
+    Unreachable(String),
+    /// What came back is no answer.
+    Malformed(String),
+    /// Its reply is larger than it may be.
+    ReplyTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The file could not be read, or the reply not written.
+    Disk(io::Error),
+}
+
+impl NotifyError {
+    /// What the client hears: never anything final, since the file is whole and the next attempt may succeed.
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::Busy => Refusal::Busy,
+            Self::TimedOut => Refusal::ApplicationTimedOut,
+            Self::Unreachable(_) | Self::Malformed(_) | Self::ReplyTooLarge { .. } => {
+                Refusal::ApplicationFailed
+            }
+            Self::Disk(source) => {
+                let op = DiskOp::Reply;
+                StoreError { op, source }.refusal()
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for NotifyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Busy => f.write_str("as many notifications are in flight as may be"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Unreachable(why) => write!(f, "it cannot be reached: {why}"),
+            Self::Malformed(why) => write!(f, "its answer makes no sense: {why}"),
+            Self::ReplyTooLarge { limit } => write!(f, "its reply is larger than {limit} bytes"),
+            Self::Disk(error) => write!(f, "the disk failed: {error}"),
+        }
+    }
+}
+
+impl<W: World> Held<W> {
+    /// Tells the application of a sealed file; what follows from its answer stands on disk when this returns.
+    pub(super) async fn notify(&mut self, shard: &Shard<W>) -> Result<Step, Refusal> {
+        let location = self.location(shard);
+        let order = self.order(&location)?;
+        self.keep().expect_reply();
+        let told = shard.world.notify(order).await;
+        shard.world.emit(Event::Notified {
+            session: self.id(),
+            told: match &told {
+                Ok(answer) => Told::Answered(answer.status),
+                Err(error) => Told::Failed(error),
+            },
+        });
+        match told {
+            Ok(answer) => self.heed(shard, &location, answer).await,
+            Err(error) => Err(error.refusal()),
+        }
+    }
+
+    fn order(&mut self, location: &Location) -> Result<Order, Refusal> {
+        // The settings changed between the decision and now.
+        let settings = location.notification.clone().ok_or(Refusal::Unavailable)?;
+        let upload_url = self.upload_url(location);
+        let url = notification::notification_url(&settings.url, &upload_url)
+            .map_err(|notification::BadUrl| Refusal::ApplicationFailed)?;
+        let id = self.id();
+        Ok(Order {
+            id: id.plain().to_string(),
+            url,
+            upload_url,
+            part: store::part_name(id),
+            reply: store::reply_name(id),
+            lane: location.prefix.clone(),
+            settings,
+        })
+    }
+
+    async fn heed(
+        &mut self,
+        shard: &Shard<W>,
+        location: &Location,
+        answer: Answer,
+    ) -> Result<Step, Refusal> {
+        let total = self.received();
+        match answer.judge(total) {
+            Verdict::Accepted { copies, reply } => {
+                if reply != Reply::File {
+                    self.drop_reply(shard).await;
+                }
+                let notified = State::Notified {
+                    total,
+                    copies,
+                    reply,
+                };
+                let answered = Answered {
+                    token: Token::new(u128::from_be_bytes(shard.world.random())),
+                    static_url: answer.static_url.filter(|_| reply == Reply::Elsewhere),
+                    is_safe: false,
+                };
+                let durability = location.policy.durability;
+                let kept = (self.keep())
+                    .notified(&shard.store, notified, answered, durability)
+                    .await;
+                match kept {
+                    Ok(()) => Ok(Step::Notified { copies, reply }),
+                    Err(error) => Err(self.fail(shard, error).await),
+                }
+            }
+            Verdict::Denied => {
+                self.drop_reply(shard).await;
+                // If it is lost, the application is asked once more.
+                let denied = State::Denied { total };
+                self.keep().note(&shard.store, denied).await;
+                Ok(Step::Denied)
+            }
+            Verdict::Refused(refusal) => {
+                self.drop_reply(shard).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The URL of the final Ack, where there is one.
+    pub(super) fn reply_url(&mut self, shard: &Shard<W>) -> Option<Box<str>> {
+        let reply = self.state().reply();
+        let answered = self.keep().answer()?.clone();
+        match reply {
+            Reply::None => None,
+            Reply::Elsewhere => answered.static_url.map(String::into_boxed_str),
+            Reply::File => {
+                let base = self.base(&self.location(shard));
+                let url = base.reply_url(self.path(), self.id(), answered.token);
+                Some(url.into_boxed_str())
+            }
+        }
+    }
+
+    fn upload_url(&self, location: &Location) -> String {
+        let base = self.base(location);
+        base.upload_url(self.path(), self.query())
+    }
+
+    fn base(&self, location: &Location) -> Base {
+        let node = location.host.as_ref().map(|host| host.id.as_str());
+        Base::new(location.public_url.as_deref(), node, &self.host())
+    }
+}
