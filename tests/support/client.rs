@@ -221,6 +221,15 @@ impl Client {
         }
     }
 
+    /// GET of a URL of this server, with further header lines.
+    #[track_caller]
+    pub fn get(&mut self, url: &str, fields: &str) -> Response {
+        let target = url.splitn(4, '/').nth(3).unwrap_or_default();
+        let text = format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        self.raw.send(text);
+        self.raw.receive()
+    }
+
     /// Close-Session.
     #[track_caller]
     pub fn close(&mut self) -> Response {

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod backend;
 pub mod client;
 pub mod content;
 pub mod raw;

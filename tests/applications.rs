@@ -1,0 +1,515 @@
+//! Server applications: how they hear of uploads, by reference and by value, and what follows from each answer (P9).
+
+mod support;
+
+use support::backend::{Act, Backend, Heard};
+use support::client::{Client, E_INVALIDARG, fragment};
+use support::raw::Response;
+use support::server::{Server, Settings};
+use support::wait_until;
+
+const BY_REFERENCE: &str = "by-reference";
+const BY_VALUE: &str = "by-value";
+
+/// A server whose uploads an application hears of.
+#[track_caller]
+fn server(kind: &str, backend: &Backend, more: &str) -> Server {
+    let settings = Settings::default()
+        .file(&format!("notification_type = \"{kind}\""))
+        .file(&format!("notification_url = \"{}\"", backend.url("/app")))
+        .file(more);
+    Server::with(settings)
+}
+
+/// Uploads a whole file; gives the answer to its only fragment.
+#[track_caller]
+fn upload(server: &Server, path: &str, bytes: u64) -> (Client, Response) {
+    let mut client = Client::create(server.address(), path);
+    let answer = client.send(fragment(0..bytes));
+    (client, answer)
+}
+
+/// Asserts that the application's status reached the client as such.
+#[track_caller]
+fn assert_relayed(answer: &Response, status: u16) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(
+        answer.field("BITS-Error-Context"),
+        Some("0x7"),
+        "{answer:?}"
+    );
+    assert_eq!(answer.field("BITS-Packet-Type"), Some("Ack"));
+}
+
+/// Nothing of any session is left in the work directory.
+#[track_caller]
+fn assert_no_rubbish(server: &Server) {
+    let is_rubbish = |name: &str| name.ends_with(".part") || name.ends_with(".reply");
+    let entries = std::fs::read_dir(server.file(".bitsd")).unwrap();
+    let left: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| is_rubbish(name))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn content(bytes: u64) -> Vec<u8> {
+    support::content::content(1, 0, bytes)
+}
+
+#[test]
+fn by_reference_the_application_gets_two_names() {
+    let file = content(5_000);
+    let backend = Backend::start(move |heard, _| {
+        let part = heard.field("BITS-Request-DataFile-Name").unwrap();
+        assert_eq!(std::fs::read(part).unwrap(), file);
+        Act::status(200)
+    });
+    let server = server(BY_REFERENCE, &backend, "");
+    let (mut client, answer) = upload(&server, "/a%20b.txt?k=v", 5_000);
+    answer.assert(200, None);
+    assert_eq!(answer.received(), 5_000);
+    assert_eq!(answer.field("BITS-Reply-URL"), None);
+    let [heard] = &backend.heard()[..] else {
+        panic!("{:?}", backend.heard());
+    };
+    // As recorded (MC-BUP 4.2), but for the names of files and programs.
+    assert_eq!(heard.line, "POST /app?k=v HTTP/1.1");
+    assert_eq!(heard.field("Accept"), Some("*/*"));
+    assert_eq!(heard.field("Content-Length"), Some("0"));
+    let url = "http://localhost/a%20b.txt?k=v";
+    assert_eq!(heard.field("BITS-Original-Request-URL"), Some(url));
+    assert!(heard.field("User-Agent").unwrap().starts_with("bitsd/"));
+    let session = client.session().trim_matches(['{', '}']).to_owned();
+    let name = |ending: &str| server.file(&format!(".bitsd/{session}.{ending}"));
+    let part = heard.field("BITS-Request-DataFile-Name").unwrap();
+    assert_eq!(std::path::Path::new(part), name("part"));
+    let reply = heard.field("BITS-Response-DataFile-Name").unwrap();
+    assert_eq!(std::path::Path::new(reply), name("reply"));
+    assert_eq!(heard.field("BITS-Notification-Id"), Some(&*session));
+    assert_eq!(heard.field("BITS-Notification-Signature"), None);
+    client.close().assert(200, None);
+    assert!(!server.file("a b.txt").exists(), "nobody asked for it");
+    assert_no_rubbish(&server);
+    client.close().assert(200, None);
+}
+
+#[test]
+fn by_value_the_application_gets_the_file() {
+    // More than any buffer holds, in several fragments.
+    const BYTES: u64 = 8 << 20;
+    let backend = Backend::always(Act::status(200));
+    let server = server(BY_VALUE, &backend, "");
+    let mut client = Client::create(server.address(), "/big.bin");
+    client.send_rest(0, BYTES, 3_000_000);
+    let heard = &backend.heard()[0];
+    assert_eq!(heard.field("Content-Length"), Some("8388608"));
+    assert_eq!(heard.field("Transfer-Encoding"), None);
+    assert_eq!(heard.field("BITS-Request-DataFile-Name"), None);
+    assert!(heard.body == content(BYTES));
+    client.close().assert(200, None);
+    assert_no_rubbish(&server);
+}
+
+#[test]
+fn an_empty_file_is_told_too() {
+    for kind in [BY_VALUE, BY_REFERENCE] {
+        let backend = Backend::always(Act::fields("BITS-Copy-File-To-Destination: 1\r\n"));
+        let server = server(kind, &backend, "");
+        let mut client = Client::create(server.address(), "/empty.bin");
+        let fields = format!(
+            "BITS-Session-Id: {}\r\nContent-Range: bytes */0\r\n",
+            client.session()
+        );
+        client.packet("Fragment", &fields).assert(200, None);
+        assert_eq!(backend.heard()[0].field("Content-Length"), Some("0"));
+        client.close().assert(200, None);
+        server.assert_file("empty.bin", 1, 0);
+    }
+}
+
+#[test]
+fn the_application_may_ask_for_the_file_at_its_destination() {
+    for kind in [BY_VALUE, BY_REFERENCE] {
+        let backend = Backend::always(Act::fields("BITS-Copy-File-To-Destination:\r\n"));
+        let server = server(kind, &backend, "");
+        let (mut client, answer) = upload(&server, "/a.bin", 5_000);
+        answer.assert(200, None);
+        assert!(!server.file("a.bin").exists(), "not before Close");
+        client.close().assert(200, None);
+        server.assert_file("a.bin", 1, 5_000);
+        assert_no_rubbish(&server);
+    }
+}
+
+#[test]
+fn with_the_last_fragment_a_file_that_was_asked_for_is_published_before_its_ack() {
+    let backend = Backend::always(Act::Answer(
+        200,
+        "BITS-Copy-File-To-Destination: 1\r\n".to_owned(),
+        b"reply".to_vec(),
+    ));
+    let server = server(BY_VALUE, &backend, "publish = \"last-fragment\"");
+    let (mut client, answer) = upload(&server, "/a.bin", 5_000);
+    answer.assert(200, None);
+    server.assert_file("a.bin", 1, 5_000);
+    let url = answer.field("BITS-Reply-URL").unwrap();
+    assert_eq!(client.get(url, "").body, b"reply");
+    client.cancel().assert(200, None);
+    server.assert_file("a.bin", 1, 5_000);
+    assert_eq!(
+        client.get(url, "").status,
+        404,
+        "a Cancel cancels the reply"
+    );
+    assert_no_rubbish(&server);
+}
+
+#[test]
+fn a_destination_that_was_taken_meanwhile_is_refused_at_close() {
+    let backend = Backend::always(Act::fields("BITS-Copy-File-To-Destination: 1\r\n"));
+    let server = server(BY_VALUE, &backend, "");
+    let (mut client, _) = upload(&server, "/a.bin", 50);
+    std::fs::write(server.file("a.bin"), "foreign").unwrap();
+    assert_eq!(client.close().status, 403);
+    std::fs::remove_file(server.file("a.bin")).unwrap();
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 50);
+    assert_eq!(backend.heard().len(), 1);
+}
+
+#[test]
+fn an_application_may_take_the_file_away() {
+    let backend = Backend::always(Act::TakeFile);
+    let mut server = server(BY_REFERENCE, &backend, "");
+    let (mut client, answer) = upload(&server, "/a.bin", 5_000);
+    answer.assert(200, None);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(0..5_000)).assert(200, None);
+    client.close().assert(200, None);
+    assert_eq!(backend.heard().len(), 1);
+}
+
+#[test]
+fn statuses_reach_the_client_and_a_duplicate_asks_again() {
+    for status in [301, 400, 404, 409, 500, 501, 503] {
+        let backend = Backend::start(move |_, number| match number {
+            0 => Act::status(status),
+            _ => Act::status(200),
+        });
+        let server = server(BY_VALUE, &backend, "");
+        let (mut client, answer) = upload(&server, "/a.bin", 500);
+        assert_relayed(&answer, status);
+        let hresult = format!("0x8019{status:04X}");
+        assert_eq!(answer.field("BITS-Error-Code"), Some(&*hresult));
+        let again = client.send(fragment(400..500));
+        again.assert(200, None);
+        assert_eq!(again.received(), 500);
+        // The cached answer: nobody is asked a third time.
+        client.send(fragment(0..500)).assert(200, None);
+        let ids: Vec<_> = (backend.heard().iter())
+            .map(|heard| heard.field("BITS-Notification-Id").unwrap().to_owned())
+            .collect();
+        assert_eq!(ids.len(), 2, "{status}");
+        assert_eq!(ids[0], ids[1]);
+    }
+}
+
+#[test]
+fn a_403_is_final() {
+    let backend = Backend::always(Act::status(403));
+    let mut server = server(BY_REFERENCE, &backend, "");
+    let (mut client, answer) = upload(&server, "/a.bin", 500);
+    assert_relayed(&answer, 403);
+    assert_relayed(&client.send(fragment(0..500)), 403);
+    server.restart();
+    client.reconnect_to(server.address());
+    assert_relayed(&client.send(fragment(0..500)), 403);
+    assert_eq!(backend.heard().len(), 1);
+    client.close().assert(200, None);
+    assert!(!server.file("a.bin").exists());
+    assert_no_rubbish(&server);
+}
+
+#[test]
+fn what_would_mislead_a_client_is_a_502() {
+    for status in [201, 204, 413, 416] {
+        let backend = Backend::always(Act::status(status));
+        let server = server(BY_VALUE, &backend, "");
+        let (_client, answer) = upload(&server, "/a.bin", 500);
+        assert_relayed(&answer, 502);
+    }
+}
+
+#[test]
+fn a_static_url_is_handed_on_and_must_fit_a_client() {
+    let with = |bytes: usize| {
+        let url = format!("http://elsewhere.example/{}", "r".repeat(bytes - 25));
+        let act = Act::fields(&format!("BITS-Static-Response-URL: {url}\r\n"));
+        (url, Backend::always(act))
+    };
+    let (url, backend) = with(2_200);
+    let server_of_short = server(BY_VALUE, &backend, "");
+    let (mut client, answer) = upload(&server_of_short, "/a.bin", 500);
+    answer.assert(200, None);
+    assert_eq!(answer.field("BITS-Reply-URL"), Some(&*url));
+    client.close().assert(200, None);
+    assert_no_rubbish(&server_of_short);
+
+    let (_, backend) = with(2_201);
+    let server_of_long = server(BY_VALUE, &backend, "");
+    let (_client, answer) = upload(&server_of_long, "/a.bin", 500);
+    assert_relayed(&answer, 400);
+    assert_eq!(answer.field("BITS-Error-Code"), Some(E_INVALIDARG));
+}
+
+#[test]
+fn an_application_that_does_not_answer_is_a_408() {
+    for kind in [BY_VALUE, BY_REFERENCE] {
+        let backend = Backend::start(|_, number| match number {
+            0 => Act::Hang,
+            _ => Act::status(200),
+        });
+        let server = server(kind, &backend, "notification_timeout = \"1s\"");
+        let (mut client, answer) = upload(&server, "/a.bin", 500);
+        assert_relayed(&answer, 408);
+        client.send(fragment(0..500)).assert(200, None);
+    }
+}
+
+#[test]
+fn an_application_that_breaks_off_or_is_not_there_is_a_502() {
+    let refused = {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        nobody.local_addr().unwrap()
+    };
+    for kind in [BY_VALUE, BY_REFERENCE] {
+        let file =
+            format!("notification_type = \"{kind}\"\nnotification_url = \"http://{refused}/\"");
+        let server = Server::with(Settings::default().file(&file));
+        let (_client, answer) = upload(&server, "/a.bin", 500);
+        assert_relayed(&answer, 502);
+        server.wait_for_log("the application was not told of the upload");
+    }
+    let backend = Backend::start(|_, number| match number {
+        0 => Act::CloseAtOnce,
+        1 => Act::CloseInBody(vec![1; 100_000]),
+        _ => Act::body(b"whole"),
+    });
+    let server = server(BY_VALUE, &backend, "");
+    let (mut client, answer) = upload(&server, "/a.bin", 500);
+    assert_relayed(&answer, 502);
+    assert_relayed(&client.send(fragment(0..500)), 502);
+    let names = || {
+        let entries = std::fs::read_dir(server.file(".bitsd")).unwrap();
+        entries.filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_str().unwrap().ends_with(".reply")
+        })
+    };
+    assert_eq!(names().count(), 0, "half a reply is none");
+    let answer = client.send(fragment(0..500));
+    let url = answer.field("BITS-Reply-URL").unwrap();
+    assert_eq!(client.get(url, "").body, b"whole");
+}
+
+#[test]
+fn a_reply_over_its_limit_is_refused_and_not_kept() {
+    let reply = vec![7; 5_000];
+    for (kind, act) in [
+        (BY_VALUE, Act::body(&reply)),
+        (BY_REFERENCE, Act::WriteReply(reply.clone())),
+    ] {
+        let backend = Backend::always(act);
+        let server = server(kind, &backend, "reply_bytes_max = 4096");
+        let (mut client, answer) = upload(&server, "/a.bin", 500);
+        assert_relayed(&answer, 502);
+        client.cancel().assert(200, None);
+        assert_no_rubbish(&server);
+    }
+}
+
+#[test]
+fn retries_spare_the_client_a_failure() {
+    let backend = Backend::start(|_, number| match number {
+        0 => Act::status(503),
+        _ => Act::status(200),
+    });
+    let server = server(BY_VALUE, &backend, "notification_retries = 1");
+    let (_client, answer) = upload(&server, "/a.bin", 500);
+    answer.assert(200, None);
+    assert_eq!(backend.heard().len(), 2);
+}
+
+#[test]
+fn a_dead_application_holds_up_nobody_else() {
+    let (dead, alive) = (
+        Backend::always(Act::Hang),
+        Backend::always(Act::status(200)),
+    );
+    let location = |prefix: &str, backend: &Backend| {
+        format!(
+            "[[location]]\nprefix = \"{prefix}\"\nnotification_type = \"by-value\"\n\
+             notification_url = \"{}\"\nnotifications_in_flight_max = 1",
+            backend.url("/")
+        )
+    };
+    let file = [
+        "create_dirs = true".to_owned(),
+        location("dead", &dead),
+        location("alive", &alive),
+    ];
+    let server = Server::with(Settings::default().file(&file.join("\n")));
+    let mut waiting = Client::create(server.address(), "/dead/1.bin");
+    waiting.send_part(&fragment(0..500), 500);
+    dead.wait_for(1);
+    // As many are in flight as may be: the client comes back later.
+    let (_client, answer) = upload(&server, "/dead/2.bin", 500);
+    assert_eq!(answer.status, 503);
+    // On every shard.
+    for number in 0..8 {
+        let (_client, answer) = upload(&server, &format!("/alive/{number}.bin"), 500);
+        answer.assert(200, None);
+        let (mut client, answer) = upload(&server, &format!("/{number}.bin"), 500);
+        answer.assert(200, None);
+        client.close().assert(200, None);
+    }
+    assert_eq!(dead.heard().len(), 1);
+}
+
+#[test]
+fn a_crash_before_the_answer_asks_again_under_the_same_id() {
+    let backend = Backend::start(|_, number| match number {
+        0 => Act::Hang,
+        _ => Act::body(b"reply"),
+    });
+    let mut server = server(BY_VALUE, &backend, "");
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send_part(&fragment(0..500), 500);
+    backend.wait_for(1);
+    server.kill9();
+    server.restart();
+    client.reconnect_to(server.address());
+    let answer = client.send(fragment(0..500));
+    answer.assert(200, None);
+    let heard = backend.heard();
+    let id = |heard: &Heard| heard.field("BITS-Notification-Id").unwrap().to_owned();
+    assert_eq!((heard.len(), id(&heard[0])), (2, id(&heard[1])));
+    // After the answer nobody is asked again, and the reply is where it was.
+    let url = answer.field("BITS-Reply-URL").unwrap().to_owned();
+    server.kill9();
+    server.restart();
+    client.reconnect_to(server.address());
+    let answer = client.send(fragment(0..500));
+    assert_eq!(answer.field("BITS-Reply-URL"), Some(&*url));
+    assert_eq!(client.get(&url, "").body, b"reply");
+    assert_eq!(backend.heard().len(), 2);
+    client.close().assert(200, None);
+    assert_no_rubbish(&server);
+}
+
+#[test]
+fn a_newer_connection_waits_for_the_answer_and_hears_it() {
+    let (asked, answers) = std::sync::mpsc::channel::<()>();
+    let answers = std::sync::Mutex::new(answers);
+    let backend = Backend::start(move |_, _| {
+        let _ = answers.lock().unwrap().recv();
+        Act::status(200)
+    });
+    let server = server(BY_VALUE, &backend, "");
+    let mut first = Client::create(server.address(), "/a.bin");
+    first.send_part(&fragment(0..500), 500);
+    backend.wait_for(1);
+    let mut second = Client::new(server.address(), "/a.bin");
+    second.adopt(first.session());
+    second.send_part(&fragment(0..500), 500);
+    asked.send(()).unwrap();
+    second.raw.receive().assert(200, None);
+    assert_eq!(backend.heard().len(), 1);
+}
+
+#[test]
+fn a_relative_url_is_relative_to_the_upload() {
+    let backend = Backend::always(Act::status(200));
+    let file = format!(
+        "create_dirs = true\nnotification_type = \"by-value\"\nnotification_url = \"app.asp?id=7\"\npublic_url = \"{}\"",
+        backend.url("/bits")
+    );
+    let server = Server::with(Settings::default().file(&file));
+    let (_client, answer) = upload(&server, "/in/a.bin?k=v", 500);
+    answer.assert(200, None);
+    let heard = &backend.heard()[0];
+    assert_eq!(heard.line, "POST /bits/in/app.asp?id=7&k=v HTTP/1.1");
+    let url = backend.url("/bits/in/a.bin?k=v");
+    assert_eq!(heard.field("BITS-Original-Request-URL"), Some(&*url));
+}
+
+#[test]
+fn a_notification_can_be_checked_by_its_signature() {
+    use hmac::{Hmac, KeyInit, Mac};
+    use sha2::{Digest, Sha256};
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "correct horse battery staple\n").unwrap();
+    for kind in [BY_VALUE, BY_REFERENCE] {
+        let backend = Backend::always(Act::status(200));
+        let more = format!("notification_secret_file = {:?}", secret.to_str().unwrap());
+        let server = server(kind, &backend, &more);
+        let (_client, answer) = upload(&server, "/a.bin", 500);
+        answer.assert(200, None);
+        let heard = &backend.heard()[0];
+        let field = |name| heard.field(name).unwrap_or_default();
+        if kind == BY_VALUE {
+            use base64::Engine as _;
+            let digest =
+                base64::engine::general_purpose::STANDARD.encode(Sha256::digest(content(500)));
+            assert_eq!(field("Content-Digest"), format!("sha-256=:{digest}:"));
+        }
+        let lines = [
+            field("BITS-Notification-Timestamp"),
+            field("BITS-Notification-Id"),
+            field("BITS-Original-Request-URL"),
+            field("BITS-Request-DataFile-Name"),
+            field("BITS-Response-DataFile-Name"),
+            field("Content-Digest"),
+        ];
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"correct horse battery staple").unwrap();
+        mac.update(lines.join("\n").as_bytes());
+        let hex: String = (mac.finalize().into_bytes().iter())
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            field("BITS-Notification-Signature"),
+            format!("sha256={hex}")
+        );
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let sent: u64 = field("BITS-Notification-Timestamp").parse().unwrap();
+        assert!(now.unwrap().as_secs().abs_diff(sent) < 60);
+    }
+}
+
+#[test]
+fn a_server_that_stops_does_not_wait_for_a_dead_application() {
+    let backend = Backend::always(Act::Hang);
+    let mut server = server(BY_VALUE, &backend, "limits.shutdown_ms_max = 100");
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send_part(&fragment(0..500), 500);
+    backend.wait_for(1);
+    server.stop();
+    assert_eq!(server.part_bytes(client.session()), 500);
+}
+
+#[test]
+fn replies_end_with_their_session_time() {
+    let backend = Backend::always(Act::body(b"reply"));
+    let server = server(BY_VALUE, &backend, "session_timeout = \"1s\"");
+    let (mut client, answer) = upload(&server, "/a.bin", 500);
+    let url = answer.field("BITS-Reply-URL").unwrap();
+    assert_eq!(client.get(url, "").body, b"reply");
+    wait_until("the session has expired", || {
+        server.log().contains("expired")
+    });
+    assert_eq!(client.get(url, "").status, 404);
+    assert_no_rubbish(&server);
+}
