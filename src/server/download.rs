@@ -1,5 +1,6 @@
 //! GET and HEAD of a reply: from its file, block by block, to the socket (P10).
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::connection::{self, Connection, Cut, Waiting};
@@ -61,8 +62,8 @@ fn refuse(status: u16, persistence: Persistence, out: &mut Vec<u8>) -> Persisten
     persistence
 }
 
-/// Sends bytes of a file. A body block is held for one read and one send at a time, so that a client that takes its time
-/// keeps none from the uploads.
+/// Sends bytes of a file. A client that does not read holds its block until the watchdog ends it, so downloads get a share
+/// of the body blocks only; beyond it they go on in head blocks, of which there is always one.
 async fn send_file<W: World>(
     shard: &Shard<W>,
     connection: &Connection<W>,
@@ -72,7 +73,9 @@ async fn send_file<W: World>(
     let mut at = range.start;
     while at < range.end {
         connection.wait_for(Waiting::Nothing, shard.world.now());
-        let block = (shard.world.body_block()).unwrap_or_else(|| shard.world.head_block());
+        let share = Share::take(shard);
+        let body_block = share.as_ref().and_then(|_| shard.world.body_block());
+        let block = body_block.unwrap_or_else(|| shard.world.head_block());
         let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
         let most = block.bytes().len().min(left);
         let (read, block) = file.read_at(block, 0..most, at).await;
@@ -82,9 +85,33 @@ async fn send_file<W: World>(
             Ok(_) | Err(_) => return Err(Cut),
         };
         connection.wait_for(Waiting::Answer, shard.world.now());
-        let (sent, _block) = connection.wire.send_block(block, 0..read).await;
+        let (sent, block) = connection.wire.send_block(block, 0..read).await;
+        drop((block, share));
         sent.map_err(|_| Cut)?;
         at += read as u64;
     }
     Ok(())
+}
+
+/// Downloads may hold one in so many of the body blocks.
+const SHARE: usize = 4;
+
+/// The right of a download to one body block.
+struct Share<'s>(&'s Cell<usize>);
+
+impl<'s> Share<'s> {
+    fn take<W: World>(shard: &'s Shard<W>) -> Option<Self> {
+        let held = &shard.blocks_for_downloads;
+        let may_hold = shard.config.limits.body_blocks_per_shard / SHARE;
+        (held.get() < may_hold).then(|| {
+            held.set(held.get() + 1);
+            Self(held)
+        })
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }

@@ -53,6 +53,8 @@ pub struct Shard<W: World> {
     pub count: usize,
     /// Bounds of a request head.
     pub head_limits: HeadLimits,
+    /// Body blocks that downloads hold.
+    pub blocks_for_downloads: Cell<usize>,
     phase: Cell<Phase>,
     connections: RefCell<BTreeMap<ConnectionId, Rc<Connection<W>>>>,
     next_connection: Cell<ConnectionId>,
@@ -125,6 +127,7 @@ impl<W: World> Shard<W> {
             index,
             count,
             head_limits,
+            blocks_for_downloads: Cell::new(0),
             phase: Cell::new(Phase::Recovering),
             connections: RefCell::default(),
             next_connection: Cell::new(0),

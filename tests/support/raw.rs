@@ -115,11 +115,35 @@ impl Raw {
             .expect("a response, not the end of the connection")
     }
 
+    /// Reads one response to a HEAD: there is no body, whatever it announces.
+    #[track_caller]
+    pub fn receive_head(&mut self) -> Response {
+        let response = self.try_receive_head().unwrap();
+        response.expect("a response, not the end of the connection")
+    }
+
     /// Reads one response; `None` if the connection ended before it.
     ///
     /// # Errors
     /// Those of `read`, and `InvalidData` if it is no response.
     pub fn try_receive(&mut self) -> io::Result<Option<Response>> {
+        let Some(mut response) = self.try_receive_head()? else {
+            return Ok(None);
+        };
+        let len: usize = match response.field("Content-Length") {
+            Some(len) => len.parse().map_err(|_| invalid("no length"))?,
+            None => 0,
+        };
+        while self.inbox.len() < len {
+            if !self.read_more()? {
+                return Err(invalid("half a body"));
+            }
+        }
+        response.body = self.inbox.drain(..len).collect();
+        Ok(Some(response))
+    }
+
+    fn try_receive_head(&mut self) -> io::Result<Option<Response>> {
         let head_bytes = loop {
             if let Some(at) = find(&self.inbox, b"\r\n\r\n") {
                 break at + 4;
@@ -145,23 +169,12 @@ impl Raw {
             .map(|line| line.split_once(": ").unwrap_or((line, "")))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let mut response = Response {
+        Ok(Some(Response {
             status,
             status_line,
             fields,
             body: Vec::new(),
-        };
-        let len: usize = match response.field("Content-Length") {
-            Some(len) => len.parse().map_err(|_| invalid("no length"))?,
-            None => 0,
-        };
-        while self.inbox.len() < len {
-            if !self.read_more()? {
-                return Err(invalid("half a body"));
-            }
-        }
-        response.body = self.inbox.drain(..len).collect();
-        Ok(Some(response))
+        }))
     }
 
     /// Asserts that the server ends the connection without another byte.
