@@ -2,18 +2,18 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use support::content::content;
+use support::program::{Program, free_address, snippet};
 use support::server::Server;
 use support::{skip, wait_until};
 
 #[test]
 fn uploads_pass_nginx() {
-    let block = snippet("nginx");
+    let block = snippet("nginx", 0);
     upload_through("nginx", &block, nginx_file, nginx_command);
 }
 
@@ -28,7 +28,7 @@ fn uploads_pass_nginx_with_its_defaults() {
 
 #[test]
 fn uploads_pass_haproxy() {
-    let block = snippet("haproxy");
+    let block = snippet("haproxy", 0);
     let wrap = |site: &str, _folder: &Path| site.to_owned();
     upload_through("haproxy", &block, wrap, |file, _folder| {
         let mut command = Command::new("haproxy");
@@ -100,56 +100,4 @@ fn upload_through(
         std::fs::read(server.file("local.bin")).unwrap() == sent,
         "the file differs"
     );
-}
-
-/// The fenced block of a language in the README.
-fn snippet(language: &str) -> String {
-    let readme = include_str!("../README.md");
-    let fence = format!("```{language}\n");
-    let from = readme.find(&fence).expect("the README has a block for it") + fence.len();
-    let len = readme[from..].find("```").expect("the block ends");
-    readme[from..from + len].to_owned()
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
-
-/// Ends with the test.
-struct Program(Child);
-
-impl Program {
-    /// Waits, within bounds, for its end.
-    fn wait(&mut self) -> ExitStatus {
-        let mut status = None;
-        wait_until("the program ends", || {
-            status = self.0.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if let Ok(Some(_)) = self.0.try_wait() {
-            return;
-        }
-        // In order first: nginx ends its worker only then.
-        let pid = rustix::process::Pid::from_child(&self.0);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while let Ok(None) = self.0.try_wait() {
-            if Instant::now() > deadline {
-                let _ = self.0.kill();
-                let _ = self.0.wait();
-                return;
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
 }

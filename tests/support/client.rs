@@ -26,6 +26,8 @@ pub struct Client {
     pub raw: Raw,
     path: String,
     session: Option<String>,
+    /// What it says in Host.
+    pub host: String,
     /// Which file it sends; see [`content`].
     pub seed: u64,
 }
@@ -71,6 +73,7 @@ impl Client {
             raw,
             path: path.to_owned(),
             session: None,
+            host: "localhost".to_owned(),
             seed: 1,
         }
     }
@@ -139,10 +142,10 @@ impl Client {
     }
 
     fn packet_head(&self, kind: &str, fields: &str) -> String {
-        let path = &self.path;
+        let (path, host) = (&self.path, &self.host);
         format!(
             "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {kind}\r\n{fields}\
-             User-Agent: Microsoft BITS/7.8\r\nHost: localhost\r\nContent-Length: 0\r\n\
+             User-Agent: Microsoft BITS/7.8\r\nHost: {host}\r\nContent-Length: 0\r\n\
              Connection: Keep-Alive\r\n\r\n"
         )
     }
@@ -201,11 +204,11 @@ impl Client {
             extra,
         } = fragment;
         let (first, last, len) = (range.start, range.end - 1, range.end - range.start);
-        let (path, session) = (&self.path, self.session());
+        let (path, session, host) = (&self.path, self.session(), &self.host);
         format!(
             "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: Fragment\r\n\
              BITS-Session-Id: {session}\r\nContent-Range: bytes {first}-{last}/{total}\r\n{extra}\
-             Host: localhost\r\nContent-Length: {len}\r\nConnection: Keep-Alive\r\n\r\n"
+             Host: {host}\r\nContent-Length: {len}\r\nConnection: Keep-Alive\r\n\r\n"
         )
     }
 

@@ -215,6 +215,13 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Sends SIGHUP after other lines were written into its settings file.
+    #[track_caller]
+    pub fn reload(&self, lines: &str) {
+        std::fs::write(self.root.with_extension("toml"), lines).unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     /// Waits, within bounds, for its end.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
