@@ -8,12 +8,15 @@
 //! | `> text` | Sends the text and CR LF, byte for byte; `>` alone is the empty line |
 //! | `< text` | A status line and the fields under it: what the next answer must be. Names are compared in any case, values exactly, and no other field may be there |
 //! | `{NAME}` | In an answer, for the first time: any session id, remembered. Everywhere else: that id |
+//! | `{name}` | In the value of a field, for the first time: any text, remembered. Everywhere else: that text |
+//! | `@application KIND N` | An application hears of uploads (`by-reference`, `by-value`) and replies with N bytes; only at the top |
 //! | `@setting key = value` | A line of the settings file; only at the top |
 //! | `@given file PATH N`, `@given folder PATH` | Stands in the root already; only at the top |
 //! | `@connect` | Drops the connection and makes a new one |
 //! | `@break` | The same in the middle of a packet, once the server has seen the end |
 //! | `@beside` | Makes a new one; the other stays open |
 //! | `@body A-B`, `@chunked A-B` | Sends these bytes of the file, plain or as chunks |
+//! | `@reply A-B` | The answer before had these bytes of the reply as its body |
 //! | `@closed` | The server ends the connection |
 //! | `@file PATH N`, `@given-file PATH N` | The file holds what was sent, or what it held before |
 //! | `@absent PATH`, `@no-session-files` | Nothing is there |
@@ -21,12 +24,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::backend::{Act, Backend};
 use super::content::content;
 use super::raw::{Raw, Response};
 use super::server::{Server, Settings};
 
 /// The seed of what is sent.
 const SENT: u64 = 1;
+/// The seed of what an application replies.
+const REPLY: u64 = 3;
 /// The seed of what was there before.
 const GIVEN: u64 = 2;
 
@@ -41,11 +47,30 @@ pub fn converse(name: &str, text: &str) {
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .partition(|(_, line)| line.starts_with("@setting ") || line.starts_with("@given "));
+        .partition(|(_, line)| {
+            ["@setting ", "@given ", "@application "]
+                .iter()
+                .any(|word| line.starts_with(word))
+        });
     let mut settings = Settings::default();
+    let mut applications = Vec::new();
     for (_, line) in &setup {
         if let Some(line) = line.strip_prefix("@setting ") {
             settings = settings.file(line);
+        } else if let Some(line) = line.strip_prefix("@application ") {
+            let (kind, bytes) = line.split_once(' ').expect("KIND N");
+            let reply = content(REPLY, 0, number(line, bytes));
+            let backend = Backend::always(match kind {
+                "by-reference" => Act::WriteReply(reply),
+                _ => Act::body(&reply),
+            });
+            settings = settings
+                .file(&format!("notification_type = \"{kind}\""))
+                .file(&format!(
+                    "notification_url = \"{}\"",
+                    backend.url("/test.REPLY")
+                ));
+            applications.push(backend);
         }
     }
     let server = Server::with(settings);
@@ -60,6 +85,8 @@ pub fn converse(name: &str, text: &str) {
         raw,
         open: Vec::new(),
         sessions: BTreeMap::new(),
+        body: Vec::new(),
+        _applications: applications,
     };
     let mut lines = talk.into_iter().peekable();
     while let Some((number, line)) = lines.next() {
@@ -74,6 +101,10 @@ pub fn converse(name: &str, text: &str) {
         } else if let Some(text) = line.strip_prefix('>') {
             let text = text.strip_prefix(' ').unwrap_or(text);
             let text = conversation.fill_in(text);
+            assert!(
+                conversation.body.is_empty(),
+                "{at}: a body was not asked for"
+            );
             conversation.raw.send(format!("{text}\r\n"));
         } else {
             conversation.act(&at, line);
@@ -87,6 +118,9 @@ struct Conversation {
     /// Connections left open.
     open: Vec<Raw>,
     sessions: BTreeMap<String, String>,
+    /// Of the last answer, until it is looked at.
+    body: Vec<u8>,
+    _applications: Vec<Backend>,
 }
 
 impl Conversation {
@@ -99,8 +133,21 @@ impl Conversation {
     fn expect(&mut self, at: &str, status_line: &str, fields: &[(&str, &str)]) {
         let response = self.raw.receive();
         assert_eq!(response.status_line, status_line, "{at}\n{response:?}");
-        assert!(response.body.is_empty(), "{at}\n{response:?}");
+        self.body.clone_from(&response.body);
         for (name, value) in fields {
+            if let Some((before, placeholder, after)) = any_text(value)
+                && !self.sessions.contains_key(placeholder)
+            {
+                let text = response.field(name).unwrap_or_default();
+                let text = text
+                    .strip_prefix(before)
+                    .and_then(|text| text.strip_suffix(after));
+                let text =
+                    text.unwrap_or_else(|| panic!("{at}: {name} is another one in {response:?}"));
+                assert!(!text.is_empty(), "{at}: {name}");
+                self.sessions
+                    .insert(placeholder.to_owned(), text.to_owned());
+            }
             if is_placeholder(value) && !self.sessions.contains_key(*value) {
                 self.remember(at, value, &response, name);
             }
@@ -158,6 +205,16 @@ impl Conversation {
                 }
                 self.raw.send("0\r\n\r\n");
             }
+            ["@reply", range] => {
+                let (first, last) = range.split_once('-').expect("a range");
+                let expected = content(REPLY, number(at, first), number(at, last) + 1);
+                assert!(
+                    self.body == expected,
+                    "{at}: {} other bytes",
+                    self.body.len()
+                );
+                self.body.clear();
+            }
             ["@closed"] => self.raw.assert_closed(),
             ["@file", .., len] => {
                 let path = &line["@file ".len()..line.len() - len.len() - 1];
@@ -202,6 +259,20 @@ fn names_a_section(line: &str) -> bool {
             .strip_prefix("# ")
             .and_then(|line| line.strip_prefix(source));
         rest.is_some_and(|rest| *source == "W32 " || rest.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+/// What stands before, in (braces included) and after a `{name}`.
+fn any_text(value: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = value.split_once('{')?;
+    let (name, after) = rest.split_once('}')?;
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
+    is_name.then(|| {
+        (
+            before,
+            &value[before.len()..value.len() - after.len()],
+            after,
+        )
     })
 }
 
