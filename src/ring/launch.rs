@@ -34,6 +34,8 @@ use crate::server::{connection, recover};
 const SUBMISSION_ENTRIES: u32 = 1024;
 /// Completion entries of one ring.
 const COMPLETION_ENTRIES: u32 = 8192;
+/// How long a shard is waited for that is to take new settings over.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -74,6 +76,8 @@ struct NewSettings {
     config: Arc<Config>,
     /// The roots that it has not opened yet.
     roots: Vec<OwnedFd>,
+    /// Told when they hold.
+    held: mpsc::Sender<()>,
 }
 
 /// Reads the settings again.
@@ -171,14 +175,19 @@ impl Reloader {
             .collect();
         let roots = roots?;
         let config = Arc::new(config);
+        let (held, holds) = mpsc::channel();
         for (shard, roots) in self.shards.iter().zip(roots) {
             let new = NewSettings {
                 config: Arc::clone(&config),
                 roots,
+                held: held.clone(),
             };
             // A shard that has ended needs no settings.
             let _ = shard.blocking_send(new);
         }
+        drop(held);
+        // Until all shards have dropped theirs; one whose disk holds it up takes them over later.
+        while holds.recv_timeout(RELOAD_PATIENCE).is_ok() {}
         self.config = config;
         for key in needs_restart {
             tracing::warn!(key, "this setting changes with the next start only");
@@ -413,6 +422,7 @@ async fn take_settings(shard: Rc<Shard<RingWorld>>, mut to_adopt: Receiver<NewSe
     while let Some(new) = to_adopt.recv().await {
         shard.world.trees.add_roots(new.roots);
         shard.adopt(new.config);
+        let _ = new.held.send(());
     }
 }
 

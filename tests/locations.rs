@@ -1,0 +1,215 @@
+//! Settings per URL prefix, and settings that change while the server runs.
+
+mod support;
+
+use support::client::{BG_E_TOO_LARGE, Client, E_ACCESSDENIED, fragment};
+use support::server::{Server, Settings};
+use support::wait_until;
+
+fn with(file: &str) -> Server {
+    Server::with(Settings::default().file(file))
+}
+
+#[track_caller]
+fn upload(server: &Server, path: &str, bytes: u64) -> Client {
+    let mut client = Client::create(server.address(), path);
+    client.send(fragment(0..bytes)).assert(200, None);
+    client.close().assert(200, None);
+    client
+}
+
+#[test]
+fn a_location_has_its_own_root_or_its_own_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own");
+    let server = with(&format!(
+        "create_dirs = true\n\
+         [[location]]\nprefix = \"/logs/\"\nroot = {own:?}\n\
+         [[location]]\nprefix = \"logs/kept\"\n\
+         [[location]]\nprefix = \"a%20b\"\nroot = {own:?}"
+    ));
+    upload(&server, "/logs/x/1.bin", 10);
+    assert_eq!(std::fs::read(own.join("x/1.bin")).unwrap().len(), 10);
+    // The longest prefix wins, and inherits the global root, not that of the shorter one.
+    upload(&server, "/logs/kept/2.bin", 10);
+    server.assert_file("logs/kept/2.bin", 1, 10);
+    // A prefix is whole names.
+    upload(&server, "/logsx/3.bin", 10);
+    server.assert_file("logsx/3.bin", 1, 10);
+    upload(&server, "/a%20b/4.bin", 10);
+    assert_eq!(std::fs::read(own.join("4.bin")).unwrap().len(), 10);
+    // The prefix itself is a folder.
+    let mut client = Client::new(server.address(), "/logs");
+    assert_eq!(client.try_create().status, 400);
+}
+
+#[test]
+fn locations_that_share_a_root_do_not_touch_each_others_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("shared");
+    let mut server = with(&format!(
+        "[[location]]\nprefix = \"one\"\nroot = {shared:?}\nsession_timeout = \"1s\"\n\
+         [[location]]\nprefix = \"two\"\nroot = {shared:?}"
+    ));
+    let mut one = Client::create(server.address(), "/one/1.bin");
+    let mut two = Client::create(server.address(), "/two/2.bin");
+    two.send(fragment(0..10).of(20)).assert(200, None);
+    // A session is bound to its URL, wherever that leads.
+    let mut stranger = Client::new(server.address(), "/one/2.bin");
+    stranger.adopt(two.session());
+    assert_eq!(stranger.send(fragment(10..20)).status, 500);
+    wait_until("the one expires", || server.log().contains("expired"));
+    assert_eq!(one.send(fragment(0..10)).status, 500);
+    server.restart();
+    two.reconnect_to(server.address());
+    two.send(fragment(10..20)).assert(200, None);
+    two.close().assert(200, None);
+    assert_eq!(std::fs::read(shared.join("2.bin")).unwrap().len(), 20);
+}
+
+#[test]
+fn each_property_is_that_of_its_location() {
+    let server = with(
+        "allow_overwrite = false\nupload_bytes_max = 1000\n\
+         [[location]]\nprefix = \"free\"\nallow_overwrite = true\ncreate_dirs = true\n\
+         upload_bytes_max = \"unlimited\"\npublish = \"last-fragment\"\n\
+         [[location]]\nprefix = \"small\"\nfragment_bytes_max = 5120\ncreate_dirs = true\nupload_bytes_max = 50000",
+    );
+    for _ in 0..2 {
+        let mut client = Client::create(server.address(), "/free/a.bin");
+        client.send(fragment(0..2_000)).assert(200, None);
+        server.assert_file("free/a.bin", 1, 2_000);
+    }
+    let mut client = Client::new(server.address(), "/missing/a.bin");
+    assert_eq!(client.try_create().status, 404);
+    let mut client = Client::create(server.address(), "/a.bin");
+    client
+        .send(fragment(0..2_000))
+        .assert(500, Some(BG_E_TOO_LARGE));
+    let mut client = Client::create(server.address(), "/small/a.bin");
+    assert_eq!(client.send(fragment(0..6_000)).status, 413);
+}
+
+#[test]
+fn a_disabled_location_answers_501_and_keeps_its_sessions() {
+    let enabled = "create_dirs = true\n[[location]]\nprefix = \"in\"\n";
+    let disabled = format!("{enabled}enabled = false\n");
+    let server = with(enabled);
+    let mut client = Client::create(server.address(), "/in/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    server.reload(&disabled);
+    wait_until("uploads are disabled", || {
+        Client::new(server.address(), "/in/a.bin").ping().status == 501
+    });
+    client.ping().assert(501, Some(E_ACCESSDENIED));
+    client
+        .send(fragment(10..20))
+        .assert(501, Some(E_ACCESSDENIED));
+    client.close().assert(501, Some(E_ACCESSDENIED));
+    client.cancel().assert(501, Some(E_ACCESSDENIED));
+    let mut other = Client::new(server.address(), "/in/b.bin");
+    other.try_create().assert(501, Some(E_ACCESSDENIED));
+    Client::new(server.address(), "/b.bin")
+        .ping()
+        .assert(200, None);
+    // A slip of the hand costs nothing.
+    server.reload(enabled);
+    wait_until("uploads are enabled", || client.ping().status == 200);
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("in/a.bin", 1, 20);
+}
+
+#[test]
+fn a_node_is_told_with_the_session_and_only_there() {
+    let server = with("host_id = \"node1.example\"\nhost_id_fallback = \"110s\"");
+    let mut client = Client::new(server.address(), "/a.bin");
+    let created = client.try_create();
+    assert_eq!(created.field("BITS-Host-Id"), Some("node1.example"));
+    assert_eq!(created.field("BITS-Host-Id-Fallback-Timeout"), Some("110"));
+    let others = [client.ping(), client.send(fragment(0..10)), client.close()];
+    for other in others {
+        assert_eq!(other.field("BITS-Host-Id"), None, "{other:?}");
+        assert_eq!(other.field("BITS-Host-Id-Fallback-Timeout"), None);
+    }
+    let refused = client.try_create();
+    assert_eq!((refused.status, refused.field("BITS-Host-Id")), (403, None));
+    let plain = Server::start();
+    let created = Client::new(plain.address(), "/a.bin").try_create();
+    assert_eq!(created.field("BITS-Host-Id"), None);
+}
+
+#[test]
+fn a_client_has_so_many_sessions_where_a_location_says_so() {
+    let file = "create_dirs = true\n[[location]]\nprefix = \"few\"\nsessions_per_client_max = 2";
+    let mut server = with(file);
+    let create = |server: &Server, number: u32| {
+        let mut client = Client::new(server.address(), &format!("/few/{number}.bin"));
+        let status = client.try_create().status;
+        (status, client)
+    };
+    let (status, mut first) = create(&server, 1);
+    assert_eq!(status, 200);
+    let (status, _second) = create(&server, 2);
+    assert_eq!(status, 200);
+    // Whichever shard is asked.
+    for number in 3..11 {
+        assert_eq!(create(&server, number).0, 503);
+    }
+    let mut elsewhere = Client::new(server.address(), "/many/1.bin");
+    elsewhere.try_create().assert(200, None);
+    // They count after a restart too.
+    server.kill9();
+    server.restart();
+    assert_eq!(create(&server, 11).0, 503);
+    first.reconnect_to(server.address());
+    first.cancel().assert(200, None);
+    assert_eq!(create(&server, 12).0, 200);
+    assert_eq!(create(&server, 13).0, 503);
+}
+
+#[test]
+fn expired_uploads_are_looked_for_as_often_as_the_settings_say() {
+    let file = "session_timeout = \"1s\"\ncleanup_interval = \"2s\"";
+    let server = with(file);
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    wait_until("it expires", || server.work_files().is_empty());
+    assert_eq!(client.send(fragment(10..20)).status, 500);
+}
+
+#[test]
+fn settings_are_read_again_at_sighup() {
+    let folder = tempfile::tempdir().unwrap();
+    let new_root = folder.path().join("new");
+    let server = with("log_level = \"info\"");
+    let mut running = Client::create(server.address(), "/running.bin");
+    running.send(fragment(0..10).of(20)).assert(200, None);
+
+    // What is wrong is refused, and everything stays as it is.
+    server.reload("allow_overwrite = 3\n");
+    server.wait_for_log("the settings were not reloaded");
+    assert!(server.log().contains(":1:19"), "{}", server.log());
+    let file = std::path::Path::new("/dev/null/no/folder");
+    server.reload(&format!(
+        "[[location]]\nprefix = \"new\"\nroot = {file:?}\n"
+    ));
+    server.wait_for_log("/dev/null/no/folder");
+    running.send(fragment(10..15).of(20)).assert(200, None);
+
+    // What is right holds from now on, for running sessions too; what cannot change is named.
+    server.reload(&format!(
+        "log_level = \"debug\"\nallow_overwrite = true\n[[location]]\nprefix = \"new\"\nroot = {new_root:?}\n"
+    ));
+    server.wait_for_log("the settings were reloaded");
+    server.wait_for_log("key=\"log_level\"");
+    std::fs::write(server.file("running.bin"), "old").unwrap();
+    running.send(fragment(15..20)).assert(200, None);
+    running.close().assert(200, None);
+    server.assert_file("running.bin", 1, 20);
+    for number in 0..8 {
+        upload(&server, &format!("/new/{number}.bin"), 10);
+        let path = new_root.join(format!("{number}.bin"));
+        assert_eq!(std::fs::read(path).unwrap().len(), 10);
+    }
+}
