@@ -1,6 +1,7 @@
 //! What we rely on of tokio-uring and of the kernel, each as a test on the real kernel. When one of these
 //! fails on a new kernel or a new tokio-uring, `src/ring` has to be thought through again.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -13,10 +14,12 @@ use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use bitsd::config::Io;
 use bitsd::ring::blocks::{Blocks, Registration, RingBlock};
+use bitsd::ring::disk::Disk;
 use bitsd::ring::net::RingWire;
 use bitsd::ring::op::{self, SyncScope};
-use bitsd::server::world::{Block, Fill, Wire};
+use bitsd::server::world::{Block, File as _, Fill, Wire};
 
 /// Blocks of the tests: small, so that a socket holds one.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -273,6 +276,153 @@ fn fixed_writes_land_at_odd_offsets() {
             .enumerate()
             .all(|(at, &byte)| usize::from(byte) == at % 251)
     );
+}
+
+/// Bytes that tell where they stand.
+fn bytes_at(range: std::ops::Range<usize>) -> Vec<u8> {
+    range.map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+#[test]
+fn reads_come_from_their_offset_and_stay_in_their_range() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("reply"), bytes_at(0..3_001)).unwrap();
+    on_a_ring(move || async move {
+        let (disk, blocks) = (disk_in(folder.path()), blocks());
+        let (file, stat) = disk.open_reply("reply").unwrap().unwrap();
+        assert_eq!((stat.bytes, stat.inode), (3_001, file.inode()));
+        for mut block in [blocks.body().unwrap(), blocks.head()] {
+            block.bytes_mut().fill(0xa5);
+            let (read, block) = file.read_at(block, 7..1_007, 1_001).await;
+            assert_eq!(read.unwrap(), 1_000);
+            assert_eq!(&block.bytes()[7..1_007], bytes_at(1_001..2_001));
+            assert_eq!((block.bytes()[6], block.bytes()[1_007]), (0xa5, 0xa5));
+            let (read, block) = file.read_at(block, 0..4_096, 2_001).await;
+            assert_eq!(read.unwrap(), 1_000, "what there is, up to the end");
+            let (read, _block) = file.read_at(block, 0..4_096, 3_001).await;
+            assert_eq!(read.unwrap(), 0, "the end");
+        }
+    });
+}
+
+fn disk_in(folder: &Path) -> Disk {
+    let open = |path: &Path| OwnedFd::from(std::fs::File::open(path).unwrap());
+    Disk::new(open(folder), Io::Auto)
+}
+
+#[test]
+fn a_reply_is_a_file_of_the_work_directory_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path().join("work");
+    std::fs::create_dir_all(work.join("folder")).unwrap();
+    std::fs::write(folder.path().join("secret"), b"secret").unwrap();
+    std::fs::write(work.join("reply"), b"reply").unwrap();
+    for (to, link) in [
+        ("../secret", "out"),
+        ("reply", "in"),
+        (".", "here"),
+        ("x", "x"),
+    ] {
+        std::os::unix::fs::symlink(to, work.join(link)).unwrap();
+    }
+    let pipe = rustix::fs::Mode::from_raw_mode(0o600);
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, work.join("pipe"), kind, pipe, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(work.join("socket")).unwrap();
+    on_a_ring(move || async move {
+        let disk = disk_in(&work);
+        for name in [
+            "nothing",
+            "out",
+            "in",
+            "x",
+            "here/reply",
+            "../secret",
+            "/etc/passwd",
+            "folder",
+            ".",
+            "reply/x",
+            "pipe",
+            "socket",
+        ] {
+            let opened = disk.open_reply(name).unwrap();
+            assert!(opened.is_none(), "{name}");
+        }
+        let (_file, stat) = disk.open_reply("reply").unwrap().unwrap();
+        let metadata = std::fs::metadata(work.join("reply")).unwrap();
+        let modified = metadata.modified().unwrap();
+        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            (stat.modified_s, stat.modified_nanos),
+            (since.as_secs(), since.subsec_nanos())
+        );
+    });
+}
+
+/// More than a socket holds, so that it takes several sends.
+#[test]
+fn a_block_is_sent_whole_to_a_peer_that_takes_its_time() {
+    const ROUNDS: usize = 100;
+    let received = on_a_ring(|| async {
+        let (wire, mut peer) = wire_and_peer();
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            let mut some = [0; 1_000];
+            while let Ok(read @ 1..) = peer.read(&mut some) {
+                received.extend_from_slice(&some[..read]);
+            }
+            received
+        });
+        let mut block = blocks().body().unwrap();
+        block.bytes_mut().copy_from_slice(&bytes_at(0..BLOCK_BYTES));
+        for _ in 0..ROUNDS {
+            let (sent, back) = wire.send_block(block, 1..BLOCK_BYTES - 1).await;
+            sent.unwrap();
+            block = back;
+        }
+        wire.send_block(block, 5..5).await.0.unwrap();
+        wire.finish();
+        reader.join().unwrap()
+    });
+    assert_eq!(
+        received,
+        bytes_at(1..BLOCK_BYTES - 1).repeat(ROUNDS),
+        "nothing is left out, and nothing comes twice"
+    );
+}
+
+/// Rules 2 and 4, for a peer that takes nothing.
+#[test]
+fn shutdown_wakes_a_pending_send_of_a_block() {
+    on_a_ring(|| async {
+        let (wire, _peer) = wire_and_peer();
+        let blocks = blocks();
+        let (block, other) = (blocks.body().unwrap(), blocks.body().unwrap());
+        let sends = Cell::new(0);
+        let mut send = pin!(async {
+            let mut block = block;
+            loop {
+                let (sent, back) = wire.send_block(block, 0..BLOCK_BYTES).await;
+                block = back;
+                if sent.is_err() {
+                    return block;
+                }
+                sends.set(sends.get() + 1);
+            }
+        });
+        // They go on until the socket is full.
+        let mut before = None;
+        while before != Some(sends.get()) {
+            before = Some(sends.get());
+            for _ in 0..20 {
+                start(send.as_mut()).await;
+            }
+        }
+        wire.shutdown();
+        drop(send.await);
+        assert!(blocks.body().is_some(), "the block came back");
+        drop(other);
+    });
 }
 
 #[test]

@@ -1,260 +1,282 @@
-//! What a GET or HEAD of a file is answered with: conditions, ranges, fields, and which bytes follow (RFC 9110 8.8, 13, 14).
+//! GET and HEAD of a file: request in, status, fields and pieces of the file out (RFC 9110 8.8, 13, 14).
 //!
-//! BITS wants Content-Length and a stable Last-Modified, single ranges, and several ranges in the order it asked for them, neither merged nor
-//! sorted, with little around them (protocol section P10). A 200 to a request for ranges is an error for it, so one
-//! that we do not want to serve (too many ranges, or far more bytes than the file has) is answered 416 and not ignored,
-//! as RFC 9110 14.2 allows.
+//! This is what a BITS client needs to fetch the reply of an upload-reply job, and to go on after a break (MC-BUP 3.5, P10):
+//! exact lengths, validators that stay, single ranges, and several ranges in the order of the request, unmerged.
+//!
+//! [`parse`] never fails: what is malformed is ignored, as RFC 9110 says. [`plan`] is the whole decision; whoever
+//! carries it out writes the head and then, one after another, the [`Piece`]s. The length in the head is the sum of the
+//! pieces, so the two cannot disagree.
+#![forbid(unsafe_code)]
 
+mod condition;
 mod date;
 mod range;
 
+use std::ops::Range;
+
 use super::head::{Head, Method};
 use super::response::{Persistence, ResponseHead};
-pub use range::ByteRange;
-use range::{RangeSet, Selected};
+use condition::{Conditions, Validators, Withheld};
+use range::{RangeSet, Selection};
 
-/// A GET or HEAD, as far as it says what is wanted.
+/// What a GET or HEAD asks for, owned so that the head's bytes can be used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadRequest {
-    is_head: bool,
-    /// Absent too if it is malformed: then it is ignored (RFC 9110 14.2).
-    ranges: Option<RangeSet>,
-    if_range: Option<Validator>,
-    if_match: Option<Tags>,
-    if_none_match: Option<Tags>,
-    /// In seconds since 1970.
-    if_modified_since: Option<u64>,
-    if_unmodified_since: Option<u64>,
+    /// Whether the bytes are wanted.
+    pub method: DownloadMethod,
+    /// `None` for a HEAD, whose Range is ignored (RFC 9110 14.2), as a malformed one is.
+    range: Option<RangeSet>,
+    conditions: Conditions,
 }
 
-/// What If-Range holds (RFC 9110 13.1.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Validator {
-    Tag(String),
-    Date(u64),
-    /// Neither, or a weak tag: it never matches.
-    Never,
+/// Whether the bytes are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DownloadMethod {
+    /// They are.
+    Get,
+    /// Only the fields.
+    Head,
 }
 
-/// What If-Match and If-None-Match hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Tags {
-    Any,
-    /// The list as sent.
-    List(String),
-}
-
-impl Tags {
-    fn parse(text: &str) -> Self {
-        match text.trim() {
-            "*" => Self::Any,
-            list => Self::List(list.to_owned()),
-        }
-    }
-
-    /// Whether one of them is this strong tag; weak ones count where the comparison is weak.
-    fn has(&self, etag: &str, is_weak: bool) -> bool {
-        match self {
-            Self::Any => true,
-            // Our tags hold no comma.
-            Self::List(list) => list.split(',').map(str::trim).any(|tag| {
-                tag == etag || (is_weak && tag.strip_prefix("W/").is_some_and(|tag| tag == etag))
-            }),
-        }
-    }
-}
-
-/// Reads what is wanted. What is malformed is ignored.
+/// Reads what a GET or HEAD asks for. The caller has looked at `head.method`; what is not HEAD is taken for GET.
 pub fn parse(head: &Head<'_>) -> DownloadRequest {
-    let text = |name: &'static str| {
-        let value = head.only(name).ok().flatten()?;
-        std::str::from_utf8(value).ok()
+    let method = match head.method {
+        Method::Head => DownloadMethod::Head,
+        Method::Get | Method::BitsPost | Method::Other => DownloadMethod::Get,
+    };
+    // It may stand once (RFC 9110 5.3); a repeated one says nothing.
+    let range = match (method, head.only("Range")) {
+        (DownloadMethod::Get, Ok(Some(value))) => RangeSet::parse(value),
+        _ => None,
     };
     DownloadRequest {
-        is_head: head.method == Method::Head,
-        ranges: text("Range").and_then(RangeSet::parse),
-        if_range: text("If-Range").map(|value| match date::parse(value) {
-            Some(date) => Validator::Date(date),
-            None if value.starts_with('"') => Validator::Tag(value.to_owned()),
-            None => Validator::Never,
-        }),
-        if_match: text("If-Match").map(Tags::parse),
-        if_none_match: text("If-None-Match").map(Tags::parse),
-        if_modified_since: text("If-Modified-Since").and_then(date::parse),
-        if_unmodified_since: text("If-Unmodified-Since").and_then(date::parse),
+        method,
+        range,
+        conditions: Conditions::parse(head),
     }
 }
 
-/// A file as HTTP sees it.
+/// The file as HTTP sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Representation {
-    /// Its length, in bytes.
+    /// Bytes of the file; `len <= i64::MAX`, as on every Linux file system.
     pub len: u64,
-    /// When it was last written to, in seconds since 1970.
+    /// When it was last written to, in seconds since 1970. The client starts again if it changes.
     pub modified_s: u64,
-    /// Its strong entity tag, quotes included; without a comma.
+    /// A strong entity tag, quotes included: it changes whenever a byte does.
     pub etag: String,
 }
 
-/// An answer.
+/// The answer: status, fields, and which bytes of the file follow in which frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    status: u16,
-    is_head: bool,
-    parts: Parts,
+    /// The status code.
+    pub status: u16,
     representation: Representation,
+    answer: Answer,
 }
 
-/// What follows the head.
+/// What is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Parts {
-    None,
-    One(ByteRange),
-    Many(Vec<ByteRange>),
+enum Answer {
+    /// All of the file.
+    Whole,
+    /// Its fields alone.
+    Fields,
+    /// One range.
+    Part(Range<u64>),
+    /// Several ranges, each with its own head. At least two.
+    Parts {
+        ranges: Vec<Range<u64>>,
+        boundary: String,
+    },
+    /// None of the ranges that were asked for.
+    Unsatisfiable,
+    /// Nothing, because of a condition.
+    Withheld(Withheld),
 }
 
-/// A piece of a body.
+/// One piece of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// These bytes.
-    Text(String),
-    /// These bytes of the file.
-    File(ByteRange),
+    /// These bytes: what stands between the ranges.
+    Literal(Vec<u8>),
+    /// These bytes of the file; never none.
+    File(Range<u64>),
 }
 
-/// Finds the answer. Conditions are looked at in the order of RFC 9110 13.2.2.
-pub fn plan(request: &DownloadRequest, representation: &Representation) -> Plan {
-    let modified_s = representation.modified_s;
-    let etag = representation.etag.as_str();
-    let whole = ByteRange {
-        start: 0,
-        end: representation.len,
-    };
-    let is_unmet = match (&request.if_match, request.if_unmodified_since) {
-        (Some(tags), _) => !tags.has(etag, false),
-        (None, Some(since)) => modified_s > since,
-        (None, None) => false,
-    };
-    let is_known = match (&request.if_none_match, request.if_modified_since) {
-        (Some(tags), _) => tags.has(etag, true),
-        (None, Some(since)) => modified_s <= since,
-        (None, None) => false,
-    };
-    let is_same = match &request.if_range {
-        None => true,
-        Some(Validator::Tag(tag)) => tag == etag,
-        Some(Validator::Date(date)) => *date == modified_s,
-        Some(Validator::Never) => false,
-    };
-    let (status, parts) = if is_unmet {
-        (412, Parts::None)
-    } else if is_known {
-        (304, Parts::None)
-    } else {
-        // Range means something with GET only (RFC 9110 14.2).
-        let ranges = request.ranges.as_ref();
-        match ranges.filter(|_| is_same && !request.is_head) {
-            None => (200, Parts::One(whole)),
-            Some(ranges) => match ranges.select(representation.len) {
-                Selected::Nothing => (416, Parts::None),
-                Selected::One(range) => (206, Parts::One(range)),
-                Selected::Many(ranges) => (206, Parts::Many(ranges)),
-            },
+impl Piece {
+    /// Bytes of the piece; at least 1.
+    #[allow(clippy::len_without_is_empty, reason = "a piece is never empty")]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Literal(bytes) => bytes.len() as u64,
+            Self::File(range) => range.end - range.start,
         }
+    }
+}
+
+/// Decides what a request gets of a file.
+pub fn plan(request: &DownloadRequest, representation: &Representation) -> Plan {
+    let answer = decide(request, representation);
+    let status = match &answer {
+        Answer::Whole | Answer::Fields => 200,
+        Answer::Part(_) | Answer::Parts { .. } => 206,
+        Answer::Withheld(Withheld::NotModified) => 304,
+        Answer::Withheld(Withheld::PreconditionFailed) => 412,
+        Answer::Unsatisfiable => 416,
     };
     Plan {
         status,
-        is_head: request.is_head,
-        parts,
         representation: representation.clone(),
+        answer,
+    }
+}
+
+/// RFC 9110 13.2.2: conditions first, then If-Range, then Range.
+fn decide(request: &DownloadRequest, representation: &Representation) -> Answer {
+    let conditions = &request.conditions;
+    let validators = Validators {
+        etag: &representation.etag,
+        modified_s: date::nameable(representation.modified_s),
+    };
+    if let Some(why) = conditions.withheld(validators) {
+        return Answer::Withheld(why);
+    }
+    let range = match (request.method, &request.range) {
+        (DownloadMethod::Head, _) => return Answer::Fields,
+        (DownloadMethod::Get, Some(range)) if conditions.may_send_ranges(validators) => range,
+        (DownloadMethod::Get, _) => return Answer::Whole,
+    };
+    match range.select(representation.len) {
+        Selection::Unsatisfiable => Answer::Unsatisfiable,
+        // RFC 9110 15.3.7.2: what is left of several may go as one, and one must not go as several.
+        Selection::Ranges(ranges) => match ranges.as_slice() {
+            [only] => Answer::Part(only.clone()),
+            _ => Answer::Parts {
+                ranges,
+                boundary: boundary(&representation.etag),
+            },
+        },
     }
 }
 
 impl Plan {
-    /// Its status code.
-    pub fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// Appends the head.
+    /// Writes the head of the answer.
     pub fn write_head(&self, persistence: Persistence, out: &mut Vec<u8>) {
-        let of = &self.representation;
         let mut head = ResponseHead::new(out, self.status);
-        if self.status != 304 {
-            head.number("Content-Length", self.body_bytes());
-        }
-        match &self.parts {
-            Parts::None if self.status == 416 => {
-                head.field("Content-Range", &format!("bytes */{}", of.len));
-            }
-            Parts::None => {}
-            Parts::One(range) => {
+        match &self.answer {
+            Answer::Whole => {
+                self.write_validators(&mut head);
                 head.field("Content-Type", CONTENT_TYPE);
-                if self.status == 206 {
-                    head.field("Content-Range", &range.content_range(of.len));
-                }
+                head.number("Content-Length", self.body_len());
             }
-            Parts::Many(_) => {
-                let value = format!("multipart/byteranges; boundary={}", self.boundary());
-                head.field("Content-Type", &value);
+            Answer::Fields => {
+                self.write_validators(&mut head);
+                head.field("Content-Type", CONTENT_TYPE);
+                head.number("Content-Length", self.representation.len);
+            }
+            Answer::Part(range) => {
+                self.write_validators(&mut head);
+                head.field("Content-Type", CONTENT_TYPE);
+                head.field("Content-Range", &self.content_range(range));
+                head.number("Content-Length", self.body_len());
+            }
+            Answer::Parts { boundary, .. } => {
+                self.write_validators(&mut head);
+                let content_type = format!("multipart/byteranges; boundary={boundary}");
+                head.field("Content-Type", &content_type);
+                head.number("Content-Length", self.body_len());
+            }
+            Answer::Unsatisfiable => {
+                let len = self.representation.len;
+                head.field("Content-Range", &format!("bytes */{len}"));
+                head.number("Content-Length", 0);
+            }
+            // It ends with its head whatever its fields say, and its length would be that of the file.
+            Answer::Withheld(Withheld::NotModified) => {
+                head.field("ETag", &self.representation.etag);
+            }
+            Answer::Withheld(Withheld::PreconditionFailed) => {
+                head.number("Content-Length", 0);
             }
         }
-        head.field("Last-Modified", &date::format(of.modified_s));
-        head.field("ETag", &of.etag);
-        head.field("Accept-Ranges", "bytes");
         head.end(persistence);
     }
 
-    /// The body, in its order.
-    pub fn pieces(&self) -> Vec<Piece> {
-        match &self.parts {
-            _ if self.is_head => Vec::new(),
-            Parts::None => Vec::new(),
-            Parts::One(range) => vec![Piece::File(*range)],
-            Parts::Many(ranges) => {
-                let mut pieces = Vec::with_capacity(2 * ranges.len() + 1);
-                for (at, range) in ranges.iter().enumerate() {
-                    pieces.push(Piece::Text(self.part_head(at, *range)));
-                    pieces.push(Piece::File(*range));
+    /// What a client goes on with after a break.
+    fn write_validators(&self, head: &mut ResponseHead<'_>) {
+        let modified = date::format(self.representation.modified_s);
+        head.field("Last-Modified", &modified);
+        head.field("ETag", &self.representation.etag);
+        head.field("Accept-Ranges", "bytes");
+    }
+
+    /// Bytes of the body.
+    pub fn body_len(&self) -> u64 {
+        self.pieces().map(|piece| piece.len()).sum()
+    }
+
+    /// The body, piece by piece.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        let pieces_len = match &self.answer {
+            Answer::Whole => usize::from(self.representation.len > 0),
+            Answer::Part(_) => 1,
+            // A head and a range for each, and the end.
+            Answer::Parts { ranges, .. } => 2 * ranges.len() + 1,
+            Answer::Fields | Answer::Unsatisfiable | Answer::Withheld(_) => 0,
+        };
+        (0..pieces_len).map(|index| self.piece(index))
+    }
+
+    fn piece(&self, index: usize) -> Piece {
+        match &self.answer {
+            Answer::Part(range) => Piece::File(range.clone()),
+            Answer::Parts { ranges, boundary } => match ranges.get(index / 2) {
+                Some(range) if index.is_multiple_of(2) => {
+                    Piece::Literal(self.part_head(index == 0, boundary, range))
                 }
-                pieces.push(Piece::Text(format!("\r\n--{}--\r\n", self.boundary())));
-                pieces
-            }
+                Some(range) => Piece::File(range.clone()),
+                None => Piece::Literal(format!("\r\n--{boundary}--\r\n").into_bytes()),
+            },
+            _ => Piece::File(0..self.representation.len),
         }
     }
 
-    fn part_head(&self, at: usize, range: ByteRange) -> String {
-        let line_end = if at == 0 { "" } else { "\r\n" };
+    /// BITS bears two fields in a part, and up to two line ends before the first one (P10). We send it none.
+    fn part_head(&self, is_first: bool, boundary: &str, range: &Range<u64>) -> Vec<u8> {
+        let line_end = if is_first { "" } else { "\r\n" };
+        let content_range = self.content_range(range);
         format!(
-            "{line_end}--{}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Range: {}\r\n\r\n",
-            self.boundary(),
-            range.content_range(self.representation.len)
+            "{line_end}--{boundary}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Range: {content_range}\r\n\r\n"
         )
+        .into_bytes()
     }
 
-    fn body_bytes(&self) -> u64 {
-        match &self.parts {
-            Parts::None => 0,
-            Parts::One(range) => range.len(),
-            Parts::Many(_) => {
-                let bytes = |piece: &Piece| match piece {
-                    Piece::Text(text) => text.len() as u64,
-                    Piece::File(range) => range.len(),
-                };
-                self.pieces().iter().map(bytes).sum()
-            }
-        }
-    }
-
-    /// It may stand in the file too: every part says how long it is.
-    fn boundary(&self) -> String {
-        let is_plain = |c: &char| c.is_ascii_alphanumeric();
-        let tag: String = self.representation.etag.chars().filter(is_plain).collect();
-        format!("bitsd-{}", &tag[..tag.len().min(40)])
+    /// Inclusive on the wire.
+    fn content_range(&self, range: &Range<u64>) -> String {
+        let len = self.representation.len;
+        format!("bytes {}-{}/{len}", range.start, range.end - 1)
     }
 }
 
+/// Replies are bytes to us.
 const CONTENT_TYPE: &str = "application/octet-stream";
+
+/// A boundary that every answer about the same file shares. Where a part ends is said by its Content-Range; a client that
+/// searches instead is misled by a file that holds the boundary, by chance one byte in 2^64.
+fn boundary(etag: &str) -> String {
+    format!("bitsd-{:016x}", fnv1a(etag.as_bytes()))
+}
+
+/// FNV-1a of 64 bits: short, the same on every machine, and that is all that is asked of it.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    bytes.iter().fold(OFFSET_BASIS, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
+}
 
 #[cfg(test)]
 mod tests;

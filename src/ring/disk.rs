@@ -22,15 +22,16 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
 use super::op::{self, SyncScope};
+use super::tree;
 use crate::config::Io;
 use crate::server::world::{Block as _, File, Log, ReplyStat, WorkStat};
 
@@ -138,6 +139,7 @@ impl File for RingFile {
         range: Range<usize>,
         offset: u64,
     ) -> (io::Result<usize>, RingBlock) {
+        // What is in the page cache comes at once on every file system, and the rest must not hold up the shard.
         op::read_at(&self.file, block, range, offset).await
     }
 
@@ -306,17 +308,23 @@ impl Disk {
 
     /// See [`crate::server::world::World::open_reply`].
     pub fn open_reply(&self, name: &str) -> io::Result<Option<(RingFile, ReplyStat)>> {
-        // Whatever an application has put there: a pipe must not hold the shard up.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = match rustix::fs::openat(&*self.work, name, flags, Mode::empty()) {
+        // Whatever an application has put there: a pipe must not hold up the shard until it has a writer.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let file = match tree::open_resolved(self.work.as_fd(), name, flags, resolve) {
             Ok(file) => file,
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            // Nothing, a link, a way out of the directory, a way through a file, a socket.
+            Err(Errno::NOENT | Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::NXIO) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         };
         let stat = rustix::fs::fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
+        // With the flag, the ring would fail reads of some file systems that have to wait.
+        rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
         let reply = ReplyStat {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             modified_s: u64::try_from(stat.st_mtime).unwrap_or(0),

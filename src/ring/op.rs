@@ -163,17 +163,24 @@ pub async fn write_at(
     (result.map(|written| written as usize), block)
 }
 
-/// Reads into `block[range]` from `offset`; 0 is the end.
+/// Reads into `block[range]` from `offset` on: a fixed read if the block is registered.
 pub async fn read_at(
     file: &Rc<OwnedFd>,
     mut block: RingBlock,
     range: Range<usize>,
     offset: u64,
 ) -> (io::Result<usize>, RingBlock) {
+    let index = block.registered_index();
     let memory = &mut block.bytes_mut()[range.clone()];
-    let entry = opcode::Read::new(fd(file), memory.as_mut_ptr(), len_u32(&range))
-        .offset(offset)
-        .build();
+    let (pointer, len) = (memory.as_mut_ptr(), len_u32(&range));
+    let entry = match index {
+        Some(index) => opcode::ReadFixed::new(fd(file), pointer, len, index)
+            .offset(offset)
+            .build(),
+        None => opcode::Read::new(fd(file), pointer, len)
+            .offset(offset)
+            .build(),
+    };
     let (result, (block, _file)) = submit((block, Rc::clone(file)), entry).await;
     (result.map(|read| read as usize), block)
 }
@@ -214,6 +221,7 @@ pub const OPCODES: &[(u8, &str)] = &[
     (opcode::AsyncCancel2::CODE, "ASYNC_CANCEL"),
     (opcode::WriteFixed::CODE, "WRITE_FIXED"),
     (opcode::Write::CODE, "WRITE"),
+    (opcode::ReadFixed::CODE, "READ_FIXED"),
     (opcode::Read::CODE, "READ"),
     (opcode::Fsync::CODE, "FSYNC"),
     (opcode::Fallocate::CODE, "FALLOCATE"),

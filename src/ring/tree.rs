@@ -267,6 +267,19 @@ pub fn probe(root: &OwnedFd) -> io::Result<()> {
 fn open_beneath(root: BorrowedFd<'_>, path: &str, access: OFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    open_resolved(root, path, flags, resolve)
+}
+
+/// `openat2`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_resolved(
+    root: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     loop {
         match rustix::fs::openat2(root, OsStr::new(path), flags, Mode::empty(), resolve) {
             // The kernel could not tell because of a rename elsewhere; it asks to be called again.

@@ -1,18 +1,36 @@
-//! GET and HEAD of a reply: from its file, block by block, to the socket (P10).
+//! Reply files: from the work directory to the client, block by block.
+//!
+//! What is sent, in which order and with which length, is decided by [`crate::http::download`]; here it is carried out, in
+//! memory that does not grow with the file. The head promises a length. If the file cannot keep that promise, the
+//! connection ends: a short body must never pass for a whole one.
 
 use std::cell::Cell;
+use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::connection::{self, Connection, Cut, Waiting};
-use super::shard::Shard;
-use super::world::{Block, File, ReplyStat, Wire, World};
-use crate::http::download::{self, ByteRange, DownloadRequest, Piece, Representation};
+use super::shard::{Phase, Shard};
+use super::store::StoreError;
+use super::world::{Block, File, Millis, ReplyStat, Wire, World};
+use crate::event::{DiskOp, Event};
+use crate::http::download::{self, DownloadRequest, Piece, Representation};
 use crate::http::response::{Persistence, ResponseHead};
 
-/// Answers with a file of the work directory; gives back whether the connection may carry another request.
+/// What is small goes out together, up to so many bytes: head and body of most replies, and the heads of parts.
+const GATHER_BYTES_MAX: usize = 4 << 10;
+/// Bytes of one send. With each that the peer took, its clock starts again: one that takes so few in the whole
+/// stall time-out (1 KiB/s by default) is as good as gone.
+const SEND_BYTES_MAX: usize = 64 << 10;
+/// A peer that takes longer for a body block, in milliseconds, is slow. It has kept one from the uploads for that long,
+/// and gets no other: head blocks are enough for it.
+const SLOW_MS: Millis = 1_000;
+
+/// Answers a GET or HEAD with a reply file of the work directory, and 404 if there is none. All of it is sent when
+/// this returns; `answer` is empty then.
 ///
 /// # Errors
-/// [`Cut`] if the connection ended, or the file did in the middle of an answer that announced more.
+/// [`Cut`] if the connection ended, or the file did not yield what the head had promised.
 pub async fn send<W: World>(
     shard: &Rc<Shard<W>>,
     connection: &Rc<Connection<W>>,
@@ -21,79 +39,70 @@ pub async fn send<W: World>(
     request: &DownloadRequest,
     persistence: Persistence,
 ) -> Result<Persistence, Cut> {
-    let (file, reply) = match shard.world.open_reply(name).await {
-        Ok(Some(opened)) => opened,
-        Ok(None) => return Ok(refuse(404, persistence, answer)),
-        // Out of descriptors, or the disk: it may be better later.
-        Err(_) => return Ok(refuse(503, persistence, answer)),
+    let persistence = match shard.phase() {
+        Phase::Draining => Persistence::Close,
+        Phase::Recovering | Phase::Serving => persistence,
     };
-    let plan = download::plan(request, &representation(&reply));
-    plan.write_head(persistence, answer);
-    for piece in plan.pieces() {
-        match piece {
-            Piece::Text(text) => answer.extend_from_slice(text.as_bytes()),
-            Piece::File(range) => {
-                connection::send(shard, connection, answer)
-                    .await
-                    .map_err(|_| Cut)?;
-                send_file(shard, connection, &file, range).await?;
+    connection.wait_for(Waiting::Nothing, shard.world.now());
+    let mut sender = Sender {
+        shard,
+        connection,
+        answer,
+        is_slow: false,
+    };
+    match shard.world.open_reply(name).await {
+        Ok(Some((file, stat))) => {
+            let plan = download::plan(request, &representation(&stat));
+            plan.write_head(persistence, sender.answer);
+            for piece in plan.pieces() {
+                match piece {
+                    Piece::Literal(bytes) => sender.answer.extend_from_slice(&bytes),
+                    Piece::File(range) => sender.send_range(&file, range).await?,
+                }
             }
         }
+        Ok(None) => write_bodyless(404, persistence, sender.answer),
+        Err(source) => {
+            let op = DiskOp::Open;
+            sender.report(op, &source);
+            let status = StoreError { op, source }.refusal().status();
+            write_bodyless(status, persistence, sender.answer);
+        }
     }
+    sender.flush().await?;
+    // An idle connection keeps no memory.
+    sender.answer.shrink_to_fit();
     Ok(persistence)
 }
 
-fn representation(reply: &ReplyStat) -> Representation {
-    let (inode, nanos) = (reply.inode, reply.modified_nanos);
+/// A reply is written once, so its inode with length and time names its bytes.
+fn representation(stat: &ReplyStat) -> Representation {
+    let (inode, bytes) = (stat.inode, stat.bytes);
+    let (seconds, nanos) = (stat.modified_s, stat.modified_nanos);
     Representation {
-        len: reply.bytes,
-        modified_s: reply.modified_s,
-        etag: format!(
-            "\"{inode:x}-{:x}-{nanos:x}-{:x}\"",
-            reply.modified_s, reply.bytes
-        ),
+        len: bytes,
+        modified_s: seconds,
+        etag: format!("\"{inode:x}-{bytes:x}-{seconds:x}-{nanos:x}\""),
     }
 }
 
-fn refuse(status: u16, persistence: Persistence, out: &mut Vec<u8>) -> Persistence {
+fn write_bodyless(status: u16, persistence: Persistence, out: &mut Vec<u8>) {
     let mut head = ResponseHead::new(out, status);
     head.number("Content-Length", 0);
     head.end(persistence);
-    persistence
 }
 
-/// Sends bytes of a file. A client that does not read holds its block until the watchdog ends it, so downloads get a share
-/// of the body blocks only; beyond it they go on in head blocks, of which there is always one.
-async fn send_file<W: World>(
-    shard: &Shard<W>,
-    connection: &Connection<W>,
-    file: &W::File,
-    range: ByteRange,
-) -> Result<(), Cut> {
-    let mut at = range.start;
-    while at < range.end {
-        connection.wait_for(Waiting::Nothing, shard.world.now());
-        let share = Share::take(shard);
-        let body_block = share.as_ref().and_then(|_| shard.world.body_block());
-        let block = body_block.unwrap_or_else(|| shard.world.head_block());
-        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-        let most = block.bytes().len().min(left);
-        let (read, block) = file.read_at(block, 0..most, at).await;
-        let read = match read {
-            Ok(read) if read > 0 => read,
-            // Never a short body passed off as a whole one.
-            Ok(_) | Err(_) => return Err(Cut),
-        };
-        connection.wait_for(Waiting::Answer, shard.world.now());
-        let (sent, block) = connection.wire.send_block(block, 0..read).await;
-        drop((block, share));
-        sent.map_err(|_| Cut)?;
-        at += read as u64;
-    }
-    Ok(())
+/// One answer on its way.
+struct Sender<'a, W: World> {
+    shard: &'a Shard<W>,
+    connection: &'a Connection<W>,
+    /// What goes out next: never more than [`GATHER_BYTES_MAX`] and the head of one part.
+    answer: &'a mut Vec<u8>,
+    is_slow: bool,
 }
 
-/// Downloads may hold one in so many of the body blocks.
+/// Downloads may hold one in so many of the body blocks: a client that stops reading keeps its block until the watchdog
+/// ends it, and uploads must not wait for that.
 const SHARE: usize = 4;
 
 /// The right of a download to one body block.
@@ -115,3 +124,83 @@ impl Drop for Share<'_> {
         self.0.set(self.0.get() - 1);
     }
 }
+
+impl<'a, W: World> Sender<'a, W> {
+    /// Sends bytes of a file. A block is held for one read and its sends; then others may have it.
+    async fn send_range(&mut self, file: &W::File, range: Range<u64>) -> Result<(), Cut> {
+        let mut at = range.start;
+        while at < range.end {
+            let (block, _share) = self.block(range.end - at);
+            let most = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            let to_read = 0..block.bytes().len().min(most);
+            self.connection
+                .wait_for(Waiting::Nothing, self.shard.world.now());
+            let (result, block) = file.read_at(block, to_read, at).await;
+            let read = match result {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                result => result,
+            };
+            let read = read.map_err(|error| {
+                self.report(DiskOp::Read, &error);
+                Cut
+            })?;
+            if self.answer.len() + read > GATHER_BYTES_MAX {
+                self.flush().await?;
+            }
+            if read <= GATHER_BYTES_MAX {
+                self.answer.extend_from_slice(&block.bytes()[..read]);
+            } else {
+                self.send_block(block, read).await?;
+            }
+            at += read as u64;
+        }
+        Ok(())
+    }
+
+    /// A body block for what is worth one, if one is free; else a head block.
+    fn block(&self, left: u64) -> (W::Block, Option<Share<'a>>) {
+        let world = &self.shard.world;
+        if self.is_slow || left <= self.shard.head_limits.head_bytes_max as u64 {
+            return (world.head_block(), None);
+        }
+        let share = Share::take(self.shard);
+        match share.as_ref().and_then(|_| world.body_block()) {
+            Some(block) => (block, share),
+            None => (world.head_block(), None),
+        }
+    }
+
+    async fn send_block(&mut self, block: W::Block, bytes: usize) -> Result<(), Cut> {
+        let mut block = block;
+        let began = self.shard.world.now();
+        for from in (0..bytes).step_by(SEND_BYTES_MAX) {
+            let range = from..bytes.min(from + SEND_BYTES_MAX);
+            self.connection
+                .wait_for(Waiting::Answer, self.shard.world.now());
+            let (sent, back) = self.connection.wire.send_block(block, range).await;
+            sent.map_err(|_| Cut)?;
+            block = back;
+        }
+        let took_ms = self.shard.world.now().saturating_sub(began);
+        self.is_slow |= took_ms > SLOW_MS;
+        Ok(())
+    }
+
+    /// Sends what was gathered.
+    async fn flush(&mut self) -> Result<(), Cut> {
+        connection::send(self.shard, self.connection, self.answer)
+            .await
+            .map_err(|_| Cut)
+    }
+
+    fn report(&self, op: DiskOp, error: &io::Error) {
+        self.shard.world.emit(Event::DiskFailed {
+            op,
+            session: None,
+            error,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

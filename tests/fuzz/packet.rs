@@ -50,7 +50,7 @@ fuzz_target!(|input: (u8, bool, Vec<u8>)| {
                 FragmentBody::Chunked => assert!(head.framing == Framing::Chunked && !strict),
             }
         }
-        Ok(Packet::Ping | Packet::CreateSession { .. })
+        Ok(Packet::Ping { .. } | Packet::CreateSession { .. })
         | Ok(Packet::CloseSession(_) | Packet::CancelSession(_)) => {
             let is_bodiless = matches!(head.framing, Framing::Absent | Framing::Length(0));
             assert!(is_bodiless && !(strict && head.framing == Framing::Absent));

@@ -1,15 +1,16 @@
 //! Session records: what is written is read back, and no torn or flipped frame is taken for a record.
 #![no_main]
 
-use bitsd::bits::session::{AfterPublish, State};
+use bitsd::bits::notification::Token;
+use bitsd::bits::session::{AfterPublish, Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::event::Ending;
 use bitsd::http::path::UploadPath;
-use bitsd::server::record::{Frames, Record};
+use bitsd::server::record::{Answered, Frames, Record};
 use libfuzzer_sys::fuzz_target;
 
 fn state(choice: u8, total: u64) -> State {
-    match choice % 9 {
+    match choice % 11 {
         0 => State::NEW,
         1 => State::Receiving {
             received: 0,
@@ -19,14 +20,25 @@ fn state(choice: u8, total: u64) -> State {
         3 => State::Closing {
             total,
             then: AfterPublish::End,
+            told: None,
         },
         4 => State::Closing {
             total,
             then: AfterPublish::AwaitClose,
+            told: Some(Reply::File),
         },
-        5 => State::Published { total },
+        5 => State::Published {
+            total,
+            reply: Reply::Elsewhere,
+        },
         6 => State::Gone(Ending::Published),
         7 => State::Gone(Ending::Cancelled),
+        8 => State::Notified {
+            total,
+            copies: total % 2 == 0,
+            reply: Reply::None,
+        },
+        9 => State::Denied { total },
         _ => State::Gone(Ending::Poisoned),
     }
 }
@@ -43,6 +55,14 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
         durable,
         inode,
         boot_id,
+        answer: (choice > 127).then(|| {
+            Box::new(Answered {
+                token: Token::new(id),
+                static_url: (choice > 200).then(|| "http://h/".to_owned()),
+                is_safe: choice % 2 == 0,
+            })
+        }),
+        client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };
     let (id, sequence) = (SessionId::from_u128(id), u64::from(sequence) + 1);
     let frame = record.encode(id, sequence);

@@ -1,212 +1,275 @@
-//! The Range field: sets of byte ranges (RFC 9110 14.1.2).
+//! The Range field (RFC 9110 14.1, 14.2): text to ranges of any file, and those to bytes of one file.
+//!
+//! On the wire ranges are inclusive, here those of a file are half-open and never empty.
 
-/// Ranges of one request. Windows asks for far fewer.
-const RANGES_MAX: usize = 64;
-/// All ranges of a request may come to so many times the file.
-const OVERLAP_MAX: u64 = 2;
+use std::ops::Range;
 
-/// Bytes of a file, from `start` up to and without `end`.
+/// The most ranges that are answered. The Windows client asks for one at a time for a reply; others that ask for many
+/// split them well below this.
+pub const RANGES_MAX: usize = 64;
+
+/// The most bytes that all ranges together may come to, in lengths of the file. Twice lets ranges overlap as they do in the
+/// examples of RFC 9110, and makes a request no worse than two for the whole file.
+const FILE_LENGTHS_MAX: u64 = 2;
+
+/// The most bytes that ranges come to, however large the file: what a signed number of 64 bits holds, so that a length with
+/// the heads of the parts in it cannot overflow here, nor in a client.
+const BODY_BYTES_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// One range as it was asked for. A number that 64 bits cannot hold stands as `u64::MAX`, which is beyond every file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteRange {
-    /// The first byte.
-    pub start: u64,
-    /// The byte after the last.
-    pub end: u64,
+enum Asked {
+    /// `first-` or `first-last`; `first <= last`.
+    From { first: u64, last: u64 },
+    /// `-bytes`, from the end.
+    Suffix { bytes: u64 },
 }
 
-impl ByteRange {
-    /// How many bytes.
-    #[allow(
-        clippy::len_without_is_empty,
-        reason = "only the whole of an empty file is"
-    )]
-    pub fn len(self) -> u64 {
-        self.end - self.start
+impl Asked {
+    /// `None` where RFC 9110 14.1.1 says that it is invalid.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let dash = text.iter().position(|&byte| byte == b'-')?;
+        let (first, last) = (&text[..dash], &text[dash + 1..]);
+        if first.is_empty() {
+            let bytes = number(last)?;
+            return Some(Self::Suffix { bytes });
+        }
+        let first = number(first)?;
+        let last = if last.is_empty() {
+            u64::MAX
+        } else {
+            number(last)?
+        };
+        (first <= last).then_some(Self::From { first, last })
     }
 
-    /// The value of Content-Range; the range is not empty.
-    pub(super) fn content_range(self, total: u64) -> String {
-        format!("bytes {}-{}/{total}", self.start, self.end - 1)
+    /// The bytes of a file; `None` if it has none of them. An empty file has none, although RFC 9110 14.1.2 calls a suffix
+    /// of it satisfiable: no Content-Range can say "nothing".
+    fn of(self, len: u64) -> Option<Range<u64>> {
+        let (start, end) = match self {
+            Self::From { first, last } => (first, last.saturating_add(1).min(len)),
+            Self::Suffix { bytes } => (len - bytes.min(len), len),
+        };
+        (start < end).then_some(start..end)
     }
 }
 
-/// What a Range field asks for.
+/// A whole Range field that is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RangeSet(Vec<Spec>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spec {
-    /// `first-last`, or `first-`.
-    From { first: u64, last: Option<u64> },
-    /// `-n`: the last n bytes.
-    Suffix(u64),
+pub struct RangeSet {
+    /// At most one more than are answered.
+    asked: Vec<Asked>,
 }
 
-/// What a set comes to for a file.
+/// What a Range field means for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Selected {
-    /// Nothing that could be sent: 416.
-    Nothing,
-    One(ByteRange),
-    Many(Vec<ByteRange>),
+pub enum Selection {
+    /// These bytes, in the order asked for; at least one range.
+    Ranges(Vec<Range<u64>>),
+    /// None of them lies in the file, or they are refused (see [`RangeSet::select`]).
+    Unsatisfiable,
 }
 
 impl RangeSet {
-    /// `None` if it is malformed, or counts in something else than bytes.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (unit, set) = text.split_once('=')?;
-        if !unit.trim().eq_ignore_ascii_case("bytes") {
+    /// `None` for what is to be ignored: another unit than bytes, and what is not valid (RFC 9110 14.2).
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let equals = value.iter().position(|&byte| byte == b'=')?;
+        if !value[..equals].eq_ignore_ascii_case(b"bytes") {
             return None;
         }
-        let specs: Option<Vec<_>> = (set.split(','))
-            .map(|spec| spec.trim_matches([' ', '\t']))
-            .filter(|spec| !spec.is_empty())
-            .map(Spec::parse)
+        let mut asked = Vec::new();
+        // RFC 9110 5.6.1.2: empty elements of a list say nothing.
+        let elements = value[equals + 1..].split(|&byte| byte == b',');
+        for element in elements.map(trim).filter(|element| !element.is_empty()) {
+            let range = Asked::parse(element)?;
+            if asked.len() <= RANGES_MAX {
+                asked.push(range);
+            }
+        }
+        (!asked.is_empty()).then_some(Self { asked })
+    }
+
+    /// The bytes of a file that are asked for. Ranges beyond its end are left out.
+    ///
+    /// More ranges than [`RANGES_MAX`], and ranges that together come to more than twice the file, are not satisfied. RFC 9110
+    /// 14.2 and 17.15 let a server ignore or reject those. We reject: the whole file in their place is what an attacker
+    /// would like best, and a BITS client takes a 200 to a ranged GET as an error anyway, after it has been sent.
+    pub fn select(&self, len: u64) -> Selection {
+        if self.asked.len() > RANGES_MAX {
+            return Selection::Unsatisfiable;
+        }
+        let ranges: Vec<_> = (self.asked.iter())
+            .filter_map(|asked| asked.of(len))
             .collect();
-        specs.filter(|specs| !specs.is_empty()).map(Self)
-    }
-
-    /// In the order of the request.
-    pub(super) fn select(&self, len: u64) -> Selected {
-        if self.0.len() > RANGES_MAX {
-            return Selected::Nothing;
+        let lengths = ranges.iter().map(|range| range.end - range.start);
+        let bytes = lengths.fold(0, u64::saturating_add);
+        let bytes_max = len.saturating_mul(FILE_LENGTHS_MAX).min(BODY_BYTES_MAX);
+        if ranges.is_empty() || bytes > bytes_max {
+            return Selection::Unsatisfiable;
         }
-        let ranges: Vec<_> = self.0.iter().filter_map(|spec| spec.of(len)).collect();
-        let bytes: u128 = ranges.iter().map(|range| u128::from(range.len())).sum();
-        if bytes > u128::from(len) * u128::from(OVERLAP_MAX) {
-            return Selected::Nothing;
-        }
-        match ranges[..] {
-            [] => Selected::Nothing,
-            [range] => Selected::One(range),
-            _ => Selected::Many(ranges),
-        }
+        Selection::Ranges(ranges)
     }
 }
 
-impl Spec {
-    fn parse(text: &str) -> Option<Self> {
-        let (first, last) = text.split_once('-')?;
-        match (first, last) {
-            ("", last) => number(last).map(Self::Suffix),
-            (first, "") => number(first).map(|first| Self::From { first, last: None }),
-            (first, last) => {
-                let (first, last) = (number(first)?, number(last)?);
-                let last = Some(last).filter(|last| *last >= first)?;
-                Some(Self::From {
-                    first,
-                    last: Some(last),
-                })
-            }
-        }
-    }
-
-    fn of(self, len: u64) -> Option<ByteRange> {
-        let (start, end) = match self {
-            Self::From { first, last } => {
-                let end = last.map_or(len, |last| last.saturating_add(1).min(len));
-                (first, end)
-            }
-            Self::Suffix(bytes) => (len.saturating_sub(bytes), len),
-        };
-        (start < end).then_some(ByteRange { start, end })
-    }
-}
-
-/// Digits only; what is larger than any file is as good as the largest.
-fn number(text: &str) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+/// Digits only; what is too large is as large as can be.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(text.parse().unwrap_or(u64::MAX))
+    let add = |number: u64, digit: &u8| {
+        let digit = u64::from(digit - b'0');
+        number.saturating_mul(10).saturating_add(digit)
+    };
+    Some(digits.iter().fold(0, add))
+}
+
+/// Without the blanks and tabs that may stand around an element of a list.
+fn trim(element: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = element.iter().take_while(|byte| is_blank(byte)).count();
+    let rest = &element[start..];
+    let blanks = rest.iter().rev().take_while(|byte| is_blank(byte)).count();
+    &rest[..rest.len() - blanks]
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "a list of one range is meant"
+)]
 mod tests {
     use super::*;
 
-    fn select(text: &str, len: u64) -> Option<Selected> {
-        Some(RangeSet::parse(text)?.select(len))
+    fn select(value: &str, len: u64) -> Option<Selection> {
+        RangeSet::parse(value.as_bytes()).map(|set| set.select(len))
     }
 
-    fn range(start: u64, end: u64) -> ByteRange {
-        ByteRange { start, end }
+    fn ranges(ranges: &[Range<u64>]) -> Option<Selection> {
+        Some(Selection::Ranges(ranges.to_vec()))
     }
 
+    /// The examples of RFC 9110 14.1.2 and 14.2, on the file of 10,000 bytes that they speak of.
     #[test]
-    fn the_examples_of_the_rfc() {
-        // RFC 9110 14.1.2, for a file of 10,000 bytes.
-        let one = |text, start, end| {
-            let expected = Some(Selected::One(range(start, end)));
-            assert_eq!(select(text, 10_000), expected, "{text}");
-        };
-        one("bytes=0-499", 0, 500);
-        one("bytes=500-999", 500, 1_000);
-        one("bytes=-500", 9_500, 10_000);
-        one("bytes=9500-", 9_500, 10_000);
-        one("bytes=0-0", 0, 1);
-        let many = Selected::Many(vec![range(0, 1), range(9_999, 10_000)]);
-        assert_eq!(select("bytes=0-0,-1", 10_000), Some(many));
-        let overlapping = Selected::Many(vec![range(500, 701), range(601, 1_000)]);
-        assert_eq!(select("bytes= 500-700, 601-999", 10_000), Some(overlapping));
-    }
-
-    #[test]
-    fn order_is_kept_and_what_cannot_be_sent_is_left_out() {
-        let many = Selected::Many(vec![range(5, 10), range(0, 2)]);
-        assert_eq!(select("bytes=5-20, 10-11,0-1 ,", 10), Some(many));
-        for nothing in ["bytes=10-", "bytes=10-11", "bytes=-0"] {
-            assert_eq!(select(nothing, 10), Some(Selected::Nothing), "{nothing}");
-        }
-        for empty in ["bytes=0-", "bytes=-5", "bytes=0-0"] {
-            assert_eq!(select(empty, 0), Some(Selected::Nothing), "{empty}");
+    fn examples_of_the_rfc_mean_what_it_says() {
+        for (value, expected) in [
+            ("bytes=0-499", &[0..500][..]),
+            ("bytes=500-999", &[500..1000]),
+            ("bytes=-500", &[9500..10_000]),
+            ("bytes=9500-", &[9500..10_000]),
+            ("bytes=0-0,-1", &[0..1, 9999..10_000]),
+            (
+                "bytes= 0-999, 4500-5499, -1000",
+                &[0..1000, 4500..5500, 9000..10_000],
+            ),
+            ("bytes=500-600,601-999", &[500..601, 601..1000]),
+            ("bytes=500-700,601-999", &[500..701, 601..1000]),
+        ] {
+            assert_eq!(select(value, 10_000), ranges(expected), "{value}");
         }
     }
 
     #[test]
-    fn what_is_malformed_is_no_range() {
-        for bad in [
+    fn the_order_of_the_request_is_kept_and_nothing_is_merged() {
+        let value = "Bytes=,7-9 ,\t0-1,, 1-1, 90-,2-3,";
+        assert_eq!(
+            select(value, 10),
+            ranges(&[7..10, 0..2, 1..2, 2..4]),
+            "what lies beyond the end is left out"
+        );
+    }
+
+    #[test]
+    fn ends_are_those_of_the_file() {
+        let huge = "99999999999999999999999";
+        for (value, expected) in [
+            ("bytes=0-".to_owned(), &[0..10][..]),
+            ("bytes=0-9".to_owned(), &[0..10]),
+            ("bytes=0-10".to_owned(), &[0..10]),
+            (format!("bytes=9-{huge}"), &[9..10]),
+            (format!("bytes=-{huge}"), &[0..10]),
+            ("bytes=-10".to_owned(), &[0..10]),
+            ("bytes=-11".to_owned(), &[0..10]),
+            ("bytes=007-008".to_owned(), &[7..9]),
+        ] {
+            assert_eq!(select(&value, 10), ranges(expected), "{value}");
+        }
+        let last = u64::MAX - 1;
+        assert_eq!(
+            select(&format!("bytes={last}-"), u64::MAX),
+            ranges(&[last..u64::MAX])
+        );
+    }
+
+    #[test]
+    fn what_the_file_does_not_have_is_unsatisfiable() {
+        let huge = "99999999999999999999999";
+        for (value, len) in [
+            ("bytes=10-".to_owned(), 10),
+            ("bytes=10-20,11-".to_owned(), 10),
+            ("bytes=-0".to_owned(), 10),
+            (format!("bytes={huge}-{huge}"), 10),
+            ("bytes=0-".to_owned(), 0),
+            ("bytes=0-0".to_owned(), 0),
+            ("bytes=-1".to_owned(), 0),
+        ] {
+            assert_eq!(
+                select(&value, len),
+                Some(Selection::Unsatisfiable),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_invalid_is_ignored() {
+        for value in [
             "",
             "bytes",
             "bytes=",
-            "bytes=,",
-            "items=0-1",
-            "bytes=1-0",
-            "bytes=a-",
+            "bytes= , ",
             "bytes=-",
-            "bytes=+1-2",
             "bytes=1",
-            "bytes=0-1,x",
-            "bytes=0 -1",
+            "bytes=2-1",
+            "bytes=0-1,2-1",
+            "bytes=a-b",
+            "bytes=0-1;2-3",
+            "bytes=0 - 1",
+            "bytes=0x1-2",
+            "bytes=+1-2",
+            "bytes=--1",
+            "bytes=1--2",
+            "bytes=1-2-3",
+            "bytes =0-1",
+            "bytes 0-1/10",
+            "lines=0-1",
+            "none=",
+            "0-1",
         ] {
-            assert_eq!(RangeSet::parse(bad), None, "{bad:?}");
+            assert_eq!(select(value, 10), None, "{value:?}");
         }
     }
 
     #[test]
-    fn numbers_beyond_all_files_do_not_overflow() {
-        let huge = "bytes=0-99999999999999999999999";
-        assert_eq!(select(huge, 10), Some(Selected::One(range(0, 10))));
-        let max = u64::MAX;
+    fn many_ranges_are_refused_and_not_taken_for_none() {
+        let value = |count: usize| format!("bytes={}", vec!["0-0"; count].join(","));
         assert_eq!(
-            select("bytes=0-18446744073709551615", max),
-            Some(Selected::One(range(0, max)))
+            select(&value(RANGES_MAX), 64),
+            ranges(&[const { 0..1 }; RANGES_MAX])
         );
-        assert_eq!(
-            select("bytes=99999999999999999999999-", 10),
-            Some(Selected::Nothing)
-        );
+        for count in [RANGES_MAX + 1, RANGES_MAX + 2, 1_000] {
+            assert_eq!(select(&value(count), 64), Some(Selection::Unsatisfiable));
+        }
+        let invalid = format!("{},x", value(1_000));
+        assert_eq!(select(&invalid, 64), None);
     }
 
     #[test]
-    fn neither_many_ranges_nor_many_times_the_file_are_sent() {
-        let set = |count: usize| format!("bytes={}", vec!["0-0"; count].join(","));
-        assert!(matches!(select(&set(64), 1_000), Some(Selected::Many(_))));
-        assert_eq!(select(&set(65), 1_000), Some(Selected::Nothing));
-        assert!(matches!(
-            select("bytes=0-,0-", 1_000),
-            Some(Selected::Many(_))
-        ));
-        assert_eq!(select("bytes=0-,0-,0-0", 1_000), Some(Selected::Nothing));
+    fn ranges_come_to_twice_the_file_at_the_most() {
+        assert_eq!(select("bytes=0-,0-", 10), ranges(&[0..10, 0..10]));
+        assert_eq!(
+            select("bytes=0-,0-,9-", 10),
+            Some(Selection::Unsatisfiable),
+            "one byte more"
+        );
     }
 }

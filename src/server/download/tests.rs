@@ -1,0 +1,490 @@
+//! Whole answers over a world in memory, in which every operation is done when it is asked for.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::bits::notification::Answer;
+use crate::config::{Config, Flags};
+use crate::http::head::{self, HeadLimits, Parsed};
+use crate::server::clients::Clients;
+use crate::server::notification::{NotifyError, Order};
+use crate::server::world::{Fill, HandOverFull, Log, Parents, Place, Replace, Standing, WorkStat};
+
+const NAME: &str = "a.reply";
+const BODY_BLOCK_BYTES: usize = 256 << 10;
+
+#[derive(Default)]
+struct Outside {
+    /// The file; none is there if `None`.
+    file: Option<Vec<u8>>,
+    /// What its stat says, if not its length.
+    promised: Option<u64>,
+    open_error: Option<i32>,
+    /// Bytes that one read gives at the most.
+    read_bytes_max: usize,
+    body_blocks: usize,
+    /// Milliseconds that a send takes.
+    send_ms: u64,
+    /// Sends until the connection breaks.
+    sends_max: usize,
+    now: Cell<u64>,
+    sent: RefCell<Vec<u8>>,
+    /// Lengths of the sends.
+    sends: RefCell<Vec<usize>>,
+    /// Lengths of the blocks that were read into.
+    reads: RefCell<Vec<usize>>,
+    bodies_out: Cell<usize>,
+    failures: RefCell<Vec<DiskOp>>,
+}
+
+struct Memory {
+    bytes: Vec<u8>,
+    /// A body block of this world.
+    of: Option<Rc<Outside>>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(outside) = &self.of {
+            outside.bodies_out.set(outside.bodies_out.get() - 1);
+        }
+    }
+}
+
+impl Block for Memory {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+struct Sink(Rc<Outside>);
+
+impl Sink {
+    fn take(&self, bytes: &[u8]) -> io::Result<()> {
+        let outside = &self.0;
+        if outside.sends.borrow().len() == outside.sends_max {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        outside.now.set(outside.now.get() + outside.send_ms);
+        outside.sends.borrow_mut().push(bytes.len());
+        outside.sent.borrow_mut().extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Wire for Sink {
+    type Block = Memory;
+
+    fn peer(&self) -> SocketAddr {
+        ([127, 0, 0, 1], 1).into()
+    }
+
+    async fn ready(&self) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn read(&self, _: Memory, _: Range<usize>) -> (io::Result<usize>, Memory) {
+        unimplemented!()
+    }
+
+    async fn fill(&self, _: Memory, _: Range<usize>) -> (io::Result<Fill>, Memory) {
+        unimplemented!()
+    }
+
+    fn hurry(&self) {}
+
+    async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        (self.take(&bytes), bytes)
+    }
+
+    async fn send_block(&self, block: Memory, range: Range<usize>) -> (io::Result<()>, Memory) {
+        (self.take(&block.bytes[range]), block)
+    }
+
+    fn finish(&self) {}
+
+    fn shutdown(&self) {}
+}
+
+struct Stored(Rc<Outside>);
+
+impl File for Stored {
+    type Block = Memory;
+
+    async fn read_at(
+        &self,
+        mut block: Memory,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, Memory) {
+        assert!(!range.is_empty());
+        self.0.reads.borrow_mut().push(block.bytes.len());
+        let file = self.0.file.as_deref().unwrap();
+        let left = &file[usize::try_from(offset).unwrap().min(file.len())..];
+        let read = left.len().min(range.len()).min(self.0.read_bytes_max);
+        block.bytes[range][..read].copy_from_slice(&left[..read]);
+        (Ok(read), block)
+    }
+
+    async fn write_at(&self, _: Memory, _: Range<usize>, _: u64) -> (io::Result<usize>, Memory) {
+        unimplemented!()
+    }
+
+    async fn allocate(&self, _: u64) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    fn inode(&self) -> u64 {
+        7
+    }
+
+    async fn truncate(&self, _: u64) -> io::Result<()> {
+        unimplemented!()
+    }
+}
+
+struct NoLog;
+
+impl Log for NoLog {
+    async fn append(&self, _: &[u8]) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        unimplemented!()
+    }
+}
+
+struct InMemory(Rc<Outside>);
+
+impl World for InMemory {
+    type Wire = Sink;
+    type File = Stored;
+    type Log = NoLog;
+    type Block = Memory;
+
+    fn now(&self) -> Millis {
+        self.0.now.get()
+    }
+
+    fn emit(&self, event: Event<'_>) {
+        if let Event::DiskFailed { op, .. } = event {
+            self.0.failures.borrow_mut().push(op);
+        }
+    }
+
+    fn head_block(&self) -> Memory {
+        let bytes = vec![0; 16 << 10];
+        Memory { bytes, of: None }
+    }
+
+    fn body_block(&self) -> Option<Memory> {
+        let out = self.0.bodies_out.get();
+        (out < self.0.body_blocks).then(|| {
+            self.0.bodies_out.set(out + 1);
+            let bytes = vec![0; BODY_BLOCK_BYTES];
+            let of = Some(Rc::clone(&self.0));
+            Memory { bytes, of }
+        })
+    }
+
+    async fn open_reply(&self, name: &str) -> io::Result<Option<(Stored, ReplyStat)>> {
+        assert_eq!(name, NAME);
+        if let Some(error) = self.0.open_error {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        let stat = |file: &Vec<u8>| ReplyStat {
+            bytes: self.0.promised.unwrap_or(file.len() as u64),
+            modified_s: 784_111_777,
+            modified_nanos: 5,
+            inode: 7,
+        };
+        let file = self.0.file.as_ref();
+        Ok(file.map(|file| (Stored(Rc::clone(&self.0)), stat(file))))
+    }
+
+    fn random(&self) -> [u8; 16] {
+        unimplemented!()
+    }
+
+    fn boot_id(&self) -> u128 {
+        unimplemented!()
+    }
+
+    fn survived(&self, _: u128) -> bool {
+        unimplemented!()
+    }
+
+    fn spawn(&self, _: impl Future<Output = ()> + 'static) {
+        unimplemented!()
+    }
+
+    async fn tick(&self) {
+        unimplemented!()
+    }
+
+    fn hand_over(&self, _: &Sink, _: &[u8], _: usize) -> Result<(), HandOverFull> {
+        unimplemented!()
+    }
+
+    async fn create(&self, _: &str) -> io::Result<Stored> {
+        unimplemented!()
+    }
+
+    async fn open(&self, _: &str) -> io::Result<Stored> {
+        unimplemented!()
+    }
+
+    async fn stat(&self, _: &str) -> io::Result<Option<WorkStat>> {
+        unimplemented!()
+    }
+
+    async fn create_log(&self, _: &str) -> io::Result<NoLog> {
+        unimplemented!()
+    }
+
+    async fn read_log(&self, _: &str, _: u64) -> io::Result<Vec<u8>> {
+        unimplemented!()
+    }
+
+    async fn remove(&self, _: &str) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn list(&self) -> io::Result<Vec<String>> {
+        unimplemented!()
+    }
+
+    async fn sync_work_directory(&self) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn look_up(&self, _: &Place) -> io::Result<Standing> {
+        unimplemented!()
+    }
+
+    async fn publish(&self, _: &str, _: &Place, _: Replace, _: Parents) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn sync_destination(&self, _: &Place) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn unpublish(&self, _: &Place) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn notify(&self, _: Order) -> Result<Answer, NotifyError> {
+        unimplemented!()
+    }
+}
+
+fn outside(file: Option<Vec<u8>>) -> Outside {
+    Outside {
+        file,
+        read_bytes_max: usize::MAX,
+        sends_max: usize::MAX,
+        body_blocks: 1,
+        ..Outside::default()
+    }
+}
+
+/// Downloads; gives back how it ended, and what the client heard: head and body.
+fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, String, Vec<u8>) {
+    let flags = Flags {
+        root: Some(PathBuf::from("root")),
+        ..Flags::default()
+    };
+    let config = Arc::new(Config::resolve(flags, None).unwrap());
+    let shard = Shard::new(
+        Rc::new(InMemory(Rc::clone(outside))),
+        config,
+        Arc::new(Clients::default()),
+        0,
+        1,
+    );
+    let wire = Sink(Rc::clone(outside));
+    let peer = wire.peer();
+    let connection = Rc::new(Connection::new(1, wire, peer, 0));
+
+    let text = format!("GET /reply HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+    let limits = HeadLimits {
+        head_bytes_max: 16_384,
+        headers_max: 64,
+        value_bytes_max: 4_096,
+    };
+    let Ok(Parsed::Complete(head)) = head::parse(text.as_bytes(), &limits) else {
+        panic!("{text}");
+    };
+    let request = download::parse(&head);
+    let mut answer = Vec::new();
+    let result = {
+        let keep = Persistence::KeepAlive;
+        let sent = pin!(send(&shard, &connection, &mut answer, NAME, &request, keep));
+        match sent.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("nothing here has to wait"),
+        }
+    };
+    if result.is_ok() {
+        assert_eq!(answer.capacity(), 0, "all is sent, and no memory kept");
+    }
+    assert_eq!(outside.bodies_out.get(), 0, "every block came back");
+    let sent = outside.sent.take();
+    let end = sent.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let (head, body) = sent.split_at(end.map_or(sent.len(), |end| end + 4));
+    let head = String::from_utf8(head.to_vec()).unwrap();
+    (result, head, body.to_vec())
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+const KEPT: Result<Persistence, Cut> = Ok(Persistence::KeepAlive);
+
+#[test]
+fn files_of_every_size_arrive_whole() {
+    let gather = GATHER_BYTES_MAX;
+    for len in [
+        0,
+        1,
+        gather - 200,
+        gather,
+        gather + 1,
+        16 << 10,
+        (16 << 10) + 1,
+        BODY_BLOCK_BYTES,
+        3 * BODY_BLOCK_BYTES + 1,
+    ] {
+        for (body_blocks, read_bytes_max) in [(1, usize::MAX), (0, usize::MAX), (1, 5_003)] {
+            let outside = Rc::new(Outside {
+                body_blocks,
+                read_bytes_max,
+                ..outside(Some(bytes(len)))
+            });
+            let (result, head, body) = download(&outside, "");
+            assert_eq!(result, KEPT);
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+            assert!(head.contains(&format!("Content-Length: {len}\r\n")));
+            assert!(body == bytes(len), "{len} bytes");
+            let sends = outside.sends.borrow();
+            assert!(sends.iter().all(|bytes| *bytes <= SEND_BYTES_MAX));
+        }
+    }
+}
+
+#[test]
+fn a_small_reply_goes_out_at_once_with_its_head() {
+    let outside = Rc::new(outside(Some(bytes(1_000))));
+    let (result, _head, body) = download(&outside, "");
+    assert_eq!((result, body.len()), (KEPT, 1_000));
+    assert_eq!(outside.sends.borrow().len(), 1);
+    assert_eq!(*outside.reads.borrow(), [16 << 10], "no body block for it");
+}
+
+#[test]
+fn ranges_arrive_in_their_frames() {
+    let len = 2 * BODY_BLOCK_BYTES;
+    let outside = Rc::new(outside(Some(bytes(len))));
+    let (result, head, body) = download(&outside, "Range: bytes=300000-\r\n");
+    assert_eq!((result, &body[..]), (KEPT, &bytes(len)[300_000..]));
+    assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+
+    let fields = "Range: bytes=300000-399999, 0-0, 5-9\r\n";
+    let (result, head, body) = download(&outside, fields);
+    assert_eq!(result, KEPT);
+    let length = format!("Content-Length: {}\r\n", body.len());
+    assert!(head.contains(&length), "{head}");
+    let mut rest = &body[..];
+    for range in [300_000..400_000, 0..1, 5..10] {
+        let end = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        rest = &rest[end.unwrap() + 4..];
+        let (part, after) = rest.split_at(range.len());
+        assert!(part == &bytes(len)[range]);
+        rest = after;
+    }
+    assert!(rest.ends_with(b"--\r\n") && rest.len() < 80);
+    // Two small parts and the end do not take a send each.
+    assert!(outside.sends.borrow().iter().all(|bytes| *bytes > 200));
+}
+
+#[test]
+fn a_file_that_became_shorter_ends_the_connection() {
+    for promised in [1_001, 500_000] {
+        let outside = Rc::new(Outside {
+            promised: Some(promised),
+            ..outside(Some(bytes(1_000)))
+        });
+        let (result, _head, body) = download(&outside, "");
+        assert_eq!(result, Err(Cut));
+        assert!((body.len() as u64) < promised);
+        assert_eq!(*outside.failures.borrow(), [DiskOp::Read]);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_404_and_what_cannot_be_opened_may_be_tried_again() {
+    let missing = Rc::new(outside(None));
+    let (result, head, body) = download(&missing, "Range: bytes=0-4\r\n");
+    let expected = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!((result, &*head, body.len()), (KEPT, expected, 0));
+    assert!(missing.failures.borrow().is_empty());
+    for (error, status) in [(24, 503), (5, 500)] {
+        let broken = Rc::new(Outside {
+            open_error: Some(error),
+            ..outside(None)
+        });
+        let (result, head, _body) = download(&broken, "");
+        assert_eq!(result, KEPT);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert_eq!(*broken.failures.borrow(), [DiskOp::Open]);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_noticed_wherever_it_does() {
+    for sends_max in 0..5 {
+        let outside = Rc::new(Outside {
+            sends_max,
+            ..outside(Some(bytes(BODY_BLOCK_BYTES)))
+        });
+        let (result, _head, _body) = download(&outside, "");
+        assert_eq!(result, Err(Cut), "after {sends_max} sends");
+    }
+}
+
+#[test]
+fn a_slow_peer_keeps_no_body_block_for_long() {
+    let sends_per_block = (BODY_BLOCK_BYTES / SEND_BYTES_MAX) as u64;
+    for (send_ms, bodies) in [(SLOW_MS / sends_per_block, 3), (SLOW_MS, 1)] {
+        let outside = Rc::new(Outside {
+            send_ms,
+            ..outside(Some(bytes(3 * BODY_BLOCK_BYTES)))
+        });
+        let (result, _head, body) = download(&outside, "");
+        assert_eq!((result, body.len()), (KEPT, 3 * BODY_BLOCK_BYTES));
+        let reads = outside.reads.borrow();
+        let found = reads.iter().filter(|bytes| **bytes == BODY_BLOCK_BYTES);
+        assert_eq!(found.count(), bodies, "{send_ms} ms for a send");
+    }
+}
