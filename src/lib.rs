@@ -19,6 +19,7 @@
 //!    ├──► ring/  ──implements──►  server/  ──►  bits/  ──►  http/
 //!    │     (tokio-uring,           (async flow,   (BITS, pure)  (HTTP/1.1, pure)
 //!    │      unsafe, fds)            World trait)
+//!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  event.rs is plain data for all; observe.rs (log lines) is for main and ring.
 //! ```
@@ -42,9 +43,12 @@
 //!    awaited. [`bits::session::State::on`] decides what is to be done with the fragment.
 //! 6. [`server::fragment`] moves the body: a registered block is filled from the socket, and the same block is written to the
 //!    file at the watermark ([`ring::disk`] says how). One write is in flight per session, so the file is always a prefix.
-//! 7. With the last byte, [`server::store`] makes the file ours to keep, as `durability` says; with Close-Session it
-//!    gets its name in one step.
+//! 7. With the last byte, [`server::store`] makes the file ours to keep, as `durability` says. Where an application is to hear
+//!    of it, [`server::notification`] asks it, and keeps its answer. With Close-Session the file gets its name in one step.
 //! 8. [`bits::reply`] writes the Ack, and the connection waits for the next head.
+//!
+//! The other way round, the reply of an application goes from its file to the client by [`server::download`], as
+//! [`http::download`] plans it.
 //!
 //! What an Ack promises stands at the head of [`server::store`]; what happens after a crash in [`server::recover`].
 

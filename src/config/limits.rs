@@ -77,7 +77,7 @@ limits! {
     /// Connections of one shard.
     connections_per_shard_max: usize = 16_384, in 1..=1_048_576, Count;
     /// Large body blocks of one shard.
-    body_blocks_per_shard: usize = 32, in 1..=512, Count;
+    body_blocks_per_shard: usize = 16, in 1..=512, Count;
     /// Bytes of one body block; a multiple of the page size.
     block_bytes: usize = 512 * KIB, in 64 * KIB..=8 * MIB, PowerOfTwoBytes;
     /// Sessions of one shard.

@@ -35,6 +35,14 @@
 //! at the watermark, one write at a time; what the server has already is read and dropped. If the connection breaks, what
 //! was written counts, and the client goes on from there. The other packets are in [`lifecycle`].
 //!
+//! **An application** may hear of each whole file ([`notification`]). Its client waits for the final Ack meanwhile, and holds the
+//! session; a second connection for the session waits with it. The calls are made elsewhere, on threads of their own, and so
+//! many at once for each location. What the application has for the client is fetched by GET ([`download`]), on whichever
+//! connection, and read beside the session, not in its turnstile.
+//!
+//! **Settings** are looked up by the path of each packet ([`shard::Shard::location`]) and may change at any time
+//! ([`shard::Shard::adopt`]): a packet is judged by those that hold when it is judged.
+//!
 //! **A refusal** is an answer like any other, with one difference: the body it refuses may still be on its way. A short one
 //! is read and dropped, so that the connection can be used again; after any other the connection ends. No byte of a body is
 //! ever taken for a head.
