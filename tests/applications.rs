@@ -513,3 +513,54 @@ fn replies_end_with_their_session_time() {
     assert_eq!(client.get(url, "").status, 404);
     assert_no_rubbish(&server);
 }
+
+/// Answers one request over TLS.
+fn serve_https(listener: std::net::TcpListener, config: rustls::ServerConfig) {
+    use std::io::{Read, Write};
+    let config = std::sync::Arc::new(config);
+    for stream in listener.incoming() {
+        let tls = rustls::ServerConnection::new(std::sync::Arc::clone(&config)).unwrap();
+        let mut stream = rustls::StreamOwned::new(tls, stream.unwrap());
+        let mut heard = Vec::new();
+        let mut piece = [0; 1_024];
+        while !heard.windows(4).any(|window| window == b"\r\n\r\n") {
+            match stream.read(&mut piece) {
+                Ok(read @ 1..) => heard.extend_from_slice(&piece[..read]),
+                // A client that does not trust us.
+                _ => break,
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+}
+
+#[test]
+fn applications_are_told_by_https_if_the_host_trusts_them() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || serve_https(listener, config));
+
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = folder.path().join("ca.pem");
+    std::fs::write(&trusted, made.cert.pem()).unwrap();
+    let file = format!(
+        "notification_type = \"by-reference\"\nnotification_url = \"https://localhost:{port}/\""
+    );
+    let variable = format!("SSL_CERT_FILE={}", trusted.display());
+    let server = Server::with(Settings::default().file(&file).wrapper(&["env", &variable]));
+    let (_client, answer) = upload(&server, "/a.bin", 500);
+    answer.assert(200, None);
+    // Nobody is told who cannot show a certificate that the host trusts.
+    let server = Server::with(Settings::default().file(&file));
+    let (_client, answer) = upload(&server, "/a.bin", 500);
+    assert_relayed(&answer, 502);
+}
