@@ -9,7 +9,7 @@
 use std::fmt;
 
 use fluent_uri::{Uri, UriRef};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::reply::Refusal;
 use super::session::Reply;
@@ -119,7 +119,7 @@ impl Base {
         let mut url = format!("{}/{}", self.0, encoded(path.as_str()));
         if let Some(query) = query {
             url.push('?');
-            url.push_str(query);
+            push_query(&mut url, query);
         }
         url
     }
@@ -233,6 +233,32 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
+/// What clients send in a query although no URL may hold it.
+const NOT_IN_QUERIES: &AsciiSet = &CONTROLS
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Appends a query as sent, but for what would make the URL none.
+fn push_query(url: &mut String, query: &str) {
+    for (at, piece) in query.split('%').enumerate() {
+        if at > 0 {
+            let is_escape = (piece.as_bytes().get(..2))
+                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+            url.push_str(if is_escape { "%" } else { "%25" });
+        }
+        url.extend(utf8_percent_encode(piece, NOT_IN_QUERIES));
+    }
+}
+
 fn encoded(path: &str) -> String {
     utf8_percent_encode(path, UNRESERVED).to_string()
 }
@@ -336,6 +362,15 @@ mod tests {
         }
         let long = format!("/{}", "a".repeat(2_200));
         assert_eq!(notification_url(&long, plain), Err(BadUrl));
+    }
+
+    #[test]
+    fn a_query_reaches_the_application_whatever_is_in_it() {
+        let path = UploadPath::from_text("a.bin").unwrap();
+        let url = Base::new(None, None, "h").upload_url(&path, Some("a=50%&b=%41|%4&c={d}%"));
+        assert_eq!(url, "http://h/a.bin?a=50%25&b=%41%7C%254&c=%7Bd%7D%25");
+        let asked = notification_url("/app", &url).unwrap();
+        assert_eq!(asked, "http://h/app?a=50%25&b=%41%7C%254&c=%7Bd%7D%25");
     }
 
     #[test]

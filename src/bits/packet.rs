@@ -34,6 +34,26 @@ pub enum Packet {
     CancelSession(SessionRequest),
 }
 
+impl Packet {
+    /// What it is about.
+    pub fn path(&self) -> &UploadPath {
+        match self {
+            Self::Ping { target } | Self::CreateSession { target } => &target.path,
+            Self::Fragment(fragment) => &fragment.request.target.path,
+            Self::CloseSession(request) | Self::CancelSession(request) => &request.target.path,
+        }
+    }
+
+    /// The session it names, if it is of a kind that names one.
+    pub fn session_request(&self) -> Option<&SessionRequest> {
+        match self {
+            Self::Ping { .. } | Self::CreateSession { .. } => None,
+            Self::Fragment(fragment) => Some(&fragment.request),
+            Self::CloseSession(request) | Self::CancelSession(request) => Some(request),
+        }
+    }
+}
+
 /// A packet about an existing session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRequest {

@@ -9,20 +9,18 @@ use super::download;
 use super::fragment;
 use super::inbox::Inbox;
 use super::lifecycle;
+use super::request::{self, Request};
 use super::session::Reply;
 use super::shard::{Phase, Shard};
 use super::store;
 use super::turnstile::Holder;
 use super::world::{Millis, Wire, World};
-use crate::bits::notification::{self, Token};
-use crate::bits::packet::{self, Packet, SessionRequest};
+use crate::bits::packet::Packet;
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{Event, Hangup};
-use crate::http;
-use crate::http::download::DownloadRequest;
-use crate::http::head::{self, BadHead, Framing, Head, Method, Parsed};
+use crate::http::head::{self, BadHead, Framing, Parsed};
 use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, ResponseHead};
 
@@ -85,12 +83,10 @@ impl<W: World> Connection<W> {
     }
 
     /// Remembers by what name the client calls this server.
-    fn set_host(&self, host: &[u8]) {
+    fn set_host(&self, host: Option<&str>) {
         let mut kept = self.host.borrow_mut();
         kept.clear();
-        if let Some(host) = plain_host(host) {
-            kept.push_str(host);
-        }
+        kept.push_str(host.unwrap_or_default());
     }
 
     /// By what name the client calls this server; empty if that is unknown.
@@ -214,40 +210,6 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut;
 
-/// What a head asks for, owned so that the bytes it stood in can be used again.
-enum Request {
-    Packet {
-        packet: Result<Packet, Refusal>,
-        expects_continue: bool,
-        framing: Framing,
-        persistence: Persistence,
-    },
-    Download {
-        session: SessionId,
-        token: Token,
-        asked: DownloadRequest,
-        persistence: Persistence,
-    },
-    Plain {
-        status: u16,
-        framing: Framing,
-        persistence: Persistence,
-    },
-}
-
-impl Request {
-    /// The session it is about.
-    fn session(&self) -> Option<SessionId> {
-        match self {
-            Self::Packet {
-                packet: Ok(packet), ..
-            } => session_request(packet)?.session,
-            Self::Download { session, .. } => Some(*session),
-            Self::Packet { packet: Err(_), .. } | Self::Plain { .. } => None,
-        }
-    }
-}
-
 /// One request and its answer.
 async fn exchange<W: World>(
     shard: &Rc<Shard<W>>,
@@ -308,12 +270,12 @@ async fn exchange<W: World>(
                 let outcome = Outcome {
                     reply: Err(Refusal::Busy),
                     session: None,
-                    body: unread_body(framing, expects_continue),
+                    body: request::unread_body(framing, expects_continue),
                 };
                 return answer_packet(shard, connection, inbox, answer, outcome, persistence).await;
             }
             // For the log line of a refusal.
-            let path = path_of(&packet).clone();
+            let path = packet.path().clone();
             let outcome = match dispatch(shard, connection, inbox, answer, packet).await {
                 Ok(outcome) => outcome,
                 Err(Cut) => return Next::End,
@@ -342,7 +304,7 @@ async fn exchange<W: World>(
                 path: None,
                 why: &refusal,
             });
-            let body = unread_body(framing, expects_continue);
+            let body = request::unread_body(framing, expects_continue);
             let outcome = Outcome {
                 reply: Err(refusal),
                 session: None,
@@ -405,10 +367,10 @@ async fn read_head<W: World>(
     connection.wait_for(Waiting::Head, shard.world.now());
     loop {
         if let Parsed::Complete(head) = head::parse(inbox.bytes(), &shard.head_limits)? {
-            return Ok(Some((
-                read_request(shard, connection, &head),
-                head.bytes_len,
-            )));
+            let host = head.only("Host").ok().flatten();
+            connection.set_host(host.and_then(request::plain_host));
+            let strict = |path: &UploadPath| shard.location(path).policy.strict;
+            return Ok(Some((Request::read(&head, strict), head.bytes_len)));
         }
         match inbox.more(&*shard.world, &connection.wire).await {
             Ok(read) if read > 0 => {}
@@ -417,90 +379,10 @@ async fn read_head<W: World>(
     }
 }
 
-fn read_request<W: World>(
-    shard: &Shard<W>,
-    connection: &Connection<W>,
-    head: &Head<'_>,
-) -> Request {
-    let framing = head.framing;
-    let persistence = if head.keep_alive {
-        Persistence::KeepAlive
-    } else {
-        Persistence::Close
-    };
-    match head.method {
-        Method::BitsPost => {
-            let host = head.only("Host").ok().flatten();
-            connection.set_host(host.unwrap_or_default());
-            let packet = packet::parse_with(head, |path| shard.location(path).policy.strict);
-            Request::Packet {
-                packet,
-                expects_continue: head.expects_continue,
-                framing,
-                persistence,
-            }
-        }
-        // Replies can be read; uploads never can, and nothing is listed.
-        Method::Get | Method::Head => match notification::parse_reply_target(head.target) {
-            Some((session, token)) if matches!(framing, Framing::Absent | Framing::Length(0)) => {
-                Request::Download {
-                    session,
-                    token,
-                    asked: http::download::parse(head),
-                    persistence,
-                }
-            }
-            _ => Request::Plain {
-                status: 404,
-                framing,
-                persistence,
-            },
-        },
-        Method::Other => Request::Plain {
-            status: 405,
-            framing,
-            persistence,
-        },
-    }
-}
-
 /// The shard that owns the session of a request, if it is not this one.
 fn elsewhere<W: World>(shard: &Shard<W>, request: &Request) -> Option<usize> {
     let owner = request.session()?.shard(shard.count);
     (owner != shard.index).then_some(owner)
-}
-
-/// A Host field that can stand in a URL as it is.
-fn plain_host(host: &[u8]) -> Option<&str> {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
-    let text = std::str::from_utf8(host).ok()?;
-    (!host.is_empty() && host.iter().all(is_plain)).then_some(text)
-}
-
-fn session_request(packet: &Packet) -> Option<&SessionRequest> {
-    match packet {
-        Packet::Ping { .. } | Packet::CreateSession { .. } => None,
-        Packet::Fragment(fragment) => Some(&fragment.request),
-        Packet::CloseSession(request) | Packet::CancelSession(request) => Some(request),
-    }
-}
-
-/// What a packet is about.
-fn path_of(packet: &Packet) -> &UploadPath {
-    match packet {
-        Packet::Ping { target } | Packet::CreateSession { target } => &target.path,
-        Packet::Fragment(fragment) => &fragment.request.target.path,
-        Packet::CloseSession(request) | Packet::CancelSession(request) => &request.target.path,
-    }
-}
-
-fn unread_body(framing: Framing, expects_continue: bool) -> BodyLeft {
-    match framing {
-        Framing::Absent => BodyLeft::Bytes(0),
-        _ if expects_continue => BodyLeft::Unasked,
-        Framing::Length(bytes) => BodyLeft::Bytes(bytes),
-        Framing::Chunked => BodyLeft::Unknown,
-    }
 }
 
 /// Gives a packet to whoever knows what to do with it.
@@ -516,7 +398,7 @@ async fn dispatch<W: World>(
         session,
         body: BodyLeft::Bytes(0),
     };
-    let refusal = if !shard.location(path_of(&packet)).is_enabled {
+    let refusal = if !shard.location(packet.path()).is_enabled {
         Some(Refusal::UploadsDisabled)
     } else if shard.phase() == Phase::Recovering && !matches!(packet, Packet::Ping { .. }) {
         Some(Refusal::Unavailable)
@@ -655,7 +537,7 @@ async fn linger<W: World>(shard: &Shard<W>, connection: &Connection<W>, inbox: &
 fn leave_session<W: World>(shard: &Shard<W>, connection: &Rc<Connection<W>>) {
     let session = connection.session.take().and_then(|id| shard.session(id));
     if let Some(session) = session {
-        session.detach(connection);
+        session.detach(shard, connection);
     }
 }
 

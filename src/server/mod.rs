@@ -70,6 +70,7 @@ pub mod lifecycle;
 pub mod notification;
 pub mod record;
 pub mod recover;
+pub mod request;
 pub mod session;
 pub mod shard;
 pub mod store;

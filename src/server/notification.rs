@@ -88,8 +88,16 @@ impl std::fmt::Display for NotifyError {
 impl<W: World> Held<W> {
     /// Tells the application of a sealed file; what follows from its answer stands on disk when this returns.
     pub(super) async fn notify(&mut self, shard: &Shard<W>) -> Result<Step, Refusal> {
-        let location = self.location(shard);
-        let order = self.order(&location)?;
+        let location = self.location();
+        let order = match self.order(&location) {
+            Ok(order) => order,
+            Err(refusal) => {
+                let told = Told::Failed(&"notification_url and the URL of the upload make no URL");
+                let session = self.id();
+                shard.world.emit(Event::Notified { session, told });
+                return Err(refusal);
+            }
+        };
         self.keep().expect_reply();
         let told = shard.world.notify(order).await;
         shard.world.emit(Event::Notified {
@@ -169,14 +177,14 @@ impl<W: World> Held<W> {
     }
 
     /// The URL of the final Ack, where there is one.
-    pub(super) fn reply_url(&mut self, shard: &Shard<W>) -> Option<Box<str>> {
+    pub(super) fn reply_url(&mut self) -> Option<Box<str>> {
         let reply = self.state().reply();
         let answered = self.keep().answer()?.clone();
         match reply {
             Reply::None => None,
             Reply::Elsewhere => answered.static_url.map(String::into_boxed_str),
             Reply::File => {
-                let base = self.base(&self.location(shard));
+                let base = self.base(&self.location());
                 let url = base.reply_url(self.path(), self.id(), answered.token);
                 Some(url.into_boxed_str())
             }

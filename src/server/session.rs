@@ -63,6 +63,8 @@ pub struct Held<W: World> {
     connection: Option<Rc<Connection<W>>>,
     /// The query of the request.
     query: Option<String>,
+    /// The settings of its destination when it was held; new ones hold for the next packet.
+    location: Rc<Location>,
     // Dropped after `work` was put back.
     _pass: Pass,
 }
@@ -127,17 +129,17 @@ impl<W: World> Session<W> {
                 .world
                 .emit(Event::SessionTakenOver { session: self.id });
         }
-        let mut held = self.hold(pass);
+        let mut held = self.hold(pass, shard);
         held.attach(connection);
         held.connection = Some(Rc::clone(connection));
         Ok(held)
     }
 
     /// The connection ended (or turned to another session): its open file is closed.
-    pub fn detach(self: &Rc<Self>, connection: &Rc<Connection<W>>) {
+    pub fn detach(self: &Rc<Self>, shard: &Shard<W>, connection: &Rc<Connection<W>>) {
         // If somebody else holds the session, it is attached to them by now.
         if let Some(pass) = self.turnstile.try_enter(Rc::clone(connection) as _) {
-            let mut held = self.hold(pass);
+            let mut held = self.hold(pass, shard);
             let work = held.work();
             if work.attached == Some(connection.id) {
                 work.attached = None;
@@ -169,7 +171,7 @@ impl<W: World> Session<W> {
     /// Discards it for want of progress, unless somebody works on it.
     pub async fn expire(self: &Rc<Self>, shard: &Shard<W>) {
         if let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) {
-            let mut held = self.hold(pass);
+            let mut held = self.hold(pass, shard);
             let decision = held.step(shard, Step::Expire);
             let _nobody_hears = held.carry_out(shard, decision).await;
         }
@@ -181,7 +183,7 @@ impl<W: World> Session<W> {
         let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) else {
             return false;
         };
-        let mut held = self.hold(pass);
+        let mut held = self.hold(pass, shard);
         held.work().keep.forget(&shard.store);
         true
     }
@@ -189,13 +191,13 @@ impl<W: World> Session<W> {
     /// Goes on with a publication that a crash cut short. If it is refused, the file stays sealed.
     pub async fn finish_publication(self: &Rc<Self>, shard: &Shard<W>) {
         if let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) {
-            let mut held = self.hold(pass);
+            let mut held = self.hold(pass, shard);
             let _nobody_hears = held.carry_out(shard, Decision::Publish).await;
             held.work().file = None;
         }
     }
 
-    fn hold(self: &Rc<Self>, pass: Pass) -> Held<W> {
+    fn hold(self: &Rc<Self>, pass: Pass, shard: &Shard<W>) -> Held<W> {
         let work = self
             .work
             .borrow_mut()
@@ -206,6 +208,7 @@ impl<W: World> Session<W> {
             work: Some(work),
             connection: None,
             query: None,
+            location: shard.location(&self.path),
             _pass: pass,
         }
     }
@@ -246,8 +249,8 @@ impl<W: World> Held<W> {
         &self.session.path
     }
 
-    pub(super) fn location(&self, shard: &Shard<W>) -> Rc<Location> {
-        shard.location(&self.session.path)
+    pub(super) fn location(&self) -> Rc<Location> {
+        Rc::clone(&self.location)
     }
 
     pub(super) fn keep(&mut self) -> &mut Keep {
@@ -318,7 +321,7 @@ impl<W: World> Held<W> {
     /// # Errors
     /// [`StoreError`].
     pub async fn harden(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        if self.location(shard).policy.durability != Durability::Fragment {
+        if self.location.policy.durability != Durability::Fragment {
             return Ok(());
         }
         // Later states were sealed, which is more.
@@ -334,7 +337,7 @@ impl<W: World> Held<W> {
 
     /// Gives an event to the state machine.
     pub fn step(&mut self, shard: &Shard<W>, event: Step) -> Decision {
-        let rules = shard::rules(&self.location(shard));
+        let rules = shard::rules(&self.location);
         let work = self.work();
         let (state, decision) = work.state.on(event, &rules);
         work.state = state;
@@ -411,7 +414,7 @@ impl<W: World> Held<W> {
                     return Ok(Ack::Fragment {
                         session: self.id(),
                         received,
-                        reply_url: self.reply_url(shard),
+                        reply_url: self.reply_url(),
                     });
                 }
                 Decision::Refuse(refusal) => return Err(refusal),
@@ -446,7 +449,7 @@ impl<W: World> Held<W> {
 
     async fn seal(&mut self, shard: &Shard<W>, total: u64) -> Result<(), StoreError> {
         let file = self.file(shard).await?;
-        let durability = self.location(shard).policy.durability;
+        let durability = self.location.policy.durability;
         self.work()
             .keep
             .seal(&shard.store, &file, total, durability)
@@ -454,7 +457,7 @@ impl<W: World> Held<W> {
     }
 
     async fn publish(&mut self, shard: &Shard<W>) -> Result<(), StoreError> {
-        let location = self.location(shard);
+        let location = self.location();
         // The settings changed: the path is a folder now.
         let place = shard::place(&location, &self.session.path).ok_or(StoreError {
             op: DiskOp::Publish,

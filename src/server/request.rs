@@ -1,0 +1,175 @@
+//! What a request head asks for, owned so that the bytes it stood in can be used again.
+
+use super::connection::BodyLeft;
+use crate::bits::notification::{self, Token};
+use crate::bits::packet::{self, Packet};
+use crate::bits::reply::Refusal;
+use crate::bits::session_id::SessionId;
+use crate::http::download::{self, DownloadRequest};
+use crate::http::head::{Framing, Head, Method};
+use crate::http::path::UploadPath;
+use crate::http::response::Persistence;
+
+/// A request, its body left where it is.
+pub enum Request {
+    /// BITS.
+    Packet {
+        /// The packet, or what is wrong with it.
+        packet: Result<Packet, Refusal>,
+        /// The client waits for `100 Continue`.
+        expects_continue: bool,
+        /// Where the body ends.
+        framing: Framing,
+        /// What the client wants of the connection.
+        persistence: Persistence,
+    },
+    /// The reply to an upload.
+    Download {
+        /// The session of the upload.
+        session: SessionId,
+        /// The name of the reply.
+        token: Token,
+        /// Which part of it, and on what conditions.
+        asked: DownloadRequest,
+        /// What the client wants of the connection.
+        persistence: Persistence,
+    },
+    /// Nothing that is here.
+    Plain {
+        /// The answer.
+        status: u16,
+        /// Where the body ends.
+        framing: Framing,
+        /// What the client wants of the connection.
+        persistence: Persistence,
+    },
+}
+
+impl Request {
+    /// What a head asks for; `strict` is asked for the destination of a packet.
+    pub fn read(head: &Head<'_>, strict: impl FnOnce(&UploadPath) -> bool) -> Self {
+        let framing = head.framing;
+        let persistence = match head.keep_alive {
+            true => Persistence::KeepAlive,
+            false => Persistence::Close,
+        };
+        let plain = |status| Self::Plain {
+            status,
+            framing,
+            persistence,
+        };
+        match head.method {
+            Method::BitsPost => Self::Packet {
+                packet: packet::parse_with(head, strict),
+                expects_continue: head.expects_continue,
+                framing,
+                persistence,
+            },
+            // Replies can be read; uploads never can, and nothing is listed.
+            Method::Get | Method::Head => match notification::parse_reply_target(head.target) {
+                Some((session, token)) if unread_body(framing, false) == BodyLeft::Bytes(0) => {
+                    Self::Download {
+                        session,
+                        token,
+                        asked: download::parse(head),
+                        persistence,
+                    }
+                }
+                _ => plain(404),
+            },
+            Method::Other => plain(405),
+        }
+    }
+
+    /// The session it is about, if it is about one of ours.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Packet {
+                packet: Ok(packet), ..
+            } => packet.session_request()?.session,
+            Self::Download { session, .. } => Some(*session),
+            Self::Packet { packet: Err(_), .. } | Self::Plain { .. } => None,
+        }
+    }
+}
+
+/// A Host field that can stand in a URL as it is.
+pub fn plain_host(host: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    let text = std::str::from_utf8(host).ok()?;
+    (!host.is_empty() && host.iter().all(is_plain)).then_some(text)
+}
+
+/// A body of which nothing was read.
+pub fn unread_body(framing: Framing, expects_continue: bool) -> BodyLeft {
+    match framing {
+        Framing::Absent => BodyLeft::Bytes(0),
+        _ if expects_continue => BodyLeft::Unasked,
+        Framing::Length(bytes) => BodyLeft::Bytes(bytes),
+        Framing::Chunked => BodyLeft::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{self, HeadLimits, Parsed};
+
+    const LIMITS: HeadLimits = HeadLimits {
+        head_bytes_max: 4_096,
+        headers_max: 16,
+        value_bytes_max: 1_024,
+    };
+    const REPLY: &str = "/in/BITS-Sessions/Replies/7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE-000000000000000000000000000000ff/responsefile.bin";
+
+    fn request(line: &str, fields: &str) -> Request {
+        let text = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        match head::parse(text.as_bytes(), &LIMITS) {
+            Ok(Parsed::Complete(head)) => Request::read(&head, |_| false),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn status(line: &str, fields: &str) -> Option<u16> {
+        match request(line, fields) {
+            Request::Plain { status, .. } => Some(status),
+            Request::Packet { .. } | Request::Download { .. } => None,
+        }
+    }
+
+    #[test]
+    fn only_replies_can_be_read() {
+        for method in ["GET", "HEAD"] {
+            let download = request(&format!("{method} {REPLY}"), "");
+            let Request::Download { session, token, .. } = download else {
+                panic!("{method} of a reply");
+            };
+            assert_eq!(token, Token::new(0xff));
+            assert_eq!(
+                request(&format!("{method} {REPLY}"), "").session(),
+                Some(session)
+            );
+            assert_eq!(status(&format!("{method} /in/a.bin"), ""), Some(404));
+            // With a body it is not what a client of ours sends.
+            assert_eq!(
+                status(&format!("{method} {REPLY}"), "Content-Length: 1\r\n"),
+                Some(404)
+            );
+        }
+        assert_eq!(
+            status(&format!("PUT {REPLY}"), "Content-Length: 0\r\n"),
+            Some(405)
+        );
+        assert_eq!(status(&format!("DELETE {REPLY}"), ""), Some(405));
+    }
+
+    #[test]
+    fn a_host_is_taken_over_only_if_it_can_stand_in_a_url() {
+        for host in ["h", "h:81", "[::1]:81", "up.example", "a_b-c"] {
+            assert_eq!(plain_host(host.as_bytes()), Some(host));
+        }
+        for bad in ["", "h/x", "h?x", "u@h", "h x", "h\"", "\u{e4}"] {
+            assert_eq!(plain_host(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}
