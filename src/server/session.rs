@@ -38,7 +38,7 @@ pub struct Session<W: World> {
     /// Names the reply that may be fetched now.
     reply: Cell<Option<Token>>,
     /// Its share of what its client may have, until it ends.
-    counted: Cell<Option<Counted>>,
+    counted: Cell<Option<Box<Counted>>>,
 }
 
 /// What only the holder of the session touches.
@@ -104,7 +104,7 @@ impl<W: World> Session<W> {
             age_ms: Cell::new(age_ms),
             is_gone: Cell::new(matches!(state, State::Gone(_))),
             reply: Cell::new(reply),
-            counted: Cell::new(counted),
+            counted: Cell::new(counted.map(Box::new)),
         })
     }
 
