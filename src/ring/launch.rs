@@ -182,8 +182,10 @@ impl Reloader {
                 roots,
                 held: held.clone(),
             };
-            // A shard that has ended needs no settings.
-            let _ = shard.blocking_send(new);
+            // It takes them at once, unless it still has those of the last time, or has ended.
+            if shard.try_send(new).is_err() {
+                tracing::warn!("a shard could not take the new settings: reload once more");
+            }
         }
         drop(held);
         // Until all shards have dropped theirs; one whose disk holds it up takes them over later.

@@ -329,7 +329,7 @@ enum Receive {
 async fn body_block<W: World>(
     shard: &Shard<W>,
     connection: &Rc<Connection<W>>,
-    inbox: &Inbox<W>,
+    inbox: &mut Inbox<W>,
 ) -> Result<Option<(W::Block, Receive)>, Broken> {
     if let Some(block) = shard.world.body_block() {
         return Ok(Some((block, Receive::All)));
@@ -338,6 +338,8 @@ async fn body_block<W: World>(
     if !inbox.is_empty() {
         return Ok(None);
     }
+    // Not even the small one: there may be thousands that wait.
+    inbox.release();
     connection.wait_for(Waiting::Body, shard.world.now());
     (connection.wire.ready().await).map_err(|_| Broken::Cut)?;
     Ok(shard.world.body_block().map(|block| (block, Receive::Some)))
