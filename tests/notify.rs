@@ -174,7 +174,9 @@ fn assert_timed_out(work: &Work, order: Order) {
 fn large_files_go_both_ways_as_they_are() {
     let bytes = usize::try_from(LARGE).unwrap();
     let upload: Vec<u8> = (0..bytes).map(|at| (at >> 7).to_le_bytes()[0]).collect();
-    let reply: Vec<u8> = (0..bytes + 1).map(|at| (at >> 9).to_le_bytes()[0]).collect();
+    let reply: Vec<u8> = (0..bytes + 1)
+        .map(|at| (at >> 9).to_le_bytes()[0])
+        .collect();
     let backend = Backend::always(Act::body(&reply));
     let work = Work::new(&upload);
     let answer = work.deliver(order(ByValue, backend.url("/"))).unwrap();
