@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::io::Write;
+
 use support::backend::{Act, Backend, Heard};
 use support::client::{Client, E_INVALIDARG, fragment};
+use support::https::Https;
 use support::raw::Response;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -514,53 +517,58 @@ fn replies_end_with_their_session_time() {
     assert_no_rubbish(&server);
 }
 
-/// Answers one request over TLS.
-fn serve_https(listener: std::net::TcpListener, config: rustls::ServerConfig) {
-    use std::io::{Read, Write};
-    let config = std::sync::Arc::new(config);
-    for stream in listener.incoming() {
-        let tls = rustls::ServerConnection::new(std::sync::Arc::clone(&config)).unwrap();
-        let mut stream = rustls::StreamOwned::new(tls, stream.unwrap());
-        let mut heard = Vec::new();
-        let mut piece = [0; 1_024];
-        while !heard.windows(4).any(|window| window == b"\r\n\r\n") {
-            match stream.read(&mut piece) {
-                Ok(read @ 1..) => heard.extend_from_slice(&piece[..read]),
-                // A client that does not trust us.
-                _ => break,
-            }
-        }
+#[test]
+fn applications_are_told_by_https_if_the_host_trusts_them() {
+    let backend = Https::start(|stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let settings = Settings::default()
+        .file("notification_type = \"by-reference\"")
+        .file(&format!("notification_url = \"{}\"", backend.url()));
+    let server = Server::with(backend.trusted_by(settings.clone()));
+    let (_client, answer) = upload(&server, "/a.bin", 500);
+    answer.assert(200, None);
+    // Nobody is told who cannot show a certificate that the host trusts.
+    let server = Server::with(settings);
+    let (_client, answer) = upload(&server, "/a.bin", 500);
+    assert_relayed(&answer, 502);
+}
+
+#[test]
+fn over_tls_too_a_reply_without_its_end_is_none() {
+    for (is_ended, status) in [(true, 200), (false, 502)] {
+        let backend = Https::start(move |stream| {
+            let reply = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nreply";
+            let _ = stream.write_all(reply);
+            if is_ended {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        });
+        let settings = Settings::default()
+            .file("notification_type = \"by-value\"")
+            .file(&format!("notification_url = \"{}\"", backend.url()));
+        let server = Server::with(backend.trusted_by(settings));
+        let (_client, answer) = upload(&server, "/a.bin", 500);
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.field("BITS-Reply-URL").is_some(), is_ended);
     }
 }
 
 #[test]
-fn applications_are_told_by_https_if_the_host_trusts_them() {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())
-        .unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || serve_https(listener, config));
-
-    let folder = tempfile::tempdir().unwrap();
-    let trusted = folder.path().join("ca.pem");
-    std::fs::write(&trusted, made.cert.pem()).unwrap();
-    let file = format!(
-        "notification_type = \"by-reference\"\nnotification_url = \"https://localhost:{port}/\""
-    );
-    let variable = format!("SSL_CERT_FILE={}", trusted.display());
-    let server = Server::with(Settings::default().file(&file).wrapper(&["env", &variable]));
+fn proxies_of_the_environment_are_not_asked() {
+    let backend = Backend::always(Act::status(200));
+    let proxy = Backend::always(Act::status(403));
+    let variables = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+    let variables = variables.map(|name| format!("{name}={}", proxy.url("")));
+    let mut wrapper = vec!["env"];
+    wrapper.extend(variables.iter().map(String::as_str));
+    let settings = Settings::default()
+        .file("notification_type = \"by-reference\"")
+        .file(&format!("notification_url = \"{}\"", backend.url("/")))
+        .wrapper(&wrapper);
+    let server = Server::with(settings);
     let (_client, answer) = upload(&server, "/a.bin", 500);
     answer.assert(200, None);
-    // Nobody is told who cannot show a certificate that the host trusts.
-    let server = Server::with(Settings::default().file(&file));
-    let (_client, answer) = upload(&server, "/a.bin", 500);
-    assert_relayed(&answer, 502);
+    assert_eq!(proxy.heard().len(), 0);
 }

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderMap, HeaderValue, Response};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
 use super::Outcome;
 use super::signature::{Signed, content_digest};
+use super::transport;
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
 use crate::server::notification::{NotifyError, Order};
@@ -38,7 +40,7 @@ pub fn agent() -> Agent {
         .accept("*/*")
         .accept_encoding("identity")
         .build();
-    Agent::new_with_config(config)
+    Agent::with_parts(config, transport::connector(), DefaultResolver::default())
 }
 
 /// One attempt. If it fails, or is no success, nothing of a reply by value is left.
@@ -69,10 +71,6 @@ impl Files {
     }
 
     fn exchange(&self, agent: &Agent, order: &Order, deadline: Instant) -> Outcome {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(NotifyError::TimedOut);
-        }
         let is_by_value = order.settings.kind == NotificationType::ByValue;
         let mut file = match is_by_value {
             true => Some(File::open(&self.part).map_err(NotifyError::Disk)?),
@@ -84,8 +82,13 @@ impl Files {
         };
         let mut request = agent.post(&order.url);
         if let Some(headers) = request.headers_mut() {
-            self.fields(headers, order, file.as_mut())?;
+            self.fields(headers, order, file.as_mut(), deadline)?;
             headers.insert("Content-Length", length.into());
+        }
+        // Not before: the digest among the fields has taken its part.
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(NotifyError::TimedOut);
         }
         let request = request.config().timeout_global(Some(left)).build();
         let sent = match file {
@@ -101,6 +104,7 @@ impl Files {
         headers: &mut HeaderMap,
         order: &Order,
         file: Option<&mut File>,
+        deadline: Instant,
     ) -> Result<(), NotifyError> {
         let (part, reply) = match file {
             Some(_) => (&[][..], &[][..]),
@@ -125,7 +129,7 @@ impl Files {
             return Ok(());
         };
         let digest = match file {
-            Some(file) => content_digest(file).map_err(NotifyError::Disk)?,
+            Some(file) => content_digest(file, deadline)?,
             None => String::new(),
         };
         let timestamp = unix_seconds().to_string();

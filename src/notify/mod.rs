@@ -9,6 +9,7 @@
 
 mod exchange;
 mod signature;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,7 +50,8 @@ impl Notifier {
         Self::with_pause(work_dir, PAUSE)
     }
 
-    fn with_pause(work_dir: PathBuf, pause: Duration) -> Self {
+    /// With another first pause between attempts than one second; for tests.
+    pub fn with_pause(work_dir: PathBuf, pause: Duration) -> Self {
         // Fails only if the current directory is gone, and then applications are told of a relative path.
         let work_dir = std::path::absolute(&work_dir).unwrap_or(work_dir);
         let shared = Shared {

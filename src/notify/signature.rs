@@ -7,11 +7,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+
+use crate::server::notification::NotifyError;
 
 /// Bytes of a file that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -57,19 +60,22 @@ impl Signed<'_> {
 /// The value of Content-Digest for a file, which is left at its beginning.
 ///
 /// # Errors
-/// Of reading it.
-pub fn content_digest(file: &mut File) -> io::Result<String> {
+/// [`NotifyError::Disk`]; [`NotifyError::TimedOut`] at the deadline, for a large file takes minutes.
+pub fn content_digest(file: &mut File, deadline: Instant) -> Result<String, NotifyError> {
     let mut hasher = Sha256::new();
     let mut piece = vec![0; PIECE_BYTES];
     loop {
+        if Instant::now() >= deadline {
+            return Err(NotifyError::TimedOut);
+        }
         match file.read(&mut piece) {
             Ok(0) => break,
             Ok(read) => hasher.update(&piece[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(NotifyError::Disk(error)),
         }
     }
-    file.rewind()?;
+    file.rewind().map_err(NotifyError::Disk)?;
     Ok(format!("sha-256=:{}:", STANDARD.encode(hasher.finalize())))
 }
 
@@ -77,6 +83,7 @@ pub fn content_digest(file: &mut File) -> io::Result<String> {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::time::Duration;
 
     #[test]
     fn a_signature_covers_each_field() {
@@ -110,9 +117,21 @@ mod tests {
         file.rewind().unwrap();
         // The example of RFC 9530, appendix D, has another body; this is SHA-256 of "hello".
         let digest = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
-        assert_eq!(content_digest(&mut file).unwrap(), digest);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        assert_eq!(content_digest(&mut file, deadline).unwrap(), digest);
         let mut again = String::new();
         file.read_to_string(&mut again).unwrap();
         assert_eq!(again, "hello");
+    }
+
+    #[test]
+    fn a_digest_ends_with_the_time() {
+        let mut file = tempfile::tempfile().unwrap();
+        // Takes far longer than that to read.
+        file.set_len(1 << 35).unwrap();
+        let began = Instant::now();
+        let digest = content_digest(&mut file, began + Duration::from_millis(100));
+        assert!(matches!(digest, Err(NotifyError::TimedOut)), "{digest:?}");
+        assert!(began.elapsed() < Duration::from_secs(1));
     }
 }
