@@ -334,6 +334,8 @@ async fn exchange<W: World>(
                 write_plain(status, persistence, answer);
                 return finish_exchange(shard, connection, inbox, answer, persistence).await;
             }
+            // The reply goes out in a block of its own; one of the two is enough, unless the client sends ahead.
+            inbox.release();
             let name = store::reply_name(session);
             let sent = download::send(shard, connection, answer, &name, &asked, persistence);
             match Box::pin(sent).await {
