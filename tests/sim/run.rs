@@ -14,7 +14,7 @@ use crate::sim::Sim;
 /// Virtual time in which honest clients finish once faults have stopped, in milliseconds.
 const LIVENESS_MS: u64 = 5_400_000;
 /// More than any run needs; one that needs more does not come to an end.
-const STEPS_MAX: u64 = 2_000_000;
+const STEPS_MAX: u64 = 6_000_000;
 
 /// What came of a run.
 pub struct Report {
