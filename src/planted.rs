@@ -45,6 +45,8 @@ pub enum Bug {
     PublishedForgotten,
     /// Bytes without a recorded size are cut off, so that a Close finds an empty file.
     SizelessTrusted,
+    /// A connection that sends a reply keeps the block of its requests.
+    DownloadHoldsTwo,
 
     // What could go wrong with applications.
     /// The final Ack is given before the application's answer is recorded.
@@ -85,6 +87,7 @@ impl Bug {
         Self::RenameTrusted,
         Self::PublishedForgotten,
         Self::SizelessTrusted,
+        Self::DownloadHoldsTwo,
         Self::NotifiedUnrecorded,
         Self::ReplyUnsynced,
         Self::PublishedUnasked,

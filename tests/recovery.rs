@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bitsd::bits::session::State;
+use bitsd::bits::notification::Token;
+use bitsd::bits::session::{Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
-use bitsd::server::record::{Frames, Record};
+use bitsd::server::record::{Answered, Frames, Record};
 
 use support::client::{Client, PROTOCOL, fragment};
 use support::raw::Raw;
@@ -109,6 +110,58 @@ fn what_is_left_of_a_create_without_an_ack_is_removed() {
 /// Goal: the start is fast, its listener answers meanwhile, nothing on disk can stop it.
 /// Method: all files are written by the test; the port is known beforehand, so that it can be asked
 /// while the server says nothing yet. The first start is one after a power cut, the second one after `kill -9`.
+/// The simulator found it: with `durability = "none"` an empty upload has no byte by which one could tell that nothing was
+/// synced, and a reply that a power cut had torn was served as whole.
+#[test]
+fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
+    for (is_safe, expected) in [(true, 200), (false, 404)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, work) = (
+            folder.path().join("root"),
+            folder.path().join("root/.bitsd"),
+        );
+        fs::create_dir_all(&work).unwrap();
+        let id = session_id(1);
+        let part = work.join(format!("{}.part", id.plain()));
+        fs::write(&part, "").unwrap();
+        fs::write(work.join(format!("{}.reply", id.plain())), "half a re").unwrap();
+        let token = Token::new(7);
+        let record = Record {
+            path: UploadPath::from_text("empty.bin").unwrap(),
+            state: State::Notified {
+                total: 0,
+                copies: false,
+                reply: Reply::File,
+            },
+            durable: 0,
+            inode: fs::metadata(&part).unwrap().ino(),
+            // Not this boot.
+            boot_id: 1,
+            answer: Some(Box::new(Answered {
+                token,
+                static_url: None,
+                is_safe,
+            })),
+            client: None,
+        };
+        fs::write(
+            work.join("0000000000000004-0.journal"),
+            record.encode(id, 3),
+        )
+        .unwrap();
+        let server = Server::on(&root, Settings::default());
+        let target = format!(
+            "/BITS-Sessions/Replies/{}-{token}/responsefile.bin",
+            id.plain()
+        );
+        let mut raw = server.connect();
+        raw.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert_eq!(raw.receive().status, expected, "{is_safe}");
+        let is_left = work.join(format!("{}.reply", id.plain())).exists();
+        assert_eq!(is_left, is_safe, "what nobody may fetch is removed");
+    }
+}
+
 #[test]
 fn many_sessions_are_read_back_in_time_while_clients_are_put_off() {
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ use crate::event::{Event, Hangup};
 use crate::http::head::{self, BadHead, Framing, Parsed};
 use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, ResponseHead};
+use crate::planted::{self, Bug};
 
 /// Number of a connection on its shard; never used twice.
 pub type ConnectionId = u64;
@@ -335,7 +336,9 @@ async fn exchange<W: World>(
                 return finish_exchange(shard, connection, inbox, answer, persistence).await;
             }
             // The reply goes out in a block of its own; one of the two is enough, unless the client sends ahead.
-            inbox.release();
+            if !planted::is(Bug::DownloadHoldsTwo) {
+                inbox.release();
+            }
             let name = store::reply_name(session);
             let sent = download::send(shard, connection, answer, &name, &asked, persistence);
             match Box::pin(sent).await {

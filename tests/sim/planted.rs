@@ -27,6 +27,7 @@ pub fn find_all() -> ExitCode {
                 | Bug::RenewalRemoves
                 | Bug::PublishedForgotten
                 | Bug::SizelessTrusted
+                | Bug::DownloadHoldsTwo
         );
         let (searches, seeds_max) = if is_rare {
             (1, SEEDS_MAX_RARE)
