@@ -107,6 +107,10 @@ impl<W: World> Held<W> {
                 Err(error) => Told::Failed(error),
             },
         });
+        if shard.is_over() {
+            // Its client is gone too. The next start asks again.
+            return Err(Refusal::Unavailable);
+        }
         match told {
             Ok(answer) => self.heed(shard, &location, answer).await,
             Err(error) => Err(error.refusal()),

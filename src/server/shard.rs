@@ -53,6 +53,8 @@ pub struct Shard<W: World> {
     pub count: usize,
     /// Bounds of a request head.
     pub head_limits: HeadLimits,
+    /// Time is up: what was not finished is left for the next start.
+    is_over: Cell<bool>,
     /// Body blocks that downloads hold.
     pub blocks_for_downloads: Cell<usize>,
     phase: Cell<Phase>,
@@ -127,6 +129,7 @@ impl<W: World> Shard<W> {
             index,
             count,
             head_limits,
+            is_over: Cell::new(false),
             blocks_for_downloads: Cell::new(0),
             phase: Cell::new(Phase::Recovering),
             connections: RefCell::default(),
@@ -320,8 +323,14 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// Whether time is up, and nothing may be written any more that the note of a clean stop would speak for.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
     /// Ends all connections now; what they received stays.
     pub fn hang_up_all(&self) {
+        self.is_over.set(true);
         for connection in self.connections.borrow().values() {
             connection.hang_up(Hangup::Draining);
         }
