@@ -213,3 +213,34 @@ fn settings_are_read_again_at_sighup() {
         assert_eq!(std::fs::read(path).unwrap().len(), 10);
     }
 }
+
+/// Descriptors that a server has open.
+fn descriptors(server: &Server) -> usize {
+    let folder = format!("/proc/{}/fd", server.pid());
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn roots_that_no_location_names_any_more_are_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = |number: u32| folder.path().join(number.to_string());
+    let lines = |number: u32| {
+        let root = root(number);
+        format!("durability = \"none\"\n[[location]]\nprefix = \"in\"\nroot = {root:?}\n")
+    };
+    let server = with("durability = \"none\"");
+    let before = descriptors(&server);
+    // A root that comes back is opened again, and is the same.
+    for (reloads, number) in [0, 1, 2, 0, 3, 4, 5, 6, 7, 0].into_iter().enumerate() {
+        server.reload(&lines(number));
+        wait_until("the settings hold", || {
+            server.log().matches("the settings were reloaded").count() > reloads
+        });
+        upload(&server, "/in/a.bin", 10);
+        std::fs::remove_file(root(number).join("a.bin")).unwrap();
+    }
+    // One root on each of two shards, and the connections of the last upload.
+    wait_until("the former roots are closed", || {
+        descriptors(&server) <= before + 2
+    });
+}

@@ -2,6 +2,7 @@
 //! end all of it in order.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -21,6 +22,7 @@ use super::disk::Disk;
 use super::launch_error::LaunchError;
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
+use super::reload::{self, Offer};
 use super::tree::Trees;
 use super::{Boot, RingWorld, op};
 use crate::config::{self, Config, ConfigError};
@@ -38,6 +40,9 @@ const COMPLETION_ENTRIES: u32 = 8192;
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
+/// What the last sync of the file system may take. A disk that others keep busy must not hold the stop up until the
+/// service manager kills it: with the 30 s of running requests this stays below the 40 s of the README's unit.
+const SYNC_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the main thread asks of all shards, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,10 +79,8 @@ enum News {
 /// New settings for one shard.
 struct NewSettings {
     config: Arc<Config>,
-    /// The roots that it has not opened yet.
-    roots: Vec<OwnedFd>,
-    /// Told when they hold.
-    held: mpsc::Sender<()>,
+    /// Roots that the settings before do not name, with their numbers.
+    roots: Vec<(usize, OwnedFd)>,
 }
 
 /// Reads the settings again.
@@ -91,7 +94,7 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
     probe()?;
     // A shard that trips an assertion must not leave the others running: all state is on disk.
     abort_on_panic();
-    let directories = Directories::take(&config)?;
+    let directories = Arc::new(Directories::take(&config)?);
     let (listeners, addresses) = listen(&config)?;
     let boot = Boot {
         current: directories.boot(),
@@ -155,7 +158,7 @@ struct Reloader {
     /// The settings as they are.
     config: Arc<Config>,
     read_settings: ReadSettings,
-    shards: Vec<tokio::sync::mpsc::Sender<NewSettings>>,
+    shards: Vec<tokio::sync::mpsc::Sender<Offer<NewSettings>>>,
 }
 
 impl Reloader {
@@ -168,28 +171,24 @@ impl Reloader {
 
     fn try_reload(&mut self, directories: &Directories) -> Result<(), Box<dyn std::error::Error>> {
         let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
-        let new_roots = &config.roots[self.config.roots.len()..];
-        // Opened for all before any is told.
-        let roots: Result<Vec<_>, _> = (self.shards.iter())
-            .map(|_| directories.open_roots(new_roots))
+        let known = named_roots(&self.config);
+        let mut new_roots = named_roots(&config);
+        new_roots.retain(|number| !known.contains(number));
+        let paths: Vec<_> = (new_roots.iter())
+            .map(|number| config.roots[*number].clone())
             .collect();
-        let roots = roots?;
         let config = Arc::new(config);
-        let (held, holds) = mpsc::channel();
-        for (shard, roots) in self.shards.iter().zip(roots) {
-            let new = NewSettings {
-                config: Arc::clone(&config),
-                roots,
-                held: held.clone(),
-            };
-            // It takes them at once, unless it still has those of the last time, or has ended.
-            if shard.try_send(new).is_err() {
-                tracing::warn!("a shard could not take the new settings: reload once more");
-            }
-        }
-        drop(held);
-        // Until all shards have dropped theirs; one whose disk holds it up takes them over later.
-        while holds.recv_timeout(RELOAD_PATIENCE).is_ok() {}
+        // Opened for all before any is asked.
+        let offers: Result<Vec<_>, LaunchError> = (self.shards.iter())
+            .map(|_| {
+                let opened = directories.open_roots(&paths)?;
+                Ok(NewSettings {
+                    config: Arc::clone(&config),
+                    roots: new_roots.iter().copied().zip(opened).collect(),
+                })
+            })
+            .collect();
+        reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
         self.config = config;
         for key in needs_restart {
             tracing::warn!(key, "this setting changes with the next start only");
@@ -199,10 +198,16 @@ impl Reloader {
     }
 }
 
+/// The numbers of the roots that locations lead to.
+fn named_roots(config: &Config) -> BTreeSet<usize> {
+    let locations = config.locations.iter();
+    locations.map(|location| location.root).collect()
+}
+
 /// Sees the shards through recovery, service and the end.
 fn supervise(
     config: &Config,
-    directories: &Directories,
+    directories: &Arc<Directories>,
     addresses: &[SocketAddr],
     stage: &watch::Sender<Stage>,
     news: &mpsc::Receiver<News>,
@@ -260,12 +265,37 @@ fn supervise(
             }
         }
     }
-    if recovering == 0
-        && let Err(error) = directories.note_clean_stop(is_renewed)
-    {
-        tracing::warn!(%error, "the stop could not be made safe against a power cut");
+    // A shard that still runs may be writing: the note would speak for bytes that are not synced.
+    if recovering == 0 && running == 0 {
+        note_clean_stop(directories, is_renewed);
     }
     Ok(())
+}
+
+/// Syncs everything and notes the clean stop, within bounds. A sync that hangs is left to itself: only the end of the
+/// process is certain not to wait for it, as far as the kernel lets it go.
+fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool) {
+    let (told, noted) = mpsc::channel();
+    let directories = Arc::clone(directories);
+    let note = move || {
+        let _nobody_waits = told.send(directories.note_clean_stop(is_renewed));
+    };
+    let spawned = thread::Builder::new().name("sync".to_owned()).spawn(note);
+    let result = match spawned {
+        Ok(_) => noted.recv_timeout(SYNC_PATIENCE),
+        Err(error) => Ok(Err(error)),
+    };
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the stop could not be made safe against a power cut");
+        }
+        Err(_) => tracing::warn!(
+            waited = ?SYNC_PATIENCE,
+            "the disk took too long to sync: the stop is not noted as a clean one, and after a reboot \
+             uploads that are under way start again"
+        ),
+    }
 }
 
 /// Tells on stdout that clients may come.
@@ -288,7 +318,7 @@ struct Seat {
     work: OwnedFd,
     notifier: Notifier,
     clients: Arc<Clients>,
-    to_adopt: Receiver<NewSettings>,
+    to_adopt: Receiver<Offer<NewSettings>>,
     listeners: Vec<OwnedFd>,
     letters: Receiver<Letter>,
     senders: Senders,
@@ -420,12 +450,12 @@ async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping:
     net::accept_all(listener, is_stopping, complain, serve).await;
 }
 
-async fn take_settings(shard: Rc<Shard<RingWorld>>, mut to_adopt: Receiver<NewSettings>) {
-    while let Some(new) = to_adopt.recv().await {
+async fn take_settings(shard: Rc<Shard<RingWorld>>, to_adopt: Receiver<Offer<NewSettings>>) {
+    let adopt = |new: NewSettings| {
         shard.world.trees.add_roots(new.roots);
         shard.adopt(new.config);
-        let _ = new.held.send(());
-    }
+    };
+    reload::take(to_adopt, adopt).await;
 }
 
 async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>) {

@@ -22,6 +22,7 @@ pub mod launch_error;
 pub mod mailbox;
 pub mod net;
 pub mod op;
+pub mod reload;
 pub mod tree;
 
 use std::cell::Cell;
@@ -200,6 +201,10 @@ impl World for RingWorld {
 
     async fn unpublish(&self, place: &Place) -> io::Result<()> {
         self.trees.unpublish(place)
+    }
+
+    fn close_roots(&self, is_needed: &dyn Fn(usize) -> bool) {
+        self.trees.close_roots(is_needed);
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

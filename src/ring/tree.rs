@@ -6,6 +6,7 @@
 //! ring, for a call of a few microseconds.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +23,8 @@ const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
 /// The roots of all locations, as one shard has them open.
 pub struct Trees {
-    roots: RefCell<Vec<Rc<OwnedFd>>>,
+    /// By their numbers in the settings, which never become those of other roots.
+    roots: RefCell<BTreeMap<usize, Rc<OwnedFd>>>,
     work: Rc<OwnedFd>,
     /// The folder that a file was last published into, to be synced right after. Opened before the rename: if
     /// there is no descriptor left, it must be found out while the part still stands.
@@ -33,22 +35,30 @@ impl Trees {
     /// Takes the open roots, in the order of the settings, and the work directory.
     pub fn new(roots: Vec<OwnedFd>, work: Rc<OwnedFd>) -> Self {
         Self {
-            roots: RefCell::new(roots.into_iter().map(Rc::new).collect()),
+            roots: RefCell::new(roots.into_iter().map(Rc::new).enumerate().collect()),
             work,
             published_into: RefCell::default(),
         }
     }
 
-    /// Adds the roots that new settings name.
-    pub fn add_roots(&self, roots: Vec<OwnedFd>) {
+    /// Adds roots that new settings name, with their numbers.
+    pub fn add_roots(&self, roots: Vec<(usize, OwnedFd)>) {
+        let roots = roots
+            .into_iter()
+            .map(|(number, root)| (number, Rc::new(root)));
+        self.roots.borrow_mut().extend(roots);
+    }
+
+    /// Closes the roots that nobody needs.
+    pub fn close_roots(&self, is_needed: impl Fn(usize) -> bool) {
         self.roots
             .borrow_mut()
-            .extend(roots.into_iter().map(Rc::new));
+            .retain(|number, _| is_needed(*number));
     }
 
     fn root(&self, place: &Place) -> io::Result<Rc<OwnedFd>> {
         let roots = self.roots.borrow();
-        let root = roots.get(place.root).cloned();
+        let root = roots.get(&place.root).cloned();
         root.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the location has no root"))
     }
 

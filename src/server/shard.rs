@@ -45,6 +45,8 @@ pub struct Shard<W: World> {
     settings: RefCell<Arc<Config>>,
     /// The locations of `settings`.
     locations: RefCell<Vec<Rc<Location>>>,
+    /// Locations of earlier settings, as long as a request is under way that began under them.
+    former_locations: RefCell<Vec<Rc<Location>>>,
     /// Sessions of clients on all shards.
     pub clients: Arc<Clients>,
     /// This shard's number; `index < count`.
@@ -124,6 +126,7 @@ impl<W: World> Shard<W> {
             world,
             settings: RefCell::new(Arc::clone(&config)),
             locations: RefCell::new(locations(&config)),
+            former_locations: RefCell::default(),
             config,
             clients,
             index,
@@ -150,7 +153,8 @@ impl<W: World> Shard<W> {
     /// Goes over to new settings; running sessions go on under them. Their roots must be open already.
     pub fn adopt(&self, settings: Arc<Config>) {
         self.store.set_durable(is_durable(&settings));
-        *self.locations.borrow_mut() = locations(&settings);
+        let former = self.locations.replace(locations(&settings));
+        self.former_locations.borrow_mut().extend(former);
         self.next_cleanup.set(self.world.now());
         *self.settings.borrow_mut() = settings;
     }
@@ -242,10 +246,25 @@ impl<W: World> Shard<W> {
             self.end_overdue_connections();
             self.clean_up().await;
             self.forget_tombstones();
+            self.close_roots();
             if self.phase.get() == Phase::Draining && self.connections_len() == 0 {
                 return;
             }
         }
+    }
+
+    /// Lets go of roots that only earlier settings name, when the last request under them has ended.
+    fn close_roots(&self) {
+        let mut former = self.former_locations.borrow_mut();
+        if former.is_empty() {
+            return;
+        }
+        former.retain(|location| Rc::strong_count(location) > 1);
+        let current = self.locations.borrow();
+        self.world.close_roots(&|root| {
+            let mut needed = current.iter().chain(&*former);
+            needed.any(|location| location.root == root)
+        });
     }
 
     fn end_overdue_connections(&self) {

@@ -164,7 +164,7 @@ pub struct ReplyStat {
 /// A destination.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Index into the roots of the settings.
+    /// Number of its root in the settings; no other root ever gets it, whatever is reloaded.
     pub root: usize,
     /// The path beneath that root.
     pub path: UploadPath,
@@ -291,6 +291,8 @@ pub trait World: 'static {
     async fn sync_destination(&self, place: &Place) -> io::Result<()>;
     /// Takes a destination back that was published and never acked.
     async fn unpublish(&self, place: &Place) -> io::Result<()>;
+    /// Lets go of the roots that nobody needs any more. Nothing to do where a root costs nothing.
+    fn close_roots(&self, _is_needed: &dyn Fn(usize) -> bool) {}
 
     // The applications.
 
