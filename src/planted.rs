@@ -8,6 +8,8 @@ pub enum Bug {
     AckBeforeWrite,
     /// The names of work files are not synced at seal.
     SealWithoutNames,
+    /// Names are synced in the work directory, whatever shelf they are on.
+    OneShelfSynced,
     /// The folder of a destination is not synced at publish.
     PublishWithoutSync,
     /// An overlap is stored from its first byte.
@@ -70,6 +72,7 @@ impl Bug {
     pub const ALL: &[Self] = &[
         Self::AckBeforeWrite,
         Self::SealWithoutNames,
+        Self::OneShelfSynced,
         Self::PublishWithoutSync,
         Self::OverlapUntrimmed,
         Self::SyncRetried,

@@ -17,6 +17,7 @@ use bitsd::bits::notification::Answer;
 use bitsd::config::{Notification, NotificationType};
 use bitsd::notify::{Notifier, Outcome};
 use bitsd::server::notification::{NotifyError, Order};
+use bitsd::server::world::Shelf;
 use socket2::SockRef;
 use support::PATIENCE;
 use support::backend::{Act, Backend};
@@ -87,6 +88,7 @@ fn order(kind: NotificationType, url: String) -> Order {
         id: "ID".to_owned(),
         url,
         upload_url: "http://host/a.bin".to_owned(),
+        shelf: Shelf::WORK,
         part: "ID.part".to_owned(),
         reply: "ID.reply".to_owned(),
         lane: String::new(),

@@ -36,7 +36,7 @@ use crate::notify::Notifier;
 use crate::observe;
 use crate::server::notification::{NotifyError, Order};
 use crate::server::world::{
-    HandOverFull, Millis, Parents, Place, Replace, ReplyStat, Standing, WorkStat, World,
+    HandOverFull, Millis, Parents, Place, Replace, ReplyStat, Shelf, Standing, WorkStat, World,
 };
 use blocks::{Blocks, RingBlock};
 use disk::{Disk, RingFile, RingLog};
@@ -133,15 +133,23 @@ impl World for RingWorld {
         Ok(())
     }
 
-    async fn create(&self, name: &str) -> io::Result<RingFile> {
+    fn shelves(&self) -> Vec<Shelf> {
+        vec![Shelf::WORK]
+    }
+
+    fn shelf(&self, _place: &Place) -> Shelf {
+        Shelf::WORK
+    }
+
+    async fn create(&self, _shelf: Shelf, name: &str) -> io::Result<RingFile> {
         self.disk.create(name)
     }
 
-    async fn open(&self, name: &str) -> io::Result<RingFile> {
+    async fn open(&self, _shelf: Shelf, name: &str) -> io::Result<RingFile> {
         self.disk.open(name)
     }
 
-    async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>> {
+    async fn stat(&self, _shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
         // Parts are looked at when sessions are read back, all of them in a row and without ever waiting. Something must
         // wait on the ring now and then, or no connection is accepted until the last one is read; that the
         // task only yields is not enough, since tokio-uring submits when the thread is about to wait.
@@ -161,23 +169,27 @@ impl World for RingWorld {
         self.disk.read_log(name, bytes_max)
     }
 
-    async fn open_reply(&self, name: &str) -> io::Result<Option<(RingFile, ReplyStat)>> {
+    async fn open_reply(
+        &self,
+        _shelf: Shelf,
+        name: &str,
+    ) -> io::Result<Option<(RingFile, ReplyStat)>> {
         self.disk.open_reply(name)
     }
 
-    async fn remove(&self, name: &str) -> io::Result<()> {
+    async fn remove(&self, _shelf: Shelf, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
 
-    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    async fn rename(&self, _shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
     }
 
-    async fn list(&self) -> io::Result<Vec<String>> {
+    async fn list(&self, _shelf: Shelf) -> io::Result<Vec<String>> {
         self.disk.list()
     }
 
-    async fn sync_work_directory(&self) -> io::Result<()> {
+    async fn sync_shelf(&self, _shelf: Shelf) -> io::Result<()> {
         self.disk.sync_work_directory().await
     }
 
@@ -187,6 +199,7 @@ impl World for RingWorld {
 
     async fn publish(
         &self,
+        _shelf: Shelf,
         name: &str,
         place: &Place,
         replace: Replace,

@@ -319,28 +319,32 @@ async fn exchange<W: World>(
             asked,
             persistence,
         } => {
-            let status = match shard.phase() {
-                _ if is_stranded => 503,
-                Phase::Recovering => 503,
+            let served = match shard.phase() {
+                _ if is_stranded => Err(503),
+                Phase::Recovering => Err(503),
                 Phase::Serving | Phase::Draining => {
                     let found = shard.session(session);
                     let now = shard.world.now();
-                    match found.is_some_and(|session| session.serves(token, now)) {
-                        true => 200,
-                        false => 404,
-                    }
+                    found
+                        .filter(|session| session.serves(token, now))
+                        .map(|session| session.shelf)
+                        .ok_or(404)
                 }
             };
-            if status != 200 {
-                write_plain(status, persistence, answer);
-                return finish_exchange(shard, connection, inbox, answer, persistence).await;
-            }
+            let shelf = match served {
+                Ok(shelf) => shelf,
+                Err(status) => {
+                    write_plain(status, persistence, answer);
+                    return finish_exchange(shard, connection, inbox, answer, persistence).await;
+                }
+            };
             // The reply goes out in a block of its own; one of the two is enough, unless the client sends ahead.
             if !planted::is(Bug::DownloadHoldsTwo) {
                 inbox.release();
             }
             let name = store::reply_name(session);
-            let sent = download::send(shard, connection, answer, &name, &asked, persistence);
+            let file = (shelf, &*name);
+            let sent = download::send(shard, connection, answer, file, &asked, persistence);
             match Box::pin(sent).await {
                 Ok(persistence) => {
                     finish_exchange(shard, connection, inbox, answer, persistence).await

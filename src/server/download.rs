@@ -1,4 +1,4 @@
-//! Reply files: from the work directory to the client, block by block.
+//! Reply files: from their shelf to the client, block by block.
 //!
 //! What is sent, in which order and with which length, is decided by [`crate::http::download`]; here it is carried out, in
 //! memory that does not grow with the file. The head promises a length. If the file cannot keep that promise, the
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use super::connection::{self, Connection, Cut, Waiting};
 use super::shard::{Phase, Shard};
 use super::store::StoreError;
-use super::world::{Block, File, Millis, ReplyStat, Wire, World};
+use super::world::{Block, File, Millis, ReplyStat, Shelf, Wire, World};
 use crate::event::{DiskOp, Event};
 use crate::http::download::{self, DownloadRequest, Piece, Representation};
 use crate::http::response::{Persistence, ResponseHead};
@@ -26,7 +26,7 @@ const SEND_BYTES_MAX: usize = 64 << 10;
 /// and gets no other: head blocks are enough for it.
 const SLOW_MS: Millis = 1_000;
 
-/// Answers a GET or HEAD with a reply file of the work directory, and 404 if there is none. All of it is sent when
+/// Answers a GET or HEAD with a reply file, and 404 if there is none. All of it is sent when
 /// this returns; `answer` is empty then.
 ///
 /// # Errors
@@ -35,7 +35,7 @@ pub async fn send<W: World>(
     shard: &Rc<Shard<W>>,
     connection: &Rc<Connection<W>>,
     answer: &mut Vec<u8>,
-    name: &str,
+    (shelf, name): (Shelf, &str),
     request: &DownloadRequest,
     persistence: Persistence,
 ) -> Result<Persistence, Cut> {
@@ -50,7 +50,7 @@ pub async fn send<W: World>(
         answer,
         is_slow: false,
     };
-    match shard.world.open_reply(name).await {
+    match shard.world.open_reply(shelf, name).await {
         Ok(Some((file, stat))) => {
             let plan = download::plan(request, &representation(&stat));
             plan.write_head(persistence, sender.answer);

@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 use super::gate::{Gate, SharedSync};
 use super::store::journal_name;
-use super::world::{Log, Sync, World};
+use super::world::{Log, Shelf, Sync, World};
 use crate::bits::session_id::SessionId;
 use crate::event::{DiskOp, Event};
 use crate::planted::{self, Bug};
@@ -206,7 +206,7 @@ impl<W: World> Journal<W> {
             Ok(log) => log,
             Err(error) => {
                 // Best effort: the next start reads it, and finds nothing that is not in the old one too.
-                let _ = world.remove(&name).await;
+                let _ = world.remove(Shelf::WORK, &name).await;
                 return Err(error);
             }
         };
@@ -216,7 +216,7 @@ impl<W: World> Journal<W> {
         *self.log.borrow_mut() = Some(Rc::new(log));
         let outdated = self.outdated.replace(vec![name]);
         for name in outdated {
-            if let Err(error) = world.remove(&name).await {
+            if let Err(error) = world.remove(Shelf::WORK, &name).await {
                 world.emit(Event::DiskFailed {
                     op: DiskOp::Remove,
                     session: None,
@@ -232,7 +232,7 @@ impl<W: World> Journal<W> {
         log.append(bytes).await?;
         if self.is_durable.get() && !planted::is(Bug::JournalUnsynced) {
             log.sync().await?;
-            world.sync_work_directory().await?;
+            world.sync_shelf(Shelf::WORK).await?;
         }
         Ok(log)
     }

@@ -50,7 +50,8 @@ pub async fn create<W: World>(
         }
     };
     let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
-    let (keep, file) = match Keep::create(&shard.store, id, &path, address).await {
+    let shelf = shard.world.shelf(&place);
+    let (keep, file) = match Keep::create(&shard.store, id, shelf, &path, address).await {
         Ok(made) => made,
         Err(error) => return Err(report(shard, Some(id), &error)),
     };

@@ -9,7 +9,7 @@ use super::record::Answered;
 use super::session::Held;
 use super::shard::Shard;
 use super::store::{self, StoreError};
-use super::world::World;
+use super::world::{Shelf, World};
 use crate::bits::notification::{self, Answer, Base, Token, Verdict};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Event as Step, Reply, State};
@@ -25,9 +25,11 @@ pub struct Order {
     pub url: String,
     /// The URL of the upload, as its client named it.
     pub upload_url: String,
-    /// Name of the uploaded file in the work directory.
+    /// Where its files are.
+    pub shelf: Shelf,
+    /// Name of the uploaded file there.
     pub part: String,
-    /// Name in the work directory of the place for the reply.
+    /// Name of the place for the reply there.
     pub reply: String,
     /// The location; notifications in flight are counted for each.
     pub lane: String,
@@ -128,6 +130,7 @@ impl<W: World> Held<W> {
             id: id.plain().to_string(),
             url,
             upload_url,
+            shelf: self.keep().shelf(),
             part: store::part_name(id),
             reply: store::reply_name(id),
             lane: location.prefix.clone(),

@@ -13,7 +13,7 @@ use super::record::{Damage, Frames, Record};
 use super::session::Session;
 use super::shard::{self, Shard};
 use super::store::{self, ASIDE_SUFFIX, Keep, WorkName};
-use super::world::{File, Standing, WorkStat, World};
+use super::world::{File, Shelf, Standing, WorkStat, World};
 use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location};
@@ -58,41 +58,22 @@ enum Told {
 /// Of reading the work directory or a journal; all others cost only their session.
 pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Result<Recovered> {
     let began = shard.world.now();
-    let mut journals = BTreeSet::new();
-    let mut parts = BTreeSet::new();
-    let mut replies = BTreeSet::new();
-    for name in shard.world.list().await? {
-        match store::parse_name(&name) {
-            WorkName::Part(id) if id.shard(shard.count) == shard.index => {
-                parts.insert(id);
-            }
-            WorkName::Reply(id) if id.shard(shard.count) == shard.index => {
-                replies.insert(id);
-            }
-            WorkName::Journal { generation: of } if of < generation => {
-                journals.insert(name);
-            }
-            WorkName::Foreign if shard.index == 0 => {
-                set_aside(shard, &name, "not a name that this server makes").await;
-            }
-            WorkName::Part(_)
-            | WorkName::Reply(_)
-            | WorkName::Journal { .. }
-            | WorkName::Ours
-            | WorkName::Foreign => {}
-        }
-    }
+    let Listed {
+        journals,
+        parts,
+        mut replies,
+    } = list(shard, generation).await?;
     let Read { mut told, damaged } = read(shard, &journals).await?;
     let mut sessions = Vec::new();
-    for id in &parts {
+    for (id, shelf) in &parts {
         match told.remove(id) {
-            Some(told) => sessions.extend(restore(shard, *id, told).await),
+            Some(told) => sessions.extend(restore(shard, *id, *shelf, told).await),
             None if !damaged.is_empty() => {
                 let why = "its record may be in the damaged part of a journal";
-                set_aside(shard, &store::part_name(*id), why).await;
+                set_aside(shard, *shelf, &store::part_name(*id), why).await;
             }
             // Its record was lost with the power: the client hears session-not-found.
-            None => remove(shard, *id, &store::part_name(*id)).await,
+            None => remove(shard, *id, *shelf, &store::part_name(*id)).await,
         }
     }
     for (id, told) in told {
@@ -100,9 +81,16 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
             let found = Found {
                 shard,
                 id,
+                shelf: (replies.get(&id).copied()).unwrap_or_else(|| shelf_of(shard, &record)),
                 record,
                 sequence,
             };
+            let has_ended = matches!(found.record.state, State::Gone(_) | State::Published { .. });
+            if shard.world.misses_a_shelf() && !has_ended {
+                let error = io::Error::new(io::ErrorKind::NotFound, "its folder is not there");
+                sessions.extend(found.leave(DiskOp::Open, &error));
+                continue;
+            }
             sessions.extend(found.without_part().await);
         }
     }
@@ -111,10 +99,10 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
             replies.remove(&restored.keep.id());
         }
     }
-    for id in replies {
+    for (id, shelf) in replies {
         // Nobody was told of it, or its session is over. One whose record could not be read now comes back with that.
         if !shard.store.journal.remembers(id) && !planted::is(Bug::ReplyKept) {
-            remove(shard, id, &store::reply_name(id)).await;
+            remove(shard, id, shelf, &store::reply_name(id)).await;
         }
     }
     let is_renewed = enter(shard, sessions, generation, began).await;
@@ -128,7 +116,7 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
 /// What cannot be removed is left for the next start.
 pub async fn retire<W: World>(shard: &Shard<W>, generation: u64, damaged: &[Damaged]) {
     for Damaged { name, why } in damaged {
-        set_aside(shard, name, why).await;
+        set_aside(shard, Shelf::WORK, name, why).await;
     }
     if let Err(error) = remove_journals(&*shard.world, generation).await {
         shard.world.emit(Event::DiskFailed {
@@ -140,14 +128,62 @@ pub async fn retire<W: World>(shard: &Shard<W>, generation: u64, damaged: &[Dama
 }
 
 async fn remove_journals<W: World>(world: &W, generation: u64) -> io::Result<()> {
-    for name in world.list().await? {
+    for name in world.list(Shelf::WORK).await? {
         if let WorkName::Journal { generation: of } = store::parse_name(&name)
             && of < generation
         {
-            world.remove(&name).await?;
+            world.remove(Shelf::WORK, &name).await?;
         }
     }
     Ok(())
+}
+
+/// What stands on the shelves.
+#[derive(Default)]
+struct Listed {
+    /// Journals of former starts.
+    journals: BTreeSet<String>,
+    /// Parts of this shard's sessions, and where they are: the settings may have moved their location meanwhile.
+    parts: BTreeMap<SessionId, Shelf>,
+    /// Replies to them, and where they are.
+    replies: BTreeMap<SessionId, Shelf>,
+}
+
+async fn list<W: World>(shard: &Shard<W>, generation: u64) -> io::Result<Listed> {
+    let mut listed = Listed::default();
+    for shelf in shard.world.shelves() {
+        for name in shard.world.list(shelf).await? {
+            let (ids, id) = match store::parse_name(&name) {
+                WorkName::Part(id) => (&mut listed.parts, id),
+                WorkName::Reply(id) => (&mut listed.replies, id),
+                WorkName::Journal { generation: of } => {
+                    if shelf == Shelf::WORK && of < generation {
+                        listed.journals.insert(name);
+                    }
+                    continue;
+                }
+                WorkName::Foreign if shard.index == 0 => {
+                    set_aside(shard, shelf, &name, "not a name that this server makes").await;
+                    continue;
+                }
+                WorkName::Ours | WorkName::Foreign => continue,
+            };
+            if id.shard(shard.count) == shard.index
+                && let Some(other) = ids.insert(id, shelf)
+            {
+                // Somebody has copied it. The first one is the one that stays.
+                ids.insert(id, other);
+                set_aside(shard, shelf, &name, "it stands on another shelf too").await;
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// Where the files of a session would be.
+fn shelf_of<W: World>(shard: &Shard<W>, record: &Record) -> Shelf {
+    let place = shard::place(&shard.location(&record.path), &record.path);
+    place.map_or(Shelf::WORK, |place| shard.world.shelf(&place))
 }
 
 /// What the journals say.
@@ -213,23 +249,29 @@ struct Restored {
 }
 
 /// Restores one session whose part stands, or removes what is left of it.
-async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, told: Told) -> Option<Restored> {
+async fn restore<W: World>(
+    shard: &Rc<Shard<W>>,
+    id: SessionId,
+    shelf: Shelf,
+    told: Told,
+) -> Option<Restored> {
     let Told::Record { sequence, record } = told else {
         let why = "its record is one that this version does not understand";
-        set_aside(shard, &store::part_name(id), why).await;
+        set_aside(shard, shelf, &store::part_name(id), why).await;
         return None;
     };
     let found = Found {
         shard,
         id,
+        shelf,
         record,
         sequence,
     };
     if found.has_lost_its_reply() {
-        remove(shard, id, &store::part_name(id)).await;
+        remove(shard, id, shelf, &store::part_name(id)).await;
         return None;
     }
-    let part = match shard.world.stat(&store::part_name(id)).await {
+    let part = match shard.world.stat(shelf, &store::part_name(id)).await {
         Ok(part) => part,
         Err(error) => return found.leave(DiskOp::Read, &error),
     };
@@ -239,13 +281,13 @@ async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, told: Told) -> O
     match found.record.state {
         // A discard that was cut short.
         State::Gone(_) => {
-            remove(shard, id, &store::part_name(id)).await;
+            remove(shard, id, shelf, &store::part_name(id)).await;
             let state = found.record.state;
             Some(found.go_on(state, part.age_ms))
         }
         // Published and yet here: the record is not of this part.
         State::Published { .. } => {
-            remove(shard, id, &store::part_name(id)).await;
+            remove(shard, id, shelf, &store::part_name(id)).await;
             None
         }
         _ if shard.world.survived(found.record.boot_id) || planted::is(Bug::LengthTrusted) => {
@@ -259,6 +301,8 @@ async fn restore<W: World>(shard: &Rc<Shard<W>>, id: SessionId, told: Told) -> O
 struct Found<'a, W: World> {
     shard: &'a Rc<Shard<W>>,
     id: SessionId,
+    /// Where its files are, or would be.
+    shelf: Shelf,
     record: Record,
     sequence: u64,
 }
@@ -300,7 +344,7 @@ impl<W: World> Found<'_, W> {
                 bytes if bytes < durable => self.distrust("shorter than what was synced").await,
                 // The record of its size is lost, and the bytes with it; an empty file must not take their place.
                 bytes if bytes > 0 && total.is_none() => {
-                    remove(self.shard, self.id, &store::part_name(self.id)).await;
+                    remove(self.shard, self.id, self.shelf, &store::part_name(self.id)).await;
                     None
                 }
                 _ => self.cut(part, durable).await,
@@ -311,7 +355,7 @@ impl<W: World> Found<'_, W> {
             return Some(self.go_on(state, part.age_ms));
         }
         // `durability = "none"`: nobody knows what the part holds, so the client starts again.
-        remove(self.shard, self.id, &store::part_name(self.id)).await;
+        remove(self.shard, self.id, self.shelf, &store::part_name(self.id)).await;
         None
     }
 
@@ -319,7 +363,10 @@ impl<W: World> Found<'_, W> {
     async fn cut(self, part: WorkStat, received: u64) -> Option<Restored> {
         let truncated = part.bytes - received;
         if truncated > 0 {
-            let cut = match self.shard.world.open(&store::part_name(self.id)).await {
+            let cut = match (self.shard.world)
+                .open(self.shelf, &store::part_name(self.id))
+                .await
+            {
                 Ok(file) => file.truncate(received).await,
                 Err(error) => Err(error),
             };
@@ -418,7 +465,7 @@ impl<W: World> Found<'_, W> {
         let boot_id = self.shard.world.boot_id();
         let path = self.record.path.clone();
         Restored {
-            keep: Keep::resume(self.id, self.record, self.sequence, boot_id),
+            keep: Keep::resume(self.id, self.shelf, self.record, self.sequence, boot_id),
             recorded,
             state,
             age_ms,
@@ -444,7 +491,7 @@ impl<W: World> Found<'_, W> {
 
     /// A part that its record does not describe: it is kept for a person to look at, and the session is forgotten.
     async fn distrust(self, why: &str) -> Option<Restored> {
-        set_aside(self.shard, &store::part_name(self.id), why).await;
+        set_aside(self.shard, self.shelf, &store::part_name(self.id), why).await;
         None
     }
 }
@@ -531,11 +578,11 @@ fn unsealed(location: &Location, state: State) -> State {
     }
 }
 
-async fn set_aside<W: World>(shard: &Shard<W>, name: &str, why: &str) {
+async fn set_aside<W: World>(shard: &Shard<W>, shelf: Shelf, name: &str, why: &str) {
     shard.world.emit(Event::SetAside { name, why });
     if let Err(error) = shard
         .world
-        .rename(name, &format!("{name}{ASIDE_SUFFIX}"))
+        .rename(shelf, name, &format!("{name}{ASIDE_SUFFIX}"))
         .await
     {
         shard.world.emit(Event::DiskFailed {
@@ -546,8 +593,8 @@ async fn set_aside<W: World>(shard: &Shard<W>, name: &str, why: &str) {
     }
 }
 
-async fn remove<W: World>(shard: &Shard<W>, id: SessionId, name: &str) {
-    if let Err(error) = shard.world.remove(name).await {
+async fn remove<W: World>(shard: &Shard<W>, id: SessionId, shelf: Shelf, name: &str) {
+    if let Err(error) = shard.world.remove(shelf, name).await {
         report(shard, id, DiskOp::Remove, &error);
     }
 }

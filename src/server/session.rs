@@ -11,7 +11,7 @@ use super::connection::{Connection, ConnectionId};
 use super::shard::{self, Shard};
 use super::store::{Keep, StoreError};
 use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
-use super::world::{Millis, Wire as _, World};
+use super::world::{Millis, Shelf, Wire as _, World};
 use crate::bits::notification::Token;
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{self, Answer, Decision, Event as Step, State};
@@ -27,6 +27,8 @@ pub struct Session<W: World> {
     pub id: SessionId,
     /// Its destination; every packet must name it again.
     pub path: UploadPath,
+    /// Where its files are.
+    pub shelf: Shelf,
     turnstile: Rc<Turnstile>,
     /// Present unless a [`Held`] has it.
     work: RefCell<Option<Box<Work<W>>>>,
@@ -83,7 +85,7 @@ impl<W: World> Session<W> {
         counted: Option<Counted>,
     ) -> Rc<Self> {
         let now = shard.world.now();
-        let id = keep.id();
+        let (id, shelf) = (keep.id(), keep.shelf());
         let reply = served(state, &keep);
         let work = Work {
             state,
@@ -98,6 +100,7 @@ impl<W: World> Session<W> {
         Rc::new(Self {
             id,
             path,
+            shelf,
             turnstile: Turnstile::new(),
             work: RefCell::new(Some(Box::new(work))),
             progress_ms: Cell::new(now),

@@ -14,7 +14,8 @@
 //!
 //! # How it is kept
 //!
-//! The bytes of a session are in `ID.part`, in the work directory. **The length of the part is the progress**; no second
+//! The bytes of a session are in `ID.part`, on the shelf of its root: the work directory, or a folder on the root's own file
+//! system. **The length of the part is the progress**; no second
 //! counter can disagree with it. What the length cannot say (destination, size, state, and how many bytes were synced,
 //! `durable`) is a record in the shard's [`super::journal`].
 //!
@@ -37,6 +38,8 @@
 //! * *Disk full*: the part keeps what it has, the client hears so and comes back later. Space is reserved at the first
 //!   fragment where the file system can, so that the refusal comes before the bytes.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -44,7 +47,7 @@ use std::rc::Rc;
 use super::gate::SharedSync;
 use super::journal::{Journal, JournalError};
 use super::record::{Answered, Record};
-use super::world::{File, Parents, Place, Replace, Standing, Sync, World};
+use super::world::{File, Parents, Place, Replace, Shelf, Standing, Sync, World};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
@@ -125,6 +128,8 @@ fn is_out_of_files(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct Keep {
     id: SessionId,
+    /// Where its files are.
+    shelf: Shelf,
     record: Record,
     sequence: u64,
     /// The name of the part survives a power cut.
@@ -139,8 +144,8 @@ pub struct Store<W: World> {
     pub world: Rc<W>,
     /// The records.
     pub journal: Journal<W>,
-    /// Syncs of the work directory.
-    names: SharedSync,
+    /// Syncs of the names on each shelf.
+    names: RefCell<BTreeMap<Shelf, Rc<SharedSync>>>,
 }
 
 impl<W: World> Store<W> {
@@ -149,7 +154,7 @@ impl<W: World> Store<W> {
         Self {
             world,
             journal: Journal::new(shard, is_durable),
-            names: SharedSync::default(),
+            names: RefCell::default(),
         }
     }
 
@@ -158,8 +163,13 @@ impl<W: World> Store<W> {
         self.journal.set_durable(is_durable);
     }
 
-    async fn sync_names(&self) -> Result<(), StoreError> {
-        (self.names.ask(|| self.world.sync_work_directory()).await)
+    async fn sync_names(&self, shelf: Shelf) -> Result<(), StoreError> {
+        let shelf = match planted::is(Bug::OneShelfSynced) {
+            true => Shelf::WORK,
+            false => shelf,
+        };
+        let names = Rc::clone(self.names.borrow_mut().entry(shelf).or_default());
+        (names.ask(|| self.world.sync_shelf(shelf)).await)
             .map_err(StoreError::new(DiskOp::SyncDirectory))
     }
 }
@@ -244,11 +254,18 @@ fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
 }
 
 impl Keep {
-    /// Goes on with a session whose record was read back, in this boot.
-    pub fn resume(id: SessionId, record: Record, sequence: u64, boot_id: u128) -> Self {
+    /// Goes on with a session whose record was read back, in this boot, and whose files are on this shelf.
+    pub fn resume(
+        id: SessionId,
+        shelf: Shelf,
+        record: Record,
+        sequence: u64,
+        boot_id: u128,
+    ) -> Self {
         let may_have_reply = record.state.reply() == Reply::File;
         Self {
             id,
+            shelf,
             record: Record { boot_id, ..record },
             sequence,
             name_durable: false,
@@ -261,6 +278,11 @@ impl Keep {
         self.id
     }
 
+    /// Where its files are.
+    pub fn shelf(&self) -> Shelf {
+        self.shelf
+    }
+
     /// Makes part and record of a new session.
     ///
     /// # Errors
@@ -268,11 +290,13 @@ impl Keep {
     pub async fn create<W: World>(
         store: &Store<W>,
         id: SessionId,
+        shelf: Shelf,
         path: &UploadPath,
         client: Option<IpAddr>,
     ) -> Result<(Self, W::File), StoreError> {
         let part = part_name(id);
-        let file = (store.world.create(&part).await).map_err(StoreError::new(DiskOp::Create))?;
+        let file =
+            (store.world.create(shelf, &part).await).map_err(StoreError::new(DiskOp::Create))?;
         let record = Record {
             path: path.clone(),
             state: State::NEW,
@@ -284,6 +308,7 @@ impl Keep {
         };
         let mut keep = Self {
             id,
+            shelf,
             record,
             sequence: 0,
             name_durable: false,
@@ -294,7 +319,7 @@ impl Keep {
         {
             drop(file);
             // Best effort: what stays is an orphan, which the next start removes.
-            let _ = store.world.remove(&part).await;
+            let _ = store.world.remove(shelf, &part).await;
             return Err(StoreError {
                 op: DiskOp::Create,
                 source: error.source,
@@ -319,7 +344,7 @@ impl Keep {
     /// [`StoreError`].
     pub async fn open<W: World>(&self, world: &W) -> Result<W::File, StoreError> {
         world
-            .open(&part_name(self.id))
+            .open(self.shelf, &part_name(self.id))
             .await
             .map_err(StoreError::new(DiskOp::Open))
     }
@@ -446,11 +471,14 @@ impl Keep {
     }
 
     async fn sync_reply<W: World>(&self, store: &Store<W>) -> io::Result<()> {
-        let (file, _) =
-            (store.world.open_reply(&reply_name(self.id)).await?).ok_or(io::ErrorKind::NotFound)?;
+        let (file, _) = (store
+            .world
+            .open_reply(self.shelf, &reply_name(self.id))
+            .await?)
+            .ok_or(io::ErrorKind::NotFound)?;
         file.sync_data().await?;
         // Its name is new, whatever was synced before.
-        store.world.sync_work_directory().await
+        store.world.sync_shelf(self.shelf).await
     }
 
     /// Gives a sealed file its name. `closing` is the state while it happens.
@@ -481,7 +509,10 @@ impl Keep {
             Parents::MustExist
         };
         let part = part_name(self.id);
-        if let Err(source) = world.publish(&part, place, replace, parents).await {
+        if let Err(source) = world
+            .publish(self.shelf, &part, place, replace, parents)
+            .await
+        {
             self.record.state = before;
             // If this write is lost, a restart only tries the same publication again.
             let _ = self.write(store, Sync::No).await;
@@ -533,7 +564,7 @@ impl Keep {
     ) -> Result<(), StoreError> {
         // If it cannot be written, the part that is missing tells as much, except how the session ended.
         self.note(store, State::Gone(ending)).await;
-        let removed = store.world.remove(&part_name(self.id)).await;
+        let removed = store.world.remove(self.shelf, &part_name(self.id)).await;
         self.remove_reply(store).await?;
         removed.map_err(StoreError::new(DiskOp::Remove))
     }
@@ -546,7 +577,7 @@ impl Keep {
         if !self.may_have_reply {
             return Ok(());
         }
-        (store.world.remove(&reply_name(self.id)).await)
+        (store.world.remove(self.shelf, &reply_name(self.id)).await)
             .map_err(StoreError::new(DiskOp::Remove))?;
         self.may_have_reply = false;
         Ok(())
@@ -578,7 +609,7 @@ impl Keep {
 
     async fn sync_name<W: World>(&mut self, store: &Store<W>) -> Result<(), StoreError> {
         if !self.name_durable && !planted::is(Bug::SealWithoutNames) {
-            store.sync_names().await?;
+            store.sync_names(self.shelf).await?;
             self.name_durable = true;
         }
         Ok(())

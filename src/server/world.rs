@@ -137,7 +137,17 @@ pub trait Log: 'static {
     async fn sync(&self) -> io::Result<()>;
 }
 
-/// What stands in the work directory under a name.
+/// A folder that holds the files of sessions. The first is the work directory itself, which holds the journals too; each
+/// root on another file system has one there, so that its uploads get their names in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shelf(pub u16);
+
+impl Shelf {
+    /// The work directory.
+    pub const WORK: Self = Self(0);
+}
+
+/// What stands on a shelf under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkStat {
     /// Length, in bytes.
@@ -252,28 +262,40 @@ pub trait World: 'static {
     /// The caller drops `wire`, on which nothing may be pending. `Err` if that shard cannot take it.
     fn hand_over(&self, wire: &Self::Wire, arrived: &[u8], to: usize) -> Result<(), HandOverFull>;
 
-    // The work directory: flat, private to this server. Names are made in `store.rs` only.
+    // The shelves: flat, private to this server. Names are made in `store.rs` only.
 
+    /// All of them, the work directory first.
+    fn shelves(&self) -> Vec<Shelf>;
+    /// Whether one that held parts before is not here now: a part that is not found may be there.
+    fn misses_a_shelf(&self) -> bool {
+        false
+    }
+    /// The one from which a file can be moved to a destination in one step.
+    fn shelf(&self, place: &Place) -> Shelf;
     /// Makes an empty work file; fails if the name is taken.
-    async fn create(&self, name: &str) -> io::Result<Self::File>;
+    async fn create(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
     /// Opens a work file for writing.
-    async fn open(&self, name: &str) -> io::Result<Self::File>;
+    async fn open(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
     /// What stands under a name; `None` if nothing.
-    async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>>;
-    /// Makes an empty log; fails if the name is taken.
+    async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>>;
+    /// Makes an empty log in the work directory; fails if the name is taken.
     async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
-    /// Reads a whole log; fails with `FileTooLarge` beyond `bytes_max`.
+    /// Reads a whole log of the work directory; fails with `FileTooLarge` beyond `bytes_max`.
     async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// Opens the reply of an application for reading; `None` if there is none, or something that is no file.
-    async fn open_reply(&self, name: &str) -> io::Result<Option<(Self::File, ReplyStat)>>;
+    async fn open_reply(
+        &self,
+        shelf: Shelf,
+        name: &str,
+    ) -> io::Result<Option<(Self::File, ReplyStat)>>;
     /// Removes a file; `Ok` if there is none.
-    async fn remove(&self, name: &str) -> io::Result<()>;
-    /// Gives a file another name in the work directory.
-    async fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()>;
+    /// Gives a file another name on its shelf.
+    async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()>;
     /// All names.
-    async fn list(&self) -> io::Result<Vec<String>>;
-    /// Makes names made and removed so far durable.
-    async fn sync_work_directory(&self) -> io::Result<()>;
+    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>>;
+    /// Makes names made and removed so far on a shelf durable.
+    async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()>;
 
     // The trees of destinations. Paths are resolved beneath their roots, whatever links stand in them.
 
@@ -282,6 +304,7 @@ pub trait World: 'static {
     /// Moves a work file to its destination in one step.
     async fn publish(
         &self,
+        shelf: Shelf,
         name: &str,
         place: &Place,
         replace: Replace,
@@ -296,7 +319,7 @@ pub trait World: 'static {
 
     // The applications.
 
-    /// Tells an application of a file. By 200 and a reply, that stands under its name in the work directory, unsynced.
+    /// Tells an application of a file. By 200 and a reply, that stands under its name on the shelf of the file, unsynced.
     /// After an error nothing stands there, and nothing appears there later.
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
 }

@@ -67,7 +67,7 @@ impl Application {
     /// Hears of a file.
     pub async fn hear(&self, sim: &Rc<Sim>, order: &Order) -> Result<Answer, NotifyError> {
         sim.disk_time().await;
-        sim.disk.borrow_mut().remove(&order.reply);
+        sim.disk.borrow_mut().remove(order.shelf, &order.reply);
         if sim.chance(self.fails) {
             sim.marks.hit("application failed");
             return match sim.below(3) {
@@ -105,7 +105,7 @@ impl Application {
         let mut reply = None;
         if self.replies == Replies::File {
             let bytes = reply_bytes(sim.random());
-            self.write(sim, &order.reply, &bytes).await?;
+            self.write(sim, order, &bytes).await?;
             reply = Some(bytes);
         }
         sim.tell(|| format!("application takes {id}"));
@@ -118,7 +118,7 @@ impl Application {
         sleep(&sim.executor, sim.below(20) as u64).await;
         if loses {
             sim.marks.hit("answer of the application lost");
-            sim.disk.borrow_mut().remove(&order.reply);
+            sim.disk.borrow_mut().remove(order.shelf, &order.reply);
             return Err(NotifyError::Malformed("it broke off".to_owned()));
         }
         Ok(Answer {
@@ -130,18 +130,19 @@ impl Application {
     }
 
     /// Writes the reply in two pieces, as whoever writes it does: nothing of it is synced.
-    async fn write(&self, sim: &Rc<Sim>, name: &str, bytes: &[u8]) -> Result<(), NotifyError> {
+    async fn write(&self, sim: &Rc<Sim>, order: &Order, bytes: &[u8]) -> Result<(), NotifyError> {
         let now = sim.executor.now();
         if let Some(full) = sim.full() {
             return Err(NotifyError::Disk(full));
         }
-        let created = sim.disk.borrow_mut().create(name, now);
+        let (shelf, name) = (order.shelf, &order.reply);
+        let created = sim.disk.borrow_mut().create(shelf, name, now);
         let inode = created.map_err(NotifyError::Disk)?;
         let half = bytes.len() / 2;
         sim.disk.borrow_mut().write(inode, 0, &bytes[..half], now);
         sim.disk_time().await;
         if sim.chance(sim.plan.faults.write) {
-            sim.disk.borrow_mut().remove(name);
+            sim.disk.borrow_mut().remove(shelf, name);
             return Err(NotifyError::Disk(eio()));
         }
         (sim.disk.borrow_mut()).write(inode, half as u64, &bytes[half..], now);

@@ -7,18 +7,21 @@
 //! * Power cut: of each pending write any 512-byte sector may be there or not, and the length may run ahead of
 //!   the bytes (zeros stand there then). Of the pending names of a directory a prefix is there, in the order of making;
 //!   a rename is there in both its directories or in none.
+//! * There may be two file systems: all beneath [`OTHER`] is on the second one, where a shelf of its own is. Nothing can be
+//!   renamed from one to the other.
 //! * A sync that fails leaves the bytes readable and clean: no later sync writes them, and the next power cut
 //!   takes them away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bitsd::server::world::{Parents, Replace, Standing, WorkStat};
+use bitsd::server::world::{Parents, Replace, Shelf, Standing, WorkStat};
 
+use crate::plan::OTHER;
 use crate::rng::Rng;
 
-/// The work directory; all other folders are paths beneath the root, which is "".
-pub const WORK: &str = "#work";
+/// The shelves, the work directory first; all other folders are paths beneath the root, which is "".
+const SHELVES: [&str; 2] = ["#work", "#shelf"];
 
 /// Directory and name.
 pub type Place = (String, String);
@@ -211,11 +214,19 @@ impl Disk {
         self.next_inode
     }
 
-    // The work directory.
+    // The shelves.
+
+    /// The file of a work name, on whatever shelf.
+    pub fn inode(&self, name: &str) -> Option<u64> {
+        let folders = SHELVES
+            .iter()
+            .map(|folder| ((*folder).to_owned(), name.to_owned()));
+        folders.into_iter().find_map(|place| self.file_at(&place))
+    }
 
     /// The file of a work name.
-    pub fn inode(&self, name: &str) -> Option<u64> {
-        self.file_at(&work(name))
+    pub fn inode_on(&self, shelf: Shelf, name: &str) -> Option<u64> {
+        self.file_at(&work(shelf, name))
     }
 
     fn file_at(&self, place: &Place) -> Option<u64> {
@@ -226,8 +237,8 @@ impl Disk {
     }
 
     /// Makes an empty file.
-    pub fn create(&mut self, name: &str, now: u64) -> io::Result<u64> {
-        if self.inode(name).is_some() {
+    pub fn create(&mut self, shelf: Shelf, name: &str, now: u64) -> io::Result<u64> {
+        if self.inode_on(shelf, name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let inode = self.new_inode();
@@ -237,7 +248,7 @@ impl Disk {
             ..Content::default()
         };
         self.files.insert(inode, content);
-        self.change(Change::Link(work(name), Node::File(inode)));
+        self.change(Change::Link(work(shelf, name), Node::File(inode)));
         Ok(inode)
     }
 
@@ -282,8 +293,8 @@ impl Disk {
     }
 
     /// Length, age, identity.
-    pub fn stat(&self, name: &str, now: u64) -> Option<WorkStat> {
-        let inode = self.inode(name)?;
+    pub fn stat(&self, shelf: Shelf, name: &str, now: u64) -> Option<WorkStat> {
+        let inode = self.inode_on(shelf, name)?;
         let content = &self.files[&inode];
         Some(WorkStat {
             bytes: content.cached.len() as u64,
@@ -309,25 +320,34 @@ impl Disk {
     }
 
     /// Takes a name off.
-    pub fn remove(&mut self, name: &str) {
-        if self.inode(name).is_some() {
-            self.change(Change::Unlink(work(name)));
+    pub fn remove(&mut self, shelf: Shelf, name: &str) {
+        if self.inode_on(shelf, name).is_some() {
+            self.change(Change::Unlink(work(shelf, name)));
         }
     }
 
     /// Gives a work file another name there.
-    pub fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        if self.inode(from).is_none() {
+    pub fn rename(&mut self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
+        if self.inode_on(shelf, from).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.change(Change::Rename(work(from), work(to)));
+        self.change(Change::Rename(work(shelf, from), work(shelf, to)));
         Ok(())
     }
 
-    /// All names of the work directory.
+    /// All names of all shelves.
     pub fn list(&self) -> Vec<String> {
+        let shelves = [Shelf(0), Shelf(1)];
+        shelves
+            .into_iter()
+            .flat_map(|shelf| self.list_of(shelf))
+            .collect()
+    }
+
+    /// All names of a shelf.
+    pub fn list_of(&self, shelf: Shelf) -> Vec<String> {
         (self.names.keys())
-            .filter(|(folder, _)| folder == WORK)
+            .filter(|(folder, _)| *folder == SHELVES[usize::from(shelf.0)])
             .map(|(_, name)| name.clone())
             .collect()
     }
@@ -366,6 +386,7 @@ impl Disk {
     /// Moves a work file to its destination.
     pub fn publish(
         &mut self,
+        shelf: Shelf,
         name: &str,
         path: &str,
         replace: Replace,
@@ -376,8 +397,11 @@ impl Disk {
                 self.make_folder(&path[..at]);
             }
         }
-        if self.inode(name).is_none() {
+        if self.inode_on(shelf, name).is_none() {
             return Err(io::ErrorKind::NotFound.into());
+        }
+        if shelf != shelf_of(path) {
+            return Err(io::ErrorKind::CrossesDevices.into());
         }
         match (self.look_up(path), replace) {
             (Standing::NoParent, _) => return Err(io::ErrorKind::NotFound.into()),
@@ -389,7 +413,7 @@ impl Disk {
             }
             (Standing::File { .. }, Replace::Existing) | (Standing::Free, _) => {}
         }
-        self.change(Change::Rename(work(name), place(path)));
+        self.change(Change::Rename(work(shelf, name), place(path)));
         Ok(())
     }
 
@@ -431,11 +455,16 @@ impl Disk {
             } else {
                 format!("{folder}/{name}")
             };
-            (folder != WORK).then(|| (path, self.read(*inode)))
+            (!folder.starts_with('#')).then(|| (path, self.read(*inode)))
         })
     }
 
     // What survives.
+
+    /// Makes the names of a shelf durable.
+    pub fn sync_shelf(&mut self, shelf: Shelf) {
+        self.sync_folder(SHELVES[usize::from(shelf.0)]);
+    }
 
     /// Makes the names of a folder durable, and whatever had to happen before them.
     pub fn sync_folder(&mut self, folder: &str) {
@@ -482,7 +511,10 @@ impl Disk {
 
     /// The bytes that a power cut would leave of a work file in the worst case.
     pub fn durable_work(&self, name: &str) -> Option<&[u8]> {
-        self.durable_at(&work(name))
+        let shelves = [Shelf(0), Shelf(1)];
+        shelves
+            .into_iter()
+            .find_map(|shelf| self.durable_at(&work(shelf, name)))
     }
 
     fn durable_at(&self, place: &Place) -> Option<&[u8]> {
@@ -539,8 +571,14 @@ impl Disk {
     }
 }
 
-fn work(name: &str) -> Place {
-    (WORK.to_owned(), name.to_owned())
+fn work(shelf: Shelf, name: &str) -> Place {
+    (SHELVES[usize::from(shelf.0)].to_owned(), name.to_owned())
+}
+
+/// The shelf on the file system of a destination.
+pub fn shelf_of(path: &str) -> Shelf {
+    let is_other = path.split('/').next() == Some(OTHER);
+    Shelf(u16::from(is_other))
 }
 
 fn place(path: &str) -> Place {

@@ -56,6 +56,7 @@ pub const REQUIRED: &[&str] = &[
     "publication finished at recovery",
     "publication refused",
     "published and replaced",
+    "published on another file system",
     "published with the last fragment",
     "record damaged",
     "record set aside",

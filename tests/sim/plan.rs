@@ -151,15 +151,41 @@ pub struct Plan {
 
 /// Path of the folder that exists from the start.
 pub const FOLDER: &str = "in";
+/// Path of the root that is on a file system of its own, in some runs.
+pub const OTHER: &str = "other";
 
 impl Plan {
     /// Draws a run.
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let application = Application::draw(seed);
-        let config = Arc::new(config(&mut rng, application.as_ref()));
+        // Drawn apart, so that the other choices of a seed stay what they were.
+        let mut disks = Rng::new(mix(seed ^ 0xd15c));
+        let has_two_disks = disks.chance(300);
+        let mut config = config(&mut rng, application.as_ref());
         let block = config.limits.block_bytes as u64;
-        let uploads = uploads(&mut rng, &config, block);
+        let mut uploads = uploads(&mut rng, &config, block);
+        if has_two_disks {
+            let other = Location {
+                prefix: OTHER.to_owned(),
+                root: 1,
+                ..config.global().clone()
+            };
+            config.roots.push(PathBuf::new());
+            config.locations.insert(0, other);
+            let salt = disks.next();
+            for upload in &mut uploads {
+                // The same for those that share a path.
+                let path = &upload.path;
+                let hash = path
+                    .bytes()
+                    .fold(salt, |hash, byte| mix(hash ^ u64::from(byte)));
+                if hash & 1 == 0 {
+                    upload.path = format!("{OTHER}/{path}");
+                }
+            }
+        }
+        let config = Arc::new(config);
         let mut old = Vec::new();
         for upload in &uploads {
             if rng.chance(40) && !upload.path.contains("new") {
@@ -193,6 +219,22 @@ impl Plan {
             restarts_at_heal: rng.chance(400),
             shards_max: rng.within(1, 4),
             application,
+        }
+    }
+}
+
+impl Plan {
+    /// All on one file system.
+    pub fn join_disks(&mut self) {
+        let config = Arc::make_mut(&mut self.config);
+        config.roots.truncate(1);
+        config.locations.retain(|location| location.root == 0);
+        let paths = (self.uploads.iter_mut().map(|upload| &mut upload.path))
+            .chain(self.old.iter_mut().map(|(path, _)| path));
+        for path in paths {
+            if let Some(rest) = path.strip_prefix(&format!("{OTHER}/")) {
+                *path = rest.to_owned();
+            }
         }
     }
 }

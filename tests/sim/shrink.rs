@@ -61,6 +61,10 @@ const PARTS: &[Part] = &[
         take_out: |plan| plan.reuses_inodes = false,
     },
     Part {
+        name: "disks",
+        take_out: Plan::join_disks,
+    },
+    Part {
         name: "short-writes",
         take_out: |plan| plan.faults.short = 0,
     },

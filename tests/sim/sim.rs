@@ -11,7 +11,7 @@ use bitsd::server::clients::Clients;
 use bitsd::server::record::Frames;
 use bitsd::server::shard::{Phase, Shard};
 use bitsd::server::store::{next_generation, part_name};
-use bitsd::server::world::{Parents, Replace};
+use bitsd::server::world::{Parents, Replace, Shelf};
 use bitsd::server::{connection, recover};
 
 use crate::clock::{Wakers, sleep};
@@ -19,7 +19,7 @@ use crate::disk::Disk;
 use crate::executor::Executor;
 use crate::judge::Judge;
 use crate::marks::Marks;
-use crate::plan::{FOLDER, Plan};
+use crate::plan::{FOLDER, OTHER, Plan};
 use crate::rng::{Rng, mix};
 use crate::wire::{ClientEnd, Conn, SimWire};
 use crate::world::{SimWorld, eio};
@@ -111,6 +111,8 @@ impl Sim {
         let mut rng = Rng::new(mix(plan.seed));
         let mut disk = Disk::new(plan.reuses_inodes, plan.sector);
         disk.make_folder(FOLDER);
+        disk.make_folder(OTHER);
+        disk.make_folder(&format!("{OTHER}/{FOLDER}"));
         for (path, bytes) in &plan.old {
             disk.plant(path, bytes);
         }
@@ -286,6 +288,7 @@ impl Sim {
     /// Moves a file to its destination, under the judge's eyes.
     pub fn publish(
         &self,
+        shelf: Shelf,
         name: &str,
         path: &str,
         replace: Replace,
@@ -294,8 +297,11 @@ impl Sim {
         let mut disk = self.disk.borrow_mut();
         let had_folder = !matches!(disk.look_up(path), bitsd::server::world::Standing::NoParent);
         let replaces = disk.destination(path).is_some();
-        disk.publish(name, path, replace, parents)?;
+        disk.publish(shelf, name, path, replace, parents)?;
         self.is_critical.set(true);
+        if shelf != Shelf::WORK {
+            self.marks.hit("published on another file system");
+        }
         if !had_folder {
             self.marks.hit("create_dirs made folders");
         }

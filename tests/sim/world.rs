@@ -13,12 +13,12 @@ use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::server::notification::{NotifyError, Order};
 use bitsd::server::world::{
-    Block, File, HandOverFull, Log, Millis, Parents, Place, Replace, ReplyStat, Standing, WorkStat,
-    World,
+    Block, File, HandOverFull, Log, Millis, Parents, Place, Replace, ReplyStat, Shelf, Standing,
+    WorkStat, World,
 };
 
 use crate::clock::sleep;
-use crate::disk::{Disk, WORK};
+use crate::disk::{self, Disk};
 use crate::sim::{Life, Sim};
 use crate::wire::SimWire;
 
@@ -358,14 +358,24 @@ impl World for SimWorld {
         Ok(())
     }
 
-    async fn create(&self, name: &str) -> io::Result<SimFile> {
+    fn shelves(&self) -> Vec<Shelf> {
+        (0..self.sim.plan.config.roots.len())
+            .map(|root| Shelf(u16::try_from(root).expect("few")))
+            .collect()
+    }
+
+    fn shelf(&self, place: &Place) -> Shelf {
+        disk::shelf_of(place.path.as_str())
+    }
+
+    async fn create(&self, shelf: Shelf, name: &str) -> io::Result<SimFile> {
         let now = self.now();
         if let Some(full) = self.sim.full() {
             self.sim.disk_time().await;
             return Err(full);
         }
         self.sim.disk_time().await;
-        let inode = self.sim.disk.borrow_mut().create(name, now)?;
+        let inode = self.sim.disk.borrow_mut().create(shelf, name, now)?;
         let file = self.file(name, inode);
         self.sim
             .tell(|| format!("disk {}: create {name} as {inode}", self.shard));
@@ -373,22 +383,22 @@ impl World for SimWorld {
         Ok(file)
     }
 
-    async fn open(&self, name: &str) -> io::Result<SimFile> {
+    async fn open(&self, shelf: Shelf, name: &str) -> io::Result<SimFile> {
         self.sim.disk_time().await;
-        let inode = self.sim.disk.borrow().inode(name);
+        let inode = self.sim.disk.borrow().inode_on(shelf, name);
         let inode = inode.ok_or(io::ErrorKind::NotFound)?;
         let file = self.file(name, inode);
         self.sim.disk_time().await;
         Ok(file)
     }
 
-    async fn stat(&self, name: &str) -> io::Result<Option<WorkStat>> {
+    async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
         let now = self.now();
-        Ok(self.op("stat", |disk| disk.stat(name, now)).await)
+        Ok(self.op("stat", |disk| disk.stat(shelf, name, now)).await)
     }
 
     async fn create_log(&self, name: &str) -> io::Result<SimLog> {
-        let file = self.create(name).await?;
+        let file = self.create(Shelf::WORK, name).await?;
         Ok(SimLog {
             file,
             end: Cell::new(0),
@@ -406,9 +416,13 @@ impl World for SimWorld {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    async fn open_reply(&self, name: &str) -> io::Result<Option<(SimFile, ReplyStat)>> {
+    async fn open_reply(
+        &self,
+        shelf: Shelf,
+        name: &str,
+    ) -> io::Result<Option<(SimFile, ReplyStat)>> {
         self.sim.disk_time().await;
-        let Some(inode) = self.sim.disk.borrow().inode(name) else {
+        let Some(inode) = self.sim.disk.borrow().inode_on(shelf, name) else {
             return Ok(None);
         };
         let reply = ReplyStat {
@@ -420,32 +434,32 @@ impl World for SimWorld {
         Ok(Some((self.file(name, inode), reply)))
     }
 
-    async fn remove(&self, name: &str) -> io::Result<()> {
+    async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
         if name.ends_with(".journal") {
             self.sim.marks.hit("journal retired");
         }
-        self.op(&format!("remove {name}"), |disk| disk.remove(name))
+        self.op(&format!("remove {name}"), |disk| disk.remove(shelf, name))
             .await;
         Ok(())
     }
 
-    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
         self.op(&format!("rename {from} to {to}"), |disk| {
-            disk.rename(from, to)
+            disk.rename(shelf, from, to)
         })
         .await
     }
 
-    async fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.op("list", |disk| disk.list()).await)
+    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
+        Ok(self.op("list", |disk| disk.list_of(shelf)).await)
     }
 
-    async fn sync_work_directory(&self) -> io::Result<()> {
+    async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
         self.sim.disk_time().await;
         let result = self
             .sim
             .sync_folder(&format!("shard {}", self.shard), |disk| {
-                disk.sync_folder(WORK);
+                disk.sync_shelf(shelf);
             });
         self.sim.disk_time().await;
         result
@@ -465,6 +479,7 @@ impl World for SimWorld {
 
     async fn publish(
         &self,
+        shelf: Shelf,
         name: &str,
         place: &Place,
         replace: Replace,
@@ -479,7 +494,7 @@ impl World for SimWorld {
         }
         let result = self
             .sim
-            .publish(name, place.path.as_str(), replace, parents);
+            .publish(shelf, name, place.path.as_str(), replace, parents);
         self.sim.tell(|| {
             format!(
                 "disk {}: publish {name} as {:?}: {result:?}",

@@ -14,7 +14,9 @@ use crate::config::{Config, Flags};
 use crate::http::head::{self, HeadLimits, Parsed};
 use crate::server::clients::Clients;
 use crate::server::notification::{NotifyError, Order};
-use crate::server::world::{Fill, HandOverFull, Log, Parents, Place, Replace, Standing, WorkStat};
+use crate::server::world::{
+    Fill, HandOverFull, Log, Parents, Place, Replace, Shelf, Standing, WorkStat,
+};
 
 const NAME: &str = "a.reply";
 const BODY_BLOCK_BYTES: usize = 256 << 10;
@@ -202,7 +204,12 @@ impl World for InMemory {
         })
     }
 
-    async fn open_reply(&self, name: &str) -> io::Result<Option<(Stored, ReplyStat)>> {
+    async fn open_reply(
+        &self,
+        shelf: Shelf,
+        name: &str,
+    ) -> io::Result<Option<(Stored, ReplyStat)>> {
+        assert_eq!(shelf, Shelf::WORK);
         assert_eq!(name, NAME);
         if let Some(error) = self.0.open_error {
             return Err(io::Error::from_raw_os_error(error));
@@ -241,15 +248,23 @@ impl World for InMemory {
         unimplemented!()
     }
 
-    async fn create(&self, _: &str) -> io::Result<Stored> {
+    fn shelves(&self) -> Vec<Shelf> {
         unimplemented!()
     }
 
-    async fn open(&self, _: &str) -> io::Result<Stored> {
+    fn shelf(&self, _: &Place) -> Shelf {
         unimplemented!()
     }
 
-    async fn stat(&self, _: &str) -> io::Result<Option<WorkStat>> {
+    async fn create(&self, _: Shelf, _: &str) -> io::Result<Stored> {
+        unimplemented!()
+    }
+
+    async fn open(&self, _: Shelf, _: &str) -> io::Result<Stored> {
+        unimplemented!()
+    }
+
+    async fn stat(&self, _: Shelf, _: &str) -> io::Result<Option<WorkStat>> {
         unimplemented!()
     }
 
@@ -261,19 +276,19 @@ impl World for InMemory {
         unimplemented!()
     }
 
-    async fn remove(&self, _: &str) -> io::Result<()> {
+    async fn remove(&self, _: Shelf, _: &str) -> io::Result<()> {
         unimplemented!()
     }
 
-    async fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+    async fn rename(&self, _: Shelf, _: &str, _: &str) -> io::Result<()> {
         unimplemented!()
     }
 
-    async fn list(&self) -> io::Result<Vec<String>> {
+    async fn list(&self, _: Shelf) -> io::Result<Vec<String>> {
         unimplemented!()
     }
 
-    async fn sync_work_directory(&self) -> io::Result<()> {
+    async fn sync_shelf(&self, _: Shelf) -> io::Result<()> {
         unimplemented!()
     }
 
@@ -281,7 +296,14 @@ impl World for InMemory {
         unimplemented!()
     }
 
-    async fn publish(&self, _: &str, _: &Place, _: Replace, _: Parents) -> io::Result<()> {
+    async fn publish(
+        &self,
+        _: Shelf,
+        _: &str,
+        _: &Place,
+        _: Replace,
+        _: Parents,
+    ) -> io::Result<()> {
         unimplemented!()
     }
 
@@ -339,7 +361,14 @@ fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, S
     let mut answer = Vec::new();
     let result = {
         let keep = Persistence::KeepAlive;
-        let sent = pin!(send(&shard, &connection, &mut answer, NAME, &request, keep));
+        let sent = pin!(send(
+            &shard,
+            &connection,
+            &mut answer,
+            (Shelf::WORK, NAME),
+            &request,
+            keep
+        ));
         match sent.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
             Poll::Pending => panic!("nothing here has to wait"),
