@@ -580,3 +580,27 @@ fn a_descriptor_from_the_ring_is_an_ordinary_one() {
     });
     assert!(raw > 2);
 }
+
+/// A receive that is hurried when it has just ended: what its connection waits for next is not cancelled in its place.
+#[test]
+fn a_late_hurry_leaves_the_next_operation_alone() {
+    on_a_ring(|| async {
+        let blocks = blocks();
+        let (wire, mut peer) = wire_and_peer();
+        let pause = || tokio::time::sleep(Duration::from_millis(20));
+        let block = blocks.body().unwrap();
+        let mut fill = pin!(wire.fill(block, 0..BLOCK_BYTES));
+        start(fill.as_mut()).await;
+        peer.write_all(&vec![1; BLOCK_BYTES]).unwrap();
+        // Its completion is here, but whoever waits for it was not polled yet.
+        pause().await;
+        wire.hurry();
+        let (filled, _block) = fill.await;
+        assert_eq!(filled.unwrap(), Fill::Bytes(BLOCK_BYTES));
+        let mut ready = pin!(wire.ready());
+        start(ready.as_mut()).await;
+        pause().await;
+        peer.write_all(b"next").unwrap();
+        assert!(ready.await.is_ok(), "it was cancelled");
+    });
+}

@@ -61,7 +61,7 @@ impl Block for RingBlock {
 /// All blocks of one shard.
 pub struct Blocks {
     head_block_bytes: usize,
-    free_heads: Rc<RefCell<Vec<Box<[u8]>>>>,
+    free_heads: Rc<RefCell<Vec<Vec<u8>>>>,
     bodies: Bodies,
     body_block_bytes: usize,
 }
@@ -111,7 +111,7 @@ impl Blocks {
     /// A head block.
     pub fn head(&self) -> RingBlock {
         let free = self.free_heads.borrow_mut().pop();
-        let bytes = free.unwrap_or_else(|| vec![0; self.head_block_bytes].into_boxed_slice());
+        let bytes = free.unwrap_or_else(|| vec![0; self.head_block_bytes]);
         RingBlock::Head(HeadBlock {
             bytes,
             home: Rc::clone(&self.free_heads),
@@ -135,8 +135,9 @@ impl Blocks {
 
 /// A head block; goes back to the free list when dropped.
 pub struct HeadBlock {
-    bytes: Box<[u8]>,
-    home: Rc<RefCell<Vec<Box<[u8]>>>>,
+    /// Not a `Box`, whose pointers end when it moves.
+    bytes: Vec<u8>,
+    home: Rc<RefCell<Vec<Vec<u8>>>>,
 }
 
 impl HeadBlock {

@@ -24,7 +24,7 @@ use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::reload::{self, Offer};
 use super::tree::Trees;
-use super::{Boot, RingWorld, op};
+use super::{Boot, RingWorld, op, queue};
 use crate::config::{self, Config, ConfigError};
 use crate::notify::Notifier;
 use crate::server::clients::Clients;
@@ -32,8 +32,6 @@ use crate::server::shard::Shard;
 use crate::server::world::World as _;
 use crate::server::{connection, recover};
 
-/// Submission entries of one ring; tokio-uring panics if they overflow while it cannot submit.
-const SUBMISSION_ENTRIES: u32 = 1024;
 /// Completion entries of one ring.
 const COMPLETION_ENTRIES: u32 = 8192;
 /// How long a shard is waited for that is to take new settings over.
@@ -337,7 +335,7 @@ impl Seat {
         }
         let mut builder = tokio_uring::builder();
         builder
-            .entries(SUBMISSION_ENTRIES)
+            .entries(queue::ENTRIES)
             .uring_builder(&ring_settings());
         let runtime = match tokio_uring::Runtime::new(&builder) {
             Ok(runtime) => runtime,

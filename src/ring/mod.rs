@@ -22,6 +22,7 @@ pub mod launch_error;
 pub mod mailbox;
 pub mod net;
 pub mod op;
+pub mod queue;
 pub mod reload;
 pub mod tree;
 
@@ -156,7 +157,7 @@ impl World for RingWorld {
         let stats = self.stats.get();
         self.stats.set(stats.wrapping_add(1));
         if stats.is_multiple_of(STATS_PER_TURN) {
-            tokio_uring::no_op().await?;
+            op::give_way().await;
         }
         self.disk.stat(name)
     }

@@ -8,15 +8,19 @@
 //! Only opcodes with exactly one completion may be used: a completion with more to come panics
 //! tokio-uring (`F_MORE`), so there is no multishot and no zero-copy send here.
 
+use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use io_uring::{cqueue, opcode, squeue, types};
-use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
+use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::blocks::RingBlock;
+use super::queue;
 use crate::server::world::Block;
 
 /// `MSG_WAITALL`: the receive completes when the block is full (or the peer ended).
@@ -42,10 +46,57 @@ impl<D> OneshotOutputTransform for GiveBack<D> {
     }
 }
 
-async fn submit<D: 'static + Unpin>(data: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
-    UnsubmittedOneshot::new(data, GiveBack(std::marker::PhantomData), entry)
-        .submit()
-        .await
+/// An operation that the driver has; its data is parked there until it completes, even if this is dropped.
+pub struct Pushed<D: 'static> {
+    number: queue::Number,
+    operation: InFlightOneshot<D, GiveBack<D>>,
+}
+
+impl<D: 'static + Unpin> Future for Pushed<D> {
+    type Output = (io::Result<u32>, D);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let output = ready!(Pin::new(&mut self.operation).poll(context));
+        queue::completed(self.number);
+        Poll::Ready(output)
+    }
+}
+
+/// Gives an entry to the driver at once; there must be room for it.
+///
+/// # Safety
+/// Until the entry completes, every pointer in it must point to memory that `data` owns, that stays where it is when `data`
+/// moves, and that nobody else touches (or only reads, if the kernel only reads it); and every descriptor in it must be kept
+/// open by `data`. Its opcode must complete exactly once.
+unsafe fn push<D: 'static>(data: D, entry: squeue::Entry) -> Pushed<D> {
+    Pushed {
+        number: queue::count(),
+        operation: UnsubmittedOneshot::new(data, GiveBack(std::marker::PhantomData), entry)
+            .submit(),
+    }
+}
+
+/// Waits for room in the queue, then for the entry to complete.
+///
+/// # Safety
+/// That of [`push`].
+async unsafe fn submit<D: 'static + Unpin>(data: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
+    queue::room().await;
+    // SAFETY: the caller's promise.
+    unsafe { push(data, entry) }.await
+}
+
+/// Returns after the next turn of the ring: all that the other tasks of this thread have submitted has begun, and they have
+/// had their turn. That a task only yields is not enough, since tokio-uring submits when the thread is about to wait.
+pub async fn give_way() {
+    queue::room().await;
+    let (_done, ()) = push_no_op().await;
+}
+
+/// A no-op at the end of the queue, whether there is room or not.
+pub fn push_no_op() -> Pushed<()> {
+    // SAFETY: there is no pointer and no descriptor in it, and it completes once.
+    unsafe { push((), opcode::Nop::new().build()) }
 }
 
 fn fd(fd: &OwnedFd) -> types::Fd {
@@ -62,7 +113,8 @@ pub async fn accept(listener: &Rc<OwnedFd>) -> io::Result<OwnedFd> {
     let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
         .flags(SOCK_CLOEXEC)
         .build();
-    let (result, _listener) = submit(Rc::clone(listener), entry).await;
+    // SAFETY: the pointers are null, which asks for no address; the listener is kept open.
+    let (result, _listener) = unsafe { submit(Rc::clone(listener), entry) }.await;
     let raw = i32::try_from(result?).expect("file descriptors are small");
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
@@ -74,7 +126,9 @@ const SOCK_CLOEXEC: i32 = 0o2_000_000;
 /// Waits until a socket has bytes or an end to be read.
 pub async fn poll_readable(socket: &Rc<OwnedFd>) -> io::Result<()> {
     let entry = opcode::PollAdd::new(fd(socket), POLL_READABLE).build();
-    submit(Rc::clone(socket), entry).await.0.map(|_| ())
+    // SAFETY: no pointers; the socket is kept open.
+    let (result, _socket) = unsafe { submit(Rc::clone(socket), entry) }.await;
+    result.map(|_| ())
 }
 
 /// Whether a receive returns with the first bytes, or waits for all.
@@ -101,8 +155,10 @@ pub async fn receive(
     let entry = opcode::Recv::new(fd(socket), memory.as_mut_ptr(), len_u32(&range))
         .flags(flags)
         .build();
-    // The block's memory does not move with its handle.
-    let (result, (block, _socket)) = submit((block, Rc::clone(socket)), entry).await;
+    // SAFETY: the memory is the block's, which is on the heap and does not move with its handle; its length was taken
+    // from the slice. Nobody else has the block, and the socket is kept open.
+    let submitted = unsafe { submit((block, Rc::clone(socket)), entry) };
+    let (result, (block, _socket)) = submitted.await;
     (result.map(|bytes| bytes as usize), block)
 }
 
@@ -116,7 +172,10 @@ pub async fn send(
     let entry = opcode::Send::new(fd(socket), left.as_ptr(), len_u32(&(from..bytes.len())))
         .flags(MSG_NOSIGNAL)
         .build();
-    let (result, (bytes, _socket)) = submit((bytes, Rc::clone(socket)), entry).await;
+    // SAFETY: the memory is the vector's, which is on the heap and does not move with it; the kernel only reads it, and
+    // the socket is kept open.
+    let submitted = unsafe { submit((bytes, Rc::clone(socket)), entry) };
+    let (result, (bytes, _socket)) = submitted.await;
     (result.map(|sent| sent as usize), bytes)
 }
 
@@ -130,16 +189,27 @@ pub async fn send_block(
     let entry = opcode::Send::new(fd(socket), memory.as_ptr(), len_u32(&range))
         .flags(MSG_NOSIGNAL)
         .build();
-    // The block's memory does not move with its handle.
-    let (result, (block, _socket)) = submit((block, Rc::clone(socket)), entry).await;
+    // SAFETY: as in `receive`; the kernel only reads.
+    let submitted = unsafe { submit((block, Rc::clone(socket)), entry) };
+    let (result, (block, _socket)) = submitted.await;
     (result.map(|sent| sent as usize), block)
 }
 
 /// Cancels what is pending on a socket; a receive comes back with what it has, or `ECANCELED`.
-pub async fn cancel(socket: Rc<OwnedFd>) {
-    let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(fd(&socket))).build();
-    // Nothing pending any more is as good.
-    let (_result, _socket) = submit(socket, entry).await;
+///
+/// The entry is in the queue when this returns, so that it can meet nothing that is submitted later. Where the queue is
+/// full, nothing is cancelled.
+pub fn cancel(socket: &Rc<OwnedFd>) {
+    if !queue::has_room() {
+        return;
+    }
+    let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(fd(socket))).build();
+    // SAFETY: no pointers; the socket is kept open.
+    let cancelled = unsafe { push(Rc::clone(socket), entry) };
+    tokio_uring::spawn(async move {
+        // Nothing pending any more is as good.
+        let (_result, _socket) = cancelled.await;
+    });
 }
 
 /// Writes `block[range]` at `offset`: a fixed write if the block is registered.
@@ -159,7 +229,10 @@ pub async fn write_at(
             .offset(offset)
             .build(),
     };
-    let (result, (block, _file)) = submit((block, Rc::clone(file)), entry).await;
+    // SAFETY: as in `receive`; the kernel only reads. A fixed write stays within the registered buffer of that index, which
+    // is the block's own.
+    let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
+    let (result, (block, _file)) = submitted.await;
     (result.map(|written| written as usize), block)
 }
 
@@ -181,7 +254,9 @@ pub async fn read_at(
             .offset(offset)
             .build(),
     };
-    let (result, (block, _file)) = submit((block, Rc::clone(file)), entry).await;
+    // SAFETY: as in `receive`, and as in `write_at` for the index.
+    let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
+    let (result, (block, _file)) = submitted.await;
     (result.map(|read| read as usize), block)
 }
 
@@ -201,7 +276,9 @@ pub async fn sync(file: &Rc<OwnedFd>, scope: SyncScope) -> io::Result<()> {
         SyncScope::All => types::FsyncFlags::empty(),
     };
     let entry = opcode::Fsync::new(fd(file)).flags(flags).build();
-    submit(Rc::clone(file), entry).await.0.map(|_| ())
+    // SAFETY: no pointers; the file is kept open.
+    let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
+    result.map(|_| ())
 }
 
 /// Reserves space up to `bytes` and leaves the length alone.
@@ -209,11 +286,14 @@ pub async fn allocate(file: &Rc<OwnedFd>, bytes: u64) -> io::Result<()> {
     let entry = opcode::Fallocate::new(fd(file), bytes)
         .mode(KEEP_SIZE)
         .build();
-    submit(Rc::clone(file), entry).await.0.map(|_| ())
+    // SAFETY: no pointers; the file is kept open.
+    let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
+    result.map(|_| ())
 }
 
 /// The opcodes used here, for the probe at start.
 pub const OPCODES: &[(u8, &str)] = &[
+    (opcode::Nop::CODE, "NOP"),
     (opcode::Accept::CODE, "ACCEPT"),
     (opcode::PollAdd::CODE, "POLL_ADD"),
     (opcode::Recv::CODE, "RECV"),
