@@ -504,6 +504,32 @@ fn a_server_that_stops_does_not_wait_for_a_dead_application() {
 }
 
 #[test]
+fn while_the_server_stops_nobody_is_asked_again() {
+    // The simulator found it: the connection that waited for the session asked once more.
+    let (asked, answers) = std::sync::mpsc::channel::<()>();
+    let answers = std::sync::Mutex::new(answers);
+    let backend = Backend::start(move |_, _| {
+        let _ = answers.lock().unwrap().recv();
+        Act::status(200)
+    });
+    let mut server = server(BY_VALUE, &backend, "limits.shutdown_ms_max = 100");
+    let mut first = Client::create(server.address(), "/a.bin");
+    first.send_part(&fragment(0..500), 500);
+    backend.wait_for(1);
+    let mut second = Client::new(server.address(), "/a.bin");
+    second.adopt(first.session());
+    second.send_part(&fragment(0..500), 500);
+    // The second one is at the entrance when the first one is told to leave.
+    first.raw.assert_closed();
+    server.terminate();
+    second.raw.assert_closed();
+    asked.send(()).unwrap();
+    asked.send(()).unwrap();
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert_eq!(backend.heard().len(), 1);
+}
+
+#[test]
 fn replies_end_with_their_session_time() {
     let backend = Backend::always(Act::body(b"reply"));
     let server = server(BY_VALUE, &backend, "session_timeout = \"1s\"");

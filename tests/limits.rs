@@ -27,6 +27,23 @@ fn an_idle_connection_is_ended_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn who_is_turned_away_from_a_full_server_gives_its_place_back() {
+    // The simulator found it: two clients that waited for a session held the only two connections, and those who had the
+    // sessions could not come in to end them.
+    let lines = "[limits]\nsessions_per_shard_max = 1\nconnections_per_shard_max = 1";
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(lines));
+    let mut owner = Client::create(server.address(), "/a.bin");
+    owner.raw.finish();
+    owner.raw.assert_closed();
+    let mut waits = Client::new(server.address(), "/b.bin");
+    waits.try_create().assert(503, None);
+    waits.raw.assert_closed();
+    owner.reconnect();
+    owner.send(fragment(0..10)).assert(200, None);
+    owner.close().assert(200, None);
+}
+
+#[test]
 fn a_head_that_does_not_end_is_given_up() {
     let server = Server::with(Settings::default().file("[limits]\nhead_ms_max = 1500"));
     let mut slow = server.connect();

@@ -243,6 +243,10 @@ async fn exchange<W: World>(
         }
     };
     connection.wait_for(Waiting::Nothing, shard.world.now());
+    if connection.is_hung_up() || shard.is_over() {
+        // It came before the end and was read after it: nobody would hear an answer.
+        return Next::End;
+    }
 
     let is_stranded = match elsewhere(shard, &request) {
         None => false,
@@ -464,8 +468,12 @@ async fn answer_packet<W: World>(
         BodyLeft::Bytes(bytes) if bytes <= shard.config.limits.drain_bytes_max => (asked, bytes),
         BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => (Persistence::Close, 0),
     };
+    // Whoever is turned away gives its place back where places are scarce: those who hold the sessions that it waits for
+    // may be waiting for a connection.
+    let is_in_the_way = shard.is_full() && matches!(outcome.reply, Err(Refusal::Busy));
     let persistence = match shard.phase() {
         Phase::Draining => Persistence::Close,
+        Phase::Recovering | Phase::Serving if is_in_the_way => Persistence::Close,
         Phase::Recovering | Phase::Serving => persistence,
     };
     match &outcome.reply {

@@ -90,6 +90,10 @@ impl std::fmt::Display for NotifyError {
 impl<W: World> Held<W> {
     /// Tells the application of a sealed file; what follows from its answer stands on disk when this returns.
     pub(super) async fn notify(&mut self, shard: &Shard<W>) -> Result<Step, Refusal> {
+        if shard.is_over() {
+            // An answer could not be recorded any more, and the application would be asked twice.
+            return Err(Refusal::Unavailable);
+        }
         let location = self.location();
         let order = match self.order(&location) {
             Ok(order) => order,

@@ -114,7 +114,7 @@ impl<W: World> Session<W> {
     /// Waits for the right to work on the session; whoever had it before is stopped.
     ///
     /// # Errors
-    /// [`Superseded`] if a still newer connection came.
+    /// [`Superseded`] if a still newer connection came, or if time is up for all of them.
     pub async fn enter(
         self: &Rc<Self>,
         shard: &Shard<W>,
@@ -127,6 +127,10 @@ impl<W: World> Session<W> {
             None if connection.wire.has_left() => return Err(Superseded),
             None => self.turnstile.enter(holder).await?,
         };
+        if shard.is_over() {
+            // It waited while the one before it was ended by the stop: what that one left undone is for the next start.
+            return Err(Superseded);
+        }
         if entered == Entered::TakenOver {
             shard
                 .world

@@ -175,6 +175,11 @@ impl<W: World> Shard<W> {
 
     /// Enters a new connection, or says that there are too many.
     pub fn admit(&self, wire: W::Wire, peer: SocketAddr) -> Option<Rc<Connection<W>>> {
+        if self.is_over() {
+            // It was on its way from another shard.
+            wire.shutdown();
+            return None;
+        }
         let mut connections = self.connections.borrow_mut();
         if connections.len() >= self.config.limits.connections_per_shard_max {
             drop(connections);
@@ -198,6 +203,11 @@ impl<W: World> Shard<W> {
         {
             waker.wake();
         }
+    }
+
+    /// Whether the next connection would be refused.
+    pub fn is_full(&self) -> bool {
+        self.connections_len() >= self.config.limits.connections_per_shard_max
     }
 
     /// Open connections.
@@ -284,7 +294,7 @@ impl<W: World> Shard<W> {
     /// Looks for expired sessions, as often as the settings say.
     async fn clean_up(self: &Rc<Self>) {
         let now = self.world.now();
-        if now < self.next_cleanup.get() {
+        if now < self.next_cleanup.get() || self.is_over() {
             return;
         }
         let interval_ms = millis(self.settings.borrow().cleanup_interval);

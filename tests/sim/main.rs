@@ -1,6 +1,6 @@
 //! The simulator: the server's own flow, in a world in which time, disk, network and clients are ours.
 //!
-//! `cargo test --test sim -- --seeds 500`, or `scripts/sim`. What each part models stands at its head; what the
+//! `cargo test --test sim -- --seeds 500`, or `scripts/sim`. To `cargo test WORD` it is one test, named `simulation`. What each part models stands at its head; what the
 //! judge holds the server to stands in `judge.rs`.
 
 mod application;
@@ -12,6 +12,7 @@ mod executor;
 mod judge;
 mod judge_told;
 mod marks;
+mod named;
 mod plan;
 #[cfg(planted)]
 mod planted;
@@ -24,6 +25,7 @@ mod wire;
 mod world;
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use marks::{Marks, REQUIRED};
 use plan::Plan;
@@ -32,8 +34,13 @@ struct Args {
     first: u64,
     seeds: u64,
     is_single: bool,
+    /// The first seed was drawn from the clock.
+    is_fresh: bool,
     is_traced: bool,
     is_planted: bool,
+    /// Words of `cargo test WORD`: none of them is the name of a run, so nothing is run.
+    has_filter: bool,
+    is_list: bool,
     /// What is taken out of the single run.
     without: Vec<String>,
 }
@@ -43,15 +50,33 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(why) => {
             eprintln!(
-                "{why}; known are --seeds N, --first S, --seed S, --without LIST, --trace, --planted"
+                "{why}; known are --seeds N, --first S, --seed S, --fresh, --without LIST, --trace, --planted"
             );
             return ExitCode::from(2);
         }
     };
+    if args.is_list {
+        // As libtest has it, for runners that ask before they run.
+        println!("simulation: test");
+        return ExitCode::SUCCESS;
+    }
+    if args.has_filter {
+        println!("0 runs: the simulator has no test of that name");
+        return ExitCode::SUCCESS;
+    }
     // A panic of the server is a finding like any other, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
     if args.is_planted {
         return planted_bugs();
+    }
+    if !args.is_single && !named::hold() {
+        return ExitCode::FAILURE;
+    }
+    if args.is_fresh {
+        println!(
+            "fresh seeds: the same runs again with --first {} --seeds {}",
+            args.first, args.seeds
+        );
     }
     let (mut passed, mut failed, mut sessions, mut steps) = (0u64, 0u64, 0, 0);
     let marks = Marks::default();
@@ -151,6 +176,9 @@ fn read_args() -> Result<Args, String> {
         is_single: false,
         is_traced: false,
         is_planted: false,
+        is_fresh: false,
+        has_filter: false,
+        is_list: false,
         without: Vec::new(),
     };
     let mut given = std::env::args().skip(1);
@@ -174,10 +202,29 @@ fn read_args() -> Result<Args, String> {
                 let list = given.next().ok_or("--without wants a list")?;
                 args.without = list.split(',').map(str::to_owned).collect();
             }
+            "--fresh" => {
+                args.is_fresh = true;
+                args.first = seed_of_the_moment();
+            }
+            "--list" => args.is_list = true,
+            "simulation" => {}
+            // Words that `cargo test` and nextest give to every test.
+            "--quiet" | "-q" | "--nocapture" | "--no-capture" | "--show-output" | "--exact" => {}
+            "--ignored" => args.has_filter = true,
+            "--format" | "--test-threads" | "--color" => {
+                given.next();
+            }
             "--trace" => args.is_traced = true,
             "--planted" => args.is_planted = true,
-            _ => return Err(format!("{arg} is unknown")),
+            word if word.starts_with('-') => return Err(format!("{word} is unknown")),
+            word => args.has_filter |= !"simulation".contains(word),
         }
     }
     Ok(args)
+}
+
+/// Seeds that nobody has run before, far from those of the fixed runs.
+fn seed_of_the_moment() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs() * 1_000_000
 }

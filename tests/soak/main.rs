@@ -36,6 +36,20 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if arguments.is_list {
+        for (name, ..) in SCENARIOS {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let is_chosen = |name: &str| match &arguments.filter {
+        Some(word) => name.contains(word.as_str()),
+        None => arguments.scenario == "all" || arguments.scenario == name,
+    };
+    if !SCENARIOS.iter().any(|(name, ..)| is_chosen(name)) {
+        println!("0 scenarios: none has that name");
+        return ExitCode::SUCCESS;
+    }
     println!(
         "seed {}, {} clients, {:.1} minutes per scenario",
         arguments.setup.seed,
@@ -46,7 +60,7 @@ fn main() -> ExitCode {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, what, scenario) in SCENARIOS {
-        if arguments.scenario != "all" && arguments.scenario != *name {
+        if !is_chosen(name) {
             continue;
         }
         println!("{name}: {what}");
@@ -92,6 +106,9 @@ fn main() -> ExitCode {
 struct Arguments {
     setup: Setup,
     scenario: String,
+    /// The word of `cargo test WORD`: scenarios whose name has it in it.
+    filter: Option<String>,
+    is_list: bool,
 }
 
 impl Arguments {
@@ -103,6 +120,8 @@ impl Arguments {
                 seed: seed_of_the_moment(),
             },
             scenario: "all".to_owned(),
+            filter: None,
+            is_list: false,
         };
         while let Some(word) = words.next() {
             let mut value = |what: &str| words.next().ok_or(format!("{word} needs {what}"));
@@ -119,7 +138,15 @@ impl Arguments {
                 "--scenario" => arguments.scenario = value("a name")?,
                 "--power" => arguments.scenario = "power".to_owned(),
                 // Words that `cargo test` gives to every test.
-                "--quiet" | "-q" | "--nocapture" | "--show-output" => {}
+                "--quiet" | "-q" | "--nocapture" | "--no-capture" | "--show-output" | "--exact" => {
+                }
+                "--format" | "--test-threads" | "--color" => {
+                    words.next();
+                }
+                "--list" => arguments.is_list = true,
+                // None is ignored, so there is none of that kind.
+                "--ignored" => arguments.filter = Some("none is ignored".to_owned()),
+                filter if !filter.starts_with('-') => arguments.filter = Some(filter.to_owned()),
                 _ => return Err(format!("{word}: unknown\n{USAGE}")),
             }
         }
