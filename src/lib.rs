@@ -22,6 +22,7 @@
 //!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  event.rs is plain data for all; observe.rs (log lines) is for main and ring.
+//!  diagnosis.rs says what an error of the disk means, to the client (server/) and to the reader of the log (observe.rs).
 //! ```
 //!
 //! `tests/house.rs` holds everybody to the arrows.
@@ -58,6 +59,7 @@ pub mod bench;
 pub mod bits;
 pub mod client;
 pub mod config;
+pub mod diagnosis;
 pub mod event;
 pub mod http;
 pub mod notify;

@@ -9,12 +9,11 @@
 
 use std::io::{self, IsTerminal};
 
-use rustix::io::Errno;
 use tracing::field::{DisplayValue, display};
 use tracing::{Level, debug, info, warn};
 
-use crate::bits::reply::Refusal;
 use crate::config::{LogFormat, LogLevel};
+use crate::diagnosis::{self, Diagnosis, Severity};
 use crate::event::{DiskOp, Ending, Event, Hangup, Told};
 
 /// Sends log lines to stderr from now on. A second call changes nothing.
@@ -49,7 +48,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         } => {
             let (session, status) = (session.map(display), why.status());
             let (path, hresult) = (*path, why.hresult().map(hexadecimal));
-            match remedy_for_refusal(why) {
+            match diagnosis::remedy(why) {
                 Some(remedy) => {
                     warn!(shard, %peer, session, path, status, hresult, %why, remedy, "packet refused");
                 }
@@ -75,8 +74,23 @@ pub fn log(shard: usize, event: &Event<'_>) {
             }
         }
         Event::DiskFailed { op, session, error } => {
+            let diagnosis = diagnosis::diagnose(*op, error);
             let (op, session) = (disk_op_in_words(*op), session.map(display));
-            warn!(shard, session, op, %error, remedy = remedy_for_disk(error), "the disk refused to {op}");
+            let Diagnosis {
+                severity,
+                cause,
+                remedy,
+                ..
+            } = diagnosis;
+            match severity {
+                Severity::Silent => {}
+                Severity::Info => {
+                    info!(shard, session, op, %error, cause, remedy, "the disk refused to {op}")
+                }
+                Severity::Warning => {
+                    warn!(shard, session, op, %error, cause, remedy, "the disk refused to {op}")
+                }
+            }
         }
         Event::Notified { session, told } => match told {
             Told::Answered(200) => debug!(shard, %session, "the application took the upload"),
@@ -180,46 +194,6 @@ fn log_progress(shard: usize, event: &Event<'_>) {
     }
 }
 
-/// What to do about a refusal that is our fault and not the client's; `None` for the client's.
-fn remedy_for_refusal(why: &Refusal) -> Option<&'static str> {
-    match why {
-        Refusal::DiskFull => Some(FREE_SPACE),
-        Refusal::ReadOnly => Some(REMOUNT),
-        Refusal::DiskFailed => Some(CHECK_DISK),
-        Refusal::AccessDenied => Some(GRANT),
-        Refusal::DataVanished => Some("keep other programs out of the work directory"),
-        Refusal::Busy => Some(
-            "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max, limits.mailbox_max or \
-             notifications_in_flight_max, whichever ran out",
-        ),
-        _ => None,
-    }
-}
-
-/// What to do about an error of the disk, where one knows.
-fn remedy_for_disk(error: &io::Error) -> Option<&'static str> {
-    match Errno::from_io_error(error)? {
-        Errno::NOSPC => Some(FREE_SPACE),
-        Errno::DQUOT => {
-            Some("raise the disk quota of the server's user; clients retry by themselves")
-        }
-        Errno::ACCESS | Errno::PERM => Some(GRANT),
-        Errno::MFILE => {
-            Some("too many open files: raise LimitNOFILE= of the service, or `ulimit -n`")
-        }
-        Errno::NFILE => {
-            Some("too many open files in the whole system: raise the sysctl fs.file-max")
-        }
-        Errno::ROFS => Some(REMOUNT),
-        Errno::IO => Some(CHECK_DISK),
-        Errno::XDEV => Some("put work_dir on the file system of root"),
-        Errno::NOMEM => Some("give the server more memory, or lower the numbers in [limits]"),
-        Errno::NAMETOOLONG => Some("the destination's name is longer than the file system allows"),
-        Errno::FBIG => Some("the file is larger than the file system or `ulimit -f` allows"),
-        _ => None,
-    }
-}
-
 fn ending_in_words(ending: Ending) -> &'static str {
     match ending {
         Ending::Published => "published",
@@ -275,16 +249,14 @@ fn max_level(level: LogLevel) -> Level {
 }
 
 const POISONED: &str = "poisoned";
-const FREE_SPACE: &str = "the disk is full: free some space; clients retry by themselves";
-const REMOUNT: &str = "the file system is read-only: check it, and remount it writable";
-const CHECK_DISK: &str = "the device reports errors: look at `dmesg` and the health of the disk";
-const GRANT: &str = "grant the server's user the right to write into root and work_dir";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
     use std::sync::{Arc, Mutex};
 
+    use crate::bits::reply::Refusal;
     use crate::bits::session_id::SessionId;
 
     /// Collects what is written.
@@ -370,37 +342,15 @@ mod tests {
     }
 
     #[test]
-    fn every_common_disk_error_has_a_remedy() {
-        for (errno, part) in [
-            (Errno::MFILE, "LimitNOFILE"),
-            (Errno::ACCESS, "right to write"),
-            (Errno::ROFS, "read-only"),
-            (Errno::XDEV, "work_dir"),
-            (Errno::DQUOT, "quota"),
-            (Errno::IO, "dmesg"),
-        ] {
-            assert!(remedy_for_disk(&errno.into()).is_some_and(|text| text.contains(part)));
-        }
-        assert_eq!(remedy_for_disk(&io::Error::other("unknown")), None);
-    }
-
-    #[test]
-    fn refusals_are_warnings_only_where_the_server_is_at_fault() {
-        for why in [
-            Refusal::DiskFull,
-            Refusal::AccessDenied,
-            Refusal::Busy,
-            Refusal::DiskFailed,
-        ] {
-            assert!(remedy_for_refusal(&why).is_some(), "{why:?}");
-        }
-        for why in [
-            Refusal::SessionNotFound,
-            Refusal::TargetExists,
-            Refusal::Gap { received: 1 },
-        ] {
-            assert!(remedy_for_refusal(&why).is_none(), "{why:?}");
-        }
+    fn what_a_client_can_cause_at_will_is_no_warning() {
+        let error = io::Error::from(Errno::FBIG);
+        let event = [Event::DiskFailed {
+            op: DiskOp::Allocate,
+            session: None,
+            error: &error,
+        }];
+        let line = logged(LogFormat::Text, LogLevel::Info, &event);
+        assert!(line.contains("INFO") && !line.contains("dmesg"), "{line}");
     }
 
     #[test]

@@ -9,15 +9,20 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("bits", &["http", "event", "planted"]),
-    ("server", &["bits", "http", "event", "config", "planted"]),
+    (
+        "server",
+        &["bits", "http", "event", "diagnosis", "config", "planted"],
+    ),
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
     // A prefix among the settings is read as a request target is.
     ("config", &["http"]),
+    // The table of what the disk says: pure, for the flow and for the log.
+    ("diagnosis", &["bits", "http", "event"]),
     ("planted", &[]),
     // The HTTP client of `World::notify`, on threads of its own.
     ("notify", &["server", "bits", "config"]),
-    ("observe", &["event", "config", "bits", "http"]),
+    ("observe", &["event", "diagnosis", "config", "bits", "http"]),
     ("client", &[]),
     ("bench", &["client", "bits", "config"]),
 ];

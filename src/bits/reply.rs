@@ -109,6 +109,8 @@ pub enum Refusal {
     TargetExists,
     /// The server may not write there.
     AccessDenied,
+    /// No file can get that name as things stand.
+    Obstructed(Obstacle),
     // -- 404
     /// The folder of the destination does not exist.
     ParentMissing,
@@ -134,8 +136,12 @@ pub enum Refusal {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// BG_E_TOO_LARGE: no file of that size can ever stand there.
+    FileTooLarge,
     /// HRESULT_FROM_WIN32(ERROR_DISK_FULL).
     DiskFull,
+    /// The same: a disk quota is used up.
+    QuotaExceeded,
     /// HRESULT_FROM_WIN32(ERROR_WRITE_PROTECT).
     ReadOnly,
     /// HRESULT_FROM_WIN32(ERROR_IO_DEVICE); the session goes on.
@@ -162,8 +168,91 @@ pub enum Refusal {
     TooManySessions,
     /// Too many open files, sessions, notifications, or connections waiting.
     Busy,
+    /// The disk cannot be used now: its directory is gone or may not be written, its server cannot be reached.
+    DiskUnusable,
     /// The server is starting or stopping.
     Unavailable,
+}
+
+/// What keeps every file from a name, whoever sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It is on another mount than the work directory: a file cannot move there in one step.
+    OtherMount,
+    /// A link on the way leads out of the root.
+    LinkLeadsOut,
+    /// A link on the way leads into the work directory.
+    LinkIntoWork,
+    /// Links go in circles.
+    LinkLoop,
+    /// The folder is sticky, and what stands there is somebody else's.
+    Sticky,
+    /// The folder, or what stands there, is append-only.
+    AppendOnly,
+    /// The folder, or what stands there, is immutable.
+    Immutable,
+    /// Something is mounted on it.
+    InUse,
+    /// Its file system takes no such name.
+    NameRefused,
+    /// A folder on the way cannot hold another folder.
+    FolderFull,
+}
+
+impl Obstacle {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::OtherMount,
+        Self::LinkLeadsOut,
+        Self::LinkIntoWork,
+        Self::LinkLoop,
+        Self::Sticky,
+        Self::AppendOnly,
+        Self::Immutable,
+        Self::InUse,
+        Self::NameRefused,
+        Self::FolderFull,
+    ];
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::OtherMount => "the destination is on another mount",
+            Self::LinkLeadsOut => "a link on the way to the destination leads out of the root",
+            Self::LinkIntoWork => {
+                "a link on the way to the destination leads into the work directory"
+            }
+            Self::LinkLoop => "the links on the way to the destination go in circles",
+            Self::Sticky => "the folder is sticky, and the file there is somebody else's",
+            Self::AppendOnly => "the folder of the destination, or the file there, is append-only",
+            Self::Immutable => "the folder of the destination, or the file there, is immutable",
+            Self::InUse => "something is mounted on the destination",
+            Self::NameRefused => "the file system of the destination takes no such name",
+            Self::FolderFull => "a folder on the way to the destination can hold no more folders",
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+impl std::error::Error for Obstacle {}
+
+/// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft documents it for those of
+/// server applications).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// It does as it is told, in silence: smaller fragments, another offset.
+    Obeys,
+    /// It makes a new session.
+    StartsAgain,
+    /// It waits, and goes on.
+    ComesBack,
+    /// Its job ends in an error.
+    GivesUp,
 }
 
 impl Refusal {
@@ -175,6 +264,18 @@ impl Refusal {
     /// HRESULT, where P5.1 gives one.
     pub fn hresult(&self) -> Option<u32> {
         self.answer().1
+    }
+
+    /// What the client does.
+    pub fn reaction(&self) -> Reaction {
+        match self.answer() {
+            (_, Some(BG_E_SESSION_NOT_FOUND)) => Reaction::StartsAgain,
+            (_, Some(E_INVALIDARG | BG_E_TOO_LARGE)) => Reaction::GivesUp,
+            (413 | 416, _) => Reaction::Obeys,
+            (408 | 409, _) => Reaction::ComesBack,
+            (300..=305 | 307 | 400..=499 | 501 | 505, _) => Reaction::GivesUp,
+            _ => Reaction::ComesBack,
+        }
     }
 
     /// The matrix of P5.1.
@@ -199,14 +300,16 @@ impl Refusal {
             | Self::TotalChanged { .. } => (400, Some(E_INVALIDARG)),
             // MC-BUP 3.2.5.2.3; note 23: Windows answers 400.
             Self::LengthRequired => (411, Some(E_INVALIDARG)),
-            Self::TargetExists | Self::AccessDenied => (403, Some(E_ACCESSDENIED)),
+            Self::TargetExists | Self::AccessDenied | Self::Obstructed(_) => {
+                (403, Some(E_ACCESSDENIED))
+            }
             Self::ParentMissing | Self::DataVanished => (404, None),
             Self::FragmentTooLarge { .. } => (413, None),
             Self::Gap { .. } => (416, None),
             Self::SessionNotFound => (500, Some(BG_E_SESSION_NOT_FOUND)),
-            Self::UploadTooLarge { .. } => (500, Some(BG_E_TOO_LARGE)),
+            Self::UploadTooLarge { .. } | Self::FileTooLarge => (500, Some(BG_E_TOO_LARGE)),
             // MC-BUP prints 0x80070112 here: Win32 error 112 is 0x70.
-            Self::DiskFull => (500, Some(DISK_FULL)),
+            Self::DiskFull | Self::QuotaExceeded => (500, Some(DISK_FULL)),
             Self::ReadOnly => (500, Some(WRITE_PROTECT)),
             Self::DiskFailed => (500, Some(IO_DEVICE)),
             Self::UploadsDisabled => (501, Some(E_ACCESSDENIED)),
@@ -216,7 +319,9 @@ impl Refusal {
             // MC-BUP 3.3.6 prints 0x80070112 here, the code of a full disk and a slip: the status says it all.
             Self::ApplicationTimedOut => (408, None),
             Self::ReplyUrlTooLong => (400, Some(E_INVALIDARG)),
-            Self::TooManySessions | Self::Busy | Self::Unavailable => (503, None),
+            Self::TooManySessions | Self::Busy | Self::DiskUnusable | Self::Unavailable => {
+                (503, None)
+            }
         }
     }
 
@@ -260,6 +365,7 @@ impl fmt::Display for Refusal {
             }
             Self::TargetExists => "the destination exists and may not be overwritten",
             Self::AccessDenied => "the server may not write to the destination",
+            Self::Obstructed(obstacle) => return obstacle.fmt(f),
             Self::ParentMissing => "the folder of the destination does not exist",
             Self::DataVanished => "the uploaded bytes are gone",
             Self::FragmentTooLarge { limit } => {
@@ -275,7 +381,9 @@ impl fmt::Display for Refusal {
             Self::UploadTooLarge { limit } => {
                 return write!(f, "the file is larger than {limit} bytes");
             }
+            Self::FileTooLarge => "no file of this size can be stored here",
             Self::DiskFull => "the disk is full",
+            Self::QuotaExceeded => "the disk quota is used up",
             Self::ReadOnly => "the file system is read-only",
             Self::DiskFailed => "the disk failed",
             Self::UploadsDisabled => "uploads are not enabled here",
@@ -289,6 +397,7 @@ impl fmt::Display for Refusal {
             }
             Self::TooManySessions => "the client has too many uploads under way",
             Self::Busy => "too much is open or waiting",
+            Self::DiskUnusable => "the disk cannot be used now",
             Self::Unavailable => "the server is starting or stopping",
         })
     }
@@ -599,6 +708,8 @@ mod tests {
             => "403 Forbidden", Some("0x80070005"), "the destination exists and may not be overwritten";
         R::AccessDenied, R::AccessDenied
             => "403 Forbidden", Some("0x80070005"), "the server may not write to the destination";
+        R::Obstructed(_), R::Obstructed(Obstacle::OtherMount)
+            => "403 Forbidden", Some("0x80070005"), Obstacle::OtherMount;
         R::ParentMissing, R::ParentMissing
             => "404 Not Found", None, "the folder of the destination does not exist";
         R::DataVanished, R::DataVanished
@@ -611,8 +722,12 @@ mod tests {
             => "500 Internal Server Error", Some("0x8020001F"), "no such session";
         R::UploadTooLarge { .. }, R::UploadTooLarge { limit: 9 }
             => "500 Internal Server Error", Some("0x80200020"), "the file is larger than 9 bytes";
+        R::FileTooLarge, R::FileTooLarge
+            => "500 Internal Server Error", Some("0x80200020"), "no file of this size can be stored here";
         R::DiskFull, R::DiskFull
             => "500 Internal Server Error", Some("0x80070070"), "the disk is full";
+        R::QuotaExceeded, R::QuotaExceeded
+            => "500 Internal Server Error", Some("0x80070070"), "the disk quota is used up";
         R::ReadOnly, R::ReadOnly
             => "500 Internal Server Error", Some("0x80070013"), "the file system is read-only";
         R::DiskFailed, R::DiskFailed
@@ -631,6 +746,8 @@ mod tests {
             => "503 Service Unavailable", None, "the client has too many uploads under way";
         R::Busy, R::Busy
             => "503 Service Unavailable", None, "too much is open or waiting";
+        R::DiskUnusable, R::DiskUnusable
+            => "503 Service Unavailable", None, "the disk cannot be used now";
         R::Unavailable, R::Unavailable
             => "503 Service Unavailable", None, "the server is starting or stopping";
     }

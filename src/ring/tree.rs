@@ -16,6 +16,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFl
 use rustix::io::Errno;
 
 use super::op::{self, SyncScope};
+use crate::bits::reply::Obstacle;
 use crate::server::world::{Parents, Place, Replace, Standing};
 
 /// Permissions of a folder, before the umask.
@@ -169,10 +170,7 @@ impl Trees {
             Ok(folder) if self.is_in_work(&folder, &root)? => Err(NoFolder::Reserved),
             Ok(folder) => Ok(Rc::new(folder)),
             Err(Errno::NOENT) => Err(NoFolder::Missing),
-            Err(Errno::XDEV | Errno::LOOP) => Err(NoFolder::Failed(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "a link on the way leads out of the root",
-            ))),
+            Err(Errno::XDEV) => Err(NoFolder::Failed(Obstacle::LinkLeadsOut.into())),
             Err(error) => Err(NoFolder::Failed(error.into())),
         }
     }
@@ -256,10 +254,7 @@ impl From<NoFolder> for io::Error {
     fn from(why: NoFolder) -> Self {
         match why {
             NoFolder::Missing => io::ErrorKind::NotFound.into(),
-            NoFolder::Reserved => io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "a link on the way leads into the work directory",
-            ),
+            NoFolder::Reserved => Obstacle::LinkIntoWork.into(),
             NoFolder::Failed(error) => error,
         }
     }

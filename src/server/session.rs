@@ -17,6 +17,7 @@ use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{self, Answer, Decision, Event as Step, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location};
+use crate::diagnosis::Severity;
 use crate::event::{DiskOp, Ending, Event};
 use crate::http::path::UploadPath;
 use crate::planted::{self, Bug};
@@ -434,7 +435,7 @@ impl<W: World> Held<W> {
     /// Turns a disk error into what the client hears; poisons the session where it must be.
     pub async fn fail(&mut self, shard: &Shard<W>, error: StoreError) -> Refusal {
         // A destination that is taken is the client's affair, not the disk's.
-        if error.refusal() != Refusal::TargetExists {
+        if error.diagnosis().severity != Severity::Silent {
             self.report(shard, &error);
         }
         if error.poisons()

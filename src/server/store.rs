@@ -52,6 +52,7 @@ use crate::bits::reply::Refusal;
 use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
+use crate::diagnosis::{self, Diagnosis};
 use crate::event::{DiskOp, Ending};
 use crate::http::path::{BadTarget, UploadPath};
 use crate::planted::{self, Bug};
@@ -73,55 +74,21 @@ impl StoreError {
         move |source| Self { op, source }
     }
 
+    /// What it means.
+    pub fn diagnosis(&self) -> Diagnosis {
+        diagnosis::diagnose(self.op, &self.source)
+    }
+
     /// What the client hears.
     pub fn refusal(&self) -> Refusal {
-        use io::ErrorKind as Kind;
-        if self.poisons() {
-            return Refusal::SessionNotFound;
-        }
-        match self.source.kind() {
-            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Refusal::DiskFull,
-            Kind::ReadOnlyFilesystem => Refusal::ReadOnly,
-            Kind::PermissionDenied => Refusal::AccessDenied,
-            Kind::AlreadyExists if self.op == DiskOp::Publish => Refusal::TargetExists,
-            Kind::IsADirectory if self.op == DiskOp::Publish => Refusal::TargetIsDirectory,
-            Kind::NotFound | Kind::NotADirectory
-                if matches!(self.op, DiskOp::Publish | DiskOp::LookUp) =>
-            {
-                Refusal::ParentMissing
-            }
-            _ if is_out_of_files(&self.source) => Refusal::Busy,
-            _ => Refusal::DiskFailed,
-        }
+        self.diagnosis().hears
     }
 
     /// Whether the session can no longer be trusted: a failed sync, a write of its bytes that failed for another
-    /// reason than space, or bytes that somebody took away. A record that could not be appended harms nothing: the one
-    /// before it counts.
+    /// reason than space, or bytes that somebody took away.
     pub fn poisons(&self) -> bool {
-        use io::ErrorKind as Kind;
-        match self.op {
-            _ if planted::is(Bug::PoisonIgnored) => false,
-            DiskOp::Sync | DiskOp::SyncDirectory => true,
-            DiskOp::Open => self.source.kind() == Kind::NotFound,
-            DiskOp::Write => {
-                !matches!(
-                    self.source.kind(),
-                    Kind::StorageFull
-                        | Kind::QuotaExceeded
-                        | Kind::FileTooLarge
-                        | Kind::ReadOnlyFilesystem
-                        | Kind::PermissionDenied
-                ) && !is_out_of_files(&self.source)
-            }
-            _ => false,
-        }
+        !planted::is(Bug::PoisonIgnored) && self.diagnosis().poisons
     }
-}
-
-/// EMFILE or ENFILE.
-fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// The disk side of one session: its part, and its record as last written.
