@@ -10,17 +10,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use bitsd::config::Config;
+use bitsd::config::{Config, settings_schema};
 use bitsd::observe;
-use cli::{Cli, Command, Settings};
+use cli::settings::{Check, Settings, about_key};
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(settings) => {
-            let config = settings.clone().resolve();
+            let config = settings.resolve();
             config.map_or_else(wrong_settings, |config| serve(config, settings))
         }
-        Command::Check(settings) => settings.resolve().map_or_else(wrong_settings, check),
+        Command::Check(check) => run_check(&check),
         Command::Put(put) => cli::put::run(put),
         Command::Bench(bench) => cli::bench::run(bench),
     }
@@ -29,16 +30,40 @@ fn main() -> ExitCode {
 /// Runs the server until it is told to stop.
 fn serve(config: Config, settings: Settings) -> ExitCode {
     observe::init(config.log_format, config.log_level);
-    let read_settings = Box::new(move || settings.clone().resolve());
+    let read_settings = Box::new(move || settings.resolve());
     match bitsd::ring::launch::serve(config, read_settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error),
     }
 }
 
-/// Shows what the settings come to.
-fn check(config: Config) -> ExitCode {
-    match io::stdout().write_all(config.to_toml().as_bytes()) {
+/// Shows the effective settings, or what else `check` is asked for.
+fn run_check(check: &Check) -> ExitCode {
+    if check.schema {
+        return show(&format!("{:#}\n", settings_schema()));
+    }
+    if let Some(name) = &check.key {
+        let Some(text) = about_key(name) else {
+            say(format_args!(
+                "there is no key {name} (`bitsd check --help` lists all)"
+            ));
+            return ExitCode::from(WRONG_USE);
+        };
+        return show(&text);
+    }
+    match check.settings.settle() {
+        Ok(_) if check.quiet => ExitCode::SUCCESS,
+        Ok(settled) => {
+            let file = check.settings.file();
+            let file = file.map_or("none is read".to_owned(), |file| file.display().to_string());
+            show(&format!("# Settings file: {file}\n{}", settled.to_toml()))
+        }
+        Err(error) => wrong_settings(error),
+    }
+}
+
+fn show(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(format_args!("cannot write the settings: {error}")),
     }

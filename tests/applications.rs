@@ -433,10 +433,10 @@ fn a_newer_connection_waits_for_the_answer_and_hears_it() {
 }
 
 #[test]
-fn a_relative_url_is_relative_to_the_upload() {
+fn a_url_without_host_belongs_to_the_public_one() {
     let backend = Backend::always(Act::status(200));
     let file = format!(
-        "create_dirs = true\nnotification_type = \"by-value\"\nnotification_url = \"app.asp?id=7\"\npublic_url = \"{}\"",
+        "create_dirs = true\nnotification_type = \"by-value\"\nnotification_url = \"/bits/in/app.asp?id=7\"\npublic_url = \"{}\"",
         backend.url("/bits")
     );
     let server = Server::with(Settings::default().file(&file));

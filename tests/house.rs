@@ -304,9 +304,9 @@ fn readme_names_every_flag_and_setting() {
     }
     for setting in bitsd::config::settings_reference() {
         // Those of a table may stand under its heading.
-        let key = setting.key.strip_prefix("limits.").unwrap_or(setting.key);
+        let key = setting.key.strip_prefix("limits.").unwrap_or(&setting.key);
         if !has(key) {
-            missing.push(setting.key.to_owned());
+            missing.push(setting.key);
         }
     }
     assert_eq!(missing, [""; 0], "not in README.md");

@@ -309,12 +309,81 @@ fn check_prints_every_key_and_reads_it_back() {
             .filter(|line| line.starts_with(&format!("{key} = ")));
         assert_eq!(shown.count(), 1, "{key}:\n{first}");
     }
-    assert!(first.contains("allow_overwrite = true"), "{first}");
-    assert!(first.contains("127.0.0.1:1234"), "{first}");
-    // What it prints is a settings file that comes to the same.
+    assert!(
+        first.starts_with(&format!("# Settings file: {path}\n")),
+        "{first}"
+    );
+    for line in [
+        format!("allow_overwrite = true  # {path}:1"),
+        format!("listen = \"127.0.0.1:1234\"  # {path}:2"),
+        "strict = false".to_owned(),
+    ] {
+        assert!(first.lines().any(|shown| shown == line), "{line}:\n{first}");
+    }
+    // What it prints is a settings file that comes to the same; only the places are others.
+    let values = |text: &str| -> Vec<String> {
+        let value = |line: &str| line.split("  #").next().unwrap().to_owned();
+        text.lines().map(value).collect()
+    };
     fs::write(path, &first).unwrap();
     let output = bitsd(&["check", "--config", path]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), first);
+    let second = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(values(&second), values(&first));
+}
+
+#[test]
+fn check_says_as_much_as_it_is_asked_for() {
+    let quiet = bitsd(&["check", "--no-config", "-q"]);
+    assert_eq!(
+        (quiet.status.code(), quiet.stdout.len(), quiet.stderr.len()),
+        (Some(0), 0, 0)
+    );
+    let quiet = bitsd(&["check", "--no-config", "--quiet", "--cores", "300"]);
+    assert_eq!((quiet.status.code(), quiet.stdout.len()), (Some(2), 0));
+    assert!(said(&quiet).contains("--cores: cores = 300 is out of bounds"));
+    for (name, says) in [
+        ("session_timeout", "Takes 1s to 3650d. Default: \"14d\"."),
+        ("headers_max", "limits.headers_max"),
+        ("BITSMaximumUploadSize", "upload_bytes_max"),
+        ("root", "Flag: --root DIR, variable: BITSD_ROOT."),
+    ] {
+        let output = bitsd(&["check", "--key", name]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(says), "{text}");
+    }
+    assert_eq!(bitsd(&["check", "--key", "nope"]).status.code(), Some(2));
+    let schema = bitsd(&["check", "--schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert_eq!(schema["type"], "object");
+}
+
+#[test]
+fn the_environment_stands_between_flags_and_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bitsd.toml");
+    fs::write(
+        &path,
+        "root = \"/file\"\ncores = 1\nlog_format = \"text\"\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["check", "--cores", "3"])
+        .env("BITSD_CONFIG", &path)
+        .env("BITSD_ROOT", "/variable")
+        .env("BITSD_CORES", "2")
+        .env("BITSD_LOG_FORMAT", "json")
+        .env("BITSD_LISTEN", "127.0.0.1:1,[::1]:2")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "root = \"/variable\"  # BITSD_ROOT",
+        "cores = 3  # --cores",
+        "log_format = \"json\"  # BITSD_LOG_FORMAT",
+        "listen = [\"127.0.0.1:1\", \"[::1]:2\"]  # BITSD_LISTEN",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}:\n{text}");
+    }
 }
 
 #[test]
@@ -330,7 +399,7 @@ fn flags_win_over_the_file() {
     let output = bitsd(&words);
     let text = String::from_utf8(output.stdout).unwrap();
     for line in [
-        "listen = [\"127.0.0.1:4321\"]",
+        "listen = \"127.0.0.1:4321\"",
         "root = \"/flag\"",
         "cores = 2",
         "durability = \"fragment\"",
@@ -344,7 +413,7 @@ fn wrong_settings_are_refused_with_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bitsd.toml");
     for (lines, place, words) in [
-        ("cores = 1\nunknown = 2\n", ":2:", "unknown"),
+        ("cores = 1\nunknown = 2\n", ":2:", "there is no key unknown"),
         ("[limits]\n\nidle_ms = 2\n", ":3:", "idle_ms"),
         ("cores = \"many\"\n", ":1:", "cores"),
         ("\ncores = 100000\n", ":2:", "cores"),
@@ -373,7 +442,14 @@ fn wrong_settings_are_refused_with_their_place() {
 fn the_root_is_made_where_the_server_is_started() {
     let folder = tempfile::tempdir().unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--listen", "[::1]:0"])
+        .args([
+            "serve",
+            "--no-config",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:0",
+        ])
         .current_dir(folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -12,27 +12,41 @@ fn readme() -> String {
 #[test]
 fn the_settings_table_is_the_programs() {
     let mut table = String::from(
-        "| Key | Default | Values | Meaning | In a location |\n| --- | --- | --- | --- | --- |\n",
+        "| Key | Default | Values | Meaning | In a location | At a reload |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for setting in settings_reference() {
         let cell = |text: &str| text.replace('|', "\\|");
         table.push_str(&format!(
-            "| `{}` | `{}` | {} | {} | {} |\n",
+            "| `{}` | `{}` | {} | {} | {} | {} |\n",
             setting.key,
             setting.default,
             cell(&setting.bounds),
             cell(setting.meaning),
             match setting.scope {
-                Scope::Server => "",
+                Scope::Server | Scope::Limits => "",
                 Scope::Both => "yes",
                 Scope::Location => "only there",
             },
+            if setting.is_live { "yes" } else { "" },
         ));
     }
     assert!(
         readme().contains(&table),
         "the README's table should be:\n{table}"
     );
+}
+
+#[test]
+fn the_table_for_people_of_iis_is_the_programs() {
+    let readme = readme();
+    for setting in settings_reference() {
+        for name in setting.iis {
+            let mut lines = readme.lines().filter(|line| line.starts_with("| `BITS"));
+            let line = lines.find(|line| line.contains(&format!("`{name}`")));
+            let line = line.unwrap_or_else(|| panic!("{name} is not in the README's table"));
+            assert!(line.contains(&format!("| `{}` |", setting.key)), "{line}");
+        }
+    }
 }
 
 /// What the examples of settings in a file come to: all must be right.

@@ -1,21 +1,31 @@
 //! The configuration as a settings file: what `bitsd check` prints.
 
 use std::fmt::Write;
-use std::time::Duration;
 
-use super::limits::LIMITS;
-use super::location::{Host, Location};
-use super::notification::{Notification, NotificationWord};
-use super::number::{
-    CLEANUP_INTERVAL, CORES, FRAGMENT_BYTES_MAX, HOST_ID_FALLBACK, NOTIFICATION_RETRIES,
-    NOTIFICATION_TIMEOUT, NOTIFICATIONS_IN_FLIGHT_MAX, REPLY_BYTES_MAX, SESSION_TIMEOUT,
-    SESSIONS_PER_CLIENT_MAX, UPLOAD_BYTES_MAX, quoted,
-};
-use super::secret::Secret;
-use super::{Config, quantity};
+use super::form::{Value, quoted};
+use super::given::Given;
+use super::keys::{Config, Host, Location, NO_NOTIFICATION, Notification};
+use super::resolve::Settled;
+use super::table::{Row, Table};
 
-/// Keys with their values as TOML.
-type Entries = Vec<(&'static str, String)>;
+/// Rows with their values as TOML.
+type Entries = Vec<(&'static Row, String)>;
+
+impl Settled {
+    /// As [`Config::to_toml`]; what was given, and is no default, says where.
+    pub fn to_toml(&self) -> String {
+        write(&self.config, |table, row| {
+            let (own, is_location) = match table {
+                Which::Top => (&self.global, false),
+                Which::Limits => (&self.limits, false),
+                Which::Location(index) => (&self.locations[index], true),
+            };
+            let origin = |given: &Given| given.get(row.name()).map(|entry| entry.origin.line());
+            let inherited = || origin(&self.global).filter(|_| is_location && row.name() != "root");
+            origin(own).or_else(|| inherited().map(|origin| format!("{origin}, inherited")))
+        })
+    }
+}
 
 impl Config {
     /// The configuration as a settings file that names every key, for each location too; it parses back to the same
@@ -24,128 +34,85 @@ impl Config {
     ///
     /// A path that is not UTF-8 cannot be written in TOML and is shown with replacement characters.
     pub fn to_toml(&self) -> String {
-        let mut text = String::new();
-        write_table(&mut text, self.entries());
-        text.push_str("\n[limits]\n");
-        write_table(&mut text, self.limit_entries());
-        let (_, locations) = self.locations.split_last().expect("never empty");
-        for location in locations {
-            text.push_str("\n[[location]]\n");
-            let mut entries = vec![("prefix", quoted(&encode(&location.prefix)))];
-            if location.has_own_root {
-                let root = self.roots[location.root].to_string_lossy();
-                entries.push(("root", quoted(&root)));
-            }
-            write_table(&mut text, entries);
-            write_table(&mut text, location.entries());
-        }
-        text
+        write(self, |_, _| None)
     }
 
     /// The keys at the top.
-    pub(super) fn entries(&self) -> Entries {
-        let addresses: Vec<String> = self.listen.iter().map(|a| quoted(&a.to_string())).collect();
-        let mut entries = vec![
-            ("listen", format!("[{}]", addresses.join(", "))),
-            ("root", quoted(&self.roots[0].to_string_lossy())),
-            ("work_dir", quoted(&self.work_dir.to_string_lossy())),
-            (CORES.key, self.cores.to_string()),
-            ("log_format", quoted(self.log_format.name())),
-            ("log_level", quoted(self.log_level.name())),
-            ("io", quoted(self.io.name())),
-            (CLEANUP_INTERVAL.key, duration(self.cleanup_interval)),
-        ];
-        entries.extend(self.global().entries());
-        entries
-    }
-
-    /// The keys of `[limits]`.
-    pub(super) fn limit_entries(&self) -> Entries {
-        let rows = LIMITS.iter().zip(self.limits.values());
-        rows.map(|((number, _), value)| {
-            let key = number.key.strip_prefix("limits.").unwrap_or(number.key);
-            (key, number.kind.to_toml(value))
-        })
-        .collect()
+    fn top(&self) -> Entries {
+        let mut all = vec![(
+            &super::keys::ROOT[0],
+            quoted(&self.roots[0].to_string_lossy()),
+        )];
+        all.extend(entries(self));
+        all.extend(self.global().shared());
+        all
     }
 }
 
 impl Location {
     /// The keys that a location has in common with the top.
-    pub(super) fn entries(&self) -> Entries {
-        let policy = &self.policy;
-        let none = || quoted("");
-        let unused = Notification::unused();
-        let word = NotificationWord::of(self.notification.as_ref());
-        let notification = self.notification.as_ref().unwrap_or(&unused);
-        let secret_file = notification.secret.as_ref().map(Secret::file);
-        let per_client_max = self.sessions_per_client_max.map(u64::from);
-        vec![
-            ("enabled", self.is_enabled.to_string()),
-            ("durability", quoted(policy.durability.name())),
-            ("publish", quoted(policy.publish.name())),
-            ("allow_overwrite", policy.allow_overwrite.to_string()),
-            ("create_dirs", policy.create_dirs.to_string()),
-            ("empty_file", quoted(policy.empty_file.name())),
-            ("strict", policy.strict.to_string()),
-            (
-                UPLOAD_BYTES_MAX.key,
-                UPLOAD_BYTES_MAX.limit_to_toml(policy.upload_bytes_max),
-            ),
-            (
-                FRAGMENT_BYTES_MAX.key,
-                FRAGMENT_BYTES_MAX.kind.to_toml(policy.fragment_bytes_max),
-            ),
-            (SESSION_TIMEOUT.key, duration(policy.session_timeout)),
-            (
-                SESSIONS_PER_CLIENT_MAX.key,
-                SESSIONS_PER_CLIENT_MAX.limit_to_toml(per_client_max),
-            ),
-            (
-                "public_url",
-                self.public_url.as_deref().map_or_else(none, quoted),
-            ),
-            (
-                "host_id",
-                self.host
-                    .as_ref()
-                    .map_or_else(none, |host| quoted(&host.id)),
-            ),
-            (HOST_ID_FALLBACK.key, self.host_id_fallback()),
-            ("notification_type", quoted(word.name())),
-            ("notification_url", quoted(&notification.url)),
-            (NOTIFICATION_TIMEOUT.key, duration(notification.timeout)),
-            (NOTIFICATION_RETRIES.key, notification.retries.to_string()),
-            (
-                "notification_secret_file",
-                secret_file.map_or_else(none, |file| quoted(&file.to_string_lossy())),
-            ),
-            (
-                NOTIFICATIONS_IN_FLIGHT_MAX.key,
-                notification.in_flight_max.to_string(),
-            ),
-            (
-                REPLY_BYTES_MAX.key,
-                REPLY_BYTES_MAX.kind.to_toml(notification.reply_bytes_max),
-            ),
-        ]
+    pub(super) fn shared(&self) -> Entries {
+        let (no_host, no_notification) = (Host::defaults(), Notification::defaults());
+        let mut all = entries(self);
+        all.extend(entries(&self.policy));
+        all.extend(entries(self.host.as_ref().unwrap_or(&no_host)));
+        all.extend(entries(
+            self.notification.as_ref().unwrap_or(&no_notification),
+        ));
+        if self.notification.is_none() {
+            let kind = all
+                .iter_mut()
+                .find(|(row, _)| row.key == "notification_type");
+            kind.expect("it is a key").1 = quoted(NO_NOTIFICATION);
+        }
+        all
     }
 
-    fn host_id_fallback(&self) -> String {
-        let default = Duration::from_millis(HOST_ID_FALLBACK.default);
-        let set = self.host.as_ref().map(|host: &Host| host.fallback_timeout);
-        duration(set.unwrap_or(default))
+    /// The keys that only a location has.
+    fn own(&self, config: &Config) -> Entries {
+        let [prefix, root] = super::keys::OF_A_LOCATION else {
+            unreachable!("these two");
+        };
+        let mut all = vec![(prefix, quoted(&format!("/{}", encode(&self.prefix))))];
+        if self.has_own_root {
+            all.push((root, quoted(&config.roots[self.root].to_string_lossy())));
+        }
+        all
     }
 }
 
-fn write_table(text: &mut String, entries: Entries) {
-    for (key, value) in entries {
-        writeln!(text, "{key} = {value}").expect("writing to a String cannot fail");
-    }
+/// A table of the file.
+#[derive(Clone, Copy)]
+enum Which {
+    Top,
+    Limits,
+    Location(usize),
 }
 
-fn duration(duration: Duration) -> String {
-    quoted(&quantity::render_duration(duration))
+fn write(config: &Config, origin: impl Fn(Which, &'static Row) -> Option<String>) -> String {
+    let (_, locations) = config.locations.split_last().expect("never empty");
+    let mut tables = vec![(Which::Top, "", config.top())];
+    tables.push((Which::Limits, "\n[limits]\n", entries(&config.limits)));
+    tables.extend(locations.iter().enumerate().map(|(index, location)| {
+        let mut all = location.own(config);
+        all.extend(location.shared());
+        (Which::Location(index), "\n[[location]]\n", all)
+    }));
+    let mut text = String::new();
+    for (which, header, entries) in tables {
+        text.push_str(header);
+        for (row, value) in entries {
+            let origin = origin(which, row).map_or(String::new(), |origin| format!("  # {origin}"));
+            writeln!(text, "{} = {value}{origin}", row.name())
+                .expect("writing to a String cannot fail");
+        }
+    }
+    text
+}
+
+fn entries<T: Table>(table: &T) -> Entries {
+    let toml = |(row, value): (&'static Row, Value)| (row, row.form.to_toml(&value));
+    table.entries().map(toml).collect()
 }
 
 /// A decoded path as in a URL (RFC 3986 2.1): everything but unreserved characters and the slashes between names.
@@ -165,7 +132,9 @@ fn encode(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::config::tests::from_file;
-    use crate::config::{Durability, EmptyFile, Io, LogFormat, LogLevel, Publish};
+    use crate::config::{
+        Durability, EmptyFile, Flags, Io, LogFormat, LogLevel, Publish, SettingsFile, Settled,
+    };
 
     #[test]
     fn what_check_prints_parses_back_to_the_same_configuration() {
@@ -174,7 +143,7 @@ mod tests {
         let located = "durability = \"none\"\nhost_id = \"::1\"\npublic_url = \"http://a/\"\n\
                        [[location]]\nprefix = \"/in/%C3%A4%20100%25/\"\nroot = \"/a b\"\nenabled = false\n\
                        [[location]]\nprefix = \"out\"\nhost_id = \"\"\npublic_url = \"\"\nsessions_per_client_max = 3\n\
-                       notification_type = \"by-value\"\nnotification_url = \"x?y\"\nnotification_timeout = \"2500ms\"\n\
+                       notification_type = \"by-value\"\nnotification_url = \"http://x/?y\"\nnotification_timeout = \"2500ms\"\n\
                        [[location]]\nprefix = \"two\"\nroot = \"./uploads\"";
         for text in ["", "cores = 5", odd, located] {
             let config = from_file(text).unwrap();
@@ -189,7 +158,7 @@ mod tests {
         let file = folder.path().join("key");
         std::fs::write(&file, "never-to-be-seen-anywhere\n").unwrap();
         let config = from_file(&format!(
-            "notification_type = \"by-reference\"\nnotification_url = \"/done\"\nnotification_secret_file = {file:?}\n\
+            "notification_type = \"by-reference\"\nnotification_url = \"http://x/done\"\nnotification_secret_file = {file:?}\n\
              [[location]]\nprefix = \"in\"\n"
         ))
         .unwrap();
@@ -208,22 +177,48 @@ mod tests {
     #[test]
     fn every_word_of_an_enum_parses_to_its_value() {
         for (key, names) in [
-            ("log_format", LogFormat::ALL.map(LogFormat::name).to_vec()),
-            ("log_level", LogLevel::ALL.map(LogLevel::name).to_vec()),
-            ("io", Io::ALL.map(Io::name).to_vec()),
-            ("durability", Durability::ALL.map(Durability::name).to_vec()),
-            ("publish", Publish::ALL.map(Publish::name).to_vec()),
-            ("empty_file", EmptyFile::ALL.map(EmptyFile::name).to_vec()),
-            (
-                "notification_type",
-                vec!["none", "by-reference", "by-value"],
-            ),
+            ("log_format", LogFormat::WORDS),
+            ("log_level", LogLevel::WORDS),
+            ("io", Io::WORDS),
+            ("durability", Durability::WORDS),
+            ("publish", Publish::WORDS),
+            ("empty_file", EmptyFile::WORDS),
+            ("notification_type", &["none", "by-reference", "by-value"]),
         ] {
             for name in names {
                 let text = format!("{key} = \"{name}\"\n");
-                let with_url = format!("notification_url = \"x\"\n{text}");
+                let url = "notification_url = \"http://x\"\n";
+                let url = if key == "notification_type" && *name != "none" {
+                    url
+                } else {
+                    ""
+                };
+                let with_url = format!("{url}{text}");
                 assert!(from_file(&with_url).unwrap().to_toml().contains(&text));
             }
         }
+    }
+
+    #[test]
+    fn what_was_given_says_where() {
+        let text = "root = \"/r\"\nstrict = true\n[limits]\nheaders_max = 8\n[[location]]\nprefix = \"b\"\nenabled = false\n\
+                    [[location]]\nprefix = \"long\"\nroot = \"/l\"\n";
+        let file = SettingsFile::parse(std::path::Path::new("f.toml"), text.to_owned()).unwrap();
+        let flags = Flags::default().with("io", "ring");
+        let printed = Settled::resolve(flags, Some(file)).unwrap().to_toml();
+        let marked: Vec<_> = printed.lines().filter(|line| line.contains('#')).collect();
+        let expected = [
+            "root = \"/r\"  # f.toml:1",
+            "io = \"ring\"  # --io",
+            "strict = true  # f.toml:2",
+            "headers_max = 8  # f.toml:4",
+            "prefix = \"/long\"  # f.toml:9",
+            "root = \"/l\"  # f.toml:10",
+            "strict = true  # f.toml:2, inherited",
+            "prefix = \"/b\"  # f.toml:6",
+            "enabled = false  # f.toml:7",
+            "strict = true  # f.toml:2, inherited",
+        ];
+        assert_eq!(marked, expected);
     }
 }

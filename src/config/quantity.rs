@@ -1,7 +1,8 @@
 //! Sizes and durations as people write them: `20 GiB`, `14d`.
 //!
 //! Used by the settings file and by the flags, so that both take the same words. What is rendered here parses back to
-//! the same number.
+//! the same number. Sizes have a reader of our own: the crates for them count in floating point, or take K for 1000 or MB for
+//! 1,048,576, and their messages do not say which units there are.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub enum BadQuantity {
         /// Those that exist.
         known: &'static str,
     },
+    /// It is no row of numbers with units.
+    NotAQuantity,
     /// The number does not fit into 63 bits of the smallest unit (bytes or milliseconds).
     TooLarge,
 }
@@ -37,6 +40,9 @@ impl fmt::Display for BadQuantity {
             Self::NoNumber => f.write_str("it does not begin with a whole number"),
             Self::UnknownUnit { unit, known } => {
                 write!(f, "the unit {unit:?} does not exist; known are {known}")
+            }
+            Self::NotAQuantity => {
+                f.write_str("it is not a number with a unit, or several such as 1h 30m")
             }
             Self::TooLarge => f.write_str("the number is too large"),
         }
@@ -62,25 +68,33 @@ pub fn parse_size(text: &str) -> Result<u64, BadQuantity> {
     bounded_product(number, unit_bytes)
 }
 
-/// Reads a duration: `250ms`, `30s`, `10 m`, `4h`, `14d`; a bare number means seconds.
+/// Reads a duration: `250ms`, `30s`, `1h 30m`, `2 weeks`; a bare number means seconds.
+///
+/// The crate `humantime` reads it; the units are looked at before, because it would take a slip of the shift key
+/// (`10 M`) for ten months, and its messages do not name all units.
 ///
 /// # Errors
 /// [`BadQuantity`] names what is wrong with the text.
 pub fn parse_duration(text: &str) -> Result<Duration, BadQuantity> {
     let (number, unit) = split(text)?;
-    let unit_ms = if unit.is_empty() {
-        1000
-    } else {
-        DURATION_UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .map(|(_, ms)| *ms)
-            .ok_or_else(|| BadQuantity::UnknownUnit {
-                unit: unit.to_owned(),
-                known: DURATION_UNITS_KNOWN,
-            })?
-    };
-    bounded_product(number, unit_ms).map(Duration::from_millis)
+    if unit.is_empty() {
+        return bounded_product(number, 1000).map(Duration::from_millis);
+    }
+    let mut units = text
+        .split(|c: char| !c.is_alphabetic() && c != '.')
+        .filter(|unit| !unit.is_empty());
+    if let Some(unit) = units.find(|unit| !DURATION_UNITS_READ.contains(unit)) {
+        return Err(BadQuantity::UnknownUnit {
+            unit: unit.to_owned(),
+            known: DURATION_UNITS_KNOWN,
+        });
+    }
+    match humantime::parse_duration(&text.replace('_', "")) {
+        Ok(duration) => bounded_product(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), 1)
+            .map(Duration::from_millis),
+        Err(humantime::DurationError::NumberOverflow) => Err(BadQuantity::TooLarge),
+        Err(_) => Err(BadQuantity::NotAQuantity),
+    }
 }
 
 /// The size in its largest exact binary unit: `64 KiB`, `65537 B`.
@@ -154,7 +168,12 @@ const DURATION_UNITS: [(&str, u64); 5] = [
     ("h", 3_600_000),
     ("d", 86_400_000),
 ];
-const DURATION_UNITS_KNOWN: &str = "ms, s, m, h and d";
+const DURATION_UNITS_READ: [&str; 20] = [
+    "ms", "s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes", "h",
+    "hour", "hours", "d", "day", "days", "w", "week", "weeks",
+];
+const DURATION_UNITS_KNOWN: &str =
+    "ms, s, m, h, d and w, or seconds, minutes, hours, days and weeks";
 
 #[cfg(test)]
 mod tests {
@@ -204,6 +223,11 @@ mod tests {
             ("10 m", 600_000),
             ("4h", 14_400_000),
             ("14d", 14 * 86_400_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("2w", 14 * 86_400_000),
+            ("2 weeks", 14 * 86_400_000),
+            ("1_000ms", 1000),
         ] {
             assert_eq!(
                 parse_duration(text),
@@ -220,9 +244,16 @@ mod tests {
             parse_duration("9223372036854775807d"),
             Err(BadQuantity::TooLarge)
         );
-        for text in ["1.5h", "1w", "1h30m", "1 M"] {
+        for text in ["1.5h", "1h30x", "1 M", "1 month"] {
             assert!(
                 matches!(parse_duration(text), Err(BadQuantity::UnknownUnit { .. })),
+                "{text:?}"
+            );
+        }
+        for text in ["1h30", "1h -3m", "1h, 3m"] {
+            assert_eq!(
+                parse_duration(text),
+                Err(BadQuantity::NotAQuantity),
                 "{text:?}"
             );
         }

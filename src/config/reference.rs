@@ -1,23 +1,16 @@
-//! Every key with default, bounds and meaning: `bitsd check --help` and the README's table.
+//! Every key with default, bounds and meaning: `bitsd check --help`, the README's table, and a schema for editors.
 
-use super::limits::LIMITS;
-use super::location::PREFIX_TAKES;
-use super::log::{LogFormat, LogLevel};
-use super::notification::NotificationWord;
-use super::number::{
-    CLEANUP_INTERVAL, CORES, FRAGMENT_BYTES_MAX, HOST_ID_FALLBACK, NOTIFICATION_RETRIES,
-    NOTIFICATION_TIMEOUT, NOTIFICATIONS_IN_FLIGHT_MAX, Number, REPLY_BYTES_MAX, SESSION_TIMEOUT,
-    SESSIONS_PER_CLIENT_MAX, UPLOAD_BYTES_MAX, quoted,
-};
-use super::policy::{Durability, EmptyFile, Io, Publish};
-use super::url::{HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
-use super::{Config, Flags, LISTEN_DEFAULT};
+use serde_json::{Value as Json, json};
+
+use super::form::{Form, UNLIMITED, Unit, Value};
+use super::keys::{Config, Host, Limits, Location, Notification, Policy, rows};
+use super::table::{Row, Scope, Table};
 
 /// Documentation of one key of the settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingDoc {
     /// The key; those of the table `[limits]` begin with `limits.`, those only in a `[[location]]` with `location.`.
-    pub key: &'static str,
+    pub key: String,
     /// Its default, as it would be written in the file.
     pub default: String,
     /// The values it takes, in words.
@@ -26,200 +19,143 @@ pub struct SettingDoc {
     pub meaning: &'static str,
     /// Where it may stand.
     pub scope: Scope,
+    /// Whether a running server goes over to it when the settings are read again.
+    pub is_live: bool,
+    /// Its flag, where it has one.
+    pub flag: Option<FlagDoc>,
+    /// The properties of IIS whose place it takes.
+    pub iis: &'static [&'static str],
 }
 
-/// Where a key may stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Only at the top, or in `[limits]`: it holds for the whole server.
-    Server,
-    /// At the top, and in every `[[location]]`.
-    Both,
-    /// Only in a `[[location]]`.
-    Location,
+/// What a command line needs to know of a key. Its flag is the key with dashes; its variable of the environment begins
+/// with `BITSD_`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagDoc {
+    /// What stands for the value in help texts.
+    pub value_name: &'static str,
+    /// The words it takes, if it takes words.
+    pub words: &'static [&'static str],
+    /// Whether it may be repeated.
+    pub is_list: bool,
+}
+
+impl FlagDoc {
+    fn of(row: &Row) -> Self {
+        let (value_name, words): (_, &[_]) = match &row.form {
+            Form::Word(words) => ("WORD", words),
+            Form::Addresses => ("ADDR:PORT", &[]),
+            Form::Number { .. } => ("N", &[]),
+            Form::Directory(_) => ("DIR", &[]),
+            Form::File(_) => ("FILE", &[]),
+            Form::Truth | Form::Text(..) | Form::Prefix => ("VALUE", &[]),
+        };
+        let is_list = matches!(row.form, Form::Addresses);
+        Self {
+            value_name,
+            words,
+            is_list,
+        }
+    }
 }
 
 /// Every key of the settings file with default, bounds and meaning; the README is checked against it.
 pub fn settings_reference() -> Vec<SettingDoc> {
-    let config = Config::resolve(Flags::default(), None).expect("the defaults are right");
-    let shared = config.global().entries();
-    let mut docs: Vec<SettingDoc> = config
-        .entries()
-        .into_iter()
-        .map(|(key, value)| {
-            let (bounds, meaning) = row(key);
-            let default = match key {
-                "listen" => quoted(LISTEN_DEFAULT),
-                "work_dir" => "ROOT/.bitsd".to_owned(),
-                "cores" => CORES.default.to_string(),
-                _ => value,
-            };
-            let is_shared = shared.iter().any(|(shared, _)| *shared == key);
-            SettingDoc {
-                key,
-                default,
-                bounds,
-                meaning,
-                scope: if is_shared {
-                    Scope::Both
-                } else {
-                    Scope::Server
-                },
-            }
-        })
-        .collect();
-    docs.extend(
-        [
-            ("location.prefix", "required"),
-            ("location.root", "ROOT/PREFIX"),
-        ]
-        .map(|(key, default)| {
-            let (bounds, meaning) = row(key);
-            SettingDoc {
-                key,
-                default: default.to_owned(),
-                bounds,
-                meaning,
-                scope: Scope::Location,
-            }
-        }),
-    );
-    docs.extend(LIMITS.iter().map(|(number, meaning)| SettingDoc {
-        key: number.key,
-        default: number.kind.to_toml(number.default),
-        bounds: number.bounds_in_words(),
-        meaning: meaning.trim(),
-        scope: Scope::Server,
-    }));
-    docs
+    let defaults = defaults();
+    let doc = |row: &'static Row| SettingDoc {
+        key: match row.scope {
+            Scope::Location => format!("location.{}", row.key),
+            _ => row.key.to_owned(),
+        },
+        default: default_of(row, &defaults),
+        bounds: row.takes(),
+        meaning: row.meaning.trim(),
+        scope: row.scope,
+        is_live: row.is_live,
+        flag: row.has_flag.then(|| FlagDoc::of(row)),
+        iis: row.iis,
+    };
+    rows().map(doc).collect()
 }
 
-/// Bounds and meaning of a key that is not one of `[limits]`.
-fn row(key: &str) -> (String, &'static str) {
-    let text = |bounds: &str, meaning| (bounds.to_owned(), meaning);
-    let number = |number: &Number, meaning| (number.bounds_in_words(), meaning);
-    match key {
-        "listen" => text(
-            "`ADDR:PORT`, or an array of them",
-            "Addresses to listen on.",
-        ),
-        "root" => text("a directory", "Where uploaded files go."),
-        "work_dir" => text(
-            "a directory on the file system of every `root`",
-            "Where unfinished uploads live.",
-        ),
-        "cores" => (
-            format!("{}; 0 is all that are available", CORES.bounds_in_words()),
-            "Shards, one thread each.",
-        ),
-        "log_format" => (
-            alternatives(LogFormat::ALL.map(LogFormat::name)),
-            "Log lines for people, or JSON objects.",
-        ),
-        "log_level" => (
-            alternatives(LogLevel::ALL.map(LogLevel::name)),
-            "What needs attention; and one line per session; and one line per packet.",
-        ),
-        "io" => (
-            alternatives(Io::ALL.map(Io::name)),
-            "How bytes reach their file: chosen for each file; past the page cache; into it by the ring; into it by plain writes.",
-        ),
-        "cleanup_interval" => number(
-            &CLEANUP_INTERVAL,
-            "How often expired uploads are looked for.",
-        ),
-        "enabled" => text(BOOLEAN, "Whether uploads are taken at all."),
-        "durability" => (
-            alternatives(Durability::ALL.map(Durability::name)),
-            "What is synced to disk before it is acknowledged: nothing, the whole upload, each fragment.",
-        ),
-        "publish" => (
-            alternatives(Publish::ALL.map(Publish::name)),
-            "When a file appears at its destination: when the client closes the session, or with its last fragment.",
-        ),
-        "allow_overwrite" => text(BOOLEAN, "Whether an upload may replace an existing file."),
-        "create_dirs" => text(
-            BOOLEAN,
-            "Whether missing folders of a destination are made.",
-        ),
-        "empty_file" => (
-            alternatives(EmptyFile::ALL.map(EmptyFile::name)),
-            "What a session closed before any fragment means: a given-up upload, or an empty file.",
-        ),
-        "strict" => text(
-            BOOLEAN,
-            "Refuse requests without Content-Length and chunked fragments, which some real clients send.",
-        ),
-        "upload_bytes_max" => number(&UPLOAD_BYTES_MAX, "Bytes of one uploaded file."),
-        "fragment_bytes_max" => number(
-            &FRAGMENT_BYTES_MAX,
-            "Bytes of one fragment; a client asked to stay below sends smaller ones.",
-        ),
-        "session_timeout" => number(
-            &SESSION_TIMEOUT,
-            "An upload without progress for this long is discarded.",
-        ),
-        "sessions_per_client_max" => number(
-            &SESSIONS_PER_CLIENT_MAX,
-            "Unfinished uploads of one client, which is known by its address.",
-        ),
-        "public_url" => text(
-            PUBLIC_URL_TAKES,
-            "How clients reach this server through a proxy: what absolute URLs begin with.",
-        ),
-        "host_id" => text(
-            HOST_TAKES,
-            "The name by which clients are to call this node of a farm once they have a session.",
-        ),
-        "host_id_fallback" => number(
-            &HOST_ID_FALLBACK,
-            "When a client that cannot reach the node by its `host_id` goes back to the name it knew.",
-        ),
-        "notification_type" => (
-            alternatives(NotificationWord::ALL.map(NotificationWord::name)),
-            "How a server application is notified of an upload: not at all, by the names of its files, with the file itself (types 0, 1 and 2 of IIS).",
-        ),
-        "notification_url" => text(
-            NOTIFICATION_URL_TAKES,
-            "Where the server application is; required if there is a `notification_type`.",
-        ),
-        "notification_timeout" => number(
-            &NOTIFICATION_TIMEOUT,
-            "How long the server application may take; clients give up after five minutes.",
-        ),
-        "notification_retries" => number(
-            &NOTIFICATION_RETRIES,
-            "Further attempts after a notification that failed, before the client hears of it.",
-        ),
-        "notification_secret_file" => text(
-            "a file of 16 to 4096 bytes, white space at the ends aside, or \"\" for none",
-            "The secret that notifications are signed with (HMAC).",
-        ),
-        "notifications_in_flight_max" => number(
-            &NOTIFICATIONS_IN_FLIGHT_MAX,
-            "Notifications on their way at the same time.",
-        ),
-        "reply_bytes_max" => number(
-            &REPLY_BYTES_MAX,
-            "Bytes of the server application's reply to an upload.",
-        ),
-        "location.prefix" => text(
-            PREFIX_TAKES,
-            "The location holds for this path and everything beneath it; the longest prefix wins.",
-        ),
-        "location.root" => text(
-            "a directory on the file system of `work_dir`",
-            "Where the files of the location go; its prefix is then not part of their path.",
-        ),
-        _ => unreachable!("a test asks for every key"),
+/// A JSON Schema (draft 2020-12) of the settings file, for editors that check and complete TOML by one.
+///
+/// Made from the rows and not derived from types (`schemars`): what a key takes, "64 KiB" or 65536 within bounds, stands
+/// in its row and not in its type.
+pub fn settings_schema() -> Json {
+    let defaults = defaults();
+    let table = |takes: &dyn Fn(Scope) -> bool| {
+        let keys = rows().filter(|row| takes(row.scope));
+        let properties: serde_json::Map<_, _> = keys
+            .map(|row| (row.name().to_owned(), schema_of(row, &defaults)))
+            .collect();
+        json!({ "type": "object", "additionalProperties": false, "properties": properties })
+    };
+    let mut location = table(&|scope| matches!(scope, Scope::Both | Scope::Location));
+    location["required"] = json!(["prefix"]);
+    let mut schema = table(&|scope| matches!(scope, Scope::Both | Scope::Server));
+    schema["properties"]["limits"] = table(&|scope| scope == Scope::Limits);
+    schema["properties"]["location"] = json!({ "type": "array", "items": location });
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Settings of bitsd");
+    schema
+}
+
+type Defaults = Vec<(&'static Row, Value)>;
+
+fn defaults() -> Defaults {
+    let mut all: Defaults = Config::defaults().entries().collect();
+    all.extend(Location::defaults().entries());
+    all.extend(Policy::defaults().entries());
+    all.extend(Host::defaults().entries());
+    all.extend(Notification::defaults().entries());
+    all.extend(Limits::defaults().entries());
+    all
+}
+
+fn default_of(row: &'static Row, defaults: &Defaults) -> String {
+    if let Some(words) = row.default {
+        return words.to_owned();
     }
+    let (_, value) = (defaults.iter())
+        .find(|(known, _)| known.key == row.key)
+        .expect("each has one");
+    row.form.to_toml(value)
 }
 
-fn alternatives<const N: usize>(names: [&str; N]) -> String {
-    names.map(quoted).join(", ")
+fn schema_of(row: &'static Row, defaults: &Defaults) -> Json {
+    let mut schema = match &row.form {
+        Form::Truth => json!({ "type": "boolean" }),
+        Form::Word(words) => json!({ "enum": words }),
+        Form::Number {
+            unit,
+            bounds,
+            may_be_unlimited,
+        } => {
+            let divisor = if *unit == Unit::Duration { 1000 } else { 1 };
+            let (min, max) = (bounds.start().div_ceil(divisor), bounds.end() / divisor);
+            let mut any = vec![json!({ "type": "integer", "minimum": min, "maximum": max })];
+            match unit {
+                Unit::One | Unit::Milliseconds => {}
+                Unit::Bytes | Unit::PowerOfTwoBytes | Unit::Duration => {
+                    any.push(json!({ "type": "string", "pattern": "^ *[0-9]" }));
+                }
+            }
+            if *may_be_unlimited {
+                any.push(json!({ "const": UNLIMITED }));
+            }
+            json!({ "anyOf": any })
+        }
+        Form::Addresses => json!({ "anyOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+        ] }),
+        Form::Directory(_) | Form::Prefix => json!({ "type": "string", "minLength": 1 }),
+        Form::File(_) | Form::Text(..) => json!({ "type": "string" }),
+    };
+    let (meaning, takes, default) = (row.meaning.trim(), row.takes(), default_of(row, defaults));
+    schema["description"] = json!(format!("{meaning} Takes {takes}. Default: {default}."));
+    schema
 }
-
-const BOOLEAN: &str = "true, false";
 
 #[cfg(test)]
 mod tests {
@@ -243,7 +179,7 @@ mod tests {
         let mut documented = Vec::new();
         for doc in settings_reference() {
             assert!(!doc.meaning.is_empty() && !doc.bounds.is_empty());
-            documented.push(doc.key.to_owned());
+            documented.push(doc.key.clone());
             if doc.scope == Scope::Both {
                 documented.push(format!("location.{}", doc.key));
             }
@@ -279,6 +215,98 @@ mod tests {
         ] {
             let doc = docs.iter().find(|doc| doc.key == key).unwrap();
             assert_eq!(doc.default, default, "{key}");
+        }
+    }
+
+    /// Every keyword of the schema by its meaning; one that is not known here is a mistake.
+    fn fits(schema: &Json, value: &Json) -> bool {
+        let all = |(keyword, says): (&String, &Json)| match (keyword.as_str(), says) {
+            ("$schema" | "title" | "description" | "properties", _) => true,
+            ("type", Json::String(name)) => match name.as_str() {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "integer" => value.is_i64() || value.is_u64(),
+                "boolean" => value.is_boolean(),
+                _ => panic!("the type {name}"),
+            },
+            ("enum", Json::Array(words)) => words.contains(value),
+            ("const", word) => word == value,
+            ("anyOf", Json::Array(any)) => any.iter().any(|schema| fits(schema, value)),
+            ("minimum", min) => value.as_i64() >= min.as_i64(),
+            ("maximum", max) => value.as_i64() <= max.as_i64(),
+            ("minLength" | "minItems", _) => value != "" && *value != json!([]),
+            ("pattern", _) => (value.as_str())
+                .is_some_and(|text| text.trim_start().starts_with(|c: char| c.is_ascii_digit())),
+            ("items", schema) => value
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|item| fits(schema, item)),
+            ("required", Json::Array(keys)) => keys
+                .iter()
+                .all(|key| value.get(key.as_str().unwrap()).is_some()),
+            ("additionalProperties", Json::Bool(false)) => {
+                (value.as_object().unwrap().iter()).all(|(key, value)| {
+                    schema["properties"]
+                        .get(key)
+                        .is_some_and(|schema| fits(schema, value))
+                })
+            }
+            _ => panic!("the keyword {keyword}: {says}"),
+        };
+        schema.as_object().unwrap().iter().all(all)
+    }
+
+    fn json_of(text: &str) -> Json {
+        serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_schema_takes_what_we_take() {
+        let schema = settings_schema();
+        let all = "listen = [\"[::]:1\"]\nupload_bytes_max = 5\nsession_timeout = 90\n[[location]]\nprefix = \"a\"\nroot = \"/a\"\n";
+        for text in ["", all] {
+            let printed = from_file(text).unwrap().to_toml();
+            assert!(fits(&schema, &json_of(text)), "{text}");
+            assert!(fits(&schema, &json_of(&printed)), "{printed}");
+        }
+        for text in [
+            "xyzzy = 1",
+            "cores = 257",
+            "cores = \"2\"",
+            "strict = 1",
+            "io = \"fast\"",
+            "listen = []",
+            "root = \"\"",
+            "session_timeout = 0",
+            "session_timeout = \"long\"",
+            "upload_bytes_max = \"many\"",
+            "head_bytes_max = 2048",
+            "[limits]\ncores = 1",
+            "[[location]]\nstrict = true",
+            "[[location]]\nprefix = \"a\"\ncores = 1",
+        ] {
+            assert!(!fits(&schema, &json_of(text)), "{text}");
+            assert!(from_file(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_schema_describes_every_key() {
+        let schema = settings_schema();
+        let top = &schema["properties"];
+        for doc in settings_reference() {
+            let (table, key) = match doc.scope {
+                Scope::Server | Scope::Both => (top, doc.key.as_str()),
+                Scope::Limits => (&top["limits"]["properties"], &doc.key["limits.".len()..]),
+                Scope::Location => (
+                    &top["location"]["items"]["properties"],
+                    &doc.key["location.".len()..],
+                ),
+            };
+            let description = table[key]["description"].as_str().unwrap();
+            assert!(description.starts_with(doc.meaning), "{description}");
         }
     }
 }

@@ -1,59 +1,50 @@
 //! What a running server takes over from a settings file that was read again.
 //!
 //! Sockets, threads, blocks and the work directory are made once, at the start; the keys that they follow from keep their
-//! values until then. Roots are only ever added, because sessions and open directories know them by their index.
+//! values until then: each row says which it is. Roots are only ever added, because sessions and open directories know
+//! them by their index.
 
-use super::Config;
-use super::roots::{holds, index_of};
+use super::keys::{Config, ROOT};
+use super::resolve::{holds, index_of};
+use super::table::Table;
 
 /// The configuration that a running server goes over to, and the keys of `new` that wait for a restart.
 ///
 /// Roots of `old` keep their indexes, also those that nothing leads to any more. A location that would lead into the work
 /// directory, which can only be if `work_dir` waits for a restart too, takes no uploads until then.
 pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
-    let Config {
-        listen,
-        roots: new_roots,
-        work_dir,
-        cores,
-        log_format,
-        log_level,
-        io,
-        cleanup_interval,
-        mut locations,
-        limits,
-    } = new;
-    let differing = [
-        ("listen", listen != old.listen),
-        ("root", new_roots[0] != old.roots[0]),
-        ("work_dir", work_dir != old.work_dir),
-        ("cores", cores != old.cores),
-        ("log_format", log_format != old.log_format),
-        ("log_level", log_level != old.log_level),
-        ("io", io != old.io),
-    ];
-    let differing = differing.into_iter().filter(|(_, differs)| *differs);
-    let mut waiting: Vec<&'static str> = differing.map(|(key, _)| key).collect();
-    waiting.extend(limits.differences(&old.limits));
+    let mut adopted = old.clone();
+    let mut waiting = Vec::new();
+    if new.roots[0] != old.roots[0] {
+        waiting.push(ROOT[0].key);
+    }
+    take_over(&mut adopted, &new, &mut waiting);
+    take_over(&mut adopted.limits, &new.limits, &mut waiting);
 
-    let mut roots = old.roots.clone();
-    for location in &mut locations {
+    adopted.locations = new.locations;
+    for location in &mut adopted.locations {
         if !location.has_own_root {
             // The inherited root is the one that stays, whatever the file calls it now.
             location.root = 0;
             continue;
         }
-        let root = &new_roots[location.root];
+        let root = &new.roots[location.root];
         location.is_enabled &= !holds(&old.work_dir, root);
-        location.root = index_of(&mut roots, root.clone());
+        location.root = index_of(&mut adopted.roots, root.clone());
     }
-    let adopted = Config {
-        roots,
-        cleanup_interval,
-        locations,
-        ..old.clone()
-    };
     (adopted, waiting)
+}
+
+/// Takes the live values over, and names the others that differ.
+fn take_over<T: Table>(adopted: &mut T, new: &T, waiting: &mut Vec<&'static str>) {
+    for (index, row) in T::ROWS.iter().enumerate() {
+        let value = new.value(index);
+        if row.is_live {
+            adopted.set(index, value);
+        } else if adopted.value(index) != value {
+            waiting.push(row.key);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +52,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::limits::LIMITS;
+    use crate::config::form::{Form, Value};
+    use crate::config::keys::Limits;
     use crate::config::tests::from_file;
 
     const OLD: &str = "root = \"/r\"\nwork_dir = \"/w\"\nlisten = \"127.0.0.1:1\"\ncores = 1\n\
@@ -123,19 +115,25 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_needs_a_restart() {
-        for (number, _) in LIMITS {
-            let other = match number.default == *number.bounds.start() {
-                true => number.bounds.end(),
-                false => number.bounds.start(),
+    fn each_limit_is_taken_over_or_named() {
+        for (index, row) in Limits::ROWS.iter().enumerate() {
+            let Form::Number { bounds, .. } = &row.form else {
+                panic!("{}", row.key)
             };
-            let name = number.key.strip_prefix("limits.").unwrap();
+            let is_least = Limits::defaults().value(index) == Value::Number(Some(*bounds.start()));
+            let other = if is_least {
+                bounds.end()
+            } else {
+                bounds.start()
+            };
+            let name = row.name();
             let (adopted, waiting) = adopt(
                 &config(OLD),
                 config(&format!("{OLD}[limits]\n{name} = {other}\n")),
             );
-            assert_eq!(adopted, config(OLD));
-            assert_eq!(waiting, [number.key]);
+            assert_eq!(adopted == config(OLD), !row.is_live, "{name}");
+            assert_eq!(waiting.is_empty(), row.is_live, "{name}");
+            assert!(waiting.iter().all(|key| *key == row.key), "{waiting:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::error::{ConfigError, Origin};
+use super::error::{Cause, ConfigError, Origin};
 
 /// What notifications are signed with (a key of HMAC, RFC 2104). `Debug` and `Display` name only the file.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,19 +32,22 @@ impl Secret {
         let opened = File::open(&file);
         let read = opened.and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
         if let Err(source) = read {
-            return Err(ConfigError::UnreadableSecret {
+            return Err(Cause::UnreadableSecret {
                 origin,
                 file,
                 source,
-            });
+            }
+            .into());
         }
         let bytes = content.trim_ascii();
         if !(BYTES_MIN..=BYTES_MAX).contains(&bytes.len()) {
-            return Err(ConfigError::SecretLength {
+            let is_too_long = bytes.len() > BYTES_MAX;
+            return Err(Cause::SecretLength {
                 origin,
                 file,
-                is_too_long: bytes.len() > BYTES_MAX,
-            });
+                is_too_long,
+            }
+            .into());
         }
         Ok(Self {
             bytes: bytes.to_vec(),
@@ -81,7 +84,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, content).unwrap();
-        Secret::read(Origin::Flag("--test"), file)
+        Secret::read(Origin::Flag("--test".to_owned()), file)
     }
 
     #[test]

@@ -1,28 +1,29 @@
 //! URLs and host names among the settings: what may stand in them.
 //!
-//! Only the form is looked at (RFC 3986 3, RFC 9110 4.2). User names in a URL are refused (RFC 9110 4.2.4): a settings
-//! file is printed and logged, a secret has a file of its own.
+//! Only the form is looked at, by RFC 3986 to the letter: what a browser would mend (`url`, as WHATWG has it, takes
+//! `http:///path` for a host) is a slip here. User names in a URL are refused (RFC 9110 4.2.4): a settings file is
+//! printed and logged, a secret has a file of its own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use fluent_uri::{Uri, UriRef};
+
 /// An http or https URL as `public_url`, without the slash at its end.
 pub(super) fn parse_public_url(text: &str) -> Option<String> {
-    let is_good = is_url_text(text) && !text.contains('?') && is_http_url(text);
+    let is_good = is_http_url(text) && !text.contains('?');
     is_good.then(|| text.trim_end_matches('/').to_owned())
 }
 
-/// A URL to notify: absolute, or relative to the URL of the upload.
+/// A URL to notify: absolute, or a path on the host of `public_url`.
 pub(super) fn parse_notification_url(text: &str) -> Option<String> {
-    let path_start = text.find(['/', '?']).unwrap_or(text.len());
-    // RFC 3986 4.2: the first name of a relative reference has no colon, for that would end a scheme.
-    let is_absolute = text[..path_start].contains(':');
-    let is_good = is_url_text(text)
-        && if is_absolute {
-            is_http_url(text)
-        } else {
-            !text.starts_with("//")
-        };
-    is_good.then(|| text.to_owned())
+    let is_path = || {
+        let is_reference = UriRef::parse(text).is_ok_and(|url| !url.has_fragment());
+        text.starts_with('/')
+            && !text.starts_with("//")
+            && text.len() <= URL_CHARS_MAX
+            && is_reference
+    };
+    (is_http_url(text) || is_path()).then(|| text.to_owned())
 }
 
 /// A host name or an IP literal; IPv6 gets its brackets (RFC 3986 3.2.2).
@@ -57,37 +58,27 @@ fn is_name_or_ipv4(text: &str) -> bool {
     })
 }
 
-/// Whether there are a scheme that we speak, a host, and a port if there is a colon.
+/// Whether there are a scheme that we speak, a host, and a port if there is a colon; no user, and no fragment, which is
+/// never sent.
 fn is_http_url(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else {
+    let Ok(url) = Uri::parse(text) else {
         return false;
     };
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+    let scheme = url.scheme().as_str();
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let Some(authority) = url.authority().filter(|_| is_http && !url.has_fragment()) else {
         return false;
-    }
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    // The colons in brackets are those of an address.
-    let host_end = authority.find(']').map_or(0, |bracket| bracket + 1);
-    let (host, port) = match authority[host_end..].find(':') {
-        Some(colon) => {
-            let (host, port) = authority.split_at(host_end + colon);
-            (host, Some(&port[1..]))
-        }
-        None => (authority, None),
     };
-    let is_port = |port: &str| {
-        port.bytes().all(|byte| byte.is_ascii_digit())
-            && port.parse().is_ok_and(|port: u16| port > 0)
+    let is_port = match authority.port() {
+        Some(_) => authority
+            .port_to_u16()
+            .is_ok_and(|port| port.is_some_and(|port| port > 0)),
+        None => true,
     };
-    !host.is_empty() && parse_host(host).is_some() && port.is_none_or(is_port)
-}
-
-/// Visible ASCII within the bound; no fragment, which is never sent, and no backslash, which some read as a slash.
-fn is_url_text(text: &str) -> bool {
-    text.len() <= URL_CHARS_MAX
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'\\')
+    is_port
+        && !authority.has_userinfo()
+        && parse_host(authority.host()).is_some()
+        && text.len() <= URL_CHARS_MAX
 }
 
 /// The bound of IIS for URLs (protocol section P12).
@@ -101,7 +92,7 @@ const LABEL_CHARS_MAX: usize = 63;
 pub(super) const PUBLIC_URL_TAKES: &str =
     "an http or https URL without a query, of at most 2200 characters, or \"\" for none";
 /// What `notification_url` may be, in words.
-pub(super) const NOTIFICATION_URL_TAKES: &str = "an http or https URL, or one relative to that of the upload, of at most 2200 characters, or \"\" for none";
+pub(super) const NOTIFICATION_URL_TAKES: &str = "an http or https URL, or a path that begins with / and belongs to the host of `public_url`, of at most 2200 characters, or \"\" for none";
 /// What `host_id` may be, in words.
 pub(super) const HOST_TAKES: &str = "a host name or an IP address, without scheme, port and path, of at most 300 characters, or \"\" for none";
 
@@ -181,19 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn notification_urls_are_absolute_or_relative() {
+    fn notification_urls_are_absolute_or_paths() {
         for url in [
             "http://app.example/done?from=bits",
             "https://[::1]:8443/done",
-            "done.aspx",
-            "../done.aspx",
             "/app/done?at=12:30",
-            "?done",
-            "./a:b",
+            "/",
         ] {
             assert_eq!(parse_notification_url(url).as_deref(), Some(url));
         }
         for url in [
+            "",
+            "app.example/done",
+            "done.aspx",
+            "../done.aspx",
+            "?done",
             "//app.example/done",
             "ftp://app.example/",
             "mailto:app",
@@ -205,7 +198,7 @@ mod tests {
         ] {
             assert_eq!(parse_notification_url(url), None, "{url}");
         }
-        let long = "a".repeat(2_200);
+        let long = format!("/{}", "a".repeat(2_199));
         assert!(parse_notification_url(&long).is_some());
         assert!(parse_notification_url(&format!("{long}a")).is_none());
     }

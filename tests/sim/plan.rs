@@ -267,7 +267,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         publish: rng.pick(&[Publish::Close, Publish::Close, Publish::LastFragment]),
         allow_overwrite: rng.chance(400),
         create_dirs: rng.chance(500),
-        empty_file: rng.pick(&EmptyFile::ALL),
+        empty_file: rng.pick(EmptyFile::ALL),
         strict: false,
         upload_bytes_max: rng.chance(150).then_some(700),
         fragment_bytes_max: rng.pick(&[100, 1_000_000, 1_000_000]),

@@ -272,6 +272,8 @@ fn command(root: &Path, settings: &Settings) -> Command {
         let path = root.with_extension("toml");
         std::fs::write(&path, &settings.file).unwrap();
         command.arg("--config").arg(path);
+    } else {
+        command.arg("--no-config");
     }
     command.arg("--root").arg(root);
     if !settings.flags.iter().any(|flag| flag == "--listen") {

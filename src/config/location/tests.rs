@@ -1,10 +1,11 @@
 //! Locations: prefixes, inheritance, and what is refused.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::config::tests::{from_file, words};
-use crate::config::{Config, Durability, EmptyFile, NotificationType, Publish};
+use crate::config::{Durability, EmptyFile, Host, Notification, NotificationType, Policy, Publish};
 
 fn located(tables: &str) -> Config {
     from_file(tables).unwrap()
@@ -113,7 +114,7 @@ const KEYS: [(&str, &str); 21] = [
     ("host_id", "\"node-1\""),
     ("host_id_fallback", "\"1h\""),
     ("notification_type", "\"by-value\""),
-    ("notification_url", "\"/done\""),
+    ("notification_url", "\"http://h/done\""),
     ("notification_timeout", "\"10s\""),
     ("notification_retries", "3"),
     ("notification_secret_file", "\"SECRET\""),
@@ -156,7 +157,7 @@ fn expected() -> Location {
         }),
         notification: Some(Notification {
             kind: NotificationType::ByValue,
-            url: "/done".to_owned(),
+            url: "http://h/done".to_owned(),
             timeout: Duration::from_secs(10),
             retries: 3,
             secret: None,
@@ -198,8 +199,8 @@ fn a_location_inherits_every_key() {
 #[test]
 fn a_location_may_set_every_key_back_to_its_default() {
     let (lines, _folder) = all_keys();
-    let defaults: String = (Location::default().entries().iter())
-        .map(|(key, value)| format!("{key} = {value}\n"))
+    let defaults: String = (Location::default().shared().iter())
+        .map(|(row, value)| format!("{} = {value}\n", row.key))
         .collect();
     let config = located(&format!("{lines}[[location]]\nprefix = \"in\"\n{defaults}"));
     let default = Location {
@@ -212,16 +213,17 @@ fn a_location_may_set_every_key_back_to_its_default() {
 #[test]
 fn each_key_is_overridden_by_itself() {
     let (lines, _folder) = all_keys();
-    let base = "notification_type = \"by-reference\"\nnotification_url = \"x\"\nhost_id = \"h\"\n";
-    let keys = Location::default().entries();
+    let base =
+        "notification_type = \"by-reference\"\nnotification_url = \"http://x\"\nhost_id = \"h\"\n";
+    let keys = Location::default().shared();
     assert_eq!(keys.len(), KEYS.len());
     for line in lines.lines() {
         let config = located(&format!("{base}[[location]]\nprefix = \"in\"\n{line}\n"));
-        let pairs = config.locations[0].entries().into_iter();
+        let pairs = config.locations[0].shared().into_iter();
         let changed: Vec<_> = pairs
-            .zip(config.global().entries())
-            .filter(|(here, global)| here != global)
-            .map(|((key, value), _)| format!("{key} = {value}"))
+            .zip(config.global().shared())
+            .filter(|((_, here), (_, global))| here != global)
+            .map(|((row, value), _)| format!("{} = {value}", row.key))
             .collect();
         assert_eq!(changed, [line]);
     }
@@ -232,10 +234,7 @@ fn a_flag_sets_the_global_value_only() {
     let text = "durability = \"none\"\n[[location]]\nprefix = \"a\"\ndurability = \"fragment\"\n\
                 [[location]]\nprefix = \"b\"";
     let file = crate::config::SettingsFile::parse(Path::new("f"), text.to_owned()).unwrap();
-    let flags = crate::config::Flags {
-        durability: Some(Durability::Upload),
-        ..Default::default()
-    };
+    let flags = crate::config::Flags::default().with("durability", "upload");
     let config = Config::resolve(flags, Some(file)).unwrap();
     let durability = |path| config.location(path).policy.durability;
     assert_eq!(durability("a/x"), Durability::Fragment);
@@ -278,7 +277,7 @@ fn a_prefix_is_required_and_may_not_repeat() {
     );
     message(
         "[[location]]\nprefix = \"a%20b\"\n[[location]]\nprefix = \"/a%20%62/\"\n",
-        "bitsd.toml:4:10: prefix = \"a b\" stands already at bitsd.toml:2:10",
+        "bitsd.toml:4:10: prefix = \"/a%20%62/\" stands already at bitsd.toml:2:10",
         "",
     );
 }
@@ -287,10 +286,14 @@ fn a_prefix_is_required_and_may_not_repeat() {
 fn what_a_location_does_not_take_is_refused_with_its_place() {
     let begin = "[[location]]\nprefix = \"in\"\n";
     for (line, place, says) in [
-        ("cores = 2", "3:1", "unknown field `cores`"),
-        ("listen = \"[::]:1\"", "3:1", "unknown field `listen`"),
-        ("cleanup_interval = 1", "3:1", "unknown field"),
-        ("strict = 1", "3:10", "expected a boolean"),
+        ("cores = 2", "3:1", "cores holds for the whole server"),
+        (
+            "listen = \"[::]:1\"",
+            "3:1",
+            "listen holds for the whole server",
+        ),
+        ("cleanup_interval = 1", "3:1", "holds for the whole server"),
+        ("strict = 1", "3:10", "it takes true or false"),
         (
             "session_timeout = \"999ms\"",
             "3:19",
@@ -334,11 +337,11 @@ fn what_a_location_does_not_take_is_refused_with_its_place() {
 
 #[test]
 fn a_secret_that_cannot_be_read_is_named_where_it_is_used() {
-    let text = "notification_url = \"x\"\nnotification_secret_file = \"/nonexistent/key\"\n";
+    let text = "notification_type = \"none\"\nnotification_url = \"http://x\"\nnotification_secret_file = \"/nonexistent/key\"\n";
     assert!(from_file(text).is_ok(), "nobody is notified");
     message(
         &format!("{text}[[location]]\nprefix = \"a\"\nnotification_type = \"by-value\"\n"),
-        "bitsd.toml:2:28: notification_secret_file: cannot read /nonexistent/key: ",
+        "bitsd.toml:3:28: notification_secret_file: cannot read /nonexistent/key: ",
         "",
     );
 }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -332,10 +331,7 @@ fn outside(file: Option<Vec<u8>>) -> Outside {
 
 /// Downloads; gives back how it ended, and what the client heard: head and body.
 fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, String, Vec<u8>) {
-    let flags = Flags {
-        root: Some(PathBuf::from("root")),
-        ..Flags::default()
-    };
+    let flags = Flags::default().with("root", "root");
     let config = Arc::new(Config::resolve(flags, None).unwrap());
     let shard = Shard::new(
         Rc::new(InMemory(Rc::clone(outside))),

@@ -1,0 +1,201 @@
+//! Flags of `serve` and `check`: those of keys are made from the settings' own table, and read by its rules.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use bitsd::config::{
+    Config, ConfigError, FlagDoc, Flags, Scope, SettingDoc, SettingsFile, Settled,
+    settings_reference,
+};
+
+/// Flags of `serve` and `check`; they win over the settings file.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Settings file (TOML); `bitsd check --help` lists its keys [default: /etc/bitsd.toml, if there is one].
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "BITSD_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    /// Read no settings file, not even /etc/bitsd.toml.
+    #[arg(long, overrides_with = "config")]
+    no_config: bool,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// What `check` is asked for.
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    /// Of which settings.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Print nothing; the exit code tells, and what is wrong is said.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print what one key means, takes and is by default.
+    #[arg(long, value_name = "NAME", conflicts_with = "quiet")]
+    pub key: Option<String>,
+    /// Print a JSON Schema of the settings file, for editors.
+    #[arg(long, conflicts_with_all = ["quiet", "key"])]
+    pub schema: bool,
+}
+
+impl Settings {
+    /// The settings file that is read: the one that is named, or the usual one if it exists.
+    pub fn file(&self) -> Option<&Path> {
+        let usual = || match Path::new(USUAL_FILE).metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            // One that cannot be read is told when it is read.
+            _ => Some(Path::new(USUAL_FILE)),
+        };
+        if self.no_config {
+            return None;
+        }
+        self.config.as_deref().or_else(usual)
+    }
+
+    /// Reads the settings file, if there is one, and settles every value.
+    pub fn settle(&self) -> Result<Settled, ConfigError> {
+        let file = self.file().map(SettingsFile::read).transpose()?;
+        Settled::resolve(self.keys.0.clone(), file)
+    }
+
+    /// What [`Self::settle`] comes to.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        self.settle().map(|settled| settled.config)
+    }
+}
+
+/// Flags, and variables of the environment, that are named after keys.
+#[derive(Clone, Debug)]
+struct Keys(Flags);
+
+impl Args for Keys {
+    fn augment_args(command: Command) -> Command {
+        let docs = settings_reference().into_iter();
+        command.args(docs.filter_map(|doc| doc.flag.clone().map(|flag| arg(&doc, &flag))))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Keys {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Flags::default();
+        for doc in settings_reference().iter().filter(|doc| doc.flag.is_some()) {
+            let is_variable = matches.value_source(&doc.key) == Some(ValueSource::EnvVariable);
+            for value in matches.get_raw(&doc.key).into_iter().flatten() {
+                flags = match is_variable {
+                    true => flags.said_by(variable(doc), &doc.key, value),
+                    false => flags.said_by(format!("--{}", flag(doc)), &doc.key, value),
+                };
+            }
+        }
+        Ok(Self(flags))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn flag(doc: &SettingDoc) -> String {
+    doc.key.replace('_', "-")
+}
+
+fn variable(doc: &SettingDoc) -> String {
+    format!("BITSD_{}", doc.key.to_ascii_uppercase())
+}
+
+/// Values are read by the key's own rules, in the words of the file.
+fn arg(doc: &SettingDoc, known: &FlagDoc) -> Arg {
+    let arg = Arg::new(doc.key.clone())
+        .long(flag(doc))
+        .env(variable(doc))
+        .hide_env_values(true)
+        .value_name(known.value_name);
+    let arg = match known.is_list {
+        true => arg.action(ArgAction::Append).value_delimiter(','),
+        false => arg,
+    };
+    let bounds = match known.value_name {
+        "N" => format!(": {}", doc.bounds),
+        _ => String::new(),
+    };
+    let (meaning, default) = (
+        doc.meaning.trim_end_matches('.'),
+        doc.default.trim_matches('"'),
+    );
+    let arg = arg.help(format!("{meaning}{bounds} [default: {default}]"));
+    if known.words.is_empty() {
+        arg.value_parser(clap::value_parser!(OsString))
+    } else {
+        arg.value_parser(PossibleValuesParser::new(known.words))
+            .ignore_case(true)
+    }
+}
+
+/// The settings file's keys, for `bitsd check --help`.
+pub fn keys_of_the_file() -> String {
+    let mut text = "Keys of the settings file:\n".to_owned();
+    for doc in settings_reference() {
+        text.push('\n');
+        text.push_str(&about(&doc));
+    }
+    text.push_str("\nRelative paths are relative to the directory bitsd is started in.");
+    text
+}
+
+/// What is to be known of the keys of this name; `None` if there is none.
+pub fn about_key(name: &str) -> Option<String> {
+    let is_asked = |doc: &SettingDoc| {
+        doc.key == name || doc.key.rsplit('.').next() == Some(name) || doc.iis.contains(&name)
+    };
+    let docs = settings_reference().into_iter().filter(is_asked);
+    let text: Vec<_> = docs.map(|doc| about(&doc)).collect();
+    (!text.is_empty()).then(|| text.join("\n"))
+}
+
+fn about(doc: &SettingDoc) -> String {
+    let place = match doc.scope {
+        Scope::Server | Scope::Limits => "",
+        Scope::Both => " Also in a [[location]].",
+        Scope::Location => " Only in a [[location]].",
+    };
+    let reload = match doc.is_live {
+        true => " A reload changes it.",
+        false => " Changes with the next start.",
+    };
+    let flag = match &doc.flag {
+        Some(known) => format!(
+            "      Flag: --{} {}, variable: {}.\n",
+            flag(doc),
+            known.value_name,
+            variable(doc)
+        ),
+        None => String::new(),
+    };
+    let iis = match doc.iis {
+        [] => String::new(),
+        names => format!("      In IIS: {}.\n", names.join(", ")),
+    };
+    format!(
+        "  {}\n      {}\n      Takes {}. Default: {}.{place}{reload}\n{flag}{iis}",
+        doc.key, doc.meaning, doc.bounds, doc.default
+    )
+}
+
+/// Where the service's settings usually stand.
+const USUAL_FILE: &str = "/etc/bitsd.toml";

@@ -1,0 +1,301 @@
+//! The settings file: every value with its place, and a mistake in words that say what to write instead.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Cause, ConfigError, Origin, Place, Where};
+use super::form::Written;
+use super::given::Given;
+use super::keys::rows;
+use super::table::{Row, Scope};
+
+/// A settings file: read, and each of its values known to be one that its key takes.
+#[derive(Debug, Default)]
+pub struct SettingsFile {
+    /// What stands at the top.
+    pub(super) global: Given,
+    pub(super) limits: Given,
+    /// The locations in the order of the file, and where each begins.
+    pub(super) locations: Vec<(Origin, Given)>,
+}
+
+impl SettingsFile {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or holds an unknown key or a value that its key does not take.
+    #[allow(clippy::disallowed_methods, reason = "before the server starts")]
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let path_of = || path.to_owned();
+        let bytes = std::fs::read(path).map_err(|source| Cause::Unreadable {
+            path: path_of(),
+            source,
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| Cause::NotText { path: path_of() })?;
+        Self::parse(path, text)
+    }
+
+    /// Parses the text of a file; `path` is for messages only.
+    ///
+    /// # Errors
+    /// The text is not TOML, or holds an unknown key or a value that its key does not take.
+    pub fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
+        let text = Text {
+            path: path.to_owned(),
+            text,
+        };
+        let (table, errors) = DeTable::parse_recoverable(&text.text);
+        match errors.into_iter().next() {
+            Some(error) => Err(text.not_toml(error, table.get_ref()).into()),
+            None => text.read(table.get_ref()),
+        }
+    }
+}
+
+/// A table of the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Here {
+    Top,
+    Limits,
+    Location,
+}
+
+impl Here {
+    fn takes(self, row: &Row) -> bool {
+        match self {
+            Self::Top => matches!(row.scope, Scope::Server | Scope::Both),
+            Self::Limits => row.scope == Scope::Limits,
+            Self::Location => matches!(row.scope, Scope::Location | Scope::Both),
+        }
+    }
+}
+
+type Key<'t> = Spanned<std::borrow::Cow<'t, str>>;
+
+/// The text of a file, for places in it.
+struct Text {
+    path: PathBuf,
+    text: String,
+}
+
+impl Text {
+    fn read(&self, table: &DeTable<'_>) -> Result<SettingsFile, ConfigError> {
+        let header = table
+            .iter()
+            .filter(|(_, value)| holds_tables(value.get_ref()));
+        let header = header
+            .map(|(key, _)| self.place(key.span().start).line)
+            .min();
+        let mut file = SettingsFile::default();
+        for (key, value) in in_order(table) {
+            match (&**key.get_ref(), value.get_ref()) {
+                ("limits", DeValue::Table(limits)) => {
+                    file.limits = self.read_table(limits, Here::Limits, header)?;
+                }
+                ("limits", _) => {
+                    return Err(Cause::NotATable {
+                        place: self.place(value.span().start),
+                    }
+                    .into());
+                }
+                ("location", DeValue::Array(locations)) => {
+                    for location in locations {
+                        let place = self.place(location.span().start);
+                        let DeValue::Table(table) = location.get_ref() else {
+                            return Err(Cause::NotTables { place }.into());
+                        };
+                        let given = self.read_table(table, Here::Location, header)?;
+                        file.locations.push((Origin::File(Box::new(place)), given));
+                    }
+                }
+                ("location", _) => {
+                    return Err(Cause::NotTables {
+                        place: self.place(value.span().start),
+                    }
+                    .into());
+                }
+                _ => self.read_value(&mut file.global, key, value, Here::Top, header)?,
+            }
+        }
+        Ok(file)
+    }
+
+    fn read_table(
+        &self,
+        table: &DeTable<'_>,
+        here: Here,
+        header: Option<usize>,
+    ) -> Result<Given, ConfigError> {
+        let mut given = Given::default();
+        for (key, value) in in_order(table) {
+            self.read_value(&mut given, key, value, here, header)?;
+        }
+        Ok(given)
+    }
+
+    fn read_value(
+        &self,
+        given: &mut Given,
+        key: &Key<'_>,
+        value: &Spanned<DeValue<'_>>,
+        here: Here,
+        header: Option<usize>,
+    ) -> Result<(), ConfigError> {
+        let Some(row) = rows().find(|row| here.takes(row) && row.name() == key.get_ref()) else {
+            return Err(self.stray(key, here, header).into());
+        };
+        let written = self.text.get(value.span()).unwrap_or_default();
+        let written = written.lines().next().unwrap_or_default().to_owned();
+        let origin = Origin::File(Box::new(self.place(value.span().start)));
+        given.read(row, read(value.get_ref()), origin, written)
+    }
+
+    /// Why this key cannot stand in this table.
+    fn stray(&self, key: &Key<'_>, here: Here, header: Option<usize>) -> Cause {
+        let place = self.place(key.span().start);
+        let name = &**key.get_ref();
+        let belongs = |row: &Row| match row.scope {
+            _ if here.takes(row) => Where::Here,
+            Scope::Server => Where::Top(header),
+            Scope::Both => Where::TopOrLocation(header),
+            Scope::Limits => Where::Limits,
+            Scope::Location => Where::Location,
+        };
+        if let Some(row) = rows().find(|row| row.name() == name) {
+            return Cause::Elsewhere {
+                place,
+                key: row.name(),
+                belongs: belongs(row),
+            };
+        }
+        let key = name.to_owned();
+        let is_called = |row: &&Row| row.iis.iter().any(|iis| iis.eq_ignore_ascii_case(name));
+        if let Some(row) = rows().find(is_called) {
+            return Cause::OfIis {
+                place,
+                key,
+                ours: row.key,
+                takes: row.takes(),
+            };
+        }
+        let tables = [("location", "[[location]]"), ("limits", "[limits]")];
+        let tables = tables.map(|(table, shown)| (table, shown, Where::Here));
+        let keys = rows().map(|row| (row.name(), row.name(), belongs(row)));
+        let known = keys.chain(tables.into_iter().filter(|_| here == Here::Top));
+        let alike = known.map(|(known, shown, belongs)| (likeness(name, known), shown, belongs));
+        let alike = alike.filter(|(likeness, ..)| *likeness >= LIKENESS_MIN);
+        // Of two that are as near, the one that may stand here.
+        let is_here = |belongs: &Where| *belongs == Where::Here;
+        let nearest = alike.max_by(|(one, _, here), (other, _, there)| {
+            one.total_cmp(other)
+                .then(is_here(here).cmp(&is_here(there)))
+        });
+        let near = nearest.map(|(_, shown, belongs)| (shown, belongs));
+        Cause::UnknownKey { place, key, near }
+    }
+
+    /// What the parser of TOML complains about, and what a person should know of it.
+    fn not_toml(&self, error: toml::de::Error, table: &DeTable<'_>) -> Cause {
+        let at = error.span().map_or(0, |span| span.start);
+        let place = self.place(at);
+        let (before, after) = self.text.split_at_checked(at).unwrap_or_default();
+        let key = after
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .unwrap_or_default();
+        if error.message().contains("duplicate key") {
+            // A table that stands twice has only its last place in the tree.
+            let as_header = || before.find(place.text.trim()).map(|bracket| bracket + 1);
+            if let Some(first) = last_before(table, key, at).or_else(as_header) {
+                let (key, first) = (key.to_owned(), self.place(first));
+                return Cause::Repeated { place, key, first };
+            }
+        }
+        let is_escape = before.ends_with('\\') || after.starts_with('\\');
+        if is_escape || error.message().contains("unicode") {
+            return Cause::Escape { place };
+        }
+        Cause::Syntax {
+            place,
+            source: error,
+        }
+    }
+
+    /// The place of a byte of the text.
+    fn place(&self, at: usize) -> Place {
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Place {
+            path: self.path.clone(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            text: self.text[line_start..]
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}
+
+/// The keys of a table as they stand in the file, so that the first mistake is told first.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Spanned<DeValue<'i>>)> {
+    let mut keys: Vec<_> = table.iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
+    keys
+}
+
+fn holds_tables(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
+        value => value.is_table(),
+    }
+}
+
+/// Where the key stands for the last time before this place.
+fn last_before(table: &DeTable<'_>, name: &str, end: usize) -> Option<usize> {
+    let places = table.iter().flat_map(|(key, value)| {
+        let here = (key.get_ref() == name && key.span().start < end).then_some(key.span().start);
+        let below = match value.get_ref() {
+            DeValue::Table(table) => last_before(table, name, end),
+            DeValue::Array(items) => {
+                let tables = items.iter().filter_map(|item| item.get_ref().as_table());
+                tables
+                    .filter_map(|table| last_before(table, name, end))
+                    .max()
+            }
+            _ => None,
+        };
+        [here, below]
+    });
+    places.flatten().max()
+}
+
+fn read(value: &DeValue<'_>) -> Written {
+    match value {
+        DeValue::String(text) => Written::Text(text.to_string()),
+        DeValue::Boolean(truth) => Written::Truth(*truth),
+        DeValue::Integer(integer) => {
+            Written::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
+        }
+        DeValue::Array(items) => {
+            let texts: Option<Vec<_>> = items
+                .iter()
+                .map(|item| item.get_ref().as_str().map(str::to_owned))
+                .collect();
+            texts.map_or(Written::Other, Written::Texts)
+        }
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => Written::Other,
+    }
+}
+
+/// From 0 to 1; case and kind of dash do not count.
+fn likeness(name: &str, known: &str) -> f64 {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    strsim::normalized_damerau_levenshtein(&name, known)
+}
+
+/// Two slips in a short name; more would be guessing.
+const LIKENESS_MIN: f64 = 0.6;

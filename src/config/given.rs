@@ -1,0 +1,125 @@
+//! What flags and file say, each value with its place, before it is settled.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::error::{Cause, ConfigError, Origin};
+use super::form::{Value, Written, raw_quoted};
+use super::keys::rows;
+use super::table::{Row, Table};
+
+/// A value that somebody gave.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub value: Value,
+    pub origin: Origin,
+    /// As it was written.
+    pub written: String,
+}
+
+/// The values that somebody gave, by key as it stands in its table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given(BTreeMap<&'static str, Entry>);
+
+impl Given {
+    /// Reads a value.
+    pub fn read(
+        &mut self,
+        row: &'static Row,
+        value: Written,
+        origin: Origin,
+        written: String,
+    ) -> Result<(), ConfigError> {
+        match row.form.read(value) {
+            Ok(value) => {
+                self.0.insert(
+                    row.name(),
+                    Entry {
+                        value,
+                        origin,
+                        written,
+                    },
+                );
+                Ok(())
+            }
+            Err(why) => {
+                let (key, takes) = (row.key, row.takes());
+                Err(Cause::Refused {
+                    origin,
+                    key,
+                    written,
+                    why,
+                    takes,
+                }
+                .into())
+            }
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.0.get(key)
+    }
+
+    /// All of these; what stands there too stands over what is here.
+    pub fn beneath(&self, over: &Self) -> Self {
+        let mut all = self.0.clone();
+        all.extend(over.0.iter().map(|(key, entry)| (*key, entry.clone())));
+        Self(all)
+    }
+
+    /// The defaults, with what was given.
+    pub fn fill<T: Table>(&self) -> T {
+        let mut table = T::defaults();
+        for (index, row) in T::ROWS.iter().enumerate() {
+            if let Some(entry) = self.get(row.name()) {
+                table.set(index, entry.value.clone());
+            }
+        }
+        table
+    }
+}
+
+/// What the command line and the environment say; everything they leave out comes from the file or the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags(Vec<(String, OsString, String)>);
+
+impl Flags {
+    /// The flag of a key; one that takes several values may be repeated.
+    pub fn with(self, key: &str, value: impl Into<OsString>) -> Self {
+        let origin = format!("--{}", key.replace('_', "-"));
+        self.said_by(origin, key, value)
+    }
+
+    /// The same, from a source of another name.
+    pub fn said_by(mut self, origin: String, key: &str, value: impl Into<OsString>) -> Self {
+        self.0.push((key.to_owned(), value.into(), origin));
+        self
+    }
+
+    /// The values over those of a file.
+    pub(super) fn over(self, file: &Given) -> Result<Given, ConfigError> {
+        let mut given = Given::default();
+        for (key, text, origin) in self.0 {
+            let Some(row) = rows().find(|row| row.key == key && row.has_flag) else {
+                unreachable!("only keys with a flag are asked for");
+            };
+            let before = given.0.remove(row.name());
+            let written = match text.to_str().map(str::parse::<i64>) {
+                Some(Ok(number)) => number.to_string(),
+                _ => raw_quoted(&text),
+            };
+            given.read(row, Written::Raw(text), Origin::Flag(origin), written)?;
+            if let (
+                Some(Value::Addresses(before)),
+                Some(Entry {
+                    value: Value::Addresses(all),
+                    ..
+                }),
+            ) = (before.map(|entry| entry.value), given.0.get_mut(row.name()))
+            {
+                all.splice(0..0, before);
+            }
+        }
+        Ok(file.beneath(&given))
+    }
+}

@@ -1,0 +1,306 @@
+//! Every setting, declared once.
+//!
+//! How to add one: (1) write its row below, in the struct whose users need it: `Policy` for uploads, `Notification` for
+//! applications, `Limits` for bounds of the server, `Config` for the rest. The doc line is its meaning, for the README too.
+//! (2) Give it type, default and form; bounds carry their reason as a comment. A word of its own is an enum in `words.rs`.
+//! (3) `.live()` if the server goes over to it at SIGHUP, `.flag()` if the command line sets it, `.iis(..)` if IIS has it.
+//! (4) `cargo test --test readme` prints the line that the README needs. (5) Use the field; nothing else knows the key.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::form::{Form, Unit, bytes, count, duration, milliseconds, number, or_unlimited, truth};
+use super::quantity::{GIB, KIB, MIB, TIB};
+use super::secret::Secret;
+use super::table::{Row, Scope, Setting, Table, keys};
+use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
+use super::words::{Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish};
+
+keys! {
+    /// Everything resolved; what `bitsd check` prints.
+    pub struct Config in Server "" beside {
+        /// Where files go: first `root`, then the roots of locations, each once.
+        roots: Vec<PathBuf> = Vec::new(),
+        /// Settings per URL prefix, longest prefix first. The last one has the empty prefix: the global values. Never empty.
+        locations: Vec<Location> = Vec::new(),
+        /// Bounds.
+        limits: Limits = Limits::defaults(),
+    } {
+        /// Addresses to listen on.
+        listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))], Row::of(Form::Addresses).flag();
+        /// Where unfinished uploads live.
+        work_dir: PathBuf = PathBuf::new(),
+            Row::of(Form::Directory("a directory on the file system of every `root`")).flag().by_default("ROOT/.bitsd");
+        // A session id names its shard in one byte.
+        /// Number of shards. A shard is one thread with its own listener, sessions and files.
+        cores: usize = 0, Row::of(count(0..=256)).flag().by_default("0").note(" (0 is all that are available)");
+        /// Log lines for people, or JSON objects.
+        log_format: LogFormat = LogFormat::Text, Row::of(Form::Word(LogFormat::WORDS)).flag();
+        /// `warn`: only what needs attention. `info`: also one line per session and refusal. `debug`: also one per packet.
+        log_level: LogLevel = LogLevel::Info, Row::of(Form::Word(LogLevel::WORDS)).flag();
+        /// How bytes reach their file. `auto`: chosen per file. `direct`: past the page cache. `ring`: page cache, by
+        /// io_uring. `inline`: page cache, by plain `write`.
+        io: Io = Io::Auto, Row::of(Form::Word(Io::WORDS)).flag();
+        // Bounds as in IIS, but from 1 s; there it is 12 h by default.
+        /// How often expired uploads are looked for.
+        cleanup_interval: Duration = Duration::from_secs(1), Row::of(duration(SECOND..=360 * DAY))
+            .live().iis(&["BITSCleanupUseDefault", "BITSCleanupCount", "BITSCleanupUnits"]);
+    }
+}
+
+keys! {
+    /// What holds beneath one URL prefix.
+    pub struct Location in Both "" beside {
+        /// The prefix, decoded, without a slash at either end; empty for everything.
+        prefix: String = String::new(),
+        /// Where files go: an index into [`Config::roots`].
+        root: usize = 0,
+        /// Whether the root is the location's own. Then the destination of `prefix/a/b` is `a/b` beneath it; otherwise it
+        /// is the whole path beneath the inherited root.
+        has_own_root: bool = false,
+        /// Upload settings.
+        policy: Policy = Policy::defaults(),
+        /// The name that this node of a farm is to be called by (MC-BUP 2.2.3.2); `None`: the one the client knows.
+        host: Option<Host> = None,
+        /// The server application to notify of each upload; `None`: files are published without asking anybody.
+        notification: Option<Notification> = None,
+    } {
+        /// Whether uploads are accepted.
+        is_enabled: bool = true, Row::of(truth()).called("enabled").iis(&["BITSUploadEnabled"]);
+        // IIS counts 50 for a user; here an address may be that of a proxy for all of them.
+        /// Unfinished uploads of one client, which is known by its address.
+        sessions_per_client_max: Option<u32> = None, Row::of(or_unlimited(Unit::One, 1..=1_000_000))
+            .iis(&["BITSNumberOfSessionsLimit", "BITSSessionLimitEnable"]);
+        /// How clients reach this server through a proxy: what absolute URLs begin with.
+        public_url: Option<String> = None, Row::of(Form::Text(url::parse_public_url, PUBLIC_URL_TAKES));
+    }
+}
+
+keys! {
+    /// Settings of the uploads beneath one URL prefix.
+    pub struct Policy in Both "" {
+        /// What is synced to disk before it is acknowledged: nothing, the whole upload, each fragment.
+        durability: Durability = Durability::Upload, Row::of(Form::Word(Durability::WORDS)).flag();
+        /// When a file appears at its destination: when the client closes the session, or with its last fragment.
+        publish: Publish = Publish::Close, Row::of(Form::Word(Publish::WORDS));
+        /// Whether an upload may replace an existing file.
+        allow_overwrite: bool = false, Row::of(truth()).iis(&["BITSAllowOverwrites"]);
+        /// Whether missing folders of a destination are made.
+        create_dirs: bool = false, Row::of(truth());
+        /// What a session closed before any fragment means. `discard`: the client gave up. `create`: the file is empty.
+        empty_file: EmptyFile = EmptyFile::Discard, Row::of(Form::Word(EmptyFile::WORDS));
+        /// Also refuse what some real clients send: requests without Content-Length, and fragments in chunks.
+        strict: bool = false, Row::of(truth());
+        // 8 EiB is where file offsets end.
+        /// Bytes of one uploaded file.
+        upload_bytes_max: Option<u64> = None, Row::of(or_unlimited(Unit::Bytes, 1..=8_388_607 * TIB))
+            .iis(&["BITSMaximumUploadSize"]);
+        // A Windows client never sends less than 5 KiB while there is more; 16 TiB is the largest file of ext4.
+        /// Bytes of one fragment; clients that exceed it are told so and send smaller ones.
+        fragment_bytes_max: u64 = 64 * MIB, Row::of(bytes(5 * KIB..=16 * TIB));
+        // 14 days as in IIS.
+        /// An upload without progress for this long is discarded.
+        session_timeout: Duration = Duration::from_millis(14 * DAY), Row::of(duration(SECOND..=3650 * DAY))
+            .iis(&["BITSSessionTimeout"]);
+    }
+}
+
+keys! {
+    /// What a client is told about the node of a farm that it speaks with.
+    pub struct Host in Both "" {
+        /// The name by which clients are to call this node of a farm once they have a session.
+        id: String = String::new(), Row::of(Form::Text(url::parse_host, HOST_TAKES)).called("host_id").iis(&["BITSHostId"]);
+        // As in IIS.
+        /// When a client that cannot reach the node by its `host_id` goes back to the name it knew.
+        fallback_timeout: Duration = Duration::from_millis(DAY), Row::of(duration(SECOND..=365 * DAY))
+            .called("host_id_fallback").iis(&["BITSHostIdFallbackTimeout"]);
+    }
+}
+
+keys! {
+    /// The server application that is notified of each upload.
+    pub struct Notification in Both "" {
+        /// How a server application is notified of an upload: not at all, by the names of its files, with the file itself
+        /// (types 0, 1 and 2 of IIS).
+        kind: NotificationType = NotificationType::ByReference,
+            Row::of(Form::Word(NOTIFICATION_WORDS))
+            .called("notification_type").by_default("\"none\"").iis(&["BITSServerNotificationType"]);
+        /// Where the server application is; required if there is a `notification_type`.
+        url: String = String::new(), Row::of(Form::Text(url::parse_notification_url, NOTIFICATION_URL_TAKES))
+            .called("notification_url").iis(&["BITSServerNotificationURL"]);
+        // Clients give up after 5 minutes; our 408 must come before (protocol section P9).
+        /// How long the server application may take; clients give up after five minutes.
+        timeout: Duration = Duration::from_secs(240), Row::of(duration(SECOND..=HOUR)).called("notification_timeout");
+        // None, because clients repeat what failed by themselves.
+        /// Further attempts after a notification that failed, before the client hears of it.
+        retries: u32 = 0, Row::of(count(0..=10)).called("notification_retries");
+        /// The secret that notifications are signed with (HMAC).
+        secret: Option<Secret> = None,
+            Row::of(Form::File("a file of 16 to 4096 bytes, white space at the ends aside, or \"\" for none"))
+            .called("notification_secret_file");
+        // Each holds a connection to the server application.
+        /// Notifications on their way at the same time.
+        in_flight_max: usize = 64, Row::of(count(1..=1024)).called("notifications_in_flight_max");
+        // A reply is a file; 16 TiB is the largest of ext4.
+        /// Bytes of the server application's reply to an upload.
+        reply_bytes_max: u64 = GIB, Row::of(bytes(1..=16 * TIB));
+    }
+}
+
+keys! {
+    /// Bounds of the server (design H).
+    pub struct Limits in Limits "limits." {
+        /// Bytes of a request head.
+        head_bytes_max: usize = narrow(16 * KIB), Row::of(bytes(KIB..=64 * KIB));
+        /// Fields of a request head.
+        headers_max: usize = 64, Row::of(count(8..=256));
+        /// Bytes of one field value.
+        value_bytes_max: usize = narrow(4 * KIB), Row::of(bytes(256..=64 * KIB));
+        /// Connections of one shard.
+        connections_per_shard_max: usize = 16_384, Row::of(count(1..=1_048_576));
+        /// Large body blocks of one shard.
+        body_blocks_per_shard: usize = 16, Row::of(count(1..=512));
+        /// Bytes of one body block; a multiple of the page size.
+        block_bytes: usize = narrow(512 * KIB), Row::of(number(Unit::PowerOfTwoBytes, 64 * KIB..=8 * MIB));
+        /// Sessions of one shard.
+        sessions_per_shard_max: usize = 262_144, Row::of(count(1..=16_777_216));
+        /// Connections on their way from one shard to another.
+        mailbox_max: usize = 256, Row::of(count(1..=65_536));
+        /// Time for a head to arrive, in milliseconds.
+        head_ms_max: u64 = 10_000, Row::of(milliseconds(100..=600_000));
+        /// Time between requests, in milliseconds.
+        idle_ms_max: u64 = 120_000, Row::of(milliseconds(100..=3_600_000));
+        /// Time without a byte of a body (or without progress of an answer), in milliseconds.
+        body_stall_ms_max: u64 = 60_000, Row::of(milliseconds(100..=3_600_000));
+        /// Bytes of a refused body that are read to keep the connection.
+        drain_bytes_max: u64 = 16 * MIB, Row::of(bytes(0..=GIB));
+        /// Time for running requests to finish when the server stops, in milliseconds.
+        shutdown_ms_max: u64 = 30_000, Row::of(milliseconds(0..=3_600_000));
+        /// How long a closed or cancelled session is remembered, in milliseconds.
+        tombstone_ms_max: u64 = 600_000, Row::of(milliseconds(0..=86_400_000));
+        /// How many closed or cancelled sessions one shard remembers.
+        tombstones_per_shard_max: usize = 4096, Row::of(count(0..=1_048_576));
+    }
+}
+
+/// The two keys called `root`, and the prefix: they end up in [`Config::roots`] and by name in [`Location`].
+pub(super) const ROOT: &[Row] = &[Row::of(Form::Directory("a directory"))
+    .flag()
+    .by_default("\"./uploads\"")
+    .row("root", Scope::Server, "Where uploaded files go.")];
+pub(super) const OF_A_LOCATION: &[Row] = &[
+    Row::of(Form::Prefix).by_default("required").row(
+        "prefix",
+        Scope::Location,
+        "The location applies to this path and everything beneath it; the longest prefix wins.",
+    ),
+    Row::of(Form::Directory(
+        "a directory on the file system of `work_dir`",
+    ))
+    .by_default("ROOT/PREFIX")
+    .row(
+        "root",
+        Scope::Location,
+        "Where the files of the location go; its prefix is then not part of their path.",
+    ),
+];
+
+/// Every key, in the order of the documentation.
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    let tables: [&'static [Row]; 8] = [
+        ROOT,
+        Config::ROWS,
+        Location::ROWS,
+        Policy::ROWS,
+        Host::ROWS,
+        Notification::ROWS,
+        OF_A_LOCATION,
+        Limits::ROWS,
+    ];
+    tables.into_iter().flatten()
+}
+
+impl Default for Location {
+    fn default() -> Self {
+        Self::defaults()
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::defaults()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::defaults()
+    }
+}
+
+const fn narrow(bytes: u64) -> usize {
+    #[allow(clippy::cast_possible_truncation, reason = "defaults of a few KiB")]
+    {
+        bytes as usize
+    }
+}
+
+/// The word for no notification at all, which is no [`NotificationType`].
+pub(super) const NO_NOTIFICATION: &str = "none";
+const NOTIFICATION_WORDS: &[&str] = &[
+    NO_NOTIFICATION,
+    NotificationType::WORDS[0],
+    NotificationType::WORDS[1],
+];
+pub(super) const ROOT_DEFAULT: &str = "./uploads";
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+const DAY: u64 = 24 * HOUR;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a field refuses to take, or gives back otherwise, has a form that does not fit its type.
+    fn check<T: Table + PartialEq + std::fmt::Debug>() {
+        let mut table = T::defaults();
+        for (index, row) in T::ROWS.iter().enumerate() {
+            assert!(
+                !row.meaning.is_empty() && !row.takes().is_empty(),
+                "{}",
+                row.key
+            );
+            let default = table.value(index);
+            table.set(index, default.clone());
+            assert_eq!(table, T::defaults(), "{}", row.key);
+            let printed = row.form.to_toml(&default);
+            if let Form::Number { bounds, .. } = &row.form {
+                for bound in [bounds.start(), bounds.end()] {
+                    let bound = super::super::form::Value::Number(Some(*bound));
+                    table.set(index, bound.clone());
+                    assert_eq!(table.value(index), bound, "{}", row.key);
+                }
+                table = T::defaults();
+            }
+            // Those with words for a default are made from others where none is given.
+            let text = printed.trim_matches('"').to_owned();
+            let read = row.form.read(super::super::form::Written::Raw(text.into()));
+            assert!(
+                row.default.is_some() || read == Ok(default),
+                "{}: {read:?}",
+                row.key
+            );
+        }
+    }
+
+    #[test]
+    fn every_default_is_one_that_the_key_takes() {
+        check::<Config>();
+        check::<Location>();
+        check::<Policy>();
+        check::<Host>();
+        check::<Notification>();
+        check::<Limits>();
+    }
+}

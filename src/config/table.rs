@@ -1,0 +1,331 @@
+//! The machine that makes a struct of settings, its rows and its readers from one declaration (`keys.rs`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::form::{Form, Value};
+use super::secret::Secret;
+use super::words::{Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish};
+
+/// Where a key may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Only at the top: it holds for the whole server.
+    Server,
+    /// In `[limits]`: it holds for the whole server.
+    Limits,
+    /// At the top, and in every `[[location]]`.
+    Both,
+    /// Only in a `[[location]]`.
+    Location,
+}
+
+/// What is known of a key.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// The key; those of `[limits]` begin with `limits.`.
+    pub key: &'static str,
+    pub scope: Scope,
+    pub form: Form,
+    pub meaning: &'static str,
+    /// Whether there is a flag, and an environment variable, of that name.
+    pub has_flag: bool,
+    /// Whether a running server goes over to a new value at SIGHUP.
+    pub is_live: bool,
+    /// What the documentation says of a default that follows from something else.
+    pub default: Option<&'static str>,
+    /// What bounds alone do not say.
+    pub note: &'static str,
+    /// The properties of IIS whose place the key takes.
+    pub iis: &'static [&'static str],
+}
+
+impl Row {
+    /// A row that knows its form only; the rest follows.
+    pub const fn of(form: Form) -> Self {
+        Self {
+            key: "",
+            scope: Scope::Server,
+            form,
+            meaning: "",
+            has_flag: false,
+            is_live: false,
+            default: None,
+            note: "",
+            iis: &[],
+        }
+    }
+
+    /// A flag and an environment variable set it too.
+    pub const fn flag(mut self) -> Self {
+        self.has_flag = true;
+        self
+    }
+
+    /// A reload changes it. Keys that may stand in a location are so without saying it.
+    pub const fn live(mut self) -> Self {
+        self.is_live = true;
+        self
+    }
+
+    /// The key, where it is not called as its field is.
+    pub const fn called(mut self, key: &'static str) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// The default in words, where it follows from something else.
+    pub const fn by_default(mut self, words: &'static str) -> Self {
+        self.default = Some(words);
+        self
+    }
+
+    /// What else to say of the values that it takes.
+    pub const fn note(mut self, note: &'static str) -> Self {
+        self.note = note;
+        self
+    }
+
+    /// The properties of IIS whose place it takes.
+    pub const fn iis(mut self, names: &'static [&'static str]) -> Self {
+        self.iis = names;
+        self
+    }
+
+    /// The finished row.
+    pub const fn row(mut self, key: &'static str, scope: Scope, meaning: &'static str) -> Self {
+        if self.key.is_empty() {
+            self.key = key;
+        }
+        self.scope = scope;
+        self.meaning = meaning;
+        if matches!(scope, Scope::Both | Scope::Location) {
+            self.is_live = true;
+        }
+        self
+    }
+
+    /// The key as it stands in its table.
+    pub fn name(&self) -> &'static str {
+        self.key.strip_prefix("limits.").unwrap_or(self.key)
+    }
+
+    /// The values it takes, in words.
+    pub fn takes(&self) -> String {
+        format!("{}{}", self.form.takes(), self.note)
+    }
+}
+
+/// A struct whose fields are settings.
+pub(super) trait Table: Sized {
+    /// One row for each field that is a setting.
+    const ROWS: &[Row];
+
+    /// Every default.
+    fn defaults() -> Self;
+
+    /// The value of the row with this number.
+    fn value(&self, row: usize) -> Value;
+
+    /// Sets the row with this number; the value is of its form.
+    fn set(&mut self, row: usize, value: Value);
+
+    /// Every row with its value.
+    fn entries(&self) -> impl Iterator<Item = (&'static Row, Value)> {
+        let rows = Self::ROWS.iter().enumerate();
+        rows.map(|(index, row)| (row, self.value(index)))
+    }
+}
+
+/// Makes a [`Table`]. Each key: its meaning, `field: type = default, form and more;`. Fields after `beside` are no keys.
+macro_rules! keys {
+    (
+        $(#[doc = $about:literal])+
+        pub struct $name:ident in $scope:ident $prefix:literal
+        $(beside { $($(#[doc = $also:literal])+ $part:ident: $part_type:ty = $begin:expr,)+ })?
+        {
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $row:expr;)+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $($($(#[doc = $also])+ pub $part: $part_type,)+)?
+            $($(#[doc = $doc])+ pub $field: $type,)+
+        }
+
+        impl $crate::config::table::Table for $name {
+            const ROWS: &[$crate::config::table::Row] = &[$($row.row(
+                concat!($prefix, stringify!($field)),
+                $crate::config::table::Scope::$scope,
+                concat!($($doc),+),
+            )),+];
+
+            fn defaults() -> Self {
+                Self {
+                    $($($part: $begin,)+)?
+                    $($field: $default,)+
+                }
+            }
+
+            fn value(&self, row: usize) -> $crate::config::form::Value {
+                let fields: &[&dyn Setting] = &[$(&self.$field),+];
+                fields[row].to_value()
+            }
+
+            fn set(&mut self, row: usize, value: $crate::config::form::Value) {
+                let fields: &mut [&mut dyn Setting] = &mut [$(&mut self.$field),+];
+                fields[row].take(value);
+            }
+        }
+    };
+}
+pub(super) use keys;
+
+/// A type that a setting may have.
+pub(super) trait Setting {
+    /// The value as it is read and printed.
+    fn to_value(&self) -> Value;
+
+    /// Becomes the value, which a row of the right form has read.
+    fn take(&mut self, value: Value);
+}
+
+impl Setting for bool {
+    fn to_value(&self) -> Value {
+        Value::Truth(*self)
+    }
+
+    fn take(&mut self, value: Value) {
+        if let Value::Truth(truth) = value {
+            *self = truth;
+        }
+    }
+}
+
+/// Numbers that fit into 64 bits; the bounds of every row lie within its field's type.
+macro_rules! numbers {
+    ($($type:ty)+) => {$(
+        impl Setting for $type {
+            fn to_value(&self) -> Value {
+                Value::Number(u64::try_from(*self).ok())
+            }
+
+            fn take(&mut self, value: Value) {
+                if let Value::Number(Some(number)) = value {
+                    *self = number.try_into().unwrap_or(Self::MAX);
+                }
+            }
+        }
+
+        impl Setting for Option<$type> {
+            fn to_value(&self) -> Value {
+                Value::Number(self.and_then(|number| u64::try_from(number).ok()))
+            }
+
+            fn take(&mut self, value: Value) {
+                if let Value::Number(number) = value {
+                    *self = number.map(|number| number.try_into().unwrap_or(<$type>::MAX));
+                }
+            }
+        }
+    )+};
+}
+numbers!(u32 u64 usize);
+
+/// In whole milliseconds.
+impl Setting for Duration {
+    fn to_value(&self) -> Value {
+        Value::Number(u64::try_from(self.as_millis()).ok())
+    }
+
+    fn take(&mut self, value: Value) {
+        if let Value::Number(Some(ms)) = value {
+            *self = Self::from_millis(ms);
+        }
+    }
+}
+
+impl Setting for String {
+    fn to_value(&self) -> Value {
+        Value::Text(self.clone())
+    }
+
+    fn take(&mut self, value: Value) {
+        if let Value::Text(text) = value {
+            *self = text;
+        }
+    }
+}
+
+/// The empty text is none.
+impl Setting for Option<String> {
+    fn to_value(&self) -> Value {
+        Value::Text(self.clone().unwrap_or_default())
+    }
+
+    fn take(&mut self, value: Value) {
+        if let Value::Text(text) = value {
+            *self = Some(text).filter(|text| !text.is_empty());
+        }
+    }
+}
+
+impl Setting for PathBuf {
+    fn to_value(&self) -> Value {
+        Value::Path(self.clone())
+    }
+
+    fn take(&mut self, value: Value) {
+        if let Value::Path(path) = value {
+            *self = path;
+        }
+    }
+}
+
+/// Printed as its file; read by who uses it.
+impl Setting for Option<Secret> {
+    fn to_value(&self) -> Value {
+        Value::Path(
+            self.as_ref()
+                .map(|secret| secret.file().to_owned())
+                .unwrap_or_default(),
+        )
+    }
+
+    fn take(&mut self, _: Value) {
+        *self = None;
+    }
+}
+
+impl Setting for Vec<SocketAddr> {
+    fn to_value(&self) -> Value {
+        Value::Addresses(self.clone())
+    }
+
+    fn take(&mut self, value: Value) {
+        if let Value::Addresses(addresses) = value {
+            *self = addresses;
+        }
+    }
+}
+
+macro_rules! words {
+    ($($type:ty)+) => {$(
+        impl Setting for $type {
+            fn to_value(&self) -> Value {
+                Value::Text(self.name().to_owned())
+            }
+
+            /// "none" leaves the type of notifications as it is: there are none.
+            fn take(&mut self, value: Value) {
+                let Value::Text(word) = value else { return };
+                if let Some(known) = Self::ALL.iter().find(|known| known.name() == word) {
+                    *self = *known;
+                }
+            }
+        }
+    )+};
+}
+words!(Durability EmptyFile Io LogFormat LogLevel NotificationType Publish);

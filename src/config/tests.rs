@@ -1,0 +1,485 @@
+//! From text to settings: what is read, and what is refused in which words.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use quantity::GIB;
+
+pub(super) fn from_file(text: &str) -> Result<Config, ConfigError> {
+    let file = SettingsFile::parse(Path::new("bitsd.toml"), text.to_owned())?;
+    Config::resolve(Flags::default(), Some(file))
+}
+
+pub(super) fn words(text: &str) -> String {
+    from_file(text).expect_err("it must be refused").to_string()
+}
+
+#[test]
+fn without_flags_and_file_the_defaults_stand() {
+    let config = Config::resolve(Flags::default(), None).unwrap();
+    assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.roots[0], Path::new("./uploads"));
+    assert_eq!(config.work_dir, Path::new("./uploads/.bitsd"));
+    assert!((1..=256).contains(&config.cores));
+    assert_eq!(config.global().policy, Policy::default());
+    assert_eq!(config.global().policy.fragment_bytes_max, 64 * 1024 * 1024);
+    assert_eq!(
+        config.global().policy.session_timeout,
+        Duration::from_secs(14 * 86_400)
+    );
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits.block_bytes, 512 * 1024);
+    assert_eq!(config.limits.drain_bytes_max, 16 * 1024 * 1024);
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_the_defaults() {
+    let text =
+        "root = \"/file\"\ncores = 3\ndurability = \"none\"\nlisten = \"[::1]:1\"\nstrict = true";
+    let file = SettingsFile::parse(Path::new("f"), text.to_owned()).unwrap();
+    let flags = Flags::default()
+        .with("root", "/flag")
+        .with("cores", "7")
+        .with("listen", "127.0.0.1:2")
+        .with("listen", "127.0.0.1:3")
+        .with("log_level", "debug");
+    let config = Config::resolve(flags, Some(file)).unwrap();
+    assert_eq!(config.roots[0], Path::new("/flag"));
+    assert_eq!(config.work_dir, Path::new("/flag/.bitsd"));
+    assert_eq!(config.cores, 7);
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.global().policy.durability, Durability::None);
+    assert_eq!(config.log_level, LogLevel::Debug);
+    assert!(config.global().policy.strict);
+}
+
+#[test]
+fn every_key_can_be_set_in_the_file() {
+    let text = r#"
+        listen = ["127.0.0.1:80", "[::]:81"]
+        root = "/r"
+        work_dir = "/w"
+        cores = 2
+        log_format = "json"
+        log_level = "warn"
+        io = "ring"
+        durability = "fragment"
+        publish = "last-fragment"
+        allow_overwrite = true
+        create_dirs = true
+        empty_file = "create"
+        strict = true
+        upload_bytes_max = "20 GiB"
+        fragment_bytes_max = 5120
+        session_timeout = 90
+        [limits]
+        head_bytes_max = "8 KiB"
+        headers_max = 8
+        block_bytes = 65536
+        tombstones_per_shard_max = 0
+    "#;
+    let config = from_file(text).unwrap();
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.work_dir, Path::new("/w"));
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.io, Io::Ring);
+    assert_eq!(config.global().policy.publish, Publish::LastFragment);
+    assert_eq!(config.global().policy.empty_file, EmptyFile::Create);
+    assert_eq!(config.global().policy.upload_bytes_max, Some(20 * GIB));
+    assert_eq!(config.global().policy.fragment_bytes_max, 5120);
+    assert_eq!(
+        config.global().policy.session_timeout,
+        Duration::from_secs(90)
+    );
+    assert_eq!(config.limits.head_bytes_max, 8192);
+    assert_eq!(config.limits.headers_max, 8);
+    assert_eq!(config.limits.tombstones_per_shard_max, 0);
+    assert_eq!(config.limits.mailbox_max, Limits::default().mailbox_max);
+}
+
+#[test]
+fn a_flag_out_of_bounds_is_refused_with_its_name() {
+    let flags = Flags::default().with("cores", "300");
+    let message = Config::resolve(flags, None).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "--cores: cores = 300 is out of bounds: it takes 0 to 256 (0 is all that are available)"
+    );
+}
+
+#[test]
+fn zero_cores_are_all_that_are_available() {
+    assert_eq!(
+        from_file("cores = 0").unwrap().cores,
+        Config::resolve(Flags::default(), None).unwrap().cores
+    );
+}
+
+#[test]
+fn values_out_of_bounds_are_refused_in_words_naming_the_bounds() {
+    for (text, expected) in [
+        (
+            "cores = 257",
+            "bitsd.toml:1:9: cores = 257 is out of bounds: it takes 0 to 256",
+        ),
+        ("cores = -1", "cores = -1 is out of bounds"),
+        (
+            "fragment_bytes_max = \"5119 B\"",
+            "= \"5119 B\" is out of bounds: it takes 5 KiB to 16 TiB",
+        ),
+        (
+            "session_timeout = \"999ms\"",
+            "is out of bounds: it takes 1s to 3650d",
+        ),
+        ("session_timeout = -1", "is out of bounds"),
+        ("upload_bytes_max = 0", "is out of bounds: it takes 1 B to"),
+        (
+            "[limits]\nheaders_max = 7",
+            "bitsd.toml:2:15: limits.headers_max = 7 is out of bounds: it takes 8 to 256",
+        ),
+        (
+            "[limits]\nblock_bytes = 65537",
+            "it takes powers of two from 64 KiB to 8 MiB",
+        ),
+        (
+            "[limits]\nhead_bytes_max = \"65 KiB\"",
+            "it takes 1 KiB to 64 KiB",
+        ),
+        ("[limits]\nbody_blocks_per_shard = 0", "it takes 1 to 512"),
+        (
+            "[limits]\nidle_ms_max = \"1s\"",
+            "is a string: it takes 100 to 3600000 (milliseconds), without quotes",
+        ),
+        (
+            "session_timeout = \"2 fortnights\"",
+            "the unit \"fortnights\" does not exist; known are ms, s, m, h, d and w",
+        ),
+        (
+            "upload_bytes_max = \"many\"",
+            "cannot be read: it does not begin with a whole number",
+        ),
+        (
+            "sessions_per_client_max = 0",
+            "= 0 is out of bounds: it takes 1 to 1000000, or \"unlimited\"",
+        ),
+        (
+            "sessions_per_client_max = \"many\"",
+            "= \"many\" is a string: it takes 1 to 1000000, or \"unlimited\", without quotes",
+        ),
+        ("cleanup_interval = \"361d\"", "it takes 1s to 360d"),
+        ("host_id_fallback = \"366d\"", "it takes 1s to 365d"),
+        ("notification_timeout = \"61m\"", "it takes 1s to 1h"),
+        (
+            "notification_retries = 11",
+            "bitsd.toml:1:24: notification_retries = 11 is out of bounds: it takes 0 to 10",
+        ),
+        ("notifications_in_flight_max = 0", "it takes 1 to 1024"),
+        ("reply_bytes_max = 0", "it takes 1 B to 16 TiB"),
+        ("listen = []", "bitsd.toml:1:10: listen = [] is empty"),
+    ] {
+        let message = words(text);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn wrong_types_are_refused_with_their_place() {
+    for (text, place, cause) in [
+        (
+            "strict = 1",
+            "1:10",
+            "strict = 1 cannot be used: it takes true or false",
+        ),
+        ("\nroot = true", "2:8", "it takes a directory"),
+        ("cores = 1.5", "1:9", "it takes 0 to 256"),
+        (
+            "listen = 80",
+            "1:10",
+            "it takes `ADDR:PORT`, or an array of them",
+        ),
+        (
+            "listen = \"localhost\"",
+            "1:10",
+            "is not an address such as",
+        ),
+        (
+            "listen = [\"1.2.3.4:5\", \"x\"]",
+            "1:",
+            "\"x\" is not an address such as",
+        ),
+        (
+            "durability = \"always\"",
+            "1:14",
+            "it takes \"none\", \"upload\" or \"fragment\"",
+        ),
+        (
+            "limits = 3",
+            "1:10",
+            "limits is a table that begins with [limits]",
+        ),
+        (
+            "root = \"a\"\nroot = \"b\"",
+            "2:1",
+            "root stands already at bitsd.toml:1:1",
+        ),
+        ("root = ", "1:", "string"),
+    ] {
+        let message = words(text);
+        assert!(
+            message.starts_with(&format!("bitsd.toml:{place}")),
+            "{message}"
+        );
+        assert!(message.contains(cause), "{message}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let missing = Path::new("/nonexistent/bitsd.toml");
+    let message = SettingsFile::read(missing).unwrap_err().to_string();
+    assert!(
+        message.starts_with("cannot read the settings file /nonexistent/bitsd.toml: "),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_work_directory_may_lie_inside_the_root_but_not_hold_it() {
+    assert!(from_file("root = \"/a\"\nwork_dir = \"/a/b/c\"").is_ok());
+    assert!(from_file("root = \"/a\"\nwork_dir = \"/b\"").is_ok());
+    for text in [
+        "root = \"/a\"\nwork_dir = \"/a/\"",
+        "root = \"/a/b\"\nwork_dir = \"/a\"",
+    ] {
+        let message = words(text);
+        assert!(
+            message.starts_with("bitsd.toml:2:12: work_dir (/a"),
+            "{message}"
+        );
+        assert!(message.contains("must not be a root"), "{message}");
+    }
+    let message = words("root = \"/a\"\n[[location]]\nprefix = \"x\"\nroot = \"/a/.bitsd/x\"");
+    assert!(
+        message.starts_with("bitsd.toml:4:8: work_dir (/a/.bitsd)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_empty_path_is_refused_with_its_place() {
+    for (text, place) in [
+        ("root = \"\"", "bitsd.toml:1:8: root = \"\" is empty"),
+        (
+            "\nwork_dir = \"\"",
+            "bitsd.toml:2:12: work_dir = \"\" is empty",
+        ),
+        (
+            "[[location]]\nprefix = \"x\"\nroot = \"\"",
+            "bitsd.toml:3:8: root = \"\" is empty",
+        ),
+    ] {
+        assert!(words(text).starts_with(place), "{}", words(text));
+    }
+}
+
+#[test]
+fn each_root_is_listed_once_and_the_global_one_first() {
+    let config = from_file(
+        "root = \"/r\"\n[[location]]\nprefix = \"a\"\nroot = \"/own\"\n[[location]]\nprefix = \"bb\"\nroot = \"/own/\"\n\
+         [[location]]\nprefix = \"ccc\"\nroot = \"/r\"\n[[location]]\nprefix = \"dddd\"\n",
+    )
+    .unwrap();
+    assert_eq!(config.roots, [Path::new("/r"), Path::new("/own")]);
+    let indexes = config.locations.iter().map(|l| (l.root, l.has_own_root));
+    let expected = [(0, false), (0, true), (1, true), (1, true), (0, false)];
+    assert!(indexes.eq(expected));
+}
+
+/// The mistakes that people make, and what they read. The words are the point: they name the place and the remedy.
+#[test]
+fn mistakes_are_told_with_what_to_write_instead() {
+    let location = "[[location]]\nprefix = \"in\"\n";
+    for (text, expected) in [
+        (
+            "alow_overwrite = true",
+            "bitsd.toml:1:1: there is no key alow_overwrite; did you mean allow_overwrite?",
+        ),
+        (
+            "Session-Timeout = 3",
+            "bitsd.toml:1:1: there is no key Session-Timeout; did you mean session_timeout?",
+        ),
+        (
+            "[limits]\nheader_max = 9",
+            "bitsd.toml:2:1: there is no key header_max; did you mean headers_max?",
+        ),
+        (
+            "xyzzy = 1",
+            "bitsd.toml:1:1: there is no key xyzzy (`bitsd check --help` lists all)",
+        ),
+        (
+            "cores = 1\nheaders_mx = 8",
+            "bitsd.toml:2:1: there is no key headers_mx; did you mean headers_max? It stands in [limits]",
+        ),
+        (
+            "bitsMaximumUploadSize = 100",
+            "bitsd.toml:1:1: bitsMaximumUploadSize is a property of IIS; here it is upload_bytes_max, which takes 1 B",
+        ),
+        (
+            "cores = 1\n[[location]]\nprefix = \"in\"\nlog_level = \"info\"",
+            "bitsd.toml:4:1: log_level holds for the whole server: put it above the first table header (line 2)",
+        ),
+        (
+            "head_bytes_max = 2048",
+            "bitsd.toml:1:1: head_bytes_max stands in [limits]",
+        ),
+        (
+            "prefix = \"a\"",
+            "bitsd.toml:1:1: prefix stands in a [[location]]",
+        ),
+        (
+            "[limits]\nstrict = true",
+            "bitsd.toml:2:1: strict stands in a [[location]], or above the first table header (line 1)",
+        ),
+        (
+            "[[locations]]\nprefix = \"a\"",
+            "there is no key locations; did you mean [[location]]?",
+        ),
+        (
+            "allow_overwrite = \"yes\"",
+            "= \"yes\" is a string: it takes true or false, without quotes",
+        ),
+        (
+            "log_level = \"trace\"",
+            "it takes \"warn\", \"info\" or \"debug\"",
+        ),
+        (
+            "listen = \"localhost:80\"",
+            "names are not looked up; write 127.0.0.1:80",
+        ),
+        (
+            "listen = \"node1:80\"",
+            "names are not looked up; write the address",
+        ),
+        (
+            "listen = \"8080\"",
+            "\"8080\" is not an address such as 127.0.0.1:8080 or [::]:8080: the address is missing",
+        ),
+        ("listen = \"[::1]\"", ": the port is missing"),
+        (
+            "root = \"D:\\\\logs\"",
+            "bitsd.toml:1:8: root = \"D:\\\\logs\" is a path of Windows",
+        ),
+        ("work_dir = 'C:\\x'", "is a path of Windows"),
+        (
+            "root = \"C:\\Users\\x\"",
+            "a backslash in double quotes begins an escape: write / in a prefix or a path",
+        ),
+        (
+            "root = \"\\srv\"",
+            "or put the text in 'single quotes', in: root = \"\\srv\"",
+        ),
+        (
+            "[limits]\n[limits]",
+            "bitsd.toml:2:2: limits stands already at bitsd.toml:1:2",
+        ),
+        (
+            "[[location]]\nprefix = \"a\"\n[[location]]\nprefix = \"b\"\nprefix = \"c\"",
+            "bitsd.toml:5:1: prefix stands already at bitsd.toml:4:1",
+        ),
+        (
+            "notification_url = \"app.example/orders\"",
+            "cannot be used: it takes an http or https URL, or a path",
+        ),
+        (
+            "notification_url = \"http://h/\"",
+            "bitsd.toml:1:20: notification_url = \"http://h/\" does nothing without notification_type",
+        ),
+        (
+            "notification_type = \"by-value\"\nnotification_url = \"/app\"",
+            "bitsd.toml:2:20: notification_url = \"/app\" needs public_url",
+        ),
+        (
+            &format!("{location}notification_url = \"http://h/\""),
+            "bitsd.toml:3:20: notification_url = \"http://h/\" does nothing without notification_type",
+        ),
+    ] {
+        let message = words(text);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_url_that_is_kept_for_later_or_used_below_is_not_refused() {
+    for text in [
+        "notification_type = \"none\"\nnotification_url = \"http://h/\"",
+        "notification_url = \"http://h/\"\n[[location]]\nprefix = \"a\"\nnotification_type = \"by-value\"",
+        "notification_type = \"by-value\"\nnotification_url = \"http://h/\"\n[[location]]\nprefix = \"a\"\n\
+         notification_type = \"none\"",
+        "public_url = \"http://h\"\nnotification_type = \"by-value\"\nnotification_url = \"/app\"",
+    ] {
+        from_file(text).unwrap();
+    }
+}
+
+#[test]
+fn words_are_read_in_any_case_and_durations_in_parts() {
+    let config = from_file(
+        "log_level = \"DEBUG\"\nsession_timeout = \"1h30m\"\ncleanup_interval = \"2 weeks\"",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.log_level, LogLevel::Debug);
+    assert_eq!(
+        config.global().policy.session_timeout,
+        Duration::from_secs(5400)
+    );
+    assert_eq!(config.cleanup_interval, Duration::from_secs(14 * 86_400));
+}
+
+#[test]
+fn flags_are_refused_in_the_words_of_the_file() {
+    for (key, value, expected) in [
+        (
+            "listen",
+            "8080",
+            "--listen: listen = 8080 cannot be used: \"8080\" is not an address such as",
+        ),
+        ("work_dir", "", "--work-dir: work_dir = \"\" is empty"),
+        (
+            "io",
+            "fast",
+            "--io: io = \"fast\" cannot be used: it takes \"auto\", \"direct\", \"ring\" or \"inline\"",
+        ),
+    ] {
+        let refused = Config::resolve(Flags::default().with(key, value), None);
+        let message = refused.unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_path_that_is_no_text_is_a_path_still() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = std::ffi::OsString::from_vec(b"/r\xff".to_vec());
+    let config = Config::resolve(Flags::default().with("root", odd.clone()), None).unwrap();
+    assert_eq!(config.roots[0].as_os_str(), odd);
+    assert!(Config::resolve(Flags::default().with("listen", odd), None).is_err());
+}
+
+#[test]
+fn a_file_that_is_no_text_or_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bitsd.toml");
+    std::fs::write(&file, b"\x7fELF\xff\xfe").unwrap();
+    let message = SettingsFile::read(&file).unwrap_err().to_string();
+    assert!(
+        message.ends_with("/bitsd.toml is not text (UTF-8)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_made_by_notepad_is_read() {
+    let config = from_file("\u{feff}cores = 3\r\n[limits]\r\nheaders_max = 8\r\n").unwrap();
+    assert_eq!((config.cores, config.limits.headers_max), (3, 8));
+}

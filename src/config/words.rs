@@ -1,0 +1,104 @@
+//! Settings that are one of several words.
+
+/// Makes an enum from its variants and their words in settings and flags.
+macro_rules! words {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $about:literal])+ $variant:ident $word:literal)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[doc = $about])+ $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+            /// The words of all values.
+            pub(super) const WORDS: &[&str] = &[$($word),+];
+
+            /// Its word in settings and flags.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Form of the log.
+    LogFormat {
+        /// Lines for people.
+        Text "text"
+        /// JSON objects, one a line.
+        Json "json"
+    }
+}
+
+words! {
+    /// How much is logged.
+    LogLevel {
+        /// Only what needs attention.
+        Warn "warn"
+        /// And one line per session.
+        Info "info"
+        /// And one line per packet.
+        Debug "debug"
+    }
+}
+
+words! {
+    /// How a block of a body reaches its file (what is chosen when, and why, stands in `ring/disk.rs`).
+    Io {
+        /// Chosen for each file by its size and its file system.
+        Auto "auto"
+        /// Big files past the page cache by fixed writes of whole pages (O_DIRECT), the rest as by `inline`.
+        Direct "direct"
+        /// Fixed writes into the page cache.
+        Ring "ring"
+        /// Plain writes into the page cache, on the shard's own thread.
+        Inline "inline"
+    }
+}
+
+words! {
+    /// What must be on stable storage before an Ack (the contract stands in `server/store.rs`).
+    Durability {
+        /// Nothing is ever synced: the process may die, the power may not.
+        None "none"
+        /// The whole file before its final fragment is acked.
+        Upload "upload"
+        /// Each fragment before it is acked.
+        Fragment "fragment"
+    }
+}
+
+words! {
+    /// When a file appears at its destination (P8).
+    Publish {
+        /// At Close-Session.
+        Close "close"
+        /// With its last fragment.
+        LastFragment "last-fragment"
+    }
+}
+
+words! {
+    /// What Close-Session right after Create-Session means (P4.4).
+    EmptyFile {
+        /// The upload was given up.
+        Discard "discard"
+        /// The file is empty.
+        Create "create"
+    }
+}
+
+words! {
+    /// How the server application gets the upload. The setting knows a third word, "none".
+    NotificationType {
+        /// As the paths of two files (type 1 of IIS).
+        ByReference "by-reference"
+        /// As the body of the request (type 2 of IIS).
+        ByValue "by-value"
+    }
+}
