@@ -8,6 +8,7 @@
 //! the server) must look transient to it, and what cannot must not, or it would retry for weeks ([`Refusal::reaction`]).
 //! And only EIO and its kin blame the device.
 
+use std::fmt;
 use std::io;
 
 use rustix::io::Errno;
@@ -111,15 +112,42 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     }
 }
 
-/// What stands in the way of a destination, put into the error by whoever found out more than the number says.
-impl From<Obstacle> for io::Error {
-    fn from(obstacle: Obstacle) -> Self {
-        Self::new(io::ErrorKind::PermissionDenied, obstacle)
+/// What stands in the way of a destination and where, put into the error by whoever found out more than the number
+/// says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    obstacle: Obstacle,
+    name: String,
+}
+
+impl Blocked {
+    /// By what, and what it is beneath the root of its location.
+    pub fn by(obstacle: Obstacle, name: &str) -> Self {
+        Self {
+            obstacle,
+            name: name.to_owned(),
+        }
     }
 }
 
-fn obstacle_in(error: &io::Error) -> Option<Obstacle> {
-    error.get_ref()?.downcast_ref::<Obstacle>().copied()
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", self.obstacle, self.name)
+    }
+}
+
+impl std::error::Error for Blocked {}
+
+impl From<Blocked> for io::Error {
+    fn from(blocked: Blocked) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, blocked)
+    }
+}
+
+/// The obstacle in an error, where it has one.
+pub fn obstacle_in(error: &io::Error) -> Option<Obstacle> {
+    let blocked = error.get_ref()?.downcast_ref::<Blocked>()?;
+    Some(blocked.obstacle)
 }
 
 fn of_obstacle(obstacle: Obstacle) -> Diagnosis {
@@ -128,9 +156,11 @@ fn of_obstacle(obstacle: Obstacle) -> Diagnosis {
             "give that folder a [[location]] of its own, on its own file system"
         }
         Obstacle::LinkLeadsOut => {
-            "replace the link by a bind mount or a [[location]] with its own root"
+            "let the link lead to a folder beneath the root (a relative link), or replace it by a \
+             [[location]] with its own root"
         }
         Obstacle::LinkIntoWork => "remove the link",
+        Obstacle::LinkDangles => "make the folder that the link leads to, or remove the link",
         Obstacle::LinkLoop => "mend or remove the links",
         Obstacle::Sticky => {
             "give the server's user the file or the folder, or take the sticky bit off (`chmod -t`)"
@@ -1049,7 +1079,7 @@ mod tests {
     fn obstacles_come_through_whatever_the_operation() {
         for obstacle in Obstacle::ALL {
             for op in DESTINATION {
-                let told = diagnose(*op, &obstacle.into());
+                let told = diagnose(*op, &Blocked::by(obstacle, "a").into());
                 assert_eq!(told.hears, R::Obstructed(obstacle));
                 assert_eq!(told.hears.reaction(), Reaction::GivesUp);
                 assert!(!told.remedy.contains("right to write"), "{obstacle:?}");

@@ -183,6 +183,8 @@ pub enum Obstacle {
     LinkLeadsOut,
     /// A link on the way leads into the work directory.
     LinkIntoWork,
+    /// A link on the way leads to nothing.
+    LinkDangles,
     /// Links go in circles.
     LinkLoop,
     /// The folder is sticky, and what stands there is somebody else's.
@@ -201,10 +203,11 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OtherMount,
         Self::LinkLeadsOut,
         Self::LinkIntoWork,
+        Self::LinkDangles,
         Self::LinkLoop,
         Self::Sticky,
         Self::AppendOnly,
@@ -222,6 +225,7 @@ impl Obstacle {
             Self::LinkIntoWork => {
                 "a link on the way to the destination leads into the work directory"
             }
+            Self::LinkDangles => "a link on the way to the destination leads to nothing",
             Self::LinkLoop => "the links on the way to the destination go in circles",
             Self::Sticky => "the folder is sticky, and the file there is somebody else's",
             Self::AppendOnly => "the folder of the destination, or the file there, is append-only",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::launch_error::LaunchError;
-use super::tree;
+use super::walk;
 use crate::config::Config;
 use crate::server::store::{self, LOCK_NAME};
 
@@ -164,7 +164,7 @@ fn open_root(root: &Path, work: &Path, device: u64) -> Result<OwnedFd, LaunchErr
             work.to_owned(),
         ));
     }
-    tree::probe(&opened).map_err(LaunchError::NoResolveBeneath)?;
+    walk::probe(&opened).map_err(LaunchError::NoResolveBeneath)?;
     Ok(opened)
 }
 

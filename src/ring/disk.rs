@@ -31,7 +31,7 @@ use rustix::io::Errno;
 
 use super::blocks::RingBlock;
 use super::op::{self, SyncScope};
-use super::tree;
+use super::walk;
 use crate::config::Io;
 use crate::server::world::{Block as _, File, Log, ReplyStat, WorkStat};
 
@@ -311,7 +311,7 @@ impl Disk {
         // Whatever an application has put there: a pipe must not hold up the shard until it has a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let file = match tree::open_resolved(self.work.as_fd(), name, flags, resolve) {
+        let file = match walk::open_resolved(self.work.as_fd(), name, flags, resolve) {
             Ok(file) => file,
             // Nothing, a link, a way out of the directory, a way through a file, a socket.
             Err(Errno::NOENT | Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::NXIO) => {

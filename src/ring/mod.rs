@@ -25,6 +25,7 @@ pub mod op;
 pub mod queue;
 pub mod reload;
 pub mod tree;
+pub mod walk;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -37,13 +38,13 @@ use crate::notify::Notifier;
 use crate::observe;
 use crate::server::notification::{NotifyError, Order};
 use crate::server::world::{
-    HandOverFull, Millis, Parents, Place, Replace, ReplyStat, Shelf, Standing, WorkStat, World,
+    HandOverFull, Manner, Millis, Place, ReplyStat, Shelf, Standing, WorkStat, World,
 };
 use blocks::{Blocks, RingBlock};
 use disk::{Disk, RingFile, RingLog};
 use mailbox::{Letter, Senders};
 use net::RingWire;
-use tree::Trees;
+use tree::{RingPublished, Trees};
 
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
@@ -79,6 +80,7 @@ impl World for RingWorld {
     type File = RingFile;
     type Log = RingLog;
     type Block = RingBlock;
+    type Published = RingPublished;
 
     fn now(&self) -> Millis {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
@@ -194,8 +196,8 @@ impl World for RingWorld {
         self.disk.sync_work_directory().await
     }
 
-    async fn look_up(&self, place: &Place) -> io::Result<Standing> {
-        self.trees.look_up(place)
+    async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
+        self.trees.look_up(place, before)
     }
 
     async fn publish(
@@ -203,18 +205,14 @@ impl World for RingWorld {
         _shelf: Shelf,
         name: &str,
         place: &Place,
-        replace: Replace,
-        parents: Parents,
-    ) -> io::Result<()> {
-        self.trees.publish(name, place, replace, parents).await
+        manner: Manner,
+    ) -> io::Result<RingPublished> {
+        let from = self.disk.work();
+        self.trees.publish(from, name, place, manner).await
     }
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
         self.trees.sync_destination(place).await
-    }
-
-    async fn unpublish(&self, place: &Place) -> io::Result<()> {
-        self.trees.unpublish(place)
     }
 
     fn close_roots(&self, is_needed: &dyn Fn(usize) -> bool) {

@@ -1,44 +1,55 @@
 //! The trees of destinations: what stands there, and how a finished upload gets its name in one of them.
 //!
 //! Each location has a root; all roots are on the file system of the work directory, so that a file gets its name in one
-//! step. A destination is resolved beneath its root by `openat2`, whatever links stand on the way, and never in the
-//! work directory. Names are plain system calls on the shard: the kernel would hand each of them to a worker thread of the
-//! ring, for a call of a few microseconds.
+//! step. How a destination is found beneath its root stands in [`super::walk`]. Names are plain system calls on the shard:
+//! the kernel would hand each of them to a worker thread of the ring, for a call of a few microseconds.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{
+    Access, AtFlags, FileType, Mode, OFlags, RenameFlags, Statx, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use super::op::{self, SyncScope};
+use super::walk::{Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
-use crate::server::world::{Parents, Place, Replace, Standing};
+use crate::diagnosis::{self, Blocked};
+use crate::server::world::{Manner, Parents, Place, Published, Replace, Standing, Sync};
 
 /// Permissions of a folder, before the umask.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
+/// How often a publication begins again because folders on its way were renamed or removed meanwhile.
+const TRIES_MAX: usize = 8;
 
 /// The roots of all locations, as one shard has them open.
 pub struct Trees {
     /// By their numbers in the settings, which never become those of other roots.
     roots: RefCell<BTreeMap<usize, Rc<OwnedFd>>>,
     work: Rc<OwnedFd>,
-    /// The folder that a file was last published into, to be synced right after. Opened before the rename: if
-    /// there is no descriptor left, it must be found out while the part still stands.
-    published_into: RefCell<Option<(Place, Rc<OwnedFd>)>>,
+    /// Where no upload may go: the work directory, once it was looked at.
+    reserved: OnceCell<[Identity; 1]>,
+    /// As whom we make and replace files.
+    user: u32,
+    /// Whether we may replace what is somebody else's in a sticky folder.
+    owns_all: bool,
 }
 
 impl Trees {
     /// Takes the open roots, in the order of the settings, and the work directory.
     pub fn new(roots: Vec<OwnedFd>, work: Rc<OwnedFd>) -> Self {
+        let capabilities = rustix::thread::capabilities(None);
         Self {
             roots: RefCell::new(roots.into_iter().map(Rc::new).enumerate().collect()),
+            reserved: OnceCell::new(),
             work,
-            published_into: RefCell::default(),
+            user: rustix::process::geteuid().as_raw(),
+            owns_all: capabilities.is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER)),
         }
     }
 
@@ -63,239 +74,289 @@ impl Trees {
         root.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the location has no root"))
     }
 
-    /// See [`crate::server::world::World::look_up`].
-    pub fn look_up(&self, place: &Place) -> io::Result<Standing> {
-        let parent = match self.parent(place) {
-            Ok(parent) => parent,
-            Err(NoFolder::Missing) => {
-                // Where folders are made, none may be made in the work directory.
-                let is_reserved =
-                    self.is_in_work(&self.nearest_folder(place)?, &*self.root(place)?)?;
-                return Ok(if is_reserved {
-                    Standing::Reserved
-                } else {
-                    Standing::NoParent
-                });
+    fn walk<'p>(&'p self, place: &'p Place) -> io::Result<Walk<'p>> {
+        let path = place.path.parent().unwrap_or_default();
+        let reserved = match self.reserved.get() {
+            Some(reserved) => reserved,
+            None => {
+                let identity = Identity::of(&look_at(&*self.work)?);
+                self.reserved.get_or_init(|| [identity])
             }
-            Err(NoFolder::Reserved) => return Ok(Standing::Reserved),
-            Err(NoFolder::Failed(error)) => return Err(error),
         };
-        // Told now, before any byte is sent, and not at the end of a long upload.
-        let may_write = Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(parent.as_fd(), ".", may_write, AtFlags::EACCESS)?;
-        match rustix::fs::statat(
-            parent.as_fd(),
-            place.path.file_name(),
-            AtFlags::SYMLINK_NOFOLLOW,
-        ) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                Ok(Standing::Directory)
+        Walk::begin(self.root(place)?, path, reserved)
+    }
+
+    /// See [`crate::server::world::World::look_up`].
+    pub fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
+        let mut walk = self.walk(place)?;
+        let has_arrived = match walk.go_on() {
+            Ok(has_arrived) => has_arrived,
+            Err(NoWay::Reserved(_)) => return Ok(Standing::Reserved),
+            Err(NoWay::Failed(error)) => return Err(error),
+        };
+        let (folder, folder_name) = (walk.here(), walk.here_name());
+        if !has_arrived {
+            if let Some(manner) = before
+                && manner.parents == Parents::Create
+            {
+                may_make_in(folder, folder_name, manner)?;
             }
-            // A link is a name that is taken; it is never followed.
-            Ok(stat) => Ok(Standing::File { inode: stat.st_ino }),
-            Err(Errno::NOENT) => Ok(Standing::Free),
-            Err(error) => Err(error.into()),
+            return Ok(Standing::NoParent);
         }
+        if let Some(manner) = before {
+            may_make_in(folder, folder_name, manner)?;
+        }
+        let file_name = place.path.file_name();
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let file = match rustix::fs::statx(&*folder.opened, file_name, flags, mask) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(Standing::Free),
+            Err(error) => return Err(error.into()),
+        };
+        if FileType::from_raw_mode(file.stx_mode.into()) == FileType::Directory {
+            return Ok(Standing::Directory);
+        }
+        if before.is_some_and(|manner| manner.replace == Replace::Existing) {
+            self.may_replace(&file, place, &folder.stat)?;
+        }
+        // A link is a name that is taken; it is never followed.
+        Ok(Standing::File {
+            inode: file.stx_ino,
+        })
+    }
+
+    /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what is a mount).
+    fn may_replace(&self, file: &Statx, place: &Place, folder: &Statx) -> Result<(), Blocked> {
+        let name = place.path.as_str();
+        let folder_name = place.path.parent().unwrap_or(".");
+        let attributes = file.stx_attributes;
+        let is_sticky = folder.stx_mode & 0o1000 != 0;
+        let owners = [file.stx_uid, folder.stx_uid];
+        if attributes.contains(StatxAttributes::IMMUTABLE) {
+            return Err(Blocked::by(Obstacle::Immutable, name));
+        }
+        if attributes.contains(StatxAttributes::APPEND) {
+            return Err(Blocked::by(Obstacle::AppendOnly, name));
+        }
+        if folder.stx_attributes.contains(StatxAttributes::APPEND) {
+            return Err(Blocked::by(Obstacle::AppendOnly, folder_name));
+        }
+        if is_sticky && !owners.contains(&self.user) && !self.owns_all {
+            return Err(Blocked::by(Obstacle::Sticky, folder_name));
+        }
+        if file.stx_mnt_id != folder.stx_mnt_id {
+            return Err(Blocked::by(Obstacle::InUse, name));
+        }
+        Ok(())
     }
 
     /// See [`crate::server::world::World::publish`].
     pub async fn publish(
         &self,
+        from: &OwnedFd,
         name: &str,
         place: &Place,
-        replace: Replace,
-        parents: Parents,
-    ) -> io::Result<()> {
-        let parent = match (self.parent(place), parents) {
-            (Err(NoFolder::Missing), Parents::Create) => self.make_parent(place).await?,
-            (result, _) => result?,
+        manner: Manner,
+    ) -> io::Result<RingPublished> {
+        let mut made = Made::default();
+        let mut tries = 0;
+        let error = loop {
+            tries += 1;
+            match self
+                .try_to_publish(from, name, place, manner, &mut made)
+                .await
+            {
+                Ok((folder, inode)) => {
+                    return Ok(RingPublished {
+                        folder,
+                        name: place.path.file_name().to_owned(),
+                        inode,
+                        made,
+                    });
+                }
+                // Another publication that failed took its empty folders away, in which this one found its way.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && manner.parents == Parents::Create
+                        && tries < TRIES_MAX
+                        && has_part(from, name) => {}
+                Err(error) => break error,
+            }
         };
-        if let Some(folder) = place.path.parent() {
-            let root = self.root(place)?;
-            let opened = match open_beneath(root.as_fd(), folder, OFlags::RDONLY) {
-                Err(error @ (Errno::MFILE | Errno::NFILE)) => return Err(error.into()),
-                // Whether that matters is for the sync to say; there may be none.
-                result => result.ok(),
-            };
-            *self.published_into.borrow_mut() =
-                opened.map(|opened| (place.clone(), Rc::new(opened)));
+        made.undo();
+        // An errno says what could not be done, a look at the place mostly why.
+        match self.look_up(place, Some(manner)) {
+            Err(cause) if diagnosis::obstacle_in(&cause).is_some() => Err(cause),
+            _ => Err(error),
         }
-        let to = parent.as_fd();
-        let file_name = place.path.file_name();
-        if replace == Replace::Existing {
-            return Ok(rustix::fs::renameat(&*self.work, name, to, file_name)?);
+    }
+
+    async fn try_to_publish(
+        &self,
+        from: &OwnedFd,
+        name: &str,
+        place: &Place,
+        manner: Manner,
+        made: &mut Made,
+    ) -> io::Result<(Rc<OwnedFd>, u64)> {
+        let folder = self.arrive(place, manner, made).await?;
+        let (to, file_name) = (&*folder, place.path.file_name());
+        let part = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if manner.replace == Replace::Existing {
+            rustix::fs::renameat(from, name, to, file_name)?;
+            return Ok((folder, part.st_ino));
         }
-        let flags = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&*self.work, name, to, file_name, flags) {
+        match rustix::fs::renameat_with(from, name, to, file_name, RenameFlags::NOREPLACE) {
             // The file system does not know the flag; a link refuses to replace just as well.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(&*self.work, name, to, file_name, AtFlags::empty())?;
-                Ok(rustix::fs::unlinkat(&*self.work, name, AtFlags::empty())?)
+                rustix::fs::linkat(from, name, to, file_name, AtFlags::empty())?;
+                rustix::fs::unlinkat(from, name, AtFlags::empty())?;
             }
-            result => Ok(result?),
+            result => result?,
         }
+        Ok((folder, part.st_ino))
+    }
+
+    /// Opens the folder of a destination for a file to be moved into it, and makes it where it may.
+    async fn arrive(
+        &self,
+        place: &Place,
+        manner: Manner,
+        made: &mut Made,
+    ) -> io::Result<Rc<OwnedFd>> {
+        // A descriptor that can be synced. It is opened before the rename: if there is none left, it must be found out
+        // while the part still stands.
+        let access = match manner.sync {
+            Sync::Yes => OFlags::RDONLY,
+            Sync::No => OFlags::PATH,
+        };
+        for _ in 0..TRIES_MAX {
+            let mut walk = self.walk(place)?;
+            while !walk.go_on()? {
+                if manner.parents == Parents::MustExist {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                made.make(&walk, manner.sync).await?;
+            }
+            if let Some(folder) = walk.open_from_root(access)? {
+                return Ok(folder);
+            }
+        }
+        Err(Errno::AGAIN.into())
     }
 
     /// See [`crate::server::world::World::sync_destination`].
     pub async fn sync_destination(&self, place: &Place) -> io::Result<()> {
-        let root = self.root(place)?;
-        let Some(folder) = place.path.parent() else {
-            return op::sync(&root, SyncScope::All).await;
-        };
-        let opened = self.published_into.take();
-        let to_sync = match opened {
-            Some((of, opened)) if of == *place => opened,
-            _ => Rc::new(open_beneath(root.as_fd(), folder, OFlags::RDONLY)?),
-        };
-        op::sync(&to_sync, SyncScope::All).await
-    }
-
-    /// See [`crate::server::world::World::unpublish`].
-    pub fn unpublish(&self, place: &Place) -> io::Result<()> {
-        let parent = self.parent(place)?;
-        Ok(rustix::fs::unlinkat(
-            parent.as_fd(),
-            place.path.file_name(),
-            AtFlags::empty(),
-        )?)
-    }
-
-    /// Opens the folder of a destination.
-    fn parent(&self, place: &Place) -> Result<Rc<OwnedFd>, NoFolder> {
-        let root = self.root(place)?;
-        let Some(folder) = place.path.parent() else {
-            return Ok(root);
-        };
-        match open_beneath(root.as_fd(), folder, OFlags::PATH) {
-            Ok(folder) if self.is_in_work(&folder, &root)? => Err(NoFolder::Reserved),
-            Ok(folder) => Ok(Rc::new(folder)),
-            Err(Errno::NOENT) => Err(NoFolder::Missing),
-            Err(Errno::XDEV) => Err(NoFolder::Failed(Obstacle::LinkLeadsOut.into())),
-            Err(error) => Err(NoFolder::Failed(error.into())),
+        let mut walk = self.walk(place)?;
+        if !walk.go_on()? {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        let folder = walk.open_from_root(OFlags::RDONLY)?;
+        let folder = folder.ok_or(io::ErrorKind::NotFound)?;
+        op::sync(&folder, SyncScope::All).await
+    }
+}
+
+fn has_part(work: &OwnedFd, name: &str) -> bool {
+    rustix::fs::statat(work, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Whether names can be made in a folder.
+fn may_make_in(folder: &Folder, name: &str, manner: Manner) -> io::Result<()> {
+    let mut access = Access::WRITE_OK | Access::EXEC_OK;
+    if manner.sync == Sync::Yes {
+        // What cannot be opened for reading cannot be synced.
+        access |= Access::READ_OK;
+    }
+    let attributes = folder.stat.stx_attributes;
+    match rustix::fs::accessat(folder.opened.as_fd(), ".", access, AtFlags::EACCESS) {
+        Err(Errno::PERM) if attributes.contains(StatxAttributes::IMMUTABLE) => {
+            let name = if name.is_empty() { "." } else { name };
+            Err(Blocked::by(Obstacle::Immutable, name).into())
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Folders that were made for one publication, from the root down.
+#[derive(Default)]
+struct Made(Vec<MadeFolder>);
+
+struct MadeFolder {
+    parent: Rc<OwnedFd>,
+    name: String,
+    identity: Identity,
+}
+
+impl Made {
+    /// Makes the folder that is next on a walk. Its name is made durable at once: the folders beneath it would hang in the
+    /// air without it.
+    async fn make(&mut self, walk: &Walk<'_>, sync: Sync) -> io::Result<()> {
+        let parent = Rc::clone(&walk.here().opened);
+        let name = walk.next_name().expect("the walk is not at its end");
+        match rustix::fs::mkdirat(&*parent, name, FOLDER_MODE) {
+            // Somebody else was faster; it is theirs.
+            Err(Errno::EXIST) => return Ok(()),
+            result => result?,
+        }
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statx(&*parent, name, flags, StatxFlags::BASIC_STATS)?;
+        self.0.push(MadeFolder {
+            parent: Rc::clone(&parent),
+            name: name.to_owned(),
+            identity: Identity::of(&stat),
+        });
+        if sync == Sync::Yes {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let readable = rustix::fs::openat(&*parent, ".", flags, Mode::empty())?;
+            op::sync(&Rc::new(readable), SyncScope::All).await?;
+        }
+        Ok(())
     }
 
-    /// The deepest folder that exists on the way to a destination.
-    fn nearest_folder(&self, place: &Place) -> io::Result<OwnedFd> {
-        let root = self.root(place)?;
-        let mut folder = place.path.parent();
-        while let Some(name) = folder {
-            match open_beneath(root.as_fd(), name, OFlags::PATH) {
-                Err(Errno::NOENT) => folder = name.rsplit_once('/').map(|(parent, _)| parent),
-                result => return Ok(result?),
+    /// Removes them, but for those that somebody else has put something into meanwhile.
+    fn undo(&mut self) {
+        while let Some(MadeFolder {
+            parent,
+            name,
+            identity,
+        }) = self.0.pop()
+        {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let stands = rustix::fs::statx(&*parent, &name, flags, StatxFlags::BASIC_STATS);
+            if stands.is_ok_and(|stat| Identity::of(&stat) == identity) {
+                // The kernel removes only what is empty.
+                let _ = rustix::fs::unlinkat(&*parent, &name, AtFlags::REMOVEDIR);
             }
         }
-        root.try_clone()
+    }
+}
+
+/// A file that has just got its name.
+pub struct RingPublished {
+    /// The folder, opened for reading where it has to be synced.
+    folder: Rc<OwnedFd>,
+    name: String,
+    inode: u64,
+    made: Made,
+}
+
+impl Published for RingPublished {
+    async fn sync(&self) -> io::Result<()> {
+        op::sync(&self.folder, SyncScope::All).await
     }
 
-    /// Whether a folder is the work directory or lies in it, by whatever name or link it was reached.
-    fn is_in_work(&self, folder: &OwnedFd, root: &OwnedFd) -> io::Result<bool> {
-        let (root, work) = (identity(root)?, identity(&*self.work)?);
-        let mut folder = folder.try_clone()?;
-        let mut here = identity(&folder)?;
-        while here != root {
-            if here == work {
-                return Ok(true);
+    async fn undo(mut self) -> io::Result<()> {
+        let stands = rustix::fs::statat(&*self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        match stands {
+            Ok(file) if file.st_ino == self.inode => {
+                rustix::fs::unlinkat(&*self.folder, &self.name, AtFlags::empty())?;
             }
-            let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            folder = rustix::fs::openat(&folder, "..", up, Mode::empty())?;
-            let above = identity(&folder)?;
-            if above == here {
-                // The top of the file system: somebody moved the folder out of the root meanwhile.
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            here = above;
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(false)
+        self.made.undo();
+        Ok(())
     }
-
-    /// Makes the folders of a destination, one by one; each new name is made durable at once.
-    async fn make_parent(&self, place: &Place) -> io::Result<Rc<OwnedFd>> {
-        if self.is_in_work(&self.nearest_folder(place)?, &*self.root(place)?)? {
-            return Err(NoFolder::Reserved.into());
-        }
-        let mut folder = self.root(place)?;
-        for segment in place.path.parent().unwrap_or_default().split('/') {
-            let next = match open_beneath(folder.as_fd(), segment, OFlags::RDONLY) {
-                Err(Errno::NOENT) => {
-                    match rustix::fs::mkdirat(&*folder, segment, FOLDER_MODE) {
-                        Ok(()) => op::sync(&folder, SyncScope::All).await?,
-                        Err(Errno::EXIST) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    open_beneath(folder.as_fd(), segment, OFlags::RDONLY)?
-                }
-                result => result?,
-            };
-            folder = Rc::new(next);
-        }
-        // Walked again from the root, so that the result is beneath it whatever happened meanwhile.
-        Ok(self.parent(place)?)
-    }
-}
-
-/// Why the folder of a destination cannot be opened.
-enum NoFolder {
-    /// It does not exist.
-    Missing,
-    /// It is the work directory, or in it.
-    Reserved,
-    /// Something else.
-    Failed(io::Error),
-}
-
-impl From<io::Error> for NoFolder {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<NoFolder> for io::Error {
-    fn from(why: NoFolder) -> Self {
-        match why {
-            NoFolder::Missing => io::ErrorKind::NotFound.into(),
-            NoFolder::Reserved => Obstacle::LinkIntoWork.into(),
-            NoFolder::Failed(error) => error,
-        }
-    }
-}
-
-/// Whether folders can be opened beneath a root at all.
-///
-/// # Errors
-/// What the kernel says.
-pub fn probe(root: &OwnedFd) -> io::Result<()> {
-    Ok(open_beneath(root.as_fd(), ".", OFlags::PATH).map(drop)?)
-}
-
-/// Opens a folder that lies beneath another one even if links stand on the way.
-fn open_beneath(root: BorrowedFd<'_>, path: &str, access: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    open_resolved(root, path, flags, resolve)
-}
-
-/// `openat2`.
-///
-/// # Errors
-/// What the kernel says.
-pub fn open_resolved(
-    root: BorrowedFd<'_>,
-    path: &str,
-    flags: OFlags,
-    resolve: ResolveFlags,
-) -> Result<OwnedFd, Errno> {
-    loop {
-        match rustix::fs::openat2(root, OsStr::new(path), flags, Mode::empty(), resolve) {
-            // The kernel could not tell because of a rename elsewhere; it asks to be called again.
-            Err(Errno::AGAIN) => {}
-            result => return result,
-        }
-    }
-}
-
-/// Device and inode.
-fn identity(directory: impl AsFd) -> io::Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(directory)?;
-    Ok((stat.st_dev, stat.st_ino))
 }

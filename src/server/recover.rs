@@ -437,7 +437,7 @@ impl<W: World> Found<'_, W> {
                 total,
                 copies: true,
                 ..
-            } => match shard.world.look_up(&place).await {
+            } => match shard.world.look_up(&place, None).await {
                 // A power cut took the record back; the inode survives the rename.
                 Ok(Standing::File { inode })
                     if inode == self.record.inode && !planted::is(Bug::PublishedForgotten) =>

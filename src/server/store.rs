@@ -47,13 +47,15 @@ use std::rc::Rc;
 use super::gate::SharedSync;
 use super::journal::{Journal, JournalError};
 use super::record::{Answered, Record};
-use super::world::{File, Parents, Place, Replace, Shelf, Standing, Sync, World};
+use super::world::{
+    File, Manner, Parents, Place, Published as _, Replace, Shelf, Standing, Sync, World,
+};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::diagnosis::{self, Diagnosis};
-use crate::event::{DiskOp, Ending};
+use crate::event::{DiskOp, Ending, Event};
 use crate::http::path::{BadTarget, UploadPath};
 use crate::planted::{self, Bug};
 
@@ -465,37 +467,37 @@ impl Keep {
         self.write(store, Sync::No)
             .await
             .inspect_err(|_| self.record.state = before)?;
-        let replace = if policy.allow_overwrite || planted::is(Bug::PublishOverExisting) {
-            Replace::Existing
-        } else {
-            Replace::Never
-        };
-        let parents = if policy.create_dirs {
-            Parents::Create
-        } else {
-            Parents::MustExist
-        };
-        let part = part_name(self.id);
-        if let Err(source) = world
-            .publish(self.shelf, &part, place, replace, parents)
+        let manner = manner(policy);
+        let published = match world
+            .publish(self.shelf, &part_name(self.id), place, manner)
             .await
         {
-            self.record.state = before;
-            // If this write is lost, a restart only tries the same publication again.
-            let _ = self.write(store, Sync::No).await;
-            return Err(StoreError {
-                op: DiskOp::Publish,
-                source,
-            });
-        }
-        if policy.durability != Durability::None
+            Ok(published) => published,
+            Err(source) => {
+                self.record.state = before;
+                // If this write is lost, a restart only tries the same publication again.
+                let _ = self.write(store, Sync::No).await;
+                return Err(StoreError {
+                    op: DiskOp::Publish,
+                    source,
+                });
+            }
+        };
+        if manner.sync == Sync::Yes
             && !planted::is(Bug::PublishWithoutSync)
-            && let Err(source) = world.sync_destination(place).await
+            && let Err(source) = published.sync().await
         {
             // Nobody was told of the file. Where it replaced nothing it can go, and the client's
             // next upload finds the place free. The record goes first: `closing` without a part would say published.
-            if replace == Replace::Never && self.note(store, State::Gone(Ending::Poisoned)).await {
-                let _ = world.unpublish(place).await;
+            if manner.replace == Replace::Never
+                && self.note(store, State::Gone(Ending::Poisoned)).await
+                && let Err(error) = published.undo().await
+            {
+                world.emit(Event::DiskFailed {
+                    op: DiskOp::Remove,
+                    session: Some(self.id),
+                    error: &error,
+                });
             }
             return Err(StoreError {
                 op: DiskOp::SyncDirectory,
@@ -615,6 +617,24 @@ async fn sync_part<F: File>(file: &F) -> Result<(), StoreError> {
     synced.map_err(StoreError::new(DiskOp::Sync))
 }
 
+/// How files get their names under these settings.
+fn manner(policy: &Policy) -> Manner {
+    Manner {
+        replace: match policy.allow_overwrite || planted::is(Bug::PublishOverExisting) {
+            true => Replace::Existing,
+            false => Replace::Never,
+        },
+        parents: match policy.create_dirs {
+            true => Parents::Create,
+            false => Parents::MustExist,
+        },
+        sync: match policy.durability {
+            Durability::None => Sync::No,
+            Durability::Upload | Durability::Fragment => Sync::Yes,
+        },
+    }
+}
+
 /// Whether an upload to `place` can be taken at all, told before any byte is sent.
 ///
 /// # Errors
@@ -625,7 +645,7 @@ pub async fn check_destination<W: World>(
     place: &Place,
 ) -> Result<Result<(), Refusal>, StoreError> {
     let standing = world
-        .look_up(place)
+        .look_up(place, Some(manner(policy)))
         .await
         .map_err(StoreError::new(DiskOp::LookUp))?;
     Ok(match standing {

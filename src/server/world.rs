@@ -225,6 +225,28 @@ pub enum Sync {
     Yes,
 }
 
+/// How a file gets its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether a file that stands there gives way.
+    pub replace: Replace,
+    /// Whether missing folders are made.
+    pub parents: Parents,
+    /// Whether it has to survive a power cut. Folders that are made survive one at once; the file's own name when
+    /// [`Published::sync`] has returned.
+    pub sync: Sync,
+}
+
+/// A file that has got its name, as long as nobody was told of it.
+#[allow(async_fn_in_trait)]
+pub trait Published: 'static {
+    /// Makes its name durable, and whatever it was given with its name.
+    async fn sync(&self) -> io::Result<()>;
+    /// Takes it back: the file goes, unless another one has replaced it, and with it the folders that were made for it,
+    /// unless something else was put into them.
+    async fn undo(self) -> io::Result<()>;
+}
+
 /// One shard's outside: clock, randomness, memory, disk, other shards.
 #[allow(async_fn_in_trait)]
 pub trait World: 'static {
@@ -236,6 +258,8 @@ pub trait World: 'static {
     type Log: Log;
     /// Its memory.
     type Block: Block;
+    /// Its files that have just got their names.
+    type Published: Published;
 
     /// The time now.
     fn now(&self) -> Millis;
@@ -299,21 +323,20 @@ pub trait World: 'static {
 
     // The trees of destinations. Paths are resolved beneath their roots, whatever links stand in them.
 
-    /// Looks at a destination.
-    async fn look_up(&self, place: &Place) -> io::Result<Standing>;
-    /// Moves a work file to its destination in one step.
+    /// Looks at a destination. Where it is asked on behalf of a publication in some manner, whatever that would fail by
+    /// is an error now, before any byte is sent.
+    async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing>;
+    /// Moves a work file to its destination in one step. After an error nothing has changed: the file is where it was, and
+    /// folders that were made for it are gone.
     async fn publish(
         &self,
         shelf: Shelf,
         name: &str,
         place: &Place,
-        replace: Replace,
-        parents: Parents,
-    ) -> io::Result<()>;
-    /// Makes the name of a destination durable (and of its folders, where we made them).
+        manner: Manner,
+    ) -> io::Result<Self::Published>;
+    /// Makes the name of a destination durable, in a folder that an earlier life of the server may have published into.
     async fn sync_destination(&self, place: &Place) -> io::Result<()>;
-    /// Takes a destination back that was published and never acked.
-    async fn unpublish(&self, place: &Place) -> io::Result<()>;
     /// Lets go of the roots that nobody needs any more. Nothing to do where a root costs nothing.
     fn close_roots(&self, _is_needed: &dyn Fn(usize) -> bool) {}
 

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bitsd::server::world::{Parents, Replace, Shelf, Standing, WorkStat};
+use bitsd::server::world::{Manner, Parents, Replace, Shelf, Standing, WorkStat};
 
 use crate::plan::OTHER;
 use crate::rng::Rng;
@@ -40,6 +40,8 @@ pub enum Node {
 enum Change {
     Link(Place, Node),
     Unlink(Place),
+    /// A folder goes, by its whole name too: not before what was taken out of it.
+    RemoveFolder(Place, String),
     Rename(Place, Place),
 }
 
@@ -47,6 +49,7 @@ impl Change {
     fn folders(&self) -> Vec<&str> {
         match self {
             Self::Link((folder, _), _) | Self::Unlink((folder, _)) => vec![folder],
+            Self::RemoveFolder((folder, _), whole) => vec![folder, whole],
             Self::Rename((from, _), (to, _)) => vec![from, to],
         }
     }
@@ -56,7 +59,7 @@ impl Change {
             Self::Link(place, node) => {
                 names.insert(place.clone(), *node);
             }
-            Self::Unlink(place) => {
+            Self::Unlink(place) | Self::RemoveFolder(place, _) => {
                 names.remove(place);
             }
             Self::Rename(from, to) => {
@@ -383,27 +386,29 @@ impl Disk {
         true
     }
 
-    /// Moves a work file to its destination.
+    /// Moves a work file to its destination; the folders that were made for it are returned.
     pub fn publish(
         &mut self,
         shelf: Shelf,
         name: &str,
         path: &str,
-        replace: Replace,
-        parents: Parents,
-    ) -> io::Result<()> {
-        if parents == Parents::Create {
-            for (at, _) in path.match_indices('/') {
-                self.make_folder(&path[..at]);
-            }
-        }
+        manner: Manner,
+    ) -> io::Result<Vec<String>> {
         if self.inode_on(shelf, name).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
         if shelf != shelf_of(path) {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
-        match (self.look_up(path), replace) {
+        let mut made = Vec::new();
+        if manner.parents == Parents::Create {
+            for (at, _) in path.match_indices('/') {
+                if self.make_folder(&path[..at]) {
+                    made.push(path[..at].to_owned());
+                }
+            }
+        }
+        match (self.look_up(path), manner.replace) {
             (Standing::NoParent, _) => return Err(io::ErrorKind::NotFound.into()),
             (Standing::Directory | Standing::Reserved, Replace::Existing) => {
                 return Err(io::ErrorKind::IsADirectory.into());
@@ -414,15 +419,21 @@ impl Disk {
             (Standing::File { .. }, Replace::Existing) | (Standing::Free, _) => {}
         }
         self.change(Change::Rename(work(shelf, name), place(path)));
-        Ok(())
+        Ok(made)
     }
 
-    /// Takes a destination back.
-    pub fn unpublish(&mut self, path: &str) -> io::Result<()> {
+    /// Takes a destination back, and the folders that were made for it.
+    pub fn unpublish(&mut self, path: &str, made: &[String]) -> io::Result<()> {
         if self.file_at(&place(path)).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
         self.change(Change::Unlink(place(path)));
+        for folder in made.iter().rev() {
+            let is_empty = self.names.keys().all(|(within, _)| within != folder);
+            if is_empty && self.has_folder(folder) {
+                self.change(Change::RemoveFolder(place(folder), folder.clone()));
+            }
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use bitsd::server::clients::Clients;
 use bitsd::server::record::Frames;
 use bitsd::server::shard::{Phase, Shard};
 use bitsd::server::store::{next_generation, part_name};
-use bitsd::server::world::{Parents, Replace, Shelf};
+use bitsd::server::world::{Manner, Shelf};
 use bitsd::server::{connection, recover};
 
 use crate::clock::{Wakers, sleep};
@@ -291,13 +291,12 @@ impl Sim {
         shelf: Shelf,
         name: &str,
         path: &str,
-        replace: Replace,
-        parents: Parents,
-    ) -> io::Result<()> {
+        manner: Manner,
+    ) -> io::Result<Vec<String>> {
         let mut disk = self.disk.borrow_mut();
         let had_folder = !matches!(disk.look_up(path), bitsd::server::world::Standing::NoParent);
         let replaces = disk.destination(path).is_some();
-        disk.publish(shelf, name, path, replace, parents)?;
+        let made = disk.publish(shelf, name, path, manner)?;
         self.is_critical.set(true);
         if shelf != Shelf::WORK {
             self.marks.hit("published on another file system");
@@ -313,7 +312,7 @@ impl Sim {
             judge.fail(format!("3: {path} was not to be overwritten"));
         }
         judge.published(name, path, &disk);
-        Ok(())
+        Ok(made)
     }
 
     /// What a server sends, as it sends it.

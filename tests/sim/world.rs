@@ -13,7 +13,7 @@ use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::server::notification::{NotifyError, Order};
 use bitsd::server::world::{
-    Block, File, HandOverFull, Log, Millis, Parents, Place, Replace, ReplyStat, Shelf, Standing,
+    Block, File, HandOverFull, Log, Manner, Millis, Place, Published, ReplyStat, Shelf, Standing,
     WorkStat, World,
 };
 
@@ -298,6 +298,7 @@ impl World for SimWorld {
     type File = SimFile;
     type Log = SimLog;
     type Block = SimBlock;
+    type Published = SimPublished;
 
     fn now(&self) -> Millis {
         self.sim.executor.now()
@@ -465,7 +466,7 @@ impl World for SimWorld {
         result
     }
 
-    async fn look_up(&self, place: &Place) -> io::Result<Standing> {
+    async fn look_up(&self, place: &Place, _: Option<Manner>) -> io::Result<Standing> {
         let standing = self
             .op("look up", |disk| disk.look_up(place.path.as_str()))
             .await;
@@ -482,9 +483,8 @@ impl World for SimWorld {
         shelf: Shelf,
         name: &str,
         place: &Place,
-        replace: Replace,
-        parents: Parents,
-    ) -> io::Result<()> {
+        manner: Manner,
+    ) -> io::Result<SimPublished> {
         self.sim.disk_time().await;
         if let Some(full) = self.sim.full() {
             return Err(full);
@@ -492,36 +492,25 @@ impl World for SimWorld {
         if self.life.is_recovering() {
             self.sim.marks.hit("publication finished at recovery");
         }
-        let result = self
-            .sim
-            .publish(shelf, name, place.path.as_str(), replace, parents);
+        let path = place.path.as_str();
+        let result = self.sim.publish(shelf, name, path, manner);
         self.sim.tell(|| {
             format!(
-                "disk {}: publish {name} as {:?}: {result:?}",
-                self.shard, place.path
+                "disk {}: publish {name} as {path:?}: {result:?}",
+                self.shard
             )
         });
         self.sim.disk_time().await;
-        result
+        Ok(SimPublished {
+            sim: Rc::clone(&self.sim),
+            shard: self.shard,
+            path: path.to_owned(),
+            made: result?,
+        })
     }
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
-        self.sim.disk_time().await;
-        let path = place.path.as_str();
-        let result = self
-            .sim
-            .sync_folder(path, |disk| disk.sync_destination(path));
-        self.sim.disk_time().await;
-        result
-    }
-
-    async fn unpublish(&self, place: &Place) -> io::Result<()> {
-        self.sim.judge.borrow_mut().taken_back(place.path.as_str());
-        let unpublish = |disk: &mut Disk| {
-            self.sim.be_critical();
-            disk.unpublish(place.path.as_str())
-        };
-        self.op("unpublish", unpublish).await
+        sync_destination(&self.sim, place.path.as_str()).await
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
@@ -529,6 +518,38 @@ impl World for SimWorld {
         let application = application.expect("nobody is told where nobody listens");
         application.hear(&self.sim, &order).await
     }
+}
+
+/// A file that has just got its name.
+pub struct SimPublished {
+    sim: Rc<Sim>,
+    shard: usize,
+    path: String,
+    made: Vec<String>,
+}
+
+impl Published for SimPublished {
+    async fn sync(&self) -> io::Result<()> {
+        sync_destination(&self.sim, &self.path).await
+    }
+
+    async fn undo(self) -> io::Result<()> {
+        let sim = &self.sim;
+        sim.judge.borrow_mut().taken_back(&self.path);
+        sim.disk_time().await;
+        sim.be_critical();
+        let result = sim.disk.borrow_mut().unpublish(&self.path, &self.made);
+        sim.tell(|| format!("disk {}: unpublish", self.shard));
+        sim.disk_time().await;
+        result
+    }
+}
+
+async fn sync_destination(sim: &Sim, path: &str) -> io::Result<()> {
+    sim.disk_time().await;
+    let result = sim.sync_folder(path, |disk| disk.sync_destination(path));
+    sim.disk_time().await;
+    result
 }
 
 /// The disk failed.

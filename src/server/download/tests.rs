@@ -14,7 +14,7 @@ use crate::http::head::{self, HeadLimits, Parsed};
 use crate::server::clients::Clients;
 use crate::server::notification::{NotifyError, Order};
 use crate::server::world::{
-    Fill, HandOverFull, Log, Parents, Place, Replace, Shelf, Standing, WorkStat,
+    Fill, HandOverFull, Log, Manner, Place, Published, Shelf, Standing, WorkStat,
 };
 
 const NAME: &str = "a.reply";
@@ -160,6 +160,18 @@ impl File for Stored {
 
 struct NoLog;
 
+struct NotPublished;
+
+impl Published for NotPublished {
+    async fn sync(&self) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn undo(self) -> io::Result<()> {
+        unimplemented!()
+    }
+}
+
 impl Log for NoLog {
     async fn append(&self, _: &[u8]) -> io::Result<()> {
         unimplemented!()
@@ -176,6 +188,7 @@ impl World for InMemory {
     type Wire = Sink;
     type File = Stored;
     type Log = NoLog;
+    type Published = NotPublished;
     type Block = Memory;
 
     fn now(&self) -> Millis {
@@ -291,26 +304,15 @@ impl World for InMemory {
         unimplemented!()
     }
 
-    async fn look_up(&self, _: &Place) -> io::Result<Standing> {
+    async fn look_up(&self, _: &Place, _: Option<Manner>) -> io::Result<Standing> {
         unimplemented!()
     }
 
-    async fn publish(
-        &self,
-        _: Shelf,
-        _: &str,
-        _: &Place,
-        _: Replace,
-        _: Parents,
-    ) -> io::Result<()> {
+    async fn publish(&self, _: Shelf, _: &str, _: &Place, _: Manner) -> io::Result<NotPublished> {
         unimplemented!()
     }
 
     async fn sync_destination(&self, _: &Place) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn unpublish(&self, _: &Place) -> io::Result<()> {
         unimplemented!()
     }
 

@@ -1,0 +1,294 @@
+//! The walk from a root to the folder of a destination: what Create-Session looks up and what Close-Session makes.
+//!
+//! It goes down folder by folder, with three system calls for each, and stops at the first that is missing. So its cost is
+//! linear in the depth of the path, and it passes every folder on the way: that is how it knows
+//! the work directory, by whatever name, link or bind mount it was reached.
+//!
+//! A name is resolved beneath the folder before it, and may not be a link there. A link is followed from the *root*
+//! (`RESOLVE_BENEATH`), so that `..` in it works as long as it stays inside, and never leads out. No mount is crossed
+//! (`RESOLVE_NO_XDEV`): a rename between two mounts fails, be they of one file system.
+//!
+//! Somebody may move folders while we walk. Whoever is about to change something therefore opens the whole path
+//! from the root once more ([`Walk::open_from_root`]) and compares: only a folder that lies beneath the root and was walked
+//! into is used.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use crate::bits::reply::Obstacle;
+use crate::diagnosis::Blocked;
+
+/// How often the kernel may ask to be called again because of renames elsewhere.
+const TRIES_MAX: usize = 64;
+
+/// Links may stand on the way; what they lead to lies beneath the root.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+/// The same, on one mount.
+const ON_ONE_MOUNT: ResolveFlags = BENEATH.union(ResolveFlags::NO_XDEV);
+/// The same, without any link.
+const PLAIN: ResolveFlags = ON_ONE_MOUNT.union(ResolveFlags::NO_SYMLINKS);
+
+/// Device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl Identity {
+    /// Of what was looked at.
+    pub fn of(stat: &Statx) -> Self {
+        Self {
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+        }
+    }
+}
+
+/// A folder that the walk passed.
+#[derive(Clone)]
+pub struct Folder {
+    /// It, opened with `O_PATH`.
+    pub opened: Rc<OwnedFd>,
+    /// As it was then.
+    pub stat: Statx,
+}
+
+impl Folder {
+    /// Looks at an open folder.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn new(opened: Rc<OwnedFd>) -> io::Result<Self> {
+        let stat = look_at(&*opened)?;
+        Ok(Self { opened, stat })
+    }
+
+    /// Its identity.
+    pub fn identity(&self) -> Identity {
+        Identity::of(&self.stat)
+    }
+}
+
+/// Why there is no way to a folder.
+#[derive(Debug)]
+pub enum NoWay {
+    /// It is the work directory, or in it; reached by this name.
+    Reserved(String),
+    /// Something else.
+    Failed(io::Error),
+}
+
+impl From<Errno> for NoWay {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno.into())
+    }
+}
+
+impl From<io::Error> for NoWay {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Blocked> for NoWay {
+    fn from(blocked: Blocked) -> Self {
+        Self::Failed(blocked.into())
+    }
+}
+
+impl From<NoWay> for io::Error {
+    fn from(why: NoWay) -> Self {
+        match why {
+            NoWay::Reserved(name) => Blocked::by(Obstacle::LinkIntoWork, &name).into(),
+            NoWay::Failed(error) => error,
+        }
+    }
+}
+
+/// A walk on its way.
+pub struct Walk<'p> {
+    root: Folder,
+    reserved: &'p [Identity],
+    /// The names to go, joined by slashes; empty for the root itself.
+    path: &'p str,
+    /// How much of `path` was walked: its end is that of a name, or 0.
+    walked: usize,
+    here: Folder,
+}
+
+impl<'p> Walk<'p> {
+    /// Begins at a root. `reserved` is where it may not lead.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn begin(root: Rc<OwnedFd>, path: &'p str, reserved: &'p [Identity]) -> io::Result<Self> {
+        let root = Folder::new(root)?;
+        Ok(Self {
+            here: root.clone(),
+            root,
+            reserved,
+            path,
+            walked: 0,
+        })
+    }
+
+    /// The folder that the walk has come to.
+    pub fn here(&self) -> &Folder {
+        &self.here
+    }
+
+    /// Where that is, beneath the root.
+    pub fn here_name(&self) -> &'p str {
+        &self.path[..self.walked]
+    }
+
+    /// The next name on the way; `None` at its end.
+    pub fn next_name(&self) -> Option<&'p str> {
+        let rest = self.path[self.walked..].trim_start_matches('/');
+        rest.split('/').next().filter(|name| !name.is_empty())
+    }
+
+    /// Goes on as far as folders stand; `true` at the end, `false` before a name that is missing.
+    ///
+    /// # Errors
+    /// [`NoWay`]
+    pub fn go_on(&mut self) -> Result<bool, NoWay> {
+        while let Some(name) = self.next_name() {
+            let end = self.walked + usize::from(self.walked > 0) + name.len();
+            let prefix = &self.path[..end];
+            let opened = match open(self.here.opened.as_fd(), name, OFlags::PATH, PLAIN) {
+                Err(Errno::NOENT) => return Ok(false),
+                Err(Errno::LOOP) => self.follow(prefix)?,
+                Err(Errno::XDEV) => return Err(Blocked::by(Obstacle::OtherMount, prefix).into()),
+                result => result?,
+            };
+            let folder = Folder::new(Rc::new(opened))?;
+            if self.reserved.contains(&folder.identity()) {
+                return Err(NoWay::Reserved(prefix.to_owned()));
+            }
+            // A volume within a file system (btrfs) is none of its mounts.
+            if folder.identity().device != self.root.identity().device {
+                return Err(Blocked::by(Obstacle::OtherMount, prefix).into());
+            }
+            self.here = folder;
+            self.walked = end;
+        }
+        Ok(true)
+    }
+
+    /// Opens the folder that a link leads to.
+    fn follow(&self, link: &str) -> Result<OwnedFd, NoWay> {
+        let root = self.root.opened.as_fd();
+        let blocked = |by| Err(Blocked::by(by, link).into());
+        match open(root, link, OFlags::PATH, ON_ONE_MOUNT) {
+            // We did not pass what lies above it.
+            Ok(folder) if self.is_in_reserved(&folder)? => Err(NoWay::Reserved(link.to_owned())),
+            Ok(folder) => Ok(folder),
+            Err(Errno::XDEV) => match open(root, link, OFlags::PATH, BENEATH) {
+                Ok(_) => blocked(Obstacle::OtherMount),
+                Err(Errno::XDEV) => blocked(Obstacle::LinkLeadsOut),
+                Err(error) => Err(error.into()),
+            },
+            Err(Errno::NOENT) => blocked(Obstacle::LinkDangles),
+            Err(Errno::LOOP) => blocked(Obstacle::LinkLoop),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a folder lies in one that is reserved.
+    fn is_in_reserved(&self, folder: &OwnedFd) -> io::Result<bool> {
+        let mut here = Identity::of(&look_at(folder)?);
+        let mut above = None;
+        while here != self.root.identity() {
+            if self.reserved.contains(&here) {
+                return Ok(true);
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let below = above.as_ref().unwrap_or(folder);
+            let opened = rustix::fs::openat(below, "..", flags, Mode::empty())?;
+            let identity = Identity::of(&look_at(&opened)?);
+            if identity == here {
+                // The top of the file system: somebody moved the folder out of the root meanwhile.
+                return Err(Errno::AGAIN.into());
+            }
+            here = identity;
+            above = Some(opened);
+        }
+        Ok(false)
+    }
+
+    /// Opens the folder that the walk has come to once more, from the root and in one step; `None` if another one stands
+    /// there by now, or none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_from_root(&self, access: OFlags) -> io::Result<Option<Rc<OwnedFd>>> {
+        let root = &self.root.opened;
+        if self.walked == 0 {
+            // It was opened for reading.
+            return Ok(Some(Rc::clone(root)));
+        }
+        match open(root.as_fd(), self.here_name(), access, ON_ONE_MOUNT) {
+            Ok(opened) => {
+                let is_same = Identity::of(&look_at(&opened)?) == self.here.identity();
+                Ok(is_same.then(|| Rc::new(opened)))
+            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether folders can be opened beneath a root at all.
+///
+/// # Errors
+/// What the kernel says.
+pub fn probe(root: &OwnedFd) -> io::Result<()> {
+    Ok(open(root.as_fd(), ".", OFlags::PATH, PLAIN).map(drop)?)
+}
+
+/// Looks at what is open.
+///
+/// # Errors
+/// What the kernel says.
+pub fn look_at(opened: impl AsFd) -> io::Result<Statx> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    Ok(rustix::fs::statx(opened, "", AtFlags::EMPTY_PATH, mask)?)
+}
+
+fn open(
+    from: BorrowedFd<'_>,
+    path: &str,
+    access: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open_resolved(from, path, flags, resolve)
+}
+
+/// `openat2`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_resolved(
+    from: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match rustix::fs::openat2(from, OsStr::new(path), flags, Mode::empty(), resolve) {
+            // The kernel could not tell because of a rename elsewhere; it asks to be called again.
+            Err(Errno::AGAIN) if tries < TRIES_MAX => {}
+            result => return result,
+        }
+    }
+}
