@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use bitsd::bench::conversation::{Mode, Script};
+use bitsd::bench::conversation::{End, Mode, Script};
 use bitsd::bench::{Options, run};
 use bitsd::client::url::Url;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -62,12 +62,15 @@ impl Server {
                 folder: self.folder.clone(),
                 file_bytes,
                 fragment_bytes: 4 << 20,
+                prefix: format!("{mode:?}-{files}-{file_bytes}"),
+                end: End::Close,
             },
             connections,
             files,
             is_connection_per_session: false,
             idle: 0,
             verify: None,
+            keep: true,
             stall: Duration::from_secs(30),
         };
         let report = run(&options, &mut |_| {}).expect("the server is there");

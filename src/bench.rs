@@ -42,6 +42,8 @@ pub struct Options {
     pub idle: usize,
     /// Where the server stored the files, if they are to be read back.
     pub verify: Option<PathBuf>,
+    /// Files that were read back stay where they are.
+    pub keep: bool,
     /// An upload fails when it does not move for this long.
     pub stall: Duration,
 }
@@ -59,15 +61,15 @@ pub enum Fault {
     Stalled(Duration),
     /// The stored file cannot be read.
     Unreadable {
-        /// Its number.
-        file: u64,
+        /// Its name.
+        name: String,
         /// Why.
         source: io::Error,
     },
     /// The stored file is not what was sent.
     Stored {
-        /// Its number.
-        file: u64,
+        /// Its name.
+        name: String,
         /// Where the first difference is, or where it ends.
         offset: u64,
     },
@@ -82,12 +84,10 @@ impl fmt::Display for Fault {
                 write!(f, "{status} came before the whole request was sent")
             }
             Self::Stalled(time) => write!(f, "nothing moved for {} s", time.as_secs()),
-            Self::Unreadable { file, source } => {
-                let name = conversation::file_name(*file);
+            Self::Unreadable { name, source } => {
                 write!(f, "{name} cannot be read back: {source}")
             }
-            Self::Stored { file, offset } => {
-                let name = conversation::file_name(*file);
+            Self::Stored { name, offset } => {
                 write!(f, "{name} differs from what was sent at offset {offset}")
             }
         }
@@ -166,9 +166,13 @@ pub fn run(options: &Options, watch: &mut dyn FnMut(Progress)) -> Result<Report,
     let verified_bytes = options.verify.as_ref().map(|folder| {
         let mut verified_bytes = 0;
         for file in std::mem::take(&mut tally.stored) {
-            match verify::verify(&content, folder, file, options.script.file_bytes) {
+            match verify::verify(&content, folder, &options.script, file) {
                 Ok(()) => verified_bytes += options.script.file_bytes,
                 Err(fault) => tally.fail(&fault),
+            }
+            if !options.keep {
+                // What is not there was told above.
+                let _ = std::fs::remove_file(folder.join(options.script.file_name(file)));
             }
         }
         verified_bytes

@@ -84,24 +84,4 @@ mod tests {
             assert_eq!(error.exit_code(), 2, "{words}");
         }
     }
-
-    #[test]
-    fn several_files_and_a_folder_are_told_apart() {
-        let cli = Cli::try_parse_from(["bitsd", "put", "a", "b", "http://h/in/"]).unwrap();
-        let Command::Put(put) = cli.command else {
-            panic!("{cli:?}")
-        };
-        let targets: Vec<String> = put
-            .targets()
-            .unwrap()
-            .iter()
-            .map(|(_, url)| url.to_string())
-            .collect();
-        assert_eq!(targets, ["http://h/in/a", "http://h/in/b"]);
-        let cli = Cli::try_parse_from(["bitsd", "put", "a", "b", "http://h/in"]).unwrap();
-        let Command::Put(put) = cli.command else {
-            panic!("{cli:?}")
-        };
-        assert!(put.targets().is_err());
-    }
 }

@@ -9,6 +9,7 @@
 )]
 
 pub mod connection;
+pub mod memory;
 pub mod upload;
 pub mod url;
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use connection::{Body, Broken, Connection, Timeouts};
+use memory::{Entry, Identity, Memory};
 use upload::{Failure, Next, Packet, Refused, Reply, Upload};
 use url::Url;
 
@@ -29,10 +31,14 @@ pub struct Options {
     pub fragment_bytes: u64,
     /// Give up when retries brought nothing for this long.
     pub retry_for: Duration,
+    /// The same for a server that has not answered once: most likely the URL is wrong.
+    pub first_answer_within: Duration,
     /// The first wait before a retry; each further one doubles, up to 5 seconds.
     pub retry_delay: Duration,
     /// How long to wait for the server.
     pub timeouts: Timeouts,
+    /// Where an interrupted upload of several fragments is remembered, so that a later run goes on with it.
+    pub memory: Option<Memory>,
 }
 
 impl Default for Options {
@@ -40,8 +46,10 @@ impl Default for Options {
         Self {
             fragment_bytes: 4 * 1024 * 1024,
             retry_for: Duration::from_secs(600),
+            first_answer_within: Duration::from_secs(600),
             retry_delay: Duration::from_millis(100),
             timeouts: Timeouts::default(),
+            memory: None,
         }
     }
 }
@@ -58,9 +66,13 @@ pub trait Watch {
     }
     /// The server took something new.
     fn came_forward(&mut self) {}
-    /// The upload waits before it tries again.
-    fn waits(&mut self, why: &Hitch, delay: Duration) {
-        let _ = (why, delay);
+    /// The server gave a session; whether a later run can go on with it.
+    fn has_session(&mut self, session: &str, is_remembered: bool) {
+        let _ = (session, is_remembered);
+    }
+    /// The upload waits before it tries again, for so long at the most.
+    fn waits(&mut self, why: &Hitch, left: Duration) {
+        let _ = (why, left);
     }
 }
 
@@ -96,6 +108,8 @@ pub struct Uploaded {
     pub duration: Duration,
     /// How often it went on after an interruption.
     pub resumes: u32,
+    /// Bytes that an earlier run had sent, where this one went on with it.
+    pub resumed_at: Option<u64>,
 }
 
 /// Why a file was not uploaded.
@@ -135,6 +149,8 @@ pub enum PutError {
         after: Duration,
         /// What stood in the way last.
         last: Hitch,
+        /// Whether a later run goes on from here.
+        is_remembered: bool,
     },
 }
 
@@ -142,17 +158,40 @@ impl fmt::Display for PutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { path, source } => write!(f, "cannot open {}: {source}", path.display()),
-            Self::NotAFile { path } => write!(f, "{} is not a regular file", path.display()),
+            Self::NotAFile { path } if path.is_dir() => {
+                write!(
+                    f,
+                    "{} is a directory: -r uploads what is in it",
+                    path.display()
+                )
+            }
+            Self::NotAFile { path } => write!(
+                f,
+                "{} is not a regular file: BITS must know its length first, so write it to a file",
+                path.display()
+            ),
             Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
-            Self::Changed { path } => write!(f, "{} changed while it was uploaded", path.display()),
+            Self::Changed { path } => write!(
+                f,
+                "{} changed while it was uploaded (copy it first, or rotate it)",
+                path.display()
+            ),
             Self::Failed(failure) => failure.fmt(f),
             Self::NoServer(broken) => broken.fmt(f),
-            Self::GaveUp { after, last } => {
+            Self::GaveUp {
+                after,
+                last,
+                is_remembered,
+            } => {
                 write!(
                     f,
                     "gave up after {:.1} s of retries without progress: {last}",
                     after.as_secs_f64()
-                )
+                )?;
+                match is_remembered {
+                    true => f.write_str("; the same command goes on from there"),
+                    false => Ok(()),
+                }
             }
         }
     }
@@ -169,7 +208,8 @@ impl From<Failure> for PutError {
 /// Uploads one file to one URL (not a folder; see [`Url::for_file`]).
 ///
 /// # Errors
-/// [`PutError`]; the session is cancelled at the server where that is still possible.
+/// [`PutError`]; the session is cancelled at the server where that is still possible, unless a later run can go on
+/// with it.
 pub fn upload(
     path: &Path,
     url: &Url,
@@ -177,29 +217,99 @@ pub fn upload(
     watch: &mut dyn Watch,
 ) -> Result<Uploaded, PutError> {
     let source = Source::open(path)?;
-    watch.begins(source.stamp.bytes);
+    let total = source.stamp.bytes;
+    watch.begins(total);
     let started = Instant::now();
+    let mut entry = source.entry(url, options);
+    let recalled = entry.as_mut().and_then(Entry::recall);
+    let upload = match &recalled {
+        Some(session) => {
+            watch.has_session(session, true);
+            Upload::resume(total, options.fragment_bytes, session.clone())
+        }
+        None => Upload::new(total, options.fragment_bytes),
+    };
     let mut run = Run {
-        upload: Upload::new(source.stamp.bytes, options.fragment_bytes),
+        upload,
         name: content_name(path),
         source,
         url,
         options,
+        entry,
         connection: None,
         patience: Patience::new(options),
         resumes: 0,
+        asks: recalled.is_some(),
+        resumed_at: None,
     };
     match run.finish(watch) {
-        Ok(()) => Ok(Uploaded {
-            bytes: run.source.stamp.bytes,
-            duration: started.elapsed(),
-            resumes: run.resumes,
+        Ok(()) => {
+            run.forget();
+            Ok(Uploaded {
+                bytes: run.source.stamp.bytes,
+                duration: started.elapsed(),
+                resumes: run.resumes,
+                resumed_at: run.resumed_at,
+            })
+        }
+        Err(PutError::GaveUp { after, last, .. }) if run.is_remembered() => Err(PutError::GaveUp {
+            after,
+            last,
+            is_remembered: true,
         }),
         Err(error) => {
             run.cancel();
+            run.forget();
             Err(error)
         }
     }
+}
+
+/// Gives up what an interrupted run left at the server; `false` if nothing is remembered.
+///
+/// # Errors
+/// [`PutError`]
+pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutError> {
+    let source = Source::open(path)?;
+    let mut entry = source.entry(url, options);
+    let Some(session) = entry.as_mut().and_then(Entry::recall) else {
+        if let Some(entry) = entry {
+            entry.forget();
+        }
+        return Ok(false);
+    };
+    let answered = cancel_session(url, &session);
+    let broken = |broken| PutError::GaveUp {
+        after: Duration::ZERO,
+        last: Hitch::Broken(broken),
+        is_remembered: true,
+    };
+    let reply = answered.map_err(broken)?;
+    if let Some(entry) = entry {
+        entry.forget();
+    }
+    match reply {
+        Reply { status: 200, .. } => Ok(true),
+        Reply {
+            hresult: Some(upload::SESSION_NOT_FOUND),
+            ..
+        } => Ok(false),
+        reply => Err(Failure::Refused(Refused::of(Packet::CancelSession.name(), &reply)).into()),
+    }
+}
+
+/// Tells the server to forget a session. It would expire anyway, so this is tried once, for a short while.
+///
+/// # Errors
+/// [`Broken`]
+pub fn cancel_session(url: &Url, session: &str) -> Result<Reply, Broken> {
+    let timeouts = Timeouts {
+        connect: CANCEL_WAIT,
+        send: CANCEL_WAIT,
+        reply: CANCEL_WAIT,
+    };
+    let head = packet_head(url, &Packet::CancelSession, Some(session), None, 0);
+    Connection::open(url, timeouts)?.exchange(head, None, &mut |_| {})
 }
 
 /// One upload under way.
@@ -210,9 +320,14 @@ struct Run<'o> {
     source: Source,
     url: &'o Url,
     options: &'o Options,
+    /// What a later run finds.
+    entry: Option<Entry>,
     connection: Option<Connection>,
     patience: Patience,
     resumes: u32,
+    /// It is not known yet how far an earlier run came.
+    asks: bool,
+    resumed_at: Option<u64>,
 }
 
 impl Run<'_> {
@@ -247,8 +362,19 @@ impl Run<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Option<Hitch>, PutError> {
         let next = self.upload.answered(reply)?;
+        self.patience.was_answered = true;
         if *packet == Packet::Ping && next != Next::Later && self.upload.session().is_some() {
-            self.resumes += 1;
+            self.resumes += u32::from(!self.asks);
+        }
+        if matches!(packet, Packet::Fragment { .. }) && std::mem::take(&mut self.asks) {
+            self.resumed_at = self.upload.session().map(|_| self.upload.offset());
+        }
+        if *packet == Packet::CreateSession
+            && let Some(session) = self.upload.session()
+        {
+            let noted = self.entry.as_mut().map(|entry| entry.note(session));
+            let is_remembered = noted.is_some_and(|noted| noted.is_ok());
+            watch.has_session(session, is_remembered);
         }
         match next {
             Next::Forward => {
@@ -256,14 +382,7 @@ impl Run<'_> {
                 watch.came_forward();
             }
             Next::Again => {}
-            Next::Later => {
-                let (packet, status, hresult) = (packet.name(), reply.status, reply.hresult);
-                return Ok(Some(Hitch::Unavailable(Refused {
-                    packet,
-                    status,
-                    hresult,
-                })));
-            }
+            Next::Later => return Ok(Some(Hitch::Unavailable(Refused::of(packet.name(), reply)))),
         }
         Ok(None)
     }
@@ -283,7 +402,15 @@ impl Run<'_> {
             file: &self.source.file,
             range,
         };
-        let reply = connection.exchange(self.head(packet), &body, &mut |offset| {
+        let is_fragment = is_fragment && !self.asks;
+        let head = packet_head(
+            self.url,
+            packet,
+            self.upload.session(),
+            self.name.as_deref(),
+            self.source.stamp.bytes,
+        );
+        let reply = connection.exchange(head, Some(&body), &mut |offset| {
             if is_fragment {
                 watch.stands_at(offset);
             }
@@ -294,74 +421,81 @@ impl Run<'_> {
         Ok(reply)
     }
 
-    /// Field names and order are those of the Windows client (MC-BUP 4.1).
-    fn head(&self, packet: &Packet) -> String {
-        let mut head = format!(
-            "BITS_POST {} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {}\r\n",
-            self.url.target(),
-            packet.name()
-        );
-        let mut field = |name: &str, value: &str| {
-            head.push_str(name);
-            head.push_str(": ");
-            head.push_str(value);
-            head.push_str("\r\n");
-        };
-        let mut content_bytes = 0;
-        match packet {
-            Packet::Ping => {}
-            Packet::CreateSession => field("BITS-Supported-Protocols", UPLOAD_PROTOCOL),
-            Packet::Fragment { range } => {
-                content_bytes = range.end - range.start;
-                field(
-                    "Content-Range",
-                    &content_range(range.start, range.end, self.source.stamp.bytes),
-                );
-            }
-            Packet::CloseSession | Packet::CancelSession => {}
-        }
-        if let (Some(session), false) = (self.upload.session(), *packet == Packet::Ping) {
-            field("BITS-Session-Id", session);
-        }
-        if let (Some(name), false) = (&self.name, *packet == Packet::Ping) {
-            field("Content-Name", name);
-        }
-        field(
-            "User-Agent",
-            concat!("bitsd-put/", env!("CARGO_PKG_VERSION")),
-        );
-        field("Host", self.url.authority());
-        field("Content-Length", &content_bytes.to_string());
-        field("Connection", "Keep-Alive");
-        head.push_str("\r\n");
-        head
+    /// Whether a later run goes on from here.
+    fn is_remembered(&mut self) -> bool {
+        self.upload.session().is_some() && self.entry.as_mut().and_then(Entry::recall).is_some()
     }
 
-    /// Tells the server to forget the session; it would expire anyway, so once is enough.
-    fn cancel(&mut self) {
-        if self.upload.session().is_none() {
-            return;
+    fn forget(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.forget();
         }
-        let timeouts = Timeouts {
-            connect: CANCEL_WAIT,
-            send: CANCEL_WAIT,
-            reply: CANCEL_WAIT,
-        };
-        let Ok(mut connection) = Connection::open(self.url, timeouts) else {
-            return;
-        };
-        let nothing = Body {
-            file: &self.source.file,
-            range: 0..0,
-        };
-        // Best effort: the user hears of the failure that brought us here.
-        let _ = connection.exchange(self.head(&Packet::CancelSession), &nothing, &mut |_| {});
     }
+
+    fn cancel(&mut self) {
+        if let Some(session) = self.upload.session() {
+            // Best effort: the user hears of the failure that brought us here.
+            let _ = cancel_session(self.url, session);
+        }
+    }
+}
+
+/// The head of a packet. Field names and order are those of the Windows client (MC-BUP 4.1).
+fn packet_head(
+    url: &Url,
+    packet: &Packet,
+    session: Option<&str>,
+    name: Option<&str>,
+    total: u64,
+) -> String {
+    let mut head = format!(
+        "BITS_POST {} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {}\r\n",
+        url.target(),
+        packet.name()
+    );
+    let mut field = |name: &str, value: &str| {
+        head.push_str(name);
+        head.push_str(": ");
+        head.push_str(value);
+        head.push_str("\r\n");
+    };
+    let mut content_bytes = 0;
+    match packet {
+        Packet::CreateSession => field("BITS-Supported-Protocols", UPLOAD_PROTOCOL),
+        Packet::Fragment { range } => {
+            content_bytes = range.end - range.start;
+            field(
+                "Content-Range",
+                &content_range(range.start, range.end, total),
+            );
+        }
+        Packet::Ping | Packet::CloseSession | Packet::CancelSession => {}
+    }
+    if *packet != Packet::Ping {
+        if let Some(session) = session {
+            field("BITS-Session-Id", session);
+        }
+        if let Some(name) = name {
+            field("Content-Name", name);
+        }
+    }
+    field(
+        "User-Agent",
+        concat!("bitsd-put/", env!("CARGO_PKG_VERSION")),
+    );
+    field("Host", url.authority());
+    field("Content-Length", &content_bytes.to_string());
+    field("Connection", "Keep-Alive");
+    head.push_str("\r\n");
+    head
 }
 
 /// When to try again, and when no more.
 struct Patience {
     retry_for: Duration,
+    first_answer_within: Duration,
+    /// Whether the server has answered once.
+    was_answered: bool,
     delay_first: Duration,
     delay: Duration,
     /// When the trouble began: the first hitch since the upload last came forward. Counted from there and not from the
@@ -373,6 +507,8 @@ impl Patience {
     fn new(options: &Options) -> Self {
         Self {
             retry_for: options.retry_for,
+            first_answer_within: options.first_answer_within.min(options.retry_for),
+            was_answered: false,
             delay_first: options.retry_delay,
             delay: options.retry_delay,
             since: None,
@@ -387,12 +523,20 @@ impl Patience {
 
     fn wait(&mut self, hitch: Hitch, watch: &mut dyn Watch) -> Result<(), PutError> {
         let after = self.since.get_or_insert_with(Instant::now).elapsed();
-        let left = self.retry_for.saturating_sub(after);
+        let retry_for = match self.was_answered {
+            true => self.retry_for,
+            false => self.first_answer_within,
+        };
+        let left = retry_for.saturating_sub(after);
         if left.is_zero() {
-            return Err(PutError::GaveUp { after, last: hitch });
+            return Err(PutError::GaveUp {
+                after,
+                last: hitch,
+                is_remembered: false,
+            });
         }
         let delay = self.delay.min(left);
-        watch.waits(&hitch, delay);
+        watch.waits(&hitch, left);
         std::thread::sleep(delay);
         self.delay = (self.delay * 2).min(DELAY_MAX.max(self.delay_first));
         Ok(())
@@ -441,6 +585,16 @@ impl Source {
             file,
             stamp,
         })
+    }
+
+    /// Its place among the remembered uploads. One fragment is not worth remembering.
+    fn entry(&self, url: &Url, options: &Options) -> Option<Entry> {
+        let Stamp { bytes, modified } = self.stamp;
+        if bytes <= options.fragment_bytes {
+            return None;
+        }
+        let identity = Identity::of(&self.path, url, bytes, modified)?;
+        options.memory.as_ref()?.entry(identity)
     }
 
     fn check_unchanged(&self) -> Result<(), PutError> {

@@ -48,14 +48,38 @@ fn every_file_is_stored_and_every_byte_compared() {
         assert_eq!(json["fragment"]["count"], 20 * 4);
         assert_eq!(json["session"]["count"], 20);
         assert_eq!(json["idle_lost"], 0);
-        for file in 0..20 {
-            std::fs::remove_file(root.join(format!("bench-{file}.bin"))).unwrap();
-        }
+        assert_eq!(files(&root), 0, "what was compared is removed");
     }
     // What is left are the records of sessions that ended.
     let mut names = server.work_files();
     names.retain(|name| name.ends_with(".part"));
     assert!(names.is_empty(), "{names:?}");
+}
+
+/// How many files stand in a root.
+fn files(root: &Path) -> usize {
+    let entries = std::fs::read_dir(root).unwrap();
+    entries
+        .filter(|entry| entry.as_ref().unwrap().path().is_file())
+        .count()
+}
+
+#[test]
+fn it_can_be_run_again_and_leaves_nothing_unless_told_to() {
+    let server = Server::start();
+    let flags = ["--connections=2", "--files=3", "--file-bytes=70000"];
+    for _run in 0..2 {
+        let (output, json) = bench(server.address(), &flags);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(json["files"], 3);
+    }
+    assert_eq!(files(server.root()), 0);
+    assert!(server.work_files().is_empty(), "{:?}", server.work_files());
+    for run in 1..=2 {
+        let (output, _) = bench(server.address(), &[&flags[..], &["--keep"]].concat());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(files(server.root()), 3 * run);
+    }
 }
 
 #[test]

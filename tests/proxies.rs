@@ -88,7 +88,7 @@ fn upload_through(
     std::fs::write(&local, &sent).unwrap();
     // More than the 1 MiB that nginx takes by default: there the client must shrink them.
     let put = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-        .args(["put", "--quiet"])
+        .args(["put", "--quiet", "--no-resume"])
         .args(["--retry-for", "20s", "--fragment-bytes", "1200000"])
         .arg(&local)
         .arg(format!("http://{proxy_address}/"))

@@ -27,7 +27,9 @@ impl Drop for Started {
 #[track_caller]
 fn bitsd(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-    command.args(words).stdin(Stdio::null()).output().unwrap()
+    let command = command.args(words).stdin(Stdio::null());
+    command.env_remove("XDG_STATE_HOME").env_remove("HOME");
+    command.output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -84,7 +86,7 @@ fn a_large_file_survives_five_kills_of_the_server() {
     let settings = Settings::default().flags(&["--listen", &listen]);
     let mut server = Server::with(settings);
     let mut put = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-        .args(["put", "--fragment-bytes", "4MiB"])
+        .args(["put", "--no-resume", "--fragment-bytes", "4MiB"])
         .arg(&file)
         .arg(url(&server, "/in.bin"))
         .stderr(Stdio::piped())
@@ -251,7 +253,7 @@ fn put_starts_again_when_the_server_has_forgotten_the_session() {
     let file = folder.path().join("a.bin");
     write_large(&file, 128);
     let mut put = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-        .args(["put", "--quiet", "--fragment-bytes", "1MiB"])
+        .args(["put", "--quiet", "--no-resume", "--fragment-bytes", "1MiB"])
         .arg(&file)
         .arg(url(&server, "/a.bin"))
         .spawn()

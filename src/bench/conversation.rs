@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::ops::Range;
 
 use crate::bits::packet::PROTOCOL;
-use crate::client::upload::Reply;
+use crate::client::upload::{Refused, Reply};
 use crate::client::url::Url;
 
 /// What is done for each file.
@@ -47,6 +47,28 @@ pub struct Script {
     pub file_bytes: u64,
     /// Bytes of each fragment but the last; at least one.
     pub fragment_bytes: u64,
+    /// What this run's files are called, up to their number: no other run's.
+    pub prefix: String,
+    /// What becomes of a session whose bytes have all arrived.
+    pub end: End,
+}
+
+/// What becomes of a session whose bytes have all arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is cancelled, and nothing stays at the server.
+    Cancel,
+    /// It is closed, and the file appears.
+    Close,
+}
+
+impl End {
+    fn packet(self) -> &'static str {
+        match self {
+            Self::Cancel => "Cancel-Session",
+            Self::Close => "Close-Session",
+        }
+    }
 }
 
 /// Where a conversation stands.
@@ -85,14 +107,7 @@ pub enum Next {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WrongReply {
     /// Another status.
-    Status {
-        /// The request it answers.
-        request: &'static str,
-        /// What came.
-        status: u16,
-        /// Its HRESULT, if it has one.
-        hresult: Option<u32>,
-    },
+    Refused(Refused),
     /// Create-Session was answered without a session.
     SessionMissing,
     /// The offset is not the end of the fragment.
@@ -107,14 +122,7 @@ pub enum WrongReply {
 impl fmt::Display for WrongReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status {
-                request,
-                status,
-                hresult,
-            } => {
-                write!(f, "{request} was answered {status}")?;
-                hresult.map_or(Ok(()), |hresult| write!(f, ", error 0x{hresult:08X}"))
-            }
+            Self::Refused(refused) => refused.fmt(f),
             Self::SessionMissing => f.write_str("Create-Session was answered without a session"),
             Self::Received { expected, got } => {
                 write!(f, "a fragment that ends at {expected} was answered ")?;
@@ -177,7 +185,7 @@ impl Conversation {
             }
             Stage::Closing { session } => {
                 self.line(script, head, "BITS_POST");
-                packet(head, "Close-Session");
+                packet(head, script.end.packet());
                 field(head, "BITS-Session-Id", session);
                 end(head, 0)
             }
@@ -206,11 +214,7 @@ impl Conversation {
     /// # Errors
     /// [`WrongReply`] says what is not as expected.
     pub fn take(&mut self, script: &Script, reply: &Reply) -> Result<Next, WrongReply> {
-        let refused = |request| WrongReply::Status {
-            request,
-            status: reply.status,
-            hresult: reply.hresult,
-        };
+        let refused = |request| WrongReply::Refused(Refused::of(request, reply));
         match &mut self.stage {
             Stage::Creating => {
                 if reply.status != 200 {
@@ -242,7 +246,7 @@ impl Conversation {
                 Ok(Next::Request)
             }
             Stage::Closing { .. } if reply.status == 200 => Ok(Next::Done),
-            Stage::Closing { .. } => Err(refused("Close-Session")),
+            Stage::Closing { .. } => Err(refused(script.end.packet())),
             Stage::Single => match (script.mode, reply.status) {
                 (_, 200) | (Mode::Put, 201 | 204) => Ok(Next::Done),
                 (Mode::Put, _) => Err(refused("PUT")),
@@ -265,15 +269,17 @@ impl Conversation {
     }
 }
 
-/// The name of file number `file`.
-pub fn file_name(file: u64) -> String {
-    format!("bench-{file}.bin")
+impl Script {
+    /// The name of file number `file`.
+    pub fn file_name(&self, file: u64) -> String {
+        format!("{}-{file}.bin", self.prefix)
+    }
 }
 
 fn target(script: &Script, file: u64) -> String {
     let folder = &script.folder;
     folder
-        .for_file(file_name(file).as_ref())
+        .for_file(script.file_name(file).as_ref())
         .map_or_else(|_| folder.target(), |url| url.target())
 }
 
@@ -306,6 +312,8 @@ mod tests {
             folder: "http://h:81/in/?k=1".parse().unwrap(),
             file_bytes: 250,
             fragment_bytes: 100,
+            prefix: "bench".to_owned(),
+            end: End::Close,
         }
     }
 
@@ -314,7 +322,7 @@ mod tests {
             status: 200,
             session: Some("{S}".into()),
             received,
-            hresult: None,
+            ..Reply::default()
         }
     }
 
@@ -351,6 +359,12 @@ mod tests {
         }
         let (head, _) = words(&conversation, &script);
         assert!(head.contains("Close-Session"), "{head}");
+        let leaves_nothing = Script {
+            end: End::Cancel,
+            ..script.clone()
+        };
+        let (head, _) = words(&conversation, &leaves_nothing);
+        assert!(head.contains("Cancel-Session"), "{head}");
         assert_eq!(conversation.take(&script, &ok(None)), Ok(Next::Done));
     }
 
@@ -374,12 +388,13 @@ mod tests {
         let refusal = Reply {
             status: 500,
             hresult: Some(0x8020_001F),
+            is_bits: true,
             ..Reply::default()
         };
         let error = conversation.take(&script, &refusal).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "Fragment was answered 500, error 0x8020001F"
+            "Fragment was answered 500 (server error), error 0x8020001F (session not found)"
         );
     }
 

@@ -136,7 +136,9 @@ impl fmt::Display for Report {
         if self.fragment.count > 0 {
             writeln!(f, "fragment    {}", self.fragment)?;
         }
-        writeln!(f, "session     {}", self.session)?;
+        if self.session.count > 0 {
+            writeln!(f, "session     {}", self.session)?;
+        }
         if self.idle > 0 {
             writeln!(
                 f,

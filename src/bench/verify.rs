@@ -6,15 +6,19 @@ use std::path::Path;
 
 use super::Fault;
 use super::content::Content;
-use super::conversation::file_name;
+use super::conversation::Script;
 
 /// Compares file number `file` below `folder` with what was sent.
 ///
 /// # Errors
 /// [`Fault::Unreadable`] or [`Fault::Stored`].
-pub fn verify(content: &Content, folder: &Path, file: u64, file_bytes: u64) -> Result<(), Fault> {
-    let unreadable = |source: io::Error| Fault::Unreadable { file, source };
-    let mut stored = File::open(folder.join(file_name(file))).map_err(unreadable)?;
+pub fn verify(content: &Content, folder: &Path, script: &Script, file: u64) -> Result<(), Fault> {
+    let name = || script.file_name(file);
+    let unreadable = |source: io::Error| Fault::Unreadable {
+        name: name(),
+        source,
+    };
+    let mut stored = File::open(folder.join(name())).map_err(unreadable)?;
     let mut block = vec![0; BLOCK_BYTES];
     let mut offset = 0;
     loop {
@@ -25,15 +29,21 @@ pub fn verify(content: &Content, folder: &Path, file: u64, file_bytes: u64) -> R
             Err(error) => return Err(unreadable(error)),
         };
         if let Some(offset) = content.first_difference(file, offset, &block[..read]) {
-            return Err(Fault::Stored { file, offset });
+            return Err(Fault::Stored {
+                name: name(),
+                offset,
+            });
         }
         offset += read as u64;
     }
-    if offset == file_bytes {
+    if offset == script.file_bytes {
         Ok(())
     } else {
-        let offset = offset.min(file_bytes);
-        Err(Fault::Stored { file, offset })
+        let offset = offset.min(script.file_bytes);
+        Err(Fault::Stored {
+            name: name(),
+            offset,
+        })
     }
 }
 
@@ -42,6 +52,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::conversation::{End, Mode};
 
     #[test]
     fn a_wrong_byte_and_a_wrong_length_are_found() {
@@ -51,8 +62,16 @@ mod tests {
         content.slices(5, 0, 2_000_000, &mut slices);
         let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
         let path = folder.path().join("bench-5.bin");
-        let check = || verify(&content, folder.path(), 5, 2_000_000);
-        assert!(matches!(check(), Err(Fault::Unreadable { file: 5, .. })));
+        let script = Script {
+            mode: Mode::Bits,
+            folder: "http://h/".parse().unwrap(),
+            file_bytes: 2_000_000,
+            fragment_bytes: 1_000_000,
+            prefix: "bench".to_owned(),
+            end: End::Close,
+        };
+        let check = || verify(&content, folder.path(), &script, 5);
+        assert!(matches!(check(), Err(Fault::Unreadable { name, .. }) if name == "bench-5.bin"));
         std::fs::write(&path, &bytes).unwrap();
         assert!(check().is_ok());
         std::fs::write(&path, &bytes[..1_999_999]).unwrap();

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use bitsd::bench::conversation::{Mode, Script};
+use bitsd::bench::conversation::{End, Mode, Script};
 use bitsd::bench::report::Report;
 use bitsd::bench::{self, Options, Progress};
 use bitsd::client::url::{BadUrl, Url};
@@ -18,6 +18,7 @@ use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
 
 /// Flags of `bench`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Bench {
     /// Connections that upload at the same time, 1 to 1000000.
     #[arg(long, value_name = "N", default_value = "8", value_parser = connections())]
@@ -37,9 +38,12 @@ pub struct Bench {
     /// Connections to open first, and to hold while the others upload.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["put", "raw"])]
     idle: usize,
-    /// Afterwards, compare every byte of the files in this folder, where the server stores them.
+    /// Close the sessions, compare every byte of the files in this folder, where the server stores them, and remove them.
     #[arg(long, value_name = "DIR", conflicts_with = "ping")]
     verify: Option<PathBuf>,
+    /// Close the sessions instead of cancelling them: the files appear, and stay.
+    #[arg(long)]
+    keep: bool,
     /// Send Pings only.
     #[arg(long, group = "mode")]
     ping: bool,
@@ -55,9 +59,31 @@ pub struct Bench {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Where to: an http:// URL that ends in `/`; the files are named bench-<n>.bin.
+    /// Where to: an http:// URL that ends in `/`; the files are named bench-<run>-<n>.bin.
     #[arg(value_name = "URL", value_parser = folder)]
     url: Url,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bitsd bench http://server:8080/                    8 files of 256 MiB, nothing stays
+  bitsd bench --connections 64 --files 10000 --file-bytes 16KiB http://server:8080/
+  bitsd bench --verify /srv/uploads http://127.0.0.1:8080/
+
+Unless told otherwise it cancels each session after its last byte, so that nothing stays at the
+server. Exit codes: 0 every upload succeeded, 1 one failed, 2 the command line is wrong.";
+
+/// Names that no other run has: two at the same time must not meet.
+fn prefix(mode: Mode) -> String {
+    match mode {
+        // The floor names its files by itself.
+        Mode::Raw => "bench".to_owned(),
+        Mode::Bits | Mode::Put | Mode::Ping => {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let run = now.unwrap_or_default().as_nanos() ^ (u128::from(std::process::id()) << 16);
+            format!("bench-{:08x}", run & 0xffff_ffff)
+        }
+    }
 }
 
 impl Bench {
@@ -74,12 +100,18 @@ impl Bench {
                 folder: self.url,
                 file_bytes: self.file_bytes,
                 fragment_bytes: self.fragment_bytes,
+                prefix: prefix(mode),
+                end: match self.keep || self.verify.is_some() {
+                    true => End::Close,
+                    false => End::Cancel,
+                },
             },
             connections: self.connections,
             files: self.files.unwrap_or(self.connections as u64),
             is_connection_per_session: self.connection_per_session,
             idle: self.idle,
             verify: self.verify,
+            keep: self.keep,
             stall: self.stall,
         }
     }
@@ -89,6 +121,9 @@ impl Bench {
 pub fn run(bench: Bench) -> ExitCode {
     let is_json = bench.json;
     let options = bench.options();
+    if !is_json {
+        announce(&options);
+    }
     let line = Line::new(&options);
     let result = bench::run(&options, &mut |progress| line.show(progress));
     line.end();
@@ -105,6 +140,33 @@ pub fn run(bench: Bench) -> ExitCode {
         let why = report.first_error.as_deref().unwrap_or("unknown");
         crate::failed(format_args!("{} uploads failed: {why}", report.failed))
     }
+}
+
+/// What it is going to do, before it does it.
+fn announce(options: &Options) {
+    let Script {
+        mode,
+        folder,
+        file_bytes,
+        end,
+        ..
+    } = &options.script;
+    let (files, connections) = (options.files, options.connections);
+    if *mode == Mode::Ping {
+        return crate::say(format_args!(
+            "{files} Pings on {connections} connections to {folder}"
+        ));
+    }
+    let all = HumanBytes(files.saturating_mul(*file_bytes));
+    let what_stays = match (mode, end, options.keep, &options.verify) {
+        (Mode::Bits, End::Cancel, ..) => "nothing stays there",
+        (.., false, Some(_)) => "the files are removed when they were compared",
+        _ => "the files stay there",
+    };
+    crate::say(format_args!(
+        "{files} files of {}, {all} in all, on {connections} connections to {folder}; {what_stays}",
+        HumanBytes(*file_bytes)
+    ));
 }
 
 fn tell(report: &Report, is_json: bool) -> io::Result<()> {

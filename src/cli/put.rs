@@ -1,35 +1,53 @@
 //! `bitsd put`: uploads files one after the other and shows how it goes.
 
+mod display;
+mod files;
+mod interrupt;
+
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration};
 
+use bitsd::client::memory::Memory;
 use bitsd::client::upload::FRAGMENT_BYTES_MIN;
-use bitsd::client::url::{BadUrl, Url};
-use bitsd::client::{self, Hitch, Options, Uploaded, Watch};
+use bitsd::client::url::Url;
+use bitsd::client::{self, Options, Uploaded};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
+use display::Display;
+use files::Target;
+use interrupt::Interrupt;
 
 /// Flags of `put`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Put {
+    /// Upload directories with all that is in them.
+    #[arg(short, long)]
+    recursive: bool,
     /// Bytes of a fragment; the server may ask for smaller ones.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = fragment_bytes)]
     fragment_bytes: u64,
-    /// Give up when retries brought nothing for this long.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
-    retry_for: Duration,
+    /// Give up when retries brought nothing for this long [default: 10m; 30s for a server that never answered].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    retry_for: Option<Duration>,
     /// The first wait before a retry; each further one doubles, up to 5 s.
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_duration)]
     retry_delay: Duration,
-    /// Show errors only.
+    /// Begin anew, and remember nothing for a later run.
     #[arg(long)]
+    no_resume: bool,
+    /// Give up what an interrupted run of these files left at the server, and upload nothing.
+    #[arg(long, conflicts_with = "no_resume")]
+    cancel: bool,
+    /// Show errors only.
+    #[arg(short, long)]
     quiet: bool,
-    /// Files to upload.
+    /// Files to upload; a quoted pattern such as 'logs/*.txt' stands for all that it matches.
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
     /// Where to: an http:// URL; one that ends in `/` takes each file's name.
@@ -37,53 +55,34 @@ pub struct Put {
     url: Url,
 }
 
-/// Why files and URL do not go together.
-#[derive(Debug)]
-pub enum BadTarget {
-    /// Several files, and a URL that names one.
-    NotAFolder,
-    /// A file has no URL.
-    Url(PathBuf, BadUrl),
-}
+const EXAMPLES: &str = "\
+Examples:
+  bitsd put today.zip http://server:8080/logs/       to /logs/today.zip
+  bitsd put today.zip http://server:8080/logs/a.zip  under another name
+  bitsd put -r dumps http://server:8080/             to /dumps/.., folders as they are
 
-impl fmt::Display for BadTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAFolder => f.write_str("several files need a URL that ends in `/`"),
-            Self::Url(path, error) => write!(f, "{}: {error}", path.display()),
-        }
-    }
-}
+An upload that was interrupted goes on where it was when the same command is run again.
+
+Exit codes: 0 every file was uploaded, 1 one was not, 2 the command line is wrong,
+130 interrupted by Ctrl-C, 143 by SIGTERM.";
 
 impl Put {
-    /// Each file with its own URL.
-    pub fn targets(&self) -> Result<Vec<(&Path, Url)>, BadTarget> {
-        if self.files.len() > 1 && !self.url.is_folder() {
-            return Err(BadTarget::NotAFolder);
-        }
-        let with_url = |file: &'_ PathBuf| match self.url.for_file(file) {
-            Ok(url) => Ok(url),
-            Err(error) => Err(BadTarget::Url(file.clone(), error)),
-        };
-        self.files
-            .iter()
-            .map(|file| Ok((file.as_path(), with_url(file)?)))
-            .collect()
-    }
-
     fn options(&self) -> Options {
+        let defaults = Options::default();
         Options {
             fragment_bytes: self.fragment_bytes,
-            retry_for: self.retry_for,
+            retry_for: self.retry_for.unwrap_or(defaults.retry_for),
+            first_answer_within: self.retry_for.unwrap_or(FIRST_ANSWER_WITHIN),
             retry_delay: self.retry_delay,
-            ..Options::default()
+            memory: (!self.no_resume).then(Memory::of_user).flatten(),
+            ..defaults
         }
     }
 }
 
 /// Uploads every file, though one before it failed.
 pub fn run(put: Put) -> ExitCode {
-    let targets = match put.targets() {
+    let targets = match files::targets(&put.files, &put.url, put.recursive) {
         Ok(targets) => targets,
         Err(error) => {
             crate::say(error);
@@ -91,14 +90,54 @@ pub fn run(put: Put) -> ExitCode {
         }
     };
     let options = put.options();
-    let mut code = ExitCode::SUCCESS;
-    for (file, url) in targets {
-        let mut display = Display::new(file, put.quiet);
-        let result = client::upload(file, &url, &options, &mut display);
+    if put.cancel {
+        return cancel(&targets, &options, put.quiet);
+    }
+    let interrupt = match Interrupt::watch() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return crate::failed(format_args!("cannot watch for signals: {error}")),
+    };
+    let began = Instant::now();
+    let mut sum = Sum::default();
+    for (at, target) in targets.iter().enumerate() {
+        let Target { file, url } = target;
+        let count = (targets.len() > 1).then_some((at + 1, targets.len()));
+        let mut display = Display::new(file, url, count, put.quiet, &interrupt);
+        let result = client::upload(file, url, &options, &mut display);
         display.end();
         match result {
-            Ok(uploaded) if !put.quiet => tell(file, &url, &uploaded),
-            Ok(_) => {}
+            Ok(uploaded) => {
+                sum.files += 1;
+                sum.bytes += uploaded.bytes;
+                if !put.quiet {
+                    tell(file, url, &uploaded);
+                }
+            }
+            Err(error) => {
+                sum.failed += 1;
+                crate::say(format_args!("{} -> {url}: {error}", file.display()));
+            }
+        }
+    }
+    if targets.len() > 1 && !put.quiet {
+        print(format_args!("{sum} in {}", HumanDuration(began.elapsed())));
+    }
+    match sum.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn cancel(targets: &[Target], options: &Options, quiet: bool) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for Target { file, url } in targets {
+        match client::cancel(file, url, options) {
+            Ok(_) if quiet => {}
+            Ok(true) => print(format_args!("cancelled {} -> {url}", file.display())),
+            Ok(false) => print(format_args!(
+                "{} -> {url}: no interrupted upload is known",
+                file.display()
+            )),
             Err(error) => {
                 code = crate::failed(format_args!("{} -> {url}: {error}", file.display()));
             }
@@ -107,96 +146,50 @@ pub fn run(put: Put) -> ExitCode {
     code
 }
 
+/// What came of all files.
+#[derive(Debug, Default)]
+struct Sum {
+    files: u64,
+    bytes: u64,
+    failed: u64,
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            files,
+            bytes,
+            failed,
+        } = self;
+        write!(f, "{files} files, {}, {failed} failed", HumanBytes(*bytes))
+    }
+}
+
 fn tell(file: &Path, url: &Url, uploaded: &Uploaded) {
     let Uploaded {
         bytes,
         duration,
         resumes,
+        resumed_at,
     } = uploaded;
     let seconds = duration.as_secs_f64();
-    // Where nobody reads the line, the exit code says it.
-    let _ = writeln!(
-        io::stdout(),
-        "uploaded {} -> {url} ({bytes} bytes in {seconds:.1} s, {resumes} resumes)",
+    let resumed = match resumed_at {
+        Some(offset) => format!(", resumed at {}", HumanBytes(*offset)),
+        None => String::new(),
+    };
+    print(format_args!(
+        "uploaded {} -> {url} ({bytes} bytes in {seconds:.1} s, {resumes} resumes{resumed})",
         file.display()
-    );
+    ));
 }
 
-/// A bar on a terminal; elsewhere one line for each outage; nothing when quiet.
-struct Display {
-    name: String,
-    form: Form,
-    /// Whether the outage at hand was told.
-    is_waiting: bool,
+/// One line on stdout. Where nobody reads it, the exit code says as much.
+fn print(what: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{what}");
 }
 
-enum Form {
-    Bar(ProgressBar),
-    Lines,
-    Nothing,
-}
-
-impl Display {
-    fn new(file: &Path, quiet: bool) -> Self {
-        let form = if quiet {
-            Form::Nothing
-        } else if io::stderr().is_terminal() {
-            Form::Bar(ProgressBar::new(0).with_style(bar_style()))
-        } else {
-            Form::Lines
-        };
-        Self {
-            name: file.display().to_string(),
-            form,
-            is_waiting: false,
-        }
-    }
-
-    fn end(&self) {
-        if let Form::Bar(bar) = &self.form {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Watch for Display {
-    fn begins(&mut self, total: u64) {
-        if let Form::Bar(bar) = &self.form {
-            bar.set_length(total);
-            bar.set_message(self.name.clone());
-        }
-    }
-
-    fn stands_at(&mut self, offset: u64) {
-        if let Form::Bar(bar) = &self.form {
-            bar.set_position(offset);
-        }
-    }
-
-    fn came_forward(&mut self) {
-        if std::mem::take(&mut self.is_waiting)
-            && let Form::Bar(bar) = &self.form
-        {
-            bar.set_message(self.name.clone());
-        }
-    }
-
-    fn waits(&mut self, why: &Hitch, _delay: Duration) {
-        let was_waiting = std::mem::replace(&mut self.is_waiting, true);
-        match &self.form {
-            Form::Bar(bar) => bar.set_message(format!("{} (trying again: {why})", self.name)),
-            Form::Lines if !was_waiting => {
-                crate::say(format_args!("{}: {why}; trying again", self.name))
-            }
-            Form::Lines | Form::Nothing => {}
-        }
-    }
-}
-
-fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
+/// A server that never answered: most likely the URL is wrong.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A size that a fragment may have.
 fn fragment_bytes(text: &str) -> Result<u64, BadFragmentBytes> {

@@ -154,7 +154,7 @@ impl Connection {
     pub fn exchange(
         &mut self,
         head: String,
-        body: &Body<'_>,
+        body: Option<&Body<'_>>,
         sent: &mut dyn FnMut(u64),
     ) -> Result<Reply, Broken> {
         match self.send(head.into_bytes(), body, sent)? {
@@ -172,18 +172,21 @@ impl Connection {
     fn send(
         &mut self,
         mut buffer: Vec<u8>,
-        body: &Body<'_>,
+        body: Option<&Body<'_>>,
         sent: &mut dyn FnMut(u64),
     ) -> Result<Option<Reply>, Broken> {
-        let mut offset = body.range.start;
+        let range = body.map_or(0..0, |body| body.range.clone());
+        let mut offset = range.start;
         loop {
-            offset += fill(&mut buffer, body.file, offset..body.range.end).map_err(Broken::File)?;
+            if let Some(body) = body {
+                offset += fill(&mut buffer, body.file, offset..range.end).map_err(Broken::File)?;
+            }
             if let Err(error) = self.stream.write_all(&buffer) {
                 return self.last_words().map(Some).ok_or(Broken::Send(error));
             }
             buffer.clear();
             sent(offset);
-            if offset == body.range.end {
+            if offset == range.end {
                 return Ok(None);
             }
             if self.has_something_to_read()
@@ -336,6 +339,8 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
         hresult: field("BITS-Error-Code")
             .and_then(parse_hresult)
             .or_else(|| field("BITS-Error").and_then(parse_hresult)),
+        is_bits: field("BITS-Packet-Type").is_some(),
+        server: field("Server").map(str::to_owned),
     };
     Ok(Some(ReplyHead {
         reply,

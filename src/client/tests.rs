@@ -169,6 +169,8 @@ fn options() -> Options {
             send: BOUND,
             reply: BOUND,
         },
+        first_answer_within: BOUND,
+        memory: None,
     }
 }
 
@@ -300,6 +302,7 @@ fn a_refusal_before_the_body_was_sent_is_heard() {
         packet: "Fragment",
         status: 403,
         hresult: Some(0x8007_0005),
+        stranger: None,
     };
     assert!(
         matches!(&error, PutError::Failed(Failure::Refused(heard)) if *heard == refused),

@@ -49,6 +49,10 @@ pub struct Reply {
     pub received: Option<u64>,
     /// `BITS-Error-Code`, or `BITS-Error` where the former is missing (P2.1).
     pub hresult: Option<u32>,
+    /// Whether it has a `BITS-Packet-Type`, as every answer of a BITS server has.
+    pub is_bits: bool,
+    /// `Server`, if given.
+    pub server: Option<String>,
 }
 
 /// What follows a reply.
@@ -97,6 +101,21 @@ pub struct Refused {
     pub status: u16,
     /// HRESULT, if given.
     pub hresult: Option<u32>,
+    /// Who it was, where it was no BITS server: what it calls itself, if anything.
+    pub stranger: Option<Box<str>>,
+}
+
+impl Refused {
+    /// The refusal that a reply to `packet` is.
+    pub fn of(packet: &'static str, reply: &Reply) -> Self {
+        let stranger = (!reply.is_bits).then(|| reply.server.clone().unwrap_or_default().into());
+        Self {
+            packet,
+            status: reply.status,
+            hresult: reply.hresult,
+            stranger,
+        }
+    }
 }
 
 impl fmt::Display for Refused {
@@ -105,8 +124,17 @@ impl fmt::Display for Refused {
             packet,
             status,
             hresult,
+            stranger,
         } = self;
         write!(f, "{packet} was answered {status}")?;
+        if let Some(name) = stranger {
+            f.write_str(" by something that does not speak BITS")?;
+            // A name from outside; it is shown as it came only where that is harmless.
+            if !name.is_empty() && name.chars().all(|c| (' '..='~').contains(&c)) {
+                write!(f, " (Server: {name})")?;
+            }
+            return Ok(());
+        }
         if let Some(words) = status_in_words(*status) {
             write!(f, " ({words})")?;
         }
@@ -171,6 +199,8 @@ impl std::error::Error for Failure {}
 enum Stage {
     /// No session yet.
     Creating,
+    /// A session of an earlier run, of which nobody here knows how far it is.
+    Asking { session: String },
     /// `offset <= total` is what the server says it has.
     Sending { session: String, offset: u64 },
     /// All bytes are there.
@@ -210,12 +240,25 @@ impl Upload {
         }
     }
 
+    /// Goes on with the session of an earlier run, of a file that is not empty.
+    pub fn resume(total: u64, fragment_bytes: u64, session: String) -> Self {
+        Self {
+            stage: Stage::Asking { session },
+            ..Self::new(total, fragment_bytes)
+        }
+    }
+
     /// The packet to send now; `None` when the upload is done.
     pub fn packet(&self) -> Option<Packet> {
         match &self.stage {
             Stage::Done => None,
             _ if self.is_ping_due => Some(Packet::Ping),
             Stage::Creating => Some(Packet::CreateSession),
+            // The last byte lies beyond a gap or completes the file: either answer says how far
+            // the server is.
+            Stage::Asking { .. } => Some(Packet::Fragment {
+                range: self.total.saturating_sub(1)..self.total,
+            }),
             Stage::Sending { offset, .. } => {
                 let end = self.total.min(offset.saturating_add(self.fragment_bytes));
                 Some(Packet::Fragment {
@@ -229,7 +272,9 @@ impl Upload {
     /// The session, while there is one.
     pub fn session(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Sending { session, .. } | Stage::Closing { session } => Some(session),
+            Stage::Asking { session }
+            | Stage::Sending { session, .. }
+            | Stage::Closing { session } => Some(session),
             Stage::Creating | Stage::Done => None,
         }
     }
@@ -237,7 +282,7 @@ impl Upload {
     /// Bytes the server has acknowledged in this session.
     pub fn offset(&self) -> u64 {
         match &self.stage {
-            Stage::Creating => 0,
+            Stage::Creating | Stage::Asking { .. } => 0,
             Stage::Sending { offset, .. } => *offset,
             Stage::Closing { .. } | Stage::Done => self.total,
         }
@@ -248,7 +293,9 @@ impl Upload {
     /// A line that breaks fragment after fragment gets smaller ones: what the server kept of a broken fragment is
     /// learned only from the reply to a whole one.
     pub fn broken(&mut self) {
-        if let Some(Packet::Fragment { range }) = self.packet() {
+        if let (Stage::Sending { .. }, Some(Packet::Fragment { range })) =
+            (&self.stage, self.packet())
+        {
             self.broken_fragments += 1;
             if self.broken_fragments > 1 {
                 self.fragment_bytes = ((range.end - range.start) / 2).max(FRAGMENT_BYTES_MIN);
@@ -274,11 +321,7 @@ impl Upload {
                 self.is_ping_due = true;
                 Ok(Next::Later)
             }
-            _ => Err(Failure::Refused(Refused {
-                packet: packet.name(),
-                status: reply.status,
-                hresult: reply.hresult,
-            })),
+            _ => Err(Failure::Refused(Refused::of(packet.name(), reply))),
         }
     }
 
@@ -318,8 +361,9 @@ impl Upload {
         if received > self.total {
             return nonsense("its BITS-Received-Content-Range lies beyond the end of the file");
         }
-        let Stage::Sending { session, .. } = &self.stage else {
-            unreachable!("fragments are sent in this stage only")
+        let was_asked = matches!(self.stage, Stage::Asking { .. });
+        let (Stage::Sending { session, .. } | Stage::Asking { session }) = &self.stage else {
+            unreachable!("fragments are sent in these stages only")
         };
         let session = session.clone();
         // An empty file is complete with the first positive answer, though its offset stays 0.
@@ -337,7 +381,7 @@ impl Upload {
             self.setbacks = 0;
         }
         self.broken_fragments = 0;
-        if received > sent.start || is_complete {
+        if received > sent.start || is_complete || was_asked {
             return Ok(Next::Forward);
         }
         self.set_back(Setback::Rewound)
@@ -354,6 +398,11 @@ impl Upload {
     }
 
     fn start_over(&mut self) -> Result<Next, Failure> {
+        // An earlier run may lie longer back than the server keeps sessions.
+        if let Stage::Asking { .. } = self.stage {
+            self.stage = Stage::Creating;
+            return Ok(Next::Again);
+        }
         self.stage = Stage::Creating;
         self.set_back(Setback::SessionForgotten)
     }
@@ -511,6 +560,30 @@ mod tests {
         upload.answered(&at(200, 40 * KIB)).unwrap();
         assert_eq!(upload.answered(&at(416, 3)), Ok(Next::Again));
         assert_eq!(upload.packet(), fragment(3..3 + 40 * KIB));
+    }
+
+    #[test]
+    fn an_earlier_runs_session_goes_on_where_the_server_says() {
+        let resumed = || {
+            let mut upload = Upload::resume(100 * KIB, 40 * KIB, "{S}".to_owned());
+            assert_eq!(upload.packet(), Some(Packet::Ping));
+            upload.answered(&ok()).unwrap();
+            assert_eq!(upload.packet(), fragment(100 * KIB - 1..100 * KIB));
+            upload
+        };
+        for received in [0, 7, 60 * KIB] {
+            let mut upload = resumed();
+            assert_eq!(upload.answered(&at(416, received)), Ok(Next::Forward));
+            let end = (received + 40 * KIB).min(100 * KIB);
+            assert_eq!(upload.packet(), fragment(received..end));
+        }
+        let mut whole = resumed();
+        assert_eq!(whole.answered(&at(200, 100 * KIB)), Ok(Next::Forward));
+        assert_eq!(whole.packet(), Some(Packet::CloseSession));
+        let mut forgotten = resumed();
+        let unknown = error(500, Some(SESSION_NOT_FOUND));
+        assert_eq!(forgotten.answered(&unknown), Ok(Next::Again));
+        assert_eq!(forgotten.packet(), Some(Packet::CreateSession));
     }
 
     #[test]
@@ -674,15 +747,18 @@ mod tests {
 
     #[test]
     fn refusals_are_told_in_words() {
-        let refused = Refused {
-            packet: "Create-Session",
-            status: 403,
-            hresult: Some(0x8007_0005),
-        };
+        let mut reply = error(403, Some(0x8007_0005));
+        reply.is_bits = true;
         assert_eq!(
-            refused.to_string(),
+            Refused::of("Create-Session", &reply).to_string(),
             "Create-Session was answered 403 (forbidden: the destination exists, or may not be written), \
              error 0x80070005 (access denied)"
+        );
+        reply.is_bits = false;
+        reply.server = Some("SimpleHTTP/0.6".to_owned());
+        assert_eq!(
+            Refused::of("Ping", &reply).to_string(),
+            "Ping was answered 403 by something that does not speak BITS (Server: SimpleHTTP/0.6)"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! The URL of an upload: where to connect, what to ask for.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::str::FromStr;
 
 /// An `http://` URL whose path is ready to be sent.
@@ -45,7 +45,7 @@ impl fmt::Display for BadUrl {
             Self::Https => {
                 "https:// is not supported: `bitsd put` does not speak TLS, use an http:// URL"
             }
-            Self::NotHttp => "the URL must begin with http://",
+            Self::NotHttp => "the URL must begin with http:// (and comes last, behind the files)",
             Self::HostMissing => "the URL has no host",
             Self::HostInvalid => "the URL's host holds a character that no host has",
             Self::PortInvalid => "the URL's port is not a number from 1 to 65535",
@@ -109,6 +109,25 @@ impl Url {
         let mut url = self.clone();
         if self.is_folder() {
             let name = file.file_name().ok_or(BadUrl::FileNameMissing)?;
+            url.path
+                .push_str(&encode(name.as_encoded_bytes(), is_unreserved_byte));
+        }
+        Ok(url)
+    }
+
+    /// The URL of a file beneath a folder: each name of its relative path is appended.
+    ///
+    /// # Errors
+    /// [`BadUrl::FileNameMissing`] if the path has a part that is no name.
+    pub fn beneath(&self, relative: &Path) -> Result<Self, BadUrl> {
+        let mut url = self.clone();
+        for (at, part) in relative.components().enumerate() {
+            let Component::Normal(name) = part else {
+                return Err(BadUrl::FileNameMissing);
+            };
+            if at > 0 {
+                url.path.push('/');
+            }
             url.path
                 .push_str(&encode(name.as_encoded_bytes(), is_unreserved_byte));
         }
@@ -254,6 +273,12 @@ mod tests {
         assert_eq!(file.target(), "/in/50%25%20%C3%BCber.bin?job=7");
         assert_eq!(
             folder.for_file(Path::new("..")),
+            Err(BadUrl::FileNameMissing)
+        );
+        let beneath = folder.beneath(Path::new("a b/c/d.bin")).unwrap();
+        assert_eq!(beneath.target(), "/in/a%20b/c/d.bin?job=7");
+        assert_eq!(
+            folder.beneath(Path::new("../x")),
             Err(BadUrl::FileNameMissing)
         );
         assert_eq!(

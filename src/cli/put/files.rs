@@ -1,0 +1,167 @@
+//! Which files are uploaded, and to which URL each.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use bitsd::client::url::{BadUrl, Url};
+use walkdir::WalkDir;
+
+/// One file and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The file.
+    pub file: PathBuf,
+    /// Its own URL.
+    pub url: Url,
+}
+
+/// Why files and URL do not go together.
+#[derive(Debug)]
+pub enum BadTarget {
+    /// Several files, and a URL that names one.
+    NotAFolder,
+    /// A file has no URL.
+    Url(PathBuf, BadUrl),
+    /// A pattern that matches nothing.
+    NoMatch(PathBuf),
+    /// A directory that cannot be read.
+    Unreadable(walkdir::Error),
+    /// Standard input.
+    Stdin,
+}
+
+impl fmt::Display for BadTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAFolder => f.write_str("several files need a URL that ends in `/`"),
+            Self::Url(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NoMatch(pattern) => write!(f, "no file matches {}", pattern.display()),
+            Self::Unreadable(error) => write!(f, "cannot read the directory: {error}"),
+            Self::Stdin => f.write_str("-: BITS needs the length first; write it to a file"),
+        }
+    }
+}
+
+/// Each file with its own URL: patterns are matched, directories walked if asked for.
+///
+/// # Errors
+/// [`BadTarget`]. Files that are missing are found out one by one, later.
+pub fn targets(given: &[PathBuf], url: &Url, is_recursive: bool) -> Result<Vec<Target>, BadTarget> {
+    let mut targets = Vec::new();
+    for path in matched(given)? {
+        if is_recursive && path.is_dir() {
+            walk(&path, url, &mut targets)?;
+        } else {
+            let with_url = url.for_file(&path);
+            let url = with_url.map_err(|error| BadTarget::Url(path.clone(), error))?;
+            targets.push(Target { file: path, url });
+        }
+    }
+    let is_one = targets.len() == 1 && !(is_recursive && given.iter().any(|path| path.is_dir()));
+    if !is_one && !url.is_folder() {
+        return Err(BadTarget::NotAFolder);
+    }
+    Ok(targets)
+}
+
+/// The paths, with patterns replaced by what they match. A file of that very name comes before a pattern.
+fn matched(given: &[PathBuf]) -> Result<Vec<PathBuf>, BadTarget> {
+    let mut paths = Vec::new();
+    for path in given {
+        let text = path.to_str().unwrap_or_default();
+        if text == "-" && !path.exists() {
+            return Err(BadTarget::Stdin);
+        }
+        let is_pattern = text.contains(['*', '?', '[']) && !path.exists();
+        match glob::glob(text) {
+            Ok(found) if is_pattern => {
+                let before = paths.len();
+                // What cannot be looked at is no match; a file that cannot be read is told later.
+                paths.extend(found.flatten());
+                if paths.len() == before {
+                    return Err(BadTarget::NoMatch(path.clone()));
+                }
+            }
+            _ => paths.push(path.clone()),
+        }
+    }
+    Ok(paths)
+}
+
+/// All regular files in a directory, in the order of their names. Links are not followed.
+fn walk(folder: &Path, url: &Url, targets: &mut Vec<Target>) -> Result<(), BadTarget> {
+    // As `cp -r` does: the directory's own name is kept, `.` and `..` have none.
+    let above = match folder.file_name() {
+        Some(_) => folder.parent().unwrap_or(Path::new("")),
+        None => folder,
+    };
+    for entry in WalkDir::new(folder).sort_by_file_name() {
+        let entry = entry.map_err(BadTarget::Unreadable)?;
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let file = entry.into_path();
+        let relative = file.strip_prefix(above).unwrap_or(&file);
+        let with_url = url.beneath(relative);
+        let url = with_url.map_err(|error| BadTarget::Url(file.clone(), error))?;
+        targets.push(Target { file, url });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn urls(given: &[&Path], url: &str, is_recursive: bool) -> Result<Vec<String>, String> {
+        let given: Vec<PathBuf> = given.iter().map(|path| path.to_path_buf()).collect();
+        let targets = targets(&given, &url.parse().unwrap(), is_recursive);
+        let targets = targets.map_err(|error| error.to_string())?;
+        Ok(targets
+            .iter()
+            .map(|target| target.url.to_string())
+            .collect())
+    }
+
+    #[test]
+    fn directories_keep_their_names_and_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("logs");
+        fs::create_dir_all(logs.join("b")).unwrap();
+        for name in ["c.txt", "b/1.txt", "a.txt"] {
+            fs::write(logs.join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("a.txt", logs.join("link.txt")).unwrap();
+        let all = ["a.txt", "b/1.txt", "c.txt"].map(|name| format!("http://h/in/logs/{name}"));
+        assert_eq!(urls(&[&logs], "http://h/in/", true).unwrap(), all);
+        let dot = logs.join("..").join("logs").join(".");
+        assert_eq!(urls(&[&dot], "http://h/in/", true).unwrap(), all);
+        let to_a_file = urls(&[&logs], "http://h/in", true);
+        assert!(to_a_file.unwrap_err().contains("ends in `/`"));
+    }
+
+    #[test]
+    fn a_quoted_pattern_is_matched_and_a_name_comes_before_a_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1.txt", "2.txt", "[x].bin", "x.bin"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let at = |name: &str| folder.path().join(name);
+        let texts = urls(&[&at("*.txt")], "http://h/", false).unwrap();
+        assert_eq!(texts, ["http://h/1.txt", "http://h/2.txt"]);
+        let named = urls(&[&at("[x].bin")], "http://h/", false).unwrap();
+        assert_eq!(named, ["http://h/%5Bx%5D.bin"]);
+        let none = urls(&[&at("*.none")], "http://h/", false).unwrap_err();
+        assert!(none.starts_with("no file matches"), "{none}");
+        let two = urls(&[&at("*.txt")], "http://h/a", false).unwrap_err();
+        assert!(two.contains("ends in `/`"), "{two}");
+        let two = [Path::new("a"), Path::new("b")];
+        assert_eq!(
+            urls(&two, "http://h/in/", false).unwrap(),
+            ["http://h/in/a", "http://h/in/b"]
+        );
+        let stdin = urls(&[Path::new("-")], "http://h/", false).unwrap_err();
+        assert!(stdin.contains("length first"), "{stdin}");
+    }
+}
