@@ -73,6 +73,10 @@ pub enum Hangup {
     TakenOver,
     /// The server is stopping.
     Draining,
+    /// Idle, when others needed its place.
+    Crowded,
+    /// It did not close after its last answer.
+    NotClosed,
 }
 
 /// How a notification went.
@@ -112,6 +116,11 @@ pub enum Event<'a> {
         peer: SocketAddr,
         /// Why.
         why: Hangup,
+    },
+    /// The shard did one thing for so long that nobody else had a turn.
+    Stalled {
+        /// For how long, in milliseconds.
+        ms: u64,
     },
     /// A request was refused before it was a packet.
     BadRequest {

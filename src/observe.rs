@@ -37,6 +37,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::Connected { .. }
         | Event::ConnectionRefused { .. }
         | Event::HungUp { .. }
+        | Event::Stalled { .. }
         | Event::Moved { .. }
         | Event::BadRequest { .. }
         | Event::BlocksExhausted => log_connection(shard, event),
@@ -144,6 +145,10 @@ fn log_connection(shard: usize, event: &Event<'_>) {
         Event::HungUp { peer, why } => {
             debug!(shard, %peer, why = hangup_in_words(*why), "connection ended by us");
         }
+        Event::Stalled { ms } => {
+            let remedy = "see what else uses its core or its disk";
+            warn!(shard, ms, remedy, "this shard stood still");
+        }
         Event::Moved { peer, to } => {
             debug!(shard, %peer, to, "connection moved to the session's shard")
         }
@@ -213,6 +218,8 @@ fn hangup_in_words(why: Hangup) -> &'static str {
         Hangup::BodyStalled => "the body stalled",
         Hangup::TakenOver => "a newer connection took the session over",
         Hangup::Draining => "the server is stopping",
+        Hangup::Crowded => "idle, and others needed its place",
+        Hangup::NotClosed => "it did not close after its last answer",
     }
 }
 

@@ -132,22 +132,79 @@ fn stalled_peers_do_not_slow_a_fast_one() {
 }
 
 #[test]
-fn connections_over_the_limit_are_refused_and_others_served() {
+fn connections_over_the_limit_hear_that_it_is_busy() {
     let limits = "[limits]\nconnections_per_shard_max = 3";
     let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(limits));
-    let mut admitted: Vec<Client> = (0..3)
-        .map(|_| Client::new(server.address(), "/a"))
+    let mut busy: Vec<Client> = (0..3)
+        .map(|n| {
+            let mut client = Client::create(server.address(), &format!("/{n}"));
+            client.send_part(&fragment(0..100), 50);
+            server.wait_for_part(client.session(), 50);
+            client
+        })
         .collect();
-    for client in &mut admitted {
-        client.ping().assert(200, None);
-    }
-    server.connect().assert_closed();
+    // Before it said anything, and as the answer to what it says.
+    server.connect().receive().assert(503, None);
+    let mut refused = Client::new(server.address(), "/refused");
+    refused.try_create().assert(503, None);
+    refused.raw.assert_closed();
     server.wait_for_log("this shard holds as many as it may");
-    admitted.pop();
+    busy.pop();
     wait_until("there is room again", || {
         ping(&mut server.connect()).is_some()
     });
-    admitted[0].ping().assert(200, None);
+    for client in &mut busy {
+        client.raw.send(content(1, 50, 100));
+        client.raw.receive().assert(200, None);
+    }
+}
+
+#[test]
+fn idle_connections_make_room_and_busy_ones_stay() {
+    let limits = "[limits]\nconnections_per_shard_max = 50";
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(limits));
+    let mut busy = Client::create(server.address(), "/busy");
+    busy.send_part(&fragment(0..100), 50);
+    server.wait_for_part(busy.session(), 50);
+    // Pings keep them from the idle time-out, not from making room.
+    let mut idle: Vec<Raw> = (0..49).map(|_| server.connect()).collect();
+    for raw in &mut idle {
+        assert!(ping(raw).is_some());
+    }
+    for _ in 0..100 {
+        assert!(ping(&mut server.connect()).is_some());
+    }
+    idle[0].assert_closed();
+    busy.raw.send(content(1, 50, 100));
+    busy.raw.receive().assert(200, None);
+}
+
+#[test]
+fn a_connection_that_its_own_shard_has_no_place_for_hears_that() {
+    // On the shard of the session all places are taken by bodies that are under way.
+    let limits = "[limits]\nconnections_per_shard_max = 4";
+    let server = Server::with(Settings::default().file(limits));
+    let busy: Vec<Client> = std::iter::from_fn(|| {
+        let mut client = Client::new(server.address(), "/busy");
+        client.try_create().assert(200, None);
+        client.send_part(&fragment(0..100), 50);
+        Some(client)
+    })
+    .filter(|client| client.shard(2) == 0)
+    .take(4)
+    .collect();
+    for client in &busy {
+        server.wait_for_part(client.session(), 50);
+    }
+    let mut other = Client::new(server.address(), "/busy");
+    other.adopt(busy[0].session());
+    for _ in 0..8 {
+        let response = other.reconnect().packet(
+            "Cancel-Session",
+            &format!("BITS-Session-Id: {}\r\n", busy[0].session()),
+        );
+        assert_eq!(response.status, 503, "{response:?}");
+    }
 }
 
 /// Whether a connection is served.
@@ -411,4 +468,83 @@ fn the_log_has_one_line_for_each_session() {
     assert_eq!(line["resumes"], 2);
     assert_eq!(line["peer"], peer.as_str());
     assert!(line["duration_ms"].is_u64(), "{line}");
+}
+
+#[test]
+fn a_client_that_does_not_close_after_its_last_answer_holds_no_stop_up() {
+    let mut server = Server::with(Settings::default().file("[limits]\nhead_ms_max = 60000"));
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send_part(&fragment(0..100), 50);
+    server.wait_for_part(client.session(), 50);
+    server.terminate();
+    // It is draining when it takes no connections any more.
+    wait_until("it takes no connections", || {
+        Raw::try_connect(server.address()).is_err()
+    });
+    client.raw.send(content(1, 50, 100));
+    client.raw.receive().assert(200, None);
+    let began = Instant::now();
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(client);
+}
+
+#[test]
+fn a_connection_that_turns_to_other_sessions_holds_one_file() {
+    const SESSIONS: usize = 500;
+    let server = Server::with(Settings::default().flags(&["--cores", "1", "--durability", "none"]));
+    let open = || {
+        let folder = format!("/proc/{}/fd", server.pid());
+        fs::read_dir(folder).unwrap().count()
+    };
+    let mut client = Client::new(server.address(), "/0");
+    client.ping().assert(200, None);
+    let before = open();
+    for number in 0..SESSIONS {
+        let mut next = Client::new(server.address(), &format!("/{number}"));
+        std::mem::swap(&mut next.raw, &mut client.raw);
+        next.try_create().assert(200, None);
+        next.send(fragment(0..10).of(20)).assert(200, None);
+        std::mem::swap(&mut next.raw, &mut client.raw);
+        // It has a connection of its own for a moment.
+        assert!(open() <= before + 8, "after {number}");
+    }
+    wait_until("the last one rests too", || open() <= before);
+    client.ping().assert(200, None);
+}
+
+#[test]
+fn what_is_sent_again_is_read_to_its_end_and_answered() {
+    const MIB: u64 = 1 << 20;
+    let server = Server::with(Settings::default().flags(&["--durability", "none"]));
+    let mut client = Client::create(server.address(), "/a.bin");
+    let total = 200 * MIB;
+    client
+        .send(fragment(0..60 * MIB).of(total))
+        .assert(200, None);
+    for mib in [8, 17, 24, 40, 60] {
+        // All of it is sent before anything is read; a reset would be the loss of the answer.
+        client.reconnect();
+        let again = client.try_send(&fragment(0..mib * MIB).of(total));
+        let again = again.unwrap_or_else(|| panic!("no answer to {mib} MiB"));
+        assert_eq!(again.assert(200, None).received(), 60 * MIB);
+        // The connection goes on.
+        client.ping().assert(200, None);
+        client.reconnect();
+        let gap = client.try_send(&fragment(61 * MIB..(61 + mib) * MIB).of(total));
+        let gap = gap.unwrap_or_else(|| panic!("no answer to a gap before {mib} MiB"));
+        assert_eq!((gap.status, gap.received()), (416, 60 * MIB));
+        client.reconnect();
+        let stranger = "{7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE}".to_owned();
+        let known = std::mem::replace(&mut client, Client::new(server.address(), "/a.bin"));
+        client.adopt(&stranger);
+        let unknown = client.try_send(&fragment(0..mib * MIB).of(total));
+        let unknown = unknown.unwrap_or_else(|| panic!("no answer about {mib} MiB of nothing"));
+        unknown.assert(500, Some(SESSION_NOT_FOUND));
+        client = known;
+    }
 }

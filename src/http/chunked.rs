@@ -4,6 +4,11 @@
 const SIZE_LINE_MAX: usize = 256;
 /// Bytes of all trailer fields.
 const TRAILERS_MAX: usize = 4096;
+/// Framing that is read whatever it frames.
+const FRAMING_BYTES_FREE: u64 = 4096;
+/// Beyond that, bytes of framing for each byte of content. Five and more is a body in chunks of one byte, which no client
+/// sends; each of them costs its reader more than its sender.
+const FRAMING_PER_CONTENT_MAX: u64 = 4;
 
 /// Decoder of one chunked body.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +16,10 @@ pub struct ChunkedDecoder {
     expecting: Expecting,
     /// Bytes of the current size line, or of the trailers.
     line_bytes: usize,
+    /// Bytes of all size lines and of the line ends behind chunks.
+    framing_bytes: u64,
+    /// Bytes of content.
+    content_bytes: u64,
 }
 
 /// What the next byte is.
@@ -60,11 +69,48 @@ pub enum ChunkStep {
     },
 }
 
+/// What a stretch of a chunked body came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// So many bytes of content stand at the front now.
+    pub content: usize,
+    /// So many of the bytes given were consumed, all of them unless the body has ended.
+    pub consumed: usize,
+    /// How the body ended, if it did.
+    pub end: Option<Result<(), BadChunk>>,
+}
+
 /// The bytes are not a chunked body, or break a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadChunk;
 
 impl ChunkedDecoder {
+    /// Decodes bytes in place: whatever the chunks, the content of all of them stands together at the front.
+    pub fn gather(&mut self, bytes: &mut [u8]) -> Gathered {
+        let (mut content, mut at) = (0, 0);
+        let mut end = None;
+        while at < bytes.len() && end.is_none() {
+            match self.step(&bytes[at..]) {
+                Ok(ChunkStep::Content { start, end }) => {
+                    bytes.copy_within(at + start..at + end, content);
+                    content += end - start;
+                    at += end;
+                }
+                Ok(ChunkStep::NeedMore) => at = bytes.len(),
+                Ok(ChunkStep::End { consumed }) => {
+                    at += consumed;
+                    end = Some(Ok(()));
+                }
+                Err(bad) => end = Some(Err(bad)),
+            }
+        }
+        Gathered {
+            content,
+            consumed: at,
+            end,
+        }
+    }
+
     /// Consumes bytes (never empty) up to the end of one stretch of content.
     ///
     /// # Errors
@@ -75,6 +121,7 @@ impl ChunkedDecoder {
                 let here = bytes.len() - at;
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(here);
                 let left = left - taken as u64;
+                self.content_bytes += taken as u64;
                 self.expecting = if left == 0 {
                     Expecting::ContentCr
                 } else {
@@ -102,6 +149,13 @@ impl ChunkedDecoder {
         };
         if self.line_bytes > limit {
             return Err(BadChunk);
+        }
+        if limit == SIZE_LINE_MAX {
+            self.framing_bytes += 1;
+            let paid = self.content_bytes.saturating_mul(FRAMING_PER_CONTENT_MAX);
+            if self.framing_bytes > FRAMING_BYTES_FREE && self.framing_bytes > paid {
+                return Err(BadChunk);
+            }
         }
         match (expecting, byte) {
             (Expecting::Size, byte) => Ok(Expecting::SizeRest(hex(byte).ok_or(BadChunk)?)),
@@ -212,6 +266,51 @@ mod tests {
         ] {
             assert_eq!(decode(&[bad.as_bytes()]), Err(BadChunk), "{bad:?}");
         }
+    }
+
+    /// A body in chunks of this size, without its end.
+    fn in_chunks_of(size: usize, bytes: usize) -> Vec<u8> {
+        let chunk = format!("{size:x}\r\n{}\r\n", "x".repeat(size));
+        chunk.repeat(bytes / chunk.len()).into_bytes()
+    }
+
+    #[test]
+    fn framing_that_outweighs_its_content_is_refused() {
+        assert_eq!(decode(&[&in_chunks_of(1, 100_000)]), Err(BadChunk));
+        let extension = format!("1;{}\r\nx\r\n", "e".repeat(200)).repeat(100);
+        assert_eq!(decode(&[extension.as_bytes()]), Err(BadChunk));
+        // What real senders do, and a few small chunks.
+        for size in [2, 10, 1_000, 65_536] {
+            assert_eq!(
+                decode(&[&in_chunks_of(size, 1_000_000)]),
+                Ok(None),
+                "{size}"
+            );
+        }
+        assert_eq!(decode(&[&in_chunks_of(1, 4_000)]), Ok(None));
+        // Content that was there before pays for them.
+        let mut body = in_chunks_of(10_000, 20_000);
+        body.extend(in_chunks_of(1, 40_000));
+        assert_eq!(decode(&[&body]), Ok(None));
+    }
+
+    #[test]
+    fn content_is_gathered_at_the_front() {
+        let mut body = b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\nGET".to_vec();
+        let gathered = ChunkedDecoder::default().gather(&mut body);
+        let (content, consumed) = (gathered.content, gathered.consumed);
+        assert_eq!(
+            (&body[..content], gathered.end),
+            (&b"abcde"[..], Some(Ok(())))
+        );
+        assert_eq!(&body[consumed..], b"GET");
+        let mut bad = b"3\r\nabc\r\nx".to_vec();
+        let gathered = ChunkedDecoder::default().gather(&mut bad);
+        assert_eq!((gathered.content, gathered.end), (3, Some(Err(BadChunk))));
+        let mut half = b"5\r\nabc".to_vec();
+        let gathered = ChunkedDecoder::default().gather(&mut half);
+        assert_eq!((gathered.content, gathered.consumed), (3, half.len()));
+        assert_eq!(gathered.end, None);
     }
 
     #[test]

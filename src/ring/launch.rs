@@ -27,6 +27,7 @@ use super::tree::Trees;
 use super::{Boot, RingWorld, op, queue};
 use crate::config::{self, Config, ConfigError};
 use crate::notify::Notifier;
+use crate::server::budget::Budget;
 use crate::server::clients::Clients;
 use crate::server::shard::Shard;
 use crate::server::world::World as _;
@@ -457,7 +458,9 @@ async fn take_settings(shard: Rc<Shard<RingWorld>>, to_adopt: Receiver<Offer<New
 }
 
 async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>) {
+    let budget = Budget::default();
     while let Some(letter) = letters.recv().await {
+        budget.spend(&*shard.world, letter.arrived.len()).await;
         let wire = RingWire::new(letter.socket, letter.peer);
         shard
             .world

@@ -116,6 +116,10 @@ impl World for RingWorld {
         tokio::time::sleep(TICK).await;
     }
 
+    async fn give_way(&self) {
+        op::give_way().await;
+    }
+
     fn head_block(&self) -> RingBlock {
         self.blocks.head()
     }

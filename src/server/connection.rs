@@ -5,10 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::budget::Budget;
 use super::download;
 use super::fragment;
 use super::inbox::Inbox;
 use super::lifecycle;
+use super::patience::{Patience, Verdict, Waiting};
 use super::request::{self, Request};
 use super::session::Reply;
 use super::shard::{Phase, Shard};
@@ -25,11 +27,23 @@ use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, ResponseHead};
 use crate::planted::{self, Bug};
 
+/// A connection that has been idle for so long holds no file open, in milliseconds: longer than a client takes between two
+/// packets, short beside the time for which a proxy keeps connections.
+const REST_MS: u64 = 1_000;
+
+/// How it stands with a connection's place on its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has one.
+    Served,
+    /// It has none, and hears so.
+    TurnedAway,
+    /// It was ended to make room.
+    MadeRoom,
+}
+
 /// Number of a connection on its shard; never used twice.
 pub type ConnectionId = u64;
-
-/// A connection is told to hurry when a read lasts longer than this, in milliseconds.
-const HURRY_MS: u64 = 1_000;
 
 /// What the shard and the watchdog know of a connection.
 pub struct Connection<W: World> {
@@ -39,31 +53,18 @@ pub struct Connection<W: World> {
     pub peer: SocketAddr,
     /// Its socket.
     pub wire: Rc<W::Wire>,
-    waiting: Cell<Waiting>,
-    since_ms: Cell<Millis>,
-    /// Whether what is waited for was told to come back with what it has.
-    was_hurried: Cell<bool>,
+    /// What is waited for.
+    pub patience: Patience,
+    /// What it may do before others have their turn.
+    pub budget: Budget,
     is_hung_up: Cell<bool>,
     is_fast: Cell<bool>,
-    /// The session whose file is open for this connection.
+    /// The session whose file may be open for this connection.
     session: Cell<Option<SessionId>>,
+    /// How it stands with its place.
+    pub standing: Cell<Standing>,
     /// The Host field of the request that is dealt with, as far as it can stand in a URL.
     host: RefCell<String>,
-}
-
-/// What a connection is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    /// The first byte of a request.
-    Request,
-    /// The rest of a head; the clock started with its first byte.
-    Head,
-    /// Bytes of a body; the clock starts again with each that comes.
-    Body,
-    /// The client to take an answer.
-    Answer,
-    /// Our own work: not the client's fault.
-    Nothing,
 }
 
 impl<W: World> Connection<W> {
@@ -73,12 +74,12 @@ impl<W: World> Connection<W> {
             id,
             peer,
             wire: Rc::new(wire),
-            waiting: Cell::new(Waiting::Request),
-            since_ms: Cell::new(now),
-            was_hurried: Cell::new(false),
+            patience: Patience::new(now),
+            budget: Budget::default(),
             is_hung_up: Cell::new(false),
             is_fast: Cell::new(false),
             session: Cell::new(None),
+            standing: Cell::new(Standing::Served),
             host: RefCell::default(),
         }
     }
@@ -97,19 +98,42 @@ impl<W: World> Connection<W> {
 
     /// Says what is waited for, and starts its clock.
     pub fn wait_for(&self, waiting: Waiting, now: Millis) {
-        self.waiting.set(waiting);
-        self.since_ms.set(now);
-        self.was_hurried.set(false);
+        self.patience.wait_for(waiting, now);
     }
 
-    /// Remembers the session whose file is open for this connection.
-    pub fn set_session(&self, id: SessionId) {
+    /// Remembers the session whose file is open for this connection; that of the one before is closed.
+    pub fn turn_to(self: &Rc<Self>, shard: &Shard<W>, id: SessionId) {
+        if self.session.get() != Some(id) {
+            self.rest(shard);
+        }
         self.session.set(Some(id));
+    }
+
+    /// Closes the file that is open for this connection.
+    pub fn rest(self: &Rc<Self>, shard: &Shard<W>) {
+        let session = self.session.take().and_then(|id| shard.session(id));
+        if let Some(session) = session {
+            session.rest(shard, self);
+        }
+    }
+
+    /// Whether a file is open for it that it has not asked for in a while.
+    pub fn should_rest(&self, now: Millis) -> bool {
+        self.session.get().is_some() && self.is_idle() && self.patience.waited_ms(now) >= REST_MS
     }
 
     /// Whether no request is under way.
     pub fn is_idle(&self) -> bool {
-        self.waiting.get() == Waiting::Request
+        self.patience.waiting() == Waiting::Request
+    }
+
+    /// Whether nobody loses anything if it is ended: it is idle, or has heard its last answer.
+    pub fn can_make_room(&self) -> bool {
+        let waits = matches!(
+            self.patience.waiting(),
+            Waiting::Request | Waiting::Farewell
+        );
+        waits && self.standing.get() == Standing::Served
     }
 
     /// Whether we ended it.
@@ -128,29 +152,22 @@ impl<W: World> Connection<W> {
     }
 
     /// Why it should be ended now, if it should. Hurries a read that is only slow.
-    pub fn overdue(&self, now: Millis, limits: &Limits) -> Option<Hangup> {
+    pub fn overdue(&self, now: Millis, limits: &Limits, is_draining: bool) -> Option<Hangup> {
         if self.is_hung_up.get() {
             return None;
         }
-        let waited_ms = now.saturating_sub(self.since_ms.get());
-        let (ms_max, why) = match self.waiting.get() {
-            Waiting::Request => (limits.idle_ms_max, Hangup::Idle),
-            Waiting::Head => (limits.head_ms_max, Hangup::HeadTimeout),
-            Waiting::Body | Waiting::Answer => (limits.body_stall_ms_max, Hangup::BodyStalled),
-            Waiting::Nothing => return None,
-        };
-        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS.min(ms_max) {
-            self.wire.hurry();
-            // A read of a whole block may have bytes to show: it is judged when it had to tell.
-            if !self.was_hurried.replace(true) {
-                return None;
+        match self.patience.judge(now, limits, is_draining) {
+            Verdict::Wait => None,
+            Verdict::Hurry => {
+                self.wire.hurry();
+                None
             }
+            Verdict::End(why) => Some(why),
         }
-        (waited_ms >= ms_max).then_some(why)
     }
 
     /// Ends it; whatever is pending on it returns.
-    pub fn hang_up(&self, _why: Hangup) {
+    pub fn hang_up(&self) {
         self.is_hung_up.set(true);
         self.wire.shutdown();
     }
@@ -158,7 +175,7 @@ impl<W: World> Connection<W> {
 
 impl<W: World> Holder for Connection<W> {
     fn stop(&self) {
-        self.hang_up(Hangup::TakenOver);
+        self.hang_up();
     }
 }
 
@@ -168,13 +185,29 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
     let Some(connection) = shard.admit(wire, peer) else {
         return;
     };
+    if connection.standing.get() == Standing::TurnedAway {
+        drop(arrived);
+        turn_away(&shard, &connection).await;
+        shard.dismiss(connection.id);
+        return;
+    }
     shard.world.emit(Event::Connected { peer });
     let mut inbox = Inbox::with(&*shard.world, &arrived);
     drop(arrived);
     let mut answer = Vec::new();
     while let Next::Request = exchange(&shard, &connection, &mut inbox, &mut answer).await {}
-    leave_session(&shard, &connection);
+    connection.rest(&shard);
     shard.dismiss(connection.id);
+}
+
+/// Tells a client that there is no place for it, so that it comes back later instead of hearing an end without a word.
+async fn turn_away<W: World>(shard: &Rc<Shard<W>>, connection: &Rc<Connection<W>>) {
+    let mut answer = Vec::new();
+    reply::write_refusal(&Refusal::Busy, None, Persistence::Close, &mut answer);
+    if send(shard, connection, &mut answer).await.is_ok() && shard.may_linger() {
+        let mut inbox = Inbox::with(&*shard.world, &[]);
+        linger(shard, connection, &mut inbox).await;
+    }
 }
 
 /// What follows an exchange.
@@ -251,7 +284,7 @@ async fn exchange<W: World>(
     let is_stranded = match elsewhere(shard, &request) {
         None => false,
         Some(owner) => {
-            leave_session(shard, connection);
+            connection.rest(shard);
             let (peer, bytes) = (connection.peer, inbox.bytes());
             if (shard.world)
                 .hand_over(&connection.wire, bytes, owner)
@@ -277,7 +310,9 @@ async fn exchange<W: World>(
                     session: None,
                     body: request::unread_body(framing, expects_continue),
                 };
-                return answer_packet(shard, connection, inbox, answer, outcome, persistence).await;
+                let read_max = read_max(shard, Some(packet.path()));
+                let end = (persistence, read_max);
+                return answer_packet(shard, connection, inbox, answer, outcome, end).await;
             }
             // For the log line of a refusal.
             let path = packet.path().clone();
@@ -294,7 +329,8 @@ async fn exchange<W: World>(
                     why,
                 });
             }
-            answer_packet(shard, connection, inbox, answer, outcome, persistence).await
+            let end = (persistence, read_max(shard, Some(&path)));
+            answer_packet(shard, connection, inbox, answer, outcome, end).await
         }
         Request::Packet {
             packet: Err(refusal),
@@ -315,7 +351,8 @@ async fn exchange<W: World>(
                 session: None,
                 body,
             };
-            answer_packet(shard, connection, inbox, answer, outcome, persistence).await
+            let end = (persistence, read_max(shard, None));
+            answer_packet(shard, connection, inbox, answer, outcome, end).await
         }
         Request::Download {
             session,
@@ -386,7 +423,8 @@ async fn read_head<W: World>(
             return Ok(Some((Request::read(&head, strict), head.bytes_len)));
         }
         match inbox.more(&*shard.world, &connection.wire).await {
-            Ok(read) if read > 0 => {}
+            // Each piece is looked at together with all before it.
+            Ok(read) if read > 0 => connection.budget.spend(&*shard.world, inbox.len()).await,
             Ok(_) | Err(_) => return Ok(None),
         }
     }
@@ -455,18 +493,36 @@ async fn dispatch<W: World>(
     }
 }
 
-/// Answers a packet and deals with what is left of its body.
+/// Bytes of an announced body that are read though nothing of it is stored. A client that lost an Ack sends its fragment
+/// again, and one that is told of a gap has sent all of it: they read the answer only then, and a reset in mid-body would
+/// take it away from them, each time. So what an honest client may send is read to its end.
+fn read_max<W: World>(shard: &Shard<W>, path: Option<&UploadPath>) -> u64 {
+    let fragment = path.map(|path| shard.location(path).policy.fragment_bytes_max);
+    fragment
+        .unwrap_or(0)
+        .max(shard.config.limits.drain_bytes_max)
+}
+
+/// Answers a packet when what is left of its body was read. `end` is what the client wants of the connection, and how
+/// many bytes are read for it.
 async fn answer_packet<W: World>(
     shard: &Rc<Shard<W>>,
     connection: &Rc<Connection<W>>,
     inbox: &mut Inbox<W>,
     answer: &mut Vec<u8>,
     outcome: Outcome,
-    asked: Persistence,
+    (asked, read_max): (Persistence, u64),
 ) -> Next {
-    let (persistence, unread) = match outcome.body {
-        BodyLeft::Bytes(bytes) if bytes <= shard.config.limits.drain_bytes_max => (asked, bytes),
-        BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => (Persistence::Close, 0),
+    let persistence = match outcome.body {
+        BodyLeft::Bytes(bytes) if bytes <= read_max => {
+            // Before the answer: some proxies break off when they hear one in mid-body.
+            let skipped = fragment::skip(shard, connection, inbox, bytes).await;
+            if skipped.is_err() {
+                return Next::End;
+            }
+            asked
+        }
+        BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => Persistence::Close,
     };
     // Whoever is turned away gives its place back where places are scarce: those who hold the sessions that it waits for
     // may be waiting for a connection.
@@ -479,19 +535,6 @@ async fn answer_packet<W: World>(
     match &outcome.reply {
         Ok(ack) => reply::write_ack(ack, persistence, answer),
         Err(refusal) => reply::write_refusal(refusal, outcome.session, persistence, answer),
-    }
-    // A client that sends its whole fragment before it reads must be let finish: only then does it
-    // see the answer that was sent meanwhile.
-    if unread > 0 {
-        if send(shard, connection, answer).await.is_err() {
-            return Next::End;
-        }
-        if fragment::skip(shard, connection, inbox, unread)
-            .await
-            .is_err()
-        {
-            return Next::End;
-        }
     }
     finish_exchange(shard, connection, inbox, answer, persistence).await
 }
@@ -538,23 +581,17 @@ async fn linger<W: World>(shard: &Shard<W>, connection: &Connection<W>, inbox: &
     connection.wire.finish();
     inbox.consume(inbox.len());
     let mut left = shard.config.limits.drain_bytes_max;
-    // The head clock bounds it, and it is not wound up again by bytes that come.
-    connection.wait_for(Waiting::Head, shard.world.now());
+    // Its clock is not wound up again by bytes that come.
+    connection.wait_for(Waiting::Farewell, shard.world.now());
     while left > 0 {
         match inbox.more(&*shard.world, &connection.wire).await {
             Ok(read) if read > 0 => {
                 inbox.consume(read);
                 left = left.saturating_sub(read as u64);
+                connection.budget.spend(&*shard.world, read).await;
             }
             Ok(_) | Err(_) => return,
         }
-    }
-}
-
-fn leave_session<W: World>(shard: &Shard<W>, connection: &Rc<Connection<W>>) {
-    let session = connection.session.take().and_then(|id| shard.session(id));
-    if let Some(session) = session {
-        session.detach(shard, connection);
     }
 }
 

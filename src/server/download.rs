@@ -9,7 +9,8 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::connection::{self, Connection, Cut, Waiting};
+use super::connection::{self, Connection, Cut};
+use super::patience::Waiting;
 use super::shard::{Phase, Shard};
 use super::store::StoreError;
 use super::world::{Block, File, Millis, ReplyStat, Shelf, Wire, World};

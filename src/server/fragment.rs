@@ -5,9 +5,10 @@
 
 use std::rc::Rc;
 
-use super::connection::{self, BodyLeft, Connection, Cut, Outcome, Waiting};
+use super::connection::{self, BodyLeft, Connection, Cut, Outcome};
 use super::inbox::Inbox;
 use super::lifecycle;
+use super::patience::Waiting;
 use super::session::{Held, Reply};
 use super::shard::Shard;
 use super::store::StoreError;
@@ -16,7 +17,7 @@ use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Decision, Event as Step, Plan};
 use crate::event::{DiskOp, Event};
-use crate::http::chunked::{ChunkStep, ChunkedDecoder};
+use crate::http::chunked::{BadChunk, ChunkedDecoder};
 use crate::http::response::CONTINUE;
 use crate::planted::{self, Bug};
 
@@ -133,7 +134,8 @@ pub async fn skip<W: World>(
         if left == 0 {
             return Ok(());
         }
-        more(shard, connection, inbox, left).await?;
+        let read = more(shard, connection, inbox, left).await?;
+        connection.budget.spend(&*shard.world, read).await;
     }
 }
 
@@ -229,6 +231,8 @@ async fn store_sized<W: World>(
         } else {
             None
         };
+        // A whole block is filled by the ring, and that is always waited for.
+        let waits = matches!(block, Some((_, Receive::All)));
         let (stored, written) = match block {
             Some((block, how)) => {
                 store_block(shard, connection, inbox, held, block, how, left).await?
@@ -237,6 +241,10 @@ async fn store_sized<W: World>(
         };
         left -= stored;
         written.map_err(|error| Broken::Disk(error, BodyLeft::Bytes(left)))?;
+        if !waits {
+            let bytes = usize::try_from(stored).unwrap_or(usize::MAX);
+            connection.budget.spend(&*shard.world, bytes).await;
+        }
     }
     Ok(())
 }
@@ -311,7 +319,8 @@ async fn store_inbox<W: World>(
     // Whether it came with the head or alone: a full block says that more is waiting.
     connection.set_fast(inbox.is_full());
     let bytes = at_most(left, inbox.len());
-    let written = append_inbox(shard, held, inbox, bytes).await;
+    let written = append_inbox(shard, held, inbox, 0..bytes).await;
+    inbox.consume(bytes);
     Ok((bytes as u64, written))
 }
 
@@ -345,7 +354,8 @@ async fn body_block<W: World>(
     Ok(shard.world.body_block().map(|block| (block, Receive::Some)))
 }
 
-/// Stores a chunked body, whose decoded length must be exactly what the range says.
+/// Stores a chunked body, whose decoded length must be exactly what the range says. The content of all chunks in a block
+/// is written together, however small they are.
 async fn store_chunked<W: World>(
     shard: &Shard<W>,
     connection: &Rc<Connection<W>>,
@@ -362,34 +372,29 @@ async fn store_chunked<W: World>(
                 .await
                 .map_err(|Cut| Broken::Cut)?;
         }
-        let step = decoder.step(inbox.bytes());
-        match step.map_err(|_| Broken::Refused(Refusal::ChunkedMalformed))? {
-            ChunkStep::NeedMore => inbox.consume(inbox.len()),
-            ChunkStep::End { consumed } => {
-                inbox.consume(consumed);
-                let is_whole = to_skip == 0 && to_store == 0;
-                return if is_whole {
-                    Ok(())
-                } else {
-                    Err(Broken::Refused(Refusal::LengthMismatch))
-                };
+        let gathered = decoder.gather(inbox.bytes_mut());
+        let skipped = at_most(to_skip, gathered.content);
+        to_skip -= skipped as u64;
+        let content = gathered.content - skipped;
+        if content as u64 > to_store {
+            return Err(Broken::Refused(Refusal::LengthMismatch));
+        }
+        to_store -= content as u64;
+        let written = match content {
+            0 => Ok(()),
+            _ => append_inbox(shard, held, inbox, skipped..skipped + content).await,
+        };
+        inbox.consume(gathered.consumed);
+        written.map_err(|error| Broken::Disk(error, BodyLeft::Unknown))?;
+        match gathered.end {
+            None => {
+                (connection.budget)
+                    .spend(&*shard.world, gathered.consumed)
+                    .await
             }
-            ChunkStep::Content { start, end } => {
-                inbox.consume(start);
-                let skipped = at_most(to_skip, end - start);
-                inbox.consume(skipped);
-                to_skip -= skipped as u64;
-                let content = end - start - skipped;
-                if content as u64 > to_store {
-                    return Err(Broken::Refused(Refusal::LengthMismatch));
-                }
-                if content > 0 {
-                    to_store -= content as u64;
-                    append_inbox(shard, held, inbox, content)
-                        .await
-                        .map_err(|error| Broken::Disk(error, BodyLeft::Unknown))?;
-                }
-            }
+            Some(Ok(())) if to_skip == 0 && to_store == 0 => return Ok(()),
+            Some(Ok(())) => return Err(Broken::Refused(Refusal::LengthMismatch)),
+            Some(Err(BadChunk)) => return Err(Broken::Refused(Refusal::ChunkedMalformed)),
         }
     }
 }
@@ -412,17 +417,17 @@ async fn more<W: World>(
     }
 }
 
-/// Appends the first `bytes` of the inbox to the file.
+/// Appends a range of the unread bytes to the file; they stay in the inbox.
 async fn append_inbox<W: World>(
     shard: &Shard<W>,
     held: &mut Held<W>,
     inbox: &mut Inbox<W>,
-    bytes: usize,
+    range: std::ops::Range<usize>,
 ) -> Result<(), StoreError> {
-    let (block, range) = inbox.take().expect("bytes stand in a block");
-    let (written, block) = append(shard, held, block, range.start..range.start + bytes).await;
+    let (block, unread) = inbox.take().expect("bytes stand in a block");
+    let range = unread.start + range.start..unread.start + range.end;
+    let (written, block) = append(shard, held, block, range).await;
     inbox.put(block);
-    inbox.consume(bytes);
     written
 }
 

@@ -42,6 +42,13 @@ impl<W: World> Inbox<W> {
             .map_or(&[], |block| &block.bytes()[self.start..self.end])
     }
 
+    /// The unread bytes, to be decoded in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        (self.block.as_mut()).map_or(&mut [], |block| {
+            &mut block.bytes_mut()[self.start..self.end]
+        })
+    }
+
     /// Number of unread bytes.
     pub fn len(&self) -> usize {
         self.end - self.start

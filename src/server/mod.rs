@@ -59,8 +59,10 @@
 //! another number of shards.
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod clients;
 pub mod connection;
+pub mod crowd;
 pub mod download;
 pub mod fragment;
 pub mod gate;
@@ -68,6 +70,7 @@ pub mod inbox;
 pub mod journal;
 pub mod lifecycle;
 pub mod notification;
+pub mod patience;
 pub mod record;
 pub mod recover;
 pub mod request;

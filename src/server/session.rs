@@ -138,19 +138,19 @@ impl<W: World> Session<W> {
                 .emit(Event::SessionTakenOver { session: self.id });
         }
         let mut held = self.hold(pass, shard);
-        held.attach(connection);
+        held.attach(shard, connection);
         held.connection = Some(Rc::clone(connection));
         Ok(held)
     }
 
-    /// The connection ended (or turned to another session): its open file is closed.
-    pub fn detach(self: &Rc<Self>, shard: &Shard<W>, connection: &Rc<Connection<W>>) {
+    /// The connection does nothing for the session now (it is idle, or turned to another one): its open file is closed, so
+    /// that a session at rest holds no descriptor.
+    pub fn rest(self: &Rc<Self>, shard: &Shard<W>, connection: &Rc<Connection<W>>) {
         // If somebody else holds the session, it is attached to them by now.
         if let Some(pass) = self.turnstile.try_enter(Rc::clone(connection) as _) {
             let mut held = self.hold(pass, shard);
             let work = held.work();
             if work.attached == Some(connection.id) {
-                work.attached = None;
                 work.file = None;
             }
         }
@@ -284,7 +284,7 @@ impl<W: World> Held<W> {
         host.unwrap_or_default()
     }
 
-    fn attach(&mut self, connection: &Rc<Connection<W>>) {
+    fn attach(&mut self, shard: &Shard<W>, connection: &Rc<Connection<W>>) {
         let work = self.work();
         if work.attached != Some(connection.id) {
             if work.peer.is_some() {
@@ -294,7 +294,7 @@ impl<W: World> Held<W> {
             work.attached = Some(connection.id);
             work.peer = Some(connection.peer);
         }
-        connection.set_session(self.session.id);
+        connection.turn_to(shard, self.session.id);
     }
 
     /// Takes the file of a session just made.

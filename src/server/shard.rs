@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::clients::Clients;
-use super::connection::{Connection, ConnectionId};
+use super::connection::{Connection, ConnectionId, Standing};
+use super::crowd::{self, Crowd};
 use super::session::Session;
 use super::store::Store;
 use super::world::{Millis, Place, Wire as _, World};
@@ -21,6 +23,19 @@ use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
 use crate::planted::{self, Bug};
+
+/// The beat of [`World::tick`].
+const TICK_MS: u64 = 1_000;
+/// Ticks that are late by less are not: clocks and schedulers are no better.
+const STALL_EXCUSED_MS: u64 = 20;
+/// Connections that may be turned away at the same time; more are cut.
+const TURNED_AWAY_MAX: usize = 1_024;
+/// Of those, so many are waited for until they close, so that they hear why even if they send something meanwhile.
+const LINGERING_MAX: usize = 64;
+/// Part of all places that is made free at once.
+const ROOM_SHARE: usize = 64;
+/// A shard that stood still for so long is told of.
+const STALL_TOLD_MS: u64 = 250;
 
 /// Life of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +76,12 @@ pub struct Shard<W: World> {
     pub blocks_for_downloads: Cell<usize>,
     phase: Cell<Phase>,
     connections: RefCell<BTreeMap<ConnectionId, Rc<Connection<W>>>>,
+    /// Whose they are.
+    crowd: RefCell<Crowd>,
+    /// Connections that were entered only to be turned away.
+    turned_away: Cell<usize>,
+    /// Connections that were ended to make room, and have not left yet.
+    made_room: Cell<usize>,
     next_connection: Cell<ConnectionId>,
     sessions: RefCell<BTreeMap<SessionId, Rc<Session<W>>>>,
     /// Sessions that ended, oldest first; still in `sessions` so that they can be answered.
@@ -136,6 +157,9 @@ impl<W: World> Shard<W> {
             blocks_for_downloads: Cell::new(0),
             phase: Cell::new(Phase::Recovering),
             connections: RefCell::default(),
+            crowd: RefCell::default(),
+            turned_away: Cell::new(0),
+            made_room: Cell::new(0),
             next_connection: Cell::new(0),
             sessions: RefCell::default(),
             tombstones: RefCell::default(),
@@ -173,31 +197,87 @@ impl<W: World> Shard<W> {
 
     // Connections.
 
-    /// Enters a new connection, or says that there are too many.
+    /// Enters a new connection. Where all places are taken, idle ones make room; whoever finds no place nevertheless is
+    /// entered to be turned away, as long as that are not too many themselves.
     pub fn admit(&self, wire: W::Wire, peer: SocketAddr) -> Option<Rc<Connection<W>>> {
         if self.is_over() {
             // It was on its way from another shard.
             wire.shutdown();
             return None;
         }
-        let mut connections = self.connections.borrow_mut();
-        if connections.len() >= self.config.limits.connections_per_shard_max {
-            drop(connections);
+        let limits = &self.config.limits;
+        let client = crowd::client(peer);
+        let is_admitted =
+            self.places_taken() < limits.connections_per_shard_max || self.make_room();
+        if !is_admitted {
             self.world.emit(Event::ConnectionRefused { peer });
-            wire.shutdown();
-            return None;
+            if self.turned_away.get() >= TURNED_AWAY_MAX {
+                wire.shutdown();
+                return None;
+            }
+            self.turned_away.set(self.turned_away.get() + 1);
         }
         let id = self.next_connection.get();
         self.next_connection.set(id + 1);
         let connection = Rc::new(Connection::new(id, wire, peer, self.world.now()));
-        connections.insert(id, Rc::clone(&connection));
+        if is_admitted {
+            self.crowd.borrow_mut().enter(client);
+        } else {
+            connection.standing.set(Standing::TurnedAway);
+        }
+        let entered = Rc::clone(&connection);
+        self.connections.borrow_mut().insert(id, entered);
         Some(connection)
+    }
+
+    /// Connections that count towards the limit: not those that are leaving, or are only told that there is no place.
+    pub fn places_taken(&self) -> usize {
+        let others = self.turned_away.get() + self.made_room.get();
+        self.connections.borrow().len() - others
+    }
+
+    /// Ends idle connections of whoever has most; `false` if there are none.
+    fn make_room(&self) -> bool {
+        let now = self.world.now();
+        let connections = self.connections.borrow();
+        let idle = (connections.values())
+            .filter(|connection| connection.can_make_room())
+            .map(|connection| {
+                let waited_ms = connection.patience.waited_ms(now);
+                (crowd::client(connection.peer), waited_ms, connection)
+            });
+        let count_max = (self.config.limits.connections_per_shard_max / ROOM_SHARE).max(1);
+        let room = self.crowd.borrow().make_room(idle, count_max);
+        for connection in &room {
+            let (peer, why) = (connection.peer, Hangup::Crowded);
+            self.world.emit(Event::HungUp { peer, why });
+            connection.standing.set(Standing::MadeRoom);
+            self.made_room.set(self.made_room.get() + 1);
+            self.crowd.borrow_mut().leave(crowd::client(peer));
+            connection.hang_up();
+        }
+        !room.is_empty()
+    }
+
+    /// Whether one more that was turned away may be waited for until it closes.
+    pub fn may_linger(&self) -> bool {
+        self.turned_away.get() <= LINGERING_MAX
     }
 
     /// Strikes a connection off.
     pub fn dismiss(&self, id: ConnectionId) {
         let mut connections = self.connections.borrow_mut();
-        connections.remove(&id);
+        let Some(connection) = connections.remove(&id) else {
+            return;
+        };
+        match connection.standing.get() {
+            Standing::Served => self
+                .crowd
+                .borrow_mut()
+                .leave(crowd::client(connection.peer)),
+            Standing::TurnedAway => self.turned_away.set(self.turned_away.get() - 1),
+            Standing::MadeRoom => self.made_room.set(self.made_room.get() - 1),
+        }
         if connections.is_empty()
             && let Some(waker) = self.emptied.borrow_mut().take()
         {
@@ -205,9 +285,9 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Whether the next connection would be refused.
+    /// Whether the next connection finds no free place.
     pub fn is_full(&self) -> bool {
-        self.connections_len() >= self.config.limits.connections_per_shard_max
+        self.places_taken() >= self.config.limits.connections_per_shard_max
     }
 
     /// Open connections.
@@ -251,9 +331,19 @@ impl<W: World> Shard<W> {
     /// The watchdog: once per tick ends what is overdue, expires sessions, forgets old tombstones.
     /// Returns when the shard is draining and its last connection has ended.
     pub async fn watch(self: Rc<Self>) {
+        let mut before = self.world.now();
         loop {
+            let began = self.world.now();
             self.world.tick().await;
-            self.end_overdue_connections();
+            let now = self.world.now();
+            let late_ms = now.saturating_sub(began.saturating_add(TICK_MS));
+            if late_ms >= STALL_TOLD_MS {
+                self.world.emit(Event::Stalled { ms: late_ms });
+            }
+            // What this task did itself counts as well.
+            let stalled_ms = now.saturating_sub(before.saturating_add(TICK_MS));
+            before = now;
+            self.end_overdue_connections(stalled_ms);
             self.clean_up().await;
             self.forget_tombstones();
             self.close_roots();
@@ -277,16 +367,24 @@ impl<W: World> Shard<W> {
         });
     }
 
-    fn end_overdue_connections(&self) {
+    /// Ends whoever has used its time up. A tick that came late says that nobody had a turn for so long; what came from
+    /// clients meanwhile may stand unread.
+    fn end_overdue_connections(&self, stalled_ms: u64) {
         let now = self.world.now();
         let limits = &self.config.limits;
+        let is_draining = self.phase.get() == Phase::Draining;
         for connection in self.connections.borrow().values() {
-            if let Some(why) = connection.overdue(now, limits) {
+            if stalled_ms >= STALL_EXCUSED_MS {
+                connection.patience.excuse(stalled_ms, now);
+            }
+            if let Some(why) = connection.overdue(now, limits, is_draining) {
                 self.world.emit(Event::HungUp {
                     peer: connection.peer,
                     why,
                 });
-                connection.hang_up(why);
+                connection.hang_up();
+            } else if connection.should_rest(now) {
+                connection.rest(self);
             }
         }
     }
@@ -306,8 +404,10 @@ impl<W: World> Shard<W> {
             })
             .cloned()
             .collect();
+        let budget = Budget::default();
         for session in expired {
             session.expire(self).await;
+            budget.spend(&*self.world, 0).await;
         }
     }
 
@@ -347,7 +447,7 @@ impl<W: World> Shard<W> {
         self.phase.set(Phase::Draining);
         for connection in self.connections.borrow().values() {
             if connection.is_idle() {
-                connection.hang_up(Hangup::Draining);
+                connection.hang_up();
             }
         }
     }
@@ -361,7 +461,7 @@ impl<W: World> Shard<W> {
     pub fn hang_up_all(&self) {
         self.is_over.set(true);
         for connection in self.connections.borrow().values() {
-            connection.hang_up(Hangup::Draining);
+            connection.hang_up();
         }
     }
 

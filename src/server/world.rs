@@ -276,6 +276,8 @@ pub trait World: 'static {
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
     /// Returns at the next beat of the shard's one-second clock.
     async fn tick(&self);
+    /// Lets the other tasks of the shard have their turn, and what they have submitted begin. Never ready at once.
+    async fn give_way(&self);
 
     /// A small block for heads and slow bodies; there is always one (connections are bounded).
     fn head_block(&self) -> Self::Block;

@@ -30,6 +30,27 @@ fn decode(bytes: &[u8], lengths: &[usize]) -> Decoded {
     Ok((content, None))
 }
 
+/// The content as it is gathered in segments.
+fn gather(bytes: &[u8], lengths: &[usize]) -> Decoded {
+    let mut decoder = ChunkedDecoder::default();
+    let mut content = Vec::new();
+    let mut at = 0;
+    let mut lengths = lengths.iter().cycle();
+    while at < bytes.len() {
+        let end = bytes.len().min(at + lengths.next().expect("at least one"));
+        let mut segment = bytes[at..end].to_vec();
+        let gathered = decoder.gather(&mut segment);
+        content.extend_from_slice(&segment[..gathered.content]);
+        at += gathered.consumed;
+        match gathered.end {
+            None => assert_eq!(at, end),
+            Some(Ok(())) => return Ok((content, Some(at))),
+            Some(Err(bad)) => return Err(bad),
+        }
+    }
+    Ok((content, None))
+}
+
 /// The same grammar without a state: `None` if it is no whole body.
 fn decode_slowly(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut content = Vec::new();
@@ -72,6 +93,7 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>)| {
     let whole = decode(&bytes, &[usize::MAX]);
     let cut = decode(&bytes, &lengths);
     assert_eq!(whole, cut);
+    assert_eq!(whole, gather(&bytes, &lengths));
     if let Ok((content, Some(end))) = whole {
         assert_eq!(decode_slowly(&bytes[..end]), Some(content));
     }

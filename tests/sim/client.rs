@@ -333,7 +333,18 @@ impl Client {
                 self.number, head.range
             )
         });
-        talk.send(head.text().as_bytes()).await;
+        let text = head.text();
+        if self.chance(self.sim.plan.mischief.stall) {
+            // In the middle of the head.
+            let half = self.rng.index(text.len() - 1) + 1;
+            let mut talk = self.talk.take().ok_or(Lost)?;
+            talk.send(&text.as_bytes()[..half]).await;
+            talk.end().stall();
+            (self.sim.executor).spawn(CLIENTS, async move { talk.hear_the_end().await });
+            return Err(Lost);
+        }
+        let talk = self.talk.as_mut().ok_or(Lost)?;
+        talk.send(text.as_bytes()).await;
         let mut reply = None;
         if expects {
             let first = self.hear().await?;

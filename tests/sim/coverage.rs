@@ -13,6 +13,8 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
             Hangup::HeadTimeout => "head timed out",
             Hangup::Idle => "idle connection ended",
             Hangup::BodyStalled => "stalled body ended",
+            Hangup::Crowded => "idle connection made room",
+            Hangup::NotClosed => "did not close after its last answer",
             Hangup::TakenOver | Hangup::Draining => return,
         },
         Event::BadRequest { .. } => "bad head",

@@ -272,7 +272,7 @@ impl Run {
         for shard in life.shards.borrow().iter() {
             let connections = shard.connections_len();
             let world = &shard.world;
-            let is_over = connections > limits.connections_per_shard_max
+            let is_over = shard.places_taken() > limits.connections_per_shard_max
                 || world.bodies_out.get() > limits.body_blocks_per_shard
                 || world.heads_out.get() > connections + limits.mailbox_max;
             if is_over {

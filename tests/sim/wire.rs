@@ -40,7 +40,12 @@ pub struct Conn {
     handles: Cell<usize>,
     is_shut_by_server: Cell<bool>,
     is_hurried: Cell<bool>,
+    /// The turn in which the server read last, and how often.
+    turn: Cell<(u64, u32)>,
 }
+
+/// Reads of one connection in a single turn of its task: whoever finds more to read gives way.
+const READS_PER_TURN_MAX: u32 = 100;
 
 /// One direction.
 #[derive(Default)]
@@ -69,6 +74,7 @@ impl Conn {
             handles: Cell::new(0),
             is_shut_by_server: Cell::new(false),
             is_hurried: Cell::new(false),
+            turn: Cell::new((0, 0)),
         })
     }
 
@@ -147,6 +153,18 @@ impl Conn {
         }
         let is_over = segments.is_empty() && pipe.end.get().is_some_and(|at| at <= self.now());
         is_over.then_some(Ok(0))
+    }
+
+    /// The server reads once more.
+    fn count_read(&self) {
+        let now = self.sim.executor.steps();
+        let (turn, reads) = self.turn.get();
+        let reads = if turn == now { reads + 1 } else { 1 };
+        assert!(
+            reads <= READS_PER_TURN_MAX,
+            "a connection kept all others from their turns"
+        );
+        self.turn.set((now, reads));
     }
 
     /// When a reader should look again of its own accord.
@@ -270,6 +288,7 @@ impl Wire for SimWire {
             "a read of nothing would look like the end"
         );
         let conn = &self.0;
+        conn.count_read();
         loop {
             if conn.is_shut_by_server.get() {
                 return (Ok(0), block);

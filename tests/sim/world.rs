@@ -336,6 +336,11 @@ impl World for SimWorld {
         sleep(&self.sim.executor, 1_000).await;
     }
 
+    async fn give_way(&self) {
+        self.sim.marks.hit("gave way");
+        sleep(&self.sim.executor, 0).await;
+    }
+
     fn head_block(&self) -> SimBlock {
         SimBlock::new(self.sim.plan.config.limits.head_bytes_max, &self.heads_out)
     }

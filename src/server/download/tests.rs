@@ -256,6 +256,10 @@ impl World for InMemory {
         unimplemented!()
     }
 
+    async fn give_way(&self) {
+        unimplemented!()
+    }
+
     fn hand_over(&self, _: &Sink, _: &[u8], _: usize) -> Result<(), HandOverFull> {
         unimplemented!()
     }

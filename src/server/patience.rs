@@ -1,0 +1,175 @@
+//! How long a connection may take for what is waited for; the watchdog's side of it.
+
+use std::cell::Cell;
+
+use super::world::Millis;
+use crate::config::Limits;
+use crate::event::Hangup;
+
+/// A connection is told to hurry when a read lasts longer than this, in milliseconds.
+const HURRY_MS: u64 = 1_000;
+/// What a client has to close after its last answer when the server stops. Nothing is waited for but an end.
+const FAREWELL_DRAIN_MS: u64 = 1_000;
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The first byte of a request.
+    Request,
+    /// The rest of a head; the clock started with its first byte.
+    Head,
+    /// Bytes of a body; the clock starts again with each that comes.
+    Body,
+    /// The client to take an answer.
+    Answer,
+    /// The client to close after its last answer; the clock started with that.
+    Farewell,
+    /// Our own work: not the client's fault.
+    Nothing,
+}
+
+/// What is to be done about a connection now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Wait,
+    /// A read of a whole block is to come back with what it has.
+    Hurry,
+    /// It is to be ended.
+    End(Hangup),
+}
+
+/// What one connection is waiting for, and since when.
+#[derive(Debug)]
+pub struct Patience {
+    waiting: Cell<Waiting>,
+    since_ms: Cell<Millis>,
+    /// Whether what is waited for was told to come back with what it has.
+    was_hurried: Cell<bool>,
+}
+
+impl Patience {
+    /// Of a connection just accepted.
+    pub fn new(now: Millis) -> Self {
+        Self {
+            waiting: Cell::new(Waiting::Request),
+            since_ms: Cell::new(now),
+            was_hurried: Cell::new(false),
+        }
+    }
+
+    /// Says what is waited for, and starts its clock.
+    pub fn wait_for(&self, waiting: Waiting, now: Millis) {
+        self.waiting.set(waiting);
+        self.since_ms.set(now);
+        self.was_hurried.set(false);
+    }
+
+    /// What is waited for.
+    pub fn waiting(&self) -> Waiting {
+        self.waiting.get()
+    }
+
+    /// For how long, in milliseconds.
+    pub fn waited_ms(&self, now: Millis) -> u64 {
+        now.saturating_sub(self.since_ms.get())
+    }
+
+    /// The shard stood still for so long: bytes that came meanwhile were not read, and nobody is to blame for that.
+    pub fn excuse(&self, stalled_ms: u64, now: Millis) {
+        let since_ms = self.since_ms.get().saturating_add(stalled_ms);
+        self.since_ms.set(since_ms.min(now));
+    }
+
+    /// Whether the client has used its time up.
+    pub fn judge(&self, now: Millis, limits: &Limits, is_draining: bool) -> Verdict {
+        let waited_ms = self.waited_ms(now);
+        let (ms_max, why) = match self.waiting.get() {
+            Waiting::Request => (limits.idle_ms_max, Hangup::Idle),
+            Waiting::Head => (limits.head_ms_max, Hangup::HeadTimeout),
+            Waiting::Body | Waiting::Answer => (limits.body_stall_ms_max, Hangup::BodyStalled),
+            Waiting::Farewell if is_draining => {
+                (FAREWELL_DRAIN_MS.min(limits.head_ms_max), Hangup::NotClosed)
+            }
+            Waiting::Farewell => (limits.head_ms_max, Hangup::NotClosed),
+            Waiting::Nothing => return Verdict::Wait,
+        };
+        if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS.min(ms_max) {
+            // A read of a whole block may have bytes to show: it is judged when it had to tell.
+            if !self.was_hurried.replace(true) || waited_ms < ms_max {
+                return Verdict::Hurry;
+            }
+        }
+        match waited_ms >= ms_max {
+            true => Verdict::End(why),
+            false => Verdict::Wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            idle_ms_max: 9_000,
+            head_ms_max: 3_000,
+            body_stall_ms_max: 5_000,
+            ..Limits::default()
+        }
+    }
+
+    /// The verdicts at these times, after a wait that began at 10,000.
+    fn verdicts(waiting: Waiting, times: &[u64]) -> Vec<Verdict> {
+        let patience = Patience::new(0);
+        patience.wait_for(waiting, 10_000);
+        let judge = |now: &u64| patience.judge(*now, &limits(), false);
+        times.iter().map(judge).collect()
+    }
+
+    #[test]
+    fn each_wait_has_its_time() {
+        use Verdict::{End, Hurry, Wait};
+        let idle = verdicts(Waiting::Request, &[18_999, 19_000]);
+        assert_eq!(idle, [Wait, End(Hangup::Idle)]);
+        let head = verdicts(Waiting::Head, &[12_999, 13_000]);
+        assert_eq!(head, [Wait, End(Hangup::HeadTimeout)]);
+        let answer = verdicts(Waiting::Answer, &[14_999, 15_000]);
+        assert_eq!(answer, [Wait, End(Hangup::BodyStalled)]);
+        let body = verdicts(Waiting::Body, &[10_999, 11_000, 14_999, 15_000]);
+        assert_eq!(body, [Wait, Hurry, Hurry, End(Hangup::BodyStalled)]);
+        // What had no chance to tell what it has is asked first, however late.
+        let late = verdicts(Waiting::Body, &[99_000, 99_001]);
+        assert_eq!(late, [Hurry, End(Hangup::BodyStalled)]);
+        assert_eq!(verdicts(Waiting::Nothing, &[u64::MAX]), [Wait]);
+    }
+
+    #[test]
+    fn a_client_that_does_not_close_holds_no_stop_up() {
+        let patience = Patience::new(0);
+        patience.wait_for(Waiting::Farewell, 10_000);
+        let judge = |now, is_draining| patience.judge(now, &limits(), is_draining);
+        assert_eq!(judge(12_999, false), Verdict::Wait);
+        assert_eq!(judge(10_999, true), Verdict::Wait);
+        assert_eq!(judge(11_000, true), Verdict::End(Hangup::NotClosed));
+        assert_eq!(judge(13_000, false), Verdict::End(Hangup::NotClosed));
+    }
+
+    #[test]
+    fn time_in_which_the_shard_stood_still_does_not_count() {
+        let patience = Patience::new(0);
+        patience.wait_for(Waiting::Head, 10_000);
+        // It stood still for 20 s, after 1 s of its own.
+        patience.excuse(20_000, 31_000);
+        assert_eq!(patience.waited_ms(31_000), 1_000);
+        assert_eq!(patience.judge(31_000, &limits(), false), Verdict::Wait);
+        let end = Verdict::End(Hangup::HeadTimeout);
+        assert_eq!(patience.judge(33_000, &limits(), false), end);
+        // What began in that time began now at the latest.
+        patience.wait_for(Waiting::Head, 39_000);
+        patience.excuse(20_000, 40_000);
+        assert_eq!(patience.waited_ms(40_000), 0);
+        assert_eq!(patience.judge(42_999, &limits(), false), Verdict::Wait);
+    }
+}
