@@ -180,6 +180,21 @@ fn idle_connections_make_room_and_busy_ones_stay() {
 }
 
 #[test]
+fn a_client_has_so_many_connections_where_the_settings_say_so() {
+    let limits = "[limits]\nconnections_per_client_max = 2";
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(limits));
+    let mut first = server.connect();
+    let mut second = server.connect();
+    assert!(ping(&mut first).is_some() && ping(&mut second).is_some());
+    server.connect().receive().assert(503, None);
+    drop(first);
+    wait_until("there is room again", || {
+        ping(&mut server.connect()).is_some()
+    });
+    assert!(ping(&mut second).is_some());
+}
+
+#[test]
 fn a_connection_that_its_own_shard_has_no_place_for_hears_that() {
     // On the shard of the session all places are taken by bodies that are under way.
     let limits = "[limits]\nconnections_per_shard_max = 4";

@@ -159,6 +159,9 @@ keys! {
         value_bytes_max: usize = narrow(4 * KIB), Row::of(bytes(256..=64 * KIB));
         /// Connections of one shard.
         connections_per_shard_max: usize = 16_384, Row::of(count(1..=1_048_576));
+        // A proxy or a NAT is one client, so that nothing smaller is right everywhere.
+        /// Connections of one client address (IPv6: of one /64) to one shard.
+        connections_per_client_max: usize = 1_048_576, Row::of(count(1..=1_048_576));
         /// Large body blocks of one shard.
         body_blocks_per_shard: usize = 16, Row::of(count(1..=512));
         /// Bytes of one body block; a multiple of the page size.

@@ -207,8 +207,8 @@ impl<W: World> Shard<W> {
         }
         let limits = &self.config.limits;
         let client = crowd::client(peer);
-        let is_admitted =
-            self.places_taken() < limits.connections_per_shard_max || self.make_room();
+        let is_admitted = self.crowd.borrow().of(client) < limits.connections_per_client_max
+            && (self.places_taken() < limits.connections_per_shard_max || self.make_room());
         if !is_admitted {
             self.world.emit(Event::ConnectionRefused { peer });
             if self.turned_away.get() >= TURNED_AWAY_MAX {

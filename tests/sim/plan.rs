@@ -245,6 +245,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         headers_max: 16,
         value_bytes_max: 256,
         connections_per_shard_max: rng.pick(&[2, 64, 64]),
+        connections_per_client_max: 1_048_576,
         body_blocks_per_shard: rng.pick(&[1, 1, 8]),
         block_bytes: rng.pick(&[16, 64, 512, 4_096]),
         sessions_per_shard_max: rng.pick(&[2, 1_000, 1_000]),
