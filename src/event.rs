@@ -240,6 +240,15 @@ pub enum Event<'a> {
         /// The error.
         error: &'a std::io::Error,
     },
+    /// A published file could not be given something that its folder gives to files that are made in it.
+    NotGiven {
+        /// Its path beneath the root of its location.
+        path: &'a str,
+        /// Its group, or what else.
+        what: &'static str,
+        /// Why.
+        error: &'a std::io::Error,
+    },
     /// The last body block was taken; bodies go on in small blocks.
     BlocksExhausted,
 }

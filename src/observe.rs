@@ -93,6 +93,10 @@ pub fn log(shard: usize, event: &Event<'_>) {
                 }
             }
         }
+        Event::NotGiven { path, what, error } => {
+            let remedy = "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)";
+            warn!(shard, path, %error, remedy, "a published file did not get the {what} that its folder gives");
+        }
         Event::Notified { session, told } => match told {
             Told::Answered(200) => debug!(shard, %session, "the application took the upload"),
             Told::Answered(status) => {

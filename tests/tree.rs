@@ -7,11 +7,14 @@ mod mount;
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use mount::{Kind, Mount};
+use rustix::fs::{CWD, IFlags, RenameFlags, XattrFlags, inotify};
 use support::client::{Client, E_ACCESSDENIED, E_INVALIDARG, fragment};
 use support::server::{Server, Settings};
 use support::skip;
@@ -111,6 +114,58 @@ fn a_file_where_a_folder_is_needed_is_told_at_create() {
     fs::write(server.file("x"), "").unwrap();
     let mut client = Client::new(server.address(), "/x/y/a.bin");
     client.try_create().assert(404, None);
+}
+
+#[test]
+fn nothing_gets_out_whatever_is_swapped_meanwhile() {
+    // Somebody who may write to the root swaps a folder for links, over and over, while uploads go into it.
+    const SWAPS: usize = 2_000;
+    let outside = tempfile::tempdir().unwrap();
+    let server = Server::with(making_folders());
+    let folder = server.file("in");
+    fs::create_dir_all(folder.join("deep")).unwrap();
+    fs::create_dir(outside.path().join("deep")).unwrap();
+    let targets = [outside.path(), Path::new(".bitsd"), Path::new("..")];
+    let links = [0, 1, 2].map(|number| server.file(&format!("link-{number}")));
+    for (target, link) in targets.iter().zip(&links) {
+        symlink(target, link).unwrap();
+    }
+    let swap = |link: &Path| {
+        let swapped = rustix::fs::renameat_with(CWD, link, CWD, &folder, RenameFlags::EXCHANGE);
+        swapped.unwrap();
+    };
+    let published = thread::scope(|scope| {
+        let swaps = scope.spawn(|| {
+            for link in links.iter().cycle().take(SWAPS) {
+                swap(link);
+                swap(link);
+            }
+        });
+        let mut published = 0;
+        for number in 0.. {
+            if swaps.is_finished() {
+                break;
+            }
+            let path = match number % 2 {
+                0 => format!("/in/deep/{number}"),
+                _ => format!("/in/deep/{number}/file"),
+            };
+            let mut client = Client::new(server.address(), &path);
+            if client.try_create().status == 200 {
+                client.send(fragment(0..10)).assert(200, None);
+                published += usize::from(client.close().status == 200);
+                client.cancel();
+            }
+        }
+        published
+    });
+    assert!(published > 0, "the folder stands most of the time");
+    let count = |path: &Path| fs::read_dir(path).unwrap().count();
+    assert_eq!(count(&outside.path().join("deep")), 0);
+    assert_eq!(count(outside.path()), 1);
+    assert_eq!(count(&server.file("in/deep")), published);
+    assert!(!server.file(".bitsd/deep").exists());
+    assert!(!server.root().with_file_name("deep").exists());
 }
 
 // -- mounts
@@ -244,6 +299,36 @@ fn somebody_elses_file_in_a_sticky_folder_is_refused_at_create_and_named() {
     assert_refused(&server, "/closed/new/a.bin", &["ermission denied"]);
 }
 
+// -- work has a price
+
+#[test]
+fn a_path_with_too_many_folders_is_refused() {
+    let server = Server::with(making_folders().file("[limits]\npath_depth_max = 3"));
+    upload(&server, "/a/b/c/file");
+    let mut client = Client::new(server.address(), "/a/b/c/d/file");
+    client.try_create().assert(400, Some(E_INVALIDARG));
+    server.wait_for_log("limits.path_depth_max");
+}
+
+#[test]
+fn a_path_with_many_folders_costs_little_at_create() {
+    let server = Server::with(making_folders().file("[limits]\npath_depth_max = 1100"));
+    let folders = "/a".repeat(500);
+    fs::create_dir_all(server.file(folders.trim_start_matches('/'))).unwrap();
+    let path = format!("{folders}{}/file", "/b".repeat(590));
+    let mut client = Client::new(server.address(), &path);
+    let mut fastest = Duration::MAX;
+    for _ in 0..50 {
+        let began = Instant::now();
+        client.try_create().assert(200, None);
+        fastest = fastest.min(began.elapsed());
+        client.cancel().assert(200, None);
+    }
+    // A look at every prefix and back up took 18 ms; one walk takes a tenth of that.
+    assert!(fastest < Duration::from_millis(9), "{fastest:?}");
+    assert!(!server.file("a/b").exists(), "no folder before the file");
+}
+
 // -- nothing is left
 
 #[test]
@@ -261,4 +346,277 @@ fn folders_made_for_a_publication_that_failed_are_removed() {
     client.close().assert(404, None);
     assert!(!server.file("old/new").exists());
     assert!(server.file("old").exists(), "this one is not ours");
+}
+
+// -- as if made in its folder
+
+/// `ACL_USER_OBJ` and so on, with rights and whose they are, as the kernel has them (acl(5)).
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, whose) in entries {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(rights.to_le_bytes());
+        acl.extend(whose.to_le_bytes());
+    }
+    acl
+}
+
+const NOBODY_IN_PARTICULAR: u32 = u32::MAX;
+
+fn team_acl() -> Vec<u8> {
+    acl(&[
+        (0x01, 7, NOBODY_IN_PARTICULAR),
+        (0x02, 7, 65534),
+        (0x04, 5, NOBODY_IN_PARTICULAR),
+        (0x08, 6, 33),
+        (0x10, 7, NOBODY_IN_PARTICULAR),
+        (0x20, 0, NOBODY_IN_PARTICULAR),
+    ])
+}
+
+/// All that a file or a folder has from the folder that it was made in.
+#[derive(Debug, PartialEq)]
+struct Looks {
+    group: u32,
+    mode: u32,
+    acls: Vec<Option<Vec<u8>>>,
+    attributes: Option<IFlags>,
+    project: String,
+}
+
+fn looks(path: &Path) -> Looks {
+    let stat = fs::symlink_metadata(path).unwrap();
+    let acl = |name| {
+        let mut bytes = vec![0; 4096];
+        let read = rustix::fs::getxattr(path, name, &mut bytes).ok()?;
+        bytes.truncate(read);
+        Some(bytes)
+    };
+    let listed = Command::new("lsattr").arg("-pd").arg(path).output();
+    let listed = listed.map(|output| String::from_utf8(output.stdout).unwrap());
+    Looks {
+        group: stat.gid(),
+        mode: stat.mode(),
+        acls: ["system.posix_acl_access", "system.posix_acl_default"]
+            .map(acl)
+            .to_vec(),
+        // Where the blocks of a file lie is not inherited (ext4 has a flag for that).
+        attributes: rustix::fs::ioctl_getflags(fs::File::open(path).unwrap())
+            .ok()
+            .map(|flags| flags & !IFlags::from_bits_retain(0x8_0000)),
+        project: listed
+            .ok()
+            .and_then(|line| line.split_whitespace().next().map(str::to_owned))
+            .unwrap_or_default(),
+    }
+}
+
+/// Uploads into a folder and into one that is made in it, and compares with what the kernel gives to a file and a folder
+/// that are made there.
+#[track_caller]
+fn assert_as_if_made_there(server: &Server, folder: &str) {
+    upload(server, &format!("/{folder}/a.bin"));
+    upload(server, &format!("/{folder}/made/a.bin"));
+    let path = server.file(folder);
+    fs::write(path.join("here"), "").unwrap();
+    fs::create_dir(path.join("here.d")).unwrap();
+    fs::write(path.join("here.d/here"), "").unwrap();
+    for (uploaded, made) in [
+        ("a.bin", "here"),
+        ("made", "here.d"),
+        ("made/a.bin", "here.d/here"),
+    ] {
+        let (uploaded, made) = (path.join(uploaded), path.join(made));
+        assert_eq!(
+            looks(&uploaded),
+            looks(&made),
+            "{} and {}",
+            uploaded.display(),
+            made.display()
+        );
+    }
+}
+
+fn set_default_acl(folder: &Path, acl: &[u8]) -> bool {
+    rustix::fs::setxattr(folder, "system.posix_acl_default", acl, XattrFlags::empty()).is_ok()
+}
+
+#[test]
+fn a_file_arrives_as_if_made_in_its_folder() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("groups cannot be given to others (needs root)");
+    }
+    for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs] {
+        let disk = match Mount::new(kind, if kind == Kind::Xfs { 400 } else { 64 }) {
+            Ok(disk) => disk,
+            Err(why) => {
+                skip(&format!("{kind:?}: {why}"));
+                continue;
+            }
+        };
+        // In a root that gives its own folders something, and so the server's, and in one that does not.
+        for gives in [false, true] {
+            let root = disk.root().join(format!("gives-{gives}"));
+            fs::create_dir(&root).unwrap();
+            let folder = |name: &str| {
+                let path = root.join(name);
+                fs::create_dir(&path).unwrap();
+                path
+            };
+            folder("plain");
+            let group = folder("group");
+            std::os::unix::fs::chown(&group, None, Some(33)).unwrap();
+            allow(&group, 0o2775);
+            let listed = folder("listed");
+            // Not every kernel has ACLs for every file system.
+            let _ = set_default_acl(&listed, &team_acl());
+            let both = folder("both");
+            std::os::unix::fs::chown(&both, None, Some(34)).unwrap();
+            allow(&both, 0o2770);
+            let few = acl(&[
+                (0x01, 6, NOBODY_IN_PARTICULAR),
+                (0x04, 4, NOBODY_IN_PARTICULAR),
+                (0x20, 0, NOBODY_IN_PARTICULAR),
+            ]);
+            let _ = set_default_acl(&both, &few);
+            let marked = folder("marked");
+            let _ = run(&["chattr", "+Ad", marked.to_str().unwrap()]);
+            let counted = folder("counted");
+            let is_counted = run(&["chattr", "-p", "42", "+P", counted.to_str().unwrap()]);
+            assert!(is_counted || kind != Kind::Xfs, "XFS has projects");
+            if gives {
+                std::os::unix::fs::chown(&root, None, Some(35)).unwrap();
+                allow(&root, 0o2775);
+                let _ = set_default_acl(&root, &team_acl());
+            }
+            let server = Server::on(&root, making_folders());
+            for name in ["plain", "group", "listed", "both", "marked", "counted"] {
+                assert_as_if_made_there(&server, name);
+            }
+            upload(&server, "/in-the-root.bin");
+            fs::write(root.join("here"), "").unwrap();
+            assert_eq!(
+                looks(&root.join("in-the-root.bin")),
+                looks(&root.join("here"))
+            );
+        }
+    }
+}
+
+#[test]
+fn modes_of_files_and_folders_are_those_of_their_location() {
+    let settings = making_folders()
+        .file("file_mode = \"0640\"\ndir_mode = \"0750\"\n[[location]]\nprefix = \"/open\"")
+        .file("file_mode = \"0666\"\ndir_mode = \"0777\"\n[[location]]\nprefix = \"/usual\"")
+        .file("file_mode = \"\"\ndir_mode = \"\"")
+        .wrapper(&["sh", "-c", "umask 027; exec \"$@\"", "sh"]);
+    let server = Server::with(settings);
+    let mode = |path: &str| fs::metadata(server.file(path)).unwrap().mode() & 0o7777;
+    for (folder, of_folder, of_file) in [
+        ("strict", 0o750, 0o640),
+        ("open", 0o777, 0o666),
+        ("usual", 0o750, 0o640),
+    ] {
+        upload(&server, &format!("/{folder}/new/a.bin"));
+        assert_eq!(mode(&format!("{folder}/new")), of_folder, "{folder}");
+        assert_eq!(mode(&format!("{folder}/new/a.bin")), of_file, "{folder}");
+    }
+    // An ACL grants no more than the mode; the bit of the folder stays with the folders in it.
+    let listed = server.file("open/listed");
+    fs::create_dir(&listed).unwrap();
+    allow(&listed, 0o2775);
+    upload(&server, "/open/listed/new/a.bin");
+    assert_eq!(mode("open/listed/new"), 0o2777);
+    if set_default_acl(&listed, &team_acl()) {
+        upload(&server, "/open/listed/b.bin");
+        assert_eq!(
+            mode("open/listed/b.bin"),
+            0o660,
+            "others have nothing in the ACL"
+        );
+    }
+}
+
+#[test]
+fn a_replaced_file_leaves_nothing_to_the_new_one() {
+    let server = Server::with(Settings::default().file("allow_overwrite = true"));
+    for name in ["a.bin", "here"] {
+        fs::write(server.file(name), "old").unwrap();
+    }
+    allow(&server.file("a.bin"), 0o400);
+    fs::hard_link(server.file("a.bin"), server.file("other")).unwrap();
+    upload(&server, "/a.bin");
+    assert_eq!(looks(&server.file("a.bin")), looks(&server.file("here")));
+    assert_eq!(fs::read(server.file("other")).unwrap(), b"old");
+}
+
+#[test]
+fn a_group_that_the_server_may_not_give_is_told_and_the_file_arrives() {
+    let words = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    if !run(&[words.as_slice(), &["true"]].concat()) {
+        return skip("the server cannot be run as another user (needs root and setpriv)");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir_all(root.join("team")).unwrap();
+    std::os::unix::fs::chown(root.join("team"), None, Some(33)).unwrap();
+    allow(folder.path(), 0o755);
+    allow(&root, 0o777);
+    allow(&root.join("team"), 0o2777);
+    let server = Server::on(&root, Settings::default().wrapper(&words));
+    upload(&server, "/team/a.bin");
+    server.wait_for_log("SupplementaryGroups=");
+    assert!(server.log().contains("team/a.bin"), "{}", server.log());
+}
+
+// -- watchers
+
+#[test]
+fn a_watcher_sees_a_finished_file_move_in_and_nothing_before() {
+    let server = Server::with(making_folders().file("allow_overwrite = true"));
+    let folder = server.file("in");
+    fs::create_dir(&folder).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Also where it is given something on its way.
+        std::os::unix::fs::chown(&folder, None, Some(33)).unwrap();
+        allow(&folder, 0o2775);
+    }
+    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+    let watcher = inotify::init(flags).unwrap();
+    inotify::add_watch(&watcher, &folder, inotify::WatchFlags::ALL_EVENTS).unwrap();
+    let seen = || {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&watcher, &mut buffer);
+        let mut seen = Vec::new();
+        // What happened before the Ack is in the queue.
+        while let Ok(event) = reader.next() {
+            let name = event
+                .file_name()
+                .map(|name| name.to_str().unwrap().to_owned());
+            let events = event.events();
+            // A file that was given something is synced once more, with its name.
+            if let Some(name) = name.filter(|_| events != inotify::ReadFlags::CLOSE_NOWRITE) {
+                seen.push((events, name));
+            }
+        }
+        seen
+    };
+    let moved = inotify::ReadFlags::MOVED_TO;
+    let upload_only = |path: &str| {
+        let mut client = Client::create(server.address(), path);
+        client.send(fragment(0..1000)).assert(200, None);
+        client.close().assert(200, None);
+    };
+    for _ in ["new", "replaced"] {
+        upload_only("/in/a.bin");
+        assert_eq!(seen(), [(moved, "a.bin".to_owned())]);
+    }
+    upload_only("/in/new/a.bin");
+    let made = inotify::ReadFlags::CREATE | inotify::ReadFlags::ISDIR;
+    assert_eq!(seen().first(), Some(&(made, "new".to_owned())));
 }

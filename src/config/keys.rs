@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::form::{Form, Unit, bytes, count, duration, milliseconds, number, or_unlimited, truth};
+use super::permissions::{
+    DIR_MODE_TAKES, FILE_MODE_TAKES, Permissions, parse_dir_mode, parse_file_mode,
+};
 use super::quantity::{GIB, KIB, MIB, TIB};
 use super::secret::Secret;
 use super::table::{Row, Scope, Setting, Table, keys};
@@ -88,6 +91,10 @@ keys! {
         allow_overwrite: bool = false, Row::of(truth()).iis(&["BITSAllowOverwrites"]);
         /// Whether missing folders of a destination are made.
         create_dirs: bool = false, Row::of(truth());
+        /// Permissions of uploaded files, whatever the umask; none: `0666` without the umask.
+        file_mode: Option<Permissions> = None, Row::of(Form::Text(parse_file_mode, FILE_MODE_TAKES));
+        /// Permissions of folders that `create_dirs` makes, whatever the umask; none: `0777` without the umask.
+        dir_mode: Option<Permissions> = None, Row::of(Form::Text(parse_dir_mode, DIR_MODE_TAKES));
         /// What a session closed before any fragment means. `discard`: the client gave up. `create`: the file is empty.
         empty_file: EmptyFile = EmptyFile::Discard, Row::of(Form::Word(EmptyFile::WORDS));
         /// Also refuse what some real clients send: requests without Content-Length, and fragments in chunks.
@@ -184,6 +191,9 @@ keys! {
         tombstone_ms_max: u64 = 600_000, Row::of(milliseconds(0..=86_400_000));
         /// How many closed or cancelled sessions one shard remembers.
         tombstones_per_shard_max: usize = 4096, Row::of(count(0..=1_048_576));
+        // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room for half as many.
+        /// Folders on the way from a root to a file.
+        path_depth_max: usize = 64, Row::of(count(0..=1_100));
     }
 }
 

@@ -39,6 +39,11 @@ impl UploadPath {
         self.text.rsplit_once('/').map(|(parent, _)| parent)
     }
 
+    /// How many folders it has.
+    pub fn depth(&self) -> usize {
+        self.text.bytes().filter(|byte| *byte == b'/').count()
+    }
+
     /// The last `bytes` of it, which begin with a name.
     ///
     /// # Panics
@@ -115,6 +120,8 @@ pub enum BadTarget {
     NameTooLong,
     /// A path over 2,200 bytes.
     TooLong,
+    /// More folders than the settings allow.
+    TooDeep,
     /// A query over 2,200 bytes.
     QueryTooLong,
     /// The server's own work directory.
@@ -138,6 +145,7 @@ impl std::fmt::Display for BadTarget {
             Self::TrailingDotOrBlank => "the path has a name that ends in a dot or a blank",
             Self::NameTooLong => "the path has a name over 255 bytes",
             Self::TooLong => "the path is over 2,200 bytes",
+            Self::TooDeep => "the path has more folders than limits.path_depth_max",
             Self::QueryTooLong => "the query is over 2,200 bytes",
             Self::Reserved => "the path is the server's own",
         })

@@ -17,6 +17,7 @@
 pub mod blocks;
 pub mod directories;
 pub mod disk;
+pub mod inherit;
 pub mod launch;
 pub mod launch_error;
 pub mod mailbox;
@@ -212,7 +213,15 @@ impl World for RingWorld {
         manner: Manner,
     ) -> io::Result<RingPublished> {
         let from = self.disk.work();
-        self.trees.publish(from, name, place, manner).await
+        let published = self.trees.publish(from, name, place, manner).await?;
+        for (what, error) in published.not_given() {
+            self.emit(Event::NotGiven {
+                path: place.path.as_str(),
+                what,
+                error,
+            });
+        }
+        Ok(published)
     }
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {

@@ -16,6 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use super::inherit::{Gifts, Given, Moving, give_folder_mode};
 use super::op::{self, SyncScope};
 use super::walk::{Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
@@ -36,6 +37,9 @@ pub struct Trees {
     reserved: OnceCell<[Identity; 1]>,
     /// As whom we make and replace files.
     user: u32,
+    group: u32,
+    /// What files have from the folder that they were made in, once that was looked at.
+    given_at_birth: OnceCell<Gifts>,
     /// Whether we may replace what is somebody else's in a sticky folder.
     owns_all: bool,
 }
@@ -49,6 +53,8 @@ impl Trees {
             reserved: OnceCell::new(),
             work,
             user: rustix::process::geteuid().as_raw(),
+            group: rustix::process::getegid().as_raw(),
+            given_at_birth: OnceCell::new(),
             owns_all: capabilities.is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER)),
         }
     }
@@ -167,11 +173,12 @@ impl Trees {
                 .try_to_publish(from, name, place, manner, &mut made)
                 .await
             {
-                Ok((folder, inode)) => {
+                Ok(moved) => {
                     return Ok(RingPublished {
-                        folder,
+                        folder: moved.to,
                         name: place.path.file_name().to_owned(),
-                        inode,
+                        inode: moved.inode,
+                        given: moved.given,
                         made,
                     });
                 }
@@ -199,13 +206,27 @@ impl Trees {
         place: &Place,
         manner: Manner,
         made: &mut Made,
-    ) -> io::Result<(Rc<OwnedFd>, u64)> {
+    ) -> io::Result<Moved> {
         let folder = self.arrive(place, manner, made).await?;
-        let (to, file_name) = (&*folder, place.path.file_name());
+        let (to, file_name) = (&*folder.opened, place.path.file_name());
         let part = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let moving = Moving {
+            from,
+            name,
+            stat: &part,
+            had: self.given_at_birth(from)?,
+            own_group: self.group,
+            mode: manner.file_mode,
+        };
+        let given = moving.give(&Gifts::of(to, &folder.stat)?)?;
+        let moved = Moved {
+            to: Rc::clone(&folder.opened),
+            inode: part.st_ino,
+            given,
+        };
         if manner.replace == Replace::Existing {
             rustix::fs::renameat(from, name, to, file_name)?;
-            return Ok((folder, part.st_ino));
+            return Ok(moved);
         }
         match rustix::fs::renameat_with(from, name, to, file_name, RenameFlags::NOREPLACE) {
             // The file system does not know the flag; a link refuses to replace just as well.
@@ -215,32 +236,45 @@ impl Trees {
             }
             result => result?,
         }
-        Ok((folder, part.st_ino))
+        Ok(moved)
+    }
+
+    /// What the folder gave to the files in it when they were made.
+    fn given_at_birth(&self, from: &OwnedFd) -> io::Result<&Gifts> {
+        if let Some(gifts) = self.given_at_birth.get() {
+            return Ok(gifts);
+        }
+        let gifts = Gifts::of(from, &look_at(from)?)?;
+        Ok(self.given_at_birth.get_or_init(|| gifts))
     }
 
     /// Opens the folder of a destination for a file to be moved into it, and makes it where it may.
-    async fn arrive(
-        &self,
-        place: &Place,
-        manner: Manner,
-        made: &mut Made,
-    ) -> io::Result<Rc<OwnedFd>> {
-        // A descriptor that can be synced. It is opened before the rename: if there is none left, it must be found out
-        // while the part still stands.
-        let access = match manner.sync {
-            Sync::Yes => OFlags::RDONLY,
-            Sync::No => OFlags::PATH,
-        };
+    async fn arrive(&self, place: &Place, manner: Manner, made: &mut Made) -> io::Result<Folder> {
         for _ in 0..TRIES_MAX {
             let mut walk = self.walk(place)?;
+            // More than there are names, and somebody removes what we make.
+            let mut steps = place.path.as_str().split('/').count() + TRIES_MAX;
             while !walk.go_on()? {
                 if manner.parents == Parents::MustExist {
                     return Err(io::ErrorKind::NotFound.into());
                 }
-                made.make(&walk, manner.sync).await?;
+                steps = steps.checked_sub(1).ok_or(Errno::AGAIN)?;
+                made.make(&walk, manner).await?;
             }
-            if let Some(folder) = walk.open_from_root(access)? {
-                return Ok(folder);
+            // A descriptor that can be synced. It is opened before the rename: if there is none left, it must be found out
+            // while the part still stands.
+            let opened = match walk.open_from_root(OFlags::RDONLY) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied
+                        && manner.sync == Sync::No =>
+                {
+                    walk.open_from_root(OFlags::PATH)?
+                }
+                result => result?,
+            };
+            if let Some(opened) = opened {
+                let stat = walk.here().stat;
+                return Ok(Folder { opened, stat });
             }
         }
         Err(Errno::AGAIN.into())
@@ -292,10 +326,13 @@ struct MadeFolder {
 impl Made {
     /// Makes the folder that is next on a walk. Its name is made durable at once: the folders beneath it would hang in the
     /// air without it.
-    async fn make(&mut self, walk: &Walk<'_>, sync: Sync) -> io::Result<()> {
+    async fn make(&mut self, walk: &Walk<'_>, manner: Manner) -> io::Result<()> {
         let parent = Rc::clone(&walk.here().opened);
         let name = walk.next_name().expect("the walk is not at its end");
-        match rustix::fs::mkdirat(&*parent, name, FOLDER_MODE) {
+        let mode = manner
+            .dir_mode
+            .map_or(FOLDER_MODE, |mode| Mode::from_raw_mode(mode.into()));
+        match rustix::fs::mkdirat(&*parent, name, mode) {
             // Somebody else was faster; it is theirs.
             Err(Errno::EXIST) => return Ok(()),
             result => result?,
@@ -307,8 +344,12 @@ impl Made {
             name: name.to_owned(),
             identity: Identity::of(&stat),
         });
-        if sync == Sync::Yes {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Some(mode) = manner.dir_mode {
+            let folder = rustix::fs::openat(&*parent, name, flags, Mode::empty())?;
+            give_folder_mode(&folder, mode)?;
+        }
+        if manner.sync == Sync::Yes {
             let readable = rustix::fs::openat(&*parent, ".", flags, Mode::empty())?;
             op::sync(&Rc::new(readable), SyncScope::All).await?;
         }
@@ -333,17 +374,37 @@ impl Made {
     }
 }
 
+/// A file that was moved.
+struct Moved {
+    to: Rc<OwnedFd>,
+    inode: u64,
+    given: Option<Given>,
+}
+
 /// A file that has just got its name.
 pub struct RingPublished {
     /// The folder, opened for reading where it has to be synced.
     folder: Rc<OwnedFd>,
     name: String,
     inode: u64,
+    /// What it got from its folder.
+    given: Option<Given>,
     made: Made,
+}
+
+impl RingPublished {
+    /// What its folder gives and it could not be given, and why.
+    pub fn not_given(&self) -> &[(&'static str, io::Error)] {
+        self.given.as_ref().map_or(&[], |given| &given.refused)
+    }
 }
 
 impl Published for RingPublished {
     async fn sync(&self) -> io::Result<()> {
+        if let Some(given) = &self.given {
+            // Group, mode and ACL are written with the file, and not with its name.
+            op::sync(&given.file, SyncScope::All).await?;
+        }
         op::sync(&self.folder, SyncScope::All).await
     }
 

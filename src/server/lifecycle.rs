@@ -13,7 +13,7 @@ use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Event as Step, State};
 use crate::bits::session_id::SessionId;
 use crate::event::Event;
-use crate::http::path::UploadPath;
+use crate::http::path::{BadTarget, UploadPath};
 
 /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data flows.
 pub async fn create<W: World>(
@@ -29,6 +29,10 @@ pub async fn create<W: World>(
     }
     let location = shard.location(&path);
     let place = shard::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
+    // Each folder costs a look, at Create and at Close, and an inode where it is made.
+    if place.path.depth() > shard.config.limits.path_depth_max {
+        return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
+    }
     match store::check_destination(&*shard.world, &location.policy, &place).await {
         Ok(verdict) => verdict?,
         Err(error) => return Err(report(shard, None, &error)),

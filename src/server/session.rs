@@ -473,6 +473,8 @@ impl<W: World> Held<W> {
         })?;
         let work = self.work();
         let closing = work.state;
+        // Closed before it has its name, or watchers of the folder are told of that as well: all they see is that it came.
+        work.file = None;
         (work.keep)
             .publish(&shard.store, &location.policy, &place, closing)
             .await

@@ -53,7 +53,7 @@ use super::world::{
 use crate::bits::reply::Refusal;
 use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
-use crate::config::{Durability, Policy};
+use crate::config::{Durability, Permissions, Policy};
 use crate::diagnosis::{self, Diagnosis};
 use crate::event::{DiskOp, Ending, Event};
 use crate::http::path::{BadTarget, UploadPath};
@@ -632,6 +632,8 @@ fn manner(policy: &Policy) -> Manner {
             Durability::None => Sync::No,
             Durability::Upload | Durability::Fragment => Sync::Yes,
         },
+        file_mode: policy.file_mode.map(Permissions::bits),
+        dir_mode: policy.dir_mode.map(Permissions::bits),
     }
 }
 

@@ -235,6 +235,10 @@ pub struct Manner {
     /// Whether it has to survive a power cut. Folders that are made survive one at once; the file's own name when
     /// [`Published::sync`] has returned.
     pub sync: Sync,
+    /// Permissions of the file, whatever the umask; `None`: `0666` without the umask.
+    pub file_mode: Option<u16>,
+    /// Permissions of folders that are made, whatever the umask; `None`: `0777` without the umask.
+    pub dir_mode: Option<u16>,
 }
 
 /// A file that has got its name, as long as nobody was told of it.

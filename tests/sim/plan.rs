@@ -257,6 +257,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         shutdown_ms_max: rng.pick(&[1_000, 30_000]),
         tombstone_ms_max: rng.pick(&[5_000, 600_000, 600_000]),
         tombstones_per_shard_max: rng.pick(&[1, 4_096, 4_096]),
+        path_depth_max: 64,
     };
     let policy = Policy {
         durability: rng.pick(&[
@@ -268,6 +269,8 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         publish: rng.pick(&[Publish::Close, Publish::Close, Publish::LastFragment]),
         allow_overwrite: rng.chance(400),
         create_dirs: rng.chance(500),
+        file_mode: None,
+        dir_mode: None,
         empty_file: rng.pick(EmptyFile::ALL),
         strict: false,
         upload_bytes_max: rng.chance(150).then_some(700),

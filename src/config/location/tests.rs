@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::tests::{from_file, words};
-use crate::config::{Durability, EmptyFile, Host, Notification, NotificationType, Policy, Publish};
+use crate::config::{
+    Durability, EmptyFile, Host, Notification, NotificationType, Permissions, Policy, Publish,
+};
 
 fn located(tables: &str) -> Config {
     from_file(tables).unwrap()
@@ -98,12 +100,14 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 21] = [
+const KEYS: [(&str, &str); 23] = [
     ("enabled", "false"),
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
     ("allow_overwrite", "true"),
     ("create_dirs", "true"),
+    ("file_mode", "\"0640\""),
+    ("dir_mode", "\"0750\""),
     ("empty_file", "\"create\""),
     ("strict", "true"),
     ("upload_bytes_max", "\"1 GiB\""),
@@ -144,6 +148,8 @@ fn expected() -> Location {
             publish: Publish::LastFragment,
             allow_overwrite: true,
             create_dirs: true,
+            file_mode: Some(Permissions::new(0o640)),
+            dir_mode: Some(Permissions::new(0o750)),
             empty_file: EmptyFile::Create,
             strict: true,
             upload_bytes_max: Some(1 << 30),

@@ -1,0 +1,348 @@
+//! What a file gets from its folder.
+//!
+//! A file is made in a folder of the server's own and moved to its destination later, so it has nothing of what a file made in
+//! its destination's folder would have had. It is given that before it is moved, so that nobody ever sees it otherwise:
+//!
+//! | A folder with | gives its files |
+//! | --- | --- |
+//! | set-group-ID bit | its group |
+//! | default ACL | an access ACL made of it, in which the umask does not count (acl(5), "Object creation") |
+//! | inherited project id (XFS, ext4) | its project id; without it, a rename into the folder fails with `EXDEV` |
+//! | inherited attributes (`chattr`: no copy on write, compression, no dump, no access times, synchronous) | the same |
+//!
+//! What the server's own folder gives *its* files is taken off again: it mostly lies beneath a root and inherits from that.
+//!
+//! Most folders have none of these, so that has to be cheap. The bit comes with a look at the folder, the rest costs
+//! an `fgetxattr` and an `ioctl`. To ask the kernel by making a file there (`O_TMPFILE`) would cost more, shows itself
+//! to watchers of the folder, and NFS has none.
+//!
+//! SELinux labels are not among these: the policy says which label a file gets, and who may change it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{Gid, IFlags, Mode, OFlags, Stat, Statx, XattrFlags};
+use rustix::io::Errno;
+use rustix::ioctl::{self, Getter, Setter, opcode};
+
+/// Permissions of an upload, before the umask.
+const FILE_MODE: u32 = 0o666;
+const DEFAULT_ACL: &str = "system.posix_acl_default";
+const ACCESS_ACL: &str = "system.posix_acl_access";
+/// Most ACLs are no longer than this: 31 entries.
+const ACL_BYTES: usize = 256;
+/// The longest that an attribute can be (`XATTR_SIZE_MAX`).
+const ACL_BYTES_MAX: usize = 64 << 10;
+
+/// Attributes that folders hand on to files, on one file system or another.
+const INHERITED: IFlags = IFlags::COMPRESSED
+    .union(IFlags::NOCOW)
+    .union(IFlags::NODUMP)
+    .union(IFlags::NOATIME)
+    .union(IFlags::SYNC);
+
+/// What a folder gives to the files that are made in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gifts {
+    /// Their group; `None`: that of whoever makes them.
+    group: Option<u32>,
+    /// Its default ACL, as the kernel has it.
+    acl: Option<Vec<u8>>,
+    /// Of [`INHERITED`].
+    attributes: IFlags,
+    /// The project that they are counted for; 0 is none.
+    project: u32,
+}
+
+impl Gifts {
+    /// What a folder gives. What its file system does not know, or what cannot be read of it, it does not give.
+    ///
+    /// # Errors
+    /// What the kernel says of its ACL, if there may be one.
+    pub fn of(folder: &OwnedFd, stat: &Statx) -> io::Result<Self> {
+        let attributes = rustix::fs::ioctl_getflags(folder).unwrap_or(IFlags::empty());
+        let gives_project = attributes.contains(IFlags::PROJECT_INHERIT);
+        let gives_group = Mode::from_raw_mode(stat.stx_mode.into()).contains(Mode::SGID);
+        Ok(Self {
+            group: gives_group.then_some(stat.stx_gid),
+            acl: default_acl(folder)?,
+            attributes: attributes.intersection(INHERITED),
+            project: match gives_project {
+                true => read_project(folder.as_fd())?.project,
+                false => 0,
+            },
+        })
+    }
+}
+
+fn default_acl(folder: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
+    let mut acl = vec![0; ACL_BYTES];
+    loop {
+        match rustix::fs::fgetxattr(folder, DEFAULT_ACL, &mut acl) {
+            Ok(bytes) => {
+                acl.truncate(bytes);
+                return Ok(Some(acl));
+            }
+            Err(Errno::RANGE) if acl.len() < ACL_BYTES_MAX => acl.resize(ACL_BYTES_MAX, 0),
+            // The last: a folder that may be written and not read.
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::BADF) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A file on its way from one folder to another.
+pub struct Moving<'a> {
+    /// The folder it is in, and its name there.
+    pub from: &'a OwnedFd,
+    /// See there.
+    pub name: &'a str,
+    /// The file as it is.
+    pub stat: &'a Stat,
+    /// What the folder gave it that it was made in.
+    pub had: &'a Gifts,
+    /// The group of files that we make where a folder gives none.
+    pub own_group: u32,
+    /// The permissions that the settings give it; `None`: as the umask says.
+    pub mode: Option<u16>,
+}
+
+/// A file that was given something.
+pub struct Given {
+    /// The file, to be synced.
+    pub file: Rc<OwnedFd>,
+    /// What it could not be given, and why.
+    pub refused: Vec<(&'static str, io::Error)>,
+}
+
+impl Moving<'_> {
+    /// Makes the file as if it had been made in a folder that gives these; `None` if it is.
+    ///
+    /// # Errors
+    /// What the kernel says when the file is opened. What is only refused is in [`Given::refused`]: a file without its
+    /// folder's group is better than none.
+    pub fn give(&self, gifts: &Gifts) -> io::Result<Option<Given>> {
+        let group = gifts.group.unwrap_or(self.own_group);
+        let has_group = self.stat.st_gid == group;
+        let has_rest = gifts.acl == self.had.acl
+            && gifts.attributes == self.had.attributes
+            && gifts.project == self.had.project;
+        let has_mode = gifts.acl.is_some()
+            || (self.mode).is_none_or(|mode| self.stat.st_mode & 0o7777 == u32::from(mode));
+        if has_group && has_rest && has_mode {
+            return Ok(None);
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.from, self.name, flags, Mode::empty())?;
+        let mut refused = Vec::new();
+        let mut note = |what, result: io::Result<()>| {
+            if let Err(error) = result {
+                refused.push((what, error));
+            }
+        };
+        if !has_group {
+            let result = rustix::fs::fchown(&file, None, Some(Gid::from_raw(group)));
+            note("group", result.map_err(io::Error::from));
+        }
+        // Also where the two are the same: the first of two attempts may have been for another folder.
+        match &gifts.acl {
+            Some(acl) => note("ACL", give_acl(&file, acl, self.mode)),
+            None if self.had.acl.is_some() => note("mode", take_acl(&file, self.mode)),
+            None if !has_mode => note("mode", give_mode(&file, self.mode)),
+            None => {}
+        }
+        if gifts.attributes != self.had.attributes {
+            // Some cannot be set on a file that has bytes; a file made there would be served without them as well.
+            let _ = give_attributes(&file, gifts.attributes);
+        }
+        if gifts.project != self.had.project {
+            note("project id", give_project(file.as_fd(), gifts.project));
+        }
+        Ok(Some(Given {
+            file: Rc::new(file),
+            refused,
+        }))
+    }
+}
+
+fn give_acl(file: &OwnedFd, default: &[u8], mode: Option<u16>) -> io::Result<()> {
+    let acl =
+        access_acl(default, mode.map_or(FILE_MODE, u32::from)).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(rustix::fs::fsetxattr(
+        file,
+        ACCESS_ACL,
+        &acl,
+        XattrFlags::empty(),
+    )?)
+}
+
+/// Takes off the ACL that the server's own folder gave.
+fn take_acl(file: &OwnedFd, mode: Option<u16>) -> io::Result<()> {
+    match rustix::fs::fremovexattr(file, ACCESS_ACL) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    give_mode(file, mode)
+}
+
+fn give_mode(file: &OwnedFd, mode: Option<u16>) -> io::Result<()> {
+    let mode = match mode {
+        Some(mode) => mode.into(),
+        None => FILE_MODE & !umask()?,
+    };
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
+}
+
+/// Gives a folder that was just made its permissions, whatever the umask. Its ACL, if it has inherited one, was made for
+/// them already; the set-group-ID bit is its parent's.
+///
+/// # Errors
+/// What the kernel says.
+pub fn give_folder_mode(folder: &OwnedFd, mode: u16) -> io::Result<()> {
+    if default_acl(folder)?.is_some() {
+        return Ok(());
+    }
+    let now = rustix::fs::fstat(folder)?.st_mode & 0o7777;
+    let wanted = now & Mode::SGID.bits() | u32::from(mode);
+    if wanted != now {
+        rustix::fs::fchmod(folder, Mode::from_raw_mode(wanted))?;
+    }
+    Ok(())
+}
+
+/// Read, and not set and set back: other threads make files meanwhile.
+fn umask() -> io::Result<u32> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let digits = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    digits
+        .and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn give_attributes(file: &OwnedFd, attributes: IFlags) -> io::Result<()> {
+    let now = rustix::fs::ioctl_getflags(file)?;
+    let wanted = now.difference(INHERITED).union(attributes);
+    if wanted != now {
+        rustix::fs::ioctl_setflags(file, wanted)?;
+    }
+    Ok(())
+}
+
+// -- ACLs
+
+/// The bytes before the entries: the version.
+const HEAD_BYTES: usize = 4;
+/// An entry: tag, rights, and whose they are.
+const ENTRY_BYTES: usize = 8;
+/// `ACL_USER_OBJ`, `ACL_GROUP_OBJ`, `ACL_MASK`, `ACL_OTHER`.
+const OWNER: u16 = 0x01;
+const GROUP: u16 = 0x04;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+/// The access ACL of a file that is made with this mode in a folder with this default ACL (acl(5)): no class of users gets
+/// more than the mode has for it, and the class of the group is the mask, if there is one. The kernel makes the
+/// mode of the file of it. `None` if this is no ACL.
+fn access_acl(default: &[u8], mode: u32) -> Option<Vec<u8>> {
+    let mut acl = default.to_vec();
+    let entries = acl.get_mut(HEAD_BYTES..)?;
+    if entries.len() % ENTRY_BYTES != 0 {
+        return None;
+    }
+    let tag_of = |entry: &[u8]| u16::from_le_bytes([entry[0], entry[1]]);
+    let has_mask = entries
+        .chunks(ENTRY_BYTES)
+        .any(|entry| tag_of(entry) == MASK);
+    for entry in entries.chunks_mut(ENTRY_BYTES) {
+        let class = match tag_of(entry) {
+            OWNER => mode >> 6,
+            MASK => mode >> 3,
+            GROUP if !has_mask => mode >> 3,
+            OTHER => mode,
+            _ => 0o7,
+        };
+        // The rights are the lowest three bits of a little-endian number.
+        entry[2] &= u8::try_from(class & 0o7).unwrap_or(0);
+    }
+    Some(acl)
+}
+
+// -- project ids
+
+/// `struct fsxattr`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Extended {
+    flags: u32,
+    extent_bytes: u32,
+    extents: u32,
+    project: u32,
+    copy_extent_bytes: u32,
+    padding: [u8; 8],
+}
+
+fn read_project(file: BorrowedFd<'_>) -> io::Result<Extended> {
+    // SAFETY: `FS_IOC_FSGETXATTR` writes one `struct fsxattr`, which `Extended` is: any bytes are a value of it.
+    let read = unsafe {
+        ioctl::ioctl(
+            file,
+            Getter::<{ opcode::read::<Extended>(b'X', 31) }, Extended>::new(),
+        )
+    };
+    Ok(read?)
+}
+
+fn give_project(file: BorrowedFd<'_>, project: u32) -> io::Result<()> {
+    let extended = Extended {
+        project,
+        ..read_project(file)?
+    };
+    // SAFETY: `FS_IOC_FSSETXATTR` reads one `struct fsxattr`, which `Extended` is, and keeps nothing of it.
+    let set = unsafe {
+        ioctl::ioctl(
+            file,
+            Setter::<{ opcode::write::<Extended>(b'X', 32) }, Extended>::new(extended),
+        )
+    };
+    Ok(set?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(entries: &[(u16, u8)]) -> Vec<u8> {
+        let mut acl = vec![2, 0, 0, 0];
+        for (tag, rights) in entries {
+            acl.extend_from_slice(&tag.to_le_bytes());
+            acl.extend_from_slice(&[*rights, 0, 0xff, 0xff, 0xff, 0xff]);
+        }
+        acl
+    }
+
+    #[test]
+    fn an_access_acl_grants_no_class_more_than_the_mode() {
+        const USER: u16 = 0x02;
+        let with_mask = [(OWNER, 7), (USER, 7), (GROUP, 7), (MASK, 7), (OTHER, 5)];
+        assert_eq!(
+            access_acl(&acl(&with_mask), 0o660),
+            Some(acl(&[
+                (OWNER, 6),
+                (USER, 7),
+                (GROUP, 7),
+                (MASK, 6),
+                (OTHER, 0)
+            ])),
+            "the mask is the class of the group"
+        );
+        let without = [(OWNER, 7), (GROUP, 5), (OTHER, 4)];
+        assert_eq!(
+            access_acl(&acl(&without), 0o666),
+            Some(acl(&[(OWNER, 6), (GROUP, 4), (OTHER, 4)]))
+        );
+        assert_eq!(access_acl(&[2, 0, 0, 0, 1], 0o666), None);
+        assert_eq!(access_acl(&[], 0o666), None);
+    }
+}
