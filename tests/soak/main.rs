@@ -13,6 +13,7 @@
 
 mod battle;
 mod mount;
+mod quarrel;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, Timespec, Timestamps};
 
 use super::battle::{Ground, Promise, Rng, Setup, Terms, fight, read};
 use super::mount::{Kind, Mount};
+use super::quarrel::quarrel;
 use super::support::client::{Client, SESSION_NOT_FOUND, fragment};
 use super::support::server::{Server, Settings};
 use super::support::wait_until;
@@ -35,6 +36,11 @@ pub const SCENARIOS: &[(&str, &str, Scenario)] = &[
     ("descriptors", "more clients than open files", descriptors),
     ("clock", "file times jump while the server is down", clock),
     ("power", "the file system loses what was not synced", power),
+    (
+        "quarrel",
+        "clients contradict each other while settings change and an application answers at random",
+        quarrel,
+    ),
 ];
 
 fn passed(ground: &Ground) -> Outcome {
