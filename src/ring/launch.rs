@@ -39,8 +39,9 @@ const COMPLETION_ENTRIES: u32 = 8192;
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
-/// What the last sync of the file system may take. A disk that others keep busy must not hold the stop up until the
-/// service manager kills it: with the 30 s of running requests this stays below the 40 s of the README's unit.
+/// What the last sync of the file system may take, beside what is left of the time for running requests. A disk that others
+/// keep busy must not hold the stop up until the service manager kills it: with the 30 s of running requests this stays
+/// below the 40 s of the README's unit.
 const SYNC_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the main thread asks of all shards, in this order.
@@ -266,35 +267,42 @@ fn supervise(
     }
     // A shard that still runs may be writing: the note would speak for bytes that are not synced.
     if recovering == 0 && running == 0 {
-        note_clean_stop(directories, is_renewed);
+        let left = deadline.map_or(Duration::ZERO, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        note_clean_stop(directories, is_renewed, left + SYNC_PATIENCE);
     }
     Ok(())
 }
 
 /// Syncs everything and notes the clean stop, within bounds. A sync that hangs is left to itself: only the end of the
 /// process is certain not to wait for it, as far as the kernel lets it go.
-fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool) {
-    let (told, noted) = mpsc::channel();
+fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: Duration) {
     let directories = Arc::clone(directories);
-    let note = move || {
-        let _nobody_waits = told.send(directories.note_clean_stop(is_renewed));
-    };
-    let spawned = thread::Builder::new().name("sync".to_owned()).spawn(note);
-    let result = match spawned {
-        Ok(_) => noted.recv_timeout(SYNC_PATIENCE),
-        Err(error) => Ok(Err(error)),
-    };
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
+    match within(patience, move || directories.note_clean_stop(is_renewed)) {
+        Ok(Some(Ok(()))) => {}
+        Ok(Some(Err(error))) | Err(error) => {
             tracing::warn!(%error, "the stop could not be made safe against a power cut");
         }
-        Err(_) => tracing::warn!(
-            waited = ?SYNC_PATIENCE,
+        Ok(None) => tracing::warn!(
+            waited = ?patience,
             "the disk took too long to sync: the stop is not noted as a clean one, and after a reboot \
              uploads that are under way start again"
         ),
     }
+}
+
+/// What some work comes to, on a thread of its own; `None` if it takes longer.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (tell, told) = mpsc::channel();
+    let run = move || {
+        let _nobody_waits = tell.send(work());
+    };
+    thread::Builder::new().name("sync".to_owned()).spawn(run)?;
+    Ok(told.recv_timeout(patience).ok())
 }
 
 /// Tells on stdout that clients may come.
@@ -551,5 +559,20 @@ fn allowed_processors() -> Vec<usize> {
             .filter(|&cpu| set.is_set(cpu))
             .collect(),
         Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_does_not_end_is_left_to_itself() {
+        let long = Duration::from_secs(60);
+        assert_eq!(within(long, || 1).unwrap(), Some(1));
+        let (release, held) = mpsc::channel::<()>();
+        let hangs = move || held.recv();
+        assert!(within(Duration::from_millis(20), hangs).unwrap().is_none());
+        drop(release);
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -42,6 +43,13 @@ impl RingWire {
     /// A second descriptor of the same socket, to be sent to another shard.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
         self.socket.try_clone()
+    }
+
+    /// Whether a condition holds now. Where the kernel cannot tell, it does not.
+    fn is_there(&self, condition: PollFlags) -> bool {
+        let mut polled = [PollFd::new(&*self.socket, condition)];
+        let at_once = Timespec::default();
+        matches!(poll(&mut polled, Some(&at_once)), Ok(1..))
     }
 }
 
@@ -126,11 +134,11 @@ impl Wire for RingWire {
     }
 
     fn has_left(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut polled = [PollFd::new(&*self.socket, PollFlags::RDHUP)];
-        let at_once = Timespec::default();
-        // Where the kernel cannot tell, the peer is taken to be there.
-        matches!(poll(&mut polled, Some(&at_once)), Ok(1..))
+        self.is_there(PollFlags::RDHUP)
+    }
+
+    fn has_unread(&self) -> bool {
+        self.is_there(PollFlags::IN)
     }
 
     fn finish(&self) {

@@ -127,6 +127,12 @@ impl<W: World> Connection<W> {
         self.patience.waiting() == Waiting::Request
     }
 
+    /// Whether bytes that come are read at once.
+    fn is_reading(&self) -> bool {
+        let waiting = self.patience.waiting();
+        matches!(waiting, Waiting::Request | Waiting::Head | Waiting::Body)
+    }
+
     /// Whether nobody loses anything if it is ended: it is idle, or has heard its last answer.
     pub fn can_make_room(&self) -> bool {
         let waits = matches!(
@@ -162,6 +168,8 @@ impl<W: World> Connection<W> {
                 self.wire.hurry();
                 None
             }
+            // The client did its part; it is for the shard to look at what came.
+            Verdict::End(_) if self.is_reading() && self.wire.has_unread() => None,
             Verdict::End(why) => Some(why),
         }
     }

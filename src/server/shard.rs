@@ -248,7 +248,13 @@ impl<W: World> Shard<W> {
             });
         let count_max = (self.config.limits.connections_per_shard_max / ROOM_SHARE).max(1);
         let room = self.crowd.borrow().make_room(idle, count_max);
-        for connection in &room {
+        let mut has_made_room = false;
+        for connection in room {
+            // Its next request is here already.
+            if connection.is_idle() && connection.wire.has_unread() {
+                continue;
+            }
+            has_made_room = true;
             let (peer, why) = (connection.peer, Hangup::Crowded);
             self.world.emit(Event::HungUp { peer, why });
             connection.standing.set(Standing::MadeRoom);
@@ -256,7 +262,7 @@ impl<W: World> Shard<W> {
             self.crowd.borrow_mut().leave(crowd::client(peer));
             connection.hang_up();
         }
-        !room.is_empty()
+        has_made_room
     }
 
     /// Whether one more that was turned away may be waited for until it closes.

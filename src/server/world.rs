@@ -85,6 +85,11 @@ pub trait Wire: 'static {
         false
     }
 
+    /// Whether something has arrived (bytes, or the end) that was not read yet.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
     /// Ends our side after the last answer, so that the peer reads it before it hears the end.
     fn finish(&self);
 

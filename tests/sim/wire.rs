@@ -360,6 +360,12 @@ impl Wire for SimWire {
         up.is_reset.get() || up.end.get().is_some_and(|at| at <= self.0.now())
     }
 
+    fn has_unread(&self) -> bool {
+        let (up, now) = (&self.0.up, self.0.now());
+        let first = up.segments.borrow().front().map(|(at, _)| *at);
+        first.or(up.end.get()).is_some_and(|at| at <= now)
+    }
+
     fn finish(&self) {
         self.0.end(&self.0.down);
     }
