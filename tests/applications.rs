@@ -42,6 +42,8 @@ fn assert_relayed(answer: &Response, status: u16) {
         "{answer:?}"
     );
     assert_eq!(answer.field("BITS-Packet-Type"), Some("Ack"));
+    // All bytes are here: nothing of the file needs to be sent again.
+    assert!(answer.received() > 0, "{answer:?}");
 }
 
 /// Nothing of any session is left in the work directory.
@@ -446,6 +448,43 @@ fn a_url_without_host_belongs_to_the_public_one() {
     assert_eq!(heard.line, "POST /bits/in/app.asp?id=7&k=v HTTP/1.1");
     let url = backend.url("/bits/in/a.bin?k=v");
     assert_eq!(heard.field("BITS-Original-Request-URL"), Some(&*url));
+}
+
+/// A reserved character that is escaped, or is no longer, makes another URL (RFC 3986 2.2).
+#[test]
+fn the_application_hears_the_url_as_it_was_sent() {
+    let backend = Backend::always(Act::status(200));
+    let server = server(BY_VALUE, &backend, "create_dirs = true");
+    let target = "/in//a(1)';b=%2B&c!d@%61.bin?x=(y)&z='%41'";
+    let mut client = Client::create(server.address(), target);
+    client.send(fragment(0..500)).assert(200, None);
+    let heard = &backend.heard()[0];
+    let url = format!("http://localhost{target}");
+    assert_eq!(heard.field("BITS-Original-Request-URL"), Some(&*url));
+    client.close().assert(200, None);
+}
+
+/// Who is asked stands in the settings: a client that calls the server by another name changes nothing about it.
+#[test]
+fn a_client_cannot_choose_the_application() {
+    let backend = Backend::always(Act::status(200));
+    let trap = Backend::always(Act::status(200));
+    let trap_address = trap.url("");
+    let host = trap_address.strip_prefix("http://").unwrap();
+    let server = server(BY_VALUE, &backend, "");
+    let mut client = Client::create(server.address(), "/a.bin");
+    let session = client.session().to_owned();
+    for target in ["/a.bin".to_owned(), format!("{trap_address}/a.bin")] {
+        let fields = format!(
+            "BITS-Session-Id: {session}\r\nContent-Range: bytes 0-4/5\r\nContent-Length: 5\r\n"
+        );
+        client.raw.send(format!(
+            "BITS_POST {target} HTTP/1.1\r\nHost: {host}\r\nBITS-Packet-Type: Fragment\r\n{fields}\r\nabcde"
+        ));
+        client.raw.receive().assert(200, None);
+    }
+    assert_eq!(backend.heard().len(), 1);
+    assert!(trap.heard().is_empty());
 }
 
 #[test]

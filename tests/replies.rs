@@ -37,6 +37,42 @@ fn head(client: &mut Client, url: &str, fields: &str) -> Response {
     client.raw.receive_head()
 }
 
+/// RFC 9112 3.2.2: an absolute target goes before the Host; without either, the URL is relative to that of the upload.
+#[test]
+fn a_reply_url_begins_with_what_the_client_calls_the_server() {
+    let backend = Backend::always(Act::body(b"reply"));
+    let settings = Settings::default()
+        .file("create_dirs = true\nnotification_type = \"by-value\"")
+        .file(&format!("notification_url = \"{}\"", backend.url("/")));
+    let server = Server::with(settings);
+    for (n, (before, version, host, begin)) in [
+        ("", "1.1", "Host: h:81\r\n", "http://h:81/in/BITS-Sessions/"),
+        (
+            "http://i",
+            "1.1",
+            "Host: h\r\n",
+            "http://i/in/BITS-Sessions/",
+        ),
+        ("http://i:82", "1.0", "", "http://i:82/in/BITS-Sessions/"),
+        ("", "1.1", "Host:\r\n", "BITS-Sessions/Replies/"),
+        ("", "1.0", "", "BITS-Sessions/Replies/"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("/in/{n}.bin");
+        let mut client = Client::create(server.address(), &path);
+        let session = client.session().to_owned();
+        client.raw.send(format!(
+            "BITS_POST {before}{path} HTTP/{version}\r\n{host}BITS-Packet-Type: Fragment\r\n\
+             BITS-Session-Id: {session}\r\nContent-Range: bytes 0-4/5\r\nContent-Length: 5\r\n\r\nabcde"
+        ));
+        let answer = client.raw.receive();
+        let url = answer.assert(200, None).field("BITS-Reply-URL").unwrap();
+        assert!(url.starts_with(begin), "{before} {host}: {url}");
+    }
+}
+
 #[test]
 fn a_reply_is_fetched_whole_and_in_ranges() {
     for (kind, act) in [

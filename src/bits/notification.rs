@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 use super::reply::Refusal;
 use super::session::Reply;
 use super::session_id::SessionId;
-use crate::http::path::UploadPath;
+use crate::http::path::{SentUrl, UploadPath};
 
 /// Bytes of a URL that a BITS client takes (W32; P12).
 pub const URL_BYTES_MAX: usize = 2_200;
@@ -52,19 +52,21 @@ impl Answer {
     /// Judges it; `received` is the size of the file, in bytes.
     pub fn judge(&self, received: u64) -> Verdict {
         match self.status {
-            200 => self.judge_success(),
+            200 => self.judge_success(received),
             403 => Verdict::Denied,
-            100..=299 | 413 | 416 => Verdict::Refused(Refusal::ApplicationFailed),
+            100..=299 | 413 | 416 => Verdict::Refused(Refusal::ApplicationFailed { received }),
             status => Verdict::Refused(Refusal::Application { status, received }),
         }
     }
 
-    fn judge_success(&self) -> Verdict {
+    fn judge_success(&self, received: u64) -> Verdict {
         let reply = match &self.static_url {
             Some(url) if url.len() > URL_BYTES_MAX => {
-                return Verdict::Refused(Refusal::ReplyUrlTooLong);
+                return Verdict::Refused(Refusal::ReplyUrlTooLong { received });
             }
-            Some(url) if !is_absolute(url) => return Verdict::Refused(Refusal::ApplicationFailed),
+            Some(url) if !is_absolute(url) => {
+                return Verdict::Refused(Refusal::ApplicationFailed { received });
+            }
             Some(_) => Reply::Elsewhere,
             None if self.has_reply => Reply::File,
             None => Reply::None,
@@ -87,50 +89,53 @@ fn is_absolute(url: &str) -> bool {
     })
 }
 
-/// Scheme and authority (and what a proxy strips) under which the client reaches this server.
+/// Scheme and authority (and what a proxy strips) under which the client reaches this server, with the slash that its paths
+/// begin with. Nothing at all where nobody said: what stands behind it is then a reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Base(String);
+pub struct Base(Option<String>);
 
 impl Base {
-    /// From the settings `public_url` and `host_id`, and from the Host field of the request; the first two win in this order.
-    /// The port is always that of the Host field: BITS-Host-Id has none.
-    pub fn new(public_url: Option<&str>, node: Option<&str>, host: &str) -> Self {
+    /// From the settings `public_url` and `host_id`, and from the host of the request; the first two win in this order.
+    /// The port is always that of the request: BITS-Host-Id has none.
+    ///
+    /// What it makes is told to whoever asked, and to applications as a remark. It never says who is asked: a host may be
+    /// anything that a client likes.
+    pub fn new(public_url: Option<&str>, node: Option<&str>, host: Option<&str>) -> Self {
         if let Some(url) = public_url {
-            return Self(url.trim_end_matches('/').to_owned());
+            return Self(Some(url.trim_end_matches('/').to_owned()));
         }
-        let node_host;
-        let authority = match node {
-            Some(node) => {
-                let port = port_of(host).map_or(String::new(), |port| format!(":{port}"));
-                let is_ipv6 = node.contains(':') && !node.starts_with('[');
-                node_host = match is_ipv6 {
-                    true => format!("[{node}]{port}"),
-                    false => format!("{node}{port}"),
-                };
-                &node_host
+        let node = node.map(|node| {
+            let port = host.and_then(port_of);
+            let port = port.map_or(String::new(), |port| format!(":{port}"));
+            let is_ipv6 = node.contains(':') && !node.starts_with('[');
+            match is_ipv6 {
+                true => format!("[{node}]{port}"),
+                false => format!("{node}{port}"),
             }
-            None => host,
-        };
-        Self(format!("http://{authority}"))
+        });
+        let authority = node.as_deref().or(host);
+        Self(authority.map(|authority| format!("http://{authority}")))
     }
 
-    /// The URL of an upload, as the client named it.
-    pub fn upload_url(&self, path: &UploadPath, query: Option<&str>) -> String {
-        let mut url = format!("{}/{}", self.0, encoded(path.as_str()));
-        if let Some(query) = query {
-            url.push('?');
-            push_query(&mut url, query);
-        }
-        url
+    /// The URL of an upload as the client spelt it, byte for byte: a reserved character that is escaped, or is no longer,
+    /// makes it another URL (RFC 3986 2.2).
+    pub fn upload_url(&self, sent: &SentUrl) -> String {
+        let base = self.0.as_deref().unwrap_or_default();
+        format!("{base}{}", sent.target)
     }
 
     /// Where the reply to an upload is fetched: in the folder of the upload, so that it takes the same way through proxies.
+    /// Without a base it is relative to the URL of the upload, as that of IIS always is.
     pub fn reply_url(&self, path: &UploadPath, session: SessionId, token: Token) -> String {
         let folder = path
             .parent()
             .map_or(String::new(), |parent| format!("{}/", encoded(parent)));
-        let (base, id) = (&self.0, session.plain());
-        format!("{base}/{folder}{REPLIES}{id}-{token}{REPLY_NAME}")
+        let id = session.plain();
+        let name = format!("{REPLIES}{id}-{token}{REPLY_NAME}");
+        match &self.0 {
+            Some(base) => format!("{base}/{folder}{name}"),
+            None => name,
+        }
     }
 }
 
@@ -142,23 +147,36 @@ fn port_of(host: &str) -> Option<&str> {
     (is_port && (!name.contains(':') || name.ends_with(']'))).then_some(port)
 }
 
-/// The notification URL of an upload: what the setting says, relative to the upload's own URL, with the upload's query.
+/// The notification URL of an upload: what the setting says, with the query of the upload as the client sent it. A setting
+/// that is relative is so to the URL of the upload beneath `public_url`, and to no other: whoever may say by what name
+/// this server is called would else choose the application that judges its upload.
 ///
 /// # Errors
 /// [`BadUrl`] if that is no http or https URL of at most 2,200 bytes.
-pub fn notification_url(setting: &str, upload_url: &str) -> Result<String, BadUrl> {
-    let (upload, query) = match upload_url.split_once('?') {
-        Some((upload, query)) => (upload, Some(query)),
-        None => (upload_url, None),
+pub fn notification_url(
+    setting: &str,
+    public_url: Option<&str>,
+    path: &UploadPath,
+    query: Option<&str>,
+) -> Result<String, BadUrl> {
+    let mut url = match public_url {
+        _ if is_absolute(setting) => setting.to_owned(),
+        None => return Err(BadUrl),
+        Some(public_url) => {
+            let upload = format!(
+                "{}/{}",
+                public_url.trim_end_matches('/'),
+                encoded(path.as_str())
+            );
+            let base = Uri::parse(upload.as_str()).map_err(|_| BadUrl)?;
+            let reference = UriRef::parse(setting).map_err(|_| BadUrl)?;
+            let resolved = reference.resolve_against(&base).map_err(|_| BadUrl)?;
+            resolved.into_string()
+        }
     };
-    let base = Uri::parse(upload).map_err(|_| BadUrl)?;
-    let reference = UriRef::parse(setting).map_err(|_| BadUrl)?;
-    let mut url = (reference.resolve_against(&base))
-        .map_err(|_| BadUrl)?
-        .into_string();
     if let Some(query) = query {
         url.push(if url.contains('?') { '&' } else { '?' });
-        url.push_str(query);
+        push_query(&mut url, query);
     }
     if url.len() > URL_BYTES_MAX || !is_absolute(&url) {
         return Err(BadUrl);
@@ -293,7 +311,7 @@ mod tests {
         }
         // They would tell a BITS client something else.
         for status in [100, 201, 204, 299, 413, 416] {
-            let failed = Verdict::Refused(Refusal::ApplicationFailed);
+            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: 5 });
             assert_eq!(answer(status).judge(5), failed, "{status}");
         }
     }
@@ -310,10 +328,10 @@ mod tests {
             panic!("refused");
         };
         assert_eq!(reply, Reply::Elsewhere);
-        let too_long = Verdict::Refused(Refusal::ReplyUrlTooLong);
+        let too_long = Verdict::Refused(Refusal::ReplyUrlTooLong { received: 0 });
         assert_eq!(with(long(2_201)).judge(0), too_long);
         for bad in ["", "/r", "ftp://h/r", "http:///r", "http://h/a b"] {
-            let failed = Verdict::Refused(Refusal::ApplicationFailed);
+            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: 0 });
             assert_eq!(with(bad.to_owned()).judge(0), failed, "{bad}");
         }
         let Verdict::Accepted { reply, .. } = (Answer {
@@ -329,22 +347,32 @@ mod tests {
     #[test]
     fn a_base_is_what_the_client_is_to_use() {
         let base = |public, node, host| Base::new(public, node, host).0;
-        assert_eq!(base(None, None, "h:81"), "http://h:81");
-        assert_eq!(base(None, Some("node2"), "h"), "http://node2");
-        assert_eq!(base(None, Some("node2"), "h:81"), "http://node2:81");
+        let is = |text: &str| Some(text.to_owned());
+        assert_eq!(base(None, None, Some("h:81")), is("http://h:81"));
+        assert_eq!(base(None, Some("node2"), Some("h")), is("http://node2"));
+        assert_eq!(base(None, Some("node2"), None), is("http://node2"));
+        let with_port = base(None, Some("node2"), Some("h:81"));
+        assert_eq!(with_port, is("http://node2:81"));
         assert_eq!(
-            base(None, Some("fe80::1"), "[::1]:81"),
-            "http://[fe80::1]:81"
+            base(None, Some("fe80::1"), Some("[::1]:81")),
+            is("http://[fe80::1]:81")
         );
-        assert_eq!(base(None, Some("node2"), "[::1]"), "http://node2");
+        let literal = base(None, Some("node2"), Some("[::1]"));
+        assert_eq!(literal, is("http://node2"));
         let public = Some("https://in.example/bits/");
-        assert_eq!(base(public, Some("n"), "h"), "https://in.example/bits");
+        let url = base(public, Some("n"), Some("h"));
+        assert_eq!(url, is("https://in.example/bits"));
+        assert_eq!(base(None, None, None), None);
     }
 
     #[test]
-    fn the_notification_url_is_relative_to_the_upload_and_takes_its_query() {
-        let upload = "http://h:81/logs/a%20b.txt?k=v&x=1";
-        for (setting, url) in [
+    fn the_notification_url_is_relative_to_the_public_url_and_takes_the_query() {
+        let path = UploadPath::from_text("logs/a b.txt").unwrap();
+        let url = |setting: &str, public: Option<&str>, query| {
+            notification_url(setting, public, &path, query)
+        };
+        let public = Some("http://h:81/");
+        for (setting, expected) in [
             ("app.asp", "http://h:81/logs/app.asp?k=v&x=1"),
             ("../app", "http://h:81/app?k=v&x=1"),
             ("/x/app?id=7", "http://h:81/x/app?id=7&k=v&x=1"),
@@ -353,31 +381,54 @@ mod tests {
                 "https://app.example:8443/in?k=v&x=1",
             ),
         ] {
-            assert_eq!(notification_url(setting, upload).unwrap(), url);
+            assert_eq!(url(setting, public, Some("k=v&x=1")).unwrap(), expected);
         }
-        let plain = "http://h/a.txt";
-        assert_eq!(notification_url("/n", plain).unwrap(), "http://h/n");
+        assert_eq!(url("/n", public, None).unwrap(), "http://h:81/n");
+        let beneath = url("n", Some("https://h/bits"), None).unwrap();
+        assert_eq!(beneath, "https://h/bits/logs/n");
+        let absolute = url("http://h/n", None, None).unwrap();
+        assert_eq!(absolute, "http://h/n");
         for bad in ["ftp://h/x", "http://", "a b"] {
-            assert_eq!(notification_url(bad, plain), Err(BadUrl), "{bad}");
+            assert_eq!(url(bad, public, None), Err(BadUrl), "{bad}");
+        }
+        for relative in ["/n", "n", "//h/n", "?x"] {
+            assert_eq!(url(relative, None, None), Err(BadUrl), "{relative}");
         }
         let long = format!("/{}", "a".repeat(2_200));
-        assert_eq!(notification_url(&long, plain), Err(BadUrl));
+        assert_eq!(url(&long, public, None), Err(BadUrl));
     }
 
     #[test]
     fn a_query_reaches_the_application_whatever_is_in_it() {
         let path = UploadPath::from_text("a.bin").unwrap();
-        let url = Base::new(None, None, "h").upload_url(&path, Some("a=50%&b=%41|%4&c={d}%"));
-        assert_eq!(url, "http://h/a.bin?a=50%25&b=%41%7C%254&c=%7Bd%7D%25");
-        let asked = notification_url("/app", &url).unwrap();
+        let query = "a=50%&b=%41|%4&c={d}%";
+        let asked = notification_url("http://h/app", None, &path, Some(query)).unwrap();
         assert_eq!(asked, "http://h/app?a=50%25&b=%41%7C%254&c=%7Bd%7D%25");
+    }
+
+    #[test]
+    fn the_url_of_an_upload_is_handed_on_as_it_was_sent() {
+        let sent = SentUrl {
+            target: "/a(b)/%61//c;d=%2B'x'?a=50%&b=|".into(),
+            host: None,
+        };
+        let url = Base::new(None, None, Some("h:81")).upload_url(&sent);
+        assert_eq!(url, "http://h:81/a(b)/%61//c;d=%2B'x'?a=50%&b=|");
+        let public = Base::new(Some("https://in.example/bits"), None, Some("h"));
+        let url = public.upload_url(&sent);
+        assert_eq!(
+            url,
+            "https://in.example/bits/a(b)/%61//c;d=%2B'x'?a=50%&b=|"
+        );
+        let unknown = Base::new(None, None, None).upload_url(&sent);
+        assert_eq!(unknown, &*sent.target);
     }
 
     #[test]
     fn a_reply_url_names_its_session_and_nothing_else_does() {
         let session = SessionId::from_u128(0x7A1C_F7F0_FCA6_4D1B_8883_5FBB_10F7_F1DE);
         let token = Token::new(0xff);
-        let base = Base::new(None, None, "h:81");
+        let base = Base::new(None, None, Some("h:81"));
         let path = UploadPath::from_text("crash dumps/äb/x.bin").unwrap();
         let url = base.reply_url(&path, session, token);
         assert_eq!(
@@ -394,6 +445,13 @@ mod tests {
         let in_root = UploadPath::from_text("x.bin").unwrap();
         let url = base.reply_url(&in_root, session, token);
         assert!(parse_reply_target(&url["http://h:81".len()..]).is_some());
+        // Resolved by the client as any reference is (RFC 3986 5.2).
+        let relative = Base::new(None, None, None).reply_url(&path, session, token);
+        assert!(relative.starts_with("BITS-Sessions/Replies/7A1C"));
+        let uri = Uri::parse("http://h:81/crash%20dumps/%C3%A4b/x.bin").unwrap();
+        let reference = UriRef::parse(relative.as_str()).unwrap();
+        let resolved = reference.resolve_against(&uri).unwrap();
+        assert_eq!(resolved.as_str(), &*format!("http://h:81{target}"));
         for bad in [
             target.replace("ff/", "fF/"),
             target.replace("responsefile", "requestfile"),

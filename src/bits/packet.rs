@@ -132,7 +132,8 @@ pub fn parse_with(
     strict: impl FnOnce(&UploadPath) -> bool,
 ) -> Result<Packet, Refusal> {
     let kind = kind(head)?;
-    let target = path::parse_target(head.target).map_err(Refusal::TargetInvalid)?;
+    let target = path::resolve_target(head.target).map_err(Refusal::TargetInvalid)?;
+    let target = target.called(head.host);
     let strict = strict(&target.path);
     if strict && head.framing == Framing::Absent {
         return Err(Refusal::LengthRequired);
@@ -148,6 +149,11 @@ pub fn parse_with(
         Kind::CloseSession => session_request(head, target).map(Packet::CloseSession),
         Kind::CancelSession => session_request(head, target).map(Packet::CancelSession),
     }
+}
+
+/// The session that a packet names, whatever else is wrong with it: its refusal names it again (MC-BUP 2.2.1.2).
+pub fn named_session(head: &Head<'_>) -> Option<SessionId> {
+    SessionId::parse(head.only(SESSION_ID).ok()??)
 }
 
 /// MC-BUP 2.2.1 also calls the field `BITS-Package-Type`, a slip: nothing on the wire does.
@@ -290,6 +296,7 @@ mod tests {
             framing,
             keep_alive: true,
             expects_continue: false,
+            host: Some("up.example"),
             fields: fields
                 .iter()
                 .map(|&(name, value)| (name, value.as_bytes()))
@@ -302,7 +309,8 @@ mod tests {
     }
 
     fn target() -> Target {
-        path::parse_target("/in/report.bin?job=7").unwrap()
+        let target = path::resolve_target("/in/report.bin?job=7").unwrap();
+        target.called(Some("up.example"))
     }
 
     fn request() -> SessionRequest {

@@ -158,11 +158,20 @@ pub enum Refusal {
         received: u64,
     },
     /// 502: nobody listens there, or what it said is no answer.
-    ApplicationFailed,
+    ApplicationFailed {
+        /// Bytes received: all of them.
+        received: u64,
+    },
     /// 408: it did not answer in time.
-    ApplicationTimedOut,
+    ApplicationTimedOut {
+        /// Bytes received: all of them.
+        received: u64,
+    },
     /// 400 + E_INVALIDARG: its reply URL is longer than 2,200 characters.
-    ReplyUrlTooLong,
+    ReplyUrlTooLong {
+        /// Bytes received: all of them.
+        received: u64,
+    },
     // -- 503: the client comes back later
     /// The client has as many sessions as the location lets it have.
     TooManySessions,
@@ -319,10 +328,10 @@ impl Refusal {
             Self::UploadsDisabled => (501, Some(E_ACCESSDENIED)),
             // The facility of HTTP statuses: no specification names an HRESULT here.
             Self::Application { status, .. } => (*status, Some(FACILITY_HTTP | u32::from(*status))),
-            Self::ApplicationFailed => (502, None),
+            Self::ApplicationFailed { .. } => (502, None),
             // MC-BUP 3.3.6 prints 0x80070112 here, the code of a full disk and a slip: the status says it all.
-            Self::ApplicationTimedOut => (408, None),
-            Self::ReplyUrlTooLong => (400, Some(E_INVALIDARG)),
+            Self::ApplicationTimedOut { .. } => (408, None),
+            Self::ReplyUrlTooLong { .. } => (400, Some(E_INVALIDARG)),
             Self::TooManySessions | Self::Busy | Self::DiskUnusable | Self::Unavailable => {
                 (503, None)
             }
@@ -334,10 +343,23 @@ impl Refusal {
         matches!(
             self,
             Self::Application { .. }
-                | Self::ApplicationFailed
-                | Self::ApplicationTimedOut
-                | Self::ReplyUrlTooLong
+                | Self::ApplicationFailed { .. }
+                | Self::ApplicationTimedOut { .. }
+                | Self::ReplyUrlTooLong { .. }
         )
+    }
+
+    /// BITS-Received-Content-Range, where the client is to know it. With an error of the application it says that all
+    /// bytes are here: only the notification is to be repeated.
+    fn received(&self) -> Option<u64> {
+        match *self {
+            Self::Gap { received }
+            | Self::Application { received, .. }
+            | Self::ApplicationFailed { received }
+            | Self::ApplicationTimedOut { received }
+            | Self::ReplyUrlTooLong { received } => Some(received),
+            _ => None,
+        }
     }
 }
 
@@ -394,9 +416,11 @@ impl fmt::Display for Refusal {
             Self::Application { status, .. } => {
                 return write!(f, "the server application answered {status}");
             }
-            Self::ApplicationFailed => "the server application gave no answer that makes sense",
-            Self::ApplicationTimedOut => "the server application did not answer in time",
-            Self::ReplyUrlTooLong => {
+            Self::ApplicationFailed { .. } => {
+                "the server application gave no answer that makes sense"
+            }
+            Self::ApplicationTimedOut { .. } => "the server application did not answer in time",
+            Self::ReplyUrlTooLong { .. } => {
                 "the reply URL of the server application is over 2,200 characters"
             }
             Self::TooManySessions => "the client has too many uploads under way",
@@ -456,7 +480,7 @@ pub fn write_refusal(
 ) {
     let (status, hresult) = refusal.answer();
     let mut head = begin(status, out);
-    if let Refusal::Gap { received } | Refusal::Application { received, .. } = *refusal {
+    if let Some(received) = refusal.received() {
         head.number(RECEIVED_RANGE, received);
     }
     if let Some(session) = session {
@@ -740,11 +764,11 @@ mod tests {
             => "501 Not Implemented", Some("0x80070005"), "uploads are not enabled here";
         R::Application { .. }, R::Application { status: 503, received: 5 }
             => "503 Service Unavailable", Some("0x801901F7"), "the server application answered 503";
-        R::ApplicationFailed, R::ApplicationFailed
+        R::ApplicationFailed { .. }, R::ApplicationFailed { received: 5 }
             => "502 Bad Gateway", None, "the server application gave no answer that makes sense";
-        R::ApplicationTimedOut, R::ApplicationTimedOut
+        R::ApplicationTimedOut { .. }, R::ApplicationTimedOut { received: 5 }
             => "408 Request Timeout", None, "the server application did not answer in time";
-        R::ReplyUrlTooLong, R::ReplyUrlTooLong
+        R::ReplyUrlTooLong { .. }, R::ReplyUrlTooLong { received: 5 }
             => "400 Bad Request", Some("0x80070057"), "the reply URL of the server application is over 2,200 characters";
         R::TooManySessions, R::TooManySessions
             => "503 Service Unavailable", None, "the client has too many uploads under way";
@@ -760,14 +784,15 @@ mod tests {
     fn every_refusal_has_its_status_hresult_fields_and_words() {
         for refusal in every_refusal() {
             let (status, hresult, words) = expected(&refusal);
-            let received = match refusal {
-                Refusal::Gap { received } | Refusal::Application { received, .. } => {
-                    format!("BITS-Received-Content-Range: {received}\r\n")
-                }
-                _ => String::new(),
-            };
             let is_of_application =
                 words.starts_with("the server application") || words.starts_with("the reply URL");
+            let received = match refusal {
+                Refusal::Gap { received } => Some(received),
+                _ => is_of_application.then_some(5),
+            };
+            let received = received.map_or(String::new(), |received| {
+                format!("BITS-Received-Content-Range: {received}\r\n")
+            });
             let context = if is_of_application { "0x7" } else { "0x5" };
             let context = format!("BITS-Error-Context: {context}\r\n");
             let error = match hresult {

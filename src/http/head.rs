@@ -1,6 +1,9 @@
 //! Bytes of a connection in, one request head out.
 
+use std::fmt::{self, Write as _};
 use std::mem::MaybeUninit;
+
+use super::host;
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +12,9 @@ pub struct HeadLimits {
     pub head_bytes_max: usize,
     /// Number of header fields.
     pub headers_max: usize,
-    /// Bytes of one field value (4 KiB on the Windows server, MC-BUP 2.2.1).
+    /// Bytes of the value of one of the protocol's own fields (4 KiB on the Windows server, MC-BUP 2.2.1): those whose
+    /// names begin with `BITS-` or `Content-`. Others may be as long as the head: a Kerberos ticket in Authorization has
+    /// up to 48 KiB.
     pub value_bytes_max: usize,
 }
 
@@ -72,6 +77,9 @@ pub struct Head<'b> {
     pub keep_alive: bool,
     /// `Expect: 100-continue` was sent (and the version is 1.1).
     pub expects_continue: bool,
+    /// Host and port by which the client calls this server: those of an absolute target, else those of the Host field
+    /// (RFC 9112 3.2.2). They can stand in a URL as they are. `None` where there are none.
+    pub host: Option<&'b str>,
     /// Field names and values in the order sent; values without surrounding blanks.
     pub fields: Vec<(&'b str, &'b [u8])>,
 }
@@ -80,11 +88,22 @@ pub struct Head<'b> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
     /// More bytes than allowed before the empty line.
-    TooLarge,
+    TooLarge {
+        /// The limit, in bytes.
+        bytes_max: usize,
+    },
     /// More fields than allowed.
-    TooManyFields,
-    /// A field value over its limit.
-    ValueTooLong,
+    TooManyFields {
+        /// The limit.
+        fields_max: usize,
+    },
+    /// A value of one of the protocol's fields over its limit.
+    ValueTooLong {
+        /// Whose.
+        field: FieldName,
+        /// The limit, in bytes.
+        bytes_max: usize,
+    },
     /// A line that does not end in CR LF.
     BareLineEnd,
     /// A field continued on the next line.
@@ -96,13 +115,18 @@ pub enum BadHead {
     /// A field name with a character that may not stand in it.
     FieldName,
     /// A field value with a control character.
-    FieldValue,
+    FieldValue {
+        /// Whose.
+        field: FieldName,
+    },
     /// Neither HTTP/1.1 nor HTTP/1.0.
     Version,
     /// HTTP/1.1 without Host.
     HostMissing,
     /// More than one Host.
     HostRepeated,
+    /// A Host that is no host.
+    HostMalformed,
     /// A Content-Length that is not one decimal number of 64 bits.
     ContentLength,
     /// Two Content-Length fields that differ.
@@ -119,7 +143,7 @@ impl BadHead {
     /// Status code of the answer.
     pub fn status(self) -> u16 {
         match self {
-            Self::TooLarge | Self::TooManyFields => 431,
+            Self::TooLarge { .. } | Self::TooManyFields { .. } => 431,
             Self::Version => 505,
             Self::CodingUnknown => 501,
             _ => 400,
@@ -127,21 +151,43 @@ impl BadHead {
     }
 }
 
-impl std::fmt::Display for BadHead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl BadHead {
+    /// The setting that draws the line, where one does.
+    pub fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::TooLarge { .. } => Some("limits.head_bytes_max"),
+            Self::TooManyFields { .. } => Some("limits.headers_max"),
+            Self::ValueTooLong { .. } => Some("limits.value_bytes_max"),
+            _ => None,
+        }
+    }
+}
+
+/// In words, for the log and for the client.
+impl fmt::Display for BadHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLarge => "the request head is too large",
-            Self::TooManyFields => "the request has too many header fields",
-            Self::ValueTooLong => "a header value is too long",
+            Self::TooLarge { bytes_max } => {
+                return write!(f, "the request head is longer than {bytes_max} bytes");
+            }
+            Self::TooManyFields { fields_max } => {
+                return write!(f, "the request has more than {fields_max} header fields");
+            }
+            Self::ValueTooLong { field, bytes_max } => {
+                return write!(f, "the value of {field} is longer than {bytes_max} bytes");
+            }
             Self::BareLineEnd => "a line of the head does not end in CR LF",
             Self::Folded => "a header field is folded over two lines",
             Self::SpaceBeforeColon => "white space stands before the colon of a header field",
             Self::RequestLine => "the request line is malformed",
             Self::FieldName => "a header name has a character that may not stand in it",
-            Self::FieldValue => "a header value has a control character",
+            Self::FieldValue { field } => {
+                return write!(f, "the value of {field} has a control character");
+            }
             Self::Version => "the protocol is neither HTTP/1.1 nor HTTP/1.0",
             Self::HostMissing => "an HTTP/1.1 request has no Host",
             Self::HostRepeated => "the request has more than one Host",
+            Self::HostMalformed => "the Host of the request is no host",
             Self::ContentLength => "Content-Length is not a number",
             Self::ContentLengthDiffers => "the request has two different Content-Lengths",
             Self::LengthAndCoding => "Content-Length stands beside Transfer-Encoding",
@@ -150,6 +196,43 @@ impl std::fmt::Display for BadHead {
         })
     }
 }
+
+/// The name of a header field as it was sent, cut to what a log line needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FieldName {
+    bytes: [u8; FIELD_NAME_BYTES],
+    len: usize,
+}
+
+impl FieldName {
+    /// Of these bytes; what is not visible ASCII shows as `?`.
+    pub fn new(name: &[u8]) -> Self {
+        let mut bytes = [0; FIELD_NAME_BYTES];
+        let len = name.len().min(bytes.len());
+        for (to, from) in bytes.iter_mut().zip(name) {
+            *to = if from.is_ascii_graphic() { *from } else { b'?' };
+        }
+        Self { bytes, len }
+    }
+}
+
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = &self.bytes[..self.len];
+        bytes
+            .iter()
+            .try_for_each(|byte| f.write_char((*byte).into()))
+    }
+}
+
+impl fmt::Debug for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// `BITS-Supported-Protocols` is the longest one that we know.
+const FIELD_NAME_BYTES: usize = 40;
 
 /// A field that may stand once was sent more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,30 +251,33 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Bad
         return if bytes.len() < limits.head_bytes_max {
             Ok(Parsed::Incomplete)
         } else {
-            Err(BadHead::TooLarge)
+            Err(BadHead::TooLarge {
+                bytes_max: limits.head_bytes_max,
+            })
         };
     };
     let head = &bytes[skipped..end];
     check_line_ends(head, LastLine::IsWhole)?;
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
-    let slots = &mut slots[..limits.headers_max.min(FIELDS_CAPACITY)];
+    let slots_len = limits.headers_max.min(FIELDS_CAPACITY);
+    let slots = &mut slots[..slots_len];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(head, slots) {
         Ok(httparse::Status::Complete(len)) if len == head.len() => {}
         // The end was seen above, so what httparse still waits for is not a head.
         Ok(_) => return Err(BadHead::RequestLine),
-        Err(error) => return Err(cause(error, head)),
+        Err(error) => return Err(cause(error, head, slots_len)),
     }
     let fields: Vec<_> = request
         .headers
         .iter()
         .map(|field| (field.name, trim(field.value)))
         .collect();
-    if fields
-        .iter()
-        .any(|(_, value)| value.len() > limits.value_bytes_max)
-    {
-        return Err(BadHead::ValueTooLong);
+    let bytes_max = limits.value_bytes_max;
+    let mut protocols = fields.iter().filter(|(name, _)| is_of_protocol(name));
+    if let Some((name, _)) = protocols.find(|(_, value)| value.len() > bytes_max) {
+        let field = FieldName::new(name.as_bytes());
+        return Err(BadHead::ValueTooLong { field, bytes_max });
     }
     let version = if request.version == Some(0) {
         Version::Http10
@@ -206,9 +292,10 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Bad
         framing: framing(&fields, version)?,
         keep_alive: false,
         expects_continue: false,
+        host: None,
         fields,
     };
-    head.check_host()?;
+    head.host = head.called()?;
     head.method = method(request.method.ok_or(BadHead::RequestLine)?, &head);
     head.keep_alive = head.is_kept_alive();
     head.expects_continue = version == Version::Http11
@@ -238,13 +325,22 @@ impl<'b> Head<'b> {
         values(&self.fields, name)
     }
 
-    /// RFC 9112 3.2: HTTP/1.1 has exactly one.
-    fn check_host(&self) -> Result<(), BadHead> {
-        match self.only("Host") {
-            Err(RepeatedField) => Err(BadHead::HostRepeated),
-            Ok(None) if self.version == Version::Http11 => Err(BadHead::HostMissing),
-            Ok(_) => Ok(()),
+    /// RFC 9112 3.2: HTTP/1.1 has exactly one Host, also beside an absolute target, and what is no host is refused. By
+    /// 3.2.2 an absolute target then goes before it; one without a host that makes sense names nothing
+    /// ([`super::path::parse_target`] refuses it).
+    fn called(&self) -> Result<Option<&'b str>, BadHead> {
+        let sent = match self.only("Host") {
+            Err(RepeatedField) => return Err(BadHead::HostRepeated),
+            Ok(None) if self.version == Version::Http11 => return Err(BadHead::HostMissing),
+            Ok(None) => None,
+            // Empty where a client cannot tell (RFC 9110 7.2).
+            Ok(Some([])) => None,
+            Ok(Some(value)) => Some(host::parse(value).ok_or(BadHead::HostMalformed)?),
+        };
+        if self.target.starts_with('/') {
+            return Ok(sent);
         }
+        Ok(host::of_absolute(self.target).and_then(|authority| host::parse(authority.as_bytes())))
     }
 
     /// RFC 9112 9.3.
@@ -363,13 +459,24 @@ fn check_line_ends(head: &[u8], last: LastLine) -> Result<(), BadHead> {
     Ok(())
 }
 
+/// Whether a field is one of the messages of MC-BUP, whose values have a limit of their own (2.2.1).
+fn is_of_protocol(name: &str) -> bool {
+    let begins = |with: &str| {
+        let start = name.as_bytes().get(..with.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
+    };
+    begins("BITS-") || begins("Content-")
+}
+
 /// Finds the exact cause behind httparse's answer.
-fn cause(error: httparse::Error, head: &[u8]) -> BadHead {
+fn cause(error: httparse::Error, head: &[u8], fields_max: usize) -> BadHead {
     match error {
-        httparse::Error::TooManyHeaders => BadHead::TooManyFields,
+        httparse::Error::TooManyHeaders => BadHead::TooManyFields { fields_max },
         httparse::Error::Version => version_cause(head),
         httparse::Error::HeaderName => name_cause(head),
-        httparse::Error::HeaderValue => BadHead::FieldValue,
+        httparse::Error::HeaderValue => BadHead::FieldValue {
+            field: spoilt_field(head),
+        },
         httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => {
             BadHead::RequestLine
         }
@@ -401,6 +508,21 @@ fn name_cause(head: &[u8]) -> BadHead {
     } else {
         BadHead::FieldName
     }
+}
+
+/// The first field whose value has a control character.
+fn spoilt_field(head: &[u8]) -> FieldName {
+    let lines = head.split(|&byte| byte == b'\n').skip(1);
+    let mut fields = lines.filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        let value = &line[colon + 1..];
+        let value = value.strip_suffix(b"\r").unwrap_or(value);
+        let is_spoilt = value
+            .iter()
+            .any(|&byte| byte != b'\t' && byte.is_ascii_control());
+        is_spoilt.then(|| FieldName::new(&line[..colon]))
+    });
+    fields.next().unwrap_or_else(|| FieldName::new(b""))
 }
 
 /// Without blanks and tabs at both ends (RFC 9110 5.6.3).
@@ -587,8 +709,12 @@ mod tests {
             (": b\r\n", BadHead::FieldName),
             ("A: b\nC: d\r\n", BadHead::BareLineEnd),
             ("A: b\rC: d\r\n", BadHead::BareLineEnd),
-            ("A: \0\r\n", BadHead::FieldValue),
-            ("A: \x7f\r\n", BadHead::FieldValue),
+            ("A: \0\r\n", BadHead::FieldValue { field: name("A") }),
+            (
+                "B: b\r\nA: \x7f\r\n",
+                BadHead::FieldValue { field: name("A") },
+            ),
+            ("Host:\r\n", BadHead::HostRepeated),
         ] {
             assert_eq!(refused(&with(fields)), why, "{fields:?}");
         }
@@ -618,32 +744,97 @@ mod tests {
 
     #[test]
     fn sizes_are_bounded() {
-        let value = |len| with(&format!("A: {}\r\n", "v".repeat(len)));
-        assert!(whole(&value(4096)).is_ok());
-        assert_eq!(refused(&value(4097)), BadHead::ValueTooLong);
+        let value = |name: &str, len| with(&format!("{name}: {}\r\n", "v".repeat(len)));
+        for field in ["BITS-Session-Id", "content-name", "BITS-X"] {
+            assert!(whole(&value(field, 4096)).is_ok());
+            let why = BadHead::ValueTooLong {
+                field: name(field),
+                bytes_max: 4096,
+            };
+            assert_eq!(refused(&value(field, 4097)), why);
+        }
+        // A ticket of Kerberos may be as long as the head allows.
+        for field in ["Authorization", "Cookie", "BITS", "Contents"] {
+            assert!(whole(&value(field, 15_000)).is_ok(), "{field}");
+        }
         let fields = |count: usize| with(&"A: b\r\n".repeat(count - 1));
         assert!(whole(&fields(64)).is_ok());
-        assert_eq!(refused(&fields(65)), BadHead::TooManyFields);
+        let too_many = BadHead::TooManyFields { fields_max: 64 };
+        assert_eq!(refused(&fields(65)), too_many);
         let endless = "A: b\r\n".repeat(4000);
         let text = format!("GET /a HTTP/1.1\r\n{endless}");
-        assert_eq!(
-            parse(text.as_bytes(), &LIMITS).err(),
-            Some(BadHead::TooLarge)
-        );
         let lines = "\r\n".repeat(9000);
+        for text in [text, lines] {
+            let refused = parse(text.as_bytes(), &LIMITS).err();
+            assert_eq!(refused, Some(TOO_LARGE));
+        }
+    }
+
+    const TOO_LARGE: BadHead = BadHead::TooLarge {
+        bytes_max: 16 * 1024,
+    };
+
+    fn name(name: &str) -> FieldName {
+        FieldName::new(name.as_bytes())
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_the_setting() {
+        let long = with(&format!("BITS-Session-Id: {}\r\n", "v".repeat(4097)));
+        let why = refused(&long);
         assert_eq!(
-            parse(lines.as_bytes(), &LIMITS).err(),
-            Some(BadHead::TooLarge)
+            why.to_string(),
+            "the value of BITS-Session-Id is longer than 4096 bytes"
         );
+        assert_eq!(why.setting(), Some("limits.value_bytes_max"));
+        assert_eq!(TOO_LARGE.setting(), Some("limits.head_bytes_max"));
+        assert_eq!(BadHead::Folded.setting(), None);
+        let strange = FieldName::new("X-\u{e4}\x1b[31m".as_bytes()).to_string();
+        assert_eq!(strange, "X-???[31m");
+        assert_eq!(FieldName::new(&[b'n'; 500]).to_string().len(), 40);
+    }
+
+    #[test]
+    fn a_client_calls_the_server_by_a_host_or_not_at_all() {
+        let host = |line: &str, fields: &str| {
+            let text = format!("GET {line}\r\n{fields}\r\n");
+            whole(&text).map(|head| head.host.map(str::to_owned))
+        };
+        let named = |name: &str| Ok(Some(name.to_owned()));
+        assert_eq!(host("/a HTTP/1.1", "Host: h:81\r\n"), named("h:81"));
+        assert_eq!(host("/a HTTP/1.1", "Host:\r\n"), Ok(None));
+        assert_eq!(host("/a HTTP/1.0", ""), Ok(None));
+        // RFC 9112 3.2.2.
+        assert_eq!(host("http://i:82/a HTTP/1.1", "Host: h\r\n"), named("i:82"));
+        assert_eq!(host("http://i/a HTTP/1.0", ""), named("i"));
+        assert_eq!(
+            host("http://i/a HTTP/1.1", ""),
+            Err(BadHead::HostMissing),
+            "3.2 asks for one there too"
+        );
+        assert_eq!(host("http://u@i/a HTTP/1.1", "Host: h\r\n"), Ok(None));
+        for bad in [
+            "h/x", "u@h", "h x", "h\"", "h:p", "h:65536", ":80", "[::g]", "h,i",
+        ] {
+            let refused = host("/a HTTP/1.1", &format!("Host: {bad}\r\n"));
+            assert_eq!(refused, Err(BadHead::HostMalformed), "{bad}");
+            let beside = host("http://i/a HTTP/1.1", &format!("Host: {bad}\r\n"));
+            assert_eq!(beside, Err(BadHead::HostMalformed), "{bad}");
+        }
     }
 
     #[test]
     fn statuses_tell_size_from_sense() {
-        assert_eq!(BadHead::TooLarge.status(), 431);
-        assert_eq!(BadHead::TooManyFields.status(), 431);
+        assert_eq!(TOO_LARGE.status(), 431);
+        assert_eq!(BadHead::TooManyFields { fields_max: 9 }.status(), 431);
         assert_eq!(BadHead::Version.status(), 505);
         assert_eq!(BadHead::CodingUnknown.status(), 501);
-        assert_eq!(BadHead::ValueTooLong.status(), 400);
+        let field = name("BITS-Session-Id");
+        let too_long = BadHead::ValueTooLong {
+            field,
+            bytes_max: 9,
+        };
+        assert_eq!(too_long.status(), 400);
         assert_eq!(BadHead::HostMissing.status(), 400);
     }
 

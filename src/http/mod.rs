@@ -11,11 +11,12 @@
 //! What could be read in two ways is refused and the connection closed, since a disagreement with a
 //! proxy in front about where a request ends lets one client speak for another (RFC 9112 11.2): bare CR or LF, line
 //! folding (5.2), white space before a colon (5.1), Content-Length that differs or stands beside
-//! Transfer-Encoding (6.3), a missing or repeated Host (3.2).
+//! Transfer-Encoding (6.3), a Host that is missing, repeated or none (3.2).
 #![forbid(unsafe_code)]
 
 pub mod chunked;
 pub mod download;
 pub mod head;
+pub mod host;
 pub mod path;
 pub mod response;

@@ -1,8 +1,11 @@
 //! Request target in, confined upload path out.
 //!
-//! An [`UploadPath`] cannot leave the root by construction: it is a list of plain names. What a
-//! Windows client cannot have meant, or what would mean something else to a Windows machine that reads the
-//! same folder later (device names, trailing dots), is refused rather than repaired.
+//! An [`UploadPath`] cannot leave the root by construction: it is a list of plain names. A target may spell it in more than
+//! one way, as with IIS: several slashes are one, `.` is nothing and `..` goes up, as long as it stays in the site. What
+//! a Windows client cannot have meant, or what would mean something else to a Windows machine that reads the same folder
+//! later (device names, trailing dots), is refused rather than repaired. docs/paths.md has each case with its reason.
+
+use super::host;
 
 /// Bytes of a decoded path: the limit of IIS for URLs (W32, protocol section P12).
 const PATH_BYTES_MAX: usize = 2_200;
@@ -83,10 +86,35 @@ impl UploadPath {
 /// A parsed request target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Where the upload goes.
+    /// Where the upload goes. Targets that differ only in their spelling have the same.
     pub path: UploadPath,
-    /// The query as sent, without `?`.
-    pub query: Option<String>,
+    /// How the client spelt it.
+    pub sent: SentUrl,
+}
+
+/// A URL as a client sent it, as far as it did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentUrl {
+    /// Path and query, from the first slash on.
+    pub target: Box<str>,
+    /// Host and port by which the client calls this server (see [`Head::host`](super::head::Head::host)).
+    pub host: Option<Box<str>>,
+}
+
+impl SentUrl {
+    /// The query, without `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.target.split_once('?').map(|(_, query)| query)
+    }
+}
+
+impl Target {
+    /// With the host of its request.
+    #[must_use]
+    pub fn called(mut self, host: Option<&str>) -> Self {
+        self.sent.host = host.map(Box::from);
+        self
+    }
 }
 
 /// Why a request target was refused; one variant per exact cause.
@@ -106,10 +134,12 @@ pub enum BadTarget {
     Backslash,
     /// NUL or another control character.
     Control,
-    /// An empty name: `//`, or a slash at the end, which means a folder.
-    EmptyName,
-    /// `.` or `..`.
-    DotName,
+    /// The root, or a slash at the end, which means a folder.
+    Folder,
+    /// `..` where there is nothing above.
+    AboveRoot,
+    /// An empty name, `.` or `..` in what should be a plain path.
+    NotPlain,
     /// A character that no Windows file name has.
     NotAWindowsName,
     /// A name that opens a device on Windows.
@@ -138,8 +168,9 @@ impl std::fmt::Display for BadTarget {
             Self::EncodedSlash => "the path has an encoded slash",
             Self::Backslash => "the path has a backslash",
             Self::Control => "the path has a control character",
-            Self::EmptyName => "the path has an empty name, or names a folder",
-            Self::DotName => "the path has . or .. in it",
+            Self::Folder => "the path names a folder",
+            Self::AboveRoot => "the path leads out of the site by ..",
+            Self::NotPlain => "the path has an empty name, or . or .. in it",
             Self::NotAWindowsName => "the path has one of : * ? \" < > |",
             Self::Device => "the path has a name that is a device on Windows",
             Self::TrailingDotOrBlank => "the path has a name that ends in a dot or a blank",
@@ -152,19 +183,37 @@ impl std::fmt::Display for BadTarget {
     }
 }
 
-/// Parses an origin-form or absolute-form request target (RFC 9112 3.2).
+/// Parses an origin-form or absolute-form request target (RFC 9112 3.2) as clients spell it.
+///
+/// # Errors
+/// [`BadTarget`] if it names nothing that may be uploaded to.
+pub fn resolve_target(target: &str) -> Result<Target, BadTarget> {
+    parse(target, |decoded| match needs_resolving(decoded) {
+        true => UploadPath::from_text(&resolve(decoded)?),
+        false => UploadPath::from_text(decoded),
+    })
+}
+
+/// As [`resolve_target`], but each path has one spelling only: for what a person writes into settings, where a second slash
+/// or a dot is a slip.
 ///
 /// # Errors
 /// [`BadTarget`] if it names nothing that may be uploaded to.
 pub fn parse_target(target: &str) -> Result<Target, BadTarget> {
+    parse(target, UploadPath::from_text)
+}
+
+fn parse(
+    target: &str,
+    read: impl FnOnce(&str) -> Result<UploadPath, BadTarget>,
+) -> Result<Target, BadTarget> {
     let origin = origin_form(target)?;
     let (path, query) = match origin.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (origin, None),
     };
     let encoded = path.strip_prefix('/').ok_or(BadTarget::Form)?;
-    let decoded = decode(encoded)?;
-    let path = UploadPath::from_text(&decoded)?;
+    let path = read(&decode(encoded)?)?;
     if let Some(query) = query {
         if !query.bytes().all(is_target_byte) {
             return Err(BadTarget::Character);
@@ -175,22 +224,54 @@ pub fn parse_target(target: &str) -> Result<Target, BadTarget> {
     }
     Ok(Target {
         path,
-        query: query.map(str::to_owned),
+        sent: SentUrl {
+            target: origin.into(),
+            host: None,
+        },
     })
 }
 
-/// The target without scheme and authority: which name we are called by does not matter.
+/// The target without scheme and authority: which name we are called by does not matter for where a file goes.
 fn origin_form(target: &str) -> Result<&str, BadTarget> {
     if target.starts_with('/') {
         return Ok(target);
     }
-    let (scheme, rest) = target.split_once("://").ok_or(BadTarget::Form)?;
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+    let authority = host::of_absolute(target).ok_or(BadTarget::Form)?;
+    if host::parse(authority.as_bytes()).is_none() {
         return Err(BadTarget::Form);
     }
-    match rest.find('/') {
-        Some(slash) if slash > 0 => Ok(&rest[slash..]),
-        _ => Err(BadTarget::Form),
+    let (_, rest) = target.split_once("://").ok_or(BadTarget::Form)?;
+    Some(&rest[authority.len()..])
+        .filter(|origin| origin.starts_with('/'))
+        .ok_or(BadTarget::Form)
+}
+
+/// Whether a decoded path is not spelt plainly.
+fn needs_resolving(decoded: &str) -> bool {
+    (decoded.split('/')).any(|name| matches!(name, "" | "." | ".."))
+}
+
+/// A decoded path spelt plainly: one slash between names, no `.` and no `..` (as RFC 3986 5.2.4, but that above the top
+/// is nothing). What goes up again must be a name that could stand, too.
+fn resolve(decoded: &str) -> Result<String, BadTarget> {
+    let mut names = Vec::new();
+    let mut is_folder = true;
+    for name in decoded.split('/') {
+        is_folder = matches!(name, "" | "." | "..");
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop().ok_or(BadTarget::AboveRoot)?;
+            }
+            name => {
+                check_name(name)?;
+                names.push(name);
+            }
+        }
+    }
+    match is_folder {
+        true => Err(BadTarget::Folder),
+        false => Ok(names.join("/")),
     }
 }
 
@@ -229,11 +310,8 @@ fn is_target_byte(byte: u8) -> bool {
 }
 
 fn check_name(name: &str) -> Result<(), BadTarget> {
-    if name.is_empty() {
-        return Err(BadTarget::EmptyName);
-    }
-    if name == "." || name == ".." {
-        return Err(BadTarget::DotName);
+    if matches!(name, "" | "." | "..") {
+        return Err(BadTarget::NotPlain);
     }
     for byte in name.bytes() {
         match byte {
@@ -284,7 +362,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn path(target: &str) -> Result<String, BadTarget> {
-        parse_target(target).map(|target| target.path.text)
+        resolve_target(target).map(|target| target.path.text)
     }
 
     #[test]
@@ -310,9 +388,51 @@ mod tests {
 
     #[test]
     fn the_query_is_kept_as_sent() {
-        let target = parse_target("/a?job=%37&x=?").unwrap();
-        assert_eq!(target.query.as_deref(), Some("job=%37&x=?"));
-        assert_eq!(parse_target("/a").unwrap().query, None);
+        let target = resolve_target("/a?job=%37&x=?").unwrap();
+        assert_eq!(target.sent.query(), Some("job=%37&x=?"));
+        assert_eq!(resolve_target("/a").unwrap().sent.query(), None);
+        let target = resolve_target("http://h/in/%61//b%20c?x").unwrap();
+        assert_eq!(&*target.sent.target, "/in/%61//b%20c?x");
+    }
+
+    /// docs/paths.md, row by row.
+    #[test]
+    fn spellings_that_iis_takes_for_one_path_are_one() {
+        for target in [
+            "/in/a.bin",
+            "//in/a.bin",
+            "///in/a.bin",
+            "/in//a.bin",
+            "/in///a.bin",
+            "//in//a.bin?q",
+            "http://h//in//a.bin",
+            "/./in/a.bin",
+            "/in/./a.bin",
+            "/in/././/a.bin",
+            "/in/%2e/a.bin",
+            "/x/../in/a.bin",
+            "/in/x/y/../../a.bin",
+            "/in/x/%2e%2E/a.bin",
+            "/x//../in/a.bin",
+            "/in/x/.././a.bin",
+            "/%69n/%61.bin",
+        ] {
+            assert_eq!(path(target), Ok("in/a.bin".to_owned()), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_kept_is_plain() {
+        assert!(UploadPath::from_text("in/a.bin").is_ok());
+        for text in ["", "/a", "a/", "a//b", "./a", "a/..", "a/../b", "."] {
+            assert_eq!(
+                UploadPath::from_text(text),
+                Err(BadTarget::NotPlain),
+                "{text}"
+            );
+            let target = parse_target(&format!("/{text}"));
+            assert_eq!(target, Err(BadTarget::NotPlain), "{text}");
+        }
     }
 
     #[test]
@@ -325,14 +445,29 @@ mod tests {
             ("ftp://up.example/a", BadTarget::Form),
             ("http:///a", BadTarget::Form),
             ("http://up.example", BadTarget::Form),
-            ("/", BadTarget::EmptyName),
-            ("//a", BadTarget::EmptyName),
-            ("/a//b", BadTarget::EmptyName),
-            ("/a/", BadTarget::EmptyName),
-            ("/..", BadTarget::DotName),
-            ("/a/../b", BadTarget::DotName),
-            ("/a/%2e%2E/b", BadTarget::DotName),
-            ("/./a", BadTarget::DotName),
+            ("http://u@up.example/a", BadTarget::Form),
+            ("http://up.example:x/a", BadTarget::Form),
+            ("http://up.example?/a", BadTarget::Form),
+            ("/", BadTarget::Folder),
+            ("//", BadTarget::Folder),
+            ("/a/", BadTarget::Folder),
+            ("/a//", BadTarget::Folder),
+            ("/a/.", BadTarget::Folder),
+            ("/a/b/..", BadTarget::Folder),
+            ("/..", BadTarget::AboveRoot),
+            ("/../a", BadTarget::AboveRoot),
+            ("//../a", BadTarget::AboveRoot),
+            ("/%2e%2e/a", BadTarget::AboveRoot),
+            ("/a/../../b", BadTarget::AboveRoot),
+            ("/a/../../a/b", BadTarget::AboveRoot),
+            ("/a/./../..//b", BadTarget::AboveRoot),
+            ("/CON/../a", BadTarget::Device),
+            ("/a/b./../c", BadTarget::TrailingDotOrBlank),
+            ("/x/..%2fa", BadTarget::EncodedSlash),
+            ("/x/..%5ca", BadTarget::Backslash),
+            ("/a/../.bitsd/x", BadTarget::Reserved),
+            ("//.bitsd/x", BadTarget::Reserved),
+            ("/./.bitsd/x", BadTarget::Reserved),
             ("/a%2fb", BadTarget::EncodedSlash),
             ("/a%2Fb", BadTarget::EncodedSlash),
             ("/a%5cb", BadTarget::Backslash),
@@ -407,7 +542,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_target_leaves_the_root(target in "/[ -~]{0,60}") {
-            if let Ok(parsed) = parse_target(&target) {
+            if let Ok(parsed) = resolve_target(&target) {
                 let path = std::path::Path::new(parsed.path.as_str());
                 let is_plain = |part| matches!(part, std::path::Component::Normal(_));
                 prop_assert!(path.components().all(is_plain) && path.is_relative());
@@ -415,9 +550,39 @@ mod tests {
             }
         }
 
+        /// Goal: dots never lead out. Method: targets of little else, compared with a walk of another kind.
+        #[test]
+        fn dots_and_slashes_are_resolved_or_refused(names in
+            proptest::collection::vec(prop::sample::select(vec!["", ".", "..", "%2e", ".%2E", "a", "b"]), 1..9)
+        ) {
+            let target = format!("/{}", names.join("/"));
+            let mut depth = 0i32;
+            let mut lowest = 0;
+            for name in &names {
+                depth += match *name {
+                    "a" | "b" => 1,
+                    ".." | ".%2E" => -1,
+                    _ => 0,
+                };
+                lowest = lowest.min(depth);
+            }
+            let is_file = names.last().is_some_and(|name| ["a", "b"].contains(name));
+            match path(&target) {
+                Ok(path) => {
+                    prop_assert!(lowest >= 0 && is_file, "{target}");
+                    prop_assert_eq!(i32::try_from(path.split('/').count()).unwrap(), depth);
+                }
+                Err(why) if lowest < 0 => prop_assert_eq!(why, BadTarget::AboveRoot),
+                Err(why) => {
+                    prop_assert!(!is_file, "{target}");
+                    prop_assert_eq!(why, BadTarget::Folder);
+                }
+            }
+        }
+
         #[test]
         fn arbitrary_text_never_panics(target in ".{0,80}") {
-            let _ = parse_target(&target);
+            let _ = resolve_target(&target);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One connection's life: head → packet → right shard → answer → again.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -63,8 +63,6 @@ pub struct Connection<W: World> {
     session: Cell<Option<SessionId>>,
     /// How it stands with its place.
     pub standing: Cell<Standing>,
-    /// The Host field of the request that is dealt with, as far as it can stand in a URL.
-    host: RefCell<String>,
 }
 
 impl<W: World> Connection<W> {
@@ -80,20 +78,7 @@ impl<W: World> Connection<W> {
             is_fast: Cell::new(false),
             session: Cell::new(None),
             standing: Cell::new(Standing::Served),
-            host: RefCell::default(),
         }
-    }
-
-    /// Remembers by what name the client calls this server.
-    fn set_host(&self, host: Option<&str>) {
-        let mut kept = self.host.borrow_mut();
-        kept.clear();
-        kept.push_str(host.unwrap_or_default());
-    }
-
-    /// By what name the client calls this server; empty if that is unknown.
-    pub fn host(&self) -> String {
-        self.host.borrow().clone()
     }
 
     /// Says what is waited for, and starts its clock.
@@ -315,7 +300,7 @@ async fn exchange<W: World>(
             if is_stranded {
                 let outcome = Outcome {
                     reply: Err(Refusal::Busy),
-                    session: None,
+                    session: packet.session_request().and_then(|named| named.session),
                     body: request::unread_body(framing, expects_continue),
                 };
                 let read_max = read_max(shard, Some(packet.path()));
@@ -341,7 +326,7 @@ async fn exchange<W: World>(
             answer_packet(shard, connection, inbox, answer, outcome, end).await
         }
         Request::Packet {
-            packet: Err(refusal),
+            packet: Err((refusal, session)),
             expects_continue,
             framing,
             persistence,
@@ -349,14 +334,14 @@ async fn exchange<W: World>(
             let peer = connection.peer;
             shard.world.emit(Event::Refused {
                 peer,
-                session: None,
+                session,
                 path: None,
                 why: &refusal,
             });
             let body = request::unread_body(framing, expects_continue);
             let outcome = Outcome {
                 reply: Err(refusal),
-                session: None,
+                session,
                 body,
             };
             let end = (persistence, read_max(shard, None));
@@ -425,8 +410,6 @@ async fn read_head<W: World>(
     connection.wait_for(Waiting::Head, shard.world.now());
     loop {
         if let Parsed::Complete(head) = head::parse(inbox.bytes(), &shard.head_limits)? {
-            let host = head.only("Host").ok().flatten();
-            connection.set_host(host.and_then(request::plain_host));
             let strict = |path: &UploadPath| shard.location(path).policy.strict;
             return Ok(Some((Request::read(&head, strict), head.bytes_len)));
         }
@@ -471,7 +454,7 @@ async fn dispatch<W: World>(
         };
         return Ok(Outcome {
             reply: Err(refusal),
-            session: None,
+            session: packet.session_request().and_then(|named| named.session),
             body,
         });
     }
@@ -479,7 +462,7 @@ async fn dispatch<W: World>(
     match packet {
         Packet::Ping { .. } => Ok(no_body(Ok(Ack::Ping), None)),
         Packet::CreateSession { target } => {
-            let reply = Box::pin(lifecycle::create(shard, connection, target.path)).await;
+            let reply = Box::pin(lifecycle::create(shard, connection, target)).await;
             Ok(no_body(reply, None))
         }
         Packet::Fragment(fragment) => {

@@ -55,8 +55,9 @@ pub async fn receive<W: World>(
     let Some(found) = lifecycle::find(shard, &fragment.request) else {
         return outcome(Err(Refusal::SessionNotFound), unread);
     };
-    let mut held = found.enter(shard, connection).await.map_err(|_| Cut)?;
-    held.set_query(fragment.request.target.query.take());
+    let asked = std::mem::take(&mut fragment.request.target.sent);
+    let entered = found.enter(shard, connection, asked).await;
+    let mut held = entered.map_err(|_| Cut)?;
 
     let range = match fragment.content {
         FragmentContent::Bytes(range) => range,

@@ -13,14 +13,15 @@ use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Event as Step, State};
 use crate::bits::session_id::SessionId;
 use crate::event::Event;
-use crate::http::path::{BadTarget, UploadPath};
+use crate::http::path::{BadTarget, Target};
 
 /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data flows.
 pub async fn create<W: World>(
     shard: &Rc<Shard<W>>,
     connection: &Rc<Connection<W>>,
-    path: UploadPath,
+    target: Target,
 ) -> Reply {
+    let path = target.path;
     if shard.phase() == Phase::Draining {
         return Err(Refusal::Unavailable);
     }
@@ -67,7 +68,7 @@ pub async fn create<W: World>(
         path: session.path.as_str(),
         peer,
     });
-    if let Ok(mut held) = session.enter(shard, connection).await {
+    if let Ok(mut held) = session.enter(shard, connection, target.sent).await {
         held.set_file(file);
     }
     let node = location.host.as_ref().map(|host| Node {
@@ -89,8 +90,8 @@ pub async fn close<W: World>(
     let Some(session) = find(shard, &request) else {
         return Ok(Err(Refusal::SessionNotFound));
     };
-    let mut held = session.enter(shard, connection).await.map_err(|_| Cut)?;
-    held.set_query(request.target.query);
+    let entered = session.enter(shard, connection, request.target.sent).await;
+    let mut held = entered.map_err(|_| Cut)?;
     loop {
         let decision = held.step(shard, Step::Close);
         let reply = held.carry_out(shard, decision).await;
@@ -113,7 +114,8 @@ pub async fn cancel<W: World>(
     let Some(session) = find(shard, &request) else {
         return Ok(Err(Refusal::SessionNotFound));
     };
-    let mut held: Held<W> = session.enter(shard, connection).await.map_err(|_| Cut)?;
+    let entered = session.enter(shard, connection, request.target.sent).await;
+    let mut held: Held<W> = entered.map_err(|_| Cut)?;
     let decision = held.step(shard, Step::Cancel);
     Ok(held.carry_out(shard, decision).await)
 }

@@ -21,9 +21,9 @@ use crate::event::{DiskOp, Event, Told};
 pub struct Order {
     /// The same for all attempts and restarts: applications tell duplicates by it.
     pub id: String,
-    /// Where to POST; absolute.
+    /// Where to POST; absolute. Settings alone say to whom: no client can name a host.
     pub url: String,
-    /// The URL of the upload, as its client named it.
+    /// The URL of the upload, as its client spelt it; without a host where it named none.
     pub upload_url: String,
     /// Where its files are.
     pub shelf: Shelf,
@@ -59,12 +59,13 @@ pub enum NotifyError {
 
 impl NotifyError {
     /// What the client hears: never anything final, since the file is whole and the next attempt may succeed.
-    fn refusal(self) -> Refusal {
+    /// `received` is the size of the file, in bytes.
+    fn refusal(self, received: u64) -> Refusal {
         match self {
             Self::Busy => Refusal::Busy,
-            Self::TimedOut => Refusal::ApplicationTimedOut,
+            Self::TimedOut => Refusal::ApplicationTimedOut { received },
             Self::Unreachable(_) | Self::Malformed(_) | Self::ReplyTooLarge { .. } => {
-                Refusal::ApplicationFailed
+                Refusal::ApplicationFailed { received }
             }
             Self::Disk(source) => {
                 let op = DiskOp::Reply;
@@ -98,7 +99,7 @@ impl<W: World> Held<W> {
         let order = match self.order(&location) {
             Ok(order) => order,
             Err(refusal) => {
-                let told = Told::Failed(&"notification_url and the URL of the upload make no URL");
+                let told = Told::Failed(&"notification_url, public_url and the upload make no URL");
                 let session = self.id();
                 shard.world.emit(Event::Notified { session, told });
                 return Err(refusal);
@@ -119,21 +120,27 @@ impl<W: World> Held<W> {
         }
         match told {
             Ok(answer) => self.heed(shard, &location, answer).await,
-            Err(error) => Err(error.refusal()),
+            Err(error) => Err(error.refusal(self.received())),
         }
     }
 
     fn order(&mut self, location: &Location) -> Result<Order, Refusal> {
         // The settings changed between the decision and now.
         let settings = location.notification.clone().ok_or(Refusal::Unavailable)?;
-        let upload_url = self.upload_url(location);
-        let url = notification::notification_url(&settings.url, &upload_url)
-            .map_err(|notification::BadUrl| Refusal::ApplicationFailed)?;
+        let received = self.received();
+        let public_url = location.public_url.as_deref();
+        let url = notification::notification_url(
+            &settings.url,
+            public_url,
+            self.path(),
+            self.asked().query(),
+        )
+        .map_err(|notification::BadUrl| Refusal::ApplicationFailed { received })?;
         let id = self.id();
         Ok(Order {
             id: id.plain().to_string(),
             url,
-            upload_url,
+            upload_url: self.base(location).upload_url(self.asked()),
             shelf: self.keep().shelf(),
             part: store::part_name(id),
             reply: store::reply_name(id),
@@ -202,13 +209,9 @@ impl<W: World> Held<W> {
         }
     }
 
-    fn upload_url(&self, location: &Location) -> String {
-        let base = self.base(location);
-        base.upload_url(self.path(), self.query())
-    }
-
     fn base(&self, location: &Location) -> Base {
         let node = location.host.as_ref().map(|host| host.id.as_str());
-        Base::new(location.public_url.as_deref(), node, &self.host())
+        let host = self.asked().host.as_deref();
+        Base::new(location.public_url.as_deref(), node, host)
     }
 }

@@ -14,8 +14,8 @@ use crate::http::response::Persistence;
 pub enum Request {
     /// BITS.
     Packet {
-        /// The packet, or what is wrong with it.
-        packet: Result<Packet, Refusal>,
+        /// The packet, or what is wrong with it and the session that it names.
+        packet: Result<Packet, (Refusal, Option<SessionId>)>,
         /// The client waits for `100 Continue`.
         expects_continue: bool,
         /// Where the body ends.
@@ -60,7 +60,8 @@ impl Request {
         };
         match head.method {
             Method::BitsPost => Self::Packet {
-                packet: packet::parse_with(head, strict),
+                packet: packet::parse_with(head, strict)
+                    .map_err(|refusal| (refusal, packet::named_session(head))),
                 expects_continue: head.expects_continue,
                 framing,
                 persistence,
@@ -91,13 +92,6 @@ impl Request {
             Self::Packet { packet: Err(_), .. } | Self::Plain { .. } => None,
         }
     }
-}
-
-/// A Host field that can stand in a URL as it is.
-pub fn plain_host(host: &[u8]) -> Option<&str> {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
-    let text = std::str::from_utf8(host).ok()?;
-    (!host.is_empty() && host.iter().all(is_plain)).then_some(text)
 }
 
 /// A body of which nothing was read.
@@ -164,12 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_taken_over_only_if_it_can_stand_in_a_url() {
-        for host in ["h", "h:81", "[::1]:81", "up.example", "a_b-c"] {
-            assert_eq!(plain_host(host.as_bytes()), Some(host));
-        }
-        for bad in ["", "h/x", "h?x", "u@h", "h x", "h\"", "\u{e4}"] {
-            assert_eq!(plain_host(bad.as_bytes()), None, "{bad}");
-        }
+    fn a_refused_packet_names_its_session_where_it_can() {
+        let id = "{A0FF5911-4144-45B3-BF27-27AFC8EC8A67}";
+        let session = SessionId::parse(id.as_bytes());
+        let named = |fields: &str| {
+            let fields = format!("BITS-Packet-Type: Fragment\r\nContent-Length: 5\r\n{fields}");
+            match request("BITS_POST /a:b", &fields) {
+                Request::Packet {
+                    packet: Err((_, session)),
+                    ..
+                } => session,
+                _ => panic!("the target is wrong"),
+            }
+        };
+        assert_eq!(named(&format!("BITS-Session-Id: {id}\r\n")), session);
+        assert_eq!(named("BITS-Session-Id: x\r\n"), None);
+        assert_eq!(named(""), None);
+        let twice = format!("BITS-Session-Id: {id}\r\n").repeat(2);
+        assert_eq!(named(&twice), None);
     }
 }

@@ -19,7 +19,7 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location};
 use crate::diagnosis::Severity;
 use crate::event::{DiskOp, Ending, Event};
-use crate::http::path::UploadPath;
+use crate::http::path::{SentUrl, UploadPath};
 use crate::planted::{self, Bug};
 
 /// One session of this shard.
@@ -62,10 +62,8 @@ struct Work<W: World> {
 pub struct Held<W: World> {
     session: Rc<Session<W>>,
     work: Option<Box<Work<W>>>,
-    /// Who asks; nobody if it is the shard itself.
-    connection: Option<Rc<Connection<W>>>,
-    /// The query of the request.
-    query: Option<String>,
+    /// The URL of the upload as it was spelt by whoever asks.
+    asked: SentUrl,
     /// The settings of its destination when it was held; new ones hold for the next packet.
     location: Rc<Location>,
     // Dropped after `work` was put back.
@@ -112,7 +110,8 @@ impl<W: World> Session<W> {
         })
     }
 
-    /// Waits for the right to work on the session; whoever had it before is stopped.
+    /// Waits for the right to work on the session; whoever had it before is stopped. `asked` is how the client spelt the
+    /// URL of the upload.
     ///
     /// # Errors
     /// [`Superseded`] if a still newer connection came, or if time is up for all of them.
@@ -120,6 +119,7 @@ impl<W: World> Session<W> {
         self: &Rc<Self>,
         shard: &Shard<W>,
         connection: &Rc<Connection<W>>,
+        asked: SentUrl,
     ) -> Result<Held<W>, Superseded> {
         let holder: Rc<dyn Holder> = Rc::clone(connection) as _;
         let (pass, entered) = match self.turnstile.try_enter(Rc::clone(&holder)) {
@@ -139,7 +139,7 @@ impl<W: World> Session<W> {
         }
         let mut held = self.hold(pass, shard);
         held.attach(shard, connection);
-        held.connection = Some(Rc::clone(connection));
+        held.asked = asked;
         Ok(held)
     }
 
@@ -214,8 +214,7 @@ impl<W: World> Session<W> {
         Held {
             session: Rc::clone(self),
             work: Some(work),
-            connection: None,
-            query: None,
+            asked: SentUrl::default(),
             location: shard.location(&self.path),
             _pass: pass,
         }
@@ -269,19 +268,9 @@ impl<W: World> Held<W> {
         self.work().state
     }
 
-    /// The query of the request that is dealt with; it goes to the application.
-    pub fn set_query(&mut self, query: Option<String>) {
-        self.query = query;
-    }
-
-    pub(super) fn query(&self) -> Option<&str> {
-        self.query.as_deref()
-    }
-
-    /// The Host field of the request that is dealt with.
-    pub(super) fn host(&self) -> String {
-        let host = self.connection.as_ref().map(|connection| connection.host());
-        host.unwrap_or_default()
+    /// The URL of the upload as the client spelt it.
+    pub(super) fn asked(&self) -> &SentUrl {
+        &self.asked
     }
 
     fn attach(&mut self, shard: &Shard<W>, connection: &Rc<Connection<W>>) {

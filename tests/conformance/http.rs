@@ -164,6 +164,9 @@ fn a_head_too_large_is_431() {
     // Host and BITS-Packet-Type make 64.
     ask(&mut raw, head("Ping", &fields(62))).assert(200, None);
     assert_last(&server, &head("Ping", &fields(63)), 431);
+    // A ticket of Kerberos behind a proxy that authenticates.
+    let ticket = format!("Authorization: Negotiate {}\r\n", "v".repeat(15_000));
+    ask(&mut raw, head("Ping", &ticket)).assert(200, None);
     let long = |count: usize| format!("X: {}\r\n", "v".repeat(4000)).repeat(count);
     ask(&mut raw, head("Ping", &long(4))).assert(200, None);
     assert_last(&server, &head("Ping", &long(5)), 431);
@@ -182,12 +185,42 @@ fn limits_of_heads_can_be_set() {
     assert_last(&server, &head("Ping", &"X: y\r\n".repeat(7)), 431);
     assert_last(
         &server,
-        &head("Ping", &format!("X: {}\r\n", "v".repeat(257))),
+        &head("Ping", &format!("BITS-X: {}\r\n", "v".repeat(257))),
         400,
     );
+    let mut raw = server.connect();
+    let other = format!("X: {}\r\n", "v".repeat(257));
+    ask(&mut raw, head("Ping", &other)).assert(200, None);
     let long = format!("X: {}\r\n", "v".repeat(250)).repeat(4);
     assert_last(&server, &head("Ping", &long), 431);
     assert_usable(&mut server.connect());
+}
+
+#[test]
+fn a_host_that_is_none_is_refused() {
+    let server = Server::start();
+    let with = |target: &str, host: &str| head_to(target, "Ping", "").replace("up.example", host);
+    for host in [
+        "a b",
+        "a/b",
+        "user@host",
+        "host:port",
+        "host:99999",
+        ":80",
+        "a,b",
+        "[::1",
+    ] {
+        assert_last(&server, &with("/a.bin", host), 400);
+        // RFC 9112 3.2 asks for a right one beside an absolute target, too.
+        assert_last(&server, &with("http://up.example/a.bin", host), 400);
+    }
+    let mut raw = server.connect();
+    for host in ["h:81", "[::1]:81", ""] {
+        ask(&mut raw, with("/a.bin", host)).assert(200, None);
+    }
+    let answer = ask(&mut raw, with("http://user@host/a.bin", "up.example"));
+    answer.assert(400, Some("0x80070057"));
+    assert_usable(&mut raw);
 }
 
 #[test]

@@ -37,6 +37,64 @@ fn a_path_is_decoded_once() {
     }
 }
 
+/// The table of docs/paths.md over a socket. The first is the URL of a deployment script that joins with a slash too many.
+#[test]
+fn spellings_of_a_path_lead_to_one_file() {
+    let server = server_with("create_dirs = true\nallow_overwrite = true");
+    for target in [
+        "/psdlogs//PC1-OSDLOGS.zip",
+        "//psdlogs/PC1-OSDLOGS.zip",
+        "///psdlogs///PC1-OSDLOGS.zip",
+        "http://up.example//psdlogs/PC1-OSDLOGS.zip",
+        "/./psdlogs/PC1-OSDLOGS.zip",
+        "/psdlogs/./PC1-OSDLOGS.zip",
+        "/psdlogs/old/../PC1-OSDLOGS.zip",
+        "/psdlogs/%2e/x/%2E%2e/PC1-OSDLOGS.zip",
+    ] {
+        upload(&server, target);
+        assert_uploaded(&server, "psdlogs/PC1-OSDLOGS.zip");
+        std::fs::remove_dir_all(server.file("psdlogs")).unwrap();
+    }
+    let mut names: Vec<_> = std::fs::read_dir(server.root()).unwrap().collect();
+    names.retain(|name| name.as_ref().unwrap().file_name() != ".bitsd");
+    assert!(names.is_empty(), "nothing else was made: {names:?}");
+}
+
+#[test]
+fn a_session_is_bound_to_the_path_however_it_is_spelt() {
+    let server = server_with("create_dirs = true");
+    let mut client = Client::create(server.address(), "/in//a.bin");
+    assert_eq!(client.send(fragment(0..5).of(10)).received(), 5);
+    let mut other = Client::new(server.address(), "/x/../in/a.bin");
+    other.adopt(client.session());
+    assert_eq!(other.send(fragment(5..10)).received(), 10);
+    let mut wrong = Client::new(server.address(), "/in/b.bin");
+    wrong.adopt(client.session());
+    wrong.close().assert(500, Some("0x8020001F"));
+    let mut third = Client::new(server.address(), "//in/./a.bin");
+    third.adopt(client.session());
+    third.close().assert(200, None);
+    assert!(server.file("in/a.bin").exists());
+}
+
+#[test]
+fn a_location_holds_for_every_spelling_of_its_prefix() {
+    let server =
+        server_with("create_dirs = true\n[[location]]\nprefix = \"/closed\"\nenabled = false\n");
+    for target in [
+        "/closed/a",
+        "//closed/a",
+        "/closed//a",
+        "/x/../closed/a",
+        "/%63losed/./a",
+    ] {
+        let answer = Client::new(server.address(), target).try_create();
+        assert_eq!(answer.status, 501, "{target}: {answer:?}");
+    }
+    upload(&server, "/closed/../a.bin");
+    assert_uploaded(&server, "a.bin");
+}
+
 #[test]
 fn an_absolute_target_names_the_same_file() {
     let server = Server::start();
@@ -57,18 +115,22 @@ fn a_target_that_leads_elsewhere_is_refused() {
         "/..",
         "/../a.bin",
         "/in/../../a.bin",
-        "/in/../a.bin",
+        "/in/./../..//a.bin",
         "/%2e%2e/a.bin",
+        "//../a.bin",
         "/%2E%2E%2Fa.bin",
         "/in%2fa.bin",
         "/..%5ca.bin",
         "/..\\a.bin",
         "/in\\a.bin",
         "/%c0%ae%c0%ae/a.bin",
-        "/./a.bin",
-        "//a.bin",
-        "/in//a.bin",
         "/",
+        "//",
+        "/in//",
+        "/in/.",
+        "/in/x/..",
+        "/in/../.bitsd/x",
+        "//.bitsd/x",
         "/in/",
         "/a.bin/",
         "/a.bin%00",

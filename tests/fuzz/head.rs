@@ -78,10 +78,17 @@ fn check(bytes: &[u8], head: &Head<'_>) {
     for ((name, value), (found_name, found)) in fields.iter().zip(&head.fields) {
         assert_eq!(*name, found_name.as_bytes());
         assert_eq!(*value, found.trim_ascii());
-        assert!(found.len() <= LIMITS.value_bytes_max);
+        let lower = name.to_ascii_lowercase();
+        let is_of_protocol = lower.starts_with(b"bits-") || lower.starts_with(b"content-");
+        assert!(!is_of_protocol || found.len() <= LIMITS.value_bytes_max);
         if name.eq_ignore_ascii_case(b"Content-Length") {
             lengths.push(str::from_utf8(value).unwrap().parse::<u64>().unwrap());
         }
+    }
+    // Where it is told, it can stand in a URL.
+    if let Some(host) = head.host {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%:[]".contains(&byte);
+        assert!(!host.is_empty() && host.bytes().all(is_plain), "{host}");
     }
     match head.framing {
         Framing::Length(length) => assert!(lengths.iter().all(|other| *other == length)),

@@ -1,4 +1,4 @@
-//! Request targets: none leads out of the root, and a path that is taken is taken again as it is written.
+//! Request targets: none leads out of the root, and a path that is taken is taken again however it is spelt.
 #![no_main]
 
 use std::path::{Component, Path};
@@ -7,7 +7,7 @@ use bitsd::http::path::{self, UploadPath};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|target: &str| {
-    let Ok(parsed) = path::parse_target(target) else {
+    let Ok(parsed) = path::resolve_target(target) else {
         return;
     };
     let text = parsed.path.as_str();
@@ -32,6 +32,15 @@ fuzz_target!(|target: &str| {
         byte => format!("%{byte:02x}"),
     };
     let encoded: String = text.bytes().map(encode).collect();
-    let again = path::parse_target(&format!("/{encoded}")).expect("the same path");
+    let again = path::resolve_target(&format!("/{encoded}")).expect("the same path");
     assert_eq!(again.path, parsed.path);
+    // However it is spelt (docs/paths.md): more slashes, a dot, a folder that is left again.
+    for between in ["//", "/./", "/x/../", "///%2e/x//%2E%2e/"] {
+        let spelt = format!("/{}", encoded.replace('/', between));
+        let again = path::resolve_target(&spelt).expect("the same path");
+        assert_eq!(again.path, parsed.path, "{spelt}");
+    }
+    // What settings and records hold has one spelling.
+    let is_plain = target.starts_with('/') && path::parse_target(target).is_ok();
+    assert!(!is_plain || path::parse_target(target).unwrap().path == parsed.path);
 });
