@@ -316,7 +316,7 @@ const ROWS: &[Row] = &[
     Row {
         ops: &[Op::Reply],
         errnos: &[Errno::FBIG],
-        hears: R::ApplicationFailed,
+        hears: R::ApplicationFailed { received: None },
         heals: WithServer,
         severity: Warning,
         write: Harmless,
@@ -466,7 +466,7 @@ const ROWS: &[Row] = &[
     Row {
         ops: &[Op::Reply],
         errnos: &[Errno::NOENT, Errno::NOTDIR],
-        hears: R::ApplicationFailed,
+        hears: R::ApplicationFailed { received: None },
         heals: WithServer,
         severity: Warning,
         write: InDoubt,
@@ -745,7 +745,7 @@ mod tests {
             (
                 Op::Reply,
                 Errno::FBIG,
-                R::ApplicationFailed,
+                R::ApplicationFailed { received: None },
                 WithServer,
                 Warning,
                 "reply_bytes_max",
@@ -849,7 +849,7 @@ mod tests {
             (
                 Op::Reply,
                 Errno::NOENT,
-                R::ApplicationFailed,
+                R::ApplicationFailed { received: None },
                 WithServer,
                 Warning,
                 "other programs",

@@ -193,6 +193,9 @@ fn a_refusal_is_one_clear_sentence() {
     let words = said(&output);
     assert_eq!(words.lines().count(), 1, "{words}");
     assert!(words.contains("403"), "{words}");
+    // The server knows more than a code says.
+    let why = "the destination exists and may not be overwritten";
+    assert!(words.contains(why), "{words}");
     assert_eq!(fs::read(server.file("a.bin")).unwrap(), b"there");
     // One refused file does not keep the others back.
     let other = folder.path().join("b.bin");

@@ -179,7 +179,9 @@ fn only_a_reply_can_be_fetched_and_only_by_its_name() {
         format!("http://localhost/.bitsd/{plain}.part"),
     ] {
         let answer = client.get(&wrong, "");
-        assert_eq!((answer.status, answer.body.len()), (404, 0), "{wrong}");
+        assert_eq!(answer.status, 404, "{wrong}");
+        let why = "nothing can be downloaded under this name";
+        assert_eq!(answer.reason(), why, "{wrong}");
     }
     assert_eq!(client.get(&url, "").body, b"reply");
 }

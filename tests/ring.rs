@@ -54,7 +54,7 @@ fn wire_and_peer() -> (RingWire, TcpStream) {
 }
 
 fn blocks() -> Blocks {
-    let (blocks, registration) = Blocks::new(4096, 2, BLOCK_BYTES);
+    let (blocks, registration) = Blocks::new(4096, 2, 2, BLOCK_BYTES);
     assert!(
         matches!(registration, Registration::Done),
         "{registration:?}"

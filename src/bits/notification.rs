@@ -54,7 +54,9 @@ impl Answer {
         match self.status {
             200 => self.judge_success(received),
             403 => Verdict::Denied,
-            100..=299 | 413 | 416 => Verdict::Refused(Refusal::ApplicationFailed { received }),
+            100..=299 | 413 | 416 => Verdict::Refused(Refusal::ApplicationFailed {
+                received: Some(received),
+            }),
             status => Verdict::Refused(Refusal::Application { status, received }),
         }
     }
@@ -65,7 +67,9 @@ impl Answer {
                 return Verdict::Refused(Refusal::ReplyUrlTooLong { received });
             }
             Some(url) if !is_absolute(url) => {
-                return Verdict::Refused(Refusal::ApplicationFailed { received });
+                return Verdict::Refused(Refusal::ApplicationFailed {
+                    received: Some(received),
+                });
             }
             Some(_) => Reply::Elsewhere,
             None if self.has_reply => Reply::File,
@@ -311,7 +315,7 @@ mod tests {
         }
         // They would tell a BITS client something else.
         for status in [100, 201, 204, 299, 413, 416] {
-            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: 5 });
+            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: Some(5) });
             assert_eq!(answer(status).judge(5), failed, "{status}");
         }
     }
@@ -331,7 +335,7 @@ mod tests {
         let too_long = Verdict::Refused(Refusal::ReplyUrlTooLong { received: 0 });
         assert_eq!(with(long(2_201)).judge(0), too_long);
         for bad in ["", "/r", "ftp://h/r", "http:///r", "http://h/a b"] {
-            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: 0 });
+            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: Some(0) });
             assert_eq!(with(bad.to_owned()).judge(0), failed, "{bad}");
         }
         let Verdict::Accepted { reply, .. } = (Answer {

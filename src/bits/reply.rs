@@ -6,7 +6,9 @@
 //! its fragments for ever), never 409 for a file that exists (it would retry for ever).
 //!
 //! Errors carry their HRESULT twice: MC-BUP and Windows Server 2003 call the field `BITS-Error`, all else
-//! `BITS-Error-Code`. Answers to a gap and to overload carry none, as MC-BUP note 4 allows. All that a Fragment's Ack
+//! `BITS-Error-Code`. Answers to a gap and to overload carry none, as MC-BUP note 4 allows. Why something was refused
+//! stands in a field of our own, [`REASON`]: an Ack has no body (MC-BUP 2.2.3.3 and its like), and clients ignore fields
+//! that they do not know (2.2). All that a Fragment's Ack
 //! needs is written without allocation but for what the buffer itself may grow.
 
 use std::fmt;
@@ -14,7 +16,7 @@ use std::fmt;
 use super::packet::PROTOCOL;
 use super::session_id::SessionId;
 use crate::http::head::BadHead;
-use crate::http::response::{Persistence, ResponseHead};
+use crate::http::response::{Persistence, PlainRefusal, ResponseHead};
 
 /// A positive answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,8 +161,8 @@ pub enum Refusal {
     },
     /// 502: nobody listens there, or what it said is no answer.
     ApplicationFailed {
-        /// Bytes received: all of them.
-        received: u64,
+        /// Bytes received: all of them, where whoever says it knows how many.
+        received: Option<u64>,
     },
     /// 408: it did not answer in time.
     ApplicationTimedOut {
@@ -355,15 +357,15 @@ impl Refusal {
         match *self {
             Self::Gap { received }
             | Self::Application { received, .. }
-            | Self::ApplicationFailed { received }
             | Self::ApplicationTimedOut { received }
             | Self::ReplyUrlTooLong { received } => Some(received),
+            Self::ApplicationFailed { received } => received,
             _ => None,
         }
     }
 }
 
-/// In words, for logs.
+/// In words, for logs and for the client: nothing of this machine stands in them, and no path.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -495,20 +497,35 @@ pub fn write_refusal(
     } else if refusal.is_of_application() {
         head.field(ERROR_CONTEXT, context);
     }
+    head.sentence(REASON, refusal);
     head.number(CONTENT_LENGTH, 0);
     head.end(persistence);
 }
 
-/// Appends the answer to bytes that are no request; the connection ends with it.
-pub fn write_bad_head(why: BadHead, out: &mut Vec<u8>) {
+/// Appends the answer to bytes that are no request; the connection ends with it. `request` is how they begin: a client
+/// that speaks BITS gets an Ack, others a line of text.
+pub fn write_bad_head(why: BadHead, request: &[u8], out: &mut Vec<u8>) {
     let status = why.status();
-    let mut head = begin(status, out);
-    if status == 400 {
-        // P5.1 asks for it where a field value is over 4 KiB; the others are no better arguments.
-        error_fields(&mut head, E_INVALIDARG, CONTEXT_SERVER);
+    let request = request.trim_ascii_start();
+    // What is cut within its first word may have been going to be one.
+    let speaks = |method: &[u8]| request.starts_with(method) || method.starts_with(request);
+    if speaks(b"BITS_POST ") || speaks(b"POST ") {
+        let mut head = begin(status, out);
+        if status == 400 {
+            // P5.1 asks for it where a field value is over 4 KiB; the others are no better arguments.
+            error_fields(&mut head, E_INVALIDARG, CONTEXT_SERVER);
+        }
+        head.sentence(REASON, &why);
+        head.number(CONTENT_LENGTH, 0);
+        return head.end(Persistence::Close);
     }
-    head.number(CONTENT_LENGTH, 0);
-    head.end(Persistence::Close);
+    PlainRefusal {
+        status,
+        why: &why,
+        allow: None,
+        is_head: speaks(b"HEAD "),
+    }
+    .write(Persistence::Close, out);
 }
 
 /// Both names of the error code: documents and servers disagree, and clients read either (P2.1).
@@ -533,6 +550,9 @@ fn session_id(head: &mut ResponseHead<'_>, session: SessionId) {
         session.encode(&mut [0; SessionId::TEXT_LEN]),
     );
 }
+
+/// Why a packet was refused, in a sentence for people.
+pub const REASON: &str = "Bitsd-Reason";
 
 const CONTENT_LENGTH: &str = "Content-Length";
 const RECEIVED_RANGE: &str = "BITS-Received-Content-Range";
@@ -764,7 +784,7 @@ mod tests {
             => "501 Not Implemented", Some("0x80070005"), "uploads are not enabled here";
         R::Application { .. }, R::Application { status: 503, received: 5 }
             => "503 Service Unavailable", Some("0x801901F7"), "the server application answered 503";
-        R::ApplicationFailed { .. }, R::ApplicationFailed { received: 5 }
+        R::ApplicationFailed { .. }, R::ApplicationFailed { received: Some(5) }
             => "502 Bad Gateway", None, "the server application gave no answer that makes sense";
         R::ApplicationTimedOut { .. }, R::ApplicationTimedOut { received: 5 }
             => "408 Request Timeout", None, "the server application did not answer in time";
@@ -804,7 +824,9 @@ mod tests {
                 format!("HTTP/1.1 {status}\r\nPragma: no-cache\r\nBITS-Packet-Type: Ack\r\n");
             let named = format!("BITS-Session-Id: {ID}\r\n");
             for (session, named) in [(None, ""), (Some(id()), &*named)] {
-                let fields = format!("{begin}{received}{named}{error}Content-Length: 0\r\n");
+                let reason = format!("Bitsd-Reason: {words}\r\n");
+                let fields =
+                    format!("{begin}{received}{named}{error}{reason}Content-Length: 0\r\n");
                 assert_eq!(
                     refused(&refusal, session, Persistence::KeepAlive),
                     format!("{fields}\r\n")
@@ -830,6 +852,30 @@ mod tests {
             assert_ne!(refusal.status(), 409, "{refusal}");
         }
         assert_ne!(Refusal::UploadTooLarge { limit: 1 }.status(), 413);
+    }
+
+    #[test]
+    fn bytes_that_are_no_request_are_answered_in_the_language_they_seem_to_be_in() {
+        let why = BadHead::HostMissing;
+        let answer = |request: &str| {
+            let mut out = Vec::new();
+            write_bad_head(why, request.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let ack = "HTTP/1.1 400 Bad Request\r\nPragma: no-cache\r\nBITS-Packet-Type: Ack\r\n\
+            BITS-Error-Code: 0x80070057\r\nBITS-Error: 0x80070057\r\nBITS-Error-Context: 0x5\r\n\
+            Bitsd-Reason: an HTTP/1.1 request has no Host\r\nContent-Length: 0\r\n\
+            Connection: close\r\n\r\n";
+        for request in ["BITS_POST /a", "\r\nBITS_POST /a", "BITS", "", "POST /a"] {
+            assert_eq!(answer(request), ack, "{request}");
+        }
+        let text = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+            Content-Length: 32\r\nConnection: close\r\n\r\n";
+        let words = "an HTTP/1.1 request has no Host\n";
+        for request in ["GET /a", "PUT", "\x16\x03\x01", "BITS_POST2 /a"] {
+            assert_eq!(answer(request), format!("{text}{words}"), "{request}");
+        }
+        assert_eq!(answer("HEAD /a"), text);
     }
 
     #[test]

@@ -341,6 +341,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
             .or_else(|| field("BITS-Error").and_then(parse_hresult)),
         is_bits: field("BITS-Packet-Type").is_some(),
         server: field("Server").map(str::to_owned),
+        reason: field("Bitsd-Reason").and_then(printable),
     };
     Ok(Some(ReplyHead {
         reply,
@@ -348,6 +349,14 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
         keeps_alive,
         body_bytes,
     }))
+}
+
+/// What a terminal may show of a sentence from outside.
+fn printable(sentence: &str) -> Option<String> {
+    let printed: String = (sentence.chars().take(REASON_CHARS_MAX))
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    (!printed.is_empty()).then_some(printed)
 }
 
 fn parse_offset(text: &str) -> Option<u64> {
@@ -371,6 +380,8 @@ pub(crate) const REPLY_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// An error page of a proxy is smaller.
 const REPLY_BODY_BYTES_MAX: u64 = 64 * 1024;
 const REPLY_FIELDS_MAX: usize = 64;
+/// A sentence of ours is shorter.
+const REASON_CHARS_MAX: usize = 300;
 /// After a send error the reply is there already or never comes.
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 
@@ -404,6 +415,21 @@ mod tests {
                 Some(super::super::upload::SESSION_NOT_FOUND)
             );
         }
+    }
+
+    #[test]
+    fn a_reason_is_one_line_that_a_terminal_may_show() {
+        let reason = |value: &str| {
+            let text = format!("HTTP/1.1 400 X\r\nBitsd-Reason: {value}\r\n\r\n");
+            head(&text).reply.reason
+        };
+        assert_eq!(
+            reason("no such\u{9b}31m session").unwrap(),
+            "no such?31m session"
+        );
+        assert_eq!(reason(&"x".repeat(1_000)).unwrap().len(), REASON_CHARS_MAX);
+        assert_eq!(reason(""), None);
+        assert_eq!(head("HTTP/1.1 400 X\r\n\r\n").reply.reason, None);
     }
 
     #[test]

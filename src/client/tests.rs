@@ -303,6 +303,7 @@ fn a_refusal_before_the_body_was_sent_is_heard() {
         status: 403,
         hresult: Some(0x8007_0005),
         stranger: None,
+        reason: None,
     };
     assert!(
         matches!(&error, PutError::Failed(Failure::Refused(heard)) if *heard == refused),

@@ -53,6 +53,8 @@ pub struct Reply {
     pub is_bits: bool,
     /// `Server`, if given.
     pub server: Option<String>,
+    /// Why, in a sentence: bitsd says it in `Bitsd-Reason`.
+    pub reason: Option<String>,
 }
 
 /// What follows a reply.
@@ -101,6 +103,8 @@ pub struct Refused {
     pub status: u16,
     /// HRESULT, if given.
     pub hresult: Option<u32>,
+    /// Why, as the server says it.
+    pub reason: Option<Box<str>>,
     /// Who it was, where it was no BITS server: what it calls itself, if anything.
     pub stranger: Option<Box<str>>,
 }
@@ -113,6 +117,7 @@ impl Refused {
             packet,
             status: reply.status,
             hresult: reply.hresult,
+            reason: reply.reason.as_deref().map(Box::from),
             stranger,
         }
     }
@@ -125,6 +130,7 @@ impl fmt::Display for Refused {
             status,
             hresult,
             stranger,
+            reason,
         } = self;
         write!(f, "{packet} was answered {status}")?;
         if let Some(name) = stranger {
@@ -138,13 +144,11 @@ impl fmt::Display for Refused {
         if let Some(words) = status_in_words(*status) {
             write!(f, " ({words})")?;
         }
-        match hresult {
-            Some(hresult) => {
-                write!(f, ", error 0x{hresult:08X}")?;
-                hresult_in_words(*hresult).map_or(Ok(()), |words| write!(f, " ({words})"))
-            }
-            None => Ok(()),
+        if let Some(hresult) = hresult {
+            write!(f, ", error 0x{hresult:08X}")?;
+            hresult_in_words(*hresult).map_or(Ok(()), |words| write!(f, " ({words})"))?;
         }
+        (reason.as_ref()).map_or(Ok(()), |reason| write!(f, ": {reason}"))
     }
 }
 
@@ -749,11 +753,12 @@ mod tests {
     fn refusals_are_told_in_words() {
         let mut reply = error(403, Some(0x8007_0005));
         reply.is_bits = true;
-        assert_eq!(
-            Refused::of("Create-Session", &reply).to_string(),
-            "Create-Session was answered 403 (forbidden: the destination exists, or may not be written), \
-             error 0x80070005 (access denied)"
-        );
+        let words = "Create-Session was answered 403 (forbidden: the destination exists, or may not be written), \
+             error 0x80070005 (access denied)";
+        let told = |reply: &Reply| Refused::of("Create-Session", reply).to_string();
+        assert_eq!(told(&reply), words);
+        reply.reason = Some("it exists".to_owned());
+        assert_eq!(told(&reply), format!("{words}: it exists"));
         reply.is_bits = false;
         reply.server = Some("SimpleHTTP/0.6".to_owned());
         assert_eq!(

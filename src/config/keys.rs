@@ -158,11 +158,15 @@ keys! {
 keys! {
     /// Bounds of the server (design H).
     pub struct Limits in Limits "limits." {
+        // Tickets of Kerberos have up to 48 KiB, and 64 once they are encoded.
         /// Bytes of a request head.
-        head_bytes_max: usize = narrow(16 * KIB), Row::of(bytes(KIB..=64 * KIB));
+        head_bytes_max: usize = narrow(64 * KIB), Row::of(bytes(KIB..=128 * KIB));
+        // Each takes `head_bytes_max` and a page while it arrives.
+        /// Heads over 20 KiB that one shard reads at the same time.
+        long_heads_per_shard_max: usize = 256, Row::of(count(1..=65_536));
         /// Fields of a request head.
         headers_max: usize = 64, Row::of(count(8..=256));
-        /// Bytes of one field value.
+        /// Bytes of the value of a `BITS-` or `Content-` field; others are bounded by the head.
         value_bytes_max: usize = narrow(4 * KIB), Row::of(bytes(256..=64 * KIB));
         /// Connections of one shard.
         connections_per_shard_max: usize = 16_384, Row::of(count(1..=1_048_576));

@@ -143,8 +143,8 @@ fn values_out_of_bounds_are_refused_in_words_naming_the_bounds() {
             "it takes powers of two from 64 KiB to 8 MiB",
         ),
         (
-            "[limits]\nhead_bytes_max = \"65 KiB\"",
-            "it takes 1 KiB to 64 KiB",
+            "[limits]\nhead_bytes_max = \"129 KiB\"",
+            "it takes 1 KiB to 128 KiB",
         ),
         ("[limits]\nbody_blocks_per_shard = 0", "it takes 1 to 512"),
         (

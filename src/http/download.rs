@@ -15,7 +15,7 @@ mod range;
 use std::ops::Range;
 
 use super::head::{Head, Method};
-use super::response::{Persistence, ResponseHead};
+use super::response::{Persistence, ResponseHead, TEXT_TYPE};
 use condition::{Conditions, Validators, Withheld};
 use range::{RangeSet, Selection};
 
@@ -27,6 +27,13 @@ pub struct DownloadRequest {
     /// `None` for a HEAD, whose Range is ignored (RFC 9110 14.2), as a malformed one is.
     range: Option<RangeSet>,
     conditions: Conditions,
+}
+
+impl DownloadRequest {
+    /// Whether only the fields are wanted.
+    pub fn is_head(&self) -> bool {
+        self.method == DownloadMethod::Head
+    }
 }
 
 /// Whether the bytes are wanted.
@@ -72,6 +79,8 @@ pub struct Representation {
 pub struct Plan {
     /// The status code.
     pub status: u16,
+    /// Nothing but a head is sent.
+    is_head: bool,
     representation: Representation,
     answer: Answer,
 }
@@ -128,6 +137,7 @@ pub fn plan(request: &DownloadRequest, representation: &Representation) -> Plan 
     };
     Plan {
         status,
+        is_head: request.is_head(),
         representation: representation.clone(),
         answer,
     }
@@ -191,14 +201,16 @@ impl Plan {
             Answer::Unsatisfiable => {
                 let len = self.representation.len;
                 head.field("Content-Range", &format!("bytes */{len}"));
-                head.number("Content-Length", 0);
+                head.field("Content-Type", TEXT_TYPE);
+                head.number("Content-Length", UNSATISFIABLE.len() as u64);
             }
             // It ends with its head whatever its fields say, and its length would be that of the file.
             Answer::Withheld(Withheld::NotModified) => {
                 head.field("ETag", &self.representation.etag);
             }
             Answer::Withheld(Withheld::PreconditionFailed) => {
-                head.number("Content-Length", 0);
+                head.field("Content-Type", TEXT_TYPE);
+                head.number("Content-Length", PRECONDITION_FAILED.len() as u64);
             }
         }
         head.end(persistence);
@@ -224,7 +236,9 @@ impl Plan {
             Answer::Part(_) => 1,
             // A head and a range for each, and the end.
             Answer::Parts { ranges, .. } => 2 * ranges.len() + 1,
-            Answer::Fields | Answer::Unsatisfiable | Answer::Withheld(_) => 0,
+            Answer::Withheld(Withheld::PreconditionFailed) => usize::from(!self.is_head),
+            Answer::Unsatisfiable => 1,
+            Answer::Fields | Answer::Withheld(Withheld::NotModified) => 0,
         };
         (0..pieces_len).map(|index| self.piece(index))
     }
@@ -239,7 +253,9 @@ impl Plan {
                 Some(range) => Piece::File(range.clone()),
                 None => Piece::Literal(format!("\r\n--{boundary}--\r\n").into_bytes()),
             },
-            _ => Piece::File(0..self.representation.len),
+            Answer::Unsatisfiable => Piece::Literal(UNSATISFIABLE.into()),
+            Answer::Withheld(_) => Piece::Literal(PRECONDITION_FAILED.into()),
+            Answer::Whole | Answer::Fields => Piece::File(0..self.representation.len),
         }
     }
 
@@ -259,6 +275,10 @@ impl Plan {
         format!("bytes {}-{}/{len}", range.start, range.end - 1)
     }
 }
+
+/// Why there are no bytes, in a sentence for people.
+const UNSATISFIABLE: &str = "the file has none of the bytes that were asked for\n";
+const PRECONDITION_FAILED: &str = "the file is not the one that the conditions name\n";
 
 /// Replies are bytes to us.
 const CONTENT_TYPE: &str = "application/octet-stream";

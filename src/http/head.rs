@@ -137,6 +137,8 @@ pub enum BadHead {
     CodingInHttp10,
     /// A transfer coding other than chunked.
     CodingUnknown,
+    /// The head is long, and as many long ones are being read as may be. It may be sent again.
+    NoRoom,
 }
 
 impl BadHead {
@@ -146,6 +148,7 @@ impl BadHead {
             Self::TooLarge { .. } | Self::TooManyFields { .. } => 431,
             Self::Version => 505,
             Self::CodingUnknown => 501,
+            Self::NoRoom => 503,
             _ => 400,
         }
     }
@@ -158,6 +161,7 @@ impl BadHead {
             Self::TooLarge { .. } => Some("limits.head_bytes_max"),
             Self::TooManyFields { .. } => Some("limits.headers_max"),
             Self::ValueTooLong { .. } => Some("limits.value_bytes_max"),
+            Self::NoRoom => Some("limits.long_heads_per_shard_max"),
             _ => None,
         }
     }
@@ -193,6 +197,7 @@ impl fmt::Display for BadHead {
             Self::LengthAndCoding => "Content-Length stands beside Transfer-Encoding",
             Self::CodingInHttp10 => "Transfer-Encoding stands in an HTTP/1.0 request",
             Self::CodingUnknown => "the transfer coding is not chunked",
+            Self::NoRoom => "too many long request heads at the same time; try again",
         })
     }
 }
@@ -238,16 +243,51 @@ const FIELD_NAME_BYTES: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepeatedField;
 
+/// What of a head that is still arriving was looked at before: its lines need not be looked at again, so that a head costs
+/// what its bytes cost, in however many pieces they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Bytes of empty lines before it.
+    skipped: usize,
+    /// Before this byte all line ends are right, and none ends the head.
+    checked: usize,
+}
+
 /// Parses the head at the start of `bytes`.
 ///
 /// # Errors
 /// [`BadHead`] as soon as the bytes can no longer become a head that we accept.
 pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, BadHead> {
-    let skipped = empty_lines(bytes);
+    parse_on(bytes, limits, &mut Progress::default())
+}
+
+/// As [`parse`], where `progress` is that of the bytes that came before; they begin as they did then.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn parse_on<'b>(
+    bytes: &'b [u8],
+    limits: &HeadLimits,
+    progress: &mut Progress,
+) -> Result<Parsed<'b>, BadHead> {
     let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
-    let Some(end) = end_of_head(window, skipped) else {
+    let mut skipped = progress.skipped;
+    if progress.checked <= skipped {
+        skipped += empty_lines(&bytes[skipped..]);
+        progress.skipped = skipped;
+        progress.checked = skipped;
+    }
+    let Some(end) = end_of_head(window, skipped.max(progress.checked.saturating_sub(3))) else {
         // Nothing after the first bad line end can mend it.
-        check_line_ends(&window[skipped.min(window.len())..], LastLine::MayBeCut)?;
+        let unchecked = &window[progress.checked.min(window.len())..];
+        check_line_ends(unchecked, LastLine::MayBeCut)?;
+        // A line end that was cut, or behind which a fold may come, is looked at again.
+        let again = match unchecked {
+            [.., b'\r', b'\n'] => 2,
+            [.., b'\r'] => 1,
+            _ => 0,
+        };
+        progress.checked = progress.checked.max(window.len() - again);
         return if bytes.len() < limits.head_bytes_max {
             Ok(Parsed::Incomplete)
         } else {
@@ -256,8 +296,8 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Bad
             })
         };
     };
+    check_line_ends(&bytes[progress.checked..end], LastLine::IsWhole)?;
     let head = &bytes[skipped..end];
-    check_line_ends(head, LastLine::IsWhole)?;
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
     let slots_len = limits.headers_max.min(FIELDS_CAPACITY);
     let slots = &mut slots[..slots_len];
@@ -426,10 +466,10 @@ fn empty_lines(bytes: &[u8]) -> usize {
         * 2
 }
 
-/// One past the empty line that ends the head.
-fn end_of_head(window: &[u8], skipped: usize) -> Option<usize> {
-    let head = window.get(skipped..)?;
-    memchr::memmem::find(head, b"\r\n\r\n").map(|at| skipped + at + 4)
+/// One past the empty line that ends the head, if that ends behind `from`.
+fn end_of_head(window: &[u8], from: usize) -> Option<usize> {
+    let head = window.get(from..)?;
+    memchr::memmem::find(head, b"\r\n\r\n").map(|at| from + at + 4)
 }
 
 /// Whether the last line of what is checked can still go on.
@@ -881,6 +921,29 @@ mod tests {
             match (first, verdict(bytes)) {
                 (Some(Err(_)), Some(Err(_))) => {}
                 (first, last) => prop_assert_eq!(first, last),
+            }
+        }
+
+        /// Goal: what was looked at before need not be looked at again. Method: the same pieces with and without memory.
+        #[test]
+        fn a_head_that_goes_on_has_the_verdict_of_one_read_anew(
+            text in lines(), cuts in proptest::collection::vec(0usize..120, 0..8)
+        ) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.push(bytes.len());
+            cuts.sort_unstable();
+            let mut progress = Progress::default();
+            for cut in cuts {
+                let on = match parse_on(&bytes[..cut], &LIMITS, &mut progress) {
+                    Ok(Parsed::Incomplete) => None,
+                    Ok(Parsed::Complete(head)) => Some(Ok(format!("{head:?}"))),
+                    Err(why) => Some(Err(why)),
+                };
+                prop_assert_eq!(&on, &verdict(&bytes[..cut]), "{} bytes", cut);
+                if on.is_some() {
+                    break;
+                }
             }
         }
 

@@ -1,4 +1,6 @@
-//! Status and header fields to bytes.
+//! Status and header fields to bytes, and answers that are one sentence.
+
+use std::fmt::{Display, Write as _};
 
 /// What the client is told about the connection after this response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,14 @@ impl<'o> ResponseHead<'o> {
         self
     }
 
+    /// Adds a field whose value is a sentence of ours.
+    pub fn sentence(&mut self, name: &str, sentence: &dyn Display) -> &mut Self {
+        self.name(name);
+        write_sentence(sentence, self.out);
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
     /// Ends the head (adds `Connection: close` where asked for, then the empty line).
     pub fn end(&mut self, persistence: Persistence) {
         if persistence == Persistence::Close {
@@ -85,6 +95,63 @@ impl<'o> ResponseHead<'o> {
         }
         self.out.extend_from_slice(&digits[from..]);
     }
+}
+
+/// A refusal to whoever speaks plain HTTP.
+pub struct PlainRefusal<'a> {
+    /// Status code.
+    pub status: u16,
+    /// What is refused and why, in words that say nothing of this machine.
+    pub why: &'a dyn Display,
+    /// Methods that are taken, where the one asked for is not (RFC 9110 15.5.6).
+    pub allow: Option<&'a str>,
+    /// The request was a HEAD: fields as for a GET, and no body (RFC 9110 9.3.2).
+    pub is_head: bool,
+}
+
+impl PlainRefusal<'_> {
+    /// Appends it; the body is one line of plain text.
+    pub fn write(&self, persistence: Persistence, out: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        write_sentence(self.why, &mut body);
+        body.push(b'\n');
+        let mut head = ResponseHead::new(out, self.status);
+        if let Some(allow) = self.allow {
+            head.field("Allow", allow);
+        }
+        head.field("Content-Type", TEXT_TYPE);
+        head.number("Content-Length", body.len() as u64);
+        head.end(persistence);
+        if !self.is_head {
+            out.extend_from_slice(&body);
+        }
+    }
+}
+
+/// Of a sentence.
+pub const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+/// A sentence is cut there; it is one line of a terminal or two.
+const SENTENCE_BYTES_MAX: usize = 300;
+
+/// Appends a sentence: visible ASCII and blanks, whatever is in it.
+pub fn write_sentence(sentence: &dyn Display, out: &mut Vec<u8>) {
+    struct Sentence<'o> {
+        out: &'o mut Vec<u8>,
+        left: usize,
+    }
+    impl std::fmt::Write for Sentence<'_> {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            for c in text.chars().take(self.left) {
+                let is_plain = c.is_ascii_graphic() || c == ' ';
+                self.out.push(if is_plain { c as u8 } else { b'?' });
+                self.left -= 1;
+            }
+            Ok(())
+        }
+    }
+    let left = SENTENCE_BYTES_MAX;
+    // It fails only where a value refuses to show itself.
+    let _shown = write!(Sentence { out, left }, "{sentence}");
 }
 
 /// Reason phrases of RFC 9110 15, as far as we answer with them.
@@ -129,6 +196,38 @@ mod tests {
         let text = "HTTP/1.1 416 Range Not Satisfiable\r\nBITS-Packet-Type: Ack\r\nContent-Length: 0\r\n\
             BITS-Received-Content-Range: 18446744073709551615\r\nConnection: close\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+
+    #[test]
+    fn a_plain_refusal_is_one_line_of_text() {
+        let refusal = |is_head| {
+            let mut out = Vec::new();
+            PlainRefusal {
+                status: 405,
+                why: &"only this is taken\r\nX: y \u{e4}",
+                allow: Some("BITS_POST"),
+                is_head,
+            }
+            .write(Persistence::KeepAlive, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let head = "HTTP/1.1 405 Method Not Allowed\r\nAllow: BITS_POST\r\n\
+            Content-Type: text/plain; charset=utf-8\r\nContent-Length: 27\r\n\r\n";
+        assert_eq!(refusal(true), head);
+        assert_eq!(
+            refusal(false),
+            format!("{head}only this is taken??X: y ?\n")
+        );
+    }
+
+    #[test]
+    fn a_sentence_is_cut() {
+        let mut out = Vec::new();
+        ResponseHead::new(&mut out, 400)
+            .sentence("A", &"b".repeat(1_000))
+            .end(Persistence::KeepAlive);
+        let expected = format!("\r\nA: {}\r\n\r\n", "b".repeat(300));
+        assert!(String::from_utf8(out).unwrap().ends_with(&expected));
     }
 
     #[test]

@@ -1,24 +1,26 @@
 //! Memory for bytes on their way: small head blocks, and large registered body blocks.
 
 use std::alloc::Layout;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
-use crate::server::world::Block;
+use crate::server::world::{Block, HEAD_BLOCK_BYTES_MAX};
 
 /// Blocks begin and end with a page: the kernel pins whole pages, and O_DIRECT asks for it.
 const PAGE_BYTES: usize = 4096;
 /// Free head blocks kept for the next request; more are given back to the allocator.
 const FREE_HEAD_BLOCKS_MAX: usize = 256;
 
-/// A block of either kind.
+/// A block of any kind.
 pub enum RingBlock {
     /// A head block.
     Head(HeadBlock),
+    /// A block for a long head.
+    LongHead(LongHeadBlock),
     /// A body block, registered with this shard's ring.
     Body(FixedBuf),
     /// A body block where registration is not allowed (`RLIMIT_MEMLOCK`).
@@ -35,7 +37,7 @@ impl RingBlock {
     pub fn registered_index(&self) -> Option<u16> {
         match self {
             Self::Body(buffer) => Some(buffer.buf_index()),
-            Self::Head(_) | Self::PlainBody(_) => None,
+            Self::Head(_) | Self::LongHead(_) | Self::PlainBody(_) => None,
         }
     }
 }
@@ -44,6 +46,7 @@ impl Block for RingBlock {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Head(block) => block.memory(),
+            Self::LongHead(block) => &block.bytes,
             Self::Body(buffer) => buffer,
             Self::PlainBody(pages) => pages.memory(),
         }
@@ -52,6 +55,7 @@ impl Block for RingBlock {
     fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Head(block) => block.memory_mut(),
+            Self::LongHead(block) => &mut block.bytes,
             Self::Body(buffer) => buffer,
             Self::PlainBody(pages) => pages.memory_mut(),
         }
@@ -62,6 +66,9 @@ impl Block for RingBlock {
 pub struct Blocks {
     head_block_bytes: usize,
     free_heads: Rc<RefCell<Vec<Vec<u8>>>>,
+    long_head_bytes: usize,
+    long_heads_max: usize,
+    long_heads_out: Rc<Cell<usize>>,
     bodies: Bodies,
     body_block_bytes: usize,
 }
@@ -82,9 +89,16 @@ pub enum Registration {
 
 impl Blocks {
     /// Allocates and registers all body blocks of this shard. Called on the shard's own thread, inside its runtime.
-    pub fn new(head_bytes: usize, bodies: usize, body_bytes: usize) -> (Self, Registration) {
+    /// `head_bytes` are those of the longest head that is allowed, and so many of the long ones there may be at a time.
+    pub fn new(
+        head_bytes: usize,
+        long_heads_max: usize,
+        bodies: usize,
+        body_bytes: usize,
+    ) -> (Self, Registration) {
         // One page more than the longest head: room to see that a head is too long.
-        let head_block_bytes = head_bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        let block_bytes = |head_bytes: usize| head_bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        let head_block_bytes = block_bytes(head_bytes.min(HEAD_BLOCK_BYTES_MAX));
         let pool = FixedBufPool::new((0..bodies).map(|_| Pages::new(body_bytes)));
         let (bodies, registration) = match pool.register() {
             Ok(()) => (Bodies::Registered(pool), Registration::Done),
@@ -101,6 +115,9 @@ impl Blocks {
             Self {
                 head_block_bytes,
                 free_heads,
+                long_head_bytes: block_bytes(head_bytes),
+                long_heads_max,
+                long_heads_out: Rc::default(),
                 bodies,
                 body_block_bytes: body_bytes,
             },
@@ -115,6 +132,18 @@ impl Blocks {
         RingBlock::Head(HeadBlock {
             bytes,
             home: Rc::clone(&self.free_heads),
+        })
+    }
+
+    /// A block for a long head, if there may be one more.
+    pub fn long_head(&self) -> Option<RingBlock> {
+        let out = self.long_heads_out.get();
+        (out < self.long_heads_max).then(|| {
+            self.long_heads_out.set(out + 1);
+            RingBlock::LongHead(LongHeadBlock {
+                bytes: vec![0; self.long_head_bytes].into_boxed_slice(),
+                out: Rc::clone(&self.long_heads_out),
+            })
         })
     }
 
@@ -156,6 +185,18 @@ impl Drop for HeadBlock {
         if home.len() < FREE_HEAD_BLOCKS_MAX {
             home.push(std::mem::take(&mut self.bytes));
         }
+    }
+}
+
+/// A block for a long head; given back to the allocator when dropped.
+pub struct LongHeadBlock {
+    bytes: Box<[u8]>,
+    out: Rc<Cell<usize>>,
+}
+
+impl Drop for LongHeadBlock {
+    fn drop(&mut self) {
+        self.out.set(self.out.get() - 1);
     }
 }
 

@@ -366,6 +366,7 @@ impl Seat {
         let limits = &self.config.limits;
         let (blocks, registration) = Blocks::new(
             limits.head_bytes_max,
+            limits.long_heads_per_shard_max,
             limits.body_blocks_per_shard,
             limits.block_bytes,
         );

@@ -125,6 +125,10 @@ impl World for RingWorld {
         self.blocks.head()
     }
 
+    fn long_head_block(&self) -> Option<RingBlock> {
+        self.blocks.long_head()
+    }
+
     fn body_block(&self) -> Option<RingBlock> {
         self.blocks.body()
     }

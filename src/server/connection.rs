@@ -8,10 +8,10 @@ use std::rc::Rc;
 use super::budget::Budget;
 use super::download;
 use super::fragment;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, NoRoom};
 use super::lifecycle;
 use super::patience::{Patience, Verdict, Waiting};
-use super::request::{self, Request};
+use super::request::{self, Request, Unserved};
 use super::session::Reply;
 use super::shard::{Phase, Shard};
 use super::store;
@@ -22,9 +22,9 @@ use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{Event, Hangup};
-use crate::http::head::{self, BadHead, Framing, Parsed};
+use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
-use crate::http::response::{Persistence, ResponseHead};
+use crate::http::response::Persistence;
 use crate::planted::{self, Bug};
 
 /// A connection that has been idle for so long holds no file open, in milliseconds: longer than a client takes between two
@@ -44,6 +44,9 @@ pub enum Standing {
 
 /// Number of a connection on its shard; never used twice.
 pub type ConnectionId = u64;
+
+/// What an idle connection keeps for its next answer: room for an Ack, but not for a Reply-URL.
+const IDLE_ANSWER_BYTES_MAX: usize = 512;
 
 /// What the shard and the watchdog know of a connection.
 pub struct Connection<W: World> {
@@ -185,9 +188,17 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
         return;
     }
     shard.world.emit(Event::Connected { peer });
-    let mut inbox = Inbox::with(&*shard.world, &arrived);
-    drop(arrived);
     let mut answer = Vec::new();
+    let mut inbox = match Inbox::with(&*shard.world, &arrived) {
+        Ok(inbox) => inbox,
+        Err(NoRoom) => {
+            let mut inbox = Inbox::empty();
+            let refused = (BadHead::NoRoom, &*arrived);
+            refuse_head(&shard, &connection, &mut inbox, &mut answer, refused).await;
+            return shard.dismiss(connection.id);
+        }
+    };
+    drop(arrived);
     while let Next::Request = exchange(&shard, &connection, &mut inbox, &mut answer).await {}
     connection.rest(&shard);
     shard.dismiss(connection.id);
@@ -246,6 +257,10 @@ async fn exchange<W: World>(
 ) -> Next {
     if inbox.is_empty() {
         inbox.release();
+        // An idle connection holds nothing, whatever went over it before.
+        if answer.capacity() > IDLE_ANSWER_BYTES_MAX {
+            *answer = Vec::new();
+        }
         connection.wait_for(Waiting::Request, shard.world.now());
         if shard.phase() == Phase::Draining || connection.wire.ready().await.is_err() {
             return Next::End;
@@ -255,16 +270,9 @@ async fn exchange<W: World>(
         Ok(Some(read)) => read,
         Ok(None) => return Next::End,
         Err(why) => {
-            shard.world.emit(Event::BadRequest {
-                peer: connection.peer,
-                why,
-            });
-            // Where the next request would begin is unknown, so there is none.
-            reply::write_bad_head(why, answer);
-            let sent = send(shard, connection, answer).await;
-            if sent.is_ok() {
-                linger(shard, connection, inbox).await;
-            }
+            // What the answer looks like is seen in the first word.
+            let begin = inbox.bytes()[..inbox.len().min(64)].to_vec();
+            refuse_head(shard, connection, inbox, answer, (why, &begin)).await;
             return Next::End;
         }
     };
@@ -290,6 +298,7 @@ async fn exchange<W: World>(
         }
     };
     inbox.consume(head_bytes);
+    inbox.settle(&*shard.world);
     match request {
         Request::Packet {
             packet: Ok(packet),
@@ -354,21 +363,21 @@ async fn exchange<W: World>(
             persistence,
         } => {
             let served = match shard.phase() {
-                _ if is_stranded => Err(503),
-                Phase::Recovering => Err(503),
+                _ if is_stranded => Err(Unserved::Unavailable),
+                Phase::Recovering => Err(Unserved::Unavailable),
                 Phase::Serving | Phase::Draining => {
                     let found = shard.session(session);
                     let now = shard.world.now();
                     found
                         .filter(|session| session.serves(token, now))
                         .map(|session| session.shelf)
-                        .ok_or(404)
+                        .ok_or(Unserved::NotFound)
                 }
             };
             let shelf = match served {
                 Ok(shelf) => shelf,
-                Err(status) => {
-                    write_plain(status, persistence, answer);
+                Err(why) => {
+                    why.write(asked.is_head(), persistence, answer);
                     return finish_exchange(shard, connection, inbox, answer, persistence).await;
                 }
             };
@@ -387,7 +396,8 @@ async fn exchange<W: World>(
             }
         }
         Request::Plain {
-            status,
+            why,
+            is_head,
             framing,
             persistence,
         } => {
@@ -395,9 +405,29 @@ async fn exchange<W: World>(
                 Framing::Absent | Framing::Length(0) => persistence,
                 Framing::Length(_) | Framing::Chunked => Persistence::Close,
             };
-            write_plain(status, persistence, answer);
+            why.write(is_head, persistence, answer);
             finish_exchange(shard, connection, inbox, answer, persistence).await
         }
+    }
+}
+
+/// Answers bytes that are no request; `refused` is why, and how they begin. Where the next request would begin is unknown,
+/// so there is none.
+async fn refuse_head<W: World>(
+    shard: &Shard<W>,
+    connection: &Connection<W>,
+    inbox: &mut Inbox<W>,
+    answer: &mut Vec<u8>,
+    refused: (BadHead, &[u8]),
+) {
+    let (why, begin) = refused;
+    shard.world.emit(Event::BadRequest {
+        peer: connection.peer,
+        why,
+    });
+    reply::write_bad_head(why, begin, answer);
+    if send(shard, connection, answer).await.is_ok() {
+        linger(shard, connection, inbox).await;
     }
 }
 
@@ -408,14 +438,18 @@ async fn read_head<W: World>(
     inbox: &mut Inbox<W>,
 ) -> Result<Option<(Request, usize)>, BadHead> {
     connection.wait_for(Waiting::Head, shard.world.now());
+    let mut progress = Progress::default();
     loop {
-        if let Parsed::Complete(head) = head::parse(inbox.bytes(), &shard.head_limits)? {
+        let parsed = head::parse_on(inbox.bytes(), &shard.head_limits, &mut progress)?;
+        if let Parsed::Complete(head) = parsed {
             let strict = |path: &UploadPath| shard.location(path).policy.strict;
             return Ok(Some((Request::read(&head, strict), head.bytes_len)));
         }
+        inbox
+            .make_room(&*shard.world)
+            .map_err(|NoRoom| BadHead::NoRoom)?;
         match inbox.more(&*shard.world, &connection.wire).await {
-            // Each piece is looked at together with all before it.
-            Ok(read) if read > 0 => connection.budget.spend(&*shard.world, inbox.len()).await,
+            Ok(read) if read > 0 => connection.budget.spend(&*shard.world, read).await,
             Ok(_) | Err(_) => return Ok(None),
         }
     }
@@ -571,6 +605,7 @@ pub async fn send<W: World>(
 async fn linger<W: World>(shard: &Shard<W>, connection: &Connection<W>, inbox: &mut Inbox<W>) {
     connection.wire.finish();
     inbox.consume(inbox.len());
+    inbox.release();
     let mut left = shard.config.limits.drain_bytes_max;
     // Its clock is not wound up again by bytes that come.
     connection.wait_for(Waiting::Farewell, shard.world.now());
@@ -584,14 +619,4 @@ async fn linger<W: World>(shard: &Shard<W>, connection: &Connection<W>, inbox: &
             Ok(_) | Err(_) => return,
         }
     }
-}
-
-/// An answer to something that is not BITS.
-fn write_plain(status: u16, persistence: Persistence, out: &mut Vec<u8>) {
-    let mut head = ResponseHead::new(out, status);
-    if status == 405 {
-        head.field("Allow", "BITS_POST");
-    }
-    head.number("Content-Length", 0);
-    head.end(persistence);
 }

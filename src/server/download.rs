@@ -11,12 +11,13 @@ use std::rc::Rc;
 
 use super::connection::{self, Connection, Cut};
 use super::patience::Waiting;
+use super::request::Unserved;
 use super::shard::{Phase, Shard};
 use super::store::StoreError;
 use super::world::{Block, File, Millis, ReplyStat, Shelf, Wire, World};
 use crate::event::{DiskOp, Event};
 use crate::http::download::{self, DownloadRequest, Piece, Representation};
-use crate::http::response::{Persistence, ResponseHead};
+use crate::http::response::{Persistence, PlainRefusal};
 
 /// What is small goes out together, up to so many bytes: head and body of most replies, and the heads of parts.
 const GATHER_BYTES_MAX: usize = 4 << 10;
@@ -62,12 +63,18 @@ pub async fn send<W: World>(
                 }
             }
         }
-        Ok(None) => write_bodyless(404, persistence, sender.answer),
+        Ok(None) => Unserved::NotFound.write(request.is_head(), persistence, sender.answer),
         Err(source) => {
             let op = DiskOp::Open;
             sender.report(op, &source);
-            let status = StoreError { op, source }.refusal().status();
-            write_bodyless(status, persistence, sender.answer);
+            let refusal = StoreError { op, source }.refusal();
+            let refusal = PlainRefusal {
+                status: refusal.status(),
+                why: &refusal,
+                allow: None,
+                is_head: request.is_head(),
+            };
+            refusal.write(persistence, sender.answer);
         }
     }
     sender.flush().await?;
@@ -85,12 +92,6 @@ fn representation(stat: &ReplyStat) -> Representation {
         modified_s: seconds,
         etag: format!("\"{inode:x}-{bytes:x}-{seconds:x}-{nanos:x}\""),
     }
-}
-
-fn write_bodyless(status: u16, persistence: Persistence, out: &mut Vec<u8>) {
-    let mut head = ResponseHead::new(out, status);
-    head.number("Content-Length", 0);
-    head.end(persistence);
 }
 
 /// One answer on its way.
@@ -161,7 +162,7 @@ impl<'a, W: World> Sender<'a, W> {
     /// A body block for what is worth one, if one is free; else a head block.
     fn block(&self, left: u64) -> (W::Block, Option<Share<'a>>) {
         let world = &self.shard.world;
-        if self.is_slow || left <= self.shard.head_limits.head_bytes_max as u64 {
+        if self.is_slow || left <= self.shard.head_block_bytes as u64 {
             return (world.head_block(), None);
         }
         let share = Share::take(self.shard);

@@ -295,7 +295,7 @@ async fn store_block<W: World>(
     };
     connection.set_fast(match how {
         Receive::All => early + late == bytes,
-        Receive::Some => early + late >= bytes.min(shard.head_limits.head_bytes_max),
+        Receive::Some => early + late >= bytes.min(shard.head_block_bytes),
     });
     let (written, given_back) = append(shard, held, block, 0..early + late).await;
     if planted::is(Bug::BlockKept) {

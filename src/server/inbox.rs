@@ -1,7 +1,8 @@
 //! Bytes that arrived on a connection and were not looked at yet.
 //!
 //! They stand in one head block, which is held only while there are any, or while more are read: an
-//! idle connection holds none.
+//! idle connection holds none. A head that fills it goes on in a long one, of which there are few; as soon as the head
+//! was read, what came behind it goes back into a usual one.
 
 use std::io;
 use std::rc::Rc;
@@ -14,25 +15,71 @@ pub struct Inbox<W: World> {
     start: usize,
     /// `start <= end <= length of the block`.
     end: usize,
+    /// The block is a long one.
+    is_long: bool,
 }
 
+/// A head is long, and as many long blocks are out as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
 impl<W: World> Inbox<W> {
-    /// With bytes that arrived on another shard; as many as a head block holds, at most.
-    pub fn with(world: &W, arrived: &[u8]) -> Self {
-        if arrived.is_empty() {
-            return Self {
-                block: None,
-                start: 0,
-                end: 0,
-            };
+    /// With bytes that arrived on another shard, or [`NoRoom`].
+    pub fn with(world: &W, arrived: &[u8]) -> Result<Self, NoRoom> {
+        let mut inbox = Self::empty();
+        if !arrived.is_empty() {
+            let mut block = world.head_block();
+            if block.bytes().len() < arrived.len() {
+                block = world.long_head_block().ok_or(NoRoom)?;
+                inbox.is_long = true;
+            }
+            block.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
+            inbox.block = Some(block);
+            inbox.end = arrived.len();
         }
-        let mut block = world.head_block();
-        block.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
+        Ok(inbox)
+    }
+
+    /// Without any bytes.
+    pub fn empty() -> Self {
         Self {
-            block: Some(block),
+            block: None,
             start: 0,
-            end: arrived.len(),
+            end: 0,
+            is_long: false,
         }
+    }
+
+    /// Goes on in a long block if a head fills the one at hand.
+    pub fn make_room(&mut self, world: &W) -> Result<(), NoRoom> {
+        let is_filled =
+            (self.block.as_ref()).is_some_and(|block| self.end - self.start == block.bytes().len());
+        if is_filled && !self.is_long {
+            let block = world.long_head_block().ok_or(NoRoom)?;
+            self.move_to(block);
+            self.is_long = true;
+        }
+        Ok(())
+    }
+
+    /// Gives a long block back once its head was consumed. What came behind fits into a usual one, since no read into the
+    /// long one takes more than that ([`Inbox::more`]).
+    pub fn settle(&mut self, world: &W) {
+        if self.is_long {
+            self.is_long = false;
+            match self.is_empty() {
+                true => self.block = None,
+                false => self.move_to(world.head_block()),
+            }
+        }
+    }
+
+    fn move_to(&mut self, mut block: W::Block) {
+        let len = self.len();
+        block.bytes_mut()[..len].copy_from_slice(self.bytes());
+        self.block = Some(block);
+        self.start = 0;
+        self.end = len;
     }
 
     /// The unread bytes.
@@ -80,6 +127,7 @@ impl<W: World> Inbox<W> {
     pub fn release(&mut self) {
         if self.is_empty() {
             self.block = None;
+            self.is_long = false;
         }
     }
 
@@ -102,6 +150,10 @@ impl<W: World> Inbox<W> {
             self.end -= self.start;
             self.start = 0;
         }
+        let bytes_max = match self.is_long {
+            true => bytes_max.min(LONG_READ_BYTES_MAX),
+            false => bytes_max,
+        };
         let to = block.bytes().len().min(self.end.saturating_add(bytes_max));
         if to == self.end {
             self.block = Some(block);
@@ -125,3 +177,6 @@ impl<W: World> Inbox<W> {
         self.block = Some(block);
     }
 }
+
+/// Bytes of one read into a long block: a quarter of a usual one, or of the smallest that settings can ask for.
+const LONG_READ_BYTES_MAX: usize = 4 << 10;

@@ -65,11 +65,18 @@ impl NotifyError {
             Self::Busy => Refusal::Busy,
             Self::TimedOut => Refusal::ApplicationTimedOut { received },
             Self::Unreachable(_) | Self::Malformed(_) | Self::ReplyTooLarge { .. } => {
+                let received = Some(received);
                 Refusal::ApplicationFailed { received }
             }
             Self::Disk(source) => {
                 let op = DiskOp::Reply;
-                StoreError { op, source }.refusal()
+                match (StoreError { op, source }).refusal() {
+                    Refusal::ApplicationFailed { .. } => {
+                        let received = Some(received);
+                        Refusal::ApplicationFailed { received }
+                    }
+                    refusal => refusal,
+                }
             }
         }
     }
@@ -127,7 +134,7 @@ impl<W: World> Held<W> {
     fn order(&mut self, location: &Location) -> Result<Order, Refusal> {
         // The settings changed between the decision and now.
         let settings = location.notification.clone().ok_or(Refusal::Unavailable)?;
-        let received = self.received();
+        let received = Some(self.received());
         let public_url = location.public_url.as_deref();
         let url = notification::notification_url(
             &settings.url,

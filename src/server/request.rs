@@ -1,5 +1,7 @@
 //! What a request head asks for, owned so that the bytes it stood in can be used again.
 
+use std::fmt;
+
 use super::connection::BodyLeft;
 use crate::bits::notification::{self, Token};
 use crate::bits::packet::{self, Packet};
@@ -8,7 +10,7 @@ use crate::bits::session_id::SessionId;
 use crate::http::download::{self, DownloadRequest};
 use crate::http::head::{Framing, Head, Method};
 use crate::http::path::UploadPath;
-use crate::http::response::Persistence;
+use crate::http::response::{Persistence, PlainRefusal};
 
 /// A request, its body left where it is.
 pub enum Request {
@@ -36,13 +38,59 @@ pub enum Request {
     },
     /// Nothing that is here.
     Plain {
-        /// The answer.
-        status: u16,
+        /// Why.
+        why: Unserved,
+        /// It was a HEAD, whose answer has no body.
+        is_head: bool,
         /// Where the body ends.
         framing: Framing,
         /// What the client wants of the connection.
         persistence: Persistence,
     },
+}
+
+/// Why a request that is no packet gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// There is nothing to download under that name.
+    NotFound,
+    /// Another method than those we know.
+    Method,
+    /// The shard cannot take it now.
+    Unavailable,
+}
+
+impl Unserved {
+    /// Status code.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::NotFound => 404,
+            Self::Method => 405,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// The answer.
+    pub fn write(self, is_head: bool, persistence: Persistence, out: &mut Vec<u8>) {
+        PlainRefusal {
+            status: self.status(),
+            why: &self,
+            allow: (self == Self::Method).then_some("BITS_POST"),
+            is_head,
+        }
+        .write(persistence, out);
+    }
+}
+
+/// In words, for the client.
+impl fmt::Display for Unserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "nothing can be downloaded under this name",
+            Self::Method => "only uploads by BITS_POST are taken here",
+            Self::Unavailable => "the server is starting, or too busy; try again",
+        })
+    }
 }
 
 impl Request {
@@ -53,8 +101,9 @@ impl Request {
             true => Persistence::KeepAlive,
             false => Persistence::Close,
         };
-        let plain = |status| Self::Plain {
-            status,
+        let plain = |why| Self::Plain {
+            why,
+            is_head: head.method == Method::Head,
             framing,
             persistence,
         };
@@ -76,9 +125,9 @@ impl Request {
                         persistence,
                     }
                 }
-                _ => plain(404),
+                _ => plain(Unserved::NotFound),
             },
-            Method::Other => plain(405),
+            Method::Other => plain(Unserved::Method),
         }
     }
 
@@ -126,7 +175,7 @@ mod tests {
 
     fn status(line: &str, fields: &str) -> Option<u16> {
         match request(line, fields) {
-            Request::Plain { status, .. } => Some(status),
+            Request::Plain { why, .. } => Some(why.status()),
             Request::Packet { .. } | Request::Download { .. } => None,
         }
     }

@@ -15,7 +15,7 @@ use super::connection::{Connection, ConnectionId, Standing};
 use super::crowd::{self, Crowd};
 use super::session::Session;
 use super::store::Store;
-use super::world::{Millis, Place, Wire as _, World};
+use super::world::{HEAD_BLOCK_BYTES_MAX, Millis, Place, Wire as _, World};
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
 use crate::config::{Config, Durability, EmptyFile, Location, Publish};
@@ -70,6 +70,8 @@ pub struct Shard<W: World> {
     pub count: usize,
     /// Bounds of a request head.
     pub head_limits: HeadLimits,
+    /// Bytes of a head that a head block is sure to take.
+    pub head_block_bytes: usize,
     /// Time is up: what was not finished is left for the next start.
     is_over: Cell<bool>,
     /// Body blocks that downloads hold.
@@ -153,6 +155,7 @@ impl<W: World> Shard<W> {
             index,
             count,
             head_limits,
+            head_block_bytes: head_limits.head_bytes_max.min(HEAD_BLOCK_BYTES_MAX),
             is_over: Cell::new(false),
             blocks_for_downloads: Cell::new(0),
             phase: Cell::new(Phase::Recovering),

@@ -20,6 +20,10 @@ use crate::http::path::UploadPath;
 /// Milliseconds of a monotonic clock that starts at any point.
 pub type Millis = u64;
 
+/// A head block takes a head of so many bytes, even where longer ones are allowed: usual ones have less than one, those
+/// with a ticket of Kerberos up to 48 KiB more.
+pub const HEAD_BLOCK_BYTES_MAX: usize = 16 << 10;
+
 /// Memory that bytes are received into and written from.
 pub trait Block: 'static {
     /// All of it, filled or not.
@@ -290,6 +294,8 @@ pub trait World: 'static {
 
     /// A small block for heads and slow bodies; there is always one (connections are bounded).
     fn head_block(&self) -> Self::Block;
+    /// A block that takes any head that is allowed, for one that fills a head block; `None` if as many are out as may be.
+    fn long_head_block(&self) -> Option<Self::Block>;
     /// A large, registered block for fast bodies; `None` if all are out.
     fn body_block(&self) -> Option<Self::Block>;
 

@@ -242,6 +242,7 @@ impl Plan {
 fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
     let limits = Limits {
         head_bytes_max: rng.pick(&[640, 1_024]),
+        long_heads_per_shard_max: 2,
         headers_max: 16,
         value_bytes_max: 256,
         connections_per_shard_max: rng.pick(&[2, 64, 64]),

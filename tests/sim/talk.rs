@@ -194,6 +194,10 @@ fn parse(head: &[u8]) -> Option<Reply> {
     if status != 100 && field("Content-Length") != Some("0") {
         return None;
     }
+    // A refusal says why, and nothing else does.
+    if (status >= 400) != field("Bitsd-Reason").is_some() {
+        return None;
+    }
     Some(Reply {
         status,
         session: field("BITS-Session-Id").and_then(|id| SessionId::parse(id.as_bytes())),

@@ -345,6 +345,11 @@ impl World for SimWorld {
         SimBlock::new(self.sim.plan.config.limits.head_bytes_max, &self.heads_out)
     }
 
+    fn long_head_block(&self) -> Option<SimBlock> {
+        // No head of these clients is longer than a head block.
+        None
+    }
+
     fn body_block(&self) -> Option<SimBlock> {
         let limits = &self.sim.plan.config.limits;
         (self.bodies_out.get() < limits.body_blocks_per_shard)

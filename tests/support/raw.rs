@@ -5,6 +5,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
+/// The field in which an Ack says why it refuses.
+const REASON: &str = "Bitsd-Reason";
+
 /// One connection.
 pub struct Raw {
     stream: TcpStream,
@@ -61,7 +64,28 @@ impl Response {
         assert_eq!(self.field("BITS-Packet-Type"), Some("Ack"), "{self:?}");
         assert_eq!(self.field("Pragma"), Some("no-cache"), "{self:?}");
         assert_eq!(self.field("Content-Length"), Some("0"), "{self:?}");
+        self.assert_reason();
         self
+    }
+
+    /// Asserts that a refusal, and nothing else, says why.
+    #[track_caller]
+    fn assert_reason(&self) {
+        let is_said = self.field(REASON).is_some_and(|reason| reason.len() > 5);
+        assert_eq!(is_said, self.status >= 400, "{self:?}");
+    }
+
+    /// Why it was refused, in words: of an Ack a field, else the body.
+    #[track_caller]
+    pub fn reason(&self) -> &str {
+        if let Some(reason) = self.field(REASON) {
+            assert_eq!(self.body, b"", "an Ack has no body: {self:?}");
+            return reason;
+        }
+        let text = std::str::from_utf8(&self.body).unwrap();
+        let is_text = self.field("Content-Type") == Some("text/plain; charset=utf-8");
+        assert!(is_text && text.ends_with('\n'), "{self:?}");
+        text.trim_end()
     }
 }
 
@@ -175,6 +199,14 @@ impl Raw {
             fields,
             body: Vec::new(),
         }))
+    }
+
+    /// Whether something can be read: an answer, or the end.
+    pub fn is_answered(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Asserts that the server ends the connection without another byte.
