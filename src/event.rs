@@ -140,6 +140,15 @@ pub enum Event<'a> {
         /// What the client heard.
         why: &'a Refusal,
     },
+    /// A GET or HEAD of a file was refused.
+    DownloadRefused {
+        /// The client's address.
+        peer: SocketAddr,
+        /// The path it asked for.
+        path: &'a str,
+        /// Status of the answer.
+        status: u16,
+    },
     /// A connection was handed to the shard that owns the session it asked for.
     Moved {
         /// The client's address.

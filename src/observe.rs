@@ -39,6 +39,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::HungUp { .. }
         | Event::Stalled { .. }
         | Event::Moved { .. }
+        | Event::DownloadRefused { .. }
         | Event::BadRequest { .. }
         | Event::BlocksExhausted => log_connection(shard, event),
         Event::Refused {
@@ -155,6 +156,9 @@ fn log_connection(shard: usize, event: &Event<'_>) {
         }
         Event::Moved { peer, to } => {
             debug!(shard, %peer, to, "connection moved to the session's shard")
+        }
+        Event::DownloadRefused { peer, path, status } => {
+            debug!(shard, %peer, path, status, "download refused: see the setting `download`");
         }
         Event::BadRequest { peer, why } => {
             info!(shard, %peer, status = why.status(), %why, "request refused");
@@ -320,6 +324,11 @@ mod tests {
                 peer: peer(),
                 to: 1,
             },
+            Event::DownloadRefused {
+                peer: peer(),
+                path: "a",
+                status: 404,
+            },
             Event::BlocksExhausted,
         ];
         assert_eq!(logged(LogFormat::Text, LogLevel::Info, &events), "");
@@ -327,7 +336,7 @@ mod tests {
             logged(LogFormat::Text, LogLevel::Debug, &events)
                 .lines()
                 .count(),
-            4
+            5
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use bitsd::config::{Config, Flags, Scope, SettingsFile, settings_reference};
+use bitsd::config::{Config, Download, Flags, Scope, SettingsFile, settings_reference};
 
 fn readme() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
@@ -71,6 +71,7 @@ fn the_recipes_for_moving_from_iis_are_settings() {
             .find(|config| config.location(path).prefix == "orc")
     };
     let orc = orc("orc/a.7z").expect("the recipe for DFIR-ORC");
+    assert_eq!(orc.location("orc/a.7z").download, Download::Head);
     let orc = &orc.location("orc/a.7z").policy;
     assert_eq!(orc.session_timeout.as_secs(), 30 * 86_400);
     assert!(!orc.allow_overwrite);

@@ -18,7 +18,9 @@ use super::quantity::{GIB, KIB, MIB, TIB};
 use super::secret::Secret;
 use super::table::{Row, Scope, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
-use super::words::{Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish};
+use super::words::{
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish,
+};
 
 keys! {
     /// Everything resolved; what `bitsd check` prints.
@@ -71,6 +73,8 @@ keys! {
     } {
         /// Whether uploads are accepted.
         is_enabled: bool = true, Row::of(truth()).called("enabled").iis(&["BITSUploadEnabled"]);
+        /// What of a finished file its URL tells: nothing; by HEAD its size and time; by GET its bytes too.
+        download: Download = Download::None, Row::of(Form::Word(Download::WORDS));
         // IIS counts 50 for a user; here an address may be that of a proxy for all of them.
         /// Unfinished uploads of one client, which is known by its address.
         sessions_per_client_max: Option<u32> = None, Row::of(or_unlimited(Unit::One, 1..=1_000_000))

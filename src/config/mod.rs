@@ -45,7 +45,9 @@ pub use reload::adopt;
 pub use resolve::Settled;
 pub use secret::Secret;
 pub use table::Scope;
-pub use words::{Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish};
+pub use words::{
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish,
+};
 
 #[cfg(test)]
 mod tests;

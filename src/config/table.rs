@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::form::{Form, Value};
 use super::secret::Secret;
-use super::words::{Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish};
+use super::words::{
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish,
+};
 
 /// Where a key may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,4 +330,4 @@ macro_rules! words {
         }
     )+};
 }
-words!(Durability EmptyFile Io LogFormat LogLevel NotificationType Publish);
+words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType Publish);

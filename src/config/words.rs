@@ -74,6 +74,18 @@ words! {
 }
 
 words! {
+    /// What of a published file can be read by its URL.
+    Download {
+        /// Nothing: as if it were not there.
+        None "none"
+        /// Whether it is there, its size and its time.
+        Head "head"
+        /// Its bytes too.
+        Get "get"
+    }
+}
+
+words! {
     /// When a file appears at its destination (P8).
     Publish {
         /// At Close-Session.

@@ -319,6 +319,11 @@ impl Disk {
             }
             Err(error) => return Err(error.into()),
         };
+        self.served(file)
+    }
+
+    /// A file that was opened without waiting, to be sent; `None` if it is no file.
+    pub fn served(&self, file: OwnedFd) -> io::Result<Option<(RingFile, ReplyStat)>> {
         let stat = rustix::fs::fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);

@@ -209,6 +209,13 @@ impl World for RingWorld {
         self.trees.look_up(place, before)
     }
 
+    async fn open_published(&self, place: &Place) -> io::Result<Option<(RingFile, ReplyStat)>> {
+        match self.trees.open_file(place)? {
+            Some(opened) => self.disk.served(opened),
+            None => Ok(None),
+        }
+    }
+
     async fn publish(
         &self,
         _shelf: Shelf,

@@ -132,6 +132,35 @@ impl Trees {
         })
     }
 
+    /// See [`crate::server::world::World::open_published`]. It goes the way of an upload to the folder, and follows no link
+    /// to the file itself.
+    pub fn open_file(&self, place: &Place) -> io::Result<Option<OwnedFd>> {
+        let mut walk = self.walk(place)?;
+        match walk.go_on() {
+            Ok(true) => {}
+            Ok(false) | Err(NoWay::Reserved(_)) => return Ok(None),
+            // A link that leads out or in circles, and a file for a folder: there is nothing for whoever asks.
+            Err(NoWay::Failed(error)) => {
+                return match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    None | Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG) => {
+                        Ok(None)
+                    }
+                    Some(_) => Err(error),
+                };
+            }
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let name = place.path.file_name();
+        match rustix::fs::openat(&*walk.here().opened, name, flags, Mode::empty()) {
+            Ok(opened) => Ok(Some(opened)),
+            // Nothing, a link, a socket, a device without a driver.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what is a mount).
     fn may_replace(&self, file: &Statx, place: &Place, folder: &Statx) -> Result<(), Blocked> {
         let name = place.path.as_str();

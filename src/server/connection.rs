@@ -11,10 +11,9 @@ use super::fragment;
 use super::inbox::{Inbox, NoRoom};
 use super::lifecycle;
 use super::patience::{Patience, Verdict, Waiting};
-use super::request::{self, Request, Unserved};
+use super::request::{self, Request};
 use super::session::Reply;
 use super::shard::{Phase, Shard};
-use super::store;
 use super::turnstile::Holder;
 use super::world::{Millis, Wire, World};
 use crate::bits::packet::Packet;
@@ -209,7 +208,7 @@ async fn turn_away<W: World>(shard: &Rc<Shard<W>>, connection: &Rc<Connection<W>
     let mut answer = Vec::new();
     reply::write_refusal(&Refusal::Busy, None, Persistence::Close, &mut answer);
     if send(shard, connection, &mut answer).await.is_ok() && shard.may_linger() {
-        let mut inbox = Inbox::with(&*shard.world, &[]);
+        let mut inbox = Inbox::empty();
         linger(shard, connection, &mut inbox).await;
     }
 }
@@ -357,37 +356,16 @@ async fn exchange<W: World>(
             answer_packet(shard, connection, inbox, answer, outcome, end).await
         }
         Request::Download {
-            session,
-            token,
+            wanted,
             asked,
             persistence,
         } => {
-            let served = match shard.phase() {
-                _ if is_stranded => Err(Unserved::Unavailable),
-                Phase::Recovering => Err(Unserved::Unavailable),
-                Phase::Serving | Phase::Draining => {
-                    let found = shard.session(session);
-                    let now = shard.world.now();
-                    found
-                        .filter(|session| session.serves(token, now))
-                        .map(|session| session.shelf)
-                        .ok_or(Unserved::NotFound)
-                }
-            };
-            let shelf = match served {
-                Ok(shelf) => shelf,
-                Err(why) => {
-                    why.write(asked.is_head(), persistence, answer);
-                    return finish_exchange(shard, connection, inbox, answer, persistence).await;
-                }
-            };
-            // The reply goes out in a block of its own; one of the two is enough, unless the client sends ahead.
+            // The file goes out in a block of its own; one of the two is enough, unless the client sends ahead.
             if !planted::is(Bug::DownloadHoldsTwo) {
                 inbox.release();
             }
-            let name = store::reply_name(session);
-            let file = (shelf, &*name);
-            let sent = download::send(shard, connection, answer, file, &asked, persistence);
+            let wanted = (!is_stranded).then_some(wanted);
+            let sent = download::answer(shard, connection, answer, wanted, &asked, persistence);
             match Box::pin(sent).await {
                 Ok(persistence) => {
                     finish_exchange(shard, connection, inbox, answer, persistence).await

@@ -11,12 +11,15 @@ use std::rc::Rc;
 
 use super::connection::{self, Connection, Cut};
 use super::patience::Waiting;
-use super::request::Unserved;
-use super::shard::{Phase, Shard};
-use super::store::StoreError;
+use super::request::{Unserved, Wanted};
+use super::shard::{self, Phase, Shard};
+use super::store::{self, StoreError};
 use super::world::{Block, File, Millis, ReplyStat, Shelf, Wire, World};
+use crate::bits::session_id::SessionId;
+use crate::config::Download;
 use crate::event::{DiskOp, Event};
 use crate::http::download::{self, DownloadRequest, Piece, Representation};
+use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, PlainRefusal};
 
 /// What is small goes out together, up to so many bytes: head and body of most replies, and the heads of parts.
@@ -28,16 +31,98 @@ const SEND_BYTES_MAX: usize = 64 << 10;
 /// and gets no other: head blocks are enough for it.
 const SLOW_MS: Millis = 1_000;
 
-/// Answers a GET or HEAD with a reply file, and 404 if there is none. All of it is sent when
-/// this returns; `answer` is empty then.
+/// Answers a GET or HEAD; `wanted` is nothing where this shard cannot look. All of it is sent when this returns; `answer`
+/// is empty then.
 ///
 /// # Errors
 /// [`Cut`] if the connection ended, or the file did not yield what the head had promised.
-pub async fn send<W: World>(
+pub async fn answer<W: World>(
     shard: &Rc<Shard<W>>,
     connection: &Rc<Connection<W>>,
     answer: &mut Vec<u8>,
-    (shelf, name): (Shelf, &str),
+    wanted: Option<Wanted>,
+    request: &DownloadRequest,
+    persistence: Persistence,
+) -> Result<Persistence, Cut> {
+    connection.wait_for(Waiting::Nothing, shard.world.now());
+    let found = match wanted {
+        _ if shard.phase() == Phase::Recovering => Err(NotSent::Unserved(Unserved::Unavailable)),
+        None => Err(NotSent::Unserved(Unserved::Unavailable)),
+        Some(Wanted::Reply { session, token }) => {
+            let found = shard.session(session);
+            match found.filter(|session| session.serves(token, shard.world.now())) {
+                Some(session) => open_reply(shard, session.shelf, session.id).await,
+                None => Err(NotSent::Unserved(Unserved::NotFound)),
+            }
+        }
+        Some(Wanted::File(path)) => {
+            let found = open_file(shard, &path, request.is_head()).await;
+            if let Err(why) = &found {
+                shard.world.emit(Event::DownloadRefused {
+                    peer: connection.peer,
+                    path: path.as_str(),
+                    status: why.status(),
+                });
+            }
+            found
+        }
+    };
+    send(shard, connection, answer, found, request, persistence).await
+}
+
+/// Why there is no file to send.
+#[derive(Debug)]
+enum NotSent {
+    /// It is not there, or not for this client.
+    Unserved(Unserved),
+    /// The disk says no.
+    Failed(StoreError),
+}
+
+impl NotSent {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Unserved(why) => why.status(),
+            Self::Failed(error) => error.refusal().status(),
+        }
+    }
+}
+
+/// A file to be sent, open.
+type Found<W> = Result<(<W as World>::File, ReplyStat), NotSent>;
+
+fn found<W: World>(op: DiskOp, opened: io::Result<Option<(W::File, ReplyStat)>>) -> Found<W> {
+    match opened {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(NotSent::Unserved(Unserved::NotFound)),
+        Err(source) => Err(NotSent::Failed(StoreError { op, source })),
+    }
+}
+
+async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> Found<W> {
+    let opened = shard.world.open_reply(shelf, &store::reply_name(id)).await;
+    found::<W>(DiskOp::Open, opened)
+}
+
+/// What stands at a destination. What its location keeps to itself is not looked for: nobody learns whether it is there.
+async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool) -> Found<W> {
+    let location = shard.location(path);
+    match (location.download, is_head) {
+        (Download::None, _) => return Err(NotSent::Unserved(Unserved::NotFound)),
+        (Download::Head, false) => return Err(NotSent::Unserved(Unserved::HeadOnly)),
+        (Download::Head, true) | (Download::Get, _) => {}
+    }
+    let place = shard::place(&location, path);
+    let place = place.ok_or(NotSent::Unserved(Unserved::NotFound))?;
+    found::<W>(DiskOp::LookUp, shard.world.open_published(&place).await)
+}
+
+/// Sends a file, or says why there is none.
+async fn send<W: World>(
+    shard: &Rc<Shard<W>>,
+    connection: &Rc<Connection<W>>,
+    answer: &mut Vec<u8>,
+    found: Found<W>,
     request: &DownloadRequest,
     persistence: Persistence,
 ) -> Result<Persistence, Cut> {
@@ -45,15 +130,14 @@ pub async fn send<W: World>(
         Phase::Draining => Persistence::Close,
         Phase::Recovering | Phase::Serving => persistence,
     };
-    connection.wait_for(Waiting::Nothing, shard.world.now());
     let mut sender = Sender {
         shard,
         connection,
         answer,
         is_slow: false,
     };
-    match shard.world.open_reply(shelf, name).await {
-        Ok(Some((file, stat))) => {
+    match found {
+        Ok((file, stat)) => {
             let plan = download::plan(request, &representation(&stat));
             plan.write_head(persistence, sender.answer);
             for piece in plan.pieces() {
@@ -63,11 +147,10 @@ pub async fn send<W: World>(
                 }
             }
         }
-        Ok(None) => Unserved::NotFound.write(request.is_head(), persistence, sender.answer),
-        Err(source) => {
-            let op = DiskOp::Open;
-            sender.report(op, &source);
-            let refusal = StoreError { op, source }.refusal();
+        Err(NotSent::Unserved(why)) => why.write(request.is_head(), persistence, sender.answer),
+        Err(NotSent::Failed(error)) => {
+            sender.report(error.op, &error.source);
+            let refusal = error.refusal();
             let refusal = PlainRefusal {
                 status: refusal.status(),
                 why: &refusal,
@@ -83,7 +166,8 @@ pub async fn send<W: World>(
     Ok(persistence)
 }
 
-/// A reply is written once, so its inode with length and time names its bytes.
+/// A reply or an upload is written once and then gets its name, so that inode, length and time name its bytes. (Who writes
+/// into a published file names others as soon as the clock of the file system ticks.)
 fn representation(stat: &ReplyStat) -> Representation {
     let (inode, bytes) = (stat.inode, stat.bytes);
     let (seconds, nanos) = (stat.modified_s, stat.modified_nanos);

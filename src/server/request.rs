@@ -9,7 +9,7 @@ use crate::bits::reply::Refusal;
 use crate::bits::session_id::SessionId;
 use crate::http::download::{self, DownloadRequest};
 use crate::http::head::{Framing, Head, Method};
-use crate::http::path::UploadPath;
+use crate::http::path::{self, UploadPath};
 use crate::http::response::{Persistence, PlainRefusal};
 
 /// A request, its body left where it is.
@@ -25,12 +25,10 @@ pub enum Request {
         /// What the client wants of the connection.
         persistence: Persistence,
     },
-    /// The reply to an upload.
+    /// GET or HEAD of a file.
     Download {
-        /// The session of the upload.
-        session: SessionId,
-        /// The name of the reply.
-        token: Token,
+        /// Which.
+        wanted: Wanted,
         /// Which part of it, and on what conditions.
         asked: DownloadRequest,
         /// What the client wants of the connection.
@@ -49,11 +47,27 @@ pub enum Request {
     },
 }
 
+/// A file that may be downloaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The reply to an upload.
+    Reply {
+        /// The session of the upload.
+        session: SessionId,
+        /// The name of the reply.
+        token: Token,
+    },
+    /// What stands at a destination, if its location lets it be read.
+    File(UploadPath),
+}
+
 /// Why a request that is no packet gets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unserved {
     /// There is nothing to download under that name.
     NotFound,
+    /// The location tells of its files by HEAD alone.
+    HeadOnly,
     /// Another method than those we know.
     Method,
     /// The shard cannot take it now.
@@ -65,7 +79,7 @@ impl Unserved {
     pub fn status(self) -> u16 {
         match self {
             Self::NotFound => 404,
-            Self::Method => 405,
+            Self::HeadOnly | Self::Method => 405,
             Self::Unavailable => 503,
         }
     }
@@ -75,7 +89,11 @@ impl Unserved {
         PlainRefusal {
             status: self.status(),
             why: &self,
-            allow: (self == Self::Method).then_some("BITS_POST"),
+            allow: match self {
+                Self::HeadOnly => Some("HEAD, BITS_POST"),
+                Self::Method => Some("BITS_POST"),
+                Self::NotFound | Self::Unavailable => None,
+            },
             is_head,
         }
         .write(persistence, out);
@@ -87,6 +105,7 @@ impl fmt::Display for Unserved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotFound => "nothing can be downloaded under this name",
+            Self::HeadOnly => "of the files here only size and time are told, by HEAD",
             Self::Method => "only uploads by BITS_POST are taken here",
             Self::Unavailable => "the server is starting, or too busy; try again",
         })
@@ -115,12 +134,11 @@ impl Request {
                 framing,
                 persistence,
             },
-            // Replies can be read; uploads never can, and nothing is listed.
-            Method::Get | Method::Head => match notification::parse_reply_target(head.target) {
-                Some((session, token)) if unread_body(framing, false) == BodyLeft::Bytes(0) => {
+            // With a body it is not what a client of ours sends. Nothing is listed.
+            Method::Get | Method::Head => match Wanted::read(head.target) {
+                Some(wanted) if unread_body(framing, false) == BodyLeft::Bytes(0) => {
                     Self::Download {
-                        session,
-                        token,
+                        wanted,
                         asked: download::parse(head),
                         persistence,
                     }
@@ -137,9 +155,24 @@ impl Request {
             Self::Packet {
                 packet: Ok(packet), ..
             } => packet.session_request()?.session,
-            Self::Download { session, .. } => Some(*session),
-            Self::Packet { packet: Err(_), .. } | Self::Plain { .. } => None,
+            Self::Download {
+                wanted: Wanted::Reply { session, .. },
+                ..
+            } => Some(*session),
+            Self::Download { .. } | Self::Packet { packet: Err(_), .. } | Self::Plain { .. } => {
+                None
+            }
         }
+    }
+}
+
+impl Wanted {
+    fn read(target: &str) -> Option<Self> {
+        if let Some((session, token)) = notification::parse_reply_target(target) {
+            return Some(Self::Reply { session, token });
+        }
+        let target = path::resolve_target(target).ok()?;
+        Some(Self::File(target.path))
     }
 }
 
@@ -181,10 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn only_replies_can_be_read() {
+    fn replies_and_files_can_be_asked_for_and_nothing_else() {
         for method in ["GET", "HEAD"] {
             let download = request(&format!("{method} {REPLY}"), "");
-            let Request::Download { session, token, .. } = download else {
+            let Request::Download {
+                wanted: Wanted::Reply { session, token },
+                ..
+            } = download
+            else {
                 panic!("{method} of a reply");
             };
             assert_eq!(token, Token::new(0xff));
@@ -192,7 +229,18 @@ mod tests {
                 request(&format!("{method} {REPLY}"), "").session(),
                 Some(session)
             );
-            assert_eq!(status(&format!("{method} /in/a.bin"), ""), Some(404));
+            let file = request(&format!("{method} /in//a.bin?x"), "");
+            assert_eq!(file.session(), None);
+            let Request::Download { wanted, .. } = file else {
+                panic!("{method} of a file");
+            };
+            assert_eq!(
+                wanted,
+                Wanted::File(UploadPath::from_text("in/a.bin").unwrap())
+            );
+            for none in ["/", "/in/", "/../a", "/.bitsd/x", "*"] {
+                assert_eq!(status(&format!("{method} {none}"), ""), Some(404), "{none}");
+            }
             // With a body it is not what a client of ours sends.
             assert_eq!(
                 status(&format!("{method} {REPLY}"), "Content-Length: 1\r\n"),

@@ -167,7 +167,7 @@ pub struct WorkStat {
     pub inode: u64,
 }
 
-/// A reply as it stands in the work directory.
+/// A file that is downloaded, as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyStat {
     /// Length, in bytes.
@@ -343,6 +343,9 @@ pub trait World: 'static {
     /// Looks at a destination. Where it is asked on behalf of a publication in some manner, whatever that would fail by
     /// is an error now, before any byte is sent.
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing>;
+    /// Opens what stands at a destination for reading, without ever waiting for a writer; `None` if nothing does, something
+    /// that is no file, or something that lies in the work directory or outside of the root.
+    async fn open_published(&self, place: &Place) -> io::Result<Option<(Self::File, ReplyStat)>>;
     /// Moves a work file to its destination in one step. After an error nothing has changed: the file is where it was, and
     /// folders that were made for it are gone.
     async fn publish(

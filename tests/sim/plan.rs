@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitsd::config::{
-    Config, Durability, EmptyFile, Io, Limits, Location, LogFormat, LogLevel, Notification,
-    NotificationType, Policy, Publish,
+    Config, Download, Durability, EmptyFile, Io, Limits, Location, LogFormat, LogLevel,
+    Notification, NotificationType, Policy, Publish,
 };
 
 use crate::application::Application;
@@ -304,6 +304,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             root: 0,
             has_own_root: false,
             is_enabled: true,
+            download: Download::None,
             policy,
             public_url: None,
             host: None,

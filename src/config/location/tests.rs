@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::tests::{from_file, words};
 use crate::config::{
-    Durability, EmptyFile, Host, Notification, NotificationType, Permissions, Policy, Publish,
+    Download, Durability, EmptyFile, Host, Notification, NotificationType, Permissions, Policy,
+    Publish,
 };
 
 fn located(tables: &str) -> Config {
@@ -100,8 +101,9 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 23] = [
+const KEYS: [(&str, &str); 24] = [
     ("enabled", "false"),
+    ("download", "\"head\""),
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
     ("allow_overwrite", "true"),
@@ -143,6 +145,7 @@ fn expected() -> Location {
         root: 0,
         has_own_root: false,
         is_enabled: false,
+        download: Download::Head,
         policy: Policy {
             durability: Durability::Fragment,
             publish: Publish::LastFragment,

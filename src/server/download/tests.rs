@@ -17,7 +17,8 @@ use crate::server::world::{
     Fill, HandOverFull, Log, Manner, Place, Published, Shelf, Standing, WorkStat,
 };
 
-const NAME: &str = "a.reply";
+const ID: &str = "{3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44}";
+const NAME: &str = "3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44.reply";
 const BODY_BLOCK_BYTES: usize = 256 << 10;
 
 #[derive(Default)]
@@ -296,6 +297,10 @@ impl World for InMemory {
         unimplemented!()
     }
 
+    async fn open_published(&self, _: &Place) -> io::Result<Option<(Stored, ReplyStat)>> {
+        unimplemented!()
+    }
+
     async fn remove(&self, _: Shelf, _: &str) -> io::Result<()> {
         unimplemented!()
     }
@@ -367,14 +372,11 @@ fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, S
     let mut answer = Vec::new();
     let result = {
         let keep = Persistence::KeepAlive;
-        let sent = pin!(send(
-            &shard,
-            &connection,
-            &mut answer,
-            (Shelf::WORK, NAME),
-            &request,
-            keep
-        ));
+        let sent = pin!(async {
+            let id = SessionId::parse(ID.as_bytes()).unwrap();
+            let found = open_reply(&shard, Shelf::WORK, id).await;
+            send(&shard, &connection, &mut answer, found, &request, keep).await
+        });
         match sent.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
             Poll::Pending => panic!("nothing here has to wait"),

@@ -1,0 +1,211 @@
+//! What a location lets be read by GET and HEAD of what was uploaded: `download` in the settings.
+
+mod support;
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use support::client::{Client, fragment};
+use support::content::content;
+use support::raw::{Raw, Response};
+use support::server::{Server, Settings};
+
+/// More than a body block and no multiple of anything.
+const BYTES: u64 = 3_000_001;
+
+#[track_caller]
+fn server(lines: &str) -> Server {
+    Server::with(Settings::default().file(lines))
+}
+
+#[track_caller]
+fn upload(server: &Server, path: &str, bytes: u64) {
+    let mut client = Client::create(server.address(), path);
+    client.send(fragment(0..bytes)).assert(200, None);
+    client.close().assert(200, None);
+}
+
+#[track_caller]
+fn ask(raw: &mut Raw, method: &str, target: &str, fields: &str) -> Response {
+    raw.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n"
+    ));
+    match method {
+        "HEAD" => raw.receive_head(),
+        _ => raw.receive(),
+    }
+}
+
+/// The forensic collector: it asks whether its archive is there, and how large, before it collects anew.
+#[test]
+fn head_tells_that_a_file_is_there_and_how_large() {
+    let server =
+        server("allow_overwrite = true\n[[location]]\nprefix = \"orc\"\ndownload = \"head\"");
+    std::fs::create_dir(server.file("orc")).unwrap();
+    let mut raw = server.connect();
+    assert_eq!(ask(&mut raw, "HEAD", "/orc/ORC_pc1.7z", "").status, 404);
+    let mut client = Client::create(server.address(), "/orc/ORC_pc1.7z");
+    client.send(fragment(0..500)).assert(200, None);
+    let unfinished = ask(&mut raw, "HEAD", "/orc/ORC_pc1.7z", "");
+    assert_eq!(unfinished.status, 404, "it is not published");
+    client.close().assert(200, None);
+    let answer = ask(&mut raw, "HEAD", "/orc//ORC_pc1.7z?x", "");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.field("Content-Length"), Some("500"));
+    assert!(answer.field("Last-Modified").unwrap().ends_with(" GMT"));
+    let etag = answer.field("ETag").unwrap().to_owned();
+    let same = ask(
+        &mut raw,
+        "HEAD",
+        "/orc/ORC_pc1.7z",
+        &format!("If-None-Match: {etag}\r\n"),
+    );
+    assert_eq!(same.status, 304);
+    upload(&server, "/orc/ORC_pc1.7z", 600);
+    let newer = ask(
+        &mut raw,
+        "HEAD",
+        "/orc/ORC_pc1.7z",
+        &format!("If-None-Match: {etag}\r\n"),
+    );
+    assert_eq!(
+        (newer.status, newer.field("Content-Length")),
+        (200, Some("600"))
+    );
+    let get = ask(&mut raw, "GET", "/orc/ORC_pc1.7z", "");
+    assert_eq!(
+        (get.status, get.field("Allow")),
+        (405, Some("HEAD, BITS_POST"))
+    );
+    assert_eq!(
+        get.reason(),
+        "of the files here only size and time are told, by HEAD"
+    );
+    // Beside the location nothing is told.
+    upload(&server, "/b.bin", 5);
+    for method in ["GET", "HEAD"] {
+        assert_eq!(ask(&mut raw, method, "/b.bin", "").status, 404);
+    }
+}
+
+#[test]
+fn get_gives_bytes_whole_and_in_ranges() {
+    let server = server("download = \"get\"");
+    upload(&server, "/a%20b.bin", BYTES);
+    let file = content(1, 0, BYTES);
+    let mut raw = server.connect();
+    let whole = ask(&mut raw, "GET", "/a%20b.bin", "");
+    assert_eq!(
+        (whole.status, whole.field("Accept-Ranges")),
+        (200, Some("bytes"))
+    );
+    assert!(whole.body == file);
+    let etag = whole.field("ETag").unwrap().to_owned();
+    let fields = format!("Range: bytes=1000-2999999\r\nIf-Range: {etag}\r\n");
+    let part = ask(&mut raw, "GET", "/a%20b.bin", &fields);
+    assert_eq!(
+        part.field("Content-Range"),
+        Some("bytes 1000-2999999/3000001")
+    );
+    assert!(part.status == 206 && part.body == file[1_000..3_000_000]);
+    let none = ask(&mut raw, "GET", "/a%20b.bin", "Range: bytes=3000001-\r\n");
+    assert_eq!(none.status, 416);
+    assert_eq!(
+        none.reason(),
+        "the file has none of the bytes that were asked for"
+    );
+    let changed = ask(&mut raw, "GET", "/a%20b.bin", "If-Match: \"x\"\r\n");
+    assert_eq!(changed.status, 412);
+    let head = ask(&mut raw, "HEAD", "/a%20b.bin", "");
+    assert_eq!(
+        (head.status, head.field("Content-Length")),
+        (200, Some("3000001"))
+    );
+    // And again on the same connection, an upload.
+    upload(&server, "/c.bin", 5);
+    assert_eq!(ask(&mut raw, "GET", "/c.bin", "").body, content(1, 0, 5));
+}
+
+#[test]
+fn what_is_no_published_file_cannot_be_read() {
+    let server = server("download = \"get\"\ncreate_dirs = true");
+    upload(&server, "/in/a.bin", 5);
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "secret").unwrap();
+    symlink(outside.path(), server.file("out")).unwrap();
+    symlink(outside.path().join("secret"), server.file("secret")).unwrap();
+    symlink(server.file(".bitsd"), server.file("work")).unwrap();
+    symlink(".bitsd", server.file("near")).unwrap();
+    symlink("a.bin", server.file("in/link")).unwrap();
+    symlink("in", server.file("inside")).unwrap();
+    symlink("nowhere", server.file("dangling")).unwrap();
+    let pipe = Command::new("mkfifo").arg(server.file("pipe")).status();
+    assert!(pipe.unwrap().success());
+    let mut client = Client::create(server.address(), "/b.bin");
+    client.send(fragment(0..5)).assert(200, None);
+    let part = format!("{}.part", client.session().trim_matches(['{', '}']));
+    assert!(server.file(&format!(".bitsd/{part}")).exists());
+    symlink(format!(".bitsd/{part}"), server.file("part")).unwrap();
+    let mut raw = server.connect();
+    for target in [
+        "/",
+        "/in",
+        "/in/",
+        "/b.bin",
+        "/missing",
+        "/missing/a",
+        "/in/a.bin/x",
+        "/out/secret",
+        "/secret",
+        &format!("/.bitsd/{part}"),
+        &format!("/work/{part}"),
+        &format!("/near/{part}"),
+        "/near/lock",
+        "/part",
+        "/in/link",
+        "/dangling",
+        "/pipe",
+        "/in/../../x",
+        "/in%2fa.bin",
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = ask(&mut raw, method, target, "");
+            assert_eq!(answer.status, 404, "{method} {target}: {answer:?}");
+        }
+    }
+    // A link inside the root is a way to a folder, as it is for uploads.
+    assert_eq!(
+        ask(&mut raw, "GET", "/inside/a.bin", "").body,
+        content(1, 0, 5)
+    );
+    // With a body it is no request of ours.
+    let odd = ask(&mut raw, "GET", "/in/a.bin", "Content-Length: 1\r\n");
+    assert_eq!(odd.status, 404);
+}
+
+#[test]
+fn a_location_with_a_root_of_its_own_serves_from_there() {
+    let root = tempfile::tempdir_in(".").unwrap();
+    let path = root.path().canonicalize().unwrap();
+    let lines = format!(
+        "work_dir = {:?}\n[[location]]\nprefix = \"logs\"\nroot = {:?}\ndownload = \"get\"",
+        path.join("work"),
+        path.join("logs")
+    );
+    let server = Server::on(&path.join("root"), Settings::default().file(&lines));
+    upload(&server, "/logs/a.bin", 5);
+    let mut raw = server.connect();
+    let answer = ask(&mut raw, "GET", "/logs/a.bin", "");
+    assert_eq!((answer.status, answer.body), (200, content(1, 0, 5)));
+    assert_eq!(ask(&mut raw, "GET", "/logs", "").status, 404);
+    assert_eq!(ask(&mut raw, "GET", "/logs/../logs/a.bin", "").status, 200);
+}
+
+#[test]
+fn a_refusal_is_logged_at_debug() {
+    let server = Server::with(Settings::default().flags(&["--log-level", "debug"]));
+    upload(&server, "/a.bin", 5);
+    let mut raw = server.connect();
+    assert_eq!(ask(&mut raw, "HEAD", "/a.bin", "").status, 404);
+    server.wait_for_log("download refused");
+}
