@@ -684,8 +684,8 @@ const FREE_SPACE: &str =
     "the disk is full: free some space (`df -h`, `df -i`); clients retry by themselves";
 const REMOUNT: &str = "the file system is read-only: check it, and remount it writable";
 const CHECK_DEVICE: &str = "the device reports errors: look at `dmesg` and the health of the disk";
-const GRANT_DESTINATION: &str =
-    "grant the server's user the right to write into the folder of the destination";
+const GRANT_DESTINATION: &str = "grant the server's user the right to write into the folder of the \
+     destination, and to read it: it is synced";
 const KEEP_OUT: &str = "keep other programs out of the work directory";
 const SEE_BEFORE: &str = "see what the line before says of the disk";
 

@@ -7,7 +7,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use rustix::fs::{
@@ -18,7 +18,7 @@ use rustix::thread::CapabilitySet;
 
 use super::inherit::{Gifts, Given, Moving, give_folder_mode};
 use super::op::{self, SyncScope};
-use super::walk::{Folder, Identity, NoWay, Walk, look_at};
+use super::walk::{self, Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::{self, Blocked};
 use crate::server::world::{Manner, Parents, Place, Published, Replace, Standing, Sync};
@@ -38,8 +38,8 @@ pub struct Trees {
     /// As whom we make and replace files.
     user: u32,
     group: u32,
-    /// What files have from the folder that they were made in, once that was looked at.
-    given_at_birth: OnceCell<Gifts>,
+    /// What files have from the folder that they were made in, by its descriptor, once that was looked at.
+    given_at_birth: RefCell<BTreeMap<RawFd, Rc<Gifts>>>,
     /// Whether we may replace what is somebody else's in a sticky folder.
     owns_all: bool,
 }
@@ -54,7 +54,7 @@ impl Trees {
             work,
             user: rustix::process::geteuid().as_raw(),
             group: rustix::process::getegid().as_raw(),
-            given_at_birth: OnceCell::new(),
+            given_at_birth: RefCell::default(),
             owns_all: capabilities.is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER)),
         }
     }
@@ -239,11 +239,12 @@ impl Trees {
         let folder = self.arrive(place, manner, made).await?;
         let (to, file_name) = (&*folder.opened, place.path.file_name());
         let part = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let had = self.given_at_birth(from)?;
         let moving = Moving {
             from,
             name,
             stat: &part,
-            had: self.given_at_birth(from)?,
+            had: &had,
             own_group: self.group,
             mode: manner.file_mode,
         };
@@ -269,12 +270,14 @@ impl Trees {
     }
 
     /// What the folder gave to the files in it when they were made.
-    fn given_at_birth(&self, from: &OwnedFd) -> io::Result<&Gifts> {
-        if let Some(gifts) = self.given_at_birth.get() {
-            return Ok(gifts);
+    fn given_at_birth(&self, from: &OwnedFd) -> io::Result<Rc<Gifts>> {
+        let mut known = self.given_at_birth.borrow_mut();
+        if let Some(gifts) = known.get(&from.as_raw_fd()) {
+            return Ok(Rc::clone(gifts));
         }
-        let gifts = Gifts::of(from, &look_at(from)?)?;
-        Ok(self.given_at_birth.get_or_init(|| gifts))
+        let gifts = Rc::new(Gifts::of(from, &look_at(from)?)?);
+        known.insert(from.as_raw_fd(), Rc::clone(&gifts));
+        Ok(gifts)
     }
 
     /// Opens the folder of a destination for a file to be moved into it, and makes it where it may.
@@ -287,7 +290,7 @@ impl Trees {
                 if manner.parents == Parents::MustExist {
                     return Err(io::ErrorKind::NotFound.into());
                 }
-                steps = steps.checked_sub(1).ok_or(Errno::AGAIN)?;
+                steps = steps.checked_sub(1).ok_or_else(walk::restless)?;
                 made.make(&walk, manner).await?;
             }
             // A descriptor that can be synced. It is opened before the rename: if there is none left, it must be found out
@@ -306,7 +309,7 @@ impl Trees {
                 return Ok(Folder { opened, stat });
             }
         }
-        Err(Errno::AGAIN.into())
+        Err(walk::restless())
     }
 
     /// See [`crate::server::world::World::sync_destination`].

@@ -215,7 +215,7 @@ impl<'p> Walk<'p> {
             let identity = Identity::of(&look_at(&opened)?);
             if identity == here {
                 // The top of the file system: somebody moved the folder out of the root meanwhile.
-                return Err(Errno::AGAIN.into());
+                return Err(restless());
             }
             here = identity;
             above = Some(opened);
@@ -251,6 +251,11 @@ impl<'p> Walk<'p> {
 /// What the kernel says.
 pub fn probe(root: &OwnedFd) -> io::Result<()> {
     Ok(open(root.as_fd(), ".", OFlags::PATH, PLAIN).map(drop)?)
+}
+
+/// Folders are renamed faster than we look at them; the client comes back.
+pub fn restless() -> io::Error {
+    io::Error::other("the folders on the way were moved each time they were looked at")
 }
 
 /// Looks at what is open.
