@@ -233,7 +233,13 @@ impl Raw {
     /// `false` at the end.
     fn read_more(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 4096];
-        let read = self.stream.read(&mut bytes)?;
+        let read = loop {
+            match self.stream.read(&mut bytes) {
+                // A socket with a time-out says so when the process was stopped and goes on (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
         self.inbox.extend_from_slice(&bytes[..read]);
         Ok(read > 0)
     }
