@@ -21,9 +21,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Receive uploads until told to stop.
+    #[command(after_help = settings::SERVE_EXAMPLES)]
     Serve(Settings),
     /// Check the settings and print the effective ones.
-    #[command(after_long_help = settings::keys_of_the_file())]
+    #[command(after_help = settings::CHECK_EXAMPLES, after_long_help = settings::all_of_check())]
     Check(Check),
     /// Upload files to a BITS server.
     Put(put::Put),

@@ -286,6 +286,45 @@ fn flags(command: &str) -> Vec<String> {
     flags
 }
 
+/// The files of src/config from the lowest up: each uses only those before it.
+const FLOORS_OF_CONFIG: &[&str] = &[
+    "quantity",
+    "url",
+    "words",
+    "form",
+    "error",
+    "secret",
+    "table",
+    "permissions",
+    "keys",
+    "location",
+    "given",
+    "file",
+    "resolve",
+    "print",
+    "reference",
+    "reload",
+];
+
+#[test]
+fn the_files_of_config_use_only_what_stands_below_them() {
+    let floor = |name: &str| FLOORS_OF_CONFIG.iter().position(|known| *known == name);
+    for source in sources("src/config") {
+        let name = source.path.trim_start_matches("src/config/");
+        let name = name.trim_end_matches(".rs");
+        if ["mod", "tests", "location/tests"].contains(&name) {
+            continue;
+        }
+        let here = floor(name).unwrap_or_else(|| panic!("{name} has no floor"));
+        for (at, line) in source.lines_of_code().filter(|(_, line)| !is_comment(line)) {
+            for used in modules_named(line, "super::") {
+                let below = floor(used).is_some_and(|floor| floor < here);
+                assert!(below, "{}:{at} uses {used}", source.path);
+            }
+        }
+    }
+}
+
 #[test]
 fn readme_names_every_flag_and_setting() {
     let readme = fs::read_to_string(top().join("README.md"));

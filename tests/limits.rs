@@ -27,6 +27,26 @@ fn an_idle_connection_is_ended_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn a_reload_changes_limits_that_no_memory_was_taken_by() {
+    let server = Server::with(Settings::default().file("[limits]\nidle_ms_max = 3600000"));
+    let mut idle = server.connect();
+    let lines =
+        "[limits]\nidle_ms_max = 100\nsessions_per_shard_max = 1\nblock_bytes = \"1 MiB\"\n";
+    server.reload(lines);
+    server.wait_for_log("the settings were reloaded");
+    idle.assert_closed();
+    let log = server.log();
+    let waiting = log
+        .lines()
+        .filter(|line| line.contains("with the next start only"));
+    let waiting: Vec<_> = waiting.collect();
+    assert!(
+        waiting.len() == 1 && waiting[0].contains("limits.block_bytes"),
+        "{waiting:?}"
+    );
+}
+
+#[test]
 fn who_is_turned_away_from_a_full_server_gives_its_place_back() {
     // The simulator found it: two clients that waited for a session held the only two connections, and those who had the
     // sessions could not come in to end them.

@@ -357,6 +357,13 @@ fn check_says_as_much_as_it_is_asked_for() {
         assert!(text.contains(says), "{text}");
     }
     assert_eq!(bitsd(&["check", "--key", "nope"]).status.code(), Some(2));
+    for command in ["serve", "check", "put", "bench"] {
+        let help = String::from_utf8(bitsd(&[command, "--help"]).stdout).unwrap();
+        assert!(
+            help.contains("Examples:") && help.contains("Exit codes: 0"),
+            "{help}"
+        );
+    }
     let schema = bitsd(&["check", "--schema"]);
     let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
     assert_eq!(schema["type"], "object");

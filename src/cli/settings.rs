@@ -1,4 +1,5 @@
-//! Flags of `serve` and `check`: those of keys are made from the settings' own table, and read by its rules.
+//! Flags of `serve` and `check`: those of keys are made from the settings' own table, and read by
+//! its rules.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -16,7 +17,8 @@ use bitsd::config::{
 /// Flags of `serve` and `check`; they win over the settings file.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Settings file (TOML); `bitsd check --help` lists its keys [default: /etc/bitsd.toml, if there is one].
+    /// Settings file (TOML); `bitsd check --help` lists its keys [default: /etc/bitsd.toml, if
+    /// there is one].
     #[arg(
         short,
         long,
@@ -147,9 +149,31 @@ fn arg(doc: &SettingDoc, known: &FlagDoc) -> Arg {
     }
 }
 
-/// The settings file's keys, for `bitsd check --help`.
-pub fn keys_of_the_file() -> String {
-    let mut text = "Keys of the settings file:\n".to_owned();
+/// What `bitsd serve --help` ends with.
+pub const SERVE_EXAMPLES: &str = "\
+Examples:
+  bitsd serve --root /srv/uploads --listen 0.0.0.0:8080
+  bitsd serve --config /etc/bitsd.toml        as a service does
+  BITSD_ROOT=/data bitsd serve --log-format json
+
+SIGTERM or Ctrl-C stops it in order, a second one at once; SIGHUP makes it read its settings again.
+
+Exit codes: 0 it stopped in order, 1 it could not start or was stopped at once, 2 the command line
+or the settings are wrong.";
+
+/// What `bitsd check -h` ends with.
+pub const CHECK_EXAMPLES: &str = "\
+Examples:
+  bitsd check --config /etc/bitsd.toml        what holds, and where it was said
+  bitsd check --quiet && systemctl reload bitsd
+  bitsd check --key session_timeout           also --key BITSSessionTimeout, as IIS calls it
+  bitsd check --schema > bitsd.schema.json    for editors
+
+Exit codes: 0 the settings are right, 2 the command line or the settings are wrong.";
+
+/// What `bitsd check --help` ends with: the settings file's keys too.
+pub fn all_of_check() -> String {
+    let mut text = format!("{CHECK_EXAMPLES}\n\nKeys of the settings file:\n");
     for doc in settings_reference() {
         text.push('\n');
         text.push_str(&about(&doc));

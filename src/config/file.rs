@@ -1,4 +1,5 @@
-//! The settings file: every value with its place, and a mistake in words that say what to write instead.
+//! The settings file: every value with its place, and a mistake in words that say what to write
+//! instead.
 
 use std::path::{Path, PathBuf};
 
@@ -25,15 +26,13 @@ impl SettingsFile {
     /// Reads and parses a file.
     ///
     /// # Errors
-    /// The file cannot be read, is not TOML, or holds an unknown key or a value that its key does not take.
+    /// The file cannot be read, is not TOML, or holds an unknown key or a value that its key does
+    /// not take.
     #[allow(clippy::disallowed_methods, reason = "before the server starts")]
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let path_of = || path.to_owned();
-        let bytes = std::fs::read(path).map_err(|source| Cause::Unreadable {
-            path: path_of(),
-            source,
-        })?;
-        let text = String::from_utf8(bytes).map_err(|_| Cause::NotText { path: path_of() })?;
+        let bytes = std::fs::read(path);
+        let bytes = bytes.map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
+        let text = String::from_utf8(bytes).map_err(|_| Cause::NotText(path.to_owned()))?;
         Self::parse(path, text)
     }
 
@@ -82,55 +81,35 @@ struct Text {
 
 impl Text {
     fn read(&self, table: &DeTable<'_>) -> Result<SettingsFile, ConfigError> {
-        let header = table
-            .iter()
-            .filter(|(_, value)| holds_tables(value.get_ref()));
-        let header = header
-            .map(|(key, _)| self.place(key.span().start).line)
-            .min();
         let mut file = SettingsFile::default();
         for (key, value) in in_order(table) {
+            let place = || self.place(value.span().start);
             match (&**key.get_ref(), value.get_ref()) {
-                ("limits", DeValue::Table(limits)) => {
-                    file.limits = self.read_table(limits, Here::Limits, header)?;
+                ("limits", DeValue::Table(table)) => {
+                    file.limits = self.read_table(table, Here::Limits)?;
                 }
-                ("limits", _) => {
-                    return Err(Cause::NotATable {
-                        place: self.place(value.span().start),
-                    }
-                    .into());
-                }
+                ("limits", _) => return Err(Cause::NotATable(place()).into()),
                 ("location", DeValue::Array(locations)) => {
                     for location in locations {
                         let place = self.place(location.span().start);
-                        let DeValue::Table(table) = location.get_ref() else {
-                            return Err(Cause::NotTables { place }.into());
+                        let Some(table) = location.get_ref().as_table() else {
+                            return Err(Cause::NotTables(place).into());
                         };
-                        let given = self.read_table(table, Here::Location, header)?;
+                        let given = self.read_table(table, Here::Location)?;
                         file.locations.push((Origin::File(Box::new(place)), given));
                     }
                 }
-                ("location", _) => {
-                    return Err(Cause::NotTables {
-                        place: self.place(value.span().start),
-                    }
-                    .into());
-                }
-                _ => self.read_value(&mut file.global, key, value, Here::Top, header)?,
+                ("location", _) => return Err(Cause::NotTables(place()).into()),
+                _ => self.read_value(&mut file.global, key, value, Here::Top)?,
             }
         }
         Ok(file)
     }
 
-    fn read_table(
-        &self,
-        table: &DeTable<'_>,
-        here: Here,
-        header: Option<usize>,
-    ) -> Result<Given, ConfigError> {
+    fn read_table(&self, table: &DeTable<'_>, here: Here) -> Result<Given, ConfigError> {
         let mut given = Given::default();
         for (key, value) in in_order(table) {
-            self.read_value(&mut given, key, value, here, header)?;
+            self.read_value(&mut given, key, value, here)?;
         }
         Ok(given)
     }
@@ -141,10 +120,9 @@ impl Text {
         key: &Key<'_>,
         value: &Spanned<DeValue<'_>>,
         here: Here,
-        header: Option<usize>,
     ) -> Result<(), ConfigError> {
         let Some(row) = rows().find(|row| here.takes(row) && row.name() == key.get_ref()) else {
-            return Err(self.stray(key, here, header).into());
+            return Err(self.stray(key, here).into());
         };
         let written = self.text.get(value.span()).unwrap_or_default();
         let written = written.lines().next().unwrap_or_default().to_owned();
@@ -153,9 +131,14 @@ impl Text {
     }
 
     /// Why this key cannot stand in this table.
-    fn stray(&self, key: &Key<'_>, here: Here, header: Option<usize>) -> Cause {
-        let place = self.place(key.span().start);
-        let name = &**key.get_ref();
+    fn stray(&self, key: &Key<'_>, here: Here) -> Cause {
+        let (place, name) = (self.place(key.span().start), &**key.get_ref());
+        let is_header = |line: &str| line.trim_start().starts_with('[');
+        let header = self
+            .text
+            .lines()
+            .position(is_header)
+            .map_or(1, |line| line + 1);
         let belongs = |row: &Row| match row.scope {
             _ if here.takes(row) => Where::Here,
             Scope::Server => Where::Top(header),
@@ -164,36 +147,29 @@ impl Text {
             Scope::Location => Where::Location,
         };
         if let Some(row) = rows().find(|row| row.name() == name) {
-            return Cause::Elsewhere {
-                place,
-                key: row.name(),
-                belongs: belongs(row),
-            };
+            return Cause::Elsewhere(place, row.name(), belongs(row));
         }
         let key = name.to_owned();
         let is_called = |row: &&Row| row.iis.iter().any(|iis| iis.eq_ignore_ascii_case(name));
         if let Some(row) = rows().find(is_called) {
-            return Cause::OfIis {
-                place,
-                key,
-                ours: row.key,
-                takes: row.takes(),
-            };
+            return Cause::OfIis(place, key, row.key, row.takes());
         }
         let tables = [("location", "[[location]]"), ("limits", "[limits]")];
-        let tables = tables.map(|(table, shown)| (table, shown, Where::Here));
-        let keys = rows().map(|row| (row.name(), row.name(), belongs(row)));
-        let known = keys.chain(tables.into_iter().filter(|_| here == Here::Top));
+        let tables = tables.into_iter().filter(|_| here == Here::Top);
+        let known = rows().map(|row| (row.name(), row.name(), belongs(row)));
+        let known = known.chain(tables.map(|(table, shown)| (table, shown, Where::Here)));
         let alike = known.map(|(known, shown, belongs)| (likeness(name, known), shown, belongs));
         let alike = alike.filter(|(likeness, ..)| *likeness >= LIKENESS_MIN);
         // Of two that are as near, the one that may stand here.
         let is_here = |belongs: &Where| *belongs == Where::Here;
-        let nearest = alike.max_by(|(one, _, here), (other, _, there)| {
+        match alike.max_by(|(one, _, here), (other, _, there)| {
             one.total_cmp(other)
                 .then(is_here(here).cmp(&is_here(there)))
-        });
-        let near = nearest.map(|(_, shown, belongs)| (shown, belongs));
-        Cause::UnknownKey { place, key, near }
+        }) {
+            Some((_, near, Where::Here)) => Cause::Misspelt(place, key, near),
+            Some((_, near, belongs)) => Cause::MisspeltElsewhere(place, key, near, belongs),
+            None => Cause::UnknownKey(place, key),
+        }
     }
 
     /// What the parser of TOML complains about, and what a person should know of it.
@@ -209,18 +185,14 @@ impl Text {
             // A table that stands twice has only its last place in the tree.
             let as_header = || before.find(place.text.trim()).map(|bracket| bracket + 1);
             if let Some(first) = last_before(table, key, at).or_else(as_header) {
-                let (key, first) = (key.to_owned(), self.place(first));
-                return Cause::Repeated { place, key, first };
+                return Cause::Repeated(place, key.to_owned(), self.place(first));
             }
         }
         let is_escape = before.ends_with('\\') || after.starts_with('\\');
         if is_escape || error.message().contains("unicode") {
-            return Cause::Escape { place };
+            return Cause::Escape(place);
         }
-        Cause::Syntax {
-            place,
-            source: error,
-        }
+        Cause::Syntax(place, error)
     }
 
     /// The place of a byte of the text.
@@ -245,13 +217,6 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Spanned<DeV
     let mut keys: Vec<_> = table.iter().collect();
     keys.sort_by_key(|(key, _)| key.span().start);
     keys
-}
-
-fn holds_tables(value: &DeValue<'_>) -> bool {
-    match value {
-        DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
-        value => value.is_table(),
-    }
 }
 
 /// Where the key stands for the last time before this place.

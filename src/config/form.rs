@@ -30,11 +30,7 @@ pub(super) enum Form {
     Truth,
     /// One of these, in any case.
     Word(&'static [&'static str]),
-    Number {
-        unit: Unit,
-        bounds: RangeInclusive<u64>,
-        may_be_unlimited: bool,
-    },
+    Number(Number),
     Addresses,
     /// A path that is not empty.
     Directory(&'static str),
@@ -44,6 +40,15 @@ pub(super) enum Form {
     Text(fn(&str) -> Option<String>, &'static str),
     /// The beginning of a path as in a URL.
     Prefix,
+}
+
+/// Which numbers, and how they are written.
+#[derive(Debug)]
+pub(super) struct Number {
+    pub unit: Unit,
+    pub bounds: RangeInclusive<u64>,
+    /// Whether "unlimited" may stand for the number.
+    pub may_be_unlimited: bool,
 }
 
 /// How a number is written.
@@ -92,6 +97,26 @@ pub(super) enum Complaint {
     Prefix(BadTarget),
 }
 
+impl Complaint {
+    /// What follows `key = value`.
+    pub fn in_words(&self, takes: &str) -> String {
+        let says = |begin: &str| format!("{begin}: it takes {takes}");
+        match self {
+            Self::Unusable => says("cannot be used"),
+            Self::InQuotes => says("is a string") + ", without quotes",
+            Self::OutOfBounds => says("is out of bounds"),
+            Self::Quantity(why) => format!("cannot be read: {why}"),
+            Self::NotAnAddress(why) => format!("cannot be used: {why}"),
+            Self::NothingToListenOn => "is empty: name at least one ADDR:PORT".to_owned(),
+            Self::EmptyPath => "is empty: name a directory, `.` for this one".to_owned(),
+            Self::WindowsPath => {
+                says("is a path of Windows, for Linux a mere name") + ", such as /srv/uploads"
+            }
+            Self::Prefix(why) => format!("cannot be used: {why}; it takes {takes}"),
+        }
+    }
+}
+
 pub(super) const fn truth() -> Form {
     Form::Truth
 }
@@ -104,7 +129,6 @@ pub(super) const fn bytes(bounds: RangeInclusive<u64>) -> Form {
     number(Unit::Bytes, bounds)
 }
 
-/// In milliseconds, as all durations here.
 pub(super) const fn duration(bounds: RangeInclusive<u64>) -> Form {
     number(Unit::Duration, bounds)
 }
@@ -113,76 +137,51 @@ pub(super) const fn milliseconds(bounds: RangeInclusive<u64>) -> Form {
     number(Unit::Milliseconds, bounds)
 }
 
+/// Numbers within bounds; those of durations are in milliseconds.
 pub(super) const fn number(unit: Unit, bounds: RangeInclusive<u64>) -> Form {
-    Form::Number {
+    let may_be_unlimited = false;
+    Form::Number(Number {
         unit,
         bounds,
-        may_be_unlimited: false,
-    }
+        may_be_unlimited,
+    })
 }
 
-/// "unlimited" may stand for the number.
+/// The same, or none.
 pub(super) const fn or_unlimited(unit: Unit, bounds: RangeInclusive<u64>) -> Form {
-    Form::Number {
+    let may_be_unlimited = true;
+    Form::Number(Number {
         unit,
         bounds,
-        may_be_unlimited: true,
-    }
+        may_be_unlimited,
+    })
 }
 
 impl Form {
     /// The value as written, if the key takes it.
     pub fn read(&self, written: Written) -> Result<Value, Complaint> {
-        let written = self.plain(written)?;
-        match (self, written) {
+        match (self, self.plain(written)) {
+            (Self::Number(number), written) => number.read(written),
             (Self::Truth, Written::Truth(truth)) => Ok(Value::Truth(truth)),
-            (
-                Self::Number {
-                    may_be_unlimited: true,
-                    ..
-                },
-                Written::Text(text),
-            ) if text.eq_ignore_ascii_case(UNLIMITED) => Ok(Value::Number(None)),
-            (Self::Number { unit, .. }, Written::Text(text)) => self.bounded(
-                unit.parse(&text)
-                    .ok_or(Complaint::InQuotes)?
-                    .map_err(Complaint::Quantity)?,
-            ),
-            (Self::Number { unit, .. }, Written::Integer(number)) => {
-                let number = number.and_then(|number| u64::try_from(number).ok());
-                let number = number.and_then(|number| number.checked_mul(unit.of_an_integer()));
-                self.bounded(number.ok_or(Complaint::OutOfBounds)?)
-            }
             (Self::Truth, Written::Text(_)) => Err(Complaint::InQuotes),
             (Self::Word(words), Written::Text(text)) => {
                 let known = words.iter().find(|word| word.eq_ignore_ascii_case(&text));
-                known
-                    .map(|word| Value::Text((*word).to_owned()))
-                    .ok_or(Complaint::Unusable)
+                let word = known.ok_or(Complaint::Unusable)?;
+                Ok(Value::Text((*word).to_owned()))
             }
-            (Self::Addresses, Written::Text(text)) => {
-                Ok(Value::Addresses(vec![parse_address(&text)?]))
-            }
-            (Self::Addresses, Written::Texts(texts)) if texts.is_empty() => {
-                Err(Complaint::NothingToListenOn)
-            }
-            (Self::Addresses, Written::Texts(texts)) => {
-                let addresses: Result<_, _> =
-                    texts.iter().map(|text| parse_address(text)).collect();
-                addresses.map(Value::Addresses)
+            (Self::Addresses, Written::Text(text)) => parse_addresses(&[text]),
+            (Self::Addresses, Written::Texts(texts)) => parse_addresses(&texts),
+            (Self::Directory(_) | Self::File(_), Written::Raw(path)) => {
+                Ok(Value::Path(path.into()))
             }
             (Self::Directory(_), Written::Text(text)) if text.is_empty() => {
                 Err(Complaint::EmptyPath)
             }
-            (Self::Directory(_) | Self::File(_), Written::Text(text)) if is_of_windows(&text) => {
-                Err(Complaint::WindowsPath)
-            }
-            (Self::Directory(_) | Self::File(_), Written::Text(text)) => {
-                Ok(Value::Path(text.into()))
-            }
-            (Self::Directory(_) | Self::File(_), Written::Raw(path)) => {
-                Ok(Value::Path(path.into()))
-            }
+            (Self::Directory(_) | Self::File(_), Written::Text(text)) => match is_of_windows(&text)
+            {
+                true => Err(Complaint::WindowsPath),
+                false => Ok(Value::Path(text.into())),
+            },
             (Self::Text(..), Written::Text(text)) if text.is_empty() => Ok(Value::Text(text)),
             (Self::Text(parse, _), Written::Text(text)) => {
                 parse(&text).map(Value::Text).ok_or(Complaint::Unusable)
@@ -192,32 +191,22 @@ impl Form {
         }
     }
 
-    /// What a flag says is a text; an integer where only those are taken. A path that is no UTF-8 stays as it is.
-    fn plain(&self, written: Written) -> Result<Written, Complaint> {
+    /// What a flag says is a text; a truth value or an integer where those are taken. Only paths
+    /// may be no UTF-8.
+    fn plain(&self, written: Written) -> Written {
         let Written::Raw(raw) = written else {
-            return Ok(written);
+            return written;
         };
+        let is_path = matches!(self, Self::Directory(_) | Self::File(_));
         match (raw.into_string(), self) {
-            (Ok(text), Self::Truth) => Ok(text.parse().map_or(Written::Text(text), Written::Truth)),
-            (Ok(text), Self::Number { .. }) => Ok(match text.parse() {
+            (Ok(text), Self::Truth) => text.parse().map_or(Written::Text(text), Written::Truth),
+            (Ok(text), Self::Number(_)) => match text.parse() {
                 Ok(number) => Written::Integer(Some(number)),
                 Err(_) => Written::Text(text),
-            }),
-            (Ok(text), _) => Ok(Written::Text(text)),
-            (Err(raw), Self::Directory(_) | Self::File(_)) => Ok(Written::Raw(raw)),
-            (Err(_), _) => Err(Complaint::Unusable),
-        }
-    }
-
-    fn bounded(&self, number: u64) -> Result<Value, Complaint> {
-        let Self::Number { unit, bounds, .. } = self else {
-            return Err(Complaint::Unusable);
-        };
-        let is_right = *unit != Unit::PowerOfTwoBytes || number.is_power_of_two();
-        if bounds.contains(&number) && is_right {
-            Ok(Value::Number(Some(number)))
-        } else {
-            Err(Complaint::OutOfBounds)
+            },
+            (Ok(text), _) => Written::Text(text),
+            (Err(raw), _) if is_path => Written::Raw(raw),
+            (Err(_), _) => Written::Other,
         }
     }
 
@@ -230,19 +219,7 @@ impl Form {
                 let (last, others) = words.split_last().expect("there are words");
                 format!("{} or {last}", others.join(", "))
             }
-            Self::Number {
-                unit,
-                bounds,
-                may_be_unlimited,
-            } => {
-                let (min, max) = (unit.in_words(*bounds.start()), unit.in_words(*bounds.end()));
-                match unit {
-                    _ if *may_be_unlimited => format!("{min} to {max}, or {}", quoted(UNLIMITED)),
-                    Unit::PowerOfTwoBytes => format!("powers of two from {min} to {max}"),
-                    Unit::Milliseconds => format!("{min} to {max} (milliseconds)"),
-                    Unit::One | Unit::Bytes | Unit::Duration => format!("{min} to {max}"),
-                }
-            }
+            Self::Number(number) => number.takes(),
             Self::Addresses => "`ADDR:PORT`, or an array of them".to_owned(),
             Self::Prefix => PREFIX_TAKES.to_owned(),
             Self::Directory(takes) | Self::File(takes) | Self::Text(_, takes) => {
@@ -255,31 +232,65 @@ impl Form {
     pub fn to_toml(&self, value: &Value) -> String {
         match (value, self) {
             (Value::Truth(truth), _) => truth.to_string(),
-            (Value::Number(Some(number)), Self::Number { unit, .. }) => unit.to_toml(*number),
-            (Value::Number(number), _) => {
-                number.map_or_else(|| quoted(UNLIMITED), |number| number.to_string())
-            }
+            (Value::Number(Some(value)), Self::Number(number)) => number.unit.to_toml(*value),
+            (Value::Number(_), _) => quoted(UNLIMITED),
             (Value::Text(text), _) => quoted(text),
             (Value::Path(path), _) => quoted(&path.to_string_lossy()),
             (Value::Addresses(addresses), _) => {
                 let addresses: Vec<_> = addresses.iter().map(|a| quoted(&a.to_string())).collect();
                 match &*addresses {
                     [one] => one.clone(),
-                    _ => format!("[{}]", addresses.join(", ")),
+                    all => format!("[{}]", all.join(", ")),
                 }
             }
         }
     }
 }
 
+impl Number {
+    fn read(&self, written: Written) -> Result<Value, Complaint> {
+        let number = match written {
+            Written::Text(text)
+                if self.may_be_unlimited && text.eq_ignore_ascii_case(UNLIMITED) =>
+            {
+                return Ok(Value::Number(None));
+            }
+            Written::Text(text) => self.unit.parse(&text)?,
+            Written::Integer(number) => (number.and_then(|number| u64::try_from(number).ok()))
+                .and_then(|number| number.checked_mul(self.unit.of_an_integer()))
+                .ok_or(Complaint::OutOfBounds)?,
+            _ => return Err(Complaint::Unusable),
+        };
+        let is_right = self.unit != Unit::PowerOfTwoBytes || number.is_power_of_two();
+        match self.bounds.contains(&number) && is_right {
+            true => Ok(Value::Number(Some(number))),
+            false => Err(Complaint::OutOfBounds),
+        }
+    }
+
+    fn takes(&self) -> String {
+        let (min, max) = (self.bounds.start(), self.bounds.end());
+        let (min, max) = (self.unit.in_words(*min), self.unit.in_words(*max));
+        match self.unit {
+            _ if self.may_be_unlimited => format!("{min} to {max}, or {}", quoted(UNLIMITED)),
+            Unit::PowerOfTwoBytes => format!("powers of two from {min} to {max}"),
+            Unit::Milliseconds => format!("{min} to {max} (milliseconds)"),
+            Unit::One | Unit::Bytes | Unit::Duration => format!("{min} to {max}"),
+        }
+    }
+}
+
 impl Unit {
-    fn parse(self, text: &str) -> Option<Result<u64, BadQuantity>> {
+    fn parse(self, text: &str) -> Result<u64, Complaint> {
         match self {
-            Self::Bytes | Self::PowerOfTwoBytes => Some(quantity::parse_size(text)),
-            Self::Duration => Some(quantity::parse_duration(text).and_then(|duration| {
-                u64::try_from(duration.as_millis()).map_err(|_| BadQuantity::TooLarge)
-            })),
-            Self::One | Self::Milliseconds => None,
+            Self::Bytes | Self::PowerOfTwoBytes => {
+                quantity::parse_size(text).map_err(Complaint::Quantity)
+            }
+            Self::Duration => {
+                let duration = quantity::parse_duration(text).map_err(Complaint::Quantity)?;
+                u64::try_from(duration.as_millis()).map_err(|_| Complaint::OutOfBounds)
+            }
+            Self::One | Self::Milliseconds => Err(Complaint::InQuotes),
         }
     }
 
@@ -302,6 +313,14 @@ impl Unit {
             Self::Bytes | Self::PowerOfTwoBytes | Self::Duration => quoted(&self.in_words(number)),
         }
     }
+}
+
+fn parse_addresses(texts: &[String]) -> Result<Value, Complaint> {
+    if texts.is_empty() {
+        return Err(Complaint::NothingToListenOn);
+    }
+    let addresses: Result<_, _> = texts.iter().map(|text| parse_address(text)).collect();
+    addresses.map(Value::Addresses)
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {

@@ -30,30 +30,19 @@ impl Given {
         origin: Origin,
         written: String,
     ) -> Result<(), ConfigError> {
-        match row.form.read(value) {
-            Ok(value) => {
-                self.0.insert(
-                    row.name(),
-                    Entry {
-                        value,
-                        origin,
-                        written,
-                    },
-                );
-                Ok(())
-            }
+        let value = match row.form.read(value) {
+            Ok(value) => value,
             Err(why) => {
-                let (key, takes) = (row.key, row.takes());
-                Err(Cause::Refused {
-                    origin,
-                    key,
-                    written,
-                    why,
-                    takes,
-                }
-                .into())
+                return Err(Cause::Refused(origin, row.key, written, why, row.takes()).into());
             }
-        }
+        };
+        let entry = Entry {
+            value,
+            origin,
+            written,
+        };
+        self.0.insert(row.name(), entry);
+        Ok(())
     }
 
     pub fn get(&self, key: &str) -> Option<&Entry> {
@@ -79,7 +68,8 @@ impl Given {
     }
 }
 
-/// What the command line and the environment say; everything they leave out comes from the file or the defaults.
+/// What the command line and the environment say; everything they leave out comes from the file or
+/// the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags(Vec<(String, OsString, String)>);
 

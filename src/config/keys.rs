@@ -173,35 +173,35 @@ keys! {
         /// Bytes of the value of a `BITS-` or `Content-` field; others are bounded by the head.
         value_bytes_max: usize = narrow(4 * KIB), Row::of(bytes(256..=64 * KIB));
         /// Connections of one shard.
-        connections_per_shard_max: usize = 16_384, Row::of(count(1..=1_048_576));
+        connections_per_shard_max: usize = 16_384, Row::of(count(1..=1_048_576)).live();
         // A proxy or a NAT is one client, so that nothing smaller is right everywhere.
         /// Connections of one client address (IPv6: of one /64) to one shard.
-        connections_per_client_max: usize = 1_048_576, Row::of(count(1..=1_048_576));
+        connections_per_client_max: usize = 1_048_576, Row::of(count(1..=1_048_576)).live();
         /// Large body blocks of one shard.
         body_blocks_per_shard: usize = 16, Row::of(count(1..=512));
         /// Bytes of one body block; a multiple of the page size.
         block_bytes: usize = narrow(512 * KIB), Row::of(number(Unit::PowerOfTwoBytes, 64 * KIB..=8 * MIB));
         /// Sessions of one shard.
-        sessions_per_shard_max: usize = 262_144, Row::of(count(1..=16_777_216));
+        sessions_per_shard_max: usize = 262_144, Row::of(count(1..=16_777_216)).live();
         /// Connections on their way from one shard to another.
         mailbox_max: usize = 256, Row::of(count(1..=65_536));
         /// Time for a head to arrive, in milliseconds.
-        head_ms_max: u64 = 10_000, Row::of(milliseconds(100..=600_000));
+        head_ms_max: u64 = 10_000, Row::of(milliseconds(100..=600_000)).live();
         /// Time between requests, in milliseconds.
-        idle_ms_max: u64 = 120_000, Row::of(milliseconds(100..=3_600_000));
+        idle_ms_max: u64 = 120_000, Row::of(milliseconds(100..=3_600_000)).live();
         /// Time without a byte of a body (or without progress of an answer), in milliseconds.
-        body_stall_ms_max: u64 = 60_000, Row::of(milliseconds(100..=3_600_000));
+        body_stall_ms_max: u64 = 60_000, Row::of(milliseconds(100..=3_600_000)).live();
         /// Bytes of a refused body that are read to keep the connection.
-        drain_bytes_max: u64 = 16 * MIB, Row::of(bytes(0..=GIB));
+        drain_bytes_max: u64 = 16 * MIB, Row::of(bytes(0..=GIB)).live();
         /// Time for running requests to finish when the server stops, in milliseconds.
-        shutdown_ms_max: u64 = 30_000, Row::of(milliseconds(0..=3_600_000));
+        shutdown_ms_max: u64 = 30_000, Row::of(milliseconds(0..=3_600_000)).live();
         /// How long a closed or cancelled session is remembered, in milliseconds.
-        tombstone_ms_max: u64 = 600_000, Row::of(milliseconds(0..=86_400_000));
+        tombstone_ms_max: u64 = 600_000, Row::of(milliseconds(0..=86_400_000)).live();
         /// How many closed or cancelled sessions one shard remembers.
-        tombstones_per_shard_max: usize = 4096, Row::of(count(0..=1_048_576));
+        tombstones_per_shard_max: usize = 4096, Row::of(count(0..=1_048_576)).live();
         // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room for half as many.
         /// Folders on the way from a root to a file.
-        path_depth_max: usize = 64, Row::of(count(0..=1_100));
+        path_depth_max: usize = 64, Row::of(count(0..=1_100)).live();
     }
 }
 
@@ -296,8 +296,8 @@ mod tests {
             table.set(index, default.clone());
             assert_eq!(table, T::defaults(), "{}", row.key);
             let printed = row.form.to_toml(&default);
-            if let Form::Number { bounds, .. } = &row.form {
-                for bound in [bounds.start(), bounds.end()] {
+            if let Form::Number(number) = &row.form {
+                for bound in [number.bounds.start(), number.bounds.end()] {
                     let bound = super::super::form::Value::Number(Some(*bound));
                     table.set(index, bound.clone());
                     assert_eq!(table.value(index), bound, "{}", row.key);

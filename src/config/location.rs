@@ -1,13 +1,15 @@
 //! Which location a path belongs to, and where beneath its root the path leads.
 //!
-//! A location inherits every global value and may override all of them, as a virtual directory of IIS does. The global
-//! values are a location themselves: the one with the empty prefix. A prefix matches whole names only, the longest one
-//! wins, and upper and lower case differ as they do in the file system.
+//! A location inherits every global value and may override all of them, as a virtual directory of
+//! IIS does. The global values are a location themselves: the one with the empty prefix. A prefix
+//! matches whole names only, the longest one wins, and upper and lower case differ as they do in
+//! the file system.
 
 use super::keys::{Config, Location};
 
 impl Location {
-    /// The path beneath the root; `None` if the path is the prefix itself, which is a folder, or is not beneath it.
+    /// The path beneath the root; `None` if the path is the prefix itself, which is a folder, or is
+    /// not beneath it.
     ///
     /// `path` is decoded and has no slash at either end.
     pub fn beneath<'p>(&self, path: &'p str) -> Option<&'p str> {
@@ -43,8 +45,9 @@ impl Config {
         self.locations.last_mut().expect("never empty")
     }
 
-    /// The index of the location with the longest prefix of a path, in whole names. The path is decoded and has no slash
-    /// at either end, as [`UploadPath::as_str`](crate::http::path::UploadPath::as_str) gives it.
+    /// The index of the location with the longest prefix of a path, in whole names. The path is
+    /// decoded and has no slash at either end, as
+    /// [`UploadPath::as_str`](crate::http::path::UploadPath::as_str) gives it.
     pub fn location_index(&self, path: &str) -> usize {
         let found = self
             .locations

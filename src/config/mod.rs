@@ -1,22 +1,25 @@
 //! Flags and settings file in, one resolved `Config` out; every setting and its default.
 //!
-//! Each setting is declared once, in [`keys`](self::keys), whose head says how to add one: key, default, bounds, meaning,
-//! where it may stand, whether a reload changes it. From that row come its field, reading, flag, printing, documentation,
-//! schema and reload.
+//! Each setting is declared once, in [`keys`](self::keys), whose head says how to add one: key,
+//! default, bounds, meaning, where it may stand, whether a reload changes it. From that row come
+//! its field, reading, flag, printing, documentation, schema and reload.
 //!
-//! The settings file is TOML, every key is optional, and flags win over it. What is wrong is refused before anything
-//! starts, with file, line, column and what is allowed. Relative paths, in flags and in the file, are relative to the
-//! directory `bitsd` is started in. What holds for an upload may differ by the prefix of its URL ([`Location`]); a flag
-//! sets the global value, from which a location may still depart. [`adopt`] says what a running server takes over from a
-//! file that was read again.
+//! The settings file is TOML, every key is optional, and flags win over it. What is wrong is
+//! refused before anything starts, with file, line, column and what is allowed. Relative paths, in
+//! flags and in the file, are relative to the directory `bitsd` is started in. What holds for an
+//! upload may differ by the prefix of its URL ([`Location`]); a flag sets the global value, from
+//! which a location may still depart. [`adopt`] says what a running server takes over from a file
+//! that was read again.
 //!
-//! What is ours and what is not: `toml` parses, and gives each key and value with its place. Its tree is walked by our
-//! rows instead of serde's derive, which stops at the first mistake in words about variants and maps. `humantime` reads
-//! durations, `fluent-uri` URLs (strictly, unlike `url`), `strsim` finds the key that was meant. `schemars` derives from
-//! types, which know neither bounds nor units: the schema is made from the rows, by `serde_json`.
+//! What is ours and what is not: `toml` parses, and gives each key and value with its place. Its
+//! tree is walked by our rows instead of serde's derive, which stops at the first mistake in words
+//! about variants and maps. `humantime` reads durations, `fluent-uri` URLs (strictly, unlike
+//! `url`), `strsim` finds the key that was meant. `schemars` derives from types, which know neither
+//! bounds nor units: the schema is made from the rows, by `serde_json`. Sizes are ours (`quantity`
+//! says why); `thiserror` sets the messages.
 //!
-//! The arrows: `quantity`, `url`, `words` <- `form` <- `error` <- `secret` <- `table` <- `keys` <- `given` <- `file` <-
-//! `resolve` <- `print`, `reference`, `reload`.
+//! The arrows: `quantity`, `url`, `words` <- `form` <- `error` <- `secret` <- `table` <- `keys` <-
+//! `given` <- `file` <- `resolve` <- `print`, `reference`, `reload`; tests/house.rs holds them.
 
 mod error;
 mod file;

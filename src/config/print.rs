@@ -28,9 +28,9 @@ impl Settled {
 }
 
 impl Config {
-    /// The configuration as a settings file that names every key, for each location too; it parses back to the same
-    /// configuration. Of a secret it names the file. What nobody uses, such as the time-out of notifications where none
-    /// are sent, has its default.
+    /// The configuration as a settings file that names every key, for each location too; it parses
+    /// back to the same configuration. Of a secret it names the file. What nobody uses, such as the
+    /// time-out of notifications where none are sent, has its default.
     ///
     /// A path that is not UTF-8 cannot be written in TOML and is shown with replacement characters.
     pub fn to_toml(&self) -> String {
@@ -115,7 +115,8 @@ fn entries<T: Table>(table: &T) -> Entries {
     table.entries().map(toml).collect()
 }
 
-/// A decoded path as in a URL (RFC 3986 2.1): everything but unreserved characters and the slashes between names.
+/// A decoded path as in a URL (RFC 3986 2.1): everything but unreserved characters and the slashes
+/// between names.
 fn encode(path: &str) -> String {
     let mut encoded = String::new();
     for byte in path.bytes() {

@@ -1,10 +1,10 @@
 //! Sizes and durations as people write them: `20 GiB`, `14d`.
 //!
-//! Used by the settings file and by the flags, so that both take the same words. What is rendered here parses back to
-//! the same number. Sizes have a reader of our own: the crates for them count in floating point, or take K for 1000 or MB for
-//! 1,048,576, and their messages do not say which units there are.
+//! Used by the settings file and by the flags, so that both take the same words. What is rendered
+//! here parses back to the same number. Sizes have a reader of our own: the crates for them count
+//! in floating point, or take K for 1000 or MB for 1,048,576, and their messages do not say which
+//! units there are.
 
-use std::fmt;
 use std::time::Duration;
 
 /// Bytes of a KiB.
@@ -17,11 +17,13 @@ pub const GIB: u64 = 1024 * MIB;
 pub const TIB: u64 = 1024 * GIB;
 
 /// Why a text is not a size or a duration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadQuantity {
     /// It does not begin with a whole number.
+    #[error("it does not begin with a whole number")]
     NoNumber,
     /// Its unit is not one of those that exist.
+    #[error("the unit {unit:?} does not exist; known are {known}")]
     UnknownUnit {
         /// The unit as written.
         unit: String,
@@ -29,27 +31,12 @@ pub enum BadQuantity {
         known: &'static str,
     },
     /// It is no row of numbers with units.
+    #[error("it is not a number with a unit, or several such as 1h 30m")]
     NotAQuantity,
     /// The number does not fit into 63 bits of the smallest unit (bytes or milliseconds).
+    #[error("the number is too large")]
     TooLarge,
 }
-
-impl fmt::Display for BadQuantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoNumber => f.write_str("it does not begin with a whole number"),
-            Self::UnknownUnit { unit, known } => {
-                write!(f, "the unit {unit:?} does not exist; known are {known}")
-            }
-            Self::NotAQuantity => {
-                f.write_str("it is not a number with a unit, or several such as 1h 30m")
-            }
-            Self::TooLarge => f.write_str("the number is too large"),
-        }
-    }
-}
-
-impl std::error::Error for BadQuantity {}
 
 /// Reads a number of bytes: `65536`, `64 KiB`, `20GiB`, `10 MB`. Units are read in any case.
 ///
@@ -70,8 +57,8 @@ pub fn parse_size(text: &str) -> Result<u64, BadQuantity> {
 
 /// Reads a duration: `250ms`, `30s`, `1h 30m`, `2 weeks`; a bare number means seconds.
 ///
-/// The crate `humantime` reads it; the units are looked at before, because it would take a slip of the shift key
-/// (`10 M`) for ten months, and its messages do not name all units.
+/// The crate `humantime` reads it; the units are looked at before, because it would take a slip of
+/// the shift key (`10 M`) for ten months, and its messages do not name all units.
 ///
 /// # Errors
 /// [`BadQuantity`] names what is wrong with the text.
@@ -83,7 +70,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadQuantity> {
     let mut units = text
         .split(|c: char| !c.is_alphabetic() && c != '.')
         .filter(|unit| !unit.is_empty());
-    if let Some(unit) = units.find(|unit| !DURATION_UNITS_READ.contains(unit)) {
+    if let Some(unit) =
+        units.find(|unit| !DURATION_UNITS_READ.split(' ').any(|known| known == *unit))
+    {
         return Err(BadQuantity::UnknownUnit {
             unit: unit.to_owned(),
             known: DURATION_UNITS_KNOWN,
@@ -108,7 +97,8 @@ pub fn render_size(bytes: u64) -> String {
         )
 }
 
-/// The duration in its largest exact unit: `14d`, `90s`, `1500ms`. What is finer than a millisecond is dropped.
+/// The duration in its largest exact unit: `14d`, `90s`, `1500ms`. What is finer than a millisecond
+/// is dropped.
 pub fn render_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     DURATION_UNITS
@@ -168,10 +158,8 @@ const DURATION_UNITS: [(&str, u64); 5] = [
     ("h", 3_600_000),
     ("d", 86_400_000),
 ];
-const DURATION_UNITS_READ: [&str; 20] = [
-    "ms", "s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes", "h",
-    "hour", "hours", "d", "day", "days", "w", "week", "weeks",
-];
+const DURATION_UNITS_READ: &str =
+    "ms s sec secs second seconds m min mins minute minutes h hour hours d day days w week weeks";
 const DURATION_UNITS_KNOWN: &str =
     "ms, s, m, h, d and w, or seconds, minutes, hours, days and weeks";
 

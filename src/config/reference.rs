@@ -1,4 +1,5 @@
-//! Every key with default, bounds and meaning: `bitsd check --help`, the README's table, and a schema for editors.
+//! Every key with default, bounds and meaning: `bitsd check --help`, the README's table, and a
+//! schema for editors.
 
 use serde_json::{Value as Json, json};
 
@@ -9,7 +10,8 @@ use super::table::{Row, Scope, Table};
 /// Documentation of one key of the settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingDoc {
-    /// The key; those of the table `[limits]` begin with `limits.`, those only in a `[[location]]` with `location.`.
+    /// The key; those of the table `[limits]` begin with `limits.`, those only in a `[[location]]`
+    /// with `location.`.
     pub key: String,
     /// Its default, as it would be written in the file.
     pub default: String,
@@ -27,8 +29,8 @@ pub struct SettingDoc {
     pub iis: &'static [&'static str],
 }
 
-/// What a command line needs to know of a key. Its flag is the key with dashes; its variable of the environment begins
-/// with `BITSD_`.
+/// What a command line needs to know of a key. Its flag is the key with dashes; its variable of the
+/// environment begins with `BITSD_`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagDoc {
     /// What stands for the value in help texts.
@@ -44,7 +46,7 @@ impl FlagDoc {
         let (value_name, words): (_, &[_]) = match &row.form {
             Form::Word(words) => ("WORD", words),
             Form::Addresses => ("ADDR:PORT", &[]),
-            Form::Number { .. } => ("N", &[]),
+            Form::Number(_) => ("N", &[]),
             Form::Directory(_) => ("DIR", &[]),
             Form::File(_) => ("FILE", &[]),
             Form::Truth | Form::Text(..) | Form::Prefix => ("VALUE", &[]),
@@ -58,7 +60,8 @@ impl FlagDoc {
     }
 }
 
-/// Every key of the settings file with default, bounds and meaning; the README is checked against it.
+/// Every key of the settings file with default, bounds and meaning; the README is checked against
+/// it.
 pub fn settings_reference() -> Vec<SettingDoc> {
     let defaults = defaults();
     let doc = |row: &'static Row| SettingDoc {
@@ -77,10 +80,11 @@ pub fn settings_reference() -> Vec<SettingDoc> {
     rows().map(doc).collect()
 }
 
-/// A JSON Schema (draft 2020-12) of the settings file, for editors that check and complete TOML by one.
+/// A JSON Schema (draft 2020-12) of the settings file, for editors that check and complete TOML by
+/// one.
 ///
-/// Made from the rows and not derived from types (`schemars`): what a key takes, "64 KiB" or 65536 within bounds, stands
-/// in its row and not in its type.
+/// Made from the rows and not derived from types (`schemars`): what a key takes, "64 KiB" or 65536
+/// within bounds, stands in its row and not in its type.
 pub fn settings_schema() -> Json {
     let defaults = defaults();
     let table = |takes: &dyn Fn(Scope) -> bool| {
@@ -126,21 +130,19 @@ fn schema_of(row: &'static Row, defaults: &Defaults) -> Json {
     let mut schema = match &row.form {
         Form::Truth => json!({ "type": "boolean" }),
         Form::Word(words) => json!({ "enum": words }),
-        Form::Number {
-            unit,
-            bounds,
-            may_be_unlimited,
-        } => {
-            let divisor = if *unit == Unit::Duration { 1000 } else { 1 };
-            let (min, max) = (bounds.start().div_ceil(divisor), bounds.end() / divisor);
+        Form::Number(number) => {
+            let divisor = if number.unit == Unit::Duration {
+                1000
+            } else {
+                1
+            };
+            let (min, max) = (number.bounds.start(), number.bounds.end());
+            let (min, max) = (min.div_ceil(divisor), max / divisor);
             let mut any = vec![json!({ "type": "integer", "minimum": min, "maximum": max })];
-            match unit {
-                Unit::One | Unit::Milliseconds => {}
-                Unit::Bytes | Unit::PowerOfTwoBytes | Unit::Duration => {
-                    any.push(json!({ "type": "string", "pattern": "^ *[0-9]" }));
-                }
+            if !matches!(number.unit, Unit::One | Unit::Milliseconds) {
+                any.push(json!({ "type": "string", "pattern": "^ *[0-9]" }));
             }
-            if *may_be_unlimited {
+            if number.may_be_unlimited {
                 any.push(json!({ "const": UNLIMITED }));
             }
             json!({ "anyOf": any })

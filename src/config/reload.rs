@@ -1,17 +1,19 @@
 //! What a running server takes over from a settings file that was read again.
 //!
-//! Sockets, threads, blocks and the work directory are made once, at the start; the keys that they follow from keep their
-//! values until then: each row says which it is. Roots are only ever added, because sessions and open directories know
-//! them by their index.
+//! Sockets, threads, blocks and the work directory are made once, at the start; the keys that they
+//! follow from keep their values until then: each row says which it is. Roots are only ever added,
+//! because sessions and open directories know them by their index.
 
 use super::keys::{Config, ROOT};
 use super::resolve::{holds, index_of};
 use super::table::Table;
 
-/// The configuration that a running server goes over to, and the keys of `new` that wait for a restart.
+/// The configuration that a running server goes over to, and the keys of `new` that wait for a
+/// restart.
 ///
-/// Roots of `old` keep their indexes, also those that nothing leads to any more. A location that would lead into the work
-/// directory, which can only be if `work_dir` waits for a restart too, takes no uploads until then.
+/// Roots of `old` keep their indexes, also those that nothing leads to any more. A location that
+/// would lead into the work directory, which can only be if `work_dir` waits for a restart too,
+/// takes no uploads until then.
 pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let mut adopted = old.clone();
     let mut waiting = Vec::new();
@@ -52,7 +54,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::form::{Form, Value};
+    use crate::config::form::{Form, Number, Value};
     use crate::config::keys::Limits;
     use crate::config::tests::from_file;
 
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn each_limit_is_taken_over_or_named() {
         for (index, row) in Limits::ROWS.iter().enumerate() {
-            let Form::Number { bounds, .. } = &row.form else {
+            let Form::Number(Number { bounds, .. }) = &row.form else {
                 panic!("{}", row.key)
             };
             let is_least = Limits::defaults().value(index) == Value::Number(Some(*bounds.start()));
@@ -140,7 +142,7 @@ mod tests {
     #[test]
     fn several_keys_are_named_in_the_order_of_the_documentation() {
         let new = config(
-            "root = \"/x\"\ncores = 2\nio = \"ring\"\n[limits]\nheaders_max = 8\nidle_ms_max = 100\n",
+            "root = \"/x\"\ncores = 2\nio = \"ring\"\n[limits]\nheaders_max = 8\nmailbox_max = 1\n",
         );
         let old = config("root = \"/r\"\ncores = 1\n");
         let (_, waiting) = adopt(&old, new);
@@ -150,7 +152,7 @@ mod tests {
             "cores",
             "io",
             "limits.headers_max",
-            "limits.idle_ms_max",
+            "limits.mailbox_max",
         ];
         assert_eq!(waiting, expected);
     }

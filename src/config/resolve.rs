@@ -53,16 +53,10 @@ impl Settled {
                 written,
             }) = own.get("prefix").cloned()
             else {
-                return Err(Cause::NoPrefix { origin }.into());
+                return Err(Cause::NoPrefix(origin).into());
             };
             if let Some((_, first)) = prefixes.iter().find(|(other, _)| *other == value) {
-                let first = first.clone();
-                return Err(Cause::RepeatedPrefix {
-                    origin,
-                    written,
-                    first,
-                }
-                .into());
+                return Err(Cause::RepeatedPrefix(origin, written, first.clone()).into());
             }
             let root = path_of(&own, "root");
             let location = Location {
@@ -138,16 +132,10 @@ fn resolve_notification(
         .get("notification_url")
         .filter(|_| !notification.url.is_empty())
     else {
-        let Entry {
-            origin, written, ..
-        } = kind.clone();
-        return Err(Cause::NoNotificationUrl { origin, written }.into());
+        return Err(Cause::NoNotificationUrl(kind.origin.clone(), kind.written.clone()).into());
     };
     if notification.url.starts_with('/') && !has_public_url {
-        let Entry {
-            origin, written, ..
-        } = url.clone();
-        return Err(Cause::NoPublicUrl { origin, written }.into());
+        return Err(Cause::NoPublicUrl(url.origin.clone(), url.written.clone()).into());
     }
     if let Some((origin, file)) = path_of(given, "notification_secret_file") {
         notification.secret = Some(Secret::read(origin, file)?);
@@ -155,7 +143,8 @@ fn resolve_notification(
     Ok(Some(notification))
 }
 
-/// A URL in a table, where none of those that have it notifies anybody, and where nothing says that this is meant.
+/// A URL in a table, where none of those that have it notifies anybody, and where nothing says that
+/// this is meant.
 fn refuse_unused_url(table: &Given, users: &[&Location]) -> Result<(), ConfigError> {
     let is_used = users.iter().any(|location| location.notification.is_some());
     let is_meant = table.get("notification_type").is_some_and(is_none);
@@ -165,8 +154,7 @@ fn refuse_unused_url(table: &Given, users: &[&Location]) -> Result<(), ConfigErr
             written,
             value: Value::Text(url),
         }) if !(url.is_empty() || is_used || is_meant) => {
-            let (origin, written) = (origin.clone(), written.clone());
-            Err(Cause::UrlWithoutType { origin, written }.into())
+            Err(Cause::UrlWithoutType(origin.clone(), written.clone()).into())
         }
         _ => Ok(()),
     }
@@ -230,8 +218,8 @@ pub(super) fn index_of(roots: &mut Vec<PathBuf>, root: PathBuf) -> usize {
     }
 }
 
-/// Whether uploads to the root could overwrite the server's own files; by the look of the paths only. That all lie on one
-/// file system is checked when the server starts.
+/// Whether uploads to the root could overwrite the server's own files; by the look of the paths
+/// only. That all lie on one file system is checked when the server starts.
 pub(super) fn holds(work_dir: &Path, root: &Path) -> bool {
     root.starts_with(work_dir)
 }
@@ -239,12 +227,7 @@ pub(super) fn holds(work_dir: &Path, root: &Path) -> bool {
 fn check_not_held(origin: Origin, root: &Path, work_dir: &Path) -> Result<(), ConfigError> {
     if holds(work_dir, root) {
         let (root, work_dir) = (root.to_owned(), work_dir.to_owned());
-        return Err(Cause::WorkDirHoldsRoot {
-            origin,
-            root,
-            work_dir,
-        }
-        .into());
+        return Err(Cause::WorkDirHoldsRoot(origin, root, work_dir).into());
     }
     Ok(())
 }

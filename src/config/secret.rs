@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Cause, ConfigError, Origin};
 
-/// What notifications are signed with (a key of HMAC, RFC 2104). `Debug` and `Display` name only the file.
+/// What notifications are signed with (a key of HMAC, RFC 2104). `Debug` and `Display` name only
+/// the file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     file: PathBuf,
@@ -31,23 +32,17 @@ impl Secret {
         let mut content = Vec::new();
         let opened = File::open(&file);
         let read = opened.and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
-        if let Err(source) = read {
-            return Err(Cause::UnreadableSecret {
-                origin,
-                file,
-                source,
-            }
-            .into());
+        if let Err(error) = read {
+            return Err(Cause::UnreadableSecret(origin, file, error).into());
         }
         let bytes = content.trim_ascii();
-        if !(BYTES_MIN..=BYTES_MAX).contains(&bytes.len()) {
-            let is_too_long = bytes.len() > BYTES_MAX;
-            return Err(Cause::SecretLength {
-                origin,
-                file,
-                is_too_long,
-            }
-            .into());
+        let out_of_bounds = match bytes.len() {
+            ..BYTES_MIN => Some("less than 16"),
+            BYTES_MIN..=BYTES_MAX => None,
+            _ => Some("more than 4096"),
+        };
+        if let Some(what) = out_of_bounds {
+            return Err(Cause::SecretLength(origin, file, what).into());
         }
         Ok(Self {
             bytes: bytes.to_vec(),

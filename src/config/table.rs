@@ -1,4 +1,5 @@
-//! The machine that makes a struct of settings, its rows and its readers from one declaration (`keys.rs`).
+//! The machine that makes a struct of settings, its rows and its readers from one declaration
+//! (`keys.rs`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -140,7 +141,8 @@ pub(super) trait Table: Sized {
     }
 }
 
-/// Makes a [`Table`]. Each key: its meaning, `field: type = default, form and more;`. Fields after `beside` are no keys.
+/// Makes a [`Table`]. Each key: its meaning, `field: type = default, form and more;`. Fields after
+/// `beside` are no keys.
 macro_rules! keys {
     (
         $(#[doc = $about:literal])+
@@ -194,125 +196,41 @@ pub(super) trait Setting {
     fn take(&mut self, value: Value);
 }
 
-impl Setting for bool {
-    fn to_value(&self) -> Value {
-        Value::Truth(*self)
-    }
-
-    fn take(&mut self, value: Value) {
-        if let Value::Truth(truth) = value {
-            *self = truth;
-        }
-    }
-}
-
-/// Numbers that fit into 64 bits; the bounds of every row lie within its field's type.
-macro_rules! numbers {
-    ($($type:ty)+) => {$(
+/// Implements [`Setting`]: the value of a field, and what a value makes of the field.
+macro_rules! setting {
+    ($type:ty, |$field:ident| $value:expr, $pattern:pat => $become:expr) => {
         impl Setting for $type {
             fn to_value(&self) -> Value {
-                Value::Number(u64::try_from(*self).ok())
+                let $field = self;
+                $value
             }
 
             fn take(&mut self, value: Value) {
-                if let Value::Number(Some(number)) = value {
-                    *self = number.try_into().unwrap_or(Self::MAX);
+                if let $pattern = value {
+                    *self = $become;
                 }
             }
         }
+    };
+}
 
-        impl Setting for Option<$type> {
-            fn to_value(&self) -> Value {
-                Value::Number(self.and_then(|number| u64::try_from(number).ok()))
-            }
-
-            fn take(&mut self, value: Value) {
-                if let Value::Number(number) = value {
-                    *self = number.map(|number| number.try_into().unwrap_or(<$type>::MAX));
-                }
-            }
-        }
+/// The bounds of every row lie within its field's type.
+macro_rules! numbers {
+    ($($type:ty)+) => {$(
+        setting!(
+            $type,
+            |number| Value::Number(u64::try_from(*number).ok()),
+            Value::Number(Some(number)) => number.try_into().unwrap_or(Self::MAX)
+        );
+        setting!(
+            Option<$type>,
+            |number| Value::Number(number.and_then(|number| u64::try_from(number).ok())),
+            Value::Number(number) => number.map(|number| number.try_into().unwrap_or(<$type>::MAX))
+        );
     )+};
 }
-numbers!(u32 u64 usize);
 
-/// In whole milliseconds.
-impl Setting for Duration {
-    fn to_value(&self) -> Value {
-        Value::Number(u64::try_from(self.as_millis()).ok())
-    }
-
-    fn take(&mut self, value: Value) {
-        if let Value::Number(Some(ms)) = value {
-            *self = Self::from_millis(ms);
-        }
-    }
-}
-
-impl Setting for String {
-    fn to_value(&self) -> Value {
-        Value::Text(self.clone())
-    }
-
-    fn take(&mut self, value: Value) {
-        if let Value::Text(text) = value {
-            *self = text;
-        }
-    }
-}
-
-/// The empty text is none.
-impl Setting for Option<String> {
-    fn to_value(&self) -> Value {
-        Value::Text(self.clone().unwrap_or_default())
-    }
-
-    fn take(&mut self, value: Value) {
-        if let Value::Text(text) = value {
-            *self = Some(text).filter(|text| !text.is_empty());
-        }
-    }
-}
-
-impl Setting for PathBuf {
-    fn to_value(&self) -> Value {
-        Value::Path(self.clone())
-    }
-
-    fn take(&mut self, value: Value) {
-        if let Value::Path(path) = value {
-            *self = path;
-        }
-    }
-}
-
-/// Printed as its file; read by who uses it.
-impl Setting for Option<Secret> {
-    fn to_value(&self) -> Value {
-        Value::Path(
-            self.as_ref()
-                .map(|secret| secret.file().to_owned())
-                .unwrap_or_default(),
-        )
-    }
-
-    fn take(&mut self, _: Value) {
-        *self = None;
-    }
-}
-
-impl Setting for Vec<SocketAddr> {
-    fn to_value(&self) -> Value {
-        Value::Addresses(self.clone())
-    }
-
-    fn take(&mut self, value: Value) {
-        if let Value::Addresses(addresses) = value {
-            *self = addresses;
-        }
-    }
-}
-
+/// "none" leaves the type of notifications as it is: there are none.
 macro_rules! words {
     ($($type:ty)+) => {$(
         impl Setting for $type {
@@ -320,14 +238,37 @@ macro_rules! words {
                 Value::Text(self.name().to_owned())
             }
 
-            /// "none" leaves the type of notifications as it is: there are none.
             fn take(&mut self, value: Value) {
-                let Value::Text(word) = value else { return };
-                if let Some(known) = Self::ALL.iter().find(|known| known.name() == word) {
-                    *self = *known;
-                }
+                let is_it = |word: &&Self| value == Value::Text(word.name().to_owned());
+                *self = *Self::ALL.iter().find(is_it).unwrap_or(self);
             }
         }
     )+};
 }
+
+numbers!(u32 u64 usize);
 words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType Publish);
+setting!(bool, |truth| Value::Truth(*truth), Value::Truth(truth) => truth);
+setting!(
+    Duration,
+    |duration| Value::Number(u64::try_from(duration.as_millis()).ok()),
+    Value::Number(Some(ms)) => Self::from_millis(ms)
+);
+setting!(String, |text| Value::Text(text.clone()), Value::Text(text) => text);
+setting!(
+    Option<String>,
+    |text| Value::Text(text.clone().unwrap_or_default()),
+    Value::Text(text) => Some(text).filter(|text| !text.is_empty())
+);
+setting!(PathBuf, |path| Value::Path(path.clone()), Value::Path(path) => path);
+setting!(
+    Vec<SocketAddr>,
+    |addresses| Value::Addresses(addresses.clone()),
+    Value::Addresses(addresses) => addresses
+);
+// Printed as its file; read by who uses it.
+setting!(
+    Option<Secret>,
+    |secret| Value::Path(secret.as_ref().map(|secret| secret.file().to_owned()).unwrap_or_default()),
+    Value::Path(_) => None
+);

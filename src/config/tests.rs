@@ -296,7 +296,8 @@ fn each_root_is_listed_once_and_the_global_one_first() {
     assert!(indexes.eq(expected));
 }
 
-/// The mistakes that people make, and what they read. The words are the point: they name the place and the remedy.
+/// The mistakes that people make, and what they read. The words are the point: they name the place
+/// and the remedy.
 #[test]
 fn mistakes_are_told_with_what_to_write_instead() {
     let location = "[[location]]\nprefix = \"in\"\n";

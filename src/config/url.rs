@@ -1,8 +1,8 @@
 //! URLs and host names among the settings: what may stand in them.
 //!
-//! Only the form is looked at, by RFC 3986 to the letter: what a browser would mend (`url`, as WHATWG has it, takes
-//! `http:///path` for a host) is a slip here. User names in a URL are refused (RFC 9110 4.2.4): a settings file is
-//! printed and logged, a secret has a file of its own.
+//! Only the form is looked at, by RFC 3986 to the letter: what a browser would mend (`url`, as
+//! WHATWG has it, takes `http:///path` for a host) is a slip here. User names in a URL are refused
+//! (RFC 9110 4.2.4): a settings file is printed and logged, a secret has a file of its own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -58,8 +58,8 @@ fn is_name_or_ipv4(text: &str) -> bool {
     })
 }
 
-/// Whether there are a scheme that we speak, a host, and a port if there is a colon; no user, and no fragment, which is
-/// never sent.
+/// Whether there are a scheme that we speak, a host, and a port if there is a colon; no user, and
+/// no fragment, which is never sent.
 fn is_http_url(text: &str) -> bool {
     let Ok(url) = Uri::parse(text) else {
         return false;

@@ -48,11 +48,13 @@ words! {
 }
 
 words! {
-    /// How a block of a body reaches its file (what is chosen when, and why, stands in `ring/disk.rs`).
+    /// How a block of a body reaches its file (what is chosen when, and why, stands in
+    /// `ring/disk.rs`).
     Io {
         /// Chosen for each file by its size and its file system.
         Auto "auto"
-        /// Big files past the page cache by fixed writes of whole pages (O_DIRECT), the rest as by `inline`.
+        /// Big files past the page cache by fixed writes of whole pages (O_DIRECT), the rest as by
+        /// `inline`.
         Direct "direct"
         /// Fixed writes into the page cache.
         Ring "ring"

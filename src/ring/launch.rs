@@ -252,7 +252,7 @@ fn supervise(
                     "stopping: running requests may finish; a second signal stops at once"
                 );
                 stage.send_replace(Stage::Drain);
-                let limit = Duration::from_millis(config.limits.shutdown_ms_max);
+                let limit = Duration::from_millis(reloader.config.limits.shutdown_ms_max);
                 deadline = Some(Instant::now() + limit + GRACE);
             }
             Some(News::Signal) => {
@@ -434,7 +434,7 @@ impl Seat {
             .iter()
             .for_each(|listener| net::stop_listening(listener));
         shard.drain();
-        let limit = Duration::from_millis(self.config.limits.shutdown_ms_max);
+        let limit = Duration::from_millis(shard.limits().shutdown_ms_max);
         if tokio::time::timeout(limit, shard.empty()).await.is_err() {
             shard.hang_up_all();
             shard.empty().await;

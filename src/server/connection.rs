@@ -501,9 +501,7 @@ async fn dispatch<W: World>(
 /// take it away from them, each time. So what an honest client may send is read to its end.
 fn read_max<W: World>(shard: &Shard<W>, path: Option<&UploadPath>) -> u64 {
     let fragment = path.map(|path| shard.location(path).policy.fragment_bytes_max);
-    fragment
-        .unwrap_or(0)
-        .max(shard.config.limits.drain_bytes_max)
+    fragment.unwrap_or(0).max(shard.limits().drain_bytes_max)
 }
 
 /// Answers a packet when what is left of its body was read. `end` is what the client wants of the connection, and how
@@ -584,7 +582,7 @@ async fn linger<W: World>(shard: &Shard<W>, connection: &Connection<W>, inbox: &
     connection.wire.finish();
     inbox.consume(inbox.len());
     inbox.release();
-    let mut left = shard.config.limits.drain_bytes_max;
+    let mut left = shard.limits().drain_bytes_max;
     // Its clock is not wound up again by bytes that come.
     connection.wait_for(Waiting::Farewell, shard.world.now());
     while left > 0 {

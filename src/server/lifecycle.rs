@@ -31,7 +31,7 @@ pub async fn create<W: World>(
     let location = shard.location(&path);
     let place = shard::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
     // Each folder costs a look, at Create and at Close, and an inode where it is made.
-    if place.path.depth() > shard.config.limits.path_depth_max {
+    if place.path.depth() > shard.limits().path_depth_max {
         return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
     }
     match store::check_destination(&*shard.world, &location.policy, &place).await {

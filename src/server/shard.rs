@@ -1,6 +1,6 @@
 //! What one core owns: its sessions, its connections, and the watchdog that ends the slow ones.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::store::Store;
 use super::world::{HEAD_BLOCK_BYTES_MAX, Millis, Place, Wire as _, World};
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
-use crate::config::{Config, Durability, EmptyFile, Location, Publish};
+use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
@@ -177,6 +177,11 @@ impl<W: World> Shard<W> {
         Rc::clone(&self.locations.borrow()[index])
     }
 
+    /// The bounds as they are now. Those that memory was taken by stay as they were at the start.
+    pub fn limits(&self) -> Ref<'_, Limits> {
+        Ref::map(self.settings.borrow(), |settings| &settings.limits)
+    }
+
     /// Goes over to new settings; running sessions go on under them. Their roots must be open already.
     pub fn adopt(&self, settings: Arc<Config>) {
         self.store.set_durable(is_durable(&settings));
@@ -208,7 +213,7 @@ impl<W: World> Shard<W> {
             wire.shutdown();
             return None;
         }
-        let limits = &self.config.limits;
+        let limits = self.limits();
         let client = crowd::client(peer);
         let is_admitted = self.crowd.borrow().of(client) < limits.connections_per_client_max
             && (self.places_taken() < limits.connections_per_shard_max || self.make_room());
@@ -249,7 +254,7 @@ impl<W: World> Shard<W> {
                 let waited_ms = connection.patience.waited_ms(now);
                 (crowd::client(connection.peer), waited_ms, connection)
             });
-        let count_max = (self.config.limits.connections_per_shard_max / ROOM_SHARE).max(1);
+        let count_max = (self.limits().connections_per_shard_max / ROOM_SHARE).max(1);
         let room = self.crowd.borrow().make_room(idle, count_max);
         let mut has_made_room = false;
         for connection in room {
@@ -296,7 +301,7 @@ impl<W: World> Shard<W> {
 
     /// Whether the next connection finds no free place.
     pub fn is_full(&self) -> bool {
-        self.places_taken() >= self.config.limits.connections_per_shard_max
+        self.places_taken() >= self.limits().connections_per_shard_max
     }
 
     /// Open connections.
@@ -314,7 +319,7 @@ impl<W: World> Shard<W> {
     /// Whether another session may be made.
     pub fn has_room(&self) -> bool {
         let alive = self.sessions.borrow().len() - self.tombstones.borrow().len();
-        alive < self.config.limits.sessions_per_shard_max
+        alive < self.limits().sessions_per_shard_max
     }
 
     /// Sessions in memory, ended ones included.
@@ -380,13 +385,13 @@ impl<W: World> Shard<W> {
     /// clients meanwhile may stand unread.
     fn end_overdue_connections(&self, stalled_ms: u64) {
         let now = self.world.now();
-        let limits = &self.config.limits;
+        let limits = self.limits();
         let is_draining = self.phase.get() == Phase::Draining;
         for connection in self.connections.borrow().values() {
             if stalled_ms >= STALL_EXCUSED_MS {
                 connection.patience.excuse(stalled_ms, now);
             }
-            if let Some(why) = connection.overdue(now, limits, is_draining) {
+            if let Some(why) = connection.overdue(now, &limits, is_draining) {
                 self.world.emit(Event::HungUp {
                     peer: connection.peer,
                     why,
@@ -436,7 +441,7 @@ impl<W: World> Shard<W> {
 
     /// Takes the oldest tombstone off, if it is old enough or one too many.
     fn next_forgettable(&self) -> Option<SessionId> {
-        let limits = &self.config.limits;
+        let limits = self.limits();
         let now = self.world.now();
         let mut tombstones = self.tombstones.borrow_mut();
         let &(since, id) = tombstones.front()?;
