@@ -65,6 +65,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if let Some(obstacle) = obstacle_in(error) {
         return of_obstacle(obstacle);
     }
+    if error.get_ref().is_some_and(|inner| inner.is::<Displaced>()) {
+        return displaced();
+    }
     let errno = errno_of(error);
     let row = row_of(op, errno);
     let poisons = match op {
@@ -127,6 +130,36 @@ impl Blocked {
             obstacle,
             name: name.to_owned(),
         }
+    }
+}
+
+/// A root or a folder of the server's own is not the one that was opened at start.
+#[derive(Debug)]
+pub struct Displaced(pub String);
+
+impl std::fmt::Display for Displaced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Displaced {}
+
+impl From<Displaced> for io::Error {
+    fn from(displaced: Displaced) -> Self {
+        Self::other(displaced)
+    }
+}
+
+fn displaced() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::Unavailable,
+        poisons: false,
+        heals: WithServer,
+        severity: Warning,
+        cause: "the root or the work directory is not the one that was opened at start",
+        remedy: "put back what was there, or restart bitsd; a line that begins with `not ready` says \
+                 more",
     }
 }
 
@@ -1073,6 +1106,17 @@ mod tests {
         assert!(!of(Op::Open, Errno::MFILE).poisons);
         let nothing_written = io::Error::from(io::ErrorKind::WriteZero);
         assert!(diagnose(Op::Write, &nothing_written).poisons);
+    }
+
+    #[test]
+    fn what_is_not_in_its_place_may_be_put_back() {
+        for op in [Op::Create, Op::LookUp, Op::Publish] {
+            let error = io::Error::from(Displaced("/srv/up was renamed".to_owned()));
+            assert_eq!(error.to_string(), "/srv/up was renamed");
+            let found = diagnose(op, &error);
+            assert_eq!(found.hears, Refusal::Unavailable);
+            assert_eq!((found.poisons, found.heals), (false, WithServer));
+        }
     }
 
     #[test]

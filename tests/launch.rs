@@ -59,23 +59,3 @@ fn missing_io_uring_is_one_sentence_with_a_remedy() {
         );
     }
 }
-
-#[test]
-fn a_work_directory_on_another_file_system_is_refused() {
-    let other = std::path::Path::new("/dev/shm");
-    let folder = tempfile::tempdir().unwrap();
-    let device = |path: &std::path::Path| {
-        std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(path).unwrap())
-    };
-    if !other.is_dir() || device(other) == device(folder.path()) {
-        return skip("there is no second file system at /dev/shm");
-    }
-    let Ok(work) = tempfile::tempdir_in(other) else {
-        return skip("/dev/shm may not be written");
-    };
-    let flags = ["--work-dir", work.path().to_str().unwrap()];
-    let settings = Settings::default().flags(&flags);
-    let (status, said) = Server::refused(&folder.path().join("root"), &settings);
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("on different file systems"), "{said}");
-}

@@ -22,6 +22,7 @@ fn upload(server: &Server, path: &str, bytes: u64) -> Client {
 fn a_location_has_its_own_root_or_its_own_folder() {
     let folder = tempfile::tempdir().unwrap();
     let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
     let server = with(&format!(
         "create_dirs = true\n\
          [[location]]\nprefix = \"/logs/\"\nroot = {own:?}\n\
@@ -47,6 +48,7 @@ fn a_location_has_its_own_root_or_its_own_folder() {
 fn locations_that_share_a_root_do_not_touch_each_others_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let shared = folder.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
     let mut server = with(&format!(
         "[[location]]\nprefix = \"one\"\nroot = {shared:?}\nsession_timeout = \"1s\"\n\
          [[location]]\nprefix = \"two\"\nroot = {shared:?}"
@@ -182,6 +184,7 @@ fn expired_uploads_are_looked_for_as_often_as_the_settings_say() {
 fn settings_are_read_again_at_sighup() {
     let folder = tempfile::tempdir().unwrap();
     let new_root = folder.path().join("new");
+    std::fs::create_dir(&new_root).unwrap();
     let server = with("log_level = \"info\"");
     let mut running = Client::create(server.address(), "/running.bin");
     running.send(fragment(0..10).of(20)).assert(200, None);
@@ -228,6 +231,9 @@ fn roots_that_no_location_names_any_more_are_closed() {
         let root = root(number);
         format!("durability = \"none\"\n[[location]]\nprefix = \"in\"\nroot = {root:?}\n")
     };
+    for number in 0..8 {
+        std::fs::create_dir(root(number)).unwrap();
+    }
     let server = with("durability = \"none\"");
     let before = descriptors(&server);
     // A root that comes back is opened again, and is the same.

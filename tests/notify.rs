@@ -8,14 +8,15 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bitsd::bits::notification::Answer;
 use bitsd::config::{Notification, NotificationType};
-use bitsd::notify::{Notifier, Outcome};
+use bitsd::notify::{Desk, Notifier, Outcome};
 use bitsd::server::notification::{NotifyError, Order};
 use bitsd::server::world::Shelf;
 use socket2::SockRef;
@@ -45,7 +46,7 @@ impl Work {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ID.part"), upload).unwrap();
         // Retries do not wait for real.
-        let notifier = Notifier::with_pause(folder.path().to_owned(), Duration::from_millis(1));
+        let notifier = Notifier::with_pause(Duration::from_millis(1));
         Self { folder, notifier }
     }
 
@@ -55,6 +56,10 @@ impl Work {
         let part = fs::File::create(work.part()).unwrap();
         part.set_len(bytes).unwrap();
         work
+    }
+
+    fn desk(&self) -> Desk {
+        desk(self.folder.path())
     }
 
     fn part(&self) -> PathBuf {
@@ -71,8 +76,13 @@ impl Work {
 
     #[track_caller]
     fn deliver(&self, order: Order) -> Outcome {
-        outcome(self.notifier.deliver(order))
+        outcome(self.notifier.deliver(order, self.desk()))
     }
+}
+
+fn desk(path: &Path) -> Desk {
+    let folder = fs::File::open(path).unwrap();
+    Desk::new(Arc::new(folder.into()), path)
 }
 
 #[track_caller]
@@ -298,15 +308,15 @@ fn a_path_that_no_field_can_hold_is_not_sent() {
     let work_dir = folder.path().join(name);
     fs::create_dir(&work_dir).unwrap();
     fs::write(work_dir.join("ID.part"), "upload").unwrap();
-    let notifier = Notifier::new(work_dir);
-    let refused = outcome(notifier.deliver(order(ByReference, backend.url("/"))));
+    let notifier = Notifier::new();
+    let refused = outcome(notifier.deliver(order(ByReference, backend.url("/")), desk(&work_dir)));
     assert!(
         matches!(refused, Err(NotifyError::Malformed(_))),
         "{refused:?}"
     );
     assert_eq!(backend.heard().len(), 0);
     // By value nobody is told of the path.
-    let told = outcome(notifier.deliver(order(ByValue, backend.url("/"))));
+    let told = outcome(notifier.deliver(order(ByValue, backend.url("/")), desk(&work_dir)));
     assert_eq!(told.unwrap().status, 200);
 }
 
@@ -574,11 +584,11 @@ fn nobody_there_is_tried_as_often_as_may_be() {
 fn no_pause_reaches_beyond_the_time() {
     let backend = Backend::always(Act::status(503));
     let work = Work::new(b"");
-    let notifier = Notifier::with_pause(work.folder.path().to_owned(), TIMEOUT);
+    let notifier = Notifier::with_pause(TIMEOUT);
     let mut order = hurried(ByReference, backend.url("/"));
     order.settings.retries = 10;
     let began = Instant::now();
-    let answer = outcome(notifier.deliver(order)).unwrap();
+    let answer = outcome(notifier.deliver(order, work.desk())).unwrap();
     assert_eq!(answer.status, 503, "what was said, not that time is up");
     assert!(began.elapsed() < TIMEOUT, "nothing was waited for");
 }
@@ -602,8 +612,8 @@ fn each_location_has_its_own_share_in_flight() {
         order
     };
     let waiting = [
-        work.notifier.deliver(of("slow", &slow)),
-        work.notifier.deliver(of("slow", &slow)),
+        work.notifier.deliver(of("slow", &slow), work.desk()),
+        work.notifier.deliver(of("slow", &slow), work.desk()),
     ];
     slow.wait_for(2);
     let busy = work.deliver(of("slow", &slow));
@@ -631,7 +641,7 @@ fn an_order_that_nobody_waits_for_gives_its_place_back() {
         order.settings.in_flight_max = 1;
         order
     };
-    drop(work.notifier.deliver(order()));
+    drop(work.notifier.deliver(order(), work.desk()));
     support::wait_until("the place is free", || {
         !matches!(work.deliver(order()), Err(NotifyError::Busy))
     });

@@ -272,7 +272,7 @@ fn a_work_directory_of_another_name_is_reached_by_no_url() {
     for work in ["other", "other/deep", "./other/../other"] {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
-        std::fs::create_dir_all(root.join("other")).unwrap();
+        std::fs::create_dir_all(root.join("other/deep")).unwrap();
         let work = root.join(work);
         let settings = Settings::default().file(&format!(
             "allow_overwrite = true\nwork_dir = {:?}",

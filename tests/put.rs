@@ -493,14 +493,14 @@ fn the_root_is_made_where_the_server_is_started() {
 }
 
 #[test]
-fn a_root_that_cannot_be_made_is_refused_in_words() {
+fn a_root_that_is_a_file_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     let (status, said) = Server::refused(&file, &Settings::default());
     assert_eq!(status.code(), Some(1));
     assert!(
-        said.contains("the root") && said.contains("cannot be used"),
+        said.contains("the root") && said.contains("is not a directory"),
         "{said}"
     );
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::process::Command;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ use bitsd::ring::blocks::{Blocks, Registration, RingBlock};
 use bitsd::ring::disk::Disk;
 use bitsd::ring::net::RingWire;
 use bitsd::ring::op::{self, SyncScope};
-use bitsd::server::world::{Block, File as _, Fill, Wire};
+use bitsd::ring::shelves::Shelves;
+use bitsd::ring::work_folder::WorkFolder;
+use bitsd::server::world::{Block, File as _, Fill, Shelf, Wire};
 
 /// Blocks of the tests: small, so that a socket holds one.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -289,7 +291,7 @@ fn reads_come_from_their_offset_and_stay_in_their_range() {
     std::fs::write(folder.path().join("reply"), bytes_at(0..3_001)).unwrap();
     on_a_ring(move || async move {
         let (disk, blocks) = (disk_in(folder.path()), blocks());
-        let (file, stat) = disk.open_reply("reply").unwrap().unwrap();
+        let (file, stat) = disk.open_reply(Shelf::WORK, "reply").unwrap().unwrap();
         assert_eq!((stat.bytes, stat.inode), (3_001, file.inode()));
         for mut block in [blocks.body().unwrap(), blocks.head()] {
             block.bytes_mut().fill(0xa5);
@@ -306,8 +308,8 @@ fn reads_come_from_their_offset_and_stay_in_their_range() {
 }
 
 fn disk_in(folder: &Path) -> Disk {
-    let open = |path: &Path| OwnedFd::from(std::fs::File::open(path).unwrap());
-    Disk::new(open(folder), Io::Auto)
+    let folder = WorkFolder::open(folder, true).unwrap();
+    Disk::new(Arc::new(Shelves::new(folder)), Io::Auto)
 }
 
 #[test]
@@ -345,10 +347,10 @@ fn a_reply_is_a_file_of_the_work_directory_and_nothing_else() {
             "pipe",
             "socket",
         ] {
-            let opened = disk.open_reply(name).unwrap();
+            let opened = disk.open_reply(Shelf::WORK, name).unwrap();
             assert!(opened.is_none(), "{name}");
         }
-        let (_file, stat) = disk.open_reply("reply").unwrap().unwrap();
+        let (_file, stat) = disk.open_reply(Shelf::WORK, "reply").unwrap().unwrap();
         let metadata = std::fs::metadata(work.join("reply")).unwrap();
         let modified = metadata.modified().unwrap();
         let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();

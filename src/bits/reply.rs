@@ -428,7 +428,7 @@ impl fmt::Display for Refusal {
             Self::TooManySessions => "the client has too many uploads under way",
             Self::Busy => "too much is open or waiting",
             Self::DiskUnusable => "the disk cannot be used now",
-            Self::Unavailable => "the server is starting or stopping",
+            Self::Unavailable => "the server is starting, stopping or not ready",
         })
     }
 }
@@ -797,7 +797,7 @@ mod tests {
         R::DiskUnusable, R::DiskUnusable
             => "503 Service Unavailable", None, "the disk cannot be used now";
         R::Unavailable, R::Unavailable
-            => "503 Service Unavailable", None, "the server is starting or stopping";
+            => "503 Service Unavailable", None, "the server is starting, stopping or not ready";
     }
 
     #[test]

@@ -34,9 +34,9 @@ keys! {
     } {
         /// Addresses to listen on.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))], Row::of(Form::Addresses).flag();
-        /// Where unfinished uploads live.
+        /// Where sessions are recorded, and where the unfinished uploads to roots on its file system live. Those to other roots live in `.bitsd` there.
         work_dir: PathBuf = PathBuf::new(),
-            Row::of(Form::Directory("a directory on the file system of every `root`")).flag().by_default("ROOT/.bitsd");
+            Row::of(Form::Directory("a directory")).flag().by_default("ROOT/.bitsd");
         // A session id names its shard in one byte.
         /// Number of shards. A shard is one thread with its own listener, sessions and files.
         cores: usize = 0, Row::of(count(0..=256)).flag().by_default("0").note(" (0 is all that are available)");
@@ -216,15 +216,13 @@ pub(super) const OF_A_LOCATION: &[Row] = &[
         Scope::Location,
         "The location applies to this path and everything beneath it; the longest prefix wins.",
     ),
-    Row::of(Form::Directory(
-        "a directory on the file system of `work_dir`",
-    ))
-    .by_default("ROOT/PREFIX")
-    .row(
-        "root",
-        Scope::Location,
-        "Where the files of the location go; its prefix is then not part of their path.",
-    ),
+    Row::of(Form::Directory("a directory"))
+        .by_default("ROOT/PREFIX")
+        .row(
+            "root",
+            Scope::Location,
+            "Where the files of the location go; its prefix is then not part of their path.",
+        ),
 ];
 
 /// Every key, in the order of the documentation.

@@ -1,10 +1,8 @@
 //! One attempt at one notification: request, answer, and the reply into its file.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt as _;
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderMap, HeaderValue, Response};
@@ -13,6 +11,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
 use super::Outcome;
+use super::desk::Desk;
 use super::signature::{Signed, content_digest};
 use super::transport;
 use crate::bits::notification::Answer;
@@ -21,8 +20,6 @@ use crate::server::notification::{NotifyError, Order};
 
 /// Bytes of a reply that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// Permissions of a reply: it is the client's, who fetches it from us.
-const REPLY_MODE: u32 = 0o600;
 
 /// The client: no redirects, no proxies, no coding, no connection kept; certificates are checked against the system's roots.
 pub fn agent() -> Agent {
@@ -44,11 +41,8 @@ pub fn agent() -> Agent {
 }
 
 /// One attempt. If it fails, or is no success, nothing of a reply by value is left.
-pub fn exchange(agent: &Agent, work_dir: &Path, order: &Order, deadline: Instant) -> Outcome {
-    let files = Files {
-        part: work_dir.join(&order.part),
-        reply: work_dir.join(&order.reply),
-    };
+pub fn exchange(agent: &Agent, desk: &Desk, order: &Order, deadline: Instant) -> Outcome {
+    let files = Files { desk, order };
     files.remove_reply().map_err(NotifyError::Disk)?;
     let outcome = files.exchange(agent, order, deadline);
     if !matches!(&outcome, Ok(answer) if answer.has_reply) {
@@ -57,23 +51,20 @@ pub fn exchange(agent: &Agent, work_dir: &Path, order: &Order, deadline: Instant
     outcome
 }
 
-struct Files {
-    part: PathBuf,
-    reply: PathBuf,
+struct Files<'a> {
+    desk: &'a Desk,
+    order: &'a Order,
 }
 
-impl Files {
+impl Files<'_> {
     fn remove_reply(&self) -> io::Result<()> {
-        match fs::remove_file(&self.reply) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.desk.remove(&self.order.reply)
     }
 
     fn exchange(&self, agent: &Agent, order: &Order, deadline: Instant) -> Outcome {
         let is_by_value = order.settings.kind == NotificationType::ByValue;
         let mut file = match is_by_value {
-            true => Some(File::open(&self.part).map_err(NotifyError::Disk)?),
+            true => Some(self.desk.open(&order.part).map_err(NotifyError::Disk)?),
             false => None,
         };
         let length = match &file {
@@ -106,13 +97,12 @@ impl Files {
         file: Option<&mut File>,
         deadline: Instant,
     ) -> Result<(), NotifyError> {
-        let (part, reply) = match file {
-            Some(_) => (&[][..], &[][..]),
-            None => (
-                self.part.as_os_str().as_bytes(),
-                self.reply.as_os_str().as_bytes(),
-            ),
+        let path = |name: &str| match file {
+            Some(_) => Vec::new(),
+            None => self.desk.path(name).into_os_string().into_vec(),
         };
+        let (part, reply) = (path(&order.part), path(&order.reply));
+        let (part, reply) = (&part[..], &reply[..]);
         let mut add = |name: &'static str, value: &[u8]| {
             let value = HeaderValue::from_bytes(value)
                 .map_err(|_| NotifyError::Malformed(format!("{name} cannot be sent")))?;
@@ -175,11 +165,10 @@ impl Files {
 
     /// Whether the application has written a reply.
     fn has_reply(&self, limit: u64) -> Result<bool, NotifyError> {
-        match fs::symlink_metadata(&self.reply) {
-            Ok(reply) if reply.len() > limit => Err(NotifyError::ReplyTooLarge { limit }),
+        match self.desk.regular_bytes(&self.order.reply) {
+            Ok(Some(bytes)) if bytes > limit => Err(NotifyError::ReplyTooLarge { limit }),
             // A link could lead to what is nobody's reply.
-            Ok(reply) => Ok(reply.is_file()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(bytes) => Ok(bytes.is_some()),
             Err(error) => Err(NotifyError::Disk(error)),
         }
     }
@@ -205,7 +194,9 @@ impl Files {
             }
             let file = match &mut file {
                 Some(file) => file,
-                none => none.insert(self.create_reply().map_err(NotifyError::Disk)?),
+                none => {
+                    none.insert((self.desk.create(&self.order.reply)).map_err(NotifyError::Disk)?)
+                }
             };
             file.write_all(&piece[..read]).map_err(NotifyError::Disk)?;
         }
@@ -214,14 +205,6 @@ impl Files {
             return Err(NotifyError::Unreachable(why));
         }
         Ok(file.is_some())
-    }
-
-    fn create_reply(&self) -> io::Result<File> {
-        fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(REPLY_MODE)
-            .open(&self.reply)
     }
 }
 

@@ -7,12 +7,12 @@
 //! Connections are not kept: a POST over one that the application has just closed would be an error, and nobody could say
 //! whether the application had heard.
 
+mod desk;
 mod exchange;
 mod signature;
 mod transport;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 
 use crate::bits::notification::Answer;
 use crate::server::notification::{NotifyError, Order};
+
+pub use desk::Desk;
 
 /// What the shard waits for.
 pub type Outcome = Result<Answer, NotifyError>;
@@ -37,26 +39,21 @@ pub struct Notifier {
 
 struct Shared {
     agent: ureq::Agent,
-    /// Absolute.
-    work_dir: PathBuf,
     pause: Duration,
     /// Notifications in flight, by location.
     lanes: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Notifier {
-    /// For the uploads of a work directory.
-    pub fn new(work_dir: PathBuf) -> Self {
-        Self::with_pause(work_dir, PAUSE)
+    /// With nothing on its way.
+    pub fn new() -> Self {
+        Self::with_pause(PAUSE)
     }
 
     /// With another first pause between attempts than one second; for tests.
-    pub fn with_pause(work_dir: PathBuf, pause: Duration) -> Self {
-        // Fails only if the current directory is gone, and then applications are told of a relative path.
-        let work_dir = std::path::absolute(&work_dir).unwrap_or(work_dir);
+    pub fn with_pause(pause: Duration) -> Self {
         let shared = Shared {
             agent: exchange::agent(),
-            work_dir,
             pause,
             lanes: Mutex::default(),
         };
@@ -65,8 +62,8 @@ impl Notifier {
         }
     }
 
-    /// Returns at once; the outcome comes later.
-    pub fn deliver(&self, order: Order) -> oneshot::Receiver<Outcome> {
+    /// Returns at once; the outcome comes later. The files of the order are on the desk.
+    pub fn deliver(&self, order: Order, desk: Desk) -> oneshot::Receiver<Outcome> {
         let (told, outcome) = oneshot::channel();
         let Some(place) = Place::take(&self.shared, &order) else {
             // Whoever asked may be gone; there is nobody else to tell.
@@ -74,7 +71,7 @@ impl Notifier {
             return outcome;
         };
         let deliver = move || {
-            let result = place.shared.deliver(&order);
+            let result = place.shared.deliver(&order, &desk);
             drop(place);
             let _ = told.send(result);
         };
@@ -86,14 +83,20 @@ impl Notifier {
     }
 }
 
+impl Default for Notifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Shared {
     /// All attempts at one notification.
-    fn deliver(&self, order: &Order) -> Outcome {
+    fn deliver(&self, order: &Order, desk: &Desk) -> Outcome {
         let deadline = Instant::now() + order.settings.timeout;
         let mut pause = self.pause;
         let mut attempt = 0;
         loop {
-            let outcome = exchange::exchange(&self.agent, &self.work_dir, order, deadline);
+            let outcome = exchange::exchange(&self.agent, desk, order, deadline);
             attempt += 1;
             let wakes_at = Instant::now() + pause;
             if attempt > order.settings.retries || !is_transient(&outcome) || wakes_at >= deadline {

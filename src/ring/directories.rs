@@ -1,90 +1,345 @@
-//! The directories of the server: made, checked, and locked against a second server; and the note of a clean stop.
+//! The directories of the server: opened, tried, and locked against a second server; and the note of a clean stop.
+//!
+//! What the settings name must be there: a typing error, or a disk that is not mounted, must not become a folder in silence.
+//! Only the places that nobody chose are made: `./uploads`, and `.bitsd` in a root.
+//!
+//! The work directory holds the journals, and the parts of uploads to all roots that are reached by the same mount. Each
+//! other root has a shelf for its parts, [`WORK_DIR_NAME`] in it, so that a file gets its name in one step there too. Which it
+//! is, is tried ([`super::trial`]). The work directory keeps a list of the shelves, so that one that the settings name no
+//! longer is found again as long as there are files of sessions on it; and each shelf says whose it is, so that no other
+//! server takes those files for orphans.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use super::launch_error::LaunchError;
+use super::launch_error::{BadRoot, LaunchError};
+use super::lookout::Spot;
+use super::shelves::{SharedShelves, Shelves};
+use super::trial::{self, Trial};
 use super::walk;
+use super::work_folder::{BadFolder, Lock, WorkFolder};
 use crate::config::Config;
-use crate::server::store::{self, LOCK_NAME};
+use crate::server::store::{
+    self, CLEAN_NAME, LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME, WorkName,
+};
+use crate::server::world::Shelf;
 
-/// The file that says that the last stop was a clean one, and in which boot.
-const CLEAN_NAME: &str = "clean.aside";
+/// The default name of the work directory and of shelves, in their root.
+pub const WORK_DIR_NAME: &str = ".bitsd";
+/// The root where none is named; the only one that is made.
+const ROOT_DEFAULT: &str = "./uploads";
+/// More than any of our own notes needs.
+const NOTE_BYTES_MAX: u64 = 1 << 20;
 
-/// The roots and the work directory, and the lock that makes them ours.
+/// A root, as all shards have it open.
+#[derive(Debug)]
+pub struct Ground {
+    /// The folder itself.
+    pub spot: Spot,
+    /// Where its unfinished uploads are.
+    pub shelf: Shelf,
+}
+
+impl Ground {
+    /// A descriptor of the root.
+    ///
+    /// # Errors
+    /// What the kernel says: there may be none left.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        self.spot.folder().try_clone()
+    }
+}
+
+/// The roots and shelves, and the locks that make the latter ours.
 pub struct Directories {
-    work: OwnedFd,
-    work_path: PathBuf,
-    /// The file system of all of them.
-    device: u64,
+    shelves: SharedShelves,
+    /// Names this server on its shelves.
+    id: Identity,
     boot: u128,
-    _lock: fs::File,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    locks: Vec<Lock>,
+    /// Open roots, and which of them somebody still uses.
+    roots: BTreeMap<PathBuf, Weak<Ground>>,
+    /// Shelves on the list that are not there now.
+    missing: Vec<PathBuf>,
+}
+
+/// The name of a server, that is of its work directory.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    id: u128,
+    /// The next start will know it.
+    is_kept: bool,
 }
 
 impl Directories {
-    /// Makes and locks them.
+    /// Opens, tries and locks them; gives the roots in the order of the settings.
     ///
     /// # Errors
     /// [`LaunchError`]
-    pub fn take(config: &Config) -> Result<Self, LaunchError> {
-        let work_error = |error| LaunchError::WorkDirectory(config.work_dir.clone(), error);
-        // The work directory is beneath the root unless the settings say otherwise.
-        let first = &config.roots[0];
-        fs::create_dir_all(first).map_err(|error| LaunchError::Root(first.clone(), error))?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&config.work_dir)
-            .map_err(work_error)?;
-        let device = fs::metadata(&config.work_dir).map_err(work_error)?.dev();
-        let work_path = &config.work_dir;
-        for root in &config.roots {
-            drop(open_root(root, work_path, device)?);
+    pub fn take(config: &Config) -> Result<(Self, Vec<Arc<Ground>>), LaunchError> {
+        let (first, path) = (&config.roots[0], &config.work_dir);
+        make_default_root(first)?;
+        let work = open_or_make(path, *path == first.join(WORK_DIR_NAME))
+            .map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        let lock = lock(&work)?;
+        let directories = Self {
+            id: claim_work(&work)?,
+            boot: boot_id().map_err(LaunchError::BootId)?,
+            state: Mutex::new(State {
+                locks: vec![lock],
+                ..State::default()
+            }),
+            shelves: Arc::new(Shelves::new(work)),
+        };
+        let grounds = directories.open_roots(&config.roots)?;
+        directories.find_former_shelves()?;
+        directories.write_list()?;
+        Ok((directories, grounds))
+    }
+
+    /// The shelves.
+    pub fn shelves(&self) -> SharedShelves {
+        Arc::clone(&self.shelves)
+    }
+
+    /// Whether a shelf that holds files of sessions is not there now.
+    pub fn misses_a_shelf(&self) -> bool {
+        !self.state().missing.is_empty()
+    }
+
+    /// Opens and tries roots. Those that are open already stay as they are.
+    ///
+    /// # Errors
+    /// [`LaunchError`]
+    pub fn open_roots(&self, roots: &[PathBuf]) -> Result<Vec<Arc<Ground>>, LaunchError> {
+        let shelves = self.shelves.numbers().len();
+        let mut grounds = Vec::new();
+        for path in roots {
+            let known = self.state().roots.get(path).and_then(Weak::upgrade);
+            let ground = match known {
+                Some(ground) => ground,
+                None => Arc::new(self.open_root(path)?),
+            };
+            (self.state().roots).insert(path.clone(), Arc::downgrade(&ground));
+            grounds.push(ground);
         }
-        let lock = fs::OpenOptions::new()
-            // Never open for writing, so that an administrator can remount the disk read-only.
-            .read(true)
-            .custom_flags(i32::try_from(rustix::fs::OFlags::CREATE.bits()).unwrap_or(0))
-            .mode(0o600)
-            .open(config.work_dir.join(LOCK_NAME))
-            .map_err(work_error)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LaunchError::Locked(config.work_dir.clone()));
+        if shelves != self.shelves.numbers().len() {
+            self.write_list()?;
+        }
+        Ok(grounds)
+    }
+
+    fn open_root(&self, path: &Path) -> Result<Ground, LaunchError> {
+        let failed = |why| LaunchError::Root(path.to_owned(), why);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
+        let try_on = |shelf| {
+            let folder = self.shelves.get(shelf);
+            (trial::of(&folder, &root, self.id.id)).map_err(|error| failed(BadRoot::Trial(error)))
+        };
+        let mut shelf = Shelf::WORK;
+        let mut trial = try_on(shelf)?;
+        if let Trial::OtherMount = trial {
+            shelf = self.open_shelf(&path.join(WORK_DIR_NAME))?;
+            trial = try_on(shelf)?;
+        }
+        match trial {
+            Trial::Passed => {}
+            Trial::Full => tracing::warn!(
+                root = %path.display(),
+                "the disk is full: uploads will be refused until there is room"
+            ),
+            Trial::OtherMount => {
+                let shelf = self.shelves.get(shelf).path().to_owned();
+                return Err(failed(BadRoot::ShelfElsewhere(shelf)));
             }
-            Err(error) => return Err(work_error(error.into())),
         }
-        Ok(Self {
-            work: open_directory(&config.work_dir).map_err(work_error)?,
-            work_path: config.work_dir.clone(),
-            device,
-            boot: boot_id().map_err(work_error)?,
-            _lock: lock,
+        // Absolute, so that it means the same for as long as we run.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Ground {
+            spot: Spot::new(&path, Arc::new(root)),
+            shelf,
         })
     }
 
-    /// A descriptor of the work directory for one shard.
-    ///
-    /// # Errors
-    /// [`LaunchError`]
-    pub fn open_work(&self) -> Result<OwnedFd, LaunchError> {
-        open_directory(&self.work_path)
-            .map_err(|error| LaunchError::WorkDirectory(self.work_path.clone(), error))
+    /// The shelf of a root that nothing can be moved to from the work directory.
+    fn open_shelf(&self, path: &Path) -> Result<Shelf, LaunchError> {
+        let folder =
+            open_or_make(path, true).map_err(|why| LaunchError::Folder(path.to_owned(), why))?;
+        if let Some(known) = self.shelves.find(folder.descriptor()) {
+            return Ok(known);
+        }
+        let lock = lock(&folder)?;
+        self.claim_shelf(&folder)?;
+        tracing::info!(
+            shelf = %path.display(),
+            "the root is on another file system than work_dir: its unfinished uploads are kept here"
+        );
+        self.add_shelf(folder, lock)
     }
 
-    /// Descriptors of roots for one shard. Those that are missing are made.
+    fn add_shelf(&self, folder: WorkFolder, lock: Lock) -> Result<Shelf, LaunchError> {
+        let mut state = self.state();
+        let shelf = self
+            .shelves
+            .add(folder)
+            .ok_or(LaunchError::TooManyShelves)?;
+        state.locks.push(lock);
+        Ok(shelf)
+    }
+
+    /// A shelf says whose it is, so that a server that knows nothing of its files does not take them for orphans.
+    fn claim_shelf(&self, folder: &WorkFolder) -> Result<(), LaunchError> {
+        let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
+        let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
+        let owner = owner.as_deref().and_then(Owner::parse);
+        let is_ours = (owner.as_ref())
+            .is_some_and(|owner| owner.id == self.id.id && owner.work_dir.is_some());
+        if is_ours {
+            return Ok(());
+        }
+        if holds_sessions(folder).map_err(failed)? {
+            return Err(LaunchError::Claimed {
+                shelf: folder.path().to_owned(),
+                by: owner.and_then(|owner| owner.work_dir),
+            });
+        }
+        if !self.id.is_kept {
+            return Err(failed(io::ErrorKind::StorageFull.into()));
+        }
+        let owner = Owner {
+            id: self.id.id,
+            work_dir: Some(self.shelves.work().path().to_owned()),
+        };
+        folder.write(OWNER_NAME, &owner.text()).map_err(failed)
+    }
+
+    /// Shelves that the settings do not lead to any more, and that still hold files of sessions.
+    fn find_former_shelves(&self) -> Result<(), LaunchError> {
+        let work = self.shelves.work();
+        let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
+        let list = work.read(SHELVES_NAME, NOTE_BYTES_MAX).map_err(failed)?;
+        let list = list.unwrap_or_default();
+        let paths = list
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        for path in paths.map(|line| Path::new(OsStr::from_bytes(line))) {
+            match WorkFolder::open(path, true) {
+                Ok(folder) if self.shelves.find(folder.descriptor()).is_some() => {}
+                Ok(folder) => self.take_former_shelf(folder)?,
+                Err(why) => {
+                    tracing::warn!(
+                        shelf = %path.display(),
+                        why = %why.to_words(path),
+                        "unfinished uploads are kept on this shelf, and it cannot be opened: they wait for the next \
+                         start that can (is its disk mounted?)"
+                    );
+                    self.state().missing.push(path.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_former_shelf(&self, folder: WorkFolder) -> Result<(), LaunchError> {
+        let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
+        let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
+        let owner = owner.as_deref().and_then(Owner::parse);
+        let is_ours = owner.is_some_and(|owner| owner.id == self.id.id);
+        if !is_ours || !holds_sessions(&folder).map_err(failed)? {
+            // Another server's by now, or done with.
+            return Ok(());
+        }
+        let lock = lock(&folder)?;
+        tracing::info!(
+            shelf = %folder.path().display(),
+            "no root of the settings uses this shelf any more; its unfinished uploads go on"
+        );
+        self.add_shelf(folder, lock).map(|_| ())
+    }
+
+    /// Notes all shelves, so that the next start finds them whatever the settings say then.
+    fn write_list(&self) -> Result<(), LaunchError> {
+        let work = self.shelves.work();
+        let state = self.state();
+        let mut list = Vec::new();
+        let shelves = self.shelves.all();
+        let paths = shelves[1..].iter().map(WorkFolder::path);
+        for path in paths.chain(state.missing.iter().map(PathBuf::as_path)) {
+            list.extend_from_slice(path.as_os_str().as_bytes());
+            list.push(b'\n');
+        }
+        let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
+        let before = work.read(SHELVES_NAME, NOTE_BYTES_MAX).map_err(failed)?;
+        if before.unwrap_or_default() == list {
+            return Ok(());
+        }
+        work.write(SHELVES_NAME, &list).map_err(failed)
+    }
+
+    /// What is looked at again: shelves by their number, and roots that somebody uses.
+    pub fn spots(&self) -> (Vec<Arc<Spot>>, Vec<Arc<Ground>>) {
+        let roots = self
+            .state()
+            .roots
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let shelves = self.shelves.numbers().into_iter();
+        (
+            shelves.map(|shelf| self.shelves.spot(shelf)).collect(),
+            roots,
+        )
+    }
+
+    /// Makes a shelf again that somebody has removed. Journals are written anew from memory; the parts are lost.
     ///
     /// # Errors
     /// [`LaunchError`]
-    pub fn open_roots(&self, roots: &[PathBuf]) -> Result<Vec<OwnedFd>, LaunchError> {
-        let open = |root: &PathBuf| open_root(root, &self.work_path, self.device);
-        roots.iter().map(open).collect()
+    pub fn make_again(&self, shelf: Shelf) -> Result<(), LaunchError> {
+        let path = self.shelves.get(shelf).path().to_owned();
+        // Somebody may have made one there; it must be as safe as ours.
+        let folder =
+            open_or_make(&path, true).map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        let lock = lock(&folder)?;
+        let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
+        let is_work = shelf == Shelf::WORK;
+        let owner = Owner {
+            id: self.id.id,
+            work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
+        };
+        if holds_sessions(&folder).map_err(failed)? {
+            let by = None;
+            return Err(LaunchError::Claimed { shelf: path, by });
+        }
+        folder.write(OWNER_NAME, &owner.text()).map_err(failed)?;
+        let mut state = self.state();
+        let number = usize::from(shelf.0);
+        state.locks[number] = lock;
+        self.shelves.replace(shelf, folder);
+        drop(state);
+        self.write_list()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The boot of the machine.
@@ -93,17 +348,19 @@ impl Directories {
     }
 
     /// The generation of this start's journals.
+    ///
+    /// # Errors
+    /// Of reading the work directory.
     pub fn next_generation(&self) -> io::Result<u64> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.work_path)? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
+        let names = self.shelves.work().names()?;
         Ok(store::next_generation(names.iter().map(String::as_str)))
     }
 
     /// The boots in which the server was last stopped cleanly, if it was.
     pub fn stopped_cleanly(&self) -> Vec<u128> {
-        let text = fs::read_to_string(self.work_path.join(CLEAN_NAME)).unwrap_or_default();
+        let text = self.shelves.work().read(CLEAN_NAME, NOTE_BYTES_MAX);
+        let text = text.ok().flatten().unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         text.lines()
             .filter_map(|line| u128::from_str_radix(line.trim(), 16).ok())
             .collect()
@@ -111,6 +368,9 @@ impl Directories {
 
     /// From here on a power cut may lose what the last clean stop had made safe. If a shard's records still speak of an
     /// earlier boot, its sessions do not change before they are renewed, and that boot's stop holds.
+    ///
+    /// # Errors
+    /// What the disk says.
     pub fn forget_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
         if !is_renewed {
             let mut boots = self.stopped_cleanly();
@@ -119,17 +379,21 @@ impl Directories {
                 return Ok(());
             }
         }
-        match fs::remove_file(self.work_path.join(CLEAN_NAME)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        Ok(rustix::fs::fsync(&self.work)?)
+        let work = self.shelves.work();
+        work.remove(CLEAN_NAME)?;
+        Ok(rustix::fs::fsync(&work)?)
     }
 
     /// Syncs everything and says so, so that a planned reboot costs no client a byte. If not all records were renewed in
     /// this boot, those that were not still speak of the stop before.
+    ///
+    /// # Errors
+    /// What the disk says.
     pub fn note_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
-        sync_file_system(&self.work)?;
+        for shelf in self.shelves.all() {
+            // A shelf is on the file system of its roots.
+            rustix::fs::syncfs(shelf.as_fd())?;
+        }
         let mut boots = match is_renewed {
             true => Vec::new(),
             false => self.stopped_cleanly(),
@@ -142,47 +406,159 @@ impl Directories {
 
     fn write_clean_stop(&self, boots: &[u128]) -> io::Result<()> {
         let text: String = boots.iter().map(|boot| format!("{boot:032x}\n")).collect();
-        let mut file = fs::File::create(self.work_path.join(CLEAN_NAME))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        Ok(rustix::fs::fsync(&self.work)?)
+        self.shelves.work().write(CLEAN_NAME, text.as_bytes())
     }
 }
 
-/// Opens a root, which must be on the file system of the work directory, and in which folders can be kept apart.
-fn open_root(root: &Path, work: &Path, device: u64) -> Result<OwnedFd, LaunchError> {
-    let failed = |error| LaunchError::Root(root.to_owned(), error);
-    fs::create_dir_all(root).map_err(failed)?;
-    let opened = open_directory(root).map_err(failed)?;
-    if rustix::fs::fstat(&opened)
-        .map_err(|error| failed(error.into()))?
-        .st_dev
-        != device
-    {
-        return Err(LaunchError::OtherFileSystem(
-            root.to_owned(),
-            work.to_owned(),
-        ));
+/// The only root that is made: nobody has named it, so nobody can have misspelt it.
+fn make_default_root(root: &Path) -> Result<(), LaunchError> {
+    if root != Path::new(ROOT_DEFAULT) {
+        return Ok(());
     }
-    walk::probe(&opened).map_err(LaunchError::NoResolveBeneath)?;
-    Ok(opened)
+    // Not for a group, whatever the umask: the work directory will be in it.
+    match fs::DirBuilder::new().mode(0o755).create(root) {
+        Ok(()) => {
+            tracing::info!(root = %root.display(), "made the root");
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(LaunchError::Root(root.to_owned(), BadRoot::Trial(error))),
+    }
 }
 
-fn sync_file_system(directory: &OwnedFd) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(directory.as_fd())?)
+/// Opens a folder of ours; one in a place that nobody chose is made, and may not be a link.
+fn open_or_make(path: &Path, is_default: bool) -> Result<WorkFolder, BadFolder> {
+    let folder = open_or_make_any(path, is_default)?;
+    let Some(exposure) = folder.exposure() else {
+        return Ok(folder);
+    };
+    // Uploads can be made to look like a work directory, and moved to its place.
+    if !folder.is_marked(OWNER_NAME) && holds_sessions(&folder).map_err(BadFolder::Io)? {
+        return Err(BadFolder::Exposed(exposure));
+    }
+    tracing::warn!(why = %exposure.to_words(path), "the work directory is not in a safe place");
+    Ok(folder)
 }
 
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or(0))
-        .open(path)?;
-    debug_assert!(file.as_raw_fd() >= 0);
-    Ok(file.into())
+fn open_or_make_any(path: &Path, is_default: bool) -> Result<WorkFolder, BadFolder> {
+    match WorkFolder::open(path, !is_default) {
+        // The one above it must be there, or `mkdir` says so.
+        Err(BadFolder::Missing) if is_default => {
+            let folder = WorkFolder::make(path)?;
+            tracing::info!(work_dir = %path.display(), "made the folder of unfinished uploads");
+            Ok(folder)
+        }
+        result => result,
+    }
+}
+
+fn lock(folder: &WorkFolder) -> Result<Lock, LaunchError> {
+    let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
+    match folder.lock(LOCK_NAME).map_err(failed)? {
+        Some(lock) => {
+            // What a trial that was cut short has left there, whatever root it was for.
+            folder.remove(TRIAL_NAME).map_err(failed)?;
+            Ok(lock)
+        }
+        None => Err(LaunchError::Locked(
+            folder.path().to_owned(),
+            folder.holder(LOCK_NAME),
+        )),
+    }
+}
+
+/// Gives a work directory its name, unless it has one.
+fn claim_work(work: &WorkFolder) -> Result<Identity, LaunchError> {
+    let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
+    let owner = work.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
+    match owner.as_deref().and_then(Owner::parse) {
+        Some(Owner { id, work_dir: None }) => return Ok(Identity { id, is_kept: true }),
+        // A shelf of another server.
+        Some(owner) if holds_sessions(work).map_err(failed)? => {
+            return Err(LaunchError::Claimed {
+                shelf: work.path().to_owned(),
+                by: owner.work_dir,
+            });
+        }
+        Some(_) | None => {}
+    }
+    let mut id = [0; 16];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| failed(error.into()))?;
+    let id = u128::from_ne_bytes(id);
+    let owner = Owner { id, work_dir: None };
+    match work.write(OWNER_NAME, &owner.text()) {
+        Ok(()) => Ok(Identity { id, is_kept: true }),
+        // A disk that is full now must not keep the server from what it can do; only a shelf needs the name.
+        Err(error) if is_full(&error) => Ok(Identity { id, is_kept: false }),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::NOSPC | Errno::DQUOT))
+}
+
+/// Whether parts, replies or journals stand in a folder.
+fn holds_sessions(folder: &WorkFolder) -> io::Result<bool> {
+    let is_of_session = |name: &String| {
+        let name = store::parse_name(name);
+        !matches!(name, WorkName::Ours | WorkName::Foreign)
+    };
+    Ok(folder.names()?.iter().any(is_of_session))
+}
+
+/// Whose a folder is.
+#[derive(Debug, PartialEq, Eq)]
+struct Owner {
+    id: u128,
+    /// The work directory that a shelf belongs to; a work directory is its own.
+    work_dir: Option<PathBuf>,
+}
+
+impl Owner {
+    fn text(&self) -> Vec<u8> {
+        let mut text = format!("{:032x}\n", self.id).into_bytes();
+        if let Some(work_dir) = &self.work_dir {
+            text.extend_from_slice(work_dir.as_os_str().as_bytes());
+            text.push(b'\n');
+        }
+        text
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut lines = text.split(|byte| *byte == b'\n');
+        let id = std::str::from_utf8(lines.next()?).ok()?;
+        let work_dir = lines.next().filter(|line| !line.is_empty());
+        Some(Self {
+            id: u128::from_str_radix(id, 16).ok()?,
+            work_dir: work_dir
+                .map(|path| PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()))),
+        })
+    }
 }
 
 fn boot_id() -> io::Result<u128> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_reads_back() {
+        for work_dir in [None, Some(PathBuf::from("/srv/a b/.bitsd"))] {
+            let owner = Owner {
+                id: u128::MAX - 7,
+                work_dir,
+            };
+            assert_eq!(Owner::parse(&owner.text()), Some(owner));
+        }
+        assert_eq!(Owner::parse(b"nonsense\n"), None);
+        assert_eq!(Owner::parse(b""), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! Files of one shard in the work directory.
+//! Files of one shard on its shelves.
 //!
 //! # How a block reaches its file
 //!
@@ -19,21 +19,23 @@
 //! on the shard: the kernel would hand each of them to a worker thread too, for a call of a few microseconds.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
 use super::op::{self, SyncScope};
+use super::shelves::SharedShelves;
 use super::walk;
+use super::work_folder::WorkFolder;
 use crate::config::Io;
-use crate::server::world::{Block as _, File, Log, ReplyStat, WorkStat};
+use crate::server::world::{Block as _, File, Log, ReplyStat, Shelf, WorkStat};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -208,58 +210,65 @@ impl Log for RingLog {
     async fn sync(&self) -> io::Result<()> {
         op::sync(&self.file, SyncScope::Data).await
     }
+
+    fn is_lost(&self) -> bool {
+        rustix::fs::fstat(&*self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
 }
 
-/// The work directory, as one shard has it open.
+/// The shelves, as one shard uses them.
 pub struct Disk {
-    work: Rc<OwnedFd>,
-    route: Route,
-    may_be_direct: bool,
+    shelves: SharedShelves,
+    io: Io,
+    /// The route into the page cache of each shelf that was written to.
+    routes: RefCell<BTreeMap<Shelf, Route>>,
 }
 
 impl Disk {
-    /// Takes the open work directory.
-    pub fn new(work: OwnedFd, io: Io) -> Self {
-        let route = match io {
-            Io::Ring => Route::Ring,
-            Io::Inline | Io::Direct => Route::Inline,
-            Io::Auto => route_of(&work),
-        };
+    /// Takes the open shelves.
+    pub fn new(shelves: SharedShelves, io: Io) -> Self {
         Self {
-            work: Rc::new(work),
-            route,
-            may_be_direct: matches!(io, Io::Auto | Io::Direct),
+            shelves,
+            io,
+            routes: RefCell::default(),
         }
     }
 
-    /// The directory itself.
-    pub fn work(&self) -> &Rc<OwnedFd> {
-        &self.work
+    /// The shelves themselves.
+    pub fn shelves(&self) -> &SharedShelves {
+        &self.shelves
+    }
+
+    fn route(&self, shelf: Shelf, folder: &WorkFolder) -> Route {
+        match self.io {
+            Io::Ring => Route::Ring,
+            Io::Inline | Io::Direct => Route::Inline,
+            Io::Auto => *(self.routes.borrow_mut().entry(shelf))
+                .or_insert_with(|| route_of(folder.descriptor())),
+        }
     }
 
     /// See [`crate::server::world::World::create`].
-    pub fn create(&self, name: &str) -> io::Result<RingFile> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-        self.open_with(name, flags, FILE_MODE)
+    pub fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
+        let folder = self.shelves.get(shelf);
+        let file = folder.create_file(name, OFlags::RDWR, FILE_MODE)?;
+        self.work_file(shelf, &folder, file)
     }
 
     /// See [`crate::server::world::World::open`].
-    pub fn open(&self, name: &str) -> io::Result<RingFile> {
-        self.open_with(
-            name,
-            OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )
+    pub fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
+        let folder = self.shelves.get(shelf);
+        let file = folder.open_file(name, OFlags::RDWR)?;
+        self.work_file(shelf, &folder, file)
     }
 
-    fn open_with(&self, name: &str, flags: OFlags, mode: Mode) -> io::Result<RingFile> {
-        let file = rustix::fs::openat(&*self.work, name, flags, mode)?;
+    fn work_file(&self, shelf: Shelf, folder: &WorkFolder, file: OwnedFd) -> io::Result<RingFile> {
         let stat = rustix::fs::fstat(&file)?;
         let file = RingFile {
             file: Rc::new(file),
             inode: stat.st_ino,
-            route: self.route,
-            may_be_direct: self.may_be_direct,
+            route: self.route(shelf, folder),
+            may_be_direct: matches!(self.io, Io::Auto | Io::Direct),
             direct: RefCell::default(),
             penalty: Cell::new(0),
         };
@@ -269,13 +278,9 @@ impl Disk {
     }
 
     /// See [`crate::server::world::World::stat`].
-    pub fn stat(&self, name: &str) -> io::Result<Option<WorkStat>> {
-        let stat = match rustix::fs::statat(&*self.work, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Some(WorkStat {
+    pub fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
+        let stat = self.shelves.get(shelf).stat(name)?;
+        Ok(stat.map(|stat| WorkStat {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             age_ms: age_ms(&stat),
             inode: stat.st_ino,
@@ -284,8 +289,8 @@ impl Disk {
 
     /// See [`crate::server::world::World::create_log`].
     pub fn create_log(&self, name: &str) -> io::Result<RingLog> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&*self.work, name, flags, RECORD_MODE)?;
+        let work = self.shelves.work();
+        let file = work.create_file(name, OFlags::WRONLY, RECORD_MODE)?;
         Ok(RingLog {
             file: Rc::new(file),
             end: Cell::new(0),
@@ -295,23 +300,21 @@ impl Disk {
 
     /// See [`crate::server::world::World::read_log`].
     pub fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = rustix::fs::openat(&*self.work, name, flags, Mode::empty())?;
-        let mut bytes = Vec::new();
-        let mut limited = io::Read::take(fs::File::from(file), bytes_max.saturating_add(1));
-        io::Read::read_to_end(&mut limited, &mut bytes)?;
-        if bytes.len() as u64 > bytes_max {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(bytes)
+        let read = self.shelves.work().read(name, bytes_max)?;
+        read.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// See [`crate::server::world::World::open_reply`].
-    pub fn open_reply(&self, name: &str) -> io::Result<Option<(RingFile, ReplyStat)>> {
+    pub fn open_reply(
+        &self,
+        shelf: Shelf,
+        name: &str,
+    ) -> io::Result<Option<(RingFile, ReplyStat)>> {
+        let folder = self.shelves.get(shelf);
         // Whatever an application has put there: a pipe must not hold up the shard until it has a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let file = match walk::open_resolved(self.work.as_fd(), name, flags, resolve) {
+        let file = match walk::open_resolved(folder.as_fd(), name, flags, resolve) {
             Ok(file) => file,
             // Nothing, a link, a way out of the directory, a way through a file, a socket.
             Err(Errno::NOENT | Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::NXIO) => {
@@ -339,7 +342,8 @@ impl Disk {
         let file = RingFile {
             file: Rc::new(file),
             inode: stat.st_ino,
-            route: self.route,
+            // It is only read.
+            route: Route::Ring,
             may_be_direct: false,
             direct: RefCell::default(),
             penalty: Cell::new(0),
@@ -348,34 +352,25 @@ impl Disk {
     }
 
     /// See [`crate::server::world::World::remove`].
-    pub fn remove(&self, name: &str) -> io::Result<()> {
-        match rustix::fs::unlinkat(&*self.work, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    pub fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
+        self.shelves.get(shelf).remove(name)
     }
 
     /// See [`crate::server::world::World::rename`].
-    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&*self.work, from, &*self.work, to)?)
+    pub fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
+        let folder = self.shelves.get(shelf);
+        Ok(rustix::fs::renameat(&folder, from, &folder, to)?)
     }
 
-    /// See [`crate::server::world::World::list`]. Names that are not UTF-8 come out changed, and are
-    /// nobody's then.
-    pub fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&*self.work)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name != "." && name != ".." {
-                names.push(name);
-            }
-        }
-        Ok(names)
+    /// See [`crate::server::world::World::list`].
+    pub fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
+        self.shelves.get(shelf).names()
     }
 
-    /// See [`crate::server::world::World::sync_work_directory`].
-    pub async fn sync_work_directory(&self) -> io::Result<()> {
-        op::sync(&self.work, SyncScope::All).await
+    /// See [`crate::server::world::World::sync_shelf`].
+    pub async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
+        let folder = self.shelves.get(shelf);
+        op::sync(folder.descriptor(), SyncScope::All).await
     }
 }
 

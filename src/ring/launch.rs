@@ -1,7 +1,7 @@
 //! Start and stop: probe the kernel, take the directories, pin one thread per shard, build its ring, and
 //! end all of it in order.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -17,13 +17,15 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::blocks::{Blocks, Registration};
-use super::directories::Directories;
+use super::directories::{Directories, Ground};
 use super::disk::Disk;
-use super::launch_error::LaunchError;
+use super::launch_error::{BadRoot, LaunchError};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::reload::{self, Offer};
 use super::tree::Trees;
+use super::watch::Watch;
+use super::work_folder::BadFolder;
 use super::{Boot, RingWorld, op, queue};
 use crate::config::{self, Config, ConfigError};
 use crate::notify::Notifier;
@@ -80,7 +82,7 @@ enum News {
 struct NewSettings {
     config: Arc<Config>,
     /// Roots that the settings before do not name, with their numbers.
-    roots: Vec<(usize, OwnedFd)>,
+    roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
 }
 
 /// Reads the settings again.
@@ -94,7 +96,8 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
     probe()?;
     // A shard that trips an assertion must not leave the others running: all state is on disk.
     abort_on_panic();
-    let directories = Arc::new(Directories::take(&config)?);
+    let (directories, grounds) = Directories::take(&config)?;
+    let directories = Arc::new(directories);
     let (listeners, addresses) = listen(&config)?;
     let boot = Boot {
         current: directories.boot(),
@@ -102,7 +105,7 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
     };
     let generation = directories
         .next_generation()
-        .map_err(|e| LaunchError::WorkDirectory(config.work_dir.clone(), e))?;
+        .map_err(|e| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(e)))?;
     let (news_sender, news) = mpsc::channel();
     catch_signals(news_sender.clone())?;
 
@@ -110,7 +113,8 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
     let (stage, _) = watch::channel(Stage::Recover);
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
     let processors = allowed_processors();
-    let notifier = Notifier::new(config.work_dir.clone());
+    let notifier = Notifier::new();
+    let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let clients = Arc::new(Clients::default());
     let mut reloads = Vec::new();
     for (index, (letters, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
@@ -120,12 +124,13 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
             index,
             to_adopt,
             notifier: notifier.clone(),
+            watch: lookout.clone(),
             clients: Arc::clone(&clients),
             config: Arc::clone(&config),
             boot: boot.clone(),
             generation,
-            roots: directories.open_roots(&config.roots)?,
-            work: directories.open_work()?,
+            roots: open(&grounds)?,
+            directories: Arc::clone(&directories),
             listeners,
             letters,
             senders: senders.clone(),
@@ -178,13 +183,17 @@ impl Reloader {
             .map(|number| config.roots[*number].clone())
             .collect();
         let config = Arc::new(config);
+        let grounds = directories.open_roots(&paths)?;
         // Opened for all before any is asked.
         let offers: Result<Vec<_>, LaunchError> = (self.shards.iter())
             .map(|_| {
-                let opened = directories.open_roots(&paths)?;
+                let mut roots = open(&grounds)?;
+                for (root, number) in roots.iter_mut().zip(&new_roots) {
+                    root.0 = *number;
+                }
                 Ok(NewSettings {
                     config: Arc::clone(&config),
-                    roots: new_roots.iter().copied().zip(opened).collect(),
+                    roots,
                 })
             })
             .collect();
@@ -196,6 +205,15 @@ impl Reloader {
         tracing::info!("the settings were reloaded");
         Ok(())
     }
+}
+
+/// A descriptor of each root for one shard, numbered in their order.
+fn open(grounds: &[Arc<Ground>]) -> Result<Vec<(usize, Arc<Ground>, OwnedFd)>, LaunchError> {
+    let open = |(number, ground): (usize, &Arc<Ground>)| {
+        let failed = |error| LaunchError::Root(ground.spot.path().to_owned(), BadRoot::Open(error));
+        Ok((number, Arc::clone(ground), ground.open().map_err(failed)?))
+    };
+    grounds.iter().enumerate().map(open).collect()
 }
 
 /// The numbers of the roots that locations lead to.
@@ -321,9 +339,10 @@ struct Seat {
     config: Arc<Config>,
     boot: Boot,
     generation: u64,
-    roots: Vec<OwnedFd>,
-    work: OwnedFd,
+    roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
+    directories: Arc<Directories>,
     notifier: Notifier,
+    watch: Watch,
     clients: Arc<Clients>,
     to_adopt: Receiver<Offer<NewSettings>>,
     listeners: Vec<OwnedFd>,
@@ -377,8 +396,8 @@ impl Seat {
                  raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
             );
         }
-        let disk = Disk::new(self.work, self.config.io);
-        let trees = Trees::new(self.roots, Rc::clone(disk.work()));
+        let disk = Disk::new(self.directories.shelves(), self.config.io);
+        let trees = Trees::new(Vec::new(), self.directories.shelves());
         let world = RingWorld {
             shard: self.index,
             boot: self.boot,
@@ -386,9 +405,13 @@ impl Seat {
             disk,
             trees,
             notifier: self.notifier,
+            watch: self.watch,
             senders: self.senders,
+            grounds: RefCell::default(),
+            misses_a_shelf: self.directories.misses_a_shelf(),
             stats: Cell::new(0),
         };
+        world.add_roots(self.roots);
         let shard = Shard::new(
             Rc::new(world),
             Arc::clone(&self.config),
@@ -460,7 +483,7 @@ async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping:
 
 async fn take_settings(shard: Rc<Shard<RingWorld>>, to_adopt: Receiver<Offer<NewSettings>>) {
     let adopt = |new: NewSettings| {
-        shard.world.trees.add_roots(new.roots);
+        shard.world.add_roots(new.roots);
         shard.adopt(new.config);
     };
     reload::take(to_adopt, adopt).await;

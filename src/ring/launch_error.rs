@@ -2,7 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::account;
+use super::work_folder::{BadFolder, Exposure, Others};
 
 /// Why the server could not start, or had to end.
 #[derive(Debug)]
@@ -11,16 +16,25 @@ pub enum LaunchError {
     Ring(io::Error),
     /// The kernel's io_uring lacks an operation.
     RingOperation(&'static str),
-    /// The root cannot be used.
-    Root(PathBuf, io::Error),
-    /// The work directory cannot be used.
-    WorkDirectory(PathBuf, io::Error),
+    /// A root cannot be used.
+    Root(PathBuf, BadRoot),
+    /// The work directory or a shelf cannot be used.
+    Folder(PathBuf, BadFolder),
+    /// There are files of another server's sessions on a shelf.
+    Claimed {
+        /// The shelf.
+        shelf: PathBuf,
+        /// The work directory of that server, where it is known.
+        by: Option<PathBuf>,
+    },
+    /// There are more roots on file systems of their own than can be counted.
+    TooManyShelves,
+    /// The boot of the machine cannot be told.
+    BootId(io::Error),
     /// The kernel (or a filter before it) has no `openat2`, which keeps uploads beneath the root.
     NoResolveBeneath(io::Error),
-    /// Root and work directory are on different file systems.
-    OtherFileSystem(PathBuf, PathBuf),
-    /// Another server has the work directory.
-    Locked(PathBuf),
+    /// Another server has the work directory; its process, if it can be told.
+    Locked(PathBuf, Option<u32>),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// A thread could not be started.
@@ -57,35 +71,61 @@ impl std::fmt::Display for LaunchError {
                 f,
                 "this kernel's io_uring has no {name}; bitsd needs Linux 5.19 or newer"
             ),
-            Self::Root(path, error) => {
-                write!(f, "the root {} cannot be used: {error}", path.display())
+            Self::Root(path, why) => f.write_str(&why.to_words(path)),
+            Self::Folder(path, why) => f.write_str(&why.to_words(path)),
+            Self::Claimed { shelf, by } => {
+                let path = shelf.display();
+                match by {
+                    Some(by) => write!(
+                        f,
+                        "{path} keeps unfinished uploads of the server whose work_dir is {}; give this one another",
+                        by.display()
+                    ),
+                    None => write!(
+                        f,
+                        "{path} keeps unfinished uploads that the records in work_dir do not know; start once with \
+                         work_dir = \"{path}\" and let them end, or move it away if they may be lost"
+                    ),
+                }
             }
-            Self::WorkDirectory(path, error) => {
-                write!(
-                    f,
-                    "the work directory {} cannot be used: {error}",
-                    path.display()
-                )
-            }
+            Self::TooManyShelves => f.write_str("too many roots are on file systems of their own"),
+            Self::BootId(error) => write!(
+                f,
+                "the boot of the machine cannot be read from /proc/sys/kernel/random/boot_id ({error}); under systemd \
+                 it is hidden by ProcSubset=pid"
+            ),
             Self::NoResolveBeneath(error) => write!(
                 f,
                 "the system call openat2 cannot be used ({error}), without which uploads could not be kept beneath the \
                  root; under systemd it is taken away by RestrictSUIDSGID=yes, which DynamicUser=yes implies"
             ),
-            Self::OtherFileSystem(root, work) => write!(
-                f,
-                "the work directory {} and the root {} are on different file systems, so that no file could be \
-                 published in one step; put work_dir on the file system of the root",
-                work.display(),
-                root.display()
-            ),
-            Self::Locked(path) => write!(
-                f,
-                "another bitsd is using the work directory {}; stop it, or give this one its own root and work_dir",
-                path.display()
-            ),
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
-            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Locked(path, process) => {
+                write!(f, "another bitsd ")?;
+                if let Some(process) = process {
+                    write!(f, "(process {process}) ")?;
+                }
+                write!(
+                    f,
+                    "is using the work directory {}; stop it, or give this one its own root and work_dir",
+                    path.display()
+                )
+            }
+            Self::Listen(address, error) => {
+                write!(
+                    f,
+                    "cannot listen on {address}: {error}{}",
+                    of_address(*address, error)
+                )
+            }
+            Self::Thread(error) => {
+                write!(f, "cannot start a thread: {error}")?;
+                match errno(error) {
+                    Some(Errno::AGAIN) => f.write_str(
+                        "; raise the limit of processes (systemd: TasksMax=; a shell: ulimit -u)",
+                    ),
+                    _ => Ok(()),
+                }
+            }
             Self::Signals(error) => write!(f, "cannot catch signals: {error}"),
             Self::Recovery(error) => {
                 write!(f, "the work directory cannot be read back: {error}")
@@ -95,3 +135,164 @@ impl std::fmt::Display for LaunchError {
 }
 
 impl std::error::Error for LaunchError {}
+
+/// Why a root cannot be used.
+#[derive(Debug)]
+pub enum BadRoot {
+    /// It does not exist.
+    Missing,
+    /// Something else has its name.
+    NotDirectory,
+    /// It cannot be opened.
+    Open(io::Error),
+    /// What publication does cannot be done in it.
+    Trial(io::Error),
+    /// Nothing can be moved to it even from the shelf in it.
+    ShelfElsewhere(PathBuf),
+}
+
+impl From<Errno> for BadRoot {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::NOENT => Self::Missing,
+            Errno::NOTDIR => Self::NotDirectory,
+            error => Self::Open(error.into()),
+        }
+    }
+}
+
+impl BadRoot {
+    /// Cause and remedy.
+    pub fn to_words(&self, root: &Path) -> String {
+        let path = root.display();
+        match self {
+            Self::Missing => format!(
+                "the root {path} does not exist: if it is on a disk of its own, mount that; if it is to be new, make it \
+                 with `install -d -o {} {path}`",
+                account::to_chown(account::our_id())
+            ),
+            Self::NotDirectory => format!("the root {path} is not a directory"),
+            Self::Open(error) => format!("the root {path} cannot be opened: {}", why(root, error)),
+            Self::Trial(error) => {
+                format!(
+                    "no file can be made in the root {path}: {}",
+                    why(root, error)
+                )
+            }
+            Self::ShelfElsewhere(shelf) => format!(
+                "nothing can be moved from {} to the root {path}: the one is a mount of its own; unmount it",
+                shelf.display()
+            ),
+        }
+    }
+}
+
+impl BadFolder {
+    /// Cause and remedy.
+    pub fn to_words(&self, folder: &Path) -> String {
+        let path = folder.display();
+        let us = account::to_chown(account::our_id());
+        match self {
+            Self::Missing => format!(
+                "the work directory {path} does not exist: if it is on a disk of its own, mount that; if it is to be \
+                 new, make it with `install -d -m 700 -o {us} {path}`"
+            ),
+            Self::NotDirectory => format!("the work directory {path} is not a directory"),
+            Self::Owner(owner) => format!(
+                "the work directory {path} belongs to {}, and what stands in it is published with the rights of {}: \
+                 if nobody else has put anything there, `chown -R {us} {path}`",
+                account::user(*owner),
+                account::us()
+            ),
+            Self::Writable(mode) => format!(
+                "others than {} may write to the work directory {path} (mode {:04o}), and what stands in it is \
+                 published with the server's rights: if nobody has put anything there, `chmod go-w {path}`",
+                account::us(),
+                mode.as_raw_mode()
+            ),
+            Self::Exposed(exposure) => format!(
+                "it cannot be told whether the work directory {path} is the server's own: {}",
+                exposure.to_words(folder)
+            ),
+            Self::Io(error) => format!(
+                "the work directory {path} cannot be used: {}",
+                why(folder, error)
+            ),
+        }
+    }
+}
+
+impl Exposure {
+    /// Cause and remedy.
+    pub fn to_words(&self, folder: &Path) -> String {
+        let (folder, parent) = (folder.display(), self.parent.display());
+        let us = account::to_chown(account::our_id());
+        let (who, sticky) = match self.to {
+            Others::All => ("everybody".to_owned(), true),
+            Others::Group(group) => (account::group(group), true),
+            Others::Owner(owner) => (account::user(owner), false),
+        };
+        let sticky = match sticky {
+            true => format!("set the sticky bit (`chmod +t {parent}`), or "),
+            false => String::new(),
+        };
+        format!(
+            "{who} may write to {parent} and so put another folder in the place of the work directory {folder}: {sticky}give \
+         it a place on the same file system where only root and {us} may write: stop the server, \
+         `install -d -m 700 -o {us} DIR`, `mv {folder}/* DIR/` if there is anything in it, and set work_dir = \"DIR\""
+        )
+    }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
+}
+
+/// Cause and remedy of what the kernel said about a directory.
+fn why(directory: &Path, error: &io::Error) -> String {
+    let path = directory.display();
+    let remedy = match errno(error) {
+        Some(Errno::ACCESS) => format!(
+            "{} may not write to it, or not reach it: `chown {} {path}`",
+            account::us(),
+            account::to_chown(account::our_id())
+        ),
+        Some(Errno::PERM) => format!(
+            "it is immutable (`lsattr -d {path}`), or a security module forbids it (SELinux: `ausearch -m avc`)"
+        ),
+        Some(Errno::ROFS) if is_under_systemd() => format!(
+            "the unit may not write there: with ProtectSystem=strict it needs ReadWritePaths={path}; if the disk \
+             itself is read-only, remount it"
+        ),
+        Some(Errno::ROFS) => "its file system is mounted read-only: remount it writable".to_owned(),
+        Some(Errno::NOSPC | Errno::DQUOT) => "free some space".to_owned(),
+        Some(Errno::EXIST) => "something else stands where the server would put a file".to_owned(),
+        Some(Errno::STALE) => "the file server does not know it any more: mount it anew".to_owned(),
+        Some(Errno::IO) => "look at `dmesg` and the health of the disk".to_owned(),
+        _ => return error.to_string(),
+    };
+    format!("{error}; {remedy}")
+}
+
+fn is_under_systemd() -> bool {
+    std::env::var_os("INVOCATION_ID").is_some()
+}
+
+/// The remedy for an address that cannot be listened on.
+fn of_address(address: SocketAddr, error: &io::Error) -> String {
+    match errno(error) {
+        Some(Errno::ACCESS) => "; ports below 1024 need CAP_NET_BIND_SERVICE (systemd: \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+            .to_owned(),
+        Some(Errno::ADDRNOTAVAIL) => {
+            format!(
+                "; this machine has no address {} (see `ip addr`)",
+                address.ip()
+            )
+        }
+        Some(Errno::ADDRINUSE) => {
+            format!("; `ss -ltnp 'sport = :{}'` shows by whom", address.port())
+        }
+        _ => String::new(),
+    }
+}

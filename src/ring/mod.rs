@@ -14,38 +14,50 @@
 //! tokio-uring is not maintained. It is kept behind these few files; nothing above them would change with it.
 #![allow(unsafe_code)]
 
+pub mod account;
 pub mod blocks;
 pub mod directories;
 pub mod disk;
 pub mod inherit;
 pub mod launch;
 pub mod launch_error;
+pub mod lookout;
 pub mod mailbox;
 pub mod net;
 pub mod op;
 pub mod queue;
 pub mod reload;
+pub mod shelves;
 pub mod tree;
+pub mod trial;
 pub mod walk;
+pub mod watch;
+pub mod work_folder;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bits::notification::Answer;
 use crate::event::Event;
-use crate::notify::Notifier;
+use crate::notify::{Desk, Notifier};
 use crate::observe;
 use crate::server::notification::{NotifyError, Order};
 use crate::server::world::{
     HandOverFull, Manner, Millis, Place, ReplyStat, Shelf, Standing, WorkStat, World,
 };
 use blocks::{Blocks, RingBlock};
+use directories::Ground;
 use disk::{Disk, RingFile, RingLog};
+use lookout::Seen;
 use mailbox::{Letter, Senders};
 use net::RingWire;
 use tree::{RingPublished, Trees};
+use watch::Watch;
 
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
@@ -71,9 +83,32 @@ pub struct RingWorld {
     disk: Disk,
     trees: Trees,
     notifier: Notifier,
+    watch: Watch,
     senders: Senders,
+    /// The roots, by their number in the settings.
+    grounds: RefCell<BTreeMap<usize, Arc<Ground>>>,
+    /// Parts may be where nobody can look now.
+    misses_a_shelf: bool,
     /// Files looked at so far.
     stats: Cell<usize>,
+}
+
+impl RingWorld {
+    /// Takes over roots that new settings name, with their numbers.
+    pub fn add_roots(&self, roots: Vec<(usize, Arc<Ground>, OwnedFd)>) {
+        let mut opened = Vec::new();
+        for (number, ground, root) in roots {
+            self.grounds.borrow_mut().insert(number, ground);
+            opened.push((number, root));
+        }
+        self.trees.add_roots(opened);
+    }
+
+    /// What is looked up or published in a root must be seen at its path.
+    fn check_ground(&self, place: &Place) -> io::Result<()> {
+        let ground = self.grounds.borrow().get(&place.root).cloned();
+        ground.map_or(Ok(()), |ground| ground.spot.check())
+    }
 }
 
 impl World for RingWorld {
@@ -146,22 +181,35 @@ impl World for RingWorld {
     }
 
     fn shelves(&self) -> Vec<Shelf> {
-        vec![Shelf::WORK]
+        self.disk.shelves().numbers()
     }
 
-    fn shelf(&self, _place: &Place) -> Shelf {
-        Shelf::WORK
+    fn misses_a_shelf(&self) -> bool {
+        self.misses_a_shelf
     }
 
-    async fn create(&self, _shelf: Shelf, name: &str) -> io::Result<RingFile> {
-        self.disk.create(name)
+    fn shelf(&self, place: &Place) -> Shelf {
+        let grounds = self.grounds.borrow();
+        grounds
+            .get(&place.root)
+            .map_or(Shelf::WORK, |ground| ground.shelf)
     }
 
-    async fn open(&self, _shelf: Shelf, name: &str) -> io::Result<RingFile> {
-        self.disk.open(name)
+    async fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
+        let spot = self.disk.shelves().spot(shelf);
+        if spot.look() == Seen::Removed {
+            // It can be made again, so no client need hear of it.
+            self.watch.look().await;
+        }
+        spot.check()?;
+        self.disk.create(shelf, name)
     }
 
-    async fn stat(&self, _shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
+    async fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
+        self.disk.open(shelf, name)
+    }
+
+    async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
         // Parts are looked at when sessions are read back, all of them in a row and without ever waiting. Something must
         // wait on the ring now and then, or no connection is accepted until the last one is read; that the
         // task only yields is not enough, since tokio-uring submits when the thread is about to wait.
@@ -170,7 +218,7 @@ impl World for RingWorld {
         if stats.is_multiple_of(STATS_PER_TURN) {
             op::give_way().await;
         }
-        self.disk.stat(name)
+        self.disk.stat(shelf, name)
     }
 
     async fn create_log(&self, name: &str) -> io::Result<RingLog> {
@@ -183,29 +231,30 @@ impl World for RingWorld {
 
     async fn open_reply(
         &self,
-        _shelf: Shelf,
+        shelf: Shelf,
         name: &str,
     ) -> io::Result<Option<(RingFile, ReplyStat)>> {
-        self.disk.open_reply(name)
+        self.disk.open_reply(shelf, name)
     }
 
-    async fn remove(&self, _shelf: Shelf, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
+    async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
+        self.disk.remove(shelf, name)
     }
 
-    async fn rename(&self, _shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
+    async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(shelf, from, to)
     }
 
-    async fn list(&self, _shelf: Shelf) -> io::Result<Vec<String>> {
-        self.disk.list()
+    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
+        self.disk.list(shelf)
     }
 
-    async fn sync_shelf(&self, _shelf: Shelf) -> io::Result<()> {
-        self.disk.sync_work_directory().await
+    async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
+        self.disk.sync_shelf(shelf).await
     }
 
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
+        self.check_ground(place)?;
         self.trees.look_up(place, before)
     }
 
@@ -218,12 +267,14 @@ impl World for RingWorld {
 
     async fn publish(
         &self,
-        _shelf: Shelf,
+        shelf: Shelf,
         name: &str,
         place: &Place,
         manner: Manner,
     ) -> io::Result<RingPublished> {
-        let from = self.disk.work();
+        self.check_ground(place)?;
+        let shelf = self.disk.shelves().get(shelf);
+        let from = shelf.descriptor();
         let published = self.trees.publish(from, name, place, manner).await?;
         for (what, error) in published.not_given() {
             self.emit(Event::NotGiven {
@@ -241,10 +292,13 @@ impl World for RingWorld {
 
     fn close_roots(&self, is_needed: &dyn Fn(usize) -> bool) {
         self.trees.close_roots(is_needed);
+        self.grounds.borrow_mut().retain(|root, _| is_needed(*root));
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
-        let answer = self.notifier.deliver(order).await;
+        let shelf = self.disk.shelves().get(order.shelf);
+        let desk = Desk::new(Arc::clone(shelf.descriptor()), shelf.path());
+        let answer = self.notifier.deliver(order, desk).await;
         // Its thread ended without a word.
         answer.unwrap_or(Err(NotifyError::Busy))
     }

@@ -10,7 +10,7 @@
 
 use std::future::Future;
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -270,14 +270,17 @@ pub enum SyncScope {
 }
 
 /// Syncs a file or a directory.
-pub async fn sync(file: &Rc<OwnedFd>, scope: SyncScope) -> io::Result<()> {
+pub async fn sync<F>(file: &F, scope: SyncScope) -> io::Result<()>
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
     let flags = match scope {
         SyncScope::Data => types::FsyncFlags::DATASYNC,
         SyncScope::All => types::FsyncFlags::empty(),
     };
     let entry = opcode::Fsync::new(fd(file)).flags(flags).build();
     // SAFETY: no pointers; the file is kept open.
-    let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
+    let (result, _file) = unsafe { submit(file.clone(), entry) }.await;
     result.map(|_| ())
 }
 

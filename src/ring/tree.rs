@@ -1,10 +1,10 @@
 //! The trees of destinations: what stands there, and how a finished upload gets its name in one of them.
 //!
-//! Each location has a root; all roots are on the file system of the work directory, so that a file gets its name in one
-//! step. How a destination is found beneath its root stands in [`super::walk`]. Names are plain system calls on the shard:
+//! Each location has a root, and each root a shelf on its file system, so that a file gets its name in one step. How a
+//! destination is found beneath its root stands in [`super::walk`]. Names are plain system calls on the shard:
 //! the kernel would hand each of them to a worker thread of the ring, for a call of a few microseconds.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -18,6 +18,7 @@ use rustix::thread::CapabilitySet;
 
 use super::inherit::{Gifts, Given, Moving, give_folder_mode};
 use super::op::{self, SyncScope};
+use super::shelves::SharedShelves;
 use super::walk::{self, Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::{self, Blocked};
@@ -32,26 +33,26 @@ const TRIES_MAX: usize = 8;
 pub struct Trees {
     /// By their numbers in the settings, which never become those of other roots.
     roots: RefCell<BTreeMap<usize, Rc<OwnedFd>>>,
-    work: Rc<OwnedFd>,
-    /// Where no upload may go: the work directory, once it was looked at.
-    reserved: OnceCell<[Identity; 1]>,
+    shelves: SharedShelves,
+    /// Where no upload may go: the shelves, as they were at this count of changes.
+    reserved: RefCell<Option<(u64, Rc<[Identity]>)>>,
     /// As whom we make and replace files.
     user: u32,
     group: u32,
-    /// What files have from the folder that they were made in, by its descriptor, once that was looked at.
-    given_at_birth: RefCell<BTreeMap<RawFd, Rc<Gifts>>>,
+    /// What files have from the shelf that they were made on, once that was looked at; at this count of changes.
+    given_at_birth: RefCell<(u64, BTreeMap<RawFd, Rc<Gifts>>)>,
     /// Whether we may replace what is somebody else's in a sticky folder.
     owns_all: bool,
 }
 
 impl Trees {
-    /// Takes the open roots, in the order of the settings, and the work directory.
-    pub fn new(roots: Vec<OwnedFd>, work: Rc<OwnedFd>) -> Self {
+    /// Takes the open roots, in the order of the settings, and the shelves.
+    pub fn new(roots: Vec<OwnedFd>, shelves: SharedShelves) -> Self {
         let capabilities = rustix::thread::capabilities(None);
         Self {
             roots: RefCell::new(roots.into_iter().map(Rc::new).enumerate().collect()),
-            reserved: OnceCell::new(),
-            work,
+            reserved: RefCell::default(),
+            shelves,
             user: rustix::process::geteuid().as_raw(),
             group: rustix::process::getegid().as_raw(),
             given_at_birth: RefCell::default(),
@@ -80,16 +81,26 @@ impl Trees {
         root.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the location has no root"))
     }
 
-    fn walk<'p>(&'p self, place: &'p Place) -> io::Result<Walk<'p>> {
+    fn walk<'p>(&self, place: &'p Place) -> io::Result<Walk<'p>> {
         let path = place.path.parent().unwrap_or_default();
-        let reserved = match self.reserved.get() {
-            Some(reserved) => reserved,
-            None => {
-                let identity = Identity::of(&look_at(&*self.work)?);
-                self.reserved.get_or_init(|| [identity])
-            }
-        };
-        Walk::begin(self.root(place)?, path, reserved)
+        Walk::begin(self.root(place)?, path, self.reserved()?)
+    }
+
+    /// The shelves, which change hardly ever.
+    fn reserved(&self) -> io::Result<Rc<[Identity]>> {
+        let changes = self.shelves.changes();
+        if let Some((known, reserved)) = &*self.reserved.borrow()
+            && *known == changes
+        {
+            return Ok(Rc::clone(reserved));
+        }
+        let shelves = self.shelves.all();
+        let identities = shelves
+            .iter()
+            .map(|shelf| Ok(Identity::of(&look_at(shelf)?)));
+        let reserved: Rc<[Identity]> = identities.collect::<io::Result<_>>()?;
+        *self.reserved.borrow_mut() = Some((changes, Rc::clone(&reserved)));
+        Ok(reserved)
     }
 
     /// See [`crate::server::world::World::look_up`].
@@ -271,12 +282,16 @@ impl Trees {
 
     /// What the folder gave to the files in it when they were made.
     fn given_at_birth(&self, from: &OwnedFd) -> io::Result<Rc<Gifts>> {
-        let mut known = self.given_at_birth.borrow_mut();
-        if let Some(gifts) = known.get(&from.as_raw_fd()) {
+        let changes = self.shelves.changes();
+        let mut given = self.given_at_birth.borrow_mut();
+        if given.0 != changes {
+            *given = (changes, BTreeMap::new());
+        }
+        if let Some(gifts) = given.1.get(&from.as_raw_fd()) {
             return Ok(Rc::clone(gifts));
         }
         let gifts = Rc::new(Gifts::of(from, &look_at(from)?)?);
-        known.insert(from.as_raw_fd(), Rc::clone(&gifts));
+        given.1.insert(from.as_raw_fd(), Rc::clone(&gifts));
         Ok(gifts)
     }
 

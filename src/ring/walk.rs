@@ -114,7 +114,7 @@ impl From<NoWay> for io::Error {
 /// A walk on its way.
 pub struct Walk<'p> {
     root: Folder,
-    reserved: &'p [Identity],
+    reserved: Rc<[Identity]>,
     /// The names to go, joined by slashes; empty for the root itself.
     path: &'p str,
     /// How much of `path` was walked: its end is that of a name, or 0.
@@ -127,7 +127,7 @@ impl<'p> Walk<'p> {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn begin(root: Rc<OwnedFd>, path: &'p str, reserved: &'p [Identity]) -> io::Result<Self> {
+    pub fn begin(root: Rc<OwnedFd>, path: &'p str, reserved: Rc<[Identity]>) -> io::Result<Self> {
         let root = Folder::new(root)?;
         Ok(Self {
             here: root.clone(),

@@ -150,6 +150,7 @@ impl<W: World> Journal<W> {
 
     async fn append(&self, world: &W, id: SessionId, frame: Vec<u8>) -> io::Result<()> {
         let _turn = self.gate.turn().await;
+        self.drop_lost();
         if !self.is_open() {
             self.renew(world).await?;
         } else if self.length.get() >= self.renew_at.get()
@@ -186,6 +187,30 @@ impl<W: World> Journal<W> {
             *self.log.borrow_mut() = None;
         }
         synced
+    }
+
+    /// Writes a new file if somebody has removed ours: all that is needed is in memory.
+    pub async fn heal(&self, world: &W) {
+        let is_lost = || self.log.borrow().as_ref().is_some_and(|log| log.is_lost());
+        if !is_lost() {
+            return;
+        }
+        let _turn = self.gate.turn().await;
+        self.drop_lost();
+        if !self.is_open()
+            && let Err(error) = self.renew(world).await
+        {
+            world.emit(Event::DiskFailed {
+                op: DiskOp::Record,
+                session: None,
+                error: &error,
+            });
+        }
+    }
+
+    /// A file without a name is as good as none.
+    fn drop_lost(&self) {
+        self.log.borrow_mut().take_if(|log| log.is_lost());
     }
 
     fn is_current(&self, log: &Rc<W::Log>) -> bool {

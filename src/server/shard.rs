@@ -361,6 +361,7 @@ impl<W: World> Shard<W> {
             self.clean_up().await;
             self.forget_tombstones();
             self.close_roots();
+            self.store.journal.heal(&self.world).await;
             if self.phase.get() == Phase::Draining && self.connections_len() == 0 {
                 return;
             }

@@ -179,7 +179,7 @@ pub enum WorkName {
         /// Later starts have higher ones.
         generation: u64,
     },
-    /// The lock of the server, or a file that was set aside before.
+    /// A note of the server, or a file that was set aside before.
     Ours,
     /// Nothing that we would have made.
     Foreign,
@@ -187,12 +187,23 @@ pub enum WorkName {
 
 /// Name of the file whose lock keeps a second server out.
 pub const LOCK_NAME: &str = "lock";
+/// The note of the last clean stop.
+pub const CLEAN_NAME: &str = "clean.aside";
+/// Whose shelf it is.
+pub const OWNER_NAME: &str = "owner";
+/// The list of the other shelves.
+pub const SHELVES_NAME: &str = "shelves";
+/// A file that is renamed to a root and back at start, as publication will do.
+pub const TRIAL_NAME: &str = "trial";
 /// Ending of files that could not be understood and were renamed out of the way.
 pub const ASIDE_SUFFIX: &str = ".aside";
 
 /// What stands behind a name.
 pub fn parse_name(name: &str) -> WorkName {
-    if name == LOCK_NAME || name.ends_with(ASIDE_SUFFIX) {
+    // What is written anew has this ending until it is whole.
+    let name_itself = name.strip_suffix(".new").unwrap_or(name);
+    let is_note = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME].contains(&name_itself);
+    if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
         return WorkName::Ours;
     }
     let Some((stem, suffix)) = name.rsplit_once('.') else {

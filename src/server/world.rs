@@ -144,6 +144,11 @@ pub trait Log: 'static {
 
     /// Makes what was appended durable (`fdatasync`).
     async fn sync(&self) -> io::Result<()>;
+
+    /// Whether somebody has removed it: what is appended reaches nobody any more.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// A folder that holds the files of sessions. The first is the work directory itself, which holds the journals too; each

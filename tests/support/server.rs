@@ -264,6 +264,8 @@ impl Drop for Server {
 }
 
 fn command(root: &Path, settings: &Settings) -> Command {
+    // A root must be there; one that cannot be made is the test's affair.
+    let _ = std::fs::create_dir_all(root);
     let mut words = settings.wrapper.clone();
     words.push(env!("CARGO_BIN_EXE_bitsd").to_owned());
     let mut command = Command::new(&words[0]);

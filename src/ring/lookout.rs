@@ -1,0 +1,199 @@
+//! Whether a folder that was opened at start is still what its path leads to.
+//!
+//! A descriptor goes on working when its folder is renamed, removed, or hidden by a disk that is mounted over it; what is
+//! published then is where nobody looks. So roots and shelves are looked at again: all of them every few seconds, by a
+//! thread of their own, since a dead network file system may hold it up for long; and a root once more before each
+//! publication.
+//!
+//! Device and inode say whether it is the same folder. The number of the mount does not matter: the same folder mounted
+//! once more is the same folder.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::work_folder::path_of;
+use crate::diagnosis::Displaced;
+
+/// A folder, and the path that led to it.
+#[derive(Debug)]
+pub struct Spot {
+    path: PathBuf,
+    folder: Mutex<Arc<OwnedFd>>,
+    is_in_place: AtomicBool,
+}
+
+/// What a path leads to now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The folder that was opened.
+    Same,
+    /// Nothing; the folder was renamed, and this is its path now.
+    Renamed(PathBuf),
+    /// Another folder, on the file system of the one that was opened.
+    Another,
+    /// Another file system: something is mounted there, or no longer.
+    OtherFileSystem,
+    /// Nothing or another folder, and the one that was opened is removed.
+    Removed,
+    /// It cannot be looked at.
+    Unknown(Errno),
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Same => f.write_str("it is the folder that was opened at start"),
+            Self::Renamed(path) => write!(f, "it was renamed to {}", path.display()),
+            Self::Another => f.write_str("another folder has its place"),
+            Self::OtherFileSystem => f.write_str(
+                "another file system has its place: one was mounted there, or taken away",
+            ),
+            Self::Removed => f.write_str("it was removed"),
+            Self::Unknown(error) => write!(f, "it cannot be looked at: {error}"),
+        }
+    }
+}
+
+/// Device and inode of a folder.
+type Identity = (u32, u32, u64);
+
+impl Spot {
+    /// A folder that was just opened by this path.
+    pub fn new(path: &Path, folder: Arc<OwnedFd>) -> Self {
+        Self {
+            path: path.to_owned(),
+            folder: Mutex::new(folder),
+            is_in_place: AtomicBool::new(true),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder that stands for it.
+    pub fn folder(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.folder.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another folder stands for it from now on.
+    pub fn replace(&self, folder: Arc<OwnedFd>) {
+        *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = folder;
+        self.is_in_place.store(true, Ordering::Relaxed);
+    }
+
+    /// What was seen last.
+    pub fn is_in_place(&self) -> bool {
+        self.is_in_place.load(Ordering::Relaxed)
+    }
+
+    /// Looks where the path leads now.
+    pub fn look(&self) -> Seen {
+        let folder = self.folder();
+        let seen = look(&self.path, &folder).unwrap_or_else(Seen::Unknown);
+        self.is_in_place
+            .store(seen == Seen::Same, Ordering::Relaxed);
+        seen
+    }
+
+    /// Fails unless the path leads to the folder now.
+    ///
+    /// # Errors
+    /// [`Displaced`].
+    pub fn check(&self) -> io::Result<()> {
+        match self.look() {
+            Seen::Same => Ok(()),
+            seen => {
+                let path = self.path.display();
+                Err(Displaced(format!("{path} is not what it was: {seen}")).into())
+            }
+        }
+    }
+}
+
+fn look(path: &Path, folder: &Arc<OwnedFd>) -> Result<Seen, Errno> {
+    let opened = rustix::fs::statx(
+        folder,
+        "",
+        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+        StatxFlags::INO | StatxFlags::NLINK,
+    )?;
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let there = match rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::INO) {
+        Ok(there) => Some(there),
+        Err(Errno::NOENT | Errno::NOTDIR) => None,
+        Err(error) => return Err(error),
+    };
+    let identity = |stat: &rustix::fs::Statx| -> Identity {
+        (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino)
+    };
+    let device = |stat: &rustix::fs::Statx| (stat.stx_dev_major, stat.stx_dev_minor);
+    Ok(match there {
+        Some(there) if identity(&there) == identity(&opened) => Seen::Same,
+        _ if opened.stx_nlink == 0 => Seen::Removed,
+        Some(there) if device(&there) != device(&opened) => Seen::OtherFileSystem,
+        Some(_) => Seen::Another,
+        None => Seen::Renamed(path_of(folder)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn spot(path: &Path) -> Spot {
+        let folder = fs::File::open(path).unwrap();
+        Spot::new(path, Arc::new(folder.into()))
+    }
+
+    #[test]
+    fn what_is_done_to_a_folder_is_seen() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (place.path().join("root"), place.path().join("elsewhere"));
+        fs::create_dir(&path).unwrap();
+        let opened = spot(&path);
+        assert_eq!(opened.look(), Seen::Same);
+        opened.check().unwrap();
+        fs::rename(&path, &elsewhere).unwrap();
+        assert_eq!(opened.look(), Seen::Renamed(elsewhere.clone()));
+        assert!(!opened.is_in_place());
+        let refused = opened.check().unwrap_err();
+        assert!(refused.get_ref().unwrap().is::<Displaced>());
+        fs::create_dir(&path).unwrap();
+        assert_eq!(opened.look(), Seen::Another);
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&elsewhere, &path).unwrap();
+        assert_eq!(opened.look(), Seen::Same);
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(opened.look(), Seen::Removed);
+        // Its number may be given to the new one as soon as nobody has it open; we do.
+        fs::create_dir(&path).unwrap();
+        assert_eq!(opened.look(), Seen::Removed);
+        opened.replace(
+            fs::File::open(&path)
+                .map(|file| Arc::new(file.into()))
+                .unwrap(),
+        );
+        assert_eq!(opened.look(), Seen::Same);
+    }
+
+    #[test]
+    fn another_file_system_is_told_as_such() {
+        let place = tempfile::tempdir().unwrap();
+        let opened = spot(place.path());
+        let other = Spot::new(Path::new("/proc"), opened.folder());
+        assert_eq!(other.look(), Seen::OtherFileSystem);
+        let nothing = Spot::new(&place.path().join("file/below"), opened.folder());
+        fs::write(place.path().join("file"), "").unwrap();
+        assert_eq!(nothing.look(), Seen::Renamed(place.path().to_owned()));
+    }
+}

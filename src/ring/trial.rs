@@ -1,0 +1,152 @@
+//! What publication will do, tried at start: a file is made on a shelf, renamed into a root, and back.
+//!
+//! Comparing device numbers does not tell. Two places on one file system may be reached by two mounts (systemd makes one of
+//! each path that a unit may write to), between which nothing can be renamed; and a root may be read-only, immutable, or
+//! somebody else's.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::account;
+use super::work_folder::WorkFolder;
+use crate::server::store::TRIAL_NAME;
+
+/// How a trial went.
+#[derive(Debug)]
+pub enum Trial {
+    /// Publication will work.
+    Passed,
+    /// The disk is full, and nothing more could be found out. It may not stay so.
+    Full,
+    /// The shelf and the root are not on one mount.
+    OtherMount,
+}
+
+/// Tries a root. `id` tells the trials of one server from those of another with the same root.
+///
+/// # Errors
+/// What the kernel says to what a publication would have done.
+pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> io::Result<Trial> {
+    if is_other_mount(shelf, root)? {
+        return Ok(Trial::OtherMount);
+    }
+    let there = name_in_root(id);
+    let cleaned = clear(shelf, root, &there);
+    // What was put into such a folder could not be taken out again.
+    if is_append_only(root) {
+        return Ok(Trial::Passed);
+    }
+    cleaned?;
+    let tried = move_there_and_back(shelf, root, &there);
+    // Also after an error; the next start does it again.
+    let _ = clear(shelf, root, &there);
+    match tried {
+        Ok(()) => Ok(Trial::Passed),
+        Err(Errno::NOSPC | Errno::DQUOT) => Ok(Trial::Full),
+        // On one mount: the root counts its files for a project, which a publication gives them first.
+        Err(Errno::XDEV) => Ok(Trial::Passed),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Hidden, and nobody else's: a process that is killed may leave it for a while.
+fn name_in_root(id: u128) -> String {
+    format!(".bitsd-trial-{id:032x}")
+}
+
+/// The kernel looks at the mounts before it looks at the names, and "." can never be replaced: so nothing is moved.
+fn is_other_mount(shelf: &WorkFolder, root: &OwnedFd) -> io::Result<bool> {
+    let flags = RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(shelf, TRIAL_NAME, root, ".", flags) {
+        Err(Errno::XDEV) => Ok(true),
+        Err(Errno::EXIST | Errno::BUSY | Errno::NOENT | Errno::INVAL | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(false),
+    }
+}
+
+fn is_append_only(root: &OwnedFd) -> bool {
+    let stat = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
+    stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::APPEND))
+}
+
+/// Removes what a trial that was cut short has left.
+fn clear(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> io::Result<()> {
+    shelf.remove(TRIAL_NAME)?;
+    let Ok(stat) = rustix::fs::statat(root, there, AtFlags::SYMLINK_NOFOLLOW) else {
+        return Ok(());
+    };
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if is_file && stat.st_size == 0 && stat.st_uid == account::our_id() {
+        rustix::fs::unlinkat(root, there, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn move_there_and_back(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> Result<(), Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(shelf, TRIAL_NAME, flags, mode)?);
+    match rustix::fs::renameat_with(shelf, TRIAL_NAME, root, there, RenameFlags::NOREPLACE) {
+        // The file system does not know the flag; publication links there, and so does this.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(shelf, TRIAL_NAME, root, there, AtFlags::empty())?;
+            rustix::fs::unlinkat(root.as_fd(), there, AtFlags::empty())
+        }
+        Ok(()) => rustix::fs::renameat(root, there, shelf, TRIAL_NAME),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_trial_leaves_nothing_behind_and_takes_what_others_left() {
+        let place = tempfile::tempdir().unwrap();
+        let root: OwnedFd = fs::File::open(place.path()).unwrap().into();
+        let shelf = WorkFolder::make(&place.path().join(".bitsd")).unwrap();
+        // Killed at any point: before the first move, after it, and after the second one.
+        for left in [
+            None,
+            Some(".bitsd/trial"),
+            Some(".bitsd-trial-0000000000000000000000000000002a"),
+        ] {
+            if let Some(left) = left {
+                fs::write(place.path().join(left), "").unwrap();
+            }
+            assert!(matches!(of(&shelf, &root, 42), Ok(Trial::Passed)));
+            let names = fs::read_dir(place.path()).unwrap();
+            let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, [".bitsd"], "{left:?}");
+            assert!(shelf.names().unwrap().is_empty(), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_touched() {
+        let place = tempfile::tempdir().unwrap();
+        let root: OwnedFd = fs::File::open(place.path()).unwrap().into();
+        let shelf = WorkFolder::make(&place.path().join(".bitsd")).unwrap();
+        let taken = place.path().join(name_in_root(7));
+        fs::write(&taken, "somebody's").unwrap();
+        let refused = of(&shelf, &root, 7).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&taken).unwrap(), b"somebody's");
+        assert!(shelf.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn another_mount_is_found_without_moving_anything() {
+        let place = tempfile::tempdir().unwrap();
+        let shelf = WorkFolder::make(&place.path().join(".bitsd")).unwrap();
+        let other: OwnedFd = fs::File::open("/proc").unwrap().into();
+        assert!(matches!(of(&shelf, &other, 1), Ok(Trial::OtherMount)));
+    }
+}

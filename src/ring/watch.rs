@@ -1,0 +1,153 @@
+//! The thread that looks again at what was opened at start, says what it sees, and makes again what can be made again.
+//!
+//! | seen | root | work directory or shelf |
+//! | --- | --- | --- |
+//! | renamed, replaced, hidden by a mount | new uploads and publications are refused as transient, until it is back | new uploads are refused as transient, until it is back; those under way go on in the folder that was opened |
+//! | removed | the same | it is made again and locked, the journals are written anew from memory; the bytes of unfinished uploads are lost with their files, and their clients begin again |
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::directories::Directories;
+use super::lookout::{Seen, Spot};
+use crate::server::world::Shelf;
+
+/// How often everything is looked at.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How long a request waits for a look: a file system that hangs must not take all of them with it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks for a look before its time.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    asks: Sender<oneshot::Sender<()>>,
+}
+
+impl Watch {
+    /// Starts the thread; it ends when nobody can ask it any more.
+    ///
+    /// # Errors
+    /// There may be no more threads.
+    pub fn start(directories: Arc<Directories>) -> std::io::Result<Self> {
+        let (asks, asked) = channel();
+        let watchman = Watchman {
+            directories,
+            told: BTreeMap::new(),
+        };
+        thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || watchman.run(&asked))?;
+        Ok(Self { asks })
+    }
+
+    /// Returns when everything has been looked at, or when that takes too long.
+    pub async fn look(&self) {
+        let (done, looked) = oneshot::channel();
+        if self.asks.send(done).is_ok() {
+            let _ = tokio::time::timeout(PATIENCE, looked).await;
+        }
+    }
+}
+
+struct Watchman {
+    directories: Arc<Directories>,
+    /// What is wrong with a path, as it was last told.
+    told: BTreeMap<PathBuf, String>,
+}
+
+impl Watchman {
+    fn run(mut self, asked: &Receiver<oneshot::Sender<()>>) {
+        loop {
+            let mut waiting = Vec::new();
+            match asked.recv_timeout(INTERVAL) {
+                Ok(ask) => waiting.push(ask),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            waiting.extend(asked.try_iter());
+            self.look();
+            for ask in waiting {
+                // Whoever asked may have given up.
+                let _ = ask.send(());
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let (shelves, roots) = self.directories.spots();
+        for (number, spot) in (0..).zip(&shelves) {
+            self.look_at_shelf(Shelf(number), spot);
+        }
+        for root in &roots {
+            let wrong = match root.spot.look() {
+                Seen::Same => None,
+                seen => Some(format!("{seen}; {}", remedy(&seen))),
+            };
+            self.tell("root", &root.spot, wrong);
+        }
+    }
+
+    fn look_at_shelf(&mut self, shelf: Shelf, spot: &Spot) {
+        let wrong = match spot.look() {
+            Seen::Same => None,
+            Seen::Removed => match self.directories.make_again(shelf) {
+                Ok(()) => {
+                    tracing::warn!(
+                        path = %spot.path().display(),
+                        "somebody has removed the folder of unfinished uploads: it was made again; the clients of the \
+                         uploads that were in it begin again"
+                    );
+                    None
+                }
+                Err(error) => Some(format!("it was removed, and cannot be made again: {error}")),
+            },
+            seen => Some(format!("{seen}; {}", remedy(&seen))),
+        };
+        self.tell("work directory", spot, wrong);
+    }
+
+    /// Says what is wrong, once, and that it is right again.
+    fn tell(&mut self, what: &str, spot: &Spot, wrong: Option<String>) {
+        let path = spot.path();
+        match wrong {
+            Some(wrong) if self.told.get(path) == Some(&wrong) => {}
+            Some(wrong) => {
+                tracing::warn!(
+                    path = %path.display(),
+                    why = %wrong,
+                    "not ready: the {what} is not what it was when the server started; new uploads are refused, and \
+                     those under way are kept"
+                );
+                self.told.insert(path.to_owned(), wrong);
+            }
+            None => {
+                if self.told.remove(path).is_some() {
+                    tracing::info!(path = %path.display(), "ready: the {what} is what it was");
+                }
+            }
+        }
+    }
+}
+
+fn remedy(seen: &Seen) -> &'static str {
+    match seen {
+        Seen::Same => "nothing is to be done",
+        Seen::Renamed(_) => "give it its name back, or restart the server with new settings",
+        Seen::Another => {
+            "put the folder back that was there, or restart the server (unfinished uploads in the old one wait until that \
+             is used again)"
+        }
+        Seen::OtherFileSystem => {
+            "undo the mount, or restart the server to use what is there now (unfinished uploads stay in the folder \
+             beneath, and wait until that is used again)"
+        }
+        Seen::Removed => "make it again, and restart the server",
+        Seen::Unknown(_) => "look at the file system and at the rights on the way to it",
+    }
+}

@@ -1,0 +1,455 @@
+//! A folder that is the server's alone: the work directory, or a shelf on another file system.
+//!
+//! What stands in it is believed at the next start, and published with the server's rights. So nobody else may write to it;
+//! that is checked when it is opened. Where others may write to the folder above it, and so put another one in its place, a
+//! folder of ours is known by a mark: a file of ours with the sticky bit, which no upload ever has. Everything in it is opened by the descriptor of
+//! the folder, so that a folder or a link that somebody puts in its place later is not followed; never through a link, and
+//! never waiting for the other end of a pipe; and it must be a regular file. What is written anew is another file that is
+//! renamed, so that no reader ever meets half of it.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::account;
+
+/// What nobody but the server needs to read.
+const OURS_MODE: Mode = Mode::from_raw_mode(0o600);
+/// The ending of a file that is about to get its name.
+pub const NEW_SUFFIX: &str = ".new";
+
+/// An open folder of ours.
+#[derive(Clone, Debug)]
+pub struct WorkFolder {
+    descriptor: Arc<OwnedFd>,
+    path: Arc<Path>,
+}
+
+/// Why a folder cannot be ours.
+#[derive(Debug)]
+pub enum BadFolder {
+    /// It does not exist.
+    Missing,
+    /// Something else has its name.
+    NotDirectory,
+    /// Somebody else's.
+    Owner(u32),
+    /// Others may write to it.
+    Writable(Mode),
+    /// Others may have put it in the place of ours.
+    Exposed(Exposure),
+    /// Something else.
+    Io(io::Error),
+}
+
+/// Others may rename a folder of ours, and put another one in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// The folder that it stands in.
+    pub parent: PathBuf,
+    /// Who may.
+    pub to: Others,
+}
+
+/// Who may write to a folder, apart from us and root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Everybody.
+    All,
+    /// A group.
+    Group(u32),
+    /// Its owner.
+    Owner(u32),
+}
+
+impl From<Errno> for BadFolder {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::NOENT => Self::Missing,
+            Errno::NOTDIR | Errno::LOOP => Self::NotDirectory,
+            error => Self::Io(error.into()),
+        }
+    }
+}
+
+impl WorkFolder {
+    /// Opens a folder and looks whether it is ours alone. Only where a person has chosen the place may it be a link.
+    ///
+    /// # Errors
+    /// [`BadFolder`]
+    pub fn open(path: &Path, is_chosen: bool) -> Result<Self, BadFolder> {
+        let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if !is_chosen {
+            flags |= OFlags::NOFOLLOW;
+        }
+        let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
+        check(&descriptor)?;
+        // Only a message and the names told to applications show it.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self {
+            descriptor: Arc::new(descriptor),
+            path: path.into(),
+        })
+    }
+
+    /// Makes it, for us alone, and opens it.
+    ///
+    /// # Errors
+    /// [`BadFolder`]
+    pub fn make(path: &Path) -> Result<Self, BadFolder> {
+        rustix::fs::mkdir(path, Mode::RWXU)?;
+        Self::open(path, false)
+    }
+
+    /// Whether others may rename it.
+    pub fn exposure(&self) -> Option<Exposure> {
+        let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Where we may not look, nobody but root can say.
+        let parent = rustix::fs::openat(&self.descriptor, "..", up, Mode::empty()).ok()?;
+        let to = others(&rustix::fs::fstat(&parent).ok()?)?;
+        let parent = path_of(&parent);
+        Some(Exposure { parent, to })
+    }
+
+    /// Whether a file has the mark: no client, and no other account, can make one that has.
+    pub fn is_marked(&self, name: &str) -> bool {
+        let Ok(Some(stat)) = self.stat(name) else {
+            return false;
+        };
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_uid == account::our_id()
+            && Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX)
+    }
+
+    /// Its path when it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder itself.
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.descriptor
+    }
+
+    /// Opens a regular file that exists.
+    ///
+    /// # Errors
+    /// What the kernel says; `InvalidInput` if it is anything else.
+    pub fn open_file(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&self.descriptor, name, flags, Mode::empty())?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a regular file",
+            ));
+        }
+        // With the flag, the ring would fail what has to wait on some file systems.
+        rustix::fs::fcntl_setfl(&file, access & OFlags::APPEND)?;
+        Ok(file)
+    }
+
+    /// Makes a file that does not exist.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn create_file(&self, name: &str, access: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(rustix::fs::openat(&self.descriptor, name, flags, mode)?)
+    }
+
+    /// Reads a whole file; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the kernel says; `FileTooLarge` beyond `bytes_max`.
+    pub fn read(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.open_file(name, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            result => result?,
+        };
+        let mut bytes = Vec::new();
+        let mut limited = fs::File::from(file).take(bytes_max.saturating_add(1));
+        limited.read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > bytes_max {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => Ok(Some(bytes)),
+        }
+    }
+
+    /// Writes a whole file under a new name, marks it, and gives it its own, durably.
+    ///
+    /// # Errors
+    /// What the kernel says; what stood there before stands there still.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = format!("{name}{NEW_SUFFIX}");
+        self.remove(&new)?;
+        let file = self.create_file(&new, OFlags::WRONLY, OURS_MODE)?;
+        let mut file = fs::File::from(file);
+        file.write_all(bytes)?;
+        // Where the file system has no such bit, there is no mark.
+        let _ = rustix::fs::fchmod(&file, OURS_MODE | Mode::SVTX);
+        file.sync_all()?;
+        rustix::fs::renameat(&self.descriptor, &new, &self.descriptor, name)?;
+        Ok(rustix::fs::fsync(&self.descriptor)?)
+    }
+
+    /// Removes a name; `Ok` if there is none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What stands under a name, itself and not what it leads to; `None` if nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// All names. Those that are not UTF-8 come out changed, and are nobody's then.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.descriptor)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Locks it against a second server: the folder itself, so that nobody can undo it by what is done to the files in it,
+    /// and the file that servers before this one knew. `None` if another one has it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
+        match rustix::fs::flock(&self.descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            // A file system that cannot lock folders (NFS asks for one that is open for writing): the file has to do.
+            Err(Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP | Errno::ISDIR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Not for writing where that is enough, so that an administrator can remount the disk read-only meanwhile.
+        let mut file = self.open_lock(name, OFlags::RDONLY)?;
+        let mut locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::BADF) {
+            file = self.open_lock(name, OFlags::RDWR)?;
+            locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        }
+        match locked {
+            Ok(()) => Ok(Some(Lock {
+                _folder: self.clone(),
+                _file: file,
+            })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_lock(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
+        match self.open_file(name, access) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        match self.create_file(name, access, OURS_MODE) {
+            // Somebody was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.open_file(name, access)
+            }
+            result => result,
+        }
+    }
+
+    /// The process that has locked it, as far as the kernel tells.
+    pub fn holder(&self, name: &str) -> Option<u32> {
+        let mut inodes = vec![rustix::fs::fstat(&self.descriptor).ok()?.st_ino];
+        inodes.extend(self.stat(name).ok().flatten().map(|stat| stat.st_ino));
+        holder(&fs::read_to_string("/proc/locks").ok()?, &inodes)
+    }
+}
+
+impl AsFd for WorkFolder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// A folder that no other server can have; over when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _folder: WorkFolder,
+    _file: OwnedFd,
+}
+
+/// Whether a folder is ours alone.
+fn check(folder: &OwnedFd) -> Result<(), BadFolder> {
+    let stat = rustix::fs::fstat(folder)?;
+    if stat.st_uid != account::our_id() {
+        return Err(BadFolder::Owner(stat.st_uid));
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.intersects(Mode::WGRP | Mode::WOTH) {
+        return Err(BadFolder::Writable(mode & Mode::from_raw_mode(0o7777)));
+    }
+    Ok(())
+}
+
+/// Who, apart from us and root, may rename what is ours in a folder. In one with the sticky bit, only its owner may.
+fn others(folder: &Stat) -> Option<Others> {
+    let mode = Mode::from_raw_mode(folder.st_mode);
+    let is_sticky = mode.contains(Mode::SVTX);
+    if folder.st_uid != 0 && folder.st_uid != account::our_id() {
+        return Some(Others::Owner(folder.st_uid));
+    }
+    if mode.contains(Mode::WOTH) && !is_sticky {
+        return Some(Others::All);
+    }
+    let is_group = mode.contains(Mode::WGRP) && !is_sticky && folder.st_gid != 0;
+    (is_group && !account::is_ours_alone(folder.st_gid)).then_some(Others::Group(folder.st_gid))
+}
+
+/// Where a descriptor leads to now, for a message.
+pub fn path_of(descriptor: &OwnedFd) -> PathBuf {
+    use std::os::fd::AsRawFd as _;
+    let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    fs::read_link(link).unwrap_or_else(|_| PathBuf::from("the folder above"))
+}
+
+/// The process in the lines of `/proc/locks` that has one of these files.
+fn holder(locks: &str, inodes: &[u64]) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let pid = fields.nth(4)?.parse().ok()?;
+        let inode: u64 = fields.next()?.rsplit(':').next()?.parse().ok()?;
+        inodes.contains(&inode).then_some(pid)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, WorkFolder) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = WorkFolder::make(&place.path().join("work")).unwrap();
+        (place, folder)
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_ours() {
+        let (place, folder) = folder();
+        for mode in [0o770, 0o702, 0o777] {
+            set_mode(folder.path(), mode);
+            let refused = WorkFolder::open(folder.path(), true);
+            assert!(matches!(refused, Err(BadFolder::Writable(_))), "{mode:o}");
+        }
+        set_mode(folder.path(), 0o755);
+        assert!(WorkFolder::open(folder.path(), true).is_ok());
+        // Whoever may write above it may put another one in its place, unless that folder is sticky.
+        assert_eq!(folder.exposure(), None);
+        set_mode(place.path(), 0o777);
+        let exposure = Exposure {
+            parent: place.path().to_owned(),
+            to: Others::All,
+        };
+        assert_eq!(folder.exposure(), Some(exposure));
+        set_mode(place.path(), 0o1777);
+        assert_eq!(folder.exposure(), None);
+        // By the mark ours is known from one that was made of uploads.
+        folder.write("note", b"").unwrap();
+        fs::write(folder.path().join("upload"), "").unwrap();
+        assert!(folder.is_marked("note"));
+        assert!(!folder.is_marked("upload") && !folder.is_marked("none"));
+    }
+
+    #[test]
+    fn a_link_is_followed_only_where_it_was_chosen() {
+        let (place, folder) = folder();
+        let link = place.path().join("link");
+        symlink(folder.path(), &link).unwrap();
+        assert!(WorkFolder::open(&link, true).is_ok());
+        let refused = WorkFolder::open(&link, false);
+        assert!(
+            matches!(refused, Err(BadFolder::NotDirectory)),
+            "{refused:?}"
+        );
+        let refused = WorkFolder::open(&place.path().join("none"), true);
+        assert!(matches!(refused, Err(BadFolder::Missing)), "{refused:?}");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_nothing_is_waited_for() {
+        let (place, folder) = folder();
+        let secret = place.path().join("secret");
+        fs::write(&secret, "untouched").unwrap();
+        symlink(&secret, folder.path().join("link")).unwrap();
+        symlink(&secret, folder.path().join("note.new")).unwrap();
+        symlink(&secret, folder.path().join("note")).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, OURS_MODE, 0).unwrap();
+        for name in ["link", "folder", "pipe", "note"] {
+            for access in [OFlags::RDONLY, OFlags::WRONLY] {
+                assert!(folder.open_file(name, access).is_err(), "{name}");
+            }
+        }
+        folder.write("note", b"new").unwrap();
+        assert_eq!(folder.read("note", 3).unwrap().unwrap(), b"new");
+        let too_long = folder.read("note", 2).unwrap_err();
+        assert_eq!(too_long.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(folder.read("none", 3).unwrap(), None);
+        assert_eq!(fs::read(&secret).unwrap(), b"untouched");
+        let mut names = folder.names().unwrap();
+        names.sort();
+        assert_eq!(names, ["folder", "link", "note", "pipe"]);
+    }
+
+    #[test]
+    fn a_lock_holds_whatever_is_done_to_the_files() {
+        let (_place, folder) = folder();
+        let again = || WorkFolder::open(folder.path(), true).unwrap();
+        let lock = folder.lock("lock").unwrap().expect("nobody has it");
+        assert!(again().lock("lock").unwrap().is_none());
+        folder.remove("lock").unwrap();
+        assert!(again().lock("lock").unwrap().is_none());
+        fs::write(folder.path().join("lock"), "").unwrap();
+        assert!(again().lock("lock").unwrap().is_none());
+        drop(lock);
+        // The folder stays locked as long as one descriptor of that opening is left.
+        drop(folder);
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_by_its_inode() {
+        let locks = "1: POSIX  ADVISORY  WRITE 300 00:19:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 4711 fe:00:123 0 EOF\n2: -> FLOCK  ADVISORY  WRITE 5 fe:00:9 0 EOF\n";
+        assert_eq!(holder(locks, &[123]), Some(4711));
+        assert_eq!(holder(locks, &[7]), None);
+    }
+}

@@ -1,0 +1,535 @@
+//! The work directory and the roots: whose they are, where they are, and what becomes of them while the server runs.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{CWD, FileType, Mode};
+use support::client::{Client, SESSION_NOT_FOUND, fragment};
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+use tempfile::TempDir;
+
+fn folder_and_root() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    (folder, root)
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn make_pipe(path: &Path) {
+    let mode = Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
+}
+
+fn run(words: &[&str]) -> bool {
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// A tmpfs that is mounted for one test.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn on(path: &Path) -> Option<Self> {
+        if !run(&["mount", "-t", "tmpfs", "none", path.to_str().unwrap()]) {
+            skip("nothing can be mounted here (needs root)");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        run(&["umount", "-l", self.0.to_str().unwrap()]);
+    }
+}
+
+#[track_caller]
+fn upload(server: &Server, path: &str, bytes: u64) {
+    let mut client = Client::create(server.address(), path);
+    client.send(fragment(0..bytes)).assert(200, None);
+    client.close().assert(200, None);
+}
+
+// -- ours alone
+
+#[test]
+fn a_work_directory_that_others_may_write_to_is_refused() {
+    for mode in [0o777, 0o770] {
+        let (_folder, root) = folder_and_root();
+        fs::create_dir(root.join(".bitsd")).unwrap();
+        set_mode(&root.join(".bitsd"), mode);
+        let (status, said) = Server::refused(&root, &Settings::default());
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("chmod go-w"), "{said}");
+    }
+}
+
+#[test]
+fn a_work_directory_of_somebody_else_is_refused() {
+    let (_folder, root) = folder_and_root();
+    let work = root.join(".bitsd");
+    fs::create_dir(&work).unwrap();
+    if std::os::unix::fs::chown(&work, Some(65534), None).is_err() {
+        return skip("files cannot be given away here (needs root)");
+    }
+    let (status, said) = Server::refused(&root, &Settings::default());
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("belongs to") && said.contains("chown"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_link_in_the_place_of_the_work_directory_is_refused() {
+    let (folder, root) = folder_and_root();
+    fs::create_dir(folder.path().join("other")).unwrap();
+    symlink(folder.path().join("other"), root.join(".bitsd")).unwrap();
+    let (status, said) = Server::refused(&root, &Settings::default());
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert_eq!(
+        fs::read_dir(folder.path().join("other")).unwrap().count(),
+        0
+    );
+}
+
+/// Uploads that look like a work directory, moved to its place by whoever may write to the root.
+#[test]
+fn where_others_may_write_to_the_root_a_work_directory_is_known_by_its_mark() {
+    let (_folder, root) = folder_and_root();
+    set_mode(&root, 0o777);
+    let mut server = Server::on(&root, Settings::default());
+    server.wait_for_log("chmod +t");
+    upload(&server, "/a.bin", 10);
+    // Its own is known again, with sessions in it.
+    let mut client = Client::create(server.address(), "/b.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    server.stop();
+    fs::rename(root.join(".bitsd"), root.join("away")).unwrap();
+    fs::create_dir(root.join(".bitsd")).unwrap();
+    for name in ["0000000000000000-0.journal", "owner"] {
+        fs::write(root.join(".bitsd").join(name), "forged").unwrap();
+    }
+    let (status, said) = Server::refused(&root, &Settings::default());
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot be told"), "{said}");
+    // In a place of its own nobody can do that.
+    set_mode(&root, 0o755);
+    drop(Server::on(&root, Settings::default()));
+}
+
+#[test]
+fn a_link_that_was_planted_is_not_written_through() {
+    let (folder, root) = folder_and_root();
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let mut server = Server::on(&root, Settings::default());
+    for name in ["clean.aside", "clean.aside.new"] {
+        symlink(&victim, root.join(".bitsd").join(name)).unwrap();
+    }
+    server.stop();
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    let note = fs::symlink_metadata(root.join(".bitsd/clean.aside")).unwrap();
+    assert!(
+        note.is_file() && note.len() > 0,
+        "the stop is noted all the same"
+    );
+    // Nor in a folder that was put in the place of ours while we ran.
+    let mut server = Server::on(&root, Settings::default());
+    fs::rename(root.join(".bitsd"), folder.path().join("away")).unwrap();
+    fs::create_dir(root.join(".bitsd")).unwrap();
+    symlink(&victim, root.join(".bitsd/clean.aside")).unwrap();
+    server.stop();
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    assert!(folder.path().join("away/clean.aside").is_file());
+}
+
+#[test]
+fn a_pipe_in_the_work_directory_holds_nobody_up() {
+    for name in [
+        "lock",
+        "clean.aside",
+        "owner",
+        "shelves",
+        "owner.new",
+        "trial",
+    ] {
+        let (_folder, root) = folder_and_root();
+        fs::create_dir(root.join(".bitsd")).unwrap();
+        let pipe = root.join(".bitsd").join(name);
+        make_pipe(&pipe);
+        let serves = || drop(Server::on(&root, Settings::default()));
+        match name {
+            "lock" | "owner" | "shelves" => {
+                let (status, said) = Server::refused(&root, &Settings::default());
+                assert_eq!(status.code(), Some(1), "{said}");
+                assert!(said.contains("not a regular file"), "{name}: {said}");
+            }
+            _ => serves(),
+        }
+    }
+}
+
+// -- one server
+
+#[test]
+fn a_second_server_is_refused_whatever_was_done_to_the_lock() {
+    let server = Server::start();
+    let lock = server.file(".bitsd/lock");
+    let refused = || {
+        let (status, said) = Server::refused(server.root(), &Settings::default());
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("another bitsd"), "{said}");
+        assert!(
+            said.contains(&format!("(process {})", server.pid())),
+            "{said}"
+        );
+    };
+    refused();
+    fs::remove_file(&lock).unwrap();
+    refused();
+    fs::write(&lock, "").unwrap();
+    refused();
+    upload(&server, "/a.bin", 10);
+}
+
+// -- what the settings name must be there
+
+#[test]
+fn a_root_that_is_missing_is_not_made() {
+    let (folder, root) = folder_and_root();
+    let missing = folder.path().join("mising");
+    let refused = |settings: &Settings| {
+        let (status, said) = Server::refused(&root, settings);
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("mising does not exist") && said.contains("install -d"),
+            "{said}"
+        );
+        assert!(!missing.exists());
+    };
+    let location = format!("[[location]]\nprefix = \"x\"\nroot = {missing:?}\n");
+    refused(&Settings::default().file(&location));
+    refused(&Settings::default().flags(&["--work-dir", missing.to_str().unwrap()]));
+    let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--root"])
+        .arg(&missing)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!missing.exists());
+    // Nor at a reload: all stays as it is.
+    let server = Server::on(&root, Settings::default().file("log_level = \"info\""));
+    server.reload(&location);
+    server.wait_for_log("the settings were not reloaded");
+    server.wait_for_log("mising does not exist");
+    assert!(!missing.exists());
+    upload(&server, "/x.bin", 10);
+}
+
+#[test]
+fn a_trial_leaves_nothing_in_the_root() {
+    let server = Server::start();
+    let names = |folder: &str| {
+        let entries = fs::read_dir(server.file(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| !name.ends_with(".journal")).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("."), [".bitsd"]);
+    assert_eq!(names(".bitsd"), ["lock", "owner"]);
+}
+
+// -- several disks
+
+fn two_disks() -> Option<(TempDir, PathBuf, PathBuf, Mount)> {
+    let (folder, root) = folder_and_root();
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let mount = Mount::on(&other)?;
+    set_mode(&other, 0o755);
+    Some((folder, root, other, mount))
+}
+
+fn parts(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join(".bitsd")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".part")).collect()
+}
+
+#[test]
+fn each_root_may_be_on_a_disk_of_its_own() {
+    let Some((_folder, root, other, _mount)) = two_disks() else {
+        return;
+    };
+    let settings = Settings::default().file(&format!(
+        "[[location]]\nprefix = \"other\"\nroot = {other:?}\n"
+    ));
+    let mut server = Server::on(&root, settings);
+    upload(&server, "/a.bin", 10);
+    upload(&server, "/other/a.bin", 10);
+    assert_eq!(fs::read(other.join("a.bin")).unwrap().len(), 10);
+    // Unfinished uploads lie on the disk of their root, and go on after a restart.
+    let mut here = Client::create(server.address(), "/b.bin");
+    let mut there = Client::create(server.address(), "/other/b.bin");
+    for client in [&mut here, &mut there] {
+        client.send(fragment(0..10).of(20)).assert(200, None);
+    }
+    assert_eq!((parts(&root).len(), parts(&other).len()), (1, 1));
+    for is_clean in [true, false] {
+        if is_clean {
+            server.stop();
+        }
+        server.restart();
+        for client in [&mut here, &mut there] {
+            client.reconnect_to(server.address());
+            client.send(fragment(0..10).of(20)).assert(200, None);
+        }
+    }
+    for client in [&mut here, &mut there] {
+        client.send(fragment(10..20)).assert(200, None);
+        client.close().assert(200, None);
+    }
+    assert_eq!(fs::read(other.join("b.bin")).unwrap().len(), 20);
+    assert_eq!((parts(&root).len(), parts(&other).len()), (0, 0));
+    // No upload reaches either of them.
+    Client::new(server.address(), "/other/.bitsd/x")
+        .try_create()
+        .assert(400, Some(support::client::E_INVALIDARG));
+}
+
+#[test]
+fn a_work_directory_on_another_disk_than_the_root_is_no_fault() {
+    let Some((_folder, root, other, _mount)) = two_disks() else {
+        return;
+    };
+    let settings = Settings::default().flags(&["--work-dir", other.join("w").to_str().unwrap()]);
+    fs::create_dir(other.join("w")).unwrap();
+    let mut server = Server::on(&root, settings);
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    assert_eq!(parts(&root).len(), 1);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+}
+
+#[test]
+fn a_disk_that_comes_with_a_reload_has_its_own_shelf() {
+    let Some((_folder, root, other, _mount)) = two_disks() else {
+        return;
+    };
+    let server = Server::on(&root, Settings::default().file("log_level = \"info\""));
+    server.reload(&format!(
+        "[[location]]\nprefix = \"other\"\nroot = {other:?}\n"
+    ));
+    server.wait_for_log("the settings were reloaded");
+    upload(&server, "/other/a.bin", 10);
+    assert_eq!(fs::read(other.join("a.bin")).unwrap().len(), 10);
+}
+
+/// A part stays where it is when its location goes, and is found again.
+#[test]
+fn sessions_survive_settings_that_forget_their_disk() {
+    let Some((_folder, root, other, mount)) = two_disks() else {
+        return;
+    };
+    let settings = Settings::default().file(&format!(
+        "[[location]]\nprefix = \"other\"\nroot = {other:?}\n"
+    ));
+    let mut server = Server::on(&root, settings.clone());
+    let mut client = Client::create(server.address(), "/other/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    // Without the location, and then without the disk as well.
+    server.restart_with(Settings::default());
+    server.wait_for_log("no root of the settings uses this shelf");
+    server.kill9();
+    drop(mount);
+    server.restart_with(Settings::default());
+    server.wait_for_log("it cannot be opened");
+    client.reconnect_to(server.address());
+    client
+        .send(fragment(10..20))
+        .assert(500, Some(SESSION_NOT_FOUND));
+    server.kill9();
+    // The disk is back, empty: its sessions are gone with it. What is asked here is that nobody removed anything meanwhile.
+    let _mount = Mount::on(&other);
+    set_mode(&other, 0o755);
+    server.restart_with(settings);
+    upload(&server, "/other/b.bin", 10);
+}
+
+#[test]
+fn a_shelf_of_another_server_is_refused_while_there_are_uploads_on_it() {
+    let Some((folder, root, other, _mount)) = two_disks() else {
+        return;
+    };
+    let settings = Settings::default().file(&format!(
+        "[[location]]\nprefix = \"other\"\nroot = {other:?}\n"
+    ));
+    let mut server = Server::on(&root, settings.clone());
+    let second = folder.path().join("second");
+    // While it runs, by the lock; afterwards, by the owner.
+    let refused = |words: &str| {
+        let (status, said) = Server::refused(&second, &settings);
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(words), "{said}");
+    };
+    refused("another bitsd");
+    let mut client = Client::create(server.address(), "/other/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    server.stop();
+    refused("keeps unfinished uploads of the server whose work_dir is");
+    assert_eq!(parts(&other).len(), 1);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.stop();
+    // Empty, it is anybody's.
+    drop(Server::on(&second, settings.clone()));
+}
+
+#[test]
+fn the_work_directory_of_another_server_is_no_shelf() {
+    let Some((_folder, root, other, _mount)) = two_disks() else {
+        return;
+    };
+    let mut first = Server::on(&other, Settings::default());
+    let client = Client::create(first.address(), "/a.bin");
+    first.stop();
+    let settings = Settings::default().file(&format!(
+        "[[location]]\nprefix = \"other\"\nroot = {other:?}\n"
+    ));
+    let (status, said) = Server::refused(&root, &settings);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("keeps unfinished uploads"), "{said}");
+    assert_eq!(parts(&other).len(), 1, "{}", client.session());
+}
+
+// -- what was opened is looked at again
+
+#[test]
+fn a_work_directory_that_is_removed_is_made_again() {
+    let mut server = Server::start();
+    let mut lost = Client::create(server.address(), "/lost.bin");
+    lost.send(fragment(0..10).of(20)).assert(200, None);
+    fs::remove_dir_all(server.file(".bitsd")).unwrap();
+    // No client hears of it, and nothing has to be restarted.
+    upload(&server, "/a.bin", 10);
+    server.wait_for_log("it was made again");
+    let mut kept = Client::create(server.address(), "/kept.bin");
+    kept.send(fragment(0..10).of(20)).assert(200, None);
+    // It is locked, and its journals are whole.
+    let (status, said) = Server::refused(server.root(), &Settings::default());
+    assert_eq!(status.code(), Some(1), "{said}");
+    server.restart();
+    kept.reconnect_to(server.address());
+    kept.send(fragment(10..20)).assert(200, None);
+    kept.close().assert(200, None);
+    server.assert_file("kept.bin", 1, 20);
+    lost.reconnect_to(server.address());
+    lost.send(fragment(10..20))
+        .assert(500, Some(SESSION_NOT_FOUND));
+}
+
+#[test]
+fn a_journal_that_is_removed_is_written_again() {
+    let mut server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let journals = |server: &Server| {
+        let entries = fs::read_dir(server.file(".bitsd")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let journals = paths.filter(|path| path.extension().is_some_and(|end| end == "journal"));
+        journals.collect::<Vec<_>>()
+    };
+    let removed = journals(&server);
+    for path in &removed {
+        fs::remove_file(path).unwrap();
+    }
+    wait_until("they are there again", || {
+        journals(&server).len() == removed.len()
+    });
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+}
+
+#[test]
+fn a_work_directory_that_was_renamed_takes_no_new_uploads() {
+    let server = Server::start();
+    let mut running = Client::create(server.address(), "/running.bin");
+    running.send(fragment(0..10).of(20)).assert(200, None);
+    let (work, away) = (server.file(".bitsd"), server.file("away"));
+    fs::rename(&work, &away).unwrap();
+    let mut new = Client::new(server.address(), "/new.bin");
+    new.try_create().assert(503, None);
+    server.wait_for_log("not ready: the work directory");
+    running.send(fragment(10..20)).assert(200, None);
+    running.close().assert(200, None);
+    server.assert_file("running.bin", 1, 20);
+    fs::rename(&away, &work).unwrap();
+    server.wait_for_log("ready: the work directory is what it was");
+    upload(&server, "/new.bin", 10);
+}
+
+#[test]
+fn nothing_is_published_into_a_root_that_nobody_sees() {
+    let (folder, root) = folder_and_root();
+    let (other, work) = (folder.path().join("other"), folder.path().join("work"));
+    fs::create_dir(&work).unwrap();
+    let flags = ["--work-dir", work.to_str().unwrap()];
+    let server = Server::on(&root, Settings::default().flags(&flags));
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10)).assert(200, None);
+    fs::rename(&root, &other).unwrap();
+    fs::create_dir(&root).unwrap();
+    // Every byte is kept, and the client comes back later.
+    client.close().assert(503, None);
+    Client::new(server.address(), "/b.bin")
+        .try_create()
+        .assert(503, None);
+    server.wait_for_log("not ready: the root");
+    fs::remove_dir(&root).unwrap();
+    fs::rename(&other, &root).unwrap();
+    server.wait_for_log("ready: the root is what it was");
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 10);
+}
+
+#[test]
+fn a_disk_that_is_mounted_over_the_root_is_told() {
+    let (_folder, root) = folder_and_root();
+    let server = Server::on(&root, Settings::default());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10)).assert(200, None);
+    let Some(mount) = Mount::on(&root) else {
+        return;
+    };
+    client.close().assert(503, None);
+    server.wait_for_log("not ready: the root");
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+    drop(mount);
+    wait_until("it is what it was", || client.close().status == 200);
+    server.assert_file("a.bin", 1, 10);
+    assert_ne!(fs::metadata(&root).unwrap().ino(), 0);
+}
