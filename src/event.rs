@@ -140,6 +140,13 @@ pub enum Event<'a> {
         /// What the client heard.
         why: &'a Refusal,
     },
+    /// An upload was refused for want of its folder, and on Windows its location would have been another one.
+    CaseDiffers {
+        /// The path it asked for.
+        path: &'a str,
+        /// The prefix of that location.
+        prefix: &'a str,
+    },
     /// A GET or HEAD of a file was refused.
     DownloadRefused {
         /// The client's address.

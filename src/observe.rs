@@ -40,6 +40,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::Stalled { .. }
         | Event::Moved { .. }
         | Event::DownloadRefused { .. }
+        | Event::CaseDiffers { .. }
         | Event::BadRequest { .. }
         | Event::BlocksExhausted => log_connection(shard, event),
         Event::Refused {
@@ -156,6 +157,14 @@ fn log_connection(shard: usize, event: &Event<'_>) {
         }
         Event::Moved { peer, to } => {
             debug!(shard, %peer, to, "connection moved to the session's shard")
+        }
+        Event::CaseDiffers { path, prefix } => {
+            let remedy =
+                "set prefix_case = \"ignore\" for that prefix, or write the URL as the prefix is";
+            info!(
+                shard,
+                path, prefix, remedy, "a prefix differs from this path in case only"
+            );
         }
         Event::DownloadRefused { peer, path, status } => {
             debug!(shard, %peer, path, status, "download refused: see the setting `download`");

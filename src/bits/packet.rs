@@ -120,21 +120,22 @@ pub enum FragmentBody {
 /// # Errors
 /// The [`Refusal`] that the client hears.
 pub fn parse(head: &Head<'_>, strict: bool) -> Result<Packet, Refusal> {
-    parse_with(head, |_| strict)
+    parse_with(head, |path| (path, strict))
 }
 
-/// As [`parse`], where the target says whether it is strict.
+/// As [`parse`], where the target says how its path is spelt and whether it is strict.
 ///
 /// # Errors
 /// The [`Refusal`] that the client hears.
 pub fn parse_with(
     head: &Head<'_>,
-    strict: impl FnOnce(&UploadPath) -> bool,
+    settle: impl FnOnce(UploadPath) -> (UploadPath, bool),
 ) -> Result<Packet, Refusal> {
     let kind = kind(head)?;
     let target = path::resolve_target(head.target).map_err(Refusal::TargetInvalid)?;
-    let target = target.called(head.host);
-    let strict = strict(&target.path);
+    let mut target = target.called(head.host);
+    let strict;
+    (target.path, strict) = settle(target.path);
     if strict && head.framing == Framing::Absent {
         return Err(Refusal::LengthRequired);
     }

@@ -19,7 +19,7 @@ use super::secret::Secret;
 use super::table::{Row, Scope, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
 use super::words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish,
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase, Publish,
 };
 
 keys! {
@@ -73,6 +73,8 @@ keys! {
     } {
         /// Whether uploads are accepted.
         is_enabled: bool = true, Row::of(truth()).called("enabled").iis(&["BITSUploadEnabled"]);
+        /// Whether the prefix of a location matches only as it is written, or in any case, as on Windows.
+        prefix_case: PrefixCase = PrefixCase::Exact, Row::of(Form::Word(PrefixCase::WORDS));
         /// What of a finished file its URL tells: nothing; by HEAD its size and time; by GET its bytes too.
         download: Download = Download::None, Row::of(Form::Word(Download::WORDS));
         // IIS counts 50 for a user; here an address may be that of a proxy for all of them.

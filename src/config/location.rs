@@ -3,9 +3,12 @@
 //! A location inherits every global value and may override all of them, as a virtual directory of
 //! IIS does. The global values are a location themselves: the one with the empty prefix. A prefix
 //! matches whole names only, the longest one wins, and upper and lower case differ as they do in
-//! the file system.
+//! the file system, unless `prefix_case` says otherwise: then a path is spelt anew with the prefix
+//! as the settings have it, before anything else looks at it.
 
 use super::keys::{Config, Location};
+use super::words::PrefixCase;
+use crate::http::path::UploadPath;
 
 impl Location {
     /// The path beneath the root; `None` if the path is the prefix itself, which is a folder, or is
@@ -27,11 +30,28 @@ impl Location {
         if self.prefix.is_empty() {
             return Some(path);
         }
-        match path.strip_prefix(self.prefix.as_str())? {
+        let rest = match self.prefix_case {
+            PrefixCase::Exact => path.strip_prefix(self.prefix.as_str())?,
+            PrefixCase::Ignore => strip_in_any_case(path, &self.prefix)?,
+        };
+        match rest {
             "" => Some(""),
             rest => rest.strip_prefix('/'),
         }
     }
+}
+
+/// What follows a prefix that differs from the beginning of the path in upper and lower case at most. As in Windows, each
+/// character is compared by itself.
+fn strip_in_any_case<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+    let mut rest = path.chars();
+    for expected in prefix.chars() {
+        let found = rest.next()?;
+        if found != expected && !found.to_lowercase().eq(expected.to_lowercase()) {
+            return None;
+        }
+    }
+    Some(rest.as_str())
 }
 
 impl Config {
@@ -54,6 +74,30 @@ impl Config {
             .iter()
             .position(|location| location.covers(path));
         found.expect("the last one covers everything")
+    }
+
+    /// The path with the prefix of its location as the settings spell it.
+    pub fn spelt(&self, path: UploadPath) -> UploadPath {
+        let location = self.location(path.as_str());
+        let rest = match (location.prefix_case, location.rest(path.as_str())) {
+            (PrefixCase::Ignore, Some(rest)) if !location.prefix.is_empty() => rest,
+            _ => return path,
+        };
+        if rest.is_empty() || path.as_str().starts_with(location.prefix.as_str()) {
+            return path;
+        }
+        // One that became too long by it stays what it was: nothing of that name is there.
+        UploadPath::from_text(&format!("{}/{rest}", location.prefix)).unwrap_or(path)
+    }
+
+    /// A prefix that a path would be beneath if upper and lower case were the same, and is not.
+    pub fn prefix_in_another_case(&self, path: &str) -> Option<&str> {
+        let differs = |location: &&Location| {
+            let rest = strip_in_any_case(path, &location.prefix);
+            !location.covers(path) && rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let found = self.locations.iter().find(differs)?;
+        Some(&found.prefix)
     }
 
     /// The location with the longest prefix of a path; see [`Self::location_index`].

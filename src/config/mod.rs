@@ -49,7 +49,7 @@ pub use resolve::Settled;
 pub use secret::Secret;
 pub use table::Scope;
 pub use words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish,
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase, Publish,
 };
 
 #[cfg(test)]

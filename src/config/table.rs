@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::form::{Form, Value};
 use super::secret::Secret;
 use super::words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, Publish,
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase, Publish,
 };
 
 /// Where a key may stand.
@@ -247,7 +247,7 @@ macro_rules! words {
 }
 
 numbers!(u32 u64 usize);
-words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType Publish);
+words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType PrefixCase Publish);
 setting!(bool, |truth| Value::Truth(*truth), Value::Truth(truth) => truth);
 setting!(
     Duration,

@@ -76,6 +76,16 @@ words! {
 }
 
 words! {
+    /// How the prefix of a location is compared with a URL.
+    PrefixCase {
+        /// As it is written, like names in the file system.
+        Exact "exact"
+        /// In any case, like names on Windows.
+        Ignore "ignore"
+    }
+}
+
+words! {
     /// What of a published file can be read by its URL.
     Download {
         /// Nothing: as if it were not there.

@@ -329,6 +329,9 @@ async fn exchange<W: World>(
                     path: Some(path.as_str()),
                     why,
                 });
+                if *why == Refusal::ParentMissing {
+                    shard.point_at_another_case(&path);
+                }
             }
             let end = (persistence, read_max(shard, Some(&path)));
             answer_packet(shard, connection, inbox, answer, outcome, end).await
@@ -420,8 +423,12 @@ async fn read_head<W: World>(
     loop {
         let parsed = head::parse_on(inbox.bytes(), &shard.head_limits, &mut progress)?;
         if let Parsed::Complete(head) = parsed {
-            let strict = |path: &UploadPath| shard.location(path).policy.strict;
-            return Ok(Some((Request::read(&head, strict), head.bytes_len)));
+            let settle = |path| {
+                let path = shard.spelt(path);
+                let is_strict = shard.location(&path).policy.strict;
+                (path, is_strict)
+            };
+            return Ok(Some((Request::read(&head, settle), head.bytes_len)));
         }
         inbox
             .make_room(&*shard.world)

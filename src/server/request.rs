@@ -113,8 +113,8 @@ impl fmt::Display for Unserved {
 }
 
 impl Request {
-    /// What a head asks for; `strict` is asked for the destination of a packet.
-    pub fn read(head: &Head<'_>, strict: impl FnOnce(&UploadPath) -> bool) -> Self {
+    /// What a head asks for; `settle` says of a path how it is spelt, and whether its packets are judged strictly.
+    pub fn read(head: &Head<'_>, settle: impl FnOnce(UploadPath) -> (UploadPath, bool)) -> Self {
         let framing = head.framing;
         let persistence = match head.keep_alive {
             true => Persistence::KeepAlive,
@@ -128,14 +128,14 @@ impl Request {
         };
         match head.method {
             Method::BitsPost => Self::Packet {
-                packet: packet::parse_with(head, strict)
+                packet: packet::parse_with(head, settle)
                     .map_err(|refusal| (refusal, packet::named_session(head))),
                 expects_continue: head.expects_continue,
                 framing,
                 persistence,
             },
             // With a body it is not what a client of ours sends. Nothing is listed.
-            Method::Get | Method::Head => match Wanted::read(head.target) {
+            Method::Get | Method::Head => match Wanted::read(head.target, settle) {
                 Some(wanted) if unread_body(framing, false) == BodyLeft::Bytes(0) => {
                     Self::Download {
                         wanted,
@@ -167,12 +167,12 @@ impl Request {
 }
 
 impl Wanted {
-    fn read(target: &str) -> Option<Self> {
+    fn read(target: &str, settle: impl FnOnce(UploadPath) -> (UploadPath, bool)) -> Option<Self> {
         if let Some((session, token)) = notification::parse_reply_target(target) {
             return Some(Self::Reply { session, token });
         }
         let target = path::resolve_target(target).ok()?;
-        Some(Self::File(target.path))
+        Some(Self::File(settle(target.path).0))
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
     fn request(line: &str, fields: &str) -> Request {
         let text = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         match head::parse(text.as_bytes(), &LIMITS) {
-            Ok(Parsed::Complete(head)) => Request::read(&head, |_| false),
+            Ok(Parsed::Complete(head)) => Request::read(&head, |path| (path, false)),
             other => panic!("{other:?}"),
         }
     }

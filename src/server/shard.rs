@@ -182,6 +182,21 @@ impl<W: World> Shard<W> {
         Ref::map(self.settings.borrow(), |settings| &settings.limits)
     }
 
+    /// A path as the settings spell its prefix.
+    pub fn spelt(&self, path: UploadPath) -> UploadPath {
+        self.settings.borrow().spelt(path)
+    }
+
+    /// Tells of a prefix that would hold for a path on Windows. Folders on disk are not looked through: that may take any
+    /// time, and a client can ask for it without end.
+    pub fn point_at_another_case(&self, path: &UploadPath) {
+        let settings = self.settings.borrow();
+        if let Some(prefix) = settings.prefix_in_another_case(path.as_str()) {
+            let path = path.as_str();
+            self.world.emit(Event::CaseDiffers { path, prefix });
+        }
+    }
+
     /// Goes over to new settings; running sessions go on under them. Their roots must be open already.
     pub fn adopt(&self, settings: Arc<Config>) {
         self.store.set_durable(is_durable(&settings));

@@ -96,6 +96,31 @@ fn a_location_holds_for_every_spelling_of_its_prefix() {
 }
 
 #[test]
+fn a_prefix_in_another_case_is_the_same_where_settings_say_so() {
+    let location = "[[location]]\nprefix = \"/Logs\"\n";
+    let server = server_with(location);
+    std::fs::create_dir(server.file("Logs")).unwrap();
+    let answer = Client::new(server.address(), "/logs/a.bin").try_create();
+    assert_eq!(answer.status, 404);
+    server.wait_for_log("differs from this path in case only");
+    let server = server_with(&format!(
+        "{location}prefix_case = \"ignore\"\ndownload = \"get\""
+    ));
+    std::fs::create_dir(server.file("Logs")).unwrap();
+    // The same path, and so the same session.
+    let mut client = Client::create(server.address(), "/LOGS//a.bin");
+    assert_eq!(client.send(fragment(0..5).of(10)).received(), 5);
+    let mut other = Client::new(server.address(), "/logs/a.bin");
+    other.adopt(client.session());
+    assert_eq!(other.send(fragment(5..10)).received(), 10);
+    other.close().assert(200, None);
+    assert_uploaded(&server, "Logs/a.bin");
+    let mut raw = server.connect();
+    let answer = ask(&mut raw, "GET /lOGS/a.bin HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!((answer.status, answer.body), (200, content(1, 0, 10)));
+}
+
+#[test]
 fn an_absolute_target_names_the_same_file() {
     let server = Server::start();
     upload(&server, "http://another.example:8080/a.bin?q");

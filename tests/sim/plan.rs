@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bitsd::config::{
     Config, Download, Durability, EmptyFile, Io, Limits, Location, LogFormat, LogLevel,
-    Notification, NotificationType, Policy, Publish,
+    Notification, NotificationType, Policy, PrefixCase, Publish,
 };
 
 use crate::application::Application;
@@ -305,6 +305,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             has_own_root: false,
             is_enabled: true,
             download: Download::None,
+            prefix_case: PrefixCase::Exact,
             policy,
             public_url: None,
             host: None,

@@ -160,6 +160,11 @@ impl Conversation {
         let is_said = response.field("Bitsd-Reason").is_some();
         let is_refused = response.status >= 400 && response.field("BITS-Packet-Type").is_some();
         assert_eq!(is_said, is_refused, "{at}\n{response:?}");
+        if response.status >= 400 && !is_said {
+            // They are the body of what is no Ack.
+            assert!(!response.reason().is_empty(), "{at}");
+            self.body.clear();
+        }
         let mut found: Vec<_> = (response.fields.iter())
             .filter(|(name, _)| name != "Bitsd-Reason")
             .map(|(name, value)| (name.to_lowercase(), value.clone()))

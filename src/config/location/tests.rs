@@ -7,7 +7,7 @@ use super::*;
 use crate::config::tests::{from_file, words};
 use crate::config::{
     Download, Durability, EmptyFile, Host, Notification, NotificationType, Permissions, Policy,
-    Publish,
+    PrefixCase, Publish,
 };
 
 fn located(tables: &str) -> Config {
@@ -101,8 +101,9 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 24] = [
+const KEYS: [(&str, &str); 25] = [
     ("enabled", "false"),
+    ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
@@ -145,6 +146,7 @@ fn expected() -> Location {
         root: 0,
         has_own_root: false,
         is_enabled: false,
+        prefix_case: PrefixCase::Ignore,
         download: Download::Head,
         policy: Policy {
             durability: Durability::Fragment,
@@ -353,4 +355,31 @@ fn a_secret_that_cannot_be_read_is_named_where_it_is_used() {
         "bitsd.toml:3:28: notification_secret_file: cannot read /nonexistent/key: ",
         "",
     );
+}
+
+#[test]
+fn a_prefix_matches_in_any_case_where_it_is_asked_for() {
+    let config = located(
+        "[[location]]\nprefix = \"/Logs/\u{c4}b\"\nprefix_case = \"ignore\"\n[[location]]\nprefix = \"/own\"\n"
+            .replace('\u{c4}', "%C3%84")
+            .as_str(),
+    );
+    let spelt = |path: &str| {
+        let path = UploadPath::from_text(path).unwrap();
+        config.spelt(path).as_str().to_owned()
+    };
+    for path in ["Logs/\u{c4}b/x", "logs/\u{e4}B/x", "LOGS/\u{c4}B/x"] {
+        assert_eq!(config.location(path).prefix, "Logs/\u{c4}b", "{path}");
+        assert_eq!(spelt(path), "Logs/\u{c4}b/x", "{path}");
+    }
+    // Names beneath a prefix are those of the file system.
+    assert_eq!(spelt("logs/\u{e4}b/X"), "Logs/\u{c4}b/X");
+    for path in ["OWN/x", "logs/\u{e4}bc/x", "log", "logs"] {
+        assert!(config.location(path).prefix.is_empty(), "{path}");
+        assert_eq!(spelt(path), path);
+    }
+    assert_eq!(config.prefix_in_another_case("OWN/x"), Some("own"));
+    for path in ["own/x", "OWNER/x", "logs/\u{e4}b/x", "a"] {
+        assert_eq!(config.prefix_in_another_case(path), None, "{path}");
+    }
 }
