@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod condition;
-mod date;
+pub mod date;
 mod range;
 
 use std::ops::Range;

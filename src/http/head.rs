@@ -278,6 +278,7 @@ pub fn parse_on<'b>(
         progress.checked = skipped;
     }
     let Some(end) = end_of_head(window, skipped.max(progress.checked.saturating_sub(3))) else {
+        check_first_line(&window[skipped.min(window.len())..])?;
         // Nothing after the first bad line end can mend it.
         let unchecked = &window[progress.checked.min(window.len())..];
         check_line_ends(unchecked, LastLine::MayBeCut)?;
@@ -296,8 +297,12 @@ pub fn parse_on<'b>(
             })
         };
     };
-    check_line_ends(&bytes[progress.checked..end], LastLine::IsWhole)?;
     let head = &bytes[skipped..end];
+    if let Err(error) = check_line_ends(&bytes[progress.checked..end], LastLine::IsWhole) {
+        // Bytes that came one by one were judged by their first line.
+        check_first_line(head)?;
+        return Err(error);
+    }
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
     let slots_len = limits.headers_max.min(FIELDS_CAPACITY);
     let slots = &mut slots[..slots_len];
@@ -479,6 +484,20 @@ enum LastLine {
     IsWhole,
 }
 
+/// Refuses with the first line what is no request, and a line that cannot become one with its first wrong byte: a client
+/// that speaks TLS, say, would wait for our answer, and we for the rest of a head.
+fn check_first_line(bytes: &[u8]) -> Result<(), BadHead> {
+    let end = memchr::memchr(b'\n', bytes);
+    let line = &bytes[..end.map_or(bytes.len(), |at| at + 1)];
+    check_line_ends(line, LastLine::MayBeCut)?;
+    match httparse::Request::new(&mut []).parse(line) {
+        Ok(_) => Ok(()),
+        // Which version it is can be told when it stands there whole.
+        Err(httparse::Error::Version) if end.is_none() => Ok(()),
+        Err(error) => Err(cause(error, line)),
+    }
+}
+
 /// httparse is lenient with line ends; a proxy in front may read them otherwise, so we are not.
 fn check_line_ends(head: &[u8], last: LastLine) -> Result<(), BadHead> {
     let mut next = 0;
@@ -641,6 +660,35 @@ mod tests {
     fn the_body_is_no_part_of_the_head() {
         let text = format!("{CREATE}BITS_POST \n\n");
         assert_eq!(whole(&text).unwrap().bytes_len, CREATE.len());
+    }
+
+    #[test]
+    fn what_cannot_become_a_request_is_refused_with_its_first_line() {
+        for (bytes, expected) in [
+            (&b"\x16"[..], BadHead::RequestLine),
+            (b"\0", BadHead::RequestLine),
+            (b"\r\n\r\n\0", BadHead::RequestLine),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", BadHead::RequestLine),
+            (
+                b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+                BadHead::RequestLine,
+            ),
+            (b"GET / HTTP/2.0\r\n", BadHead::Version),
+        ] {
+            assert_eq!(parse(bytes, &LIMITS).unwrap_err(), expected, "{bytes:?}");
+        }
+        for bytes in [
+            &b"B"[..],
+            b"BITS_POST",
+            b"BITS_POST /",
+            b"GET / HTTP/1",
+            b"GET / HTTP/2",
+            b"\r",
+            b"\r\n",
+        ] {
+            let parsed = parse(bytes, &LIMITS);
+            assert!(matches!(parsed, Ok(Parsed::Incomplete)), "{bytes:?}");
+        }
     }
 
     #[test]

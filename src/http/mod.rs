@@ -20,3 +20,4 @@ pub mod head;
 pub mod host;
 pub mod path;
 pub mod response;
+pub mod stranger;

@@ -45,6 +45,15 @@ pub fn format(seconds: u64) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
+/// Seconds since 1970 as RFC 3339 has them, without the offset, e.g. `1994-11-06T08:49:37`.
+pub fn format_plainly(seconds: u64) -> String {
+    let seconds = nameable(seconds);
+    let (days, second) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S));
+    let (year, month, day) = date_of(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+}
+
 /// Seconds since 1970 (negative before) of a date in any of the three formats; `None` if it is no date.
 ///
 /// The day of the week must be one, and need not be the right one. Of the two digits that RFC 850 has for a
@@ -229,6 +238,12 @@ mod tests {
             format(LAST_SECOND),
             "a year has four digits"
         );
+    }
+
+    #[test]
+    fn the_plain_form_is_that_of_rfc_3339() {
+        assert_eq!(format_plainly(784_111_777), "1994-11-06T08:49:37");
+        assert_eq!(format_plainly(u64::MAX), "9999-12-31T23:59:59");
     }
 
     /// Goal: the calendar has no wrong day. Method: walk every day of 1600 to 2400, more than two cycles' worth of

@@ -1,0 +1,79 @@
+//! What the first bytes of a connection tell, where they are no head that can be answered: for the log alone.
+
+/// The request target, if the bytes begin as a request does, whatever is wrong with it. It may be cut off.
+pub fn target(bytes: &[u8]) -> Option<&[u8]> {
+    let start = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let line = bytes[start..]
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .next()?;
+    let mut words = line.splitn(2, |&byte| byte == b' ');
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    words
+        .next()
+        .filter(|method| !method.is_empty() && method.iter().all(is_token))?;
+    // The target of a malformed request line may have blanks.
+    let rest = words.next()?;
+    let end = memchr::memmem::rfind(rest, b" HTTP/").or_else(|| memchr::memrchr(b' ', rest));
+    let target = &rest[..end.unwrap_or(rest.len())];
+    (!target.is_empty()).then_some(target)
+}
+
+/// Which other protocol the bytes look like.
+pub fn name(bytes: &[u8]) -> Option<&'static str> {
+    const SIGNS: &[(&[u8], &str)] = &[
+        (b"\x16\x03", "TLS (https) on a port without it"),
+        (b"PRI * HTTP/2.0", "HTTP/2, which is not spoken here"),
+        (b"PROXY ", "the PROXY protocol, which is not spoken here"),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n",
+            "the PROXY protocol, which is not spoken here",
+        ),
+        (b"SSH-", "SSH"),
+        (b"\x03\0\0", "Remote Desktop"),
+        (b"\0\0\0", "file sharing (SMB)"),
+    ];
+    let is_sign = |sign: &[u8]| bytes.starts_with(sign);
+    (SIGNS.iter().find(|(sign, _)| is_sign(sign))).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_is_found_in_good_and_bad_requests() {
+        for (bytes, expected) in [
+            ("BITS_POST /a HTTP/1.1\r\nHost: h\r\n\r\n", Some("/a")),
+            ("\r\n\r\nBITS_POST //a HTTP/1.1\r\n", Some("//a")),
+            ("BITS_POST /a b HTTP/1.1\r\n", Some("/a b")),
+            ("BITS_POST /a\r\n", Some("/a")),
+            ("BITS_POST /a b\r\n", Some("/a")),
+            ("BITS_POST /long", Some("/long")),
+            ("BITS_POST ", None),
+            ("BITS_POST", None),
+            ("", None),
+            ("\r\n", None),
+            (" /a HTTP/1.1\r\n", None),
+            ("\x16\x03 /a ", None),
+        ] {
+            let expected = expected.map(str::as_bytes);
+            assert_eq!(target(bytes.as_bytes()), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn other_protocols_are_known_by_their_first_bytes() {
+        let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+        assert!(name(hello).is_some_and(|name| name.starts_with("TLS")));
+        assert!(
+            name(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").is_some_and(|name| name.contains("HTTP/2"))
+        );
+        assert!(name(b"PROXY TCP4 192.0.2.1 ").is_some_and(|name| name.contains("PROXY")));
+        assert!(name(b"\r\n\r\n\0\r\nQUIT\n\x21").is_some_and(|name| name.contains("PROXY")));
+        assert_eq!(name(b"BITS_POST /a HTTP/1.1\r\n"), None);
+        assert_eq!(name(b"\r\n"), None);
+        assert_eq!(name(b""), None);
+    }
+}
