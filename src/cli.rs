@@ -1,6 +1,7 @@
 //! The command line: flags and their words. What they mean is known by `config` and `client`.
 
 pub mod bench;
+pub mod log_format;
 pub mod put;
 pub mod settings;
 

@@ -126,8 +126,24 @@ pub enum Event<'a> {
     BadRequest {
         /// The client's address.
         peer: SocketAddr,
+        /// What arrived of it: a whole head, or more, or the beginning of one.
+        seen: &'a [u8],
         /// What was wrong with it.
         why: BadHead,
+    },
+    /// A connection ended, by us or by the client, in the middle of a head: there was no answer.
+    EndedEarly {
+        /// The client's address.
+        peer: SocketAddr,
+        /// What arrived, never empty.
+        seen: &'a [u8],
+    },
+    /// A connection ended in the middle of a packet: there was nobody to answer.
+    BrokeOff {
+        /// The client's address.
+        peer: SocketAddr,
+        /// The path it asked for.
+        path: &'a str,
     },
     /// A packet was refused.
     Refused {
@@ -137,6 +153,8 @@ pub enum Event<'a> {
         session: Option<SessionId>,
         /// The path it asked for, if it had a valid one.
         path: Option<&'a str>,
+        /// The request target as it was sent, where there is no path.
+        target: Option<&'a [u8]>,
         /// What the client heard.
         why: &'a Refusal,
     },

@@ -21,7 +21,7 @@
 //!    │      unsafe, fds)            World trait)
 //!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
-//!  event.rs is plain data for all; observe.rs (log lines) is for main and ring.
+//!  event.rs is plain data for all; observe/ (the log) is for main and ring.
 //!  diagnosis.rs says what an error of the disk means, to the client (server/) and to the reader of the log (observe.rs).
 //! ```
 //!

@@ -10,17 +10,27 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use bitsd::config::{Config, settings_schema};
+use bitsd::config::{Config, LogFormat, settings_schema};
 use bitsd::observe;
+use bitsd::ring::launch;
+use bitsd::ring::launch_error::LaunchError;
 use cli::settings::{Check, Settings, about_key};
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Serve(settings) => {
-            let config = settings.resolve();
-            config.map_or_else(wrong_settings, |config| serve(config, settings))
-        }
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return wrong_command(&error),
+    };
+    match command {
+        Command::Serve(settings) => match settings.resolve() {
+            Ok(config) => serve(config, settings),
+            Err(error) => {
+                let format = cli::log_format::asked_for(settings.file());
+                observe::complain(format, "wrong_settings", &error);
+                ExitCode::from(WRONG_USE)
+            }
+        },
         Command::Check(check) => run_check(&check),
         Command::Put(put) => cli::put::run(put),
         Command::Bench(bench) => cli::bench::run(bench),
@@ -29,12 +39,32 @@ fn main() -> ExitCode {
 
 /// Runs the server until it is told to stop.
 fn serve(config: Config, settings: Settings) -> ExitCode {
-    observe::init(config.log_format, config.log_level);
-    let read_settings = Box::new(move || settings.resolve());
-    match bitsd::ring::launch::serve(config, read_settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(error),
+    if let Err(error) = observe::init(config.log_format, config.log_level) {
+        let error = LaunchError::Thread(error);
+        observe::complain(config.log_format, START_FAILED, &error);
+        return ExitCode::FAILURE;
     }
+    observe::abort_on_panic();
+    let read_settings = Box::new(move || settings.resolve());
+    let code = match launch::serve(config, read_settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(event = START_FAILED, "{error}");
+            ExitCode::FAILURE
+        }
+    };
+    observe::flush();
+    code
+}
+
+/// Help, the version, or what is wrong with the command line; a log in JSON gets it in that form.
+fn wrong_command(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && cli::log_format::asked_for(None) == LogFormat::Json {
+        let rendered = error.render().to_string();
+        observe::complain(LogFormat::Json, "wrong_use", &rendered.trim());
+        return ExitCode::from(WRONG_USE);
+    }
+    error.exit()
 }
 
 /// Shows the effective settings, or what else `check` is asked for.
@@ -81,8 +111,9 @@ fn failed(why: impl std::fmt::Display) -> ExitCode {
 
 /// One sentence on stderr; where nobody reads it, the exit code must do.
 fn say(what: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "bitsd: {what}");
+    observe::say(&what);
 }
 
+const START_FAILED: &str = "start_failed";
 /// As clap's own usage errors.
 const WRONG_USE: u8 = 2;

@@ -202,10 +202,10 @@ fn settings_are_read_again_at_sighup() {
 
     // What is right holds from now on, for running sessions too; what cannot change is named.
     server.reload(&format!(
-        "log_level = \"debug\"\nallow_overwrite = true\n[[location]]\nprefix = \"new\"\nroot = {new_root:?}\n"
+        "log_level = \"debug\"\nio = \"ring\"\nallow_overwrite = true\n[[location]]\nprefix = \"new\"\nroot = {new_root:?}\n"
     ));
     server.wait_for_log("the settings were reloaded");
-    server.wait_for_log("key=\"log_level\"");
+    server.wait_for_log("key=\"io\"");
     std::fs::write(server.file("running.bin"), "old").unwrap();
     running.send(fragment(15..20)).assert(200, None);
     running.close().assert(200, None);

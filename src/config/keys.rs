@@ -41,9 +41,9 @@ keys! {
         /// Number of shards. A shard is one thread with its own listener, sessions and files.
         cores: usize = 0, Row::of(count(0..=256)).flag().by_default("0").note(" (0 is all that are available)");
         /// Log lines for people, or JSON objects.
-        log_format: LogFormat = LogFormat::Text, Row::of(Form::Word(LogFormat::WORDS)).flag();
+        log_format: LogFormat = LogFormat::Text, Row::of(Form::Word(LogFormat::WORDS)).live().flag();
         /// `warn`: only what needs attention. `info`: also one line per session and refusal. `debug`: also one per packet.
-        log_level: LogLevel = LogLevel::Info, Row::of(Form::Word(LogLevel::WORDS)).flag();
+        log_level: LogLevel = LogLevel::Info, Row::of(Form::Word(LogLevel::WORDS)).live().flag();
         /// How bytes reach their file. `auto`: chosen per file. `direct`: past the page cache. `ring`: page cache, by
         /// io_uring. `inline`: page cache, by plain `write`.
         io: Io = Io::Auto, Row::of(Form::Word(Io::WORDS)).flag();

@@ -100,8 +100,6 @@ mod tests {
             ("root", "\"/other\""),
             ("work_dir", "\"/other\""),
             ("cores", "2"),
-            ("log_format", "\"json\""),
-            ("log_level", "\"debug\""),
             ("io", "\"direct\""),
         ] {
             let line = OLD

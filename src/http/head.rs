@@ -494,7 +494,8 @@ fn check_first_line(bytes: &[u8]) -> Result<(), BadHead> {
         Ok(_) => Ok(()),
         // Which version it is can be told when it stands there whole.
         Err(httparse::Error::Version) if end.is_none() => Ok(()),
-        Err(error) => Err(cause(error, line)),
+        // There are no fields in it to be counted.
+        Err(error) => Err(cause(error, line, 0)),
     }
 }
 

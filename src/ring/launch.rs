@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -29,6 +29,7 @@ use super::work_folder::BadFolder;
 use super::{Boot, RingWorld, op, queue};
 use crate::config::{self, Config, ConfigError};
 use crate::notify::Notifier;
+use crate::observe;
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
 use crate::server::shard::Shard;
@@ -94,8 +95,6 @@ pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError>>;
 /// [`LaunchError`] if it cannot start.
 pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchError> {
     probe()?;
-    // A shard that trips an assertion must not leave the others running: all state is on disk.
-    abort_on_panic();
     let (directories, grounds) = Directories::take(&config)?;
     let directories = Arc::new(directories);
     let (listeners, addresses) = listen(&config)?;
@@ -170,7 +169,8 @@ impl Reloader {
     /// Reads the settings again and gives them to all shards; if anything is wrong with them, all stays as it is.
     fn reload(&mut self, directories: &Directories) {
         if let Err(error) = self.try_reload(directories) {
-            tracing::error!(%error, "the settings were not reloaded: the old ones stay");
+            let event = "reload_failed";
+            tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
         }
     }
 
@@ -198,11 +198,16 @@ impl Reloader {
             })
             .collect();
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
+        observe::adopt(config.log_format, config.log_level);
         self.config = config;
         for key in needs_restart {
-            tracing::warn!(key, "this setting changes with the next start only");
+            tracing::warn!(
+                event = "needs_restart",
+                key,
+                "this setting changes with the next start only"
+            );
         }
-        tracing::info!("the settings were reloaded");
+        tracing::info!(event = "reloaded", "the settings were reloaded");
         Ok(())
     }
 }
@@ -259,7 +264,7 @@ fn supervise(
             Some(News::Serving) => {
                 preparing -= 1;
                 if preparing == 0 && deadline.is_none() {
-                    announce(addresses);
+                    observe::announce(addresses);
                 }
             }
             Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
@@ -267,6 +272,7 @@ fn supervise(
             Some(News::Reload) => reloader.reload(directories),
             Some(News::Signal) if deadline.is_none() => {
                 tracing::info!(
+                    event = "stopping",
                     "stopping: running requests may finish; a second signal stops at once"
                 );
                 stage.send_replace(Stage::Drain);
@@ -274,11 +280,16 @@ fn supervise(
                 deadline = Some(Instant::now() + limit + GRACE);
             }
             Some(News::Signal) => {
-                tracing::warn!("stopped at once by a second signal");
+                tracing::warn!(
+                    event = "stopped_at_once",
+                    "stopped at once by a second signal"
+                );
+                observe::flush();
                 std::process::exit(1);
             }
             None => {
-                tracing::warn!("stopped before all requests were finished");
+                let event = "stopped_unfinished";
+                tracing::warn!(event, "stopped before all requests were finished");
                 break;
             }
         }
@@ -300,9 +311,11 @@ fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: D
     match within(patience, move || directories.note_clean_stop(is_renewed)) {
         Ok(Some(Ok(()))) => {}
         Ok(Some(Err(error))) | Err(error) => {
-            tracing::warn!(%error, "the stop could not be made safe against a power cut");
+            let event = "stop_not_safe";
+            tracing::warn!(event, %error, "the stop could not be made safe against a power cut");
         }
         Ok(None) => tracing::warn!(
+            event = "stop_not_safe",
             waited = ?patience,
             "the disk took too long to sync: the stop is not noted as a clean one, and after a reboot \
              uploads that are under way start again"
@@ -321,16 +334,6 @@ fn within<T: Send + 'static>(
     };
     thread::Builder::new().name("sync".to_owned()).spawn(run)?;
     Ok(told.recv_timeout(patience).ok())
-}
-
-/// Tells on stdout that clients may come.
-fn announce(addresses: &[SocketAddr]) {
-    let mut out = io::stdout().lock();
-    for address in addresses {
-        // Whoever started us may have closed our stdout; that is no reason to stop.
-        let _ = writeln!(out, "listening on http://{address}");
-    }
-    let _ = out.flush();
 }
 
 /// All that one shard's thread starts with.
@@ -391,6 +394,7 @@ impl Seat {
         );
         if let (Registration::Refused(error), 0) = (registration, self.index) {
             tracing::warn!(
+                event = "blocks_not_registered",
                 %error,
                 "body blocks cannot be registered with io_uring and are copied once more; \
                  raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
@@ -467,12 +471,8 @@ impl Seat {
 }
 
 async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping: Rc<Cell<bool>>) {
-    let complain = |error: &io::Error| {
-        tracing::warn!(
-            %error,
-            "connections cannot be accepted; if too many files are open, raise RLIMIT_NOFILE (systemd: LimitNOFILE)"
-        );
-    };
+    let index = shard.index;
+    let complain = move |error: &io::Error| observe::log_failed_accept(index, error);
     let serve = |wire: RingWire| {
         shard
             .world
@@ -528,14 +528,6 @@ fn probe() -> Result<(), LaunchError> {
         Some((_, name)) => Err(LaunchError::RingOperation(name)),
         None => Ok(()),
     }
-}
-
-fn abort_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
 }
 
 fn catch_signals(news: mpsc::Sender<News>) -> Result<(), LaunchError> {

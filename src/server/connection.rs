@@ -24,6 +24,7 @@ use crate::event::{Event, Hangup};
 use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
 use crate::http::response::Persistence;
+use crate::http::stranger;
 use crate::planted::{self, Bug};
 
 /// A connection that has been idle for so long holds no file open, in milliseconds: longer than a client takes between two
@@ -46,6 +47,9 @@ pub type ConnectionId = u64;
 
 /// What an idle connection keeps for its next answer: room for an Ack, but not for a Reply-URL.
 const IDLE_ANSWER_BYTES_MAX: usize = 512;
+
+/// Bytes of a head that was refused which are kept until the answer is written: a method and a target that is worth telling.
+const SEEN_BYTES_MAX: usize = 640;
 
 /// What the shard and the watchdog know of a connection.
 pub struct Connection<W: World> {
@@ -267,10 +271,18 @@ async fn exchange<W: World>(
     }
     let (request, head_bytes) = match read_head(shard, connection, inbox).await {
         Ok(Some(read)) => read,
-        Ok(None) => return Next::End,
+        Ok(None) => {
+            if !inbox.is_empty() {
+                shard.world.emit(Event::EndedEarly {
+                    peer: connection.peer,
+                    seen: inbox.bytes(),
+                });
+            }
+            return Next::End;
+        }
         Err(why) => {
-            // What the answer looks like is seen in the first word.
-            let begin = inbox.bytes()[..inbox.len().min(64)].to_vec();
+            // What the answer looks like is seen in the first word; the log names the target.
+            let begin = inbox.bytes()[..inbox.len().min(SEEN_BYTES_MAX)].to_vec();
             refuse_head(shard, connection, inbox, answer, (why, &begin)).await;
             return Next::End;
         }
@@ -296,6 +308,19 @@ async fn exchange<W: World>(
             true
         }
     };
+    if let Request::Packet {
+        packet: Err((why, session)),
+        ..
+    } = &request
+    {
+        shard.world.emit(Event::Refused {
+            peer: connection.peer,
+            session: *session,
+            path: None,
+            target: stranger::target(inbox.bytes()),
+            why,
+        });
+    }
     inbox.consume(head_bytes);
     inbox.settle(&*shard.world);
     match request {
@@ -319,7 +344,11 @@ async fn exchange<W: World>(
             let path = packet.path().clone();
             let outcome = match dispatch(shard, connection, inbox, answer, packet).await {
                 Ok(outcome) => outcome,
-                Err(Cut) => return Next::End,
+                Err(Cut) => {
+                    let (peer, path) = (connection.peer, path.as_str());
+                    shard.world.emit(Event::BrokeOff { peer, path });
+                    return Next::End;
+                }
             };
             if let Err(why) = &outcome.reply {
                 let (peer, session) = (connection.peer, outcome.session);
@@ -327,6 +356,7 @@ async fn exchange<W: World>(
                     peer,
                     session,
                     path: Some(path.as_str()),
+                    target: None,
                     why,
                 });
                 if *why == Refusal::ParentMissing {
@@ -342,13 +372,6 @@ async fn exchange<W: World>(
             framing,
             persistence,
         } => {
-            let peer = connection.peer;
-            shard.world.emit(Event::Refused {
-                peer,
-                session,
-                path: None,
-                why: &refusal,
-            });
             let body = request::unread_body(framing, expects_continue);
             let outcome = Outcome {
                 reply: Err(refusal),
@@ -404,6 +427,7 @@ async fn refuse_head<W: World>(
     let (why, begin) = refused;
     shard.world.emit(Event::BadRequest {
         peer: connection.peer,
+        seen: begin,
         why,
     });
     reply::write_bad_head(why, begin, answer);

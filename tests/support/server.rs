@@ -85,10 +85,9 @@ impl Server {
         let mut line = String::new();
         // Ends also when the server dies: its stdout closes then.
         stdout.read_line(&mut line).unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on http://")
-            .and_then(|a| a.parse().ok());
+        // In JSON it stands in the message.
+        let address = (line.split("listening on http://").nth(1))
+            .and_then(|rest| rest.trim_end_matches(['\n', '}', '"']).parse().ok());
         let Some(address) = address else {
             let _ = child.kill();
             let _ = child.wait();

@@ -1,0 +1,86 @@
+//! The form of the log, as far as it can be known where command line or settings are wrong: a start that fails is told in
+//! the form that whoever reads the log expects.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use bitsd::config::LogFormat;
+
+/// What flags, environment or settings file ask for, in this order, whatever else is wrong with them.
+pub fn asked_for(file: Option<&Path>) -> LogFormat {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let variable = || std::env::var("BITSD_LOG_FORMAT").ok();
+    let in_file = || std::fs::read_to_string(file?).ok();
+    let is_json = by_flag(&words)
+        .or_else(|| variable().map(|word| word.eq_ignore_ascii_case("json")))
+        .or_else(|| in_file().map(|text| is_json_in(&text)));
+    match is_json {
+        Some(true) => LogFormat::Json,
+        _ => LogFormat::Text,
+    }
+}
+
+/// Whether the last flag of this name says JSON; `None` without one.
+fn by_flag(words: &[OsString]) -> Option<bool> {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let pairs = words.windows(2).filter(|pair| pair[0] == "--log-format");
+    let joined = words
+        .iter()
+        .filter_map(|word| word.strip_prefix("--log-format="));
+    let values = pairs.map(|pair| &*pair[1]).chain(joined);
+    values
+        .last()
+        .map(|value| value.eq_ignore_ascii_case("json"))
+}
+
+/// Whether a settings file, which may be no TOML, says JSON.
+fn is_json_in(text: &str) -> bool {
+    let lines = text
+        .lines()
+        .map(|line| line.trim_start_matches('\u{feff}').trim());
+    let top = lines.take_while(|line| !line.starts_with('['));
+    let mut values = top.filter_map(|line| {
+        let rest = line.strip_prefix("log_format")?.trim_start();
+        rest.strip_prefix('=').map(str::trim_start)
+    });
+    let value = values.next().unwrap_or_default().to_ascii_lowercase();
+    value.starts_with("\"json\"") || value.starts_with("'json'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_known_though_the_settings_are_wrong() {
+        for text in [
+            "log_format = \"json\"\nnonsense = 1\n",
+            "\u{feff}root = 1\n  log_format='JSON' # for the collector\n",
+        ] {
+            assert!(is_json_in(text), "{text}");
+        }
+        for text in [
+            "",
+            "log_format = \"text\"\n",
+            "[limits]\nlog_format = \"json\"\n",
+            "log_formats = \"json\"\n",
+        ] {
+            assert!(!is_json_in(text), "{text}");
+        }
+        let by_flag =
+            |line: &str| by_flag(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(
+            by_flag("bitsd serve --nonsense --log-format json"),
+            Some(true)
+        );
+        assert_eq!(
+            by_flag("bitsd serve --log-format=json --nonsense"),
+            Some(true)
+        );
+        assert_eq!(
+            by_flag("bitsd serve --log-format text --root json"),
+            Some(false)
+        );
+        assert_eq!(by_flag("bitsd serve --root json"), None);
+    }
+}

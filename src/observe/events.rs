@@ -1,0 +1,678 @@
+//! Reader of events: which line each one makes, at which level, and how often.
+
+use std::io;
+
+use tracing::field::{DisplayValue, display};
+use tracing::{Level, debug, enabled, info, warn};
+
+use super::limit::{self, Cause, Kind, Repeated};
+use crate::bits::session_id::SessionId;
+use crate::diagnosis::{self, Diagnosis, Severity};
+use crate::event::{DiskOp, Ending, Event, Hangup, Told};
+use crate::http::stranger;
+
+/// Logs one event of one shard.
+pub fn log(shard: usize, event: &Event<'_>) {
+    match event {
+        Event::Connected { .. }
+        | Event::ConnectionRefused { .. }
+        | Event::HungUp { .. }
+        | Event::Stalled { .. }
+        | Event::Moved { .. }
+        | Event::DownloadRefused { .. }
+        | Event::CaseDiffers { .. }
+        | Event::BadRequest { .. }
+        | Event::EndedEarly { .. }
+        | Event::BrokeOff { .. }
+        | Event::BlocksExhausted => log_connection(shard, event),
+        Event::Refused { .. } => log_refusal(shard, event),
+        Event::SessionEnded {
+            session,
+            ending,
+            path,
+            received,
+            duration_ms,
+            resumes,
+            peer,
+        } => {
+            // A client can make and end sessions without end; such that brought bytes are all told.
+            if *received == 0 && !may(Level::INFO, Cause::of(Kind::SessionEnded)) {
+                return;
+            }
+            let event = Kind::SessionEnded.event();
+            let (ending, peer) = (ending_in_words(*ending), peer.map(display));
+            // The fields' order is that of the line: who, what, how much.
+            if ending == POISONED {
+                let remedy = "check the disk; the client starts again by itself";
+                warn!(event, shard, %session, path, bytes = received, duration_ms, resumes, peer, ending, remedy,
+                    "session ended");
+            } else {
+                info!(event, shard, %session, path, bytes = received, duration_ms, resumes, peer, ending,
+                    "session ended");
+            }
+        }
+        Event::DiskFailed { op, session, error } => log_disk(shard, *op, *session, error),
+        Event::NotGiven { path, what, error } if may(Level::WARN, Cause::of(Kind::NotGiven)) => {
+            let event = Kind::NotGiven.event();
+            let remedy = "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)";
+            warn!(event, shard, path, %error, remedy, "a published file did not get the {what} that its folder gives");
+        }
+        Event::NotGiven { .. } => {}
+        Event::Notified { session, told } => log_notification(shard, session, told),
+        Event::SetAside { name, why } => {
+            let remedy = "look at the renamed file in the work directory; delete it if nobody misses the upload";
+            let event = "file_set_aside";
+            warn!(
+                event,
+                shard, name, why, remedy, "a file of the work directory was set aside"
+            );
+        }
+        Event::Recovered {
+            sessions,
+            duration_ms,
+        } => {
+            debug!(
+                event = "recovered",
+                shard, sessions, duration_ms, "sessions read back"
+            );
+        }
+        Event::SessionRecovered {
+            session,
+            received,
+            truncated,
+        } if *truncated > 0 => {
+            info!(event = "session_recovered", shard, %session, received, truncated,
+                "session read back; bytes a power cut may have lost are asked for again");
+        }
+        Event::SessionCreated { .. }
+        | Event::FragmentStored { .. }
+        | Event::Gap { .. }
+        | Event::SessionSealed { .. }
+        | Event::SessionTakenOver { .. }
+        | Event::SessionRecovered { .. } => log_progress(shard, event),
+    }
+}
+
+/// A failed accept is nobody's event: there is no connection yet.
+pub fn log_failed_accept(shard: usize, error: &io::Error) {
+    if may(Level::WARN, Cause::of(Kind::AcceptFailed)) {
+        let event = Kind::AcceptFailed.event();
+        let remedy = "if too many files are open, raise RLIMIT_NOFILE (systemd: LimitNOFILE)";
+        warn!(event, shard, %error, remedy, "connections cannot be accepted");
+    }
+}
+
+/// Whether a line of a limited kind may be written. One that the level leaves out uses nothing up.
+fn may(level: Level, cause: Cause) -> bool {
+    // The macro wants a constant.
+    let is_enabled = match level {
+        Level::WARN => enabled!(Level::WARN),
+        Level::INFO => enabled!(Level::INFO),
+        _ => enabled!(Level::DEBUG),
+    };
+    is_enabled && limit::allow(cause)
+}
+
+/// A packet that was refused.
+fn log_refusal(shard: usize, event: &Event<'_>) {
+    let Event::Refused {
+        peer,
+        session,
+        path,
+        target,
+        why,
+    } = event
+    else {
+        return;
+    };
+    let remedy = diagnosis::remedy(why);
+    let is_enabled = match remedy {
+        Some(_) => enabled!(Level::WARN),
+        None => enabled!(Level::INFO),
+    };
+    if !is_enabled {
+        return;
+    }
+    let target = target.map(in_short);
+    let cause = Cause {
+        kind: Kind::PacketRefused,
+        status: why.status(),
+        code: why.hresult().unwrap_or(0),
+    };
+    let by = Repeated {
+        client: peer.ip(),
+        path: path.or(target.as_deref()).unwrap_or_default(),
+        why: &why.to_string(),
+    };
+    if !limit::allow_once(cause, by) {
+        return;
+    }
+    let event = Kind::PacketRefused.event();
+    let (session, status, target) = (session.map(display), why.status(), target.as_deref());
+    let (path, hresult) = (*path, why.hresult().map(hexadecimal));
+    match remedy {
+        Some(remedy) => {
+            warn!(event, shard, %peer, session, path, target, status, hresult, %why, remedy, "packet refused");
+        }
+        None => {
+            info!(event, shard, %peer, session, path, target, status, hresult, %why, "packet refused");
+        }
+    }
+}
+
+/// Something that the disk refused.
+fn log_disk(shard: usize, op: DiskOp, session: Option<SessionId>, error: &io::Error) {
+    let Diagnosis {
+        severity,
+        cause,
+        remedy,
+        ..
+    } = diagnosis::diagnose(op, error);
+    let level = match severity {
+        Severity::Silent => return,
+        Severity::Info => Level::INFO,
+        Severity::Warning => Level::WARN,
+    };
+    let of_op = Cause {
+        code: op as u32 + 1,
+        ..Cause::of(Kind::DiskFailed)
+    };
+    if !may(level, of_op) {
+        return;
+    }
+    let event = Kind::DiskFailed.event();
+    let (op, session) = (disk_op_in_words(op), session.map(display));
+    match severity {
+        Severity::Warning => {
+            warn!(event, shard, session, op, %error, cause, remedy, "the disk refused to {op}");
+        }
+        Severity::Info | Severity::Silent => {
+            info!(event, shard, session, op, %error, cause, remedy, "the disk refused to {op}");
+        }
+    }
+}
+
+/// How the application took an upload.
+fn log_notification(shard: usize, session: &SessionId, told: &Told<'_>) {
+    if let Told::Answered(200) = told {
+        debug!(event = "upload_taken", shard, %session, "the application took the upload");
+        return;
+    }
+    let status = match told {
+        Told::Answered(status) => *status,
+        Told::Failed(_) => 0,
+    };
+    let cause = Cause {
+        status,
+        ..Cause::of(Kind::NotTaken)
+    };
+    if !may(Level::WARN, cause) {
+        return;
+    }
+    let event = Kind::NotTaken.event();
+    match told {
+        Told::Answered(status) => {
+            let remedy = "look at the log of the server application; only 200 takes an upload";
+            warn!(event, shard, %session, status, remedy, "the application did not take the upload");
+        }
+        Told::Failed(why) => {
+            let remedy = "look at the server application and at notification_url";
+            warn!(event, shard, %session, %why, remedy, "the application was not told of the upload");
+        }
+    }
+}
+
+/// Connections; quiet unless the server itself is short of something or the request was no request.
+fn log_connection(shard: usize, event: &Event<'_>) {
+    match event {
+        Event::Connected { peer } => debug!(event = "connected", shard, %peer, "connected"),
+        Event::ConnectionRefused { peer }
+            if may(Level::WARN, Cause::of(Kind::ConnectionRefused)) =>
+        {
+            let event = Kind::ConnectionRefused.event();
+            let remedy = "raise limits.connections_per_shard_max, or cores";
+            warn!(event, shard, %peer, remedy, "connection refused: this shard holds as many as it may");
+        }
+        Event::HungUp { peer, why } if may(Level::DEBUG, Cause::of(Kind::ConnectionEnded)) => {
+            let event = Kind::ConnectionEnded.event();
+            debug!(event, shard, %peer, why = hangup_in_words(*why), "connection ended by us");
+        }
+        Event::Stalled { ms } if may(Level::WARN, Cause::of(Kind::Stalled)) => {
+            let event = Kind::Stalled.event();
+            let remedy = "see what else uses its core or its disk";
+            warn!(event, shard, ms, remedy, "this shard stood still");
+        }
+        Event::Moved { peer, to } => {
+            let event = "connection_moved";
+            debug!(event, shard, %peer, to, "connection moved to the session's shard");
+        }
+        Event::CaseDiffers { path, prefix } if may(Level::INFO, Cause::of(Kind::CaseDiffers)) => {
+            let event = Kind::CaseDiffers.event();
+            let remedy =
+                "set prefix_case = \"ignore\" for that prefix, or write the URL as the prefix is";
+            info!(event, shard, path, prefix, remedy, "a prefix differs from this path in case only");
+        }
+        Event::DownloadRefused { peer, path, status } => {
+            let event = "download_refused";
+            debug!(event, shard, %peer, path, status, "download refused: see the setting `download`");
+        }
+        Event::BadRequest { peer, seen, why } => {
+            let cause = Cause {
+                kind: Kind::RequestRefused,
+                status: why.status(),
+                code: 0,
+            };
+            let (target, looks_like) = (stranger::target(seen).map(in_short), stranger::name(seen));
+            let target = target.as_deref();
+            let by = Repeated {
+                client: peer.ip(),
+                path: target.or(looks_like).unwrap_or_default(),
+                why: &why.to_string(),
+            };
+            if enabled!(Level::INFO) && limit::allow_once(cause, by) {
+                let event = Kind::RequestRefused.event();
+                let (status, limit) = (why.status(), why.setting());
+                info!(event, shard, %peer, target, status, %why, limit, looks_like, "request refused");
+            }
+        }
+        Event::EndedEarly { peer, seen } => {
+            let (target, looks_like) = (stranger::target(seen).map(in_short), stranger::name(seen));
+            let target = target.as_deref();
+            let by = Repeated {
+                client: peer.ip(),
+                path: target.or(looks_like).unwrap_or_default(),
+                why: "",
+            };
+            if enabled!(Level::INFO) && limit::allow_once(Cause::of(Kind::EndedEarly), by) {
+                let event = Kind::EndedEarly.event();
+                info!(event, shard, %peer, target, bytes = seen.len(), looks_like,
+                    "the connection ended in the middle of a request head");
+            }
+        }
+        Event::BrokeOff { peer, path } => {
+            let event = "connection_broke_off";
+            debug!(event, shard, %peer, path, "the connection broke off in the middle of a packet");
+        }
+        Event::BlocksExhausted => {
+            let event = "blocks_exhausted";
+            debug!(
+                event,
+                shard, "all body blocks are in use; bodies go on in small blocks"
+            );
+        }
+        _ => {}
+    }
+}
+
+/// The life of a session before its end; always quiet.
+fn log_progress(shard: usize, event: &Event<'_>) {
+    match event {
+        Event::SessionCreated {
+            session,
+            path,
+            peer,
+        } => {
+            debug!(event = "session_created", shard, %session, path, %peer, "session created");
+        }
+        Event::FragmentStored {
+            session,
+            stored,
+            skipped,
+            received,
+        } => {
+            debug!(event = "fragment_stored", shard, %session, stored, skipped, received, "fragment stored");
+        }
+        Event::Gap { session, received } => {
+            debug!(event = "gap", shard, %session, received,
+                "fragment beyond what was received; the client goes back");
+        }
+        Event::SessionSealed { session } => {
+            debug!(event = "session_sealed", shard, %session, "session sealed");
+        }
+        Event::SessionTakenOver { session } => {
+            debug!(event = "session_taken_over", shard, %session, "session taken over by a newer connection");
+        }
+        Event::SessionRecovered {
+            session, received, ..
+        } => {
+            debug!(event = "session_recovered", shard, %session, received, "session read back");
+        }
+        _ => {}
+    }
+}
+
+/// Bytes from outside as text, cut to a length that a line can have.
+fn in_short(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(TARGET_BYTES_MAX)];
+    let mut text = String::from_utf8_lossy(cut).into_owned();
+    if cut.len() < bytes.len() {
+        text.push('…');
+    }
+    text
+}
+
+fn ending_in_words(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Published => "published",
+        Ending::Delivered => "taken by the application",
+        Ending::Denied => "refused by the application",
+        Ending::Incomplete => "closed incomplete",
+        Ending::Cancelled => "cancelled",
+        Ending::Expired => "expired",
+        Ending::Poisoned => POISONED,
+    }
+}
+
+fn hangup_in_words(why: Hangup) -> &'static str {
+    match why {
+        Hangup::HeadTimeout => "the head of a request did not arrive in time",
+        Hangup::Idle => "idle",
+        Hangup::BodyStalled => "the body stalled",
+        Hangup::TakenOver => "a newer connection took the session over",
+        Hangup::Draining => "the server is stopping",
+        Hangup::Crowded => "idle, and others needed its place",
+        Hangup::NotClosed => "it did not close after its last answer",
+    }
+}
+
+fn disk_op_in_words(op: DiskOp) -> &'static str {
+    match op {
+        DiskOp::Create => "create a file",
+        DiskOp::Open => "open a file",
+        DiskOp::Read => "read",
+        DiskOp::Allocate => "reserve space",
+        DiskOp::Write => "write a fragment",
+        DiskOp::Record => "write a session record",
+        DiskOp::Sync => "sync a file",
+        DiskOp::SyncDirectory => "sync a directory",
+        DiskOp::LookUp => "look up the destination",
+        DiskOp::CreateDirectories => "create folders",
+        DiskOp::Publish => "publish a file",
+        DiskOp::Reply => "keep a reply",
+        DiskOp::Remove => "remove a file",
+        DiskOp::Truncate => "truncate a file",
+    }
+}
+
+/// As on the wire.
+fn hexadecimal(hresult: u32) -> DisplayValue<String> {
+    display(format!("0x{hresult:08X}"))
+}
+
+/// Bytes of a request target in a line.
+const TARGET_BYTES_MAX: usize = 512;
+const POISONED: &str = "poisoned";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    use rustix::io::Errno;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use crate::bits::reply::Refusal;
+    use crate::config::{LogFormat, LogLevel};
+    use crate::http::head::BadHead;
+    use crate::observe::layer::Lines;
+    use crate::observe::line::{Dress, Style};
+
+    /// The lines that the events make.
+    fn logged(format: LogFormat, level: LogLevel, events: &[Event<'_>]) -> String {
+        let lines = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&lines);
+        let style = |format| Style {
+            format,
+            dress: Dress::Plain,
+        };
+        let subscriber = (tracing_subscriber::Registry::default())
+            .with(crate::observe::filter(level))
+            .with(Lines {
+                style: move || style(format),
+                take: move |line: String| sink.lock().unwrap().push_str(&line),
+            });
+        tracing::subscriber::with_default(subscriber, || {
+            for event in events {
+                log(3, event);
+            }
+        });
+        let lines = lines.lock().unwrap();
+        lines.clone()
+    }
+
+    fn peer() -> std::net::SocketAddr {
+        "192.0.2.1:50000".parse().unwrap()
+    }
+
+    #[test]
+    fn connections_and_blocks_are_silent_at_the_default_level() {
+        let events = [
+            Event::Connected { peer: peer() },
+            Event::HungUp {
+                peer: peer(),
+                why: Hangup::Idle,
+            },
+            Event::Moved {
+                peer: peer(),
+                to: 1,
+            },
+            Event::DownloadRefused {
+                peer: peer(),
+                path: "a",
+                status: 404,
+            },
+            Event::BlocksExhausted,
+        ];
+        assert_eq!(logged(LogFormat::Text, LogLevel::Info, &events), "");
+        assert_eq!(
+            logged(LogFormat::Text, LogLevel::Debug, &events)
+                .lines()
+                .count(),
+            5
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_a_warning_with_cause_and_remedy() {
+        let error = io::Error::from(Errno::NOSPC);
+        let event = [Event::DiskFailed {
+            op: DiskOp::Write,
+            session: None,
+            error: &error,
+        }];
+        let line = logged(LogFormat::Text, LogLevel::Warn, &event);
+        for part in [
+            "WARN",
+            "write a fragment",
+            "shard=3",
+            "No space left",
+            "free some space",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(!line.contains("session="), "{line}");
+    }
+
+    #[test]
+    fn what_a_client_can_cause_at_will_is_no_warning() {
+        let error = io::Error::from(Errno::FBIG);
+        let event = [Event::DiskFailed {
+            op: DiskOp::Allocate,
+            session: None,
+            error: &error,
+        }];
+        let line = logged(LogFormat::Text, LogLevel::Info, &event);
+        assert!(line.contains("INFO") && !line.contains("dmesg"), "{line}");
+    }
+
+    #[test]
+    fn json_lines_carry_the_fields_as_values() {
+        let event = [Event::Recovered {
+            sessions: 7,
+            duration_ms: 12,
+        }];
+        let line = logged(LogFormat::Json, LogLevel::Debug, &event);
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["level"], "DEBUG");
+        assert_eq!(json["shard"], 3);
+        assert_eq!(json["sessions"], 7);
+        assert_eq!(json["duration_ms"], 12);
+        assert_eq!(json["message"], "sessions read back");
+    }
+
+    #[test]
+    fn text_from_outside_cannot_forge_a_line() {
+        let event = [Event::SetAside {
+            name: "x\nERROR \u{1b}[31m",
+            why: "y",
+        }];
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let line = logged(format, LogLevel::Info, &event);
+            assert_eq!(line.lines().count(), 1, "{line}");
+            assert!(!line.contains('\u{1b}'), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_one_line_with_all_that_matters() {
+        let event = [Event::SessionEnded {
+            session: SessionId::mint([7; 16], 0, 1),
+            ending: Ending::Published,
+            path: "in/report.bin",
+            received: 2_500_000,
+            duration_ms: 1234,
+            resumes: 2,
+            peer: Some(peer()),
+        }];
+        let line = logged(LogFormat::Text, LogLevel::Info, &event);
+        assert_eq!(line.lines().count(), 1);
+        for part in [
+            "INFO",
+            "path=\"in/report.bin\"",
+            "bytes=2500000",
+            "duration_ms=1234",
+            "resumes=2",
+            "peer=192.0.2.1:50000",
+            "ending=\"published\"",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_status_and_cause() {
+        let events = [
+            Event::Refused {
+                peer: peer(),
+                session: None,
+                path: Some("a\"b"),
+                target: None,
+                why: &Refusal::SessionNotFound,
+            },
+            Event::Refused {
+                peer: peer(),
+                session: None,
+                path: None,
+                target: Some(b"//a\nb"),
+                why: &Refusal::DiskFull,
+            },
+        ];
+        let text = logged(LogFormat::Text, LogLevel::Info, &events);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].contains("INFO") && lines[0].contains("hresult=0x8020001F"),
+            "{text}"
+        );
+        assert!(
+            lines[1].contains("WARN") && lines[1].contains("remedy="),
+            "{text}"
+        );
+        assert!(lines[0].contains(" path=\"a\\\"b\" "), "{text}");
+        assert!(lines[1].contains(" target=\"//a\\nb\" "), "{text}");
+    }
+
+    #[test]
+    fn a_refused_head_names_its_target_the_limit_and_what_it_looks_like() {
+        let long = [b"BITS_POST /".as_slice(), &[b'x'; 2_000], b" HTTP/1.1\r\n"].concat();
+        let events = [
+            Event::BadRequest {
+                peer: peer(),
+                seen: &long,
+                why: BadHead::TooManyFields { fields_max: 64 },
+            },
+            Event::BadRequest {
+                peer: "192.0.2.2:1".parse().unwrap(),
+                seen: b"\x16\x03\x01\x02\x00\x01\x00",
+                why: BadHead::RequestLine,
+            },
+            Event::EndedEarly {
+                peer: peer(),
+                seen: b"BITS_POST /in/a HTT",
+            },
+        ];
+        let text = logged(LogFormat::Text, LogLevel::Info, &events);
+        let lines: Vec<&str> = text.lines().collect();
+        let target = format!(" target=\"/{}…\" ", "x".repeat(TARGET_BYTES_MAX - 1));
+        assert!(lines[0].contains(&target), "{text}");
+        assert!(lines[0].contains("limit=\"limits.headers_max\""), "{text}");
+        assert!(lines[1].contains("looks_like=\"TLS"), "{text}");
+        assert!(lines[2].contains("event=connection_ended_early"), "{text}");
+        assert!(lines[2].contains("target=\"/in/a\""), "{text}");
+    }
+
+    #[test]
+    fn who_repeats_itself_is_told_once() {
+        let again = Event::Refused {
+            peer: "192.0.2.77:1".parse().unwrap(),
+            session: None,
+            path: Some("in/again"),
+            target: None,
+            why: &Refusal::TooManySessions,
+        };
+        let text = logged(
+            LogFormat::Text,
+            LogLevel::Info,
+            &[again.clone(), again.clone(), again],
+        );
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+
+    #[test]
+    fn every_line_has_a_word_for_its_kind() {
+        let session = SessionId::mint([7; 16], 0, 1);
+        let events = [
+            Event::Connected { peer: peer() },
+            Event::SessionSealed { session },
+            Event::SessionTakenOver { session },
+            Event::Gap {
+                session,
+                received: 1,
+            },
+            Event::SetAside {
+                name: "x",
+                why: "y",
+            },
+            Event::Notified {
+                session,
+                told: Told::Answered(500),
+            },
+            Event::BlocksExhausted,
+        ];
+        let text = logged(LogFormat::Text, LogLevel::Debug, &events);
+        assert_eq!(text.lines().count(), events.len());
+        for line in text.lines() {
+            let word = line
+                .split(" event=")
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next());
+            let is_word = |word: &str| {
+                word.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            };
+            assert!(
+                word.is_some_and(|word| is_word(word) && word != "other"),
+                "{line}"
+            );
+        }
+    }
+}

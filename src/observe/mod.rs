@@ -1,0 +1,200 @@
+//! The log: lines on stderr, as text (logfmt) or as JSON, with the same fields in both. `docs/logging.md` shows each.
+//!
+//! At the default level there is one line for each session, at its end, and one for each refusal or fault. Fragments,
+//! connections and everything else that repeats per packet is `debug`. A warning means that someone should act: it names
+//! the cause and, where one is known, the remedy. What clients do wrong is `info`.
+//!
+//! Three promises: the log never stops or slows the server ([`writer`]), no client can fill it ([`limit`]), and no text
+//! from outside can forge a line ([`line`]).
+
+mod events;
+mod layer;
+pub mod limit;
+pub mod line;
+mod stream;
+pub mod writer;
+
+use std::fmt;
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::Level;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
+use tracing_subscriber::{Registry, reload};
+
+use crate::config::{LogFormat, LogLevel};
+pub use events::{log, log_failed_accept};
+use layer::Lines;
+use limit::LeftOut;
+use line::{Line, Style};
+use writer::Notices;
+
+/// How long the end of the process waits for lines to be written.
+pub const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether lines are JSON at the moment.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+/// Sets the level while the server runs.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
+/// Sends log lines to stderr from now on. A second call changes form and level only.
+///
+/// # Errors
+/// The thread that writes could not be started.
+pub fn init(format: LogFormat, level: LogLevel) -> io::Result<()> {
+    writer::open(Notices {
+        lost: lines_lost,
+        due: left_out,
+    })?;
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let subscriber: Layered<_, Layered<_, _>> = Registry::default().with(filter).with(Lines {
+        style,
+        take: |line| {
+            writer::push(line);
+        },
+    });
+    // Both fail only where it was done before.
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+    adopt(format, level);
+    Ok(())
+}
+
+/// Goes over to another form and level.
+pub fn adopt(format: LogFormat, level: LogLevel) {
+    IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
+    if let Some(handle) = LEVEL.get() {
+        // It fails only where the subscriber is gone, and then there is nothing to set.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+/// Waits until all lines are written, within bounds: whoever reads the log may have stopped.
+pub fn flush() {
+    writer::flush(FLUSH_PATIENCE);
+}
+
+/// Says on stderr why a start came to nothing before there was a log, in the form that the log would have had.
+pub fn complain(format: LogFormat, event: &str, why: &dyn fmt::Display) {
+    let style = Style {
+        format,
+        dress: stream::dress(),
+    };
+    let line = Line::new(style, Level::ERROR, event, &why.to_string());
+    writer::write_briefly(io::stderr(), &line.end(), FLUSH_PATIENCE);
+}
+
+/// One sentence on stderr, for the commands that have no log. Where nobody reads it, the exit code must do.
+pub fn say(what: &dyn fmt::Display) {
+    writer::write_briefly(io::stderr(), &format!("bitsd: {what}\n"), FLUSH_PATIENCE);
+}
+
+/// Tells on stdout, for scripts, where the server listens, unless stdout is where the log goes: a reader of the log meets
+/// lines of the log only.
+///
+/// A thread writes it, so that a pipe that nobody reads stops nobody.
+pub fn announce(addresses: &[std::net::SocketAddr]) {
+    if stream::is_one() {
+        return;
+    }
+    let style = Style {
+        dress: line::Dress::Plain,
+        ..style()
+    };
+    let text: String = (addresses.iter())
+        .map(|address| match style.format {
+            LogFormat::Text => format!("listening on http://{address}\n"),
+            LogFormat::Json => {
+                let message = format!("listening on http://{address}");
+                Line::new(style, Level::INFO, "listening", &message).end()
+            }
+        })
+        .collect();
+    let write = move || writer::write_briefly(io::stdout(), &text, FLUSH_PATIENCE);
+    // Without a thread it is not told; the log has said it.
+    let _ = std::thread::Builder::new()
+        .name("announce".to_owned())
+        .spawn(write);
+}
+
+/// A panic is one line of the log and the end of the process: a shard that trips an assertion must not leave the others
+/// running, and all state is on disk.
+pub fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(tracing::field::display);
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let what = panic.payload_as_str().unwrap_or("no words");
+        tracing::error!(
+            event = "panic",
+            thread,
+            place,
+            "bitsd has a bug and ends: {what}"
+        );
+        flush();
+        std::process::abort();
+    }));
+}
+
+fn style() -> Style {
+    /// Looked at once: it does not change while the process runs.
+    static DRESS: OnceLock<line::Dress> = OnceLock::new();
+    Style {
+        format: match IS_JSON.load(Ordering::Relaxed) {
+            true => LogFormat::Json,
+            false => LogFormat::Text,
+        },
+        dress: *DRESS.get_or_init(stream::dress),
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    }
+}
+
+/// The line that says how many there are not.
+fn lines_lost(lines: u64) -> String {
+    let message = "lines of the log were lost: it cannot be written as fast as it grows, or at all";
+    let mut line = Line::new(style(), Level::WARN, "log_lines_lost", message);
+    line.number("lines", lines);
+    line.end()
+}
+
+/// The lines that stand for those that were left out on purpose.
+fn left_out(push: &mut dyn FnMut(String)) {
+    limit::tell(&mut |left_out| push(left_out_line(style(), &left_out)));
+}
+
+fn left_out_line(style: Style, left_out: &LeftOut) -> String {
+    let (LeftOut::Cause(cause, lines) | LeftOut::Repeat { cause, lines, .. }) = left_out;
+    let message = match left_out {
+        LeftOut::Cause(..) => format!("{lines} more like this"),
+        LeftOut::Repeat { .. } => format!("{lines} more like this from one client in a minute"),
+    };
+    let mut line = Line::new(style, Level::INFO, "more_like_this", &message);
+    line.word("of", cause.kind.event());
+    line.number("lines", lines);
+    if cause.status != 0 {
+        line.number("status", cause.status);
+    }
+    if cause.code != 0 {
+        line.word("hresult", &format!("0x{:08X}", cause.code));
+    }
+    if let LeftOut::Repeat {
+        client, path, why, ..
+    } = left_out
+    {
+        line.word("client", &client.to_string());
+        line.quoted("path", path);
+        line.quoted("why", why);
+    }
+    line.end()
+}

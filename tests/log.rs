@@ -1,0 +1,579 @@
+//! The log of the real server: nothing that can be wrong with stderr or stdout stops or slows it, no client can fill it,
+//! and every line of it is one.
+
+mod support;
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use support::client::{Client, fragment};
+use support::program::{Program, free_address};
+use support::raw::Raw;
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+/// From SIGTERM to the end, whatever the reader of the log does: the flush is given a second, and the machine may be busy.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// A server on a known address, with stdout and stderr as the test wants them.
+struct Bare {
+    program: Program,
+    address: SocketAddr,
+}
+
+impl Bare {
+    #[track_caller]
+    fn start(
+        root: &Path,
+        stdout: impl Into<Stdio>,
+        stderr: impl Into<Stdio>,
+        flags: &[&str],
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.stdout(stdout).stderr(stderr);
+        Self::run(command, root, flags)
+    }
+
+    #[track_caller]
+    fn run(mut command: Command, root: &Path, flags: &[&str]) -> Self {
+        let address = free_address();
+        command.args(["serve", "--cores", "2", "--root"]).arg(root);
+        command.args(["--listen", &address.to_string()]).args(flags);
+        let program = Program(command.stdin(Stdio::null()).spawn().unwrap());
+        let bare = Self { program, address };
+        wait_until("it takes packets", || bare.pings());
+        bare
+    }
+
+    fn pings(&self) -> bool {
+        let Ok(mut raw) = Raw::try_connect(self.address) else {
+            return false;
+        };
+        // Anything but a Ping is refused while sessions are read back.
+        let sent = raw.try_send(
+            "BITS_POST /x HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Cancel-Session\r\n\
+             BITS-Session-Id: {7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE}\r\nContent-Length: 0\r\n\r\n",
+        );
+        let answer = raw.try_receive();
+        sent.is_ok() && matches!(answer, Ok(Some(answer)) if answer.status != 503)
+    }
+
+    #[track_caller]
+    fn upload(&self, name: &str) {
+        let mut client = Client::create(self.address, &format!("/{name}"));
+        client.send(fragment(0..100)).assert(200, None);
+        client.close().assert(200, None);
+    }
+
+    #[track_caller]
+    fn stop_in_time(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        kill_process(Pid::from_child(&self.program.0), Signal::TERM).unwrap();
+        let status = self.program.wait();
+        assert!(begun.elapsed() < STOP_MAX, "took {:?}", begun.elapsed());
+        status
+    }
+}
+
+fn root() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    (folder, root)
+}
+
+/// A pipe that holds no byte more; whoever writes waits for a reader that does not read.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let filled = |piece: &[u8]| rustix::io::write(&writer, piece).is_err();
+    while !filled(&[b'.'; 4096]) {}
+    while !filled(b".") {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
+/// Goal: a disk without room for the log costs lines of the log and nothing else. Method: the log lies on a tiny file
+/// system that is full; the server starts, serves and starts again on it, and says how much is missing once there is room.
+#[test]
+fn a_log_on_a_full_disk_costs_lines_and_nothing_else() {
+    let disk = tempfile::tempdir().unwrap();
+    let mount = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .arg(disk.path())
+            .stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs"]) {
+        return skip("a small file system cannot be mounted (needs root)");
+    }
+    struct Unmount<F: Fn(&[&str]) -> bool>(F);
+    impl<F: Fn(&[&str]) -> bool> Drop for Unmount<F> {
+        fn drop(&mut self) {
+            (self.0)(&["umount", "-l"]);
+        }
+    }
+    let _unmount = Unmount(mount);
+    let filler = disk.path().join("filler");
+    let fill = || {
+        let mut file = File::create(&filler).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+    };
+    let log = disk.path().join("log");
+    let open = || {
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap()
+    };
+    let (_folder, root) = root();
+
+    open();
+    fill();
+    for start in 0..2 {
+        let mut server = Bare::start(&root, Stdio::null(), open(), &["--log-level", "debug"]);
+        for number in 0..20 {
+            server.upload(&format!("{start}-{number}.bin"));
+        }
+        if start == 0 {
+            assert_eq!(server.stop_in_time().code(), Some(0));
+            continue;
+        }
+        std::fs::remove_file(&filler).unwrap();
+        let said = || std::fs::read_to_string(&log).unwrap();
+        server.upload("after.bin");
+        wait_until("the log says how many lines are missing", || {
+            said().contains("event=log_lines_lost")
+        });
+        assert_eq!(server.stop_in_time().code(), Some(0));
+        for line in said().lines() {
+            assert!(
+                line.starts_with("timestamp=") && line.contains(" event="),
+                "{line}"
+            );
+        }
+    }
+}
+
+/// Goal: a reader of the log that does not read holds nobody up. Method: far more lines than the pipe takes, then a stop.
+#[test]
+fn a_log_pipe_that_nobody_reads_holds_neither_uploads_nor_the_stop_up() {
+    let (_reader, writer) = full_pipe();
+    let (_folder, root) = root();
+    let mut server = Bare::start(&root, Stdio::null(), writer, &["--log-level", "debug"]);
+    for number in 0..100 {
+        server.upload(&format!("{number}.bin"));
+    }
+    assert_eq!(server.stop_in_time().code(), Some(0));
+}
+
+#[test]
+fn a_log_pipe_whose_reader_is_gone_stops_nobody() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (_folder, root) = root();
+    let mut server = Bare::start(&root, writer.try_clone().unwrap(), writer, &[]);
+    server.upload("a.bin");
+    assert_eq!(server.stop_in_time().code(), Some(0));
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_or_that_is_full_stops_nobody() {
+    let (_reader, writer) = full_pipe();
+    let dev_full = || File::options().write(true).open("/dev/full").unwrap();
+    let (_folder, root) = root();
+    for (out, err) in [
+        (Stdio::from(writer), Stdio::null()),
+        (dev_full().into(), dev_full().into()),
+    ] {
+        let mut server = Bare::start(&root, out, err, &["--log-level", "debug"]);
+        server.upload("a.bin");
+        std::fs::remove_file(root.join("a.bin")).unwrap();
+        assert_eq!(server.stop_in_time().code(), Some(0));
+    }
+}
+
+#[test]
+fn closed_descriptors_stop_nobody_and_lead_nowhere() {
+    let (_folder, root) = root();
+    let mut command = Command::new("sh");
+    let close = "exec \"$@\" <&- >&- 2>&-";
+    command.args(["-c", close, "sh", env!("CARGO_BIN_EXE_bitsd")]);
+    let mut server = Bare::run(command, &root, &["--log-level", "debug"]);
+    server.upload("a.bin");
+    assert_eq!(std::fs::read(root.join("a.bin")).unwrap().len(), 100);
+    assert_eq!(server.stop_in_time().code(), Some(0));
+}
+
+#[test]
+fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
+    let dev_full = || File::options().write(true).open("/dev/full").unwrap();
+    let (_reader, pipe) = full_pipe();
+    for (words, code) in [
+        (&["check"][..], 1),
+        (&["check", "--config", "/does/not/exist"], 2),
+        (&["serve", "--config", "/does/not/exist"], 2),
+        (&["put", "/does/not/exist", "http://127.0.0.1:1/"], 1),
+        (&["serve", "--nonsense"], 2),
+        (&["--help"], 0),
+        (&["--version"], 0),
+    ] {
+        for err in [
+            Stdio::from(dev_full()),
+            Stdio::from(pipe.try_clone().unwrap()),
+        ] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+            command
+                .args(words)
+                .stdin(Stdio::null())
+                .stdout(dev_full())
+                .stderr(err);
+            if words[0] == "serve" && words[1] == "--nonsense" {
+                // The words of a wrong command line are the parser's own, which waits; in JSON they are ours.
+                command.args(["--log-format", "json"]);
+            }
+            let status = Program(command.spawn().unwrap()).wait();
+            assert_eq!(status.code(), Some(code), "{words:?}");
+        }
+    }
+}
+
+/// Goal: no client can fill the log. Method: a flood of bad heads and refusals on one connection each time, as many as come
+/// through in a moment; lines and the counts of those left out make up the flood.
+#[test]
+fn a_flood_of_refusals_is_a_burst_and_a_count() {
+    let server = Server::with(Settings::default().flags(&["--log-format", "json"]));
+    let request = |number: u32| {
+        format!("BITS_POST /a{number} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+    };
+    let mut raw = server.connect();
+    let sent = 5_000;
+    for first in (0..sent).step_by(100) {
+        let flood: String = (first..first + 100).map(request).collect();
+        raw.send(flood);
+        for _ in 0..100 {
+            raw.receive().assert(400, Some("0x80070057"));
+        }
+    }
+    let lines = || -> Vec<serde_json::Value> {
+        let log = server.log();
+        let whole = log
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        whole
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
+    };
+    let refused = |line: &&serde_json::Value| line["event"] == "packet_refused";
+    let counted = |lines: &[serde_json::Value]| -> u64 {
+        let more = lines.iter().filter(|line| {
+            line["event"] == "more_like_this"
+                && line["of"] == "packet_refused"
+                && line["status"] == 400
+        });
+        more.map(|line| line["lines"].as_u64().unwrap()).sum()
+    };
+    wait_until("every refusal is told or counted", || {
+        let lines = lines();
+        lines.iter().filter(refused).count() as u64 + counted(&lines) == u64::from(sent)
+    });
+    let lines = lines();
+    let told = lines.iter().filter(refused).count();
+    // Ten a second after the burst; the machine may be slow.
+    assert!((100..600).contains(&told), "{told} lines");
+    let first = lines.iter().find(refused).unwrap();
+    assert_eq!(first["target"], "/a0", "{first}");
+}
+
+#[test]
+fn what_was_refused_stands_in_the_line() {
+    let server = Server::start();
+    let long = "x".repeat(5_000);
+    for (request, expected) in [
+        (
+            "BITS_POST /a:b.txt HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\n\r\n",
+            "target=\"/a:b.txt\"",
+        ),
+        (
+            "BITS_POST /r%E9.txt HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\n\r\n",
+            "target=\"/r%E9.txt\"",
+        ),
+        ("BITS_POST /no-host HTTP/1.1\r\n\r\n", "target=\"/no-host\""),
+        (
+            "BITS_POST /two words HTTP/1.1\r\nHost: h\r\n\r\n",
+            "target=\"/two words\"",
+        ),
+        (
+            "BITS_POST /bare HTTP/1.1\nHost: h\r\n\r\n",
+            "target=\"/bare\"",
+        ),
+        (
+            &format!("BITS_POST /{long} HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\n\r\n"),
+            "xxx…\"",
+        ),
+    ] {
+        let mut raw = server.connect();
+        raw.send(request);
+        assert_eq!(raw.receive().status, 400, "{request}");
+        server.wait_for_log(expected);
+    }
+}
+
+#[test]
+fn what_cannot_become_a_request_is_answered_at_once_and_named() {
+    let server = Server::start();
+    for (bytes, expected) in [
+        (
+            &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+            "TLS (https) on a port without it",
+        ),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+        (
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+            "the PROXY protocol",
+        ),
+    ] {
+        let mut raw = server.connect();
+        // The client goes on waiting: the server must not.
+        raw.send(bytes);
+        assert!(raw.receive().status >= 400);
+        server.wait_for_log(&format!("looks_like=\"{expected}"));
+    }
+}
+
+#[test]
+fn a_connection_that_ends_in_the_middle_leaves_a_line() {
+    let server = Server::start();
+    let mut raw = server.connect();
+    raw.send("BITS_POST /half/of/it HTTP/1.1\r\nHost: h\r\n");
+    raw.finish();
+    raw.assert_closed();
+    server.wait_for_log("event=connection_ended_early");
+    assert!(
+        server.log().contains("target=\"/half/of/it\""),
+        "{}",
+        server.log()
+    );
+}
+
+/// Whatever happens, whoever parses the log meets lines of the log.
+#[test]
+fn every_line_of_a_log_in_json_is_json() {
+    let (folder, root) = root();
+    let config = folder.path().join("c.toml");
+    std::fs::write(&config, "log_format = \"json\"\nnonsense = 1\n").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let (root, config) = (root.to_str().unwrap(), config.to_str().unwrap());
+    for (words, code, event) in [
+        (&["--config", config][..], 2, "wrong_settings"),
+        (
+            &["--config", "/does/not/exist", "--log-format", "json"],
+            2,
+            "wrong_settings",
+        ),
+        (&["--nonsense", "--log-format", "json"], 2, "wrong_use"),
+        (
+            &[
+                "--log-format",
+                "json",
+                "--listen",
+                "192.0.2.1:1",
+                "--root",
+                root,
+            ],
+            1,
+            "start_failed",
+        ),
+        (
+            &[
+                "--log-format",
+                "json",
+                "--listen",
+                &taken,
+                "--root",
+                "/dev/null",
+            ],
+            1,
+            "start_failed",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+            .arg("serve")
+            .args(words)
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<serde_json::Value> = said
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        let last = lines.last().expect("a line");
+        assert_eq!(
+            (&last["event"], &last["level"]),
+            (&event.into(), &"ERROR".into()),
+            "{said}"
+        );
+    }
+}
+
+/// stdout is for scripts; where it leads into the log it says nothing, so that the log has lines of the log only.
+#[test]
+fn stdout_stays_out_of_the_log() {
+    for format in ["text", "json"] {
+        let (folder, root) = root();
+        let log = folder.path().join("log");
+        let both = File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&log)
+            .unwrap();
+        let flags = ["--log-format", format, "--log-level", "debug"];
+        let mut server = Bare::start(&root, both.try_clone().unwrap(), both, &flags);
+        server.upload("a.bin");
+        assert_eq!(server.stop_in_time().code(), Some(0));
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.lines().count() > 3, "{said}");
+        for line in said.lines() {
+            let begin = if format == "json" {
+                "{\"timestamp\":"
+            } else {
+                "timestamp="
+            };
+            assert!(line.starts_with(begin), "{line}");
+        }
+    }
+}
+
+/// What is read of a log as the journal gets it: `JOURNAL_STREAM` names the pipe.
+#[test]
+fn the_journal_gets_priorities_and_no_time() {
+    let (_folder, root) = root();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let stat = rustix::fs::fstat(&writer).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.env("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino));
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut server = Bare::run(command, &root, &[]);
+    server.upload("a.bin");
+    assert_eq!(server.stop_in_time().code(), Some(0));
+    drop(server);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert!(said.contains("event=session_ended"), "{said}");
+    for line in said.lines() {
+        let priority = line.as_bytes()[1];
+        assert!(
+            line.starts_with('<') && (b'3'..=b'7').contains(&priority),
+            "{line}"
+        );
+        assert!(line[2..].starts_with(">level="), "{line}");
+    }
+}
+
+/// Goal: a line costs a shard no system call. Method: a line for each of many small fragments, under strace; the threads
+/// of the shards write nothing to stderr, and wake nobody but for the first line after a pause.
+#[test]
+fn a_line_costs_a_shard_no_system_call() {
+    let probe = Command::new("strace")
+        .args(["-o", "/dev/null", "/bin/true"])
+        .status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return skip("needs strace, and the right to trace");
+    }
+    let (folder, root) = root();
+    let trace = folder.path().join("trace");
+    let mut command = Command::new("strace");
+    command
+        .args(["-D", "-f", "-e", "trace=write,futex", "-o"])
+        .arg(&trace);
+    command.arg(env!("CARGO_BIN_EXE_bitsd"));
+    let log = folder.path().join("log");
+    command
+        .stdout(Stdio::null())
+        .stderr(File::create(&log).unwrap());
+    let mut server = Bare::run(command, &root, &["--log-level", "debug"]);
+    let mut client = Client::create(server.address, "/a.bin");
+    let fragments = 400;
+    for at in 0..fragments {
+        client
+            .send(fragment(at..at + 1).of(fragments))
+            .assert(200, None);
+    }
+    let tasks = format!("/proc/{}/task", server.program.0.id());
+    let shards: Vec<String> = std::fs::read_dir(tasks)
+        .unwrap()
+        .map(|task| task.unwrap().path())
+        .filter(|task| {
+            std::fs::read_to_string(task.join("comm"))
+                .unwrap()
+                .starts_with("shard-")
+        })
+        .map(|task| task.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(shards.len(), 2);
+    assert_eq!(server.stop_in_time().code(), Some(0));
+    let lines = std::fs::read_to_string(&log).unwrap();
+    let lines = lines.matches("event=fragment_stored").count() as u64;
+    assert_eq!(lines, fragments);
+    let trace = BufReader::new(File::open(&trace).unwrap());
+    let of_shards = |line: &String| {
+        shards
+            .iter()
+            .any(|shard| line.split(' ').next() == Some(shard))
+    };
+    let calls: Vec<String> = trace
+        .lines()
+        .map(Result::unwrap)
+        .filter(of_shards)
+        .collect();
+    let to_stderr = calls
+        .iter()
+        .filter(|call| call.contains("write(2,"))
+        .count();
+    let woken = calls
+        .iter()
+        .filter(|call| call.contains("FUTEX_WAKE"))
+        .count();
+    assert_eq!(to_stderr, 0);
+    assert!(
+        woken < 40,
+        "{woken} in {fragments} lines:\n{}",
+        calls.join("\n")
+    );
+}
+
+#[test]
+fn level_and_form_change_with_a_reload() {
+    let server = Server::with(Settings::default().file("log_level = \"warn\""));
+    let refuse = || {
+        let mut client = Client::new(server.address(), "/x");
+        client
+            .packet("Nonsense", "")
+            .assert(400, Some("0x80070057"));
+    };
+    refuse();
+    server.reload("log_level = \"debug\"\nlog_format = \"json\"\n");
+    server.wait_for_log("\"event\":\"reloaded\"");
+    Client::create(server.address(), "/a.bin");
+    server.wait_for_log("\"event\":\"session_created\"");
+    assert!(!server.log().contains("packet_refused"), "{}", server.log());
+    server.reload("log_level = \"info\"\n");
+    server.wait_for_log(" event=reloaded ");
+    refuse();
+    server.wait_for_log(" event=packet_refused ");
+}
