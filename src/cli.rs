@@ -11,7 +11,7 @@ use settings::{Check, Settings};
 
 /// A BITS upload server for Linux.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version = bitsd::version::LONG, propagate_version = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

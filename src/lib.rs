@@ -21,7 +21,7 @@
 //!    │      unsafe, fds)            World trait)
 //!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
-//!  event.rs is plain data for all; observe/ (the log) is for main and ring.
+//!  event.rs is plain data for all; observe/ (the log) is for main and ring; version.rs names the build.
 //!  diagnosis.rs says what an error of the disk means, to the client (server/) and to the reader of the log (observe.rs).
 //! ```
 //!
@@ -68,3 +68,4 @@ pub mod observe;
 pub mod planted;
 pub mod ring;
 pub mod server;
+pub mod version;

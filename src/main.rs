@@ -6,13 +6,14 @@
 mod cli;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use bitsd::config::{Config, LogFormat, settings_schema};
 use bitsd::observe;
-use bitsd::ring::launch;
+use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
 use cli::settings::{Check, Settings, about_key};
 use cli::{Cli, Command};
@@ -45,8 +46,11 @@ fn serve(config: Config, settings: Settings) -> ExitCode {
         return ExitCode::FAILURE;
     }
     observe::abort_on_panic();
-    let read_settings = Box::new(move || settings.resolve());
-    let code = match launch::serve(config, read_settings) {
+    let source = Source {
+        file: settings.file().map(Path::to_owned),
+        read: Box::new(move || settings.resolve()),
+    };
+    let code = match launch::serve(config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(event = START_FAILED, "{error}");

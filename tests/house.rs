@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The table of what the disk says: pure, for the flow and for the log.
     ("diagnosis", &["bits", "http", "event"]),
     ("planted", &[]),
+    ("version", &[]),
     // The HTTP client of `World::notify`, on threads of its own.
     ("notify", &["server", "bits", "config"]),
     ("observe", &["event", "diagnosis", "config", "bits", "http"]),

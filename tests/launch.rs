@@ -7,22 +7,27 @@ use std::process::Command;
 use support::server::{Server, Settings};
 use support::skip;
 
-/// Runs its arguments in a process that may not call io_uring_setup; `ERRNO` is what it hears instead.
-/// The filter: load the number of the call; if it is 425, fail with the error; else allow.
+/// Runs its arguments in a process that may not make one system call, whose number is the first argument; the second is
+/// what it hears instead. The filter: load the number of the call; if it is that one, fail with the error; else allow.
 const WITHOUT_IO_URING: &str = "
 import ctypes, os, struct, sys
 def step(code, yes, no, value): return struct.pack('HBBI', code, yes, no, value)
-steps = ctypes.create_string_buffer(step(0x20, 0, 0, 0) + step(0x15, 0, 1, 425)
-    + step(0x06, 0, 0, 0x00050000 | int(sys.argv[1])) + step(0x06, 0, 0, 0x7fff0000))
+steps = ctypes.create_string_buffer(step(0x20, 0, 0, 0) + step(0x15, 0, 1, int(sys.argv[1]))
+    + step(0x06, 0, 0, 0x00050000 | int(sys.argv[2])) + step(0x06, 0, 0, 0x7fff0000))
 program = struct.pack('HxxxxxxP', 4, ctypes.addressof(steps))
 c = ctypes.CDLL(None, use_errno=True)
 if c.prctl(38, 1, 0, 0, 0) or c.prctl(22, 2, program, 0, 0): sys.exit(77)
-os.execv(sys.argv[2], sys.argv[2:])
+os.execv(sys.argv[3], sys.argv[3:])
 ";
 
+/// Numbers of system calls, the same on every architecture.
+const SETUP: &str = "425";
+const ENTER: &str = "426";
+const REGISTER: &str = "427";
+
 /// What a server without io_uring says, where one can be started.
-fn without_io_uring(errno: &str) -> Option<String> {
-    let words = ["python3", "-c", WITHOUT_IO_URING, errno];
+fn without_io_uring(call: &str, errno: &str) -> Option<String> {
+    let words = ["python3", "-c", WITHOUT_IO_URING, call, errno];
     let probe = Command::new(words[0])
         .args(&words[1..])
         .arg("/bin/true")
@@ -41,7 +46,7 @@ fn without_io_uring(errno: &str) -> Option<String> {
 
 #[test]
 fn forbidden_io_uring_is_one_sentence_with_a_remedy() {
-    if let Some(said) = without_io_uring("1") {
+    if let Some(said) = without_io_uring(SETUP, "1") {
         assert!(said.contains("io_uring is forbidden here"), "{said}");
         assert!(
             said.contains("seccomp") && said.contains("kernel.io_uring_disabled"),
@@ -50,9 +55,41 @@ fn forbidden_io_uring_is_one_sentence_with_a_remedy() {
     }
 }
 
+/// A filter with two of the three names: shards would start, and wait for ever.
+#[test]
+fn each_of_the_three_calls_of_io_uring_is_missed_at_start() {
+    for call in [ENTER, REGISTER] {
+        if let Some(said) = without_io_uring(call, "1") {
+            assert!(said.contains("io_uring is forbidden here"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_refused_with_a_remedy_and_few_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let with = |limits: &str| {
+        let script = format!("{limits}; exec \"$@\"");
+        Settings::default().wrapper(&["sh", "-c", &script, "sh"])
+    };
+    let (status, said) = Server::refused(&root, &with("ulimit -n 24"));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("LimitNOFILE="), "{said}");
+    // The soft limit is raised to the hard one.
+    let mut server = Server::on(&root, with("ulimit -H -n 5000; ulimit -S -n 64"));
+    assert!(
+        server.log().contains(" descriptors=5000 "),
+        "{}",
+        server.log()
+    );
+    server.restart_with(with("ulimit -n 64"));
+    server.wait_for_log("event=few_descriptors");
+}
+
 #[test]
 fn missing_io_uring_is_one_sentence_with_a_remedy() {
-    if let Some(said) = without_io_uring("38") {
+    if let Some(said) = without_io_uring(SETUP, "38") {
         assert!(
             said.contains("no io_uring") && said.contains("needs Linux 5.19"),
             "{said}"

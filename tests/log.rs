@@ -577,3 +577,155 @@ fn level_and_form_change_with_a_reload() {
     refuse();
     server.wait_for_log(" event=packet_refused ");
 }
+
+#[test]
+fn a_start_says_who_started_a_reload_what_changed_and_a_stop_that_it_stopped() {
+    let lines = "upload_bytes_max = \"1 GiB\"\n";
+    let mut server = Server::with(Settings::default().file(lines));
+    let open = |path| Client::create(server.address(), path);
+    let _unfinished = (open("/a.bin"), open("/b.bin"));
+    let config = server.root().with_extension("toml");
+    let started = format!(
+        "event=started message=\"started\" version=\"{}\" build=\"",
+        env!("CARGO_PKG_VERSION")
+    );
+    for part in [
+        started.as_str(),
+        &format!(" config=\"{}\" ", config.display()),
+        &format!(" root={} ", server.root().display()),
+        &format!(" listen=\"{}\" shards=2 io=\"auto\" ", server.address()),
+        " unfinished=0 remembered=0 took_ms=",
+    ] {
+        server.wait_for_log(part);
+    }
+    server.reload("upload_bytes_max = \"2 GiB\"\n[[location]]\nprefix = \"/logs\"\n");
+    server.wait_for_log("changed=\"upload_bytes_max 1 GiB -> 2 GiB, location /logs is new\"");
+    server.stop();
+    server.wait_for_log("event=stopped message=\"stopped\" unfinished=2 synced=true took_ms=");
+    server.restart();
+    server.wait_for_log(" unfinished=2 remembered=0 took_ms=");
+}
+
+/// Goal: no upload ends the server by a signal. Method: a limit on file sizes below one fragment, each way of writing.
+#[test]
+fn a_limit_on_file_sizes_refuses_an_upload_and_ends_nobody() {
+    for io in ["auto", "direct", "inline", "ring"] {
+        let limit = "ulimit -f 1000; exec \"$@\"";
+        let settings = Settings::default().wrapper(&["sh", "-c", limit, "sh"]);
+        let mut server = Server::with(settings.flags(&["--io", io]));
+        let mut client = Client::create(server.address(), "/large.bin");
+        let answer = client.send(fragment(0..3_000_000));
+        assert!(answer.status >= 400, "{io}: {answer:?}");
+        let mut small = Client::create(server.address(), "/small.bin");
+        small.send(fragment(0..1_000)).assert(200, None);
+        small.close().assert(200, None);
+        server.assert_file("small.bin", 1, 1_000);
+        server.stop();
+    }
+}
+
+#[test]
+fn signals_that_mean_nothing_end_nobody_and_leave_a_line() {
+    let mut server = Server::start();
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    for signal in [
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::PIPE,
+        Signal::XFSZ,
+    ] {
+        kill_process(pid, signal).unwrap();
+    }
+    server.wait_for_log("signal=\"SIGUSR1\"");
+    server.wait_for_log("signal=\"SIGPROF\"");
+    server
+        .connect()
+        .send("BITS_POST /x HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\n\r\n")
+        .receive()
+        .assert(200, None);
+    server.stop();
+}
+
+/// Runners send a signal to the process and to its group: it is the same one.
+#[test]
+fn a_signal_that_arrives_twice_at_once_is_one() {
+    let mut server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    let last = fragment(0..100_000);
+    client.send_part(&last, 1_000);
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    // Two kinds, since the kernel itself makes one of two of the same kind.
+    kill_process(pid, Signal::INT).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    server.wait_for_log("event=stopping");
+    // Running requests may finish still.
+    client
+        .raw
+        .send(support::content::content(1, 1_000, 100_000));
+    client.raw.receive().assert(200, None);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert!(!server.log().contains("at once"), "{}", server.log());
+}
+
+#[test]
+fn the_version_names_the_build() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let build = said.strip_prefix(concat!("bitsd ", env!("CARGO_PKG_VERSION"), " ("));
+    assert!(
+        build.is_some_and(|build| build.len() > 4 && build.ends_with(")\n")),
+        "{said}"
+    );
+}
+
+#[path = "../build.rs"]
+#[allow(dead_code, reason = "its main is cargo's")]
+mod build;
+
+#[test]
+fn a_build_without_git_knows_its_commit_from_the_archive_or_the_package() {
+    assert_eq!(
+        build::commit_of_archive("9414c24 2026-11-25\n"),
+        Some("9414c24 2026-11-25".to_owned())
+    );
+    assert_eq!(build::commit_of_archive("$Format:%h %cs$\n"), None);
+    let package = "{\"git\": {\"sha1\": \"9414c240123456789abcdef\"}, \"path_in_vcs\": \"\"}";
+    assert_eq!(
+        build::commit_of_package(package),
+        Some("9414c24".to_owned())
+    );
+    assert_eq!(build::commit_of_package("{}"), None);
+    let kept = include_str!("../.commit");
+    assert_eq!(
+        build::commit_of_archive(kept),
+        None,
+        "git fills it in, nobody else"
+    );
+}
+
+/// Goal: whoever starts us under systemd as the first lines of a guide say is told that nobody can reach us.
+#[test]
+fn a_service_that_only_this_machine_can_reach_says_so() {
+    for (id, expected) in [(Some("0123"), true), (None, false)] {
+        let (folder, root) = root();
+        let log = folder.path().join("log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command
+            .env_remove("INVOCATION_ID")
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap());
+        if let Some(id) = id {
+            command.env("INVOCATION_ID", id);
+        }
+        let mut server = Bare::run(command, &root, &[]);
+        assert_eq!(server.stop_in_time().code(), Some(0));
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(said.contains("event=only_local"), expected, "{said}");
+    }
+}

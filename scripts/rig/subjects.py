@@ -105,7 +105,7 @@ class Bitsd(Subject):
     def command(self, folder):
         return [
             str(self.tools.bitsd), "serve", "--root", str(folder), "--listen", "127.0.0.1:0",
-            "--cores", str(self.shards), "--durability", self.durability, "--log-level", "warn",
+            "--cores", str(self.shards), "--durability", self.durability,
         ]
 
 

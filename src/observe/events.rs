@@ -102,6 +102,14 @@ pub fn log_failed_accept(shard: usize, error: &io::Error) {
     }
 }
 
+/// A signal that means nothing here; anybody may send one.
+pub fn log_ignored_signal(name: &str) {
+    if may(Level::INFO, Cause::of(Kind::SignalIgnored)) {
+        let event = Kind::SignalIgnored.event();
+        info!(event, signal = name, "a signal that means nothing here");
+    }
+}
+
 /// Whether a line of a limited kind may be written. One that the level leaves out uses nothing up.
 fn may(level: Level, cause: Cause) -> bool {
     // The macro wants a constant.

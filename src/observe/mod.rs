@@ -7,6 +7,7 @@
 //! Three promises: the log never stops or slows the server ([`writer`]), no client can fill it ([`limit`]), and no text
 //! from outside can forge a line ([`line`]).
 
+mod changes;
 mod events;
 mod layer;
 pub mod limit;
@@ -26,7 +27,8 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, LogLevel};
-pub use events::{log, log_failed_accept};
+pub use changes::changes;
+pub use events::{log, log_failed_accept, log_ignored_signal};
 use layer::Lines;
 use limit::LeftOut;
 use line::{Line, Style};

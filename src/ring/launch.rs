@@ -6,27 +6,27 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::blocks::{Blocks, Registration};
 use super::directories::{Directories, Ground};
 use super::disk::Disk;
-use super::launch_error::{BadRoot, LaunchError};
+use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::reload::{self, Offer};
+use super::signals::{self, Wish};
 use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::BadFolder;
-use super::{Boot, RingWorld, op, queue};
+use super::{Boot, RingWorld, op, probe, queue};
 use crate::config::{self, Config, ConfigError};
 use crate::notify::Notifier;
 use crate::observe;
@@ -35,6 +35,7 @@ use crate::server::clients::Clients;
 use crate::server::shard::Shard;
 use crate::server::world::World as _;
 use crate::server::{connection, recover};
+use crate::version;
 
 /// Completion entries of one ring.
 const COMPLETION_ENTRIES: u32 = 8192;
@@ -65,18 +66,24 @@ impl Stage {
 
 /// What comes to the main thread.
 enum News {
-    /// A shard has read its sessions back; whether it has a journal of its own now.
-    Recovered(io::Result<bool>),
-    /// A shard could not make its ring.
-    NoRing(io::Error),
+    /// A shard has read its sessions back.
+    Recovered(io::Result<ReadBack>),
     /// A shard takes packets of every kind.
     Serving,
-    /// A shard has ended.
-    Ended,
-    /// SIGTERM or SIGINT.
-    Signal,
-    /// SIGHUP.
-    Reload,
+    /// A shard has ended, with so many uploads that are not finished.
+    Ended(usize),
+    /// A signal.
+    Signal(Wish),
+}
+
+/// What one shard has read back.
+struct ReadBack {
+    /// It has a journal of its own now.
+    is_renewed: bool,
+    /// Uploads that go on.
+    unfinished: usize,
+    /// Uploads that have ended and are remembered.
+    remembered: usize,
 }
 
 /// New settings for one shard.
@@ -86,6 +93,14 @@ struct NewSettings {
     roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
 }
 
+/// Where the settings come from, for the line that tells of the start, and how to read them again.
+pub struct Source {
+    /// The settings file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Reads the settings again.
+    pub read: ReadSettings,
+}
+
 /// Reads the settings again.
 pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError>>;
 
@@ -93,8 +108,10 @@ pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError>>;
 ///
 /// # Errors
 /// [`LaunchError`] if it cannot start.
-pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchError> {
-    probe()?;
+pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
+    let begun = Instant::now();
+    probe::io_uring()?;
+    let descriptors = probe::descriptors(&config)?;
     let (directories, grounds) = Directories::take(&config)?;
     let directories = Arc::new(directories);
     let (listeners, addresses) = listen(&config)?;
@@ -106,12 +123,15 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
         .next_generation()
         .map_err(|e| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(e)))?;
     let (news_sender, news) = mpsc::channel();
-    catch_signals(news_sender.clone())?;
+    let to_main = news_sender.clone();
+    signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())?;
 
     let config = Arc::new(config);
     let (stage, _) = watch::channel(Stage::Recover);
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
-    let processors = allowed_processors();
+    let processors = probe::allowed_processors();
+    probe::warn_of_surprises(&config, &addresses, descriptors, processors.len());
+    let (alive_sender, alive) = mpsc::channel();
     let notifier = Notifier::new();
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let clients = Arc::new(Clients::default());
@@ -135,6 +155,7 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
             senders: senders.clone(),
             stage: stage.subscribe(),
             news: news_sender.clone(),
+            alive: alive_sender.clone(),
             processor: (!processors.is_empty()).then(|| processors[index % processors.len()]),
         };
         thread::Builder::new()
@@ -142,19 +163,75 @@ pub fn serve(config: Config, read_settings: ReadSettings) -> Result<(), LaunchEr
             .spawn(move || seat.run())
             .map_err(LaunchError::Thread)?;
     }
+    await_shards(&alive, config.cores)?;
     let mut reloader = Reloader {
         config: Arc::clone(&config),
-        read_settings,
+        read_settings: source.read,
         shards: reloads,
     };
-    supervise(
-        &config,
-        &directories,
-        &addresses,
-        &stage,
-        &news,
-        &mut reloader,
-    )
+    let start = Start {
+        begun,
+        settings_file: source.file,
+        addresses,
+        descriptors,
+    };
+    supervise(&config, &directories, &start, &stage, &news, &mut reloader)
+}
+
+/// Waits until every shard has a ring that answers. What it reads back after that may take its time.
+fn await_shards(alive: &mpsc::Receiver<io::Result<()>>, shards: usize) -> Result<(), LaunchError> {
+    let deadline = Instant::now() + READY_PATIENCE;
+    for _ in 0..shards {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match alive.recv_timeout(left) {
+            Ok(ready) => ready.map_err(LaunchError::Ring)?,
+            Err(_) => return Err(LaunchError::RingSilent),
+        }
+    }
+    Ok(())
+}
+
+/// What the line about the start tells, beside the settings.
+struct Start {
+    begun: Instant,
+    settings_file: Option<PathBuf>,
+    addresses: Vec<SocketAddr>,
+    descriptors: u64,
+}
+
+impl Start {
+    /// Who has started, and how.
+    fn tell(&self, config: &Config, unfinished: usize, remembered: usize) {
+        let listen: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        let file = self
+            .settings_file
+            .as_ref()
+            .map(|path| path.display().to_string());
+        tracing::info!(
+            event = "started",
+            version = version::VERSION,
+            build = version::BUILD,
+            kernel = probe::kernel(),
+            config = file.unwrap_or_else(|| "none".to_owned()),
+            root = %config.roots[0].display(),
+            work_dir = %config.work_dir.display(),
+            locations = config.locations.len() - 1,
+            listen = listen.join(","),
+            shards = config.cores,
+            io = config.io.name(),
+            descriptors = self.descriptors,
+            connections_per_shard_max = config.limits.connections_per_shard_max,
+            sessions_per_shard_max = config.limits.sessions_per_shard_max,
+            unfinished,
+            remembered,
+            took_ms = millis(self.begun.elapsed()),
+            "started"
+        );
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Goes over to new settings while the server runs.
@@ -198,6 +275,7 @@ impl Reloader {
             })
             .collect();
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
+        let changed = observe::changes(&self.config.to_toml(), &config.to_toml());
         observe::adopt(config.log_format, config.log_level);
         self.config = config;
         for key in needs_restart {
@@ -207,7 +285,7 @@ impl Reloader {
                 "this setting changes with the next start only"
             );
         }
-        tracing::info!(event = "reloaded", "the settings were reloaded");
+        tracing::info!(event = "reloaded", changed, "the settings were reloaded");
         Ok(())
     }
 }
@@ -231,7 +309,7 @@ fn named_roots(config: &Config) -> BTreeSet<usize> {
 fn supervise(
     config: &Config,
     directories: &Arc<Directories>,
-    addresses: &[SocketAddr],
+    start: &Start,
     stage: &watch::Sender<Stage>,
     news: &mpsc::Receiver<News>,
     reloader: &mut Reloader,
@@ -240,6 +318,8 @@ fn supervise(
     let mut preparing = config.cores;
     let mut running = config.cores;
     let mut is_renewed = true;
+    let (mut unfinished, mut remembered, mut left) = (0, 0, 0);
+    let mut stopping_since = None;
     let mut deadline: Option<Instant> = None;
     while running > 0 {
         let next = match deadline {
@@ -250,7 +330,10 @@ fn supervise(
         };
         match next {
             Some(News::Recovered(result)) => {
-                is_renewed &= result.map_err(LaunchError::Recovery)?;
+                let read_back = result.map_err(LaunchError::Recovery)?;
+                is_renewed &= read_back.is_renewed;
+                unfinished += read_back.unfinished;
+                remembered += read_back.remembered;
                 recovering -= 1;
                 if recovering == 0 {
                     directories
@@ -264,13 +347,17 @@ fn supervise(
             Some(News::Serving) => {
                 preparing -= 1;
                 if preparing == 0 && deadline.is_none() {
-                    observe::announce(addresses);
+                    start.tell(config, unfinished, remembered);
+                    observe::announce(&start.addresses);
                 }
             }
-            Some(News::NoRing(error)) => return Err(LaunchError::Ring(error)),
-            Some(News::Ended) => running -= 1,
-            Some(News::Reload) => reloader.reload(directories),
-            Some(News::Signal) if deadline.is_none() => {
+            Some(News::Ended(unfinished)) => {
+                running -= 1;
+                left += unfinished;
+            }
+            Some(News::Signal(Wish::Reload)) => reloader.reload(directories),
+            Some(News::Signal(Wish::Stop)) if deadline.is_none() => {
+                stopping_since = Some(Instant::now());
                 tracing::info!(
                     event = "stopping",
                     "stopping: running requests may finish; a second signal stops at once"
@@ -279,7 +366,7 @@ fn supervise(
                 let limit = Duration::from_millis(reloader.config.limits.shutdown_ms_max);
                 deadline = Some(Instant::now() + limit + GRACE);
             }
-            Some(News::Signal) => {
+            Some(News::Signal(Wish::Stop)) => {
                 tracing::warn!(
                     event = "stopped_at_once",
                     "stopped at once by a second signal"
@@ -296,20 +383,28 @@ fn supervise(
     }
     // A shard that still runs may be writing: the note would speak for bytes that are not synced.
     if recovering == 0 && running == 0 {
-        let left = deadline.map_or(Duration::ZERO, |deadline| {
+        let time = deadline.map_or(Duration::ZERO, |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });
-        note_clean_stop(directories, is_renewed, left + SYNC_PATIENCE);
+        let synced = note_clean_stop(directories, is_renewed, time + SYNC_PATIENCE);
+        let took_ms = stopping_since.map(|since| millis(since.elapsed()));
+        tracing::info!(
+            event = "stopped",
+            unfinished = left,
+            synced,
+            took_ms,
+            "stopped"
+        );
     }
     Ok(())
 }
 
 /// Syncs everything and notes the clean stop, within bounds. A sync that hangs is left to itself: only the end of the
-/// process is certain not to wait for it, as far as the kernel lets it go.
-fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: Duration) {
+/// process is certain not to wait for it, as far as the kernel lets it go. Whether all is synced.
+fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: Duration) -> bool {
     let directories = Arc::clone(directories);
     match within(patience, move || directories.note_clean_stop(is_renewed)) {
-        Ok(Some(Ok(()))) => {}
+        Ok(Some(Ok(()))) => return true,
         Ok(Some(Err(error))) | Err(error) => {
             let event = "stop_not_safe";
             tracing::warn!(event, %error, "the stop could not be made safe against a power cut");
@@ -321,6 +416,7 @@ fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: D
              uploads that are under way start again"
         ),
     }
+    false
 }
 
 /// What some work comes to, on a thread of its own; `None` if it takes longer.
@@ -353,6 +449,8 @@ struct Seat {
     senders: Senders,
     stage: watch::Receiver<Stage>,
     news: mpsc::Sender<News>,
+    /// Told when the ring answers.
+    alive: mpsc::Sender<io::Result<()>>,
     processor: Option<usize>,
 }
 
@@ -371,20 +469,23 @@ impl Seat {
         let runtime = match tokio_uring::Runtime::new(&builder) {
             Ok(runtime) => runtime,
             Err(error) => {
-                let _ = self.news.send(News::NoRing(error));
+                let _ = self.alive.send(Err(error));
                 return;
             }
         };
         runtime.block_on(async {
+            op::give_way().await;
+            let _ = self.alive.send(Ok(()));
             let news = self.news.clone();
-            self.serve().await;
+            let unfinished = self.serve().await;
             // Told from within: at its end tokio-uring waits without limit for what is pending, and
             // the process ends first.
-            let _ = news.send(News::Ended);
+            let _ = news.send(News::Ended(unfinished));
         });
     }
 
-    async fn serve(self) {
+    /// Serves to the end; how many uploads are not finished then.
+    async fn serve(self) -> usize {
         let limits = &self.config.limits;
         let (blocks, registration) = Blocks::new(
             limits.head_bytes_max,
@@ -439,10 +540,15 @@ impl Seat {
             Ok(recovered) => recovered,
             Err(error) => {
                 let _ = self.news.send(News::Recovered(Err(error)));
-                return;
+                return 0;
             }
         };
-        let _ = self.news.send(News::Recovered(Ok(recovered.is_renewed)));
+        let unfinished = shard.unfinished_len();
+        let _ = self.news.send(News::Recovered(Ok(ReadBack {
+            is_renewed: recovered.is_renewed,
+            unfinished,
+            remembered: shard.sessions_len() - unfinished,
+        })));
         let mut stage = self.stage;
         let reached = match stage.wait_for(|stage| *stage >= Stage::SERVE).await {
             Ok(stage) => *stage,
@@ -467,6 +573,7 @@ impl Seat {
             shard.empty().await;
         }
         // Connections handed to this shard meanwhile are closed by the end of the process.
+        shard.unfinished_len()
     }
 }
 
@@ -514,41 +621,6 @@ fn ring_settings() -> io_uring::Builder {
     }
 }
 
-/// Whether io_uring can be used, and knows all that is asked of it.
-fn probe() -> Result<(), LaunchError> {
-    let ring = io_uring::IoUring::new(8).map_err(LaunchError::Ring)?;
-    let mut probe = io_uring::Probe::new();
-    ring.submitter()
-        .register_probe(&mut probe)
-        .map_err(LaunchError::Ring)?;
-    match op::OPCODES
-        .iter()
-        .find(|(code, _)| !probe.is_supported(*code))
-    {
-        Some((_, name)) => Err(LaunchError::RingOperation(name)),
-        None => Ok(()),
-    }
-}
-
-fn catch_signals(news: mpsc::Sender<News>) -> Result<(), LaunchError> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(LaunchError::Signals)?;
-    let wait = move || {
-        for signal in signals.forever() {
-            let told = match signal {
-                SIGHUP => News::Reload,
-                _ => News::Signal,
-            };
-            if news.send(told).is_err() {
-                return;
-            }
-        }
-    };
-    let spawned = thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(wait);
-    spawned.map(|_| ()).map_err(LaunchError::Thread)
-}
-
 /// One listener per address for each shard, and the addresses with their real ports.
 fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), LaunchError> {
     let mut shards: Vec<Vec<OwnedFd>> = (0..config.cores).map(|_| Vec::new()).collect();
@@ -566,16 +638,6 @@ fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), Launc
         addresses.push(address);
     }
     Ok((shards, addresses))
-}
-
-/// The processors this process may run on.
-fn allowed_processors() -> Vec<usize> {
-    match rustix::thread::sched_getaffinity(None) {
-        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
-            .filter(|&cpu| set.is_set(cpu))
-            .collect(),
-        Err(_) => Vec::new(),
-    }
 }
 
 #[cfg(test)]

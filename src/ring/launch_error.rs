@@ -3,11 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::account;
 use super::work_folder::{BadFolder, Exposure, Others};
+
+/// How long shards may take to come to life, before they read anything back.
+pub const READY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the server could not start, or had to end.
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub enum LaunchError {
     Listen(SocketAddr, io::Error),
     /// A thread could not be started.
     Thread(io::Error),
+    /// io_uring takes requests and does not complete them.
+    RingSilent,
+    /// Fewer descriptors than the server needs for itself.
+    Descriptors {
+        /// The limit.
+        soft: u64,
+        /// What is needed before the first connection.
+        needed: u64,
+    },
     /// Signals cannot be caught.
     Signals(io::Error),
     /// A shard's sessions could not be read back.
@@ -126,6 +139,17 @@ impl std::fmt::Display for LaunchError {
                     _ => Ok(()),
                 }
             }
+            Self::RingSilent => write!(
+                f,
+                "io_uring takes requests and does not answer them, so that no core came to life in {} s; look at the \
+                 seccomp profile and at `dmesg`",
+                READY_PATIENCE.as_secs()
+            ),
+            Self::Descriptors { soft, needed } => write!(
+                f,
+                "the limit on open files is {soft}, and {needed} are needed before the first connection; raise \
+                 LimitNOFILE= of the service (or `ulimit -n`), or lower cores"
+            ),
             Self::Signals(error) => write!(f, "cannot catch signals: {error}"),
             Self::Recovery(error) => {
                 write!(f, "the work directory cannot be read back: {error}")

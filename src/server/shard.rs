@@ -333,8 +333,12 @@ impl<W: World> Shard<W> {
 
     /// Whether another session may be made.
     pub fn has_room(&self) -> bool {
-        let alive = self.sessions.borrow().len() - self.tombstones.borrow().len();
-        alive < self.limits().sessions_per_shard_max
+        self.unfinished_len() < self.limits().sessions_per_shard_max
+    }
+
+    /// Sessions that have not ended.
+    pub fn unfinished_len(&self) -> usize {
+        self.sessions.borrow().len() - self.tombstones.borrow().len()
     }
 
     /// Sessions in memory, ended ones included.

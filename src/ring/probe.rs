@@ -1,0 +1,133 @@
+//! What the host gives us, looked at before anything is started: io_uring that answers, descriptors, cores.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, opcode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::launch_error::LaunchError;
+use super::op;
+use crate::config::Config;
+
+/// How long io_uring may take for a request that does nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Descriptors of the process itself: standard streams, signals, settings, locks, applications.
+const OWN_DESCRIPTORS: u64 = 24;
+/// Descriptors of a shard with nothing to do: its ring and event loop, work directory, journals.
+const SHARD_DESCRIPTORS: u64 = 8;
+/// Fewer than this are soon used up: a connection that uploads takes up to three.
+const FEW_DESCRIPTORS: u64 = 4096;
+
+/// Whether io_uring can be used: it can be set up, knows all that is asked of it, and takes and completes a request.
+///
+/// # Errors
+/// [`LaunchError`]
+pub fn io_uring() -> Result<(), LaunchError> {
+    let mut ring = IoUring::new(8).map_err(LaunchError::Ring)?;
+    let mut probe = io_uring::Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(LaunchError::Ring)?;
+    let is_missing = |(code, _): &&(u8, &str)| !probe.is_supported(*code);
+    if let Some((_, name)) = op::OPCODES.iter().find(is_missing) {
+        return Err(LaunchError::RingOperation(name));
+    }
+    let no_op = opcode::Nop::new().build();
+    // SAFETY: a no-op has neither pointers nor descriptors.
+    let pushed = unsafe { ring.submission().push(&no_op) };
+    pushed.expect("the queue of a new ring is empty");
+    // A filter that forbids io_uring_enter alone is met here, and not by shards that wait for ever.
+    ring.submit().map_err(LaunchError::Ring)?;
+    let deadline = Instant::now() + PATIENCE;
+    while ring.completion().next().is_none() {
+        if Instant::now() >= deadline {
+            return Err(LaunchError::RingSilent);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Takes as many descriptors as the hard limit allows, and says how many that are.
+///
+/// # Errors
+/// [`LaunchError::Descriptors`] if the server would not even come to its first connection.
+pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
+    let limit = getrlimit(Resource::Nofile);
+    // None is no limit.
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    let mut soft = limit.current.unwrap_or(u64::MAX);
+    if soft < hard {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        // It can fail only where something forbids it; then the soft limit is what there is.
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            soft = hard;
+        }
+    }
+    let per_shard = SHARD_DESCRIPTORS + config.listen.len() as u64 + config.roots.len() as u64;
+    let needed = OWN_DESCRIPTORS + per_shard * config.cores as u64;
+    if soft < needed {
+        return Err(LaunchError::Descriptors { soft, needed });
+    }
+    Ok(soft)
+}
+
+/// Says what of the host will surprise somebody, though the server can run.
+pub fn warn_of_surprises(
+    config: &Config,
+    addresses: &[SocketAddr],
+    descriptors: u64,
+    processors: usize,
+) {
+    if descriptors < FEW_DESCRIPTORS {
+        let event = "few_descriptors";
+        let remedy = "raise LimitNOFILE= of the service, or the hard limit of `ulimit -n`";
+        tracing::warn!(
+            event,
+            descriptors,
+            remedy,
+            "few connections can be open at once"
+        );
+    }
+    if (1..config.cores).contains(&processors) {
+        let event = "more_shards_than_cores";
+        let remedy = "leave the setting cores at 0, or lower it";
+        tracing::warn!(
+            event,
+            shards = config.cores,
+            cores = processors,
+            remedy,
+            "shards share cores"
+        );
+    }
+    let is_service = std::env::var_os("INVOCATION_ID").is_some();
+    if is_service && addresses.iter().all(|address| address.ip().is_loopback()) {
+        let event = "only_local";
+        let remedy = "set listen, for example to [\"0.0.0.0:8080\", \"[::]:8080\"]";
+        tracing::warn!(
+            event,
+            remedy,
+            "only this machine itself can reach the server"
+        );
+    }
+}
+
+/// The processors this process may run on; none if that is unknown.
+pub fn allowed_processors() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&cpu| set.is_set(cpu))
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Name and release of the kernel.
+pub fn kernel() -> String {
+    let name = rustix::system::uname();
+    name.release().to_string_lossy().into_owned()
+}

@@ -1,0 +1,116 @@
+//! Signals: which ones the server hears, and what each does.
+//!
+//! The default action of most signals ends the process. Which of them can come, and what comes of them:
+//!
+//! | Signal | Comes from | What it does |
+//! | --- | --- | --- |
+//! | SIGTERM, SIGINT | service managers, Ctrl-C | Stops in order. A second one later than a second stops at once; one that comes earlier is the same one, sent to the process and to its group |
+//! | SIGXCPU | the limit on processor time (`LimitCPU=`) | Stops in order, once: the limit is somebody's wish |
+//! | SIGHUP | `systemctl reload` | Reads the settings again |
+//! | SIGXFSZ | a write beyond the limit on file sizes (`ulimit -f`, `LimitFSIZE=`): any client can cause it | Nothing: the write fails with EFBIG, which is answered |
+//! | SIGPIPE | a write to a connection or a pipe that nobody reads | Nothing: the runtime of Rust ignores it, and the write fails with EPIPE |
+//! | SIGUSR1, SIGUSR2 | people who are used to servers that reopen their logs | Nothing but a line that says so |
+//! | SIGALRM, SIGVTALRM, SIGPROF, SIGIO | timers and descriptors that we do not have | The same |
+//! | SIGQUIT | Ctrl-\ | As by default: the process ends and leaves a core, which is what it is for |
+//! | SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT | a fault of ours, a seccomp filter | As by default: nothing that goes on could be trusted. No file is mapped into memory, so that a disk cannot cause SIGBUS |
+//! | the others that end a process (SIGPWR, SIGSTKFLT, real-time signals) | nobody | As by default |
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
+use signal_hook::iterator::Signals;
+
+use super::launch_error::LaunchError;
+use crate::observe;
+
+/// Signals to stop that come so soon after the first one are the same one.
+const SAME: Duration = Duration::from_secs(1);
+
+/// What somebody wants of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To stop; the second time, at once.
+    Stop,
+    /// To read its settings again.
+    Reload,
+}
+
+/// Hears signals from now on, on a thread of its own; `tell` says whether anybody listens still.
+///
+/// # Errors
+/// [`LaunchError`]
+pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchError> {
+    // Nobody reads it: that there is a handler is enough.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
+        .map_err(LaunchError::Signals)?;
+    let mut signals = Signals::new(HEARD).map_err(LaunchError::Signals)?;
+    let wait = move || {
+        let mut stops = Stops::default();
+        for signal in signals.forever() {
+            let wish = match signal {
+                SIGHUP => Wish::Reload,
+                SIGTERM | SIGINT if stops.counts(Instant::now()) => Wish::Stop,
+                // It comes every second from then on.
+                SIGXCPU if stops.is_first(Instant::now()) => {
+                    let event = "processor_time_over";
+                    tracing::warn!(event, "the limit on processor time (LimitCPU=) is reached");
+                    Wish::Stop
+                }
+                SIGTERM | SIGINT | SIGXCPU => continue,
+                other => {
+                    let name = signal_hook::low_level::signal_name(other).unwrap_or("?");
+                    observe::log_ignored_signal(name);
+                    continue;
+                }
+            };
+            if !tell(wish) {
+                return;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("signals".to_owned());
+    thread.spawn(wait).map(|_| ()).map_err(LaunchError::Thread)
+}
+
+/// The signals to stop so far.
+#[derive(Default)]
+struct Stops {
+    first: Option<Instant>,
+}
+
+impl Stops {
+    /// Whether this one is the first, or later than the first by enough to be another.
+    fn counts(&mut self, now: Instant) -> bool {
+        let first = *self.first.get_or_insert(now);
+        first == now || now.duration_since(first) >= SAME
+    }
+
+    fn is_first(&mut self, now: Instant) -> bool {
+        self.first.is_none() && self.counts(now)
+    }
+}
+
+const HEARD: [i32; 10] = [
+    SIGTERM, SIGINT, SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_counts_when_it_can_be_no_echo() {
+        let mut stops = Stops::default();
+        let first = Instant::now();
+        assert!(stops.counts(first));
+        assert!(!stops.counts(first + Duration::from_millis(1)));
+        assert!(!stops.counts(first + Duration::from_millis(999)));
+        assert!(stops.counts(first + SAME));
+        assert!(!stops.is_first(first + SAME));
+    }
+}
