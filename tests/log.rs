@@ -654,20 +654,24 @@ fn signals_that_mean_nothing_end_nobody_and_leave_a_line() {
 fn a_signal_that_arrives_twice_at_once_is_one() {
     let mut server = Server::start();
     let mut client = Client::create(server.address(), "/a.bin");
-    let last = fragment(0..100_000);
-    client.send_part(&last, 1_000);
+    client.send_part(&fragment(0..200_000), 100_000);
+    server.wait_for_part(client.session(), 100_000);
     let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
     // Two kinds, since the kernel itself makes one of two of the same kind.
     kill_process(pid, Signal::INT).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     server.wait_for_log("event=stopping");
     // Running requests may finish still.
-    client
-        .raw
-        .send(support::content::content(1, 1_000, 100_000));
+    let rest = support::content::content(1, 100_000, 200_000);
+    client.raw.send(rest);
     client.raw.receive().assert(200, None);
+    drop(client);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-    assert!(!server.log().contains("at once"), "{}", server.log());
+    assert!(
+        !server.log().contains("stopped_at_once"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
