@@ -258,7 +258,10 @@ fn log_connection(shard: usize, event: &Event<'_>) {
             let event = Kind::CaseDiffers.event();
             let remedy =
                 "set prefix_case = \"ignore\" for that prefix, or write the URL as the prefix is";
-            info!(event, shard, path, prefix, remedy, "a prefix differs from this path in case only");
+            info!(
+                event,
+                shard, path, prefix, remedy, "a prefix differs from this path in case only"
+            );
         }
         Event::DownloadRefused { peer, path, status } => {
             let event = "download_refused";
