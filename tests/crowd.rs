@@ -71,6 +71,54 @@ fn ten_thousand_idle_connections_cost_under_8_kib_each() {
     eprintln!("{each} bytes for each idle connection");
 }
 
+/// Goal: what a connection once carried costs nothing while it is idle. Method: as many connections as before, after the
+/// longest names and heads that are taken, and a refusal; beside such that sent a short Ping.
+#[test]
+fn an_idle_connection_costs_the_same_whatever_it_sent() {
+    const CONNECTIONS: u64 = 2_000;
+    const MORE_MAX: u64 = 1024;
+    if !allow_files(3 * CONNECTIONS) {
+        return skip("6,000 files cannot be open here (raise the hard limit of RLIMIT_NOFILE)");
+    }
+    let server = Server::start();
+    let ping = |target: &str, host: &str, field: &str| {
+        let host = host.to_owned();
+        format!(
+            "BITS_POST {target} HTTP/1.1\r\nHost: {host}\r\nBITS-Packet-Type: Ping\r\n{field}\r\n"
+        )
+    };
+    let name = "n".repeat(250);
+    let ticket = format!("Authorization: Negotiate {}\r\n", "v".repeat(48 << 10));
+    let path = format!("/{name}/{name}/{name}/{name}/a:b");
+    let short = vec![ping("/a", "h", "")];
+    let long = vec![ping("/a", &name, &ticket), ping(&path, &name, "")];
+    let idle = |requests: &[String], connections| -> Vec<Raw> {
+        let talk = |_| {
+            let mut raw = server.connect();
+            for request in requests {
+                raw.send(request);
+                assert!([200, 400].contains(&raw.receive().status));
+            }
+            raw
+        };
+        (0..connections).map(talk).collect()
+    };
+    let _warm = [idle(&long, 100), idle(&short, 100)];
+    let mut resident = resident_bytes(server.pid());
+    let mut cost = |requests: &[String]| {
+        let held = idle(requests, CONNECTIONS);
+        let before = std::mem::replace(&mut resident, resident_bytes(server.pid()));
+        (held, resident.saturating_sub(before) / CONNECTIONS)
+    };
+    let (_short, after_short) = cost(&short);
+    let (_long, after_long) = cost(&long);
+    assert!(
+        after_long < after_short + MORE_MAX,
+        "{after_long} bytes for each instead of {after_short}"
+    );
+    eprintln!("{after_short} and {after_long} bytes for each idle connection");
+}
+
 /// splitmix64.
 struct Random(u64);
 
