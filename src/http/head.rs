@@ -167,9 +167,17 @@ impl BadHead {
     }
 }
 
-/// In words, for the log and for the client.
+/// In words, with the setting that draws the line, for the log and for the client.
 impl fmt::Display for BadHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.words(f)?;
+        self.setting()
+            .map_or(Ok(()), |setting| write!(f, " ({setting})"))
+    }
+}
+
+impl BadHead {
+    fn words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge { bytes_max } => {
                 return write!(f, "the request head is longer than {bytes_max} bytes");
@@ -873,7 +881,7 @@ mod tests {
         let why = refused(&long);
         assert_eq!(
             why.to_string(),
-            "the value of BITS-Session-Id is longer than 4096 bytes"
+            "the value of BITS-Session-Id is longer than 4096 bytes (limits.value_bytes_max)"
         );
         assert_eq!(why.setting(), Some("limits.value_bytes_max"));
         assert_eq!(TOO_LARGE.setting(), Some("limits.head_bytes_max"));

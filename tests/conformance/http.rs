@@ -223,13 +223,13 @@ fn a_long_head_is_read_and_what_follows_it() {
     let answer = assert_last(&server, &head("Ping", &"X: y\r\n".repeat(63)), 431);
     assert_eq!(
         answer.reason(),
-        "the request has more than 64 header fields"
+        "the request has more than 64 header fields (limits.headers_max)"
     );
     let ticket = format!("Authorization: {}\r\n", "v".repeat(64 << 10));
     let answer = assert_last(&server, &head("Ping", &ticket), 431);
     assert_eq!(
         answer.reason(),
-        "the request head is longer than 65536 bytes"
+        "the request head is longer than 65536 bytes (limits.head_bytes_max)"
     );
 }
 
@@ -257,8 +257,7 @@ fn long_heads_are_bounded_in_number() {
         if is_refused(raw) {
             let answer = raw.receive();
             assert_eq!(answer.status, 503);
-            let why = "too many long request heads at the same time; try again";
-            assert_eq!(answer.reason(), why);
+            assert!(answer.reason().contains("limits.long_heads_per_shard_max"));
             raw.assert_closed();
         } else {
             raw.send("\r\n\r\n");
@@ -303,7 +302,7 @@ fn a_refusal_says_why() {
     assert_eq!(answer.reason(), "unknown BITS-Packet-Type");
     let long = format!("BITS-Session-Id: {}\r\n", "v".repeat(4097));
     let answer = assert_last(&server, &head("Ping", &long), 400);
-    let why = "the value of BITS-Session-Id is longer than 4096 bytes";
+    let why = "the value of BITS-Session-Id is longer than 4096 bytes (limits.value_bytes_max)";
     assert_eq!(answer.reason(), why);
     let answer = assert_last(&server, "GET / HTTP/1.1\r\n\r\n", 400);
     assert_eq!(answer.reason(), "an HTTP/1.1 request has no Host");
