@@ -100,7 +100,7 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
 /// cause, a line before it says more.
 pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
-        Refusal::DiskFull | Refusal::QuotaExceeded => Some(FREE_SPACE),
+        Refusal::DiskFull | Refusal::QuotaExceeded | Refusal::SpaceLow => Some(FREE_SPACE),
         Refusal::ReadOnly => Some(REMOUNT),
         Refusal::DiskFailed => Some(CHECK_DEVICE),
         Refusal::DiskUnusable => Some(SEE_BEFORE),
@@ -349,7 +349,7 @@ const ROWS: &[Row] = &[
     Row {
         ops: &[Op::Reply],
         errnos: &[Errno::FBIG],
-        hears: R::ApplicationFailed { received: None },
+        hears: R::DiskUnusable,
         heals: WithServer,
         severity: Warning,
         write: Harmless,
@@ -499,7 +499,7 @@ const ROWS: &[Row] = &[
     Row {
         ops: &[Op::Reply],
         errnos: &[Errno::NOENT, Errno::NOTDIR],
-        hears: R::ApplicationFailed { received: None },
+        hears: R::DiskUnusable,
         heals: WithServer,
         severity: Warning,
         write: InDoubt,
@@ -778,7 +778,7 @@ mod tests {
             (
                 Op::Reply,
                 Errno::FBIG,
-                R::ApplicationFailed { received: None },
+                R::DiskUnusable,
                 WithServer,
                 Warning,
                 "reply_bytes_max",
@@ -882,7 +882,7 @@ mod tests {
             (
                 Op::Reply,
                 Errno::NOENT,
-                R::ApplicationFailed { received: None },
+                R::DiskUnusable,
                 WithServer,
                 Warning,
                 "other programs",

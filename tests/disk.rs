@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mount::{Kind, Mount};
-use support::client::{Client, DISK_FULL, E_ACCESSDENIED, fragment};
+use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, E_ACCESSDENIED, fragment};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -69,9 +69,21 @@ fn a_file_larger_than_the_disk_is_refused_before_its_bytes() {
     let server = Server::on(&disk.root(), Settings::default());
     let mut client = Client::create(server.address(), "/a.bin");
     let refused = client.send(fragment(0..100_000).of(20 << 20));
-    refused.assert(500, Some(DISK_FULL));
+    refused.assert(500, Some(BG_E_TOO_LARGE));
     assert_eq!(server.part_bytes(client.session()), 0);
+    // One that would fit if others did not stand there is told so, and comes back.
+    let ballast = disk.folder.path().join("ballast");
+    fs::write(&ballast, vec![0; 4 << 20]).unwrap();
+    let mut later = Client::create(server.address(), "/c.bin");
+    wait_until("the server has seen it", || {
+        let answer = later.send(fragment(0..1000).of(6 << 20));
+        answer.status == 500
+    });
+    later
+        .send(fragment(0..1000).of(6 << 20))
+        .assert(500, Some(DISK_FULL));
     server.wait_for_log("free some space");
+    fs::remove_file(&ballast).unwrap();
     // What fits is taken, on the same connection.
     let mut small = Client::create(server.address(), "/b.bin");
     small.send_rest(0, 2 << 20, 1 << 20);
@@ -134,7 +146,7 @@ fn a_full_disk_refuses_new_sessions_until_there_is_space() {
         "nothing is left of a session that was not made"
     );
     fs::remove_file(&ballast).unwrap();
-    client.try_create().assert(200, None);
+    wait_until("there is space again", || client.try_create().status == 200);
     client.send(fragment(0..1000)).assert(200, None);
     client.close().assert(200, None);
 }

@@ -434,7 +434,7 @@ fn reserved_space_does_not_change_the_length() {
     on_a_ring(move || async move {
         let file = std::fs::File::create(&path).unwrap();
         let descriptor = Rc::new(OwnedFd::from(file.try_clone().unwrap()));
-        op::allocate(&descriptor, 10 << 20).await.unwrap();
+        op::allocate(&descriptor, 0..10 << 20).await.unwrap();
         assert_eq!(file.metadata().unwrap().len(), 0, "length is progress");
     });
 }

@@ -144,6 +144,8 @@ pub enum Refusal {
     DiskFull,
     /// The same: a disk quota is used up.
     QuotaExceeded,
+    /// The same: what is left is for the uploads that run.
+    SpaceLow,
     /// HRESULT_FROM_WIN32(ERROR_WRITE_PROTECT).
     ReadOnly,
     /// HRESULT_FROM_WIN32(ERROR_IO_DEVICE); the session goes on.
@@ -324,7 +326,7 @@ impl Refusal {
             Self::SessionNotFound => (500, Some(BG_E_SESSION_NOT_FOUND)),
             Self::UploadTooLarge { .. } | Self::FileTooLarge => (500, Some(BG_E_TOO_LARGE)),
             // MC-BUP prints 0x80070112 here: Win32 error 112 is 0x70.
-            Self::DiskFull | Self::QuotaExceeded => (500, Some(DISK_FULL)),
+            Self::DiskFull | Self::QuotaExceeded | Self::SpaceLow => (500, Some(DISK_FULL)),
             Self::ReadOnly => (500, Some(WRITE_PROTECT)),
             Self::DiskFailed => (500, Some(IO_DEVICE)),
             Self::UploadsDisabled => (501, Some(E_ACCESSDENIED)),
@@ -412,6 +414,7 @@ impl fmt::Display for Refusal {
             Self::FileTooLarge => "no file of this size can be stored here",
             Self::DiskFull => "the disk is full",
             Self::QuotaExceeded => "the disk quota is used up",
+            Self::SpaceLow => "what is free on the disk is kept for uploads that run",
             Self::ReadOnly => "the file system is read-only",
             Self::DiskFailed => "the disk failed",
             Self::UploadsDisabled => "uploads are not enabled here",
@@ -776,6 +779,8 @@ mod tests {
             => "500 Internal Server Error", Some("0x80070070"), "the disk is full";
         R::QuotaExceeded, R::QuotaExceeded
             => "500 Internal Server Error", Some("0x80070070"), "the disk quota is used up";
+        R::SpaceLow, R::SpaceLow
+            => "500 Internal Server Error", Some("0x80070070"), "what is free on the disk is kept for uploads that run";
         R::ReadOnly, R::ReadOnly
             => "500 Internal Server Error", Some("0x80070013"), "the file system is read-only";
         R::DiskFailed, R::DiskFailed

@@ -204,8 +204,19 @@ keys! {
         // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room for half as many.
         /// Folders on the way from a root to a file.
         path_depth_max: usize = 64, Row::of(count(0..=1_100)).live();
+        // Enough for what runs, and no more than a hundredth of a small disk (`server/space.rs`).
+        /// Where less is free on a file system, new uploads to it wait, and running ones go on. The default is a hundredth of a
+        /// file system of less than 25 GiB.
+        free_bytes_min: u64 = FREE_BYTES_MIN, Row::of(bytes(0..=1024 * TIB));
+        /// What may be reserved ahead of all uploads to a file system, in percent of what is free.
+        reserve_share_max: u64 = 25, Row::of(count(0..=100));
+        /// How long space stays reserved for an upload that makes no progress, in milliseconds.
+        reserve_ms_max: u64 = 60_000, Row::of(milliseconds(100..=3_600_000));
     }
 }
+
+/// The default of `limits.free_bytes_min`.
+pub const FREE_BYTES_MIN: u64 = 256 * MIB;
 
 /// The two keys called `root`, and the prefix: they end up in [`Config::roots`] and by name in [`Location`].
 pub(super) const ROOT: &[Row] = &[Row::of(Form::Directory("a directory"))

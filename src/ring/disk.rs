@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
@@ -75,7 +75,7 @@ pub struct RingFile {
 
 impl RingFile {
     /// From here on whole pages go past the page cache, if they may and the file system can.
-    fn expect(&self, bytes: u64) {
+    fn go_direct(&self, bytes: u64) {
         if !self.may_be_direct || bytes < DIRECT_BYTES_MIN || self.direct.borrow().is_some() {
             return;
         }
@@ -145,12 +145,43 @@ impl File for RingFile {
         op::read_at(&self.file, block, range, offset).await
     }
 
-    async fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.expect(bytes);
-        match op::allocate(&self.file, bytes).await {
+    fn expect(&self, bytes: u64) -> io::Result<()> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+        let is_over = limit.current.is_some_and(|limit| bytes > limit);
+        // The kernel counts in signed numbers.
+        if is_over || i64::try_from(bytes).is_err() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // Beyond its longest file a file system does not even go to a place. Nothing here reads or writes at one.
+        // Whatever else there is, the write finds it out.
+        let place = rustix::fs::seek(&*self.file, SeekFrom::Start(bytes));
+        if let Err(Errno::INVAL | Errno::OVERFLOW | Errno::FBIG) = place {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.go_direct(bytes);
+        Ok(())
+    }
+
+    async fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        match op::allocate(&self.file, range).await {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             result => result,
         }
+    }
+
+    async fn give_back(&self, bytes: u64) -> io::Result<()> {
+        // A second descriptor, for another thread: file systems take their time to free blocks.
+        let file = self.file.try_clone()?;
+        let cut = move || {
+            // It must never take bytes away.
+            if u64::try_from(rustix::fs::fstat(&file)?.st_size).ok() != Some(bytes) {
+                return Ok(());
+            }
+            // To the length that it has: ext4, XFS, btrfs and tmpfs drop what is reserved beyond it.
+            retry(|| rustix::fs::ftruncate(&file, bytes))
+        };
+        let done = tokio::task::spawn_blocking(cut).await;
+        done.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
     async fn sync_data(&self) -> io::Result<()> {
@@ -162,6 +193,9 @@ impl File for RingFile {
     }
 
     async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        if i64::try_from(bytes).is_err() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         rustix::fs::ftruncate(&*self.file, bytes)?;
         op::sync(&self.file, SyncScope::All).await
     }
@@ -272,8 +306,6 @@ impl Disk {
             direct: RefCell::default(),
             penalty: Cell::new(0),
         };
-        // An upload that is continued: what was reserved for it tells its size.
-        file.expect(u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES);
         Ok(file)
     }
 
@@ -284,6 +316,7 @@ impl Disk {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             age_ms: age_ms(&stat),
             inode: stat.st_ino,
+            held: u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES,
         }))
     }
 

@@ -23,6 +23,7 @@ use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::reload::{self, Offer};
 use super::signals::{self, Wish};
+use super::space::Spaces;
 use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::BadFolder;
@@ -134,6 +135,10 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let (alive_sender, alive) = mpsc::channel();
     let notifier = Notifier::new();
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
+    let spaces = Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
+        tracing::warn!(%error, "there is no thread that looks at what is free on the disks");
+        Spaces::unwatched()
+    });
     let clients = Arc::new(Clients::default());
     let mut reloads = Vec::new();
     for (index, (letters, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
@@ -144,6 +149,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             to_adopt,
             notifier: notifier.clone(),
             watch: lookout.clone(),
+            spaces: spaces.clone(),
             clients: Arc::clone(&clients),
             config: Arc::clone(&config),
             boot: boot.clone(),
@@ -442,6 +448,7 @@ struct Seat {
     directories: Arc<Directories>,
     notifier: Notifier,
     watch: Watch,
+    spaces: Spaces,
     clients: Arc<Clients>,
     to_adopt: Receiver<Offer<NewSettings>>,
     listeners: Vec<OwnedFd>,
@@ -509,6 +516,7 @@ impl Seat {
             blocks,
             disk,
             trees,
+            spaces: self.spaces,
             notifier: self.notifier,
             watch: self.watch,
             senders: self.senders,

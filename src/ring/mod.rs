@@ -30,6 +30,7 @@ pub mod queue;
 pub mod reload;
 pub mod shelves;
 pub mod signals;
+pub mod space;
 pub mod tree;
 pub mod trial;
 pub mod walk;
@@ -49,6 +50,7 @@ use crate::event::Event;
 use crate::notify::{Desk, Notifier};
 use crate::observe;
 use crate::server::notification::{NotifyError, Order};
+use crate::server::space::Space;
 use crate::server::world::{
     HandOverFull, Manner, Millis, Place, ReplyStat, Shelf, Standing, WorkStat, World,
 };
@@ -84,6 +86,7 @@ pub struct RingWorld {
     blocks: Blocks,
     disk: Disk,
     trees: Trees,
+    spaces: Spaces,
     notifier: Notifier,
     watch: Watch,
     senders: Senders,
@@ -195,6 +198,12 @@ impl World for RingWorld {
         grounds
             .get(&place.root)
             .map_or(Shelf::WORK, |ground| ground.shelf)
+    }
+
+    fn space(&self, shelf: Shelf) -> Arc<Space> {
+        let folder = self.disk.shelves().get(shelf);
+        // Where nobody can tell, nothing is known to be short.
+        self.spaces.of(folder.descriptor()).unwrap_or_default()
     }
 
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {

@@ -284,9 +284,14 @@ where
     result.map(|_| ())
 }
 
-/// Reserves space up to `bytes` and leaves the length alone.
-pub async fn allocate(file: &Rc<OwnedFd>, bytes: u64) -> io::Result<()> {
-    let entry = opcode::Fallocate::new(fd(file), bytes)
+/// Reserves the space of a range and leaves the length alone.
+pub async fn allocate(file: &Rc<OwnedFd>, range: Range<u64>) -> io::Result<()> {
+    // The kernel counts in signed numbers.
+    if i64::try_from(range.end).is_err() {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let entry = opcode::Fallocate::new(fd(file), range.end.saturating_sub(range.start))
+        .offset(range.start)
         .mode(KEEP_SIZE)
         .build();
     // SAFETY: no pointers; the file is kept open.

@@ -448,6 +448,9 @@ async fn append<W: World>(
     if planted::is(Bug::AckBeforeWrite) {
         from = plant_late_write(shard, held, &file, &block, range.clone());
     }
+    if let Err(error) = held.make_room(shard, &file, range.len()).await {
+        return (Err(error), block);
+    }
     while from < range.end {
         let (result, back) = file.write_at(block, from..range.end, held.received()).await;
         block = back;

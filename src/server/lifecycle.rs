@@ -34,6 +34,10 @@ pub async fn create<W: World>(
     if place.path.depth() > shard.limits().path_depth_max {
         return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
     }
+    // Before anything is made; uploads that run go on with what is left.
+    if shard.world.space(shard.world.shelf(&place)).is_low() {
+        return Err(Refusal::SpaceLow);
+    }
     match store::check_destination(&*shard.world, &location.policy, &place).await {
         Ok(verdict) => verdict?,
         Err(error) => return Err(report(shard, None, &error)),

@@ -51,6 +51,8 @@
 //! [`store::StoreError::poisons`] whether the session can still be trusted. A full disk costs nothing but time; after a
 //! failed sync the session is forgotten, and the client starts again.
 //!
+//! **Space** is reserved ahead of the bytes, but not far ([`space`]); where too little is free, nothing new is begun.
+//!
 //! **A session that ended** stays in memory and in the journal for a while as a tombstone, so that a client that
 //! lost the answer to its Close or Cancel gets it again. One without progress for `session_timeout` ends by itself.
 //!
@@ -74,8 +76,10 @@ pub mod patience;
 pub mod record;
 pub mod recover;
 pub mod request;
+mod room;
 pub mod session;
 pub mod shard;
+pub mod space;
 pub mod store;
 pub mod turnstile;
 pub mod world;

@@ -245,6 +245,8 @@ struct Restored {
     recorded: State,
     state: State,
     age_ms: u64,
+    /// What its part holds beyond that progress.
+    reserved: u64,
     path: crate::http::path::UploadPath,
 }
 
@@ -290,10 +292,16 @@ async fn restore<W: World>(
             remove(shard, id, shelf, &store::part_name(id)).await;
             None
         }
-        _ if shard.world.survived(found.record.boot_id) || planted::is(Bug::LengthTrusted) => {
-            found.whole(part).await
+        _ => {
+            let boot_id = found.record.boot_id;
+            let is_whole = shard.world.survived(boot_id) || planted::is(Bug::LengthTrusted);
+            let mut restored = match is_whole {
+                true => found.whole(part).await,
+                false => found.after_power_cut(part).await,
+            }?;
+            restored.reserved = part.held.saturating_sub(restored.state.received());
+            Some(restored)
         }
-        _ => found.after_power_cut(part).await,
     }
 }
 
@@ -469,6 +477,7 @@ impl<W: World> Found<'_, W> {
             recorded,
             state,
             age_ms,
+            reserved: 0,
             path,
         }
     }
@@ -533,6 +542,7 @@ async fn enter<W: World>(
             counted,
         );
         shard.enter(Rc::clone(&session));
+        session.adopt_reservation(shard, restored.reserved);
         match state {
             State::Gone(_) => shard.bury(id),
             State::Closing { .. } => publishing.push(session),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::clients::Counted;
 use super::connection::{Connection, ConnectionId};
 use super::shard::{self, Shard};
+use super::space::Reservation;
 use super::store::{Keep, StoreError};
 use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
 use super::world::{Millis, Shelf, Wire as _, World};
@@ -56,6 +57,8 @@ struct Work<W: World> {
     created_ms: Millis,
     resumes: u32,
     peer: Option<SocketAddr>,
+    /// What is reserved for it, once something was.
+    reservation: Option<Box<Reservation>>,
 }
 
 /// The right to work on a session, and its work; given back when dropped.
@@ -95,6 +98,7 @@ impl<W: World> Session<W> {
             created_ms: now,
             resumes: 0,
             peer: None,
+            reservation: None,
         };
         Rc::new(Self {
             id,
@@ -196,6 +200,31 @@ impl<W: World> Session<W> {
         true
     }
 
+    /// How long it has made no progress, on this server.
+    pub fn rests_ms(&self, now: Millis) -> u64 {
+        now.saturating_sub(self.progress_ms.get())
+    }
+
+    /// What a former server has left reserved for it.
+    pub fn adopt_reservation(self: &Rc<Self>, shard: &Shard<W>, bytes: u64) {
+        if let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) {
+            self.hold(pass, shard).adopt_reservation(shard, bytes);
+        }
+    }
+
+    /// Gives back what is reserved for it and not received; `false` if somebody works on it.
+    pub async fn give_back(self: &Rc<Self>, shard: &Shard<W>) -> bool {
+        let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) else {
+            return false;
+        };
+        let mut held = self.hold(pass, shard);
+        held.give_back(shard).await;
+        if held.work().attached.is_none() {
+            held.work().file = None;
+        }
+        true
+    }
+
     /// Goes on with a publication that a crash cut short. If it is refused, the file stays sealed.
     pub async fn finish_publication(self: &Rc<Self>, shard: &Shard<W>) {
         if let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) {
@@ -268,6 +297,10 @@ impl<W: World> Held<W> {
         self.work().state
     }
 
+    pub(super) fn reservation(&mut self) -> &mut Option<Box<Reservation>> {
+        &mut self.work().reservation
+    }
+
     /// The URL of the upload as the client spelt it.
     pub(super) fn asked(&self) -> &SentUrl {
         &self.asked
@@ -303,7 +336,7 @@ impl<W: World> Held<W> {
         Ok(Rc::clone(work.file.as_ref().expect("opened above")))
     }
 
-    /// Records size and reserves space before the first byte of a file.
+    /// Finds out whether there is room for a file, and records its size, before its first byte.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -340,6 +373,12 @@ impl<W: World> Held<W> {
         work.state = state;
         if !matches!(state, State::Gone(_)) {
             work.received = state.received();
+        }
+        match &mut work.reservation {
+            Some(reservation) if matches!(state, State::Receiving { .. }) => {
+                reservation.reached(state.received());
+            }
+            reservation => *reservation = None,
         }
         if matches!(
             event,
@@ -511,7 +550,7 @@ impl<W: World> Held<W> {
         shard.bury(id);
     }
 
-    fn report(&self, shard: &Shard<W>, error: &StoreError) {
+    pub(super) fn report(&self, shard: &Shard<W>, error: &StoreError) {
         let session = Some(self.session.id);
         shard.world.emit(Event::DiskFailed {
             op: error.op,

@@ -1,7 +1,7 @@
 //! What one core owns: its sessions, its connections, and the watchdog that ends the slow ones.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -88,6 +88,10 @@ pub struct Shard<W: World> {
     sessions: RefCell<BTreeMap<SessionId, Rc<Session<W>>>>,
     /// Sessions that ended, oldest first; still in `sessions` so that they can be answered.
     tombstones: RefCell<VecDeque<(Millis, SessionId)>>,
+    /// Sessions for which space may be reserved.
+    reservations: RefCell<BTreeSet<SessionId>>,
+    /// Reservations are being given back.
+    is_giving_back: Cell<bool>,
     /// When expired sessions are looked for next.
     next_cleanup: Cell<Millis>,
     /// Whoever waits for the last connection to end.
@@ -166,6 +170,8 @@ impl<W: World> Shard<W> {
             next_connection: Cell::new(0),
             sessions: RefCell::default(),
             tombstones: RefCell::default(),
+            reservations: RefCell::default(),
+            is_giving_back: Cell::new(false),
             next_cleanup: Cell::new(0),
             emptied: RefCell::default(),
         })
@@ -359,6 +365,21 @@ impl<W: World> Shard<W> {
             .push_back((self.world.now(), id));
     }
 
+    /// Space may be reserved for a session.
+    pub fn note_reservation(&self, id: SessionId) {
+        self.reservations.borrow_mut().insert(id);
+    }
+
+    /// Nothing is reserved for it any more.
+    pub fn forget_reservation(&self, id: SessionId) {
+        self.reservations.borrow_mut().remove(&id);
+    }
+
+    /// The sessions for which space may be reserved.
+    pub fn reservations(&self) -> Vec<SessionId> {
+        self.reservations.borrow().iter().copied().collect()
+    }
+
     // Time.
 
     /// The watchdog: once per tick ends what is overdue, expires sessions, forgets old tombstones.
@@ -377,6 +398,7 @@ impl<W: World> Shard<W> {
             let stalled_ms = now.saturating_sub(before.saturating_add(TICK_MS));
             before = now;
             self.end_overdue_connections(stalled_ms);
+            self.give_back();
             self.clean_up().await;
             self.forget_tombstones();
             self.close_roots();
@@ -443,6 +465,18 @@ impl<W: World> Shard<W> {
             session.expire(self).await;
             budget.spend(&*self.world, 0).await;
         }
+    }
+
+    /// Beside the watchdog, which must not wait for the disk.
+    fn give_back(self: &Rc<Self>) {
+        if self.reservations.borrow().is_empty() || self.is_giving_back.replace(true) {
+            return;
+        }
+        let shard = Rc::clone(self);
+        self.world.spawn(async move {
+            Rc::clone(&shard).give_back_reservations().await;
+            shard.is_giving_back.set(false);
+        });
     }
 
     fn forget_tombstones(self: &Rc<Self>) {

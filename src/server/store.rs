@@ -35,8 +35,8 @@
 //! * *A sync that failed* is never tried again, because the kernel may have dropped the pages and would
 //!   call the second try a success. The session is poisoned: its files go, the client hears
 //!   BG_E_SESSION_NOT_FOUND and starts again.
-//! * *Disk full*: the part keeps what it has, the client hears so and comes back later. Space is reserved at the first
-//!   fragment where the file system can, so that the refusal comes before the bytes.
+//! * *Disk full*: the part keeps what it has, the client hears so and comes back later. A file that is larger than what
+//!   is free is refused before its bytes; how space is reserved stands in [`super::space`].
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -47,6 +47,7 @@ use std::rc::Rc;
 use super::gate::SharedSync;
 use super::journal::{Journal, JournalError};
 use super::record::{Answered, Record};
+use super::space::Space;
 use super::world::{
     File, Manner, Parents, Place, Published as _, Replace, Shelf, Standing, Sync, World,
 };
@@ -59,8 +60,8 @@ use crate::event::{DiskOp, Ending, Event};
 use crate::http::path::{BadTarget, UploadPath};
 use crate::planted::{self, Bug};
 
-/// Space is reserved for files from this size on; below it the call costs more than it tells.
-const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
+/// Files from this size on are refused before their bytes if they do not fit now; smaller ones find out by themselves.
+const ROOM_BYTES_MIN: u64 = 1 << 20;
 
 /// The disk refused something.
 #[derive(Debug)]
@@ -329,10 +330,10 @@ impl Keep {
             .map_err(StoreError::new(DiskOp::Open))
     }
 
-    /// Before the first byte: records the size of the file and reserves its space.
+    /// Before the first byte: finds out whether there is room for a file of that size, and records the size.
     ///
     /// # Errors
-    /// [`StoreError`]; disk full comes from here where the file system can reserve.
+    /// [`StoreError`].
     pub async fn begin<W: World>(
         &mut self,
         store: &Store<W>,
@@ -340,24 +341,20 @@ impl Keep {
         total: u64,
     ) -> Result<(), StoreError> {
         let before = self.record.state;
-        self.record.state = State::Receiving {
+        let begun = State::Receiving {
             received: 0,
             total: Some(total),
         };
-        let is_known = before == self.record.state;
-        if is_known && store.journal.is_open() {
+        // Also where the size is known: a file that is opened anew gets ready anew.
+        file.expect(total)
+            .map_err(StoreError::new(DiskOp::Allocate))?;
+        if before != begun {
+            has_room(&store.world.space(self.shelf), total)
+                .map_err(StoreError::new(DiskOp::Allocate))?;
+        } else if store.journal.is_open() {
             return Ok(());
         }
-        if !is_known
-            && total >= ALLOCATE_BYTES_MIN
-            && let Err(source) = file.allocate(total).await
-        {
-            self.record.state = before;
-            return Err(StoreError {
-                op: DiskOp::Allocate,
-                source,
-            });
-        }
+        self.record.state = begun;
         self.write(store, Sync::No)
             .await
             .inspect_err(|_| self.record.state = before)
@@ -613,6 +610,17 @@ impl Keep {
                 source,
             }),
         }
+    }
+}
+
+/// Whether a file of that size fits, told before its bytes. It is a look and no promise: others take space meanwhile.
+fn has_room(space: &Space, total: u64) -> io::Result<()> {
+    if !space.can_ever_hold(total) {
+        Err(io::ErrorKind::FileTooLarge.into())
+    } else if total >= ROOM_BYTES_MIN && !space.can_hold_now(total) {
+        Err(io::ErrorKind::StorageFull.into())
+    } else {
+        Ok(())
     }
 }
 

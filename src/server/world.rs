@@ -11,8 +11,10 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::notification::{NotifyError, Order};
+use super::space::Space;
 use crate::bits::notification::Answer;
 use crate::event::Event;
 use crate::http::path::UploadPath;
@@ -123,8 +125,14 @@ pub trait File: 'static {
         offset: u64,
     ) -> (io::Result<usize>, Self::Block);
 
-    /// Reserves space for `bytes` without changing the length. `Ok` where the file system cannot.
-    async fn allocate(&self, bytes: u64) -> io::Result<()>;
+    /// Gets ready for a file of `bytes`; fails with `FileTooLarge` where no file can be so long.
+    fn expect(&self, bytes: u64) -> io::Result<()>;
+
+    /// Reserves the space of a range without changing the length. `Ok` where the file system cannot.
+    async fn allocate(&self, range: Range<u64>) -> io::Result<()>;
+
+    /// Gives back what is reserved beyond the end; `bytes` is the length. Nobody writes meanwhile.
+    async fn give_back(&self, bytes: u64) -> io::Result<()>;
 
     /// Makes the bytes and the length durable (`fdatasync`).
     async fn sync_data(&self) -> io::Result<()>;
@@ -170,6 +178,8 @@ pub struct WorkStat {
     pub age_ms: u64,
     /// Identity of the file on its file system; survives rename.
     pub inode: u64,
+    /// Space that it holds, in bytes: what is reserved for it counts.
+    pub held: u64,
 }
 
 /// A file that is downloaded, as it stands.
@@ -318,6 +328,8 @@ pub trait World: 'static {
     }
     /// The one from which a file can be moved to a destination in one step.
     fn shelf(&self, place: &Place) -> Shelf;
+    /// The space of the file system of a shelf.
+    fn space(&self, shelf: Shelf) -> Arc<Space>;
     /// Makes an empty work file; fails if the name is taken.
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
     /// Opens a work file for writing.

@@ -467,11 +467,9 @@ impl Client {
             }
             (500, _) if reply.is_not_found() => self.not_found(id, "Fragment"),
             (500, _) if reply.error.as_deref() == Some("0x80200020") => {
-                if policy
-                    .upload_bytes_max
-                    .is_none_or(|max| max >= self.upload.size)
-                    && !is_odd
-                {
+                let largest = policy.upload_bytes_max.unwrap_or(u64::MAX);
+                let largest = largest.min(sim.plan.largest_file.unwrap_or(u64::MAX));
+                if self.upload.size <= largest && !is_odd {
                     self.fail("7: a file is too large that is not".to_owned());
                 }
                 if is_odd {

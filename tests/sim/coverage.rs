@@ -21,6 +21,7 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
         Event::Refused { why, .. } => match why {
             Refusal::DiskFull => "disk full answered",
             Refusal::FragmentTooLarge { .. } => "fragment too large (413)",
+            Refusal::FileTooLarge => "file too large for the disk",
             Refusal::UploadTooLarge { .. } => "upload too large",
             Refusal::ParentMissing => "folder missing (404)",
             Refusal::TargetExists => "destination taken (403)",

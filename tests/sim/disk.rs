@@ -87,6 +87,8 @@ struct Content {
     /// What a read sees.
     cached: Vec<u8>,
     written_ms: u64,
+    /// Up to here it has its space, if that is more than its length.
+    reserved: u64,
     /// A journal, of which the device writes 512 bytes at once; other files show what smaller pieces would do.
     is_journal: bool,
 }
@@ -293,6 +295,24 @@ impl Disk {
         content.pending.clear();
         content.cached.truncate(bytes);
         content.durable.truncate(bytes);
+        content.reserved = 0;
+    }
+
+    /// Reserves space for a file; returns what all files have reserved beyond their ends.
+    pub fn reserve(&mut self, inode: u64, until: u64) -> u64 {
+        let content = self.files.get_mut(&inode).expect("an open file stays");
+        content.reserved = content.reserved.max(until);
+        let ahead = |content: &Content| {
+            let length = content.cached.len() as u64;
+            content.reserved.saturating_sub(length)
+        };
+        self.files.values().map(ahead).sum()
+    }
+
+    /// Gives back what a file has reserved beyond its end; `false` if there was nothing.
+    pub fn give_back(&mut self, inode: u64) -> bool {
+        let content = self.files.get_mut(&inode).expect("an open file stays");
+        std::mem::take(&mut content.reserved) > content.cached.len() as u64
     }
 
     /// Length, age, identity.
@@ -303,6 +323,7 @@ impl Disk {
             bytes: content.cached.len() as u64,
             age_ms: now.saturating_sub(content.written_ms),
             inode,
+            held: content.reserved.max(content.cached.len() as u64),
         })
     }
 

@@ -123,6 +123,8 @@ pub struct Plan {
     pub old: Vec<(String, Vec<u8>)>,
     /// Disk faults.
     pub faults: Faults,
+    /// Bytes of the largest file that the disk can hold, if a run may meet that.
+    pub largest_file: Option<u64>,
     /// Client faults.
     pub mischief: Mischief,
     /// Mean number of steps between two ends of the server; 0 is never.
@@ -164,6 +166,10 @@ impl Plan {
         let has_two_disks = disks.chance(300);
         let mut config = config(&mut rng, application.as_ref());
         let block = config.limits.block_bytes as u64;
+        let mut space = Rng::new(mix(seed ^ 0x5bace));
+        config.limits.reserve_share_max = space.pick(&[0, 1, 25, 25]);
+        config.limits.reserve_ms_max = space.pick(&[1_000, 60_000]);
+        let largest_file = space.chance(150).then(|| space.within(100, 3_000));
         let mut uploads = uploads(&mut rng, &config, block);
         if has_two_disks {
             let other = Location {
@@ -203,6 +209,7 @@ impl Plan {
             uploads,
             old,
             faults: faults(&mut rng),
+            largest_file,
             mischief: mischief(&mut rng),
             crash_steps,
             ends: rng.pick(&[[1, 0, 0], [0, 1, 0], [3, 3, 1], [1, 1, 3], [1, 3, 1]]),
@@ -259,6 +266,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         tombstone_ms_max: rng.pick(&[5_000, 600_000, 600_000]),
         tombstones_per_shard_max: rng.pick(&[1, 4_096, 4_096]),
         path_depth_max: 64,
+        ..Limits::default()
     };
     let policy = Policy {
         durability: rng.pick(&[

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bitsd::server::clients::Clients;
 use bitsd::server::record::Frames;
 use bitsd::server::shard::{Phase, Shard};
+use bitsd::server::space::{Figures, Space};
 use bitsd::server::store::{next_generation, part_name};
 use bitsd::server::world::{Manner, Shelf};
 use bitsd::server::{connection, recover};
@@ -71,6 +72,8 @@ pub struct Life {
     pub generation: u64,
     /// Its shards.
     pub shards: RefCell<Vec<Rc<Shard<SimWorld>>>>,
+    /// What its shards know of the disk's space.
+    pub space: Arc<Space>,
     /// Connections on their way to each shard.
     pub letters: Vec<Cell<usize>>,
     /// Whether it has stopped.
@@ -342,6 +345,7 @@ impl Sim {
             generation: next_generation(self.disk.borrow().list().iter().map(String::as_str)),
             is_renewed: Cell::new(true),
             shards: RefCell::default(),
+            space: space(),
             letters: (0..count).map(|_| Cell::new(0)).collect(),
             is_stopped: Cell::new(false),
             unrecovered: Cell::new(count),
@@ -564,4 +568,19 @@ impl Sim {
             .spawn(life.number, connection::serve(shard, wire, Vec::new()));
         Some(ClientEnd::new(conn))
     }
+}
+
+/// Free bytes, as far as reservations are told; the files themselves do not count here.
+pub const FREE_BYTES: u64 = 1 << 16;
+
+fn space() -> Arc<Space> {
+    let space = Space::default();
+    let figures = Figures {
+        bytes_total: 1 << 20,
+        bytes_free: FREE_BYTES,
+        inodes_total: 0,
+        inodes_free: 0,
+    };
+    space.look(figures, 1);
+    Arc::new(space)
 }

@@ -8,10 +8,12 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::server::notification::{NotifyError, Order};
+use bitsd::server::space::Space;
 use bitsd::server::world::{
     Block, File, HandOverFull, Log, Manner, Millis, Place, Published, ReplyStat, Shelf, Standing,
     WorkStat, World,
@@ -19,7 +21,7 @@ use bitsd::server::world::{
 
 use crate::clock::sleep;
 use crate::disk::{self, Disk};
-use crate::sim::{Life, Sim};
+use crate::sim::{FREE_BYTES, Life, Sim};
 use crate::wire::SimWire;
 
 /// Memory, counted while it is out.
@@ -212,9 +214,54 @@ impl File for SimFile {
         (Ok(read), block)
     }
 
-    async fn allocate(&self, _bytes: u64) -> io::Result<()> {
-        self.sim.disk_time().await;
-        self.sim.full().map_or(Ok(()), Err)
+    fn expect(&self, bytes: u64) -> io::Result<()> {
+        let largest = self.sim.plan.largest_file;
+        if largest.is_some_and(|largest| bytes > largest) {
+            // EFBIG.
+            return Err(io::Error::from_raw_os_error(27));
+        }
+        Ok(())
+    }
+
+    async fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        let sim = &self.sim;
+        sim.disk_time().await;
+        if let Some(full) = sim.full() {
+            return Err(full);
+        }
+        let length = sim.disk.borrow().read(self.inode).len() as u64;
+        let ahead_of_all = sim.disk.borrow_mut().reserve(self.inode, range.end);
+        sim.marks.hit("space reserved");
+        sim.tell(|| format!("disk {}: reserve {range:?} of {}", self.shard, self.name));
+        let ahead = range.end.saturating_sub(length);
+        let mut judge = sim.judge.borrow_mut();
+        if range.start > range.end || ahead > length {
+            judge.fail(format!(
+                "9: {ahead} bytes reserved for a file of {length} bytes"
+            ));
+        }
+        // What a life before has left is counted only when it is found.
+        let share = sim.plan.config.limits.reserve_share_max;
+        if self.life == 1 && ahead_of_all > FREE_BYTES / 100 * share {
+            judge.fail(format!(
+                "9: {ahead_of_all} bytes reserved, over {share} % of what is free"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self, bytes: u64) -> io::Result<()> {
+        let sim = &self.sim;
+        sim.disk_time().await;
+        let length = sim.disk.borrow().read(self.inode).len() as u64;
+        if length != bytes {
+            let why = format!("9: {bytes} bytes would be kept of {length}");
+            sim.judge.borrow_mut().fail(why);
+        }
+        if sim.disk.borrow_mut().give_back(self.inode) {
+            sim.marks.hit("reservation given back");
+        }
+        Ok(())
     }
 
     async fn sync_data(&self) -> io::Result<()> {
@@ -377,6 +424,10 @@ impl World for SimWorld {
 
     fn shelf(&self, place: &Place) -> Shelf {
         disk::shelf_of(place.path.as_str())
+    }
+
+    fn space(&self, _shelf: Shelf) -> Arc<Space> {
+        Arc::clone(&self.life.space)
     }
 
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<SimFile> {

@@ -142,7 +142,15 @@ impl File for Stored {
         unimplemented!()
     }
 
-    async fn allocate(&self, _: u64) -> io::Result<()> {
+    fn expect(&self, _: u64) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn allocate(&self, _: Range<u64>) -> io::Result<()> {
+        unimplemented!()
+    }
+
+    async fn give_back(&self, _: u64) -> io::Result<()> {
         unimplemented!()
     }
 
@@ -200,6 +208,10 @@ impl World for InMemory {
         if let Event::DiskFailed { op, .. } = event {
             self.0.failures.borrow_mut().push(op);
         }
+    }
+
+    fn space(&self, _: Shelf) -> std::sync::Arc<crate::server::space::Space> {
+        unimplemented!()
     }
 
     fn head_block(&self) -> Memory {

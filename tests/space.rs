@@ -1,0 +1,136 @@
+//! How much of a disk uploads take before they have sent it, sizes that no disk holds, and disks that are nearly full.
+//!
+//! Each test begins with a real server on a file system of its own where that matters, and looks at what the kernel
+//! says of the part.
+
+#[path = "soak/mount.rs"]
+mod mount;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use mount::{Kind, Mount};
+use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, fragment};
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes that a session's part holds on disk, reservations included.
+fn held(server: &Server, client: &Client) -> u64 {
+    fs::metadata(server.part(client.session()))
+        .unwrap()
+        .blocks()
+        * 512
+}
+
+#[test]
+fn an_upload_that_rests_gives_back_what_it_has_not_received() {
+    for kind in [Kind::Ext4, Kind::Xfs, Kind::Tmpfs] {
+        let disk = match Mount::new(kind, 400) {
+            Ok(disk) => disk,
+            Err(why) => {
+                skip(&why);
+                continue;
+            }
+        };
+        let file = |ms: u64| Settings::default().file(&format!("[limits]\nreserve_ms_max = {ms}"));
+        let mut server = Server::on(&disk.root(), file(3_600_000));
+        let mut client = Client::create(server.address(), "/a.bin");
+        for at in 0..9 {
+            let sent = client.send(fragment(at * MIB..(at + 1) * MIB).of(64 * MIB));
+            sent.assert(200, None);
+        }
+        // As far ahead as it had come when the space ran out: from 8 to 16 MiB.
+        let reserved = held(&server, &client);
+        assert!(
+            (16 * MIB..18 * MIB).contains(&reserved),
+            "{kind:?}: {reserved}"
+        );
+        // The next server finds it, and waits as long.
+        server.kill9();
+        server.restart_with(file(200));
+        wait_until("the reservation is given back", || {
+            held(&server, &client) < 10 * MIB
+        });
+        assert_eq!(server.part_bytes(client.session()), 9 * MIB, "{kind:?}");
+        client.reconnect_to(server.address());
+        client.send(fragment(9 * MIB..20 * MIB)).assert(200, None);
+        wait_until("it is given back again", || {
+            held(&server, &client) < 21 * MIB
+        });
+        client.send_rest(20 * MIB, 64 * MIB, 4 * MIB);
+        client.close().assert(200, None);
+        server.assert_file("a.bin", 1, 64 * MIB);
+    }
+}
+
+#[test]
+fn one_small_fragment_of_a_big_file_holds_what_it_sent() {
+    let server = Server::start();
+    for number in 0..5 {
+        let mut client = Client::create(server.address(), &format!("/{number}.bin"));
+        client
+            .send(fragment(0..65_536).of(256 * MIB))
+            .assert(200, None);
+        let held = held(&server, &client);
+        assert!(held <= 131_072, "{held}");
+    }
+}
+
+#[test]
+fn sizes_that_no_disk_holds_are_too_large_and_nobodys_fault() {
+    let server = Server::start();
+    for total in [1 << 50, i64::MAX as u64, 1 << 63, u64::MAX - 1, u64::MAX] {
+        let mut client = Client::create(server.address(), "/a.bin");
+        client
+            .send(fragment(0..5).of(total))
+            .assert(500, Some(BG_E_TOO_LARGE));
+        assert_eq!(server.part_bytes(client.session()), 0, "{total}");
+        client.cancel().assert(200, None);
+    }
+    let log = server.log();
+    assert!(log.contains("LimitFSIZE="), "{log}");
+    assert!(!log.contains("dmesg") && !log.contains("WARN"), "{log}");
+}
+
+#[test]
+fn a_file_over_the_limit_of_the_process_is_too_large_before_its_bytes() {
+    // In blocks of 512 bytes or of a KiB, as the shell counts.
+    let wrapper = ["sh", "-c", "ulimit -f 4096; exec \"$@\"", "sh"];
+    let server = Server::with(Settings::default().wrapper(&wrapper));
+    let mut client = Client::create(server.address(), "/a.bin");
+    let sent = client.send(fragment(0..100).of(5 * MIB));
+    sent.assert(500, Some(BG_E_TOO_LARGE));
+    let mut small = Client::create(server.address(), "/b.bin");
+    small.send_rest(0, 1_000_000, 500_000);
+    small.close().assert(200, None);
+    server.assert_file("b.bin", 1, 1_000_000);
+}
+
+#[test]
+fn where_little_is_free_new_uploads_wait_and_running_ones_go_on() {
+    let disk = match Mount::new(Kind::Tmpfs, 64) {
+        Ok(disk) => disk,
+        Err(why) => return skip(&why),
+    };
+    let settings = Settings::default().file("[limits]\nfree_bytes_min = \"32 MiB\"");
+    let server = Server::on(&disk.root(), settings);
+    let mut running = Client::create(server.address(), "/a.bin");
+    running.send(fragment(0..MIB).of(4 * MIB)).assert(200, None);
+    let ballast = disk.point().join("ballast");
+    fs::write(&ballast, vec![0; 40 << 20]).unwrap();
+    server.wait_for_log("new uploads are refused");
+    let mut late = Client::new(server.address(), "/b.bin");
+    late.try_create().assert(500, Some(DISK_FULL));
+    running.send_rest(MIB, 4 * MIB, MIB);
+    running.close().assert(200, None);
+    server.assert_file("a.bin", 1, 4 * MIB);
+    fs::remove_file(&ballast).unwrap();
+    wait_until("there is space again", || late.try_create().status == 200);
+    let log = server.log();
+    let told = log.matches("new uploads are refused").count();
+    assert_eq!(told, 1, "{log}");
+    assert!(log.contains("there is space again"), "{log}");
+}
