@@ -354,7 +354,7 @@ const ROWS: &[Row] = &[
         severity: Warning,
         write: Harmless,
         cause: "the reply of the application is larger than the file system or `ulimit -f` allows",
-        remedy: "lower notification_reply_bytes_max, or raise LimitFSIZE= of the service",
+        remedy: "lower reply_bytes_max, or raise LimitFSIZE= of the service",
     },
     // -- what is short for the moment
     Row {

@@ -3,9 +3,10 @@
 mod support;
 
 use std::io::Write;
+use std::time::Instant;
 
 use support::backend::{Act, Backend, Heard};
-use support::client::{Client, E_INVALIDARG, fragment};
+use support::client::{Client, E_INVALIDARG, Fragment, fragment};
 use support::https::Https;
 use support::raw::Response;
 use support::server::{Server, Settings};
@@ -196,6 +197,36 @@ fn an_application_may_take_the_file_away() {
     assert_eq!(backend.heard().len(), 1);
 }
 
+/// Sends a fragment until the application is asked again: it has a pause after each failure.
+fn after_the_pause(client: &mut Client, fragment: Fragment) -> Response {
+    let mut last = None;
+    wait_until("the application is asked again", || {
+        let answer = client.send(fragment.clone());
+        let is_from_memory = answer.field("Retry-After").is_some();
+        last = Some(answer);
+        !is_from_memory
+    });
+    last.unwrap()
+}
+
+#[test]
+fn repeats_of_the_last_byte_do_not_send_the_file_again_at_once() {
+    let backend = Backend::always(Act::status(500));
+    let server = server(BY_VALUE, &backend, "");
+    let began = Instant::now();
+    let (mut client, answer) = upload(&server, "/a.bin", 500_000);
+    assert_relayed(&answer, 500);
+    for _ in 0..200 {
+        let answer = client.send(fragment(499_999..500_000));
+        assert_relayed(&answer, 500);
+        assert_eq!(answer.received(), 500_000);
+    }
+    // Pauses of 1, 2, 4 .. seconds, counted from each answer.
+    let asked_max = 2 + (began.elapsed().as_secs() + 1).ilog2() as usize;
+    let asked = backend.heard().len();
+    assert!(asked <= asked_max, "{asked} of {asked_max}");
+}
+
 #[test]
 fn statuses_reach_the_client_and_a_duplicate_asks_again() {
     for status in [301, 400, 404, 409, 500, 501, 503] {
@@ -208,7 +239,11 @@ fn statuses_reach_the_client_and_a_duplicate_asks_again() {
         assert_relayed(&answer, status);
         let hresult = format!("0x8019{status:04X}");
         assert_eq!(answer.field("BITS-Error-Code"), Some(&*hresult));
-        let again = client.send(fragment(400..500));
+        let at_once = client.send(fragment(400..500));
+        assert_relayed(&at_once, status);
+        assert_eq!(at_once.field("BITS-Error-Code"), Some(&*hresult));
+        assert_eq!(at_once.field("Retry-After"), Some("1"));
+        let again = after_the_pause(&mut client, fragment(400..500));
         again.assert(200, None);
         assert_eq!(again.received(), 500);
         // The cached answer: nobody is asked a third time.
@@ -279,7 +314,7 @@ fn an_application_that_does_not_answer_is_a_408() {
         let server = server(kind, &backend, "notification_timeout = \"1s\"");
         let (mut client, answer) = upload(&server, "/a.bin", 500);
         assert_relayed(&answer, 408);
-        client.send(fragment(0..500)).assert(200, None);
+        after_the_pause(&mut client, fragment(0..500)).assert(200, None);
     }
 }
 
@@ -305,7 +340,7 @@ fn an_application_that_breaks_off_or_is_not_there_is_a_502() {
     let server = server(BY_VALUE, &backend, "");
     let (mut client, answer) = upload(&server, "/a.bin", 500);
     assert_relayed(&answer, 502);
-    assert_relayed(&client.send(fragment(0..500)), 502);
+    assert_relayed(&after_the_pause(&mut client, fragment(0..500)), 502);
     let names = || {
         let entries = std::fs::read_dir(server.file(".bitsd")).unwrap();
         entries.filter(|entry| {
@@ -314,7 +349,7 @@ fn an_application_that_breaks_off_or_is_not_there_is_a_502() {
         })
     };
     assert_eq!(names().count(), 0, "half a reply is none");
-    let answer = client.send(fragment(0..500));
+    let answer = after_the_pause(&mut client, fragment(0..500));
     let url = answer.field("BITS-Reply-URL").unwrap();
     assert_eq!(client.get(url, "").body, b"whole");
 }

@@ -74,14 +74,12 @@ fn a_file_larger_than_the_disk_is_refused_before_its_bytes() {
     // One that would fit if others did not stand there is told so, and comes back.
     let ballast = disk.folder.path().join("ballast");
     fs::write(&ballast, vec![0; 4 << 20]).unwrap();
-    let mut later = Client::create(server.address(), "/c.bin");
     wait_until("the server has seen it", || {
+        let mut later = Client::create(server.address(), "/c.bin");
         let answer = later.send(fragment(0..1000).of(6 << 20));
-        answer.status == 500
+        later.cancel().assert(200, None);
+        answer.status == 500 && answer.field("BITS-Error-Code") == Some(DISK_FULL)
     });
-    later
-        .send(fragment(0..1000).of(6 << 20))
-        .assert(500, Some(DISK_FULL));
     server.wait_for_log("free some space");
     fs::remove_file(&ballast).unwrap();
     // What fits is taken, on the same connection.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bitsd::bits::notification::Answer;
 use bitsd::config::{Notification, NotificationType};
-use bitsd::notify::{Desk, Notifier, Outcome};
+use bitsd::notify::{Bounds, Desk, Notifier, Outcome};
 use bitsd::server::notification::{NotifyError, Order};
 use bitsd::server::world::Shelf;
 use socket2::SockRef;
@@ -31,6 +31,10 @@ use NotificationType::{ByReference, ByValue};
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How much later than that a client may hear of it.
 const LATENESS_MAX: Duration = Duration::from_secs(2);
+const BOUNDS: Bounds = Bounds {
+    in_flight_max: 64,
+    bytes_max: u64::MAX,
+};
 /// More than the socket buffers of both sides hold.
 const LARGE: u64 = 64 << 20;
 
@@ -46,7 +50,7 @@ impl Work {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ID.part"), upload).unwrap();
         // Retries do not wait for real.
-        let notifier = Notifier::with_pause(Duration::from_millis(1));
+        let notifier = Notifier::with_pause(BOUNDS, Duration::from_millis(1));
         Self { folder, notifier }
     }
 
@@ -102,6 +106,7 @@ fn order(kind: NotificationType, url: String) -> Order {
         part: "ID.part".to_owned(),
         reply: "ID.reply".to_owned(),
         lane: String::new(),
+        bytes: 0,
         settings: Notification {
             kind,
             url: String::new(),
@@ -308,7 +313,7 @@ fn a_path_that_no_field_can_hold_is_not_sent() {
     let work_dir = folder.path().join(name);
     fs::create_dir(&work_dir).unwrap();
     fs::write(work_dir.join("ID.part"), "upload").unwrap();
-    let notifier = Notifier::new();
+    let notifier = Notifier::new(BOUNDS);
     let refused = outcome(notifier.deliver(order(ByReference, backend.url("/")), desk(&work_dir)));
     assert!(
         matches!(refused, Err(NotifyError::Malformed(_))),
@@ -584,13 +589,14 @@ fn nobody_there_is_tried_as_often_as_may_be() {
 fn no_pause_reaches_beyond_the_time() {
     let backend = Backend::always(Act::status(503));
     let work = Work::new(b"");
-    let notifier = Notifier::with_pause(TIMEOUT);
+    let notifier = Notifier::with_pause(BOUNDS, TIMEOUT);
     let mut order = hurried(ByReference, backend.url("/"));
     order.settings.retries = 10;
     let began = Instant::now();
     let answer = outcome(notifier.deliver(order, work.desk())).unwrap();
     assert_eq!(answer.status, 503, "what was said, not that time is up");
-    assert!(began.elapsed() < TIMEOUT, "nothing was waited for");
+    assert!(began.elapsed() < TIMEOUT);
+    assert_eq!(backend.heard().len(), 11, "the time is enough for all");
 }
 
 // -- in flight

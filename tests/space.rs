@@ -56,7 +56,8 @@ fn an_upload_that_rests_gives_back_what_it_has_not_received() {
         });
         assert_eq!(server.part_bytes(client.session()), 9 * MIB, "{kind:?}");
         client.reconnect_to(server.address());
-        client.send(fragment(9 * MIB..20 * MIB)).assert(200, None);
+        let more = fragment(9 * MIB..20 * MIB).of(64 * MIB);
+        client.send(more).assert(200, None);
         wait_until("it is given back again", || {
             held(&server, &client) < 21 * MIB
         });

@@ -176,6 +176,13 @@ pub enum Refusal {
         /// Bytes received: all of them.
         received: u64,
     },
+    /// What was answered before, from memory: the application is not asked again so soon.
+    AsBefore {
+        /// That answer.
+        last: Box<Refusal>,
+        /// When it may be asked again, in seconds from now.
+        retry_after_s: u64,
+    },
     // -- 503: the client comes back later
     /// The client has as many sessions as the location lets it have.
     TooManySessions,
@@ -336,6 +343,7 @@ impl Refusal {
             // MC-BUP 3.3.6 prints 0x80070112 here, the code of a full disk and a slip: the status says it all.
             Self::ApplicationTimedOut { .. } => (408, None),
             Self::ReplyUrlTooLong { .. } => (400, Some(E_INVALIDARG)),
+            Self::AsBefore { last, .. } => last.answer(),
             Self::TooManySessions | Self::Busy | Self::DiskUnusable | Self::Unavailable => {
                 (503, None)
             }
@@ -428,6 +436,15 @@ impl fmt::Display for Refusal {
             Self::ReplyUrlTooLong { .. } => {
                 "the reply URL of the server application is over 2,200 characters"
             }
+            Self::AsBefore {
+                last,
+                retry_after_s,
+            } => {
+                return write!(
+                    f,
+                    "{last}; it is asked again in {retry_after_s} s at the earliest"
+                );
+            }
             Self::TooManySessions => "the client has too many uploads under way",
             Self::Busy => "too much is open or waiting",
             Self::DiskUnusable => "the disk cannot be used now",
@@ -483,8 +500,19 @@ pub fn write_refusal(
     persistence: Persistence,
     out: &mut Vec<u8>,
 ) {
+    let reason = refusal;
+    let (refusal, retry_after_s) = match refusal {
+        Refusal::AsBefore {
+            last,
+            retry_after_s,
+        } => (&**last, Some(*retry_after_s)),
+        refusal => (refusal, None),
+    };
     let (status, hresult) = refusal.answer();
     let mut head = begin(status, out);
+    if let Some(seconds) = retry_after_s {
+        head.number("Retry-After", seconds);
+    }
     if let Some(received) = refusal.received() {
         head.number(RECEIVED_RANGE, received);
     }
@@ -500,7 +528,7 @@ pub fn write_refusal(
     } else if refusal.is_of_application() {
         head.field(ERROR_CONTEXT, context);
     }
-    head.sentence(REASON, refusal);
+    head.sentence(REASON, reason);
     head.number(CONTENT_LENGTH, 0);
     head.end(persistence);
 }
@@ -795,6 +823,9 @@ mod tests {
             => "408 Request Timeout", None, "the server application did not answer in time";
         R::ReplyUrlTooLong { .. }, R::ReplyUrlTooLong { received: 5 }
             => "400 Bad Request", Some("0x80070057"), "the reply URL of the server application is over 2,200 characters";
+        R::AsBefore { .. }, R::AsBefore { last: Box::new(R::ApplicationTimedOut { received: 5 }), retry_after_s: 7 }
+            => "408 Request Timeout", None,
+                "the server application did not answer in time; it is asked again in 7 s at the earliest";
         R::TooManySessions, R::TooManySessions
             => "503 Service Unavailable", None, "the client has too many uploads under way";
         R::Busy, R::Busy
@@ -827,11 +858,15 @@ mod tests {
             };
             let begin =
                 format!("HTTP/1.1 {status}\r\nPragma: no-cache\r\nBITS-Packet-Type: Ack\r\n");
+            let again = match refusal {
+                Refusal::AsBefore { .. } => "Retry-After: 7\r\n",
+                _ => "",
+            };
             let named = format!("BITS-Session-Id: {ID}\r\n");
             for (session, named) in [(None, ""), (Some(id()), &*named)] {
                 let reason = format!("Bitsd-Reason: {words}\r\n");
                 let fields =
-                    format!("{begin}{received}{named}{error}{reason}Content-Length: 0\r\n");
+                    format!("{begin}{again}{received}{named}{error}{reason}Content-Length: 0\r\n");
                 assert_eq!(
                     refused(&refusal, session, Persistence::KeepAlive),
                     format!("{fields}\r\n")

@@ -204,6 +204,10 @@ keys! {
         // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room for half as many.
         /// Folders on the way from a root to a file.
         path_depth_max: usize = 64, Row::of(count(0..=1_100)).live();
+        /// Notifications of all locations on their way at the same time; each has a thread.
+        notifications_max: usize = 512, Row::of(count(1..=16_384));
+        /// Bytes of the files that are on their way to applications at the same time; a larger file goes alone.
+        notification_bytes_max: u64 = 4 * GIB, Row::of(bytes(1..=1024 * TIB));
         // Enough for what runs, and no more than a hundredth of a small disk (`server/space.rs`).
         /// Where less is free on a file system, new uploads to it wait, and running ones go on. The default is a hundredth of a
         /// file system of less than 25 GiB.

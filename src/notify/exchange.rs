@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderMap, HeaderValue, Response};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
 use super::Outcome;
 use super::desk::Desk;
+use super::lookup::Lookup;
 use super::signature::{Signed, content_digest};
 use super::transport;
 use crate::bits::notification::Answer;
@@ -37,7 +37,7 @@ pub fn agent() -> Agent {
         .accept("*/*")
         .accept_encoding("identity")
         .build();
-    Agent::with_parts(config, transport::connector(), DefaultResolver::default())
+    Agent::with_parts(config, transport::connector(), Lookup::default())
 }
 
 /// One attempt. If it fails, or is no success, nothing of a reply by value is left.

@@ -1,14 +1,16 @@
 //! The HTTP client that tells server applications of uploads (P9).
 //!
-//! It blocks, on threads of its own: one for each notification in flight, of which each location has so many at the most. So a slow or dead
-//! application holds up nobody but its own clients, and a shard does nothing but wait for the outcome as for any other
-//! operation.
+//! It blocks, on threads of its own: one for each notification in flight, of which each location has so many at the most, and
+//! all of them together ([`Bounds`]). So a slow or dead application holds up nobody but its own clients, and a shard does
+//! nothing but wait for the outcome as for any other operation. What is sent by value counts as well: a file is as long as
+//! its client made it.
 //!
 //! Connections are not kept: a POST over one that the application has just closed would be an error, and nobody could say
 //! whether the application had heard.
 
 mod desk;
 mod exchange;
+mod lookup;
 mod signature;
 mod transport;
 
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::bits::notification::Answer;
+use crate::config::NotificationType;
 use crate::server::notification::{NotifyError, Order};
 
 pub use desk::Desk;
@@ -31,6 +34,15 @@ pub type Outcome = Result<Answer, NotifyError>;
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// What all locations may have in flight together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Notifications; each has a thread.
+    pub in_flight_max: usize,
+    /// Bytes of the files that are sent by value. A file that is larger goes alone.
+    pub bytes_max: u64,
+}
+
 /// Tells applications; one for all shards.
 #[derive(Clone)]
 pub struct Notifier {
@@ -40,22 +52,60 @@ pub struct Notifier {
 struct Shared {
     agent: ureq::Agent,
     pause: Duration,
-    /// Notifications in flight, by location.
-    lanes: Mutex<BTreeMap<String, usize>>,
+    bounds: Bounds,
+    in_flight: Mutex<InFlight>,
+}
+
+#[derive(Default)]
+struct InFlight {
+    /// Notifications, by location.
+    lanes: BTreeMap<String, usize>,
+    /// Of all locations.
+    all: usize,
+    /// Bytes of the files that are sent by value.
+    bytes: u64,
+}
+
+impl InFlight {
+    /// Counts one more, if it may be.
+    fn admit(&mut self, lane: &str, lane_max: usize, bytes: u64, bounds: &Bounds) -> bool {
+        let here = self.lanes.get(lane).copied().unwrap_or(0);
+        let sum = self.bytes.saturating_add(bytes);
+        let is_too_much = bytes > 0 && self.bytes > 0 && sum > bounds.bytes_max;
+        if here >= lane_max || self.all >= bounds.in_flight_max || is_too_much {
+            return false;
+        }
+        self.lanes.insert(lane.to_owned(), here + 1);
+        self.all += 1;
+        self.bytes = sum;
+        true
+    }
+
+    fn end(&mut self, lane: &str, bytes: u64) {
+        if let Some(here) = self.lanes.get_mut(lane) {
+            *here -= 1;
+            if *here == 0 {
+                self.lanes.remove(lane);
+            }
+        }
+        self.all -= 1;
+        self.bytes -= bytes;
+    }
 }
 
 impl Notifier {
     /// With nothing on its way.
-    pub fn new() -> Self {
-        Self::with_pause(PAUSE)
+    pub fn new(bounds: Bounds) -> Self {
+        Self::with_pause(bounds, PAUSE)
     }
 
     /// With another first pause between attempts than one second; for tests.
-    pub fn with_pause(pause: Duration) -> Self {
+    pub fn with_pause(bounds: Bounds, pause: Duration) -> Self {
         let shared = Shared {
             agent: exchange::agent(),
             pause,
-            lanes: Mutex::default(),
+            bounds,
+            in_flight: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -90,6 +140,10 @@ impl Default for Notifier {
 }
 
 impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, InFlight> {
+        (self.in_flight.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All attempts at one notification.
     fn deliver(&self, order: &Order, desk: &Desk) -> Outcome {
         let deadline = Instant::now() + order.settings.timeout;
@@ -98,11 +152,13 @@ impl Shared {
         loop {
             let outcome = exchange::exchange(&self.agent, desk, order, deadline);
             attempt += 1;
-            let wakes_at = Instant::now() + pause;
-            if attempt > order.settings.retries || !is_transient(&outcome) || wakes_at >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if attempt > order.settings.retries || !is_transient(&outcome) || left.is_zero() {
                 return outcome;
             }
-            thread::sleep(pause);
+            // However short the time is, it is enough for all attempts, and each keeps half of its share.
+            let shares = 2 * (order.settings.retries - attempt + 1);
+            thread::sleep(pause.min(left / shares));
             pause = PAUSE_MAX.min(2 * pause);
         }
     }
@@ -126,35 +182,58 @@ fn is_transient(outcome: &Outcome) -> bool {
     }
 }
 
-/// One of the notifications that a location may have in flight; given back when dropped.
+/// One of the notifications that may be in flight; given back when dropped.
 struct Place {
     shared: Arc<Shared>,
     lane: String,
+    bytes: u64,
 }
 
 impl Place {
     fn take(shared: &Arc<Shared>, order: &Order) -> Option<Self> {
-        let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_flight = lanes.entry(order.lane.clone()).or_default();
-        if *in_flight >= order.settings.in_flight_max {
-            return None;
-        }
-        *in_flight += 1;
-        Some(Self {
+        let bytes = match order.settings.kind {
+            NotificationType::ByValue => order.bytes,
+            NotificationType::ByReference => 0,
+        };
+        let lane_max = order.settings.in_flight_max;
+        let mut in_flight = shared.lock();
+        (in_flight.admit(&order.lane, lane_max, bytes, &shared.bounds)).then(|| Self {
             shared: Arc::clone(shared),
             lane: order.lane.clone(),
+            bytes,
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut lanes = (self.shared.lanes.lock()).unwrap_or_else(PoisonError::into_inner);
-        if let Some(in_flight) = lanes.get_mut(&self.lane) {
-            *in_flight -= 1;
-            if *in_flight == 0 {
-                lanes.remove(&self.lane);
-            }
-        }
+        self.shared.lock().end(&self.lane, self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_locations_together_are_bounded_by_number_and_by_bytes() {
+        let bounds = Bounds {
+            in_flight_max: 3,
+            bytes_max: 100,
+        };
+        let mut in_flight = InFlight::default();
+        assert!(in_flight.admit("a", 1, 60, &bounds));
+        assert!(!in_flight.admit("a", 1, 0, &bounds), "the location's own");
+        assert!(!in_flight.admit("b", 9, 41, &bounds), "too many bytes");
+        assert!(in_flight.admit("b", 9, 40, &bounds));
+        assert!(in_flight.admit("b", 9, 0, &bounds), "by reference");
+        assert!(!in_flight.admit("c", 9, 0, &bounds), "too many threads");
+        in_flight.end("b", 40);
+        in_flight.end("a", 60);
+        assert!(in_flight.admit("c", 9, u64::MAX, &bounds), "alone");
+        assert!(!in_flight.admit("c", 9, 1, &bounds));
+        in_flight.end("c", u64::MAX);
+        in_flight.end("b", 0);
+        assert!(in_flight.lanes.is_empty() && in_flight.all == 0 && in_flight.bytes == 0);
     }
 }

@@ -29,7 +29,7 @@ use super::watch::Watch;
 use super::work_folder::BadFolder;
 use super::{Boot, RingWorld, op, probe, queue};
 use crate::config::{self, Config, ConfigError};
-use crate::notify::Notifier;
+use crate::notify::{Bounds, Notifier};
 use crate::observe;
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
@@ -133,7 +133,10 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let processors = probe::allowed_processors();
     probe::warn_of_surprises(&config, &addresses, descriptors, processors.len());
     let (alive_sender, alive) = mpsc::channel();
-    let notifier = Notifier::new();
+    let notifier = Notifier::new(Bounds {
+        in_flight_max: config.limits.notifications_max,
+        bytes_max: config.limits.notification_bytes_max,
+    });
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let spaces = Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
         tracing::warn!(%error, "there is no thread that looks at what is free on the disks");

@@ -1,5 +1,8 @@
 //! Telling a server application of a whole file, and keeping what it says (P9).
 //!
+//! If it does not take the file, the client's next duplicate of the last fragment asks it again, though not at once
+//! ([`Pause`]); until then the client hears what was said last.
+//!
 //! The client waits for its final Ack meanwhile, and holds its session: whoever comes for it later waits too, and hears what
 //! was said. Nothing else waits: the HTTP client works on threads of its own, and only so many at once for each location.
 
@@ -9,7 +12,7 @@ use super::record::Answered;
 use super::session::Held;
 use super::shard::Shard;
 use super::store::{self, StoreError};
-use super::world::{Shelf, World};
+use super::world::{Millis, Shelf, World};
 use crate::bits::notification::{self, Answer, Base, Token, Verdict};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Event as Step, Reply, State};
@@ -33,9 +36,25 @@ pub struct Order {
     pub reply: String,
     /// The location; notifications in flight are counted for each.
     pub lane: String,
+    /// Size of the file.
+    pub bytes: u64,
     /// How.
     pub settings: Notification,
 }
+
+/// An application did not take a file. Each try costs it the whole file, and costs the client one byte: so it is left
+/// alone for a while, which doubles each time.
+#[derive(Debug)]
+pub(super) struct Pause {
+    refusal: Refusal,
+    until: Millis,
+    ms: u64,
+}
+
+/// The first pause.
+const PAUSE_MS: u64 = 1_000;
+/// The longest one.
+const PAUSE_MS_MAX: u64 = 60_000;
 
 /// An application was not told, or its answer was lost.
 #[derive(Debug)]
@@ -58,6 +77,11 @@ pub enum NotifyError {
 }
 
 impl NotifyError {
+    /// Whether the application has been tried.
+    fn is_of_application(&self) -> bool {
+        !matches!(self, Self::Busy | Self::Disk(_))
+    }
+
     /// What the client hears: never anything final, since the file is whole and the next attempt may succeed.
     /// `received` is the size of the file, in bytes.
     fn refusal(self, received: u64) -> Refusal {
@@ -102,6 +126,9 @@ impl<W: World> Held<W> {
             // An answer could not be recorded any more, and the application would be asked twice.
             return Err(Refusal::Unavailable);
         }
+        if let Some(refusal) = self.answer_of_before(shard.world.now()) {
+            return Err(refusal);
+        }
         let location = self.location();
         let order = match self.order(&location) {
             Ok(order) => order,
@@ -125,10 +152,40 @@ impl<W: World> Held<W> {
             // Its client is gone too. The next start asks again.
             return Err(Refusal::Unavailable);
         }
-        match told {
+        let is_its_fault = match &told {
+            Ok(answer) => matches!(answer.judge(self.received()), Verdict::Refused(_)),
+            Err(error) => error.is_of_application(),
+        };
+        let outcome = match told {
             Ok(answer) => self.heed(shard, &location, answer).await,
             Err(error) => Err(error.refusal(self.received())),
+        };
+        match &outcome {
+            Err(refusal) if is_its_fault => self.rest(shard.world.now(), refusal),
+            Err(_) => {}
+            Ok(_) => *self.pause() = None,
         }
+        outcome
+    }
+
+    /// What the application said last, while it is not asked again.
+    fn answer_of_before(&mut self, now: Millis) -> Option<Refusal> {
+        let pause = self.pause().as_ref()?;
+        let left_ms = pause.until.checked_sub(now).filter(|left| *left > 0)?;
+        Some(Refusal::AsBefore {
+            last: Box::new(pause.refusal.clone()),
+            retry_after_s: left_ms.div_ceil(1_000),
+        })
+    }
+
+    fn rest(&mut self, now: Millis, refusal: &Refusal) {
+        let before = self.pause().as_ref().map_or(0, |pause| pause.ms);
+        let ms = (2 * before).clamp(PAUSE_MS, PAUSE_MS_MAX);
+        *self.pause() = Some(Box::new(Pause {
+            refusal: refusal.clone(),
+            until: now.saturating_add(ms),
+            ms,
+        }));
     }
 
     fn order(&mut self, location: &Location) -> Result<Order, Refusal> {
@@ -152,6 +209,7 @@ impl<W: World> Held<W> {
             part: store::part_name(id),
             reply: store::reply_name(id),
             lane: location.prefix.clone(),
+            bytes: self.received(),
             settings,
         })
     }

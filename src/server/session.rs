@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::clients::Counted;
 use super::connection::{Connection, ConnectionId};
+use super::notification::Pause;
 use super::shard::{self, Shard};
 use super::space::Reservation;
 use super::store::{Keep, StoreError};
@@ -59,6 +60,8 @@ struct Work<W: World> {
     peer: Option<SocketAddr>,
     /// What is reserved for it, once something was.
     reservation: Option<Box<Reservation>>,
+    /// How long its application is left alone.
+    pause: Option<Box<Pause>>,
 }
 
 /// The right to work on a session, and its work; given back when dropped.
@@ -99,6 +102,7 @@ impl<W: World> Session<W> {
             resumes: 0,
             peer: None,
             reservation: None,
+            pause: None,
         };
         Rc::new(Self {
             id,
@@ -297,6 +301,10 @@ impl<W: World> Held<W> {
         self.work().state
     }
 
+    pub(super) fn pause(&mut self) -> &mut Option<Box<Pause>> {
+        &mut self.work().pause
+    }
+
     pub(super) fn reservation(&mut self) -> &mut Option<Box<Reservation>> {
         &mut self.work().reservation
     }
@@ -374,11 +382,15 @@ impl<W: World> Held<W> {
         if !matches!(state, State::Gone(_)) {
             work.received = state.received();
         }
-        match &mut work.reservation {
-            Some(reservation) if matches!(state, State::Receiving { .. }) => {
-                reservation.reached(state.received());
+        match state {
+            State::Receiving { received, .. } => {
+                if let Some(reservation) = &mut work.reservation {
+                    reservation.reached(received);
+                }
             }
-            reservation => *reservation = None,
+            // Until the file is removed.
+            State::Gone(_) => {}
+            _ => work.reservation = None,
         }
         if matches!(
             event,
@@ -534,6 +546,7 @@ impl<W: World> Held<W> {
             return;
         }
         self.session.counted.take();
+        self.work().reservation = None;
         let id = self.id();
         let path = self.session.path.clone();
         let now = shard.world.now();

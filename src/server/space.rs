@@ -356,7 +356,10 @@ mod tests {
     #[test]
     fn a_small_disk_keeps_little_and_one_without_size_nothing() {
         assert_eq!(figures(100 * MIB, 0).wanting(FREE_BYTES_MIN).bytes_min, MIB);
-        assert_eq!(figures(1 << 50, 0).wanting(FREE_BYTES_MIN).bytes_min, 256 * MIB);
+        assert_eq!(
+            figures(1 << 50, 0).wanting(FREE_BYTES_MIN).bytes_min,
+            256 * MIB
+        );
         assert_eq!(figures(100, 0).wanting(7).bytes_min, 7);
         let space = Space::default();
         assert_eq!(space.look(figures(0, 0), 1), None);

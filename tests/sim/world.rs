@@ -235,7 +235,10 @@ impl File for SimFile {
         sim.tell(|| format!("disk {}: reserve {range:?} of {}", self.shard, self.name));
         let ahead = range.end.saturating_sub(length);
         let mut judge = sim.judge.borrow_mut();
-        if range.start > range.end || ahead > length {
+        // What is in hand may be more than what came before it.
+        let limits = &sim.plan.config.limits;
+        let in_hand = limits.block_bytes.max(limits.head_bytes_max) as u64;
+        if range.start > range.end || ahead > length.max(in_hand) {
             judge.fail(format!(
                 "9: {ahead} bytes reserved for a file of {length} bytes"
             ));
