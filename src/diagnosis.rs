@@ -100,7 +100,7 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
 /// cause, a line before it says more.
 pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
-        Refusal::DiskFull | Refusal::QuotaExceeded | Refusal::SpaceLow => Some(FREE_SPACE),
+        Refusal::DiskFull | Refusal::QuotaExceeded => Some(FREE_SPACE),
         Refusal::ReadOnly => Some(REMOUNT),
         Refusal::DiskFailed => Some(CHECK_DEVICE),
         Refusal::DiskUnusable => Some(SEE_BEFORE),
@@ -282,6 +282,22 @@ const WORK: &[DiskOp] = &[
 ];
 /// What the client has named.
 const DESTINATION: &[DiskOp] = &[Op::LookUp, Op::CreateDirectories, Op::Publish];
+/// Everything but what looks ahead.
+const NOT_AHEAD: &[DiskOp] = &[
+    Op::Create,
+    Op::Open,
+    Op::Read,
+    Op::Write,
+    Op::Record,
+    Op::Sync,
+    Op::Reply,
+    Op::Remove,
+    Op::Truncate,
+    Op::SyncDirectory,
+    Op::LookUp,
+    Op::CreateDirectories,
+    Op::Publish,
+];
 /// Everything.
 const ANYWHERE: &[DiskOp] = &[
     Op::Create,
@@ -304,7 +320,18 @@ const ANYWHERE: &[DiskOp] = &[
 const ROWS: &[Row] = &[
     // -- space
     Row {
-        ops: ANYWHERE,
+        // Any client can name such a size: it is no alarm yet.
+        ops: &[Op::Allocate],
+        errnos: &[Errno::NOSPC],
+        hears: R::NoRoom,
+        heals: ByItself,
+        severity: Info,
+        write: Harmless,
+        cause: "the file is larger than what is free now",
+        remedy: "if such files are meant to fit: free some space; clients retry by themselves",
+    },
+    Row {
+        ops: NOT_AHEAD,
         errnos: &[Errno::NOSPC],
         hears: R::DiskFull,
         heals: ByItself,
@@ -735,6 +762,14 @@ mod tests {
     #[test]
     fn every_row_says_what_it_should() {
         for (op, errno, hears, heals, severity, word) in [
+            (
+                Op::Allocate,
+                Errno::NOSPC,
+                R::NoRoom,
+                ByItself,
+                Info,
+                "free some space",
+            ),
             (
                 Op::Write,
                 Errno::NOSPC,

@@ -142,6 +142,8 @@ pub enum Refusal {
     FileTooLarge,
     /// HRESULT_FROM_WIN32(ERROR_DISK_FULL).
     DiskFull,
+    /// The same: the file is larger than what is free now.
+    NoRoom,
     /// The same: a disk quota is used up.
     QuotaExceeded,
     /// The same: what is left is for the uploads that run.
@@ -333,7 +335,9 @@ impl Refusal {
             Self::SessionNotFound => (500, Some(BG_E_SESSION_NOT_FOUND)),
             Self::UploadTooLarge { .. } | Self::FileTooLarge => (500, Some(BG_E_TOO_LARGE)),
             // MC-BUP prints 0x80070112 here: Win32 error 112 is 0x70.
-            Self::DiskFull | Self::QuotaExceeded | Self::SpaceLow => (500, Some(DISK_FULL)),
+            Self::DiskFull | Self::NoRoom | Self::QuotaExceeded | Self::SpaceLow => {
+                (500, Some(DISK_FULL))
+            }
             Self::ReadOnly => (500, Some(WRITE_PROTECT)),
             Self::DiskFailed => (500, Some(IO_DEVICE)),
             Self::UploadsDisabled => (501, Some(E_ACCESSDENIED)),
@@ -421,6 +425,7 @@ impl fmt::Display for Refusal {
             }
             Self::FileTooLarge => "no file of this size can be stored here",
             Self::DiskFull => "the disk is full",
+            Self::NoRoom => "the file is larger than what is free now",
             Self::QuotaExceeded => "the disk quota is used up",
             Self::SpaceLow => "what is free on the disk is kept for uploads that run",
             Self::ReadOnly => "the file system is read-only",
@@ -805,6 +810,8 @@ mod tests {
             => "500 Internal Server Error", Some("0x80200020"), "no file of this size can be stored here";
         R::DiskFull, R::DiskFull
             => "500 Internal Server Error", Some("0x80070070"), "the disk is full";
+        R::NoRoom, R::NoRoom
+            => "500 Internal Server Error", Some("0x80070070"), "the file is larger than what is free now";
         R::QuotaExceeded, R::QuotaExceeded
             => "500 Internal Server Error", Some("0x80070070"), "the disk quota is used up";
         R::SpaceLow, R::SpaceLow

@@ -141,13 +141,25 @@ impl<W: World> Held<W> {
         };
         self.keep().expect_reply();
         let told = shard.world.notify(order).await;
-        shard.world.emit(Event::Notified {
-            session: self.id(),
-            told: match &told {
-                Ok(answer) => Told::Answered(answer.status),
-                Err(error) => Told::Failed(error),
-            },
-        });
+        let session = self.id();
+        match &told {
+            Ok(answer) => {
+                let told = Told::Answered(answer.status);
+                shard.world.emit(Event::Notified { session, told });
+            }
+            // Our own bound, which the refusal names: nobody was asked.
+            Err(NotifyError::Busy) => {}
+            // Our own disk: nothing is the matter with the application.
+            Err(NotifyError::Disk(error)) => shard.world.emit(Event::DiskFailed {
+                op: DiskOp::Reply,
+                session: Some(session),
+                error,
+            }),
+            Err(error) => {
+                let told = Told::Failed(error);
+                shard.world.emit(Event::Notified { session, told });
+            }
+        }
         if shard.is_over() {
             // Its client is gone too. The next start asks again.
             return Err(Refusal::Unavailable);
