@@ -133,12 +133,6 @@ impl Notifier {
     }
 }
 
-impl Default for Notifier {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, InFlight> {
         (self.in_flight.lock()).unwrap_or_else(PoisonError::into_inner)

@@ -139,7 +139,8 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     });
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let spaces = Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
-        tracing::warn!(%error, "there is no thread that looks at what is free on the disks");
+        let event = "space_unwatched";
+        tracing::warn!(event, %error, "there is no thread that looks at what is free on the disks");
         Spaces::unwatched()
     });
     let clients = Arc::new(Clients::default());

@@ -60,6 +60,7 @@ use disk::{Disk, RingFile, RingLog};
 use lookout::Seen;
 use mailbox::{Letter, Senders};
 use net::RingWire;
+use space::Spaces;
 use tree::{RingPublished, Trees};
 use watch::Watch;
 

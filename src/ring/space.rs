@@ -120,6 +120,7 @@ impl FileSystem {
         let wanting = figures.wanting(bytes_min);
         match self.space.look(figures, bytes_min) {
             Some(true) => tracing::warn!(
+                event = "space_low",
                 directory = self.name(),
                 bytes_free = figures.bytes_free,
                 free_bytes_min = wanting.bytes_min,
@@ -128,6 +129,7 @@ impl FileSystem {
                 "little space is left: new uploads are refused, running ones go on"
             ),
             Some(false) => tracing::info!(
+                event = "space_enough",
                 directory = self.name(),
                 bytes_free = figures.bytes_free,
                 "there is space again for new uploads"

@@ -77,11 +77,6 @@ pub enum NotifyError {
 }
 
 impl NotifyError {
-    /// Whether the application has been tried.
-    fn is_of_application(&self) -> bool {
-        !matches!(self, Self::Busy | Self::Disk(_))
-    }
-
     /// What the client hears: never anything final, since the file is whole and the next attempt may succeed.
     /// `received` is the size of the file, in bytes.
     fn refusal(self, received: u64) -> Refusal {
@@ -164,16 +159,14 @@ impl<W: World> Held<W> {
             // Its client is gone too. The next start asks again.
             return Err(Refusal::Unavailable);
         }
-        let is_its_fault = match &told {
-            Ok(answer) => matches!(answer.judge(self.received()), Verdict::Refused(_)),
-            Err(error) => error.is_of_application(),
-        };
+        let was_asked = !matches!(told, Err(NotifyError::Busy));
         let outcome = match told {
             Ok(answer) => self.heed(shard, &location, answer).await,
             Err(error) => Err(error.refusal(self.received())),
         };
         match &outcome {
-            Err(refusal) if is_its_fault => self.rest(shard.world.now(), refusal),
+            // Also if it was our disk that failed: the next try costs the application as much.
+            Err(refusal) if was_asked => self.rest(shard.world.now(), refusal),
             Err(_) => {}
             Ok(_) => *self.pause() = None,
         }

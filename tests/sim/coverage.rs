@@ -24,6 +24,7 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
             Refusal::FileTooLarge => "file too large for the disk",
             Refusal::UploadTooLarge { .. } => "upload too large",
             Refusal::ParentMissing => "folder missing (404)",
+            Refusal::SpaceLow => "little space (500)",
             Refusal::TargetExists => "destination taken (403)",
             Refusal::TargetInvalid(_) => "path that is none",
             Refusal::TotalChanged { .. } => "total changed (400)",

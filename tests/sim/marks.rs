@@ -47,6 +47,7 @@ pub const REQUIRED: &[&str] = &[
     "kill during recovery",
     "known duplicate",
     "limit of sessions (503)",
+    "little space (500)",
     "no reply for a wrong token (404)",
     "no room for a connection",
     "notification repeated",
@@ -87,6 +88,7 @@ pub const REQUIRED: &[&str] = &[
     "total changed (400)",
     "two connections",
     "upload too large",
+    "write refused for want of memory",
 ];
 
 /// How often each branch was reached.

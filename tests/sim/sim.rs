@@ -223,6 +223,22 @@ impl Sim {
         self.has_faults.get() && self.executor.now() < self.full_until.get()
     }
 
+    /// Tells the server what is free, as it would see it now.
+    pub fn look_at(&self, space: &Space) {
+        let is_full = self.has_faults.get() && self.executor.now() < self.full_until.get();
+        let figures = Figures {
+            bytes_total: 1 << 20,
+            bytes_free: match is_full {
+                true => 0,
+                // What is reserved is not free.
+                false => FREE_BYTES.saturating_sub(space.ahead()),
+            },
+            inodes_total: 0,
+            inodes_free: 0,
+        };
+        space.look(figures, 1);
+    }
+
     /// An end of the server would be worst now.
     pub fn be_critical(&self) {
         self.is_critical.set(true);
@@ -345,7 +361,7 @@ impl Sim {
             generation: next_generation(self.disk.borrow().list().iter().map(String::as_str)),
             is_renewed: Cell::new(true),
             shards: RefCell::default(),
-            space: space(),
+            space: Arc::default(),
             letters: (0..count).map(|_| Cell::new(0)).collect(),
             is_stopped: Cell::new(false),
             unrecovered: Cell::new(count),
@@ -572,15 +588,3 @@ impl Sim {
 
 /// Free bytes, as far as reservations are told; the files themselves do not count here.
 pub const FREE_BYTES: u64 = 1 << 16;
-
-fn space() -> Arc<Space> {
-    let space = Space::default();
-    let figures = Figures {
-        bytes_total: 1 << 20,
-        bytes_free: FREE_BYTES,
-        inodes_total: 0,
-        inodes_free: 0,
-    };
-    space.look(figures, 1);
-    Arc::new(space)
-}

@@ -162,10 +162,16 @@ impl File for SimFile {
         let result = if let Some(full) = sim.full() {
             Err(full)
         } else if sim.chance(faults.write) {
-            sim.excuse(&self.name, "a write failed");
             let partly = sim.below(whole as u64 + 1);
-            self.apply(&block.bytes()[range.start..range.start + partly], offset);
-            Err(eio())
+            if partly == 0 {
+                // ENOMEM: nothing was written, and nothing may be lost by it.
+                sim.marks.hit("write refused for want of memory");
+                Err(io::Error::from_raw_os_error(12))
+            } else {
+                sim.excuse(&self.name, "a write failed");
+                self.apply(&block.bytes()[range.start..range.start + partly], offset);
+                Err(eio())
+            }
         } else {
             let mut taken = whole;
             if whole > 1 && sim.chance(faults.short) {
@@ -323,9 +329,15 @@ impl Log for SimLog {
         sim.tell(|| format!("disk {}: append to {}: {fault:?}", file.shard, file.name));
         sim.disk_time().await;
         match fault {
+            // EIO, ENOMEM, EROFS, EACCES, ETIMEDOUT, ESTALE, EFBIG, or that of a full disk: a record that could not be
+            // written harms nothing, whatever the reason.
             Some(fault) => {
                 sim.marks.hit("append refused");
-                Err(fault)
+                let errnos = [5, 12, 30, 13, 110, 116, 27];
+                Err(match fault.raw_os_error() {
+                    Some(5) => io::Error::from_raw_os_error(errnos[taken % errnos.len()]),
+                    _ => fault,
+                })
             }
             None => {
                 self.end.set(self.end.get() + bytes.len() as u64);
@@ -430,6 +442,7 @@ impl World for SimWorld {
     }
 
     fn space(&self, _shelf: Shelf) -> Arc<Space> {
+        self.sim.look_at(&self.life.space);
         Arc::clone(&self.life.space)
     }
 
