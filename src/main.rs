@@ -13,6 +13,7 @@ use clap::Parser;
 
 use bitsd::config::{Config, LogFormat, settings_schema};
 use bitsd::observe;
+use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
 use cli::settings::{Check, Settings, about_key};
@@ -86,11 +87,30 @@ fn run_check(check: &Check) -> ExitCode {
         return show(&text);
     }
     match check.settings.settle() {
-        Ok(_) if check.quiet => ExitCode::SUCCESS,
         Ok(settled) => {
-            let file = check.settings.file();
-            let file = file.map_or("none is read".to_owned(), |file| file.display().to_string());
-            show(&format!("# Settings file: {file}\n{}", settled.to_toml()))
+            let findings = doctor::examine(&settled.config);
+            let is_bad = findings.iter().any(Finding::is_bad);
+            if !check.quiet {
+                let file = check.settings.file();
+                let file =
+                    file.map_or("none is read".to_owned(), |file| file.display().to_string());
+                let findings = findings.iter().map(|finding| format!("# {finding}\n"));
+                let findings: String = findings.collect();
+                let text = settled.to_toml();
+                let shown = show(&format!("# Settings file: {file}\n{text}\n{findings}"));
+                if shown != ExitCode::SUCCESS {
+                    return shown;
+                }
+            }
+            findings
+                .iter()
+                .filter(|finding| finding.is_bad())
+                .for_each(say);
+            if is_bad {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         Err(error) => wrong_settings(error),
     }

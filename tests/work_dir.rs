@@ -533,3 +533,80 @@ fn a_disk_that_is_mounted_over_the_root_is_told() {
     server.assert_file("a.bin", 1, 10);
     assert_ne!(fs::metadata(&root).unwrap().ino(), 0);
 }
+
+// -- check
+
+/// What `bitsd check` says of a root: exit code, stdout, stderr.
+fn check(root: &Path, more: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args([
+            "check",
+            "--no-config",
+            "--cores",
+            "1",
+            "--listen",
+            "127.0.0.1:0",
+            "--root",
+        ])
+        .arg(root)
+        .args(more)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn check_finds_what_a_start_would_find() {
+    let (folder, root) = folder_and_root();
+    let (code, shown, said) = check(&root, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "# ok: io_uring can be used",
+        "# ok: 127.0.0.1:0 can be listened on",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(!root.join(".bitsd").exists(), "nothing is made");
+    let missing = folder.path().join("missing");
+    let (code, shown, said) = check(&missing, &[]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("# wrong: the root"), "{shown}");
+    assert!(
+        said.contains("does not exist") && said.contains("install -d"),
+        "{said}"
+    );
+    let (code, shown, said) = check(&missing, &["--quiet"]);
+    assert_eq!((code, shown.as_str()), (Some(1), ""));
+    assert!(said.contains("does not exist"), "{said}");
+    // What stands there is tried, and left as it is.
+    fs::create_dir(root.join(".bitsd")).unwrap();
+    set_mode(&root.join(".bitsd"), 0o777);
+    let (code, _, said) = check(&root, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("chmod go-w"), "{said}");
+    set_mode(&root.join(".bitsd"), 0o700);
+    let (code, shown, said) = check(&root, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        shown.contains("files can be made and published in"),
+        "{shown}"
+    );
+    let names = fs::read_dir(&root).unwrap();
+    assert_eq!(names.count(), 1, "only the work directory");
+}
+
+#[test]
+fn check_beside_a_running_server_says_so() {
+    let server = Server::start();
+    let address = server.address().to_string();
+    let (code, shown, said) = check(server.root(), &["--listen", &address]);
+    assert_eq!(code, Some(0), "{said}");
+    let process = format!("a server (process {}) is running", server.pid());
+    assert!(shown.contains(&process), "{shown}");
+    upload(&server, "/a.bin", 10);
+}

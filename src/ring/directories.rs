@@ -94,6 +94,8 @@ impl Directories {
     pub fn take(config: &Config) -> Result<(Self, Vec<Arc<Ground>>), LaunchError> {
         let (first, path) = (&config.roots[0], &config.work_dir);
         make_default_root(first)?;
+        // Told first: the work directory is mostly in it.
+        drop(open_directory(first)?);
         let work = open_or_make(path, *path == first.join(WORK_DIR_NAME))
             .map_err(|why| LaunchError::Folder(path.clone(), why))?;
         let lock = lock(&work)?;
@@ -146,9 +148,7 @@ impl Directories {
 
     fn open_root(&self, path: &Path) -> Result<Ground, LaunchError> {
         let failed = |why| LaunchError::Root(path.to_owned(), why);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root =
-            rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let root = open_directory(path)?;
         walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
         let try_on = |shelf| {
             let folder = self.shelves.get(shelf);
@@ -408,6 +408,12 @@ impl Directories {
         let text: String = boots.iter().map(|boot| format!("{boot:032x}\n")).collect();
         self.shelves.work().write(CLEAN_NAME, text.as_bytes())
     }
+}
+
+fn open_directory(root: &Path) -> Result<OwnedFd, LaunchError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(root, flags, Mode::empty())
+        .map_err(|error| LaunchError::Root(root.to_owned(), error.into()))
 }
 
 /// The only root that is made: nobody has named it, so nobody can have misspelt it.

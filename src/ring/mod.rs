@@ -18,6 +18,7 @@ pub mod account;
 pub mod blocks;
 pub mod directories;
 pub mod disk;
+pub mod doctor;
 pub mod inherit;
 pub mod launch;
 pub mod launch_error;

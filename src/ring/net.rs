@@ -184,9 +184,14 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
         return Ok(());
     }
     let deadline = Instant::now() + LISTENER_PATIENCE;
+    let mut is_told = false;
     loop {
         match try_listen_alone(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !is_told {
+                    is_told = true;
+                    tracing::warn!(%address, patience = ?LISTENER_PATIENCE, "the address is in use; waiting for it");
+                }
                 std::thread::sleep(LISTENER_PAUSE);
             }
             result => return result,

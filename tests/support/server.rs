@@ -114,7 +114,8 @@ impl Server {
         let log = drain_stderr(&mut child);
         let status = wait(&mut child);
         let said = || log.lock().unwrap().clone();
-        wait_until("stderr is read", || !said().is_empty());
+        // To its end: lines of the log may come before the one that says why.
+        wait_until("stderr is read", || Arc::strong_count(&log) == 1);
         (status, said())
     }
 

@@ -1,0 +1,165 @@
+//! `bitsd check`: what a start would find out, without a start.
+//!
+//! It does what `serve` does up to listening, by the same code, and says of each thing whether it will do. Nothing is made
+//! that is not there, since whoever checks may be another account than the one that serves.
+
+use std::fmt;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD};
+
+use super::account;
+use super::directories::{Directories, WORK_DIR_NAME};
+use super::launch_error::LaunchError;
+use super::work_folder::{BadFolder, WorkFolder};
+use super::{net, probe};
+use crate::config::Config;
+
+/// Fewer than this are soon used up.
+const FEW_FILES: u64 = 4096;
+
+/// What was found out about one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It will do.
+    Good(String),
+    /// The server starts all the same.
+    Doubtful(String),
+    /// The server does not start.
+    Bad(String),
+}
+
+impl Finding {
+    /// Whether the server would not start.
+    pub fn is_bad(&self) -> bool {
+        matches!(self, Self::Bad(_))
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(what) => write!(f, "ok: {what}"),
+            Self::Doubtful(what) => write!(f, "warning: {what}"),
+            Self::Bad(what) => write!(f, "wrong: {what}"),
+        }
+    }
+}
+
+/// Looks at everything that a start needs.
+pub fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![Finding::Good(format!("it is checked as {}", account::us()))];
+    findings.push(match probe::io_uring() {
+        Ok(()) => Finding::Good("io_uring can be used".to_owned()),
+        Err(error) => Finding::Bad(error.to_string()),
+    });
+    findings.extend(limits(config));
+    let (directories, is_running) = directories(config);
+    findings.extend(directories);
+    findings.extend(addresses(config, is_running));
+    findings
+}
+
+fn limits(config: &Config) -> Vec<Finding> {
+    let files = match probe::descriptors(config) {
+        Err(error) => Finding::Bad(error.to_string()),
+        Ok(few @ 0..FEW_FILES) => Finding::Doubtful(format!(
+            "{few} files may be open, up to three for each connection that uploads: raise LimitNOFILE= of the \
+             service (`ulimit -n`)"
+        )),
+        Ok(u64::MAX) => Finding::Good("any number of files may be open".to_owned()),
+        Ok(files) => Finding::Good(format!("{files} files may be open")),
+    };
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = match config.cores {
+        cores if cores > available => {
+            Finding::Doubtful(format!("{cores} shards share {available} cores"))
+        }
+        cores => Finding::Good(format!("{cores} shards on {available} cores")),
+    };
+    vec![files, cores]
+}
+
+/// What is found out about the directories, and whether a server is running on them.
+fn directories(config: &Config) -> (Vec<Finding>, bool) {
+    let (root, work) = (&config.roots[0], &config.work_dir);
+    let is_default = *work == root.join(WORK_DIR_NAME);
+    match WorkFolder::open(work, !is_default) {
+        Err(BadFolder::Missing) if is_default => return (before_the_first_start(config), false),
+        Err(BadFolder::Owner(owner)) if account::our_id() == 0 => {
+            let finding = Finding::Doubtful(format!(
+                "the work directory {} belongs to {}: the directories are looked at only if the check is run as the one \
+                 who serves (`sudo -u {} bitsd check ..`)",
+                work.display(),
+                account::user(owner),
+                account::to_chown(owner)
+            ));
+            return (vec![finding], true);
+        }
+        Err(_) | Ok(_) => {}
+    }
+    match Directories::take(config) {
+        Ok((directories, _grounds)) => {
+            let mut findings: Vec<_> = (directories.shelves().all().iter())
+                .filter_map(|shelf| Some(shelf.exposure()?.to_words(shelf.path())))
+                .map(Finding::Doubtful)
+                .collect();
+            let roots = config.roots.iter().map(|root| {
+                let root = root.display();
+                Finding::Good(format!("files can be made and published in {root}"))
+            });
+            findings.extend(roots);
+            (findings, false)
+        }
+        Err(LaunchError::Locked(path, process)) => {
+            let process = process.map_or(String::new(), |process| format!(" (process {process})"));
+            let path = path.display();
+            let finding = Finding::Good(format!(
+                "a server{process} is running with the work directory {path}: directories and addresses are its own, and \
+                 were looked at when it started"
+            ));
+            (vec![finding], true)
+        }
+        Err(error) => (vec![Finding::Bad(error.to_string())], false),
+    }
+}
+
+/// Where there is no work directory yet, the roots can only be asked.
+fn before_the_first_start(config: &Config) -> Vec<Finding> {
+    let may_write = |path: &Path| {
+        let access = Access::WRITE_OK | Access::EXEC_OK | Access::READ_OK;
+        rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS)
+    };
+    let is_default = |path: &Path| path == Path::new("./uploads");
+    let examine = |root: &std::path::PathBuf| {
+        let path = root.display();
+        match may_write(root) {
+            Ok(()) if !root.is_dir() => Finding::Bad(format!("the root {path} is not a directory")),
+            Ok(()) => Finding::Good(format!(
+                "{path} may be written; unfinished uploads will lie in {WORK_DIR_NAME} there"
+            )),
+            Err(rustix::io::Errno::NOENT) if is_default(root) => {
+                Finding::Good(format!("{path} will be made at start"))
+            }
+            Err(error) => {
+                let why = super::launch_error::BadRoot::from(error);
+                Finding::Bad(why.to_words(root))
+            }
+        }
+    };
+    config.roots.iter().map(examine).collect()
+}
+
+fn addresses(config: &Config, is_running: bool) -> Vec<Finding> {
+    if is_running {
+        return Vec::new();
+    }
+    let examine = |address: &std::net::SocketAddr| {
+        let bound = net::check_free(*address).and_then(|()| net::bind(*address));
+        match bound {
+            Ok(_listener) => Finding::Good(format!("{address} can be listened on")),
+            Err(error) => Finding::Bad(LaunchError::Listen(*address, error).to_string()),
+        }
+    };
+    config.listen.iter().map(examine).collect()
+}
