@@ -231,6 +231,31 @@ fn unsafe_stands_only_in_the_ring_and_says_why_it_is_safe() {
     }
 }
 
+/// Whoever reads the log by a program goes by that word, and never by a sentence.
+#[test]
+fn every_line_of_the_log_has_a_word_for_its_kind() {
+    let mut calls = 0;
+    for source in sources("src") {
+        let code: Vec<&str> = source.lines_of_code().map(|(_, line)| line).collect();
+        let code = code.join("\n");
+        for level in ["error", "warn", "info", "debug"] {
+            let call = format!("{level}!(");
+            for (at, _) in code.match_indices(&call) {
+                // The sentence of the call ends what is looked at.
+                let fields = code[at + call.len()..].split('"');
+                let fields: String = fields.take(2).collect();
+                calls += 1;
+                assert!(
+                    fields.trim_start().starts_with("event"),
+                    "{}: {call}{fields}",
+                    source.path
+                );
+            }
+        }
+    }
+    assert!(calls > 30, "{calls} calls");
+}
+
 #[test]
 fn no_unwrap_outside_tests() {
     for source in sources("src") {

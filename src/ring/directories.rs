@@ -163,6 +163,7 @@ impl Directories {
         match trial {
             Trial::Passed => {}
             Trial::Full => tracing::warn!(
+                event = "disk_full",
                 root = %path.display(),
                 "the disk is full: uploads will be refused until there is room"
             ),
@@ -189,6 +190,7 @@ impl Directories {
         let lock = lock(&folder)?;
         self.claim_shelf(&folder)?;
         tracing::info!(
+            event = "shelf_used",
             shelf = %path.display(),
             "the root is on another file system than work_dir: its unfinished uploads are kept here"
         );
@@ -246,6 +248,7 @@ impl Directories {
                 Ok(folder) => self.take_former_shelf(folder)?,
                 Err(why) => {
                     tracing::warn!(
+                        event = "shelf_missing",
                         shelf = %path.display(),
                         why = %why.to_words(path),
                         "unfinished uploads are kept on this shelf, and it cannot be opened: they wait for the next \
@@ -269,6 +272,7 @@ impl Directories {
         }
         let lock = lock(&folder)?;
         tracing::info!(
+            event = "former_shelf",
             shelf = %folder.path().display(),
             "no root of the settings uses this shelf any more; its unfinished uploads go on"
         );
@@ -424,7 +428,7 @@ fn make_default_root(root: &Path) -> Result<(), LaunchError> {
     // Not for a group, whatever the umask: the work directory will be in it.
     match fs::DirBuilder::new().mode(0o755).create(root) {
         Ok(()) => {
-            tracing::info!(root = %root.display(), "made the root");
+            tracing::info!(event = "root_made", root = %root.display(), "made the root");
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -442,7 +446,8 @@ fn open_or_make(path: &Path, is_default: bool) -> Result<WorkFolder, BadFolder> 
     if !folder.is_marked(OWNER_NAME) && holds_sessions(&folder).map_err(BadFolder::Io)? {
         return Err(BadFolder::Exposed(exposure));
     }
-    tracing::warn!(why = %exposure.to_words(path), "the work directory is not in a safe place");
+    let event = "work_dir_exposed";
+    tracing::warn!(event, why = %exposure.to_words(path), "the work directory is not in a safe place");
     Ok(folder)
 }
 
@@ -451,7 +456,8 @@ fn open_or_make_any(path: &Path, is_default: bool) -> Result<WorkFolder, BadFold
         // The one above it must be there, or `mkdir` says so.
         Err(BadFolder::Missing) if is_default => {
             let folder = WorkFolder::make(path)?;
-            tracing::info!(work_dir = %path.display(), "made the folder of unfinished uploads");
+            let event = "work_dir_made";
+            tracing::info!(event, work_dir = %path.display(), "made the folder of unfinished uploads");
             Ok(folder)
         }
         result => result,

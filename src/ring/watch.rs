@@ -99,6 +99,7 @@ impl Watchman {
             Seen::Removed => match self.directories.make_again(shelf) {
                 Ok(()) => {
                     tracing::warn!(
+                        event = "work_dir_made_again",
                         path = %spot.path().display(),
                         "somebody has removed the folder of unfinished uploads: it was made again; the clients of the \
                          uploads that were in it begin again"
@@ -119,6 +120,7 @@ impl Watchman {
             Some(wrong) if self.told.get(path) == Some(&wrong) => {}
             Some(wrong) => {
                 tracing::warn!(
+                    event = "not_ready",
                     path = %path.display(),
                     why = %wrong,
                     "not ready: the {what} is not what it was when the server started; new uploads are refused, and \
@@ -128,7 +130,8 @@ impl Watchman {
             }
             None => {
                 if self.told.remove(path).is_some() {
-                    tracing::info!(path = %path.display(), "ready: the {what} is what it was");
+                    let event = "ready";
+                    tracing::info!(event, path = %path.display(), "ready: the {what} is what it was");
                 }
             }
         }
