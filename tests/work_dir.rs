@@ -449,6 +449,23 @@ fn a_work_directory_that_is_removed_is_made_again() {
         .assert(500, Some(SESSION_NOT_FOUND));
 }
 
+/// The connection still has the part open, so its last bytes are taken; but no name is left that could be published.
+#[test]
+fn a_part_that_is_removed_before_close_is_told_as_lost() {
+    let server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    for part in parts(server.root()) {
+        fs::remove_file(server.file(".bitsd").join(part)).unwrap();
+    }
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(500, Some(SESSION_NOT_FOUND));
+    server.wait_for_log("the bytes of the session were removed from the work directory");
+    // It is over, and its name is free.
+    client.close().assert(500, Some(SESSION_NOT_FOUND));
+    upload(&server, "/a.bin", 20);
+}
+
 #[test]
 fn a_journal_that_is_removed_is_written_again() {
     let mut server = Server::start();

@@ -485,6 +485,10 @@ impl Keep {
                 self.record.state = before;
                 // If this write is lost, a restart only tries the same publication again.
                 let _ = self.write(store, Sync::No).await;
+                // What was not found may be the folder of the destination, which can be made, or the part, which is lost.
+                if source.kind() == io::ErrorKind::NotFound {
+                    self.open(world).await?;
+                }
                 return Err(StoreError {
                     op: DiskOp::Publish,
                     source,
