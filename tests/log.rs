@@ -733,3 +733,51 @@ fn a_service_that_only_this_machine_can_reach_says_so() {
         assert_eq!(said.contains("event=only_local"), expected, "{said}");
     }
 }
+
+/// What a process does whose shard trips an assertion; run by the test below.
+#[test]
+#[ignore = "ends the process: run by the test of panics"]
+fn helper_that_panics() {
+    bitsd::observe::init(
+        bitsd::config::LogFormat::Json,
+        bitsd::config::LogLevel::Info,
+    )
+    .unwrap();
+    bitsd::observe::abort_on_panic();
+    panic!("two\nlines");
+}
+
+/// Goal: a panic is a line of the log and the end of the process, also where the line cannot be written. Method: a process
+/// that panics, with its log on a file and on a pipe that nobody reads.
+#[test]
+fn a_panic_is_a_line_of_the_log_and_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let (folder, _root) = root();
+    let log = folder.path().join("log");
+    let (_reader, pipe) = full_pipe();
+    for stderr in [Stdio::from(File::create(&log).unwrap()), pipe.into()] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "helper_that_panics", "--ignored", "--nocapture"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        let begun = Instant::now();
+        let status = Program(command.spawn().unwrap()).wait();
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status:?}");
+        assert!(begun.elapsed() < STOP_MAX, "{:?}", begun.elapsed());
+    }
+    let said = std::fs::read_to_string(&log).unwrap();
+    let line: serde_json::Value = serde_json::from_str(said.trim()).expect(&said);
+    assert_eq!(line["event"], "panic", "{said}");
+    assert_eq!(
+        line["message"], "bitsd has a bug and ends: two\nlines",
+        "{said}"
+    );
+    assert!(
+        line["place"]
+            .as_str()
+            .is_some_and(|place| place.starts_with("tests/log.rs:")),
+        "{said}"
+    );
+}

@@ -471,7 +471,10 @@ impl Seat {
             let mut set = rustix::thread::CpuSet::new();
             set.set(processor);
             // Pinning is for speed; a host that forbids it is served all the same.
-            let _ = rustix::thread::sched_setaffinity(None, &set);
+            if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+                let shard = self.index;
+                tracing::debug!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
+            }
         }
         let mut builder = tokio_uring::builder();
         builder
