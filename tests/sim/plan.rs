@@ -291,7 +291,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             true => NotificationType::ByValue,
             false => NotificationType::ByReference,
         },
-        url: "/application".to_owned(),
+        url: "http://app.example/application".to_owned(),
         timeout: Duration::from_secs(20),
         retries: 0,
         secret: None,

@@ -93,8 +93,8 @@ impl Talk {
     pub async fn hear(&mut self) -> Result<Reply, Lost> {
         let deadline = self.sim.executor.now() + PATIENCE_MS;
         loop {
-            if let Some(end) = find(&self.inbox, b"\r\n\r\n") {
-                let head: Vec<u8> = self.inbox.drain(..end + 4).collect();
+            if let Some(end) = whole_answer(&self.inbox) {
+                let head: Vec<u8> = self.inbox.drain(..end).collect();
                 let reply = parse(&head);
                 self.sim.tell(|| format!("client hears {reply:?}"));
                 let Some(reply) = reply else {
@@ -141,6 +141,19 @@ impl Talk {
             && read > 0
         {}
     }
+}
+
+/// One past an answer that is there as a whole: an Ack ends with its head, what is none has a line of text behind it.
+fn whole_answer(inbox: &[u8]) -> Option<usize> {
+    let end = find(inbox, b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&inbox[..end]);
+    let is_text = head.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n");
+    let length = (head.lines()).find_map(|line| line.strip_prefix("Content-Length: "));
+    let body = match length {
+        Some(length) if is_text => length.parse().ok()?,
+        _ => 0,
+    };
+    (inbox.len() >= end + body).then_some(end + body)
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -191,11 +204,14 @@ fn parse(head: &[u8]) -> Option<Reply> {
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| *value)
     };
-    if status != 100 && field("Content-Length") != Some("0") {
+    let is_ack = field("BITS-Packet-Type") == Some("Ack");
+    if status != 100 && is_ack && field("Content-Length") != Some("0") {
         return None;
     }
-    // A refusal says why, and nothing else does.
-    if (status >= 400) != field("Bitsd-Reason").is_some() {
+    // A refusal says why, and nothing else does: an Ack in a field, what is none in its body.
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let is_said = field("Bitsd-Reason").is_some() || (!is_ack && body.ends_with('\n'));
+    if status != 100 && (status >= 400) != is_said {
         return None;
     }
     Some(Reply {
