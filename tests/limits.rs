@@ -574,6 +574,15 @@ fn what_is_sent_again_is_read_to_its_end_and_answered() {
         // The connection goes on.
         client.ping().assert(200, None);
         client.reconnect();
+        let chunked = client.try_send(&fragment(0..mib * MIB).of(total).in_chunks());
+        let chunked = chunked.unwrap_or_else(|| panic!("no answer to {mib} MiB in chunks"));
+        assert_eq!(chunked.assert(200, None).received(), 60 * MIB);
+        client.reconnect();
+        let beyond = fragment(61 * MIB..(61 + mib) * MIB).of(total).in_chunks();
+        let beyond = client.try_send(&beyond);
+        let beyond = beyond.unwrap_or_else(|| panic!("no answer to a gap, {mib} MiB in chunks"));
+        assert_eq!((beyond.status, beyond.received()), (416, 60 * MIB));
+        client.reconnect();
         let gap = client.try_send(&fragment(61 * MIB..(61 + mib) * MIB).of(total));
         let gap = gap.unwrap_or_else(|| panic!("no answer to a gap before {mib} MiB"));
         assert_eq!((gap.status, gap.received()), (416, 60 * MIB));

@@ -11,7 +11,7 @@ const FRAMING_BYTES_FREE: u64 = 4096;
 const FRAMING_PER_CONTENT_MAX: u64 = 4;
 
 /// Decoder of one chunked body.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkedDecoder {
     expecting: Expecting,
     /// Bytes of the current size line, or of the trailers.

@@ -21,6 +21,7 @@ use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{Event, Hangup};
+use crate::http::chunked::ChunkedDecoder;
 use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
 use crate::http::response::Persistence;
@@ -231,6 +232,8 @@ enum Next {
 pub enum BodyLeft {
     /// This many bytes are unread; 0 is the normal case.
     Bytes(u64),
+    /// It comes in chunks and tells its end itself; so far this decoder was taken.
+    Chunked(ChunkedDecoder),
     /// Nobody knows where it ends; the connection cannot be used again.
     Unknown,
     /// The client asked before sending it and was refused: it may or may not come.
@@ -331,10 +334,14 @@ async fn exchange<W: World>(
             persistence,
         } => {
             if is_stranded {
+                let body = match &packet {
+                    Packet::Fragment(fragment) => fragment::unread(fragment),
+                    _ => request::unread_body(framing, expects_continue),
+                };
                 let outcome = Outcome {
                     reply: Err(Refusal::Busy),
                     session: packet.session_request().and_then(|named| named.session),
-                    body: request::unread_body(framing, expects_continue),
+                    body,
                 };
                 let read_max = read_max(shard, Some(packet.path()));
                 let end = (persistence, read_max);
@@ -553,6 +560,14 @@ async fn answer_packet<W: World>(
                 return Next::End;
             }
             asked
+        }
+        BodyLeft::Chunked(decoder) => {
+            // Where it ends is for its sender to say, and here something was wrong: no request is looked for behind it.
+            let skipped = fragment::skip_chunked(shard, connection, inbox, decoder, read_max).await;
+            if skipped.is_err() {
+                return Next::End;
+            }
+            Persistence::Close
         }
         BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => Persistence::Close,
     };

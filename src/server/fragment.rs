@@ -113,7 +113,7 @@ pub fn unread(fragment: &Fragment) -> BodyLeft {
         FragmentBody::Length(0) => BodyLeft::Bytes(0),
         _ if fragment.expects_continue => BodyLeft::Unasked,
         FragmentBody::Length(bytes) => BodyLeft::Bytes(bytes),
-        FragmentBody::Chunked => BodyLeft::Unknown,
+        FragmentBody::Chunked => BodyLeft::Chunked(ChunkedDecoder::default()),
     }
 }
 
@@ -137,6 +137,34 @@ pub async fn skip<W: World>(
         }
         let read = more(shard, connection, inbox, left).await?;
         connection.budget.spend(&*shard.world, read).await;
+    }
+}
+
+/// Reads and drops the rest of a body in chunks, up to so many bytes of content, or to what is no chunk.
+///
+/// # Errors
+/// [`Cut`] if the connection ended.
+pub async fn skip_chunked<W: World>(
+    shard: &Shard<W>,
+    connection: &Connection<W>,
+    inbox: &mut Inbox<W>,
+    mut decoder: ChunkedDecoder,
+    bytes_max: u64,
+) -> Result<(), Cut> {
+    let mut left = bytes_max;
+    loop {
+        if inbox.is_empty() {
+            more(shard, connection, inbox, u64::MAX).await?;
+        }
+        let gathered = decoder.gather(inbox.bytes_mut());
+        inbox.consume(gathered.consumed);
+        match left.checked_sub(gathered.content as u64) {
+            Some(fewer) if gathered.end.is_none() => left = fewer,
+            Some(_) | None => return Ok(()),
+        }
+        (connection.budget)
+            .spend(&*shard.world, gathered.consumed)
+            .await;
     }
 }
 
@@ -386,7 +414,14 @@ async fn store_chunked<W: World>(
             _ => append_inbox(shard, held, inbox, skipped..skipped + content).await,
         };
         inbox.consume(gathered.consumed);
-        written.map_err(|error| Broken::Disk(error, BodyLeft::Unknown))?;
+        written.map_err(|error| {
+            let left = match gathered.end {
+                None => BodyLeft::Chunked(decoder),
+                Some(Ok(())) => BodyLeft::Bytes(0),
+                Some(Err(BadChunk)) => BodyLeft::Unknown,
+            };
+            Broken::Disk(error, left)
+        })?;
         match gathered.end {
             None => {
                 (connection.budget)

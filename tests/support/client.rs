@@ -38,6 +38,7 @@ pub struct Fragment {
     range: Range<u64>,
     total: u64,
     extra: String,
+    is_chunked: bool,
 }
 
 /// Bytes `range` of a file; say of how many with [`Fragment::of`].
@@ -46,6 +47,7 @@ pub fn fragment(range: Range<u64>) -> Fragment {
         total: range.end,
         range,
         extra: String::new(),
+        is_chunked: false,
     }
 }
 
@@ -56,11 +58,29 @@ impl Fragment {
         self
     }
 
+    /// Its body comes in chunks.
+    pub fn in_chunks(mut self) -> Self {
+        self.is_chunked = true;
+        self
+    }
+
     /// With further header lines (each ending in CR LF).
     pub fn with(mut self, lines: &str) -> Self {
         self.extra.push_str(lines);
         self
     }
+}
+
+/// As a body in chunks of up to 64 KiB.
+fn in_chunks(content: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for chunk in content.chunks(64 << 10) {
+        body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        body.extend_from_slice(chunk);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    body
 }
 
 impl Client {
@@ -170,7 +190,12 @@ impl Client {
         let Range { start, end } = fragment.range;
         let head = self.head(fragment);
         self.raw.try_send(head).ok()?;
-        self.raw.try_send(content(self.seed, start, end)).ok()?;
+        let content = content(self.seed, start, end);
+        let body = match fragment.is_chunked {
+            true => in_chunks(&content),
+            false => content,
+        };
+        self.raw.try_send(body).ok()?;
         self.raw.try_receive().ok()?
     }
 
@@ -202,13 +227,18 @@ impl Client {
             range,
             total,
             extra,
+            is_chunked,
         } = fragment;
         let (first, last, len) = (range.start, range.end - 1, range.end - range.start);
         let (path, session, host) = (&self.path, self.session(), &self.host);
+        let framing = match is_chunked {
+            true => "Transfer-Encoding: chunked".to_owned(),
+            false => format!("Content-Length: {len}"),
+        };
         format!(
             "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: Fragment\r\n\
              BITS-Session-Id: {session}\r\nContent-Range: bytes {first}-{last}/{total}\r\n{extra}\
-             Host: {host}\r\nContent-Length: {len}\r\nConnection: Keep-Alive\r\n\r\n"
+             Host: {host}\r\n{framing}\r\nConnection: Keep-Alive\r\n\r\n"
         )
     }
 
