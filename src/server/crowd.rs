@@ -42,12 +42,14 @@ impl Crowd {
 
     /// Of idle connections (client, milliseconds they have waited, and what names them) those that make room: of the client
     /// that has most connections, the ones that have waited longest; `count_max` of them, so that the search is worth it.
+    /// Nobody makes room for a newcomer who has more himself: his are busy perhaps, and he would drive all others out.
     pub fn make_room<T>(
         &self,
+        newcomer: IpAddr,
         idle: impl Iterator<Item = (IpAddr, u64, T)>,
         count_max: usize,
     ) -> Vec<T> {
-        let mut most = 0;
+        let mut most = self.of(newcomer);
         let mut candidates = Vec::new();
         for (client, waited_ms, connection) in idle {
             let count = self.of(client);
@@ -102,12 +104,18 @@ mod tests {
             (many, 30, 'b'),
             (many, 20, 'c'),
         ];
-        let room = |count_max| crowd.make_room(idle.into_iter(), count_max);
+        let stranger = address("192.0.2.3");
+        let room = |count_max| crowd.make_room(stranger, idle.into_iter(), count_max);
         assert_eq!(room(1), ['b']);
         assert_eq!(room(2), ['b', 'c']);
         assert_eq!(room(9), ['b', 'c', 'a']);
-        assert_eq!(crowd.make_room([(few, 5, 'f')].into_iter(), 9), ['f']);
-        assert_eq!(crowd.make_room(std::iter::empty::<(_, _, char)>(), 9), []);
+        let lone = |newcomer| crowd.make_room(newcomer, [(few, 5, 'f')].into_iter(), 9);
+        assert_eq!((lone(stranger), lone(few)), (vec!['f'], vec!['f']));
+        let nobody = std::iter::empty::<(_, _, char)>();
+        assert_eq!(crowd.make_room(stranger, nobody, 9), []);
+        // All of his own are busy; that must not cost the other its only one.
+        assert_eq!(lone(many), []);
+        assert_eq!(crowd.make_room(many, idle.into_iter(), 1), ['b']);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -237,7 +237,7 @@ impl<W: World> Shard<W> {
         let limits = self.limits();
         let client = crowd::client(peer);
         let is_admitted = self.crowd.borrow().of(client) < limits.connections_per_client_max
-            && (self.places_taken() < limits.connections_per_shard_max || self.make_room());
+            && (self.places_taken() < limits.connections_per_shard_max || self.make_room(client));
         if !is_admitted {
             self.world.emit(Event::ConnectionRefused { peer });
             if self.turned_away.get() >= TURNED_AWAY_MAX {
@@ -265,8 +265,8 @@ impl<W: World> Shard<W> {
         self.connections.borrow().len() - others
     }
 
-    /// Ends idle connections of whoever has most; `false` if there are none.
-    fn make_room(&self) -> bool {
+    /// Ends idle connections of whoever has most, and no fewer than the newcomer; `false` if there are none.
+    fn make_room(&self, newcomer: IpAddr) -> bool {
         let now = self.world.now();
         let connections = self.connections.borrow();
         let idle = (connections.values())
@@ -276,7 +276,7 @@ impl<W: World> Shard<W> {
                 (crowd::client(connection.peer), waited_ms, connection)
             });
         let count_max = (self.limits().connections_per_shard_max / ROOM_SHARE).max(1);
-        let room = self.crowd.borrow().make_room(idle, count_max);
+        let room = self.crowd.borrow().make_room(newcomer, idle, count_max);
         let mut has_made_room = false;
         for connection in room {
             // Its next request is here already.
