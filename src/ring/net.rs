@@ -190,7 +190,8 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 if !is_told {
                     is_told = true;
-                    tracing::warn!(event = "address_in_use", %address, patience = ?LISTENER_PATIENCE, "the address is in use; waiting for it");
+                    let (event, patience) = ("address_in_use", LISTENER_PATIENCE);
+                    tracing::warn!(event, %address, ?patience, "the address is in use; waiting for it");
                 }
                 std::thread::sleep(LISTENER_PAUSE);
             }
