@@ -703,9 +703,9 @@ impl Client {
     async fn escape(&mut self) -> Result<Next, Lost> {
         let path = self.rng.pick(&[
             "../out.bin",
-            "in/%2e%2e/out.bin",
+            "in/%2e%2e/%2e%2e/out.bin",
             "in/..%2fout",
-            "in//x",
+            "in//",
             "in/x.",
         ]);
         let reply = self.ask(&packet("Create-Session", path, None)).await?;
