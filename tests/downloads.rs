@@ -185,8 +185,11 @@ fn what_is_no_published_file_cannot_be_read() {
 
 #[test]
 fn a_location_with_a_root_of_its_own_serves_from_there() {
-    let root = tempfile::tempdir_in(".").unwrap();
+    let root = tempfile::tempdir().unwrap();
     let path = root.path().canonicalize().unwrap();
+    for name in ["work", "logs"] {
+        std::fs::create_dir(path.join(name)).unwrap();
+    }
     let lines = format!(
         "work_dir = {:?}\n[[location]]\nprefix = \"logs\"\nroot = {:?}\ndownload = \"get\"",
         path.join("work"),

@@ -542,6 +542,10 @@ fn a_connection_that_turns_to_other_sessions_holds_one_file() {
     };
     let mut client = Client::new(server.address(), "/0");
     client.ping().assert(200, None);
+    // What is opened with the first upload stays open, such as the folder whose free space is asked for.
+    let mut first = Client::create(server.address(), "/first");
+    first.cancel().assert(200, None);
+    drop(first);
     let before = open();
     for number in 0..SESSIONS {
         let mut next = Client::new(server.address(), &format!("/{number}"));
