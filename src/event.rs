@@ -233,12 +233,22 @@ pub enum Event<'a> {
         ending: Ending,
         /// Its destination beneath the root.
         path: &'a str,
+        /// The prefix of its location.
+        location: &'a str,
         /// Bytes received.
         received: u64,
-        /// From its creation (or the start of this server) to now, in milliseconds.
-        duration_ms: u64,
-        /// How often it was continued on another connection.
-        resumes: u32,
+        /// Size of the file, if its client has said it.
+        total: Option<u64>,
+        /// From its creation to now over all restarts, in milliseconds; `None` if a version without that knowledge began it.
+        duration_ms: Option<u64>,
+        /// Time without progress, in milliseconds.
+        idle_ms: u64,
+        /// How often it had to begin again where it had been before, was silent for long, or met a restart.
+        interruptions: u32,
+        /// On how many connections its packets came.
+        connections: u32,
+        /// What its client calls itself.
+        agent: Option<&'a str>,
         /// The last client's address, if this server has seen one.
         peer: Option<SocketAddr>,
     },
@@ -253,7 +263,7 @@ pub enum Event<'a> {
     },
     /// All sessions of this shard were read back.
     Recovered {
-        /// How many are alive.
+        /// How many can go on; those that ended are not counted.
         sessions: usize,
         /// How long it took, in milliseconds.
         duration_ms: u64,

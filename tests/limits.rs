@@ -58,8 +58,12 @@ fn who_is_turned_away_from_a_full_server_gives_its_place_back() {
     let mut waits = Client::new(server.address(), "/b.bin");
     waits.try_create().assert(503, None);
     waits.raw.assert_closed();
-    owner.reconnect();
-    owner.send(fragment(0..10)).assert(200, None);
+    drop(waits);
+    wait_until("the place is free", || {
+        owner.reconnect();
+        let answer = owner.try_send(&fragment(0..10));
+        answer.is_some_and(|answer| answer.status == 200)
+    });
     owner.close().assert(200, None);
 }
 
@@ -463,6 +467,94 @@ fn an_idle_server_stops_at_once() {
     );
 }
 
+// -- sessions
+
+#[test]
+fn nobody_makes_the_server_forget_anothers_close() {
+    let settings = Settings::default().flags(&["--cores", "1"]);
+    let settings = settings.file("[limits]\ntombstones_per_shard_max = 1000");
+    let mut server = Server::with(settings);
+    let mut victim = Client::create(server.address(), "/a.bin");
+    victim.send(fragment(0..10)).assert(200, None);
+    victim.close().assert(200, None);
+    let mut other = Client::new(server.address(), "/b.bin");
+    for _ in 0..4_200 {
+        other.try_create().assert(200, None);
+        other.cancel().assert(200, None);
+    }
+    victim.close().assert(200, None);
+    server.kill9();
+    server.restart();
+    victim.reconnect_to(server.address());
+    victim.close().assert(200, None);
+    victim.close().assert(200, None);
+}
+
+#[test]
+fn a_session_at_rest_holds_no_descriptor() {
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]));
+    let descriptors = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+        open.count()
+    };
+    let mut client = Client::new(server.address(), "/a.bin");
+    client.ping().assert(200, None);
+    let before = descriptors();
+    // One connection for many sessions, as a proxy has it.
+    for number in 0..100 {
+        client.try_create().assert(200, None);
+        let answer = client.send(fragment(0..10).of(20));
+        assert_eq!(answer.received(), 10, "{number}");
+    }
+    assert!(descriptors() <= before + 1, "{before}, {}", descriptors());
+}
+
+#[test]
+fn sessions_count_towards_the_journal_and_whoever_is_too_many_hears_503() {
+    let settings = Settings::default().flags(&["--cores", "1", "--log-level", "warn"]);
+    let settings = settings.file("create_dirs = true\n[limits]\njournal_bytes_max = \"16MiB\"");
+    let server = Server::with(settings);
+    let folder = "f".repeat(250);
+    let mut made = 0;
+    let refused = loop {
+        let path = format!("/{}/{made}", [folder.as_str(); 7].join("/"));
+        let answer = Client::new(server.address(), &path).try_create();
+        if answer.status != 200 {
+            break answer;
+        }
+        made += 1;
+        assert!(made < 3_000, "some 2 KiB each, and a quarter of 16 MiB");
+    };
+    refused.assert(503, None);
+    assert!(made > 1_500, "{made}");
+    let journals = std::fs::read_dir(server.file(".bitsd")).unwrap();
+    let journals = journals.map(|entry| entry.unwrap());
+    let longest = journals
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".journal"))
+        .map(|entry| entry.metadata().unwrap().len())
+        .max();
+    assert!(longest.unwrap() <= 16 << 20, "{longest:?}");
+}
+
+#[test]
+fn sessions_from_before_a_reload_count_for_their_client() {
+    let file = "cleanup_interval = \"1s\"\n";
+    let mut server = Server::with(Settings::default().file(file));
+    for number in 0..5 {
+        Client::create(server.address(), &format!("/{number}.bin"));
+    }
+    server.reload(&format!("{file}sessions_per_client_max = 5\n"));
+    server.wait_for_log("the settings were reloaded");
+    let mut client = Client::new(server.address(), "/six.bin");
+    client.try_create().assert(503, None);
+    // Nor does a restart forget whose they are.
+    server.kill9();
+    let settings = Settings::default().file("sessions_per_client_max = 5");
+    server.restart_with(settings);
+    client.reconnect_to(server.address());
+    client.try_create().assert(503, None);
+}
+
 // -- the log
 
 #[test]
@@ -504,7 +596,10 @@ fn the_log_has_one_line_for_each_session() {
         "in%20'quotes'.bin".replace("%20", " ").as_str()
     );
     assert_eq!(line["bytes"], 2000);
-    assert_eq!(line["resumes"], 2);
+    assert_eq!(line["of"], 2000);
+    // It turned up on another connection twice, and went on where it was: no interruption.
+    assert_eq!(line["connections"], 3);
+    assert_eq!(line["interruptions"], 0);
     assert_eq!(line["peer"], peer.as_str());
     assert!(line["duration_ms"].is_u64(), "{line}");
 }

@@ -128,6 +128,10 @@ fn upload_through(
         std::fs::read(proxied.server.file("local.bin")).unwrap() == sent,
         "the file differs"
     );
+    // A proxy may use a connection for each request; nothing was interrupted.
+    proxied.server.wait_for_log("session ended");
+    let log = proxied.server.log();
+    assert!(log.contains("interruptions=0"), "{log}");
 }
 
 /// HAProxy as the README has it.

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use bitsd::bits::notification::Token;
 use bitsd::bits::session::{Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
-use bitsd::server::record::{Answered, Frames, Record};
+use bitsd::server::record::{Answered, Frames, Life, Record};
 
 use support::client::{Client, PROTOCOL, fragment};
 use support::raw::Raw;
@@ -77,7 +77,7 @@ fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
             }
         }
         // Every byte before the last frame.
-        let end = bytes.windows(8).rposition(|eight| eight == b"bitsd\0r2");
+        let end = bytes.windows(8).rposition(|eight| eight == b"bitsd\0r3");
         bytes[..end.unwrap_or(0)].fill(b'x');
         fs::write(&journal, bytes).unwrap();
     }
@@ -94,6 +94,100 @@ fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
         assert_eq!(server.file(&part).exists(), lost.contains(&at), "{at}");
     }
     assert!(server.log().contains("some of its records cannot be read"));
+}
+
+/// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version wrote before `kill -9`, with
+/// the parts that stood beside it then; the boot is another one, so that only what was synced counts.
+#[test]
+fn sessions_of_version_0_1_0_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let work = root.join(".bitsd");
+    fs::create_dir_all(&work).unwrap();
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).unwrap();
+    let journal = "tests/data/journal-0.1.0";
+    fs::copy(journal, work.join("0000000000000000-0.journal")).unwrap();
+    let sessions = [
+        ("new", "F01ADEA6-8B3A-4531-93BB-82D1B5ED96FA", Some(0)),
+        ("half", "2A580828-BBEE-4E00-B5D3-B74C65BEBDC2", Some(10)),
+        ("whole", "F8743B50-906A-4853-A44E-028E0D974C4C", Some(20)),
+        ("closed", "E033A6EA-2F12-420F-813E-B719FED99CD4", None),
+        ("given-up", "D8C28FCF-8ED6-423F-9D73-F5D9A7536240", None),
+        ("cancelled", "277FC138-C592-4D25-B228-6F44DEE44127", None),
+    ];
+    for (_, id, bytes) in sessions {
+        if let Some(bytes) = bytes {
+            let content = support::content::content(1, 0, bytes);
+            fs::write(work.join(format!("{id}.part")), content).unwrap();
+        }
+    }
+    let mut server = Server::on(&root, Settings::default());
+    for start in ["after 0.1.0", "after the version that reads it"] {
+        let client = |name: &str| {
+            let (_, id, _) = sessions.iter().find(|(known, ..)| *known == name).unwrap();
+            let mut client = Client::new(server.address(), &format!("/{name}.bin"));
+            client.adopt(&format!("{{{id}}}"));
+            client
+        };
+        client("closed").close().assert(200, None);
+        client("given-up").close().assert(200, None);
+        client("cancelled").cancel().assert(200, None);
+        let half = client("half").send(fragment(0..10).of(30));
+        assert_eq!(half.received(), 10, "{start}");
+        let whole = client("whole").send(fragment(0..20));
+        assert_eq!(whole.received(), 20, "{start}");
+        server.kill9();
+        server.restart();
+    }
+    let id = "{2A580828-BBEE-4E00-B5D3-B74C65BEBDC2}";
+    let mut half = Client::new(server.address(), "/half.bin");
+    half.adopt(id);
+    assert_eq!(half.send(fragment(10..30).of(30)).received(), 30);
+    half.close().assert(200, None);
+    server.assert_file("half.bin", 1, 30);
+}
+
+#[test]
+fn no_journal_is_too_long_to_be_read() {
+    let mut server = Server::with(Settings::default().flags(&["--cores", "1"]));
+    let mut client = Client::create(server.address(), "/a.bin");
+    assert_eq!(client.send(fragment(0..10).of(30)).received(), 10);
+    server.kill9();
+    let journal = journals(&server.file(".bitsd")).pop().unwrap();
+    // A hole; what version 0.1.0 took for too long, and set aside with all sessions in it.
+    let file = fs::OpenOptions::new().write(true).open(&journal).unwrap();
+    file.set_len((1 << 30) + 4096).unwrap();
+    server.restart();
+    client.reconnect_to(server.address());
+    assert_eq!(client.send(fragment(10..30).of(30)).received(), 30);
+    assert!(!server.log().contains("set aside"), "{}", server.log());
+    assert!(!journal.exists(), "the next one is short");
+}
+
+#[test]
+fn the_line_at_the_end_knows_of_the_life_before_a_restart() {
+    let mut server = Server::with(Settings::default().flags(&["--log-format", "json"]));
+    let mut client = Client::create(server.address(), "/in.bin");
+    assert_eq!(client.send(fragment(0..10).of(40)).received(), 10);
+    // It has not heard the answer, and says it again.
+    client.reconnect();
+    assert_eq!(client.send(fragment(0..20).of(40)).received(), 20);
+    server.kill9();
+    server.restart();
+    client.reconnect_to(server.address());
+    assert_eq!(client.send(fragment(20..30).of(40)).received(), 30);
+    assert_eq!(client.send(fragment(30..40).of(40)).received(), 40);
+    client.close().assert(200, None);
+    server.wait_for_log("session ended");
+    let log = server.log();
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut ended = lines.filter(|line: &serde_json::Value| line["message"] == "session ended");
+    let ended = ended.next().unwrap();
+    // Once by the repeated fragment, once by the restart.
+    assert_eq!(ended["interruptions"], 2, "{ended}");
+    assert_eq!(ended["connections"], 3, "{ended}");
+    assert_eq!((&ended["bytes"], &ended["of"]), (&40.into(), &40.into()));
+    assert!(ended["duration_ms"].is_u64(), "{ended}");
 }
 
 #[test]
@@ -143,6 +237,8 @@ fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
                 is_safe,
             })),
             client: None,
+            begun_ms: 0,
+            life: Life::default(),
         };
         fs::write(
             work.join("0000000000000004-0.journal"),
@@ -305,6 +401,8 @@ fn make_sessions(work: &Path) {
             boot_id: 1,
             answer: None,
             client: None,
+            begun_ms: 0,
+            life: Life::default(),
         };
         record.encode(id, 3)
     };

@@ -231,6 +231,15 @@ impl State {
         }
     }
 
+    /// Size of the file, as far as it is known.
+    pub fn total(self) -> Option<u64> {
+        match self {
+            Self::Receiving { total, .. } => total,
+            Self::Gone(_) => None,
+            other => Some(other.received()),
+        }
+    }
+
     /// What the client may fetch now.
     pub fn reply(self) -> Reply {
         match self {

@@ -77,9 +77,10 @@ keys! {
         prefix_case: PrefixCase = PrefixCase::Exact, Row::of(Form::Word(PrefixCase::WORDS));
         /// What of a finished file its URL tells: nothing; by HEAD its size and time; by GET its bytes too.
         download: Download = Download::None, Row::of(Form::Word(Download::WORDS));
-        // IIS counts 50 for a user; here an address may be that of a proxy for all of them.
-        /// Unfinished uploads of one client, which is known by its address.
-        sessions_per_client_max: Option<u32> = None, Row::of(or_unlimited(Unit::One, 1..=1_000_000))
+        // IIS counts 50 for a user; here an address may be that of a proxy for all of them. No one client has thousands under
+        // way, and without a limit one could take all that a shard has.
+        /// Unfinished uploads of one client, which is known by its address (of IPv6, by its /64).
+        sessions_per_client_max: Option<u32> = Some(10_000), Row::of(or_unlimited(Unit::One, 1..=1_000_000))
             .iis(&["BITSNumberOfSessionsLimit", "BITSSessionLimitEnable"]);
         /// How clients reach this server through a proxy: what absolute URLs begin with.
         public_url: Option<String> = None, Row::of(Form::Text(url::parse_public_url, PUBLIC_URL_TAKES));
@@ -116,6 +117,9 @@ keys! {
         /// An upload without progress for this long is discarded.
         session_timeout: Duration = Duration::from_millis(14 * DAY), Row::of(duration(SECOND..=3650 * DAY))
             .iis(&["BITSSessionTimeout"]);
+        // A client sends its first fragment at once; what has none after an hour is given up, or was never meant.
+        /// An upload of which no byte came within this is discarded, if `session_timeout` does not do so before.
+        empty_session_timeout: Duration = Duration::from_millis(HOUR), Row::of(duration(SECOND..=3650 * DAY));
     }
 }
 
@@ -199,8 +203,12 @@ keys! {
         shutdown_ms_max: u64 = 30_000, Row::of(milliseconds(0..=3_600_000)).live();
         /// How long a closed or cancelled session is remembered, in milliseconds.
         tombstone_ms_max: u64 = 600_000, Row::of(milliseconds(0..=86_400_000)).live();
+        // Ten minutes at 1,000 a second, some 80 bytes each.
         /// How many closed or cancelled sessions one shard remembers.
-        tombstones_per_shard_max: usize = 4096, Row::of(count(0..=1_048_576)).live();
+        tombstones_per_shard_max: usize = 600_000, Row::of(count(0..=16_777_216)).live();
+        // Four times the records of `sessions_per_shard_max` with the longest paths, 2.5 KiB each.
+        /// Bytes of one shard's journal. New sessions are refused when records of running ones fill a quarter of it.
+        journal_bytes_max: u64 = 4 * GIB, Row::of(bytes(16 * MIB..=TIB)).live();
         // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room for half as many.
         /// Folders on the way from a root to a file.
         path_depth_max: usize = 64, Row::of(count(0..=1_100)).live();

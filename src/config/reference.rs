@@ -202,7 +202,7 @@ mod tests {
             ("cleanup_interval", "\"1s\""),
             ("enabled", "true"),
             ("session_timeout", "\"14d\""),
-            ("sessions_per_client_max", "\"unlimited\""),
+            ("sessions_per_client_max", "10000"),
             ("public_url", "\"\""),
             ("host_id", "\"\""),
             ("host_id_fallback", "\"1d\""),

@@ -5,6 +5,8 @@
 //! a Windows client cannot have meant, or what would mean something else to a Windows machine that reads the same folder
 //! later (device names, trailing dots), is refused rather than repaired. docs/paths.md has each case with its reason.
 
+use std::sync::Arc;
+
 use super::host;
 
 /// Bytes of a decoded path: the limit of IIS for URLs (W32, protocol section P12).
@@ -21,7 +23,8 @@ const DEVICES: &[&str] = &["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLO
 /// A destination beneath the root: relative, clean names joined by `/`, never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadPath {
-    text: String,
+    /// Shared by all that name it: a session, its record, and what is done for them.
+    text: Arc<str>,
 }
 
 impl UploadPath {
@@ -58,9 +61,7 @@ impl UploadPath {
             !tail.is_empty() && (before.is_empty() || before.ends_with('/')),
             "a part of a name is no path"
         );
-        Self {
-            text: tail.to_owned(),
-        }
+        Self { text: tail.into() }
     }
 
     /// Reads back what [`UploadPath::as_str`] gave (e.g. from a session record), under the same rules.
@@ -77,9 +78,7 @@ impl UploadPath {
                 return Err(BadTarget::Reserved);
             }
         }
-        Ok(Self {
-            text: text.to_owned(),
-        })
+        Ok(Self { text: text.into() })
     }
 }
 
@@ -362,7 +361,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn path(target: &str) -> Result<String, BadTarget> {
-        resolve_target(target).map(|target| target.path.text)
+        resolve_target(target).map(|target| target.path.as_str().to_owned())
     }
 
     #[test]

@@ -26,31 +26,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::BrokeOff { .. }
         | Event::BlocksExhausted => log_connection(shard, event),
         Event::Refused { .. } => log_refusal(shard, event),
-        Event::SessionEnded {
-            session,
-            ending,
-            path,
-            received,
-            duration_ms,
-            resumes,
-            peer,
-        } => {
-            // A client can make and end sessions without end; such that brought bytes are all told.
-            if *received == 0 && !may(Level::INFO, Cause::of(Kind::SessionEnded)) {
-                return;
-            }
-            let event = Kind::SessionEnded.event();
-            let (ending, peer) = (ending_in_words(*ending), peer.map(display));
-            // The fields' order is that of the line: who, what, how much.
-            if ending == POISONED {
-                let remedy = "check the disk; the client starts again by itself";
-                warn!(event, shard, %session, path, bytes = received, duration_ms, resumes, peer, ending, remedy,
-                    "session ended");
-            } else {
-                info!(event, shard, %session, path, bytes = received, duration_ms, resumes, peer, ending,
-                    "session ended");
-            }
-        }
+        Event::SessionEnded { .. } => log_end(shard, event),
         Event::DiskFailed { op, session, error } => log_disk(shard, *op, *session, error),
         Event::NotGiven { path, what, error } if may(Level::WARN, Cause::of(Kind::NotGiven)) => {
             let event = Kind::NotGiven.event();
@@ -197,6 +173,51 @@ fn log_disk(shard: usize, op: DiskOp, session: Option<SessionId>, error: &io::Er
         Severity::Info | Severity::Silent => {
             info!(event, shard, session, op, %error, cause, remedy, "the disk refused to {op}");
         }
+    }
+}
+
+/// The one line of a session.
+fn log_end(shard: usize, event: &Event<'_>) {
+    let Event::SessionEnded {
+        session,
+        ending,
+        path,
+        location,
+        received,
+        total,
+        duration_ms,
+        idle_ms,
+        interruptions,
+        connections,
+        agent,
+        peer,
+    } = event
+    else {
+        return;
+    };
+    // A client can make and end sessions without end; such that brought bytes are all told.
+    if *received == 0 && !may(Level::INFO, Cause::of(Kind::SessionEnded)) {
+        return;
+    }
+    let remedy = match ending {
+        Ending::Poisoned => Some("check the disk; the client starts again by itself"),
+        Ending::Expired if *received > 0 => {
+            Some("its client has not come back; session_timeout says for how long bytes are kept")
+        }
+        _ => None,
+    };
+    // The prefix of the global settings is empty.
+    let location = Some(*location).filter(|prefix| !prefix.is_empty());
+    let idle_ms = Some(*idle_ms).filter(|_| *ending == Ending::Expired);
+    let (ending, peer) = (ending_in_words(*ending), peer.map(display));
+    let event = Kind::SessionEnded.event();
+    // The fields' order is that of the line: who, what, how much.
+    if let Some(remedy) = remedy {
+        warn!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
+            connections, peer, agent, ending, remedy, "session ended");
+    } else {
+        info!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
+            connections, peer, agent, ending, "session ended");
     }
 }
 
@@ -370,7 +391,7 @@ fn ending_in_words(ending: Ending) -> &'static str {
         Ending::Incomplete => "closed incomplete",
         Ending::Cancelled => "cancelled",
         Ending::Expired => "expired",
-        Ending::Poisoned => POISONED,
+        Ending::Poisoned => "poisoned",
     }
 }
 
@@ -412,7 +433,6 @@ fn hexadecimal(hresult: u32) -> DisplayValue<String> {
 
 /// Bytes of a request target in a line.
 const TARGET_BYTES_MAX: usize = 512;
-const POISONED: &str = "poisoned";
 
 #[cfg(test)]
 mod tests {
@@ -551,8 +571,13 @@ mod tests {
             ending: Ending::Published,
             path: "in/report.bin",
             received: 2_500_000,
-            duration_ms: 1234,
-            resumes: 2,
+            location: "in",
+            total: Some(2_500_000),
+            duration_ms: Some(1234),
+            idle_ms: 0,
+            interruptions: 2,
+            connections: 7,
+            agent: Some("Microsoft BITS/7.8"),
             peer: Some(peer()),
         }];
         let line = logged(LogFormat::Text, LogLevel::Info, &event);
@@ -562,7 +587,11 @@ mod tests {
             "path=\"in/report.bin\"",
             "bytes=2500000",
             "duration_ms=1234",
-            "resumes=2",
+            "of=2500000",
+            "interruptions=2",
+            "connections=7",
+            "location=\"in\"",
+            "agent=\"Microsoft BITS/7.8\"",
             "peer=192.0.2.1:50000",
             "ending=\"published\"",
         ] {

@@ -331,12 +331,6 @@ impl Disk {
         })
     }
 
-    /// See [`crate::server::world::World::read_log`].
-    pub fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let read = self.shelves.work().read(name, bytes_max)?;
-        read.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
     /// See [`crate::server::world::World::open_reply`].
     pub fn open_reply(
         &self,

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::blocks::{Blocks, Registration};
 use super::directories::{Directories, Ground};
@@ -21,18 +21,20 @@ use super::disk::Disk;
 use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
+use super::readback;
 use super::reload::{self, Offer};
 use super::signals::{self, Wish};
 use super::space::Spaces;
 use super::tree::Trees;
 use super::watch::Watch;
-use super::work_folder::BadFolder;
+use super::work_folder::{BadFolder, WorkFolder};
 use super::{Boot, RingWorld, op, probe, queue};
 use crate::config::{self, Config, ConfigError};
 use crate::notify::{Bounds, Notifier};
 use crate::observe;
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
+use crate::server::readback::Dealt;
 use crate::server::shard::Shard;
 use crate::server::world::World as _;
 use crate::server::{connection, recover};
@@ -145,11 +147,15 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     });
     let clients = Arc::new(Clients::default());
     let mut reloads = Vec::new();
+    let mut deals = Vec::new();
     for (index, (letters, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
         let (new_settings, to_adopt) = tokio::sync::mpsc::channel(1);
         reloads.push(new_settings);
+        let (deal, dealt) = oneshot::channel();
+        deals.push(deal);
         let seat = Seat {
             index,
+            dealt,
             to_adopt,
             notifier: notifier.clone(),
             watch: lookout.clone(),
@@ -174,6 +180,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             .map_err(LaunchError::Thread)?;
     }
     await_shards(&alive, config.cores)?;
+    deal_journals(directories.shelves().work(), generation, deals, news_sender)?;
     let mut reloader = Reloader {
         config: Arc::clone(&config),
         read_settings: source.read,
@@ -242,6 +249,28 @@ impl Start {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads the journals of former starts once, and gives each shard its part.
+fn deal_journals(
+    work: WorkFolder,
+    generation: u64,
+    deals: Vec<oneshot::Sender<Dealt>>,
+    news: mpsc::Sender<News>,
+) -> Result<(), LaunchError> {
+    let read = move || match readback::read(&work, generation, deals.len()) {
+        // A shard that has ended needs nothing.
+        Ok(dealt) => deals.into_iter().zip(dealt).for_each(|(deal, dealt)| {
+            let _ = deal.send(dealt);
+        }),
+        Err(error) => {
+            let _ = news.send(News::Recovered(Err(error)));
+        }
+    };
+    let spawned = thread::Builder::new()
+        .name("journals".to_owned())
+        .spawn(read);
+    spawned.map(|_| ()).map_err(LaunchError::Thread)
 }
 
 /// Goes over to new settings while the server runs.
@@ -445,6 +474,8 @@ fn within<T: Send + 'static>(
 /// All that one shard's thread starts with.
 struct Seat {
     index: usize,
+    /// What the journals say of its sessions.
+    dealt: oneshot::Receiver<Dealt>,
     config: Arc<Config>,
     boot: Boot,
     generation: u64,
@@ -551,7 +582,11 @@ impl Seat {
         tokio_uring::spawn(take_letters(Rc::clone(&shard), self.letters));
         tokio_uring::spawn(take_settings(Rc::clone(&shard), self.to_adopt));
 
-        let recovered = match recover::recover(&shard, self.generation).await {
+        // If they cannot be read, the main thread hears of it, and that is the end.
+        let Ok(dealt) = self.dealt.await else {
+            return 0;
+        };
+        let recovered = match recover::recover(&shard, self.generation, dealt).await {
             Ok(recovered) => recovered,
             Err(error) => {
                 let _ = self.news.send(News::Recovered(Err(error)));
@@ -562,7 +597,7 @@ impl Seat {
         let _ = self.news.send(News::Recovered(Ok(ReadBack {
             is_renewed: recovered.is_renewed,
             unfinished,
-            remembered: shard.sessions_len() - unfinished,
+            remembered: shard.store.journal.tombstones().len(),
         })));
         let mut stage = self.stage;
         let reached = match stage.wait_for(|stage| *stage >= Stage::SERVE).await {

@@ -28,6 +28,7 @@ pub mod net;
 pub mod op;
 pub mod probe;
 pub mod queue;
+pub mod readback;
 pub mod reload;
 pub mod shelves;
 pub mod signals;
@@ -130,6 +131,11 @@ impl World for RingWorld {
         let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock starts at zero");
         let millis = u64::try_from(time.tv_nsec / 1_000_000).expect("not negative");
         seconds * 1_000 + millis
+    }
+
+    fn wall_clock_ms(&self) -> u64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn random(&self) -> [u8; 16] {
@@ -236,10 +242,6 @@ impl World for RingWorld {
 
     async fn create_log(&self, name: &str) -> io::Result<RingLog> {
         self.disk.create_log(name)
-    }
-
-    async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-        self.disk.read_log(name, bytes_max)
     }
 
     async fn open_reply(

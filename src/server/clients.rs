@@ -1,25 +1,42 @@
-//! How many sessions each client has, where a location bounds that.
+//! How many sessions each client has, since a location may bound that, now or after the next reload.
 //!
 //! A client's sessions are spread over all shards, so this is the one table that they share. It is touched when a session
-//! begins and when it ends, and only in locations that ask for it.
+//! begins and when it ends.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Sessions by location and client address.
+/// Sessions by location and client.
 #[derive(Debug, Default)]
 pub struct Clients {
     counts: Mutex<BTreeMap<Client, u32>>,
 }
 
 /// A client of one location.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Client {
-    /// The location's prefix.
-    pub location: String,
-    /// Its address.
-    pub address: IpAddr,
+    /// Hash of the location's prefix, which only the settings name.
+    location: u64,
+    network: u64,
+}
+
+impl Client {
+    /// Whoever has this address; of IPv6, this /64: a host has as many addresses in its own as it likes (RFC 4291 2.5.4).
+    pub fn new(prefix: &str, address: IpAddr) -> Self {
+        let mut hasher = DefaultHasher::new();
+        prefix.hash(&mut hasher);
+        let network = match address.to_canonical() {
+            // Beside all networks of IPv6 that are given out (RFC 4291 2.4 reserves 0000::/8).
+            IpAddr::V4(address) => 1 << 32 | u64::from(address.to_bits()),
+            IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).expect("64 bits"),
+        };
+        Self {
+            location: hasher.finish(),
+            network,
+        }
+    }
 }
 
 /// One session of a client; it is counted until this is dropped.
@@ -33,7 +50,7 @@ impl Clients {
     /// Counts a new session; `None` if the client has as many as it may.
     pub fn admit(self: &Arc<Self>, client: Client, sessions_max: u32) -> Option<Counted> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(client.clone()).or_default();
+        let count = counts.entry(client).or_default();
         if *count >= sessions_max {
             return None;
         }
@@ -70,10 +87,7 @@ mod tests {
     #[test]
     fn a_client_has_so_many_sessions_at_once_in_a_location() {
         let clients = Arc::new(Clients::default());
-        let client = |location: &str, last| Client {
-            location: location.to_owned(),
-            address: IpAddr::from([192, 0, 2, last]),
-        };
+        let client = |location: &str, last| Client::new(location, IpAddr::from([192, 0, 2, last]));
         let first = clients.admit(client("in", 1), 2);
         let read_back = clients.count(client("in", 1));
         assert!(first.is_some());
@@ -90,5 +104,14 @@ mod tests {
         assert!(clients.admit(client("in", 1), 2).is_some());
         drop(first);
         assert!(clients.counts.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_ipv6_a_whole_64_is_one_client() {
+        let client = |address: &str| Client::new("in", address.parse().unwrap());
+        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:0:0:1"));
+        assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
+        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
+        assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
     }
 }

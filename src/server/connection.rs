@@ -1,9 +1,10 @@
 //! One connection's life: head → packet → right shard → answer → again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::budget::Budget;
 use super::download;
@@ -70,6 +71,8 @@ pub struct Connection<W: World> {
     session: Cell<Option<SessionId>>,
     /// How it stands with its place.
     pub standing: Cell<Standing>,
+    /// The User-Agent field of a request that asks for a session.
+    agent: RefCell<Option<Arc<str>>>,
 }
 
 impl<W: World> Connection<W> {
@@ -85,7 +88,13 @@ impl<W: World> Connection<W> {
             is_fast: Cell::new(false),
             session: Cell::new(None),
             standing: Cell::new(Standing::Served),
+            agent: RefCell::default(),
         }
+    }
+
+    /// What the client calls itself, to whoever makes a session for it.
+    pub fn take_agent(&self) -> Option<Arc<str>> {
+        self.agent.take()
     }
 
     /// Says what is waited for, and starts its clock.
@@ -459,7 +468,17 @@ async fn read_head<W: World>(
                 let is_strict = shard.location(&path).policy.strict;
                 (path, is_strict)
             };
-            return Ok(Some((Request::read(&head, settle), head.bytes_len)));
+            let request = Request::read(&head, settle);
+            if let Request::Packet {
+                packet: Ok(Packet::CreateSession { .. }),
+                ..
+            } = request
+            {
+                let agent = head.only("User-Agent").ok().flatten();
+                let agent = agent.map(|agent| shard.agent(agent));
+                connection.agent.replace(agent);
+            }
+            return Ok(Some((request, head.bytes_len)));
         }
         inbox
             .make_room(&*shard.world)

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::connection::{self, BodyLeft, Connection, Cut, Outcome};
 use super::inbox::Inbox;
-use super::lifecycle;
+use super::lifecycle::{self, Known};
 use super::patience::Waiting;
 use super::session::{Held, Reply};
 use super::shard::Shard;
@@ -52,7 +52,7 @@ pub async fn receive<W: World>(
         })
     };
 
-    let Some(found) = lifecycle::find(shard, &fragment.request) else {
+    let Some(Known::Session(found)) = lifecycle::find(shard, &fragment.request) else {
         return outcome(Err(Refusal::SessionNotFound), unread);
     };
     let asked = std::mem::take(&mut fragment.request.target.sent);
@@ -65,6 +65,7 @@ pub async fn receive<W: World>(
             return empty_file(shard, connection, inbox, held, &fragment).await;
         }
     };
+    held.note_offer(shard, range.start()..range.end()).await;
     let plan = match held.step(shard, Step::Fragment(range)) {
         Decision::Store(plan) => plan,
         decision => {
@@ -182,7 +183,9 @@ async fn settle<W: World>(shard: &Shard<W>, held: &mut Held<W>, decision: Decisi
     {
         return Err(held.fail(shard, error).await);
     }
-    held.carry_out(shard, decision).await
+    let reply = held.carry_out(shard, decision).await;
+    held.note_answer(shard.world.now());
+    reply
 }
 
 async fn empty_file<W: World>(

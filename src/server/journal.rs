@@ -5,25 +5,33 @@
 //!
 //! Nothing in a journal is ever overwritten, so no crash can damage what was written before; and every state is a new frame
 //! with all there is to say, so the newest frame of a session is enough. What is outdated goes when the journal is *renewed*:
-//! a new file begins with the newest frame of each session, and is made durable before the old one is removed. That
-//! happens
+//! a new file begins with the newest frame of each session, made anew from its record piece by piece, with others' turns in
+//! between, and is made durable before the old one is removed. That happens
 //!
 //! * at start, when all shards have read the old journals, by whatever number of shards they were written;
 //! * when most of the file is outdated;
 //! * after a sync of it failed, since the kernel may have dropped what it could not write.
 //!
+//! It never grows beyond `journal_bytes_max`. What a reader of it needs is bounded by the sessions in it and not by its length
+//! ([`super::readback`]), so no journal is too long to be read. New sessions are refused long before: the records of those
+//! that are there may still grow.
+//!
 //! The name is `GENERATION-SHARD.journal`. All files of lower generations than that of a start are outdated once every shard
 //! has its own new one. If a crash leaves several, the frame with the highest sequence number counts.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::gate::{Gate, SharedSync};
+use super::record::Record;
 use super::store::journal_name;
-use super::world::{Log, Shelf, Sync, World};
+use super::tombstones::{Tombstone, Tombstones};
+use super::world::{Log, Millis, Shelf, Sync, World};
 use crate::bits::session_id::SessionId;
+use crate::config::Limits;
 use crate::event::{DiskOp, Event};
 use crate::planted::{self, Bug};
 
@@ -31,6 +39,15 @@ use crate::planted::{self, Bug};
 const RENEW_BYTES_MIN: u64 = 8 << 20;
 /// After a renewal that failed (the disk is full), so much may be appended before the next one.
 const RETRY_BYTES: u64 = 1 << 20;
+/// A renewal writes so much before others have their turn.
+const PIECE_BYTES: usize = 256 << 10;
+/// Records of running sessions may take this share of what a journal may be when another session is let in: they grow by the
+/// URL of a reply, and a journal that is all needed would be renewed for each new record.
+const ROOM_SHARE: u64 = 4;
+/// A renewal must be worth this share of what the journal may be.
+const GAIN_SHARE: u64 = 8;
+/// What a tombstone takes in a journal.
+const TOMBSTONE_BYTES: u64 = 56;
 
 /// An append or a sync was refused.
 #[derive(Debug)]
@@ -41,9 +58,48 @@ pub enum JournalError {
     Sync(io::Error),
 }
 
+/// A session's record as it stands in the journal: the one truth about it, shared by the journal and the session's
+/// [`super::store::Keep`].
+#[derive(Debug)]
+pub struct Kept {
+    record: RefCell<Record>,
+    /// Of its newest frame.
+    sequence: Cell<u64>,
+    /// Length of its newest frame; 0 if there is none yet.
+    bytes: Cell<u32>,
+}
+
+impl Kept {
+    /// A record that is not written yet.
+    pub fn new(record: Record, sequence: u64) -> Rc<Self> {
+        Rc::new(Self {
+            record: RefCell::new(record),
+            sequence: Cell::new(sequence),
+            bytes: Cell::new(0),
+        })
+    }
+
+    /// What is written of the session, or was before the server's own disk failed it.
+    pub fn record(&self) -> Ref<'_, Record> {
+        self.record.borrow()
+    }
+
+    /// As if it were written.
+    pub fn pretend(&self, next: Record) {
+        self.record.replace(next);
+    }
+
+    /// The sequence number of its newest frame.
+    pub fn sequence(&self) -> u64 {
+        self.sequence.get()
+    }
+}
+
 /// The journal of one shard.
 pub struct Journal<W: World> {
     shard: usize,
+    /// The longest it may be.
+    bytes_max: Cell<u64>,
     /// Whether a new file is synced before it replaces the old one.
     is_durable: Cell<bool>,
     generation: Cell<u64>,
@@ -51,9 +107,11 @@ pub struct Journal<W: World> {
     log: RefCell<Option<Rc<W::Log>>>,
     /// Names of our own files that the next one replaces.
     outdated: RefCell<Vec<String>>,
-    /// The newest frame of each session.
-    frames: RefCell<BTreeMap<SessionId, Vec<u8>>>,
-    /// Bytes of `frames`.
+    /// The newest record of each session that has not ended.
+    records: RefCell<BTreeMap<SessionId, Rc<Kept>>>,
+    /// What is remembered of those that have.
+    tombstones: RefCell<Tombstones>,
+    /// Bytes of the newest frames of `records`.
     needed: Cell<u64>,
     /// Length of the file.
     length: Cell<u64>,
@@ -66,14 +124,16 @@ pub struct Journal<W: World> {
 
 impl<W: World> Journal<W> {
     /// The journal of a shard, before its first file; without `is_durable` nothing of it is ever synced.
-    pub fn new(shard: usize, is_durable: bool) -> Self {
+    pub fn new(shard: usize, is_durable: bool, limits: &Limits) -> Self {
         Self {
             shard,
+            bytes_max: Cell::new(limits.journal_bytes_max),
             is_durable: Cell::new(is_durable),
             generation: Cell::new(0),
             log: RefCell::default(),
             outdated: RefCell::default(),
-            frames: RefCell::default(),
+            records: RefCell::default(),
+            tombstones: RefCell::new(Tombstones::new(limits.tombstones_per_shard_max)),
             needed: Cell::new(0),
             length: Cell::new(0),
             renew_at: Cell::new(0),
@@ -82,18 +142,12 @@ impl<W: World> Journal<W> {
         }
     }
 
-    /// Makes the first file, of this generation, with the frames of the sessions that were read back.
+    /// Makes the first file, of this generation, with the sessions that were read back and given to [`Journal::remember`].
     ///
     /// # Errors
     /// What the disk says; the next append tries again.
-    pub async fn begin(
-        &self,
-        world: &W,
-        generation: u64,
-        frames: impl Iterator<Item = (SessionId, Vec<u8>)>,
-    ) -> io::Result<()> {
+    pub async fn begin(&self, world: &W, generation: u64) -> io::Result<()> {
         self.generation.set(generation);
-        frames.for_each(|(id, frame)| self.remember(id, frame));
         let _turn = self.gate.turn().await;
         self.renew(world).await
     }
@@ -103,12 +157,24 @@ impl<W: World> Journal<W> {
         self.is_durable.set(is_durable);
     }
 
+    /// Goes over to new limits.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.bytes_max.set(limits.journal_bytes_max);
+        let tombstones_max = limits.tombstones_per_shard_max;
+        self.tombstones.borrow_mut().set_count_max(tombstones_max);
+    }
+
     /// Whether frames can be appended without a renewal that may fail.
     pub fn is_open(&self) -> bool {
         self.log.borrow().is_some()
     }
 
-    /// Appends the newest frame of a session.
+    /// Whether another session may be made.
+    pub fn has_room(&self) -> bool {
+        self.needed.get() < self.bytes_max.get() / ROOM_SHARE
+    }
+
+    /// Appends the next record of a session; `kept` says the same from then on.
     ///
     /// # Errors
     /// [`JournalError`]
@@ -116,10 +182,12 @@ impl<W: World> Journal<W> {
         &self,
         world: &W,
         id: SessionId,
-        frame: Vec<u8>,
+        kept: &Rc<Kept>,
+        next: Record,
+        sequence: u64,
         sync: Sync,
     ) -> Result<(), JournalError> {
-        self.append(world, id, frame)
+        self.append(world, id, kept, next, sequence)
             .await
             .map_err(JournalError::Append)?;
         match sync {
@@ -128,32 +196,59 @@ impl<W: World> Journal<W> {
         }
     }
 
-    /// A session need not be remembered any more. A restart before the next renewal finds it once more.
-    pub fn forget(&self, id: SessionId) {
-        if let Some(frame) = self.frames.borrow_mut().remove(&id) {
-            self.needed.set(self.needed.get() - frame.len() as u64);
+    /// A session that was read back goes on with this record; it is written with the next renewal.
+    pub fn remember(&self, id: SessionId, kept: Rc<Kept>) {
+        let bytes = kept.record().append(id, kept.sequence(), &mut Vec::new());
+        self.enter(id, &kept, bytes);
+    }
+
+    /// A session ended. What is remembered of it is written with the next renewal; until then its own records say it.
+    pub fn bury(&self, id: SessionId, tombstone: Tombstone, now: Millis) {
+        if let Some(kept) = self.records.borrow_mut().remove(&id) {
+            let bytes = u64::from(kept.bytes.get());
+            self.needed.set(self.needed.get() - bytes);
         }
+        self.tombstones.borrow_mut().bury(id, tombstone, now);
     }
 
-    /// The newest frame of a session is this one; it is written with the next renewal.
-    pub fn remember(&self, id: SessionId, frame: Vec<u8>) {
-        let more = frame.len() as u64;
-        let before = self.frames.borrow_mut().insert(id, frame);
-        let less = before.map_or(0, |frame| frame.len() as u64);
-        self.needed.set(self.needed.get() + more - less);
+    /// Sessions that ended.
+    pub fn tombstones(&self) -> Ref<'_, Tombstones> {
+        self.tombstones.borrow()
     }
 
-    /// Whether a session's newest frame is kept.
+    /// Forgets some of the sessions that ended so long ago.
+    pub fn forget_old(&self, now: Millis, ms_max: u64) {
+        self.tombstones.borrow_mut().forget_old(now, ms_max);
+    }
+
+    /// Whether something of a session is remembered.
     pub fn remembers(&self, id: SessionId) -> bool {
-        self.frames.borrow().contains_key(&id)
+        self.records.borrow().contains_key(&id) || self.tombstones.borrow().remembers(id)
     }
 
-    async fn append(&self, world: &W, id: SessionId, frame: Vec<u8>) -> io::Result<()> {
+    fn enter(&self, id: SessionId, kept: &Rc<Kept>, bytes: usize) {
+        let bytes = u32::try_from(bytes).expect("a frame is short");
+        let mut records = self.records.borrow_mut();
+        records.entry(id).or_insert_with(|| Rc::clone(kept));
+        let before = kept.bytes.replace(bytes);
+        let needed = self.needed.get() + u64::from(bytes) - u64::from(before);
+        self.needed.set(needed);
+    }
+
+    async fn append(
+        &self,
+        world: &W,
+        id: SessionId,
+        kept: &Rc<Kept>,
+        next: Record,
+        sequence: u64,
+    ) -> io::Result<()> {
         let _turn = self.gate.turn().await;
         self.drop_lost();
         if !self.is_open() {
             self.renew(world).await?;
         } else if self.length.get() >= self.renew_at.get()
+            && self.is_worth_renewing()
             && let Err(error) = self.renew(world).await
         {
             // The old file is as good as it was.
@@ -164,12 +259,25 @@ impl<W: World> Journal<W> {
                 error: &error,
             });
         }
+        let frame = next.encode(id, sequence);
+        let length = self.length.get() + frame.len() as u64;
+        if length > self.bytes_max.get() {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         let log = self.log.borrow().clone();
         let log = log.ok_or(io::ErrorKind::NotFound)?;
         log.append(&frame).await?;
-        self.length.set(self.length.get() + frame.len() as u64);
-        self.remember(id, frame);
+        self.length.set(length);
+        kept.record.replace(next);
+        kept.sequence.set(sequence);
+        self.enter(id, kept, frame.len());
         Ok(())
+    }
+
+    fn is_worth_renewing(&self) -> bool {
+        let needed = self.needed.get() + self.tombstones.borrow().len() as u64 * TOMBSTONE_BYTES;
+        self.length.get().saturating_sub(needed) >= self.bytes_max.get() / GAIN_SHARE
+            || 2 * needed <= self.length.get()
     }
 
     async fn sync(&self, world: &W) -> io::Result<()> {
@@ -226,18 +334,18 @@ impl<W: World> Journal<W> {
         // Also if it fails: what is left of it may keep its name.
         self.generation.set(generation + 1);
         let name = journal_name(generation, self.shard);
-        let bytes: Vec<u8> = self.frames.borrow().values().flatten().copied().collect();
-        let log = match self.write_new(world, &name, &bytes).await {
-            Ok(log) => log,
+        let (log, length) = match self.write_new(world, &name).await {
+            Ok(written) => written,
             Err(error) => {
                 // Best effort: the next start reads it, and finds nothing that is not in the old one too.
                 let _ = world.remove(Shelf::WORK, &name).await;
                 return Err(error);
             }
         };
-        let length = bytes.len() as u64;
         self.length.set(length);
-        self.renew_at.set(RENEW_BYTES_MIN.max(2 * length));
+        let at_least = RENEW_BYTES_MIN.max(2 * length);
+        self.renew_at
+            .set(at_least.min(self.bytes_max.get() - self.bytes_max.get() / GAIN_SHARE));
         *self.log.borrow_mut() = Some(Rc::new(log));
         let outdated = self.outdated.replace(vec![name]);
         for name in outdated {
@@ -252,13 +360,54 @@ impl<W: World> Journal<W> {
         Ok(())
     }
 
-    async fn write_new(&self, world: &W, name: &str, bytes: &[u8]) -> io::Result<W::Log> {
+    /// A new file with all that is needed, and its length.
+    async fn write_new(&self, world: &W, name: &str) -> io::Result<(W::Log, u64)> {
         let log = world.create_log(name).await?;
-        log.append(bytes).await?;
+        let mut length = 0;
+        let mut last = None;
+        while let Some(piece) = self.records_after(&mut last) {
+            log.append(&piece).await?;
+            length += piece.len() as u64;
+            world.give_way().await;
+        }
+        last = None;
+        while let Some(piece) = self.tombstones_after(&mut last) {
+            log.append(&piece).await?;
+            length += piece.len() as u64;
+            world.give_way().await;
+        }
         if self.is_durable.get() && !planted::is(Bug::JournalUnsynced) {
             log.sync().await?;
             world.sync_shelf(Shelf::WORK).await?;
         }
-        Ok(log)
+        Ok((log, length))
+    }
+
+    /// The frames that follow in the order of their ids: records change only in turn, sessions may end meanwhile.
+    fn records_after(&self, last: &mut Option<SessionId>) -> Option<Vec<u8>> {
+        let records = self.records.borrow();
+        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut piece = Vec::new();
+        for (id, kept) in records.range((begin, Bound::Unbounded)) {
+            kept.record().append(*id, kept.sequence(), &mut piece);
+            *last = Some(*id);
+            if piece.len() >= PIECE_BYTES {
+                break;
+            }
+        }
+        (!piece.is_empty()).then_some(piece)
+    }
+
+    fn tombstones_after(&self, last: &mut Option<SessionId>) -> Option<Vec<u8>> {
+        let tombstones = self.tombstones.borrow();
+        let mut piece = Vec::new();
+        for (id, tombstone) in tombstones.after(*last) {
+            tombstone.append(id, &mut piece);
+            *last = Some(id);
+            if piece.len() >= PIECE_BYTES {
+                break;
+            }
+        }
+        (!piece.is_empty()).then_some(piece)
     }
 }

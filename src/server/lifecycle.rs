@@ -4,15 +4,16 @@ use std::rc::Rc;
 
 use super::clients::Client;
 use super::connection::{Connection, Cut};
+use super::record::Life;
 use super::session::{Held, Reply, Session};
 use super::shard::{self, Phase, Shard};
 use super::store::{self, Keep, StoreError};
 use super::world::World;
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
-use crate::bits::session::{Event as Step, State};
+use crate::bits::session::{Answer, Decision, Event as Step, State};
 use crate::bits::session_id::SessionId;
-use crate::event::Event;
+use crate::event::{Ending, Event};
 use crate::http::path::{BadTarget, Target};
 
 /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data flows.
@@ -42,25 +43,19 @@ pub async fn create<W: World>(
         Ok(verdict) => verdict?,
         Err(error) => return Err(report(shard, None, &error)),
     }
-    let (address, counted) = match location.sessions_per_client_max {
-        None => (None, None),
-        Some(sessions_max) => {
-            let address = connection.peer.ip().to_canonical();
-            let client = Client {
-                location: location.prefix.clone(),
-                address,
-            };
-            let counted = shard.clients.admit(client, sessions_max);
-            // Transient, as the cause is: one of the client's other sessions ends, or expires. 403 would end the job.
-            (
-                Some(address),
-                Some(counted.ok_or(Refusal::TooManySessions)?),
-            )
-        }
+    // Counted also where nothing bounds it: after a reload something may.
+    let address = connection.peer.ip().to_canonical();
+    let client = Client::new(&location.prefix, address);
+    let sessions_max = location.sessions_per_client_max.unwrap_or(u32::MAX);
+    // Transient, as the cause is: one of the client's other sessions ends, or expires. 403 would end the job.
+    let counted = (shard.clients.admit(client, sessions_max)).ok_or(Refusal::TooManySessions)?;
+    let life = Life {
+        agent: connection.take_agent(),
+        ..Life::default()
     };
     let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
     let shelf = shard.world.shelf(&place);
-    let (keep, file) = match Keep::create(&shard.store, id, shelf, &path, address).await {
+    let (keep, file) = match Keep::create(&shard.store, id, shelf, &path, address, life).await {
         Ok(made) => made,
         Err(error) => return Err(report(shard, Some(id), &error)),
     };
@@ -91,8 +86,12 @@ pub async fn close<W: World>(
     connection: &Rc<Connection<W>>,
     request: SessionRequest,
 ) -> Result<Reply, Cut> {
-    let Some(session) = find(shard, &request) else {
-        return Ok(Err(Refusal::SessionNotFound));
+    let session = match find(shard, &request) {
+        Some(Known::Session(session)) => session,
+        Some(Known::Ended(id, ending)) => {
+            return Ok(repeat(shard, &request, id, ending, Step::Close));
+        }
+        None => return Ok(Err(Refusal::SessionNotFound)),
     };
     let entered = session.enter(shard, connection, request.target.sent).await;
     let mut held = entered.map_err(|_| Cut)?;
@@ -115,8 +114,12 @@ pub async fn cancel<W: World>(
     connection: &Rc<Connection<W>>,
     request: SessionRequest,
 ) -> Result<Reply, Cut> {
-    let Some(session) = find(shard, &request) else {
-        return Ok(Err(Refusal::SessionNotFound));
+    let session = match find(shard, &request) {
+        Some(Known::Session(session)) => session,
+        Some(Known::Ended(id, ending)) => {
+            return Ok(repeat(shard, &request, id, ending, Step::Cancel));
+        }
+        None => return Ok(Err(Refusal::SessionNotFound)),
     };
     let entered = session.enter(shard, connection, request.target.sent).await;
     let mut held: Held<W> = entered.map_err(|_| Cut)?;
@@ -124,11 +127,40 @@ pub async fn cancel<W: World>(
     Ok(held.carry_out(shard, decision).await)
 }
 
+/// What a packet names.
+pub enum Known<W: World> {
+    /// A session.
+    Session(Rc<Session<W>>),
+    /// One that ended, and how.
+    Ended(SessionId, Ending),
+}
+
 /// The session of a request. A session is bound to its path: under another one it does not exist (P7).
-pub fn find<W: World>(shard: &Shard<W>, request: &SessionRequest) -> Option<Rc<Session<W>>> {
-    shard
-        .session(request.session?)
-        .filter(|session| session.path == request.target.path)
+pub fn find<W: World>(shard: &Shard<W>, request: &SessionRequest) -> Option<Known<W>> {
+    let id = request.session?;
+    let path = &request.target.path;
+    if let Some(session) = shard.session(id) {
+        return (session.path == *path).then_some(Known::Session(session));
+    }
+    let ending = shard.store.journal.tombstones().ending(id, path)?;
+    Some(Known::Ended(id, ending))
+}
+
+/// Answers a packet about a session that ended: no file is touched.
+fn repeat<W: World>(
+    shard: &Shard<W>,
+    request: &SessionRequest,
+    session: SessionId,
+    ending: Ending,
+    event: Step,
+) -> Reply {
+    let rules = shard::rules(&shard.location(&request.target.path));
+    match State::Gone(ending).on(event, &rules).1 {
+        Decision::Say(Answer::Closed) => Ok(Ack::Closed { session }),
+        Decision::Say(Answer::Cancelled) => Ok(Ack::Cancelled { session }),
+        Decision::Refuse(refusal) => Err(refusal),
+        _ => Err(Refusal::SessionNotFound),
+    }
 }
 
 fn report<W: World>(shard: &Shard<W>, session: Option<SessionId>, error: &StoreError) -> Refusal {

@@ -53,8 +53,8 @@
 //!
 //! **Space** is reserved ahead of the bytes, but not far ([`space`]); where too little is free, nothing new is begun.
 //!
-//! **A session that ended** stays in memory and in the journal for a while as a tombstone, so that a client that
-//! lost the answer to its Close or Cancel gets it again. One without progress for `session_timeout` ends by itself.
+//! **A session that ended** leaves a small tombstone in memory and in the journal for a while ([`tombstones`]), so that a
+//! client that lost the answer to its Close or Cancel gets it again. One without progress for `session_timeout` ends by itself.
 //!
 //! **It ends** when it is told to drain: idle connections are ended at once, busy ones after their answer, and sessions
 //! stay on disk for the next start. Nothing depends on that: after `kill -9` the next start reads the same files, also with
@@ -67,12 +67,14 @@ pub mod connection;
 pub mod crowd;
 pub mod download;
 pub mod fragment;
+pub mod frame;
 pub mod gate;
 pub mod inbox;
 pub mod journal;
 pub mod lifecycle;
 pub mod notification;
 pub mod patience;
+pub mod readback;
 pub mod record;
 pub mod recover;
 pub mod request;
@@ -81,5 +83,6 @@ pub mod session;
 pub mod shard;
 pub mod space;
 pub mod store;
+pub mod tombstones;
 pub mod turnstile;
 pub mod world;

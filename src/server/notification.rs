@@ -267,7 +267,7 @@ impl<W: World> Held<W> {
     /// The URL of the final Ack, where there is one.
     pub(super) fn reply_url(&mut self) -> Option<Box<str>> {
         let reply = self.state().reply();
-        let answered = self.keep().answer()?.clone();
+        let answered = self.keep().answer()?;
         match reply {
             Reply::None => None,
             Reply::Elsewhere => answered.static_url.map(String::into_boxed_str),

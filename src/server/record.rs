@@ -1,37 +1,48 @@
 //! The session record: what a restart needs to know of a session, as bytes.
 //!
-//! Each state that a session reaches is one frame, appended to its shard's [`super::journal`]. A frame says all there is
-//! to say, so that the newest one of a session is enough, and no other is needed to understand it. A frame is
+//! Each state that a session reaches is one [`super::frame`], appended to its shard's [`super::journal`]. A frame says all
+//! there is to say, so that the newest one of a session is enough, and no other is needed to understand it. Its payload is
+//!
+//! * JSON, so that a person can read it: fields may be added with a default, never change their meaning;
+//! * or, from a letter `T` on, what is remembered of a session that ended long enough ago for its journal to be renewed:
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 8 | `bitsd\0r2` |
-//! | 8 | sequence number of this session's records, little endian |
-//! | 16 | session id, big endian |
-//! | 4 | length of the payload, little endian |
-//! | 4 | CRC-32 of sequence number, id, length and payload, little endian |
-//! | n | payload: JSON, so that a person can read it |
-//! | 0 to 7 | zeros, up to a multiple of 8 |
+//! | 1 | `T` |
+//! | 1 | how it ended, see [`ENDINGS`] |
+//! | 2 | its client's origin, little endian |
+//! | 4 | zeros |
+//! | 8 | hash of its path, little endian |
 //!
-//! The payload has a version by its magic; fields may be added with a default, never change their meaning.
+//! Version 0.1.0 wrote `bitsd\0r2`, in which there is no `T`, and records have neither a beginning nor counts.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::frame;
+pub use super::frame::{Damage, Frame, FrameReader, Frames};
+use super::tombstones::{Origin, PathHash, Tombstone};
 use crate::bits::notification::Token;
 use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::event::Ending;
 use crate::http::path::UploadPath;
 
-/// Bytes of a payload at the most: a path and a URL of 2,200 bytes, each escaped, and room.
-const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
-const MAGIC: &[u8; 8] = b"bitsd\0r2";
-const HEADER_BYTES: usize = 40;
-/// Frames begin at multiples of it.
-const ALIGN: usize = 8;
+/// The codes of a tombstone's ending; the index counts.
+const ENDINGS: [Ending; 7] = [
+    Ending::Published,
+    Ending::Delivered,
+    Ending::Denied,
+    Ending::Incomplete,
+    Ending::Cancelled,
+    Ending::Expired,
+    Ending::Poisoned,
+];
+const TOMBSTONE: u8 = b'T';
+const TOMBSTONE_BYTES: usize = 16;
 
 /// What is remembered of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +59,23 @@ pub struct Record {
     pub boot_id: u128,
     /// What the application answered, once it was told.
     pub answer: Option<Box<Answered>>,
-    /// The client's address, where its sessions are counted.
+    /// The client's address; absent in records of version 0.1.0.
     pub client: Option<IpAddr>,
+    /// When the session was made, in milliseconds since 1970; 0 if that is not known.
+    pub begun_ms: u64,
+    /// What the line at its end tells of its life so far.
+    pub life: Life,
+}
+
+/// How an upload went, over restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// How often it had to begin again where it had been before, was silent for long, or met a restart.
+    pub interruptions: u32,
+    /// On how many connections its packets came.
+    pub connections: u32,
+    /// What its client calls itself.
+    pub agent: Option<Arc<str>>,
 }
 
 /// The part of an application's answer that is not in the state.
@@ -85,11 +111,32 @@ struct Payload<'a> {
     reply_safe: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    begun: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    interruptions: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    connections: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<Cow<'a, str>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 impl Record {
     /// The frame of session `id` that holds this record.
     pub fn encode(&self, id: SessionId, sequence: u64) -> Vec<u8> {
+        // Room for the usual record, so that it is made in one piece of memory.
+        let mut bytes = Vec::with_capacity(280 + self.path.as_str().len());
+        self.append(id, sequence, &mut bytes);
+        bytes
+    }
+
+    /// Appends its frame to others; how long it is.
+    pub fn append(&self, id: SessionId, sequence: u64, out: &mut Vec<u8>) -> usize {
         let (state, total) = state_to_text(self.state);
         let (copies, reply) = told_to_text(self.state);
         let answer = self.answer.as_deref();
@@ -107,39 +154,65 @@ impl Record {
             static_url: (answer.and_then(|answer| answer.static_url.as_deref())).map(Cow::Borrowed),
             reply_safe: answer.is_some_and(|answer| answer.is_safe),
             client: self.client,
+            begun: self.begun_ms,
+            interruptions: self.life.interruptions,
+            connections: self.life.connections,
+            agent: self.life.agent.as_deref().map(Cow::Borrowed),
         };
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + 152 + self.path.as_str().len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&sequence.to_le_bytes());
-        bytes.extend_from_slice(&id.as_u128().to_be_bytes());
-        bytes.extend_from_slice(&[0; 8]);
-        serde_json::to_writer(&mut bytes, &payload).expect("strings and numbers always serialize");
-        let payload_len = bytes.len() - HEADER_BYTES;
-        assert!(
-            payload_len <= PAYLOAD_BYTES_MAX,
-            "path and URL are at most 2,200 bytes each"
-        );
-        let payload_len = u32::try_from(payload_len).expect("checked above");
-        bytes[32..36].copy_from_slice(&payload_len.to_le_bytes());
-        let crc = checksum(&bytes);
-        bytes[36..40].copy_from_slice(&crc.to_le_bytes());
-        bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
-        bytes
+        frame::append(out, id, sequence, |out| {
+            serde_json::to_writer(out, &payload).expect("strings and numbers always serialize");
+        })
     }
 }
 
-/// One frame as it was found.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
-    /// Whose record it is.
-    pub id: SessionId,
-    /// The higher, the newer.
-    pub sequence: u64,
-    payload: &'a [u8],
+impl Tombstone {
+    /// Appends its frame to others; how long it is.
+    pub fn append(self, id: SessionId, out: &mut Vec<u8>) -> usize {
+        let code = (ENDINGS.iter())
+            .position(|ending| *ending == self.ending)
+            .and_then(|code| u8::try_from(code).ok())
+            .expect("all endings have a code");
+        frame::append(out, id, self.sequence, |out| {
+            out.extend([TOMBSTONE, code]);
+            out.extend(self.origin.0.to_le_bytes());
+            out.extend([0; 4]);
+            out.extend(self.path.0.to_le_bytes());
+        })
+    }
+
+    fn read(payload: &[u8], sequence: u64) -> Option<Self> {
+        let payload: &[u8; TOMBSTONE_BYTES] = payload.try_into().ok()?;
+        let code = usize::from(payload[1]);
+        Some(Self {
+            ending: *ENDINGS.get(code)?,
+            origin: Origin(u16::from_le_bytes([payload[2], payload[3]])),
+            path: PathHash(u64::from_le_bytes(payload[8..].try_into().ok()?)),
+            sequence,
+        })
+    }
+}
+
+/// What a frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A state of a session.
+    Record(Record),
+    /// That a session ended.
+    Tombstone(Tombstone),
 }
 
 impl Frame<'_> {
-    /// Its record; `None` if this version does not understand it (written by a newer one?).
+    /// What it says; `None` if this version does not understand it (written by a newer one?).
+    pub fn content(&self) -> Option<Content> {
+        match self.payload.first() {
+            Some(&TOMBSTONE) => {
+                Tombstone::read(self.payload, self.sequence).map(Content::Tombstone)
+            }
+            _ => self.record().map(Content::Record),
+        }
+    }
+
+    /// Its record, if it is one that this version understands.
     pub fn record(&self) -> Option<Record> {
         let payload: Payload = serde_json::from_slice(self.payload).ok()?;
         Some(Record {
@@ -157,98 +230,14 @@ impl Frame<'_> {
                 })),
             },
             client: payload.client,
+            begun_ms: payload.begun,
+            life: Life {
+                interruptions: payload.interruptions,
+                connections: payload.connections,
+                agent: payload.agent.map(|agent| agent.into()),
+            },
         })
     }
-}
-
-/// What of a journal cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Damage {
-    /// Nothing.
-    #[default]
-    None,
-    /// Its end: an append that a crash or a full disk cut short.
-    End,
-    /// Bytes before a frame that can be read: not what a crash of ours leaves, except where the power was cut while several
-    /// unsynced appends were on their way.
-    Inside,
-}
-
-/// The frames of a journal, in their order; whatever cannot be read between them is passed over.
-pub struct Frames<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    damage: Damage,
-}
-
-impl<'a> Frames<'a> {
-    /// The frames in `bytes`.
-    pub fn of(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            damage: Damage::None,
-        }
-    }
-
-    /// What was passed over so far.
-    pub fn damage(&self) -> Damage {
-        self.damage
-    }
-
-    /// Where the next frame may begin after bytes that are none.
-    fn skip(&mut self) {
-        let rest = &self.bytes[self.at..];
-        if rest.iter().take(ALIGN).any(|&byte| byte != 0) && self.damage == Damage::None {
-            self.damage = Damage::End;
-        }
-        let next = memchr::memmem::find_iter(rest, MAGIC)
-            .find(|found| *found > 0 && (self.at + found).is_multiple_of(ALIGN));
-        let passed = &rest[..next.unwrap_or(rest.len())];
-        if self.damage == Damage::None && passed.iter().any(|&byte| byte != 0) {
-            self.damage = Damage::End;
-        }
-        self.at += passed.len();
-    }
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
-
-    fn next(&mut self) -> Option<Frame<'a>> {
-        while self.at < self.bytes.len() {
-            let Some((frame, len)) = frame(&self.bytes[self.at..]) else {
-                self.skip();
-                continue;
-            };
-            self.at = self.bytes.len().min(self.at + len.next_multiple_of(ALIGN));
-            if self.damage == Damage::End {
-                self.damage = Damage::Inside;
-            }
-            return Some(frame);
-        }
-        None
-    }
-}
-
-/// The frame that `bytes` begins with, and its length without the padding.
-fn frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
-    let header = bytes.get(..HEADER_BYTES)?;
-    if &header[..8] != MAGIC {
-        return None;
-    }
-    let sequence = u64::from_le_bytes(header[8..16].try_into().ok()?);
-    let id = u128::from_be_bytes(header[16..32].try_into().ok()?);
-    let payload_len = u32::from_le_bytes(header[32..36].try_into().ok()?);
-    let crc = u32::from_le_bytes(header[36..40].try_into().ok()?);
-    let payload_len = usize::try_from(payload_len).ok()?;
-    let whole = bytes.get(..HEADER_BYTES.checked_add(payload_len)?)?;
-    let frame = Frame {
-        id: SessionId::from_u128(id),
-        sequence,
-        payload: &whole[HEADER_BYTES..],
-    };
-    (payload_len <= PAYLOAD_BYTES_MAX && checksum(whole) == crc).then_some((frame, whole.len()))
 }
 
 fn hexadecimal(number: u128, buffer: &mut [u8; 32]) -> &str {
@@ -257,14 +246,6 @@ fn hexadecimal(number: u128, buffer: &mut [u8; 32]) -> &str {
         *digit = b"0123456789abcdef"[nibble as usize];
     }
     std::str::from_utf8(buffer).expect("hexadecimal digits")
-}
-
-/// Over everything but the magic and the checksum itself.
-fn checksum(frame: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&frame[8..36]);
-    hasher.update(&frame[HEADER_BYTES..]);
-    hasher.finalize()
 }
 
 fn state_to_text(state: State) -> (&'static str, Option<u64>) {
@@ -367,6 +348,12 @@ mod tests {
                 is_safe: true,
             })),
             client: Some(IpAddr::from([192, 0, 2, 1])),
+            begun_ms: 1_700_000_000_000,
+            life: Life {
+                interruptions: 2,
+                connections: 5,
+                agent: Some("Microsoft BITS/7.8".into()),
+            },
         }
     }
 
@@ -432,6 +419,51 @@ mod tests {
         let frame = record(State::NEW).encode(ID, 1);
         let frame = Frames::of(&frame).next().unwrap();
         assert_eq!(frame.record(), Some(record(State::NEW)));
+    }
+
+    #[test]
+    fn every_tombstone_reads_back() {
+        for ending in ENDINGS {
+            let tombstone = Tombstone {
+                ending,
+                path: PathHash::of(&record(State::NEW).path),
+                origin: Origin::of(Some(IpAddr::from([192, 0, 2, 1]))),
+                sequence: 9,
+            };
+            let mut journal = record(State::NEW).encode(ID, 8);
+            assert_eq!(tombstone.append(ID, &mut journal), 56);
+            let last = Frames::of(&journal).last().unwrap();
+            assert_eq!(last.content(), Some(Content::Tombstone(tombstone)));
+            assert_eq!(last.record(), None);
+        }
+    }
+
+    #[test]
+    fn a_journal_of_version_0_1_0_is_read() {
+        let journal = include_bytes!("../../tests/data/journal-0.1.0");
+        let mut frames = Frames::of(journal);
+        let newest: std::collections::BTreeMap<String, Record> = (frames.by_ref())
+            .map(|frame| frame.record().unwrap())
+            .map(|record| (record.path.as_str().to_owned(), record))
+            .collect();
+        assert_eq!(frames.damage(), Damage::None);
+        let state = |path: &str| newest[path].state;
+        assert_eq!(newest.len(), 6);
+        assert_eq!(state("new.bin"), State::NEW);
+        let total = Some(30);
+        assert_eq!(state("half.bin"), State::Receiving { received: 0, total });
+        assert_eq!(newest["half.bin"].durable, 10);
+        assert_eq!(state("whole.bin"), State::Sealed { total: 20 });
+        let closing = State::Closing {
+            total: 20,
+            then: AfterPublish::End,
+            told: None,
+        };
+        assert_eq!(state("closed.bin"), closing);
+        assert_eq!(state("given-up.bin"), State::Gone(Ending::Incomplete));
+        assert_eq!(state("cancelled.bin"), State::Gone(Ending::Cancelled));
+        let life = &newest["half.bin"].life;
+        assert_eq!((newest["half.bin"].begun_ms, life), (0, &Life::default()));
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Start-up: reads the work directory, restores the sessions, finishes what was begun.
 //!
-//! Each shard reads the journals of all shards that were, and restores the sessions whose ids are its own; shard 0 also
-//! deals with what is nobody's. Then it begins a journal of its own with what it found. When all shards have done so, the old
+//! Each shard is dealt what the journals of all shards that were say of the sessions whose ids are its own
+//! ([`super::readback`]), and restores those; shard 0 also deals with what is nobody's. Then it begins a journal of its own with what it found. When all shards have done so, the old
 //! journals are outdated ([`retire`]). Every step can be cut by a crash and done again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::clients::Client;
-use super::record::{Damage, Frames, Record};
+use super::journal::Kept;
+use super::readback::{Damaged, Dealt, Told};
+use super::record::Record;
 use super::session::Session;
 use super::shard::{self, Shard};
 use super::store::{self, ASIDE_SUFFIX, Keep, WorkName};
@@ -20,8 +24,8 @@ use crate::config::{Durability, Location};
 use crate::event::{DiskOp, Ending, Event};
 use crate::planted::{self, Bug};
 
-/// A journal is read whole. A shard's own is renewed long before it is so long.
-const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+/// So many sessions are entered in one go.
+const SESSIONS_PER_TURN: usize = 512;
 
 /// What a shard found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,43 +34,29 @@ pub struct Recovered {
     /// again with the first record to be written.
     pub is_renewed: bool,
     /// Old journals of which not everything could be read.
-    pub damaged: Vec<Damaged>,
-}
-
-/// A journal for a person to look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damaged {
-    /// Its name in the work directory.
-    pub name: String,
-    /// What is wrong with it.
-    pub why: &'static str,
-}
-
-/// What the journals say of a session.
-enum Told {
-    Record {
-        sequence: u64,
-        record: Record,
-    },
-    /// Its newest frame is whole, and of another version.
-    Unknown,
+    pub damaged: Arc<[Damaged]>,
 }
 
 /// Restores this shard's sessions. `generation` is that of the journals of this start.
 ///
 /// # Errors
-/// Of reading the work directory or a journal; all others cost only their session.
-pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Result<Recovered> {
+/// Of reading the work directory; all others cost only their session.
+pub async fn recover<W: World>(
+    shard: &Rc<Shard<W>>,
+    generation: u64,
+    dealt: Dealt,
+) -> io::Result<Recovered> {
     let began = shard.world.now();
-    let Listed {
-        journals,
-        parts,
-        mut replies,
-    } = list(shard, generation).await?;
-    let Read { mut told, damaged } = read(shard, &journals).await?;
+    let Listed { parts, mut replies } = list(shard).await?;
+    let Dealt { mut told, damaged } = dealt;
+    let mut ended = Vec::new();
     let mut sessions = Vec::new();
     for (id, shelf) in &parts {
         match told.remove(id) {
+            Some(Told::Tombstone(tombstone)) => {
+                remove(shard, *id, *shelf, &store::part_name(*id)).await;
+                ended.push((*id, tombstone));
+            }
             Some(told) => sessions.extend(restore(shard, *id, *shelf, told).await),
             None if !damaged.is_empty() => {
                 let why = "its record may be in the damaged part of a journal";
@@ -77,7 +67,10 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
         }
     }
     for (id, told) in told {
-        if let Told::Record { sequence, record } = told {
+        if let Told::Tombstone(tombstone) = told {
+            ended.push((id, tombstone));
+        } else if let Told::Record { sequence, record } = told {
+            let record = *record;
             let found = Found {
                 shard,
                 id,
@@ -104,6 +97,10 @@ pub async fn recover<W: World>(shard: &Rc<Shard<W>>, generation: u64) -> io::Res
         if !shard.store.journal.remembers(id) && !planted::is(Bug::ReplyKept) {
             remove(shard, id, shelf, &store::reply_name(id)).await;
         }
+    }
+    for (id, tombstone) in ended {
+        let now = shard.world.now();
+        shard.store.journal.bury(id, tombstone, now);
     }
     let is_renewed = enter(shard, sessions, generation, began).await;
     Ok(Recovered {
@@ -141,32 +138,24 @@ async fn remove_journals<W: World>(world: &W, generation: u64) -> io::Result<()>
 /// What stands on the shelves.
 #[derive(Default)]
 struct Listed {
-    /// Journals of former starts.
-    journals: BTreeSet<String>,
     /// Parts of this shard's sessions, and where they are: the settings may have moved their location meanwhile.
     parts: BTreeMap<SessionId, Shelf>,
     /// Replies to them, and where they are.
     replies: BTreeMap<SessionId, Shelf>,
 }
 
-async fn list<W: World>(shard: &Shard<W>, generation: u64) -> io::Result<Listed> {
+async fn list<W: World>(shard: &Shard<W>) -> io::Result<Listed> {
     let mut listed = Listed::default();
     for shelf in shard.world.shelves() {
         for name in shard.world.list(shelf).await? {
             let (ids, id) = match store::parse_name(&name) {
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
-                WorkName::Journal { generation: of } => {
-                    if shelf == Shelf::WORK && of < generation {
-                        listed.journals.insert(name);
-                    }
-                    continue;
-                }
                 WorkName::Foreign if shard.index == 0 => {
                     set_aside(shard, shelf, &name, "not a name that this server makes").await;
                     continue;
                 }
-                WorkName::Ours | WorkName::Foreign => continue,
+                WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => continue,
             };
             if id.shard(shard.count) == shard.index
                 && let Some(other) = ids.insert(id, shelf)
@@ -184,58 +173,6 @@ async fn list<W: World>(shard: &Shard<W>, generation: u64) -> io::Result<Listed>
 fn shelf_of<W: World>(shard: &Shard<W>, record: &Record) -> Shelf {
     let place = shard::place(&shard.location(&record.path), &record.path);
     place.map_or(Shelf::WORK, |place| shard.world.shelf(&place))
-}
-
-/// What the journals say.
-struct Read {
-    /// The newest record of each session of this shard.
-    told: BTreeMap<SessionId, Told>,
-    /// Journals that held more than can be read.
-    damaged: Vec<Damaged>,
-}
-
-async fn read<W: World>(shard: &Shard<W>, journals: &BTreeSet<String>) -> io::Result<Read> {
-    let mut newest: BTreeMap<SessionId, (u64, Told)> = BTreeMap::new();
-    let mut damaged = Vec::new();
-    let mut found_damaged = |name: &str, why| {
-        damaged.push(Damaged {
-            name: name.to_owned(),
-            why,
-        });
-    };
-    // In the order of their generations: of two frames with one number, the later file's counts.
-    for name in journals {
-        let bytes = match shard.world.read_log(name, JOURNAL_BYTES_MAX).await {
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                found_damaged(name, "too long for a journal");
-                continue;
-            }
-            result => result?,
-        };
-        let mut frames = Frames::of(&bytes);
-        for frame in frames.by_ref() {
-            let is_ours = frame.id.shard(shard.count) == shard.index;
-            let is_newest =
-                (newest.get(&frame.id)).is_none_or(|(known, _)| *known <= frame.sequence);
-            if is_ours && is_newest {
-                let sequence = frame.sequence;
-                let told = match frame.record() {
-                    Some(record) => Told::Record { sequence, record },
-                    None => Told::Unknown,
-                };
-                newest.insert(frame.id, (sequence, told));
-            }
-        }
-        if frames.damage() == Damage::Inside {
-            // What could be read of it goes into the new journals.
-            found_damaged(name, "some of its records cannot be read");
-        }
-    }
-    let told = newest.into_iter().map(|(id, (_, told))| (id, told));
-    Ok(Read {
-        told: told.collect(),
-        damaged,
-    })
 }
 
 /// A session as it will go on.
@@ -266,7 +203,7 @@ async fn restore<W: World>(
         shard,
         id,
         shelf,
-        record,
+        record: *record,
         sequence,
     };
     if found.has_lost_its_reply() {
@@ -485,8 +422,8 @@ impl<W: World> Found<'_, W> {
     /// The disk fails now: the session is left for the next start.
     fn leave(self, op: DiskOp, error: &io::Error) -> Option<Restored> {
         report(self.shard, self.id, op, error);
-        let frame = self.record.encode(self.id, self.sequence);
-        self.shard.store.journal.remember(self.id, frame);
+        let kept = Kept::new(self.record, self.sequence);
+        self.shard.store.journal.remember(self.id, kept);
         None
     }
 
@@ -513,48 +450,46 @@ async fn enter<W: World>(
     generation: u64,
     began: u64,
 ) -> bool {
-    let frames: Vec<_> = (sessions.iter_mut())
-        .map(|restored| (restored.keep.id(), restored.keep.renewed(restored.recorded)))
-        .collect();
-    let begun = (shard.store.journal)
-        .begin(&shard.world, generation, frames.into_iter())
-        .await;
+    let store = &shard.store;
+    for restored in &mut sessions {
+        match restored.recorded {
+            State::Gone(ending) => {
+                let (id, tombstone) = (restored.keep.id(), restored.keep.tombstone(ending));
+                store.journal.bury(id, tombstone, shard.world.now());
+            }
+            recorded => restored.keep.remember(store, recorded),
+        }
+    }
+    let begun = store.journal.begin(&shard.world, generation).await;
     let mut publishing = Vec::new();
-    for restored in sessions {
-        let (id, state) = (restored.keep.id(), restored.state);
+    let alive = (sessions.into_iter()).filter(|restored| !matches!(restored.state, State::Gone(_)));
+    for (number, restored) in alive.enumerate() {
+        if number % SESSIONS_PER_TURN == 0 {
+            shard.world.give_way().await;
+        }
+        let state = restored.state;
         let location = shard.location(&restored.path);
         let state_now = unsealed(&location, state);
-        let is_alive = !matches!(state, State::Gone(_));
-        let counted = (restored.keep.client())
-            .filter(|_| is_alive && location.sessions_per_client_max.is_some())
-            .map(|address| {
-                shard.clients.count(Client {
-                    location: location.prefix.clone(),
-                    address,
-                })
-            });
+        // Records of version 0.1.0 know of no client: such sessions are counted as one's.
+        let address = restored.keep.record().client;
+        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let client = Client::new(&location.prefix, address);
         let session = Session::new(
             shard,
             restored.path,
             restored.keep,
             state_now,
             restored.age_ms,
-            counted,
+            shard.clients.count(client),
         );
         shard.enter(Rc::clone(&session));
         session.adopt_reservation(shard, restored.reserved);
-        match state {
-            State::Gone(_) => shard.bury(id),
-            State::Closing { .. } => publishing.push(session),
-            State::Receiving { .. }
-            | State::Sealed { .. }
-            | State::Notified { .. }
-            | State::Denied { .. }
-            | State::Published { .. } => {}
+        if let State::Closing { .. } = state {
+            publishing.push(session);
         }
     }
     shard.world.emit(Event::Recovered {
-        sessions: shard.sessions_len(),
+        sessions: shard.unfinished_len(),
         duration_ms: shard.world.now().saturating_sub(began),
     });
     for session in publishing {

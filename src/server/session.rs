@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::clients::Counted;
@@ -18,7 +19,7 @@ use crate::bits::notification::Token;
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{self, Answer, Decision, Event as Step, State};
 use crate::bits::session_id::SessionId;
-use crate::config::{Durability, Location};
+use crate::config::{Durability, Location, Policy};
 use crate::diagnosis::Severity;
 use crate::event::{DiskOp, Ending, Event};
 use crate::http::path::{SentUrl, UploadPath};
@@ -40,10 +41,14 @@ pub struct Session<W: World> {
     /// How long before `progress_ms` that was: the clock begins with the machine, sessions outlive it.
     age_ms: Cell<u64>,
     is_gone: Cell<bool>,
+    /// No byte of it has come yet.
+    is_empty: Cell<bool>,
+    /// When its shard looks next whether it has expired.
+    deadline_ms: Cell<Millis>,
     /// Names the reply that may be fetched now.
     reply: Cell<Option<Token>>,
     /// Its share of what its client may have, until it ends.
-    counted: Cell<Option<Box<Counted>>>,
+    counted: Cell<Option<Counted>>,
 }
 
 /// What only the holder of the session touches.
@@ -55,14 +60,23 @@ struct Work<W: World> {
     attached: Option<ConnectionId>,
     /// The watermark when the session was last alive, for the line at its end.
     received: u64,
-    created_ms: Millis,
-    resumes: u32,
+    /// Size of the file, as far as it is known.
+    total: Option<u64>,
+    /// The end of what its client has offered so far.
+    offered: u64,
+    /// When its client was last answered.
+    answered_ms: Millis,
+    /// It was read back, and nothing of its body has come since.
+    is_restored: bool,
     peer: Option<SocketAddr>,
     /// What is reserved for it, once something was.
     reservation: Option<Box<Reservation>>,
     /// How long its application is left alone.
     pause: Option<Box<Pause>>,
 }
+
+/// A client that is silent for longer between an answer and its next fragment was interrupted.
+const SILENCE_MS: u64 = 5_000;
 
 /// The right to work on a session, and its work; given back when dropped.
 pub struct Held<W: World> {
@@ -87,7 +101,7 @@ impl<W: World> Session<W> {
         keep: Keep,
         state: State,
         age_ms: u64,
-        counted: Option<Counted>,
+        counted: Counted,
     ) -> Rc<Self> {
         let now = shard.world.now();
         let (id, shelf) = (keep.id(), keep.shelf());
@@ -98,8 +112,10 @@ impl<W: World> Session<W> {
             file: None,
             attached: None,
             received: state.received(),
-            created_ms: now,
-            resumes: 0,
+            total: state.total(),
+            offered: state.received(),
+            answered_ms: now,
+            is_restored: state.received() > 0,
             peer: None,
             reservation: None,
             pause: None,
@@ -113,8 +129,10 @@ impl<W: World> Session<W> {
             progress_ms: Cell::new(now),
             age_ms: Cell::new(age_ms),
             is_gone: Cell::new(matches!(state, State::Gone(_))),
+            is_empty: Cell::new(is_empty(state)),
+            deadline_ms: Cell::new(0),
             reply: Cell::new(reply),
-            counted: Cell::new(counted.map(Box::new)),
+            counted: Cell::new(Some(counted)),
         })
     }
 
@@ -173,15 +191,31 @@ impl<W: World> Session<W> {
         is_served
     }
 
+    /// Time without progress.
+    fn idle_ms(&self, now: Millis) -> u64 {
+        let here_ms = now.saturating_sub(self.progress_ms.get());
+        here_ms.saturating_add(self.age_ms.get())
+    }
+
     fn touch(&self, now: Millis) {
         self.progress_ms.set(now);
         self.age_ms.set(0);
     }
 
-    /// Whether it made no progress for `timeout_ms`.
-    pub fn is_expired(&self, now: Millis, timeout_ms: u64) -> bool {
-        let here_ms = now.saturating_sub(self.progress_ms.get());
-        !self.is_gone.get() && here_ms.saturating_add(self.age_ms.get()) >= timeout_ms
+    /// When it has expired, if it makes no progress until then.
+    pub fn expires_ms(&self, policy: &Policy) -> Millis {
+        let timeout = match self.is_empty.get() {
+            true => policy.session_timeout.min(policy.empty_session_timeout),
+            false => policy.session_timeout,
+        };
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let left_ms = timeout_ms.saturating_sub(self.age_ms.get());
+        self.progress_ms.get().saturating_add(left_ms)
+    }
+
+    /// When its shard looks next whether it has expired.
+    pub fn deadline_ms(&self) -> &Cell<Millis> {
+        &self.deadline_ms
     }
 
     /// Discards it for want of progress, unless somebody works on it.
@@ -191,17 +225,6 @@ impl<W: World> Session<W> {
             let decision = held.step(shard, Step::Expire);
             let _nobody_hears = held.carry_out(shard, decision).await;
         }
-    }
-
-    /// Removes the record of a session that need not be remembered. `false` if somebody is just
-    /// asking for it.
-    pub fn forget(self: &Rc<Self>, shard: &Shard<W>) -> bool {
-        let Some(pass) = self.turnstile.try_enter(Rc::new(Janitor)) else {
-            return false;
-        };
-        let mut held = self.hold(pass, shard);
-        held.work().keep.forget(&shard.store);
-        true
     }
 
     /// How long it has made no progress, on this server.
@@ -257,9 +280,14 @@ impl<W: World> Session<W> {
 /// The name of the reply that a client may fetch in this state.
 fn served(state: State, keep: &Keep) -> Option<Token> {
     match state.reply() {
-        session::Reply::File => keep.answer().map(|answered| answered.token),
+        session::Reply::File => keep.token(),
         session::Reply::None | session::Reply::Elsewhere => None,
     }
+}
+
+/// Whether no byte of the file has come yet.
+fn is_empty(state: State) -> bool {
+    matches!(state, State::Receiving { received: 0, .. })
 }
 
 /// Holds a session for the shard itself; never in anybody's way for long.
@@ -317,14 +345,36 @@ impl<W: World> Held<W> {
     fn attach(&mut self, shard: &Shard<W>, connection: &Rc<Connection<W>>) {
         let work = self.work();
         if work.attached != Some(connection.id) {
-            if work.peer.is_some() {
-                work.resumes += 1;
-            }
+            let life = work.keep.life();
+            life.connections = life.connections.saturating_add(1);
             // The file stays open: it is the same file.
             work.attached = Some(connection.id);
             work.peer = Some(connection.peer);
         }
         connection.turn_to(shard, self.session.id);
+    }
+
+    /// A fragment was offered. Whether the upload was interrupted before it: it begins again where it had been, or was
+    /// silent for long, or its server was started anew. Connections say nothing of that: a proxy may use one per request.
+    pub async fn note_offer(&mut self, shard: &Shard<W>, range: Range<u64>) {
+        let now = shard.world.now();
+        let work = self.work();
+        let is_back = range.start < work.offered;
+        let is_late = now.saturating_sub(work.answered_ms) > SILENCE_MS && work.offered > 0;
+        let is_restored = std::mem::take(&mut work.is_restored);
+        work.offered = work.offered.max(range.end);
+        // An application that is asked again by a duplicate of the last fragment is no interruption.
+        let is_receiving = matches!(work.state, State::Receiving { .. });
+        if is_receiving && (is_back || is_late || is_restored) {
+            let life = work.keep.life();
+            life.interruptions = life.interruptions.saturating_add(1);
+            work.keep.note_life(&shard.store).await;
+        }
+    }
+
+    /// The answer to a packet is decided.
+    pub fn note_answer(&mut self, now: Millis) {
+        self.work().answered_ms = now;
     }
 
     /// Takes the file of a session just made.
@@ -381,6 +431,7 @@ impl<W: World> Held<W> {
         work.state = state;
         if !matches!(state, State::Gone(_)) {
             work.received = state.received();
+            work.total = state.total().or(work.total);
         }
         match state {
             State::Receiving { received, .. } => {
@@ -391,6 +442,9 @@ impl<W: World> Held<W> {
             // Until the file is removed.
             State::Gone(_) => {}
             _ => work.reservation = None,
+        }
+        if !matches!(state, State::Gone(_)) {
+            self.session.is_empty.set(is_empty(state));
         }
         if matches!(
             event,
@@ -547,20 +601,33 @@ impl<W: World> Held<W> {
         }
         self.session.counted.take();
         self.work().reservation = None;
-        let id = self.id();
-        let path = self.session.path.clone();
-        let now = shard.world.now();
+        let (id, path) = (self.id(), self.session.path.clone());
+        let location = self.location();
+        let idle_ms = self.session.idle_ms(shard.world.now());
         let work = self.work();
+        let record = work.keep.record();
+        let duration_ms = match record.begun_ms {
+            0 => None,
+            begun_ms => Some(shard.world.wall_clock_ms().saturating_sub(begun_ms)),
+        };
+        drop(record);
+        let life = work.keep.life().clone();
         shard.world.emit(Event::SessionEnded {
             session: id,
             ending,
             path: path.as_str(),
+            location: &location.prefix,
             received: work.received,
-            duration_ms: now.saturating_sub(work.created_ms),
-            resumes: work.resumes,
+            total: work.total,
+            duration_ms,
+            idle_ms,
+            interruptions: life.interruptions,
+            connections: life.connections,
+            agent: life.agent.as_deref(),
             peer: work.peer,
         });
-        shard.bury(id);
+        let tombstone = work.keep.tombstone(ending);
+        shard.bury(id, tombstone);
     }
 
     pub(super) fn report(&self, shard: &Shard<W>, error: &StoreError) {

@@ -1,20 +1,21 @@
 //! What one core owns: its sessions, its connections, and the watchdog that ends the slow ones.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::budget::Budget;
 use super::clients::Clients;
 use super::connection::{Connection, ConnectionId, Standing};
 use super::crowd::{self, Crowd};
 use super::session::Session;
 use super::store::Store;
+use super::tombstones::Tombstone;
 use super::world::{HEAD_BLOCK_BYTES_MAX, Millis, Place, Wire as _, World};
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
@@ -22,7 +23,13 @@ use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
-use crate::planted::{self, Bug};
+
+/// So many sessions are looked at in one go.
+const SESSIONS_PER_TURN: usize = 512;
+/// So many different names of clients are kept once for all sessions that have them.
+const AGENTS_MAX: usize = 64;
+/// Characters of such a name.
+const AGENT_CHARS_MAX: usize = 64;
 
 /// The beat of [`World::tick`].
 const TICK_MS: u64 = 1_000;
@@ -86,8 +93,12 @@ pub struct Shard<W: World> {
     made_room: Cell<usize>,
     next_connection: Cell<ConnectionId>,
     sessions: RefCell<BTreeMap<SessionId, Rc<Session<W>>>>,
-    /// Sessions that ended, oldest first; still in `sessions` so that they can be answered.
-    tombstones: RefCell<VecDeque<(Millis, SessionId)>>,
+    /// Each session once, by the time at which it is looked at next: it may have made progress meanwhile.
+    deadlines: RefCell<BTreeSet<(Millis, SessionId)>>,
+    /// New settings may have brought the deadlines forward: those after this session are still to be set anew.
+    to_reschedule: Cell<Option<SessionId>>,
+    /// What clients call themselves: most say the same.
+    agents: RefCell<BTreeSet<Arc<str>>>,
     /// Sessions for which space may be reserved.
     reservations: RefCell<BTreeSet<SessionId>>,
     /// Reservations are being given back.
@@ -149,7 +160,12 @@ impl<W: World> Shard<W> {
             value_bytes_max: config.limits.value_bytes_max,
         };
         Rc::new(Self {
-            store: Store::new(Rc::clone(&world), index, is_durable(&config)),
+            store: Store::new(
+                Rc::clone(&world),
+                index,
+                is_durable(&config),
+                &config.limits,
+            ),
             world,
             settings: RefCell::new(Arc::clone(&config)),
             locations: RefCell::new(locations(&config)),
@@ -169,7 +185,9 @@ impl<W: World> Shard<W> {
             made_room: Cell::new(0),
             next_connection: Cell::new(0),
             sessions: RefCell::default(),
-            tombstones: RefCell::default(),
+            deadlines: RefCell::default(),
+            to_reschedule: Cell::new(None),
+            agents: RefCell::default(),
             reservations: RefCell::default(),
             is_giving_back: Cell::new(false),
             next_cleanup: Cell::new(0),
@@ -205,10 +223,12 @@ impl<W: World> Shard<W> {
 
     /// Goes over to new settings; running sessions go on under them. Their roots must be open already.
     pub fn adopt(&self, settings: Arc<Config>) {
+        self.store.journal.set_limits(&settings.limits);
         self.store.set_durable(is_durable(&settings));
         let former = self.locations.replace(locations(&settings));
         self.former_locations.borrow_mut().extend(former);
         self.next_cleanup.set(self.world.now());
+        self.to_reschedule.set(Some(SessionId::from_u128(0)));
         *self.settings.borrow_mut() = settings;
     }
 
@@ -332,7 +352,7 @@ impl<W: World> Shard<W> {
 
     // Sessions.
 
-    /// The session of an id, ended ones included.
+    /// The session of an id.
     pub fn session(&self, id: SessionId) -> Option<Rc<Session<W>>> {
         self.sessions.borrow().get(&id).cloned()
     }
@@ -340,29 +360,58 @@ impl<W: World> Shard<W> {
     /// Whether another session may be made.
     pub fn has_room(&self) -> bool {
         self.unfinished_len() < self.limits().sessions_per_shard_max
+            && self.store.journal.has_room()
     }
 
     /// Sessions that have not ended.
     pub fn unfinished_len(&self) -> usize {
-        self.sessions.borrow().len() - self.tombstones.borrow().len()
+        self.sessions.borrow().len()
     }
 
-    /// Sessions in memory, ended ones included.
-    pub fn sessions_len(&self) -> usize {
-        self.sessions.borrow().len()
+    /// What a client calls itself, as it is kept: without what would spoil a line, and cut.
+    pub fn agent(&self, field: &[u8]) -> Arc<str> {
+        let text: String = (String::from_utf8_lossy(field).chars())
+            .map(|char| if char.is_control() { '?' } else { char })
+            .take(AGENT_CHARS_MAX)
+            .collect();
+        let mut agents = self.agents.borrow_mut();
+        if let Some(agent) = agents.get(text.as_str()) {
+            return Arc::clone(agent);
+        }
+        let agent: Arc<str> = text.into();
+        if agents.len() >= AGENTS_MAX {
+            agents.clear();
+        }
+        agents.insert(Arc::clone(&agent));
+        agent
     }
 
     /// Enters a session.
     pub fn enter(&self, session: Rc<Session<W>>) {
+        self.schedule(&session);
         let before = self.sessions.borrow_mut().insert(session.id, session);
         assert!(before.is_none(), "a random 128-bit id came twice");
     }
 
-    /// A session ended; it is remembered for a while.
-    pub fn bury(&self, id: SessionId) {
-        self.tombstones
-            .borrow_mut()
-            .push_back((self.world.now(), id));
+    /// A session ended; what a repeated packet must hear is remembered for a while.
+    pub fn bury(&self, id: SessionId, tombstone: Tombstone) {
+        if let Some(session) = self.sessions.borrow_mut().remove(&id) {
+            let deadline = (session.deadline_ms().get(), id);
+            self.deadlines.borrow_mut().remove(&deadline);
+        }
+        self.forget_reservation(id);
+        (self.store.journal).bury(id, tombstone, self.world.now());
+    }
+
+    /// Notes when a session is to be looked at next.
+    fn schedule(&self, session: &Session<W>) {
+        let policy = &self.location(&session.path).policy;
+        // Not before the next turn: one that is being worked on is looked at again.
+        let next = session.expires_ms(policy).max(self.world.now() + 1);
+        let before = session.deadline_ms().replace(next);
+        let mut deadlines = self.deadlines.borrow_mut();
+        deadlines.remove(&(before, session.id));
+        deadlines.insert((next, session.id));
     }
 
     /// Space may be reserved for a session.
@@ -400,7 +449,7 @@ impl<W: World> Shard<W> {
             self.end_overdue_connections(stalled_ms);
             self.give_back();
             self.clean_up().await;
-            self.forget_tombstones();
+            (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
             self.close_roots();
             self.store.journal.heal(&self.world).await;
             if self.phase.get() == Phase::Draining && self.connections_len() == 0 {
@@ -445,7 +494,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Looks for expired sessions, as often as the settings say.
+    /// Ends expired sessions, as often as the settings say, a few at a time.
     async fn clean_up(self: &Rc<Self>) {
         let now = self.world.now();
         if now < self.next_cleanup.get() || self.is_over() {
@@ -453,17 +502,27 @@ impl<W: World> Shard<W> {
         }
         let interval_ms = millis(self.settings.borrow().cleanup_interval);
         self.next_cleanup.set(now.saturating_add(interval_ms));
-        let expired: Vec<_> = (self.sessions.borrow().values())
-            .filter(|session| {
-                let timeout = self.location(&session.path).policy.session_timeout;
-                session.is_expired(now, millis(timeout))
-            })
-            .cloned()
-            .collect();
-        let budget = Budget::default();
-        for session in expired {
-            session.expire(self).await;
-            budget.spend(&*self.world, 0).await;
+        while self.reschedule_some() {
+            self.world.give_way().await;
+        }
+        let mut turn = 0;
+        while let Some(session) = self.next_due(now) {
+            turn += 1;
+            if turn % SESSIONS_PER_TURN == 0 {
+                self.world.give_way().await;
+            }
+            let location = self.location(&session.path);
+            if session.expires_ms(&location.policy) <= self.world.now() {
+                // It may be that somebody is working on it, or that it cannot be ended: then it is looked at again.
+                session.expire(self).await;
+                self.world.give_way().await;
+            }
+            if self.session(session.id).is_some() {
+                self.schedule(&session);
+            }
+            if self.is_over() {
+                return;
+            }
         }
     }
 
@@ -479,33 +538,38 @@ impl<W: World> Shard<W> {
         });
     }
 
-    fn forget_tombstones(self: &Rc<Self>) {
-        while let Some(id) = self.next_forgettable() {
-            let Some(session) = self.session(id) else {
-                continue;
-            };
-            if session.forget(self) {
-                self.sessions.borrow_mut().remove(&id);
-            } else {
-                self.bury(id);
-                return;
-            }
+    /// The session whose deadline is the first of those that are over.
+    fn next_due(&self, now: Millis) -> Option<Rc<Session<W>>> {
+        let &(deadline, id) = self.deadlines.borrow().first()?;
+        if deadline > now {
+            return None;
         }
+        let session = self.session(id);
+        if session.is_none() {
+            self.deadlines.borrow_mut().remove(&(deadline, id));
+        }
+        session
     }
 
-    /// Takes the oldest tombstone off, if it is old enough or one too many.
-    fn next_forgettable(&self) -> Option<SessionId> {
-        let limits = self.limits();
-        let now = self.world.now();
-        let mut tombstones = self.tombstones.borrow_mut();
-        let &(since, id) = tombstones.front()?;
-        let is_old = now.saturating_sub(since) >= limits.tombstone_ms_max;
-        let is_surplus = tombstones.len() > limits.tombstones_per_shard_max
-            || planted::is(Bug::TombstoneForgotten);
-        if is_old || is_surplus {
-            tombstones.pop_front();
+    /// Sets the deadlines of some sessions by new settings; `false` if that is done for all.
+    fn reschedule_some(&self) -> bool {
+        let Some(after) = self.to_reschedule.take() else {
+            return false;
+        };
+        let some: Vec<_> = {
+            let sessions = self.sessions.borrow();
+            let rest = sessions.range((Bound::Excluded(after), Bound::Unbounded));
+            let some = rest.take(SESSIONS_PER_TURN);
+            some.map(|(_, session)| Rc::clone(session)).collect()
+        };
+        for session in &some {
+            self.schedule(session);
         }
-        (is_old || is_surplus).then_some(id)
+        let Some(last) = some.last() else {
+            return false;
+        };
+        self.to_reschedule.set(Some(last.id));
+        true
     }
 
     // The end.

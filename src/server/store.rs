@@ -38,23 +38,25 @@
 //! * *Disk full*: the part keeps what it has, the client hears so and comes back later. A file that is larger than what
 //!   is free is refused before its bytes; how space is reserved stands in [`super::space`].
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::gate::SharedSync;
-use super::journal::{Journal, JournalError};
-use super::record::{Answered, Record};
+use super::journal::{Journal, JournalError, Kept};
+use super::record::{Answered, Life, Record};
 use super::space::Space;
+use super::tombstones::{Origin, PathHash, Tombstone};
 use super::world::{
     File, Manner, Parents, Place, Published as _, Replace, Shelf, Standing, Sync, World,
 };
+use crate::bits::notification::Token;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{AfterPublish, Reply, State};
 use crate::bits::session_id::SessionId;
-use crate::config::{Durability, Permissions, Policy};
+use crate::config::{Durability, Limits, Permissions, Policy};
 use crate::diagnosis::{self, Diagnosis};
 use crate::event::{DiskOp, Ending, Event};
 use crate::http::path::{BadTarget, UploadPath};
@@ -100,8 +102,12 @@ pub struct Keep {
     id: SessionId,
     /// Where its files are.
     shelf: Shelf,
-    record: Record,
+    /// What is written of it.
+    kept: Rc<Kept>,
+    /// Of the last frame that was tried.
     sequence: u64,
+    /// How the upload goes; written with the next record.
+    life: Life,
     /// The name of the part survives a power cut.
     name_durable: bool,
     /// An application was told, and may have written a reply.
@@ -120,10 +126,10 @@ pub struct Store<W: World> {
 
 impl<W: World> Store<W> {
     /// The store of a shard; without `is_durable` nothing is ever synced.
-    pub fn new(world: Rc<W>, shard: usize, is_durable: bool) -> Self {
+    pub fn new(world: Rc<W>, shard: usize, is_durable: bool, limits: &Limits) -> Self {
         Self {
             world,
-            journal: Journal::new(shard, is_durable),
+            journal: Journal::new(shard, is_durable, limits),
             names: RefCell::default(),
         }
     }
@@ -247,7 +253,8 @@ impl Keep {
         Self {
             id,
             shelf,
-            record: Record { boot_id, ..record },
+            life: record.life.clone(),
+            kept: Kept::new(Record { boot_id, ..record }, sequence),
             sequence,
             name_durable: false,
             may_have_reply,
@@ -273,7 +280,8 @@ impl Keep {
         id: SessionId,
         shelf: Shelf,
         path: &UploadPath,
-        client: Option<IpAddr>,
+        client: IpAddr,
+        life: Life,
     ) -> Result<(Self, W::File), StoreError> {
         let part = part_name(id);
         let file =
@@ -285,18 +293,21 @@ impl Keep {
             inode: file.inode(),
             boot_id: store.world.boot_id(),
             answer: None,
-            client,
+            client: Some(client),
+            begun_ms: store.world.wall_clock_ms(),
+            life,
         };
         let mut keep = Self {
             id,
             shelf,
-            record,
+            life: record.life.clone(),
+            kept: Kept::new(record.clone(), 0),
             sequence: 0,
             name_durable: false,
             may_have_reply: false,
         };
         if !planted::is(Bug::RecordAfterAck)
-            && let Err(error) = keep.write(store, Sync::No).await
+            && let Err(error) = keep.commit(store, record, Sync::No).await
         {
             drop(file);
             // Best effort: what stays is an orphan, which the next start removes.
@@ -310,13 +321,41 @@ impl Keep {
     }
 
     /// What the application said, as far as the state does not say it.
-    pub fn answer(&self) -> Option<&Answered> {
-        self.record.answer.as_deref()
+    pub fn answer(&self) -> Option<Answered> {
+        self.kept.record().answer.as_deref().cloned()
     }
 
-    /// The client's address, where its sessions are counted.
-    pub fn client(&self) -> Option<IpAddr> {
-        self.record.client
+    /// Names the reply that is kept here, if there is one.
+    pub fn token(&self) -> Option<Token> {
+        (self.kept.record().answer.as_ref()).map(|answer| answer.token)
+    }
+
+    /// What is written of the session.
+    pub fn record(&self) -> Ref<'_, Record> {
+        self.kept.record()
+    }
+
+    /// How the upload goes.
+    pub fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+
+    /// Writes how the upload goes, so that a restart knows. If that fails, the next record says it.
+    pub async fn note_life<W: World>(&mut self, store: &Store<W>) {
+        let state = self.kept.record().state;
+        self.note(store, state).await;
+    }
+
+    /// What is remembered of the session when it has ended.
+    pub fn tombstone(&self, ending: Ending) -> Tombstone {
+        let record = self.kept.record();
+        Tombstone {
+            ending,
+            path: PathHash::of(&record.path),
+            origin: Origin::of(record.client),
+            // Above all that may be in the journal, also of what was written in vain.
+            sequence: self.sequence + 1,
+        }
     }
 
     /// Opens the part of a session.
@@ -340,7 +379,6 @@ impl Keep {
         file: &W::File,
         total: u64,
     ) -> Result<(), StoreError> {
-        let before = self.record.state;
         let begun = State::Receiving {
             received: 0,
             total: Some(total),
@@ -348,21 +386,18 @@ impl Keep {
         // Also where the size is known: a file that is opened anew gets ready anew.
         file.expect(total)
             .map_err(StoreError::new(DiskOp::Allocate))?;
-        if before != begun {
+        if self.kept.record().state != begun {
             has_room(&store.world.space(self.shelf), total)
                 .map_err(StoreError::new(DiskOp::Allocate))?;
         } else if store.journal.is_open() {
             return Ok(());
         }
-        self.record.state = begun;
-        self.write(store, Sync::No)
-            .await
-            .inspect_err(|_| self.record.state = before)
+        self.commit(store, self.in_state(begun), Sync::No).await
     }
 
     /// Whether the first `received` bytes survive a power cut already.
     pub fn is_hard(&self, received: u64) -> bool {
-        self.name_durable && self.record.durable == received
+        self.name_durable && self.kept.record().durable == received
     }
 
     /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
@@ -376,11 +411,9 @@ impl Keep {
         received: u64,
     ) -> Result<(), StoreError> {
         sync_part(file).await?;
-        let before = self.record.durable;
-        self.record.durable = received;
-        self.write(store, Sync::Yes)
-            .await
-            .inspect_err(|_| self.record.durable = before)?;
+        let mut next = self.kept.record().clone();
+        next.durable = received;
+        self.commit(store, next, Sync::Yes).await?;
         self.sync_name(store).await
     }
 
@@ -399,15 +432,12 @@ impl Keep {
             Durability::None => Sync::No,
             Durability::Upload | Durability::Fragment => Sync::Yes,
         };
+        let mut next = self.in_state(State::Sealed { total });
         if sync == Sync::Yes {
             sync_part(file).await?;
-            self.record.durable = total;
+            next.durable = total;
         }
-        let before = self.record.state;
-        self.record.state = State::Sealed { total };
-        self.write(store, sync)
-            .await
-            .inspect_err(|_| self.record.state = before)?;
+        self.commit(store, next, sync).await?;
         match sync {
             Sync::Yes => self.sync_name(store).await,
             Sync::No => Ok(()),
@@ -436,15 +466,13 @@ impl Keep {
                 .map_err(StoreError::new(DiskOp::Reply))?;
             answer.is_safe = true;
         }
-        let before = std::mem::replace(&mut self.record.state, notified);
-        self.record.answer = Some(Box::new(answer));
+        let mut next = self.in_state(notified);
+        next.answer = Some(Box::new(answer));
         if planted::is(Bug::NotifiedUnrecorded) {
+            self.kept.pretend(next);
             return Ok(());
         }
-        self.write(store, sync).await.inspect_err(|_| {
-            self.record.state = before;
-            self.record.answer = None;
-        })
+        self.commit(store, next, sync).await
     }
 
     async fn sync_reply<W: World>(&self, store: &Store<W>) -> io::Result<()> {
@@ -470,11 +498,7 @@ impl Keep {
         closing: State,
     ) -> Result<(), StoreError> {
         let world = &*store.world;
-        let before = closing.unpublished();
-        self.record.state = closing;
-        self.write(store, Sync::No)
-            .await
-            .inspect_err(|_| self.record.state = before)?;
+        self.commit(store, self.in_state(closing), Sync::No).await?;
         let manner = manner(policy);
         let published = match world
             .publish(self.shelf, &part_name(self.id), place, manner)
@@ -482,9 +506,8 @@ impl Keep {
         {
             Ok(published) => published,
             Err(source) => {
-                self.record.state = before;
                 // If this write is lost, a restart only tries the same publication again.
-                let _ = self.write(store, Sync::No).await;
+                self.note(store, closing.unpublished()).await;
                 // What was not found may be the folder of the destination, which can be made, or the part, which is lost.
                 if source.kind() == io::ErrorKind::NotFound {
                     self.open(world).await?;
@@ -523,7 +546,7 @@ impl Keep {
     /// gone says the rest.
     pub async fn note_end<W: World>(&mut self, store: &Store<W>, ending: Ending) {
         let is_told = matches!(
-            self.record.state,
+            self.kept.record().state,
             State::Closing {
                 then: AfterPublish::End,
                 ..
@@ -534,7 +557,7 @@ impl Keep {
         }
     }
 
-    /// Removes the bytes of a session that ended without a file; its record says how, until [`Keep::forget`].
+    /// Removes the bytes of a session that ended without a file; its record says how, and then its tombstone.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -572,20 +595,23 @@ impl Keep {
     /// Writes a state that the files would also tell without it; `false` if it could not be written, and a restart goes on
     /// from the one before.
     pub async fn note<W: World>(&mut self, store: &Store<W>, state: State) -> bool {
-        self.record.state = state;
-        self.write(store, Sync::No).await.is_ok()
+        self.commit(store, self.in_state(state), Sync::No)
+            .await
+            .is_ok()
     }
 
-    /// The frame of a session that was read back: from now on its record speaks of this boot.
-    pub fn renewed(&mut self, state: State) -> Vec<u8> {
-        self.record.state = state;
+    /// The session was read back: the next journal has it in this state, and speaks of this boot.
+    pub fn remember<W: World>(&mut self, store: &Store<W>, state: State) {
         self.sequence += 1;
-        self.record.encode(self.id, self.sequence)
+        let record = self.in_state(state);
+        self.kept = Kept::new(record, self.sequence);
+        store.journal.remember(self.id, Rc::clone(&self.kept));
     }
 
-    /// The session need not be remembered any more.
-    pub fn forget<W: World>(&self, store: &Store<W>) {
-        store.journal.forget(self.id);
+    fn in_state(&self, state: State) -> Record {
+        let mut next = self.kept.record().clone();
+        next.state = state;
+        next
     }
 
     async fn sync_name<W: World>(&mut self, store: &Store<W>) -> Result<(), StoreError> {
@@ -596,12 +622,22 @@ impl Keep {
         Ok(())
     }
 
-    async fn write<W: World>(&mut self, store: &Store<W>, sync: Sync) -> Result<(), StoreError> {
+    /// Writes the next record; only if that is done, it is what is known of the session.
+    async fn commit<W: World>(
+        &mut self,
+        store: &Store<W>,
+        next: Record,
+        sync: Sync,
+    ) -> Result<(), StoreError> {
         // Also after an error: nobody knows how much of a frame reached the disk, and no two may have the same number.
         self.sequence += 1;
-        let frame = self.record.encode(self.id, self.sequence);
-        let written = (store.journal)
-            .write(&store.world, self.id, frame, sync)
+        let next = Record {
+            life: self.life.clone(),
+            ..next
+        };
+        let (journal, world) = (&store.journal, &*store.world);
+        let written = journal
+            .write(world, self.id, &self.kept, next, self.sequence, sync)
             .await;
         match written {
             Ok(()) => Ok(()),

@@ -291,6 +291,8 @@ pub trait World: 'static {
 
     /// The time now.
     fn now(&self) -> Millis;
+    /// The wall clock, in milliseconds since 1970; it may jump.
+    fn wall_clock_ms(&self) -> u64;
     /// 16 bytes of the system's randomness.
     fn random(&self) -> [u8; 16];
     /// Identity of this boot of the machine.
@@ -338,8 +340,6 @@ pub trait World: 'static {
     async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>>;
     /// Makes an empty log in the work directory; fails if the name is taken.
     async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
-    /// Reads a whole log of the work directory; fails with `FileTooLarge` beyond `bytes_max`.
-    async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// Opens the reply of an application for reading; `None` if there is none, or something that is no file.
     async fn open_reply(
         &self,

@@ -6,7 +6,7 @@ use bitsd::bits::session::{AfterPublish, Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::event::Ending;
 use bitsd::http::path::UploadPath;
-use bitsd::server::record::{Answered, Frames, Record};
+use bitsd::server::record::{Answered, FrameReader, Frames, Life, Record};
 use libfuzzer_sys::fuzz_target;
 
 fn state(choice: u8, total: u64) -> State {
@@ -46,7 +46,16 @@ fn state(choice: u8, total: u64) -> State {
 fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
     let (path, choice, [total, durable, inode], boot_id, id, sequence, damage, bytes) = input;
     // Arbitrary bytes never panic, alone or as the beginning of a journal.
-    let _ = Frames::of(bytes).filter_map(|frame| frame.record()).count();
+    let count = Frames::of(bytes)
+        .map(|frame| frame.content())
+        .count();
+    // A stream has the same frames.
+    let mut reader = FrameReader::new(bytes);
+    let mut streamed = 0;
+    while reader.read_frame().expect("memory can be read").is_some() {
+        streamed += 1;
+    }
+    assert_eq!(count, streamed);
     let path = UploadPath::from_text(path);
     let path = path.unwrap_or_else(|_| UploadPath::from_text("a.bin").expect("a plain name"));
     let record = Record {
@@ -62,6 +71,12 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
                 is_safe: choice % 2 == 0,
             })
         }),
+        begun_ms: total,
+        life: Life {
+            interruptions: u32::from(sequence),
+            connections: u32::from(damage),
+            agent: (choice % 5 == 0).then(|| "an agent".into()),
+        },
         client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };
     let (id, sequence) = (SessionId::from_u128(id), u64::from(sequence) + 1);

@@ -52,6 +52,18 @@ pub(crate) struct Session {
     pub(crate) told: Told,
 }
 
+impl Session {
+    /// Without progress for how long, in milliseconds, it may end.
+    fn timeout(&self, config: &Config) -> u128 {
+        let policy = &config.global().policy;
+        let timeout = match self.floor {
+            0 => policy.session_timeout.min(policy.empty_session_timeout),
+            _ => policy.session_timeout,
+        };
+        timeout.as_millis()
+    }
+}
+
 /// What is known of an application's dealings with one session.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
@@ -360,7 +372,7 @@ impl Judge {
     }
 
     fn crashed(&mut self, now: u64) {
-        let timeout = self.config.global().policy.session_timeout.as_millis();
+        let config = Rc::clone(&self.config);
         self.writing.clear();
         self.has_folder_sync_failed = false;
         self.has_journal_sync_failed = false;
@@ -369,7 +381,7 @@ impl Judge {
             if session.may_be_poisoned {
                 session.excuse.get_or_insert("ended while it was poisoned");
             }
-            if u128::from(now - session.progress_ms) + 130_000 >= timeout {
+            if u128::from(now - session.progress_ms) + 130_000 >= session.timeout(&config) {
                 session.excuse.get_or_insert("expired");
             }
         }
@@ -423,7 +435,9 @@ impl Judge {
                 || !session.is_created
                 || session.closing_since.is_some()
                 || session.cancelling_since.is_some();
-            let is_known = shards[id.shard(shards.len())].session(*id).is_some();
+            let shard = &shards[id.shard(shards.len())];
+            let has_ended = shard.store.journal.tombstones().remembers(*id);
+            let is_known = has_ended || shard.session(*id).is_some();
             if is_known && (session.is_closed || session.is_cancelled) {
                 marks.hit("tombstone recovered");
             }
@@ -525,7 +539,7 @@ impl Judge {
     }
 
     fn ended(&mut self, id: SessionId, ending: Ending, sim: &Sim) {
-        let timeout = self.config.global().policy.session_timeout.as_millis();
+        let config = Rc::clone(&self.config);
         let now = sim.executor.now();
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
@@ -536,7 +550,7 @@ impl Judge {
         } else {
             2_000
         };
-        let is_idle = u128::from(now - session.progress_ms) + slack >= timeout;
+        let is_idle = u128::from(now - session.progress_ms) + slack >= session.timeout(&config);
         let had_excuse = session.excuse.is_some();
         let wrong = match ending {
             Ending::Published => {

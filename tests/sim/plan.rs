@@ -266,6 +266,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         tombstone_ms_max: rng.pick(&[5_000, 600_000, 600_000]),
         tombstones_per_shard_max: rng.pick(&[1, 4_096, 4_096]),
         path_depth_max: 64,
+        journal_bytes_max: rng.pick(&[24_000, 1 << 30, 1 << 30]),
         ..Limits::default()
     };
     let policy = Policy {
@@ -285,6 +286,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         upload_bytes_max: rng.chance(150).then_some(700),
         fragment_bytes_max: rng.pick(&[100, 1_000_000, 1_000_000]),
         session_timeout: Duration::from_millis(rng.pick(&[30_000, 900_000, 900_000])),
+        empty_session_timeout: Duration::from_millis(rng.pick(&[20_000, 900_000, 900_000])),
     };
     let notification = application.map(|application| Notification {
         kind: match application.is_by_value {

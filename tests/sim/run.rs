@@ -224,7 +224,8 @@ impl Run {
         for shard in life.shards.borrow().iter() {
             let world = &shard.world;
             for (count, what) in [
-                (shard.sessions_len(), "sessions"),
+                (shard.unfinished_len(), "sessions"),
+                (shard.store.journal.tombstones().len(), "tombstones"),
                 (shard.connections_len(), "connections"),
                 (world.heads_out.get(), "head blocks"),
                 (world.bodies_out.get(), "body blocks"),

@@ -8,10 +8,11 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bitsd::server::clients::Clients;
+use bitsd::server::readback::{Dealt, Readback};
 use bitsd::server::record::Frames;
 use bitsd::server::shard::{Phase, Shard};
 use bitsd::server::space::{Figures, Space};
-use bitsd::server::store::{next_generation, part_name};
+use bitsd::server::store::{WorkName, next_generation, parse_name, part_name};
 use bitsd::server::world::{Manner, Shelf};
 use bitsd::server::{connection, recover};
 
@@ -74,6 +75,8 @@ pub struct Life {
     pub shards: RefCell<Vec<Rc<Shard<SimWorld>>>>,
     /// What its shards know of the disk's space.
     pub space: Arc<Space>,
+    /// What the journals say to each of them, once they have been read.
+    dealt: RefCell<Vec<Option<Dealt>>>,
     /// Connections on their way to each shard.
     pub letters: Vec<Cell<usize>>,
     /// Whether it has stopped.
@@ -362,6 +365,7 @@ impl Sim {
             is_renewed: Cell::new(true),
             shards: RefCell::default(),
             space: Arc::default(),
+            dealt: RefCell::default(),
             letters: (0..count).map(|_| Cell::new(0)).collect(),
             is_stopped: Cell::new(false),
             unrecovered: Cell::new(count),
@@ -383,6 +387,8 @@ impl Sim {
             let shard = Shard::new(world, Arc::clone(&config), clients, index, count);
             life.shards.borrow_mut().push(shard);
         }
+        let reading = Rc::clone(self).read_journals(Rc::clone(&life), count);
+        self.executor.spawn(life.number, reading);
         for shard in life.shards.borrow().iter() {
             let (sim, life, shard) = (Rc::clone(self), Rc::clone(&life), Rc::clone(shard));
             let number = life.number;
@@ -391,8 +397,33 @@ impl Sim {
         *self.life.borrow_mut() = Some(life);
     }
 
+    /// Reads the journals once, for all shards.
+    async fn read_journals(self: Rc<Self>, life: Rc<Life>, shards: usize) {
+        self.disk_time().await;
+        let names = self.disk.borrow().list();
+        let mut readback = Readback::new(shards);
+        for name in names {
+            match parse_name(&name) {
+                WorkName::Journal { generation } if generation < life.generation => {}
+                _ => continue,
+            }
+            self.disk_time().await;
+            let disk = self.disk.borrow();
+            let bytes = disk.inode(&name).map(|inode| disk.read(inode));
+            let read = readback.journal(&name, bytes.expect("nobody removes it yet"));
+            read.expect("memory can be read");
+        }
+        *life.dealt.borrow_mut() = readback.deal().into_iter().map(Some).collect();
+        life.changed.wake();
+    }
+
     async fn run_shard(self: Rc<Self>, life: Rc<Life>, shard: Rc<Shard<SimWorld>>) {
-        let recovered = recover::recover(&shard, life.generation)
+        while life.dealt.borrow().is_empty() {
+            crate::clock::Park::new(&self.executor, Some(&life.changed), None).await;
+        }
+        let dealt = life.dealt.borrow_mut()[shard.index].take();
+        let dealt = dealt.expect("each shard recovers once");
+        let recovered = recover::recover(&shard, life.generation, dealt)
             .await
             .expect("the work directory can be read");
         self.disk_time().await;

@@ -316,6 +316,11 @@ impl Log for SimLog {
             Some(_) => sim.below(bytes.len() as u64),
             None => bytes.len(),
         };
+        let end = self.end.get() + bytes.len() as u64;
+        if end > sim.plan.config.limits.journal_bytes_max {
+            let what = format!("7: {} grows to {end} bytes", file.name);
+            sim.judge.borrow_mut().fail(what);
+        }
         // So small a write is not cut in two by the end of the process, only by the disk.
         if taken > 0 {
             let mut disk = sim.disk.borrow_mut();
@@ -364,6 +369,10 @@ impl World for SimWorld {
 
     fn now(&self) -> Millis {
         self.sim.executor.now()
+    }
+
+    fn wall_clock_ms(&self) -> u64 {
+        1_700_000_000_000 + self.sim.executor.now()
     }
 
     fn random(&self) -> [u8; 16] {
@@ -481,17 +490,6 @@ impl World for SimWorld {
             file,
             end: Cell::new(0),
         })
-    }
-
-    async fn read_log(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let read = |disk: &mut Disk| {
-            let bytes = disk.read(disk.inode(name)?).to_vec();
-            assert!(bytes.len() as u64 <= bytes_max, "no run writes so much");
-            Some(bytes)
-        };
-        self.op("read", read)
-            .await
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     async fn open_reply(

@@ -101,7 +101,7 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 25] = [
+const KEYS: [(&str, &str); 26] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
@@ -116,6 +116,7 @@ const KEYS: [(&str, &str); 25] = [
     ("upload_bytes_max", "\"1 GiB\""),
     ("fragment_bytes_max", "\"1 MiB\""),
     ("session_timeout", "\"1d\""),
+    ("empty_session_timeout", "\"2h\""),
     ("sessions_per_client_max", "7"),
     ("public_url", "\"https://up.example/bits\""),
     ("host_id", "\"node-1\""),
@@ -160,6 +161,7 @@ fn expected() -> Location {
             upload_bytes_max: Some(1 << 30),
             fragment_bytes_max: 1 << 20,
             session_timeout: Duration::from_secs(86_400),
+            empty_session_timeout: Duration::from_secs(7_200),
         },
         public_url: Some("https://up.example/bits".to_owned()),
         host: Some(Host {

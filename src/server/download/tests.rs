@@ -253,6 +253,10 @@ impl World for InMemory {
         Ok(file.map(|file| (Stored(Rc::clone(&self.0)), stat(file))))
     }
 
+    fn wall_clock_ms(&self) -> u64 {
+        unimplemented!()
+    }
+
     fn random(&self) -> [u8; 16] {
         unimplemented!()
     }
@@ -302,10 +306,6 @@ impl World for InMemory {
     }
 
     async fn create_log(&self, _: &str) -> io::Result<NoLog> {
-        unimplemented!()
-    }
-
-    async fn read_log(&self, _: &str, _: u64) -> io::Result<Vec<u8>> {
         unimplemented!()
     }
 

@@ -1,0 +1,27 @@
+//! Reads the journals of former starts, on a thread of its own: it may block, and no shard waits with its connections.
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::OFlags;
+
+use super::work_folder::WorkFolder;
+use crate::server::readback::{Dealt, Readback};
+use crate::server::store::{self, WorkName};
+
+/// What the journals in the work directory that are older than this generation say to each of so many shards.
+///
+/// # Errors
+/// Of reading the work directory or a journal.
+pub fn read(work: &WorkFolder, generation: u64, shards: usize) -> io::Result<Vec<Dealt>> {
+    let is_older = |name: &String| matches!(store::parse_name(name), WorkName::Journal { generation: of } if of < generation);
+    let mut names = work.names()?;
+    names.retain(is_older);
+    names.sort_unstable();
+    let mut readback = Readback::new(shards);
+    for name in names {
+        let journal = File::from(work.open_file(&name, OFlags::RDONLY)?);
+        readback.journal(&name, journal)?;
+    }
+    Ok(readback.deal())
+}

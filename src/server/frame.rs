@@ -1,0 +1,376 @@
+//! Frames: how a journal is cut into pieces that can be told from what a crash, a full disk or a bad medium leaves.
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 8 | `bitsd\0r3` (`bitsd\0r2` as version 0.1.0 wrote it) |
+//! | 8 | sequence number of this session's frames, little endian |
+//! | 16 | session id, big endian |
+//! | 4 | length of the payload, little endian |
+//! | 4 | CRC-32 of sequence number, id, length and payload, little endian |
+//! | n | payload, see [`super::record`] |
+//! | 0 to 7 | zeros, up to a multiple of 8 |
+//!
+//! [`Frames`] reads what is in memory, [`FrameReader`] a file of any length with a buffer of a fixed one.
+
+use std::io::{self, Read};
+use std::ops::Range;
+
+use crate::bits::session_id::SessionId;
+
+/// Bytes of a payload at the most: a path and a URL of 2,200 bytes, each escaped, and room.
+pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
+/// All but the last byte, which is the version.
+const MAGIC: &[u8; 7] = b"bitsd\0r";
+const VERSION: u8 = b'3';
+/// Whose frames are read, too.
+const VERSION_BEFORE: u8 = b'2';
+const HEADER_BYTES: usize = 40;
+/// Frames begin at multiples of it.
+const ALIGN: usize = 8;
+/// What [`FrameReader`] holds: two of the longest frames, so that few bytes are moved.
+const BUFFER_BYTES: usize = 2 * (HEADER_BYTES + PAYLOAD_BYTES_MAX + ALIGN);
+
+/// Appends a frame to `out`, which ends where a frame may begin. `write` appends the payload.
+///
+/// # Panics
+/// If the payload is longer than it may be.
+pub fn append(
+    out: &mut Vec<u8>,
+    id: SessionId,
+    sequence: u64,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> usize {
+    let begin = out.len();
+    assert!(begin.is_multiple_of(ALIGN), "frames are padded");
+    out.extend_from_slice(MAGIC);
+    out.push(VERSION);
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&id.as_u128().to_be_bytes());
+    out.extend_from_slice(&[0; 8]);
+    write(out);
+    let frame = &mut out[begin..];
+    let payload_len = frame.len() - HEADER_BYTES;
+    assert!(
+        payload_len <= PAYLOAD_BYTES_MAX,
+        "path and URL are at most 2,200 bytes each"
+    );
+    let payload_len = u32::try_from(payload_len).expect("checked above");
+    frame[32..36].copy_from_slice(&payload_len.to_le_bytes());
+    let crc = checksum(frame);
+    frame[36..40].copy_from_slice(&crc.to_le_bytes());
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+    out.len() - begin
+}
+
+/// One frame as it was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Whose it is.
+    pub id: SessionId,
+    /// The higher, the newer.
+    pub sequence: u64,
+    /// What it says.
+    pub payload: &'a [u8],
+}
+
+/// What of a journal cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Damage {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its end: an append that a crash or a full disk cut short.
+    End,
+    /// Bytes before a frame that can be read: not what a crash of ours leaves, except where the power was cut while several
+    /// unsynced appends were on their way.
+    Inside,
+}
+
+impl Damage {
+    fn passed_over(&mut self, bytes: &[u8]) {
+        if *self == Self::None && bytes.iter().any(|&byte| byte != 0) {
+            *self = Self::End;
+        }
+    }
+
+    fn found_frame(&mut self) {
+        if *self == Self::End {
+            *self = Self::Inside;
+        }
+    }
+}
+
+/// The frames of a journal in memory, in their order; whatever cannot be read between them is passed over.
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    damage: Damage,
+}
+
+impl<'a> Frames<'a> {
+    /// The frames in `bytes`.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            damage: Damage::None,
+        }
+    }
+
+    /// What was passed over so far.
+    pub fn damage(&self) -> Damage {
+        self.damage
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        loop {
+            let bytes = self.bytes;
+            match look(bytes, true) {
+                Look::More => return None,
+                Look::Skip(passed) => {
+                    self.damage.passed_over(&bytes[..passed]);
+                    self.bytes = &bytes[passed..];
+                }
+                Look::Frame(found) => {
+                    self.damage.found_frame();
+                    self.bytes = &bytes[found.consumed..];
+                    return Some(found.of(bytes));
+                }
+            }
+        }
+    }
+}
+
+/// The frames of a journal of any length, one after the other, in memory that does not grow with it.
+pub struct FrameReader<R> {
+    from: R,
+    buffer: Box<[u8]>,
+    /// What of the buffer is read and not yet looked at; begins where a frame may begin.
+    filled: Range<usize>,
+    is_end: bool,
+    damage: Damage,
+}
+
+impl<R: Read> FrameReader<R> {
+    /// The frames that `from` gives.
+    pub fn new(from: R) -> Self {
+        Self {
+            from,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            filled: 0..0,
+            is_end: false,
+            damage: Damage::None,
+        }
+    }
+
+    /// What was passed over so far.
+    pub fn damage(&self) -> Damage {
+        self.damage
+    }
+
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// Of reading.
+    pub fn read_frame(&mut self) -> io::Result<Option<Frame<'_>>> {
+        loop {
+            let bytes = &self.buffer[self.filled.clone()];
+            match look(bytes, self.is_end) {
+                Look::More if self.is_end => return Ok(None),
+                Look::More => self.fill()?,
+                Look::Skip(passed) => {
+                    self.damage.passed_over(&bytes[..passed]);
+                    self.filled.start += passed;
+                }
+                Look::Frame(found) => {
+                    self.damage.found_frame();
+                    let begin = self.filled.start;
+                    self.filled.start += found.consumed;
+                    return Ok(Some(found.of(&self.buffer[begin..])));
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.buffer.copy_within(self.filled.clone(), 0);
+        self.filled = 0..self.filled.len();
+        let room = &mut self.buffer[self.filled.end..];
+        match self.from.read(room) {
+            Ok(0) => self.is_end = true,
+            Ok(read) => self.filled.end += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// What stands at the beginning of some bytes.
+enum Look {
+    /// A frame.
+    Frame(Found),
+    /// So many bytes that are none.
+    Skip(usize),
+    /// It cannot be told from so few.
+    More,
+}
+
+struct Found {
+    id: SessionId,
+    sequence: u64,
+    payload: Range<usize>,
+    /// With its padding, as far as that was written.
+    consumed: usize,
+}
+
+impl Found {
+    fn of(self, bytes: &[u8]) -> Frame<'_> {
+        Frame {
+            id: self.id,
+            sequence: self.sequence,
+            payload: &bytes[self.payload],
+        }
+    }
+}
+
+/// Looks at bytes that begin where a frame may begin; `is_end` if no more follow.
+fn look(bytes: &[u8], is_end: bool) -> Look {
+    let Some(header) = bytes.get(..HEADER_BYTES) else {
+        return match is_end && !bytes.is_empty() {
+            true => Look::Skip(next_magic(bytes, is_end)),
+            false => Look::More,
+        };
+    };
+    let number = |range: Range<usize>| {
+        u32::from_le_bytes(header[range].try_into().expect("four bytes")) as usize
+    };
+    let payload_len = number(32..36);
+    if !is_magic(header) || payload_len > PAYLOAD_BYTES_MAX {
+        return Look::Skip(next_magic(bytes, is_end));
+    }
+    let whole = HEADER_BYTES + payload_len;
+    let padded = whole.next_multiple_of(ALIGN);
+    if bytes.len() < padded && !is_end {
+        return Look::More;
+    }
+    let is_right = (bytes.get(..whole)).is_some_and(|frame| checksum(frame) == crc(header));
+    if !is_right {
+        return Look::Skip(next_magic(bytes, is_end));
+    }
+    Look::Frame(Found {
+        id: SessionId::from_u128(u128::from_be_bytes(
+            header[16..32].try_into().expect("sixteen bytes"),
+        )),
+        sequence: u64::from_le_bytes(header[8..16].try_into().expect("eight bytes")),
+        payload: HEADER_BYTES..whole,
+        consumed: padded.min(bytes.len()),
+    })
+}
+
+/// How many bytes are no beginning of a frame, the first of them known to be none.
+fn next_magic(bytes: &[u8], is_end: bool) -> usize {
+    let found = memchr::memmem::find_iter(bytes, MAGIC)
+        .find(|&at| at > 0 && at.is_multiple_of(ALIGN) && is_magic(&bytes[at..]));
+    match found {
+        Some(at) => at,
+        None if is_end => bytes.len(),
+        // One that is cut by the end of what was read begins here.
+        None => bytes.len() / ALIGN * ALIGN,
+    }
+}
+
+fn is_magic(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC) && matches!(bytes.get(7), Some(&(VERSION | VERSION_BEFORE)))
+}
+
+fn crc(header: &[u8]) -> u32 {
+    u32::from_le_bytes(header[36..40].try_into().expect("four bytes"))
+}
+
+/// Over everything but the magic and the checksum itself.
+fn checksum(frame: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&frame[8..36]);
+    hasher.update(&frame[HEADER_BYTES..]);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Gives what it has in pieces of a length.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let taken = self.1.min(into.len()).min(self.0.len());
+            into[..taken].copy_from_slice(&self.0[..taken]);
+            self.0 = &self.0[taken..];
+            Ok(taken)
+        }
+    }
+
+    fn streamed(bytes: &[u8], piece: usize) -> (Vec<(SessionId, u64, Vec<u8>)>, Damage) {
+        let mut reader = FrameReader::new(Pieces(bytes, piece));
+        let mut found = Vec::new();
+        while let Some(frame) = reader.read_frame().unwrap() {
+            found.push((frame.id, frame.sequence, frame.payload.to_vec()));
+        }
+        (found, reader.damage())
+    }
+
+    fn in_memory(bytes: &[u8]) -> (Vec<(SessionId, u64, Vec<u8>)>, Damage) {
+        let mut frames = Frames::of(bytes);
+        let found = (frames.by_ref())
+            .map(|frame| (frame.id, frame.sequence, frame.payload.to_vec()))
+            .collect();
+        (found, frames.damage())
+    }
+
+    #[test]
+    fn a_stream_has_the_frames_of_the_whole_however_it_comes() {
+        let mut journal = Vec::new();
+        for number in 0..40u32 {
+            let id = SessionId::from_u128(u128::from(number));
+            let bytes = usize::try_from(number * 801).unwrap();
+            append(&mut journal, id, 1, |out| {
+                out.resize(out.len() + bytes, b'x')
+            });
+            if number % 7 == 3 {
+                let garbage = usize::try_from(number).unwrap() * 8000;
+                journal.resize(journal.len() + garbage, b'b');
+            }
+        }
+        let whole = in_memory(&journal);
+        assert_eq!((whole.0.len(), whole.1), (40, Damage::Inside));
+        for piece in [4_000, 65_536, 1_000_003] {
+            assert!(streamed(&journal, piece) == whole, "pieces of {piece}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_agrees_with_the_whole_about_anything(
+            parts in proptest::collection::vec((0usize..3, 0usize..60), 0..12),
+            piece in 1usize..100,
+        ) {
+            let mut journal = Vec::new();
+            for (kind, bytes) in parts {
+                match kind {
+                    0 => {
+                        append(&mut journal, SessionId::from_u128(5), 2, |out| out.resize(out.len() + bytes, b'y'));
+                    }
+                    1 => journal.extend(std::iter::repeat_n(*b"bitsd\0r3", bytes / 4).flatten()),
+                    _ => journal.resize(journal.len() + bytes * 8, b'z'),
+                }
+            }
+            journal.truncate(journal.len() - piece.min(journal.len()) / 3);
+            prop_assert_eq!(streamed(&journal, piece), in_memory(&journal));
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Sessions that ended, remembered so that a repeated Close or Cancel hears what the first one did.
+//!
+//! A client whose Ack was lost asks again, up to minutes later, and must not be told that its upload was never there. What is
+//! needed for that is small: how the session ended, and a hash of its path. They are kept for a time; if there are more than
+//! may be, those go first that matter least: of clients that have the most, and sessions without a file before those with one.
+//! So nobody can make the server forget another's Close by ending sessions of his own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::ops::Bound;
+
+use super::world::Millis;
+use crate::bits::session_id::SessionId;
+use crate::event::Ending;
+use crate::http::path::UploadPath;
+use crate::planted::{self, Bug};
+
+/// One session that ended, as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// How it ended.
+    pub ending: Ending,
+    /// Of its path: a packet under another one is not its client's.
+    pub path: PathHash,
+    /// Whose it was.
+    pub origin: Origin,
+    /// Of the newest record of the session; what is written of it later has higher ones.
+    pub sequence: u64,
+}
+
+impl Tombstone {
+    /// Whether a packet could hear something else from it than "session not found".
+    fn matters(self) -> bool {
+        !matches!(self.ending, Ending::Expired | Ending::Poisoned)
+    }
+
+    /// Whether a file was whole when the session ended.
+    fn had_file(self) -> bool {
+        match self.ending {
+            Ending::Published | Ending::Delivered | Ending::Denied => true,
+            Ending::Incomplete | Ending::Cancelled | Ending::Expired | Ending::Poisoned => false,
+        }
+    }
+}
+
+/// Tells paths apart. Not by force: whoever knows the id of a session knows its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathHash(pub u64);
+
+impl PathHash {
+    /// Of a path; the same for ever, since it is written to disk (FNV-1a).
+    pub fn of(path: &UploadPath) -> Self {
+        Self(fnv(path.as_str().bytes()))
+    }
+}
+
+/// Some clients out of all; those of one address (of IPv6, of one /64) are in the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin(pub u16);
+
+impl Origin {
+    /// So many there are.
+    const COUNT: u64 = 4096;
+
+    /// That of an address.
+    pub fn of(address: Option<IpAddr>) -> Self {
+        let hash = match address.map(|address| address.to_canonical()) {
+            None => return Self(0),
+            Some(IpAddr::V4(address)) => fnv(address.octets().into_iter()),
+            Some(IpAddr::V6(address)) => fnv(address.octets().into_iter().take(8)),
+        };
+        Self(u16::try_from(hash % Self::COUNT).expect("so few"))
+    }
+}
+
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// All tombstones of a shard.
+#[derive(Debug)]
+pub struct Tombstones {
+    /// So many at the most.
+    count_max: usize,
+    known: BTreeMap<SessionId, Known>,
+    origins: BTreeMap<Origin, Queues>,
+    /// The first origin that the next look for old ones begins with.
+    next: Origin,
+}
+
+/// 24 bytes: with its id and its place in a queue, a tombstone takes some 80 of memory.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    path: PathHash,
+    since_s: u32,
+    sequence: u32,
+    origin: Origin,
+    ending: Ending,
+}
+
+impl Known {
+    fn tombstone(self) -> Tombstone {
+        Tombstone {
+            ending: self.ending,
+            path: self.path,
+            origin: self.origin,
+            sequence: u64::from(self.sequence),
+        }
+    }
+}
+
+/// The tombstones of one origin, oldest first.
+#[derive(Debug, Default)]
+struct Queues {
+    with_file: VecDeque<SessionId>,
+    without: VecDeque<SessionId>,
+}
+
+impl Tombstones {
+    /// None yet.
+    pub fn new(count_max: usize) -> Self {
+        Self {
+            count_max,
+            known: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            next: Origin(0),
+        }
+    }
+
+    /// So many at the most from now on; what is too many goes with those that come.
+    pub fn set_count_max(&mut self, count_max: usize) {
+        self.count_max = count_max;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Remembers a session that ended now, and forgets another one if there are too many.
+    pub fn bury(&mut self, id: SessionId, tombstone: Tombstone, now: Millis) {
+        if !tombstone.matters() || planted::is(Bug::TombstoneForgotten) {
+            return;
+        }
+        let known = Known {
+            path: tombstone.path,
+            since_s: seconds(now),
+            sequence: u32::try_from(tombstone.sequence).unwrap_or(u32::MAX),
+            origin: tombstone.origin,
+            ending: tombstone.ending,
+        };
+        if self.known.insert(id, known).is_some() {
+            return;
+        }
+        let queues = self.origins.entry(tombstone.origin).or_default();
+        match tombstone.had_file() {
+            true => queues.with_file.push_back(id),
+            false => queues.without.push_back(id),
+        }
+        // One too many is the rule; after the limit was lowered, each new one takes one more along.
+        for _ in 0..2 {
+            if self.known.len() > self.count_max {
+                self.forget_least();
+            }
+        }
+    }
+
+    /// How a session of this path ended.
+    pub fn ending(&self, id: SessionId, path: &UploadPath) -> Option<Ending> {
+        let known = self.known.get(&id)?;
+        (known.path == PathHash::of(path)).then_some(known.ending)
+    }
+
+    /// Whether a session is remembered.
+    pub fn remembers(&self, id: SessionId) -> bool {
+        self.known.contains_key(&id)
+    }
+
+    /// Those after `id`, in the order of their ids.
+    pub fn after(
+        &self,
+        id: Option<SessionId>,
+    ) -> impl Iterator<Item = (SessionId, Tombstone)> + '_ {
+        let begin = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.known.range((begin, Bound::Unbounded));
+        range.map(|(id, known)| (*id, known.tombstone()))
+    }
+
+    /// Forgets those that are older than `ms_max`, a bounded number at a time: a part of the origins is looked at.
+    pub fn forget_old(&mut self, now: Millis, ms_max: u64) {
+        const CROWDS: usize = 512;
+        const TOMBSTONES: usize = 8_192;
+        let mut left = TOMBSTONES;
+        let ring = (self.origins.range(self.next..)).chain(self.origins.range(..self.next));
+        let origins: Vec<Origin> = ring.take(CROWDS).map(|(origin, _)| *origin).collect();
+        for origin in origins {
+            self.next = origin;
+            let Some(queues) = self.origins.get_mut(&origin) else {
+                continue;
+            };
+            for queue in [&mut queues.with_file, &mut queues.without] {
+                while let Some(id) = queue.front()
+                    && let Some(known) = self.known.get(id)
+                    && u64::from(seconds(now).saturating_sub(known.since_s)) * 1_000 > ms_max
+                {
+                    if left == 0 {
+                        return;
+                    }
+                    left -= 1;
+                    self.known.remove(id);
+                    queue.pop_front();
+                }
+                if queue.len() < queue.capacity() / 4 {
+                    queue.shrink_to(queue.capacity() / 2);
+                }
+            }
+            if queues.with_file.is_empty() && queues.without.is_empty() {
+                self.origins.remove(&origin);
+            }
+        }
+        self.next = Origin(self.next.0.wrapping_add(1));
+    }
+
+    /// Forgets the oldest one of the origin that has the most: of those without a file, as long as there are any.
+    fn forget_least(&mut self) {
+        let without = |queues: &Queues| queues.without.len();
+        let with_file = |queues: &Queues| queues.with_file.len();
+        let fullest = |count: &dyn Fn(&Queues) -> usize| {
+            let origins = self.origins.iter();
+            let fullest = origins.max_by_key(|(_, queues)| count(queues));
+            fullest
+                .filter(|(_, queues)| count(queues) > 0)
+                .map(|(origin, _)| *origin)
+        };
+        let surplus = fullest(&without).map(|origin| (origin, false));
+        let least = surplus.or_else(|| fullest(&with_file).map(|origin| (origin, true)));
+        let Some((origin, has_file)) = least else {
+            return;
+        };
+        if let Some(queues) = self.origins.get_mut(&origin) {
+            let queue = match has_file {
+                true => &mut queues.with_file,
+                false => &mut queues.without,
+            };
+            if let Some(id) = queue.pop_front() {
+                self.known.remove(&id);
+            }
+        }
+    }
+}
+
+fn seconds(ms: Millis) -> u32 {
+    u32::try_from(ms / 1_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tombstone(ending: Ending, address: [u8; 4]) -> Tombstone {
+        Tombstone {
+            ending,
+            path: PathHash::of(&UploadPath::from_text("a.bin").unwrap()),
+            origin: Origin::of(Some(IpAddr::from(address))),
+            sequence: 3,
+        }
+    }
+
+    fn id(number: u32) -> SessionId {
+        SessionId::from_u128(u128::from(number))
+    }
+
+    const VICTIM: [u8; 4] = [192, 0, 2, 1];
+    const OTHER: [u8; 4] = [192, 0, 2, 2];
+
+    #[test]
+    fn cancelled_sessions_of_anybody_go_before_files_of_anybody() {
+        let mut tombstones = Tombstones::new(1_000);
+        tombstones.bury(id(0), tombstone(Ending::Published, VICTIM), 0);
+        for number in 1..=4_200 {
+            tombstones.bury(id(number), tombstone(Ending::Cancelled, OTHER), 0);
+        }
+        let path = UploadPath::from_text("a.bin").unwrap();
+        assert_eq!(tombstones.len(), 1_000);
+        assert_eq!(tombstones.ending(id(0), &path), Some(Ending::Published));
+        assert_eq!(tombstones.ending(id(3_200), &path), None);
+        assert_eq!(tombstones.ending(id(3_202), &path), Some(Ending::Cancelled));
+        let other = UploadPath::from_text("b.bin").unwrap();
+        assert_eq!(tombstones.ending(id(0), &other), None);
+    }
+
+    #[test]
+    fn one_clients_surplus_goes_before_anothers() {
+        for ending in [Ending::Cancelled, Ending::Published] {
+            let mut tombstones = Tombstones::new(1_000);
+            tombstones.bury(id(0), tombstone(ending, VICTIM), 0);
+            for number in 1..=4_200 {
+                tombstones.bury(id(number), tombstone(ending, OTHER), 0);
+            }
+            assert!(tombstones.remembers(id(0)), "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn each_is_kept_for_its_time_and_then_forgotten() {
+        let mut tombstones = Tombstones::new(100_000);
+        for number in 0..20_000 {
+            let address = [10, 0, 0, u8::try_from(number % 200).unwrap()];
+            tombstones.bury(id(number), tombstone(Ending::Published, address), 5_000);
+        }
+        tombstones.forget_old(605_000, 600_000);
+        assert_eq!(tombstones.len(), 20_000, "all are within their time");
+        let mut turns = 0;
+        while !tombstones.is_empty() {
+            tombstones.forget_old(607_000, 600_000);
+            turns += 1;
+            assert!(turns < 20, "{} are left", tombstones.len());
+        }
+        assert!(turns > 1, "not all in one turn");
+    }
+
+    #[test]
+    fn what_no_packet_could_hear_is_not_remembered() {
+        let mut tombstones = Tombstones::new(10);
+        tombstones.bury(id(0), tombstone(Ending::Expired, VICTIM), 0);
+        tombstones.bury(id(1), tombstone(Ending::Poisoned, VICTIM), 0);
+        assert!(tombstones.is_empty());
+        let mut none = Tombstones::new(0);
+        none.bury(id(0), tombstone(Ending::Published, VICTIM), 0);
+        assert!(none.is_empty());
+    }
+}
