@@ -491,6 +491,30 @@ fn nobody_makes_the_server_forget_anothers_close() {
 }
 
 #[test]
+fn an_upload_without_any_byte_goes_sooner_than_one_that_has_some() {
+    let server = Server::with(Settings::default().file("empty_session_timeout = \"1s\""));
+    let mut begun = Client::create(server.address(), "/begun.bin");
+    assert_eq!(begun.send(fragment(0..10).of(20)).received(), 10);
+    let mut empty = Client::create(server.address(), "/empty.bin");
+    server.wait_for_log("expired");
+    empty.send(fragment(0..10)).assert(500, Some("0x8020001F"));
+    assert_eq!(begun.send(fragment(10..20).of(20)).received(), 20);
+}
+
+#[test]
+fn a_shorter_time_for_uploads_holds_for_those_that_are_there() {
+    let server = Server::with(Settings::default().file("session_timeout = \"1d\""));
+    let mut client = Client::create(server.address(), "/a.bin");
+    assert_eq!(client.send(fragment(0..10).of(20)).received(), 10);
+    server.reload("session_timeout = \"1s\"");
+    // With what it had, since somebody may miss it.
+    server.wait_for_log("bytes=10 of=20");
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("expired")).unwrap();
+    assert!(line.contains("WARN") && line.contains("idle_ms="), "{line}");
+}
+
+#[test]
 fn a_session_at_rest_holds_no_descriptor() {
     let server = Server::with(Settings::default().flags(&["--cores", "1"]));
     let descriptors = || {

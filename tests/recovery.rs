@@ -77,7 +77,7 @@ fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
             }
         }
         // Every byte before the last frame.
-        let end = bytes.windows(8).rposition(|eight| eight == b"bitsd\0r3");
+        let end = bytes.windows(8).rposition(|eight| eight == b"bitsd\0r4");
         bytes[..end.unwrap_or(0)].fill(b'x');
         fs::write(&journal, bytes).unwrap();
     }

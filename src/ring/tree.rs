@@ -455,7 +455,7 @@ impl Published for RingPublished {
         op::sync(&self.folder, SyncScope::All).await
     }
 
-    async fn undo(mut self) -> io::Result<()> {
+    async fn undo(&mut self) -> io::Result<()> {
         let stands = rustix::fs::statat(&*self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
         match stands {
             Ok(file) if file.st_ino == self.inode => {

@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 8 | `bitsd\0r3` (`bitsd\0r2` as version 0.1.0 wrote it) |
+//! | 8 | `bitsd\0r4` (`bitsd\0r2` as version 0.1.0 wrote it) |
 //! | 8 | sequence number of this session's frames, little endian |
 //! | 16 | session id, big endian |
 //! | 4 | length of the payload, little endian |
@@ -21,7 +21,8 @@ use crate::bits::session_id::SessionId;
 pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
 /// All but the last byte, which is the version.
 const MAGIC: &[u8; 7] = b"bitsd\0r";
-const VERSION: u8 = b'3';
+// Two bits from the one before: a flipped bit makes no other version of it.
+const VERSION: u8 = b'4';
 /// Whose frames are read, too.
 const VERSION_BEFORE: u8 = b'2';
 const HEADER_BYTES: usize = 40;
@@ -365,7 +366,7 @@ mod tests {
                     0 => {
                         append(&mut journal, SessionId::from_u128(5), 2, |out| out.resize(out.len() + bytes, b'y'));
                     }
-                    1 => journal.extend(std::iter::repeat_n(*b"bitsd\0r3", bytes / 4).flatten()),
+                    1 => journal.extend(std::iter::repeat_n(*b"bitsd\0r4", bytes / 4).flatten()),
                     _ => journal.resize(journal.len() + bytes * 8, b'z'),
                 }
             }

@@ -39,6 +39,8 @@ pub async fn create<W: World>(
     if shard.world.space(shard.world.shelf(&place)).is_low() {
         return Err(Refusal::SpaceLow);
     }
+    // One of them may be what stands in the way.
+    shard.store.take_back_rest().await;
     match store::check_destination(&*shard.world, &location.policy, &place).await {
         Ok(verdict) => verdict?,
         Err(error) => return Err(report(shard, None, &error)),

@@ -9,8 +9,8 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 1 | `T` |
-//! | 1 | how it ended, see [`ENDINGS`] |
-//! | 2 | its client's origin, little endian |
+//! | 1 | how it ended, see `ENDINGS` |
+//! | 2 | its origin, little endian |
 //! | 4 | zeros |
 //! | 8 | hash of its path, little endian |
 //!

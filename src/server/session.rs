@@ -368,7 +368,10 @@ impl<W: World> Held<W> {
         if is_receiving && (is_back || is_late || is_restored) {
             let life = work.keep.life();
             life.interruptions = life.interruptions.saturating_add(1);
-            work.keep.note_life(&shard.store).await;
+            // A client that begins again and again costs no record each time.
+            if life.interruptions < 16 || life.interruptions.is_power_of_two() {
+                work.keep.note_life(&shard.store).await;
+            }
         }
     }
 

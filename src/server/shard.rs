@@ -502,10 +502,12 @@ impl<W: World> Shard<W> {
         }
         let interval_ms = millis(self.settings.borrow().cleanup_interval);
         self.next_cleanup.set(now.saturating_add(interval_ms));
+        self.store.take_back_rest().await;
         while self.reschedule_some() {
             self.world.give_way().await;
         }
         let mut turn = 0;
+        let mut watched = now;
         while let Some(session) = self.next_due(now) {
             turn += 1;
             if turn % SESSIONS_PER_TURN == 0 {
@@ -520,7 +522,13 @@ impl<W: World> Shard<W> {
             if self.session(session.id).is_some() {
                 self.schedule(&session);
             }
-            if self.is_over() {
+            // Slow disks and many sessions must not keep the watchdog from the connections, nor the server from its end.
+            let unwatched_ms = self.world.now().saturating_sub(watched);
+            if unwatched_ms >= TICK_MS {
+                watched = self.world.now();
+                self.end_overdue_connections(unwatched_ms - TICK_MS);
+            }
+            if self.is_over() || self.phase() == Phase::Draining {
                 return;
             }
         }

@@ -65,6 +65,9 @@ use crate::planted::{self, Bug};
 /// Files from this size on are refused before their bytes if they do not fit now; smaller ones find out by themselves.
 const ROOM_BYTES_MIN: u64 = 1 << 20;
 
+/// So many files may wait to be taken back; each holds its folder open.
+const UNWANTED_MAX: usize = 256;
+
 /// The disk refused something.
 #[derive(Debug)]
 pub struct StoreError {
@@ -122,6 +125,8 @@ pub struct Store<W: World> {
     pub journal: Journal<W>,
     /// Syncs of the names on each shelf.
     names: RefCell<BTreeMap<Shelf, Rc<SharedSync>>>,
+    /// Files at their destinations of which nobody was told, and which could not be taken back yet.
+    unwanted: RefCell<Vec<(SessionId, W::Published)>>,
 }
 
 impl<W: World> Store<W> {
@@ -131,12 +136,40 @@ impl<W: World> Store<W> {
             world,
             journal: Journal::new(shard, is_durable, limits),
             names: RefCell::default(),
+            unwanted: RefCell::default(),
         }
     }
 
     /// Whether anything has to survive a power cut from now on.
     pub fn set_durable(&self, is_durable: bool) {
         self.journal.set_durable(is_durable);
+    }
+
+    /// Takes a file back of which nobody was told. If that fails, its client would hear for ever that its own file stands in
+    /// the way; so it is tried again ([`Store::take_back_rest`]).
+    async fn take_back(&self, id: SessionId, mut published: W::Published) {
+        let Err(error) = published.undo().await else {
+            return;
+        };
+        self.world.emit(Event::DiskFailed {
+            op: DiskOp::Remove,
+            session: Some(id),
+            error: &error,
+        });
+        let mut unwanted = self.unwanted.borrow_mut();
+        // Each is there because two operations in a row failed; of so many a person has heard by now.
+        if unwanted.len() < UNWANTED_MAX {
+            unwanted.push((id, published));
+        }
+    }
+
+    /// Tries once more to take back what could not be taken back.
+    pub async fn take_back_rest(&self) {
+        for (id, mut published) in self.unwanted.take() {
+            if published.undo().await.is_err() {
+                self.unwanted.borrow_mut().push((id, published));
+            }
+        }
     }
 
     async fn sync_names(&self, shelf: Shelf) -> Result<(), StoreError> {
@@ -526,13 +559,8 @@ impl Keep {
             // next upload finds the place free. The record goes first: `closing` without a part would say published.
             if manner.replace == Replace::Never
                 && self.note(store, State::Gone(Ending::Poisoned)).await
-                && let Err(error) = published.undo().await
             {
-                world.emit(Event::DiskFailed {
-                    op: DiskOp::Remove,
-                    session: Some(self.id),
-                    error: &error,
-                });
+                store.take_back(self.id, published).await;
             }
             return Err(StoreError {
                 op: DiskOp::SyncDirectory,

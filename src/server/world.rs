@@ -271,8 +271,8 @@ pub trait Published: 'static {
     /// Makes its name durable, and whatever it was given with its name.
     async fn sync(&self) -> io::Result<()>;
     /// Takes it back: the file goes, unless another one has replaced it, and with it the folders that were made for it,
-    /// unless something else was put into them.
-    async fn undo(self) -> io::Result<()>;
+    /// unless something else was put into them. After an error it can be tried again.
+    async fn undo(&mut self) -> io::Result<()>;
 }
 
 /// One shard's outside: clock, randomness, memory, disk, other shards.

@@ -57,7 +57,9 @@ fn main() -> ExitCode {
     };
     if args.is_list {
         // As libtest has it, for runners that ask before they run.
-        println!("simulation: test");
+        if !args.has_filter {
+            println!("simulation: test");
+        }
         return ExitCode::SUCCESS;
     }
     if args.has_filter {

@@ -623,10 +623,13 @@ impl Published for SimPublished {
         sync_destination(&self.sim, &self.path).await
     }
 
-    async fn undo(self) -> io::Result<()> {
+    async fn undo(&mut self) -> io::Result<()> {
         let sim = &self.sim;
         sim.judge.borrow_mut().taken_back(&self.path);
         sim.disk_time().await;
+        if sim.chance(sim.plan.faults.sync_folder) {
+            return Err(eio());
+        }
         sim.be_critical();
         let result = sim.disk.borrow_mut().unpublish(&self.path, &self.made);
         sim.tell(|| format!("disk {}: unpublish", self.shard));

@@ -37,16 +37,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if arguments.is_list {
-        for (name, ..) in SCENARIOS {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
-    }
     let is_chosen = |name: &str| match &arguments.filter {
         Some(word) => name.contains(word.as_str()),
         None => arguments.scenario == "all" || arguments.scenario == name,
     };
+    if arguments.is_list {
+        for (name, ..) in SCENARIOS.iter().filter(|(name, ..)| is_chosen(name)) {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
     if !SCENARIOS.iter().any(|(name, ..)| is_chosen(name)) {
         println!("0 scenarios: none has that name");
         return ExitCode::SUCCESS;

@@ -176,7 +176,7 @@ impl Published for NotPublished {
         unimplemented!()
     }
 
-    async fn undo(self) -> io::Result<()> {
+    async fn undo(&mut self) -> io::Result<()> {
         unimplemented!()
     }
 }
