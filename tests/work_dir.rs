@@ -617,6 +617,63 @@ fn check_finds_what_a_start_would_find() {
     assert_eq!(names.count(), 1, "only the work directory");
 }
 
+/// Where the limits of threads and of locked memory hold: not for root.
+#[test]
+fn check_and_start_find_the_same() {
+    let (folder, root) = folder_and_root();
+    for path in [folder.path(), &root] {
+        set_mode(path, 0o755);
+    }
+    if std::os::unix::fs::chown(&root, Some(65533), None).is_err() {
+        return skip("files cannot be given away here (needs root)");
+    }
+    let read_only = folder.path().join("ours");
+    fs::create_dir(&read_only).unwrap();
+    // A program that everybody can reach.
+    let program = folder.path().join("bitsd");
+    fs::copy(env!("CARGO_BIN_EXE_bitsd"), &program).unwrap();
+    for (limit, root, words) in [
+        ("-u 3", &root, "ulimit -u"),
+        ("-l 64", &root, "LimitMEMLOCK="),
+        // The remedy is for the folder in which ours would be made.
+        ("-l 65536", &read_only, "may not write to it"),
+    ] {
+        for command in ["check --quiet", "serve"] {
+            let line = format!(
+                "ulimit {limit}; exec setpriv --reuid 65533 --regid 65533 --clear-groups timeout 20 \
+                 {} {command} --no-config --cores 2 --listen 127.0.0.1:0 --root {}",
+                program.display(),
+                root.display()
+            );
+            let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+            assert!(said.contains(words), "{command}: {said}");
+            assert!(!said.contains(".bitsd`"), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
+fn settings_may_come_through_a_pipe_and_a_secret_that_all_can_read_is_told() {
+    let (folder, root) = folder_and_root();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "0123456789abcdef").unwrap();
+    set_mode(&secret, 0o644);
+    let settings = format!(
+        "root = {root:?}\nlisten = \"127.0.0.1:0\"\ncores = 1\nnotification_type = \"by-reference\"\n\
+         notification_url = \"http://127.0.0.1:9/\"\nnotification_secret_file = {secret:?}\n"
+    );
+    let line = format!(
+        "{} check --config <(printf '%s' '{settings}')",
+        env!("CARGO_BIN_EXE_bitsd")
+    );
+    let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("# warning: every account"), "{shown}");
+    assert!(shown.contains("chmod o= "), "{shown}");
+}
+
 #[test]
 fn check_beside_a_running_server_says_so() {
     let server = Server::start();

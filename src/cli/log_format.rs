@@ -10,7 +10,11 @@ use bitsd::config::LogFormat;
 pub fn asked_for(file: Option<&Path>) -> LogFormat {
     let words: Vec<OsString> = std::env::args_os().collect();
     let variable = || std::env::var("BITSD_LOG_FORMAT").ok();
-    let in_file = || std::fs::read_to_string(file?).ok();
+    // A pipe can be read once, and that is for the settings themselves.
+    let in_file = || {
+        let file = file.filter(|file| file.is_file())?;
+        std::fs::read_to_string(file).ok()
+    };
     let is_json = by_flag(&words)
         .or_else(|| variable().map(|word| word.eq_ignore_ascii_case("json")))
         .or_else(|| in_file().map(|text| is_json_in(&text)));

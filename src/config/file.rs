@@ -1,6 +1,8 @@
 //! The settings file: every value with its place, and a mistake in words that say what to write
 //! instead.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -11,6 +13,9 @@ use super::form::Written;
 use super::given::Given;
 use super::keys::rows;
 use super::table::{Row, Scope};
+
+/// More than any settings file has; a device such as `/dev/zero` has no end.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// A settings file: read, and each of its values known to be one that its key takes.
 #[derive(Debug, Default)]
@@ -30,8 +35,14 @@ impl SettingsFile {
     /// not take.
     #[allow(clippy::disallowed_methods, reason = "before the server starts")]
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path);
-        let bytes = bytes.map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
+        let mut bytes = Vec::new();
+        let read =
+            File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+        read.map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let error = io::Error::other("it is larger than 4 MiB");
+            return Err(Cause::Unreadable(path.to_owned(), error).into());
+        }
         let text = String::from_utf8(bytes).map_err(|_| Cause::NotText(path.to_owned()))?;
         Self::parse(path, text)
     }

@@ -91,7 +91,11 @@ pub(super) enum Complaint {
     /// One of the addresses is none.
     NotAnAddress(String),
     NothingToListenOn,
+    /// An address stands twice: the server would find its own port in use.
+    ListedTwice(SocketAddr),
     EmptyPath,
+    /// What only a shell would replace.
+    ShellPath,
     /// A path of Windows, which would make a folder called `D:\..` here.
     WindowsPath,
     Prefix(BadTarget),
@@ -108,7 +112,12 @@ impl Complaint {
             Self::Quantity(why) => format!("cannot be read: {why}"),
             Self::NotAnAddress(why) => format!("cannot be used: {why}"),
             Self::NothingToListenOn => "is empty: name at least one ADDR:PORT".to_owned(),
+            Self::ListedTwice(address) => format!("cannot be used: {address} stands there twice"),
             Self::EmptyPath => "is empty: name a directory, `.` for this one".to_owned(),
+            Self::ShellPath => {
+                "is a path for a shell, which nobody replaces here: write it whole, such as /srv/uploads"
+                    .to_owned()
+            }
             Self::WindowsPath => {
                 says("is a path of Windows, for Linux a mere name") + ", such as /srv/uploads"
             }
@@ -177,11 +186,15 @@ impl Form {
             (Self::Directory(_), Written::Text(text)) if text.is_empty() => {
                 Err(Complaint::EmptyPath)
             }
-            (Self::Directory(_) | Self::File(_), Written::Text(text)) => match is_of_windows(&text)
-            {
-                true => Err(Complaint::WindowsPath),
-                false => Ok(Value::Path(text.into())),
-            },
+            (Self::Directory(_) | Self::File(_), Written::Text(text)) => {
+                if is_of_windows(&text) {
+                    Err(Complaint::WindowsPath)
+                } else if is_for_a_shell(&text) {
+                    Err(Complaint::ShellPath)
+                } else {
+                    Ok(Value::Path(text.into()))
+                }
+            }
             (Self::Text(..), Written::Text(text)) if text.is_empty() => Ok(Value::Text(text)),
             (Self::Text(parse, _), Written::Text(text)) => {
                 parse(&text).map(Value::Text).ok_or(Complaint::Unusable)
@@ -319,8 +332,16 @@ fn parse_addresses(texts: &[String]) -> Result<Value, Complaint> {
     if texts.is_empty() {
         return Err(Complaint::NothingToListenOn);
     }
-    let addresses: Result<_, _> = texts.iter().map(|text| parse_address(text)).collect();
-    addresses.map(Value::Addresses)
+    let mut addresses = Vec::new();
+    for text in texts {
+        let address = parse_address(text)?;
+        // Port 0 is another one each time.
+        if address.port() != 0 && addresses.contains(&address) {
+            return Err(Complaint::ListedTwice(address));
+        }
+        addresses.push(address);
+    }
+    Ok(Value::Addresses(addresses))
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
@@ -363,6 +384,11 @@ fn parse_prefix(written: &str) -> Result<String, Complaint> {
     }
     let target = parse_target(&format!("/{names}")).map_err(Complaint::Prefix)?;
     Ok(target.path.as_str().to_owned())
+}
+
+/// `~`, `~user`, `$HOME`, `${..}` at the start of a path.
+fn is_for_a_shell(text: &str) -> bool {
+    text.starts_with(['~', '$'])
 }
 
 /// Begins with a drive, or with the two backslashes of a share.

@@ -1,8 +1,9 @@
 //! A secret and the file it came from; nothing that prints it exists.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::{Cause, ConfigError, Origin};
@@ -26,12 +27,19 @@ impl Secret {
         &self.file
     }
 
+    /// Whether others than its owner and its group can read the file. `ssh` refuses such keys; here it is told only, since
+    /// the file may lie in a folder that they cannot enter.
+    #[allow(clippy::disallowed_methods, reason = "before the server starts")]
+    pub fn is_open_to_others(&self) -> bool {
+        fs::metadata(&self.file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+    }
+
     /// Reads the file; `origin` is where it is named.
     #[allow(clippy::disallowed_methods, reason = "not on a shard")]
     pub(super) fn read(origin: Origin, file: PathBuf) -> Result<Self, ConfigError> {
         let mut content = Vec::new();
-        let opened = File::open(&file);
-        let read = opened.and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
+        let read = open_regular(&file)
+            .and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
         if let Err(error) = read {
             return Err(Cause::UnreadableSecret(origin, file, error).into());
         }
@@ -49,6 +57,16 @@ impl Secret {
             file,
         })
     }
+}
+
+/// Opens a file, and waits for nobody: a pipe would hold the start up until somebody writes.
+#[allow(clippy::disallowed_methods, reason = "not on a shard")]
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = fs::metadata(path)?;
+    if !file.is_file() && !file.is_dir() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    File::open(path)
 }
 
 impl fmt::Display for Secret {
@@ -74,6 +92,24 @@ const FILE_BYTES_MAX: u64 = 65_536;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_else_can_read_it_is_seen_and_a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, b"0123456789abcdef").unwrap();
+        let origin = || Origin::Flag("test".to_owned());
+        let secret = Secret::read(origin(), path.clone()).unwrap();
+        for (mode, is_open) in [(0o644, true), (0o640, false), (0o600, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(secret.is_open_to_others(), is_open, "{mode:o}");
+        }
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = Secret::read(origin(), pipe).unwrap_err().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+    }
 
     fn read(content: &[u8]) -> Result<Secret, ConfigError> {
         let folder = tempfile::tempdir().unwrap();

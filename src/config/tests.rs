@@ -372,6 +372,12 @@ fn mistakes_are_told_with_what_to_write_instead() {
             "bitsd.toml:1:8: root = \"D:\\\\logs\" is a path of Windows",
         ),
         ("work_dir = 'C:\\x'", "is a path of Windows"),
+        ("root = \"~/uploads\"", "is a path for a shell"),
+        ("work_dir = \"$HOME/w\"", "is a path for a shell"),
+        (
+            "listen = [\"127.0.0.1:80\", \"127.0.0.1:80\"]",
+            "127.0.0.1:80 stands there twice",
+        ),
         (
             "root = \"C:\\Users\\x\"",
             "a backslash in double quotes begins an escape: write / in a prefix or a path",

@@ -96,8 +96,14 @@ impl Directories {
         make_default_root(first)?;
         // Told first: the work directory is mostly in it.
         drop(open_directory(first)?);
-        let work = open_or_make(path, *path == first.join(WORK_DIR_NAME))
-            .map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        let is_default = *path == first.join(WORK_DIR_NAME);
+        let work = open_or_make(path, is_default).map_err(|why| match why {
+            // It cannot be made: the remedy is for the folder above it.
+            BadFolder::Io(error) if is_default && !path.exists() => {
+                LaunchError::Root(first.clone(), BadRoot::Open(error))
+            }
+            why => LaunchError::Folder(path.clone(), why),
+        })?;
         let lock = lock(&work)?;
         let directories = Self {
             id: claim_work(&work)?,

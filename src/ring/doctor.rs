@@ -49,11 +49,14 @@ impl fmt::Display for Finding {
 /// Looks at everything that a start needs.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::Good(format!("it is checked as {}", account::us()))];
-    findings.push(match probe::io_uring() {
+    let rings = probe::io_uring().and_then(|()| probe::rings(config.cores));
+    findings.push(match rings {
         Ok(()) => Finding::Good("io_uring can be used".to_owned()),
         Err(error) => Finding::Bad(error.to_string()),
     });
     findings.extend(limits(config));
+    let secrets = probe::open_secrets(config);
+    findings.extend(secrets.into_iter().map(Finding::Doubtful));
     let (directories, is_running) = directories(config);
     findings.extend(directories);
     findings.extend(addresses(config, is_running));
@@ -70,6 +73,10 @@ fn limits(config: &Config) -> Vec<Finding> {
         Ok(u64::MAX) => Finding::Good("any number of files may be open".to_owned()),
         Ok(files) => Finding::Good(format!("{files} files may be open")),
     };
+    let threads = match can_start(config.cores) {
+        Ok(()) => None,
+        Err(error) => Some(Finding::Bad(LaunchError::Thread(error).to_string())),
+    };
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = match config.cores {
         cores if cores > available => {
@@ -77,7 +84,23 @@ fn limits(config: &Config) -> Vec<Finding> {
         }
         cores => Finding::Good(format!("{cores} shards on {available} cores")),
     };
-    vec![files, cores]
+    [files, cores].into_iter().chain(threads).collect()
+}
+
+/// Whether there may be so many threads more at a time.
+fn can_start(threads: usize) -> std::io::Result<()> {
+    let started: std::io::Result<Vec<_>> = (0..threads)
+        .map(|_| {
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let wait = move || _ = ended.recv();
+            Ok((end, std::thread::Builder::new().spawn(wait)?))
+        })
+        .collect();
+    for (end, thread) in started? {
+        drop(end);
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 /// What is found out about the directories, and whether a server is running on them.

@@ -658,7 +658,7 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
 }
 
 /// The settings of every ring. Never DEFER_TASKRUN: tokio-uring hangs with it.
-fn ring_settings() -> io_uring::Builder {
+pub(super) fn ring_settings() -> io_uring::Builder {
     let mut settings = io_uring::IoUring::builder();
     settings.setup_cqsize(COMPLETION_ENTRIES);
     // Both save work where the kernel knows them (6.0): one task submits, and completions wait for it.

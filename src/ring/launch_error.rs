@@ -196,7 +196,7 @@ impl BadRoot {
                 account::to_chown(account::our_id())
             ),
             Self::NotDirectory => format!("the root {path} is not a directory"),
-            Self::Open(error) => format!("the root {path} cannot be opened: {}", why(root, error)),
+            Self::Open(error) => format!("the root {path} cannot be used: {}", why(root, error)),
             Self::Trial(error) => {
                 format!(
                     "no file can be made in the root {path}: {}",

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::launch;
 use super::launch_error::LaunchError;
 use super::op;
+use super::queue;
 use crate::config::Config;
 
 /// How long io_uring may take for a request that does nothing.
@@ -49,6 +51,17 @@ pub fn io_uring() -> Result<(), LaunchError> {
     Ok(())
 }
 
+/// Whether as many rings can be had at a time as there are shards: each locks memory.
+///
+/// # Errors
+/// [`LaunchError::Ring`]
+pub fn rings(shards: usize) -> Result<(), LaunchError> {
+    let settings = launch::ring_settings();
+    let rings = (0..shards).map(|_| settings.build(queue::ENTRIES));
+    let rings: Result<Vec<IoUring>, _> = rings.collect();
+    rings.map(drop).map_err(LaunchError::Ring)
+}
+
 /// Takes as many descriptors as the hard limit allows, and says how many that are.
 ///
 /// # Errors
@@ -74,6 +87,22 @@ pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
         return Err(LaunchError::Descriptors { soft, needed });
     }
     Ok(soft)
+}
+
+/// Of each secret that all accounts of this machine can read: that, and the remedy.
+pub fn open_secrets(config: &Config) -> Vec<String> {
+    let secrets = (config.locations.iter())
+        .filter_map(|location| location.notification.as_ref()?.secret.as_ref());
+    let mut open: Vec<_> = secrets
+        .filter(|secret| secret.is_open_to_others())
+        .map(|secret| {
+            let file = secret.file().display();
+            format!("every account of this machine can read {file}: `chmod o= {file}`")
+        })
+        .collect();
+    open.sort();
+    open.dedup();
+    open
 }
 
 /// Says what of the host will surprise somebody, though the server can run.
@@ -103,6 +132,10 @@ pub fn warn_of_surprises(
             remedy,
             "shards share cores"
         );
+    }
+    for why in open_secrets(config) {
+        let event = "secret_readable";
+        tracing::warn!(event, why, "a secret is none");
     }
     let is_service = std::env::var_os("INVOCATION_ID").is_some();
     if is_service && addresses.iter().all(|address| address.ip().is_loopback()) {
