@@ -245,10 +245,11 @@ impl<W: World> Journal<W> {
     ) -> io::Result<()> {
         let _turn = self.gate.turn().await;
         self.drop_lost();
+        let frame = next.encode(id, sequence);
+        let frame_bytes = frame.len() as u64;
         if !self.is_open() {
             self.renew(world).await?;
-        } else if self.length.get() >= self.renew_at.get()
-            && self.is_worth_renewing()
+        } else if self.is_to_be_renewed(frame_bytes)
             && let Err(error) = self.renew(world).await
         {
             // The old file is as good as it was.
@@ -259,8 +260,7 @@ impl<W: World> Journal<W> {
                 error: &error,
             });
         }
-        let frame = next.encode(id, sequence);
-        let length = self.length.get() + frame.len() as u64;
+        let length = self.length.get() + frame_bytes;
         if length > self.bytes_max.get() {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
@@ -274,10 +274,16 @@ impl<W: World> Journal<W> {
         Ok(())
     }
 
-    fn is_worth_renewing(&self) -> bool {
+    /// Whether a new file takes the place of this one before a frame of so many bytes.
+    fn is_to_be_renewed(&self, frame_bytes: u64) -> bool {
+        let (length, bytes_max) = (self.length.get(), self.bytes_max.get());
         let needed = self.needed.get() + self.tombstones.borrow().len() as u64 * TOMBSTONE_BYTES;
-        self.length.get().saturating_sub(needed) >= self.bytes_max.get() / GAIN_SHARE
-            || 2 * needed <= self.length.get()
+        let is_worth_it =
+            length.saturating_sub(needed) >= bytes_max / GAIN_SHARE || 2 * needed <= length;
+        // A renewal that failed is put off, but not beyond the end of the file: nothing could be
+        // appended any more, and nothing would renew it.
+        let is_full = length + frame_bytes > bytes_max && needed + frame_bytes <= bytes_max;
+        is_full || (length >= self.renew_at.get() && is_worth_it)
     }
 
     async fn sync(&self, world: &W) -> io::Result<()> {
