@@ -345,7 +345,11 @@ impl Disk {
 
     /// Takes a name off.
     pub fn remove(&mut self, shelf: Shelf, name: &str) {
-        if self.inode_on(shelf, name).is_some() {
+        if let Some(inode) = self.inode_on(shelf, name) {
+            // What a file without a name holds is free as soon as it is closed.
+            if let Some(content) = self.files.get_mut(&inode) {
+                content.reserved = 0;
+            }
             self.change(Change::Unlink(work(shelf, name)));
         }
     }

@@ -22,6 +22,10 @@ const NAMED: &[(&str, u64)] = &[
         "who waits for a session leaves a place to those who have one",
         77_000_882,
     ),
+    (
+        "a journal that is full is renewed, though a renewal has failed just before",
+        1_795_665_761_002_732,
+    ),
 ];
 
 /// Whether all of them pass now.
