@@ -720,4 +720,9 @@ fn what_is_sent_again_is_read_to_its_end_and_answered() {
         unknown.assert(500, Some(SESSION_NOT_FOUND));
         client = known;
     }
+    // A fragment that is too large is read too, so that its client hears that it is.
+    client.reconnect();
+    let too_large = client.try_send(&fragment(60 * MIB..140 * MIB).of(total));
+    let too_large = too_large.expect("an answer to 80 MiB where 64 are the most");
+    assert_eq!(too_large.status, 413);
 }

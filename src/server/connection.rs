@@ -47,6 +47,10 @@ pub enum Standing {
 /// Number of a connection on its shard; never used twice.
 pub type ConnectionId = u64;
 
+/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs when they hear 413, so
+/// those that come at all are not much longer, and reading them costs no more than sending them.
+const TOO_LARGE_READ: u64 = 4;
+
 /// What an idle connection keeps for its next answer: room for an Ack, but not for a Reply-URL.
 const IDLE_ANSWER_BYTES_MAX: usize = 512;
 
@@ -571,6 +575,11 @@ async fn answer_packet<W: World>(
     outcome: Outcome,
     (asked, read_max): (Persistence, u64),
 ) -> Next {
+    // A client that is to send smaller fragments must hear so.
+    let read_max = match &outcome.reply {
+        Err(Refusal::FragmentTooLarge { .. }) => read_max.saturating_mul(TOO_LARGE_READ),
+        _ => read_max,
+    };
     let persistence = match outcome.body {
         BodyLeft::Bytes(bytes) if bytes <= read_max => {
             // Before the answer: some proxies break off when they hear one in mid-body.
