@@ -250,7 +250,7 @@ fn a_root_that_may_not_be_written_is_refused_at_start() {
     let (status, said) = Server::refused(&root, &settings);
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(
-        said.contains("the work directory") && said.contains("cannot be used"),
+        said.contains("the root") && said.contains("may not write to it") && said.contains("chown"),
         "{said}"
     );
 }

@@ -565,6 +565,21 @@ fn read_max<W: World>(shard: &Shard<W>, path: Option<&UploadPath>) -> u64 {
     fragment.unwrap_or(0).max(shard.limits().drain_bytes_max)
 }
 
+/// What is still true of an answer after the rest of a body was read. Meanwhile another connection of the client may have
+/// ended the session, or the disk: then nothing may be acked for it any more.
+fn still_true<W: World>(shard: &Shard<W>, reply: Reply) -> Reply {
+    match reply {
+        Ok(Ack::Fragment { session, .. })
+            if shard
+                .session(session)
+                .is_none_or(|session| session.is_gone()) =>
+        {
+            Err(Refusal::SessionNotFound)
+        }
+        reply => reply,
+    }
+}
+
 /// Answers a packet when what is left of its body was read. `end` is what the client wants of the connection, and how
 /// many bytes are read for it.
 async fn answer_packet<W: World>(
@@ -572,7 +587,7 @@ async fn answer_packet<W: World>(
     connection: &Rc<Connection<W>>,
     inbox: &mut Inbox<W>,
     answer: &mut Vec<u8>,
-    outcome: Outcome,
+    mut outcome: Outcome,
     (asked, read_max): (Persistence, u64),
 ) -> Next {
     // A client that is to send smaller fragments must hear so.
@@ -587,6 +602,9 @@ async fn answer_packet<W: World>(
             if skipped.is_err() {
                 return Next::End;
             }
+            if bytes > 0 {
+                outcome.reply = still_true(shard, outcome.reply);
+            }
             asked
         }
         BodyLeft::Chunked(decoder) => {
@@ -595,6 +613,7 @@ async fn answer_packet<W: World>(
             if skipped.is_err() {
                 return Next::End;
             }
+            outcome.reply = still_true(shard, outcome.reply);
             Persistence::Close
         }
         BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => Persistence::Close,

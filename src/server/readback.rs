@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::record::{Content, Damage, FrameReader, Record};
 use super::tombstones::Tombstone;
+use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
 
 /// What the journals say of a session.
@@ -29,6 +30,18 @@ pub enum Told {
         /// The higher, the newer.
         sequence: u64,
     },
+}
+
+impl Told {
+    /// Whether it is the record of a session whose size is not known, as before its first fragment.
+    pub fn has_no_size(&self) -> bool {
+        match self {
+            Self::Record { record, .. } => {
+                matches!(record.state, State::Receiving { total: None, .. })
+            }
+            Self::Tombstone(_) | Self::Unknown { .. } => false,
+        }
+    }
 }
 
 impl Told {

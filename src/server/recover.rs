@@ -26,6 +26,8 @@ use crate::planted::{self, Bug};
 
 /// So many sessions are entered in one go.
 const SESSIONS_PER_TURN: usize = 512;
+/// Why the bytes of a session are put aside.
+const IN_THE_DAMAGE: &str = "its record may be in the damaged part of a journal";
 
 /// What a shard found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +59,14 @@ pub async fn recover<W: World>(
                 remove(shard, *id, *shelf, &store::part_name(*id)).await;
                 ended.push((*id, tombstone));
             }
+            // What it became may stand in the damage: with its size lost, a file that came whole would
+            // be taken for an empty one at Close-Session.
+            Some(told) if !damaged.is_empty() && told.has_no_size() => {
+                set_aside(shard, *shelf, &store::part_name(*id), IN_THE_DAMAGE).await;
+            }
             Some(told) => sessions.extend(restore(shard, *id, *shelf, told).await),
             None if !damaged.is_empty() => {
-                let why = "its record may be in the damaged part of a journal";
-                set_aside(shard, *shelf, &store::part_name(*id), why).await;
+                set_aside(shard, *shelf, &store::part_name(*id), IN_THE_DAMAGE).await;
             }
             // Its record was lost with the power: the client hears session-not-found.
             None => remove(shard, *id, *shelf, &store::part_name(*id)).await,

@@ -182,6 +182,11 @@ impl<W: World> Session<W> {
         }
     }
 
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.get()
+    }
+
     /// Whether this names the reply that may be fetched now. Fetching it counts as progress.
     pub fn serves(&self, token: Token, now: Millis) -> bool {
         let is_served = self.reply.get() == Some(token);

@@ -96,6 +96,8 @@ impl Watch for Display<'_> {
     }
 
     fn stands_at(&mut self, offset: u64) {
+        // Who went on now would hear that the session is gone, and begin another one.
+        self.interrupt.stop_here_if_told();
         self.change(|upload| upload.offset = offset);
         if let Form::Bar(bar) = &self.form {
             bar.set_position(offset);
