@@ -24,7 +24,8 @@ use crate::diagnosis::Displaced;
 #[derive(Debug)]
 pub struct Spot {
     path: PathBuf,
-    folder: Mutex<Arc<OwnedFd>>,
+    /// The folder, and what tells it from others; that never changes, so it is asked for once.
+    folder: Mutex<(Arc<OwnedFd>, Option<Identity>)>,
     is_in_place: AtomicBool,
 }
 
@@ -68,7 +69,7 @@ impl Spot {
     pub fn new(path: &Path, folder: Arc<OwnedFd>) -> Self {
         Self {
             path: path.to_owned(),
-            folder: Mutex::new(folder),
+            folder: Mutex::new(known(folder)),
             is_in_place: AtomicBool::new(true),
         }
     }
@@ -80,12 +81,13 @@ impl Spot {
 
     /// The folder that stands for it.
     pub fn folder(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.folder.lock().unwrap_or_else(PoisonError::into_inner))
+        let known = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known.0)
     }
 
     /// Another folder stands for it from now on.
     pub fn replace(&self, folder: Arc<OwnedFd>) {
-        *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = folder;
+        *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = known(folder);
         self.is_in_place.store(true, Ordering::Relaxed);
     }
 
@@ -96,8 +98,16 @@ impl Spot {
 
     /// Looks where the path leads now.
     pub fn look(&self) -> Seen {
-        let folder = self.folder();
-        let seen = look(&self.path, &folder).unwrap_or_else(Seen::Unknown);
+        let (folder, identity) = {
+            let known = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&known.0), known.1)
+        };
+        // The usual case costs one call.
+        let is_same = identity.is_some() && identity_at(&self.path).ok().flatten() == identity;
+        let seen = match is_same {
+            true => Seen::Same,
+            false => look(&self.path, &folder).unwrap_or_else(Seen::Unknown),
+        };
         self.is_in_place
             .store(seen == Seen::Same, Ordering::Relaxed);
         seen
@@ -118,6 +128,27 @@ impl Spot {
     }
 }
 
+fn known(folder: Arc<OwnedFd>) -> (Arc<OwnedFd>, Option<Identity>) {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(&*folder, "", flags, StatxFlags::INO);
+    let identity = stat.ok().map(|stat| identity_of(&stat));
+    (folder, identity)
+}
+
+fn identity_of(stat: &rustix::fs::Statx) -> Identity {
+    (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino)
+}
+
+/// What a path leads to; `None` if to nothing.
+fn identity_at(path: &Path) -> Result<Option<Identity>, Errno> {
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    match rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::INO) {
+        Ok(there) => Ok(Some(identity_of(&there))),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn look(path: &Path, folder: &Arc<OwnedFd>) -> Result<Seen, Errno> {
     let opened = rustix::fs::statx(
         folder,
@@ -125,20 +156,13 @@ fn look(path: &Path, folder: &Arc<OwnedFd>) -> Result<Seen, Errno> {
         AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
         StatxFlags::INO | StatxFlags::NLINK,
     )?;
-    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let there = match rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::INO) {
-        Ok(there) => Some(there),
-        Err(Errno::NOENT | Errno::NOTDIR) => None,
-        Err(error) => return Err(error),
-    };
-    let identity = |stat: &rustix::fs::Statx| -> Identity {
-        (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino)
-    };
-    let device = |stat: &rustix::fs::Statx| (stat.stx_dev_major, stat.stx_dev_minor);
+    let there = identity_at(path)?;
+    let opened_as = identity_of(&opened);
+    let is_on_same = |there: Identity| (there.0, there.1) == (opened_as.0, opened_as.1);
     Ok(match there {
-        Some(there) if identity(&there) == identity(&opened) => Seen::Same,
+        Some(there) if there == opened_as => Seen::Same,
         _ if opened.stx_nlink == 0 => Seen::Removed,
-        Some(there) if device(&there) != device(&opened) => Seen::OtherFileSystem,
+        Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
         Some(_) => Seen::Another,
         None => Seen::Renamed(path_of(folder)),
     })

@@ -216,6 +216,14 @@ impl World for RingWorld {
 
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
         let spot = self.disk.shelves().spot(shelf);
+        let is_there = spot.check().is_ok();
+        if is_there {
+            match self.disk.create(shelf, name) {
+                // A folder that was removed in this very moment.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => return made,
+            }
+        }
         if spot.look() == Seen::Removed {
             // It can be made again, so no client need hear of it.
             self.watch.look().await;
