@@ -1,6 +1,6 @@
 //! What an error of the disk means: for the client, for the session, and for whoever reads the log.
 //!
-//! One table, [`ROWS`]: the operation and the error number lead to what the client hears, what the log says and how loud,
+//! One table, `ROWS`: the operation and the error number lead to what the client hears, what the log says and how loud,
 //! and what ends the trouble. The same number means different things in the work directory, which is ours, and at a
 //! destination, which the client has named: so the operation is asked first.
 //!

@@ -1,6 +1,6 @@
 //! Flags and settings file in, one resolved `Config` out; every setting and its default.
 //!
-//! Each setting is declared once, in [`keys`](self::keys), whose head says how to add one: key,
+//! Each setting is declared once, in `keys.rs`, whose head says how to add one: key,
 //! default, bounds, meaning, where it may stand, whether a reload changes it. From that row come
 //! its field, reading, flag, printing, documentation, schema and reload.
 //!

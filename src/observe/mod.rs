@@ -5,7 +5,7 @@
 //! the cause and, where one is known, the remedy. What clients do wrong is `info`.
 //!
 //! Three promises: the log never stops or slows the server ([`writer`]), no client can fill it ([`limit`]), and no text
-//! from outside can forge a line ([`line`]).
+//! from outside can forge a line ([`mod@line`]).
 
 mod changes;
 mod events;

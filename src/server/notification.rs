@@ -1,7 +1,7 @@
 //! Telling a server application of a whole file, and keeping what it says (P9).
 //!
 //! If it does not take the file, the client's next duplicate of the last fragment asks it again, though not at once
-//! ([`Pause`]); until then the client hears what was said last.
+//! (`Pause`); until then the client hears what was said last.
 //!
 //! The client waits for its final Ack meanwhile, and holds its session: whoever comes for it later waits too, and hears what
 //! was said. Nothing else waits: the HTTP client works on threads of its own, and only so many at once for each location.

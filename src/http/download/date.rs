@@ -27,7 +27,7 @@ const CYCLE_DAYS: i64 = 146_097;
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH_DAYS: i64 = 719_468;
 
-/// The second that [`format`] writes for a second since 1970: the same one, but never after the year 9999.
+/// The second that [`format()`] writes for a second since 1970: the same one, but never after the year 9999.
 pub fn nameable(seconds: u64) -> i64 {
     i64::try_from(seconds.min(LAST_SECOND)).expect("bounded on the spot")
 }
