@@ -234,6 +234,14 @@ impl Judge {
         }
     }
 
+    /// Frames of a journal are damaged. A session whose size is not known may have had it there, and is put aside.
+    pub fn sizes_may_be_damaged(&mut self) {
+        let sessions = self.sessions.values_mut();
+        for session in sessions.filter(|session| session.floor == 0) {
+            session.excuse.get_or_insert("its size may be damaged");
+        }
+    }
+
     /// A sync of a file failed.
     pub fn sync_failed(&mut self, name: &str, life: u64) {
         let is_reply = matches!(store::parse_name(name), WorkName::Reply(_));

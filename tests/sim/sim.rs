@@ -586,6 +586,9 @@ impl Sim {
         drop(disk);
         self.marks.hit("record damaged");
         self.tell(|| format!("corrupt {name} at {places:?}"));
+        if after.len() < before.len() {
+            self.judge.borrow_mut().sizes_may_be_damaged();
+        }
         for (id, sequence) in before.keys() {
             if !after.contains_key(&(*id, *sequence)) {
                 self.excuse(&part_name(*id), "its record was damaged");
