@@ -33,13 +33,15 @@ pub enum Told {
 }
 
 impl Told {
-    /// Whether it is the record of a session whose size is not known, as before its first fragment.
-    pub fn has_no_size(&self) -> bool {
+    /// The boot of the machine in which it was written, where it is the record of a session whose size
+    /// is not known, as before its first fragment.
+    pub fn boot_without_size(&self) -> Option<u128> {
         match self {
-            Self::Record { record, .. } => {
-                matches!(record.state, State::Receiving { total: None, .. })
-            }
-            Self::Tombstone(_) | Self::Unknown { .. } => false,
+            Self::Record { record, .. } => match record.state {
+                State::Receiving { total: None, .. } => Some(record.boot_id),
+                _ => None,
+            },
+            Self::Tombstone(_) | Self::Unknown { .. } => None,
         }
     }
 }

@@ -59,9 +59,13 @@ pub async fn recover<W: World>(
                 remove(shard, *id, *shelf, &store::part_name(*id)).await;
                 ended.push((*id, tombstone));
             }
-            // What it became may stand in the damage: with its size lost, a file that came whole would
-            // be taken for an empty one at Close-Session.
-            Some(told) if !damaged.is_empty() && told.has_no_size() => {
+            // What it became may stand in the damage: with its size lost, a file that came whole and was
+            // cut after a power cut would be taken for an empty one at Close-Session.
+            Some(told)
+                if !damaged.is_empty()
+                    && (told.boot_without_size())
+                        .is_some_and(|boot_id| !shard.world.survived(boot_id)) =>
+            {
                 set_aside(shard, *shelf, &store::part_name(*id), IN_THE_DAMAGE).await;
             }
             Some(told) => sessions.extend(restore(shard, *id, *shelf, told).await),
