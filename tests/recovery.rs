@@ -93,7 +93,7 @@ fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
         let part = format!(".bitsd/{}.part.aside", id(client).plain());
         assert_eq!(server.file(&part).exists(), lost.contains(&at), "{at}");
     }
-    assert!(server.log().contains("some of its records cannot be read"));
+    server.wait_for_log("some of its records cannot be read");
 }
 
 /// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version wrote before `kill -9`, with
