@@ -567,16 +567,17 @@ fn read_max<W: World>(shard: &Shard<W>, path: Option<&UploadPath>) -> u64 {
 
 /// What is still true of an answer after the rest of a body was read. Meanwhile another connection of the client may have
 /// ended the session, or the disk: then nothing may be acked for it any more.
-fn still_true<W: World>(shard: &Shard<W>, reply: Reply) -> Reply {
-    match reply {
-        Ok(Ack::Fragment { session, .. })
-            if shard
-                .session(session)
-                .is_none_or(|session| session.is_gone()) =>
-        {
-            Err(Refusal::SessionNotFound)
-        }
-        reply => reply,
+///
+/// # Errors
+/// [`Cut`] if another connection works on the session: it is the newer one, and how that ends is not known yet.
+fn still_true<W: World>(shard: &Shard<W>, reply: Reply) -> Result<Reply, Cut> {
+    let Ok(Ack::Fragment { session, .. }) = &reply else {
+        return Ok(reply);
+    };
+    match shard.session(*session) {
+        Some(session) if session.is_held() => Err(Cut),
+        Some(session) if !session.is_gone() => Ok(reply),
+        Some(_) | None => Ok(Err(Refusal::SessionNotFound)),
     }
 }
 
@@ -603,7 +604,10 @@ async fn answer_packet<W: World>(
                 return Next::End;
             }
             if bytes > 0 {
-                outcome.reply = still_true(shard, outcome.reply);
+                match still_true(shard, outcome.reply) {
+                    Ok(reply) => outcome.reply = reply,
+                    Err(Cut) => return Next::End,
+                }
             }
             asked
         }
@@ -613,7 +617,10 @@ async fn answer_packet<W: World>(
             if skipped.is_err() {
                 return Next::End;
             }
-            outcome.reply = still_true(shard, outcome.reply);
+            match still_true(shard, outcome.reply) {
+                Ok(reply) => outcome.reply = reply,
+                Err(Cut) => return Next::End,
+            }
             Persistence::Close
         }
         BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => Persistence::Close,

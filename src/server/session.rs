@@ -187,6 +187,11 @@ impl<W: World> Session<W> {
         self.is_gone.get()
     }
 
+    /// Whether somebody works on it just now.
+    pub fn is_held(&self) -> bool {
+        self.work.borrow().is_none()
+    }
+
     /// Whether this names the reply that may be fetched now. Fetching it counts as progress.
     pub fn serves(&self, token: Token, now: Millis) -> bool {
         let is_served = self.reply.get() == Some(token);
