@@ -12,11 +12,15 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::account;
+
+/// How long the lock of a server that was killed may outlast it.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// What nobody but the server needs to read.
 const OURS_MODE: Mode = Mode::from_raw_mode(0o600);
@@ -242,7 +246,7 @@ impl WorkFolder {
     /// # Errors
     /// What the kernel says.
     pub fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
-        match rustix::fs::flock(&self.descriptor, FlockOperation::NonBlockingLockExclusive) {
+        match self.lock_folder() {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
             // A file system that cannot lock folders (NFS asks for one that is open for writing): the file has to do.
@@ -263,6 +267,20 @@ impl WorkFolder {
             })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The kernel takes the rings of a killed server down after its process, and with them the last
+    /// descriptors of its folders: a restart at once waits for that.
+    fn lock_folder(&self) -> Result<(), Errno> {
+        let began = Instant::now();
+        loop {
+            let locked =
+                rustix::fs::flock(&self.descriptor, FlockOperation::NonBlockingLockExclusive);
+            if locked != Err(Errno::WOULDBLOCK) || began.elapsed() >= RELEASE {
+                return locked;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
