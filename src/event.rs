@@ -5,27 +5,9 @@
 use std::net::SocketAddr;
 
 use crate::bits::reply::Refusal;
+use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::http::head::BadHead;
-
-/// How a session ended; one line per session is logged from this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Closed by the client; the file stands at its destination.
-    Published,
-    /// Closed by the client; its application took the file and wants none at the destination.
-    Delivered,
-    /// Closed by the client after its application had refused the file; discarded.
-    Denied,
-    /// Closed by the client before its last byte; discarded.
-    Incomplete,
-    /// Cancelled by the client; discarded.
-    Cancelled,
-    /// No progress for the session time-out; discarded.
-    Expired,
-    /// The disk failed under it (or its record was damaged); discarded.
-    Poisoned,
-}
 
 /// What was being done to the disk when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

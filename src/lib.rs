@@ -68,4 +68,5 @@ pub mod observe;
 pub mod planted;
 pub mod ring;
 pub mod server;
+pub mod vault;
 pub mod version;

@@ -13,7 +13,7 @@ use bitsd::bits::notification::Token;
 use bitsd::bits::session::{Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
-use bitsd::server::record::{Answered, Frames, Life, Record};
+use bitsd::vault::record::{Answered, Frames, Life, Record};
 
 use support::client::{Client, PROTOCOL, fragment};
 use support::raw::Raw;

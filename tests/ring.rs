@@ -21,7 +21,8 @@ use bitsd::ring::net::RingWire;
 use bitsd::ring::op::{self, SyncScope};
 use bitsd::ring::shelves::Shelves;
 use bitsd::ring::work_folder::WorkFolder;
-use bitsd::server::world::{Block, File as _, Fill, Shelf, Wire};
+use bitsd::server::world::{Fill, Wire};
+use bitsd::vault::disk::{Block, File as _, Shelf};
 
 /// Blocks of the tests: small, so that a socket holds one.
 const BLOCK_BYTES: usize = 64 * 1024;

@@ -29,7 +29,6 @@
 
 use super::range::{ContentRange, Placement};
 use super::reply::Refusal;
-use crate::event::Ending;
 use crate::planted::{self, Bug};
 
 /// Where a session stands.
@@ -99,6 +98,25 @@ pub enum AfterPublish {
     End,
     /// By the last fragment: Close-Session is still to come.
     AwaitClose,
+}
+
+/// How a session ended; one line per session is logged from this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Closed by the client; the file stands at its destination.
+    Published,
+    /// Closed by the client; its application took the file and wants none at the destination.
+    Delivered,
+    /// Closed by the client after its application had refused the file; discarded.
+    Denied,
+    /// Closed by the client before its last byte; discarded.
+    Incomplete,
+    /// Cancelled by the client; discarded.
+    Cancelled,
+    /// No progress for the session time-out; discarded.
+    Expired,
+    /// The disk failed under it (or its record was damaged); discarded.
+    Poisoned,
 }
 
 /// Something that happens to a session. Events of one session never overlap in time.

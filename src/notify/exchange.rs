@@ -9,14 +9,13 @@ use ureq::http::{HeaderMap, HeaderValue, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
-use super::Outcome;
 use super::desk::Desk;
 use super::lookup::Lookup;
 use super::signature::{Signed, content_digest};
-use super::transport;
+use super::{Outcome, transport};
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
-use crate::server::notification::{NotifyError, Order};
+use crate::server::world::{NotifyError, Order};
 
 /// Bytes of a reply that are read at once.
 const PIECE_BYTES: usize = 64 << 10;

@@ -6,9 +6,10 @@ use tracing::field::{DisplayValue, display};
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::limit::{self, Cause, Kind, Repeated};
+use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::diagnosis::{self, Diagnosis, Severity};
-use crate::event::{DiskOp, Ending, Event, Hangup, Told};
+use crate::event::{DiskOp, Event, Hangup, Told};
 use crate::http::stranger;
 
 /// Logs one event of one shard.

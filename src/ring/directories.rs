@@ -29,10 +29,10 @@ use super::trial::{self, Trial};
 use super::walk;
 use super::work_folder::{BadFolder, Lock, WorkFolder};
 use crate::config::Config;
-use crate::server::store::{
+use crate::vault::disk::Shelf;
+use crate::vault::names::{
     self, CLEAN_NAME, LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME, WorkName,
 };
-use crate::server::world::Shelf;
 
 /// The default name of the work directory and of shelves, in their root.
 pub const WORK_DIR_NAME: &str = ".bitsd";
@@ -363,7 +363,7 @@ impl Directories {
     /// Of reading the work directory.
     pub fn next_generation(&self) -> io::Result<u64> {
         let names = self.shelves.work().names()?;
-        Ok(store::next_generation(names.iter().map(String::as_str)))
+        Ok(names::next_generation(names.iter().map(String::as_str)))
     }
 
     /// The boots in which the server was last stopped cleanly, if it was.
@@ -521,7 +521,7 @@ fn is_full(error: &io::Error) -> bool {
 /// Whether parts, replies or journals stand in a folder.
 fn holds_sessions(folder: &WorkFolder) -> io::Result<bool> {
     let is_of_session = |name: &String| {
-        let name = store::parse_name(name);
+        let name = names::parse_name(name);
         !matches!(name, WorkName::Ours | WorkName::Foreign)
     };
     Ok(folder.names()?.iter().any(is_of_session))

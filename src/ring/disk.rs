@@ -35,7 +35,7 @@ use super::shelves::SharedShelves;
 use super::walk;
 use super::work_folder::WorkFolder;
 use crate::config::Io;
-use crate::server::world::{Block as _, File, Log, ReplyStat, Shelf, WorkStat};
+use crate::vault::disk::{Block as _, File, Log, ReplyStat, Shelf, WorkStat};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);

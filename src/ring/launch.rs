@@ -21,24 +21,22 @@ use super::disk::Disk;
 use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
-use super::readback;
 use super::reload::{self, Offer};
 use super::signals::{self, Wish};
 use super::space::Spaces;
 use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{Boot, RingWorld, op, probe, queue};
+use super::{Boot, RingWorld, op, probe, queue, readback};
 use crate::config::{self, Config, ConfigError};
 use crate::notify::{Bounds, Notifier};
-use crate::observe;
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
-use crate::server::readback::Dealt;
 use crate::server::shard::Shard;
 use crate::server::world::World as _;
 use crate::server::{connection, recover};
-use crate::version;
+use crate::vault::readback::Dealt;
+use crate::{observe, version};
 
 /// Completion entries of one ring.
 const COMPLETION_ENTRIES: u32 = 8192;

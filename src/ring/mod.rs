@@ -51,11 +51,9 @@ use crate::bits::notification::Answer;
 use crate::event::Event;
 use crate::notify::{Desk, Notifier};
 use crate::observe;
-use crate::server::notification::{NotifyError, Order};
-use crate::server::space::Space;
-use crate::server::world::{
-    HandOverFull, Manner, Millis, Place, ReplyStat, Shelf, Standing, WorkStat, World,
-};
+use crate::server::world::{HandOverFull, NotifyError, Order, World};
+use crate::vault::disk::{Manner, Millis, Place, ReplyStat, Shelf, Standing, WorkStat};
+use crate::vault::space::Space;
 use blocks::{Blocks, RingBlock};
 use directories::Ground;
 use disk::{Disk, RingFile, RingLog};

@@ -21,7 +21,7 @@ use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::blocks::RingBlock;
 use super::queue;
-use crate::server::world::Block;
+use crate::vault::disk::Block;
 
 /// `MSG_WAITALL`: the receive completes when the block is full (or the peer ended).
 const MSG_WAITALL: i32 = 0x100;

@@ -6,15 +6,15 @@ use std::io;
 use rustix::fs::OFlags;
 
 use super::work_folder::WorkFolder;
-use crate::server::readback::{Dealt, Readback};
-use crate::server::store::{self, WorkName};
+use crate::vault::names::{self, WorkName};
+use crate::vault::readback::{Dealt, Readback};
 
 /// What the journals in the work directory that are older than this generation say to each of so many shards.
 ///
 /// # Errors
 /// Of reading the work directory or a journal.
 pub fn read(work: &WorkFolder, generation: u64, shards: usize) -> io::Result<Vec<Dealt>> {
-    let is_older = |name: &String| matches!(store::parse_name(name), WorkName::Journal { generation: of } if of < generation);
+    let is_older = |name: &String| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of < generation);
     let mut names = work.names()?;
     names.retain(is_older);
     names.sort_unstable();

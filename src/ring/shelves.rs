@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::lookout::Spot;
 use super::work_folder::WorkFolder;
-use crate::server::world::Shelf;
+use crate::vault::disk::Shelf;
 
 /// All of them, the work directory first. There are ever more: a session that ends late finds its files where they are.
 #[derive(Debug)]

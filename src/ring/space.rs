@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::server::space::{Figures, Space};
+use crate::vault::space::{Figures, Space};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -22,7 +22,7 @@ use super::shelves::SharedShelves;
 use super::walk::{self, Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::{self, Blocked};
-use crate::server::world::{Manner, Parents, Place, Published, Replace, Standing, Sync};
+use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Standing, Sync};
 
 /// Permissions of a folder, before the umask.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::account;
 use super::work_folder::WorkFolder;
-use crate::server::store::TRIAL_NAME;
+use crate::vault::names::TRIAL_NAME;
 
 /// How a trial went.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::directories::Directories;
 use super::lookout::{Seen, Spot};
-use crate::server::world::Shelf;
+use crate::vault::disk::Shelf;
 
 /// How often everything is looked at.
 const INTERVAL: Duration = Duration::from_secs(2);

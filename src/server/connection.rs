@@ -12,22 +12,22 @@ use super::fragment;
 use super::inbox::{Inbox, NoRoom};
 use super::lifecycle;
 use super::patience::{Patience, Verdict, Waiting};
-use super::request::{self, Request};
+use super::request::{self, BodyLeft, Request};
 use super::session::Reply;
 use super::shard::{Phase, Shard};
 use super::turnstile::Holder;
-use super::world::{Millis, Wire, World};
+use super::world::{Wire, World};
 use crate::bits::packet::Packet;
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{Event, Hangup};
-use crate::http::chunked::ChunkedDecoder;
 use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
 use crate::http::response::Persistence;
 use crate::http::stranger;
 use crate::planted::{self, Bug};
+use crate::vault::disk::Millis;
 
 /// A connection that has been idle for so long holds no file open, in milliseconds: longer than a client takes between two
 /// packets, short beside the time for which a proxy keeps connections.
@@ -238,19 +238,6 @@ enum Next {
     Request,
     /// The connection is over, or lives on another shard.
     End,
-}
-
-/// What is left of a request's body after its packet was dealt with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyLeft {
-    /// This many bytes are unread; 0 is the normal case.
-    Bytes(u64),
-    /// It comes in chunks and tells its end itself; so far this decoder was taken.
-    Chunked(ChunkedDecoder),
-    /// Nobody knows where it ends; the connection cannot be used again.
-    Unknown,
-    /// The client asked before sending it and was refused: it may or may not come.
-    Unasked,
 }
 
 /// An answer, and what is left of the request it answers.

@@ -13,14 +13,16 @@ use super::connection::{self, Connection, Cut};
 use super::patience::Waiting;
 use super::request::{Unserved, Wanted};
 use super::shard::{self, Phase, Shard};
-use super::store::{self, StoreError};
-use super::world::{Block, File, Millis, ReplyStat, Shelf, Wire, World};
+use super::store::StoreError;
+use super::world::{Wire, World};
 use crate::bits::session_id::SessionId;
 use crate::config::Download;
 use crate::event::{DiskOp, Event};
 use crate::http::download::{self, DownloadRequest, Piece, Representation};
 use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, PlainRefusal};
+use crate::vault::disk::{Block, File, Millis, ReplyStat, Shelf};
+use crate::vault::names;
 
 /// What is small goes out together, up to so many bytes: head and body of most replies, and the heads of parts.
 const GATHER_BYTES_MAX: usize = 4 << 10;
@@ -100,7 +102,7 @@ fn found<W: World>(op: DiskOp, opened: io::Result<Option<(W::File, ReplyStat)>>)
 }
 
 async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> Found<W> {
-    let opened = shard.world.open_reply(shelf, &store::reply_name(id)).await;
+    let opened = shard.world.open_reply(shelf, &names::reply_name(id)).await;
     found::<W>(DiskOp::Open, opened)
 }
 

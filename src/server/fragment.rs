@@ -5,14 +5,15 @@
 
 use std::rc::Rc;
 
-use super::connection::{self, BodyLeft, Connection, Cut, Outcome};
+use super::connection::{self, Connection, Cut, Outcome};
 use super::inbox::Inbox;
 use super::lifecycle::{self, Known};
 use super::patience::Waiting;
+use super::request::BodyLeft;
 use super::session::{Held, Reply};
 use super::shard::Shard;
 use super::store::StoreError;
-use super::world::{Block, File, Fill, Wire, World};
+use super::world::{Fill, Wire, World};
 use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Decision, Event as Step, Plan};
@@ -20,6 +21,7 @@ use crate::event::{DiskOp, Event};
 use crate::http::chunked::{BadChunk, ChunkedDecoder};
 use crate::http::response::CONTINUE;
 use crate::planted::{self, Bug};
+use crate::vault::disk::{Block, File};
 
 /// Why a body came to no proper end.
 enum Broken {

@@ -7,7 +7,8 @@
 use std::io;
 use std::rc::Rc;
 
-use super::world::{Block, Wire, World};
+use super::world::{Wire, World};
+use crate::vault::disk::Block;
 
 /// The unread bytes of one connection.
 pub struct Inbox<W: World> {

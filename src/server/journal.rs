@@ -1,4 +1,4 @@
-//! The journal of a shard: one file to which every state of its sessions is appended, as a [`super::record`].
+//! The journal of a shard: one file to which every state of its sessions is appended, as a [`crate::vault::record`].
 //!
 //! One append costs a fraction of what a file for each session would: no name to make, open, close and remove. One sync
 //! serves all who wait for one.
@@ -13,7 +13,7 @@
 //! * after a sync of it failed, since the kernel may have dropped what it could not write.
 //!
 //! It never grows beyond `journal_bytes_max`. What a reader of it needs is bounded by the sessions in it and not by its length
-//! ([`super::readback`]), so no journal is too long to be read. New sessions are refused long before: the records of those
+//! ([`crate::vault::readback`]), so no journal is too long to be read. New sessions are refused long before: the records of those
 //! that are there may still grow.
 //!
 //! The name is `GENERATION-SHARD.journal`. All files of lower generations than that of a start are outdated once every shard
@@ -25,15 +25,16 @@ use std::io;
 use std::ops::Bound;
 use std::rc::Rc;
 
-use super::gate::{Gate, SharedSync};
-use super::record::Record;
-use super::store::journal_name;
-use super::tombstones::{Tombstone, Tombstones};
-use super::world::{Log, Millis, Shelf, Sync, World};
+use super::world::World;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
 use crate::planted::{self, Bug};
+use crate::vault::disk::{Log, Millis, Shelf, Sync};
+use crate::vault::gate::{Gate, SharedSync};
+use crate::vault::names::journal_name;
+use crate::vault::record::Record;
+use crate::vault::tombstones::{Tombstone, Tombstones};
 
 /// A journal is renewed when it is longer than this and twice what is needed of it.
 const RENEW_BYTES_MIN: u64 = 8 << 20;

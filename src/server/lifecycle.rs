@@ -4,17 +4,17 @@ use std::rc::Rc;
 
 use super::clients::Client;
 use super::connection::{Connection, Cut};
-use super::record::Life;
 use super::session::{Held, Reply, Session};
 use super::shard::{self, Phase, Shard};
 use super::store::{self, Keep, StoreError};
 use super::world::World;
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
-use crate::bits::session::{Answer, Decision, Event as Step, State};
+use crate::bits::session::{Answer, Decision, Ending, Event as Step, State};
 use crate::bits::session_id::SessionId;
-use crate::event::{Ending, Event};
+use crate::event::Event;
 use crate::http::path::{BadTarget, Target};
+use crate::vault::record::Life;
 
 /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data flows.
 pub async fn create<W: World>(

@@ -51,9 +51,9 @@
 //! [`store::StoreError::poisons`] whether the session can still be trusted. A full disk costs nothing but time; after a
 //! failed sync the session is forgotten, and the client starts again.
 //!
-//! **Space** is reserved ahead of the bytes, but not far ([`space`]); where too little is free, nothing new is begun.
+//! **Space** is reserved ahead of the bytes, but not far ([`crate::vault::space`]); where too little is free, nothing new is begun.
 //!
-//! **A session that ended** leaves a small tombstone in memory and in the journal for a while ([`tombstones`]), so that a
+//! **A session that ended** leaves a small tombstone in memory and in the journal for a while ([`crate::vault::tombstones`]), so that a
 //! client that lost the answer to its Close or Cancel gets it again. One without progress for `session_timeout` ends by itself.
 //!
 //! **It ends** when it is told to drain: idle connections are ended at once, busy ones after their answer, and sessions
@@ -67,22 +67,16 @@ pub mod connection;
 pub mod crowd;
 pub mod download;
 pub mod fragment;
-pub mod frame;
-pub mod gate;
 pub mod inbox;
 pub mod journal;
 pub mod lifecycle;
 pub mod notification;
 pub mod patience;
-pub mod readback;
-pub mod record;
 pub mod recover;
 pub mod request;
 mod room;
 pub mod session;
 pub mod shard;
-pub mod space;
 pub mod store;
-pub mod tombstones;
 pub mod turnstile;
 pub mod world;

@@ -6,41 +6,18 @@
 //! The client waits for its final Ack meanwhile, and holds its session: whoever comes for it later waits too, and hears what
 //! was said. Nothing else waits: the HTTP client works on threads of its own, and only so many at once for each location.
 
-use std::io;
-
-use super::record::Answered;
 use super::session::Held;
 use super::shard::Shard;
-use super::store::{self, StoreError};
-use super::world::{Millis, Shelf, World};
+use super::store::StoreError;
+use super::world::{NotifyError, Order, World};
 use crate::bits::notification::{self, Answer, Base, Token, Verdict};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Event as Step, Reply, State};
-use crate::config::{Location, Notification};
+use crate::config::Location;
 use crate::event::{DiskOp, Event, Told};
-
-/// One notification, all decided.
-#[derive(Clone, Debug)]
-pub struct Order {
-    /// The same for all attempts and restarts: applications tell duplicates by it.
-    pub id: String,
-    /// Where to POST; absolute. Settings alone say to whom: no client can name a host.
-    pub url: String,
-    /// The URL of the upload, as its client spelt it; without a host where it named none.
-    pub upload_url: String,
-    /// Where its files are.
-    pub shelf: Shelf,
-    /// Name of the uploaded file there.
-    pub part: String,
-    /// Name of the place for the reply there.
-    pub reply: String,
-    /// The location; notifications in flight are counted for each.
-    pub lane: String,
-    /// Size of the file.
-    pub bytes: u64,
-    /// How.
-    pub settings: Notification,
-}
+use crate::vault::disk::Millis;
+use crate::vault::names;
+use crate::vault::record::Answered;
 
 /// An application did not take a file. Each try costs it the whole file, and costs the client one byte: so it is left
 /// alone for a while, which doubles each time.
@@ -56,60 +33,27 @@ const PAUSE_MS: u64 = 1_000;
 /// The longest one.
 const PAUSE_MS_MAX: u64 = 60_000;
 
-/// An application was not told, or its answer was lost.
-#[derive(Debug)]
-pub enum NotifyError {
-    /// As many are in flight as may be.
-    Busy,
-    /// It did not answer in time.
-    TimedOut,
-    /// It cannot be reached, or the connection broke.
-    Unreachable(String),
-    /// What came back is no answer.
-    Malformed(String),
-    /// Its reply is larger than it may be.
-    ReplyTooLarge {
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// The file could not be read, or the reply not written.
-    Disk(io::Error),
-}
-
-impl NotifyError {
-    /// What the client hears: never anything final, since the file is whole and the next attempt may succeed.
-    /// `received` is the size of the file, in bytes.
-    fn refusal(self, received: u64) -> Refusal {
-        match self {
-            Self::Busy => Refusal::Busy,
-            Self::TimedOut => Refusal::ApplicationTimedOut { received },
-            Self::Unreachable(_) | Self::Malformed(_) | Self::ReplyTooLarge { .. } => {
-                let received = Some(received);
-                Refusal::ApplicationFailed { received }
-            }
-            Self::Disk(source) => {
-                let op = DiskOp::Reply;
-                match (StoreError { op, source }).refusal() {
-                    Refusal::ApplicationFailed { .. } => {
-                        let received = Some(received);
-                        Refusal::ApplicationFailed { received }
-                    }
-                    refusal => refusal,
-                }
-            }
+/// What the client hears: never anything final, since the file is whole and the next attempt may succeed.
+/// `received` is the size of the file, in bytes.
+fn refusal(error: NotifyError, received: u64) -> Refusal {
+    match error {
+        NotifyError::Busy => Refusal::Busy,
+        NotifyError::TimedOut => Refusal::ApplicationTimedOut { received },
+        NotifyError::Unreachable(_)
+        | NotifyError::Malformed(_)
+        | NotifyError::ReplyTooLarge { .. } => {
+            let received = Some(received);
+            Refusal::ApplicationFailed { received }
         }
-    }
-}
-
-impl std::fmt::Display for NotifyError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Busy => f.write_str("as many notifications are in flight as may be"),
-            Self::TimedOut => f.write_str("no answer in time"),
-            Self::Unreachable(why) => write!(f, "it cannot be reached: {why}"),
-            Self::Malformed(why) => write!(f, "its answer makes no sense: {why}"),
-            Self::ReplyTooLarge { limit } => write!(f, "its reply is larger than {limit} bytes"),
-            Self::Disk(error) => write!(f, "the disk failed: {error}"),
+        NotifyError::Disk(source) => {
+            let op = DiskOp::Reply;
+            match (StoreError { op, source }).refusal() {
+                Refusal::ApplicationFailed { .. } => {
+                    let received = Some(received);
+                    Refusal::ApplicationFailed { received }
+                }
+                refusal => refusal,
+            }
         }
     }
 }
@@ -162,7 +106,7 @@ impl<W: World> Held<W> {
         let was_asked = !matches!(told, Err(NotifyError::Busy));
         let outcome = match told {
             Ok(answer) => self.heed(shard, &location, answer).await,
-            Err(error) => Err(error.refusal(self.received())),
+            Err(error) => Err(refusal(error, self.received())),
         };
         match &outcome {
             // Also if it was our disk that failed: the next try costs the application as much.
@@ -211,8 +155,8 @@ impl<W: World> Held<W> {
             url,
             upload_url: self.base(location).upload_url(self.asked()),
             shelf: self.keep().shelf(),
-            part: store::part_name(id),
-            reply: store::reply_name(id),
+            part: names::part_name(id),
+            reply: names::reply_name(id),
             lane: location.prefix.clone(),
             bytes: self.received(),
             settings,

@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
-use super::world::Millis;
 use crate::config::Limits;
 use crate::event::Hangup;
+use crate::vault::disk::Millis;
 
 /// A connection is told to hurry when a read lasts longer than this, in milliseconds.
 const HURRY_MS: u64 = 1_000;

@@ -1,7 +1,7 @@
 //! Start-up: reads the work directory, restores the sessions, finishes what was begun.
 //!
 //! Each shard is dealt what the journals of all shards that were say of the sessions whose ids are its own
-//! ([`super::readback`]), and restores those; shard 0 also deals with what is nobody's. Then it begins a journal of its own with what it found. When all shards have done so, the old
+//! ([`crate::vault::readback`]), and restores those; shard 0 also deals with what is nobody's. Then it begins a journal of its own with what it found. When all shards have done so, the old
 //! journals are outdated ([`retire`]). Every step can be cut by a crash and done again.
 
 use std::collections::BTreeMap;
@@ -12,17 +12,19 @@ use std::sync::Arc;
 
 use super::clients::Client;
 use super::journal::Kept;
-use super::readback::{Damaged, Dealt, Told};
-use super::record::Record;
 use super::session::Session;
 use super::shard::{self, Shard};
-use super::store::{self, ASIDE_SUFFIX, Keep, WorkName};
-use super::world::{File, Shelf, Standing, WorkStat, World};
-use crate::bits::session::{AfterPublish, Reply, State};
+use super::store::Keep;
+use super::world::World;
+use crate::bits::session::{AfterPublish, Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location};
-use crate::event::{DiskOp, Ending, Event};
+use crate::event::{DiskOp, Event};
 use crate::planted::{self, Bug};
+use crate::vault::disk::{File, Shelf, Standing, WorkStat};
+use crate::vault::names::{self, ASIDE_SUFFIX, WorkName};
+use crate::vault::readback::{Damaged, Dealt, Told};
+use crate::vault::record::Record;
 
 /// So many sessions are entered in one go.
 const SESSIONS_PER_TURN: usize = 512;
@@ -56,7 +58,7 @@ pub async fn recover<W: World>(
     for (id, shelf) in &parts {
         match told.remove(id) {
             Some(Told::Tombstone(tombstone)) => {
-                remove(shard, *id, *shelf, &store::part_name(*id)).await;
+                remove(shard, *id, *shelf, &names::part_name(*id)).await;
                 ended.push((*id, tombstone));
             }
             // What it became may stand in the damage: with its size lost, a file that came whole and was
@@ -66,14 +68,14 @@ pub async fn recover<W: World>(
                     && (told.boot_without_size())
                         .is_some_and(|boot_id| !shard.world.survived(boot_id)) =>
             {
-                set_aside(shard, *shelf, &store::part_name(*id), IN_THE_DAMAGE).await;
+                set_aside(shard, *shelf, &names::part_name(*id), IN_THE_DAMAGE).await;
             }
             Some(told) => sessions.extend(restore(shard, *id, *shelf, told).await),
             None if !damaged.is_empty() => {
-                set_aside(shard, *shelf, &store::part_name(*id), IN_THE_DAMAGE).await;
+                set_aside(shard, *shelf, &names::part_name(*id), IN_THE_DAMAGE).await;
             }
             // Its record was lost with the power: the client hears session-not-found.
-            None => remove(shard, *id, *shelf, &store::part_name(*id)).await,
+            None => remove(shard, *id, *shelf, &names::part_name(*id)).await,
         }
     }
     for (id, told) in told {
@@ -105,7 +107,7 @@ pub async fn recover<W: World>(
     for (id, shelf) in replies {
         // Nobody was told of it, or its session is over. One whose record could not be read now comes back with that.
         if !shard.store.journal.remembers(id) && !planted::is(Bug::ReplyKept) {
-            remove(shard, id, shelf, &store::reply_name(id)).await;
+            remove(shard, id, shelf, &names::reply_name(id)).await;
         }
     }
     for (id, tombstone) in ended {
@@ -136,7 +138,7 @@ pub async fn retire<W: World>(shard: &Shard<W>, generation: u64, damaged: &[Dama
 
 async fn remove_journals<W: World>(world: &W, generation: u64) -> io::Result<()> {
     for name in world.list(Shelf::WORK).await? {
-        if let WorkName::Journal { generation: of } = store::parse_name(&name)
+        if let WorkName::Journal { generation: of } = names::parse_name(&name)
             && of < generation
         {
             world.remove(Shelf::WORK, &name).await?;
@@ -158,7 +160,7 @@ async fn list<W: World>(shard: &Shard<W>) -> io::Result<Listed> {
     let mut listed = Listed::default();
     for shelf in shard.world.shelves() {
         for name in shard.world.list(shelf).await? {
-            let (ids, id) = match store::parse_name(&name) {
+            let (ids, id) = match names::parse_name(&name) {
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
                 WorkName::Foreign if shard.index == 0 => {
@@ -206,7 +208,7 @@ async fn restore<W: World>(
 ) -> Option<Restored> {
     let Told::Record { sequence, record } = told else {
         let why = "its record is one that this version does not understand";
-        set_aside(shard, shelf, &store::part_name(id), why).await;
+        set_aside(shard, shelf, &names::part_name(id), why).await;
         return None;
     };
     let found = Found {
@@ -217,10 +219,10 @@ async fn restore<W: World>(
         sequence,
     };
     if found.has_lost_its_reply() {
-        remove(shard, id, shelf, &store::part_name(id)).await;
+        remove(shard, id, shelf, &names::part_name(id)).await;
         return None;
     }
-    let part = match shard.world.stat(shelf, &store::part_name(id)).await {
+    let part = match shard.world.stat(shelf, &names::part_name(id)).await {
         Ok(part) => part,
         Err(error) => return found.leave(DiskOp::Read, &error),
     };
@@ -230,13 +232,13 @@ async fn restore<W: World>(
     match found.record.state {
         // A discard that was cut short.
         State::Gone(_) => {
-            remove(shard, id, shelf, &store::part_name(id)).await;
+            remove(shard, id, shelf, &names::part_name(id)).await;
             let state = found.record.state;
             Some(found.go_on(state, part.age_ms))
         }
         // Published and yet here: the record is not of this part.
         State::Published { .. } => {
-            remove(shard, id, shelf, &store::part_name(id)).await;
+            remove(shard, id, shelf, &names::part_name(id)).await;
             None
         }
         _ => {
@@ -299,7 +301,7 @@ impl<W: World> Found<'_, W> {
                 bytes if bytes < durable => self.distrust("shorter than what was synced").await,
                 // The record of its size is lost, and the bytes with it; an empty file must not take their place.
                 bytes if bytes > 0 && total.is_none() => {
-                    remove(self.shard, self.id, self.shelf, &store::part_name(self.id)).await;
+                    remove(self.shard, self.id, self.shelf, &names::part_name(self.id)).await;
                     None
                 }
                 _ => self.cut(part, durable).await,
@@ -310,7 +312,7 @@ impl<W: World> Found<'_, W> {
             return Some(self.go_on(state, part.age_ms));
         }
         // `durability = "none"`: nobody knows what the part holds, so the client starts again.
-        remove(self.shard, self.id, self.shelf, &store::part_name(self.id)).await;
+        remove(self.shard, self.id, self.shelf, &names::part_name(self.id)).await;
         None
     }
 
@@ -319,7 +321,7 @@ impl<W: World> Found<'_, W> {
         let truncated = part.bytes - received;
         if truncated > 0 {
             let cut = match (self.shard.world)
-                .open(self.shelf, &store::part_name(self.id))
+                .open(self.shelf, &names::part_name(self.id))
                 .await
             {
                 Ok(file) => file.truncate(received).await,
@@ -447,7 +449,7 @@ impl<W: World> Found<'_, W> {
 
     /// A part that its record does not describe: it is kept for a person to look at, and the session is forgotten.
     async fn distrust(self, why: &str) -> Option<Restored> {
-        set_aside(self.shard, self.shelf, &store::part_name(self.id), why).await;
+        set_aside(self.shard, self.shelf, &names::part_name(self.id), why).await;
         None
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::connection::BodyLeft;
 use crate::bits::notification::{self, Token};
 use crate::bits::packet::{self, Packet};
 use crate::bits::reply::Refusal;
 use crate::bits::session_id::SessionId;
+use crate::http::chunked::ChunkedDecoder;
 use crate::http::download::{self, DownloadRequest};
 use crate::http::head::{Framing, Head, Method};
 use crate::http::path::{self, UploadPath};
@@ -45,6 +45,19 @@ pub enum Request {
         /// What the client wants of the connection.
         persistence: Persistence,
     },
+}
+
+/// What is left of a request's body after its packet was dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLeft {
+    /// This many bytes are unread; 0 is the normal case.
+    Bytes(u64),
+    /// It comes in chunks and tells its end itself; so far this decoder was taken.
+    Chunked(ChunkedDecoder),
+    /// Nobody knows where it ends; the connection cannot be used again.
+    Unknown,
+    /// The client asked before sending it and was refused: it may or may not come.
+    Unasked,
 }
 
 /// A file that may be downloaded.

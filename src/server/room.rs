@@ -1,14 +1,15 @@
-//! Making room for what comes, and giving back what was reserved for what never came (the rules are those of [`super::space`]).
+//! Making room for what comes, and giving back what was reserved for what never came (the rules are those of [`crate::vault::space`]).
 
 use std::rc::Rc;
 
 use super::session::Held;
 use super::shard::Shard;
-use super::space::{Bounds, Reservation};
 use super::store::StoreError;
-use super::world::{File as _, World};
+use super::world::World;
 use crate::bits::session::State;
 use crate::event::DiskOp;
+use crate::vault::disk::File as _;
+use crate::vault::space::{Bounds, Reservation};
 
 /// Body blocks that are received before space is reserved; below that the call costs more than it tells.
 const BLOCKS_MIN: u64 = 2;

@@ -11,19 +11,20 @@ use super::clients::Counted;
 use super::connection::{Connection, ConnectionId};
 use super::notification::Pause;
 use super::shard::{self, Shard};
-use super::space::Reservation;
 use super::store::{Keep, StoreError};
 use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
-use super::world::{Millis, Shelf, Wire as _, World};
+use super::world::{Wire as _, World};
 use crate::bits::notification::Token;
 use crate::bits::reply::{Ack, Refusal};
-use crate::bits::session::{self, Answer, Decision, Event as Step, State};
+use crate::bits::session::{self, Answer, Decision, Ending, Event as Step, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location, Policy};
 use crate::diagnosis::Severity;
-use crate::event::{DiskOp, Ending, Event};
+use crate::event::{DiskOp, Event};
 use crate::http::path::{SentUrl, UploadPath};
 use crate::planted::{self, Bug};
+use crate::vault::disk::{Millis, Shelf};
+use crate::vault::space::Reservation;
 
 /// One session of this shard.
 pub struct Session<W: World> {

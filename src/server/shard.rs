@@ -15,14 +15,15 @@ use super::connection::{Connection, ConnectionId, Standing};
 use super::crowd::{self, Crowd};
 use super::session::Session;
 use super::store::Store;
-use super::tombstones::Tombstone;
-use super::world::{HEAD_BLOCK_BYTES_MAX, Millis, Place, Wire as _, World};
+use super::world::{HEAD_BLOCK_BYTES_MAX, Wire as _, World};
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
 use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
+use crate::vault::disk::{Millis, Place};
+use crate::vault::tombstones::Tombstone;
 
 /// So many sessions are looked at in one go.
 const SESSIONS_PER_TURN: usize = 512;

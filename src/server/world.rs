@@ -7,32 +7,24 @@
 //! 2. To stop a wait on a connection, [`Wire::shutdown`] it; the pending operation then returns.
 //! 3. Blocks are owned: they go into an operation and come back with its result, also on error.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::notification::{NotifyError, Order};
-use super::space::Space;
 use crate::bits::notification::Answer;
+use crate::config::Notification;
 use crate::event::Event;
-use crate::http::path::UploadPath;
-
-/// Milliseconds of a monotonic clock that starts at any point.
-pub type Millis = u64;
+use crate::vault::disk::{
+    Block, File, Log, Manner, Millis, Place, Published, ReplyStat, Shelf, Standing, WorkStat,
+};
+use crate::vault::space::Space;
 
 /// A head block takes a head of so many bytes, even where longer ones are allowed: usual ones have less than one, those
 /// with a ticket of Kerberos up to 48 KiB more.
 pub const HEAD_BLOCK_BYTES_MAX: usize = 16 << 10;
-
-/// Memory that bytes are received into and written from.
-pub trait Block: 'static {
-    /// All of it, filled or not.
-    fn bytes(&self) -> &[u8];
-    /// All of it, to be filled.
-    fn bytes_mut(&mut self) -> &mut [u8];
-}
 
 /// How a whole-block read came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,176 +95,60 @@ pub trait Wire: 'static {
     fn shutdown(&self);
 }
 
-/// An open work file.
-#[allow(async_fn_in_trait)]
-pub trait File: 'static {
-    /// The memory it is written from.
-    type Block: Block;
-
-    /// Writes `block[range]` at `offset`; may take fewer bytes.
-    async fn write_at(
-        &self,
-        block: Self::Block,
-        range: Range<usize>,
-        offset: u64,
-    ) -> (io::Result<usize>, Self::Block);
-
-    /// Reads into `block[range]` from `offset`; may take fewer bytes, 0 is the end.
-    async fn read_at(
-        &self,
-        block: Self::Block,
-        range: Range<usize>,
-        offset: u64,
-    ) -> (io::Result<usize>, Self::Block);
-
-    /// Gets ready for a file of `bytes`; fails with `FileTooLarge` where no file can be so long.
-    fn expect(&self, bytes: u64) -> io::Result<()>;
-
-    /// Reserves the space of a range without changing the length. `Ok` where the file system cannot.
-    async fn allocate(&self, range: Range<u64>) -> io::Result<()>;
-
-    /// Gives back what is reserved beyond the end; `bytes` is the length. Nobody writes meanwhile.
-    async fn give_back(&self, bytes: u64) -> io::Result<()>;
-
-    /// Makes the bytes and the length durable (`fdatasync`).
-    async fn sync_data(&self) -> io::Result<()>;
-
-    /// Identity of the file on its file system; survives rename.
-    fn inode(&self) -> u64;
-
-    /// Cuts the file to `bytes`, durably.
-    async fn truncate(&self, bytes: u64) -> io::Result<()>;
-}
-
-/// A file that is only ever appended to.
-#[allow(async_fn_in_trait)]
-pub trait Log: 'static {
-    /// Appends all bytes, or none: after an error the next append begins at the same place. One at a time.
-    async fn append(&self, bytes: &[u8]) -> io::Result<()>;
-
-    /// Makes what was appended durable (`fdatasync`).
-    async fn sync(&self) -> io::Result<()>;
-
-    /// Whether somebody has removed it: what is appended reaches nobody any more.
-    fn is_lost(&self) -> bool {
-        false
-    }
-}
-
-/// A folder that holds the files of sessions. The first is the work directory itself, which holds the journals too; each
-/// root on another file system has one there, so that its uploads get their names in one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Shelf(pub u16);
-
-impl Shelf {
-    /// The work directory.
-    pub const WORK: Self = Self(0);
-}
-
-/// What stands on a shelf under a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkStat {
-    /// Length, in bytes.
+/// One notification, all decided.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The same for all attempts and restarts: applications tell duplicates by it.
+    pub id: String,
+    /// Where to POST; absolute. Settings alone say to whom: no client can name a host.
+    pub url: String,
+    /// The URL of the upload, as its client spelt it; without a host where it named none.
+    pub upload_url: String,
+    /// Where its files are.
+    pub shelf: Shelf,
+    /// Name of the uploaded file there.
+    pub part: String,
+    /// Name of the place for the reply there.
+    pub reply: String,
+    /// The location; notifications in flight are counted for each.
+    pub lane: String,
+    /// Size of the file.
     pub bytes: u64,
-    /// Milliseconds since it was last written to, by the wall clock; 0 if that lies in the future.
-    pub age_ms: u64,
-    /// Identity of the file on its file system; survives rename.
-    pub inode: u64,
-    /// Space that it holds, in bytes: what is reserved for it counts.
-    pub held: u64,
+    /// How.
+    pub settings: Notification,
 }
 
-/// A file that is downloaded, as it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplyStat {
-    /// Length, in bytes.
-    pub bytes: u64,
-    /// When it was last written to, in seconds since 1970.
-    pub modified_s: u64,
-    /// And nanoseconds.
-    pub modified_nanos: u32,
-    /// Identity of the file on its file system.
-    pub inode: u64,
-}
-
-/// A destination.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Number of its root in the settings; no other root ever gets it, whatever is reloaded.
-    pub root: usize,
-    /// The path beneath that root.
-    pub path: UploadPath,
-}
-
-/// What stands at a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing, and its folder exists.
-    Free,
-    /// Nothing, and its folder is missing.
-    NoParent,
-    /// A file.
-    File {
-        /// Its identity, see [`WorkStat::inode`].
-        inode: u64,
+/// An application was not told, or its answer was lost.
+#[derive(Debug)]
+pub enum NotifyError {
+    /// As many are in flight as may be.
+    Busy,
+    /// It did not answer in time.
+    TimedOut,
+    /// It cannot be reached, or the connection broke.
+    Unreachable(String),
+    /// What came back is no answer.
+    Malformed(String),
+    /// Its reply is larger than it may be.
+    ReplyTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
     },
-    /// A folder.
-    Directory,
-    /// The work directory, or something in it, by whatever name.
-    Reserved,
+    /// The file could not be read, or the reply not written.
+    Disk(io::Error),
 }
 
-/// Whether a file that stands at the destination gives way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replace {
-    /// It stays, and publishing fails with `EEXIST`.
-    Never,
-    /// It is replaced.
-    Existing,
-}
-
-/// Whether missing folders are made on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parents {
-    /// They are not, and publishing fails with `ENOENT`.
-    MustExist,
-    /// They are.
-    Create,
-}
-
-/// Whether an operation returns only when its effect survives a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// It need not.
-    No,
-    /// It does.
-    Yes,
-}
-
-/// How a file gets its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
-    /// Whether a file that stands there gives way.
-    pub replace: Replace,
-    /// Whether missing folders are made.
-    pub parents: Parents,
-    /// Whether it has to survive a power cut. Folders that are made survive one at once; the file's own name when
-    /// [`Published::sync`] has returned.
-    pub sync: Sync,
-    /// Permissions of the file, whatever the umask; `None`: `0666` without the umask.
-    pub file_mode: Option<u16>,
-    /// Permissions of folders that are made, whatever the umask; `None`: `0777` without the umask.
-    pub dir_mode: Option<u16>,
-}
-
-/// A file that has got its name, as long as nobody was told of it.
-#[allow(async_fn_in_trait)]
-pub trait Published: 'static {
-    /// Makes its name durable, and whatever it was given with its name.
-    async fn sync(&self) -> io::Result<()>;
-    /// Takes it back: the file goes, unless another one has replaced it, and with it the folders that were made for it,
-    /// unless something else was put into them. After an error it can be tried again.
-    async fn undo(&mut self) -> io::Result<()>;
+impl fmt::Display for NotifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("as many notifications are in flight as may be"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Unreachable(why) => write!(f, "it cannot be reached: {why}"),
+            Self::Malformed(why) => write!(f, "its answer makes no sense: {why}"),
+            Self::ReplyTooLarge { limit } => write!(f, "its reply is larger than {limit} bytes"),
+            Self::Disk(error) => write!(f, "the disk failed: {error}"),
+        }
+    }
 }
 
 /// One shard's outside: clock, randomness, memory, disk, other shards.

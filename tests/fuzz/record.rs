@@ -1,13 +1,12 @@
 //! Session records: what is written is read back, and no torn or flipped frame is taken for a record.
 #![no_main]
 
-use bitsd::bits::notification::Token;
-use bitsd::bits::session::{AfterPublish, Reply, State};
-use bitsd::bits::session_id::SessionId;
-use bitsd::event::Ending;
-use bitsd::http::path::UploadPath;
-use bitsd::server::record::{Answered, FrameReader, Frames, Life, Record};
 use libfuzzer_sys::fuzz_target;
+use bitsd::bits::notification::Token;
+use bitsd::bits::session::{AfterPublish, Ending, Reply, State};
+use bitsd::bits::session_id::SessionId;
+use bitsd::http::path::UploadPath;
+use bitsd::vault::record::{Answered, FrameReader, Frames, Life, Record};
 
 fn state(choice: u8, total: u64) -> State {
     match choice % 11 {

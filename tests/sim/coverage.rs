@@ -1,7 +1,8 @@
 //! Which branch an event tells of.
 
 use bitsd::bits::reply::Refusal;
-use bitsd::event::{Ending, Event, Hangup};
+use bitsd::bits::session::Ending;
+use bitsd::event::{Event, Hangup};
 
 use crate::marks::Marks;
 

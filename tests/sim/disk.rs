@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bitsd::server::world::{Manner, Parents, Replace, Shelf, Standing, WorkStat};
+use bitsd::vault::disk::{Manner, Parents, Replace, Shelf, Standing, WorkStat};
 
 use crate::plan::OTHER;
 use crate::rng::Rng;

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use bitsd::bits::session::Ending;
 use bitsd::bits::session_id::SessionId;
 use bitsd::config::{Config, Durability, Publish};
-use bitsd::event::{DiskOp, Ending, Event};
+use bitsd::event::{DiskOp, Event};
 use bitsd::server::shard::Shard;
-use bitsd::server::store::{self, WorkName};
+use bitsd::vault::names::{self, WorkName};
 
 use crate::application::Replies;
 use crate::disk::Disk;
@@ -171,7 +172,7 @@ impl Judge {
     }
 
     fn of_file(&mut self, name: &str) -> Option<(SessionId, &mut Session)> {
-        let id = match store::parse_name(name) {
+        let id = match names::parse_name(name) {
             WorkName::Part(id) => id,
             WorkName::Reply(id) => id,
             WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => return None,
@@ -244,7 +245,7 @@ impl Judge {
 
     /// A sync of a file failed.
     pub fn sync_failed(&mut self, name: &str, life: u64) {
-        let is_reply = matches!(store::parse_name(name), WorkName::Reply(_));
+        let is_reply = matches!(names::parse_name(name), WorkName::Reply(_));
         if let Some((_, session)) = self.of_file(name)
             && is_reply
         {
@@ -694,7 +695,7 @@ impl Judge {
         let with_last = self.config.global().policy.publish == Publish::LastFragment
             && self.copies != Some(false);
         let is_published = is_last && with_last;
-        let part = store::part_name(id);
+        let part = names::part_name(id);
         let whole = self.uploads[upload].bytes(0, received);
         let holds = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| bytes.starts_with(&whole));
         let live = disk.inode(&part).map(|inode| disk.read(inode));

@@ -2,7 +2,7 @@
 
 use bitsd::bits::session_id::SessionId;
 use bitsd::config::Durability;
-use bitsd::server::store;
+use bitsd::vault::names;
 
 use crate::application::{Replies, STATIC_URL};
 use crate::disk::Disk;
@@ -84,7 +84,7 @@ impl Judge {
             Replies::Static => url.as_deref() == Some(STATIC_URL),
             Replies::File => url.is_some(),
         };
-        let name = store::reply_name(id);
+        let name = names::reply_name(id);
         let is_safe = disk.durable_work(&name) == accepted.reply.as_deref();
         if !is_right {
             self.fail(format!("11: {id} is acked with {url:?} as its reply"));

@@ -8,13 +8,13 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bitsd::server::clients::Clients;
-use bitsd::server::readback::{Dealt, Readback};
-use bitsd::server::record::Frames;
 use bitsd::server::shard::{Phase, Shard};
-use bitsd::server::space::{Figures, Space};
-use bitsd::server::store::{WorkName, next_generation, parse_name, part_name};
-use bitsd::server::world::{Manner, Shelf};
 use bitsd::server::{connection, recover};
+use bitsd::vault::disk::{Manner, Shelf};
+use bitsd::vault::names::{WorkName, next_generation, parse_name, part_name};
+use bitsd::vault::readback::{Dealt, Readback};
+use bitsd::vault::record::Frames;
+use bitsd::vault::space::{Figures, Space};
 
 use crate::clock::{Wakers, sleep};
 use crate::disk::Disk;
@@ -316,7 +316,7 @@ impl Sim {
         manner: Manner,
     ) -> io::Result<Vec<String>> {
         let mut disk = self.disk.borrow_mut();
-        let had_folder = !matches!(disk.look_up(path), bitsd::server::world::Standing::NoParent);
+        let had_folder = !matches!(disk.look_up(path), bitsd::vault::disk::Standing::NoParent);
         let replaces = disk.destination(path).is_some();
         let made = disk.publish(shelf, name, path, manner)?;
         self.is_critical.set(true);

@@ -12,12 +12,11 @@ use std::sync::Arc;
 
 use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
-use bitsd::server::notification::{NotifyError, Order};
-use bitsd::server::space::Space;
-use bitsd::server::world::{
-    Block, File, HandOverFull, Log, Manner, Millis, Place, Published, ReplyStat, Shelf, Standing,
-    WorkStat, World,
+use bitsd::server::world::{HandOverFull, NotifyError, Order, World};
+use bitsd::vault::disk::{
+    Block, File, Log, Manner, Millis, Place, Published, ReplyStat, Shelf, Standing, WorkStat,
 };
+use bitsd::vault::space::Space;
 
 use crate::clock::sleep;
 use crate::disk::{self, Disk};

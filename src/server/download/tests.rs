@@ -12,10 +12,8 @@ use crate::bits::notification::Answer;
 use crate::config::{Config, Flags};
 use crate::http::head::{self, HeadLimits, Parsed};
 use crate::server::clients::Clients;
-use crate::server::notification::{NotifyError, Order};
-use crate::server::world::{
-    Fill, HandOverFull, Log, Manner, Place, Published, Shelf, Standing, WorkStat,
-};
+use crate::server::world::{Fill, HandOverFull, NotifyError, Order};
+use crate::vault::disk::{Log, Manner, Place, Published, Shelf, Standing, WorkStat};
 
 const ID: &str = "{3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44}";
 const NAME: &str = "3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44.reply";
@@ -210,7 +208,7 @@ impl World for InMemory {
         }
     }
 
-    fn space(&self, _: Shelf) -> std::sync::Arc<crate::server::space::Space> {
+    fn space(&self, _: Shelf) -> std::sync::Arc<crate::vault::space::Space> {
         unimplemented!()
     }
 

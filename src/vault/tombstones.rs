@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use super::world::Millis;
+use super::disk::Millis;
+use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
-use crate::event::Ending;
 use crate::http::path::UploadPath;
 use crate::planted::{self, Bug};
 

@@ -1,6 +1,6 @@
 //! The session record: what a restart needs to know of a session, as bytes.
 //!
-//! Each state that a session reaches is one [`super::frame`], appended to its shard's [`super::journal`]. A frame says all
+//! Each state that a session reaches is one [`super::frame`], appended to its shard's [`crate::server::journal`]. A frame says all
 //! there is to say, so that the newest one of a session is enough, and no other is needed to understand it. Its payload is
 //!
 //! * JSON, so that a person can read it: fields may be added with a default, never change their meaning;
@@ -26,9 +26,8 @@ use super::frame;
 pub use super::frame::{Damage, Frame, FrameReader, Frames};
 use super::tombstones::{Origin, PathHash, Tombstone};
 use crate::bits::notification::Token;
-use crate::bits::session::{AfterPublish, Reply, State};
+use crate::bits::session::{AfterPublish, Ending, Reply, State};
 use crate::bits::session_id::SessionId;
-use crate::event::Ending;
 use crate::http::path::UploadPath;
 
 /// The codes of a tombstone's ending; the index counts.

@@ -1,0 +1,93 @@
+//! The names of all files that the server keeps: made here only, and understood here only.
+
+use crate::bits::session_id::SessionId;
+
+/// Name of the file that holds the bytes of a session.
+pub fn part_name(id: SessionId) -> String {
+    format!("{}.part", id.plain())
+}
+
+/// Name of the file that holds the reply to a session's upload.
+pub fn reply_name(id: SessionId) -> String {
+    format!("{}.reply", id.plain())
+}
+
+/// Name of a file that holds records.
+pub fn journal_name(generation: u64, shard: usize) -> String {
+    format!("{generation:016x}-{shard}.journal")
+}
+
+/// The generation of the journals of a start that finds these names: one that none of them has.
+pub fn next_generation<'n>(names: impl Iterator<Item = &'n str>) -> u64 {
+    let generations = names.filter_map(|name| match parse_name(name) {
+        WorkName::Journal { generation } => Some(generation),
+        _ => None,
+    });
+    generations.max().map_or(0, |last| last.saturating_add(1))
+}
+
+/// What a name in the work directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkName {
+    /// The bytes of a session.
+    Part(SessionId),
+    /// What its application has for the client.
+    Reply(SessionId),
+    /// Records of sessions.
+    Journal {
+        /// Later starts have higher ones.
+        generation: u64,
+    },
+    /// A note of the server, or a file that was set aside before.
+    Ours,
+    /// Nothing that we would have made.
+    Foreign,
+}
+
+/// Name of the file whose lock keeps a second server out.
+pub const LOCK_NAME: &str = "lock";
+/// The note of the last clean stop.
+pub const CLEAN_NAME: &str = "clean.aside";
+/// Whose shelf it is.
+pub const OWNER_NAME: &str = "owner";
+/// The list of the other shelves.
+pub const SHELVES_NAME: &str = "shelves";
+/// A file that is renamed to a root and back at start, as publication will do.
+pub const TRIAL_NAME: &str = "trial";
+/// Ending of files that could not be understood and were renamed out of the way.
+pub const ASIDE_SUFFIX: &str = ".aside";
+
+/// What stands behind a name.
+pub fn parse_name(name: &str) -> WorkName {
+    // What is written anew has this ending until it is whole.
+    let name_itself = name.strip_suffix(".new").unwrap_or(name);
+    let is_note = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME].contains(&name_itself);
+    if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
+        return WorkName::Ours;
+    }
+    let Some((stem, suffix)) = name.rsplit_once('.') else {
+        return WorkName::Foreign;
+    };
+    // Only the exact spelling: another one would be found again under the wrong name.
+    let known = match suffix {
+        "part" => SessionId::parse(stem.as_bytes())
+            .filter(|id| part_name(*id) == name)
+            .map(WorkName::Part),
+        "reply" => SessionId::parse(stem.as_bytes())
+            .filter(|id| reply_name(*id) == name)
+            .map(WorkName::Reply),
+        "journal" => parse_journal_stem(stem)
+            .filter(|(generation, shard)| journal_name(*generation, *shard) == name)
+            .map(|(generation, _)| WorkName::Journal { generation }),
+        _ => None,
+    };
+    known.unwrap_or(WorkName::Foreign)
+}
+
+fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
+    let (generation, shard) = stem.split_once('-')?;
+    Some((
+        u64::from_str_radix(generation, 16).ok()?,
+        shard.parse().ok()?,
+    ))
+}
