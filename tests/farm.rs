@@ -1,4 +1,5 @@
-//! A farm of three nodes behind HAProxy, as the README configures it: one is killed in mid-upload (P11).
+//! A farm of three nodes behind HAProxy, as docs/operations.md configures it: one is killed in
+//! mid-upload (P11).
 
 mod support;
 

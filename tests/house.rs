@@ -1,9 +1,8 @@
-//! House rules that are worth a test: who may import whom, where `unsafe` stands, what every file begins with, and
-//! that the README knows every flag and setting.
+//! House rules that are worth a test: who may import whom, where `unsafe` stands, and what every
+//! file begins with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Who may import whom; `ring`, the binary and its `cli` are not here, because they may import all.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -301,28 +300,6 @@ fn nothing_is_put_off_without_the_condition_that_ends_it() {
     }
 }
 
-/// The long flags in the help of a command.
-fn flags(command: &str) -> Vec<String> {
-    let bitsd = env!("CARGO_BIN_EXE_bitsd");
-    let output = Command::new(bitsd)
-        .args([command, "--help"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let help = String::from_utf8(output.stdout).unwrap();
-    let mut flags: Vec<String> = help
-        .lines()
-        .map(str::trim_start)
-        .filter(|line| line.starts_with('-'))
-        .filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")))
-        .map(|flag| flag.trim_end_matches('.').to_owned())
-        .filter(|flag| flag != "--help" && flag != "--version")
-        .collect();
-    flags.sort();
-    assert!(!flags.is_empty(), "no flags in {help}");
-    flags
-}
-
 /// The files of src/config from the lowest up: each uses only those before it.
 const FLOORS_OF_CONFIG: &[&str] = &[
     "quantity",
@@ -360,30 +337,4 @@ fn the_files_of_config_use_only_what_stands_below_them() {
             }
         }
     }
-}
-
-#[test]
-fn readme_names_every_flag_and_setting() {
-    let readme = fs::read_to_string(top().join("README.md"));
-    let readme = readme.expect("README.md stands at the top of the repository");
-    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    let has = |word: &str| {
-        readme.match_indices(word).any(|(at, _)| {
-            let (before, after) = (&readme[..at], &readme[at + word.len()..]);
-            !before.ends_with(is_word) && !after.starts_with(is_word)
-        })
-    };
-    let mut missing = Vec::new();
-    for command in ["serve", "put"] {
-        let unknown = flags(command).into_iter().filter(|flag| !has(flag));
-        missing.extend(unknown.map(|flag| format!("bitsd {command} {flag}")));
-    }
-    for setting in bitsd::config::settings_reference() {
-        // Those of a table may stand under its heading.
-        let key = setting.key.strip_prefix("limits.").unwrap_or(&setting.key);
-        if !has(key) {
-            missing.push(setting.key);
-        }
-    }
-    assert_eq!(missing, [""; 0], "not in README.md");
 }

@@ -1,4 +1,4 @@
-//! The proxy configurations of the README, run as they stand there (with other ports) before the real server.
+//! The proxy configurations of docs/operations.md, run as they stand there (with other ports) before the real server.
 
 mod support;
 
@@ -82,7 +82,7 @@ fn start(
         .replace("127.0.0.1:8080", &server.address().to_string());
     assert!(
         site.contains(&server.address().to_string()),
-        "the README's addresses: {block}"
+        "the addresses of docs/operations.md: {block}"
     );
     let file = folder.path().join("proxy.conf");
     std::fs::write(&file, wrap(&site, folder.path())).unwrap();
@@ -134,7 +134,7 @@ fn upload_through(
     assert!(log.contains("interruptions=0"), "{log}");
 }
 
-/// HAProxy as the README has it.
+/// HAProxy as docs/operations.md has it.
 fn haproxy() -> Option<Proxied> {
     let wrap = |site: &str, _folder: &Path| site.to_owned();
     start("haproxy", &snippet("haproxy", 0), wrap, |file, _folder| {

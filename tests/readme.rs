@@ -1,12 +1,48 @@
-//! The README says what the program says: its settings table, its flags, and its contract.
+//! The README and docs/ say what the program says: settings, flags, contract, refusals, and the
+//! configurations of others that they show. Whatever they point to is there.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bitsd::bits::reply::{Obstacle, Reaction, Refusal};
 use bitsd::config::{Config, Download, Flags, Scope, SettingsFile, settings_reference};
 
-fn readme() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    std::fs::read_to_string(path).unwrap()
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the repository, by its path from the top.
+fn read(name: &str) -> String {
+    let text = std::fs::read_to_string(top().join(name));
+    text.unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Every page of the documentation, by its path from the top.
+fn pages() -> Vec<String> {
+    let mut pages: Vec<_> = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ]
+    .map(str::to_owned)
+    .into();
+    for entry in std::fs::read_dir(top().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            pages.push(format!("docs/{name}"));
+        }
+    }
+    pages.sort();
+    assert!(pages.len() > 8, "{pages:?}");
+    pages
+}
+
+/// A page without its fenced blocks.
+fn prose(text: &str) -> String {
+    let parts = text.split("\n```").step_by(2);
+    parts.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -31,19 +67,19 @@ fn the_settings_table_is_the_programs() {
         ));
     }
     assert!(
-        readme().contains(&table),
-        "the README's table should be:\n{table}"
+        read("docs/settings.md").contains(&table),
+        "the table of docs/settings.md should be:\n{table}"
     );
 }
 
 #[test]
 fn the_table_for_people_of_iis_is_the_programs() {
-    let readme = readme();
+    let guide = read("docs/moving-from-iis.md");
     for setting in settings_reference() {
         for name in setting.iis {
-            let mut lines = readme.lines().filter(|line| line.starts_with("| `BITS"));
+            let mut lines = guide.lines().filter(|line| line.starts_with("| `BITS"));
             let line = lines.find(|line| line.contains(&format!("`{name}`")));
-            let line = line.unwrap_or_else(|| panic!("{name} is not in the README's table"));
+            let line = line.unwrap_or_else(|| panic!("{name} is not in the guide's table"));
             assert!(line.contains(&format!("| `{}` |", setting.key)), "{line}");
         }
     }
@@ -51,15 +87,34 @@ fn the_table_for_people_of_iis_is_the_programs() {
 
 /// What the examples of settings in a file come to: all must be right.
 fn examples(name: &str) -> Vec<Config> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    let text = std::fs::read_to_string(&path).unwrap();
-    (text.split("```toml\n").skip(1))
-        .map(|rest| {
-            let example = rest.split("```").next().unwrap();
-            let file = SettingsFile::parse(&path, example.to_owned()).unwrap();
-            Config::resolve(Flags::default(), Some(file)).unwrap()
-        })
-        .collect()
+    let path = top().join(name);
+    let text = read(name);
+    let fenced = text.split("```toml\n").skip(1);
+    let fenced = fenced.map(|rest| rest.split("```").next().unwrap());
+    let written = text.split(".toml <<'END'\n").skip(1);
+    let written = written.map(|rest| rest.split("END\n").next().unwrap());
+    let config = |example: &str| {
+        let file = SettingsFile::parse(&path, example.to_owned());
+        let file = file.unwrap_or_else(|error| panic!("{name}: {error}"));
+        Config::resolve(Flags::default(), Some(file))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    fenced.chain(written).map(config).collect()
+}
+
+#[test]
+fn every_example_of_settings_is_one() {
+    let examples: Vec<_> = pages().iter().flat_map(|page| examples(page)).collect();
+    assert!(examples.len() > 5, "{}", examples.len());
+}
+
+/// The service that the guide makes is one that others than this machine can reach.
+#[test]
+fn the_service_is_made_with_settings_that_let_clients_in() {
+    let service = &examples("docs/operations.md")[0];
+    assert_eq!(service.roots[0], Path::new("/var/lib/bitsd"));
+    let is_open = |address: &std::net::SocketAddr| address.ip().is_unspecified();
+    assert!(service.listen.iter().all(is_open), "{:?}", service.listen);
 }
 
 #[test]
@@ -82,19 +137,15 @@ fn the_recipes_for_moving_from_iis_are_settings() {
 
 #[test]
 fn the_example_of_two_locations_means_what_it_says() {
-    let configs = examples("README.md");
-    assert!(configs.len() > 1, "the one of two locations, and others");
+    let configs = examples("docs/settings.md");
     let config = &configs[0];
     let logs = config.location("logs/2026/a.log");
-    assert_eq!(config.roots[logs.root], std::path::Path::new("/srv/logs"));
+    assert_eq!(config.roots[logs.root], Path::new("/srv/logs"));
     assert_eq!(logs.beneath("logs/2026/a.log"), Some("2026/a.log"));
     assert!(logs.policy.create_dirs && !logs.policy.allow_overwrite);
     let reports = config.location("reports/new/a.xml");
     assert!(reports.notification.is_some());
-    assert_eq!(
-        config.roots[reports.root],
-        std::path::Path::new("/srv/uploads")
-    );
+    assert_eq!(config.roots[reports.root], Path::new("/srv/uploads"));
     assert_eq!(
         reports.beneath("reports/new/a.xml"),
         Some("reports/new/a.xml")
@@ -108,28 +159,33 @@ fn the_example_of_two_locations_means_what_it_says() {
 
 #[test]
 fn every_flag_is_named() {
-    let readme = readme();
-    for command in ["serve", "put", "check", "bench"] {
+    for (command, page) in [
+        ("serve", "docs/settings.md"),
+        ("check", "docs/settings.md"),
+        ("put", "docs/settings.md"),
+        ("bench", "docs/performance.md"),
+    ] {
+        let text = read(page);
+        let is_word = |c: char| c.is_alphanumeric() || c == '-';
+        let has = |flag: &str| {
+            let mut ends = text.match_indices(flag).map(|(at, _)| at + flag.len());
+            ends.any(|end| !text[end..].starts_with(is_word))
+        };
         let help = Command::new(env!("CARGO_BIN_EXE_bitsd"))
             .args([command, "--help"])
             .output();
         let help = String::from_utf8(help.unwrap().stdout).unwrap();
         let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        let mut flags: Vec<_> = words
+        let flags: BTreeSet<_> = words
             .filter(|word| word.starts_with("--") && word.len() > 3)
-            .collect();
-        flags.sort_unstable();
-        flags.dedup();
-        assert!(flags.len() > 3, "{command} has flags: {help}");
-        for flag in flags
-            .into_iter()
             .filter(|flag| !["--help", "--version"].contains(flag))
-        {
-            assert!(
-                readme.contains(flag),
-                "{command} {flag} is not in the README"
-            );
-        }
+            .collect();
+        assert!(flags.len() > 3, "{command} has flags: {help}");
+        let missing: Vec<_> = flags.into_iter().filter(|flag| !has(flag)).collect();
+        assert_eq!(
+            missing, [""; 0],
+            "flags of {command} that {page} does not name"
+        );
     }
 }
 
@@ -141,7 +197,7 @@ fn the_contract_is_the_stores() {
         .filter_map(|line| line.strip_prefix("//! | "))
         .collect();
     assert!(rows.len() >= 5, "the contract is a table");
-    let readme = readme();
+    let readme = read("README.md");
     for row in rows {
         assert!(
             readme.contains(row),
@@ -152,8 +208,8 @@ fn the_contract_is_the_stores() {
 
 #[test]
 fn the_unit_is_one_that_systemd_takes() {
-    let readme = readme();
-    let unit = readme.split("```ini\n").nth(1).expect("the unit");
+    let operations = read("docs/operations.md");
+    let unit = operations.split("```ini\n").nth(1).expect("the unit");
     let unit = unit.split("```").next().expect("its end");
     for line in [
         "RequiresMountsFor=",
@@ -182,4 +238,223 @@ fn the_unit_is_one_that_systemd_takes() {
     };
     let said = String::from_utf8_lossy(&verify.stderr).into_owned();
     assert!(verify.status.success() && said.is_empty(), "{said}");
+}
+
+/// Where the page for administrators has a refusal: the beginning of its row. A new variant must say so
+/// here, and so cannot be forgotten there.
+fn row_of(refusal: &Refusal) -> &'static str {
+    use Refusal as R;
+    match refusal {
+        R::TargetExists => "destination exists",
+        R::AccessDenied | R::Obstructed(_) => "no permission",
+        R::ParentMissing | R::DataVanished => "folder of the destination is missing",
+        R::TargetIsDirectory
+        | R::TargetInvalid(_)
+        | R::PacketTypeMissing
+        | R::PacketTypeUnknown
+        | R::FieldRepeated(_)
+        | R::ProtocolsMissing
+        | R::ProtocolUnsupported
+        | R::SessionIdMissing
+        | R::RangeMissing
+        | R::RangeMalformed
+        | R::LengthMismatch
+        | R::LengthMissing
+        | R::ChunkedRefused
+        | R::ChunkedMalformed
+        | R::UnexpectedBody
+        | R::EncodingUnsupported
+        | R::TotalChanged { .. } => "destination is a folder",
+        R::LengthRequired => "no Content-Length",
+        R::UploadTooLarge { .. } | R::FileTooLarge => "file over `upload_bytes_max`",
+        R::FragmentTooLarge { .. } => "fragment over",
+        R::Gap { .. } => "fragment beyond",
+        R::SessionNotFound => "session unknown",
+        R::DiskFull | R::NoRoom | R::QuotaExceeded | R::SpaceLow => "disk full",
+        R::DiskFailed => "the device fails",
+        R::ReadOnly => "the file system is read-only",
+        R::UploadsDisabled => "uploads are disabled",
+        R::Application { status, .. } => match status {
+            408 | 409 | 500 | 502..=504 => "the application answers 408",
+            _ => "the application answers 4xx",
+        },
+        R::ApplicationTimedOut { .. } => "the application does not answer in time",
+        R::ApplicationFailed { .. } => "the application cannot be reached",
+        R::ReplyUrlTooLong { .. } => "the application's reply URL",
+        R::AsBefore { last, .. } => row_of(last),
+        R::TooManySessions | R::Busy | R::Unavailable => "too many sessions",
+        R::DiskUnusable => "the work directory is gone",
+    }
+}
+
+fn refusals() -> Vec<Refusal> {
+    use Refusal as R;
+    let received = 1;
+    let mut all = vec![
+        R::PacketTypeMissing,
+        R::RangeMalformed,
+        R::TotalChanged { was: 1, is: 2 },
+        R::TargetIsDirectory,
+        R::LengthRequired,
+        R::TargetExists,
+        R::AccessDenied,
+        R::ParentMissing,
+        R::DataVanished,
+        R::FragmentTooLarge { limit: 1 },
+        R::Gap { received },
+        R::SessionNotFound,
+        R::UploadTooLarge { limit: 1 },
+        R::FileTooLarge,
+        R::DiskFull,
+        R::NoRoom,
+        R::QuotaExceeded,
+        R::SpaceLow,
+        R::ReadOnly,
+        R::DiskFailed,
+        R::UploadsDisabled,
+        R::ApplicationFailed { received: None },
+        R::ApplicationTimedOut { received },
+        R::ReplyUrlTooLong { received },
+        R::TooManySessions,
+        R::Busy,
+        R::DiskUnusable,
+        R::Unavailable,
+    ];
+    all.extend(Obstacle::ALL.map(R::Obstructed));
+    all.extend(
+        [400, 403, 404, 408, 409, 500, 501, 503, 505]
+            .map(|status| R::Application { status, received }),
+    );
+    all
+}
+
+/// What administrators read of a refusal is what its client is told, and does.
+#[test]
+fn the_table_of_refusals_is_the_programs() {
+    let page = read("docs/operations.md");
+    let mut used = BTreeSet::new();
+    for refusal in refusals() {
+        let begin = format!("| {}", row_of(&refusal));
+        let row = page.lines().find(|line| line.starts_with(&begin));
+        let row = row.unwrap_or_else(|| panic!("no row begins with {begin}"));
+        let cells: Vec<_> = row.split(" | ").map(str::trim).collect();
+        let [_, answer, job, shown] = cells[..] else {
+            panic!("four cells: {row}");
+        };
+        used.insert(row.to_owned());
+        let (status, code) = (refusal.status(), refusal.hresult());
+        let is_application = matches!(refusal, Refusal::Application { .. });
+        if !is_application {
+            assert!(answer.starts_with(&status.to_string()), "{status}: {row}");
+        }
+        let code_text = code.map(|code| format!("`{code:#010X}`").replace("0X", "0x"));
+        if let (Some(code), false) = (&code_text, is_application) {
+            assert!(answer.contains(code), "{code}: {row}");
+        }
+        let state = match refusal.reaction() {
+            Reaction::GivesUp => "`Error`",
+            Reaction::ComesBack => "`TransientError`",
+            Reaction::Obeys | Reaction::StartsAgain => "the job goes on",
+        };
+        assert_eq!(job, state, "{row}");
+        if job.starts_with('`') {
+            // A bare status is shown under the facility of HTTP.
+            let code = code_text.unwrap_or(format!("`{:#010X}`", 0x8019_0000 | u32::from(status)));
+            let code = code.replace("0X", "0x");
+            let is_shown =
+                shown.contains(&code) || (is_application && shown.contains("0x80190000"));
+            assert!(is_shown, "{code}: {row}");
+        }
+    }
+    let rows = page
+        .split("| When | Answer | Job |")
+        .nth(1)
+        .expect("the table");
+    let rows = rows
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    for row in rows {
+        assert!(used.contains(row), "nothing is refused so: {row}");
+    }
+}
+
+#[test]
+fn the_readme_is_short_and_of_this_version() {
+    let readme = read("README.md");
+    assert!(readme.lines().count() < 230, "the rest belongs into docs/");
+    let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+    assert!(readme.contains(version), "{version}");
+    let rust = read("Cargo.toml");
+    let rust = rust
+        .split("rust-version = \"")
+        .nth(1)
+        .expect("it is promised");
+    let rust = rust.split('"').next().unwrap();
+    assert!(
+        readme.contains(&format!("({rust} or newer)")),
+        "Rust {rust}"
+    );
+}
+
+/// What GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .trim_start_matches('#')
+        .trim()
+        .chars()
+        .filter_map(|c| match c {
+            ' ' => Some('-'),
+            c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c.to_ascii_lowercase()),
+            _ => None,
+        });
+    kept.collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut links = 0;
+    for page in pages() {
+        let text = prose(&read(&page));
+        let folder = Path::new(&page).parent().unwrap();
+        for rest in text.split("](").skip(1) {
+            let link = rest.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, part) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => PathBuf::from(&page),
+                file => folder.join(file),
+            };
+            let target = target.to_str().unwrap().replace("docs/../", "");
+            assert!(top().join(&target).exists(), "{page}: {link}");
+            if !part.is_empty() {
+                let there = prose(&read(&target));
+                let mut headings = there.lines().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|line| anchor(line) == part), "{page}: {link}");
+            }
+        }
+    }
+    assert!(links > 20, "{links}");
+}
+
+/// Files of ours that are named in backticks, or as commands, are there.
+#[test]
+fn every_file_that_is_named_exists() {
+    let mut named = 0;
+    for page in pages() {
+        let text = read(&page);
+        let is_path = |c: char| c.is_ascii_alphanumeric() || "/_-.".contains(c);
+        for word in text.split(|c: char| !is_path(c)) {
+            let word = word.trim_end_matches(['.', '/']);
+            let is_ours = ["src/", "tests/", "scripts/", "docs/", "benches/"];
+            if is_ours.iter().any(|folder| word.starts_with(folder)) {
+                named += 1;
+                assert!(top().join(word).exists(), "{page}: {word}");
+            }
+        }
+    }
+    assert!(named > 20, "{named}");
 }

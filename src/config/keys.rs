@@ -1,10 +1,10 @@
 //! Every setting, declared once.
 //!
 //! How to add one: (1) write its row below, in the struct whose users need it: `Policy` for uploads, `Notification` for
-//! applications, `Limits` for bounds of the server, `Config` for the rest. The doc line is its meaning, for the README too.
+//! applications, `Limits` for bounds of the server, `Config` for the rest. The doc line is its meaning, for docs/settings.md too.
 //! (2) Give it type, default and form; bounds carry their reason as a comment. A word of its own is an enum in `words.rs`.
 //! (3) `.live()` if the server goes over to it at SIGHUP, `.flag()` if the command line sets it, `.iis(..)` if IIS has it.
-//! (4) `cargo test --test readme` prints the line that the README needs. (5) Use the field; nothing else knows the key.
+//! (4) `cargo test --test readme` prints the line that docs/settings.md needs. (5) Use the field; nothing else knows the key.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

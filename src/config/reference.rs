@@ -1,5 +1,5 @@
-//! Every key with default, bounds and meaning: `bitsd check --help`, the README's table, and a
-//! schema for editors.
+//! Every key with default, bounds and meaning: `bitsd check --help`, the table of
+//! docs/settings.md, and a schema for editors.
 
 use serde_json::{Value as Json, json};
 
@@ -60,8 +60,8 @@ impl FlagDoc {
     }
 }
 
-/// Every key of the settings file with default, bounds and meaning; the README is checked against
-/// it.
+/// Every key of the settings file with default, bounds and meaning; docs/settings.md is checked
+/// against it.
 pub fn settings_reference() -> Vec<SettingDoc> {
     let defaults = defaults();
     let doc = |row: &'static Row| SettingDoc {

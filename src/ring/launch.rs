@@ -46,7 +46,7 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(2);
 /// What the last sync of the file system may take, beside what is left of the time for running requests. A disk that others
 /// keep busy must not hold the stop up until the service manager kills it: with the 30 s of running requests this stays
-/// below the 40 s of the README's unit.
+/// below the 40 s of the unit in docs/operations.md.
 const SYNC_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the main thread asks of all shards, in this order.

@@ -1,4 +1,5 @@
-//! Other programs that a test runs, and the configurations of the README that they are run with.
+//! Other programs that a test runs, and the configurations of the documentation that they are run
+//! with.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ExitStatus};
@@ -6,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::wait_until;
 
-/// The fenced block of a language in the README; the first is number 0.
+/// The fenced block of a language in docs/operations.md; the first is number 0.
 pub fn snippet(language: &str, number: usize) -> String {
-    let readme = include_str!("../../README.md");
+    let page = include_str!("../../docs/operations.md");
     let fence = format!("```{language}\n");
-    let block = readme.split(&fence).nth(number + 1);
-    let block = block.expect("the README has a block for it");
+    let block = page.split(&fence).nth(number + 1);
+    let block = block.expect("docs/operations.md has a block for it");
     block.split("```").next().unwrap_or_default().to_owned()
 }
 
