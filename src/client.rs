@@ -550,7 +550,7 @@ struct Source {
     stamp: Stamp,
 }
 
-/// What must not change while we send (P6: the Windows client fails the job).
+/// What must not change while we send (protocol.md 6.8: the Windows client fails the job).
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     bytes: u64,
@@ -628,7 +628,7 @@ fn content_name(path: &Path) -> Option<String> {
         .then(|| name.to_owned())
 }
 
-/// An empty file has no first and last byte; `*` says so (P4.4).
+/// An empty file has no first and last byte; `*` says so (protocol.md 4.7).
 fn content_range(start: u64, end: u64, total: u64) -> String {
     if total == 0 {
         "bytes */0".to_owned()

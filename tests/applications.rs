@@ -1,4 +1,5 @@
-//! Server applications: how they hear of uploads, by reference and by value, and what follows from each answer (P9).
+//! Server applications: how they hear of uploads, by reference and by value, and what follows from each answer
+//! (protocol.md 9).
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! A farm of three nodes behind HAProxy, as docs/operations.md configures it: one is killed in
-//! mid-upload (P11).
+//! mid-upload (protocol.md 8.1).
 
 mod support;
 

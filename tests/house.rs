@@ -1,6 +1,7 @@
 //! House rules that are worth a test: who may import whom, where `unsafe` stands, and what every
 //! file begins with.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -337,4 +338,88 @@ fn the_files_of_config_use_only_what_stands_below_them() {
             }
         }
     }
+}
+
+/// The rules of docs/protocol.md, such as 4.2, and its sections.
+fn rules_of_the_protocol() -> (BTreeSet<String>, BTreeSet<String>) {
+    let page = fs::read_to_string(top().join("docs/protocol.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+    let numbers: Vec<_> = rows
+        .filter_map(|row| row.split(' ').next())
+        .filter(|word| is_number(word) && word.contains('.'))
+        .map(str::to_owned)
+        .collect();
+    let rules: BTreeSet<_> = numbers.iter().cloned().collect();
+    assert_eq!(rules.len(), numbers.len(), "a number stands for two rules");
+    let headings = page.lines().filter_map(|line| line.strip_prefix("## "));
+    let sections: BTreeSet<_> = headings
+        .filter_map(|heading| heading.split_once(". "))
+        .map(|(number, _)| number.to_owned())
+        .collect();
+    for rule in &rules {
+        let (section, _) = rule.split_once('.').unwrap();
+        assert!(sections.contains(section), "{rule} stands in no section");
+    }
+    (rules, sections)
+}
+
+fn is_number(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit())
+        && word.chars().all(|c| c.is_ascii_digit() || c == '.')
+}
+
+/// Whoever reads "protocol.md 4.2" finds it.
+#[test]
+fn every_rule_of_the_protocol_that_is_cited_exists() {
+    let (rules, sections) = rules_of_the_protocol();
+    let mut cited = BTreeSet::new();
+    for (path, text) in everything_with_words() {
+        // A citation may be broken by the end of a comment line.
+        let text = text.replace(['\n', '/', '!', '#', '`'], " ");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for at in 0..words.len() {
+            if !words[at].ends_with("protocol.md") {
+                continue;
+            }
+            let numbers = words[at + 1..].iter().filter(|word| **word != "and");
+            let numbers = numbers.map(|word| word.trim_end_matches([',', ';', ':', ')', '.']));
+            for number in numbers.take_while(|word| is_number(word)) {
+                let is_known = rules.contains(number) || sections.contains(number);
+                assert!(is_known, "{path}: protocol.md {number}");
+                cited.insert(number.to_owned());
+            }
+        }
+    }
+    assert!(cited.len() > 30, "{cited:?}");
+}
+
+/// Documents that were never part of the repository, by the names that they were cited by.
+#[test]
+fn no_document_is_cited_that_a_reader_cannot_open() {
+    for (path, text) in everything_with_words() {
+        for (number, line) in text.lines().enumerate() {
+            let is_word = |word: &str| {
+                let short = word.strip_prefix(['P', 'G']);
+                word == "W32" || short.is_some_and(|rest| rest.len() < 6 && is_number(rest))
+            };
+            let is_remark = is_comment(line) || line.starts_with("# ");
+            let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
+            let mut words = words.map(|word| word.trim_end_matches('.'));
+            let found = words.find(|word| is_remark && is_word(word));
+            assert_eq!(found, None, "{path}:{}", number + 1);
+        }
+    }
+}
+
+/// Path and text of all sources, and of the recorded conversations.
+fn everything_with_words() -> Vec<(String, String)> {
+    let sources = everything().into_iter();
+    let mut all: Vec<_> = sources.map(|source| (source.path, source.text)).collect();
+    for entry in fs::read_dir(top().join("tests/transcripts")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let path = path.strip_prefix(top()).unwrap();
+        all.push((path.to_str().unwrap().to_owned(), text));
+    }
+    all
 }

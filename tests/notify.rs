@@ -1,5 +1,5 @@
 //! The HTTP client that tells server applications of uploads, alone and over real sockets: what it sends, what it takes for an
-//! answer, and that nothing an application does holds it longer than its time (P9).
+//! answer, and that nothing an application does holds it longer than its time (protocol.md 9.9).
 
 mod support;
 

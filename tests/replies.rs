@@ -1,4 +1,4 @@
-//! Replies to upload-reply jobs: GET and HEAD as BITS clients send them, also after a restart (P10).
+//! Replies to upload-reply jobs: GET and HEAD as BITS clients send them, also after a restart (protocol.md 10.3).
 
 mod support;
 

@@ -2,7 +2,7 @@
 //!
 //! BITS ("Background Intelligent Transfer Service") uploads one file per *session*, in order, by requests with the
 //! method `BITS_POST` to the URL where the file is to go. Its specification is MC-BUP; where that and Microsoft's other
-//! documents disagree, the choice is explained beside the code that makes it.
+//! documents disagree, docs/protocol.md says what we do and why.
 //!
 //! # Packets: what the client sends
 //!

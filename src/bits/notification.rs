@@ -1,4 +1,4 @@
-//! Notifications and replies as URLs, and what an application's answer means (P9, P10).
+//! Notifications and replies as URLs, and what an application's answer means (protocol.md 9 and 10).
 //!
 //! A server application is told of a whole file by a POST; what it answers decides whether the file is published, and
 //! what the client of an upload-reply job may fetch. Only 200 is a success, as with IIS. 403 is for good; all other
@@ -16,7 +16,7 @@ use super::session::Reply;
 use super::session_id::SessionId;
 use crate::http::path::{SentUrl, UploadPath};
 
-/// Bytes of a URL that a BITS client takes (W32; P12).
+/// Bytes of a URL that a BITS client takes (protocol.md 11.1).
 pub const URL_BYTES_MAX: usize = 2_200;
 
 /// What an application answered.

@@ -81,7 +81,7 @@ pub struct Fragment {
 pub enum FragmentContent {
     /// Bytes of the file.
     Bytes(ContentRange),
-    /// The file is empty (P4.4).
+    /// The file is empty (protocol.md 4.7).
     EmptyFile,
 }
 
@@ -168,7 +168,7 @@ fn kind(head: &Head<'_>) -> Result<Kind, Refusal> {
         .ok_or(Refusal::PacketTypeUnknown)
 }
 
-/// A missing length counts as none: clients and proxies leave it out (P2 G11).
+/// A missing length counts as none: clients and proxies leave it out (protocol.md 1.9).
 fn without_body(framing: Framing) -> Result<(), Refusal> {
     match framing {
         Framing::Absent | Framing::Length(0) => Ok(()),
@@ -233,7 +233,7 @@ fn content(head: &Head<'_>, body: FragmentBody) -> Result<FragmentContent, Refus
         Some(Ok(RangeField::Bytes(range))) => FragmentContent::Bytes(range),
         Some(Ok(RangeField::EmptyFile)) => FragmentContent::EmptyFile,
         Some(Err(BadRange)) => return Err(Refusal::RangeMalformed),
-        // P4.4: no range can say that a file is empty, so a client may send none.
+        // protocol.md 4.7: no range can say that a file is empty, so a client may send none.
         None if body == FragmentBody::Length(0) => FragmentContent::EmptyFile,
         None => return Err(Refusal::RangeMissing),
     };

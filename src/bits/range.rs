@@ -5,7 +5,7 @@
 //! files of `u64::MAX` bytes.
 //!
 //! [`ContentRange::place`] is the heart of the protocol: a session's progress is one number, and a fragment either
-//! begins at it, reaches over it, lies below it, or leaves a gap (P4.2).
+//! begins at it, reaches over it, lies below it, or leaves a gap (protocol.md 4.2).
 
 /// A non-empty, half-open range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl ContentRange {
     }
 }
 
-/// The verdict of P4.2.
+/// The verdict of protocol.md 4.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// Begins exactly at the watermark.
@@ -81,7 +81,7 @@ pub enum Placement {
 pub enum RangeField {
     /// Bytes of a file.
     Bytes(ContentRange),
-    /// One of the forms in which an empty file may be announced: `0-0/0`, `0--1/0`, `*/0` (P4.4).
+    /// One of the forms in which an empty file may be announced: `0-0/0`, `0--1/0`, `*/0` (protocol.md 4.7).
     EmptyFile,
 }
 
@@ -98,7 +98,7 @@ pub struct BadRange;
 /// [`BadRange`] if it is malformed, inverted, beyond its total, `*`, or does not fit 64 bits.
 pub fn parse(value: &[u8]) -> Result<RangeField, BadRange> {
     let spec = after_unit(value).ok_or(BadRange)?;
-    // No source defines these; P4.4 says why all three are taken.
+    // No source defines these; protocol.md 4.7 says why all three are taken.
     if matches!(spec, b"0-0/0" | b"0--1/0" | b"*/0") {
         return Ok(RangeField::EmptyFile);
     }

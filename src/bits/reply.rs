@@ -1,6 +1,6 @@
 //! Acks and refusals: status, HRESULT, context and fields of every answer.
 //!
-//! The answer decides what the client does (P6): our 4xx end its job, except 413 and 416, which it obeys in silence;
+//! The answer decides what the client does (protocol.md 6): our 4xx end its job, except 413 and 416, which it obeys in silence;
 //! "session not found" starts it again; 501 and "too large" end it; other 5xx make it wait. So a cause is put where its
 //! cure is, which is not always where HTTP would put it: never 413 for a file that is too large (the client would shrink
 //! its fragments for ever), never 409 for a file that exists (it would retry for ever).
@@ -27,7 +27,7 @@ pub enum Ack {
     Created {
         /// The new session.
         session: SessionId,
-        /// The node of a farm that the client is to talk to from now on (P11).
+        /// The node of a farm that the client is to talk to from now on (protocol.md 8.1).
         node: Option<Node>,
     },
     /// To a Fragment.
@@ -61,7 +61,7 @@ pub struct Node {
     pub fallback_s: u64,
 }
 
-/// A negative answer: each variant is one exact cause and knows what the client hears (P5.1).
+/// A negative answer: each variant is one exact cause and knows what the client hears (protocol.md 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     // -- the packet is wrong: 400 + E_INVALIDARG
@@ -155,7 +155,7 @@ pub enum Refusal {
     // -- 501 + E_ACCESSDENIED
     /// Uploads are not enabled here.
     UploadsDisabled,
-    // -- the server application's own status, context 0x7 (P9)
+    // -- the server application's own status, context 0x7 (protocol.md 5.4)
     /// The application refused the file, for now or for good.
     Application {
         /// Its status.
@@ -287,7 +287,7 @@ impl Refusal {
         self.answer().0
     }
 
-    /// HRESULT, where P5.1 gives one.
+    /// HRESULT, where protocol.md 5.1 gives one.
     pub fn hresult(&self) -> Option<u32> {
         self.answer().1
     }
@@ -304,7 +304,7 @@ impl Refusal {
         }
     }
 
-    /// The matrix of P5.1.
+    /// The matrix of protocol.md 5.1.
     fn answer(&self) -> (u16, Option<u32>) {
         match self {
             Self::PacketTypeMissing
@@ -469,7 +469,7 @@ pub fn write_ack(ack: &Ack, persistence: Persistence, out: &mut Vec<u8>) {
         Ack::Created { session, node } => {
             head.field("BITS-Protocol", PROTOCOL);
             session_id(&mut head, *session);
-            // The specification wants both or none, Microsoft's documents only the first (P11).
+            // Both or none: protocol.md 8.2.
             if let Some(node) = node {
                 head.field("BITS-Host-Id", &node.host);
                 head.number("BITS-Host-Id-Fallback-Timeout", node.fallback_s);
@@ -548,7 +548,7 @@ pub fn write_bad_head(why: BadHead, request: &[u8], out: &mut Vec<u8>) {
     if speaks(b"BITS_POST ") || speaks(b"POST ") {
         let mut head = begin(status, out);
         if status == 400 {
-            // P5.1 asks for it where a field value is over 4 KiB; the others are no better arguments.
+            // MC-BUP 2.2.1.2 asks for it where a field value is over 4 KiB; the others are no better arguments.
             error_fields(&mut head, E_INVALIDARG, CONTEXT_SERVER);
         }
         head.sentence(REASON, &why);
@@ -564,7 +564,7 @@ pub fn write_bad_head(why: BadHead, request: &[u8], out: &mut Vec<u8>) {
     .write(Persistence::Close, out);
 }
 
-/// Both names of the error code: documents and servers disagree, and clients read either (P2.1).
+/// Both names of the error code: documents and servers disagree, and clients read either (protocol.md 1.11).
 fn error_fields(head: &mut ResponseHead<'_>, hresult: u32, context: &str) {
     let hresult = format!("{hresult:#010X}");
     head.field("BITS-Error-Code", &hresult);
@@ -643,7 +643,7 @@ mod tests {
         path::parse_target("").unwrap_err()
     }
 
-    /// The answers of P16, byte for byte.
+    /// Whole answers, byte for byte.
     #[test]
     fn every_ack_has_its_fields() {
         let session = id();

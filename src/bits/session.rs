@@ -16,7 +16,7 @@
 //!                     ▼                                            ▼
 //!   Cancel, Expire, Poison (any state) ──────► Gone ◄── Close ── Published
 //!
-//!   Where an application is told of each file (P9), Sealed leads there by way of its answer:
+//!   Where an application is told of each file (protocol.md 9.1), Sealed leads there by way of its answer:
 //!
 //!   Sealed ── (Decision::Notify) ─┬─ yes: Notified ── Close ──► Closing if it asked for the file, else Gone
 //!                                 ├─ never (403): Denied ── Close ──► Gone
@@ -25,7 +25,7 @@
 //!
 //! [`State::on`] takes a state and an event and gives the next state and one [`Decision`], which the
 //! flow in `server/` carries out. Nothing here knows files, sockets or the time.
-//! The states are those of protocol section P7; `Gone` is its tombstone.
+//! The states are those of MC-BUP 3.2.1.4 (protocol.md 7.1); `Gone` is a tombstone.
 
 use super::range::{ContentRange, Placement};
 use super::reply::Refusal;
@@ -80,7 +80,7 @@ pub enum State {
     Gone(Ending),
 }
 
-/// What an application has for the client of an upload-reply job (P10).
+/// What an application has for the client of an upload-reply job (protocol.md 10.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Nothing.
@@ -124,7 +124,7 @@ pub enum Ending {
 pub enum Event {
     /// A fragment of the file is offered; its body has not been read.
     Fragment(ContentRange),
-    /// A fragment that announces an empty file (P4.4).
+    /// A fragment that announces an empty file (protocol.md 4.7).
     EmptyFile,
     /// Bytes were appended to the work file at the watermark.
     Stored {
@@ -336,7 +336,7 @@ impl State {
                 },
                 Event::Close,
             ) if rules.close_creates_empty_file => {
-                // P4.4 (b). The flow seals, then closes again.
+                // protocol.md 4.7. The flow seals, then closes again.
                 (
                     Self::Receiving {
                         received: 0,
@@ -425,7 +425,7 @@ impl State {
             (Self::Published { .. }, Event::Close) => {
                 (Self::Gone(Ending::Published), Decision::Say(Answer::Closed))
             }
-            // [W32 cancel-session]: a Cancel after the last fragment has no effect on the file.
+            // protocol.md 7.6: a Cancel after the last fragment has no effect on the file.
             (Self::Published { .. }, Event::Cancel) => (
                 Self::Gone(Ending::Published),
                 Decision::Say(Answer::Cancelled),
@@ -551,7 +551,7 @@ impl State {
         }
     }
 
-    /// A fragment of a file of which we have every byte: the final Ack again (P4.3).
+    /// A fragment of a file of which we have every byte: the final Ack again (protocol.md 4.9).
     fn repeat(self, claimed: u64, rules: &Rules) -> (Self, Decision) {
         let total = self.received();
         if claimed != total {
@@ -567,7 +567,7 @@ impl State {
     }
 }
 
-/// What the client of a file hears that its application refused for good (P9).
+/// What the client of a file hears that its application refused for good (protocol.md 9.5).
 fn denied(total: u64) -> Refusal {
     Refusal::Application {
         status: 403,
@@ -575,7 +575,7 @@ fn denied(total: u64) -> Refusal {
     }
 }
 
-/// The table of P4.2, in its order; the syntax of the range and the length were checked before.
+/// protocol.md 4.2, in its order; the syntax of the range and the length were checked before.
 fn receive(
     received: u64,
     total: Option<u64>,

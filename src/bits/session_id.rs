@@ -4,7 +4,7 @@
 //! leaves 114 or more of its bits unknown. To us its first byte also names the owner, so that any shard finds the owner of
 //! any session without a shared map, and still finds one after a restart with fewer shards.
 //!
-//! One spelling on the wire (braces, upper case, as IIS writes it; P2 G7, G8), any case with or without braces accepted.
+//! One spelling on the wire (braces, upper case, as IIS writes it; protocol.md 1.6, 1.7), any case with or without braces accepted.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the client does next, decided without I/O: P6 from the client's side.
+//! What the client does next, decided without I/O: protocol.md 6 from the client's side.
 //!
 //! An [`Upload`] says which packet to send, hears the reply or learns that the connection broke, and says what follows.
 //! The server's offset is the truth: the next fragment begins where `BITS-Received-Content-Range` says, on 200 and on
@@ -47,7 +47,7 @@ pub struct Reply {
     pub session: Option<String>,
     /// `BITS-Received-Content-Range`, if it is a number.
     pub received: Option<u64>,
-    /// `BITS-Error-Code`, or `BITS-Error` where the former is missing (P2.1).
+    /// `BITS-Error-Code`, or `BITS-Error` where the former is missing (protocol.md 1.11).
     pub hresult: Option<u32>,
     /// Whether it has a `BITS-Packet-Type`, as every answer of a BITS server has.
     pub is_bits: bool,
@@ -219,7 +219,7 @@ pub struct Upload {
     total: u64,
     fragment_bytes: u64,
     stage: Stage,
-    /// True at the start and after each failure: a new connection begins with a Ping (P3.1).
+    /// True at the start and after each failure: a new connection begins with a Ping (protocol.md 6.6).
     is_ping_due: bool,
     /// The most bytes that any session of this upload had acknowledged.
     highest: u64,
@@ -423,7 +423,7 @@ impl Upload {
     }
 }
 
-/// Whether the same packet may be answered otherwise later (P6).
+/// Whether the same packet may be answered otherwise later (protocol.md 6.4).
 fn is_transient(reply: &Reply) -> bool {
     if reply
         .hresult

@@ -146,7 +146,7 @@ keys! {
         /// Where the server application is; required if there is a `notification_type`.
         url: String = String::new(), Row::of(Form::Text(url::parse_notification_url, NOTIFICATION_URL_TAKES))
             .called("notification_url").iis(&["BITSServerNotificationURL"]);
-        // Clients give up after 5 minutes; our 408 must come before (protocol section P9).
+        // Clients give up after 5 minutes; our 408 must come before (protocol.md 9.9).
         /// How long the server application may take; clients give up after five minutes.
         timeout: Duration = Duration::from_secs(240), Row::of(duration(SECOND..=HOUR)).called("notification_timeout");
         // None, because clients repeat what failed by themselves.
@@ -166,7 +166,7 @@ keys! {
 }
 
 keys! {
-    /// Bounds of the server (design H).
+    /// Bounds of the server.
     pub struct Limits in Limits "limits." {
         // Tickets of Kerberos have up to 48 KiB, and 64 once they are encoded.
         /// Bytes of a request head.

@@ -81,9 +81,9 @@ fn is_http_url(text: &str) -> bool {
         && text.len() <= URL_CHARS_MAX
 }
 
-/// The bound of IIS for URLs (protocol section P12).
+/// The bound of IIS for URLs (protocol.md 11.1).
 const URL_CHARS_MAX: usize = 2_200;
-/// The bound of IIS for host ids (protocol section P11).
+/// The bound of IIS for host ids (protocol.md 11.2).
 const HOST_CHARS_MAX: usize = 300;
 /// RFC 1035 2.3.4.
 const LABEL_CHARS_MAX: usize = 63;

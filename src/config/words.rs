@@ -98,7 +98,7 @@ words! {
 }
 
 words! {
-    /// When a file appears at its destination (P8).
+    /// When a file appears at its destination (protocol.md 7.5).
     Publish {
         /// At Close-Session.
         Close "close"
@@ -108,7 +108,7 @@ words! {
 }
 
 words! {
-    /// What Close-Session right after Create-Session means (P4.4).
+    /// What Close-Session right after Create-Session means (protocol.md 4.7).
     EmptyFile {
         /// The upload was given up.
         Discard "discard"

@@ -1,6 +1,6 @@
 //! GET and HEAD of a file: request in, status, fields and pieces of the file out (RFC 9110 8.8, 13, 14).
 //!
-//! This is what a BITS client needs to fetch the reply of an upload-reply job, and to go on after a break (MC-BUP 3.5, P10):
+//! This is what a BITS client needs to fetch the reply of an upload-reply job, and to go on after a break (MC-BUP 3.5, protocol.md 10.3):
 //! exact lengths, validators that stay, single ranges, and several ranges in the order of the request, unmerged.
 //!
 //! [`parse`] never fails: what is malformed is ignored, as RFC 9110 says. [`plan`] is the whole decision; whoever
@@ -259,7 +259,7 @@ impl Plan {
         }
     }
 
-    /// BITS bears two fields in a part, and up to two line ends before the first one (P10). We send it none.
+    /// BITS bears two fields in a part, and up to two line ends before the first one (MC-BUP 3.5). We send it none.
     fn part_head(&self, is_first: bool, boundary: &str, range: &Range<u64>) -> Vec<u8> {
         let line_end = if is_first { "" } else { "\r\n" };
         let content_range = self.content_range(range);

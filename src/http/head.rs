@@ -422,7 +422,7 @@ fn values<'n, 'b>(
         .map(|&(_, value)| value)
 }
 
-/// Some proxies block the verb; a POST that says what it means is taken for it (P14).
+/// Some proxies block the verb; a POST that says what it means is taken for it (protocol.md 12.1).
 fn method(name: &str, head: &Head<'_>) -> Method {
     match name {
         "BITS_POST" => Method::BitsPost,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::host;
 
-/// Bytes of a decoded path: the limit of IIS for URLs (W32, protocol section P12).
+/// Bytes of a decoded path: the limit of IIS for URLs (protocol.md 11.1).
 const PATH_BYTES_MAX: usize = 2_200;
 /// Bytes of one name, as in every Linux file system.
 const NAME_BYTES_MAX: usize = 255;

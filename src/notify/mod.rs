@@ -1,4 +1,4 @@
-//! The HTTP client that tells server applications of uploads (P9).
+//! The HTTP client that tells server applications of uploads (protocol.md 9).
 //!
 //! It blocks, on threads of its own: one for each notification in flight, of which each location has so many at the most, and
 //! all of them together ([`Bounds`]). So a slow or dead application holds up nobody but its own clients, and a shard does

@@ -137,7 +137,7 @@ pub enum Known<W: World> {
     Ended(SessionId, Ending),
 }
 
-/// The session of a request. A session is bound to its path: under another one it does not exist (P7).
+/// The session of a request. A session is bound to its path: under another one it does not exist (protocol.md 7.2).
 pub fn find<W: World>(shard: &Shard<W>, request: &SessionRequest) -> Option<Known<W>> {
     let id = request.session?;
     let path = &request.target.path;

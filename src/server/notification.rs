@@ -1,4 +1,4 @@
-//! Telling a server application of a whole file, and keeping what it says (P9).
+//! Telling a server application of a whole file, and keeping what it says (protocol.md 9.1).
 //!
 //! If it does not take the file, the client's next duplicate of the last fragment asks it again, though not at once
 //! (`Pause`); until then the client hears what was said last.

@@ -27,7 +27,7 @@
 //!   folder; then the Close Ack. A restart that finds the part gone under a `closing` record knows that the rename
 //!   happened, since nothing else removes a part in that state. If a power cut takes the record back to `sealed`,
 //!   the inode at the destination tells.
-//! * *Notification* (P9): after the seal the application is told. What it said (and its reply, synced first) is recorded, synced;
+//! * *Notification* (protocol.md 9.1): after the seal the application is told. What it said (and its reply, synced first) is recorded, synced;
 //!   then the final fragment Ack. A crash before that lets the client's next duplicate of the last fragment tell it again,
 //!   under the same id; after it, the duplicate gets the recorded answer.
 //! * *Discard*: record `cancelled`, `expired` .. first, then the part. So no crash can show a part that is

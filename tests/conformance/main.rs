@@ -1,4 +1,4 @@
-//! The conformance checklist (P17) against the real binary, as far as uploads go.
+//! The rules of docs/protocol.md about packets and sessions, tried on the real binary.
 //!
 //! One module for each subject; the name of a test is the rule. What happens over time and over restarts is
 //! elsewhere, and so are whole recorded conversations.

@@ -2,7 +2,28 @@
 //!
 //! For each session the model knows what its client sent and what the client was promised. What may break a
 //! promise (the client's own Cancel, a fault of the disk, the settings) is noted as an *excuse* before it is used.
-//! Numbers in messages are those of the invariants in the plan of the simulator.
+//!
+//! # The invariants
+//!
+//! A failure begins with the number of what was broken. `world.rs`, `client.rs` and `run.rs` look at
+//! the same list.
+//!
+//! 1. No client is told more than it sent, nor less than it was told before.
+//! 2. A part grows only at its end, up to its total, and has the bytes that were sent.
+//! 3. A destination is absent, old or whole. It changes only when its client has asked for that, and
+//!    is overwritten only where it may be.
+//! 4. What an Ack promises is there, and after the power cuts that its durability covers. A session
+//!    ends only for a reason.
+//! 5. A restart forgets no session, and no byte that was promised to survive it.
+//! 6. Each packet has an answer of its kind.
+//! 7. Limits hold: sizes of files and fragments, descriptors, journals, what a shard keeps.
+//! 8. One shard writes a part, and one write at a time.
+//! 9. Nothing is left behind when sessions have ended, and no more space is reserved than may be.
+//! 10. Every run ends, and honest clients finish.
+//! 11. An application hears of a whole, safe file, takes it once, and its reply is its client's.
+//! 12. What is named is known: no part without a session, no file that nobody asked for, nothing for
+//!     strangers.
+//! 13. The same seed tells the same story.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

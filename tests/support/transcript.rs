@@ -260,13 +260,12 @@ fn give(server: &Server, line: &str) {
     }
 }
 
-/// Such as `# MC-BUP 2.2.2`, `# P16 ..`, `# RFC 9112 6.3`, `# W32 fragment`.
+/// Such as `# MC-BUP 2.2.2`, `# protocol.md 4.2`, `# RFC 9112 6.3`.
 fn names_a_section(line: &str) -> bool {
-    ["MC-BUP ", "RFC ", "W32 ", "P"].iter().any(|source| {
-        let rest = line
-            .strip_prefix("# ")
-            .and_then(|line| line.strip_prefix(source));
-        rest.is_some_and(|rest| *source == "W32 " || rest.starts_with(|c: char| c.is_ascii_digit()))
+    ["MC-BUP ", "RFC ", "protocol.md "].iter().any(|source| {
+        let rest = line.strip_prefix("# ");
+        let rest = rest.and_then(|line| line.strip_prefix(source));
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     })
 }
 
