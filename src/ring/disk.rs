@@ -24,6 +24,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom};
@@ -31,6 +32,7 @@ use rustix::io::Errno;
 
 use super::blocks::RingBlock;
 use super::op::{self, SyncScope};
+use super::recent::Recent;
 use super::shelves::SharedShelves;
 use super::walk;
 use super::work_folder::WorkFolder;
@@ -52,6 +54,15 @@ const PAGE_BYTES: usize = 4096;
 const INLINE_PATIENCE: Duration = Duration::from_millis(5);
 /// How many writes go by the ring after such a one.
 const PENALTY_WRITES: u32 = 64;
+
+/// Files up to this size fit on every file system that a server is likely to have; the first write tells of others.
+const FITS_ANYWHERE_BYTES: u64 = DIRECT_BYTES_MIN - 1;
+
+/// The limit for files that the process was started with (`RLIMIT_FSIZE`). A write tells if it was changed since.
+fn file_bytes_max() -> Option<u64> {
+    static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
+    *LIMIT.get_or_init(|| rustix::process::getrlimit(rustix::process::Resource::Fsize).current)
+}
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,11 +157,13 @@ impl File for RingFile {
     }
 
     fn expect(&self, bytes: u64) -> io::Result<()> {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
-        let is_over = limit.current.is_some_and(|limit| bytes > limit);
+        let is_over = file_bytes_max().is_some_and(|limit| bytes > limit);
         // The kernel counts in signed numbers.
         if is_over || i64::try_from(bytes).is_err() {
             return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if bytes <= FITS_ANYWHERE_BYTES {
+            return Ok(());
         }
         // Beyond its longest file a file system does not even go to a place. Nothing here reads or writes at one.
         // Whatever else there is, the write finds it out.
@@ -208,6 +221,8 @@ pub struct RingLog {
     end: Cell<u64>,
     /// Up to here the file system has space for it.
     reserved: Cell<u64>,
+    /// Whether it has no name any more.
+    is_lost: Recent<(), bool>,
 }
 
 impl RingLog {
@@ -246,7 +261,8 @@ impl Log for RingLog {
     }
 
     fn is_lost(&self) -> bool {
-        rustix::fs::fstat(&*self.file).is_ok_and(|stat| stat.st_nlink == 0)
+        let look = || Ok(rustix::fs::fstat(&*self.file)?.st_nlink == 0);
+        self.is_lost.look((), look).unwrap_or(false)
     }
 }
 
@@ -328,6 +344,7 @@ impl Disk {
             file: Rc::new(file),
             end: Cell::new(0),
             reserved: Cell::new(0),
+            is_lost: Recent::default(),
         })
     }
 

@@ -21,6 +21,7 @@ use super::disk::Disk;
 use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
+use super::recent::Recent;
 use super::reload::{self, Offer};
 use super::signals::{self, Wish};
 use super::space::Spaces;
@@ -553,6 +554,10 @@ impl Seat {
             disk,
             trees,
             spaces: self.spaces,
+            spaces_of: RefCell::default(),
+            ground_seen: Recent::default(),
+            shelf_seen: Recent::default(),
+            drawn: RefCell::default(),
             notifier: self.notifier,
             watch: self.watch,
             senders: self.senders,

@@ -29,6 +29,7 @@ pub mod op;
 pub mod probe;
 pub mod queue;
 pub mod readback;
+pub mod recent;
 pub mod reload;
 pub mod shelves;
 pub mod signals;
@@ -60,6 +61,7 @@ use disk::{Disk, RingFile, RingLog};
 use lookout::Seen;
 use mailbox::{Letter, Senders};
 use net::RingWire;
+use recent::Recent;
 use space::Spaces;
 use tree::{RingPublished, Trees};
 use watch::Watch;
@@ -69,6 +71,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Files looked at before the other tasks of the shard have their turn: less than a millisecond of work.
 const STATS_PER_TURN: usize = 256;
+
+/// Bytes of randomness drawn at a time; more might not come whole (getrandom(2)).
+const RANDOM_BYTES: usize = 256;
 
 /// Which boots' page caches can be trusted.
 #[derive(Clone, Debug)]
@@ -88,13 +93,21 @@ pub struct RingWorld {
     disk: Disk,
     trees: Trees,
     spaces: Spaces,
+    /// Those of the shelves, as they were at this count of changes.
+    spaces_of: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
     notifier: Notifier,
     watch: Watch,
     senders: Senders,
     /// The roots, by their number in the settings.
     grounds: RefCell<BTreeMap<usize, Arc<Ground>>>,
+    /// The root that was last found at its path, by its number.
+    ground_seen: Recent<usize, ()>,
+    /// The shelf that was last found at its path.
+    shelf_seen: Recent<Shelf, ()>,
     /// Parts may be where nobody can look now.
     misses_a_shelf: bool,
+    /// Randomness that nobody has had yet.
+    drawn: RefCell<Vec<[u8; 16]>>,
     /// Files looked at so far.
     stats: Cell<usize>,
 }
@@ -112,8 +125,11 @@ impl RingWorld {
 
     /// What is looked up or published in a root must be seen at its path.
     fn check_ground(&self, place: &Place) -> io::Result<()> {
-        let ground = self.grounds.borrow().get(&place.root).cloned();
-        ground.map_or(Ok(()), |ground| ground.spot.check())
+        let look = || {
+            let ground = self.grounds.borrow().get(&place.root).cloned();
+            ground.map_or(Ok(()), |ground| ground.spot.check())
+        };
+        self.ground_seen.look(place.root, look)
     }
 }
 
@@ -137,10 +153,14 @@ impl World for RingWorld {
     }
 
     fn random(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        assert_eq!(filled, Ok(bytes.len()), "up to 256 bytes always come whole");
-        bytes
+        let mut drawn = self.drawn.borrow_mut();
+        if drawn.is_empty() {
+            let mut bytes = [0; RANDOM_BYTES];
+            let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+            assert_eq!(filled, Ok(bytes.len()), "up to 256 bytes always come whole");
+            drawn.extend(bytes.as_chunks().0);
+        }
+        drawn.pop().expect("some were just drawn")
     }
 
     fn boot_id(&self) -> u128 {
@@ -207,14 +227,23 @@ impl World for RingWorld {
     }
 
     fn space(&self, shelf: Shelf) -> Arc<Space> {
-        let folder = self.disk.shelves().get(shelf);
-        // Where nobody can tell, nothing is known to be short.
-        self.spaces.of(folder.descriptor()).unwrap_or_default()
+        let shelves = self.disk.shelves();
+        let changes = shelves.changes();
+        let mut known = self.spaces_of.borrow_mut();
+        if known.0 != changes {
+            *known = (changes, BTreeMap::new());
+        }
+        let find = || {
+            // Where nobody can tell, nothing is known to be short.
+            let folder = shelves.get(shelf);
+            self.spaces.of(folder.descriptor()).unwrap_or_default()
+        };
+        Arc::clone(known.1.entry(shelf).or_insert_with(find))
     }
 
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
         let spot = self.disk.shelves().spot(shelf);
-        let is_there = spot.check().is_ok();
+        let is_there = self.shelf_seen.look(shelf, || spot.check()).is_ok();
         if is_there {
             match self.disk.create(shelf, name) {
                 // A folder that was removed in this very moment.

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use rustix::fs::{
@@ -18,6 +18,7 @@ use rustix::thread::CapabilitySet;
 
 use super::inherit::{Gifts, Given, Moving, give_folder_mode};
 use super::op::{self, SyncScope};
+use super::recent::Recent;
 use super::shelves::SharedShelves;
 use super::walk::{self, Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
@@ -41,6 +42,12 @@ pub struct Trees {
     group: u32,
     /// What files have from the shelf that they were made on, once that was looked at; at this count of changes.
     given_at_birth: RefCell<(u64, BTreeMap<RawFd, Rc<Gifts>>)>,
+    /// The root that was last looked at, by its number.
+    root_seen: Recent<usize, Folder>,
+    /// What the folder that was last published into gives to its files.
+    gifts_seen: Recent<Identity, Rc<Gifts>>,
+    /// The folder in which files may be made, and how.
+    allowed: Recent<(Identity, Access), ()>,
     /// Whether we may replace what is somebody else's in a sticky folder.
     owns_all: bool,
 }
@@ -56,6 +63,9 @@ impl Trees {
             user: rustix::process::geteuid().as_raw(),
             group: rustix::process::getegid().as_raw(),
             given_at_birth: RefCell::default(),
+            root_seen: Recent::default(),
+            gifts_seen: Recent::default(),
+            allowed: Recent::default(),
             owns_all: capabilities.is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER)),
         }
     }
@@ -70,6 +80,7 @@ impl Trees {
 
     /// Closes the roots that nobody needs.
     pub fn close_roots(&self, is_needed: impl Fn(usize) -> bool) {
+        self.root_seen.forget();
         self.roots
             .borrow_mut()
             .retain(|number, _| is_needed(*number));
@@ -83,7 +94,9 @@ impl Trees {
 
     fn walk<'p>(&self, place: &'p Place) -> io::Result<Walk<'p>> {
         let path = place.path.parent().unwrap_or_default();
-        Walk::begin(self.root(place)?, path, self.reserved()?)
+        let look = || Folder::new(self.root(place)?);
+        let root = self.root_seen.look(place.root, look)?;
+        Ok(Walk::begin(root, path, self.reserved()?))
     }
 
     /// The shelves, which change hardly ever.
@@ -116,12 +129,12 @@ impl Trees {
             if let Some(manner) = before
                 && manner.parents == Parents::Create
             {
-                may_make_in(folder, folder_name, manner)?;
+                may_make_in(folder, folder_name, manner, &self.allowed)?;
             }
             return Ok(Standing::NoParent);
         }
         if let Some(manner) = before {
-            may_make_in(folder, folder_name, manner)?;
+            may_make_in(folder, folder_name, manner, &self.allowed)?;
         }
         let file_name = place.path.file_name();
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
@@ -259,7 +272,9 @@ impl Trees {
             own_group: self.group,
             mode: manner.file_mode,
         };
-        let given = moving.give(&Gifts::of(to, &folder.stat)?)?;
+        let look = || Ok(Rc::new(Gifts::of(to, &folder.stat)?));
+        let gifts = self.gifts_seen.look(folder.identity(), look)?;
+        let given = moving.give(&gifts)?;
         let moved = Moved {
             to: Rc::clone(&folder.opened),
             inode: part.st_ino,
@@ -344,20 +359,26 @@ fn has_part(work: &OwnedFd, name: &str) -> bool {
 }
 
 /// Whether names can be made in a folder.
-fn may_make_in(folder: &Folder, name: &str, manner: Manner) -> io::Result<()> {
+fn may_make_in(
+    folder: &Folder,
+    name: &str,
+    manner: Manner,
+    allowed: &Recent<(Identity, Access), ()>,
+) -> io::Result<()> {
     let mut access = Access::WRITE_OK | Access::EXEC_OK;
     if manner.sync == Sync::Yes {
         // What cannot be opened for reading cannot be synced.
         access |= Access::READ_OK;
     }
     let attributes = folder.stat.stx_attributes;
-    match rustix::fs::accessat(folder.opened.as_fd(), ".", access, AtFlags::EACCESS) {
+    let look = || match rustix::fs::accessat(&*folder.opened, ".", access, AtFlags::EACCESS) {
         Err(Errno::PERM) if attributes.contains(StatxAttributes::IMMUTABLE) => {
             let name = if name.is_empty() { "." } else { name };
             Err(Blocked::by(Obstacle::Immutable, name).into())
         }
         result => Ok(result?),
-    }
+    };
+    allowed.look((folder.identity(), access), look)
 }
 
 /// Folders that were made for one publication, from the root down.

@@ -124,18 +124,14 @@ pub struct Walk<'p> {
 
 impl<'p> Walk<'p> {
     /// Begins at a root. `reserved` is where it may not lead.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn begin(root: Rc<OwnedFd>, path: &'p str, reserved: Rc<[Identity]>) -> io::Result<Self> {
-        let root = Folder::new(root)?;
-        Ok(Self {
+    pub fn begin(root: Folder, path: &'p str, reserved: Rc<[Identity]>) -> Self {
+        Self {
             here: root.clone(),
             root,
             reserved,
             path,
             walked: 0,
-        })
+        }
     }
 
     /// The folder that the walk has come to.

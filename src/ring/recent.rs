@@ -1,0 +1,120 @@
+//! What was looked at a moment ago.
+//!
+//! A busy shard asks the kernel the same thing thousands of times a second: where does the path of
+//! a root lead, what does a folder give to its files, does the journal still have a name. Whatever
+//! the answer is, somebody may change it before it is acted upon. So a shard that has asked
+//! [`LOOKS`] times within [`MOMENT`] trusts its last look until the moment is over. One that has
+//! less to do looks each time.
+
+use std::cell::RefCell;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How long a look is trusted at the most: less than it takes to start a program.
+pub const MOMENT: Duration = Duration::from_millis(1);
+
+/// Looks in one moment before the last is trusted for the rest of it.
+pub const LOOKS: u32 = 4;
+
+/// The last look at something.
+#[derive(Debug)]
+pub struct Recent<K, V>(RefCell<Option<Last<K, V>>>);
+
+#[derive(Debug)]
+struct Last<K, V> {
+    asked: K,
+    seen: V,
+    /// When this moment began.
+    began: Instant,
+    /// Looks since then.
+    looks: u32,
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self(RefCell::new(None))
+    }
+}
+
+impl<K: PartialEq, V: Clone> Recent<K, V> {
+    /// What is seen now, or what was seen a moment ago when the same was asked.
+    ///
+    /// # Errors
+    /// Those of the look, which are not kept.
+    pub fn look(&self, asked: K, look: impl FnOnce() -> io::Result<V>) -> io::Result<V> {
+        self.look_at(Instant::now(), asked, look)
+    }
+
+    fn look_at(
+        &self,
+        now: Instant,
+        asked: K,
+        look: impl FnOnce() -> io::Result<V>,
+    ) -> io::Result<V> {
+        let last = self.0.take();
+        let is_in_moment = |last: &Last<K, V>| {
+            now.saturating_duration_since(last.began) < MOMENT && last.asked == asked
+        };
+        let (began, looks) = match last.filter(is_in_moment) {
+            Some(last) if last.looks >= LOOKS => {
+                let seen = last.seen.clone();
+                *self.0.borrow_mut() = Some(last);
+                return Ok(seen);
+            }
+            Some(last) => (last.began, last.looks),
+            None => (now, 0),
+        };
+        let seen = look()?;
+        *self.0.borrow_mut() = Some(Last {
+            asked,
+            seen: seen.clone(),
+            began,
+            looks: looks + 1,
+        });
+        Ok(seen)
+    }
+
+    /// Forgets what it saw, and lets go of what it holds.
+    pub fn forget(&self) {
+        self.0.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_often_is_answered_from_memory_until_the_moment_is_over() {
+        let recent = Recent::default();
+        let began = Instant::now();
+        let ask = |after, seen| recent.look_at(began + after, 1, || Ok(seen)).unwrap();
+        let last = MOMENT - Duration::from_nanos(1);
+        for look in 0..LOOKS {
+            assert_eq!(
+                ask(Duration::ZERO, look),
+                look,
+                "one that asks seldom looks"
+            );
+        }
+        assert_eq!(ask(Duration::ZERO, 100), LOOKS - 1);
+        assert_eq!(ask(last, 101), LOOKS - 1);
+        assert_eq!(ask(MOMENT, 102), 102, "and that is a new moment");
+        assert_eq!(ask(MOMENT, 103), 103);
+    }
+
+    #[test]
+    fn another_question_and_an_error_are_not_answered_from_memory() {
+        let recent = Recent::default();
+        for seen in 0..2 * LOOKS {
+            assert_eq!(recent.look(seen, || Ok(seen)).unwrap(), seen);
+        }
+        for _ in 0..2 * LOOKS {
+            let look = || Err::<u32, _>(io::ErrorKind::NotFound.into());
+            recent.look(0, look).unwrap_err();
+        }
+        assert_eq!(recent.look(0, || Ok(1)).unwrap(), 1);
+        recent.forget();
+        assert_eq!(recent.look(0, || Ok(2)).unwrap(), 2);
+    }
+}
