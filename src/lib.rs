@@ -6,8 +6,9 @@
 //! 2. On disk that number **is the length of the work file**; no second counter can disagree with it. A record keeps only
 //!    what the length cannot say.
 //! 3. Decisions are **pure functions** ([`http`], [`bits`]); they see bytes, numbers, and nothing else.
-//! 4. Actions are **short async functions** ([`server`]) over one trait, [`server::world::World`]; they name no runtime.
-//! 5. [`ring`] alone knows tokio-uring, descriptors and `unsafe`. A simulator can be the other `World`.
+//! 4. Actions are **short async functions** ([`server`]) over two traits, [`server::floor::Floor`] and [`vault::disk::Disk`];
+//!    they name no runtime.
+//! 5. [`ring`] alone knows tokio-uring, descriptors and `unsafe`. A simulator can be the other outside.
 //! 6. A session lives on **one shard** (a core and all it owns) for life; its id says which; connections come to it.
 //! 7. When in doubt about bytes, **forget the session**: the client answers "session not found" by starting again.
 //!
@@ -16,9 +17,9 @@
 //! ```text
 //!  main.rs ──► cli, config ─────────┐
 //!    │                              ▼
-//!    ├──► ring/  ──implements──►  server/  ──►  bits/  ──►  http/
-//!    │     (tokio-uring,           (async flow,   (BITS, pure)  (HTTP/1.1, pure)
-//!    │      unsafe, fds)            World trait)
+//!    ├──► ring/  ──implements──►  server/  ──►  vault/  ──►  bits/  ──►  http/
+//!    │     (tokio-uring,           (the talking,  (the keeping,  (BITS,     (HTTP/1.1,
+//!    │      unsafe, fds)            trait Floor)   trait Disk)    pure)      pure)
 //!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  event.rs is plain data for all; observe/ (the log) is for main and ring; version.rs names the build.
@@ -44,14 +45,14 @@
 //!    awaited. [`bits::session::State::on`] decides what is to be done with the fragment.
 //! 6. [`server::fragment`] moves the body: a registered block is filled from the socket, and the same block is written to the
 //!    file at the watermark ([`ring::disk`] says how). One write is in flight per session, so the file is always a prefix.
-//! 7. With the last byte, [`server::store`] makes the file ours to keep, as `durability` says. Where an application is to hear
+//! 7. With the last byte, [`vault::keep`] makes the file ours to keep, as `durability` says. Where an application is to hear
 //!    of it, [`server::notification`] asks it, and keeps its answer. With Close-Session the file gets its name in one step.
 //! 8. [`bits::reply`] writes the Ack, and the connection waits for the next head.
 //!
 //! The other way round, the reply of an application goes from its file to the client by [`server::download`], as
 //! [`http::download`] plans it.
 //!
-//! What an Ack promises stands at the head of [`server::store`]; what happens after a crash in [`server::recover`].
+//! What an Ack promises stands at the head of [`vault`]; what happens after a crash in [`server::recover`].
 
 #![warn(clippy::unwrap_used)]
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bitsd::bits::notification::Answer;
 use bitsd::config::{Notification, NotificationType};
 use bitsd::notify::{Bounds, Desk, Notifier, Outcome};
-use bitsd::server::world::{NotifyError, Order};
+use bitsd::server::floor::{NotifyError, Order};
 use bitsd::vault::disk::Shelf;
 use socket2::SockRef;
 use support::PATIENCE;

@@ -191,7 +191,7 @@ fn every_flag_is_named() {
 
 #[test]
 fn the_contract_is_the_stores() {
-    let store = include_str!("../src/server/store.rs");
+    let store = include_str!("../src/vault/mod.rs");
     let rows: Vec<_> = store
         .lines()
         .filter_map(|line| line.strip_prefix("//! | "))

@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use bitsd::config::Io;
 use bitsd::ring::blocks::{Blocks, Registration, RingBlock};
-use bitsd::ring::disk::Disk;
+use bitsd::ring::disk::RingDisk;
 use bitsd::ring::net::RingWire;
 use bitsd::ring::op::{self, SyncScope};
 use bitsd::ring::shelves::Shelves;
 use bitsd::ring::work_folder::WorkFolder;
-use bitsd::server::world::{Fill, Wire};
-use bitsd::vault::disk::{Block, File as _, Shelf};
+use bitsd::server::floor::{Fill, Wire};
+use bitsd::vault::disk::{Block, File as _, Shelf, Source as _};
 
 /// Blocks of the tests: small, so that a socket holds one.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -308,9 +308,9 @@ fn reads_come_from_their_offset_and_stay_in_their_range() {
     });
 }
 
-fn disk_in(folder: &Path) -> Disk {
+fn disk_in(folder: &Path) -> RingDisk {
     let folder = WorkFolder::open(folder, true).unwrap();
-    Disk::new(Arc::new(Shelves::new(folder)), Io::Auto)
+    RingDisk::new(Arc::new(Shelves::new(folder)), Io::Auto)
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::signature::{Signed, content_digest};
 use super::{Outcome, transport};
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
-use crate::server::world::{NotifyError, Order};
+use crate::server::floor::{NotifyError, Order};
 
 /// Bytes of a reply that are read at once.
 const PIECE_BYTES: usize = 64 << 10;

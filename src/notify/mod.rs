@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
-use crate::server::world::{NotifyError, Order};
+use crate::server::floor::{NotifyError, Order};
 
 pub use desk::Desk;
 

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::server::world::NotifyError;
+use crate::server::floor::NotifyError;
 
 /// Bytes of a file that are read at once.
 const PIECE_BYTES: usize = 64 << 10;

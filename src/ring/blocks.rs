@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
-use crate::server::world::HEAD_BLOCK_BYTES_MAX;
+use crate::server::floor::HEAD_BLOCK_BYTES_MAX;
 use crate::vault::disk::Block;
 
 /// Blocks begin and end with a page: the kernel pins whole pages, and O_DIRECT asks for it.

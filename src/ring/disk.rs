@@ -37,7 +37,7 @@ use super::shelves::SharedShelves;
 use super::walk;
 use super::work_folder::WorkFolder;
 use crate::config::Io;
-use crate::vault::disk::{Block as _, File, Log, ReplyStat, Shelf, WorkStat};
+use crate::vault::disk::{Block as _, File, Log, ReplyStat, Shelf, Source, WorkStat};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -125,9 +125,21 @@ impl RingFile {
     }
 }
 
-impl File for RingFile {
+impl Source for RingFile {
     type Block = RingBlock;
 
+    async fn read_at(
+        &self,
+        block: RingBlock,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, RingBlock) {
+        // What is in the page cache comes at once on every file system, and the rest must not hold up the shard.
+        op::read_at(&self.file, block, range, offset).await
+    }
+}
+
+impl File for RingFile {
     async fn write_at(
         &self,
         block: RingBlock,
@@ -144,16 +156,6 @@ impl File for RingFile {
         }
         self.penalty.set(penalty.saturating_sub(1));
         op::write_at(&self.file, block, range, offset).await
-    }
-
-    async fn read_at(
-        &self,
-        block: RingBlock,
-        range: Range<usize>,
-        offset: u64,
-    ) -> (io::Result<usize>, RingBlock) {
-        // What is in the page cache comes at once on every file system, and the rest must not hold up the shard.
-        op::read_at(&self.file, block, range, offset).await
     }
 
     fn expect(&self, bytes: u64) -> io::Result<()> {
@@ -267,14 +269,14 @@ impl Log for RingLog {
 }
 
 /// The shelves, as one shard uses them.
-pub struct Disk {
+pub struct RingDisk {
     shelves: SharedShelves,
     io: Io,
     /// The route into the page cache of each shelf that was written to.
     routes: RefCell<BTreeMap<Shelf, Route>>,
 }
 
-impl Disk {
+impl RingDisk {
     /// Takes the open shelves.
     pub fn new(shelves: SharedShelves, io: Io) -> Self {
         Self {
@@ -298,14 +300,14 @@ impl Disk {
         }
     }
 
-    /// See [`crate::server::world::World::create`].
+    /// See [`crate::vault::disk::WorkFiles::create`].
     pub fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
         let folder = self.shelves.get(shelf);
         let file = folder.create_file(name, OFlags::RDWR, FILE_MODE)?;
         self.work_file(shelf, &folder, file)
     }
 
-    /// See [`crate::server::world::World::open`].
+    /// See [`crate::vault::disk::WorkFiles::open`].
     pub fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
         let folder = self.shelves.get(shelf);
         let file = folder.open_file(name, OFlags::RDWR)?;
@@ -325,7 +327,7 @@ impl Disk {
         Ok(file)
     }
 
-    /// See [`crate::server::world::World::stat`].
+    /// See [`crate::vault::disk::WorkFiles::stat`].
     pub fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
         let stat = self.shelves.get(shelf).stat(name)?;
         Ok(stat.map(|stat| WorkStat {
@@ -336,7 +338,7 @@ impl Disk {
         }))
     }
 
-    /// See [`crate::server::world::World::create_log`].
+    /// See [`crate::vault::disk::WorkFiles::create_log`].
     pub fn create_log(&self, name: &str) -> io::Result<RingLog> {
         let work = self.shelves.work();
         let file = work.create_file(name, OFlags::WRONLY, RECORD_MODE)?;
@@ -348,7 +350,7 @@ impl Disk {
         })
     }
 
-    /// See [`crate::server::world::World::open_reply`].
+    /// See [`crate::vault::disk::WorkFiles::open_reply`].
     pub fn open_reply(
         &self,
         shelf: Shelf,
@@ -395,23 +397,23 @@ impl Disk {
         Ok(Some((file, reply)))
     }
 
-    /// See [`crate::server::world::World::remove`].
+    /// See [`crate::vault::disk::WorkFiles::remove`].
     pub fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
         self.shelves.get(shelf).remove(name)
     }
 
-    /// See [`crate::server::world::World::rename`].
+    /// See [`crate::vault::disk::WorkFiles::rename`].
     pub fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
         let folder = self.shelves.get(shelf);
         Ok(rustix::fs::renameat(&folder, from, &folder, to)?)
     }
 
-    /// See [`crate::server::world::World::list`].
+    /// See [`crate::vault::disk::WorkFiles::list`].
     pub fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
         self.shelves.get(shelf).names()
     }
 
-    /// See [`crate::server::world::World::sync_shelf`].
+    /// See [`crate::vault::disk::WorkFiles::sync_shelf`].
     pub async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
         let folder = self.shelves.get(shelf);
         op::sync(folder.descriptor(), SyncScope::All).await

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::blocks::{Blocks, Registration};
 use super::directories::{Directories, Ground};
-use super::disk::Disk;
+use super::disk::RingDisk;
 use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
@@ -33,8 +33,8 @@ use crate::config::{self, Config, ConfigError};
 use crate::notify::{Bounds, Notifier};
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
+use crate::server::floor::Floor as _;
 use crate::server::shard::Shard;
-use crate::server::world::World as _;
 use crate::server::{connection, recover};
 use crate::vault::readback::Dealt;
 use crate::{observe, version};
@@ -545,7 +545,7 @@ impl Seat {
                  raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
             );
         }
-        let disk = Disk::new(self.directories.shelves(), self.config.io);
+        let disk = RingDisk::new(self.directories.shelves(), self.config.io);
         let trees = Trees::new(Vec::new(), self.directories.shelves());
         let world = RingWorld {
             shard: self.index,

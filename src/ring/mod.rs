@@ -1,4 +1,4 @@
-//! The server's [`World`] on tokio-uring: the only place that knows the ring, descriptors and `unsafe`.
+//! The server's [`Floor`] and [`Disk`] on tokio-uring: the only place that knows the ring, descriptors and `unsafe`.
 //!
 //! # The four house rules of the ring
 //!
@@ -52,12 +52,14 @@ use crate::bits::notification::Answer;
 use crate::event::Event;
 use crate::notify::{Desk, Notifier};
 use crate::observe;
-use crate::server::world::{HandOverFull, NotifyError, Order, World};
-use crate::vault::disk::{Manner, Millis, Place, ReplyStat, Shelf, Standing, WorkStat};
+use crate::server::floor::{Floor, HandOverFull, NotifyError, Order};
+use crate::vault::disk::{
+    Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
+};
 use crate::vault::space::Space;
 use blocks::{Blocks, RingBlock};
 use directories::Ground;
-use disk::{Disk, RingFile, RingLog};
+use disk::{RingDisk, RingFile, RingLog};
 use lookout::Seen;
 use mailbox::{Letter, Senders};
 use net::RingWire;
@@ -90,7 +92,7 @@ pub struct RingWorld {
     shard: usize,
     boot: Boot,
     blocks: Blocks,
-    disk: Disk,
+    disk: RingDisk,
     trees: Trees,
     spaces: Spaces,
     /// Those of the shelves, as they were at this count of changes.
@@ -133,13 +135,7 @@ impl RingWorld {
     }
 }
 
-impl World for RingWorld {
-    type Wire = RingWire;
-    type File = RingFile;
-    type Log = RingLog;
-    type Block = RingBlock;
-    type Published = RingPublished;
-
+impl Runtime for RingWorld {
     fn now(&self) -> Millis {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
         let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock starts at zero");
@@ -152,6 +148,19 @@ impl World for RingWorld {
         u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn emit(&self, event: Event<'_>) {
+        observe::log(self.shard, &event);
+    }
+
+    async fn give_way(&self) {
+        op::give_way().await;
+    }
+}
+
+impl Floor for RingWorld {
+    type Wire = RingWire;
+    type Block = RingBlock;
+
     fn random(&self) -> [u8; 16] {
         let mut drawn = self.drawn.borrow_mut();
         if drawn.is_empty() {
@@ -163,28 +172,12 @@ impl World for RingWorld {
         drawn.pop().expect("some were just drawn")
     }
 
-    fn boot_id(&self) -> u128 {
-        self.boot.current
-    }
-
-    fn survived(&self, boot_id: u128) -> bool {
-        boot_id == self.boot.current || self.boot.stopped_cleanly.contains(&boot_id)
-    }
-
-    fn emit(&self, event: Event<'_>) {
-        observe::log(self.shard, &event);
-    }
-
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         tokio_uring::spawn(task);
     }
 
     async fn tick(&self) {
         tokio::time::sleep(TICK).await;
-    }
-
-    async fn give_way(&self) {
-        op::give_way().await;
     }
 
     fn head_block(&self) -> RingBlock {
@@ -200,7 +193,7 @@ impl World for RingWorld {
     }
 
     fn hand_over(&self, wire: &RingWire, arrived: &[u8], to: usize) -> Result<(), HandOverFull> {
-        use crate::server::world::Wire as _;
+        use crate::server::floor::Wire as _;
         let mailbox = self.senders[to].try_reserve().map_err(|_| HandOverFull)?;
         let socket = wire.duplicate().map_err(|_| HandOverFull)?;
         mailbox.send(Letter {
@@ -211,19 +204,38 @@ impl World for RingWorld {
         Ok(())
     }
 
+    async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
+        let shelf = self.disk.shelves().get(order.shelf);
+        let desk = Desk::new(Arc::clone(shelf.descriptor()), shelf.path());
+        let answer = self.notifier.deliver(order, desk).await;
+        // Its thread ended without a word.
+        answer.unwrap_or(Err(NotifyError::Busy))
+    }
+
+    fn close_roots(&self, is_needed: &dyn Fn(usize) -> bool) {
+        self.trees.close_roots(is_needed);
+        self.grounds.borrow_mut().retain(|root, _| is_needed(*root));
+    }
+}
+
+impl WorkFiles for RingWorld {
+    type File = RingFile;
+    type Log = RingLog;
+
+    fn boot_id(&self) -> u128 {
+        self.boot.current
+    }
+
+    fn survived(&self, boot_id: u128) -> bool {
+        boot_id == self.boot.current || self.boot.stopped_cleanly.contains(&boot_id)
+    }
+
     fn shelves(&self) -> Vec<Shelf> {
         self.disk.shelves().numbers()
     }
 
     fn misses_a_shelf(&self) -> bool {
         self.misses_a_shelf
-    }
-
-    fn shelf(&self, place: &Place) -> Shelf {
-        let grounds = self.grounds.borrow();
-        grounds
-            .get(&place.root)
-            .map_or(Shelf::WORK, |ground| ground.shelf)
     }
 
     fn space(&self, shelf: Shelf) -> Arc<Space> {
@@ -302,6 +314,17 @@ impl World for RingWorld {
     async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
         self.disk.sync_shelf(shelf).await
     }
+}
+
+impl Disk for RingWorld {
+    type Published = RingPublished;
+
+    fn shelf(&self, place: &Place) -> Shelf {
+        let grounds = self.grounds.borrow();
+        grounds
+            .get(&place.root)
+            .map_or(Shelf::WORK, |ground| ground.shelf)
+    }
 
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
         self.check_ground(place)?;
@@ -338,18 +361,5 @@ impl World for RingWorld {
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
         self.trees.sync_destination(place).await
-    }
-
-    fn close_roots(&self, is_needed: &dyn Fn(usize) -> bool) {
-        self.trees.close_roots(is_needed);
-        self.grounds.borrow_mut().retain(|root, _| is_needed(*root));
-    }
-
-    async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
-        let shelf = self.disk.shelves().get(order.shelf);
-        let desk = Desk::new(Arc::clone(shelf.descriptor()), shelf.path());
-        let answer = self.notifier.deliver(order, desk).await;
-        // Its thread ended without a word.
-        answer.unwrap_or(Err(NotifyError::Busy))
     }
 }

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::blocks::RingBlock;
 use super::op;
-use crate::server::world::{Fill, Wire};
+use crate::server::floor::{Fill, Wire};
 use crate::vault::disk::Block as _;
 
 /// Connections that wait to be accepted, per listener.

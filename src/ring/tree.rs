@@ -116,7 +116,7 @@ impl Trees {
         Ok(reserved)
     }
 
-    /// See [`crate::server::world::World::look_up`].
+    /// See [`crate::vault::disk::Disk::look_up`].
     pub fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
         let mut walk = self.walk(place)?;
         let has_arrived = match walk.go_on() {
@@ -156,7 +156,7 @@ impl Trees {
         })
     }
 
-    /// See [`crate::server::world::World::open_published`]. It goes the way of an upload to the folder, and follows no link
+    /// See [`crate::vault::disk::Disk::open_published`]. It goes the way of an upload to the folder, and follows no link
     /// to the file itself.
     pub fn open_file(&self, place: &Place) -> io::Result<Option<OwnedFd>> {
         let mut walk = self.walk(place)?;
@@ -210,7 +210,7 @@ impl Trees {
         Ok(())
     }
 
-    /// See [`crate::server::world::World::publish`].
+    /// See [`crate::vault::disk::Disk::publish`].
     pub async fn publish(
         &self,
         from: &OwnedFd,
@@ -342,7 +342,7 @@ impl Trees {
         Err(walk::restless())
     }
 
-    /// See [`crate::server::world::World::sync_destination`].
+    /// See [`crate::vault::disk::Disk::sync_destination`].
     pub async fn sync_destination(&self, place: &Place) -> io::Result<()> {
         let mut walk = self.walk(place)?;
         if !walk.go_on()? {

@@ -1,12 +1,12 @@
 //! How much one task may do before the others of its shard have their turn.
 //!
-//! An await that is always ready is no await: a client that sends faster than its bytes are dealt with would keep the
-//! shard from everybody else, its watchdog and its listeners included. So every loop that may go on without waiting
-//! spends from a budget.
+//! An await that is always ready is no await: a client that sends faster than its bytes are dealt
+//! with would keep the shard from everybody else, its watchdog and its listeners included. So every
+//! loop that may go on without waiting spends from a budget.
 
 use std::cell::Cell;
 
-use super::world::World;
+use crate::vault::disk::Runtime;
 
 /// Bytes of one turn: about a tenth of a millisecond where they are received and written.
 const BYTES: usize = 256 * 1024;
@@ -31,11 +31,11 @@ impl Default for Budget {
 
 impl Budget {
     /// One operation and the bytes it moved; gives way when nothing is left.
-    pub async fn spend<W: World>(&self, world: &W, bytes: usize) {
+    pub async fn spend<R: Runtime>(&self, runtime: &R, bytes: usize) {
         if self.take(bytes) {
             return;
         }
-        world.give_way().await;
+        runtime.give_way().await;
         self.bytes.set(BYTES);
         self.operations.set(OPERATIONS);
     }

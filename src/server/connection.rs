@@ -7,16 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::budget::Budget;
-use super::download;
-use super::fragment;
+use super::floor::{Floor, Wire, World};
 use super::inbox::{Inbox, NoRoom};
-use super::lifecycle;
 use super::patience::{Patience, Verdict, Waiting};
 use super::request::{self, BodyLeft, Request};
 use super::session::Reply;
 use super::shard::{Phase, Shard};
 use super::turnstile::Holder;
-use super::world::{Wire, World};
+use super::{download, fragment, lifecycle};
 use crate::bits::packet::Packet;
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session_id::SessionId;
@@ -58,13 +56,13 @@ const IDLE_ANSWER_BYTES_MAX: usize = 512;
 const SEEN_BYTES_MAX: usize = 640;
 
 /// What the shard and the watchdog know of a connection.
-pub struct Connection<W: World> {
+pub struct Connection<F: Floor> {
     /// Its number.
     pub id: ConnectionId,
     /// The client's address.
     pub peer: SocketAddr,
     /// Its socket.
-    pub wire: Rc<W::Wire>,
+    pub wire: Rc<F::Wire>,
     /// What is waited for.
     pub patience: Patience,
     /// What it may do before others have their turn.
@@ -79,9 +77,9 @@ pub struct Connection<W: World> {
     agent: RefCell<Option<Arc<str>>>,
 }
 
-impl<W: World> Connection<W> {
+impl<F: Floor> Connection<F> {
     /// A connection just accepted.
-    pub fn new(id: ConnectionId, wire: W::Wire, peer: SocketAddr, now: Millis) -> Self {
+    pub fn new(id: ConnectionId, wire: F::Wire, peer: SocketAddr, now: Millis) -> Self {
         Self {
             id,
             peer,
@@ -104,22 +102,6 @@ impl<W: World> Connection<W> {
     /// Says what is waited for, and starts its clock.
     pub fn wait_for(&self, waiting: Waiting, now: Millis) {
         self.patience.wait_for(waiting, now);
-    }
-
-    /// Remembers the session whose file is open for this connection; that of the one before is closed.
-    pub fn turn_to(self: &Rc<Self>, shard: &Shard<W>, id: SessionId) {
-        if self.session.get() != Some(id) {
-            self.rest(shard);
-        }
-        self.session.set(Some(id));
-    }
-
-    /// Closes the file that is open for this connection.
-    pub fn rest(self: &Rc<Self>, shard: &Shard<W>) {
-        let session = self.session.take().and_then(|id| shard.session(id));
-        if let Some(session) = session {
-            session.rest(shard, self);
-        }
     }
 
     /// Whether a file is open for it that it has not asked for in a while.
@@ -186,7 +168,25 @@ impl<W: World> Connection<W> {
     }
 }
 
-impl<W: World> Holder for Connection<W> {
+impl<W: World> Connection<W> {
+    /// Remembers the session whose file is open for this connection; that of the one before is closed.
+    pub fn turn_to(self: &Rc<Self>, shard: &Shard<W>, id: SessionId) {
+        if self.session.get() != Some(id) {
+            self.rest(shard);
+        }
+        self.session.set(Some(id));
+    }
+
+    /// Closes the file that is open for this connection.
+    pub fn rest(self: &Rc<Self>, shard: &Shard<W>) {
+        let session = self.session.take().and_then(|id| shard.session(id));
+        if let Some(session) = session {
+            session.rest(shard, self);
+        }
+    }
+}
+
+impl<F: Floor> Holder for Connection<F> {
     fn stop(&self) {
         self.hang_up();
     }
@@ -225,7 +225,7 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
 async fn turn_away<W: World>(shard: &Rc<Shard<W>>, connection: &Rc<Connection<W>>) {
     let mut answer = Vec::new();
     reply::write_refusal(&Refusal::Busy, None, Persistence::Close, &mut answer);
-    if send(shard, connection, &mut answer).await.is_ok() && shard.may_linger() {
+    if send(&*shard.world, connection, &mut answer).await.is_ok() && shard.may_linger() {
         let mut inbox = Inbox::empty();
         linger(shard, connection, &mut inbox).await;
     }
@@ -438,7 +438,7 @@ async fn refuse_head<W: World>(
         why,
     });
     reply::write_bad_head(why, begin, answer);
-    if send(shard, connection, answer).await.is_ok() {
+    if send(&*shard.world, connection, answer).await.is_ok() {
         linger(shard, connection, inbox).await;
     }
 }
@@ -635,7 +635,7 @@ async fn finish_exchange<W: World>(
     answer: &mut Vec<u8>,
     persistence: Persistence,
 ) -> Next {
-    if send(shard, connection, answer).await.is_err() {
+    if send(&*shard.world, connection, answer).await.is_err() {
         return Next::End;
     }
     match persistence {
@@ -648,15 +648,15 @@ async fn finish_exchange<W: World>(
 }
 
 /// Sends the buffered answer, if there is one.
-pub async fn send<W: World>(
-    shard: &Shard<W>,
-    connection: &Connection<W>,
+pub async fn send<F: Floor>(
+    floor: &F,
+    connection: &Connection<F>,
     answer: &mut Vec<u8>,
 ) -> io::Result<()> {
     if answer.is_empty() {
         return Ok(());
     }
-    connection.wait_for(Waiting::Answer, shard.world.now());
+    connection.wait_for(Waiting::Answer, floor.now());
     let (result, mut emptied) = connection.wire.send(std::mem::take(answer)).await;
     emptied.clear();
     *answer = emptied;

@@ -1,40 +1,42 @@
 //! Reply files: from their shelf to the client, block by block.
 //!
-//! What is sent, in which order and with which length, is decided by [`crate::http::download`]; here it is carried out, in
-//! memory that does not grow with the file. The head promises a length. If the file cannot keep that promise, the
-//! connection ends: a short body must never pass for a whole one.
+//! What is sent, in which order and with which length, is decided by [`crate::http::download`];
+//! here it is carried out, in memory that does not grow with the file. The head promises a length.
+//! If the file cannot keep that promise, the connection ends: a short body must never pass for a
+//! whole one.
 
-use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
 use super::connection::{self, Connection, Cut};
+use super::floor::{Floor, Wire, World};
 use super::patience::Waiting;
 use super::request::{Unserved, Wanted};
 use super::shard::{self, Phase, Shard};
-use super::store::StoreError;
-use super::world::{Wire, World};
+use super::shares::{Share, Shares};
 use crate::bits::session_id::SessionId;
 use crate::config::Download;
 use crate::event::{DiskOp, Event};
 use crate::http::download::{self, DownloadRequest, Piece, Representation};
 use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, PlainRefusal};
-use crate::vault::disk::{Block, File, Millis, ReplyStat, Shelf};
+use crate::vault::disk::{Block, Millis, ReplyStat, Shelf, Source};
+use crate::vault::error::StoreError;
 use crate::vault::names;
 
-/// What is small goes out together, up to so many bytes: head and body of most replies, and the heads of parts.
+/// What is small goes out together, up to so many bytes: head and body of most replies, and the
+/// heads of parts.
 const GATHER_BYTES_MAX: usize = 4 << 10;
-/// Bytes of one send. With each that the peer took, its clock starts again: one that takes so few in the whole
-/// stall time-out (1 KiB/s by default) is as good as gone.
+/// Bytes of one send. With each that the peer took, its clock starts again: one that takes so few
+/// in the whole stall time-out (1 KiB/s by default) is as good as gone.
 const SEND_BYTES_MAX: usize = 64 << 10;
-/// A peer that takes longer for a body block, in milliseconds, is slow. It has kept one from the uploads for that long,
-/// and gets no other: head blocks are enough for it.
+/// A peer that takes longer for a body block, in milliseconds, is slow. It has kept one from the
+/// uploads for that long, and gets no other: head blocks are enough for it.
 const SLOW_MS: Millis = 1_000;
 
-/// Answers a GET or HEAD; `wanted` is nothing where this shard cannot look. All of it is sent when this returns; `answer`
-/// is empty then.
+/// Answers a GET or HEAD; `wanted` is nothing where this shard cannot look. All of it is sent when
+/// this returns; `answer` is empty then.
 ///
 /// # Errors
 /// [`Cut`] if the connection ended, or the file did not yield what the head had promised.
@@ -69,7 +71,19 @@ pub async fn answer<W: World>(
             found
         }
     };
-    send(shard, connection, answer, found, request, persistence).await
+    let persistence = match shard.phase() {
+        Phase::Draining => Persistence::Close,
+        Phase::Recovering | Phase::Serving => persistence,
+    };
+    let sender = Sender {
+        floor: &*shard.world,
+        connection,
+        shares: &shard.downloads,
+        head_block_bytes: shard.head_block_bytes,
+        answer,
+        is_slow: false,
+    };
+    send(sender, found, request, persistence).await
 }
 
 /// Why there is no file to send.
@@ -91,9 +105,9 @@ impl NotSent {
 }
 
 /// A file to be sent, open.
-type Found<W> = Result<(<W as World>::File, ReplyStat), NotSent>;
+type Found<S> = Result<(S, ReplyStat), NotSent>;
 
-fn found<W: World>(op: DiskOp, opened: io::Result<Option<(W::File, ReplyStat)>>) -> Found<W> {
+fn found<S>(op: DiskOp, opened: io::Result<Option<(S, ReplyStat)>>) -> Found<S> {
     match opened {
         Ok(Some(file)) => Ok(file),
         Ok(None) => Err(NotSent::Unserved(Unserved::NotFound)),
@@ -101,13 +115,14 @@ fn found<W: World>(op: DiskOp, opened: io::Result<Option<(W::File, ReplyStat)>>)
     }
 }
 
-async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> Found<W> {
+async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> Found<W::File> {
     let opened = shard.world.open_reply(shelf, &names::reply_name(id)).await;
-    found::<W>(DiskOp::Open, opened)
+    found(DiskOp::Open, opened)
 }
 
-/// What stands at a destination. What its location keeps to itself is not looked for: nobody learns whether it is there.
-async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool) -> Found<W> {
+/// What stands at a destination. What its location keeps to itself is not looked for: nobody learns
+/// whether it is there.
+async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool) -> Found<W::File> {
     let location = shard.location(path);
     match (location.download, is_head) {
         (Download::None, _) => return Err(NotSent::Unserved(Unserved::NotFound)),
@@ -116,28 +131,16 @@ async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool)
     }
     let place = shard::place(&location, path);
     let place = place.ok_or(NotSent::Unserved(Unserved::NotFound))?;
-    found::<W>(DiskOp::LookUp, shard.world.open_published(&place).await)
+    found(DiskOp::LookUp, shard.world.open_published(&place).await)
 }
 
-/// Sends a file, or says why there is none.
-async fn send<W: World>(
-    shard: &Rc<Shard<W>>,
-    connection: &Rc<Connection<W>>,
-    answer: &mut Vec<u8>,
-    found: Found<W>,
+/// Sends a file, or says why there is none. All that it needs is a floor, and something to read.
+async fn send<F: Floor, S: Source<Block = F::Block>>(
+    mut sender: Sender<'_, F>,
+    found: Found<S>,
     request: &DownloadRequest,
     persistence: Persistence,
 ) -> Result<Persistence, Cut> {
-    let persistence = match shard.phase() {
-        Phase::Draining => Persistence::Close,
-        Phase::Recovering | Phase::Serving => persistence,
-    };
-    let mut sender = Sender {
-        shard,
-        connection,
-        answer,
-        is_slow: false,
-    };
     match found {
         Ok((file, stat)) => {
             let plan = download::plan(request, &representation(&stat));
@@ -168,8 +171,9 @@ async fn send<W: World>(
     Ok(persistence)
 }
 
-/// A reply or an upload is written once and then gets its name, so that inode, length and time name its bytes. (Who writes
-/// into a published file names others as soon as the clock of the file system ticks.)
+/// A reply or an upload is written once and then gets its name, so that inode, length and time name
+/// its bytes. (Who writes into a published file names others as soon as the clock of the file
+/// system ticks.)
 fn representation(stat: &ReplyStat) -> Representation {
     let (inode, bytes) = (stat.inode, stat.bytes);
     let (seconds, nanos) = (stat.modified_s, stat.modified_nanos);
@@ -181,48 +185,31 @@ fn representation(stat: &ReplyStat) -> Representation {
 }
 
 /// One answer on its way.
-struct Sender<'a, W: World> {
-    shard: &'a Shard<W>,
-    connection: &'a Connection<W>,
+struct Sender<'a, F: Floor> {
+    floor: &'a F,
+    connection: &'a Connection<F>,
+    /// The body blocks that downloads may hold.
+    shares: &'a Shares,
+    /// What is no longer than a head block is not worth a body block.
+    head_block_bytes: usize,
     /// What goes out next: never more than [`GATHER_BYTES_MAX`] and the head of one part.
     answer: &'a mut Vec<u8>,
     is_slow: bool,
 }
 
-/// Downloads may hold one in so many of the body blocks: a client that stops reading keeps its block until the watchdog
-/// ends it, and uploads must not wait for that.
-const SHARE: usize = 4;
-
-/// The right of a download to one body block.
-struct Share<'s>(&'s Cell<usize>);
-
-impl<'s> Share<'s> {
-    fn take<W: World>(shard: &'s Shard<W>) -> Option<Self> {
-        let held = &shard.blocks_for_downloads;
-        let may_hold = shard.config.limits.body_blocks_per_shard / SHARE;
-        (held.get() < may_hold).then(|| {
-            held.set(held.get() + 1);
-            Self(held)
-        })
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-impl<'a, W: World> Sender<'a, W> {
+impl<'a, F: Floor> Sender<'a, F> {
     /// Sends bytes of a file. A block is held for one read and its sends; then others may have it.
-    async fn send_range(&mut self, file: &W::File, range: Range<u64>) -> Result<(), Cut> {
+    async fn send_range<S: Source<Block = F::Block>>(
+        &mut self,
+        file: &S,
+        range: Range<u64>,
+    ) -> Result<(), Cut> {
         let mut at = range.start;
         while at < range.end {
             let (block, _share) = self.block(range.end - at);
             let most = usize::try_from(range.end - at).unwrap_or(usize::MAX);
             let to_read = 0..block.bytes().len().min(most);
-            self.connection
-                .wait_for(Waiting::Nothing, self.shard.world.now());
+            self.connection.wait_for(Waiting::Nothing, self.floor.now());
             let (result, block) = file.read_at(block, to_read, at).await;
             let read = match result {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -246,43 +233,41 @@ impl<'a, W: World> Sender<'a, W> {
     }
 
     /// A body block for what is worth one, if one is free; else a head block.
-    fn block(&self, left: u64) -> (W::Block, Option<Share<'a>>) {
-        let world = &self.shard.world;
-        if self.is_slow || left <= self.shard.head_block_bytes as u64 {
-            return (world.head_block(), None);
+    fn block(&self, left: u64) -> (F::Block, Option<Share<'a>>) {
+        if self.is_slow || left <= self.head_block_bytes as u64 {
+            return (self.floor.head_block(), None);
         }
-        let share = Share::take(self.shard);
-        match share.as_ref().and_then(|_| world.body_block()) {
+        let share = self.shares.take();
+        match share.as_ref().and_then(|_| self.floor.body_block()) {
             Some(block) => (block, share),
-            None => (world.head_block(), None),
+            None => (self.floor.head_block(), None),
         }
     }
 
-    async fn send_block(&mut self, block: W::Block, bytes: usize) -> Result<(), Cut> {
+    async fn send_block(&mut self, block: F::Block, bytes: usize) -> Result<(), Cut> {
         let mut block = block;
-        let began = self.shard.world.now();
+        let began = self.floor.now();
         for from in (0..bytes).step_by(SEND_BYTES_MAX) {
             let range = from..bytes.min(from + SEND_BYTES_MAX);
-            self.connection
-                .wait_for(Waiting::Answer, self.shard.world.now());
+            self.connection.wait_for(Waiting::Answer, self.floor.now());
             let (sent, back) = self.connection.wire.send_block(block, range).await;
             sent.map_err(|_| Cut)?;
             block = back;
         }
-        let took_ms = self.shard.world.now().saturating_sub(began);
+        let took_ms = self.floor.now().saturating_sub(began);
         self.is_slow |= took_ms > SLOW_MS;
         Ok(())
     }
 
     /// Sends what was gathered.
     async fn flush(&mut self) -> Result<(), Cut> {
-        connection::send(self.shard, self.connection, self.answer)
+        connection::send(self.floor, self.connection, self.answer)
             .await
             .map_err(|_| Cut)
     }
 
     fn report(&self, op: DiskOp, error: &io::Error) {
-        self.shard.world.emit(Event::DiskFailed {
+        self.floor.emit(Event::DiskFailed {
             op,
             session: None,
             error,

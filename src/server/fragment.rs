@@ -6,14 +6,13 @@
 use std::rc::Rc;
 
 use super::connection::{self, Connection, Cut, Outcome};
+use super::floor::{Fill, Wire, World};
 use super::inbox::Inbox;
 use super::lifecycle::{self, Known};
 use super::patience::Waiting;
 use super::request::BodyLeft;
 use super::session::{Held, Reply};
 use super::shard::Shard;
-use super::store::StoreError;
-use super::world::{Fill, Wire, World};
 use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Decision, Event as Step, Plan};
@@ -22,6 +21,7 @@ use crate::http::chunked::{BadChunk, ChunkedDecoder};
 use crate::http::response::CONTINUE;
 use crate::planted::{self, Bug};
 use crate::vault::disk::{Block, File};
+use crate::vault::error::StoreError;
 
 /// Why a body came to no proper end.
 enum Broken {
@@ -88,7 +88,7 @@ pub async fn receive<W: World>(
     }
     if fragment.expects_continue && inbox.is_empty() {
         answer.extend_from_slice(CONTINUE);
-        connection::send(shard, connection, answer)
+        connection::send(&*shard.world, connection, answer)
             .await
             .map_err(|_| Cut)?;
     }

@@ -1,18 +1,18 @@
 //! Bytes that arrived on a connection and were not looked at yet.
 //!
 //! They stand in one head block, which is held only while there are any, or while more are read: an
-//! idle connection holds none. A head that fills it goes on in a long one, of which there are few; as soon as the head
-//! was read, what came behind it goes back into a usual one.
+//! idle connection holds none. A head that fills it goes on in a long one, of which there are few;
+//! as soon as the head was read, what came behind it goes back into a usual one.
 
 use std::io;
 use std::rc::Rc;
 
-use super::world::{Wire, World};
+use super::floor::{Floor, Wire};
 use crate::vault::disk::Block;
 
 /// The unread bytes of one connection.
-pub struct Inbox<W: World> {
-    block: Option<W::Block>,
+pub struct Inbox<F: Floor> {
+    block: Option<F::Block>,
     start: usize,
     /// `start <= end <= length of the block`.
     end: usize,
@@ -24,14 +24,14 @@ pub struct Inbox<W: World> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
-impl<W: World> Inbox<W> {
+impl<F: Floor> Inbox<F> {
     /// With bytes that arrived on another shard, or [`NoRoom`].
-    pub fn with(world: &W, arrived: &[u8]) -> Result<Self, NoRoom> {
+    pub fn with(floor: &F, arrived: &[u8]) -> Result<Self, NoRoom> {
         let mut inbox = Self::empty();
         if !arrived.is_empty() {
-            let mut block = world.head_block();
+            let mut block = floor.head_block();
             if block.bytes().len() < arrived.len() {
-                block = world.long_head_block().ok_or(NoRoom)?;
+                block = floor.long_head_block().ok_or(NoRoom)?;
                 inbox.is_long = true;
             }
             block.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
@@ -52,30 +52,30 @@ impl<W: World> Inbox<W> {
     }
 
     /// Goes on in a long block if a head fills the one at hand.
-    pub fn make_room(&mut self, world: &W) -> Result<(), NoRoom> {
+    pub fn make_room(&mut self, floor: &F) -> Result<(), NoRoom> {
         let is_filled =
             (self.block.as_ref()).is_some_and(|block| self.end - self.start == block.bytes().len());
         if is_filled && !self.is_long {
-            let block = world.long_head_block().ok_or(NoRoom)?;
+            let block = floor.long_head_block().ok_or(NoRoom)?;
             self.move_to(block);
             self.is_long = true;
         }
         Ok(())
     }
 
-    /// Gives a long block back once its head was consumed. What came behind fits into a usual one, since no read into the
-    /// long one takes more than that ([`Inbox::more`]).
-    pub fn settle(&mut self, world: &W) {
+    /// Gives a long block back once its head was consumed. What came behind fits into a usual one,
+    /// since no read into the long one takes more than that ([`Inbox::more`]).
+    pub fn settle(&mut self, floor: &F) {
         if self.is_long {
             self.is_long = false;
             match self.is_empty() {
                 true => self.block = None,
-                false => self.move_to(world.head_block()),
+                false => self.move_to(floor.head_block()),
             }
         }
     }
 
-    fn move_to(&mut self, mut block: W::Block) {
+    fn move_to(&mut self, mut block: F::Block) {
         let len = self.len();
         block.bytes_mut()[..len].copy_from_slice(self.bytes());
         self.block = Some(block);
@@ -134,18 +134,18 @@ impl<W: World> Inbox<W> {
 
     /// Reads more behind what there is. 0 is the end of the connection (or a full block, which the
     /// limit on heads makes impossible before a head is refused).
-    pub async fn more(&mut self, world: &W, wire: &Rc<W::Wire>) -> io::Result<usize> {
-        self.more_up_to(world, wire, usize::MAX).await
+    pub async fn more(&mut self, floor: &F, wire: &Rc<F::Wire>) -> io::Result<usize> {
+        self.more_up_to(floor, wire, usize::MAX).await
     }
 
     /// [`Inbox::more`], but never beyond `bytes_max` more bytes.
     pub async fn more_up_to(
         &mut self,
-        world: &W,
-        wire: &Rc<W::Wire>,
+        floor: &F,
+        wire: &Rc<F::Wire>,
         bytes_max: usize,
     ) -> io::Result<usize> {
-        let mut block = self.block.take().unwrap_or_else(|| world.head_block());
+        let mut block = self.block.take().unwrap_or_else(|| floor.head_block());
         if self.start > 0 && self.end == block.bytes().len() {
             block.bytes_mut().copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -167,17 +167,19 @@ impl<W: World> Inbox<W> {
         Ok(read)
     }
 
-    /// Takes the block out together with the range of the unread bytes; to be given back by [`Inbox::put`].
-    pub fn take(&mut self) -> Option<(W::Block, std::ops::Range<usize>)> {
+    /// Takes the block out together with the range of the unread bytes; to be given back by
+    /// [`Inbox::put`].
+    pub fn take(&mut self) -> Option<(F::Block, std::ops::Range<usize>)> {
         let block = self.block.take()?;
         Some((block, self.start..self.end))
     }
 
     /// Gives back what [`Inbox::take`] took.
-    pub fn put(&mut self, block: W::Block) {
+    pub fn put(&mut self, block: F::Block) {
         self.block = Some(block);
     }
 }
 
-/// Bytes of one read into a long block: a quarter of a usual one, or of the smallest that settings can ask for.
+/// Bytes of one read into a long block: a quarter of a usual one, or of the smallest that settings
+/// can ask for.
 const LONG_READ_BYTES_MAX: usize = 4 << 10;

@@ -4,16 +4,18 @@ use std::rc::Rc;
 
 use super::clients::Client;
 use super::connection::{Connection, Cut};
+use super::floor::World;
 use super::session::{Held, Reply, Session};
 use super::shard::{self, Phase, Shard};
-use super::store::{self, Keep, StoreError};
-use super::world::World;
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Answer, Decision, Ending, Event as Step, State};
 use crate::bits::session_id::SessionId;
 use crate::event::Event;
 use crate::http::path::{BadTarget, Target};
+use crate::vault::destination;
+use crate::vault::error::StoreError;
+use crate::vault::keep::Keep;
 use crate::vault::record::Life;
 
 /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data flows.
@@ -41,7 +43,7 @@ pub async fn create<W: World>(
     }
     // One of them may be what stands in the way.
     shard.store.take_back_rest().await;
-    match store::check_destination(&*shard.world, &location.policy, &place).await {
+    match destination::check_destination(&*shard.world, &location.policy, &place).await {
         Ok(verdict) => verdict?,
         Err(error) => return Err(report(shard, None, &error)),
     }

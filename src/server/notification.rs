@@ -6,16 +6,16 @@
 //! The client waits for its final Ack meanwhile, and holds its session: whoever comes for it later waits too, and hears what
 //! was said. Nothing else waits: the HTTP client works on threads of its own, and only so many at once for each location.
 
+use super::floor::{NotifyError, Order, World};
 use super::session::Held;
 use super::shard::Shard;
-use super::store::StoreError;
-use super::world::{NotifyError, Order, World};
 use crate::bits::notification::{self, Answer, Base, Token, Verdict};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Event as Step, Reply, State};
 use crate::config::Location;
 use crate::event::{DiskOp, Event, Told};
 use crate::vault::disk::Millis;
+use crate::vault::error::StoreError;
 use crate::vault::names;
 use crate::vault::record::Answered;
 

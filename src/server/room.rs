@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use super::floor::World;
 use super::session::Held;
 use super::shard::Shard;
-use super::store::StoreError;
-use super::world::World;
 use crate::bits::session::State;
 use crate::event::DiskOp;
 use crate::vault::disk::File as _;
+use crate::vault::error::StoreError;
 use crate::vault::space::{Bounds, Reservation};
 
 /// Body blocks that are received before space is reserved; below that the call costs more than it tells.

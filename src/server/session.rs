@@ -9,11 +9,10 @@ use std::rc::Rc;
 
 use super::clients::Counted;
 use super::connection::{Connection, ConnectionId};
+use super::floor::{Wire as _, World};
 use super::notification::Pause;
 use super::shard::{self, Shard};
-use super::store::{Keep, StoreError};
 use super::turnstile::{Entered, Holder, Pass, Superseded, Turnstile};
-use super::world::{Wire as _, World};
 use crate::bits::notification::Token;
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{self, Answer, Decision, Ending, Event as Step, State};
@@ -24,6 +23,8 @@ use crate::event::{DiskOp, Event};
 use crate::http::path::{SentUrl, UploadPath};
 use crate::planted::{self, Bug};
 use crate::vault::disk::{Millis, Shelf};
+use crate::vault::error::StoreError;
+use crate::vault::keep::Keep;
 use crate::vault::space::Reservation;
 
 /// One session of this shard.

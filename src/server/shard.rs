@@ -13,9 +13,9 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::connection::{Connection, ConnectionId, Standing};
 use super::crowd::{self, Crowd};
+use super::floor::{HEAD_BLOCK_BYTES_MAX, Wire as _, World};
 use super::session::Session;
-use super::store::Store;
-use super::world::{HEAD_BLOCK_BYTES_MAX, Wire as _, World};
+use super::shares::Shares;
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
 use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
@@ -23,6 +23,7 @@ use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
 use crate::vault::disk::{Millis, Place};
+use crate::vault::store::Store;
 use crate::vault::tombstones::Tombstone;
 
 /// So many sessions are looked at in one go.
@@ -82,8 +83,8 @@ pub struct Shard<W: World> {
     pub head_block_bytes: usize,
     /// Time is up: what was not finished is left for the next start.
     is_over: Cell<bool>,
-    /// Body blocks that downloads hold.
-    pub blocks_for_downloads: Cell<usize>,
+    /// Body blocks that downloads may hold.
+    pub downloads: Shares,
     phase: Cell<Phase>,
     connections: RefCell<BTreeMap<ConnectionId, Rc<Connection<W>>>>,
     /// Whose they are.
@@ -171,14 +172,13 @@ impl<W: World> Shard<W> {
             settings: RefCell::new(Arc::clone(&config)),
             locations: RefCell::new(locations(&config)),
             former_locations: RefCell::default(),
-            config,
             clients,
             index,
             count,
             head_limits,
             head_block_bytes: head_limits.head_bytes_max.min(HEAD_BLOCK_BYTES_MAX),
             is_over: Cell::new(false),
-            blocks_for_downloads: Cell::new(0),
+            downloads: Shares::of(config.limits.body_blocks_per_shard),
             phase: Cell::new(Phase::Recovering),
             connections: RefCell::default(),
             crowd: RefCell::default(),
@@ -193,6 +193,7 @@ impl<W: World> Shard<W> {
             is_giving_back: Cell::new(false),
             next_cleanup: Cell::new(0),
             emptied: RefCell::default(),
+            config,
         })
     }
 

@@ -1,8 +1,18 @@
-//! What the vault keeps files on: work files, journals, and the trees of destinations.
+//! What the vault asks of the outside: a clock and a turn ([`Runtime`]), folders of its own
+//! ([`WorkFiles`]), and the trees of destinations ([`Disk`]).
+//!
+//! `ring/` implements them on tokio-uring, `tests/sim/` on virtual time and a virtual disk. Two
+//! rules hold for every implementation and every caller:
+//!
+//! 1. A future that was polled is awaited to its end; an operation is never dropped half-way.
+//! 2. Blocks are owned: they go into an operation and come back with its result, also on error.
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::space::Space;
+use crate::event::Event;
 use crate::http::path::UploadPath;
 
 /// Milliseconds of a monotonic clock that starts at any point.
@@ -16,22 +26,26 @@ pub trait Block: 'static {
     fn bytes_mut(&mut self) -> &mut [u8];
 }
 
-/// An open work file.
+/// An open file to be read.
 #[allow(async_fn_in_trait)]
-pub trait File: 'static {
-    /// The memory it is written from.
+pub trait Source: 'static {
+    /// The memory that it is read into.
     type Block: Block;
 
-    /// Writes `block[range]` at `offset`; may take fewer bytes.
-    async fn write_at(
+    /// Reads into `block[range]` from `offset`; may take fewer bytes, 0 is the end.
+    async fn read_at(
         &self,
         block: Self::Block,
         range: Range<usize>,
         offset: u64,
     ) -> (io::Result<usize>, Self::Block);
+}
 
-    /// Reads into `block[range]` from `offset`; may take fewer bytes, 0 is the end.
-    async fn read_at(
+/// An open work file.
+#[allow(async_fn_in_trait)]
+pub trait File: Source {
+    /// Writes `block[range]` at `offset`; may take fewer bytes.
+    async fn write_at(
         &self,
         block: Self::Block,
         range: Range<usize>,
@@ -41,7 +55,8 @@ pub trait File: 'static {
     /// Gets ready for a file of `bytes`; fails with `FileTooLarge` where no file can be so long.
     fn expect(&self, bytes: u64) -> io::Result<()>;
 
-    /// Reserves the space of a range without changing the length. `Ok` where the file system cannot.
+    /// Reserves the space of a range without changing the length. `Ok` where the file system
+    /// cannot.
     async fn allocate(&self, range: Range<u64>) -> io::Result<()>;
 
     /// Gives back what is reserved beyond the end; `bytes` is the length. Nobody writes meanwhile.
@@ -60,7 +75,8 @@ pub trait File: 'static {
 /// A file that is only ever appended to.
 #[allow(async_fn_in_trait)]
 pub trait Log: 'static {
-    /// Appends all bytes, or none: after an error the next append begins at the same place. One at a time.
+    /// Appends all bytes, or none: after an error the next append begins at the same place. One at
+    /// a time.
     async fn append(&self, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes what was appended durable (`fdatasync`).
@@ -72,8 +88,9 @@ pub trait Log: 'static {
     }
 }
 
-/// A folder that holds the files of sessions. The first is the work directory itself, which holds the journals too; each
-/// root on another file system has one there, so that its uploads get their names in one step.
+/// A folder that holds the files of sessions. The first is the work directory itself, which holds
+/// the journals too; each root on another file system has one there, so that its uploads get their
+/// names in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shelf(pub u16);
 
@@ -169,8 +186,8 @@ pub struct Manner {
     pub replace: Replace,
     /// Whether missing folders are made.
     pub parents: Parents,
-    /// Whether it has to survive a power cut. Folders that are made survive one at once; the file's own name when
-    /// [`Published::sync`] has returned.
+    /// Whether it has to survive a power cut. Folders that are made survive one at once; the file's
+    /// own name when [`Published::sync`] has returned.
     pub sync: Sync,
     /// Permissions of the file, whatever the umask; `None`: `0666` without the umask.
     pub file_mode: Option<u16>,
@@ -183,7 +200,98 @@ pub struct Manner {
 pub trait Published: 'static {
     /// Makes its name durable, and whatever it was given with its name.
     async fn sync(&self) -> io::Result<()>;
-    /// Takes it back: the file goes, unless another one has replaced it, and with it the folders that were made for it,
-    /// unless something else was put into them. After an error it can be tried again.
+    /// Takes it back: the file goes, unless another one has replaced it, and with it the folders
+    /// that were made for it, unless something else was put into them. After an error it can be
+    /// tried again.
     async fn undo(&mut self) -> io::Result<()>;
+}
+
+/// What everybody on a shard may ask for: the time, a turn for the others, and to be heard.
+#[allow(async_fn_in_trait)]
+pub trait Runtime: 'static {
+    /// The time now.
+    fn now(&self) -> Millis;
+    /// The wall clock, in milliseconds since 1970; it may jump.
+    fn wall_clock_ms(&self) -> u64;
+    /// Tells what happened.
+    fn emit(&self, event: Event<'_>);
+    /// Lets the other tasks of the shard have their turn, and what they have submitted begin. Never
+    /// ready at once.
+    async fn give_way(&self);
+}
+
+/// One shard's view of the folders that are the server's own: flat, and private to it.
+#[allow(async_fn_in_trait)]
+pub trait WorkFiles: Runtime {
+    /// Its work files.
+    type File: File;
+    /// Its journal.
+    type Log: Log;
+
+    /// Identity of this boot of the machine.
+    fn boot_id(&self) -> u128;
+    /// Whether everything written in that boot is still there: it is this boot (the page cache has
+    /// survived), or it ended after a clean stop of the server that synced all.
+    fn survived(&self, boot_id: u128) -> bool;
+    /// All of them, the work directory first.
+    fn shelves(&self) -> Vec<Shelf>;
+    /// Whether one that held parts before is not here now: a part that is not found may be there.
+    fn misses_a_shelf(&self) -> bool {
+        false
+    }
+    /// The space of the file system of a shelf.
+    fn space(&self, shelf: Shelf) -> Arc<Space>;
+    /// Makes an empty work file; fails if the name is taken.
+    async fn create(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
+    /// Opens a work file for writing.
+    async fn open(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
+    /// What stands under a name; `None` if nothing.
+    async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>>;
+    /// Makes an empty log in the work directory; fails if the name is taken.
+    async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
+    /// Opens the reply of an application for reading; `None` if there is none, or something that is
+    /// no file.
+    async fn open_reply(
+        &self,
+        shelf: Shelf,
+        name: &str,
+    ) -> io::Result<Option<(Self::File, ReplyStat)>>;
+    /// Removes a file; `Ok` if there is none.
+    async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()>;
+    /// Gives a file another name on its shelf.
+    async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()>;
+    /// All names.
+    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>>;
+    /// Makes names made and removed so far on a shelf durable.
+    async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()>;
+}
+
+/// One shard's view of the disk: the shelves, and the trees of destinations. Paths are resolved
+/// beneath their roots, whatever links stand in them.
+#[allow(async_fn_in_trait)]
+pub trait Disk: WorkFiles {
+    /// Its files that have just got their names.
+    type Published: Published;
+
+    /// The one from which a file can be moved to a destination in one step.
+    fn shelf(&self, place: &Place) -> Shelf;
+    /// Looks at a destination. Where it is asked on behalf of a publication in some manner,
+    /// whatever that would fail by is an error now, before any byte is sent.
+    async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing>;
+    /// Opens what stands at a destination for reading, without ever waiting for a writer; `None` if
+    /// nothing does, something that is no file, or something that lies in the work directory or
+    /// outside of the root.
+    async fn open_published(&self, place: &Place) -> io::Result<Option<(Self::File, ReplyStat)>>;
+    /// Moves a work file to its destination in one step. After an error nothing has changed: the
+    /// file is where it was, and folders that were made for it are gone.
+    async fn publish(
+        &self,
+        shelf: Shelf,
+        name: &str,
+        place: &Place,
+        manner: Manner,
+    ) -> io::Result<Self::Published>;
+    /// Makes the name of a destination durable, in a folder that an earlier life of the server may
+    /// have published into.
+    async fn sync_destination(&self, place: &Place) -> io::Result<()>;
 }

@@ -1,4 +1,5 @@
-//! Frames: how a journal is cut into pieces that can be told from what a crash, a full disk or a bad medium leaves.
+//! Frames: how a journal is cut into pieces that can be told from what a crash, a full disk or a
+//! bad medium leaves.
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -10,7 +11,8 @@
 //! | n | payload, see [`super::record`] |
 //! | 0 to 7 | zeros, up to a multiple of 8 |
 //!
-//! [`Frames`] reads what is in memory, [`FrameReader`] a file of any length with a buffer of a fixed one.
+//! [`Frames`] reads what is in memory, [`FrameReader`] a file of any length with a buffer of a
+//! fixed one.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -82,8 +84,8 @@ pub enum Damage {
     None,
     /// Its end: an append that a crash or a full disk cut short.
     End,
-    /// Bytes before a frame that can be read: not what a crash of ours leaves, except where the power was cut while several
-    /// unsynced appends were on their way.
+    /// Bytes before a frame that can be read: not what a crash of ours leaves, except where the
+    /// power was cut while several unsynced appends were on their way.
     Inside,
 }
 
@@ -101,7 +103,8 @@ impl Damage {
     }
 }
 
-/// The frames of a journal in memory, in their order; whatever cannot be read between them is passed over.
+/// The frames of a journal in memory, in their order; whatever cannot be read between them is
+/// passed over.
 pub struct Frames<'a> {
     bytes: &'a [u8],
     damage: Damage,
@@ -144,7 +147,8 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// The frames of a journal of any length, one after the other, in memory that does not grow with it.
+/// The frames of a journal of any length, one after the other, in memory that does not grow with
+/// it.
 pub struct FrameReader<R> {
     from: R,
     buffer: Box<[u8]>,

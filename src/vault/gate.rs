@@ -1,4 +1,5 @@
-//! Turns among the tasks of one shard: one passes at a time, and many who want the same sync share one.
+//! Turns among the tasks of one shard: one passes at a time, and many who want the same sync share
+//! one.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -37,8 +38,8 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A sync that many may ask for at once. One that begins after they asked is good for all of them; if it fails, it
-/// failed for all of them, and none may try again.
+/// A sync that many may ask for at once. One that begins after they asked is good for all of them;
+/// if it fails, it failed for all of them, and none may try again.
 #[derive(Default)]
 pub struct SharedSync {
     gate: Gate,

@@ -1,18 +1,68 @@
 //! The keeping: what the server has on disk, and what of it survives whom.
 //!
-//! A shard keeps its sessions in files with names of their own ([`names`]), and what those files
-//! cannot say in records ([`record`]), one frame each ([`frame`]), of which a later start reads the
-//! newest ([`readback`]). What is left of a session that ended is a tombstone ([`tombstones`]).
-//! [`space`] says how much may be reserved, and [`gate`] lets many share one sync.
+//! # The contract
+//!
+//! | Promise | after `kill -9` | after a power cut |
+//! | --- | --- | --- |
+//! | Final fragment Ack given: all bytes are ours to keep | always | always |
+//! | Final fragment Ack given where an application hears of uploads: it has taken the file, and its reply stays until the session ends | always | always |
+//! | Close Ack given (with `publish = "last-fragment"`: the final fragment Ack): the file is whole, at its place (if there is an application: if that asked for it) | always | always |
+//! | Fragment Ack given: these bytes need not be sent again | always | `durability = "fragment"`: yes; `"upload"` (default): perhaps not, the server then asks for them again by 416 |
+//! | Destination name | absent, or old, or whole: never partial | same |
+//!
+//! With `durability = "none"` nothing is ever synced: the column "after `kill -9`" holds, the other
+//! one does not.
+//!
+//! # How it is kept
+//!
+//! The bytes of a session are in `ID.part`, on the shelf of its root: the work directory, or a
+//! folder on the root's own file system. **The length of the part is the progress**; no second
+//! counter can disagree with it. What the length cannot say (destination, size, state, and how many
+//! bytes were synced, `durable`) is a record in the shard's [`journal`].
+//!
+//! * *Create*: the part is made and the record written before the Create Ack. Neither is synced: a
+//!   power cut that loses them makes the client start again.
+//! * *Fragment*, `durability = "fragment"`: `fdatasync(part)`, record with `durable` synced, names
+//!   synced; then the Ack.
+//! * *Seal*: `fdatasync(part)`; record `sealed`, synced; names synced; then the final fragment Ack.
+//! * *Publish*: record `closing` (written, not synced); rename without replacing; sync of the
+//!   destination's folder; then the Close Ack. A restart that finds the part gone under a `closing`
+//!   record knows that the rename happened, since nothing else removes a part in that state. If a
+//!   power cut takes the record back to `sealed`, the inode at the destination tells.
+//! * *Notification* (protocol.md 9.1): after the seal the application is told. What it said (and
+//!   its reply, synced first) is recorded, synced; then the final fragment Ack. A crash before that
+//!   lets the client's next duplicate of the last fragment tell it again, under the same id; after
+//!   it, the duplicate gets the recorded answer.
+//! * *Discard*: record `cancelled`, `expired` .. first, then the part. So no crash can show a part
+//!   that is gone under a record that still promises it.
+//! * *A sync that failed* is never tried again, because the kernel may have dropped the pages and
+//!   would call the second try a success. The session is poisoned: its files go, the client hears
+//!   BG_E_SESSION_NOT_FOUND and starts again.
+//! * *Disk full*: the part keeps what it has, the client hears so and comes back later. A file that
+//!   is larger than what is free is refused before its bytes; how space is reserved stands in
+//!   [`space`].
+//!
+//! # The rooms
+//!
+//! [`keep`] does the above for one session; the records go by [`store`] into the [`journal`], one
+//! [`frame`] each. [`names`] are those of all files. [`readback`] finds what a later start needs of
+//! former journals. [`tombstones`] are what is left of sessions that ended. [`gate`] lets many
+//! share one sync. [`error`] says what the disk refused. All of it stands on the traits of
+//! [`disk`].
 //!
 //! Nothing here knows a connection, a shard, or HTTP.
 #![forbid(unsafe_code)]
 
+pub mod destination;
 pub mod disk;
+pub mod error;
 pub mod frame;
 pub mod gate;
+pub mod journal;
+pub mod keep;
 pub mod names;
 pub mod readback;
 pub mod record;
 pub mod space;
+pub mod store;
 pub mod tombstones;

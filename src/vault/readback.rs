@@ -1,8 +1,9 @@
 //! What the journals of former starts say, read once at start for all shards together.
 //!
-//! A journal is read as a stream, in a buffer of a fixed size, so that what a start needs of memory is bounded by the
-//! sessions that there are: not by the length of the journals, nor by the number of shards. Of each session only the newest
-//! frame is kept. Whoever reads is not a shard: it may block.
+//! A journal is read as a stream, in a buffer of a fixed size, so that what a start needs of memory
+//! is bounded by the sessions that there are: not by the length of the journals, nor by the number
+//! of shards. Of each session only the newest frame is kept. Whoever reads is not a shard: it may
+//! block.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -33,8 +34,8 @@ pub enum Told {
 }
 
 impl Told {
-    /// The boot of the machine in which it was written, where it is the record of a session whose size
-    /// is not known, as before its first fragment.
+    /// The boot of the machine in which it was written, where it is the record of a session whose
+    /// size is not known, as before its first fragment.
     pub fn boot_without_size(&self) -> Option<u128> {
         match self {
             Self::Record { record, .. } => match record.state {
@@ -89,8 +90,8 @@ impl Readback {
         }
     }
 
-    /// Reads a journal. They come in the order of their names, which is that of their generations: of two frames with one
-    /// number, the later file's counts.
+    /// Reads a journal. They come in the order of their names, which is that of their generations:
+    /// of two frames with one number, the later file's counts.
     ///
     /// # Errors
     /// Of reading.

@@ -1,10 +1,13 @@
 //! The session record: what a restart needs to know of a session, as bytes.
 //!
-//! Each state that a session reaches is one [`super::frame`], appended to its shard's [`crate::server::journal`]. A frame says all
-//! there is to say, so that the newest one of a session is enough, and no other is needed to understand it. Its payload is
+//! Each state that a session reaches is one [`super::frame`], appended to its shard's
+//! [`crate::vault::journal`]. A frame says all there is to say, so that the newest one of a session
+//! is enough, and no other is needed to understand it. Its payload is
 //!
-//! * JSON, so that a person can read it: fields may be added with a default, never change their meaning;
-//! * or, from a letter `T` on, what is remembered of a session that ended long enough ago for its journal to be renewed:
+//! * JSON, so that a person can read it: fields may be added with a default, never change their
+//!   meaning;
+//! * or, from a letter `T` on, what is remembered of a session that ended long enough ago for its
+//!   journal to be renewed:
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -14,7 +17,8 @@
 //! | 4 | zeros |
 //! | 8 | hash of its path, little endian |
 //!
-//! Version 0.1.0 wrote `bitsd\0r2`, in which there is no `T`, and records have neither a beginning nor counts.
+//! Version 0.1.0 wrote `bitsd\0r2`, in which there is no `T`, and records have neither a beginning
+//! nor counts.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -48,7 +52,8 @@ const TOMBSTONE_BYTES: usize = 16;
 pub struct Record {
     /// Its destination.
     pub path: UploadPath,
-    /// Where it stands; `received` of a receiving session is not recorded: the work file's length says it.
+    /// Where it stands; `received` of a receiving session is not recorded: the work file's length
+    /// says it.
     pub state: State,
     /// Bytes of the work file that survive a power cut.
     pub durable: u64,
@@ -69,7 +74,8 @@ pub struct Record {
 /// How an upload went, over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Life {
-    /// How often it had to begin again where it had been before, was silent for long, or met a restart.
+    /// How often it had to begin again where it had been before, was silent for long, or met a
+    /// restart.
     pub interruptions: u32,
     /// On how many connections its packets came.
     pub connections: u32,

@@ -1,12 +1,13 @@
 //! Space: how much of it is free where sessions are kept, and how much of it is reserved for which.
 //!
-//! Space is reserved ahead of the watermark, so that big files lie in few pieces and a disk that fills up is found out before
-//! its last byte. But whoever sends one byte of a file of a terabyte must not hold a terabyte: what is reserved ahead is
-//! never more than what was received, all that is reserved ahead stays below a share of what is free, and whoever
-//! makes no progress gives it back (`limits.reserve_ms_max`). So an upload that was given up holds about what it has sent.
+//! Space is reserved ahead of the watermark, so that big files lie in few pieces and a disk that
+//! fills up is found out before its last byte. But whoever sends one byte of a file of a terabyte
+//! must not hold a terabyte: what is reserved ahead is never more than what was received, all that
+//! is reserved ahead stays below a share of what is free, and whoever makes no progress gives it
+//! back (`limits.reserve_ms_max`). So an upload that was given up holds about what it has sent.
 //!
-//! One [`Space`] stands for one file system, and all shards share it. What is free is looked at by a thread beside them
-//! (`ring/space.rs`): a file system on a network may take its time.
+//! One [`Space`] stands for one file system, and all shards share it. What is free is looked at by
+//! a thread beside them (`ring/space.rs`): a file system on a network may take its time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::config::FREE_BYTES_MIN;
 
 /// Most that is reserved ahead of one watermark.
 const STEP_BYTES_MAX: u64 = 1 << 30;
-/// Inodes that are kept for running uploads, where the file system counts them: so many, or one in a hundred.
+/// Inodes that are kept for running uploads, where the file system counts them: so many, or one in
+/// a hundred.
 const INODES_MIN: u64 = 1_000;
 /// What a file system says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +55,8 @@ impl Figures {
         }
     }
 
-    /// Whether less is free than is kept. Where the last look found too little, a sixteenth more is asked for: what is
-    /// just at the edge is not told every second.
+    /// Whether less is free than is kept. Where the last look found too little, a sixteenth more is
+    /// asked for: what is just at the edge is not told every second.
     fn is_low(&self, wanting: Wanting, was_low: bool) -> bool {
         let edge = |min: u64| if was_low { min + min / 16 } else { min };
         (self.bytes_total > 0 && self.bytes_free < edge(wanting.bytes_min))
@@ -125,7 +127,8 @@ impl Space {
         self.ahead.load(Ordering::Relaxed)
     }
 
-    /// Counts up to `wanted` bytes as reserved ahead, as long as all together stay below `share` percent of what is free.
+    /// Counts up to `wanted` bytes as reserved ahead, as long as all together stay below `share`
+    /// percent of what is free.
     fn take(&self, wanted: u64, share: u64) -> u64 {
         let pool = self.pool.load(Ordering::Relaxed);
         let all_max = pool / 100 * share;
@@ -150,7 +153,8 @@ pub struct Reservation {
     until: u64,
     /// What of it lies beyond the watermark.
     ahead: u64,
-    /// The disk did not give what was asked for; it is not asked again before the session has rested.
+    /// The disk did not give what was asked for; it is not asked again before the session has
+    /// rested.
     is_refused: bool,
 }
 
@@ -176,8 +180,8 @@ impl Reservation {
         }
     }
 
-    /// What is to be reserved now, if anything is: for a write that ends at `end` of a file of `total` bytes of
-    /// which `received` are here. Counted already.
+    /// What is to be reserved now, if anything is: for a write that ends at `end` of a file of
+    /// `total` bytes of which `received` are here. Counted already.
     pub fn extend(
         &mut self,
         received: u64,
@@ -203,7 +207,8 @@ impl Reservation {
         Some(from..self.until)
     }
 
-    /// The disk refused to reserve what was counted. What it has reserved of it nobody knows, so it stays counted.
+    /// The disk refused to reserve what was counted. What it has reserved of it nobody knows, so it
+    /// stays counted.
     pub fn refused(&mut self) {
         self.is_refused = true;
     }
@@ -261,7 +266,8 @@ mod tests {
         }
     }
 
-    /// Receives a whole file in writes of half a MiB; how often space was reserved, and the most that was ahead.
+    /// Receives a whole file in writes of half a MiB; how often space was reserved, and the most
+    /// that was ahead.
     fn receive(space: &Arc<Space>, total: u64) -> (u32, u64) {
         let mut reservation = Reservation::none(Arc::clone(space), 0);
         let (mut calls, mut most, mut received) = (0, 0, 0);

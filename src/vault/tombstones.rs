@@ -1,9 +1,10 @@
 //! Sessions that ended, remembered so that a repeated Close or Cancel hears what the first one did.
 //!
-//! A client whose Ack was lost asks again, up to minutes later, and must not be told that its upload was never there. What is
-//! needed for that is small: how the session ended, and a hash of its path. They are kept for a time; if there are more than
-//! may be, those go first that matter least: of clients that have the most, and sessions without a file before those with one.
-//! So nobody can make the server forget another's Close by ending sessions of his own.
+//! A client whose Ack was lost asks again, up to minutes later, and must not be told that its
+//! upload was never there. What is needed for that is small: how the session ended, and a hash of
+//! its path. They are kept for a time; if there are more than may be, those go first that matter
+//! least: of clients that have the most, and sessions without a file before those with one. So
+//! nobody can make the server forget another's Close by ending sessions of his own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -193,7 +194,8 @@ impl Tombstones {
         range.map(|(id, known)| (*id, known.tombstone()))
     }
 
-    /// Forgets those that are older than `ms_max`, a bounded number at a time: a part of the origins is looked at.
+    /// Forgets those that are older than `ms_max`, a bounded number at a time: a part of the
+    /// origins is looked at.
     pub fn forget_old(&mut self, now: Millis, ms_max: u64) {
         const CROWDS: usize = 512;
         const TOMBSTONES: usize = 8_192;
@@ -228,7 +230,8 @@ impl Tombstones {
         self.next = Origin(self.next.0.wrapping_add(1));
     }
 
-    /// Forgets the oldest one of the origin that has the most: of those without a file, as long as there are any.
+    /// Forgets the oldest one of the origin that has the most: of those without a file, as long as
+    /// there are any.
     fn forget_least(&mut self) {
         let without = |queues: &Queues| queues.without.len();
         let with_file = |queues: &Queues| queues.with_file.len();

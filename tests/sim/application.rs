@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bitsd::bits::notification::Answer;
 use bitsd::bits::session_id::SessionId;
-use bitsd::server::world::{NotifyError, Order};
+use bitsd::server::floor::{NotifyError, Order};
 
 use crate::clock::sleep;
 use crate::rng::{Rng, mix};

@@ -153,7 +153,7 @@ fn overlay(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 }
 
 /// The disk of one machine.
-pub struct Disk {
+pub struct SimDisk {
     files: BTreeMap<u64, Content>,
     /// Names that survive a power cut.
     base: BTreeMap<Place, Node>,
@@ -167,7 +167,7 @@ pub struct Disk {
     pub open: BTreeMap<u64, usize>,
 }
 
-impl Disk {
+impl SimDisk {
     /// An empty disk.
     pub fn new(reuses_inodes: bool, sector: usize) -> Self {
         Self {

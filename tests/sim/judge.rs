@@ -37,7 +37,7 @@ use bitsd::server::shard::Shard;
 use bitsd::vault::names::{self, WorkName};
 
 use crate::application::Replies;
-use crate::disk::Disk;
+use crate::disk::SimDisk;
 use crate::marks::Marks;
 use crate::plan::{Plan, Upload};
 use crate::sim::Sim;
@@ -299,7 +299,7 @@ impl Judge {
     }
 
     /// A work file got its destination.
-    pub fn published(&mut self, name: &str, path: &str, disk: &Disk) {
+    pub fn published(&mut self, name: &str, path: &str, disk: &SimDisk) {
         let (publish, copies) = (self.config.global().policy.publish, self.copies);
         let Some((_, session)) = self.of_file(name) else {
             return self.fail(format!("12: {name} is published and is no session's"));
@@ -332,7 +332,7 @@ impl Judge {
     }
 
     /// Every destination is absent, old, or whole.
-    pub fn check_tree(&mut self, disk: &Disk) {
+    pub fn check_tree(&mut self, disk: &SimDisk) {
         let mut wrong = Vec::new();
         for (path, bytes) in disk.tree() {
             match self.places.get(&path) {
@@ -359,7 +359,7 @@ impl Judge {
     }
 
     /// A Close was acked: the file stands, unless others may have replaced it.
-    fn check_closed(&mut self, disk: &Disk, when: &str) {
+    fn check_closed(&mut self, disk: &SimDisk, when: &str) {
         let mut wrong = Vec::new();
         for (id, session) in &self.sessions {
             let is_promised = session.is_closed && session.is_sealed && self.copies != Some(false);
@@ -395,7 +395,7 @@ impl Judge {
     }
 
     /// The process was killed.
-    pub fn killed(&mut self, disk: &Disk, now: u64) {
+    pub fn killed(&mut self, disk: &SimDisk, now: u64) {
         self.crashed(now);
         self.check_tree(disk);
         self.check_closed(disk, "after a kill");
@@ -418,7 +418,7 @@ impl Judge {
     }
 
     /// The power was cut.
-    pub fn power_cut(&mut self, disk: &Disk, marks: &Marks, now: u64) {
+    pub fn power_cut(&mut self, disk: &SimDisk, marks: &Marks, now: u64) {
         self.crashed(now);
         let durability = self.config.global().policy.durability;
         for session in self.sessions.values_mut() {
@@ -677,7 +677,7 @@ impl Judge {
         received: u64,
         is_ack: bool,
         floor: u64,
-        disk: &Disk,
+        disk: &SimDisk,
         now: u64,
     ) {
         let timeout = self.config.global().policy.session_timeout.as_millis();
@@ -746,7 +746,7 @@ impl Judge {
     }
 
     /// Close was answered with success.
-    pub fn heard_closed(&mut self, id: SessionId, disk: &Disk, is_void_empty: bool) {
+    pub fn heard_closed(&mut self, id: SessionId, disk: &SimDisk, is_void_empty: bool) {
         let durability = self.config.global().policy.durability;
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.fail(format!("12: a Close Ack of {id}, which was never made"));
@@ -826,7 +826,7 @@ impl Judge {
     }
 
     /// Whether a destination may be refused because something stands there.
-    pub fn heard_taken(&mut self, path: &str, disk: &Disk) {
+    pub fn heard_taken(&mut self, path: &str, disk: &SimDisk) {
         let may_be = |place: &Place| place.is_void || place.was_taken_back;
         if disk.destination(path).is_none() && !self.places.get(path).is_some_and(may_be) {
             self.fail(format!("3: {path} is refused as taken, and is free"));

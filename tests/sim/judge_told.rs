@@ -5,12 +5,12 @@ use bitsd::config::Durability;
 use bitsd::vault::names;
 
 use crate::application::{Replies, STATIC_URL};
-use crate::disk::Disk;
+use crate::disk::SimDisk;
 use crate::judge::{Accepted, Judge};
 
 impl Judge {
     /// An application hears of a file, which must be whole and safe by now.
-    pub fn told(&mut self, id: SessionId, disk: &Disk, part: &str) {
+    pub fn told(&mut self, id: SessionId, disk: &SimDisk, part: &str) {
         let is_durable = self.config.global().policy.durability != Durability::None;
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.fail(format!(
@@ -55,7 +55,7 @@ impl Judge {
     }
 
     /// A final Ack was heard, with or without a URL.
-    pub fn heard_final(&mut self, id: SessionId, url: Option<&str>, disk: &Disk) {
+    pub fn heard_final(&mut self, id: SessionId, url: Option<&str>, disk: &SimDisk) {
         if self.copies.is_none() {
             if let Some(url) = url {
                 self.fail(format!("11: {id} has a reply at {url}, from nobody"));

@@ -17,7 +17,7 @@ use bitsd::vault::record::Frames;
 use bitsd::vault::space::{Figures, Space};
 
 use crate::clock::{Wakers, sleep};
-use crate::disk::Disk;
+use crate::disk::SimDisk;
 use crate::executor::Executor;
 use crate::judge::Judge;
 use crate::marks::Marks;
@@ -38,7 +38,7 @@ pub struct Sim {
     /// Tasks and time.
     pub executor: Rc<Executor>,
     /// The disk.
-    pub disk: RefCell<Disk>,
+    pub disk: RefCell<SimDisk>,
     /// The judge.
     pub judge: RefCell<Judge>,
     /// Coverage.
@@ -115,7 +115,7 @@ impl Sim {
     /// The world of a plan, before its first server.
     pub fn new(plan: Plan, is_traced: bool) -> Rc<Self> {
         let mut rng = Rng::new(mix(plan.seed));
-        let mut disk = Disk::new(plan.reuses_inodes, plan.sector);
+        let mut disk = SimDisk::new(plan.reuses_inodes, plan.sector);
         disk.make_folder(FOLDER);
         disk.make_folder(OTHER);
         disk.make_folder(&format!("{OTHER}/{FOLDER}"));
@@ -294,7 +294,7 @@ impl Sim {
     }
 
     /// Syncs a folder, or fails to.
-    pub fn sync_folder(&self, what: &str, sync: impl FnOnce(&mut Disk)) -> io::Result<()> {
+    pub fn sync_folder(&self, what: &str, sync: impl FnOnce(&mut SimDisk)) -> io::Result<()> {
         let fails = self.chance(self.plan.faults.sync_folder);
         self.tell(|| format!("disk: sync folder of {what}, fails: {fails}"));
         if fails {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 
-use bitsd::server::world::{Fill, Wire};
+use bitsd::server::floor::{Fill, Wire};
 use bitsd::vault::disk::Block as _;
 
 use crate::clock::{Park, Wakers};

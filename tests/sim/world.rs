@@ -1,4 +1,4 @@
-//! The simulator's [`World`]: one shard's view of virtual time, memory, disk and the other shards.
+//! The simulator's [`Floor`] and [`Disk`]: one shard's view of virtual time, memory, disk and the other shards.
 //!
 //! Every operation lets others run before and after it takes effect, and writes in between too: a crash therefore
 //! finds it done, half done, or not begun.
@@ -12,14 +12,15 @@ use std::sync::Arc;
 
 use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
-use bitsd::server::world::{HandOverFull, NotifyError, Order, World};
+use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use bitsd::vault::disk::{
-    Block, File, Log, Manner, Millis, Place, Published, ReplyStat, Shelf, Standing, WorkStat,
+    Block, Disk, File, Log, Manner, Millis, Place, Published, ReplyStat, Runtime, Shelf, Source,
+    Standing, WorkFiles, WorkStat,
 };
 use bitsd::vault::space::Space;
 
 use crate::clock::sleep;
-use crate::disk::{self, Disk};
+use crate::disk::{self, SimDisk};
 use crate::sim::{FREE_BYTES, Life, Sim};
 use crate::wire::SimWire;
 
@@ -79,7 +80,7 @@ impl SimWorld {
     }
 
     /// One operation that takes effect at once.
-    async fn op<T>(&self, what: &str, apply: impl FnOnce(&mut Disk) -> T) -> T {
+    async fn op<T>(&self, what: &str, apply: impl FnOnce(&mut SimDisk) -> T) -> T {
         self.sim.disk_time().await;
         let result = apply(&mut self.sim.disk.borrow_mut());
         self.sim.tell(|| format!("disk {}: {what}", self.shard));
@@ -144,9 +145,31 @@ impl SimFile {
     }
 }
 
-impl File for SimFile {
+impl Source for SimFile {
     type Block = SimBlock;
 
+    async fn read_at(
+        &self,
+        mut block: SimBlock,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, SimBlock) {
+        self.sim.disk_time().await;
+        let disk = self.sim.disk.borrow();
+        let offset = usize::try_from(offset).expect("small files");
+        let left = disk.read(self.inode).get(offset..).unwrap_or_default();
+        let most = left.len().min(range.len());
+        let read = if most > 1 {
+            self.sim.below(most as u64 - 1) + 1
+        } else {
+            most
+        };
+        block.bytes_mut()[range.start..range.start + read].copy_from_slice(&left[..read]);
+        (Ok(read), block)
+    }
+}
+
+impl File for SimFile {
     async fn write_at(
         &self,
         block: SimBlock,
@@ -197,26 +220,6 @@ impl File for SimFile {
         sim.disk_time().await;
         drop(writing);
         (result, block)
-    }
-
-    async fn read_at(
-        &self,
-        mut block: SimBlock,
-        range: Range<usize>,
-        offset: u64,
-    ) -> (io::Result<usize>, SimBlock) {
-        self.sim.disk_time().await;
-        let disk = self.sim.disk.borrow();
-        let offset = usize::try_from(offset).expect("small files");
-        let left = disk.read(self.inode).get(offset..).unwrap_or_default();
-        let most = left.len().min(range.len());
-        let read = if most > 1 {
-            self.sim.below(most as u64 - 1) + 1
-        } else {
-            most
-        };
-        block.bytes_mut()[range.start..range.start + read].copy_from_slice(&left[..read]);
-        (Ok(read), block)
     }
 
     fn expect(&self, bytes: u64) -> io::Result<()> {
@@ -359,35 +362,13 @@ impl Log for SimLog {
     }
 }
 
-impl World for SimWorld {
-    type Wire = SimWire;
-    type File = SimFile;
-    type Log = SimLog;
-    type Block = SimBlock;
-    type Published = SimPublished;
-
+impl Runtime for SimWorld {
     fn now(&self) -> Millis {
         self.sim.executor.now()
     }
 
     fn wall_clock_ms(&self) -> u64 {
         1_700_000_000_000 + self.sim.executor.now()
-    }
-
-    fn random(&self) -> [u8; 16] {
-        let (high, low) = (self.sim.random(), self.sim.random());
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&high.to_le_bytes());
-        bytes[8..].copy_from_slice(&low.to_le_bytes());
-        bytes
-    }
-
-    fn boot_id(&self) -> u128 {
-        self.life.boot
-    }
-
-    fn survived(&self, boot_id: u128) -> bool {
-        boot_id == self.life.boot || self.life.stopped_cleanly.contains(&boot_id)
     }
 
     fn emit(&self, event: Event<'_>) {
@@ -398,17 +379,30 @@ impl World for SimWorld {
             .event(&event, &self.sim, self.life.number);
     }
 
+    async fn give_way(&self) {
+        self.sim.marks.hit("gave way");
+        sleep(&self.sim.executor, 0).await;
+    }
+}
+
+impl Floor for SimWorld {
+    type Wire = SimWire;
+    type Block = SimBlock;
+
+    fn random(&self) -> [u8; 16] {
+        let (high, low) = (self.sim.random(), self.sim.random());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_le_bytes());
+        bytes[8..].copy_from_slice(&low.to_le_bytes());
+        bytes
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.sim.executor.spawn(self.life.number, task);
     }
 
     async fn tick(&self) {
         sleep(&self.sim.executor, 1_000).await;
-    }
-
-    async fn give_way(&self) {
-        self.sim.marks.hit("gave way");
-        sleep(&self.sim.executor, 0).await;
     }
 
     fn head_block(&self) -> SimBlock {
@@ -439,14 +433,29 @@ impl World for SimWorld {
         Ok(())
     }
 
+    async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
+        let application = self.sim.plan.application.as_ref();
+        let application = application.expect("nobody is told where nobody listens");
+        application.hear(&self.sim, &order).await
+    }
+}
+
+impl WorkFiles for SimWorld {
+    type File = SimFile;
+    type Log = SimLog;
+
+    fn boot_id(&self) -> u128 {
+        self.life.boot
+    }
+
+    fn survived(&self, boot_id: u128) -> bool {
+        boot_id == self.life.boot || self.life.stopped_cleanly.contains(&boot_id)
+    }
+
     fn shelves(&self) -> Vec<Shelf> {
         (0..self.sim.plan.config.roots.len())
             .map(|root| Shelf(u16::try_from(root).expect("few")))
             .collect()
-    }
-
-    fn shelf(&self, place: &Place) -> Shelf {
-        disk::shelf_of(place.path.as_str())
     }
 
     fn space(&self, _shelf: Shelf) -> Arc<Space> {
@@ -539,6 +548,14 @@ impl World for SimWorld {
         self.sim.disk_time().await;
         result
     }
+}
+
+impl Disk for SimWorld {
+    type Published = SimPublished;
+
+    fn shelf(&self, place: &Place) -> Shelf {
+        disk::shelf_of(place.path.as_str())
+    }
 
     async fn look_up(&self, place: &Place, _: Option<Manner>) -> io::Result<Standing> {
         let standing = self
@@ -600,12 +617,6 @@ impl World for SimWorld {
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
         sync_destination(&self.sim, place.path.as_str()).await
-    }
-
-    async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
-        let application = self.sim.plan.application.as_ref();
-        let application = application.expect("nobody is told where nobody listens");
-        application.hear(&self.sim, &order).await
     }
 }
 

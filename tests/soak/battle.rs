@@ -62,7 +62,7 @@ impl Rng {
 }
 
 /// What an Ack means for the rest of the session, by what strikes the server (the contract in
-/// `server/store.rs`).
+/// `src/vault/mod.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
     /// Kill, stop, full disk: what was acked is never asked for again.

@@ -1,22 +1,17 @@
-//! Whole answers over a world in memory, in which every operation is done when it is asked for.
+//! Whole answers over a floor in memory, on which every operation is done when it is asked for.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::bits::notification::Answer;
-use crate::config::{Config, Flags};
 use crate::http::head::{self, HeadLimits, Parsed};
-use crate::server::clients::Clients;
-use crate::server::world::{Fill, HandOverFull, NotifyError, Order};
-use crate::vault::disk::{Log, Manner, Place, Published, Shelf, Standing, WorkStat};
+use crate::server::floor::{Fill, HEAD_BLOCK_BYTES_MAX, HandOverFull, NotifyError, Order, Wire};
+use crate::vault::disk::Runtime;
 
-const ID: &str = "{3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44}";
-const NAME: &str = "3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44.reply";
 const BODY_BLOCK_BYTES: usize = 256 << 10;
 
 #[derive(Default)]
@@ -45,7 +40,7 @@ struct Outside {
 
 struct Memory {
     bytes: Vec<u8>,
-    /// A body block of this world.
+    /// A body block of this floor.
     of: Option<Rc<Outside>>,
 }
 
@@ -90,15 +85,15 @@ impl Wire for Sink {
     }
 
     async fn ready(&self) -> io::Result<()> {
-        unimplemented!()
+        Ok(())
     }
 
-    async fn read(&self, _: Memory, _: Range<usize>) -> (io::Result<usize>, Memory) {
-        unimplemented!()
+    async fn read(&self, block: Memory, _: Range<usize>) -> (io::Result<usize>, Memory) {
+        (Ok(0), block)
     }
 
-    async fn fill(&self, _: Memory, _: Range<usize>) -> (io::Result<Fill>, Memory) {
-        unimplemented!()
+    async fn fill(&self, block: Memory, _: Range<usize>) -> (io::Result<Fill>, Memory) {
+        (Ok(Fill::End), block)
     }
 
     fn hurry(&self) {}
@@ -116,9 +111,10 @@ impl Wire for Sink {
     fn shutdown(&self) {}
 }
 
-struct Stored(Rc<Outside>);
+/// The file that is sent.
+struct Sent(Rc<Outside>);
 
-impl File for Stored {
+impl Source for Sent {
     type Block = Memory;
 
     async fn read_at(
@@ -135,71 +131,18 @@ impl File for Stored {
         block.bytes[range][..read].copy_from_slice(&left[..read]);
         (Ok(read), block)
     }
-
-    async fn write_at(&self, _: Memory, _: Range<usize>, _: u64) -> (io::Result<usize>, Memory) {
-        unimplemented!()
-    }
-
-    fn expect(&self, _: u64) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn allocate(&self, _: Range<u64>) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn give_back(&self, _: u64) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn sync_data(&self) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    fn inode(&self) -> u64 {
-        7
-    }
-
-    async fn truncate(&self, _: u64) -> io::Result<()> {
-        unimplemented!()
-    }
 }
 
-struct NoLog;
-
-struct NotPublished;
-
-impl Published for NotPublished {
-    async fn sync(&self) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn undo(&mut self) -> io::Result<()> {
-        unimplemented!()
-    }
-}
-
-impl Log for NoLog {
-    async fn append(&self, _: &[u8]) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn sync(&self) -> io::Result<()> {
-        unimplemented!()
-    }
-}
-
+/// A floor on which nothing happens but what is sent.
 struct InMemory(Rc<Outside>);
 
-impl World for InMemory {
-    type Wire = Sink;
-    type File = Stored;
-    type Log = NoLog;
-    type Published = NotPublished;
-    type Block = Memory;
-
+impl Runtime for InMemory {
     fn now(&self) -> Millis {
         self.0.now.get()
+    }
+
+    fn wall_clock_ms(&self) -> u64 {
+        0
     }
 
     fn emit(&self, event: Event<'_>) {
@@ -208,17 +151,28 @@ impl World for InMemory {
         }
     }
 
-    fn space(&self, _: Shelf) -> std::sync::Arc<crate::vault::space::Space> {
-        unimplemented!()
+    async fn give_way(&self) {}
+}
+
+impl Floor for InMemory {
+    type Wire = Sink;
+    type Block = Memory;
+
+    fn random(&self) -> [u8; 16] {
+        [0; 16]
     }
 
+    fn spawn(&self, _: impl Future<Output = ()> + 'static) {}
+
+    async fn tick(&self) {}
+
     fn head_block(&self) -> Memory {
-        let bytes = vec![0; 16 << 10];
+        let bytes = vec![0; HEAD_BLOCK_BYTES_MAX];
         Memory { bytes, of: None }
     }
 
     fn long_head_block(&self) -> Option<Memory> {
-        unimplemented!()
+        None
     }
 
     fn body_block(&self) -> Option<Memory> {
@@ -231,116 +185,12 @@ impl World for InMemory {
         })
     }
 
-    async fn open_reply(
-        &self,
-        shelf: Shelf,
-        name: &str,
-    ) -> io::Result<Option<(Stored, ReplyStat)>> {
-        assert_eq!(shelf, Shelf::WORK);
-        assert_eq!(name, NAME);
-        if let Some(error) = self.0.open_error {
-            return Err(io::Error::from_raw_os_error(error));
-        }
-        let stat = |file: &Vec<u8>| ReplyStat {
-            bytes: self.0.promised.unwrap_or(file.len() as u64),
-            modified_s: 784_111_777,
-            modified_nanos: 5,
-            inode: 7,
-        };
-        let file = self.0.file.as_ref();
-        Ok(file.map(|file| (Stored(Rc::clone(&self.0)), stat(file))))
-    }
-
-    fn wall_clock_ms(&self) -> u64 {
-        unimplemented!()
-    }
-
-    fn random(&self) -> [u8; 16] {
-        unimplemented!()
-    }
-
-    fn boot_id(&self) -> u128 {
-        unimplemented!()
-    }
-
-    fn survived(&self, _: u128) -> bool {
-        unimplemented!()
-    }
-
-    fn spawn(&self, _: impl Future<Output = ()> + 'static) {
-        unimplemented!()
-    }
-
-    async fn tick(&self) {
-        unimplemented!()
-    }
-
-    async fn give_way(&self) {
-        unimplemented!()
-    }
-
     fn hand_over(&self, _: &Sink, _: &[u8], _: usize) -> Result<(), HandOverFull> {
-        unimplemented!()
-    }
-
-    fn shelves(&self) -> Vec<Shelf> {
-        unimplemented!()
-    }
-
-    fn shelf(&self, _: &Place) -> Shelf {
-        unimplemented!()
-    }
-
-    async fn create(&self, _: Shelf, _: &str) -> io::Result<Stored> {
-        unimplemented!()
-    }
-
-    async fn open(&self, _: Shelf, _: &str) -> io::Result<Stored> {
-        unimplemented!()
-    }
-
-    async fn stat(&self, _: Shelf, _: &str) -> io::Result<Option<WorkStat>> {
-        unimplemented!()
-    }
-
-    async fn create_log(&self, _: &str) -> io::Result<NoLog> {
-        unimplemented!()
-    }
-
-    async fn open_published(&self, _: &Place) -> io::Result<Option<(Stored, ReplyStat)>> {
-        unimplemented!()
-    }
-
-    async fn remove(&self, _: Shelf, _: &str) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn rename(&self, _: Shelf, _: &str, _: &str) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn list(&self, _: Shelf) -> io::Result<Vec<String>> {
-        unimplemented!()
-    }
-
-    async fn sync_shelf(&self, _: Shelf) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    async fn look_up(&self, _: &Place, _: Option<Manner>) -> io::Result<Standing> {
-        unimplemented!()
-    }
-
-    async fn publish(&self, _: Shelf, _: &str, _: &Place, _: Manner) -> io::Result<NotPublished> {
-        unimplemented!()
-    }
-
-    async fn sync_destination(&self, _: &Place) -> io::Result<()> {
-        unimplemented!()
+        Err(HandOverFull)
     }
 
     async fn notify(&self, _: Order) -> Result<Answer, NotifyError> {
-        unimplemented!()
+        Err(NotifyError::Busy)
     }
 }
 
@@ -354,20 +204,28 @@ fn outside(file: Option<Vec<u8>>) -> Outside {
     }
 }
 
+/// What the disk says of the file.
+fn open(outside: &Rc<Outside>) -> io::Result<Option<(Sent, ReplyStat)>> {
+    if let Some(error) = outside.open_error {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    let stat = |file: &Vec<u8>| ReplyStat {
+        bytes: outside.promised.unwrap_or(file.len() as u64),
+        modified_s: 784_111_777,
+        modified_nanos: 5,
+        inode: 7,
+    };
+    let file = outside.file.as_ref();
+    Ok(file.map(|file| (Sent(Rc::clone(outside)), stat(file))))
+}
+
 /// Downloads; gives back how it ended, and what the client heard: head and body.
 fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, String, Vec<u8>) {
-    let flags = Flags::default().with("root", "root");
-    let config = Arc::new(Config::resolve(flags, None).unwrap());
-    let shard = Shard::new(
-        Rc::new(InMemory(Rc::clone(outside))),
-        config,
-        Arc::new(Clients::default()),
-        0,
-        1,
-    );
+    let floor = InMemory(Rc::clone(outside));
     let wire = Sink(Rc::clone(outside));
     let peer = wire.peer();
-    let connection = Rc::new(Connection::new(1, wire, peer, 0));
+    let connection = Connection::new(1, wire, peer, 0);
+    let shares = Shares::of(64);
 
     let text = format!("GET /reply HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
     let limits = HeadLimits {
@@ -381,12 +239,16 @@ fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, S
     let request = download::parse(&head);
     let mut answer = Vec::new();
     let result = {
-        let keep = Persistence::KeepAlive;
-        let sent = pin!(async {
-            let id = SessionId::parse(ID.as_bytes()).unwrap();
-            let found = open_reply(&shard, Shelf::WORK, id).await;
-            send(&shard, &connection, &mut answer, found, &request, keep).await
-        });
+        let sender = Sender {
+            floor: &floor,
+            connection: &connection,
+            shares: &shares,
+            head_block_bytes: HEAD_BLOCK_BYTES_MAX,
+            answer: &mut answer,
+            is_slow: false,
+        };
+        let found = found(DiskOp::Open, open(outside));
+        let sent = pin!(send(sender, found, &request, Persistence::KeepAlive));
         match sent.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
             Poll::Pending => panic!("nothing here has to wait"),

@@ -1,29 +1,22 @@
-//! All that the server can do to the outside, as one trait.
+//! What the server stands on: connections, memory, other shards and applications, as one trait.
 //!
-//! `ring/` implements it on tokio-uring, `tests/sim/` on virtual time and a virtual disk. The flow in
-//! this folder names neither. Three rules hold for every implementation and every caller:
-//!
-//! 1. A future that was polled is awaited to its end; an operation is never dropped half-way.
-//! 2. To stop a wait on a connection, [`Wire::shutdown`] it; the pending operation then returns.
-//! 3. Blocks are owned: they go into an operation and come back with its result, also on error.
+//! The disk is another one, [`crate::vault::disk::Disk`]. `ring/` implements both on tokio-uring,
+//! `tests/sim/` on virtual time; the flow in this folder names neither. The rules of the disk hold
+//! here as well, and one more: to stop a wait on a connection, [`Wire::shutdown`] it; the pending
+//! operation then returns.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::bits::notification::Answer;
 use crate::config::Notification;
-use crate::event::Event;
-use crate::vault::disk::{
-    Block, File, Log, Manner, Millis, Place, Published, ReplyStat, Shelf, Standing, WorkStat,
-};
-use crate::vault::space::Space;
+use crate::vault::disk::{Block, Disk, File, Runtime, Shelf};
 
-/// A head block takes a head of so many bytes, even where longer ones are allowed: usual ones have less than one, those
-/// with a ticket of Kerberos up to 48 KiB more.
+/// A head block takes a head of so many bytes, even where longer ones are allowed: usual ones have
+/// less than one, those with a ticket of Kerberos up to 48 KiB more.
 pub const HEAD_BLOCK_BYTES_MAX: usize = 16 << 10;
 
 /// How a whole-block read came back.
@@ -151,114 +144,47 @@ impl fmt::Display for NotifyError {
     }
 }
 
-/// One shard's outside: clock, randomness, memory, disk, other shards.
+/// One shard's outside but for the disk: randomness, memory, connections, other shards,
+/// applications.
 #[allow(async_fn_in_trait)]
-pub trait World: 'static {
+pub trait Floor: Runtime {
     /// Its connections.
     type Wire: Wire<Block = Self::Block>;
-    /// Its work files.
-    type File: File<Block = Self::Block>;
-    /// Its journal.
-    type Log: Log;
     /// Its memory.
     type Block: Block;
-    /// Its files that have just got their names.
-    type Published: Published;
 
-    /// The time now.
-    fn now(&self) -> Millis;
-    /// The wall clock, in milliseconds since 1970; it may jump.
-    fn wall_clock_ms(&self) -> u64;
     /// 16 bytes of the system's randomness.
     fn random(&self) -> [u8; 16];
-    /// Identity of this boot of the machine.
-    fn boot_id(&self) -> u128;
-    /// Whether everything written in that boot is still there: it is this boot (the page cache has
-    /// survived), or it ended after a clean stop of the server that synced all.
-    fn survived(&self, boot_id: u128) -> bool;
-    /// Tells what happened.
-    fn emit(&self, event: Event<'_>);
     /// Runs a task beside this one, on this shard.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
     /// Returns at the next beat of the shard's one-second clock.
     async fn tick(&self);
-    /// Lets the other tasks of the shard have their turn, and what they have submitted begin. Never ready at once.
-    async fn give_way(&self);
 
     /// A small block for heads and slow bodies; there is always one (connections are bounded).
     fn head_block(&self) -> Self::Block;
-    /// A block that takes any head that is allowed, for one that fills a head block; `None` if as many are out as may be.
+    /// A block that takes any head that is allowed, for one that fills a head block; `None` if as
+    /// many are out as may be.
     fn long_head_block(&self) -> Option<Self::Block>;
     /// A large, registered block for fast bodies; `None` if all are out.
     fn body_block(&self) -> Option<Self::Block>;
 
     /// Gives a connection to another shard: the peer goes on there, with `arrived` as if just read.
-    /// The caller drops `wire`, on which nothing may be pending. `Err` if that shard cannot take it.
+    /// The caller drops `wire`, on which nothing may be pending. `Err` if that shard cannot take
+    /// it.
     fn hand_over(&self, wire: &Self::Wire, arrived: &[u8], to: usize) -> Result<(), HandOverFull>;
 
-    // The shelves: flat, private to this server. Names are made in `store.rs` only.
-
-    /// All of them, the work directory first.
-    fn shelves(&self) -> Vec<Shelf>;
-    /// Whether one that held parts before is not here now: a part that is not found may be there.
-    fn misses_a_shelf(&self) -> bool {
-        false
-    }
-    /// The one from which a file can be moved to a destination in one step.
-    fn shelf(&self, place: &Place) -> Shelf;
-    /// The space of the file system of a shelf.
-    fn space(&self, shelf: Shelf) -> Arc<Space>;
-    /// Makes an empty work file; fails if the name is taken.
-    async fn create(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
-    /// Opens a work file for writing.
-    async fn open(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
-    /// What stands under a name; `None` if nothing.
-    async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>>;
-    /// Makes an empty log in the work directory; fails if the name is taken.
-    async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
-    /// Opens the reply of an application for reading; `None` if there is none, or something that is no file.
-    async fn open_reply(
-        &self,
-        shelf: Shelf,
-        name: &str,
-    ) -> io::Result<Option<(Self::File, ReplyStat)>>;
-    /// Removes a file; `Ok` if there is none.
-    async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()>;
-    /// Gives a file another name on its shelf.
-    async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()>;
-    /// All names.
-    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>>;
-    /// Makes names made and removed so far on a shelf durable.
-    async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()>;
-
-    // The trees of destinations. Paths are resolved beneath their roots, whatever links stand in them.
-
-    /// Looks at a destination. Where it is asked on behalf of a publication in some manner, whatever that would fail by
-    /// is an error now, before any byte is sent.
-    async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing>;
-    /// Opens what stands at a destination for reading, without ever waiting for a writer; `None` if nothing does, something
-    /// that is no file, or something that lies in the work directory or outside of the root.
-    async fn open_published(&self, place: &Place) -> io::Result<Option<(Self::File, ReplyStat)>>;
-    /// Moves a work file to its destination in one step. After an error nothing has changed: the file is where it was, and
-    /// folders that were made for it are gone.
-    async fn publish(
-        &self,
-        shelf: Shelf,
-        name: &str,
-        place: &Place,
-        manner: Manner,
-    ) -> io::Result<Self::Published>;
-    /// Makes the name of a destination durable, in a folder that an earlier life of the server may have published into.
-    async fn sync_destination(&self, place: &Place) -> io::Result<()>;
+    /// Tells an application of a file. By 200 and a reply, that stands under its name on the shelf
+    /// of the file, unsynced. After an error nothing stands there, and nothing appears there later.
+    async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
     /// Lets go of the roots that nobody needs any more. Nothing to do where a root costs nothing.
     fn close_roots(&self, _is_needed: &dyn Fn(usize) -> bool) {}
-
-    // The applications.
-
-    /// Tells an application of a file. By 200 and a reply, that stands under its name on the shelf of the file, unsynced.
-    /// After an error nothing stands there, and nothing appears there later.
-    async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
 }
+
+/// All that a shard has of the outside: the floor that it stands on, and the disk that it keeps
+/// things on, which fill and write the same memory.
+pub trait World: Floor + Disk<File: File<Block = <Self as Floor>::Block>> {}
+
+impl<W: Floor + Disk<File: File<Block = <W as Floor>::Block>>> World for W {}
 
 /// The other shard's mailbox is full, or it is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,23 +1,27 @@
-//! The journal of a shard: one file to which every state of its sessions is appended, as a [`crate::vault::record`].
+//! The journal of a shard: one file to which every state of its sessions is appended, as a
+//! [`crate::vault::record`].
 //!
-//! One append costs a fraction of what a file for each session would: no name to make, open, close and remove. One sync
-//! serves all who wait for one.
+//! One append costs a fraction of what a file for each session would: no name to make, open, close
+//! and remove. One sync serves all who wait for one.
 //!
-//! Nothing in a journal is ever overwritten, so no crash can damage what was written before; and every state is a new frame
-//! with all there is to say, so the newest frame of a session is enough. What is outdated goes when the journal is *renewed*:
-//! a new file begins with the newest frame of each session, made anew from its record piece by piece, with others' turns in
-//! between, and is made durable before the old one is removed. That happens
+//! Nothing in a journal is ever overwritten, so no crash can damage what was written before; and
+//! every state is a new frame with all there is to say, so the newest frame of a session is enough.
+//! What is outdated goes when the journal is *renewed*: a new file begins with the newest frame of
+//! each session, made anew from its record piece by piece, with others' turns in between, and is
+//! made durable before the old one is removed. That happens
 //!
-//! * at start, when all shards have read the old journals, by whatever number of shards they were written;
+//! * at start, when all shards have read the old journals, by whatever number of shards they were
+//!   written;
 //! * when most of the file is outdated;
 //! * after a sync of it failed, since the kernel may have dropped what it could not write.
 //!
-//! It never grows beyond `journal_bytes_max`. What a reader of it needs is bounded by the sessions in it and not by its length
-//! ([`crate::vault::readback`]), so no journal is too long to be read. New sessions are refused long before: the records of those
-//! that are there may still grow.
+//! It never grows beyond `journal_bytes_max`. What a reader of it needs is bounded by the sessions
+//! in it and not by its length ([`crate::vault::readback`]), so no journal is too long to be read.
+//! New sessions are refused long before: the records of those that are there may still grow.
 //!
-//! The name is `GENERATION-SHARD.journal`. All files of lower generations than that of a start are outdated once every shard
-//! has its own new one. If a crash leaves several, the frame with the highest sequence number counts.
+//! The name is `GENERATION-SHARD.journal`. All files of lower generations than that of a start are
+//! outdated once every shard has its own new one. If a crash leaves several, the frame with the
+//! highest sequence number counts.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
@@ -25,16 +29,15 @@ use std::io;
 use std::ops::Bound;
 use std::rc::Rc;
 
-use super::world::World;
+use super::disk::{Log, Millis, Shelf, Sync, WorkFiles};
+use super::gate::{Gate, SharedSync};
+use super::names::journal_name;
+use super::record::Record;
+use super::tombstones::{Tombstone, Tombstones};
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
 use crate::planted::{self, Bug};
-use crate::vault::disk::{Log, Millis, Shelf, Sync};
-use crate::vault::gate::{Gate, SharedSync};
-use crate::vault::names::journal_name;
-use crate::vault::record::Record;
-use crate::vault::tombstones::{Tombstone, Tombstones};
 
 /// A journal is renewed when it is longer than this and twice what is needed of it.
 const RENEW_BYTES_MIN: u64 = 8 << 20;
@@ -42,8 +45,9 @@ const RENEW_BYTES_MIN: u64 = 8 << 20;
 const RETRY_BYTES: u64 = 1 << 20;
 /// A renewal writes so much before others have their turn.
 const PIECE_BYTES: usize = 256 << 10;
-/// Records of running sessions may take this share of what a journal may be when another session is let in: they grow by the
-/// URL of a reply, and a journal that is all needed would be renewed for each new record.
+/// Records of running sessions may take this share of what a journal may be when another session is
+/// let in: they grow by the URL of a reply, and a journal that is all needed would be renewed for
+/// each new record.
 const ROOM_SHARE: u64 = 4;
 /// A renewal must be worth this share of what the journal may be.
 const GAIN_SHARE: u64 = 8;
@@ -59,8 +63,8 @@ pub enum JournalError {
     Sync(io::Error),
 }
 
-/// A session's record as it stands in the journal: the one truth about it, shared by the journal and the session's
-/// [`super::store::Keep`].
+/// A session's record as it stands in the journal: the one truth about it, shared by the journal
+/// and the session's [`super::store::Keep`].
 #[derive(Debug)]
 pub struct Kept {
     record: RefCell<Record>,
@@ -97,7 +101,7 @@ impl Kept {
 }
 
 /// The journal of one shard.
-pub struct Journal<W: World> {
+pub struct Journal<D: WorkFiles> {
     shard: usize,
     /// The longest it may be.
     bytes_max: Cell<u64>,
@@ -105,7 +109,7 @@ pub struct Journal<W: World> {
     is_durable: Cell<bool>,
     generation: Cell<u64>,
     /// Absent until the first one could be made, and after a failed sync.
-    log: RefCell<Option<Rc<W::Log>>>,
+    log: RefCell<Option<Rc<D::Log>>>,
     /// Names of our own files that the next one replaces.
     outdated: RefCell<Vec<String>>,
     /// The newest record of each session that has not ended.
@@ -123,8 +127,9 @@ pub struct Journal<W: World> {
     syncs: SharedSync,
 }
 
-impl<W: World> Journal<W> {
-    /// The journal of a shard, before its first file; without `is_durable` nothing of it is ever synced.
+impl<D: WorkFiles> Journal<D> {
+    /// The journal of a shard, before its first file; without `is_durable` nothing of it is ever
+    /// synced.
     pub fn new(shard: usize, is_durable: bool, limits: &Limits) -> Self {
         Self {
             shard,
@@ -143,14 +148,15 @@ impl<W: World> Journal<W> {
         }
     }
 
-    /// Makes the first file, of this generation, with the sessions that were read back and given to [`Journal::remember`].
+    /// Makes the first file, of this generation, with the sessions that were read back and given to
+    /// [`Journal::remember`].
     ///
     /// # Errors
     /// What the disk says; the next append tries again.
-    pub async fn begin(&self, world: &W, generation: u64) -> io::Result<()> {
+    pub async fn begin(&self, disk: &D, generation: u64) -> io::Result<()> {
         self.generation.set(generation);
         let _turn = self.gate.turn().await;
-        self.renew(world).await
+        self.renew(disk).await
     }
 
     /// Whether the next new file is synced before it replaces the old one.
@@ -181,19 +187,19 @@ impl<W: World> Journal<W> {
     /// [`JournalError`]
     pub async fn write(
         &self,
-        world: &W,
+        disk: &D,
         id: SessionId,
         kept: &Rc<Kept>,
         next: Record,
         sequence: u64,
         sync: Sync,
     ) -> Result<(), JournalError> {
-        self.append(world, id, kept, next, sequence)
+        self.append(disk, id, kept, next, sequence)
             .await
             .map_err(JournalError::Append)?;
         match sync {
             Sync::No => Ok(()),
-            Sync::Yes => (self.syncs.ask(|| self.sync(world)).await).map_err(JournalError::Sync),
+            Sync::Yes => (self.syncs.ask(|| self.sync(disk)).await).map_err(JournalError::Sync),
         }
     }
 
@@ -203,7 +209,8 @@ impl<W: World> Journal<W> {
         self.enter(id, &kept, bytes);
     }
 
-    /// A session ended. What is remembered of it is written with the next renewal; until then its own records say it.
+    /// A session ended. What is remembered of it is written with the next renewal; until then its
+    /// own records say it.
     pub fn bury(&self, id: SessionId, tombstone: Tombstone, now: Millis) {
         if let Some(kept) = self.records.borrow_mut().remove(&id) {
             let bytes = u64::from(kept.bytes.get());
@@ -238,7 +245,7 @@ impl<W: World> Journal<W> {
 
     async fn append(
         &self,
-        world: &W,
+        disk: &D,
         id: SessionId,
         kept: &Rc<Kept>,
         next: Record,
@@ -249,13 +256,13 @@ impl<W: World> Journal<W> {
         let frame = next.encode(id, sequence);
         let frame_bytes = frame.len() as u64;
         if !self.is_open() {
-            self.renew(world).await?;
+            self.renew(disk).await?;
         } else if self.is_to_be_renewed(frame_bytes)
-            && let Err(error) = self.renew(world).await
+            && let Err(error) = self.renew(disk).await
         {
             // The old file is as good as it was.
             self.renew_at.set(self.length.get() + RETRY_BYTES);
-            world.emit(Event::DiskFailed {
+            disk.emit(Event::DiskFailed {
                 op: DiskOp::Record,
                 session: None,
                 error: &error,
@@ -287,14 +294,15 @@ impl<W: World> Journal<W> {
         is_full || (length >= self.renew_at.get() && is_worth_it)
     }
 
-    async fn sync(&self, world: &W) -> io::Result<()> {
+    async fn sync(&self, disk: &D) -> io::Result<()> {
         let log = self.log.borrow().clone();
         let Some(log) = log else {
-            // Another one's sync failed. A new file is no second try: it is written from memory, and synced.
+            // Another one's sync failed. A new file is no second try: it is written from memory,
+            // and synced.
             let _turn = self.gate.turn().await;
             return match self.is_open() {
                 true => Ok(()),
-                false => self.renew(world).await,
+                false => self.renew(disk).await,
             };
         };
         let synced = log.sync().await;
@@ -305,7 +313,7 @@ impl<W: World> Journal<W> {
     }
 
     /// Writes a new file if somebody has removed ours: all that is needed is in memory.
-    pub async fn heal(&self, world: &W) {
+    pub async fn heal(&self, disk: &D) {
         let is_lost = || self.log.borrow().as_ref().is_some_and(|log| log.is_lost());
         if !is_lost() {
             return;
@@ -313,9 +321,9 @@ impl<W: World> Journal<W> {
         let _turn = self.gate.turn().await;
         self.drop_lost();
         if !self.is_open()
-            && let Err(error) = self.renew(world).await
+            && let Err(error) = self.renew(disk).await
         {
-            world.emit(Event::DiskFailed {
+            disk.emit(Event::DiskFailed {
                 op: DiskOp::Record,
                 session: None,
                 error: &error,
@@ -328,7 +336,7 @@ impl<W: World> Journal<W> {
         self.log.borrow_mut().take_if(|log| log.is_lost());
     }
 
-    fn is_current(&self, log: &Rc<W::Log>) -> bool {
+    fn is_current(&self, log: &Rc<D::Log>) -> bool {
         let current = self.log.borrow();
         current
             .as_ref()
@@ -336,16 +344,17 @@ impl<W: World> Journal<W> {
     }
 
     /// Replaces the file by one that holds what is needed. Whoever calls has the turn.
-    async fn renew(&self, world: &W) -> io::Result<()> {
+    async fn renew(&self, disk: &D) -> io::Result<()> {
         let generation = self.generation.get();
         // Also if it fails: what is left of it may keep its name.
         self.generation.set(generation + 1);
         let name = journal_name(generation, self.shard);
-        let (log, length) = match self.write_new(world, &name).await {
+        let (log, length) = match self.write_new(disk, &name).await {
             Ok(written) => written,
             Err(error) => {
-                // Best effort: the next start reads it, and finds nothing that is not in the old one too.
-                let _ = world.remove(Shelf::WORK, &name).await;
+                // Best effort: the next start reads it, and finds nothing that is not in the old
+                // one too.
+                let _ = disk.remove(Shelf::WORK, &name).await;
                 return Err(error);
             }
         };
@@ -356,8 +365,8 @@ impl<W: World> Journal<W> {
         *self.log.borrow_mut() = Some(Rc::new(log));
         let outdated = self.outdated.replace(vec![name]);
         for name in outdated {
-            if let Err(error) = world.remove(Shelf::WORK, &name).await {
-                world.emit(Event::DiskFailed {
+            if let Err(error) = disk.remove(Shelf::WORK, &name).await {
+                disk.emit(Event::DiskFailed {
                     op: DiskOp::Remove,
                     session: None,
                     error: &error,
@@ -368,29 +377,30 @@ impl<W: World> Journal<W> {
     }
 
     /// A new file with all that is needed, and its length.
-    async fn write_new(&self, world: &W, name: &str) -> io::Result<(W::Log, u64)> {
-        let log = world.create_log(name).await?;
+    async fn write_new(&self, disk: &D, name: &str) -> io::Result<(D::Log, u64)> {
+        let log = disk.create_log(name).await?;
         let mut length = 0;
         let mut last = None;
         while let Some(piece) = self.records_after(&mut last) {
             log.append(&piece).await?;
             length += piece.len() as u64;
-            world.give_way().await;
+            disk.give_way().await;
         }
         last = None;
         while let Some(piece) = self.tombstones_after(&mut last) {
             log.append(&piece).await?;
             length += piece.len() as u64;
-            world.give_way().await;
+            disk.give_way().await;
         }
         if self.is_durable.get() && !planted::is(Bug::JournalUnsynced) {
             log.sync().await?;
-            world.sync_shelf(Shelf::WORK).await?;
+            disk.sync_shelf(Shelf::WORK).await?;
         }
         Ok((log, length))
     }
 
-    /// The frames that follow in the order of their ids: records change only in turn, sessions may end meanwhile.
+    /// The frames that follow in the order of their ids: records change only in turn, sessions may
+    /// end meanwhile.
     fn records_after(&self, last: &mut Option<SessionId>) -> Option<Vec<u8>> {
         let records = self.records.borrow();
         let begin = last.map_or(Bound::Unbounded, Bound::Excluded);

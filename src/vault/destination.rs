@@ -1,0 +1,51 @@
+//! Whether an upload may go where it is to go, and how files get their names there.
+
+use super::disk::{Disk, Manner, Parents, Place, Replace, Standing, Sync};
+use super::error::StoreError;
+use crate::bits::reply::Refusal;
+use crate::config::{Durability, Permissions, Policy};
+use crate::event::DiskOp;
+use crate::http::path::BadTarget;
+use crate::planted::{self, Bug};
+
+/// How files get their names under these settings.
+pub fn manner(policy: &Policy) -> Manner {
+    Manner {
+        replace: match policy.allow_overwrite || planted::is(Bug::PublishOverExisting) {
+            true => Replace::Existing,
+            false => Replace::Never,
+        },
+        parents: match policy.create_dirs {
+            true => Parents::Create,
+            false => Parents::MustExist,
+        },
+        sync: match policy.durability {
+            Durability::None => Sync::No,
+            Durability::Upload | Durability::Fragment => Sync::Yes,
+        },
+        file_mode: policy.file_mode.map(Permissions::bits),
+        dir_mode: policy.dir_mode.map(Permissions::bits),
+    }
+}
+
+/// Whether an upload to `place` can be taken at all, told before any byte is sent.
+///
+/// # Errors
+/// The [`Refusal`] that the client hears, or a [`StoreError`].
+pub async fn check_destination<D: Disk>(
+    disk: &D,
+    policy: &Policy,
+    place: &Place,
+) -> Result<Result<(), Refusal>, StoreError> {
+    let standing = disk
+        .look_up(place, Some(manner(policy)))
+        .await
+        .map_err(StoreError::new(DiskOp::LookUp))?;
+    Ok(match standing {
+        Standing::Directory => Err(Refusal::TargetIsDirectory),
+        Standing::Reserved => Err(Refusal::TargetInvalid(BadTarget::Reserved)),
+        Standing::File { .. } if !policy.allow_overwrite => Err(Refusal::TargetExists),
+        Standing::NoParent if !policy.create_dirs => Err(Refusal::ParentMissing),
+        Standing::File { .. } | Standing::NoParent | Standing::Free => Ok(()),
+    })
+}

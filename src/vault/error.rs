@@ -1,0 +1,40 @@
+//! What the disk refused, and while doing what.
+
+use std::io;
+
+use crate::bits::reply::Refusal;
+use crate::diagnosis::{self, Diagnosis};
+use crate::event::DiskOp;
+use crate::planted::{self, Bug};
+
+/// The disk refused something.
+#[derive(Debug)]
+pub struct StoreError {
+    /// What was being done.
+    pub op: DiskOp,
+    /// The error.
+    pub source: io::Error,
+}
+
+impl StoreError {
+    /// Says what was being done.
+    pub fn new(op: DiskOp) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { op, source }
+    }
+
+    /// What it means.
+    pub fn diagnosis(&self) -> Diagnosis {
+        diagnosis::diagnose(self.op, &self.source)
+    }
+
+    /// What the client hears.
+    pub fn refusal(&self) -> Refusal {
+        self.diagnosis().hears
+    }
+
+    /// Whether the session can no longer be trusted: a failed sync, a write of its bytes that
+    /// failed for another reason than space, or bytes that somebody took away.
+    pub fn poisons(&self) -> bool {
+        !planted::is(Bug::PoisonIgnored) && self.diagnosis().poisons
+    }
+}

@@ -1,0 +1,485 @@
+//! The disk side of one session: seal, publish, discard, as the contract says ([`super`]).
+
+use std::cell::Ref;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::destination::manner;
+use super::disk::{Disk, File, Place, Published as _, Replace, Shelf, Sync};
+use super::error::StoreError;
+use super::journal::{JournalError, Kept};
+use super::names::{part_name, reply_name};
+use super::record::{Answered, Life, Record};
+use super::space::Space;
+use super::store::Store;
+use super::tombstones::{Origin, PathHash, Tombstone};
+use crate::bits::notification::Token;
+use crate::bits::session::{AfterPublish, Ending, Reply, State};
+use crate::bits::session_id::SessionId;
+use crate::config::{Durability, Policy};
+use crate::event::DiskOp;
+use crate::http::path::UploadPath;
+use crate::planted::{self, Bug};
+
+/// Files from this size on are refused before their bytes if they do not fit now; smaller ones find
+/// out by themselves.
+const ROOM_BYTES_MIN: u64 = 1 << 20;
+
+/// The disk side of one session: its part, and its record as last written.
+#[derive(Debug)]
+pub struct Keep {
+    id: SessionId,
+    /// Where its files are.
+    shelf: Shelf,
+    /// What is written of it.
+    kept: Rc<Kept>,
+    /// Of the last frame that was tried.
+    sequence: u64,
+    /// How the upload goes; written with the next record.
+    life: Life,
+    /// The name of the part survives a power cut.
+    name_durable: bool,
+    /// An application was told, and may have written a reply.
+    may_have_reply: bool,
+}
+
+impl Keep {
+    /// Goes on with a session whose record was read back, in this boot, and whose files are on this
+    /// shelf.
+    pub fn resume(
+        id: SessionId,
+        shelf: Shelf,
+        record: Record,
+        sequence: u64,
+        boot_id: u128,
+    ) -> Self {
+        let may_have_reply = record.state.reply() == Reply::File;
+        Self {
+            id,
+            shelf,
+            life: record.life.clone(),
+            kept: Kept::new(Record { boot_id, ..record }, sequence),
+            sequence,
+            name_durable: false,
+            may_have_reply,
+        }
+    }
+
+    /// The session.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Where its files are.
+    pub fn shelf(&self) -> Shelf {
+        self.shelf
+    }
+
+    /// Makes part and record of a new session.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is left behind.
+    pub async fn create<D: Disk>(
+        store: &Store<D>,
+        id: SessionId,
+        shelf: Shelf,
+        path: &UploadPath,
+        client: IpAddr,
+        life: Life,
+    ) -> Result<(Self, D::File), StoreError> {
+        let part = part_name(id);
+        let file =
+            (store.disk.create(shelf, &part).await).map_err(StoreError::new(DiskOp::Create))?;
+        let record = Record {
+            path: path.clone(),
+            state: State::NEW,
+            durable: 0,
+            inode: file.inode(),
+            boot_id: store.disk.boot_id(),
+            answer: None,
+            client: Some(client),
+            begun_ms: store.disk.wall_clock_ms(),
+            life,
+        };
+        let mut keep = Self {
+            id,
+            shelf,
+            life: record.life.clone(),
+            kept: Kept::new(record.clone(), 0),
+            sequence: 0,
+            name_durable: false,
+            may_have_reply: false,
+        };
+        if !planted::is(Bug::RecordAfterAck)
+            && let Err(error) = keep.commit(store, record, Sync::No).await
+        {
+            drop(file);
+            // Best effort: what stays is an orphan, which the next start removes.
+            let _ = store.disk.remove(shelf, &part).await;
+            return Err(StoreError {
+                op: DiskOp::Create,
+                source: error.source,
+            });
+        }
+        Ok((keep, file))
+    }
+
+    /// What the application said, as far as the state does not say it.
+    pub fn answer(&self) -> Option<Answered> {
+        self.kept.record().answer.as_deref().cloned()
+    }
+
+    /// Names the reply that is kept here, if there is one.
+    pub fn token(&self) -> Option<Token> {
+        (self.kept.record().answer.as_ref()).map(|answer| answer.token)
+    }
+
+    /// What is written of the session.
+    pub fn record(&self) -> Ref<'_, Record> {
+        self.kept.record()
+    }
+
+    /// How the upload goes.
+    pub fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+
+    /// Writes how the upload goes, so that a restart knows. If that fails, the next record says it.
+    pub async fn note_life<D: Disk>(&mut self, store: &Store<D>) {
+        let state = self.kept.record().state;
+        self.note(store, state).await;
+    }
+
+    /// What is remembered of the session when it has ended.
+    pub fn tombstone(&self, ending: Ending) -> Tombstone {
+        let record = self.kept.record();
+        Tombstone {
+            ending,
+            path: PathHash::of(&record.path),
+            origin: Origin::of(record.client),
+            // Above all that may be in the journal, also of what was written in vain.
+            sequence: self.sequence + 1,
+        }
+    }
+
+    /// Opens the part of a session.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open<D: Disk>(&self, disk: &D) -> Result<D::File, StoreError> {
+        disk.open(self.shelf, &part_name(self.id))
+            .await
+            .map_err(StoreError::new(DiskOp::Open))
+    }
+
+    /// Before the first byte: finds out whether there is room for a file of that size, and records
+    /// the size.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        file: &D::File,
+        total: u64,
+    ) -> Result<(), StoreError> {
+        let begun = State::Receiving {
+            received: 0,
+            total: Some(total),
+        };
+        // Also where the size is known: a file that is opened anew gets ready anew.
+        file.expect(total)
+            .map_err(StoreError::new(DiskOp::Allocate))?;
+        if self.kept.record().state != begun {
+            has_room(&store.disk.space(self.shelf), total)
+                .map_err(StoreError::new(DiskOp::Allocate))?;
+        } else if store.journal.is_open() {
+            return Ok(());
+        }
+        self.commit(store, self.in_state(begun), Sync::No).await
+    }
+
+    /// Whether the first `received` bytes survive a power cut already.
+    pub fn is_hard(&self, received: u64) -> bool {
+        self.name_durable && self.kept.record().durable == received
+    }
+
+    /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
+    ///
+    /// # Errors
+    /// [`StoreError`]; it poisons.
+    pub async fn harden<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        file: &D::File,
+        received: u64,
+    ) -> Result<(), StoreError> {
+        sync_part(file).await?;
+        let mut next = self.kept.record().clone();
+        next.durable = received;
+        self.commit(store, next, Sync::Yes).await?;
+        self.sync_name(store).await
+    }
+
+    /// All bytes are here: makes them ours to keep.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn seal<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        file: &D::File,
+        total: u64,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let sync = match durability {
+            Durability::None => Sync::No,
+            Durability::Upload | Durability::Fragment => Sync::Yes,
+        };
+        let mut next = self.in_state(State::Sealed { total });
+        if sync == Sync::Yes {
+            sync_part(file).await?;
+            next.durable = total;
+        }
+        self.commit(store, next, sync).await?;
+        match sync {
+            Sync::Yes => self.sync_name(store).await,
+            Sync::No => Ok(()),
+        }
+    }
+
+    /// The application took the file: keeps its reply and what it said. `notified` is the state
+    /// that follows.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it does not poison: the application is asked again, and a reply that could
+    /// not be kept is made anew.
+    pub async fn notified<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        notified: State,
+        mut answer: Answered,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let sync = match durability {
+            Durability::None => Sync::No,
+            Durability::Upload | Durability::Fragment => Sync::Yes,
+        };
+        if notified.reply() == Reply::File && sync == Sync::Yes && !planted::is(Bug::ReplyUnsynced)
+        {
+            self.sync_reply(store)
+                .await
+                .map_err(StoreError::new(DiskOp::Reply))?;
+            answer.is_safe = true;
+        }
+        let mut next = self.in_state(notified);
+        next.answer = Some(Box::new(answer));
+        if planted::is(Bug::NotifiedUnrecorded) {
+            self.kept.pretend(next);
+            return Ok(());
+        }
+        self.commit(store, next, sync).await
+    }
+
+    async fn sync_reply<D: Disk>(&self, store: &Store<D>) -> io::Result<()> {
+        let (file, _) = (store
+            .disk
+            .open_reply(self.shelf, &reply_name(self.id))
+            .await?)
+            .ok_or(io::ErrorKind::NotFound)?;
+        file.sync_data().await?;
+        // Its name is new, whatever was synced before.
+        store.disk.sync_shelf(self.shelf).await
+    }
+
+    /// Gives a sealed file its name. `closing` is the state while it happens.
+    ///
+    /// # Errors
+    /// [`StoreError`]; unless it poisons, the file is still sealed and can be published again.
+    pub async fn publish<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        policy: &Policy,
+        place: &Place,
+        closing: State,
+    ) -> Result<(), StoreError> {
+        let disk = &*store.disk;
+        self.commit(store, self.in_state(closing), Sync::No).await?;
+        let manner = manner(policy);
+        let published = match disk
+            .publish(self.shelf, &part_name(self.id), place, manner)
+            .await
+        {
+            Ok(published) => published,
+            Err(source) => {
+                // If this write is lost, a restart only tries the same publication again.
+                self.note(store, closing.unpublished()).await;
+                // What was not found may be the folder of the destination, which can be made, or
+                // the part, which is lost.
+                if source.kind() == io::ErrorKind::NotFound {
+                    self.open(disk).await?;
+                }
+                return Err(StoreError {
+                    op: DiskOp::Publish,
+                    source,
+                });
+            }
+        };
+        if manner.sync == Sync::Yes
+            && !planted::is(Bug::PublishWithoutSync)
+            && let Err(source) = published.sync().await
+        {
+            // Nobody was told of the file. Where it replaced nothing it can go, and the client's
+            // next upload finds the place free. The record goes first: `closing` without a part
+            // would say published.
+            if manner.replace == Replace::Never
+                && self.note(store, State::Gone(Ending::Poisoned)).await
+            {
+                store.take_back(self.id, published).await;
+            }
+            return Err(StoreError {
+                op: DiskOp::SyncDirectory,
+                source,
+            });
+        }
+        Ok(())
+    }
+
+    /// The session ended with its file at its place, or long after. Where the record says
+    /// `closing`, a part that is gone says the rest.
+    pub async fn note_end<D: Disk>(&mut self, store: &Store<D>, ending: Ending) {
+        let is_told = matches!(
+            self.kept.record().state,
+            State::Closing {
+                then: AfterPublish::End,
+                ..
+            }
+        );
+        if !is_told {
+            self.note(store, State::Gone(ending)).await;
+        }
+    }
+
+    /// Removes the bytes of a session that ended without a file; its record says how, and then its
+    /// tombstone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn discard<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        ending: Ending,
+    ) -> Result<(), StoreError> {
+        // If it cannot be written, the part that is missing tells as much, except how the session
+        // ended.
+        self.note(store, State::Gone(ending)).await;
+        let removed = store.disk.remove(self.shelf, &part_name(self.id)).await;
+        self.remove_reply(store).await?;
+        removed.map_err(StoreError::new(DiskOp::Remove))
+    }
+
+    /// Removes the reply, if there may be one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_reply<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
+        if !self.may_have_reply {
+            return Ok(());
+        }
+        (store.disk.remove(self.shelf, &reply_name(self.id)).await)
+            .map_err(StoreError::new(DiskOp::Remove))?;
+        self.may_have_reply = false;
+        Ok(())
+    }
+
+    /// From here on an application may write a reply.
+    pub fn expect_reply(&mut self) {
+        self.may_have_reply = true;
+    }
+
+    /// Writes a state that the files would also tell without it; `false` if it could not be
+    /// written, and a restart goes on from the one before.
+    pub async fn note<D: Disk>(&mut self, store: &Store<D>, state: State) -> bool {
+        self.commit(store, self.in_state(state), Sync::No)
+            .await
+            .is_ok()
+    }
+
+    /// The session was read back: the next journal has it in this state, and speaks of this boot.
+    pub fn remember<D: Disk>(&mut self, store: &Store<D>, state: State) {
+        self.sequence += 1;
+        let record = self.in_state(state);
+        self.kept = Kept::new(record, self.sequence);
+        store.journal.remember(self.id, Rc::clone(&self.kept));
+    }
+
+    fn in_state(&self, state: State) -> Record {
+        let mut next = self.kept.record().clone();
+        next.state = state;
+        next
+    }
+
+    async fn sync_name<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
+        if !self.name_durable && !planted::is(Bug::SealWithoutNames) {
+            store.sync_names(self.shelf).await?;
+            self.name_durable = true;
+        }
+        Ok(())
+    }
+
+    /// Writes the next record; only if that is done, it is what is known of the session.
+    async fn commit<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        next: Record,
+        sync: Sync,
+    ) -> Result<(), StoreError> {
+        // Also after an error: nobody knows how much of a frame reached the disk, and no two may
+        // have the same number.
+        self.sequence += 1;
+        let next = Record {
+            life: self.life.clone(),
+            ..next
+        };
+        let (journal, disk) = (&store.journal, &*store.disk);
+        let written = journal
+            .write(disk, self.id, &self.kept, next, self.sequence, sync)
+            .await;
+        match written {
+            Ok(()) => Ok(()),
+            Err(JournalError::Append(source)) => Err(StoreError {
+                op: DiskOp::Record,
+                source,
+            }),
+            Err(JournalError::Sync(source)) => Err(StoreError {
+                op: DiskOp::Sync,
+                source,
+            }),
+        }
+    }
+}
+
+/// Whether a file of that size fits, told before its bytes. It is a look and no promise: others
+/// take space meanwhile.
+fn has_room(space: &Space, total: u64) -> io::Result<()> {
+    if !space.can_ever_hold(total) {
+        Err(io::ErrorKind::FileTooLarge.into())
+    } else if total >= ROOM_BYTES_MIN && !space.can_hold_now(total) {
+        Err(io::ErrorKind::StorageFull.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes the bytes of a part durable. Only ever tried once.
+async fn sync_part<F: File>(file: &F) -> Result<(), StoreError> {
+    if planted::is(Bug::SealWithoutSync) {
+        return Ok(());
+    }
+    let mut synced = file.sync_data().await;
+    if synced.is_err() && planted::is(Bug::SyncRetried) {
+        synced = file.sync_data().await;
+    }
+    synced.map_err(StoreError::new(DiskOp::Sync))
+}
