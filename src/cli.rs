@@ -11,12 +11,21 @@ use settings::{Check, Settings};
 
 /// A BITS upload server for Linux.
 #[derive(Debug, Parser)]
-#[command(version = bitsd::version::LONG, propagate_version = true)]
+#[command(version = bitsd::version::LONG, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  bitsd serve --root /srv/uploads --listen 0.0.0.0:8080
+  bitsd check --config /etc/bitsd.toml
+  bitsd put today.zip http://server:8080/
+
+`bitsd COMMAND --help` has more examples, and the exit codes; `bitsd check --help` every key of the
+settings file. The manual is README.md and docs/ of the source.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use bitsd::config::{Config, LogFormat, settings_schema};
+use bitsd::config::{Config, LogFormat, setting_like, settings_schema};
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::launch::{self, Source};
@@ -79,9 +79,12 @@ fn run_check(check: &Check) -> ExitCode {
     }
     if let Some(name) = &check.key {
         let Some(text) = about_key(name) else {
-            say(format_args!(
-                "there is no key {name} (`bitsd check --help` lists all)"
-            ));
+            match setting_like(name) {
+                Some(key) => say(format_args!("there is no key {name}; did you mean {key}?")),
+                None => say(format_args!(
+                    "there is no key {name} (`bitsd check --help` lists all)"
+                )),
+            }
             return ExitCode::from(WRONG_USE);
         };
         return show(&text);

@@ -357,7 +357,18 @@ fn check_says_as_much_as_it_is_asked_for() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains(says), "{text}");
     }
-    assert_eq!(bitsd(&["check", "--key", "nope"]).status.code(), Some(2));
+    for (name, says) in [
+        (
+            "nope",
+            "there is no key nope (`bitsd check --help` lists all)",
+        ),
+        ("sesion_timeout", "did you mean session_timeout?"),
+        ("header_max", "did you mean limits.headers_max?"),
+    ] {
+        let output = bitsd(&["check", "--key", name]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said(&output).contains(says), "{output:?}");
+    }
     for command in ["serve", "check", "put", "bench"] {
         let help = String::from_utf8(bitsd(&[command, "--help"]).stdout).unwrap();
         assert!(

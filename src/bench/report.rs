@@ -119,15 +119,17 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.mode == "ping" {
-            "Pings"
-        } else {
-            "files"
+        let (one, what) = match self.mode {
+            "ping" => ("Ping", "Pings"),
+            _ => ("file", "files"),
         };
         writeln!(
             f,
-            "{} {what}, {} bytes in {:.3} s on {} connections",
-            self.files, self.bytes, self.seconds, self.connections
+            "{}, {} bytes in {:.3} s on {}",
+            counted(self.files, one, what),
+            self.bytes,
+            self.seconds,
+            counted(self.connections as u64, "connection", "connections")
         )?;
         if self.bytes > 0 {
             writeln!(f, "throughput  {:.3} GB/s", self.gb_per_s)?;
@@ -154,6 +156,12 @@ impl fmt::Display for Report {
             .as_ref()
             .map_or(Ok(()), |error| write!(f, ", first: {error}"))
     }
+}
+
+/// A number and what it counts.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    let what = if number == 1 { one } else { many };
+    format!("{number} {what}")
 }
 
 /// An hour.

@@ -11,7 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use bitsd::bench::conversation::{End, Mode, Script};
-use bitsd::bench::report::Report;
+use bitsd::bench::report::{Report, counted};
 use bitsd::bench::{self, Options, Progress};
 use bitsd::client::url::{BadUrl, Url};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
@@ -138,7 +138,8 @@ pub fn run(bench: Bench) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         let why = report.first_error.as_deref().unwrap_or("unknown");
-        crate::failed(format_args!("{} uploads failed: {why}", report.failed))
+        let failed = counted(report.failed, "upload", "uploads");
+        crate::failed(format_args!("{failed} failed: {why}"))
     }
 }
 
@@ -151,20 +152,20 @@ fn announce(options: &Options) {
         end,
         ..
     } = &options.script;
-    let (files, connections) = (options.files, options.connections);
+    let connections = counted(options.connections as u64, "connection", "connections");
     if *mode == Mode::Ping {
-        return crate::say(format_args!(
-            "{files} Pings on {connections} connections to {folder}"
-        ));
+        let pings = counted(options.files, "Ping", "Pings");
+        return crate::say(format_args!("{pings} on {connections} to {folder}"));
     }
-    let all = HumanBytes(files.saturating_mul(*file_bytes));
+    let files = counted(options.files, "file", "files");
+    let all = HumanBytes(options.files.saturating_mul(*file_bytes));
     let what_stays = match (mode, end, options.keep, &options.verify) {
         (Mode::Bits, End::Cancel, ..) => "nothing stays there",
         (.., false, Some(_)) => "the files are removed when they were compared",
         _ => "the files stay there",
     };
     crate::say(format_args!(
-        "{files} files of {}, {all} in all, on {connections} connections to {folder}; {what_stays}",
+        "{files} of {}, {all} in all, on {connections} to {folder}; {what_stays}",
         HumanBytes(*file_bytes)
     ));
 }

@@ -156,9 +156,9 @@ Examples:
   bitsd serve --config /etc/bitsd.toml        as a service does
   BITSD_ROOT=/data bitsd serve --log-format json
 
-SIGTERM or Ctrl-C stops it in order, a second one at once; SIGHUP makes it read its settings again.
+SIGTERM or Ctrl-C stops it cleanly, a second one at once; SIGHUP makes it read its settings again.
 
-Exit codes: 0 it stopped in order, 1 it could not start or was stopped at once, 2 the command line
+Exit codes: 0 it stopped cleanly, 1 it could not start or was stopped at once, 2 the command line
 or the settings are wrong.";
 
 /// What `bitsd check -h` ends with.
@@ -169,7 +169,8 @@ Examples:
   bitsd check --key session_timeout           also --key BITSSessionTimeout, as IIS calls it
   bitsd check --schema > bitsd.schema.json    for editors
 
-Exit codes: 0 the settings are right, 2 the command line or the settings are wrong.";
+Exit codes: 0 all is well, 1 the server could not start with what the settings name, 2 the command
+line or the settings are wrong.";
 
 /// What `bitsd check --help` ends with: the settings file's keys too.
 pub fn all_of_check() -> String {
@@ -185,7 +186,8 @@ pub fn all_of_check() -> String {
 /// What is to be known of the keys of this name; `None` if there is none.
 pub fn about_key(name: &str) -> Option<String> {
     let is_asked = |doc: &SettingDoc| {
-        doc.key == name || doc.key.rsplit('.').next() == Some(name) || doc.iis.contains(&name)
+        let is_of_iis = |iis: &&str| iis.eq_ignore_ascii_case(name);
+        doc.key == name || doc.key.rsplit('.').next() == Some(name) || doc.iis.iter().any(is_of_iis)
     };
     let docs = settings_reference().into_iter().filter(is_asked);
     let text: Vec<_> = docs.map(|doc| about(&doc)).collect();

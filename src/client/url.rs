@@ -1,6 +1,7 @@
 //! The URL of an upload: where to connect, what to ask for.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Component, Path};
 use std::str::FromStr;
 
@@ -19,12 +20,14 @@ pub struct Url {
 }
 
 /// Why a text is not a URL that can be uploaded to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadUrl {
     /// It begins with `https://`.
     Https,
     /// It does not begin with `http://`.
     NotHttp,
+    /// The same, and it would be one with it.
+    SchemeMissing(String),
     /// It has no host.
     HostMissing,
     /// The host holds a character that no host has.
@@ -42,6 +45,12 @@ pub enum BadUrl {
 impl fmt::Display for BadUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::SchemeMissing(text) => {
+                return write!(
+                    f,
+                    "the URL must begin with http://; did you mean http://{text}?"
+                );
+            }
             Self::Https => {
                 "https:// is not supported: `bitsd put` does not speak TLS, use an http:// URL"
             }
@@ -67,7 +76,7 @@ impl FromStr for Url {
         if strip_scheme(text, "https://").is_some() {
             return Err(BadUrl::Https);
         }
-        let rest = strip_scheme(text, "http://").ok_or(BadUrl::NotHttp)?;
+        let rest = strip_scheme(text, "http://").ok_or_else(|| without_scheme(text))?;
         if rest.contains('#') {
             return Err(BadUrl::Fragment);
         }
@@ -169,6 +178,21 @@ fn strip_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
     head.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
+/// Why a text that begins with no scheme of ours is none: only what cannot be the name of a file is
+/// taken for a URL that was cut short.
+fn without_scheme(text: &str) -> BadUrl {
+    let authority = text.split(['/', '?']).next().unwrap_or_default();
+    let is_host = match split_authority(authority) {
+        Ok(("localhost", _)) => true,
+        Ok((host, _)) => authority.contains(':') || host.parse::<IpAddr>().is_ok(),
+        Err(_) => false,
+    };
+    match is_host && !text.contains("://") {
+        true => BadUrl::SchemeMissing(text.to_owned()),
+        false => BadUrl::NotHttp,
+    }
+}
+
 fn split_authority(authority: &str) -> Result<(&str, u16), BadUrl> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']').ok_or(BadUrl::HostInvalid)?,
@@ -250,6 +274,13 @@ mod tests {
             ("https://h/a", BadUrl::Https),
             ("ftp://h/a", BadUrl::NotHttp),
             ("h/a", BadUrl::NotHttp),
+            ("logs.zip", BadUrl::NotHttp),
+            ("C:\\logs", BadUrl::NotHttp),
+            ("ftp://h:21/a", BadUrl::NotHttp),
+            ("10.0.0.1/a", BadUrl::SchemeMissing("10.0.0.1/a".into())),
+            ("[::1]/a", BadUrl::SchemeMissing("[::1]/a".into())),
+            ("h:8080", BadUrl::SchemeMissing("h:8080".into())),
+            ("localhost/", BadUrl::SchemeMissing("localhost/".into())),
             ("http:///a", BadUrl::HostMissing),
             ("http://", BadUrl::HostMissing),
             ("http://h:0/a", BadUrl::PortInvalid),

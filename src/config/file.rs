@@ -268,10 +268,10 @@ fn read(value: &DeValue<'_>) -> Written {
 }
 
 /// From 0 to 1; case and kind of dash do not count.
-fn likeness(name: &str, known: &str) -> f64 {
+pub(super) fn likeness(name: &str, known: &str) -> f64 {
     let name = name.to_ascii_lowercase().replace('-', "_");
     strsim::normalized_damerau_levenshtein(&name, known)
 }
 
 /// Two slips in a short name; more would be guessing.
-const LIKENESS_MIN: f64 = 0.6;
+pub(super) const LIKENESS_MIN: f64 = 0.6;

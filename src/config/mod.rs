@@ -43,7 +43,7 @@ pub use file::SettingsFile;
 pub use given::Flags;
 pub use keys::{Config, FREE_BYTES_MIN, Host, Limits, Location, Notification, Policy};
 pub use permissions::Permissions;
-pub use reference::{FlagDoc, SettingDoc, settings_reference, settings_schema};
+pub use reference::{FlagDoc, SettingDoc, setting_like, settings_reference, settings_schema};
 pub use reload::adopt;
 pub use resolve::Settled;
 pub use secret::Secret;

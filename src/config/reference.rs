@@ -3,6 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::file::{LIKENESS_MIN, likeness};
 use super::form::{Form, UNLIMITED, Unit, Value};
 use super::keys::{Config, Host, Limits, Location, Notification, Policy, rows};
 use super::table::{Row, Scope, Table};
@@ -78,6 +79,18 @@ pub fn settings_reference() -> Vec<SettingDoc> {
         iis: row.iis,
     };
     rows().map(doc).collect()
+}
+
+/// The key that was most likely meant by a name that none has.
+pub fn setting_like(name: &str) -> Option<String> {
+    let keys = settings_reference().into_iter().map(|doc| doc.key);
+    let alike = keys.map(|key| {
+        let short = key.rsplit('.').next().unwrap_or_default();
+        (likeness(name, &key).max(likeness(name, short)), key)
+    });
+    let alike = alike.filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
+    let best = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.map(|(_, key)| key)
 }
 
 /// A JSON Schema (draft 2020-12) of the settings file, for editors that check and complete TOML by
