@@ -46,6 +46,15 @@ pub(super) enum Cause {
     Elsewhere(Place, &'static str, Where),
     #[error("{0}: locations are tables that begin with [[location]], in two brackets")]
     NotTables(Place),
+    #[error(
+        "{0}: there is no table {1}: there are [limits], once, and [[location]]; all other keys stand above them"
+    )]
+    UnknownTable(Place, String),
+    #[error(
+        "{0}: {1} cannot stand in another table: limits hold for the whole server, in [limits]; locations begin \
+             with [[location]]"
+    )]
+    NoTableWithin(Place, String),
     #[error("{0}: limits is a table that begins with [limits]")]
     NotATable(Place),
     #[error("{0}: {1} = {2} {why}", why = .3.in_words(.4))]

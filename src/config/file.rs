@@ -133,12 +133,29 @@ impl Text {
         here: Here,
     ) -> Result<(), ConfigError> {
         let Some(row) = rows().find(|row| here.takes(row) && row.name() == key.get_ref()) else {
-            return Err(self.stray(key, here).into());
+            return Err(match value.get_ref() {
+                DeValue::Table(_) => self.stray_table(key, here),
+                _ => self.stray(key, here),
+            }
+            .into());
         };
         let written = self.text.get(value.span()).unwrap_or_default();
         let written = written.lines().next().unwrap_or_default().to_owned();
         let origin = Origin::File(Box::new(self.place(value.span().start)));
         given.read(row, read(value.get_ref()), origin, written)
+    }
+
+    /// Why there is no such table here.
+    fn stray_table(&self, key: &Key<'_>, here: Here) -> Cause {
+        let (place, name) = (self.place(key.span().start), key.get_ref().to_string());
+        match (&*name, here) {
+            ("limits" | "location", _) => Cause::NoTableWithin(place, name),
+            // A slip in the name of a table that there is, or a key in brackets.
+            _ => match self.stray(key, here) {
+                Cause::UnknownKey(place, name) => Cause::UnknownTable(place, name),
+                cause => cause,
+            },
+        }
     }
 
     /// Why this key cannot stand in this table.

@@ -355,10 +355,29 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    if text.parse::<u16>().is_ok() {
-        return Err(not_an_address(
-            ": the address is missing (0.0.0.0 and [::] are all of this machine)",
-        ));
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let address = rest.split('/').next().unwrap_or_default();
+        let tls = match scheme.eq_ignore_ascii_case("https") {
+            true => " (TLS is for a proxy in front)",
+            false => "",
+        };
+        return Err(match parse_address(address) {
+            Ok(_) => not_an_address(&format!("; did you mean {}?{tls}", quoted(address))),
+            Err(_) => not_an_address(": it has no scheme and no path"),
+        });
+    }
+    let without_address = text.strip_prefix('*').unwrap_or(text);
+    let port = without_address.strip_prefix(':').unwrap_or(without_address);
+    if port.parse::<u16>().is_ok() {
+        return Err(not_an_address(&format!(
+            ": the address is missing; all of this machine are [\"0.0.0.0:{port}\", \"[::]:{port}\"]"
+        )));
+    }
+    if let Some(address) = (text.strip_suffix('/')).filter(|text| parse_address(text).is_ok()) {
+        return Err(not_an_address(&format!(
+            "; did you mean {}?",
+            quoted(address)
+        )));
     }
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return Err(not_an_address(": the port is missing"));

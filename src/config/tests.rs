@@ -368,6 +368,47 @@ fn mistakes_are_told_with_what_to_write_instead() {
         ),
         ("listen = \"[::1]\"", ": the port is missing"),
         (
+            "listen = \":8080\"",
+            "the address is missing; all of this machine are [\"0.0.0.0:8080\", \"[::]:8080\"]",
+        ),
+        (
+            "listen = \"*:8080\"",
+            "the address is missing; all of this machine are",
+        ),
+        (
+            "listen = \"http://0.0.0.0:8080/\"",
+            "or [::]:8080; did you mean \"0.0.0.0:8080\"?",
+        ),
+        (
+            "listen = [\"https://[::]:443\"]",
+            "; did you mean \"[::]:443\"? (TLS is for a proxy in front)",
+        ),
+        (
+            "listen = \"http://srv.example\"",
+            ": it has no scheme and no path",
+        ),
+        ("listen = \"[::1]:80/\"", "did you mean \"[::1]:80\"?"),
+        (
+            &format!("{location}[location.limits]\nheaders_max = 9"),
+            "bitsd.toml:3:11: limits cannot stand in another table: limits hold for the whole server, in [limits]",
+        ),
+        (
+            "[[limits.location]]\nprefix = \"a\"",
+            "there is no key location",
+        ),
+        (
+            "[limits.location]\nprefix = \"a\"",
+            "location cannot stand in another table",
+        ),
+        (
+            "[server]\nroot = \"/r\"",
+            "bitsd.toml:1:2: there is no table server: there are [limits], once, and [[location]]",
+        ),
+        (
+            "[limit]\nheaders_max = 9",
+            "there is no key limit; did you mean [limits]?",
+        ),
+        (
             "root = \"D:\\\\logs\"",
             "bitsd.toml:1:8: root = \"D:\\\\logs\" is a path of Windows",
         ),
