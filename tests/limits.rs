@@ -454,6 +454,34 @@ fn a_second_signal_stops_at_once() {
     server.assert_file("a.bin", 1, 200_000);
 }
 
+/// Behind a body, as old clients send it. No head has begun, so that neither its time runs nor the stop waits for its end.
+#[test]
+fn a_connection_is_idle_whatever_empty_lines_came() {
+    let limits = "[limits]\nhead_ms_max = 600000\nshutdown_ms_max = 600000";
+    let mut server = Server::with(Settings::default().flags(&["--cores", "1"]).file(limits));
+    let mut raw = server.connect();
+    assert!(ping(&mut raw).is_some());
+    raw.send("\r\n\r\n");
+    assert!(ping(&mut raw).is_some());
+    raw.send("\r\n");
+    // It was seen when what was sent after it is answered.
+    assert!(ping(&mut server.connect()).is_some());
+    server.stop();
+    assert!(
+        !server.log().contains("connection_ended_early"),
+        "{}",
+        server.log()
+    );
+    // One by one they are no more than at once.
+    let server = Server::start();
+    let mut raw = server.connect();
+    for _ in 0..5 {
+        raw.send("\r\n");
+    }
+    raw.receive().assert(400, Some("0x80070057"));
+    raw.assert_closed();
+}
+
 #[test]
 fn an_idle_server_stops_at_once() {
     let mut server = Server::start();
