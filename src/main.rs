@@ -122,6 +122,8 @@ fn run_check(check: &Check) -> ExitCode {
 fn show(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads it has seen enough (`bitsd check | head`): what was found counts.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => failed(format_args!("cannot write the settings: {error}")),
     }
 }

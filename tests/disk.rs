@@ -6,11 +6,11 @@ mod mount;
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use mount::{Kind, Mount};
 use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, E_ACCESSDENIED, fragment};
+use support::host::{Tmpfs, allow, as_nobody, folder_and_root_of_nobody};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -20,8 +20,9 @@ const WRITE_PROTECT: &str = "0x80070013";
 /// Root has few connections to spare.
 const FEW_FILES: &str = "ulimit -n 48; exec \"$@\"";
 
-/// A small file system in memory, unmounted with the test.
+/// A small file system in memory, with a root in it.
 struct SmallDisk {
+    _mount: Tmpfs,
     folder: tempfile::TempDir,
 }
 
@@ -29,34 +30,13 @@ impl SmallDisk {
     /// `None`, and said so, where nothing can be mounted.
     fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let path = folder.path().to_str().unwrap();
-        if run(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", path]) {
-            Some(Self { folder })
-        } else {
-            skip("a small file system cannot be mounted (needs root)");
-            None
-        }
+        let _mount = Tmpfs::on(folder.path(), &format!("size={size}"))?;
+        Some(Self { _mount, folder })
     }
 
     fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(&["umount", "-l", self.folder.path().to_str().unwrap()]);
-    }
-}
-
-fn run(words: &[&str]) -> bool {
-    Command::new(words[0])
-        .args(&words[1..])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 // -- full
@@ -189,40 +169,10 @@ fn a_read_only_disk_is_told_and_the_session_goes_on_later() {
 
 // -- forbidden
 
-/// Runs the server as nobody, where that can be.
-fn as_nobody() -> Option<Settings> {
-    let words = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-    ];
-    if !run(&[words.as_slice(), &["true"]].concat()) {
-        skip("the server cannot be run as another user (needs root and setpriv)");
-        return None;
-    }
-    Some(Settings::default().wrapper(&words))
-}
-
-/// A root that nobody may use, with the binary where nobody may run it.
-fn root_of_nobody() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
-    fs::create_dir(&root).unwrap();
-    allow(folder.path(), 0o755);
-    allow(&root, 0o777);
-    (folder, root)
-}
-
-fn allow(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
 #[test]
 fn a_folder_that_may_not_be_written_is_access_denied() {
     let Some(settings) = as_nobody() else { return };
-    let (_folder, root) = root_of_nobody();
+    let (_folder, root) = folder_and_root_of_nobody();
     for name in ["closed", "late"] {
         fs::create_dir(root.join(name)).unwrap();
     }
@@ -245,7 +195,7 @@ fn a_folder_that_may_not_be_written_is_access_denied() {
 #[test]
 fn a_root_that_may_not_be_written_is_refused_at_start() {
     let Some(settings) = as_nobody() else { return };
-    let (_folder, root) = root_of_nobody();
+    let (_folder, root) = folder_and_root_of_nobody();
     allow(&root, 0o755);
     let (status, said) = Server::refused(&root, &settings);
     assert_eq!(status.code(), Some(1), "{said}");

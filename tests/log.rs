@@ -219,6 +219,19 @@ fn closed_descriptors_stop_nobody_and_lead_nowhere() {
 fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
     let dev_full = || File::options().write(true).open("/dev/full").unwrap();
     let (_reader, pipe) = full_pipe();
+    // Somebody who has seen enough, as `head` has.
+    let (folder, root) = root();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let command = command
+        .args(["check", "--no-config", "--listen", "127.0.0.1:0", "--root"])
+        .arg(&root)
+        .stdout(writer);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    drop(folder);
     for (words, code) in [
         (&["check"][..], 1),
         (&["check", "--config", "/does/not/exist"], 2),

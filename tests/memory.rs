@@ -76,6 +76,18 @@ impl Drop for Group {
     }
 }
 
+/// Whether the kernel could limit memory at all, by either version of control groups.
+fn has_memory_controller() -> bool {
+    let first = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let first = first.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        // Name, hierarchy, groups, enabled.
+        words.next() == Some("memory") && words.nth(2) == Some("1")
+    });
+    let second = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    first || second.split_whitespace().any(|name| name == "memory")
+}
+
 #[test]
 fn requests_that_the_kernel_has_no_memory_for_do_not_end_the_server() {
     const CONNECTIONS: usize = 700;
@@ -85,6 +97,10 @@ fn requests_that_the_kernel_has_no_memory_for_do_not_end_the_server() {
         return skip("a control group needs root");
     }
     let Some(group) = Group::make() else {
+        if !has_memory_controller() {
+            // Nobody could make one here: no fault of whoever runs the tests.
+            return eprintln!("SKIPPED: this kernel has no control groups for memory");
+        }
         return skip("no control group can be made here");
     };
     let server = Server::with(Settings::default().flags(&["--cores", "1"]));

@@ -3,55 +3,16 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use rustix::fs::{CWD, FileType, Mode};
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
+use support::host::{Tmpfs, allow, folder_and_root, make_pipe};
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 use tempfile::TempDir;
-
-fn folder_and_root() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
-    fs::create_dir(&root).unwrap();
-    (folder, root)
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-fn make_pipe(path: &Path) {
-    let mode = Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
-}
-
-fn run(words: &[&str]) -> bool {
-    let output = Command::new(words[0]).args(&words[1..]).output();
-    output.is_ok_and(|output| output.status.success())
-}
-
-/// A tmpfs that is mounted for one test.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn on(path: &Path) -> Option<Self> {
-        if !run(&["mount", "-t", "tmpfs", "none", path.to_str().unwrap()]) {
-            skip("nothing can be mounted here (needs root)");
-            return None;
-        }
-        Some(Self(path.to_owned()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        run(&["umount", "-l", self.0.to_str().unwrap()]);
-    }
-}
 
 #[track_caller]
 fn upload(server: &Server, path: &str, bytes: u64) {
@@ -67,7 +28,7 @@ fn a_work_directory_that_others_may_write_to_is_refused() {
     for mode in [0o777, 0o770] {
         let (_folder, root) = folder_and_root();
         fs::create_dir(root.join(".bitsd")).unwrap();
-        set_mode(&root.join(".bitsd"), mode);
+        allow(&root.join(".bitsd"), mode);
         let (status, said) = Server::refused(&root, &Settings::default());
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("chmod go-w"), "{said}");
@@ -107,7 +68,7 @@ fn a_link_in_the_place_of_the_work_directory_is_refused() {
 #[test]
 fn where_others_may_write_to_the_root_a_work_directory_is_known_by_its_mark() {
     let (_folder, root) = folder_and_root();
-    set_mode(&root, 0o777);
+    allow(&root, 0o777);
     let mut server = Server::on(&root, Settings::default());
     server.wait_for_log("chmod +t");
     upload(&server, "/a.bin", 10);
@@ -127,7 +88,7 @@ fn where_others_may_write_to_the_root_a_work_directory_is_known_by_its_mark() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("cannot be told"), "{said}");
     // In a place of its own nobody can do that.
-    set_mode(&root, 0o755);
+    allow(&root, 0o755);
     drop(Server::on(&root, Settings::default()));
 }
 
@@ -256,12 +217,12 @@ fn a_trial_leaves_nothing_in_the_root() {
 
 // -- several disks
 
-fn two_disks() -> Option<(TempDir, PathBuf, PathBuf, Mount)> {
+fn two_disks() -> Option<(TempDir, PathBuf, PathBuf, Tmpfs)> {
     let (folder, root) = folder_and_root();
     let other = folder.path().join("other");
     fs::create_dir(&other).unwrap();
-    let mount = Mount::on(&other)?;
-    set_mode(&other, 0o755);
+    let mount = Tmpfs::on(&other, "size=64m")?;
+    allow(&other, 0o755);
     Some((folder, root, other, mount))
 }
 
@@ -369,8 +330,8 @@ fn sessions_survive_settings_that_forget_their_disk() {
         .assert(500, Some(SESSION_NOT_FOUND));
     server.kill9();
     // The disk is back, empty: its sessions are gone with it. What is asked here is that nobody removed anything meanwhile.
-    let _mount = Mount::on(&other);
-    set_mode(&other, 0o755);
+    let _mount = Tmpfs::on(&other, "size=64m");
+    allow(&other, 0o755);
     server.restart_with(settings);
     upload(&server, "/other/b.bin", 10);
 }
@@ -539,7 +500,7 @@ fn a_disk_that_is_mounted_over_the_root_is_told() {
     let server = Server::on(&root, Settings::default());
     let mut client = Client::create(server.address(), "/a.bin");
     client.send(fragment(0..10)).assert(200, None);
-    let Some(mount) = Mount::on(&root) else {
+    let Some(mount) = Tmpfs::on(&root, "size=64m") else {
         return;
     };
     client.close().assert(503, None);
@@ -602,11 +563,11 @@ fn check_finds_what_a_start_would_find() {
     assert!(said.contains("does not exist"), "{said}");
     // What stands there is tried, and left as it is.
     fs::create_dir(root.join(".bitsd")).unwrap();
-    set_mode(&root.join(".bitsd"), 0o777);
+    allow(&root.join(".bitsd"), 0o777);
     let (code, _, said) = check(&root, &[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("chmod go-w"), "{said}");
-    set_mode(&root.join(".bitsd"), 0o700);
+    allow(&root.join(".bitsd"), 0o700);
     let (code, shown, said) = check(&root, &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
@@ -617,21 +578,29 @@ fn check_finds_what_a_start_would_find() {
     assert_eq!(names.count(), 1, "only the work directory");
 }
 
+/// A root of another account, and beside it a program that it can reach.
+fn of_nobody() -> Option<(TempDir, PathBuf)> {
+    let (folder, root) = folder_and_root();
+    for path in [folder.path(), &root] {
+        allow(path, 0o755);
+    }
+    if std::os::unix::fs::chown(&root, Some(65533), None).is_err() {
+        skip("files cannot be given away here (needs root)");
+        return None;
+    }
+    fs::copy(env!("CARGO_BIN_EXE_bitsd"), folder.path().join("bitsd")).unwrap();
+    Some((folder, root))
+}
+
 /// Where the limits of threads and of locked memory hold: not for root.
 #[test]
 fn check_and_start_find_the_same() {
-    let (folder, root) = folder_and_root();
-    for path in [folder.path(), &root] {
-        set_mode(path, 0o755);
-    }
-    if std::os::unix::fs::chown(&root, Some(65533), None).is_err() {
-        return skip("files cannot be given away here (needs root)");
-    }
+    let Some((folder, root)) = of_nobody() else {
+        return;
+    };
+    let program = folder.path().join("bitsd");
     let read_only = folder.path().join("ours");
     fs::create_dir(&read_only).unwrap();
-    // A program that everybody can reach.
-    let program = folder.path().join("bitsd");
-    fs::copy(env!("CARGO_BIN_EXE_bitsd"), &program).unwrap();
     for (limit, root, words) in [
         ("-u 3", &root, "ulimit -u"),
         ("-l 64", &root, "LimitMEMLOCK="),
@@ -654,12 +623,50 @@ fn check_and_start_find_the_same() {
     }
 }
 
+/// The server starts all the same, so it is a warning, the same one in both.
+#[test]
+fn blocks_that_cannot_be_registered_are_a_warning_of_check_and_start() {
+    let Some((folder, root)) = of_nobody() else {
+        return;
+    };
+    // For the rings, but not for 8 MiB of blocks for each of two.
+    let limited = format!(
+        "ulimit -l 8192; exec setpriv --reuid 65533 --regid 65533 --clear-groups {} \"$@\"",
+        folder.path().join("bitsd").display()
+    );
+    let bitsd = |words: &[&str]| {
+        let mut command = Command::new("bash");
+        command.args(["-c", &limited, "bitsd"]).args(words);
+        let settings = ["--no-config", "--cores", "2", "--listen", "127.0.0.1:0"];
+        command.args(settings).arg("--root").arg(&root);
+        command
+    };
+    let output = bitsd(&["check"]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("# warning: body blocks cannot be registered"),
+        "{shown}"
+    );
+    let mut server = bitsd(&["serve"]);
+    let mut server = server.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
+    let told = log.find(|line| {
+        let line = line.as_ref().unwrap();
+        line.contains("event=blocks_not_registered") || line.contains("event=started")
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let told = told.unwrap().unwrap();
+    assert!(told.contains("body blocks cannot be registered"), "{told}");
+}
+
 #[test]
 fn settings_may_come_through_a_pipe_and_a_secret_that_all_can_read_is_told() {
     let (folder, root) = folder_and_root();
     let secret = folder.path().join("secret");
     fs::write(&secret, "0123456789abcdef").unwrap();
-    set_mode(&secret, 0o644);
+    allow(&secret, 0o644);
     let settings = format!(
         "root = {root:?}\nlisten = \"127.0.0.1:0\"\ncores = 1\nnotification_type = \"by-reference\"\n\
          notification_url = \"http://127.0.0.1:9/\"\nnotification_secret_file = {secret:?}\n"

@@ -131,7 +131,9 @@ pub fn run(bench: Bench) -> ExitCode {
         Ok(report) => report,
         Err(error) => return crate::failed(error),
     };
-    if let Err(error) = tell(&report, is_json) {
+    let told = tell(&report, is_json);
+    // Whoever reads it may have seen enough.
+    if let Err(error) = told.or_else(unless_reader_is_gone) {
         return crate::failed(format_args!("cannot write the result: {error}"));
     }
     if report.is_success() {
@@ -168,6 +170,13 @@ fn announce(options: &Options) {
         "{files} of {}, {all} in all, on {connections} to {folder}; {what_stays}",
         HumanBytes(*file_bytes)
     ));
+}
+
+fn unless_reader_is_gone(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    }
 }
 
 fn tell(report: &Report, is_json: bool) -> io::Result<()> {

@@ -79,6 +79,10 @@ enum Bodies {
     Plain(Rc<RefCell<Vec<Pages>>>),
 }
 
+/// What is said where body blocks could not be registered.
+pub const NOT_REGISTERED: &str = "body blocks cannot be registered with io_uring and are copied once more; raise \
+     RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)";
+
 /// Whether body blocks could be registered.
 #[derive(Debug)]
 pub enum Registration {

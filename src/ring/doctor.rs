@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD};
 
 use super::account;
+use super::blocks::NOT_REGISTERED;
 use super::directories::{Directories, WORK_DIR_NAME};
 use super::launch_error::LaunchError;
 use super::work_folder::{BadFolder, WorkFolder};
@@ -50,6 +51,7 @@ impl fmt::Display for Finding {
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::Good(format!("it is checked as {}", account::us()))];
     let rings = probe::io_uring().and_then(|()| probe::rings(config.cores));
+    let has_rings = rings.is_ok();
     findings.push(match rings {
         Ok(()) => Finding::Good("io_uring can be used".to_owned()),
         Err(error) => Finding::Bad(error.to_string()),
@@ -58,6 +60,10 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let secrets = probe::open_secrets(config);
     findings.extend(secrets.into_iter().map(Finding::Doubtful));
     let (directories, is_running) = directories(config);
+    // Where a server runs, it has taken what the limits give to its user.
+    if has_rings && !is_running {
+        findings.push(blocks(config));
+    }
     findings.extend(directories);
     findings.extend(addresses(config, is_running));
     findings
@@ -73,10 +79,6 @@ fn limits(config: &Config) -> Vec<Finding> {
         Ok(u64::MAX) => Finding::Good("any number of files may be open".to_owned()),
         Ok(files) => Finding::Good(format!("{files} files may be open")),
     };
-    let threads = match can_start(config.cores) {
-        Ok(()) => None,
-        Err(error) => Some(Finding::Bad(LaunchError::Thread(error).to_string())),
-    };
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = match config.cores {
         cores if cores > available => {
@@ -84,23 +86,16 @@ fn limits(config: &Config) -> Vec<Finding> {
         }
         cores => Finding::Good(format!("{cores} shards on {available} cores")),
     };
-    [files, cores].into_iter().chain(threads).collect()
+    vec![files, cores]
 }
 
-/// Whether there may be so many threads more at a time.
-fn can_start(threads: usize) -> std::io::Result<()> {
-    let started: std::io::Result<Vec<_>> = (0..threads)
-        .map(|_| {
-            let (end, ended) = std::sync::mpsc::channel::<()>();
-            let wait = move || _ = ended.recv();
-            Ok((end, std::thread::Builder::new().spawn(wait)?))
-        })
-        .collect();
-    for (end, thread) in started? {
-        drop(end);
-        let _ = thread.join();
+/// What the shards need at a time: threads, and locked memory for their body blocks.
+fn blocks(config: &Config) -> Finding {
+    match probe::registration(config) {
+        Err(error) => Finding::Bad(LaunchError::Thread(error).to_string()),
+        Ok(Some(error)) => Finding::Doubtful(format!("{NOT_REGISTERED} ({error})")),
+        Ok(None) => Finding::Good("body blocks can be registered with io_uring".to_owned()),
     }
-    Ok(())
 }
 
 /// What is found out about the directories, and whether a server is running on them.

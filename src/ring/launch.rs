@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
-use super::blocks::{Blocks, Registration};
+use super::blocks::{Blocks, NOT_REGISTERED, Registration};
 use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
 use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
@@ -29,7 +29,7 @@ use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{Boot, RingWorld, op, probe, queue, readback};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Limits};
 use crate::notify::{Bounds, Notifier};
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
@@ -506,11 +506,7 @@ impl Seat {
                 tracing::debug!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
             }
         }
-        let mut builder = tokio_uring::builder();
-        builder
-            .entries(queue::ENTRIES)
-            .uring_builder(&ring_settings());
-        let runtime = match tokio_uring::Runtime::new(&builder) {
+        let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => {
                 let _ = self.alive.send(Err(error));
@@ -530,19 +526,12 @@ impl Seat {
 
     /// Serves to the end; how many uploads are not finished then.
     async fn serve(self) -> usize {
-        let limits = &self.config.limits;
-        let (blocks, registration) = Blocks::new(
-            limits.head_bytes_max,
-            limits.long_heads_per_shard_max,
-            limits.body_blocks_per_shard,
-            limits.block_bytes,
-        );
+        let (blocks, registration) = blocks(&self.config.limits);
         if let (Registration::Refused(error), 0) = (registration, self.index) {
             tracing::warn!(
                 event = "blocks_not_registered",
                 %error,
-                "body blocks cannot be registered with io_uring and are copied once more; \
-                 raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
+                "{NOT_REGISTERED}"
             );
         }
         let disk = RingDisk::new(self.directories.shelves(), self.config.io);
@@ -658,6 +647,25 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
             .world
             .spawn(connection::serve(Rc::clone(&shard), wire, letter.arrived));
     }
+}
+
+/// The runtime of a shard.
+pub(super) fn runtime() -> io::Result<tokio_uring::Runtime> {
+    let mut builder = tokio_uring::builder();
+    builder
+        .entries(queue::ENTRIES)
+        .uring_builder(&ring_settings());
+    tokio_uring::Runtime::new(&builder)
+}
+
+/// The blocks of a shard; called inside its runtime.
+pub(super) fn blocks(limits: &Limits) -> (Blocks, Registration) {
+    Blocks::new(
+        limits.head_bytes_max,
+        limits.long_heads_per_shard_max,
+        limits.body_blocks_per_shard,
+        limits.block_bytes,
+    )
 }
 
 /// The settings of every ring. Never DEFER_TASKRUN: tokio-uring hangs with it.

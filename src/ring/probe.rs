@@ -1,11 +1,15 @@
 //! What the host gives us, looked at before anything is started: io_uring that answers, descriptors, cores.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::blocks::Registration;
 use super::launch;
 use super::launch_error::LaunchError;
 use super::op;
@@ -46,7 +50,7 @@ pub fn io_uring() -> Result<(), LaunchError> {
         if Instant::now() >= deadline {
             return Err(LaunchError::RingSilent);
         }
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }
@@ -60,6 +64,46 @@ pub fn rings(shards: usize) -> Result<(), LaunchError> {
     let rings = (0..shards).map(|_| settings.build(queue::ENTRIES));
     let rings: Result<Vec<IoUring>, _> = rings.collect();
     rings.map(drop).map_err(LaunchError::Ring)
+}
+
+/// What the kernel says where the body blocks of all shards cannot be registered at a time; then they are copied once more.
+/// Each shard has a thread and a ring of its own here too, since limits are counted over all of them.
+///
+/// # Errors
+/// A thread or a ring cannot be had.
+pub fn registration(config: &Config) -> io::Result<Option<io::Error>> {
+    let (tell, told) = mpsc::channel();
+    let start = |_| {
+        let (tell, limits) = (tell.clone(), config.limits.clone());
+        let (end, ended) = mpsc::channel::<()>();
+        let register = move || {
+            let registered = launch::runtime().and_then(|runtime| {
+                let (blocks, registration) = runtime.block_on(async { launch::blocks(&limits) });
+                let _ = tell.send(Ok(registration));
+                // All of them hold theirs until the last one was told.
+                let _ = ended.recv();
+                runtime.block_on(async { drop(blocks) });
+                Ok(())
+            });
+            if let Err(error) = registered {
+                let _ = tell.send(Err(error));
+            }
+        };
+        Ok((end, thread::Builder::new().spawn(register)?))
+    };
+    let threads: Vec<_> = (0..config.cores).map(start).collect::<io::Result<_>>()?;
+    let told: io::Result<Vec<_>> = told.iter().take(threads.len()).collect();
+    for (end, thread) in threads {
+        drop(end);
+        let _ = thread.join();
+    }
+    let refused = told?
+        .into_iter()
+        .find_map(|registration| match registration {
+            Registration::Refused(error) => Some(error),
+            Registration::Done => None,
+        });
+    Ok(refused)
 }
 
 /// Takes as many descriptors as the hard limit allows, and says how many that are.

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod client;
 pub mod content;
+pub mod host;
 pub mod https;
 pub mod program;
 pub mod raw;

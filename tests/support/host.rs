@@ -1,0 +1,88 @@
+//! What tests ask of the host: its tools, modes of files, another account, mounts. What needs root and has none is
+//! skipped, with a sentence.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{CWD, FileType, Mode};
+use tempfile::TempDir;
+
+use super::server::Settings;
+use super::skip;
+
+/// The account that tests run the server as, where it is to be another one.
+const AS_NOBODY: [&str; 4] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+];
+
+/// Whether a program could be run, and was content.
+pub fn run(words: &[&str]) -> bool {
+    Command::new(words[0])
+        .args(&words[1..])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Sets the mode of a file or folder.
+pub fn allow(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Makes a FIFO.
+pub fn make_pipe(path: &Path) {
+    let mode = Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
+}
+
+/// Runs the server as nobody, where that can be.
+pub fn as_nobody() -> Option<Settings> {
+    if !run(&[AS_NOBODY.as_slice(), &["true"]].concat()) {
+        skip("the server cannot be run as another user (needs root and setpriv)");
+        return None;
+    }
+    Some(Settings::default().wrapper(&AS_NOBODY))
+}
+
+/// A folder of the test, and a root in it.
+pub fn folder_and_root() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    (folder, root)
+}
+
+/// The same, where nobody may work.
+pub fn folder_and_root_of_nobody() -> (TempDir, PathBuf) {
+    let (folder, root) = folder_and_root();
+    allow(folder.path(), 0o755);
+    allow(&root, 0o777);
+    (folder, root)
+}
+
+/// A tmpfs that is mounted for one test.
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// Mounts one, with these options.
+    pub fn on(path: &Path, options: &str) -> Option<Self> {
+        let place = path.to_str().unwrap();
+        if !run(&["mount", "-t", "tmpfs", "-o", options, "none", place]) {
+            skip("nothing can be mounted here (needs root)");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        run(&["umount", "-l", self.0.to_str().unwrap()]);
+    }
+}
