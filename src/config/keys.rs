@@ -180,9 +180,10 @@ keys! {
         value_bytes_max: usize = narrow(4 * KIB), Row::of(bytes(256..=64 * KIB));
         /// Connections of one shard.
         connections_per_shard_max: usize = 16_384, Row::of(count(1..=1_048_576)).live();
-        // A proxy or a NAT is one client, so that nothing smaller is right everywhere.
-        /// Connections of one client address (IPv6: of one /64) to one shard.
-        connections_per_client_max: usize = 1_048_576, Row::of(count(1..=1_048_576)).live();
+        // Three quarters of what a shard holds, so that no one client keeps all others out. Not less: a proxy or a NAT is one
+        // client, too.
+        /// Connections of one client address (IPv6: of one /64) to one shard; a proxy in front is one client.
+        connections_per_client_max: usize = 12_288, Row::of(count(1..=1_048_576)).live();
         /// Large body blocks of one shard.
         body_blocks_per_shard: usize = 16, Row::of(count(1..=512));
         /// Bytes of one body block; a multiple of the page size.

@@ -31,7 +31,14 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::DiskFailed { op, session, error } => log_disk(shard, *op, *session, error),
         Event::NotGiven { path, what, error } if may(Level::WARN, Cause::of(Kind::NotGiven)) => {
             let event = Kind::NotGiven.event();
-            let remedy = "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)";
+            let remedy = match *what {
+                "SELinux type" => {
+                    "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"
+                }
+                _ => {
+                    "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)"
+                }
+            };
             warn!(event, shard, path, %error, remedy, "a published file did not get the {what} that its folder gives");
         }
         Event::NotGiven { .. } => {}
@@ -196,8 +203,17 @@ fn log_end(shard: usize, event: &Event<'_>) {
     else {
         return;
     };
-    // A client can make and end sessions without end; such that brought bytes are all told.
-    if *received == 0 && !may(Level::INFO, Cause::of(Kind::SessionEnded)) {
+    // A client can make and give up sessions without end. Files that arrived are all told, and bytes that were kept for
+    // somebody and are gone.
+    let is_given_up = matches!(
+        ending,
+        Ending::Cancelled | Ending::Incomplete | Ending::Denied
+    );
+    let of_ending = Cause {
+        code: *ending as u32 + 1,
+        ..Cause::of(Kind::SessionEnded)
+    };
+    if (*received == 0 || is_given_up) && !may(Level::INFO, of_ending) {
         return;
     }
     let remedy = match ending {
@@ -260,8 +276,8 @@ fn log_connection(shard: usize, event: &Event<'_>) {
             if may(Level::WARN, Cause::of(Kind::ConnectionRefused)) =>
         {
             let event = Kind::ConnectionRefused.event();
-            let remedy = "raise limits.connections_per_shard_max, or cores";
-            warn!(event, shard, %peer, remedy, "connection refused: this shard holds as many as it may");
+            let remedy = "raise limits.connections_per_shard_max or cores; of a proxy, limits.connections_per_client_max";
+            warn!(event, shard, %peer, remedy, "connection refused: this shard holds as many as it may, or as many of this client");
         }
         Event::HungUp { peer, why } if may(Level::DEBUG, Cause::of(Kind::ConnectionEnded)) => {
             let event = Kind::ConnectionEnded.event();

@@ -44,7 +44,7 @@ pub enum Kind {
     AcceptFailed,
     /// We ended a connection.
     ConnectionEnded,
-    /// A session that ended without a byte.
+    /// A session that ended without a byte, or was given up.
     SessionEnded,
     /// The disk refused something.
     DiskFailed,
