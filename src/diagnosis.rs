@@ -200,6 +200,7 @@ fn of_obstacle(obstacle: Obstacle) -> Diagnosis {
         }
         Obstacle::AppendOnly => "take the attribute off (`lsattr -d`, `chattr -a`)",
         Obstacle::Immutable => "take the attribute off (`lsattr -d`, `chattr -i`)",
+        Obstacle::NoFile => "remove it, or upload under another name",
         Obstacle::InUse => "unmount it, or upload under another name",
         Obstacle::NameRefused => {
             "use a Linux file system beneath root (ext4, XFS, btrfs), or another name"

@@ -7,30 +7,19 @@ mod mount;
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mount::{Kind, Mount};
 use rustix::fs::{CWD, IFlags, RenameFlags, XattrFlags, inotify};
 use support::client::{Client, E_ACCESSDENIED, E_INVALIDARG, SESSION_NOT_FOUND, fragment};
+use support::host::{allow, as_nobody, folder_and_root_of_nobody, make_pipe, run};
 use support::server::{Server, Settings};
 use support::skip;
-
-fn run(words: &[&str]) -> bool {
-    Command::new(words[0])
-        .args(&words[1..])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-fn allow(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
 
 /// Uploads a small file and closes it.
 #[track_caller]
@@ -220,6 +209,26 @@ fn a_file_that_is_a_mount_is_not_replaced_and_told_so() {
 
 // -- attributes and rights
 
+/// Whoever made a pipe there, or bound a socket, would wait on it for ever.
+#[test]
+fn what_is_no_file_is_never_replaced() {
+    let server = Server::with(Settings::default().file("allow_overwrite = true"));
+    make_pipe(&server.file("pipe"));
+    let _socket = UnixListener::bind(server.file("socket")).unwrap();
+    let words = ["a pipe, a socket or a device", "remove it, or upload"];
+    for path in ["/pipe", "/socket"] {
+        assert_refused(&server, path, &words);
+    }
+    let mut client = Client::create(server.address(), "/late");
+    client.send(fragment(0..1000)).assert(200, None);
+    make_pipe(&server.file("late"));
+    client.close().assert(403, Some(E_ACCESSDENIED));
+    assert!(fs::symlink_metadata(server.file("late")).unwrap().len() == 0);
+    fs::remove_file(server.file("late")).unwrap();
+    client.close().assert(200, None);
+    server.assert_file("late", 1, 1000);
+}
+
 #[test]
 fn what_may_not_be_replaced_is_refused_at_create_and_named() {
     let disk = match Mount::new(Kind::Ext4, 64) {
@@ -268,28 +277,15 @@ fn what_may_not_be_replaced_is_refused_at_create_and_named() {
 
 #[test]
 fn somebody_elses_file_in_a_sticky_folder_is_refused_at_create_and_named() {
-    let words = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-    ];
-    if !run(&[words.as_slice(), &["true"]].concat()) {
-        return skip("the server cannot be run as another user (needs root and setpriv)");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
+    let Some(settings) = as_nobody() else { return };
+    let (_folder, root) = folder_and_root_of_nobody();
     for name in ["sticky", "closed"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
-    allow(folder.path(), 0o755);
-    allow(&root, 0o777);
     allow(&root.join("sticky"), 0o1777);
     allow(&root.join("closed"), 0o755);
     fs::write(root.join("sticky/old"), "old").unwrap();
-    let settings = making_folders()
-        .file("allow_overwrite = true")
-        .wrapper(&words);
+    let settings = settings.file("create_dirs = true\nallow_overwrite = true");
     let server = Server::on(&root, settings);
     assert_refused(&server, "/sticky/old", &["is sticky", "chmod -t"]);
     upload(&server, "/sticky/new.bin");
@@ -503,6 +499,33 @@ fn a_file_arrives_as_if_made_in_its_folder() {
     }
 }
 
+/// Without SELinux a label is an attribute like others, that root may set: what is read and given is the same.
+#[test]
+fn a_file_gets_the_selinux_type_of_its_folder() {
+    const LABEL: &str = "security.selinux";
+    let server = Server::start();
+    let set = |path: &Path, label: &[u8]| {
+        rustix::fs::setxattr(path, LABEL, label, XattrFlags::empty()).is_ok()
+    };
+    let (work, typed) = (server.file(".bitsd"), server.file("typed"));
+    fs::create_dir(&typed).unwrap();
+    if !set(&work, b"system_u:object_r:var_t:s0\0")
+        || !set(&typed, b"system_u:object_r:public_content_t:s0\0")
+    {
+        return skip("labels cannot be set (needs root, and SELinux off)");
+    }
+    upload(&server, "/typed/a.bin");
+    upload(&server, "/b.bin");
+    let get = |path: &str| {
+        let mut label = vec![0; 100];
+        let read = rustix::fs::getxattr(server.file(path), LABEL, &mut label);
+        read.map(|bytes| String::from_utf8(label[..bytes].to_vec()).unwrap())
+    };
+    let given = get("typed/a.bin").unwrap();
+    assert!(given.contains(":public_content_t:"), "{given}");
+    assert!(get("b.bin").is_err(), "its folder has no label");
+}
+
 #[test]
 fn modes_of_files_and_folders_are_those_of_their_location() {
     let settings = making_folders()
@@ -552,23 +575,12 @@ fn a_replaced_file_leaves_nothing_to_the_new_one() {
 
 #[test]
 fn a_group_that_the_server_may_not_give_is_told_and_the_file_arrives() {
-    let words = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-    ];
-    if !run(&[words.as_slice(), &["true"]].concat()) {
-        return skip("the server cannot be run as another user (needs root and setpriv)");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
+    let Some(settings) = as_nobody() else { return };
+    let (_folder, root) = folder_and_root_of_nobody();
     fs::create_dir_all(root.join("team")).unwrap();
     std::os::unix::fs::chown(root.join("team"), None, Some(33)).unwrap();
-    allow(folder.path(), 0o755);
-    allow(&root, 0o777);
     allow(&root.join("team"), 0o2777);
-    let server = Server::on(&root, Settings::default().wrapper(&words));
+    let server = Server::on(&root, settings);
     upload(&server, "/team/a.bin");
     server.wait_for_log("SupplementaryGroups=");
     server.wait_for_log("team/a.bin");

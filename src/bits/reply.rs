@@ -215,6 +215,8 @@ pub enum Obstacle {
     AppendOnly,
     /// The folder, or what stands there, is immutable.
     Immutable,
+    /// What stands there is no file: a pipe, a socket or a device.
+    NoFile,
     /// Something is mounted on it.
     InUse,
     /// Its file system takes no such name.
@@ -225,7 +227,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::OtherMount,
         Self::LinkLeadsOut,
         Self::LinkIntoWork,
@@ -234,6 +236,7 @@ impl Obstacle {
         Self::Sticky,
         Self::AppendOnly,
         Self::Immutable,
+        Self::NoFile,
         Self::InUse,
         Self::NameRefused,
         Self::FolderFull,
@@ -252,6 +255,7 @@ impl Obstacle {
             Self::Sticky => "the folder is sticky, and the file there is somebody else's",
             Self::AppendOnly => "the folder of the destination, or the file there, is append-only",
             Self::Immutable => "the folder of the destination, or the file there, is immutable",
+            Self::NoFile => "a pipe, a socket or a device stands at the destination",
             Self::InUse => "something is mounted on the destination",
             Self::NameRefused => "the file system of the destination takes no such name",
             Self::FolderFull => "a folder on the way to the destination can hold no more folders",

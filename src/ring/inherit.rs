@@ -9,6 +9,7 @@
 //! | default ACL | an access ACL made of it, in which the umask does not count (acl(5), "Object creation") |
 //! | inherited project id (XFS, ext4) | its project id; without it, a rename into the folder fails with `EXDEV` |
 //! | inherited attributes (`chattr`: no copy on write, compression, no dump, no access times, synchronous) | the same |
+//! | an SELinux type (not that of the server's own folder) | that type, where the policy has no rule of its own for files that we make |
 //!
 //! What the server's own folder gives *its* files is taken off again: it mostly lies beneath a root and inherits from that.
 //!
@@ -16,7 +17,8 @@
 //! an `fgetxattr` and an `ioctl`. To ask the kernel by making a file there (`O_TMPFILE`) would cost more, shows itself
 //! to watchers of the folder, and NFS has none.
 //!
-//! SELinux labels are not among these: the policy says which label a file gets, and who may change it.
+//! The last row is what the policy says of a file without a rule: it has the type of its folder. To ask for
+//! it costs another `fgetxattr`, and only hosts pay that on which the server's own folder has a label.
 
 use std::fs;
 use std::io;
@@ -31,6 +33,11 @@ use rustix::ioctl::{self, Getter, Setter, opcode};
 const FILE_MODE: u32 = 0o666;
 const DEFAULT_ACL: &str = "system.posix_acl_default";
 const ACCESS_ACL: &str = "system.posix_acl_access";
+const LABEL: &str = "security.selinux";
+/// What a label that could not be given is called.
+pub const SELINUX_TYPE: &str = "SELinux type";
+/// Labels are `user:role:type:level`, and some 40 bytes long.
+const LABEL_BYTES_MAX: usize = 4096;
 /// Most ACLs are no longer than this: 31 entries.
 const ACL_BYTES: usize = 256;
 /// The longest that an attribute can be (`XATTR_SIZE_MAX`).
@@ -54,6 +61,17 @@ pub struct Gifts {
     attributes: IFlags,
     /// The project that they are counted for; 0 is none.
     project: u32,
+    /// Its SELinux label; `None` where it has none, or none was asked for.
+    label: Option<Vec<u8>>,
+}
+
+/// Whether labels are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// They are.
+    Known,
+    /// This host has none.
+    Unknown,
 }
 
 impl Gifts {
@@ -61,7 +79,7 @@ impl Gifts {
     ///
     /// # Errors
     /// What the kernel says of its ACL, if there may be one.
-    pub fn of(folder: &OwnedFd, stat: &Statx) -> io::Result<Self> {
+    pub fn of(folder: &OwnedFd, stat: &Statx, labels: Labels) -> io::Result<Self> {
         let attributes = rustix::fs::ioctl_getflags(folder).unwrap_or(IFlags::empty());
         let gives_project = attributes.contains(IFlags::PROJECT_INHERIT);
         let gives_group = Mode::from_raw_mode(stat.stx_mode.into()).contains(Mode::SGID);
@@ -73,8 +91,57 @@ impl Gifts {
                 true => read_project(folder.as_fd())?.project,
                 false => 0,
             },
+            label: match labels {
+                Labels::Known => label(folder),
+                Labels::Unknown => None,
+            },
         })
     }
+
+    /// Whether a file of a folder that gives the other has the right type, as far as can be told.
+    fn has_type_of(&self, other: &Self) -> bool {
+        match (&self.label, &other.label) {
+            (Some(here), Some(there)) => type_of(here) == type_of(there),
+            _ => true,
+        }
+    }
+
+    /// Whether other folders may have labels.
+    pub fn labels(&self) -> Labels {
+        match self.label {
+            Some(_) => Labels::Known,
+            None => Labels::Unknown,
+        }
+    }
+}
+
+/// The label of what is open; `None` if it has none that can be read.
+fn label(opened: &OwnedFd) -> Option<Vec<u8>> {
+    let mut label = vec![0; LABEL_BYTES_MAX];
+    let bytes = rustix::fs::fgetxattr(opened, LABEL, &mut label).ok()?;
+    label.truncate(bytes);
+    Some(label)
+}
+
+/// The third part of a label.
+fn type_of(label: &[u8]) -> Option<&[u8]> {
+    label
+        .split(|byte| matches!(byte, b':' | 0))
+        .nth(2)
+        .filter(|name| !name.is_empty())
+}
+
+/// A label with the type of another one.
+fn with_type_of(label: &[u8], other: &[u8]) -> Option<Vec<u8>> {
+    let name = type_of(other)?;
+    let mut parts: Vec<&[u8]> = label.splitn(4, |byte| *byte == b':').collect();
+    *parts.get_mut(2)? = name;
+    let mut label = parts.join(&b':');
+    // Without a level, the type was the last part, with the zero that ends it.
+    if label.last() != Some(&0) {
+        label.push(0);
+    }
+    Some(label)
 }
 
 fn default_acl(folder: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
@@ -131,7 +198,8 @@ impl Moving<'_> {
             && gifts.project == self.had.project;
         let has_mode = gifts.acl.is_some()
             || (self.mode).is_none_or(|mode| self.stat.st_mode & 0o7777 == u32::from(mode));
-        if has_group && has_rest && has_mode {
+        let has_label = gifts.has_type_of(self.had);
+        if has_group && has_rest && has_mode && has_label {
             return Ok(None);
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -159,6 +227,9 @@ impl Moving<'_> {
         }
         if gifts.project != self.had.project {
             note("project id", give_project(file.as_fd(), gifts.project));
+        }
+        if let (false, Some(wanted), Some(birth)) = (has_label, &gifts.label, &self.had.label) {
+            note(SELINUX_TYPE, give_type(&file, wanted, birth));
         }
         Ok(Some(Given {
             file: Rc::new(file),
@@ -228,6 +299,25 @@ fn give_attributes(file: &OwnedFd, attributes: IFlags) -> io::Result<()> {
         rustix::fs::ioctl_setflags(file, wanted)?;
     }
     Ok(())
+}
+
+/// Gives a file the type of its new folder. One that has another type than the folder it was made in has it by a rule of the
+/// policy, and keeps it.
+fn give_type(file: &OwnedFd, wanted: &[u8], birth: &[u8]) -> io::Result<()> {
+    let new = match label(file) {
+        None => Some(wanted.to_vec()),
+        Some(old) if type_of(&old) == type_of(birth) => with_type_of(&old, wanted),
+        Some(_) => None,
+    };
+    match new {
+        Some(new) => Ok(rustix::fs::fsetxattr(
+            file,
+            LABEL,
+            &new,
+            XattrFlags::empty(),
+        )?),
+        None => Ok(()),
+    }
 }
 
 // -- ACLs
@@ -344,5 +434,33 @@ mod tests {
         );
         assert_eq!(access_acl(&[2, 0, 0, 0, 1], 0o666), None);
         assert_eq!(access_acl(&[], 0o666), None);
+    }
+
+    #[test]
+    fn a_label_gets_the_type_of_another() {
+        let folder = b"system_u:object_r:public_content_t:s0\0";
+        for (label, expected) in [
+            (
+                &b"user_u:object_r:var_t:s0\0"[..],
+                &b"user_u:object_r:public_content_t:s0\0"[..],
+            ),
+            (
+                b"user_u:object_r:var_t:s0-s15:c0.c1023\0",
+                b"user_u:object_r:public_content_t:s0-s15:c0.c1023\0",
+            ),
+            (
+                b"user_u:object_r:var_t\0",
+                b"user_u:object_r:public_content_t\0",
+            ),
+        ] {
+            assert_eq!(with_type_of(label, folder).as_deref(), Some(expected));
+        }
+        assert_eq!(type_of(folder), Some(&b"public_content_t"[..]));
+        for no_label in [&b""[..], b"_\0", b"a:b", b"a:b:\0"] {
+            assert_eq!(
+                (type_of(no_label), with_type_of(folder, no_label)),
+                (None, None)
+            );
+        }
     }
 }

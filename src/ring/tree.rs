@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
-use super::inherit::{Gifts, Given, Moving, give_folder_mode};
+use super::inherit::{Gifts, Given, Labels, Moving, give_folder_mode};
 use super::op::{self, SyncScope};
 use super::recent::Recent;
 use super::shelves::SharedShelves;
@@ -185,13 +185,17 @@ impl Trees {
         }
     }
 
-    /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what is a mount).
+    /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what is a mount). A pipe, a
+    /// socket or a device it would let go too, and whoever made that would look at it for ever.
     fn may_replace(&self, file: &Statx, place: &Place, folder: &Statx) -> Result<(), Blocked> {
         let name = place.path.as_str();
         let folder_name = place.path.parent().unwrap_or(".");
         let attributes = file.stx_attributes;
         let is_sticky = folder.stx_mode & 0o1000 != 0;
         let owners = [file.stx_uid, folder.stx_uid];
+        if is_no_file(file.stx_mode.into()) {
+            return Err(Blocked::by(Obstacle::NoFile, name));
+        }
         if attributes.contains(StatxAttributes::IMMUTABLE) {
             return Err(Blocked::by(Obstacle::Immutable, name));
         }
@@ -272,7 +276,7 @@ impl Trees {
             own_group: self.group,
             mode: manner.file_mode,
         };
-        let look = || Ok(Rc::new(Gifts::of(to, &folder.stat)?));
+        let look = || Ok(Rc::new(Gifts::of(to, &folder.stat, had.labels())?));
         let gifts = self.gifts_seen.look(folder.identity(), look)?;
         let given = moving.give(&gifts)?;
         let moved = Moved {
@@ -281,6 +285,10 @@ impl Trees {
             given,
         };
         if manner.replace == Replace::Existing {
+            let stands = rustix::fs::statat(to, file_name, AtFlags::SYMLINK_NOFOLLOW);
+            if stands.is_ok_and(|file| is_no_file(file.st_mode)) {
+                return Err(Blocked::by(Obstacle::NoFile, place.path.as_str()).into());
+            }
             rustix::fs::renameat(from, name, to, file_name)?;
             return Ok(moved);
         }
@@ -305,7 +313,7 @@ impl Trees {
         if let Some(gifts) = given.1.get(&from.as_raw_fd()) {
             return Ok(Rc::clone(gifts));
         }
-        let gifts = Rc::new(Gifts::of(from, &look_at(from)?)?);
+        let gifts = Rc::new(Gifts::of(from, &look_at(from)?, Labels::Known)?);
         given.1.insert(from.as_raw_fd(), Rc::clone(&gifts));
         Ok(gifts)
     }
@@ -352,6 +360,13 @@ impl Trees {
         let folder = folder.ok_or(io::ErrorKind::NotFound)?;
         op::sync(&folder, SyncScope::All).await
     }
+}
+
+/// Neither a file, nor a folder, nor a link.
+fn is_no_file(mode: u32) -> bool {
+    use FileType::{BlockDevice, CharacterDevice, Fifo, Socket};
+    let kind = FileType::from_raw_mode(mode);
+    matches!(kind, BlockDevice | CharacterDevice | Fifo | Socket)
 }
 
 fn has_part(work: &OwnedFd, name: &str) -> bool {
