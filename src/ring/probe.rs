@@ -77,13 +77,12 @@ pub fn registration(config: &Config) -> io::Result<Option<io::Error>> {
         let (tell, limits) = (tell.clone(), config.limits.clone());
         let (end, ended) = mpsc::channel::<()>();
         let register = move || {
-            let registered = launch::runtime().and_then(|runtime| {
+            let registered = launch::runtime().map(|runtime| {
                 let (blocks, registration) = runtime.block_on(async { launch::blocks(&limits) });
                 let _ = tell.send(Ok(registration));
                 // All of them hold theirs until the last one was told.
                 let _ = ended.recv();
                 runtime.block_on(async { drop(blocks) });
-                Ok(())
             });
             if let Err(error) = registered {
                 let _ = tell.send(Err(error));
