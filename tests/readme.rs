@@ -457,4 +457,10 @@ fn every_file_that_is_named_exists() {
         }
     }
     assert!(named > 20, "{named}");
+    let glossary = read("docs/glossary.md");
+    for word in glossary.split('`').skip(1).step_by(2) {
+        let is_file = word.ends_with(".rs") && !word.starts_with("tests/");
+        let path = top().join("src").join(word);
+        assert!(!is_file || path.exists(), "docs/glossary.md: {word}");
+    }
 }
