@@ -35,7 +35,7 @@
 //!  ring/net  http   bits       session_id bits    └──────── until body ends ─────────┘   store      bits
 //! ```
 //!
-//! 1. [`ring::net`] accepts on the shard's own listener and [`server::connection::serve`] takes the connection.
+//! 1. [`ring::net`] accepts on the shard's own listener and [`server::serve::serve`] takes the connection.
 //! 2. An idle connection waits for readiness and holds no memory. Its first bytes go into a small head block
 //!    ([`server::inbox`]), in which [`http::head::parse`] finds a whole head, asks for more, or refuses.
 //! 3. [`bits::packet::parse`] makes a packet of the head.

@@ -23,9 +23,9 @@
 //!                                 └─ not now: Sealed; the client's next duplicate of the last fragment asks again
 //! ```
 //!
-//! [`State::on`] takes a state and an event and gives the next state and one [`Decision`], which the
-//! flow in `server/` carries out. Nothing here knows files, sockets or the time.
-//! The states are those of MC-BUP 3.2.1.4 (protocol.md 7.1); `Gone` is a tombstone.
+//! [`State::on`] takes a state and an event and gives the next state and one [`Decision`], which
+//! the flow in `server/` carries out. Nothing here knows files, sockets or the time. The states are
+//! those of MC-BUP 3.2.1.4 (protocol.md 7.1); `Gone` is a tombstone.
 
 use super::range::{ContentRange, Placement};
 use super::reply::Refusal;
@@ -36,7 +36,8 @@ use crate::planted::{self, Bug};
 pub enum State {
     /// Bytes are arriving.
     Receiving {
-        /// Bytes stored; the next offset expected. `received <= total`, and equal to the length of the work file.
+        /// Bytes stored; the next offset expected. `received <= total`, and equal to the length of
+        /// the work file.
         received: u64,
         /// Size of the file, fixed by the first fragment.
         total: Option<u64>,
@@ -175,12 +176,15 @@ pub enum Decision {
         /// Size of the file.
         total: u64,
     },
-    /// Tell the application of the file; then [`Event::Notified`], [`Event::Denied`], or nothing if it is to be asked again.
+    /// Tell the application of the file; then [`Event::Notified`], [`Event::Denied`], or nothing if
+    /// it is to be asked again.
     Notify,
     /// Give the file its name; then [`Event::Published`] or [`Event::PublishRefused`].
     Publish,
     /// Remove the session's files, then carry out the answer.
     Discard {
+        /// How the session ends.
+        ending: Ending,
         /// The answer to the client, if one is waiting.
         answer: Answer,
     },
@@ -353,13 +357,9 @@ impl State {
                 },
                 Event::Close,
             ) if received == total => (self, Decision::Seal { total }),
-            // MC-BUP 2.2.8: closing before the last byte deletes what arrived; the answer is still a success.
-            (Self::Receiving { .. }, Event::Close) => (
-                Self::Gone(Ending::Incomplete),
-                Decision::Discard {
-                    answer: Answer::Closed,
-                },
-            ),
+            // MC-BUP 2.2.8: closing before the last byte deletes what arrived; the answer is still
+            // a success.
+            (Self::Receiving { .. }, Event::Close) => discard(Ending::Incomplete, Answer::Closed),
 
             (
                 Self::Sealed { .. }
@@ -378,7 +378,8 @@ impl State {
                 Event::EmptyFile,
             ) => self.repeat(0, rules),
 
-            // An application that was never told must not lose a file to a client that is done with it.
+            // An application that was never told must not lose a file to a client that is done with
+            // it.
             (Self::Sealed { .. }, Event::Close) if rules.notifies => (self, Decision::Notify),
             (Self::Sealed { .. } | Self::Notified { copies: true, .. }, Event::Close) => {
                 self.publish(AfterPublish::End)
@@ -386,18 +387,10 @@ impl State {
             (Self::Notified { .. }, Event::Close) if planted::is(Bug::PublishedUnasked) => {
                 self.publish(AfterPublish::End)
             }
-            (Self::Notified { copies: false, .. }, Event::Close) => (
-                Self::Gone(Ending::Delivered),
-                Decision::Discard {
-                    answer: Answer::Closed,
-                },
-            ),
-            (Self::Denied { .. }, Event::Close) => (
-                Self::Gone(Ending::Denied),
-                Decision::Discard {
-                    answer: Answer::Closed,
-                },
-            ),
+            (Self::Notified { copies: false, .. }, Event::Close) => {
+                discard(Ending::Delivered, Answer::Closed)
+            }
+            (Self::Denied { .. }, Event::Close) => discard(Ending::Denied, Answer::Closed),
             (Self::Sealed { total }, Event::Notified { copies, reply }) => Self::Notified {
                 total,
                 copies,
@@ -441,24 +434,14 @@ impl State {
                 | Self::Denied { .. }
                 | Self::Closing { .. },
                 Event::Cancel,
-            ) => (
-                Self::Gone(Ending::Cancelled),
-                Decision::Discard {
-                    answer: Answer::Cancelled,
-                },
-            ),
+            ) => discard(Ending::Cancelled, Answer::Cancelled),
             (
                 Self::Receiving { .. }
                 | Self::Sealed { .. }
                 | Self::Notified { .. }
                 | Self::Denied { .. },
                 Event::Expire,
-            ) => (
-                Self::Gone(Ending::Expired),
-                Decision::Discard {
-                    answer: Answer::Nobody,
-                },
-            ),
+            ) => discard(Ending::Expired, Answer::Nobody),
             (
                 Self::Receiving { .. }
                 | Self::Sealed { .. }
@@ -466,12 +449,7 @@ impl State {
                 | Self::Denied { .. }
                 | Self::Closing { .. },
                 Event::Poison,
-            ) => (
-                Self::Gone(Ending::Poisoned),
-                Decision::Discard {
-                    answer: Answer::Nobody,
-                },
-            ),
+            ) => discard(Ending::Poisoned, Answer::Nobody),
 
             // The tombstone: the same answer as the first time, anything else is unknown.
             (
@@ -523,7 +501,8 @@ impl State {
         }
     }
 
-    /// The publication of a file that is sealed, or that its application wants to have at its destination.
+    /// The publication of a file that is sealed, or that its application wants to have at its
+    /// destination.
     fn publish(self, then: AfterPublish) -> (Self, Decision) {
         let told = match self {
             Self::Notified { reply, .. } => Some(reply),
@@ -533,8 +512,8 @@ impl State {
         (Self::Closing { total, then, told }, Decision::Publish)
     }
 
-    /// What is left to do before the final Ack of a file of which every byte is kept. It is asked again by every
-    /// duplicate, since every Ack of all bytes says that all of it is done.
+    /// What is left to do before the final Ack of a file of which every byte is kept. It is asked
+    /// again by every duplicate, since every Ack of all bytes says that all of it is done.
     fn conclude(self, rules: &Rules) -> (Self, Decision) {
         match self {
             Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
@@ -565,6 +544,11 @@ impl State {
         }
         self.conclude(rules)
     }
+}
+
+/// A session ends without a file.
+fn discard(ending: Ending, answer: Answer) -> (State, Decision) {
+    (State::Gone(ending), Decision::Discard { ending, answer })
 }
 
 /// What the client of a file hears that its application refused for good (protocol.md 9.5).
@@ -795,7 +779,8 @@ mod tests {
         }
     }
 
-    /// Where an application is to be told, nothing is published and no last byte acked before it said yes.
+    /// Where an application is to be told, nothing is published and no last byte acked before it
+    /// said yes.
     fn check_told(before: State, after: State, decision: &Decision, rules: &Rules) {
         if !rules.notifies {
             return;
@@ -839,7 +824,10 @@ mod tests {
         let (gone, decision) = notified.on(Event::Close, &rules);
         assert_eq!(gone, State::Gone(Ending::Delivered));
         let answer = Answer::Closed;
-        assert_eq!(decision, Decision::Discard { answer });
+        assert!(
+            matches!(decision, Decision::Discard { answer: given, .. } if given == answer),
+            "{decision:?}"
+        );
     }
 
     #[test]
@@ -1004,6 +992,7 @@ mod tests {
         assert_eq!(
             decision,
             Decision::Discard {
+                ending: Ending::Incomplete,
                 answer: Answer::Closed
             }
         );

@@ -35,7 +35,7 @@ use crate::server::budget::Budget;
 use crate::server::clients::Clients;
 use crate::server::floor::Floor as _;
 use crate::server::shard::Shard;
-use crate::server::{connection, recover};
+use crate::server::{recover, serve};
 use crate::vault::readback::Dealt;
 use crate::{observe, version};
 
@@ -625,7 +625,7 @@ async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping:
     let serve = |wire: RingWire| {
         shard
             .world
-            .spawn(connection::serve(Rc::clone(&shard), wire, Vec::new()));
+            .spawn(serve::serve(Rc::clone(&shard), wire, Vec::new()));
     };
     net::accept_all(listener, is_stopping, complain, serve).await;
 }
@@ -645,7 +645,7 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
         let wire = RingWire::new(letter.socket, letter.peer);
         shard
             .world
-            .spawn(connection::serve(Rc::clone(&shard), wire, letter.arrived));
+            .spawn(serve::serve(Rc::clone(&shard), wire, letter.arrived));
     }
 }
 

@@ -1,7 +1,8 @@
-//! How many sessions each client has, since a location may bound that, now or after the next reload.
+//! How many sessions each client has, since a location may bound that, now or after the next
+//! reload.
 //!
-//! A client's sessions are spread over all shards, so this is the one table that they share. It is touched when a session
-//! begins and when it ends.
+//! A client's sessions are spread over all shards, so this is the one table that they share. It is
+//! touched when a session begins and when it ends.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -23,7 +24,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whoever has this address; of IPv6, this /64: a host has as many addresses in its own as it likes (RFC 4291 2.5.4).
+    /// Whoever has this address; of IPv6, this /64: a host has as many addresses in its own as it
+    /// likes (RFC 4291 2.5.4).
     pub fn new(prefix: &str, address: IpAddr) -> Self {
         let mut hasher = DefaultHasher::new();
         prefix.hash(&mut hasher);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The client that an address belongs to: an IPv6 subscriber has a whole /64 and may use another address each time.
+/// The client that an address belongs to: an IPv6 subscriber has a whole /64 and may use another
+/// address each time.
 pub fn client(peer: SocketAddr) -> IpAddr {
     match peer.ip().to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
@@ -40,9 +41,10 @@ impl Crowd {
         }
     }
 
-    /// Of idle connections (client, milliseconds they have waited, and what names them) those that make room: of the client
-    /// that has most connections, the ones that have waited longest; `count_max` of them, so that the search is worth it.
-    /// Nobody makes room for a newcomer who has more himself: his are busy perhaps, and he would drive all others out.
+    /// Of idle connections (client, milliseconds they have waited, and what names them) those that
+    /// make room: of the client that has most connections, the ones that have waited longest;
+    /// `count_max` of them, so that the search is worth it. Nobody makes room for a newcomer who
+    /// has more himself: his are busy perhaps, and he would drive all others out.
     pub fn make_room<T>(
         &self,
         newcomer: IpAddr,

@@ -7,9 +7,9 @@
 
 use std::io;
 use std::ops::Range;
-use std::rc::Rc;
 
-use super::connection::{self, Connection, Cut};
+use super::connection::{self, Connection};
+use super::exchange::{Cut, Exchange};
 use super::floor::{Floor, Wire, World};
 use super::patience::Waiting;
 use super::request::{Unserved, Wanted};
@@ -35,55 +35,58 @@ const SEND_BYTES_MAX: usize = 64 << 10;
 /// uploads for that long, and gets no other: head blocks are enough for it.
 const SLOW_MS: Millis = 1_000;
 
-/// Answers a GET or HEAD; `wanted` is nothing where this shard cannot look. All of it is sent when
-/// this returns; `answer` is empty then.
-///
-/// # Errors
-/// [`Cut`] if the connection ended, or the file did not yield what the head had promised.
-pub async fn answer<W: World>(
-    shard: &Rc<Shard<W>>,
-    connection: &Rc<Connection<W>>,
-    answer: &mut Vec<u8>,
-    wanted: Option<Wanted>,
-    request: &DownloadRequest,
-    persistence: Persistence,
-) -> Result<Persistence, Cut> {
-    connection.wait_for(Waiting::Nothing, shard.world.now());
-    let found = match wanted {
-        _ if shard.phase() == Phase::Recovering => Err(NotSent::Unserved(Unserved::Unavailable)),
-        None => Err(NotSent::Unserved(Unserved::Unavailable)),
-        Some(Wanted::Reply { session, token }) => {
-            let found = shard.session(session);
-            match found.filter(|session| session.serves(token, shard.world.now())) {
-                Some(session) => open_reply(shard, session.shelf, session.id).await,
-                None => Err(NotSent::Unserved(Unserved::NotFound)),
+impl<W: World> Exchange<W> {
+    /// Answers a GET or HEAD; `wanted` is nothing where this shard cannot look. All of it is sent
+    /// when this returns; the answer's buffer is empty then.
+    ///
+    /// # Errors
+    /// [`Cut`] if the connection ended, or the file did not yield what the head had promised.
+    pub(super) async fn download(
+        &mut self,
+        wanted: Option<Wanted>,
+        request: &DownloadRequest,
+        persistence: Persistence,
+    ) -> Result<Persistence, Cut> {
+        self.wait_for(Waiting::Nothing);
+        let shard = &self.shard;
+        let found = match wanted {
+            _ if shard.phase() == Phase::Recovering => {
+                Err(NotSent::Unserved(Unserved::Unavailable))
             }
-        }
-        Some(Wanted::File(path)) => {
-            let found = open_file(shard, &path, request.is_head()).await;
-            if let Err(why) = &found {
-                shard.world.emit(Event::DownloadRefused {
-                    peer: connection.peer,
-                    path: path.as_str(),
-                    status: why.status(),
-                });
+            None => Err(NotSent::Unserved(Unserved::Unavailable)),
+            Some(Wanted::Reply { session, token }) => {
+                let found = shard.session(session);
+                match found.filter(|session| session.serves(token, shard.world.now())) {
+                    Some(session) => open_reply(shard, session.shelf, session.id).await,
+                    None => Err(NotSent::Unserved(Unserved::NotFound)),
+                }
             }
-            found
-        }
-    };
-    let persistence = match shard.phase() {
-        Phase::Draining => Persistence::Close,
-        Phase::Recovering | Phase::Serving => persistence,
-    };
-    let sender = Sender {
-        floor: &*shard.world,
-        connection,
-        shares: &shard.downloads,
-        head_block_bytes: shard.head_block_bytes,
-        answer,
-        is_slow: false,
-    };
-    send(sender, found, request, persistence).await
+            Some(Wanted::File(path)) => {
+                let found = open_file(shard, &path, request.is_head()).await;
+                if let Err(why) = &found {
+                    shard.world.emit(Event::DownloadRefused {
+                        peer: self.connection.peer,
+                        path: path.as_str(),
+                        status: why.status(),
+                    });
+                }
+                found
+            }
+        };
+        let persistence = match shard.phase() {
+            Phase::Draining => Persistence::Close,
+            Phase::Recovering | Phase::Serving => persistence,
+        };
+        let sender = Sender {
+            floor: &*shard.world,
+            connection: &self.connection,
+            shares: &shard.downloads,
+            head_block_bytes: shard.head_block_bytes,
+            answer: &mut self.answer,
+            is_slow: false,
+        };
+        send(sender, found, request, persistence).await
+    }
 }
 
 /// Why there is no file to send.

@@ -1,11 +1,14 @@
 //! Create-Session, Close-Session, Cancel-Session: the packets that begin and end a session.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::carry_out::Reply;
 use super::clients::Client;
-use super::connection::{Connection, Cut};
+use super::exchange::{Cut, Exchange};
 use super::floor::World;
-use super::session::{Held, Reply, Session};
+use super::held::Held;
+use super::session::Session;
 use super::shard::{self, Phase, Shard};
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
@@ -18,117 +21,89 @@ use crate::vault::error::StoreError;
 use crate::vault::keep::Keep;
 use crate::vault::record::Life;
 
-/// Makes a session for this shard. Whatever can refuse the upload is asked now, before data flows.
-pub async fn create<W: World>(
-    shard: &Rc<Shard<W>>,
-    connection: &Rc<Connection<W>>,
-    target: Target,
-) -> Reply {
-    let path = target.path;
-    if shard.phase() == Phase::Draining {
-        return Err(Refusal::Unavailable);
+impl<W: World> Exchange<W> {
+    /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data
+    /// flows. `agent` is what the client calls itself.
+    pub(super) async fn create(&mut self, target: Target, agent: Option<Arc<str>>) -> Reply {
+        let shard = &self.shard;
+        let path = target.path;
+        if shard.phase() == Phase::Draining {
+            return Err(Refusal::Unavailable);
+        }
+        if !shard.has_room() {
+            return Err(Refusal::Busy);
+        }
+        let location = shard.location(&path);
+        let place = shard::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
+        // Each folder costs a look, at Create and at Close, and an inode where it is made.
+        if place.path.depth() > shard.limits().path_depth_max {
+            return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
+        }
+        let shelf = shard.world.shelf(&place);
+        // Before anything is made; uploads that run go on with what is left.
+        if shard.world.space(shelf).is_low() {
+            return Err(Refusal::SpaceLow);
+        }
+        // One of them may be what stands in the way.
+        shard.store.take_back_rest().await;
+        let looked_at =
+            destination::check_destination(&*shard.world, &location.policy, &place).await;
+        looked_at.map_err(|error| report(shard, None, &error))??;
+        // Counted also where nothing bounds it: after a reload something may.
+        let address = self.connection.peer.ip().to_canonical();
+        let client = Client::new(&location.prefix, address);
+        let sessions_max = location.sessions_per_client_max.unwrap_or(u32::MAX);
+        // Transient, as the cause is: one of the client's other sessions ends, or expires. 403
+        // would end the job.
+        let counted =
+            (shard.clients.admit(client, sessions_max)).ok_or(Refusal::TooManySessions)?;
+        let life = Life {
+            agent,
+            ..Life::default()
+        };
+        let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
+        let made = Keep::create(&shard.store, id, shelf, &path, address, life).await;
+        let (keep, file) = made.map_err(|error| report(shard, Some(id), &error))?;
+        let session = Session::new(shard.world.now(), path, keep, State::NEW, 0, counted);
+        shard.enter(Rc::clone(&session));
+        shard.world.emit(Event::SessionCreated {
+            session: id,
+            path: session.path.as_str(),
+            peer: self.connection.peer,
+        });
+        let entered = Held::enter(shard, &session, &self.connection, target.sent).await;
+        if let Ok(mut held) = entered {
+            held.set_file(file);
+        }
+        let node = location.host.as_ref().map(|host| Node {
+            host: host.id.as_str().into(),
+            fallback_s: host.fallback_timeout.as_secs(),
+        });
+        Ok(Ack::Created { session: id, node })
     }
-    if !shard.has_room() {
-        return Err(Refusal::Busy);
-    }
-    let location = shard.location(&path);
-    let place = shard::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
-    // Each folder costs a look, at Create and at Close, and an inode where it is made.
-    if place.path.depth() > shard.limits().path_depth_max {
-        return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
-    }
-    // Before anything is made; uploads that run go on with what is left.
-    if shard.world.space(shard.world.shelf(&place)).is_low() {
-        return Err(Refusal::SpaceLow);
-    }
-    // One of them may be what stands in the way.
-    shard.store.take_back_rest().await;
-    match destination::check_destination(&*shard.world, &location.policy, &place).await {
-        Ok(verdict) => verdict?,
-        Err(error) => return Err(report(shard, None, &error)),
-    }
-    // Counted also where nothing bounds it: after a reload something may.
-    let address = connection.peer.ip().to_canonical();
-    let client = Client::new(&location.prefix, address);
-    let sessions_max = location.sessions_per_client_max.unwrap_or(u32::MAX);
-    // Transient, as the cause is: one of the client's other sessions ends, or expires. 403 would end the job.
-    let counted = (shard.clients.admit(client, sessions_max)).ok_or(Refusal::TooManySessions)?;
-    let life = Life {
-        agent: connection.take_agent(),
-        ..Life::default()
-    };
-    let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
-    let shelf = shard.world.shelf(&place);
-    let (keep, file) = match Keep::create(&shard.store, id, shelf, &path, address, life).await {
-        Ok(made) => made,
-        Err(error) => return Err(report(shard, Some(id), &error)),
-    };
-    let session = Session::new(shard, path, keep, State::NEW, 0, counted);
-    shard.enter(Rc::clone(&session));
-    let peer = connection.peer;
-    shard.world.emit(Event::SessionCreated {
-        session: id,
-        path: session.path.as_str(),
-        peer,
-    });
-    if let Ok(mut held) = session.enter(shard, connection, target.sent).await {
-        held.set_file(file);
-    }
-    let node = location.host.as_ref().map(|host| Node {
-        host: host.id.as_str().into(),
-        fallback_s: host.fallback_timeout.as_secs(),
-    });
-    Ok(Ack::Created { session: id, node })
-}
 
-/// Closes a session: publishes a whole file, discards an incomplete one.
-///
-/// # Errors
-/// [`Cut`] if a newer connection came for the session meanwhile.
-pub async fn close<W: World>(
-    shard: &Rc<Shard<W>>,
-    connection: &Rc<Connection<W>>,
-    request: SessionRequest,
-) -> Result<Reply, Cut> {
-    let session = match find(shard, &request) {
-        Some(Known::Session(session)) => session,
-        Some(Known::Ended(id, ending)) => {
-            return Ok(repeat(shard, &request, id, ending, Step::Close));
-        }
-        None => return Ok(Err(Refusal::SessionNotFound)),
-    };
-    let entered = session.enter(shard, connection, request.target.sent).await;
-    let mut held = entered.map_err(|_| Cut)?;
-    loop {
-        let decision = held.step(shard, Step::Close);
-        let reply = held.carry_out(shard, decision).await;
-        // An empty file, or one whose seal failed before, is sealed first and closed then.
-        if !matches!(reply, Ok(Ack::Fragment { .. })) {
-            return Ok(reply);
+    /// Closes a session (publishes a whole file, discards an incomplete one), or cancels it (a file
+    /// that was published stays).
+    ///
+    /// # Errors
+    /// [`Cut`] if a newer connection came for the session meanwhile.
+    pub(super) async fn end(&mut self, request: SessionRequest, how: Step) -> Result<Reply, Cut> {
+        let shard = &self.shard;
+        let session = match find(shard, &request) {
+            Some(Known::Session(session)) => session,
+            Some(Known::Ended(id, ending)) => return Ok(repeat(shard, &request, id, ending, how)),
+            None => return Ok(Err(Refusal::SessionNotFound)),
+        };
+        let entered = Held::enter(shard, &session, &self.connection, request.target.sent).await;
+        let mut held = entered.map_err(|_| Cut)?;
+        loop {
+            let reply = held.answer(how).await;
+            // An empty file, or one whose seal failed before, is sealed first and closed then.
+            if !matches!(reply, Ok(Ack::Fragment { .. })) {
+                return Ok(reply);
+            }
         }
     }
-}
-
-/// Cancels a session; a file that was published stays.
-///
-/// # Errors
-/// [`Cut`] if a newer connection came for the session meanwhile.
-pub async fn cancel<W: World>(
-    shard: &Rc<Shard<W>>,
-    connection: &Rc<Connection<W>>,
-    request: SessionRequest,
-) -> Result<Reply, Cut> {
-    let session = match find(shard, &request) {
-        Some(Known::Session(session)) => session,
-        Some(Known::Ended(id, ending)) => {
-            return Ok(repeat(shard, &request, id, ending, Step::Cancel));
-        }
-        None => return Ok(Err(Refusal::SessionNotFound)),
-    };
-    let entered = session.enter(shard, connection, request.target.sent).await;
-    let mut held: Held<W> = entered.map_err(|_| Cut)?;
-    let decision = held.step(shard, Step::Cancel);
-    Ok(held.carry_out(shard, decision).await)
 }
 
 /// What a packet names.
@@ -139,7 +114,8 @@ pub enum Known<W: World> {
     Ended(SessionId, Ending),
 }
 
-/// The session of a request. A session is bound to its path: under another one it does not exist (protocol.md 7.2).
+/// The session of a request. A session is bound to its path: under another one it does not exist
+/// (protocol.md 7.2).
 pub fn find<W: World>(shard: &Shard<W>, request: &SessionRequest) -> Option<Known<W>> {
     let id = request.session?;
     let path = &request.target.path;

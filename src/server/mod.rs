@@ -7,7 +7,7 @@
 //! **It begins** by reading its sessions back ([`recover`]). Meanwhile it already accepts
 //! connections, and tells them to come back later. Then it serves.
 //!
-//! **A connection** ([`connection`]) is one task with one loop: wait, read a head, do what it asks,
+//! **A connection** ([`serve`]) is one task with one loop: wait, read a head, do what it asks,
 //! answer. It never waits with a clock of its own. It notes what it waits for and since when, and
 //! the shard's watchdog ([`shard::Shard::watch`]), which looks once a second, shuts down the ones
 //! that wait too long; their pending read then returns like any other end of a connection. So no
@@ -28,13 +28,13 @@
 //!
 //! **A session** ([`session`]) is a work file, a record in the shard's [`crate::vault::journal`],
 //! and a state. Whoever wants to work on it goes through its [`turnstile`] and holds it
-//! ([`session::Held`]) until done. A client has one request under way; if a second comes for the
+//! ([`held::Held`]) until done. A client has one request under way; if a second comes for the
 //! same session, the first one's connection is dead and only we do not know yet. So the newest
 //! wins: it asks the holder to stop, by shutting its connection down, and waits until the holder
 //! has written what it had and left.
 //!
 //! The state machine is in [`crate::bits::session`]; the holder gives it events
-//! ([`session::Held::step`]) and carries its decisions out ([`session::Held::carry_out`]): seal,
+//! ([`held::Held::step`]) and carries its decisions out ([`held::Held::carry_out`]): seal,
 //! publish, discard ([`crate::vault`]), and what follows from them, up to an answer.
 //!
 //! **A fragment** ([`fragment`]) is the only packet with a body, and the only one that takes long.
@@ -74,19 +74,24 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod carry_out;
 pub mod clients;
 pub mod connection;
 pub mod crowd;
 pub mod download;
+pub mod exchange;
 pub mod floor;
 pub mod fragment;
+pub mod held;
 pub mod inbox;
+pub mod janitor;
 pub mod lifecycle;
 pub mod notification;
 pub mod patience;
 pub mod recover;
 pub mod request;
 mod room;
+pub mod serve;
 pub mod session;
 pub mod shard;
 pub mod shares;

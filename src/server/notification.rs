@@ -1,14 +1,17 @@
 //! Telling a server application of a whole file, and keeping what it says (protocol.md 9.1).
 //!
-//! If it does not take the file, the client's next duplicate of the last fragment asks it again, though not at once
-//! (`Pause`); until then the client hears what was said last.
+//! If it does not take the file, the client's next duplicate of the last fragment asks it again,
+//! though not at once (`Pause`); until then the client hears what was said last.
 //!
-//! The client waits for its final Ack meanwhile, and holds its session: whoever comes for it later waits too, and hears what
-//! was said. Nothing else waits: the HTTP client works on threads of its own, and only so many at once for each location.
+//! The client waits for its final Ack meanwhile, and holds its session: whoever comes for it later
+//! waits too, and hears what was said. Nothing else waits: the HTTP client works on threads of its
+//! own, and only so many at once for each location.
+
+use std::rc::Rc;
 
 use super::floor::{NotifyError, Order, World};
-use super::session::Held;
-use super::shard::Shard;
+use super::held::Held;
+use super::session::Pause;
 use crate::bits::notification::{self, Answer, Base, Token, Verdict};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Event as Step, Reply, State};
@@ -19,22 +22,13 @@ use crate::vault::error::StoreError;
 use crate::vault::names;
 use crate::vault::record::Answered;
 
-/// An application did not take a file. Each try costs it the whole file, and costs the client one byte: so it is left
-/// alone for a while, which doubles each time.
-#[derive(Debug)]
-pub(super) struct Pause {
-    refusal: Refusal,
-    until: Millis,
-    ms: u64,
-}
-
 /// The first pause.
 const PAUSE_MS: u64 = 1_000;
 /// The longest one.
 const PAUSE_MS_MAX: u64 = 60_000;
 
-/// What the client hears: never anything final, since the file is whole and the next attempt may succeed.
-/// `received` is the size of the file, in bytes.
+/// What the client hears: never anything final, since the file is whole and the next attempt may
+/// succeed. `received` is the size of the file, in bytes.
 fn refusal(error: NotifyError, received: u64) -> Refusal {
     match error {
         NotifyError::Busy => Refusal::Busy,
@@ -59,8 +53,10 @@ fn refusal(error: NotifyError, received: u64) -> Refusal {
 }
 
 impl<W: World> Held<W> {
-    /// Tells the application of a sealed file; what follows from its answer stands on disk when this returns.
-    pub(super) async fn notify(&mut self, shard: &Shard<W>) -> Result<Step, Refusal> {
+    /// Tells the application of a sealed file; what follows from its answer stands on disk when
+    /// this returns.
+    pub(super) async fn notify(&mut self) -> Result<Step, Refusal> {
+        let shard = Rc::clone(&self.shard);
         if shard.is_over() {
             // An answer could not be recorded any more, and the application would be asked twice.
             return Err(Refusal::Unavailable);
@@ -105,21 +101,21 @@ impl<W: World> Held<W> {
         }
         let was_asked = !matches!(told, Err(NotifyError::Busy));
         let outcome = match told {
-            Ok(answer) => self.heed(shard, &location, answer).await,
+            Ok(answer) => self.heed(&location, answer).await,
             Err(error) => Err(refusal(error, self.received())),
         };
         match &outcome {
             // Also if it was our disk that failed: the next try costs the application as much.
             Err(refusal) if was_asked => self.rest(shard.world.now(), refusal),
             Err(_) => {}
-            Ok(_) => *self.pause() = None,
+            Ok(_) => self.work().pause = None,
         }
         outcome
     }
 
     /// What the application said last, while it is not asked again.
     fn answer_of_before(&mut self, now: Millis) -> Option<Refusal> {
-        let pause = self.pause().as_ref()?;
+        let pause = self.work().pause.as_ref()?;
         let left_ms = pause.until.checked_sub(now).filter(|left| *left > 0)?;
         Some(Refusal::AsBefore {
             last: Box::new(pause.refusal.clone()),
@@ -128,9 +124,9 @@ impl<W: World> Held<W> {
     }
 
     fn rest(&mut self, now: Millis, refusal: &Refusal) {
-        let before = self.pause().as_ref().map_or(0, |pause| pause.ms);
+        let before = self.work().pause.as_ref().map_or(0, |pause| pause.ms);
         let ms = (2 * before).clamp(PAUSE_MS, PAUSE_MS_MAX);
-        *self.pause() = Some(Box::new(Pause {
+        self.work().pause = Some(Box::new(Pause {
             refusal: refusal.clone(),
             until: now.saturating_add(ms),
             ms,
@@ -163,17 +159,13 @@ impl<W: World> Held<W> {
         })
     }
 
-    async fn heed(
-        &mut self,
-        shard: &Shard<W>,
-        location: &Location,
-        answer: Answer,
-    ) -> Result<Step, Refusal> {
+    async fn heed(&mut self, location: &Location, answer: Answer) -> Result<Step, Refusal> {
+        let shard = Rc::clone(&self.shard);
         let total = self.received();
         match answer.judge(total) {
             Verdict::Accepted { copies, reply } => {
                 if reply != Reply::File {
-                    self.drop_reply(shard).await;
+                    self.drop_reply().await;
                 }
                 let notified = State::Notified {
                     total,
@@ -191,18 +183,18 @@ impl<W: World> Held<W> {
                     .await;
                 match kept {
                     Ok(()) => Ok(Step::Notified { copies, reply }),
-                    Err(error) => Err(self.fail(shard, error).await),
+                    Err(error) => Err(self.fail(error).await),
                 }
             }
             Verdict::Denied => {
-                self.drop_reply(shard).await;
+                self.drop_reply().await;
                 // If it is lost, the application is asked once more.
                 let denied = State::Denied { total };
                 self.keep().note(&shard.store, denied).await;
                 Ok(Step::Denied)
             }
             Verdict::Refused(refusal) => {
-                self.drop_reply(shard).await;
+                self.drop_reply().await;
                 Err(refusal)
             }
         }

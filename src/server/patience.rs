@@ -8,7 +8,8 @@ use crate::vault::disk::Millis;
 
 /// A connection is told to hurry when a read lasts longer than this, in milliseconds.
 const HURRY_MS: u64 = 1_000;
-/// What a client has to close after its last answer when the server stops. Nothing is waited for but an end.
+/// What a client has to close after its last answer when the server stops. Nothing is waited for
+/// but an end.
 const FAREWELL_DRAIN_MS: u64 = 1_000;
 
 /// What a connection is waiting for.
@@ -75,7 +76,8 @@ impl Patience {
         now.saturating_sub(self.since_ms.get())
     }
 
-    /// The shard stood still for so long: bytes that came meanwhile were not read, and nobody is to blame for that.
+    /// The shard stood still for so long: bytes that came meanwhile were not read, and nobody is to
+    /// blame for that.
     pub fn excuse(&self, stalled_ms: u64, now: Millis) {
         let since_ms = self.since_ms.get().saturating_add(stalled_ms);
         self.since_ms.set(since_ms.min(now));

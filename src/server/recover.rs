@@ -1,8 +1,9 @@
 //! Start-up: reads the work directory, restores the sessions, finishes what was begun.
 //!
-//! Each shard is dealt what the journals of all shards that were say of the sessions whose ids are its own
-//! ([`crate::vault::readback`]), and restores those; shard 0 also deals with what is nobody's. Then it begins a journal of its own with what it found. When all shards have done so, the old
-//! journals are outdated ([`retire`]). Every step can be cut by a crash and done again.
+//! Each shard is dealt what the journals of all shards that were say of the sessions whose ids are
+//! its own ([`crate::vault::readback`]), and restores those; shard 0 also deals with what is
+//! nobody's. Then it begins a journal of its own with what it found. When all shards have done so,
+//! the old journals are outdated ([`retire`]). Every step can be cut by a crash and done again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use super::clients::Client;
 use super::floor::World;
+use super::held::Held;
 use super::session::Session;
 use super::shard::{self, Shard};
 use crate::bits::session::{AfterPublish, Ending, Reply, State};
@@ -34,8 +36,8 @@ const IN_THE_DAMAGE: &str = "its record may be in the damaged part of a journal"
 /// What a shard found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// It has a journal of its own now, and does not need the old ones any more. If not, the disk refused; it is tried
-    /// again with the first record to be written.
+    /// It has a journal of its own now, and does not need the old ones any more. If not, the disk
+    /// refused; it is tried again with the first record to be written.
     pub is_renewed: bool,
     /// Old journals of which not everything could be read.
     pub damaged: Arc<[Damaged]>,
@@ -61,8 +63,8 @@ pub async fn recover<W: World>(
                 remove(shard, *id, *shelf, &names::part_name(*id)).await;
                 ended.push((*id, tombstone));
             }
-            // What it became may stand in the damage: with its size lost, a file that came whole and was
-            // cut after a power cut would be taken for an empty one at Close-Session.
+            // What it became may stand in the damage: with its size lost, a file that came whole
+            // and was cut after a power cut would be taken for an empty one at Close-Session.
             Some(told)
                 if !damaged.is_empty()
                     && (told.boot_without_size())
@@ -105,7 +107,8 @@ pub async fn recover<W: World>(
         }
     }
     for (id, shelf) in replies {
-        // Nobody was told of it, or its session is over. One whose record could not be read now comes back with that.
+        // Nobody was told of it, or its session is over. One whose record could not be read now
+        // comes back with that.
         if !shard.store.journal.remembers(id) && !planted::is(Bug::ReplyKept) {
             remove(shard, id, shelf, &names::reply_name(id)).await;
         }
@@ -121,8 +124,8 @@ pub async fn recover<W: World>(
     })
 }
 
-/// Removes the journals of former starts; damaged ones are kept for a person to look at. Every shard has its own now.
-/// What cannot be removed is left for the next start.
+/// Removes the journals of former starts; damaged ones are kept for a person to look at. Every
+/// shard has its own now. What cannot be removed is left for the next start.
 pub async fn retire<W: World>(shard: &Shard<W>, generation: u64, damaged: &[Damaged]) {
     for Damaged { name, why } in damaged {
         set_aside(shard, Shelf::WORK, name, why).await;
@@ -150,7 +153,8 @@ async fn remove_journals<W: World>(world: &W, generation: u64) -> io::Result<()>
 /// What stands on the shelves.
 #[derive(Default)]
 struct Listed {
-    /// Parts of this shard's sessions, and where they are: the settings may have moved their location meanwhile.
+    /// Parts of this shard's sessions, and where they are: the settings may have moved their
+    /// location meanwhile.
     parts: BTreeMap<SessionId, Shelf>,
     /// Replies to them, and where they are.
     replies: BTreeMap<SessionId, Shelf>,
@@ -299,7 +303,8 @@ impl<W: World> Found<'_, W> {
         if let State::Receiving { total, .. } = state {
             return match part.bytes {
                 bytes if bytes < durable => self.distrust("shorter than what was synced").await,
-                // The record of its size is lost, and the bytes with it; an empty file must not take their place.
+                // The record of its size is lost, and the bytes with it; an empty file must not
+                // take their place.
                 bytes if bytes > 0 && total.is_none() => {
                     remove(self.shard, self.id, self.shelf, &names::part_name(self.id)).await;
                     None
@@ -316,7 +321,8 @@ impl<W: World> Found<'_, W> {
         None
     }
 
-    /// A receiving session goes on from `received`: the bytes after it are not safe, or nobody has heard of them.
+    /// A receiving session goes on from `received`: the bytes after it are not safe, or nobody has
+    /// heard of them.
     async fn cut(self, part: WorkStat, received: u64) -> Option<Restored> {
         let truncated = part.bytes - received;
         if truncated > 0 {
@@ -338,7 +344,8 @@ impl<W: World> Found<'_, W> {
         Some(self.go_on(State::Receiving { received, total }, part.age_ms))
     }
 
-    /// Whether the client was promised a reply that a power cut may have torn (`durability = "none"`).
+    /// Whether the client was promised a reply that a power cut may have torn (`durability =
+    /// "none"`).
     fn has_lost_its_reply(&self) -> bool {
         let is_safe = (self.record.answer.as_ref()).is_some_and(|answer| answer.is_safe)
             || planted::is(Bug::ReplyUnsynced);
@@ -447,15 +454,16 @@ impl<W: World> Found<'_, W> {
         });
     }
 
-    /// A part that its record does not describe: it is kept for a person to look at, and the session is forgotten.
+    /// A part that its record does not describe: it is kept for a person to look at, and the
+    /// session is forgotten.
     async fn distrust(self, why: &str) -> Option<Restored> {
         set_aside(self.shard, self.shelf, &names::part_name(self.id), why).await;
         None
     }
 }
 
-/// Begins the new journal, makes the sessions known again, and finishes publications that were cut short; `false` if the
-/// journal could not be begun.
+/// Begins the new journal, makes the sessions known again, and finishes publications that were cut
+/// short; `false` if the journal could not be begun.
 async fn enter<W: World>(
     shard: &Rc<Shard<W>>,
     mut sessions: Vec<Restored>,
@@ -487,7 +495,7 @@ async fn enter<W: World>(
         let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let client = Client::new(&location.prefix, address);
         let session = Session::new(
-            shard,
+            shard.world.now(),
             restored.path,
             restored.keep,
             state_now,
@@ -495,7 +503,9 @@ async fn enter<W: World>(
             shard.clients.count(client),
         );
         shard.enter(Rc::clone(&session));
-        session.adopt_reservation(shard, restored.reserved);
+        if let Some(mut held) = Held::for_shard(shard, &session) {
+            held.adopt_reservation(restored.reserved);
+        }
         if let State::Closing { .. } = state {
             publishing.push(session);
         }
@@ -505,7 +515,9 @@ async fn enter<W: World>(
         duration_ms: shard.world.now().saturating_sub(began),
     });
     for session in publishing {
-        session.finish_publication(shard).await;
+        if let Some(mut held) = Held::for_shard(shard, &session) {
+            held.finish_publication().await;
+        }
     }
     if let Err(error) = &begun {
         shard.world.emit(Event::DiskFailed {
@@ -520,8 +532,8 @@ async fn enter<W: World>(
     begun.is_ok() || planted::is(Bug::RenewalRemoves)
 }
 
-/// Whether a seal had reached the disk or only the page cache is not known: the client's next packet seals again
-/// before it is acked.
+/// Whether a seal had reached the disk or only the page cache is not known: the client's next
+/// packet seals again before it is acked.
 fn unsealed(location: &Location, state: State) -> State {
     match state {
         state if planted::is(Bug::SealTrusted) => state,

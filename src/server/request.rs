@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::bits::notification::{self, Token};
-use crate::bits::packet::{self, Packet};
+use crate::bits::packet::{self, Fragment, FragmentBody, Packet};
 use crate::bits::reply::Refusal;
 use crate::bits::session_id::SessionId;
 use crate::http::chunked::ChunkedDecoder;
@@ -126,7 +126,8 @@ impl fmt::Display for Unserved {
 }
 
 impl Request {
-    /// What a head asks for; `settle` says of a path how it is spelt, and whether its packets are judged strictly.
+    /// What a head asks for; `settle` says of a path how it is spelt, and whether its packets are
+    /// judged strictly.
     pub fn read(head: &Head<'_>, settle: impl FnOnce(UploadPath) -> (UploadPath, bool)) -> Self {
         let framing = head.framing;
         let persistence = match head.keep_alive {
@@ -196,6 +197,16 @@ pub fn unread_body(framing: Framing, expects_continue: bool) -> BodyLeft {
         _ if expects_continue => BodyLeft::Unasked,
         Framing::Length(bytes) => BodyLeft::Bytes(bytes),
         Framing::Chunked => BodyLeft::Unknown,
+    }
+}
+
+/// The body of a fragment of which nothing was read.
+pub fn unread(fragment: &Fragment) -> BodyLeft {
+    match fragment.body {
+        FragmentBody::Length(0) => BodyLeft::Bytes(0),
+        _ if fragment.expects_continue => BodyLeft::Unasked,
+        FragmentBody::Length(bytes) => BodyLeft::Bytes(bytes),
+        FragmentBody::Chunked => BodyLeft::Chunked(ChunkedDecoder::default()),
     }
 }
 

@@ -1,30 +1,32 @@
-//! Making room for what comes, and giving back what was reserved for what never came (the rules are those of [`crate::vault::space`]).
+//! Making room for what comes, and giving back what was reserved for what never came (the rules are
+//! those of [`crate::vault::space`]).
 
 use std::rc::Rc;
 
 use super::floor::World;
-use super::session::Held;
-use super::shard::Shard;
+use super::held::Held;
 use crate::bits::session::State;
 use crate::event::DiskOp;
 use crate::vault::disk::File as _;
 use crate::vault::error::StoreError;
 use crate::vault::space::{Bounds, Reservation};
 
-/// Body blocks that are received before space is reserved; below that the call costs more than it tells.
+/// Body blocks that are received before space is reserved; below that the call costs more than it
+/// tells.
 const BLOCKS_MIN: u64 = 2;
 
 impl<W: World> Held<W> {
     /// Reserves space for a write of so many bytes at the watermark, if it is time.
     ///
     /// # Errors
-    /// [`StoreError`] if no file can be so long. Where there is no space, the write itself will say so, and keep what fits.
+    /// [`StoreError`] if no file can be so long. Where there is no space, the write itself will say
+    /// so, and keep what fits.
     pub(super) async fn make_room(
         &mut self,
-        shard: &Shard<W>,
         file: &W::File,
         bytes: usize,
     ) -> Result<(), StoreError> {
+        let shard = Rc::clone(&self.shard);
         let State::Receiving {
             received,
             total: Some(total),
@@ -42,7 +44,7 @@ impl<W: World> Held<W> {
         }
         let id = self.id();
         let shelf = self.keep().shelf();
-        let reservation = (self.reservation())
+        let reservation = (self.work().reservation)
             .get_or_insert_with(|| Box::new(Reservation::none(shard.world.space(shelf), received)));
         let end = received + bytes as u64;
         let Some(range) = reservation.extend(received, end, total, bounds) else {
@@ -52,7 +54,7 @@ impl<W: World> Held<W> {
         let Err(source) = file.allocate(range).await else {
             return Ok(());
         };
-        if let Some(reservation) = self.reservation() {
+        if let Some(reservation) = &mut self.work().reservation {
             reservation.refused();
         }
         match source.kind() {
@@ -64,7 +66,8 @@ impl<W: World> Held<W> {
         }
     }
 
-    pub(super) fn adopt_reservation(&mut self, shard: &Shard<W>, bytes: u64) {
+    pub(super) fn adopt_reservation(&mut self, bytes: u64) {
+        let shard = Rc::clone(&self.shard);
         let State::Receiving { received, .. } = self.state() else {
             return;
         };
@@ -74,45 +77,29 @@ impl<W: World> Held<W> {
         }
         let shelf = self.keep().shelf();
         let left = Reservation::left(shard.world.space(shelf), received, bytes);
-        *self.reservation() = Some(Box::new(left));
+        self.work().reservation = Some(Box::new(left));
         shard.note_reservation(self.id());
     }
 
     /// Gives back what is reserved and not received.
-    pub(super) async fn give_back(&mut self, shard: &Shard<W>) {
+    pub(super) async fn give_back(&mut self) {
         let State::Receiving { received, .. } = self.state() else {
             return;
         };
-        if self.reservation().is_none() {
+        if self.work().reservation.is_none() {
             return;
         }
-        let given_back = match self.file(shard).await {
+        let given_back = match self.file().await {
             Ok(file) => (file.give_back(received).await).map_err(|source| StoreError {
                 op: DiskOp::Truncate,
                 source,
             }),
             Err(error) => Err(error),
         };
-        *self.reservation() = None;
+        self.work().reservation = None;
         if let Err(error) = given_back {
             // Its client finds out when it comes back, or its time-out ends it.
-            self.report(shard, &error);
-        }
-    }
-}
-
-impl<W: World> Shard<W> {
-    /// Lets sessions that made no progress for a while give back what is reserved for them.
-    pub(super) async fn give_back_reservations(self: Rc<Self>) {
-        let (now, rest_ms) = (self.world.now(), self.config.limits.reserve_ms_max);
-        for id in self.reservations() {
-            let Some(session) = self.session(id) else {
-                self.forget_reservation(id);
-                continue;
-            };
-            if session.rests_ms(now) >= rest_ms && session.give_back(&self).await {
-                self.forget_reservation(id);
-            }
+            self.report(&error);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What one core owns: its sessions, its connections, and the watchdog that ends the slow ones.
+//! What one core owns: its sessions, its connections, and the settings they are under. What it does
+//! by the clock stands above, in [`super::janitor`].
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,25 +27,18 @@ use crate::vault::disk::{Millis, Place};
 use crate::vault::store::Store;
 use crate::vault::tombstones::Tombstone;
 
-/// So many sessions are looked at in one go.
-const SESSIONS_PER_TURN: usize = 512;
 /// So many different names of clients are kept once for all sessions that have them.
 const AGENTS_MAX: usize = 64;
 /// Characters of such a name.
 const AGENT_CHARS_MAX: usize = 64;
 
-/// The beat of [`World::tick`].
-const TICK_MS: u64 = 1_000;
-/// Ticks that are late by less are not: clocks and schedulers are no better.
-const STALL_EXCUSED_MS: u64 = 20;
 /// Connections that may be turned away at the same time; more are cut.
 const TURNED_AWAY_MAX: usize = 1_024;
-/// Of those, so many are waited for until they close, so that they hear why even if they send something meanwhile.
+/// Of those, so many are waited for until they close, so that they hear why even if they send
+/// something meanwhile.
 const LINGERING_MAX: usize = 64;
 /// Part of all places that is made free at once.
 const ROOM_SHARE: usize = 64;
-/// A shard that stood still for so long is told of.
-const STALL_TOLD_MS: u64 = 250;
 
 /// Life of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +80,7 @@ pub struct Shard<W: World> {
     /// Body blocks that downloads may hold.
     pub downloads: Shares,
     phase: Cell<Phase>,
-    connections: RefCell<BTreeMap<ConnectionId, Rc<Connection<W>>>>,
+    pub(super) connections: RefCell<BTreeMap<ConnectionId, Rc<Connection<W>>>>,
     /// Whose they are.
     crowd: RefCell<Crowd>,
     /// Connections that were entered only to be turned away.
@@ -95,16 +89,18 @@ pub struct Shard<W: World> {
     made_room: Cell<usize>,
     next_connection: Cell<ConnectionId>,
     sessions: RefCell<BTreeMap<SessionId, Rc<Session<W>>>>,
-    /// Each session once, by the time at which it is looked at next: it may have made progress meanwhile.
+    /// Each session once, by the time at which it is looked at next: it may have made progress
+    /// meanwhile.
     deadlines: RefCell<BTreeSet<(Millis, SessionId)>>,
-    /// New settings may have brought the deadlines forward: those after this session are still to be set anew.
+    /// New settings may have brought the deadlines forward: those after this session are still to
+    /// be set anew.
     to_reschedule: Cell<Option<SessionId>>,
     /// What clients call themselves: most say the same.
     agents: RefCell<BTreeSet<Arc<str>>>,
     /// Sessions for which space may be reserved.
     reservations: RefCell<BTreeSet<SessionId>>,
     /// Reservations are being given back.
-    is_giving_back: Cell<bool>,
+    pub(super) is_giving_back: Cell<bool>,
     /// When expired sessions are looked for next.
     next_cleanup: Cell<Millis>,
     /// Whoever waits for the last connection to end.
@@ -213,8 +209,8 @@ impl<W: World> Shard<W> {
         self.settings.borrow().spelt(path)
     }
 
-    /// Tells of a prefix that would hold for a path on Windows. Folders on disk are not looked through: that may take any
-    /// time, and a client can ask for it without end.
+    /// Tells of a prefix that would hold for a path on Windows. Folders on disk are not looked
+    /// through: that may take any time, and a client can ask for it without end.
     pub fn point_at_another_case(&self, path: &UploadPath) {
         let settings = self.settings.borrow();
         if let Some(prefix) = settings.prefix_in_another_case(path.as_str()) {
@@ -223,7 +219,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Goes over to new settings; running sessions go on under them. Their roots must be open already.
+    /// Goes over to new settings; running sessions go on under them. Their roots must be open
+    /// already.
     pub fn adopt(&self, settings: Arc<Config>) {
         self.store.journal.set_limits(&settings.limits);
         self.store.set_durable(is_durable(&settings));
@@ -248,8 +245,9 @@ impl<W: World> Shard<W> {
 
     // Connections.
 
-    /// Enters a new connection. Where all places are taken, idle ones make room; whoever finds no place nevertheless is
-    /// entered to be turned away, as long as that are not too many themselves.
+    /// Enters a new connection. Where all places are taken, idle ones make room; whoever finds no
+    /// place nevertheless is entered to be turned away, as long as that are not too many
+    /// themselves.
     pub fn admit(&self, wire: W::Wire, peer: SocketAddr) -> Option<Rc<Connection<W>>> {
         if self.is_over() {
             // It was on its way from another shard.
@@ -281,13 +279,15 @@ impl<W: World> Shard<W> {
         Some(connection)
     }
 
-    /// Connections that count towards the limit: not those that are leaving, or are only told that there is no place.
+    /// Connections that count towards the limit: not those that are leaving, or are only told that
+    /// there is no place.
     pub fn places_taken(&self) -> usize {
         let others = self.turned_away.get() + self.made_room.get();
         self.connections.borrow().len() - others
     }
 
-    /// Ends idle connections of whoever has most, and no fewer than the newcomer; `false` if there are none.
+    /// Ends idle connections of whoever has most, and no fewer than the newcomer; `false` if there
+    /// are none.
     fn make_room(&self, newcomer: IpAddr) -> bool {
         let now = self.world.now();
         let connections = self.connections.borrow();
@@ -406,7 +406,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Notes when a session is to be looked at next.
-    fn schedule(&self, session: &Session<W>) {
+    pub(super) fn schedule(&self, session: &Session<W>) {
         let policy = &self.location(&session.path).policy;
         // Not before the next turn: one that is being worked on is looked at again.
         let next = session.expires_ms(policy).max(self.world.now() + 1);
@@ -433,35 +433,9 @@ impl<W: World> Shard<W> {
 
     // Time.
 
-    /// The watchdog: once per tick ends what is overdue, expires sessions, forgets old tombstones.
-    /// Returns when the shard is draining and its last connection has ended.
-    pub async fn watch(self: Rc<Self>) {
-        let mut before = self.world.now();
-        loop {
-            let began = self.world.now();
-            self.world.tick().await;
-            let now = self.world.now();
-            let late_ms = now.saturating_sub(began.saturating_add(TICK_MS));
-            if late_ms >= STALL_TOLD_MS {
-                self.world.emit(Event::Stalled { ms: late_ms });
-            }
-            // What this task did itself counts as well.
-            let stalled_ms = now.saturating_sub(before.saturating_add(TICK_MS));
-            before = now;
-            self.end_overdue_connections(stalled_ms);
-            self.give_back();
-            self.clean_up().await;
-            (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
-            self.close_roots();
-            self.store.journal.heal(&self.world).await;
-            if self.phase.get() == Phase::Draining && self.connections_len() == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Lets go of roots that only earlier settings name, when the last request under them has ended.
-    fn close_roots(&self) {
+    /// Lets go of roots that only earlier settings name, when the last request under them has
+    /// ended.
+    pub(super) fn close_roots(&self) {
         let mut former = self.former_locations.borrow_mut();
         if former.is_empty() {
             return;
@@ -474,82 +448,18 @@ impl<W: World> Shard<W> {
         });
     }
 
-    /// Ends whoever has used its time up. A tick that came late says that nobody had a turn for so long; what came from
-    /// clients meanwhile may stand unread.
-    fn end_overdue_connections(&self, stalled_ms: u64) {
-        let now = self.world.now();
-        let limits = self.limits();
-        let is_draining = self.phase.get() == Phase::Draining;
-        for connection in self.connections.borrow().values() {
-            if stalled_ms >= STALL_EXCUSED_MS {
-                connection.patience.excuse(stalled_ms, now);
-            }
-            if let Some(why) = connection.overdue(now, &limits, is_draining) {
-                self.world.emit(Event::HungUp {
-                    peer: connection.peer,
-                    why,
-                });
-                connection.hang_up();
-            } else if connection.should_rest(now) {
-                connection.rest(self);
-            }
-        }
-    }
-
-    /// Ends expired sessions, as often as the settings say, a few at a time.
-    async fn clean_up(self: &Rc<Self>) {
-        let now = self.world.now();
-        if now < self.next_cleanup.get() || self.is_over() {
-            return;
+    /// Whether it is time to look for expired sessions; if so, the next time is set.
+    pub(super) fn begin_cleanup(&self, now: Millis) -> bool {
+        if now < self.next_cleanup.get() {
+            return false;
         }
         let interval_ms = millis(self.settings.borrow().cleanup_interval);
         self.next_cleanup.set(now.saturating_add(interval_ms));
-        self.store.take_back_rest().await;
-        while self.reschedule_some() {
-            self.world.give_way().await;
-        }
-        let mut turn = 0;
-        let mut watched = now;
-        while let Some(session) = self.next_due(now) {
-            turn += 1;
-            if turn % SESSIONS_PER_TURN == 0 {
-                self.world.give_way().await;
-            }
-            let location = self.location(&session.path);
-            if session.expires_ms(&location.policy) <= self.world.now() {
-                // It may be that somebody is working on it, or that it cannot be ended: then it is looked at again.
-                session.expire(self).await;
-                self.world.give_way().await;
-            }
-            if self.session(session.id).is_some() {
-                self.schedule(&session);
-            }
-            // Slow disks and many sessions must not keep the watchdog from the connections, nor the server from its end.
-            let unwatched_ms = self.world.now().saturating_sub(watched);
-            if unwatched_ms >= TICK_MS {
-                watched = self.world.now();
-                self.end_overdue_connections(unwatched_ms - TICK_MS);
-            }
-            if self.is_over() || self.phase() == Phase::Draining {
-                return;
-            }
-        }
-    }
-
-    /// Beside the watchdog, which must not wait for the disk.
-    fn give_back(self: &Rc<Self>) {
-        if self.reservations.borrow().is_empty() || self.is_giving_back.replace(true) {
-            return;
-        }
-        let shard = Rc::clone(self);
-        self.world.spawn(async move {
-            Rc::clone(&shard).give_back_reservations().await;
-            shard.is_giving_back.set(false);
-        });
+        true
     }
 
     /// The session whose deadline is the first of those that are over.
-    fn next_due(&self, now: Millis) -> Option<Rc<Session<W>>> {
+    pub(super) fn next_due(&self, now: Millis) -> Option<Rc<Session<W>>> {
         let &(deadline, id) = self.deadlines.borrow().first()?;
         if deadline > now {
             return None;
@@ -562,14 +472,14 @@ impl<W: World> Shard<W> {
     }
 
     /// Sets the deadlines of some sessions by new settings; `false` if that is done for all.
-    fn reschedule_some(&self) -> bool {
+    pub(super) fn reschedule_some(&self, count: usize) -> bool {
         let Some(after) = self.to_reschedule.take() else {
             return false;
         };
         let some: Vec<_> = {
             let sessions = self.sessions.borrow();
             let rest = sessions.range((Bound::Excluded(after), Bound::Unbounded));
-            let some = rest.take(SESSIONS_PER_TURN);
+            let some = rest.take(count);
             some.map(|(_, session)| Rc::clone(session)).collect()
         };
         for session in &some {
@@ -594,7 +504,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Whether time is up, and nothing may be written any more that the note of a clean stop would speak for.
+    /// Whether time is up, and nothing may be written any more that the note of a clean stop would
+    /// speak for.
     pub fn is_over(&self) -> bool {
         self.is_over.get()
     }

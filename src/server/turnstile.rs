@@ -1,8 +1,8 @@
 //! One request at a time for a session, and the newest wins.
 //!
-//! A client has one request outstanding (MC-BUP 3.1); if a second one comes on another connection, the
-//! client has given the first up. The first is stopped and awaited, never overlapped. A third one
-//! takes the second's place in the queue, so that at most one waits.
+//! A client has one request outstanding (MC-BUP 3.1); if a second one comes on another connection,
+//! the client has given the first up. The first is stopped and awaited, never overlapped. A third
+//! one takes the second's place in the queue, so that at most one waits.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

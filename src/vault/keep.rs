@@ -66,6 +66,11 @@ impl Keep {
         }
     }
 
+    /// What is written of the session.
+    pub fn kept(&self) -> &Rc<Kept> {
+        &self.kept
+    }
+
     /// The session.
     pub fn id(&self) -> SessionId {
         self.id

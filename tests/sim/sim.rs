@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bitsd::server::clients::Clients;
 use bitsd::server::shard::{Phase, Shard};
-use bitsd::server::{connection, recover};
+use bitsd::server::{recover, serve};
 use bitsd::vault::disk::{Manner, Shelf};
 use bitsd::vault::names::{WorkName, next_generation, parse_name, part_name};
 use bitsd::vault::readback::{Dealt, Readback};
@@ -96,7 +96,7 @@ impl Life {
             sleep(&executor, delay).await;
             life.letters[to].set(life.letters[to].get() - 1);
             let shard = Rc::clone(&life.shards.borrow()[to]);
-            connection::serve(shard, wire, arrived).await;
+            serve::serve(shard, wire, arrived).await;
         });
     }
 
@@ -615,7 +615,7 @@ impl Sim {
         conns.push(Rc::downgrade(&conn));
         let wire = SimWire::new(&conn);
         self.executor
-            .spawn(life.number, connection::serve(shard, wire, Vec::new()));
+            .spawn(life.number, serve::serve(shard, wire, Vec::new()));
         Some(ClientEnd::new(conn))
     }
 }

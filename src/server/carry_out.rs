@@ -1,0 +1,160 @@
+//! Carries out what the state machine decides: seal, tell, publish, discard, and what follows from
+//! them, up to an answer. Nobody else acts on a [`Decision`].
+
+use std::io;
+use std::rc::Rc;
+
+use super::floor::World;
+use super::held::Held;
+use super::shard;
+use crate::bits::reply::{Ack, Refusal};
+use crate::bits::session::{Answer, Decision, Event as Step, Plan, State};
+use crate::event::{DiskOp, Event};
+use crate::vault::error::StoreError;
+
+/// What the client hears.
+pub type Reply = Result<Ack, Refusal>;
+
+/// What came of a decision.
+#[derive(Debug)]
+pub enum Done {
+    /// This is the answer.
+    Answered(Reply),
+    /// A body is to be stored first: only [`Step::Fragment`] leads here.
+    Store(Plan),
+}
+
+impl<W: World> Held<W> {
+    /// Gives an event that no body follows to the state machine, and carries out what it decides.
+    pub async fn answer(&mut self, event: Step) -> Reply {
+        match self.carry_out(event).await {
+            Done::Answered(reply) => reply,
+            // No event but a fragment asks for a body, and here none can come.
+            Done::Store(_) => Err(Refusal::SessionNotFound),
+        }
+    }
+
+    /// Gives an event to the state machine, and carries out what it decides.
+    pub async fn carry_out(&mut self, event: Step) -> Done {
+        let mut decision = self.step(event);
+        loop {
+            let followed = match decision {
+                Decision::Store(plan) => return Done::Store(plan),
+                Decision::Seal { total } => self.seal(total).await,
+                Decision::Notify => self.notify().await,
+                Decision::Publish => self.publish().await,
+                Decision::Discard { ending, answer } => {
+                    self.discard(ending).await;
+                    return Done::Answered(self.say(answer));
+                }
+                Decision::Say(answer) => {
+                    self.end().await;
+                    return Done::Answered(self.say(answer));
+                }
+                Decision::AckFragment { received } => {
+                    return Done::Answered(self.ack_fragment(received).await);
+                }
+                Decision::Refuse(refusal) => return Done::Answered(Err(refusal)),
+                Decision::Nothing => return Done::Answered(Err(Refusal::SessionNotFound)),
+            };
+            decision = match followed {
+                Ok(event) => self.step(event),
+                Err(refusal) => return Done::Answered(Err(refusal)),
+            };
+        }
+    }
+
+    async fn seal(&mut self, total: u64) -> Result<Step, Refusal> {
+        let shard = Rc::clone(&self.shard);
+        let durability = self.location().policy.durability;
+        let sealed = match self.file().await {
+            Ok(file) => {
+                (self.keep())
+                    .seal(&shard.store, &file, total, durability)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sealed {
+            return Err(self.fail(error).await);
+        }
+        let session = self.id();
+        shard.world.emit(Event::SessionSealed { session });
+        Ok(Step::Sealed)
+    }
+
+    async fn publish(&mut self) -> Result<Step, Refusal> {
+        match self.give_name().await {
+            Ok(()) => Ok(Step::Published),
+            Err(error) if error.poisons() => Err(self.fail(error).await),
+            Err(error) => {
+                let _nothing_more = self.step(Step::PublishRefused);
+                Err(self.fail(error).await)
+            }
+        }
+    }
+
+    async fn give_name(&mut self) -> Result<(), StoreError> {
+        let shard = Rc::clone(&self.shard);
+        let location = self.location();
+        // The settings changed: the path is a folder now.
+        let place = shard::place(&location, self.path()).ok_or(StoreError {
+            op: DiskOp::Publish,
+            source: io::ErrorKind::IsADirectory.into(),
+        })?;
+        let closing = self.state();
+        // Closed before it has its name, or watchers of the folder are told of that as well: all
+        // they see is that it came.
+        self.work().file = None;
+        (self.keep())
+            .publish(&shard.store, &location.policy, &place, closing)
+            .await
+    }
+
+    /// Goes on with a publication that a crash cut short. If it is refused, the file stays sealed.
+    pub async fn finish_publication(&mut self) {
+        if let Ok(published) = self.publish().await
+            && let Decision::Say(_) = self.step(published)
+        {
+            self.end().await;
+        }
+        self.work().file = None;
+    }
+
+    /// The session ended with its file at its place, or long after.
+    async fn end(&mut self) {
+        let State::Gone(ending) = self.state() else {
+            return;
+        };
+        let shard = Rc::clone(&self.shard);
+        if !self.is_buried() {
+            self.keep().note_end(&shard.store, ending).await;
+            self.drop_reply().await;
+        }
+        self.work().file = None;
+        self.bury(ending);
+    }
+
+    /// Makes what is about to be acked safe as the settings say. An Ack for bytes that were known
+    /// before needs it too: they may have come on a connection that broke before its own Ack.
+    async fn ack_fragment(&mut self, received: u64) -> Reply {
+        if let Err(error) = self.harden().await {
+            return Err(self.fail(error).await);
+        }
+        Ok(Ack::Fragment {
+            session: self.id(),
+            received,
+            reply_url: self.reply_url(),
+        })
+    }
+
+    fn say(&self, answer: Answer) -> Reply {
+        let session = self.id();
+        match answer {
+            Answer::Closed => Ok(Ack::Closed { session }),
+            Answer::Cancelled => Ok(Ack::Cancelled { session }),
+            // Heard by nobody.
+            Answer::Nobody => Err(Refusal::SessionNotFound),
+        }
+    }
+}

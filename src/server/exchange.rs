@@ -1,0 +1,165 @@
+//! What a request has at hand while it is dealt with: its shard, its connection, the bytes that
+//! have come, and room for the answer. It is made once for a connection, and handed on as one
+//! value.
+
+use std::io;
+use std::rc::Rc;
+
+use super::carry_out::Reply;
+use super::connection::{self, Connection};
+use super::floor::{Wire as _, World};
+use super::inbox::Inbox;
+use super::patience::Waiting;
+use super::request::BodyLeft;
+use super::shard::Shard;
+use crate::bits::session_id::SessionId;
+use crate::http::chunked::ChunkedDecoder;
+
+/// A connection's requests, one after the other.
+pub struct Exchange<W: World> {
+    /// Where it is served.
+    pub shard: Rc<Shard<W>>,
+    /// The client.
+    pub connection: Rc<Connection<W>>,
+    /// What has come of it and was not looked at.
+    pub inbox: Inbox<W>,
+    /// What is to be sent next.
+    pub answer: Vec<u8>,
+}
+
+/// An answer, and what is left of the request it answers.
+pub struct Outcome {
+    /// What the client hears.
+    pub reply: Reply,
+    /// The session that the packet named.
+    pub session: Option<SessionId>,
+    /// Unread rest of the body.
+    pub body: BodyLeft,
+}
+
+impl Outcome {
+    /// Of a packet whose body was read, or that had none.
+    pub fn whole(reply: Reply, session: Option<SessionId>) -> Self {
+        let body = BodyLeft::Bytes(0);
+        Self {
+            reply,
+            session,
+            body,
+        }
+    }
+}
+
+/// The connection broke (or was taken over) in the middle of a request; there is nobody to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut;
+
+impl<W: World> Exchange<W> {
+    /// Says what is waited for, and starts its clock.
+    pub fn wait_for(&self, waiting: Waiting) {
+        self.connection.wait_for(waiting, self.shard.world.now());
+    }
+
+    /// Counts what was read without waiting; gives way where that was much.
+    pub async fn spend(&self, bytes: usize) {
+        self.connection
+            .budget
+            .spend(&*self.shard.world, bytes)
+            .await;
+    }
+
+    /// Sends the buffered answer, if there is one.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub async fn send(&mut self) -> io::Result<()> {
+        connection::send(&*self.shard.world, &self.connection, &mut self.answer).await
+    }
+
+    /// Reads more of a body into the head block, which is empty; never beyond the body.
+    ///
+    /// # Errors
+    /// [`Cut`] if the connection ended.
+    pub async fn more(&mut self, left: u64) -> Result<usize, Cut> {
+        self.wait_for(Waiting::Body);
+        let bytes_max = usize::try_from(left).unwrap_or(usize::MAX);
+        let read = (self.inbox)
+            .more_up_to(&*self.shard.world, &self.connection.wire, bytes_max)
+            .await;
+        match read {
+            Ok(read) if read > 0 => Ok(read),
+            Ok(_) | Err(_) => Err(Cut),
+        }
+    }
+
+    /// Reads and drops bytes of a body.
+    ///
+    /// # Errors
+    /// [`Cut`] if the connection ended.
+    pub async fn skip(&mut self, bytes: u64) -> Result<(), Cut> {
+        let mut left = bytes;
+        loop {
+            let here = at_most(left, self.inbox.len());
+            self.inbox.consume(here);
+            left -= here as u64;
+            if left == 0 {
+                return Ok(());
+            }
+            let read = self.more(left).await?;
+            self.spend(read).await;
+        }
+    }
+
+    /// Reads and drops the rest of a body in chunks, up to so many bytes of content, or to what is
+    /// no chunk.
+    ///
+    /// # Errors
+    /// [`Cut`] if the connection ended.
+    pub async fn skip_chunked(
+        &mut self,
+        mut decoder: ChunkedDecoder,
+        bytes_max: u64,
+    ) -> Result<(), Cut> {
+        let mut left = bytes_max;
+        loop {
+            if self.inbox.is_empty() {
+                self.more(u64::MAX).await?;
+            }
+            let gathered = decoder.gather(self.inbox.bytes_mut());
+            self.inbox.consume(gathered.consumed);
+            match left.checked_sub(gathered.content as u64) {
+                Some(fewer) if gathered.end.is_none() => left = fewer,
+                Some(_) | None => return Ok(()),
+            }
+            self.spend(gathered.consumed).await;
+        }
+    }
+
+    /// Ends our side and reads on for a bounded while. Closing with unread bytes would make the
+    /// kernel reset the connection, and the client would lose the answer.
+    pub async fn linger(&mut self) {
+        self.connection.wire.finish();
+        self.inbox.consume(self.inbox.len());
+        self.inbox.release();
+        let mut left = self.shard.limits().drain_bytes_max;
+        // Its clock is not wound up again by bytes that come.
+        self.wait_for(Waiting::Farewell);
+        while left > 0 {
+            let more = (self.inbox)
+                .more(&*self.shard.world, &self.connection.wire)
+                .await;
+            match more {
+                Ok(read) if read > 0 => {
+                    self.inbox.consume(read);
+                    left = left.saturating_sub(read as u64);
+                    self.spend(read).await;
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The smaller of a count on the wire and a count in memory.
+pub fn at_most(wire: u64, memory: usize) -> usize {
+    usize::try_from(wire).unwrap_or(usize::MAX).min(memory)
+}

@@ -1,0 +1,374 @@
+//! The right to work on a session: who has it, and what may be done with it.
+//!
+//! Whoever holds a session alone moves its state ([`Held::step`]) and touches its files. What the
+//! state machine decides is carried out above, in [`super::carry_out`].
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::connection::{Connection, ConnectionId};
+use super::floor::{Wire as _, World};
+use super::session::{Session, Work};
+use super::shard::{self, Shard};
+use super::turnstile::{Entered, Holder, Pass, Superseded};
+use crate::bits::reply::Refusal;
+use crate::bits::session::{Decision, Ending, Event as Step, State};
+use crate::bits::session_id::SessionId;
+use crate::config::{Durability, Location};
+use crate::diagnosis::Severity;
+use crate::event::Event;
+use crate::http::path::{SentUrl, UploadPath};
+use crate::planted::{self, Bug};
+use crate::vault::error::StoreError;
+use crate::vault::keep::Keep;
+
+/// A client that is silent for longer between an answer and its next fragment was interrupted.
+const SILENCE_MS: u64 = 5_000;
+
+/// The right to work on a session, and its work; given back when dropped.
+pub struct Held<W: World> {
+    pub(super) shard: Rc<Shard<W>>,
+    session: Rc<Session<W>>,
+    work: Option<Box<Work<W>>>,
+    /// The URL of the upload as it was spelt by whoever asks.
+    asked: SentUrl,
+    /// The settings of its destination when it was held; new ones hold for the next packet.
+    location: Rc<Location>,
+    // Dropped after `work` was put back.
+    _pass: Pass,
+}
+
+/// Holds a session for the shard itself; never in anybody's way for long.
+struct Nobody;
+
+impl Holder for Nobody {
+    fn stop(&self) {}
+}
+
+impl<W: World> Drop for Held<W> {
+    fn drop(&mut self) {
+        self.session.put_work(self.work.take());
+    }
+}
+
+impl<W: World> Held<W> {
+    /// Waits for the right to work on a session; whoever had it before is stopped. `asked` is how
+    /// the client spelt the URL of the upload.
+    ///
+    /// # Errors
+    /// [`Superseded`] if a still newer connection came, or if time is up for all of them.
+    pub async fn enter(
+        shard: &Rc<Shard<W>>,
+        session: &Rc<Session<W>>,
+        connection: &Rc<Connection<W>>,
+        asked: SentUrl,
+    ) -> Result<Self, Superseded> {
+        let holder: Rc<dyn Holder> = Rc::clone(connection) as _;
+        let (pass, entered) = match session.turnstile.try_enter(Rc::clone(&holder)) {
+            Some(pass) => (pass, Entered::Free),
+            // It was cut and comes late, by way of another shard: whoever is here is the newer one.
+            None if connection.wire.has_left() => return Err(Superseded),
+            None => session.turnstile.enter(holder).await?,
+        };
+        if shard.is_over() {
+            // It waited while the one before it was ended by the stop: what that one left undone is
+            // for the next start.
+            return Err(Superseded);
+        }
+        if entered == Entered::TakenOver {
+            let session = session.id;
+            shard.world.emit(Event::SessionTakenOver { session });
+        }
+        let mut held = Self::with(shard, session, pass, asked);
+        held.attach(connection);
+        Ok(held)
+    }
+
+    /// Holds a session for the shard itself, unless somebody works on it.
+    pub fn for_shard(shard: &Rc<Shard<W>>, session: &Rc<Session<W>>) -> Option<Self> {
+        let pass = session.turnstile.try_enter(Rc::new(Nobody))?;
+        Some(Self::with(shard, session, pass, SentUrl::default()))
+    }
+
+    fn with(shard: &Rc<Shard<W>>, session: &Rc<Session<W>>, pass: Pass, asked: SentUrl) -> Self {
+        Self {
+            shard: Rc::clone(shard),
+            work: Some(session.take_work()),
+            location: shard.location(&session.path),
+            session: Rc::clone(session),
+            asked,
+            _pass: pass,
+        }
+    }
+
+    fn attach(&mut self, connection: &Rc<Connection<W>>) {
+        let work = self.work();
+        if work.attached != Some(connection.id) {
+            let life = work.keep.life();
+            life.connections = life.connections.saturating_add(1);
+            // The file stays open: it is the same file.
+            work.attached = Some(connection.id);
+            work.peer = Some(connection.peer);
+        }
+        // One file is open for a connection; that of the session before is closed.
+        let id = self.session.id;
+        if connection.session.get() != Some(id) {
+            rest(&self.shard, connection);
+        }
+        connection.session.set(Some(id));
+    }
+
+    /// Closes the part if it is open for this connection.
+    fn leave(&mut self, connection: ConnectionId) {
+        let work = self.work();
+        if work.attached == Some(connection) {
+            work.file = None;
+        }
+    }
+
+    /// Closes the part where no connection will.
+    pub(super) fn close_if_nobody_is_attached(&mut self) {
+        let work = self.work();
+        if work.attached.is_none() {
+            work.file = None;
+        }
+    }
+
+    pub(super) fn work(&mut self) -> &mut Work<W> {
+        self.work.as_mut().expect("taken only by drop")
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.session.id
+    }
+
+    pub(super) fn path(&self) -> &UploadPath {
+        &self.session.path
+    }
+
+    pub(super) fn location(&self) -> Rc<Location> {
+        Rc::clone(&self.location)
+    }
+
+    pub(super) fn keep(&mut self) -> &mut Keep {
+        &mut self.work().keep
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.session.state()
+    }
+
+    /// Bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.state().received()
+    }
+
+    /// The URL of the upload as the client spelt it.
+    pub(super) fn asked(&self) -> &SentUrl {
+        &self.asked
+    }
+
+    /// A fragment was offered. Whether the upload was interrupted before it: it begins again where
+    /// it had been, or was silent for long, or its server was started anew. Connections say nothing
+    /// of that: a proxy may use one per request.
+    pub async fn note_offer(&mut self, range: Range<u64>) {
+        let shard = Rc::clone(&self.shard);
+        let now = shard.world.now();
+        let is_receiving = matches!(self.state(), State::Receiving { .. });
+        let work = self.work();
+        let is_back = range.start < work.offered;
+        let is_late = now.saturating_sub(work.answered_ms) > SILENCE_MS && work.offered > 0;
+        let is_restored = std::mem::take(&mut work.is_restored);
+        work.offered = work.offered.max(range.end);
+        // An application that is asked again by a duplicate of the last fragment is no
+        // interruption.
+        if is_receiving && (is_back || is_late || is_restored) {
+            let life = work.keep.life();
+            life.interruptions = life.interruptions.saturating_add(1);
+            // A client that begins again and again costs no record each time.
+            if life.interruptions < 16 || life.interruptions.is_power_of_two() {
+                work.keep.note_life(&shard.store).await;
+            }
+        }
+    }
+
+    /// The answer to a packet is decided.
+    pub fn note_answer(&mut self) {
+        let now = self.shard.world.now();
+        self.work().answered_ms = now;
+    }
+
+    /// Takes the file of a session just made.
+    pub fn set_file(&mut self, file: W::File) {
+        self.work().file = Some(Rc::new(file));
+    }
+
+    /// The open part.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn file(&mut self) -> Result<Rc<W::File>, StoreError> {
+        if let Some(file) = &self.work().file {
+            return Ok(Rc::clone(file));
+        }
+        let shard = Rc::clone(&self.shard);
+        let file = Rc::new(self.keep().open(&*shard.world).await?);
+        self.work().file = Some(Rc::clone(&file));
+        Ok(file)
+    }
+
+    /// Finds out whether there is room for a file, and records its size, before its first byte.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin(&mut self, total: u64) -> Result<(), StoreError> {
+        let shard = Rc::clone(&self.shard);
+        let file = self.file().await?;
+        self.keep().begin(&shard.store, &file, total).await
+    }
+
+    /// Makes what was received survive a power cut, if the settings ask for that with each fragment
+    /// and it was not done before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn harden(&mut self) -> Result<(), StoreError> {
+        if self.location.policy.durability != Durability::Fragment {
+            return Ok(());
+        }
+        // Later states were sealed, which is more.
+        let State::Receiving { received, .. } = self.state() else {
+            return Ok(());
+        };
+        if self.keep().is_hard(received) {
+            return Ok(());
+        }
+        let shard = Rc::clone(&self.shard);
+        let file = self.file().await?;
+        self.keep().harden(&shard.store, &file, received).await
+    }
+
+    /// Gives an event to the state machine.
+    pub fn step(&mut self, event: Step) -> Decision {
+        let rules = shard::rules(&self.location);
+        let (state, decision) = self.state().on(event, &rules);
+        self.session.set_state(state);
+        let work = self.work();
+        match state {
+            State::Gone(_) => {}
+            State::Receiving { received, total } => {
+                work.received = received;
+                work.total = total.or(work.total);
+                if let Some(reservation) = &mut work.reservation {
+                    reservation.reached(received);
+                }
+            }
+            whole => {
+                work.received = whole.received();
+                work.total = whole.total();
+                work.reservation = None;
+            }
+        }
+        let is_progress = matches!(
+            event,
+            Step::Stored { .. } | Step::Sealed | Step::Notified { .. }
+        );
+        if is_progress {
+            self.session.touch(self.shard.world.now());
+        }
+        decision
+    }
+
+    /// Turns a disk error into what the client hears; poisons the session where it must be.
+    pub async fn fail(&mut self, error: StoreError) -> Refusal {
+        // A destination that is taken is the client's affair, not the disk's.
+        if error.diagnosis().severity != Severity::Silent {
+            self.report(&error);
+        }
+        if error.poisons()
+            && let Decision::Discard { ending, .. } = self.step(Step::Poison)
+        {
+            self.discard(ending).await;
+        }
+        error.refusal()
+    }
+
+    /// Removes the files of a session that ended without one.
+    pub(super) async fn discard(&mut self, ending: Ending) {
+        let shard = Rc::clone(&self.shard);
+        self.work().file = None;
+        if let Err(error) = self.keep().discard(&shard.store, ending).await {
+            self.report(&error);
+        }
+        self.bury(ending);
+    }
+
+    /// Removes the reply, if there may be one.
+    pub(super) async fn drop_reply(&mut self) {
+        if planted::is(Bug::ReplyKept) {
+            return;
+        }
+        let shard = Rc::clone(&self.shard);
+        if let Err(error) = self.keep().remove_reply(&shard.store).await {
+            self.report(&error);
+        }
+    }
+
+    /// Whether the end of the session was told.
+    pub(super) fn is_buried(&mut self) -> bool {
+        self.work().counted.is_none()
+    }
+
+    /// Tells of the end, once, and leaves a tombstone.
+    pub(super) fn bury(&mut self, ending: Ending) {
+        if self.work().counted.take().is_none() {
+            return;
+        }
+        self.work().reservation = None;
+        let shard = Rc::clone(&self.shard);
+        let location = self.location();
+        let session = Rc::clone(&self.session);
+        let work = self.work();
+        let begun_ms = work.keep.record().begun_ms;
+        let duration_ms =
+            (begun_ms > 0).then(|| shard.world.wall_clock_ms().saturating_sub(begun_ms));
+        let (received, total, peer) = (work.received, work.total, work.peer);
+        let life = work.keep.life();
+        shard.world.emit(Event::SessionEnded {
+            session: session.id,
+            ending,
+            path: session.path.as_str(),
+            location: &location.prefix,
+            received,
+            total,
+            duration_ms,
+            idle_ms: session.idle_ms(shard.world.now()),
+            interruptions: life.interruptions,
+            connections: life.connections,
+            agent: life.agent.as_deref(),
+            peer,
+        });
+        shard.bury(session.id, self.keep().tombstone(ending));
+    }
+
+    pub(super) fn report(&self, error: &StoreError) {
+        let session = Some(self.session.id);
+        self.shard.world.emit(Event::DiskFailed {
+            op: error.op,
+            session,
+            error: &error.source,
+        });
+    }
+}
+
+/// Closes the file that is open for a connection which does nothing for its session now (it is
+/// idle, or turned to another one): a session at rest holds no descriptor.
+pub fn rest<W: World>(shard: &Rc<Shard<W>>, connection: &Rc<Connection<W>>) {
+    let session = connection.session.take().and_then(|id| shard.session(id));
+    // If somebody else holds the session, it is attached to them by now.
+    if let Some(mut held) = session.and_then(|session| Held::for_shard(shard, &session)) {
+        held.leave(connection.id);
+    }
+}

@@ -1,0 +1,147 @@
+//! The janitor: what a shard does by the clock, for its sessions and its connections.
+
+use std::rc::Rc;
+
+use super::floor::World;
+use super::held::{self, Held};
+use super::session::Session;
+use super::shard::{Phase, Shard};
+use crate::bits::session::Event as Step;
+use crate::event::Event;
+
+/// So many sessions are looked at in one go.
+const SESSIONS_PER_TURN: usize = 512;
+/// The beat of [`super::floor::Floor::tick`].
+const TICK_MS: u64 = 1_000;
+/// Ticks that are late by less are not: clocks and schedulers are no better.
+const STALL_EXCUSED_MS: u64 = 20;
+/// A shard that stood still for so long is told of.
+const STALL_TOLD_MS: u64 = 250;
+
+impl<W: World> Shard<W> {
+    /// The watchdog: once per tick ends what is overdue, expires sessions, forgets old tombstones.
+    /// Returns when the shard is draining and its last connection has ended.
+    pub async fn watch(self: Rc<Self>) {
+        let mut before = self.world.now();
+        loop {
+            let began = self.world.now();
+            self.world.tick().await;
+            let now = self.world.now();
+            let late_ms = now.saturating_sub(began.saturating_add(TICK_MS));
+            if late_ms >= STALL_TOLD_MS {
+                self.world.emit(Event::Stalled { ms: late_ms });
+            }
+            // What this task did itself counts as well.
+            let stalled_ms = now.saturating_sub(before.saturating_add(TICK_MS));
+            before = now;
+            self.end_overdue_connections(stalled_ms);
+            self.give_back();
+            self.clean_up().await;
+            (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
+            self.close_roots();
+            self.store.journal.heal(&*self.world).await;
+            if self.phase() == Phase::Draining && self.connections_len() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Ends whoever has used its time up. A tick that came late says that nobody had a turn for so
+    /// long; what came from clients meanwhile may stand unread.
+    fn end_overdue_connections(self: &Rc<Self>, stalled_ms: u64) {
+        let now = self.world.now();
+        let limits = self.limits();
+        let is_draining = self.phase() == Phase::Draining;
+        for connection in self.connections.borrow().values() {
+            if stalled_ms >= STALL_EXCUSED_MS {
+                connection.patience.excuse(stalled_ms, now);
+            }
+            if let Some(why) = connection.overdue(now, &limits, is_draining) {
+                let peer = connection.peer;
+                self.world.emit(Event::HungUp { peer, why });
+                connection.hang_up();
+            } else if connection.should_rest(now) {
+                held::rest(self, connection);
+            }
+        }
+    }
+
+    /// Ends expired sessions, as often as the settings say, a few at a time.
+    async fn clean_up(self: &Rc<Self>) {
+        let now = self.world.now();
+        if self.is_over() || !self.begin_cleanup(now) {
+            return;
+        }
+        self.store.take_back_rest().await;
+        while self.reschedule_some(SESSIONS_PER_TURN) {
+            self.world.give_way().await;
+        }
+        let mut turn = 0;
+        let mut watched = now;
+        while let Some(session) = self.next_due(now) {
+            turn += 1;
+            if turn % SESSIONS_PER_TURN == 0 {
+                self.world.give_way().await;
+            }
+            let location = self.location(&session.path);
+            if session.expires_ms(&location.policy) <= self.world.now() {
+                // It may be that somebody is working on it, or that it cannot be ended: then it is
+                // looked at again.
+                self.expire(&session).await;
+                self.world.give_way().await;
+            }
+            if self.session(session.id).is_some() {
+                self.schedule(&session);
+            }
+            // Slow disks and many sessions must not keep the watchdog from the connections, nor the
+            // server from its end.
+            let unwatched_ms = self.world.now().saturating_sub(watched);
+            if unwatched_ms >= TICK_MS {
+                watched = self.world.now();
+                self.end_overdue_connections(unwatched_ms - TICK_MS);
+            }
+            if self.is_over() || self.phase() == Phase::Draining {
+                return;
+            }
+        }
+    }
+
+    /// Discards a session for want of progress, unless somebody works on it.
+    async fn expire(self: &Rc<Self>, session: &Rc<Session<W>>) {
+        if let Some(mut held) = Held::for_shard(self, session) {
+            let _nobody_hears = held.answer(Step::Expire).await;
+        }
+    }
+
+    /// Beside the watchdog, which must not wait for the disk.
+    fn give_back(self: &Rc<Self>) {
+        if self.reservations().is_empty() || self.is_giving_back.replace(true) {
+            return;
+        }
+        let shard = Rc::clone(self);
+        self.world.spawn(async move {
+            shard.give_back_reservations().await;
+            shard.is_giving_back.set(false);
+        });
+    }
+
+    /// Lets sessions that made no progress for a while give back what is reserved for them.
+    async fn give_back_reservations(self: &Rc<Self>) {
+        let (now, rest_ms) = (self.world.now(), self.config.limits.reserve_ms_max);
+        for id in self.reservations() {
+            let Some(session) = self.session(id) else {
+                self.forget_reservation(id);
+                continue;
+            };
+            if session.rests_ms(now) < rest_ms {
+                continue;
+            }
+            let Some(mut held) = Held::for_shard(self, &session) else {
+                continue;
+            };
+            held.give_back().await;
+            held.close_if_nobody_is_attached();
+            self.forget_reservation(id);
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! One connection's life: head → packet → right shard → answer → again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::connection::Standing;
+use super::exchange::{Cut, Exchange, Outcome};
+use super::floor::{Wire as _, World};
+use super::held;
+use super::inbox::{Inbox, NoRoom};
+use super::patience::Waiting;
+use super::request::{self, BodyLeft, Request};
+use super::shard::{Phase, Shard};
+use crate::bits::packet::Packet;
+use crate::bits::reply::{self, Ack, Refusal};
+use crate::bits::session::Event as Step;
+use crate::event::Event;
+use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
+use crate::http::path::UploadPath;
+use crate::http::response::Persistence;
+use crate::http::stranger;
+use crate::planted::{self, Bug};
+
+/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
+/// when they hear 413, so those that come at all are not much longer, and reading them costs no
+/// more than sending them.
+const TOO_LARGE_READ: u64 = 4;
+
+/// What an idle connection keeps for its next answer: room for an Ack, but not for a Reply-URL.
+const IDLE_ANSWER_BYTES_MAX: usize = 512;
+
+/// Bytes of a head that was refused which are kept until the answer is written: a method and a
+/// target that is worth telling.
+const SEEN_BYTES_MAX: usize = 640;
+
+/// What follows an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The connection may carry another request.
+    Request,
+    /// The connection is over, or lives on another shard.
+    End,
+}
+
+/// A request whose head was read.
+struct Asked {
+    request: Request,
+    /// Of its head.
+    bytes: usize,
+    /// What the client calls itself, where it asks for a session.
+    agent: Option<Arc<str>>,
+}
+
+/// How a packet came: what the client wants of the connection, and what its head says of its body.
+#[derive(Clone, Copy)]
+struct Manners {
+    expects_continue: bool,
+    framing: Framing,
+    persistence: Persistence,
+    /// It belongs to another shard, which cannot take it now.
+    is_stranded: bool,
+}
+
+/// Serves a connection to its end. `arrived` are bytes that another shard read from it.
+pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8>) {
+    let peer = wire.peer();
+    let Some(connection) = shard.admit(wire, peer) else {
+        return;
+    };
+    let id = connection.id;
+    let mut exchange = Exchange {
+        shard: Rc::clone(&shard),
+        connection,
+        inbox: Inbox::empty(),
+        answer: Vec::new(),
+    };
+    if exchange.connection.standing.get() == Standing::TurnedAway {
+        drop(arrived);
+        exchange.turn_away().await;
+        return shard.dismiss(id);
+    }
+    shard.world.emit(Event::Connected { peer });
+    match Inbox::with(&*shard.world, &arrived) {
+        Ok(inbox) => exchange.inbox = inbox,
+        Err(NoRoom) => {
+            exchange.refuse_head(BadHead::NoRoom, &arrived).await;
+            return shard.dismiss(id);
+        }
+    }
+    drop(arrived);
+    while let Next::Request = exchange.once().await {}
+    held::rest(&shard, &exchange.connection);
+    shard.dismiss(id);
+}
+
+impl<W: World> Exchange<W> {
+    /// Tells a client that there is no place for it, so that it comes back later instead of hearing
+    /// an end without a word.
+    async fn turn_away(&mut self) {
+        reply::write_refusal(&Refusal::Busy, None, Persistence::Close, &mut self.answer);
+        if self.send().await.is_ok() && self.shard.may_linger() {
+            self.linger().await;
+        }
+    }
+
+    /// One request and its answer.
+    async fn once(&mut self) -> Next {
+        if self.wait_for_request().await == Next::End {
+            return Next::End;
+        }
+        let asked = match self.read_head().await {
+            Ok(Some(asked)) => asked,
+            Ok(None) => {
+                if !self.inbox.is_empty() {
+                    let (peer, seen) = (self.connection.peer, self.inbox.bytes());
+                    self.shard.world.emit(Event::EndedEarly { peer, seen });
+                }
+                return Next::End;
+            }
+            Err(why) => {
+                // What the answer looks like is seen in the first word; the log names the target.
+                let begin = self.inbox.bytes()[..self.inbox.len().min(SEEN_BYTES_MAX)].to_vec();
+                self.refuse_head(why, &begin).await;
+                return Next::End;
+            }
+        };
+        self.wait_for(Waiting::Nothing);
+        if self.connection.is_hung_up() || self.shard.is_over() {
+            // It came before the end and was read after it: nobody would hear an answer.
+            return Next::End;
+        }
+        let mut is_stranded = false;
+        if let Some(owner) = self.elsewhere(&asked.request) {
+            if self.move_to(owner) {
+                return Next::End;
+            }
+            is_stranded = true;
+        }
+        let peer = self.connection.peer;
+        if let Request::Packet {
+            packet: Err((why, session)),
+            ..
+        } = &asked.request
+        {
+            self.shard.world.emit(Event::Refused {
+                peer,
+                session: *session,
+                path: None,
+                target: stranger::target(self.inbox.bytes()),
+                why,
+            });
+        }
+        self.inbox.consume(asked.bytes);
+        self.inbox.settle(&*self.shard.world);
+        self.obey(asked, is_stranded).await
+    }
+
+    async fn wait_for_request(&mut self) -> Next {
+        if !self.inbox.is_empty() {
+            return Next::Request;
+        }
+        self.inbox.release();
+        // An idle connection holds nothing, whatever went over it before.
+        if self.answer.capacity() > IDLE_ANSWER_BYTES_MAX {
+            self.answer = Vec::new();
+        }
+        self.wait_for(Waiting::Request);
+        let is_over = self.shard.phase() == Phase::Draining;
+        match is_over || self.connection.wire.ready().await.is_err() {
+            true => Next::End,
+            false => Next::Request,
+        }
+    }
+
+    /// Does what a request asks for.
+    async fn obey(&mut self, asked: Asked, is_stranded: bool) -> Next {
+        match asked.request {
+            Request::Packet {
+                packet,
+                expects_continue,
+                framing,
+                persistence,
+            } => {
+                let manners = Manners {
+                    expects_continue,
+                    framing,
+                    persistence,
+                    is_stranded,
+                };
+                match packet {
+                    Ok(packet) => self.serve_packet(packet, asked.agent, manners).await,
+                    Err((refusal, session)) => {
+                        let outcome = Outcome {
+                            reply: Err(refusal),
+                            session,
+                            body: request::unread_body(framing, expects_continue),
+                        };
+                        let read_max = self.read_max(None);
+                        self.answer_packet(outcome, persistence, read_max).await
+                    }
+                }
+            }
+            Request::Download {
+                wanted,
+                asked,
+                persistence,
+            } => {
+                // The file goes out in a block of its own; one of the two is enough, unless the
+                // client sends ahead.
+                if !planted::is(Bug::DownloadHoldsTwo) {
+                    self.inbox.release();
+                }
+                let wanted = (!is_stranded).then_some(wanted);
+                match Box::pin(self.download(wanted, &asked, persistence)).await {
+                    Ok(persistence) => self.finish(persistence).await,
+                    Err(Cut) => Next::End,
+                }
+            }
+            Request::Plain {
+                why,
+                is_head,
+                framing,
+                persistence,
+            } => {
+                let persistence = match framing {
+                    Framing::Absent | Framing::Length(0) => persistence,
+                    Framing::Length(_) | Framing::Chunked => Persistence::Close,
+                };
+                why.write(is_head, persistence, &mut self.answer);
+                self.finish(persistence).await
+            }
+        }
+    }
+
+    async fn serve_packet(
+        &mut self,
+        packet: Packet,
+        agent: Option<Arc<str>>,
+        manners: Manners,
+    ) -> Next {
+        let (peer, persistence) = (self.connection.peer, manners.persistence);
+        // For the log line of a refusal.
+        let path = packet.path().clone();
+        if manners.is_stranded {
+            let outcome = Outcome {
+                reply: Err(Refusal::Busy),
+                session: packet.session_request().and_then(|named| named.session),
+                body: match &packet {
+                    Packet::Fragment(fragment) => request::unread(fragment),
+                    _ => request::unread_body(manners.framing, manners.expects_continue),
+                },
+            };
+            let read_max = self.read_max(Some(&path));
+            return self.answer_packet(outcome, persistence, read_max).await;
+        }
+        let outcome = match self.dispatch(packet, agent).await {
+            Ok(outcome) => outcome,
+            Err(Cut) => {
+                let path = path.as_str();
+                self.shard.world.emit(Event::BrokeOff { peer, path });
+                return Next::End;
+            }
+        };
+        if let Err(why) = &outcome.reply {
+            self.shard.world.emit(Event::Refused {
+                peer,
+                session: outcome.session,
+                path: Some(path.as_str()),
+                target: None,
+                why,
+            });
+            if *why == Refusal::ParentMissing {
+                self.shard.point_at_another_case(&path);
+            }
+        }
+        let read_max = self.read_max(Some(&path));
+        self.answer_packet(outcome, persistence, read_max).await
+    }
+
+    /// Answers bytes that are no request: why, and how they begin. Where the next request would
+    /// begin is unknown, so there is none.
+    async fn refuse_head(&mut self, why: BadHead, begin: &[u8]) {
+        let (peer, seen) = (self.connection.peer, begin);
+        self.shard.world.emit(Event::BadRequest { peer, seen, why });
+        reply::write_bad_head(why, begin, &mut self.answer);
+        if self.send().await.is_ok() {
+            self.linger().await;
+        }
+    }
+
+    /// Reads until a head is whole. `None` if the connection ends first.
+    async fn read_head(&mut self) -> Result<Option<Asked>, BadHead> {
+        self.wait_for(Waiting::Head);
+        let mut progress = Progress::default();
+        let mut blank_bytes = 0;
+        loop {
+            if head::is_blank(self.inbox.bytes()) {
+                // Old clients send one behind each body. As long as nothing else comes, the
+                // connection is as idle as before.
+                blank_bytes += self.inbox.len();
+                if blank_bytes > head::EMPTY_LINES_MAX * 2 {
+                    return Err(BadHead::EmptyLines);
+                }
+                self.inbox.consume(self.inbox.len());
+                if self.wait_for_request().await == Next::End {
+                    return Ok(None);
+                }
+                self.wait_for(Waiting::Head);
+            }
+            let shard = &self.shard;
+            let parsed = head::parse_on(self.inbox.bytes(), &shard.head_limits, &mut progress)?;
+            if let Parsed::Complete(head) = parsed {
+                let settle = |path| {
+                    let path = shard.spelt(path);
+                    let is_strict = shard.location(&path).policy.strict;
+                    (path, is_strict)
+                };
+                let request = Request::read(&head, settle);
+                let agent = match &request {
+                    Request::Packet {
+                        packet: Ok(Packet::CreateSession { .. }),
+                        ..
+                    } => head.only("User-Agent").ok().flatten(),
+                    _ => None,
+                };
+                return Ok(Some(Asked {
+                    agent: agent.map(|agent| shard.agent(agent)),
+                    bytes: head.bytes_len,
+                    request,
+                }));
+            }
+            let world = &*self.shard.world;
+            let room = self.inbox.make_room(world);
+            room.map_err(|NoRoom| BadHead::NoRoom)?;
+            match self.inbox.more(world, &self.connection.wire).await {
+                Ok(read) if read > 0 => self.spend(read).await,
+                Ok(_) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// The shard that owns the session of a request, if it is not this one.
+    fn elsewhere(&self, request: &Request) -> Option<usize> {
+        let owner = request.session()?.shard(self.shard.count);
+        (owner != self.shard.index).then_some(owner)
+    }
+
+    /// Gives the connection, and what has come on it, to another shard; `false` if that is full.
+    fn move_to(&self, owner: usize) -> bool {
+        held::rest(&self.shard, &self.connection);
+        let (peer, bytes) = (self.connection.peer, self.inbox.bytes());
+        let world = &self.shard.world;
+        let is_moved = world.hand_over(&self.connection.wire, bytes, owner).is_ok();
+        if is_moved {
+            world.emit(Event::Moved { peer, to: owner });
+        }
+        is_moved
+    }
+
+    /// Gives a packet to whoever knows what to do with it.
+    async fn dispatch(&mut self, packet: Packet, agent: Option<Arc<str>>) -> Result<Outcome, Cut> {
+        let session = packet.session_request().and_then(|named| named.session);
+        if let Some(refusal) = self.refusal_before(&packet) {
+            let body = match &packet {
+                Packet::Fragment(fragment) => request::unread(fragment),
+                _ => BodyLeft::Bytes(0),
+            };
+            return Ok(Outcome {
+                reply: Err(refusal),
+                session,
+                body,
+            });
+        }
+        // Boxed, so that an idle connection does not carry the space of the longest flow.
+        let reply = match packet {
+            Packet::Ping { .. } => Ok(Ack::Ping),
+            Packet::CreateSession { target } => Box::pin(self.create(target, agent)).await,
+            Packet::Fragment(fragment) => return Box::pin(self.receive(fragment)).await,
+            Packet::CloseSession(request) => Box::pin(self.end(request, Step::Close)).await?,
+            Packet::CancelSession(request) => Box::pin(self.end(request, Step::Cancel)).await?,
+        };
+        Ok(Outcome::whole(reply, session))
+    }
+
+    /// What a packet hears whatever it says.
+    fn refusal_before(&self, packet: &Packet) -> Option<Refusal> {
+        if !self.shard.location(packet.path()).is_enabled {
+            Some(Refusal::UploadsDisabled)
+        } else if self.shard.phase() == Phase::Recovering && !matches!(packet, Packet::Ping { .. })
+        {
+            Some(Refusal::Unavailable)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes of an announced body that are read though nothing of it is stored. A client that lost
+    /// an Ack sends its fragment again, and one that is told of a gap has sent all of it: they read
+    /// the answer only then, and a reset in mid-body would take it away from them, each time. So
+    /// what an honest client may send is read to its end.
+    fn read_max(&self, path: Option<&UploadPath>) -> u64 {
+        let fragment = path.map(|path| self.shard.location(path).policy.fragment_bytes_max);
+        fragment
+            .unwrap_or(0)
+            .max(self.shard.limits().drain_bytes_max)
+    }
+
+    /// What is still true of an answer after the rest of a body was read. Meanwhile another
+    /// connection of the client may have ended the session, or the disk: then nothing may be acked
+    /// for it any more.
+    ///
+    /// # Errors
+    /// [`Cut`] if another connection works on the session: it is the newer one, and how that ends
+    /// is not known yet.
+    fn check_again(&self, outcome: &mut Outcome) -> Result<(), Cut> {
+        let Ok(Ack::Fragment { session, .. }) = &outcome.reply else {
+            return Ok(());
+        };
+        match self.shard.session(*session) {
+            Some(session) if session.is_held() => return Err(Cut),
+            Some(_) => {}
+            None => outcome.reply = Err(Refusal::SessionNotFound),
+        }
+        Ok(())
+    }
+
+    /// Reads what is left of a packet's body, where its end is near enough; whether the connection
+    /// may be used again. Before the answer: some proxies break off when they hear one in mid-body.
+    async fn read_rest(
+        &mut self,
+        outcome: &mut Outcome,
+        asked: Persistence,
+        read_max: u64,
+    ) -> Result<Persistence, Cut> {
+        // A client that is to send smaller fragments must hear so.
+        let read_max = match &outcome.reply {
+            Err(Refusal::FragmentTooLarge { .. }) => read_max.saturating_mul(TOO_LARGE_READ),
+            _ => read_max,
+        };
+        match outcome.body {
+            BodyLeft::Bytes(bytes) if bytes <= read_max => {
+                self.skip(bytes).await?;
+                if bytes > 0 {
+                    self.check_again(outcome)?;
+                }
+                Ok(asked)
+            }
+            BodyLeft::Chunked(decoder) => {
+                // Where it ends is for its sender to say, and here something was wrong: no request
+                // is looked for behind it.
+                self.skip_chunked(decoder, read_max).await?;
+                self.check_again(outcome)?;
+                Ok(Persistence::Close)
+            }
+            BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => Ok(Persistence::Close),
+        }
+    }
+
+    /// Answers a packet when what is left of its body was read. `asked` is what the client wants of
+    /// the connection, `read_max` how many bytes are read for it.
+    async fn answer_packet(
+        &mut self,
+        mut outcome: Outcome,
+        asked: Persistence,
+        read_max: u64,
+    ) -> Next {
+        let Ok(persistence) = self.read_rest(&mut outcome, asked, read_max).await else {
+            return Next::End;
+        };
+        // Whoever is turned away gives its place back where places are scarce: those who hold the
+        // sessions that it waits for may be waiting for a connection.
+        let is_in_the_way = self.shard.is_full() && matches!(outcome.reply, Err(Refusal::Busy));
+        let persistence = match self.shard.phase() {
+            Phase::Draining => Persistence::Close,
+            Phase::Recovering | Phase::Serving if is_in_the_way => Persistence::Close,
+            Phase::Recovering | Phase::Serving => persistence,
+        };
+        let answer = &mut self.answer;
+        match &outcome.reply {
+            Ok(ack) => reply::write_ack(ack, persistence, answer),
+            Err(refusal) => reply::write_refusal(refusal, outcome.session, persistence, answer),
+        }
+        self.finish(persistence).await
+    }
+
+    /// Sends what is left to send and ends the connection where it must end.
+    async fn finish(&mut self, persistence: Persistence) -> Next {
+        if self.send().await.is_err() {
+            return Next::End;
+        }
+        match persistence {
+            Persistence::KeepAlive => Next::Request,
+            Persistence::Close => {
+                self.linger().await;
+                Next::End
+            }
+        }
+    }
+}
