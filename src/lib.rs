@@ -52,7 +52,7 @@
 //! The other way round, the reply of an application goes from its file to the client by [`server::download`], as
 //! [`http::download`] plans it.
 //!
-//! What an Ack promises stands at the head of [`vault`]; what happens after a crash in [`server::recover`].
+//! What an Ack promises stands at the head of [`vault`]; what happens after a crash in [`vault::verdict`].
 
 #![warn(clippy::unwrap_used)]
 

@@ -36,7 +36,7 @@ use crate::server::clients::Clients;
 use crate::server::floor::Floor as _;
 use crate::server::shard::Shard;
 use crate::server::{recover, serve};
-use crate::vault::readback::Dealt;
+use crate::vault::{self, readback::Dealt};
 use crate::{observe, version};
 
 /// Completion entries of one ring.
@@ -597,7 +597,7 @@ impl Seat {
             Err(_) => Stage::Drain,
         };
         if self.index == 0 && reached == (Stage::Serve { is_renewed: true }) {
-            recover::retire(&shard, self.generation, &recovered.damaged).await;
+            vault::recover::retire(&*shard.world, self.generation, &recovered.damaged).await;
         }
         shard.begin_serving();
         let _ = self.news.send(News::Serving);

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use super::floor::World;
 use super::held::Held;
-use super::shard;
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{Answer, Decision, Event as Step, Plan, State};
 use crate::event::{DiskOp, Event};
+use crate::vault::destination;
 use crate::vault::error::StoreError;
 
 /// What the client hears.
@@ -98,7 +98,7 @@ impl<W: World> Held<W> {
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         // The settings changed: the path is a folder now.
-        let place = shard::place(&location, self.path()).ok_or(StoreError {
+        let place = destination::place(&location, self.path()).ok_or(StoreError {
             op: DiskOp::Publish,
             source: io::ErrorKind::IsADirectory.into(),
         })?;

@@ -13,7 +13,7 @@ use super::exchange::{Cut, Exchange};
 use super::floor::{Floor, Wire, World};
 use super::patience::Waiting;
 use super::request::{Unserved, Wanted};
-use super::shard::{self, Phase, Shard};
+use super::shard::{Phase, Shard};
 use super::shares::{Share, Shares};
 use crate::bits::session_id::SessionId;
 use crate::config::Download;
@@ -21,6 +21,7 @@ use crate::event::{DiskOp, Event};
 use crate::http::download::{self, DownloadRequest, Piece, Representation};
 use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, PlainRefusal};
+use crate::vault::destination;
 use crate::vault::disk::{Block, Millis, ReplyStat, Shelf, Source};
 use crate::vault::error::StoreError;
 use crate::vault::names;
@@ -132,7 +133,7 @@ async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool)
         (Download::Head, false) => return Err(NotSent::Unserved(Unserved::HeadOnly)),
         (Download::Head, true) | (Download::Get, _) => {}
     }
-    let place = shard::place(&location, path);
+    let place = destination::place(&location, path);
     let place = place.ok_or(NotSent::Unserved(Unserved::NotFound))?;
     found(DiskOp::LookUp, shard.world.open_published(&place).await)
 }

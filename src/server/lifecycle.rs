@@ -34,7 +34,7 @@ impl<W: World> Exchange<W> {
             return Err(Refusal::Busy);
         }
         let location = shard.location(&path);
-        let place = shard::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
+        let place = destination::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
         // Each folder costs a look, at Create and at Close, and an inode where it is made.
         if place.path.depth() > shard.limits().path_depth_max {
             return Err(Refusal::TargetInvalid(BadTarget::TooDeep));

@@ -23,7 +23,7 @@ use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
-use crate::vault::disk::{Millis, Place};
+use crate::vault::disk::Millis;
 use crate::vault::store::Store;
 use crate::vault::tombstones::Tombstone;
 
@@ -132,15 +132,6 @@ pub fn rules(location: &Location) -> Rules {
         close_creates_empty_file: policy.empty_file == EmptyFile::Create,
         notifies: location.notification.is_some(),
     }
-}
-
-/// Where an upload goes; `None` if its path names the root of its location.
-pub fn place(location: &Location, path: &UploadPath) -> Option<Place> {
-    let beneath = location.beneath(path.as_str())?;
-    Some(Place {
-        root: location.root,
-        path: path.tail(beneath.len()),
-    })
 }
 
 impl<W: World> Shard<W> {

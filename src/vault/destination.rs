@@ -1,12 +1,21 @@
-//! Whether an upload may go where it is to go, and how files get their names there.
+//! Where an upload goes, whether it may go there, and how files get their names there.
 
 use super::disk::{Disk, Manner, Parents, Place, Replace, Standing, Sync};
 use super::error::StoreError;
 use crate::bits::reply::Refusal;
-use crate::config::{Durability, Permissions, Policy};
+use crate::config::{Durability, Location, Permissions, Policy};
 use crate::event::DiskOp;
-use crate::http::path::BadTarget;
+use crate::http::path::{BadTarget, UploadPath};
 use crate::planted::{self, Bug};
+
+/// Where an upload goes; `None` if its path names the root of its location.
+pub fn place(location: &Location, path: &UploadPath) -> Option<Place> {
+    let beneath = location.beneath(path.as_str())?;
+    Some(Place {
+        root: location.root,
+        path: path.tail(beneath.len()),
+    })
+}
 
 /// How files get their names under these settings.
 pub fn manner(policy: &Policy) -> Manner {

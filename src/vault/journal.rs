@@ -229,11 +229,6 @@ impl<D: WorkFiles> Journal<D> {
         self.tombstones.borrow_mut().forget_old(now, ms_max);
     }
 
-    /// Whether something of a session is remembered.
-    pub fn remembers(&self, id: SessionId) -> bool {
-        self.records.borrow().contains_key(&id) || self.tombstones.borrow().remembers(id)
-    }
-
     fn enter(&self, id: SessionId, kept: &Rc<Kept>, bytes: usize) {
         let bytes = u32::try_from(bytes).expect("a frame is short");
         let mut records = self.records.borrow_mut();

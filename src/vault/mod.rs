@@ -46,9 +46,9 @@
 //!
 //! [`keep`] does the above for one session; the records go by [`store`] into the [`journal`], one
 //! [`frame`] each. [`names`] are those of all files. [`readback`] finds what a later start needs of
-//! former journals. [`tombstones`] are what is left of sessions that ended. [`gate`] lets many
-//! share one sync. [`error`] says what the disk refused. All of it stands on the traits of
-//! [`disk`].
+//! former journals, [`verdict`] decides what becomes of each session, and [`recover`] does that.
+//! [`tombstones`] are what is left of sessions that ended. [`gate`] lets many share one sync.
+//! [`error`] says what the disk refused. All of it stands on the traits of [`disk`].
 //!
 //! Nothing here knows a connection, a shard, or HTTP.
 #![forbid(unsafe_code)]
@@ -63,6 +63,8 @@ pub mod keep;
 pub mod names;
 pub mod readback;
 pub mod record;
+pub mod recover;
 pub mod space;
 pub mod store;
 pub mod tombstones;
+pub mod verdict;

@@ -437,7 +437,8 @@ impl Sim {
         } else {
             if life.is_renewed.get() {
                 self.stopped_cleanly.borrow_mut().clear();
-                recover::retire(&shard, life.generation, &recovered.damaged).await;
+                bitsd::vault::recover::retire(&*shard.world, life.generation, &recovered.damaged)
+                    .await;
             } else {
                 self.marks.hit("renewal put off");
                 self.stopped_cleanly

@@ -1,0 +1,417 @@
+//! Start-up: reads the work directory, restores the sessions, and begins the shard's own journal.
+//!
+//! Each shard is dealt what the journals of all shards that were say of the sessions whose ids are
+//! its own ([`super::readback`]). What becomes of each is decided in [`super::verdict`]; here that
+//! is done. The first shard also deals with what is nobody's. Then it begins a journal of its own
+//! with what it found. When all shards have done so, the old journals are outdated ([`retire`]).
+//! Every step can be cut by a crash and done again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::destination;
+use super::disk::{Disk, File as _, Place, Shelf, WorkStat};
+use super::journal::Kept;
+use super::keep::Keep;
+use super::names::{self, ASIDE_SUFFIX, WorkName};
+use super::readback::{Damaged, Dealt, Told};
+use super::record::Record;
+use super::store::Store;
+use super::verdict::{self, Destination, Evidence, IN_THE_DAMAGE, Verdict};
+use crate::bits::session::{Reply, State};
+use crate::bits::session_id::SessionId;
+use crate::config::{Durability, Location, Publish};
+use crate::event::{DiskOp, Event};
+use crate::http::path::UploadPath;
+use crate::planted::{self, Bug};
+
+/// Whose sessions are restored, and under which settings.
+pub struct Owner<'a> {
+    /// Whether a session is this shard's.
+    pub owns: &'a dyn Fn(SessionId) -> bool,
+    /// What is nobody's is this shard's too.
+    pub is_first: bool,
+    /// The settings of a path.
+    pub location: &'a dyn Fn(&UploadPath) -> Rc<Location>,
+}
+
+/// A session that goes on.
+pub struct Restored {
+    /// Its files.
+    pub keep: Keep,
+    /// Its destination.
+    pub path: UploadPath,
+    /// Where it stands.
+    pub state: State,
+    /// Time since its last progress.
+    pub age_ms: u64,
+    /// What its part holds beyond that progress.
+    pub reserved: u64,
+}
+
+/// What a shard found.
+pub struct Found {
+    /// The sessions that go on.
+    pub sessions: Vec<Restored>,
+    /// Whether the shard has a journal of its own now, and does not need the old ones any more. If
+    /// not, it is tried again with the first record to be written.
+    pub begun: io::Result<()>,
+    /// Old journals of which not everything could be read.
+    pub damaged: Arc<[Damaged]>,
+}
+
+/// Restores a shard's sessions. `generation` is that of the journals of this start.
+///
+/// # Errors
+/// Of reading the work directory; all others cost only their session.
+pub async fn recover<D: Disk>(
+    store: &Store<D>,
+    owner: &Owner<'_>,
+    generation: u64,
+    dealt: Dealt,
+) -> io::Result<Found> {
+    let Dealt { told, damaged } = dealt;
+    let Listed { parts, replies } = list(&*store.disk, owner).await?;
+    let mut recovery = Recovery {
+        store,
+        owner,
+        is_damaged: !damaged.is_empty(),
+        replies,
+        sessions: Vec::new(),
+    };
+    let mut told = told;
+    for (id, shelf) in parts {
+        recovery.with_part(id, shelf, told.remove(&id)).await;
+    }
+    for (id, told) in told {
+        recovery.without_part(id, told).await;
+    }
+    recovery.remove_replies().await;
+    let sessions = recovery.sessions;
+    let begun = store.journal.begin(&*store.disk, generation).await;
+    Ok(Found {
+        sessions,
+        begun,
+        damaged,
+    })
+}
+
+/// Removes the journals of former starts; damaged ones are kept for a person to look at. Every
+/// shard has its own now. What cannot be removed is left for the next start.
+pub async fn retire<D: Disk>(disk: &D, generation: u64, damaged: &[Damaged]) {
+    for Damaged { name, why } in damaged {
+        set_aside(disk, Shelf::WORK, name, why).await;
+    }
+    if let Err(error) = remove_journals(disk, generation).await {
+        disk.emit(Event::DiskFailed {
+            op: DiskOp::Remove,
+            session: None,
+            error: &error,
+        });
+    }
+}
+
+async fn remove_journals<D: Disk>(disk: &D, generation: u64) -> io::Result<()> {
+    for name in disk.list(Shelf::WORK).await? {
+        if let WorkName::Journal { generation: of } = names::parse_name(&name)
+            && of < generation
+        {
+            disk.remove(Shelf::WORK, &name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes them before all shards have their own.
+pub async fn plant_early_retirement<D: Disk>(disk: &D, generation: u64) {
+    if planted::is(Bug::JournalRetiredEarly) {
+        let _ = remove_journals(disk, generation).await;
+    }
+}
+
+/// What stands on the shelves.
+#[derive(Default)]
+struct Listed {
+    /// Parts of this shard's sessions, and where they are: the settings may have moved their
+    /// location meanwhile.
+    parts: BTreeMap<SessionId, Shelf>,
+    /// Replies to them, and where they are.
+    replies: BTreeMap<SessionId, Shelf>,
+}
+
+async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Listed> {
+    let mut listed = Listed::default();
+    for shelf in disk.shelves() {
+        for name in disk.list(shelf).await? {
+            let (ids, id) = match names::parse_name(&name) {
+                WorkName::Part(id) => (&mut listed.parts, id),
+                WorkName::Reply(id) => (&mut listed.replies, id),
+                WorkName::Foreign if owner.is_first => {
+                    set_aside(disk, shelf, &name, "not a name that this server makes").await;
+                    continue;
+                }
+                WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => continue,
+            };
+            if (owner.owns)(id)
+                && let Some(other) = ids.insert(id, shelf)
+            {
+                // Somebody has copied it. The first one is the one that stays.
+                ids.insert(id, other);
+                set_aside(disk, shelf, &name, "it stands on another shelf too").await;
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// The sessions of a shard, one after the other.
+struct Recovery<'a, D: Disk> {
+    store: &'a Store<D>,
+    owner: &'a Owner<'a>,
+    /// Of some journal not everything could be read.
+    is_damaged: bool,
+    /// Replies that no session was found for so far.
+    replies: BTreeMap<SessionId, Shelf>,
+    sessions: Vec<Restored>,
+}
+
+/// One session of which a record is there.
+struct Case {
+    id: SessionId,
+    /// Where its files are, or would be.
+    shelf: Shelf,
+    record: Record,
+    sequence: u64,
+    part: Option<WorkStat>,
+}
+
+impl<D: Disk> Recovery<'_, D> {
+    /// A part stands, and this is told of it.
+    async fn with_part(&mut self, id: SessionId, shelf: Shelf, told: Option<Told>) {
+        let store = self.store;
+        let disk = &*store.disk;
+        let name = names::part_name(id);
+        let (sequence, record) = match told {
+            Some(Told::Record { sequence, record }) => (sequence, *record),
+            Some(Told::Tombstone(tombstone)) => {
+                self.remove(id, shelf, &name).await;
+                store.journal.bury(id, tombstone, disk.now());
+                return;
+            }
+            Some(Told::Unknown { .. }) => {
+                let why = "its record is one that this version does not understand";
+                return set_aside(disk, shelf, &name, why).await;
+            }
+            None if self.is_damaged => return set_aside(disk, shelf, &name, IN_THE_DAMAGE).await,
+            // Its record was lost with the power: the client hears session-not-found.
+            None => return self.remove(id, shelf, &name).await,
+        };
+        let mut case = Case {
+            id,
+            shelf,
+            record,
+            sequence,
+            part: None,
+        };
+        match disk.stat(shelf, &name).await {
+            Ok(part) => {
+                case.part = part;
+                self.settle(case).await;
+            }
+            Err(error) => self.leave(case, DiskOp::Read, &error),
+        }
+    }
+
+    /// No part stands, and this is told.
+    async fn without_part(&mut self, id: SessionId, told: Told) {
+        let store = self.store;
+        let disk = &*store.disk;
+        let (sequence, record) = match told {
+            Told::Record { sequence, record } => (sequence, *record),
+            Told::Tombstone(tombstone) => {
+                return store.journal.bury(id, tombstone, disk.now());
+            }
+            Told::Unknown { .. } => return,
+        };
+        let shelf = self.replies.get(&id).copied();
+        let has_ended = matches!(record.state, State::Gone(_) | State::Published { .. });
+        let case = Case {
+            id,
+            shelf: shelf.unwrap_or_else(|| self.shelf_of(&record)),
+            record,
+            sequence,
+            part: None,
+        };
+        if disk.misses_a_shelf() && !has_ended {
+            let error = io::Error::new(io::ErrorKind::NotFound, "its folder is not there");
+            return self.leave(case, DiskOp::Open, &error);
+        }
+        self.settle(case).await;
+    }
+
+    /// Where the files of a session would be.
+    fn shelf_of(&self, record: &Record) -> Shelf {
+        let place = destination::place(&(self.owner.location)(&record.path), &record.path);
+        place.map_or(Shelf::WORK, |place| self.store.disk.shelf(&place))
+    }
+
+    /// Does with a session what the verdict says.
+    async fn settle(&mut self, case: Case) {
+        let store = self.store;
+        let disk = &*store.disk;
+        let name = names::part_name(case.id);
+        let location = (self.owner.location)(&case.record.path);
+        let place = destination::place(&location, &case.record.path);
+        match self.judge(&case, &location, place.as_ref()).await {
+            Verdict::GoOn(state) => self.go_on(case, state, 0),
+            Verdict::Cut(state) => {
+                let bytes = case.part.map_or(0, |part| part.bytes);
+                let truncated = bytes.saturating_sub(state.received());
+                match self.cut(&case, state.received(), truncated).await {
+                    Ok(()) => self.go_on(case, state, truncated),
+                    Err(error) => self.leave(case, DiskOp::Truncate, &error),
+                }
+            }
+            Verdict::Sync(state) => {
+                let Some(place) = place else {
+                    return;
+                };
+                match disk.sync_destination(&place).await {
+                    Ok(()) => self.go_on(case, state, 0),
+                    // Nobody can say more: the client starts again.
+                    Err(error) => self.report(case.id, DiskOp::SyncDirectory, &error),
+                }
+            }
+            Verdict::Ended(ending) => {
+                if case.part.is_some() {
+                    self.remove(case.id, case.shelf, &name).await;
+                }
+                self.go_on(case, State::Gone(ending), 0);
+            }
+            Verdict::Forget | Verdict::LookUp => {
+                if case.part.is_some() {
+                    self.remove(case.id, case.shelf, &name).await;
+                }
+            }
+            Verdict::SetAside(why) => set_aside(disk, case.shelf, &name, why).await,
+        }
+    }
+
+    async fn judge(&self, case: &Case, location: &Location, place: Option<&Place>) -> Verdict {
+        let store = self.store;
+        let disk = &*store.disk;
+        let mut evidence = Evidence {
+            record: &case.record,
+            may_be_outdated: self.is_damaged,
+            part: case.part.map(|part| part.bytes),
+            survived: disk.survived(case.record.boot_id),
+            destination: match place {
+                Some(_) => Destination::Unseen,
+                None => Destination::Nowhere,
+            },
+            is_synced: location.policy.durability != Durability::None,
+            is_named_early: location.policy.publish == Publish::LastFragment,
+        };
+        let verdict = verdict::judge(&evidence);
+        let (Verdict::LookUp, Some(place)) = (verdict, place) else {
+            return verdict;
+        };
+        let standing = disk.look_up(place, None).await;
+        evidence.destination = Destination::Seen(standing.ok());
+        verdict::judge(&evidence)
+    }
+
+    /// Makes the part as long as the session has come.
+    async fn cut(&self, case: &Case, received: u64, truncated: u64) -> io::Result<()> {
+        if truncated == 0 {
+            return Ok(());
+        }
+        let name = names::part_name(case.id);
+        let file = self.store.disk.open(case.shelf, &name).await?;
+        file.truncate(received).await
+    }
+
+    fn go_on(&mut self, case: Case, state: State, truncated: u64) {
+        let store = self.store;
+        let disk = &*store.disk;
+        let (path, part) = (case.record.path.clone(), case.part);
+        let boot_id = disk.boot_id();
+        let mut keep = Keep::resume(case.id, case.shelf, case.record, case.sequence, boot_id);
+        if let State::Gone(ending) = state {
+            let tombstone = keep.tombstone(ending);
+            return store.journal.bury(case.id, tombstone, disk.now());
+        }
+        keep.remember(
+            store,
+            match state {
+                // The length of the part tells the progress.
+                State::Receiving { total, .. } => State::Receiving { received: 0, total },
+                other => other,
+            },
+        );
+        if state.reply() == Reply::File {
+            self.replies.remove(&case.id);
+        }
+        let received = state.received();
+        if part.is_some() {
+            disk.emit(Event::SessionRecovered {
+                session: case.id,
+                received,
+                truncated,
+            });
+        }
+        self.sessions.push(Restored {
+            keep,
+            path,
+            state,
+            age_ms: part.map_or(0, |part| part.age_ms),
+            reserved: part.map_or(0, |part| part.held.saturating_sub(received)),
+        });
+    }
+
+    /// The disk fails now: the session is left for the next start, with its reply.
+    fn leave(&mut self, case: Case, op: DiskOp, error: &io::Error) {
+        self.report(case.id, op, error);
+        self.replies.remove(&case.id);
+        let kept = Kept::new(case.record, case.sequence);
+        self.store.journal.remember(case.id, kept);
+    }
+
+    /// Removes replies of which nobody was told, or whose session is over.
+    async fn remove_replies(&mut self) {
+        if planted::is(Bug::ReplyKept) {
+            return;
+        }
+        for (id, shelf) in std::mem::take(&mut self.replies) {
+            self.remove(id, shelf, &names::reply_name(id)).await;
+        }
+    }
+
+    async fn remove(&self, id: SessionId, shelf: Shelf, name: &str) {
+        if let Err(error) = self.store.disk.remove(shelf, name).await {
+            self.report(id, DiskOp::Remove, &error);
+        }
+    }
+
+    fn report(&self, id: SessionId, op: DiskOp, error: &io::Error) {
+        self.store.disk.emit(Event::DiskFailed {
+            op,
+            session: Some(id),
+            error,
+        });
+    }
+}
+
+async fn set_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str, why: &str) {
+    disk.emit(Event::SetAside { name, why });
+    let aside = format!("{name}{ASIDE_SUFFIX}");
+    if let Err(error) = disk.rename(shelf, name, &aside).await {
+        disk.emit(Event::DiskFailed {
+            op: DiskOp::Remove,
+            session: None,
+            error: &error,
+        });
+    }
+}

@@ -1,0 +1,216 @@
+//! What becomes of a session after a restart: decided here, and only here, without touching
+//! anything.
+//!
+//! [`judge`] takes a session's newest record and what is found of its files, and says what is to be
+//! done; [`super::recover`] does it. The tests below go through every combination.
+//!
+//! Three things may have happened since the record was written. The process ended: then the page
+//! cache is whole, and **the length of the part is the progress**. The power was cut: then only
+//! what was synced can be trusted, which the record counts as `durable`. Or somebody else was
+//! there: then a part is not what its record says, and is kept for a person to look at.
+
+use super::disk::Standing;
+use super::record::Record;
+use crate::bits::session::{AfterPublish, Ending, Reply, State};
+use crate::planted::{self, Bug};
+
+/// What is found of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The newest record of it that can be read.
+    pub record: &'a Record,
+    /// Newer ones may stand where a journal cannot be read.
+    pub may_be_outdated: bool,
+    /// Length of its part; `None` if there is none.
+    pub part: Option<u64>,
+    /// Everything that was written in the boot of the record is still there.
+    pub survived: bool,
+    /// Where it is to go, and what stands there, as far as that was looked at.
+    pub destination: Destination,
+    /// Files there are synced before anybody is told of them.
+    pub is_synced: bool,
+    /// A file there gets its name with its last fragment, and not when the client closes.
+    pub is_named_early: bool,
+}
+
+/// The destination of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// None: new settings have made it a folder.
+    Nowhere,
+    /// Nobody has looked yet; [`Verdict::LookUp`] asks for it.
+    Unseen,
+    /// This stands there, if anything could be learnt.
+    Seen(Option<Standing>),
+}
+
+/// What is to be done with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on in this state.
+    GoOn(State),
+    /// It goes on, receiving, when its part was cut to what the state says.
+    Cut(State),
+    /// It goes on when the folder of its destination was synced: the file may have its name in
+    /// memory only. If that fails, it is forgotten.
+    Sync(State),
+    /// It ended like this; a part is what a discard that was cut short has left, and goes.
+    Ended(Ending),
+    /// Nobody knows what it holds, or nobody was told of it: its files go, and its client starts
+    /// again.
+    Forget,
+    /// Its part is not what the record says, and is kept for a person to look at: why.
+    SetAside(&'static str),
+    /// It depends on what stands at the destination.
+    LookUp,
+}
+
+const TOO_LONG: &str = "longer than its record allows";
+const TOO_SHORT: &str = "shorter than what was synced";
+const OTHER_LENGTH: &str = "not as long as its record says";
+/// Why the bytes of a session are put aside that has no record, or perhaps not the newest.
+pub const IN_THE_DAMAGE: &str = "its record may be in the damaged part of a journal";
+
+/// What is to be done with a session of which a record is there.
+pub fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let Evidence {
+        record,
+        part,
+        survived,
+        ..
+    } = *evidence;
+    // What it became may stand in the damage: with its size lost, a file that came whole and was
+    // cut after a power cut would be taken for an empty one at Close-Session.
+    let is_sizeless = matches!(record.state, State::Receiving { total: None, .. });
+    if evidence.may_be_outdated && is_sizeless && !survived && part.is_some() {
+        return Verdict::SetAside(IN_THE_DAMAGE);
+    }
+    if has_lost_its_reply(record, survived) {
+        return Verdict::Forget;
+    }
+    let Some(bytes) = part else {
+        return without_part(evidence);
+    };
+    match record.state {
+        State::Gone(ending) => Verdict::Ended(ending),
+        // It has its name and yet is here: the record is not of this part.
+        State::Published { .. } => Verdict::Forget,
+        _ if survived || planted::is(Bug::LengthTrusted) => whole(record, bytes),
+        _ => after_power_cut(record, bytes),
+    }
+}
+
+/// Whether the client was promised a reply that a power cut may have torn (`durability = "none"`).
+fn has_lost_its_reply(record: &Record, survived: bool) -> bool {
+    let answer = record.answer.as_ref();
+    let is_safe = answer.is_some_and(|answer| answer.is_safe) || planted::is(Bug::ReplyUnsynced);
+    record.state.reply() == Reply::File && !is_safe && !survived
+}
+
+/// The page cache survived: the length of the part is the progress.
+fn whole(record: &Record, bytes: u64) -> Verdict {
+    match record.state {
+        State::Receiving { total: None, .. } if planted::is(Bug::SizelessTrusted) => {
+            Verdict::Cut(State::NEW)
+        }
+        State::Receiving { total, .. } if bytes > total.unwrap_or(0) => Verdict::SetAside(TOO_LONG),
+        State::Receiving { total, .. } => Verdict::GoOn(State::Receiving {
+            received: bytes,
+            total,
+        }),
+        State::Sealed { total } | State::Closing { total, .. } if bytes != total => {
+            Verdict::SetAside(OTHER_LENGTH)
+        }
+        state => Verdict::GoOn(state),
+    }
+}
+
+/// Only what was synced can be trusted.
+fn after_power_cut(record: &Record, bytes: u64) -> Verdict {
+    let durable = record.durable;
+    match record.state {
+        State::Receiving { .. } if bytes < durable => Verdict::SetAside(TOO_SHORT),
+        // The record of its size is lost, and the bytes with it; an empty file must not take their
+        // place.
+        State::Receiving { total: None, .. } if bytes > 0 => Verdict::Forget,
+        // The bytes after it are not safe, or nobody has heard of them.
+        State::Receiving { total, .. } => Verdict::Cut(State::Receiving {
+            received: durable,
+            total,
+        }),
+        state if durable == state.received() && bytes == durable => Verdict::GoOn(state),
+        // `durability = "none"`: nobody knows what the part holds.
+        _ => Verdict::Forget,
+    }
+}
+
+/// The part is gone: it was published, or the session ended.
+fn without_part(evidence: &Evidence<'_>) -> Verdict {
+    let Evidence {
+        record,
+        survived,
+        destination,
+        ..
+    } = *evidence;
+    if destination == Destination::Nowhere {
+        return Verdict::Forget;
+    }
+    match record.state {
+        State::Gone(ending) => Verdict::Ended(ending),
+        state @ State::Published { .. } => Verdict::GoOn(state),
+        // Only the rename takes a part away in this state. After a power cut it is there, or the
+        // part would be.
+        State::Closing { total, then, told } => {
+            let state = match then {
+                AfterPublish::End => State::Gone(Ending::Published),
+                AfterPublish::AwaitClose => State::Published {
+                    total,
+                    reply: told.unwrap_or(Reply::None),
+                },
+            };
+            match evidence.is_synced && survived && !planted::is(Bug::RenameTrusted) {
+                true => Verdict::Sync(state),
+                false => published(state),
+            }
+        }
+        // An application that takes a file by reference may take it away.
+        state @ State::Notified { copies: false, .. } => {
+            match survived || record.durable == state.received() {
+                true => Verdict::GoOn(state),
+                false => Verdict::Forget,
+            }
+        }
+        State::Sealed { total }
+        | State::Notified {
+            total,
+            copies: true,
+            ..
+        } => match destination {
+            Destination::Unseen => Verdict::LookUp,
+            // A power cut took the record back; the inode survives the rename.
+            Destination::Seen(Some(Standing::File { inode }))
+                if inode == record.inode && !planted::is(Bug::PublishedForgotten) =>
+            {
+                published(match evidence.is_named_early {
+                    true => State::Published {
+                        total,
+                        reply: record.state.reply(),
+                    },
+                    false => State::Gone(Ending::Published),
+                })
+            }
+            Destination::Seen(_) | Destination::Nowhere => Verdict::Forget,
+        },
+        State::Receiving { .. } | State::Denied { .. } => Verdict::Forget,
+    }
+}
+
+fn published(state: State) -> Verdict {
+    match state {
+        State::Gone(ending) => Verdict::Ended(ending),
+        other => Verdict::GoOn(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;
