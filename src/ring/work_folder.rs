@@ -21,6 +21,8 @@ use super::account;
 
 /// How long the lock of a server that was killed may outlast it.
 const RELEASE: Duration = Duration::from_secs(2);
+/// How long one that was killed may seem to run.
+const DYING: Duration = Duration::from_millis(100);
 
 /// What nobody but the server needs to read.
 const OURS_MODE: Mode = Mode::from_raw_mode(0o600);
@@ -246,7 +248,7 @@ impl WorkFolder {
     /// # Errors
     /// What the kernel says.
     pub fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
-        match self.lock_folder() {
+        match self.lock_folder(name) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
             // A file system that cannot lock folders (NFS asks for one that is open for writing): the file has to do.
@@ -271,13 +273,20 @@ impl WorkFolder {
     }
 
     /// The kernel takes the rings of a killed server down after its process, and with them the last
-    /// descriptors of its folders: a restart at once waits for that.
-    fn lock_folder(&self) -> Result<(), Errno> {
+    /// descriptors of its folders: a restart at once waits for that, but not long for a server that runs.
+    fn lock_folder(&self, name: &str) -> Result<(), Errno> {
         let began = Instant::now();
         loop {
             let locked =
                 rustix::fs::flock(&self.descriptor, FlockOperation::NonBlockingLockExclusive);
-            if locked != Err(Errno::WOULDBLOCK) || began.elapsed() >= RELEASE {
+            if locked != Err(Errno::WOULDBLOCK) {
+                return locked;
+            }
+            let patience = match self.holder(name).is_some_and(runs) {
+                true => DYING,
+                false => RELEASE,
+            };
+            if began.elapsed() >= patience {
                 return locked;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -310,6 +319,28 @@ impl AsFd for WorkFolder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Whether a process runs, and is not about to end.
+fn runs(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    is_running(&stat)
+}
+
+/// What a line of `/proc/PID/stat` says (proc_pid_stat(5)): the state and, six fields on, the flags of the kernel.
+fn is_running(stat: &str) -> bool {
+    /// `PF_EXITING`
+    const ENDS: u64 = 0x4;
+    // After the name, which is in brackets and may hold any.
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let mut fields = rest.split(' ');
+    let is_alive = fields
+        .next()
+        .is_some_and(|state| !matches!(state, "Z" | "X"));
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    is_alive && flags.is_some_and(|flags| flags & ENDS == 0)
 }
 
 /// A folder that no other server can have; over when dropped.
@@ -461,6 +492,22 @@ mod tests {
         drop(lock);
         // The folder stays locked as long as one descriptor of that opening is left.
         drop(folder);
+    }
+
+    #[test]
+    fn a_lock_is_not_waited_for_where_its_holder_runs() {
+        let (_place, folder) = folder();
+        let _lock = folder.lock("lock").unwrap().unwrap();
+        let other = WorkFolder::open(folder.path(), true).unwrap();
+        let began = Instant::now();
+        assert!(other.lock("lock").unwrap().is_none());
+        let waited = began.elapsed();
+        assert!(DYING <= waited && waited < RELEASE, "{waited:?}");
+        assert!(runs(std::process::id()));
+        assert!(is_running("7 (a) b) S 1 7 7 0 -1 4194560 0 0"));
+        assert!(!is_running("7 (a) b) S 1 7 7 0 -1 4194564 0 0"));
+        assert!(!is_running("7 (a) Z 1 7 7 0 -1 4194560 0 0"));
+        assert!(!is_running(""));
     }
 
     #[test]
