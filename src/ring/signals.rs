@@ -11,6 +11,7 @@
 //! | SIGPIPE | a write to a connection or a pipe that nobody reads | Nothing: the runtime of Rust ignores it, and the write fails with EPIPE |
 //! | SIGUSR1, SIGUSR2 | people who are used to servers that reopen their logs | Nothing but a line that says so |
 //! | SIGALRM, SIGVTALRM, SIGPROF, SIGIO | timers and descriptors that we do not have | The same |
+//! | SIGTTOU, SIGTTIN | a terminal, whose job in the background we are (`stty tostop`), when the log is written to it | Nothing: the log is written, and the server does not stand still until somebody brings it to the foreground |
 //! | SIGQUIT | Ctrl-\ | As by default: the process ends and leaves a core, which is what it is for |
 //! | SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT | a fault of ours, a seccomp filter | As by default: nothing that goes on could be trusted. No file is mapped into memory, so that a disk cannot cause SIGBUS |
 //! | the others that end a process (SIGPWR, SIGSTKFLT, real-time signals) | nobody | As by default |
@@ -48,6 +49,7 @@ pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchE
     // Nobody reads it: that there is a handler is enough.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
         .map_err(LaunchError::Signals)?;
+    ignore_the_terminal();
     let mut signals = Signals::new(HEARD).map_err(LaunchError::Signals)?;
     let wait = move || {
         let mut stops = Stops::default();
@@ -77,6 +79,15 @@ pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchE
     thread.spawn(wait).map(|_| ()).map_err(LaunchError::Thread)
 }
 
+/// Where a handler is called, the kernel does the write again after it, and calls it again: only what is ignored lets a write
+/// from the background through.
+fn ignore_the_terminal() {
+    for signal in [libc::SIGTTOU, libc::SIGTTIN] {
+        // SAFETY: it takes two numbers; no handler of ours is called.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// The signals to stop so far.
 #[derive(Default)]
 struct Stops {
@@ -102,6 +113,17 @@ const HEARD: [i32; 10] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_does_not_stop_the_server() {
+        ignore_the_terminal();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
+        for signal in [libc::SIGTTOU, libc::SIGTTIN] {
+            assert_ne!(ignored & 1 << (signal - 1), 0, "{signal}");
+        }
+    }
 
     #[test]
     fn a_second_signal_counts_when_it_can_be_no_echo() {
