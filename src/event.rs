@@ -101,6 +101,8 @@ pub enum Event<'a> {
     },
     /// The shard did one thing for so long that nobody else had a turn.
     Stalled {
+        /// What took most of the time, as far as it is known.
+        what: &'static str,
         /// For how long, in milliseconds.
         ms: u64,
     },

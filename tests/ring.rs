@@ -292,7 +292,11 @@ fn reads_come_from_their_offset_and_stay_in_their_range() {
     std::fs::write(folder.path().join("reply"), bytes_at(0..3_001)).unwrap();
     on_a_ring(move || async move {
         let (disk, blocks) = (disk_in(folder.path()), blocks());
-        let (file, stat) = disk.open_reply(Shelf::WORK, "reply").unwrap().unwrap();
+        let (file, stat) = disk
+            .open_reply(Shelf::WORK, "reply")
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!((stat.bytes, stat.inode), (3_001, file.inode()));
         for mut block in [blocks.body().unwrap(), blocks.head()] {
             block.bytes_mut().fill(0xa5);
@@ -348,10 +352,14 @@ fn a_reply_is_a_file_of_the_work_directory_and_nothing_else() {
             "pipe",
             "socket",
         ] {
-            let opened = disk.open_reply(Shelf::WORK, name).unwrap();
+            let opened = disk.open_reply(Shelf::WORK, name).await.unwrap();
             assert!(opened.is_none(), "{name}");
         }
-        let (_file, stat) = disk.open_reply(Shelf::WORK, "reply").unwrap().unwrap();
+        let (_file, stat) = disk
+            .open_reply(Shelf::WORK, "reply")
+            .await
+            .unwrap()
+            .unwrap();
         let metadata = std::fs::metadata(work.join("reply")).unwrap();
         let modified = metadata.modified().unwrap();
         let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();

@@ -12,6 +12,9 @@ use crate::diagnosis::{self, Diagnosis, Severity};
 use crate::event::{DiskOp, Event, Hangup, Told};
 use crate::http::stranger;
 
+/// A shard that stood still for so long is warned of.
+const STALL_WARNED_MS: u64 = 250;
+
 /// Logs one event of one shard.
 pub fn log(shard: usize, event: &Event<'_>) {
     match event {
@@ -283,10 +286,18 @@ fn log_connection(shard: usize, event: &Event<'_>) {
             let event = Kind::ConnectionEnded.event();
             debug!(event, shard, %peer, why = hangup_in_words(*why), "connection ended by us");
         }
-        Event::Stalled { ms } if may(Level::WARN, Cause::of(Kind::Stalled)) => {
+        Event::Stalled { what, ms }
+            if *ms < STALL_WARNED_MS && may(Level::INFO, Cause::of(Kind::Stalled)) =>
+        {
+            let event = Kind::Stalled.event();
+            info!(event, shard, ms, what, "this shard stood still");
+        }
+        Event::Stalled { what, ms }
+            if *ms >= STALL_WARNED_MS && may(Level::WARN, Cause::of(Kind::Stalled)) =>
+        {
             let event = Kind::Stalled.event();
             let remedy = "see what else uses its core or its disk";
-            warn!(event, shard, ms, remedy, "this shard stood still");
+            warn!(event, shard, ms, what, remedy, "this shard stood still");
         }
         Event::Moved { peer, to } => {
             let event = "connection_moved";

@@ -15,22 +15,25 @@
 //!   A write that takes long (the kernel is throttling, or the journal is busy) sends the file's next ones by the
 //!   ring, so that other sessions do not wait with it.
 //!
-//! Syncs and reservations go through the ring. Names (create, rename, remove) are plain system calls
-//! on the shard: the kernel would hand each of them to a worker thread too, for a call of a few microseconds.
+//! Syncs and reservations go through the ring. Names (create, rename, remove) are plain system calls, and records plain
+//! writes: the kernel would hand each of them to a worker thread, for a call of a few microseconds. Where they run, and where
+//! whatever takes longer does, is decided by the [`super::lane`] of the disk.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
+use super::lane::{self, Lane};
 use super::op::{self, SyncScope};
 use super::recent::Recent;
 use super::shelves::SharedShelves;
@@ -50,8 +53,6 @@ const DIRECT_BYTES_MIN: u64 = 16 << 20;
 const LOG_RESERVE_BYTES: u64 = 32 << 10;
 /// What O_DIRECT asks of offset, length and memory on every common device.
 const PAGE_BYTES: usize = 4096;
-/// An inline write that takes longer than this held up the whole shard.
-const INLINE_PATIENCE: Duration = Duration::from_millis(5);
 /// How many writes go by the ring after such a one.
 const PENALTY_WRITES: u32 = 64;
 
@@ -82,6 +83,8 @@ pub struct RingFile {
     direct: RefCell<Option<Rc<OwnedFd>>>,
     /// Writes that still go by the ring because an inline one took too long.
     penalty: Cell<u32>,
+    /// Of its disk.
+    lane: Rc<Lane>,
 }
 
 impl RingFile {
@@ -93,7 +96,10 @@ impl RingFile {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
         // Where it cannot be opened so (tmpfs, a missing /proc), the page cache does.
-        *self.direct.borrow_mut() = rustix::fs::open(path, flags, Mode::empty())
+        let open = || rustix::fs::open(path, flags, Mode::empty());
+        *self.direct.borrow_mut() = self
+            .lane
+            .inline("open a file once more", open)
             .ok()
             .map(Rc::new);
     }
@@ -116,12 +122,12 @@ impl RingFile {
     }
 
     fn write_inline(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let began = Instant::now();
-        let written = retry(|| rustix::io::pwrite(&*self.file, bytes, offset))?;
-        if began.elapsed() > INLINE_PATIENCE {
+        let write = || retry(|| rustix::io::pwrite(&*self.file, bytes, offset));
+        let (written, took) = lane::timed("write", write);
+        if took > lane::PATIENCE {
             self.penalty.set(PENALTY_WRITES);
         }
-        Ok(written)
+        written
     }
 }
 
@@ -195,8 +201,7 @@ impl File for RingFile {
             // To the length that it has: ext4, XFS, btrfs and tmpfs drop what is reserved beyond it.
             retry(|| rustix::fs::ftruncate(&file, bytes))
         };
-        let done = tokio::task::spawn_blocking(cut).await;
-        done.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+        self.lane.send_long(cut).await
     }
 
     async fn sync_data(&self) -> io::Result<()> {
@@ -211,50 +216,85 @@ impl File for RingFile {
         if i64::try_from(bytes).is_err() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        rustix::fs::ftruncate(&*self.file, bytes)?;
+        let file = self.file.try_clone()?;
+        let cut = move || retry(|| rustix::fs::ftruncate(&file, bytes));
+        self.lane.send_long(cut).await?;
         op::sync(&self.file, SyncScope::All).await
     }
 }
 
 /// A journal.
 pub struct RingLog {
-    file: Rc<OwnedFd>,
+    file: Arc<OwnedFd>,
     /// Where the next append begins.
     end: Cell<u64>,
     /// Up to here the file system has space for it.
     reserved: Cell<u64>,
     /// Whether it has no name any more.
     is_lost: Recent<(), bool>,
+    /// Of its disk.
+    lane: Rc<Lane>,
 }
 
-impl RingLog {
-    /// Reserves space ahead, so that a disk that fills up refuses new sessions and not the end of running ones.
-    fn reserve(&self, until: u64) {
-        let reserved = self.reserved.get();
-        if until > reserved {
-            let ahead = until.next_multiple_of(LOG_RESERVE_BYTES);
+/// An append to a journal.
+struct Append<'b> {
+    begin: u64,
+    bytes: Cow<'b, [u8]>,
+    /// Space to be reserved before it.
+    ahead: Range<u64>,
+}
+
+impl Append<'_> {
+    fn run(&self, file: &OwnedFd) -> io::Result<()> {
+        if !self.ahead.is_empty() {
             let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+            let bytes = self.ahead.end - self.ahead.start;
             // Where it cannot, the append itself says so. Only what is new: tmpfs looks at every page of the range.
-            let _ = rustix::fs::fallocate(&*self.file, flags, reserved, ahead - reserved);
-            self.reserved.set(ahead);
+            let _ = rustix::fs::fallocate(file, flags, self.ahead.start, bytes);
         }
-    }
-}
-
-impl Log for RingLog {
-    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        let begin = self.end.get();
-        self.reserve(begin + bytes.len() as u64);
         let mut written = 0;
-        while written < bytes.len() {
-            match rustix::io::pwrite(&*self.file, &bytes[written..], begin + written as u64) {
+        while written < self.bytes.len() {
+            let left = &self.bytes[written..];
+            match rustix::io::pwrite(file, left, self.begin + written as u64) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(more) => written += more,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.end.set(begin + bytes.len() as u64);
+        Ok(())
+    }
+}
+
+impl Log for RingLog {
+    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let begin = self.end.get();
+        let end = begin + bytes.len() as u64;
+        // Reserved ahead, so that a disk that fills up refuses new sessions and not the end of running ones.
+        let reserved = self.reserved.get();
+        let ahead = match end > reserved {
+            true => reserved..end.next_multiple_of(LOG_RESERVE_BYTES),
+            false => reserved..reserved,
+        };
+        self.reserved.set(ahead.end);
+        let bytes = Cow::Borrowed(bytes);
+        let append = Append {
+            begin,
+            bytes,
+            ahead,
+        };
+        if self.lane.is_quick() {
+            self.lane
+                .inline("append to the journal", || append.run(&self.file))?;
+        } else {
+            let file = Arc::clone(&self.file);
+            let append = Append {
+                bytes: Cow::Owned(append.bytes.into_owned()),
+                ..append
+            };
+            self.lane.send(move || append.run(&file)).await?;
+        }
+        self.end.set(end);
         Ok(())
     }
 
@@ -274,6 +314,7 @@ pub struct RingDisk {
     io: Io,
     /// The route into the page cache of each shelf that was written to.
     routes: RefCell<BTreeMap<Shelf, Route>>,
+    lanes: RefCell<BTreeMap<Shelf, Rc<Lane>>>,
 }
 
 impl RingDisk {
@@ -283,7 +324,15 @@ impl RingDisk {
             shelves,
             io,
             routes: RefCell::default(),
+            lanes: RefCell::default(),
         }
+    }
+
+    /// The lane of the disk of a shelf, and of the roots that belong to it.
+    pub fn lane(&self, shelf: Shelf) -> Rc<Lane> {
+        let mut lanes = self.lanes.borrow_mut();
+        let new = || Rc::new(Lane::new(self.shelves.is_remote(shelf)));
+        Rc::clone(lanes.entry(shelf).or_insert_with(new))
     }
 
     /// The shelves themselves.
@@ -291,126 +340,142 @@ impl RingDisk {
         &self.shelves
     }
 
-    fn route(&self, shelf: Shelf, folder: &WorkFolder) -> Route {
+    fn route(&self, shelf: Shelf) -> Route {
         match self.io {
             Io::Ring => Route::Ring,
             Io::Inline | Io::Direct => Route::Inline,
             Io::Auto => *(self.routes.borrow_mut().entry(shelf))
-                .or_insert_with(|| route_of(folder.descriptor())),
+                .or_insert_with(|| route_of(self.shelves.get(shelf).descriptor())),
         }
     }
 
     /// See [`crate::vault::disk::WorkFiles::create`].
-    pub fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
-        let folder = self.shelves.get(shelf);
-        let file = folder.create_file(name, OFlags::RDWR, FILE_MODE)?;
-        self.work_file(shelf, &folder, file)
+    pub async fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
+        let (folder, name) = (self.shelves.get(shelf), name.to_owned());
+        let make = move || with_inode(folder.create_file(&name, OFlags::RDWR, FILE_MODE)?);
+        let made = self.lane(shelf).run("create a file", make).await?;
+        Ok(self.work_file(shelf, made))
     }
 
     /// See [`crate::vault::disk::WorkFiles::open`].
-    pub fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
-        let folder = self.shelves.get(shelf);
-        let file = folder.open_file(name, OFlags::RDWR)?;
-        self.work_file(shelf, &folder, file)
+    pub async fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
+        let (folder, name) = (self.shelves.get(shelf), name.to_owned());
+        let open = move || with_inode(folder.open_file(&name, OFlags::RDWR)?);
+        let opened = self.lane(shelf).run("open a file", open).await?;
+        Ok(self.work_file(shelf, opened))
     }
 
-    fn work_file(&self, shelf: Shelf, folder: &WorkFolder, file: OwnedFd) -> io::Result<RingFile> {
-        let stat = rustix::fs::fstat(&file)?;
-        let file = RingFile {
+    fn work_file(&self, shelf: Shelf, (file, inode): (OwnedFd, u64)) -> RingFile {
+        RingFile {
             file: Rc::new(file),
-            inode: stat.st_ino,
-            route: self.route(shelf, folder),
+            inode,
+            route: self.route(shelf),
             may_be_direct: matches!(self.io, Io::Auto | Io::Direct),
             direct: RefCell::default(),
             penalty: Cell::new(0),
-        };
-        Ok(file)
+            lane: self.lane(shelf),
+        }
     }
 
     /// See [`crate::vault::disk::WorkFiles::stat`].
-    pub fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
-        let stat = self.shelves.get(shelf).stat(name)?;
+    pub async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
+        let (folder, name) = (self.shelves.get(shelf), name.to_owned());
+        let look = move || folder.stat(&name);
+        let stat = self.lane(shelf).run("look at a file", look).await?;
         Ok(stat.map(|stat| WorkStat {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             age_ms: age_ms(&stat),
             inode: stat.st_ino,
-            held: u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES,
+            held: held(&stat),
         }))
     }
 
     /// See [`crate::vault::disk::WorkFiles::create_log`].
-    pub fn create_log(&self, name: &str) -> io::Result<RingLog> {
-        let work = self.shelves.work();
-        let file = work.create_file(name, OFlags::WRONLY, RECORD_MODE)?;
+    pub async fn create_log(&self, name: &str) -> io::Result<RingLog> {
+        let (work, name) = (self.shelves.work(), name.to_owned());
+        let make = move || work.create_file(&name, OFlags::WRONLY, RECORD_MODE);
+        let lane = self.lane(Shelf::WORK);
         Ok(RingLog {
-            file: Rc::new(file),
+            file: Arc::new(lane.run("create a journal", make).await?),
             end: Cell::new(0),
             reserved: Cell::new(0),
             is_lost: Recent::default(),
+            lane,
         })
     }
 
     /// See [`crate::vault::disk::WorkFiles::open_reply`].
-    pub fn open_reply(
+    pub async fn open_reply(
         &self,
         shelf: Shelf,
         name: &str,
     ) -> io::Result<Option<(RingFile, ReplyStat)>> {
-        let folder = self.shelves.get(shelf);
-        // Whatever an application has put there: a pipe must not hold up the shard until it has a writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let file = match walk::open_resolved(folder.as_fd(), name, flags, resolve) {
-            Ok(file) => file,
-            // Nothing, a link, a way out of the directory, a way through a file, a socket.
-            Err(Errno::NOENT | Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::NXIO) => {
-                return Ok(None);
+        let (folder, name) = (self.shelves.get(shelf), name.to_owned());
+        let open = move || {
+            // Whatever an application has put there: a pipe must not hold up the shard until it has a writer.
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            match walk::open_resolved(folder.as_fd(), &name, flags, resolve) {
+                Ok(file) => served(file),
+                // Nothing, a link, a way out of the directory, a way through a file, a socket.
+                Err(Errno::NOENT | Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::NXIO) => {
+                    Ok(None)
+                }
+                Err(error) => Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         };
-        self.served(file)
+        let served = self.lane(shelf).run("open a reply", open).await?;
+        Ok(served.map(|served| self.to_be_sent(shelf, served)))
     }
 
-    /// A file that was opened without waiting, to be sent; `None` if it is no file.
-    pub fn served(&self, file: OwnedFd) -> io::Result<Option<(RingFile, ReplyStat)>> {
-        let stat = rustix::fs::fstat(&file)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(None);
-        }
-        // With the flag, the ring would fail reads of some file systems that have to wait.
-        rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
-        let reply = ReplyStat {
-            bytes: u64::try_from(stat.st_size).unwrap_or(0),
-            modified_s: u64::try_from(stat.st_mtime).unwrap_or(0),
-            modified_nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            inode: stat.st_ino,
-        };
+    /// A file that is only read.
+    pub fn to_be_sent(
+        &self,
+        shelf: Shelf,
+        (file, stat): (OwnedFd, ReplyStat),
+    ) -> (RingFile, ReplyStat) {
         let file = RingFile {
             file: Rc::new(file),
-            inode: stat.st_ino,
-            // It is only read.
+            inode: stat.inode,
             route: Route::Ring,
             may_be_direct: false,
             direct: RefCell::default(),
             penalty: Cell::new(0),
+            lane: self.lane(shelf),
         };
-        Ok(Some((file, reply)))
+        (file, stat)
     }
 
-    /// See [`crate::vault::disk::WorkFiles::remove`].
-    pub fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
-        self.shelves.get(shelf).remove(name)
+    /// See [`crate::vault::disk::WorkFiles::remove`]. What a big file holds is freed later, off the shard.
+    pub async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
+        let lane = self.lane(shelf);
+        let (folder, file_name) = (self.shelves.get(shelf), name.to_owned());
+        let take_away = move || take_name_away(&folder, &file_name);
+        match lane.run("remove a file", take_away).await? {
+            Removal::Done => Ok(()),
+            Removal::Held(file) => {
+                lane.free(file).await;
+                Ok(())
+            }
+            Removal::TakesLong => {
+                let (folder, name) = (self.shelves.get(shelf), name.to_owned());
+                lane.send_long(move || folder.remove(&name)).await
+            }
+        }
     }
 
     /// See [`crate::vault::disk::WorkFiles::rename`].
-    pub fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
+    pub async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
         let folder = self.shelves.get(shelf);
-        Ok(rustix::fs::renameat(&folder, from, &folder, to)?)
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let rename = move || Ok(rustix::fs::renameat(&folder, from, &folder, to)?);
+        self.lane(shelf).run("rename a file", rename).await
     }
 
     /// See [`crate::vault::disk::WorkFiles::list`].
-    pub fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
-        self.shelves.get(shelf).names()
+    pub async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
+        let folder = self.shelves.get(shelf);
+        self.lane(shelf).send(move || folder.names()).await
     }
 
     /// See [`crate::vault::disk::WorkFiles::sync_shelf`].
@@ -418,6 +483,62 @@ impl RingDisk {
         let folder = self.shelves.get(shelf);
         op::sync(folder.descriptor(), SyncScope::All).await
     }
+}
+
+/// How far a file is removed.
+enum Removal {
+    /// Wholly.
+    Done,
+    /// It has no name any more, and is big.
+    Held(OwnedFd),
+    /// It stands still: it is big and cannot be held open.
+    TakesLong,
+}
+
+/// Takes the name of a file away. Of a big one, that is all.
+fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
+    let Some(stat) = folder.stat(name)? else {
+        return Ok(Removal::Done);
+    };
+    if held(&stat) < lane::BIG_BYTES_MIN {
+        folder.remove(name)?;
+        return Ok(Removal::Done);
+    }
+    let Ok(file) = folder.open_file(name, OFlags::RDWR) else {
+        return Ok(Removal::TakesLong);
+    };
+    folder.remove(name)?;
+    Ok(Removal::Held(file))
+}
+
+fn with_inode(file: OwnedFd) -> io::Result<(OwnedFd, u64)> {
+    let inode = rustix::fs::fstat(&file)?.st_ino;
+    Ok((file, inode))
+}
+
+/// A file that was opened without waiting, to be sent; `None` if it is no file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn served(file: OwnedFd) -> io::Result<Option<(OwnedFd, ReplyStat)>> {
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    // With the flag, the ring would fail reads of some file systems that have to wait.
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    let reply = ReplyStat {
+        bytes: u64::try_from(stat.st_size).unwrap_or(0),
+        modified_s: u64::try_from(stat.st_mtime).unwrap_or(0),
+        modified_nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        inode: stat.st_ino,
+    };
+    Ok(Some((file, reply)))
+}
+
+/// The space that a file holds, in bytes.
+pub fn held(stat: &rustix::fs::Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES
 }
 
 /// Unit of `st_blocks`, whatever the file system's own.

@@ -21,14 +21,13 @@ use super::disk::RingDisk;
 use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
-use super::recent::Recent;
 use super::reload::{self, Offer};
 use super::signals::{self, Wish};
 use super::space::Spaces;
 use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{Boot, RingWorld, op, probe, queue, readback};
+use super::{Boot, RingWorld, op, probe, queue, readback, turn};
 use crate::config::{self, Config, ConfigError, Limits};
 use crate::notify::{Bounds, Notifier};
 use crate::server::budget::Budget;
@@ -517,7 +516,7 @@ impl Seat {
             op::give_way().await;
             let _ = self.alive.send(Ok(()));
             let news = self.news.clone();
-            let unfinished = self.serve().await;
+            let unfinished = turn::timed(self.index, self.serve()).await;
             // Told from within: at its end tokio-uring waits without limit for what is pending, and
             // the process ends first.
             let _ = news.send(News::Ended(unfinished));
@@ -544,8 +543,8 @@ impl Seat {
             trees,
             spaces: self.spaces,
             spaces_of: RefCell::default(),
-            ground_seen: Recent::default(),
-            shelf_seen: Recent::default(),
+            ground_seen: Arc::default(),
+            shelf_seen: Arc::default(),
             drawn: RefCell::default(),
             notifier: self.notifier,
             watch: self.watch,
@@ -565,14 +564,15 @@ impl Seat {
         let is_stopping = Rc::new(Cell::new(false));
         let listeners: Vec<_> = self.listeners.into_iter().map(Rc::new).collect();
         for listener in &listeners {
-            tokio_uring::spawn(accept(
+            shard.world.spawn(accept(
                 Rc::clone(&shard),
                 Rc::clone(listener),
                 Rc::clone(&is_stopping),
             ));
         }
-        tokio_uring::spawn(take_letters(Rc::clone(&shard), self.letters));
-        tokio_uring::spawn(take_settings(Rc::clone(&shard), self.to_adopt));
+        let world = &shard.world;
+        world.spawn(take_letters(Rc::clone(&shard), self.letters));
+        world.spawn(take_settings(Rc::clone(&shard), self.to_adopt));
 
         // If they cannot be read, the main thread hears of it, and that is the end.
         let Ok(dealt) = self.dealt.await else {
@@ -601,7 +601,7 @@ impl Seat {
         }
         shard.begin_serving();
         let _ = self.news.send(News::Serving);
-        tokio_uring::spawn(Rc::clone(&shard).watch());
+        shard.world.spawn(Rc::clone(&shard).watch());
 
         let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
         is_stopping.set(true);

@@ -20,6 +20,7 @@ pub mod directories;
 pub mod disk;
 pub mod doctor;
 pub mod inherit;
+pub mod lane;
 pub mod launch;
 pub mod launch_error;
 pub mod lookout;
@@ -36,6 +37,7 @@ pub mod signals;
 pub mod space;
 pub mod tree;
 pub mod trial;
+pub mod turn;
 pub mod walk;
 pub mod watch;
 pub mod work_folder;
@@ -103,9 +105,9 @@ pub struct RingWorld {
     /// The roots, by their number in the settings.
     grounds: RefCell<BTreeMap<usize, Arc<Ground>>>,
     /// The root that was last found at its path, by its number.
-    ground_seen: Recent<usize, ()>,
+    ground_seen: Arc<Recent<usize, ()>>,
     /// The shelf that was last found at its path.
-    shelf_seen: Recent<Shelf, ()>,
+    shelf_seen: Arc<Recent<Shelf, ()>>,
     /// Parts may be where nobody can look now.
     misses_a_shelf: bool,
     /// Randomness that nobody has had yet.
@@ -126,12 +128,14 @@ impl RingWorld {
     }
 
     /// What is looked up or published in a root must be seen at its path.
-    fn check_ground(&self, place: &Place) -> io::Result<()> {
-        let look = || {
-            let ground = self.grounds.borrow().get(&place.root).cloned();
-            ground.map_or(Ok(()), |ground| ground.spot.check())
+    async fn check_ground(&self, place: &Place) -> io::Result<()> {
+        let Some(ground) = self.grounds.borrow().get(&place.root).cloned() else {
+            return Ok(());
         };
-        self.ground_seen.look(place.root, look)
+        let (root, seen) = (place.root, Arc::clone(&self.ground_seen));
+        let lane = self.disk.lane(ground.shelf);
+        let look = move || seen.look(root, || ground.spot.check());
+        lane.run("look at a root", look).await
     }
 }
 
@@ -173,7 +177,7 @@ impl Floor for RingWorld {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        tokio_uring::spawn(task);
+        tokio_uring::spawn(turn::timed(self.shard, task));
     }
 
     async fn tick(&self) {
@@ -255,24 +259,29 @@ impl WorkFiles for RingWorld {
 
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
         let spot = self.disk.shelves().spot(shelf);
-        let is_there = self.shelf_seen.look(shelf, || spot.check()).is_ok();
+        let lane = self.disk.lane(shelf);
+        let what = "look at the work directory";
+        let (here, seen) = (Arc::clone(&spot), Arc::clone(&self.shelf_seen));
+        let look = move || Ok(seen.look(shelf, || here.check()).is_ok());
+        let is_there = lane.run(what, look).await?;
         if is_there {
-            match self.disk.create(shelf, name) {
+            match self.disk.create(shelf, name).await {
                 // A folder that was removed in this very moment.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 made => return made,
             }
         }
-        if spot.look() == Seen::Removed {
+        let here = Arc::clone(&spot);
+        if lane.run(what, move || Ok(here.look())).await? == Seen::Removed {
             // It can be made again, so no client need hear of it.
             self.watch.look().await;
         }
-        spot.check()?;
-        self.disk.create(shelf, name)
+        lane.run(what, move || spot.check()).await?;
+        self.disk.create(shelf, name).await
     }
 
     async fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
-        self.disk.open(shelf, name)
+        self.disk.open(shelf, name).await
     }
 
     async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
@@ -284,11 +293,11 @@ impl WorkFiles for RingWorld {
         if stats.is_multiple_of(STATS_PER_TURN) {
             op::give_way().await;
         }
-        self.disk.stat(shelf, name)
+        self.disk.stat(shelf, name).await
     }
 
     async fn create_log(&self, name: &str) -> io::Result<RingLog> {
-        self.disk.create_log(name)
+        self.disk.create_log(name).await
     }
 
     async fn open_reply(
@@ -296,19 +305,19 @@ impl WorkFiles for RingWorld {
         shelf: Shelf,
         name: &str,
     ) -> io::Result<Option<(RingFile, ReplyStat)>> {
-        self.disk.open_reply(shelf, name)
+        self.disk.open_reply(shelf, name).await
     }
 
     async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
-        self.disk.remove(shelf, name)
+        self.disk.remove(shelf, name).await
     }
 
     async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(shelf, from, to)
+        self.disk.rename(shelf, from, to).await
     }
 
     async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
-        self.disk.list(shelf)
+        self.disk.list(shelf).await
     }
 
     async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
@@ -327,15 +336,18 @@ impl Disk for RingWorld {
     }
 
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
-        self.check_ground(place)?;
+        self.check_ground(place).await?;
         self.trees.look_up(place, before)
     }
 
     async fn open_published(&self, place: &Place) -> io::Result<Option<(RingFile, ReplyStat)>> {
-        match self.trees.open_file(place)? {
-            Some(opened) => self.disk.served(opened),
-            None => Ok(None),
-        }
+        self.check_ground(place).await?;
+        let served = match self.trees.open_file(place)? {
+            Some(opened) => disk::served(opened)?,
+            None => None,
+        };
+        let shelf = self.shelf(place);
+        Ok(served.map(|served| self.disk.to_be_sent(shelf, served)))
     }
 
     async fn publish(
@@ -345,7 +357,7 @@ impl Disk for RingWorld {
         place: &Place,
         manner: Manner,
     ) -> io::Result<RingPublished> {
-        self.check_ground(place)?;
+        self.check_ground(place).await?;
         let shelf = self.disk.shelves().get(shelf);
         let from = shelf.descriptor();
         let published = self.trees.publish(from, name, place, manner).await?;

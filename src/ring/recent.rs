@@ -6,8 +6,8 @@
 //! [`LOOKS`] times within [`MOMENT`] trusts its last look until the moment is over. One that has
 //! less to do looks each time.
 
-use std::cell::RefCell;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a look is trusted at the most: less than it takes to start a program.
@@ -18,7 +18,7 @@ pub const LOOKS: u32 = 4;
 
 /// The last look at something.
 #[derive(Debug)]
-pub struct Recent<K, V>(RefCell<Option<Last<K, V>>>);
+pub struct Recent<K, V>(Mutex<Option<Last<K, V>>>);
 
 #[derive(Debug)]
 struct Last<K, V> {
@@ -32,11 +32,16 @@ struct Last<K, V> {
 
 impl<K, V> Default for Recent<K, V> {
     fn default() -> Self {
-        Self(RefCell::new(None))
+        Self(Mutex::new(None))
     }
 }
 
 impl<K: PartialEq, V: Clone> Recent<K, V> {
+    /// Nobody looks while it is locked.
+    fn last(&self) -> MutexGuard<'_, Option<Last<K, V>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is seen now, or what was seen a moment ago when the same was asked.
     ///
     /// # Errors
@@ -51,21 +56,21 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
         asked: K,
         look: impl FnOnce() -> io::Result<V>,
     ) -> io::Result<V> {
-        let last = self.0.take();
+        let last = self.last().take();
         let is_in_moment = |last: &Last<K, V>| {
             now.saturating_duration_since(last.began) < MOMENT && last.asked == asked
         };
         let (began, looks) = match last.filter(is_in_moment) {
             Some(last) if last.looks >= LOOKS => {
                 let seen = last.seen.clone();
-                *self.0.borrow_mut() = Some(last);
+                *self.last() = Some(last);
                 return Ok(seen);
             }
             Some(last) => (last.began, last.looks),
             None => (now, 0),
         };
         let seen = look()?;
-        *self.0.borrow_mut() = Some(Last {
+        *self.last() = Some(Last {
             asked,
             seen: seen.clone(),
             began,
@@ -76,7 +81,7 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
 
     /// Forgets what it saw, and lets go of what it holds.
     pub fn forget(&self) {
-        self.0.take();
+        self.last().take();
     }
 }
 

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::lane;
 use super::lookout::Spot;
 use super::work_folder::WorkFolder;
 use crate::vault::disk::Shelf;
@@ -11,28 +12,41 @@ use crate::vault::disk::Shelf;
 /// All of them, the work directory first. There are ever more: a session that ends late finds its files where they are.
 #[derive(Debug)]
 pub struct Shelves {
-    folders: RwLock<Vec<(WorkFolder, Arc<Spot>)>>,
+    folders: RwLock<Vec<Known>>,
     /// How often they changed.
     changes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Known {
+    folder: WorkFolder,
+    spot: Arc<Spot>,
+    /// Its disk may be on another machine.
+    is_remote: bool,
 }
 
 impl Shelves {
     /// The work directory alone.
     pub fn new(work: WorkFolder) -> Self {
         Self {
-            folders: RwLock::new(vec![with_spot(work)]),
+            folders: RwLock::new(vec![known(work)]),
             changes: AtomicU64::new(0),
         }
     }
 
     /// One of them.
     pub fn get(&self, shelf: Shelf) -> WorkFolder {
-        self.read()[usize::from(shelf.0)].0.clone()
+        self.read()[usize::from(shelf.0)].folder.clone()
+    }
+
+    /// Whether a call to its disk may wait for another machine, as it was when the shelf was opened.
+    pub fn is_remote(&self, shelf: Shelf) -> bool {
+        self.read()[usize::from(shelf.0)].is_remote
     }
 
     /// Where one of them stands, to be looked at again.
     pub fn spot(&self, shelf: Shelf) -> Arc<Spot> {
-        Arc::clone(&self.read()[usize::from(shelf.0)].1)
+        Arc::clone(&self.read()[usize::from(shelf.0)].spot)
     }
 
     /// The work directory.
@@ -55,7 +69,7 @@ impl Shelves {
     pub fn all(&self) -> Vec<WorkFolder> {
         self.read()
             .iter()
-            .map(|(folder, _)| folder.clone())
+            .map(|known| known.folder.clone())
             .collect()
     }
 
@@ -65,7 +79,7 @@ impl Shelves {
         let number = u16::try_from(folders.len()).ok()?;
         // So that their count fits too.
         let shelf = (number < u16::MAX).then_some(Shelf(number))?;
-        folders.push(with_spot(folder));
+        folders.push(known(folder));
         self.changes.fetch_add(1, Ordering::Release);
         Some(shelf)
     }
@@ -73,9 +87,9 @@ impl Shelves {
     /// Another folder takes the place of one that is gone.
     pub fn replace(&self, shelf: Shelf, folder: WorkFolder) {
         let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
-        let (known, spot) = &mut folders[usize::from(shelf.0)];
-        spot.replace(Arc::clone(folder.descriptor()));
-        *known = folder;
+        let known = &mut folders[usize::from(shelf.0)];
+        known.spot.replace(Arc::clone(folder.descriptor()));
+        known.folder = folder;
         self.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -89,14 +103,18 @@ impl Shelves {
         u16::try_from(found).ok().map(Shelf)
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<(WorkFolder, Arc<Spot>)>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Known>> {
         self.folders.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn with_spot(folder: WorkFolder) -> (WorkFolder, Arc<Spot>) {
+fn known(folder: WorkFolder) -> Known {
     let spot = Spot::new(folder.path(), Arc::clone(folder.descriptor()));
-    (folder, Arc::new(spot))
+    Known {
+        is_remote: lane::may_wait_for_another_machine(folder.descriptor()),
+        folder,
+        spot: Arc::new(spot),
+    }
 }
 
 /// Shared by all shards.

@@ -8,6 +8,7 @@ use super::session::Session;
 use super::shard::{Phase, Shard};
 use crate::bits::session::Event as Step;
 use crate::event::Event;
+use crate::vault::disk::Millis;
 
 /// So many sessions are looked at in one go.
 const SESSIONS_PER_TURN: usize = 512;
@@ -29,14 +30,15 @@ impl<W: World> Shard<W> {
             let now = self.world.now();
             let late_ms = now.saturating_sub(began.saturating_add(TICK_MS));
             if late_ms >= STALL_TOLD_MS {
-                self.world.emit(Event::Stalled { ms: late_ms });
+                let what = "the clock came late";
+                self.world.emit(Event::Stalled { what, ms: late_ms });
             }
             // What this task did itself counts as well.
             let stalled_ms = now.saturating_sub(before.saturating_add(TICK_MS));
             before = now;
             self.end_overdue_connections(stalled_ms);
             self.give_back();
-            self.clean_up().await;
+            self.begin_to_clean_up();
             (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
             self.close_roots();
             self.store.journal.heal(&*self.world).await;
@@ -66,18 +68,28 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Ends expired sessions, as often as the settings say, a few at a time.
-    async fn clean_up(self: &Rc<Self>) {
+    /// Ends expired sessions, as often as the settings say: beside the watchdog, which must not wait
+    /// for the disk.
+    fn begin_to_clean_up(self: &Rc<Self>) {
         let now = self.world.now();
-        if self.is_over() || !self.begin_cleanup(now) {
+        if self.is_over() || self.is_cleaning_up.get() || !self.begin_cleanup(now) {
             return;
         }
+        self.is_cleaning_up.set(true);
+        let shard = Rc::clone(self);
+        self.world.spawn(async move {
+            shard.clean_up(now).await;
+            shard.is_cleaning_up.set(false);
+        });
+    }
+
+    /// Ends the sessions that have expired by now, a few at a time.
+    async fn clean_up(self: &Rc<Self>, now: Millis) {
         self.store.take_back_rest().await;
         while self.reschedule_some(SESSIONS_PER_TURN) {
             self.world.give_way().await;
         }
         let mut turn = 0;
-        let mut watched = now;
         while let Some(session) = self.next_due(now) {
             turn += 1;
             if turn % SESSIONS_PER_TURN == 0 {
@@ -93,13 +105,7 @@ impl<W: World> Shard<W> {
             if self.session(session.id).is_some() {
                 self.schedule(&session);
             }
-            // Slow disks and many sessions must not keep the watchdog from the connections, nor the
-            // server from its end.
-            let unwatched_ms = self.world.now().saturating_sub(watched);
-            if unwatched_ms >= TICK_MS {
-                watched = self.world.now();
-                self.end_overdue_connections(unwatched_ms - TICK_MS);
-            }
+            // Slow disks and many sessions must not keep the server from its end.
             if self.is_over() || self.phase() == Phase::Draining {
                 return;
             }

@@ -101,6 +101,8 @@ pub struct Shard<W: World> {
     reservations: RefCell<BTreeSet<SessionId>>,
     /// Reservations are being given back.
     pub(super) is_giving_back: Cell<bool>,
+    /// Expired sessions are being ended.
+    pub(super) is_cleaning_up: Cell<bool>,
     /// When expired sessions are looked for next.
     next_cleanup: Cell<Millis>,
     /// Whoever waits for the last connection to end.
@@ -178,6 +180,7 @@ impl<W: World> Shard<W> {
             agents: RefCell::default(),
             reservations: RefCell::default(),
             is_giving_back: Cell::new(false),
+            is_cleaning_up: Cell::new(false),
             next_cleanup: Cell::new(0),
             emptied: RefCell::default(),
             config,

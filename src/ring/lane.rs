@@ -1,0 +1,502 @@
+//! The lane of a disk: where the calls of a shard go that would hold it up.
+//!
+//! A call that makes, renames or looks up a name takes some microseconds, mostly; to hand it to another thread costs more
+//! than the call does. So it runs *inline*, on the shard, while the disk is quick. What is not quick goes by a thread of
+//! the lane, and the shard goes on with its other connections meanwhile:
+//!
+//! | What | Where |
+//! | --- | --- |
+//! | names, looks at folders, records | inline; by the lane after one call that took longer than [`PATIENCE`], for the next 64 |
+//! | the same on a file system that may wait for another machine, for ever perhaps (NFS, SMB, FUSE ..) | by the lane, always |
+//! | lists of whole folders, truncation, space that is given back | by the lane, always |
+//! | the space of big files that lost their names | by a second thread of the lane, piece by piece ([`Lane::free`]) |
+//!
+//! A disk has a lane of its own in each shard, so that one that does not answer holds up nobody else's files. Its threads
+//! begin with the first call for them. No more than [`WAITING_MAX`] calls wait for one: whoever comes then is refused, for
+//! a disk that answers none of so many.
+//!
+//! # What big files cost
+//!
+//! To take a name away is quick, as long as somebody has the file open: then its space is freed when that is closed, which
+//! is done by the lane. Freeing is not quick everywhere (1 GiB that was reserved and written past the page cache, virtual disk,
+//! milliseconds):
+//!
+//! | File system | `unlink` | longest of the calls beside it, in one go | by 32 MiB, each synced, 10 ms apart |
+//! | --- | --- | --- | --- |
+//! | ext4 without a journal, `discard` | 135 to 150 | 0.5 | 0.2 |
+//! | ext4 with a journal | 0.1 | 2.7 | 0.2 |
+//! | ext4 with a journal, `discard` | 0.1 | 33 to 68 | 4 to 10 |
+//! | XFS, with and without `discard` | 0.1 | 2 | 2 |
+//!
+//! With a journal it is not the call that waits but the disk: it is told of all that became free at the end of the
+//! transaction, at once, and everybody's calls wait behind that. So a big file is freed in pieces, each with a transaction of
+//! its own. While that is going on, the disk does not count as quick.
+
+use std::cell::OnceCell;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::CpuSet;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{disk, turn};
+use crate::diagnosis::Displaced;
+
+/// An inline call that takes longer held up the whole shard.
+pub const PATIENCE: Duration = Duration::from_millis(5);
+/// How many calls go by the lane after such a one.
+const PENALTY_CALLS: u32 = 64;
+/// So many calls may wait for a disk.
+pub const WAITING_MAX: usize = 256;
+/// So many files may wait to be freed; each is an open descriptor.
+pub const FREEING_MAX: usize = 16;
+/// Files that hold less are freed at once.
+pub const BIG_BYTES_MIN: u64 = 16 << 20;
+/// What is freed in one transaction.
+const PIECE_BYTES: u64 = 32 << 20;
+/// Between two of them, so that others' calls come first.
+const PIECE_PAUSE: Duration = Duration::from_millis(10);
+/// A file that was freed in one go is felt when its transaction ends: ext4 ends one every five seconds.
+const TRANSACTION: Duration = Duration::from_secs(6);
+
+/// The lane of one disk in one shard.
+pub struct Lane {
+    /// A call may wait for another machine.
+    is_remote: bool,
+    state: Arc<State>,
+    calls: Helper,
+    freeing: Helper,
+}
+
+/// What the shard and its helpers know of the disk.
+#[derive(Default)]
+struct State {
+    /// Calls that wait for the helper, or are under way there.
+    pending: AtomicUsize,
+    /// Files that are being freed.
+    freeing: AtomicUsize,
+    /// Calls that still go by the lane because one took too long.
+    penalty: AtomicU32,
+    /// Until then the disk is not taken for quick, in milliseconds of the coarse clock; 0 is never.
+    busy_until: AtomicU64,
+}
+
+impl State {
+    fn note(&self, took: Duration) {
+        if took > PATIENCE {
+            self.penalty.store(PENALTY_CALLS, Ordering::Relaxed);
+        }
+    }
+
+    fn is_quick(&self) -> bool {
+        if self.pending.load(Ordering::Relaxed) + self.freeing.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        match self.busy_until.load(Ordering::Relaxed) {
+            0 => {}
+            until if turn::coarse_ms() < until => return false,
+            _ => self.busy_until.store(0, Ordering::Relaxed),
+        }
+        match self.penalty.load(Ordering::Relaxed) {
+            0 => true,
+            left => {
+                self.penalty.store(left - 1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
+
+/// One of a counted thing, however it ends.
+struct Counted<F: Fn(&State) -> &AtomicUsize>(Arc<State>, F);
+
+impl<F: Fn(&State) -> &AtomicUsize> Counted<F> {
+    fn new(state: &Arc<State>, of: F) -> Self {
+        of(state).fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(state), of)
+    }
+}
+
+impl<F: Fn(&State) -> &AtomicUsize> Drop for Counted<F> {
+    fn drop(&mut self) {
+        (self.1)(&self.0).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Lane {
+    /// The lane of a disk; `is_remote` if it may be on another machine.
+    pub fn new(is_remote: bool) -> Self {
+        Self {
+            is_remote,
+            state: Arc::default(),
+            calls: Helper::new("lane", WAITING_MAX),
+            freeing: Helper::new("freeing", FREEING_MAX),
+        }
+    }
+
+    /// Whether the next call may run inline. Asked once for each call.
+    pub fn is_quick(&self) -> bool {
+        !self.is_remote && self.state.is_quick()
+    }
+
+    /// Runs a call on the shard.
+    pub fn inline<T>(&self, what: &'static str, call: impl FnOnce() -> T) -> T {
+        let (result, took) = timed(what, call);
+        self.state.note(took);
+        result
+    }
+
+    /// Runs a call where it holds up nobody for long.
+    ///
+    /// # Errors
+    /// [`Displaced`] if too many wait for the disk; else what the call says.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        match self.is_quick() {
+            true => self.inline(what, call),
+            false => self.send(call).await,
+        }
+    }
+
+    /// Runs a call by the lane.
+    ///
+    /// # Errors
+    /// Those of [`Lane::run`].
+    pub async fn send<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let waiting = self.state.pending.load(Ordering::Relaxed);
+        if waiting >= WAITING_MAX {
+            let why = format!("the disk does not answer: {waiting} calls wait for it");
+            return Err(Displaced(why).into());
+        }
+        let pending = Counted::new(&self.state, |state: &State| &state.pending);
+        let state = Arc::clone(&self.state);
+        let timed = move || {
+            let began = Instant::now();
+            let result = call();
+            state.note(began.elapsed());
+            drop(pending);
+            result
+        };
+        self.calls.run(timed).await
+    }
+
+    /// Runs what takes its time by the second thread of the lane.
+    ///
+    /// # Errors
+    /// What the call says.
+    pub async fn send_long<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
+        let counted = move || {
+            let result = call();
+            drop(freeing);
+            result
+        };
+        self.freeing.run(counted).await
+    }
+
+    /// Frees the space of a file of ours that was open when it lost its name, piece by piece, and closes it. Returns
+    /// when the file has its place in the queue.
+    pub async fn free(&self, file: OwnedFd) {
+        let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
+        let free = move || {
+            free_in_pieces(&file);
+            drop((file, freeing));
+        };
+        self.freeing.begin(Box::new(free)).await;
+    }
+
+    /// Closes what holds a big file of others that lost its name; what is freed with it is freed in one go.
+    pub async fn close(&self, file: OwnedFd) {
+        let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
+        let state = Arc::clone(&self.state);
+        let close = move || {
+            drop(file);
+            let until = turn::coarse_ms().saturating_add(millis(TRANSACTION));
+            state.busy_until.store(until, Ordering::Relaxed);
+            drop(freeing);
+        };
+        self.freeing.begin(Box::new(close)).await;
+    }
+}
+
+/// `statfs` types of file systems whose disks are here: ext2 to ext4, XFS, btrfs, tmpfs, overlay, F2FS, ZFS, bcachefs, ramfs,
+/// JFS, NTFS, exFAT, FAT.
+const LOCAL: [i64; 13] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0x0102_1994,
+    0x794c_7630,
+    0xf2f5_2010,
+    0x2fc1_2fc1,
+    0xca45_1a4e,
+    0x8584_58f6,
+    0x3153_464a,
+    0x7366_746e,
+    0x2011_bab0,
+    0x4d44,
+];
+
+/// Whether calls to the file system of a folder may wait for another machine, for ever perhaps. Of one that is not
+/// known, they may.
+pub fn may_wait_for_another_machine(folder: &OwnedFd) -> bool {
+    let kind = rustix::fs::fstatfs(folder).map(|stat| stat.f_type);
+    !kind.is_ok_and(|kind| LOCAL.contains(&kind))
+}
+
+/// Runs a call on the shard, and says how long it took.
+pub fn timed<T>(what: &'static str, call: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let result = call();
+    let took = began.elapsed();
+    turn::spent(what, took);
+    (result, took)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that does one job after another; it begins with the first.
+struct Helper {
+    name: &'static str,
+    jobs_max: usize,
+    /// None where there was no thread to be had.
+    jobs: OnceCell<Option<mpsc::Sender<Job>>>,
+}
+
+impl Helper {
+    fn new(name: &'static str, jobs_max: usize) -> Self {
+        Self {
+            name,
+            jobs_max,
+            jobs: OnceCell::new(),
+        }
+    }
+
+    /// Does a job and waits for it.
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (tell, told) = oneshot::channel();
+        let job = move || {
+            // Whoever asked may be gone with its connection.
+            let _ = tell.send(job());
+        };
+        self.begin(Box::new(job)).await;
+        told.await
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    }
+
+    /// Gives a job to the thread, as soon as there is room for it; does it here where there is no thread.
+    async fn begin(&self, job: Job) {
+        let jobs = self.jobs.get_or_init(|| self.start());
+        let left = match jobs {
+            Some(jobs) => jobs.send(job).await.err().map(|refused| refused.0),
+            None => Some(job),
+        };
+        if let Some(job) = left {
+            job();
+        }
+    }
+
+    fn start(&self) -> Option<mpsc::Sender<Job>> {
+        let (jobs, mut to_do) = mpsc::channel::<Job>(self.jobs_max);
+        let work = move || {
+            leave_the_core();
+            while let Some(job) = to_do.blocking_recv() {
+                job();
+            }
+        };
+        let thread = thread::Builder::new().name(self.name.to_owned());
+        match thread.spawn(work) {
+            Ok(_) => Some(jobs),
+            Err(error) => {
+                let event = "lane_missing";
+                tracing::warn!(event, %error, "there is no thread for the calls of a slow disk: they hold up their shard");
+                None
+            }
+        }
+    }
+}
+
+/// A thread that a shard has started runs on the shard's core, where the kernel may be busy for it while others wait.
+fn leave_the_core() {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
+    // The kernel takes those that there are and that we may use.
+    let _ = rustix::thread::sched_setaffinity(None, &all);
+}
+
+/// Frees a file without a name from its end on, unless somebody else can still see its bytes.
+fn free_in_pieces(file: &OwnedFd) {
+    let Ok(stat) = rustix::fs::fstat(file) else {
+        return;
+    };
+    if stat.st_nlink > 0 || !has_nobody_else(file) {
+        return;
+    }
+    let length = u64::try_from(stat.st_size).unwrap_or(0);
+    let mut end = length.max(disk::held(&stat));
+    // What is reserved beyond its end would go with the first piece.
+    if end > length && rustix::fs::ftruncate(file, end).is_err() {
+        end = length;
+    }
+    while end > 0 {
+        end = end.saturating_sub(PIECE_BYTES);
+        // Whatever is left goes when the file is closed.
+        if rustix::fs::ftruncate(file, end).is_err() || rustix::fs::fsync(file).is_err() {
+            return;
+        }
+        thread::sleep(PIECE_PAUSE);
+    }
+}
+
+/// Whether nobody else has the file open: an application that was told of it may read it still. The kernel gives a write
+/// lease to nobody else (fcntl(2)); where it gives none, nobody knows.
+fn has_nobody_else(file: &OwnedFd) -> bool {
+    // SAFETY: `F_SETLEASE` takes a number and no pointer; the descriptor is open.
+    let leased = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    leased == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    use super::*;
+
+    fn on_a_shard<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(test)
+    }
+
+    #[test]
+    fn a_disk_that_was_slow_once_is_not_waited_for_on_the_shard() {
+        let lane = Lane::new(false);
+        let here = thread::current().id();
+        let where_it_ran = |lane: &Lane| {
+            let call = || Ok(thread::current().id());
+            on_a_shard(lane.run("test", call)).unwrap()
+        };
+        assert_eq!(where_it_ran(&lane), here);
+        lane.inline("test", || thread::sleep(2 * PATIENCE));
+        for _ in 0..PENALTY_CALLS {
+            assert_ne!(where_it_ran(&lane), here);
+        }
+        assert_eq!(where_it_ran(&lane), here, "it was quick for long");
+        // One that is slow on the lane is as slow.
+        let slow = || {
+            thread::sleep(2 * PATIENCE);
+            Ok(())
+        };
+        on_a_shard(lane.send(slow)).unwrap();
+        assert_ne!(where_it_ran(&lane), here);
+        assert_ne!(where_it_ran(&Lane::new(true)), here);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_is_waited_for_by_so_many_and_no_more() {
+        let lane = Lane::new(false);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let hangs = move || {
+            let _ = held.recv();
+            Ok(())
+        };
+        let mut waiting =
+            vec![Box::pin(lane.send(hangs)) as std::pin::Pin<Box<dyn Future<Output = _>>>];
+        for _ in 1..WAITING_MAX {
+            waiting.push(Box::pin(lane.send(|| Ok(()))));
+        }
+        on_a_shard(async {
+            for call in &mut waiting {
+                assert!(
+                    std::future::poll_fn(|context| {
+                        std::task::Poll::Ready(call.as_mut().poll(context).is_pending())
+                    })
+                    .await
+                );
+            }
+            assert!(!lane.is_quick());
+            let refused = lane.run("test", || Ok(())).await.unwrap_err();
+            assert!(refused.get_ref().unwrap().is::<Displaced>());
+            drop(release);
+            for call in waiting {
+                call.await.unwrap();
+            }
+            lane.send(|| Ok(())).await.unwrap();
+        });
+    }
+
+    fn big_file(place: &tempfile::TempDir) -> fs::File {
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(place.path().join("part"))
+            .unwrap();
+        file.write_all_at(&[7; 8192], 0).unwrap();
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(file.as_fd(), flags, 0, PIECE_BYTES + (1 << 20)).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_freed_with_what_was_reserved_for_it() {
+        let place = tempfile::tempdir().unwrap();
+        let file = big_file(&place);
+        let held = file.metadata().unwrap().blocks();
+        let ours = OwnedFd::from(file);
+        free_in_pieces(&ours);
+        assert_eq!(
+            fs::File::from(ours.try_clone().unwrap())
+                .metadata()
+                .unwrap()
+                .blocks(),
+            held,
+            "it has a name"
+        );
+        fs::remove_file(place.path().join("part")).unwrap();
+        free_in_pieces(&ours);
+        let after = fs::File::from(ours).metadata().unwrap();
+        assert_eq!((after.len(), after.blocks()), (0, 0));
+    }
+
+    #[test]
+    fn bytes_that_somebody_else_reads_are_left_to_them() {
+        let place = tempfile::tempdir().unwrap();
+        let ours = OwnedFd::from(big_file(&place));
+        let reader = fs::File::open(place.path().join("part")).unwrap();
+        fs::remove_file(place.path().join("part")).unwrap();
+        free_in_pieces(&ours);
+        let mut bytes = [0; 8192];
+        reader.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 8192]);
+        // The same for a second name.
+        let other = tempfile::tempdir_in(place.path()).unwrap();
+        let ours = OwnedFd::from(big_file(&place));
+        let (part, copy) = (place.path().join("part"), other.path().join("copy"));
+        fs::hard_link(&part, &copy).unwrap();
+        fs::remove_file(&part).unwrap();
+        free_in_pieces(&ours);
+        assert_eq!(fs::read(&copy).unwrap(), [7; 8192]);
+    }
+}

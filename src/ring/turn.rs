@@ -1,0 +1,113 @@
+//! How long the turns of a shard's tasks take.
+//!
+//! A shard is one thread: while one of its tasks has its turn, nobody else is served. A turn that lasts longer than
+//! [`LONG`] is told of ([`Event::Stalled`]), with what took the time, as far as somebody has said so.
+//!
+//! Every turn is timed by the coarse clock, which costs a few nanoseconds and moves every 4 ms on most kernels; disk calls are
+//! timed exactly. So a turn that waits for the disk is told of from [`LONG`] on, one that computes, or waits
+//! for its core, from about that.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::observe;
+
+/// A turn may last so long.
+const LONG: Duration = Duration::from_millis(10);
+
+/// What this turn has spent on disk calls.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    all: Duration,
+    longest: Duration,
+    what: &'static str,
+}
+
+thread_local! {
+    static SPENT: Cell<Spent> = const {
+        Cell::new(Spent { all: Duration::ZERO, longest: Duration::ZERO, what: "" })
+    };
+}
+
+/// A disk call of this turn took so long.
+pub fn spent(what: &'static str, took: Duration) {
+    let mut spent = SPENT.get();
+    spent.all += took;
+    if took > spent.longest {
+        spent.longest = took;
+        spent.what = what;
+    }
+    SPENT.set(spent);
+}
+
+/// Milliseconds of the coarse clock.
+pub fn coarse_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock starts at zero");
+    let millis = u64::try_from(time.tv_nsec / 1_000_000).expect("not negative");
+    seconds * 1_000 + millis
+}
+
+/// Times the turns of a task, and tells of the long ones.
+pub async fn timed<T>(shard: usize, task: impl Future<Output = T>) -> T {
+    let tell = |what, ms| observe::log(shard, &Event::Stalled { what, ms });
+    each_turn(task, tell).await
+}
+
+async fn each_turn<T>(task: impl Future<Output = T>, tell: impl Fn(&'static str, u64)) -> T {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        let began = coarse_ms();
+        let polled = task.as_mut().poll(context);
+        let took = Duration::from_millis(coarse_ms().saturating_sub(began));
+        let spent = SPENT.take();
+        let took = took.max(spent.all);
+        if took > LONG {
+            let what = match 2 * spent.all >= took {
+                true => spent.what,
+                false => "computing, or waiting for its core",
+            };
+            tell(what, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        }
+        polled
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_long_turn_is_told_of_with_what_took_the_time() {
+        let told = RefCell::new(Vec::new());
+        let tell = |what, ms| told.borrow_mut().push((what, ms));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(async {
+            let task = async {
+                spent("a", Duration::from_millis(2));
+                spent("b", Duration::from_millis(5));
+                tokio::task::yield_now().await;
+                spent("c", Duration::from_millis(4));
+                spent("d", Duration::from_millis(9));
+                tokio::task::yield_now().await;
+                thread::sleep(Duration::from_millis(60));
+            };
+            each_turn(task, tell).await;
+        });
+        let told = told.into_inner();
+        // A machine that is busy makes turns longer, and more of them long.
+        let is_told = |what, ms| told.iter().any(|told| told.0 == what && told.1 >= ms);
+        assert!(is_told("d", 13), "{told:?}");
+        assert!(
+            is_told("computing, or waiting for its core", 50),
+            "{told:?}"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! What one client does with big files costs the others of its shard nothing.
+//!
+//! The disk is ext4 without a journal and with `discard`: there the kernel tells the device of what became free within the call
+//! that frees it, so a shard that makes the call itself stands still for about 140 ms per GiB.
+
+mod support;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use support::client::{Client, fragment};
+use support::mount::Disk;
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+/// What is freed at once.
+const BIG_BYTES: u64 = 2 << 30;
+/// A disk that frees as much sooner shows nothing.
+const SLOW: Duration = Duration::from_millis(120);
+/// A shard may stand still for so long because the machine is busy.
+const STALL_MS_MAX: u64 = 50;
+
+fn slow_disk(folder: &Path) -> Option<Disk> {
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal"];
+    let disk = Disk::mount(folder, &mkfs, 5 << 30, "discard");
+    if disk.is_none() {
+        skip("mounting a disk image needs root, loop devices and mkfs.ext4");
+    }
+    disk
+}
+
+/// How long the disk takes to free a big file, in one call.
+fn freeing_takes(disk: &Disk) -> Duration {
+    let path = disk.path().join("big");
+    let mut file = File::create(&path).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..BIG_BYTES >> 20 {
+        file.write_all(&zeros).unwrap();
+    }
+    file.sync_all().unwrap();
+    drop(file);
+    let began = Instant::now();
+    std::fs::remove_file(&path).unwrap();
+    began.elapsed()
+}
+
+fn server(disk: &Disk, more: &str) -> Server {
+    let root = disk.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let flags = ["--cores", "1"];
+    Server::on(&root, Settings::default().flags(&flags).file(more))
+}
+
+/// Sends a big file of zeros.
+fn send_big(client: &mut Client) {
+    let zeros = vec![0; 64 << 20];
+    let step = zeros.len() as u64;
+    for start in (0..BIG_BYTES).step_by(zeros.len()) {
+        client.send_head(&fragment(start..start + step).of(BIG_BYTES));
+        client.raw.send(&zeros).receive().assert(200, None);
+    }
+}
+
+/// Pings while something is done; the longest that one took.
+fn beside_pings(server: &Server, act: impl FnOnce()) -> Duration {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let pings = scope.spawn(|| {
+            let mut client = Client::new(server.address(), "/ping");
+            let mut longest = Duration::ZERO;
+            while !is_over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                client.ping().assert(200, None);
+                longest = longest.max(began.elapsed());
+            }
+            longest
+        });
+        act();
+        is_over.store(true, Ordering::Relaxed);
+        pings.join().unwrap()
+    })
+}
+
+/// That neither the pings nor the shard itself tell of a call that took as long as the freeing does.
+fn assert_not_held_up(server: &Server, longest: Duration, takes: Duration) {
+    eprintln!("the disk takes {takes:?}, the longest ping took {longest:?}");
+    assert!(longest < takes / 2, "a ping took {longest:?}");
+    for line in server
+        .log()
+        .lines()
+        .filter(|line| line.contains("shard_stalled"))
+    {
+        let word = |key: &str| line.split(key).nth(1).unwrap_or_default();
+        let ms = word(" ms=").split(' ').next().unwrap_or_default();
+        let ms: u64 = ms.parse().unwrap_or_else(|_| panic!("{line}"));
+        let is_of_disk = !word(" what=").contains("computing");
+        assert!(!is_of_disk || ms < STALL_MS_MAX, "{line}");
+    }
+}
+
+#[test]
+fn a_big_upload_that_is_cancelled_holds_up_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(disk) = slow_disk(place.path()) else {
+        return;
+    };
+    let takes = freeing_takes(&disk);
+    if takes < SLOW {
+        return skip("this disk frees space too fast to show anything");
+    }
+    let server = server(&disk, "");
+    let mut client = Client::create(server.address(), "/big.bin");
+    send_big(&mut client);
+    let full = disk.free_bytes();
+    let longest = beside_pings(&server, || {
+        client.cancel().assert(200, None);
+        assert_eq!(server.work_files(), [""; 0], "it has no name any more");
+        wait_until("its space is free", || {
+            disk.free_bytes() > full + BIG_BYTES / 10 * 9
+        });
+    });
+    assert_not_held_up(&server, longest, takes);
+}
