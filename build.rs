@@ -1,5 +1,6 @@
-//! Finds out which commit is built, for `bitsd --version`: from git, from the archive that `git archive` made, or from
-//! the package that cargo made. Whoever builds otherwise may set `BITSD_BUILD`. None of them is needed.
+//! Finds out which commit is built, for `bitsd --version`: from git, from the archive that
+//! `git archive` made, or from the package that cargo made. Who builds otherwise may set
+//! `BITSD_BUILD`. None of these is needed.
 //!
 //! Builds for development do not ask: they would be made anew with every commit.
 

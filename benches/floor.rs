@@ -1,16 +1,17 @@
 //! What `scripts/bench` compares with: the least a program can do, and no less.
 //!
-//! * `floor files DIR [--sync]`: a thread for each connection that receives 256 KiB and writes it to a file, without
-//!   HTTP; with `--sync` each file is synced (fdatasync) before it is answered. Its load is `bitsd bench --raw`.
-//! * `floor direct FILE BYTES`: one plain sequential writer, 1 MiB at a time, O_DIRECT; prints its GB/s.
-//! * `floor echo REPLY`: answers whatever a read brings with the bytes of the file REPLY; tokio on epoll, one thread.
-//!   Its load is `bitsd bench --ping`.
+//! * `floor files DIR [--sync]`: a thread for each connection that receives 256 KiB and writes it
+//!   to a file, without HTTP; with `--sync` each file is synced (fdatasync) before it is answered.
+//!   Its load is `bitsd bench --raw`.
+//! * `floor direct FILE BYTES`: one plain sequential writer, 1 MiB at a time, O_DIRECT; prints its
+//!   GB/s.
+//! * `floor echo REPLY`: answers whatever a read brings with the bytes of the file REPLY; tokio on
+//!   epoll, one thread. Its load is `bitsd bench --ping`.
 //!
 //! The servers listen on 127.0.0.1, print their port, and end with their stdin.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
-    missing_docs,
     reason = "a program beside the server"
 )]
 

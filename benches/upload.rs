@@ -1,11 +1,7 @@
 //! Whole uploads over loopback: the real server, and the load generator in this process.
 //!
 //! These figures hold for one machine and one moment; for comparisons there is `scripts/bench`.
-#![allow(
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "a program beside the server"
-)]
+#![allow(clippy::disallowed_methods, reason = "a program beside the server")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

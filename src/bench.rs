@@ -1,8 +1,9 @@
 //! `bitsd bench`: a load generator for BITS servers.
 //!
-//! One thread and epoll drive up to ten thousand connections and more. It shares nothing with the server's data path:
-//! no ring, no parser, no buffers. [`conversation`] decides what is said and judges every answer, [`connection`] sends
-//! and receives, [`generator`] lets them take turns, [`content`] makes bytes that can be checked at any offset.
+//! One thread and epoll drive up to ten thousand connections and more. It shares nothing with the
+//! server's data path: no ring, no parser, no buffers. [`conversation`] decides what is said and
+//! judges every answer, [`connection`] sends and receives, [`generator`] lets them take turns,
+//! [`content`] makes bytes that can be checked at any offset.
 #![allow(
     clippy::disallowed_methods,
     reason = "the generator is a program of its own: it has a clock, files and sockets"
@@ -51,9 +52,7 @@ pub struct Options {
 /// What is wrong with an upload.
 #[derive(Debug)]
 pub enum Fault {
-    /// The connection.
     Broken(Broken),
-    /// The answer.
     Reply(WrongReply),
     /// An answer came before the whole request was sent.
     EarlyReply(u16),
@@ -61,14 +60,11 @@ pub enum Fault {
     Stalled(Duration),
     /// The stored file cannot be read.
     Unreadable {
-        /// Its name.
         name: String,
-        /// Why.
         source: io::Error,
     },
     /// The stored file is not what was sent.
     Stored {
-        /// Its name.
         name: String,
         /// Where the first difference is, or where it ends.
         offset: u64,
@@ -139,11 +135,8 @@ impl std::error::Error for CannotRun {}
 /// How a run fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Uploads that succeeded.
     pub files: u64,
-    /// Uploads that failed.
     pub failed: u64,
-    /// Bytes of files sent.
     pub bytes: u64,
 }
 

@@ -1,8 +1,9 @@
 //! `bitsd put`: a resuming BITS upload client on plain blocking sockets.
 //!
-//! [`upload::Upload`] decides, [`connection::Connection`] sends and receives, and [`upload()`] here lets them talk: it
-//! waits where the server cannot just now, connects anew where a connection broke, and gives up when retries bring
-//! nothing for too long. Each wait doubles up to a bound and shrinks back with the first progress.
+//! [`upload::Upload`] decides, [`connection::Connection`] sends and receives, and [`upload()`] here
+//! lets them talk. It waits while the server cannot take the upload, connects anew where a
+//! connection broke, and gives up after too long without progress. Each wait doubles up to a bound
+//! and shrinks back with the first progress.
 #![allow(
     clippy::disallowed_methods,
     reason = "the client is a program of its own: it has a clock, files and sockets"
@@ -37,7 +38,8 @@ pub struct Options {
     pub retry_delay: Duration,
     /// How long to wait for the server.
     pub timeouts: Timeouts,
-    /// Where an interrupted upload of several fragments is remembered, so that a later run goes on with it.
+    /// Where an interrupted upload of several fragments is remembered, so that a later run goes on
+    /// with it.
     pub memory: Option<Memory>,
 }
 
@@ -208,8 +210,8 @@ impl From<Failure> for PutError {
 /// Uploads one file to one URL (not a folder; see [`Url::for_file`]).
 ///
 /// # Errors
-/// [`PutError`]; the session is cancelled at the server where that is still possible, unless a later run can go on
-/// with it.
+/// [`PutError`]; the session is cancelled at the server where that is still possible, unless a
+/// later run can go on with it.
 pub fn upload(
     path: &Path,
     url: &Url,
@@ -298,7 +300,8 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
     }
 }
 
-/// Tells the server to forget a session. It would expire anyway, so this is tried once, for a short while.
+/// Tells the server to forget a session. It would expire anyway, so this is tried once, for a short
+/// while.
 ///
 /// # Errors
 /// [`Broken`]
@@ -498,8 +501,8 @@ struct Patience {
     was_answered: bool,
     delay_first: Duration,
     delay: Duration,
-    /// When the trouble began: the first hitch since the upload last came forward. Counted from there and not from the
-    /// last progress, so that a fragment on a slow line has its retries too.
+    /// When the trouble began: the first hitch since the upload last came forward. Counted from
+    /// there and not from the last progress, so that a fragment on a slow line has its retries too.
     since: Option<Instant>,
 }
 

@@ -1,12 +1,13 @@
 //! What an error of the disk means: for the client, for the session, and for whoever reads the log.
 //!
-//! One table, `ROWS`: the operation and the error number lead to what the client hears, what the log says and how loud,
-//! and what ends the trouble. The same number means different things in the work directory, which is ours, and at a
-//! destination, which the client has named: so the operation is asked first.
+//! One table, `ROWS`. The operation and the error number lead to what the client hears, what the
+//! log says and how loud, and what ends the trouble. The operation is asked first, because the same
+//! number means different things in the work directory, which is ours, and at a destination, which
+//! the client has named.
 //!
-//! Two rules hold for every row, and are tests. What may heal while a client waits (by itself, or because somebody mends
-//! the server) must look transient to it, and what cannot must not, or it would retry for weeks ([`Refusal::reaction`]).
-//! And only EIO and its kin blame the device.
+//! Two rules hold for every row, and are tests. What may heal while a client waits, by itself or
+//! because somebody mends the server, must look transient to it. What cannot heal must not, or the
+//! client would retry for weeks ([`Refusal::reaction`]). And only EIO and its kin blame the device.
 
 use std::fmt;
 use std::io;
@@ -96,8 +97,8 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     }
 }
 
-/// What a refusal means that is the server's fault and not the client's; `None` for the client's. Where the disk is its
-/// cause, a line before it says more.
+/// What a refusal means that is the server's fault; `None` if it is the client's. Where the disk is
+/// the cause, a line before it says more.
 pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::DiskFull | Refusal::QuotaExceeded => Some(FREE_SPACE),
@@ -115,8 +116,8 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     }
 }
 
-/// What stands in the way of a destination and where, put into the error by whoever found out more than the number
-/// says.
+/// What stands in the way of a destination, and where. Whoever found out more than the number says
+/// puts it into the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
     obstacle: Obstacle,

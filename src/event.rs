@@ -1,6 +1,7 @@
-//! Everything worth telling, typed. `observe.rs` turns events into log lines, the simulator's judge reads the same stream.
+//! Everything worth telling, typed. [`crate::observe`] turns events into lines of the log, and the
+//! simulator's judge reads the same stream.
 //!
-//! An event carries values, never prose: what a person reads is decided by its readers.
+//! An event carries values, never prose. Its readers decide what a person reads.
 
 use std::net::SocketAddr;
 
@@ -12,9 +13,9 @@ use crate::http::head::BadHead;
 /// What was being done to the disk when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskOp {
-    /// Making the work file or the record of a session.
+    /// Making the part or the record of a session.
     Create,
-    /// Opening a work file that exists.
+    /// Opening a part that exists.
     Open,
     /// Reading a record or the work directory.
     Read,
@@ -38,7 +39,7 @@ pub enum DiskOp {
     Reply,
     /// Removing a file.
     Remove,
-    /// Cutting a work file to the length that is known to be safe.
+    /// Cutting a part to the length that is known to be safe.
     Truncate,
 }
 
@@ -83,22 +84,11 @@ impl std::fmt::Debug for Told<'_> {
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A connection was accepted.
-    Connected {
-        /// The client's address.
-        peer: SocketAddr,
-    },
+    Connected { peer: SocketAddr },
     /// A connection was refused because the shard holds as many as it may.
-    ConnectionRefused {
-        /// The client's address.
-        peer: SocketAddr,
-    },
+    ConnectionRefused { peer: SocketAddr },
     /// We ended a connection.
-    HungUp {
-        /// The client's address.
-        peer: SocketAddr,
-        /// Why.
-        why: Hangup,
-    },
+    HungUp { peer: SocketAddr, why: Hangup },
     /// The shard did one thing for so long that nobody else had a turn.
     Stalled {
         /// What took most of the time, as far as it is known.
@@ -108,7 +98,6 @@ pub enum Event<'a> {
     },
     /// A request was refused before it was a packet.
     BadRequest {
-        /// The client's address.
         peer: SocketAddr,
         /// What arrived of it: a whole head, or more, or the beginning of one.
         seen: &'a [u8],
@@ -117,21 +106,14 @@ pub enum Event<'a> {
     },
     /// A connection ended, by us or by the client, in the middle of a head: there was no answer.
     EndedEarly {
-        /// The client's address.
         peer: SocketAddr,
         /// What arrived, never empty.
         seen: &'a [u8],
     },
     /// A connection ended in the middle of a packet: there was nobody to answer.
-    BrokeOff {
-        /// The client's address.
-        peer: SocketAddr,
-        /// The path it asked for.
-        path: &'a str,
-    },
+    BrokeOff { peer: SocketAddr, path: &'a str },
     /// A packet was refused.
     Refused {
-        /// The client's address.
         peer: SocketAddr,
         /// The session, where the packet named one.
         session: Option<SessionId>,
@@ -142,41 +124,34 @@ pub enum Event<'a> {
         /// What the client heard.
         why: &'a Refusal,
     },
-    /// An upload was refused for want of its folder, and on Windows its location would have been another one.
+    /// An upload was refused for want of its folder, and on Windows its location would have been
+    /// another one.
     CaseDiffers {
-        /// The path it asked for.
         path: &'a str,
         /// The prefix of that location.
         prefix: &'a str,
     },
     /// A GET or HEAD of a file was refused.
     DownloadRefused {
-        /// The client's address.
         peer: SocketAddr,
-        /// The path it asked for.
         path: &'a str,
-        /// Status of the answer.
         status: u16,
     },
     /// A connection was handed to the shard that owns the session it asked for.
     Moved {
-        /// The client's address.
         peer: SocketAddr,
         /// The owner.
         to: usize,
     },
     /// A session was made.
     SessionCreated {
-        /// Its id.
         session: SessionId,
         /// Its destination beneath the root.
         path: &'a str,
-        /// The client's address.
         peer: SocketAddr,
     },
     /// A fragment was stored, whole or in part.
     FragmentStored {
-        /// Its session.
         session: SessionId,
         /// Bytes added to the file.
         stored: u64,
@@ -186,48 +161,35 @@ pub enum Event<'a> {
         received: u64,
     },
     /// A fragment lay beyond the watermark; the client was told where to go on.
-    Gap {
-        /// Its session.
-        session: SessionId,
-        /// The watermark.
-        received: u64,
-    },
+    Gap { session: SessionId, received: u64 },
     /// All bytes of a session arrived and are kept.
-    SessionSealed {
-        /// Its id.
-        session: SessionId,
-    },
+    SessionSealed { session: SessionId },
     /// A server application was told of a file.
     Notified {
-        /// The session of the file.
         session: SessionId,
         /// How it went.
         told: Told<'a>,
     },
     /// A newer connection took a session from a stalled one.
-    SessionTakenOver {
-        /// Its id.
-        session: SessionId,
-    },
+    SessionTakenOver { session: SessionId },
     /// A session ended.
     SessionEnded {
-        /// Its id.
         session: SessionId,
-        /// How.
         ending: Ending,
         /// Its destination beneath the root.
         path: &'a str,
         /// The prefix of its location.
         location: &'a str,
-        /// Bytes received.
         received: u64,
         /// Size of the file, if its client has said it.
         total: Option<u64>,
-        /// From its creation to now over all restarts, in milliseconds; `None` if a version without that knowledge began it.
+        /// From its creation to now over all restarts, in milliseconds; `None` if a version without
+        /// that knowledge began it.
         duration_ms: Option<u64>,
         /// Time without progress, in milliseconds.
         idle_ms: u64,
-        /// How often it had to begin again where it had been before, was silent for long, or met a restart.
+        /// How often it had to begin again where it had been before, was silent for long, or met a
+        /// restart.
         interruptions: u32,
         /// On how many connections its packets came.
         connections: u32,
@@ -238,9 +200,7 @@ pub enum Event<'a> {
     },
     /// A session was read back from disk at start.
     SessionRecovered {
-        /// Its id.
         session: SessionId,
-        /// The watermark.
         received: u64,
         /// Bytes taken back because a power cut may have lost them.
         truncated: u64,
@@ -254,7 +214,6 @@ pub enum Event<'a> {
     },
     /// A file in the work directory could not be understood and was renamed out of the way.
     SetAside {
-        /// Its name.
         name: &'a str,
         /// What was wrong with it, in words.
         why: &'a str,
@@ -265,16 +224,15 @@ pub enum Event<'a> {
         op: DiskOp,
         /// The session it was done for, if any.
         session: Option<SessionId>,
-        /// The error.
         error: &'a std::io::Error,
     },
-    /// A published file could not be given something that its folder gives to files that are made in it.
+    /// A published file could not be given something that its folder gives to files that are made
+    /// in it.
     NotGiven {
         /// Its path beneath the root of its location.
         path: &'a str,
         /// Its group, or what else.
         what: &'static str,
-        /// Why.
         error: &'a std::io::Error,
     },
     /// The last body block was taken; bodies go on in small blocks.

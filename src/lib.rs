@@ -2,15 +2,20 @@
 //!
 //! # The idea
 //!
-//! 1. A session's progress is **one number** (`received`), because BITS sends in order and refuses gaps.
-//! 2. On disk that number **is the length of the work file**; no second counter can disagree with it. A record keeps only
-//!    what the length cannot say.
-//! 3. Decisions are **pure functions** ([`http`], [`bits`]); they see bytes, numbers, and nothing else.
-//! 4. Actions are **short async functions** ([`server`]) over two traits, [`server::floor::Floor`] and [`vault::disk::Disk`];
-//!    they name no runtime.
-//! 5. [`ring`] alone knows tokio-uring, descriptors and `unsafe`. A simulator can be the other outside.
-//! 6. A session lives on **one shard** (a core and all it owns) for life; its id says which; connections come to it.
-//! 7. When in doubt about bytes, **forget the session**: the client answers "session not found" by starting again.
+//! 1. A session's progress is **one number** (`received`), because BITS sends in order and refuses
+//!    gaps.
+//! 2. On disk that number **is the length of the part**, the file of the unfinished upload; no
+//!    second counter can disagree with it. A record keeps only what the length cannot say.
+//! 3. Decisions are **pure functions** ([`http`], [`bits`]); they see bytes, numbers, and nothing
+//!    else.
+//! 4. Actions are **short async functions** ([`server`]) over two traits, [`server::floor::Floor`]
+//!    and [`vault::disk::Disk`]; they name no runtime.
+//! 5. [`ring`] alone knows tokio-uring, descriptors and `unsafe`. A simulator can be the other
+//!    outside.
+//! 6. A session lives on **one shard** (a core and all it owns) for life; its id says which;
+//!    connections come to it.
+//! 7. When in doubt about bytes, **forget the session**: the client answers "session not found" by
+//!    starting again.
 //!
 //! # Who may import whom
 //!
@@ -22,8 +27,9 @@
 //!    │      unsafe, fds)            trait Floor)   trait Disk)    pure)      pure)
 //!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
-//!  event.rs is plain data for all; observe/ (the log) is for main and ring; version.rs names the build.
-//!  diagnosis.rs says what an error of the disk means, to the client (server/) and to the reader of the log (observe.rs).
+//!  event.rs is plain data for all; observe/ is the log, for main and ring.
+//!  version.rs names the build.
+//!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
 //! `tests/house.rs` holds everybody to the arrows.
@@ -31,31 +37,41 @@
 //! # One fragment, from socket to disk
 //!
 //! ```text
-//!  accept ─► head ─► packet ─► shard? ─► decide ─►┌ fill block ─► write at watermark ┐─► sealed? ─► ack
-//!  ring/net  http   bits       session_id bits    └──────── until body ends ─────────┘   store      bits
+//!  accept ─► head ─► packet ─► shard? ─► decide ─►┌ fill block ─► write at ┐─► seal? ─► ack
+//!                                                 │              watermark │
+//!  ring/net  http    bits      session_id  bits   └──── until body ends ───┘   vault     bits
 //! ```
 //!
-//! 1. [`ring::net`] accepts on the shard's own listener and [`server::serve::serve`] takes the connection.
-//! 2. An idle connection waits for readiness and holds no memory. Its first bytes go into a small head block
-//!    ([`server::inbox`]), in which [`http::head::parse`] finds a whole head, asks for more, or refuses.
+//! 1. [`ring::net`] accepts on the shard's own listener and [`server::serve::serve`] takes the
+//!    connection.
+//! 2. An idle connection waits for readiness and holds no memory. Its first bytes go into a small
+//!    head block ([`server::inbox`]), in which [`http::head::parse`] finds a whole head, asks for
+//!    more, or refuses.
 //! 3. [`bits::packet::parse`] makes a packet of the head.
-//! 4. If the session belongs to another shard, that one gets the connection (a duplicated descriptor and the bytes read so
-//!    far, [`ring::mailbox`]) and goes on as if it had read them.
-//! 5. [`server::turnstile`] lets one request at a time work on a session; the newest wins, and the one before is stopped and
-//!    awaited. [`bits::session::State::on`] decides what is to be done with the fragment.
-//! 6. [`server::fragment`] moves the body: a registered block is filled from the socket, and the same block is written to the
-//!    file at the watermark ([`ring::disk`] says how). One write is in flight per session, so the file is always a prefix.
-//! 7. With the last byte, [`vault::keep`] makes the file ours to keep, as `durability` says. Where an application is to hear
-//!    of it, [`server::notification`] asks it, and keeps its answer. With Close-Session the file gets its name in one step.
+//! 4. If the session belongs to another shard, that one gets the connection (a duplicated
+//!    descriptor and the bytes read so far, [`ring::mailbox`]) and goes on as if it had read them.
+//! 5. [`server::turnstile`] lets one request at a time work on a session; the newest wins, and the
+//!    one before is stopped and awaited. [`bits::session::State::on`] decides what is to be done
+//!    with the fragment.
+//! 6. [`server::fragment`] moves the body: a registered block is filled from the socket, and the
+//!    same block is written to the file at the watermark ([`ring::disk`] says how). One write is in
+//!    flight per session, so the file is always a prefix.
+//! 7. With the last byte, [`vault::keep`] makes the file ours to keep, as `durability` says. Where
+//!    an application is to hear of it, [`server::notification`] asks it, and keeps its answer. With
+//!    Close-Session the file gets its name in one step.
 //! 8. [`bits::reply`] writes the Ack, and the connection waits for the next head.
 //!
-//! The other way round, the reply of an application goes from its file to the client by [`server::download`], as
-//! [`http::download`] plans it.
+//! The other way round, the reply of an application goes from its file to the client by
+//! [`server::download`], as [`http::download`] plans it.
 //!
-//! What an Ack promises stands at the head of [`vault`]; what happens after a crash in [`vault::verdict`].
+//! What an Ack promises stands at the head of [`vault`]; what happens after a crash in
+//! [`vault::verdict`]. What the words mean stands in docs/glossary.md, and which rules of the
+//! protocol we follow in docs/protocol.md.
 
 #![warn(clippy::unwrap_used)]
 
+// The interface is the program. These are public for the binary and the tests, so only what a name
+// does not say is documented.
 pub mod bench;
 pub mod bits;
 pub mod client;

@@ -1,6 +1,7 @@
 //! Commands: `serve`, `check`, `put` and `bench`.
 //!
-//! Exit codes: 0 all is well, 1 it failed (one sentence on stderr says why), 2 the command line or the settings are wrong.
+//! Exit codes: 0 all is well, 1 it failed (one sentence on stderr says why), 2 the command line or
+//! the settings are wrong.
 #![warn(clippy::unwrap_used)]
 
 mod cli;

@@ -1,12 +1,12 @@
-//! Bugs planted on purpose, to test the simulator: it must find each. They exist only in builds with
-//! `--cfg planted`; in all others [`is`] is a constant, and nothing of them is left.
+//! Bugs planted on purpose, to test the simulator: it must find each. They exist only in builds
+//! with `--cfg planted`; in all others [`is`] is a constant, and nothing of them is left.
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// A fragment is acked before its bytes are written.
     AckBeforeWrite,
-    /// The names of work files are not synced at seal.
+    /// The names of parts are not synced at seal.
     SealWithoutNames,
     /// Names are synced in the work directory, whatever shelf they are on.
     OneShelfSynced,
@@ -68,7 +68,6 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// All of them.
     pub const ALL: &[Self] = &[
         Self::AckBeforeWrite,
         Self::SealWithoutNames,

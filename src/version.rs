@@ -1,6 +1,5 @@
 //! Which build this is.
 
-/// The version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit it was built from and that commit's date, as far as `build.rs` found out.
 pub const BUILD: &str = env!("BITSD_BUILD");

@@ -1,5 +1,5 @@
-//! Server applications: how they hear of uploads, by reference and by value, and what follows from each answer
-//! (protocol.md 9).
+//! Server applications: how they hear of uploads, by reference and by value, and what follows from
+//! each answer (protocol.md 9).
 
 mod support;
 
@@ -500,7 +500,8 @@ fn the_application_hears_the_url_as_it_was_sent() {
     client.close().assert(200, None);
 }
 
-/// Who is asked stands in the settings: a client that calls the server by another name changes nothing about it.
+/// Who is asked stands in the settings: a client that calls the server by another name changes
+/// nothing about it.
 #[test]
 fn a_client_cannot_choose_the_application() {
     let backend = Backend::always(Act::status(200));

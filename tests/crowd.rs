@@ -71,8 +71,9 @@ fn ten_thousand_idle_connections_cost_under_8_kib_each() {
     eprintln!("{each} bytes for each idle connection");
 }
 
-/// Goal: what a connection once carried costs nothing while it is idle. Method: as many connections as before, after the
-/// longest names and heads that are taken, and a refusal; beside such that sent a short Ping.
+/// Goal: what a connection once carried costs nothing while it is idle. Method: as many connections
+/// as before, after the longest names and heads that are taken, and a refusal; beside such that
+/// sent a short Ping.
 #[test]
 fn an_idle_connection_costs_the_same_whatever_it_sent() {
     const CONNECTIONS: u64 = 2_000;
@@ -147,8 +148,9 @@ struct Upload {
 
 #[test]
 fn a_thousand_concurrent_uploads_end_in_a_thousand_identical_files() {
-    // Each of 20 threads drives 50 uploads in random turns: a fragment, or one that is cut at a random offset by an
-    // orderly end or a reset, after which the upload goes on by another connection (of whichever shard) from its last ack.
+    // Each of 20 threads drives 50 uploads in random turns: a fragment, or one that is cut at a
+    // random offset by an orderly end or a reset, after which the upload goes on by another
+    // connection (of whichever shard) from its last ack.
     const THREADS: u64 = 20;
     const EACH: u64 = 50;
     const SEED: u64 = 0x0b17_5d00;
@@ -237,7 +239,8 @@ fn take_turn(server: &Server, upload: &mut Upload, random: &mut Random) {
                 assert!(received >= end, "an ack went back");
                 *acked = received;
             }
-            // What was left of the connection before was heard of after this one, and took over. The client tries again.
+            // What was left of the connection before was heard of after this one, and took over.
+            // The client tries again.
             None => {
                 client.reconnect();
             }

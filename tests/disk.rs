@@ -1,5 +1,5 @@
-//! Disks that refuse: full, read-only, forbidden; and too many open files. Most need root or a tool of the host,
-//! and are skipped, with a sentence, where that is missing (never where CI=true).
+//! Disks that refuse: full, read-only, forbidden; and too many open files. Most need root or a tool
+//! of the host, and are skipped, with a sentence, where that is missing (never where CI=true).
 
 #[path = "soak/mount.rs"]
 mod mount;

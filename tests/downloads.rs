@@ -36,7 +36,8 @@ fn ask(raw: &mut Raw, method: &str, target: &str, fields: &str) -> Response {
     }
 }
 
-/// The forensic collector: it asks whether its archive is there, and how large, before it collects anew.
+/// The forensic collector: it asks whether its archive is there, and how large, before it collects
+/// anew.
 #[test]
 fn head_tells_that_a_file_is_there_and_how_large() {
     let server =

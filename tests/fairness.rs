@@ -33,8 +33,8 @@ fn ping_until(server: &Server, is_over: &AtomicBool) -> (u64, Duration) {
     (answered, longest)
 }
 
-/// Runs `attack` beside a client that pings. Many answers must come in its time: a server that serves one of them at a time
-/// answers none while the attacker has something to say.
+/// Runs `attack` beside a client that pings. Many answers must come in its time: a server that
+/// serves one of them at a time answers none while the attacker has something to say.
 fn attack_beside_pings(server: &Server, pings_min: u64, attack: impl FnOnce() + Send) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -47,7 +47,8 @@ fn attack_beside_pings(server: &Server, pings_min: u64, attack: impl FnOnce() + 
     });
 }
 
-/// Sends the same bytes as fast as the server takes them, until the time is over or the server has had enough.
+/// Sends the same bytes as fast as the server takes them, until the time is over or the server has
+/// had enough.
 fn flood(stream: &mut TcpStream, piece: &[u8], time: Duration) -> u64 {
     let began = Instant::now();
     let mut sent = 0;
@@ -139,8 +140,8 @@ fn heads_in_a_row_leave_the_others_their_turns() {
     });
 }
 
-/// What a shard did not do while it stood still is not its clients' fault. Here the whole server stands still, and all that
-/// its clients send in that time is there when it goes on.
+/// What a shard did not do while it stood still is not its clients' fault. Here the whole server
+/// stands still, and all that its clients send in that time is there when it goes on.
 #[test]
 fn a_server_that_stood_still_blames_nobody() {
     let limits = "[limits]\nhead_ms_max = 2000\nidle_ms_max = 2500\nbody_stall_ms_max = 2000";

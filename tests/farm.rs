@@ -132,7 +132,8 @@ fn no_file_is_lost_when_a_node_of_a_farm_is_killed() {
         assert!(client.step().is_none(), "its node is gone");
     }
     leaving.extend(waiting.pop());
-    // Their fall-back time is over: they go back to the name of the farm, and begin anew where it leads them.
+    // Their fall-back time is over: they go back to the name of the farm, and begin anew where it
+    // leads them.
     wait_until("the proxy has noticed", || {
         let mut client = Client::new(proxy, "/x");
         (0..6).all(|_| client.ping().status == 200)

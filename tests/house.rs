@@ -41,7 +41,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];
 
-/// What the pure layers and the flow must not name: clock, disk, sockets, threads, a runtime, random order.
+/// What the pure layers and the flow must not name: clock, disk, sockets, threads, a runtime,
+/// random order.
 const BANNED: &[(&str, &[&str])] = &[
     ("http", PURE),
     ("bits", PURE),
@@ -422,4 +423,31 @@ fn everything_with_words() -> Vec<(String, String)> {
         all.push((path.to_str().unwrap().to_owned(), text));
     }
     all
+}
+
+/// Where comments have been read once and are kept within 100 columns.
+const READ: &[&str] = &["src/", "tests/", "benches/"];
+const NOT_READ_YET: &[&str] = &["src/server/", "src/vault/", "src/ring/"];
+
+#[test]
+fn comments_are_within_100_columns() {
+    let mut wide = Vec::new();
+    for source in everything() {
+        let is_one_of = |folders: &[&str]| folders.iter().any(|f| source.path.starts_with(f));
+        if !is_one_of(READ) || is_one_of(NOT_READ_YET) {
+            continue;
+        }
+        for (number, line) in source.text.lines().enumerate() {
+            // A row of a table cannot be broken.
+            let words = line
+                .trim_start()
+                .trim_start_matches(['/', '!'])
+                .trim_start();
+            let is_wide = is_comment(line) && line.chars().count() > 100;
+            if is_wide && !words.starts_with('|') {
+                wide.push(format!("{}:{}", source.path, number + 1));
+            }
+        }
+    }
+    assert_eq!(wide, [""; 0], "comments over 100 columns");
 }

@@ -7,8 +7,9 @@ use std::process::Command;
 use support::server::{Server, Settings};
 use support::skip;
 
-/// Runs its arguments in a process that may not make one system call, whose number is the first argument; the second is
-/// what it hears instead. The filter: load the number of the call; if it is that one, fail with the error; else allow.
+/// Runs its arguments in a process that may not make one system call, whose number is the first
+/// argument; the second is what it hears instead. The filter: load the number of the call; if it is
+/// that one, fail with the error; else allow.
 const WITHOUT_IO_URING: &str = "
 import ctypes, os, struct, sys
 def step(code, yes, no, value): return struct.pack('HBBI', code, yes, no, value)

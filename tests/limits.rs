@@ -48,8 +48,8 @@ fn a_reload_changes_limits_that_no_memory_was_taken_by() {
 
 #[test]
 fn who_is_turned_away_from_a_full_server_gives_its_place_back() {
-    // The simulator found it: two clients that waited for a session held the only two connections, and those who had the
-    // sessions could not come in to end them.
+    // The simulator found it: two clients that waited for a session held the only two connections,
+    // and those who had the sessions could not come in to end them.
     let lines = "[limits]\nsessions_per_shard_max = 1\nconnections_per_shard_max = 1";
     let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(lines));
     let mut owner = Client::create(server.address(), "/a.bin");
@@ -104,7 +104,8 @@ fn a_body_that_stalls_is_given_up_and_kept() {
 
 #[test]
 fn a_body_that_dribbles_goes_on_and_reaches_the_disk() {
-    // A byte each 100 ms, after a fast beginning: slower than the stall limit in all, never without a byte for as long.
+    // A byte each 100 ms, after a fast beginning: slower than the stall limit in all, never without
+    // a byte for as long.
     let server = Server::with(Settings::default().file("[limits]\nbody_stall_ms_max = 1000"));
     let mut client = Client::create(server.address(), "/a.bin");
     let total = 700_000;
@@ -454,7 +455,8 @@ fn a_second_signal_stops_at_once() {
     server.assert_file("a.bin", 1, 200_000);
 }
 
-/// Behind a body, as old clients send it. No head has begun, so that neither its time runs nor the stop waits for its end.
+/// Behind a body, as old clients send it. No head has begun, so that neither its time runs nor the
+/// stop waits for its end.
 #[test]
 fn a_connection_is_idle_whatever_empty_lines_came() {
     let limits = "[limits]\nhead_ms_max = 600000\nshutdown_ms_max = 600000";
@@ -690,7 +692,8 @@ fn a_connection_that_turns_to_other_sessions_holds_one_file() {
     };
     let mut client = Client::new(server.address(), "/0");
     client.ping().assert(200, None);
-    // What is opened with the first upload stays open, such as the folder whose free space is asked for.
+    // What is opened with the first upload stays open, such as the folder whose free space is asked
+    // for.
     let mut first = Client::create(server.address(), "/first");
     first.cancel().assert(200, None);
     drop(first);

@@ -1,5 +1,5 @@
-//! The log of the real server: nothing that can be wrong with stderr or stdout stops or slows it, no client can fill it,
-//! and every line of it is one.
+//! The log of the real server: nothing that can be wrong with stderr or stdout stops or slows it,
+//! no client can fill it, and every line of it is one.
 
 mod support;
 
@@ -19,7 +19,8 @@ use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
-/// From SIGTERM to the end, whatever the reader of the log does: the flush is given a second, and the machine may be busy.
+/// From SIGTERM to the end, whatever the reader of the log does: the flush is given a second, and
+/// the machine may be busy.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// A server on a known address, with stdout and stderr as the test wants them.
@@ -100,8 +101,9 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     (reader, writer)
 }
 
-/// Goal: a disk without room for the log costs lines of the log and nothing else. Method: the log lies on a tiny file
-/// system that is full; the server starts, serves and starts again on it, and says how much is missing once there is room.
+/// Goal: a disk without room for the log costs lines of the log and nothing else. Method: the log
+/// lies on a tiny file system that is full; the server starts, serves and starts again on it, and
+/// says how much is missing once there is room.
 #[test]
 fn a_log_on_a_full_disk_costs_lines_and_nothing_else() {
     let disk = tempfile::tempdir().unwrap();
@@ -165,7 +167,8 @@ fn a_log_on_a_full_disk_costs_lines_and_nothing_else() {
     }
 }
 
-/// Goal: a reader of the log that does not read holds nobody up. Method: far more lines than the pipe takes, then a stop.
+/// Goal: a reader of the log that does not read holds nobody up. Method: far more lines than the
+/// pipe takes, then a stop.
 #[test]
 fn a_log_pipe_that_nobody_reads_holds_neither_uploads_nor_the_stop_up() {
     let (_reader, writer) = full_pipe();
@@ -252,7 +255,8 @@ fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
                 .stdout(dev_full())
                 .stderr(err);
             if words[0] == "serve" && words[1] == "--nonsense" {
-                // The words of a wrong command line are the parser's own, which waits; in JSON they are ours.
+                // The words of a wrong command line are the parser's own, which waits; in JSON they
+                // are ours.
                 command.args(["--log-format", "json"]);
             }
             let status = Program(command.spawn().unwrap()).wait();
@@ -261,8 +265,9 @@ fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
     }
 }
 
-/// Goal: no client can fill the log. Method: a flood of bad heads and refusals on one connection each time, as many as come
-/// through in a moment; lines and the counts of those left out make up the flood.
+/// Goal: no client can fill the log. Method: a flood of bad heads and refusals on one connection
+/// each time, as many as come through in a moment; lines and the counts of those left out make up
+/// the flood.
 #[test]
 fn a_flood_of_refusals_is_a_burst_and_a_count() {
     let server = Server::with(Settings::default().flags(&["--log-format", "json"]));
@@ -443,7 +448,8 @@ fn every_line_of_a_log_in_json_is_json() {
     }
 }
 
-/// stdout is for scripts; where it leads into the log it says nothing, so that the log has lines of the log only.
+/// stdout is for scripts; where it leads into the log it says nothing, so that the log has lines of
+/// the log only.
 #[test]
 fn stdout_stays_out_of_the_log() {
     for format in ["text", "json"] {
@@ -498,8 +504,9 @@ fn the_journal_gets_priorities_and_no_time() {
     }
 }
 
-/// Goal: a line costs a shard no system call. Method: a line for each of many small fragments, under strace; the threads
-/// of the shards write nothing to stderr, and wake nobody but for the first line after a pause.
+/// Goal: a line costs a shard no system call. Method: a line for each of many small fragments,
+/// under strace; the threads of the shards write nothing to stderr, and wake nobody but for the
+/// first line after a pause.
 #[test]
 fn a_line_costs_a_shard_no_system_call() {
     let probe = Command::new("strace")
@@ -619,7 +626,8 @@ fn a_start_says_who_started_a_reload_what_changed_and_a_stop_that_it_stopped() {
     server.wait_for_log(" unfinished=2 remembered=0 took_ms=");
 }
 
-/// Goal: no upload ends the server by a signal. Method: a limit on file sizes below one fragment, each way of writing.
+/// Goal: no upload ends the server by a signal. Method: a limit on file sizes below one fragment,
+/// each way of writing.
 #[test]
 fn a_limit_on_file_sizes_refuses_an_upload_and_ends_nobody() {
     for io in ["auto", "direct", "inline", "ring"] {
@@ -726,7 +734,8 @@ fn a_build_without_git_knows_its_commit_from_the_archive_or_the_package() {
     );
 }
 
-/// Goal: whoever starts us under systemd as the first lines of a guide say is told that nobody can reach us.
+/// Goal: whoever starts us under systemd as the first lines of a guide say is told that nobody can
+/// reach us.
 #[test]
 fn a_service_that_only_this_machine_can_reach_says_so() {
     for (id, expected) in [(Some("0123"), true), (None, false)] {
@@ -760,8 +769,8 @@ fn helper_that_panics() {
     panic!("two\nlines");
 }
 
-/// Goal: a panic is a line of the log and the end of the process, also where the line cannot be written. Method: a process
-/// that panics, with its log on a file and on a pipe that nobody reads.
+/// Goal: a panic is a line of the log and the end of the process, also where the line cannot be
+/// written. Method: a process that panics, with its log on a file and on a pipe that nobody reads.
 #[test]
 fn a_panic_is_a_line_of_the_log_and_ends_the_process() {
     use std::os::unix::process::ExitStatusExt as _;

@@ -1,4 +1,5 @@
-//! A server that is short of memory: the kernel refuses its requests for a while, and it goes on afterwards.
+//! A server that is short of memory: the kernel refuses its requests for a while, and it goes on
+//! afterwards.
 
 mod support;
 
@@ -11,7 +12,8 @@ use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::skip;
 
-/// A control group with a limit of memory and without the kernel's remedy, which would kill the server.
+/// A control group with a limit of memory and without the kernel's remedy, which would kill the
+/// server.
 struct Group {
     folder: PathBuf,
     /// What the limit is called, and how none is written.
@@ -58,7 +60,8 @@ impl Group {
     fn set_limit(&self, bytes: Option<u64>) {
         let (file, none) = self.limit;
         let text = bytes.map_or(none.to_owned(), |bytes| bytes.to_string());
-        // It is refused where the kernel cannot bring the use below it; then it is as scarce as it can be.
+        // It is refused where the kernel cannot bring the use below it; then it is as scarce as it
+        // can be.
         let _ = fs::write(self.folder.join(file), text);
     }
 }

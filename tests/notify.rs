@@ -1,5 +1,6 @@
-//! The HTTP client that tells server applications of uploads, alone and over real sockets: what it sends, what it takes for an
-//! answer, and that nothing an application does holds it longer than its time (protocol.md 9.9).
+//! The HTTP client that tells server applications of uploads, alone and over real sockets: what it
+//! sends, what it takes for an answer, and that nothing an application does holds it longer than
+//! its time (protocol.md 9.9).
 
 mod support;
 
@@ -125,7 +126,8 @@ fn hurried(kind: NotificationType, url: String) -> Order {
     order
 }
 
-/// A peer on one connection, for what is not HTTP; gives its URL. It ends with what it is told to say.
+/// A peer on one connection, for what is not HTTP; gives its URL. It ends with what it is told to
+/// say.
 fn peer(scheme: &str, talk: impl FnOnce(&mut TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -244,7 +246,7 @@ fn a_reply_that_is_cut_short_is_none() {
         says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nreply\r\n"),
         says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nreply"),
         says_and_breaks(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nreply"),
-        // Only the way it ended says that there was more (RFC 9112 section 8).
+        // Only the way it ended says that there was more (RFC 9112 8).
         says_and_breaks(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nreply"),
         says_and_breaks(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"),
     ] {
@@ -487,7 +489,8 @@ fn an_application_that_does_not_take_the_file_is_given_up_with_the_time() {
 fn an_application_that_takes_the_file_too_slowly_is_given_up_with_the_time() {
     let url = peer("http", |stream| {
         read_head(stream);
-        // Little enough on its way that each write is done in parts, of which each could take the whole time.
+        // Little enough on its way that each write is done in parts, of which each could take the
+        // whole time.
         SockRef::from(&*stream)
             .set_recv_buffer_size(16 << 10)
             .unwrap();

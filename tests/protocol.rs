@@ -1,11 +1,12 @@
 //! Golden conversations with the real binary, from `tests/transcripts`.
 //!
-//! Each transcript is one test of the same name and cites its section of the specification in its first
-//! line; `P` is our reading of it all. How a transcript is written stands in `support/transcript.rs`.
+//! Each transcript is one test of the same name and cites its section of the specification in its
+//! first line; `P` is our reading of it all. How a transcript is written stands in
+//! `support/transcript.rs`.
 //!
 //! * `recorded_*`: the two runs that MC-BUP 4 prints.
-//! * `client_*`: names, order, case and framing of the fields are those that a client or proxy was seen to send;
-//!   the rest of the conversation is made up around them.
+//! * `client_*`: names, order, case and framing of the fields are those that a client or proxy was
+//!   seen to send; the rest of the conversation is made up around them.
 //! * `example_*`: the worked examples.
 //! * `mistake_*`: what other servers do wrong, as found in their sources or by trying them.
 

@@ -1,4 +1,5 @@
-//! The proxy configurations of docs/operations.md, run as they stand there (with other ports) before the real server.
+//! The proxy configurations of docs/operations.md, run as they stand there (with other ports)
+//! before the real server.
 
 mod support;
 
@@ -19,8 +20,8 @@ fn uploads_pass_nginx() {
     upload_through("nginx", &block, nginx_file, nginx_command);
 }
 
-/// What nginx does when nothing is configured: HTTP/1.0 to the server, a connection for each request, and
-/// 413 for a fragment over 1 MiB, on which a client sends smaller ones.
+/// What nginx does when nothing is configured: HTTP/1.0 to the server, a connection for each
+/// request, and 413 for a fragment over 1 MiB, on which a client sends smaller ones.
 #[test]
 fn uploads_pass_nginx_with_its_defaults() {
     let block =

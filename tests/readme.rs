@@ -240,8 +240,8 @@ fn the_unit_is_one_that_systemd_takes() {
     assert!(verify.status.success() && said.is_empty(), "{said}");
 }
 
-/// Where the page for administrators has a refusal: the beginning of its row. A new variant must say so
-/// here, and so cannot be forgotten there.
+/// Where the page for administrators has a refusal: the beginning of its row. A new variant must
+/// say so here, and so cannot be forgotten there.
 fn row_of(refusal: &Refusal) -> &'static str {
     use Refusal as R;
     match refusal {

@@ -96,8 +96,9 @@ fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
     server.wait_for_log("some of its records cannot be read");
 }
 
-/// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version wrote before `kill -9`, with
-/// the parts that stood beside it then; the boot is another one, so that only what was synced counts.
+/// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version
+/// wrote before `kill -9`, with the parts that stood beside it then; the boot is another one, so
+/// that only what was synced counts.
 #[test]
 fn sessions_of_version_0_1_0_go_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -201,11 +202,12 @@ fn what_is_left_of_a_create_without_an_ack_is_removed() {
     assert!(!server.log().contains("set aside"), "{}", server.log());
 }
 
-/// Goal: the start is fast, its listener answers meanwhile, nothing on disk can stop it.
-/// Method: all files are written by the test; the port is known beforehand, so that it can be asked
-/// while the server says nothing yet. The first start is one after a power cut, the second one after `kill -9`.
-/// The simulator found it: with `durability = "none"` an empty upload has no byte by which one could tell that nothing was
-/// synced, and a reply that a power cut had torn was served as whole.
+/// Goal: the start is fast, its listener answers meanwhile, nothing on disk can stop it. Method:
+/// all files are written by the test; the port is known beforehand, so that it can be asked while
+/// the server says nothing yet. The first start is one after a power cut, the second one after
+/// `kill -9`. The simulator found it: with `durability = "none"` an empty upload has no byte by
+/// which one could tell that nothing was synced, and a reply that a power cut had torn was served
+/// as whole.
 #[test]
 fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
     for (is_safe, expected) in [(true, 200), (false, 404)] {
@@ -320,8 +322,8 @@ const PUT_OFF: [u16; 3] = [200, 503, 503];
 /// The same a moment later; the session of the fragment is unknown.
 const SERVED: [u16; 3] = [200, 200, 500];
 
-/// Asks a server that may not listen yet; `None` if it does not, or if it began to serve between the
-/// questions.
+/// Asks a server that may not listen yet; `None` if it does not, or if it began to serve between
+/// the questions.
 fn ask(address: SocketAddr) -> Option<[u16; 3]> {
     let mut raw = Raw::try_connect(address).ok()?;
     let create = format!("Create-Session\r\nBITS-Supported-Protocols: {PROTOCOL}");
@@ -381,7 +383,8 @@ fn session_id(number: u64) -> SessionId {
     SessionId::from_u128(u128::from(high) << 64 | u128::from(number))
 }
 
-/// Sessions as a server of an earlier boot with three shards leaves them, with `durability = "fragment"`.
+/// Sessions as a server of an earlier boot with three shards leaves them, with
+/// `durability = "fragment"`.
 fn make_sessions(work: &Path) {
     let make = |number: u64| {
         let id = session_id(number);

@@ -1,4 +1,5 @@
-//! Replies to upload-reply jobs: GET and HEAD as BITS clients send them, also after a restart (protocol.md 10.3).
+//! Replies to upload-reply jobs: GET and HEAD as BITS clients send them, also after a restart
+//! (protocol.md 10.3).
 
 mod support;
 
@@ -37,7 +38,8 @@ fn head(client: &mut Client, url: &str, fields: &str) -> Response {
     client.raw.receive_head()
 }
 
-/// RFC 9112 3.2.2: an absolute target goes before the Host; without either, the URL is relative to that of the upload.
+/// RFC 9112 3.2.2: an absolute target goes before the Host; without either, the URL is relative to
+/// that of the upload.
 #[test]
 fn a_reply_url_begins_with_what_the_client_calls_the_server() {
     let backend = Backend::always(Act::body(b"reply"));

@@ -1,5 +1,5 @@
-//! What we rely on of tokio-uring and of the kernel, each as a test on the real kernel. When one of these
-//! fails on a new kernel or a new tokio-uring, `src/ring` has to be thought through again.
+//! What we rely on of tokio-uring and of the kernel, each as a test on the real kernel. When one of
+//! these fails on a new kernel or a new tokio-uring, `src/ring` has to be thought through again.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -165,7 +165,8 @@ fn a_fill_comes_back_with_what_came_before_the_end() {
     });
 }
 
-/// Cancelling a receive must lose nothing: what had arrived comes back, the rest comes with the next.
+/// Cancelling a receive must lose nothing: what had arrived comes back, the rest comes with the
+/// next.
 #[test]
 fn a_hurried_fill_comes_back_with_what_has_arrived() {
     on_a_ring(|| async {
@@ -457,8 +458,8 @@ fn a_directory_can_be_synced() {
     });
 }
 
-/// The settings that every shard uses are taken, and operations complete under them (every test here);
-/// the one that tokio-uring cannot bear still hangs.
+/// The settings that every shard uses are taken, and operations complete under them (every test
+/// here); the one that tokio-uring cannot bear still hangs.
 #[test]
 fn deferred_task_running_hangs_tokio_uring() {
     let (sender, receiver) = mpsc::channel();
@@ -592,7 +593,8 @@ fn a_descriptor_from_the_ring_is_an_ordinary_one() {
     assert!(raw > 2);
 }
 
-/// A receive that is hurried when it has just ended: what its connection waits for next is not cancelled in its place.
+/// A receive that is hurried when it has just ended: what its connection waits for next is not
+/// cancelled in its place.
 #[test]
 fn a_late_hurry_leaves_the_next_operation_alone() {
     on_a_ring(|| async {

@@ -1,4 +1,5 @@
-//! The real binary on real sockets and a real disk: broken connections, restarts, two connections at once.
+//! The real binary on real sockets and a real disk: broken connections, restarts, two connections
+//! at once.
 
 mod support;
 

@@ -1,7 +1,8 @@
-//! How much of a disk uploads take before they have sent it, sizes that no disk holds, and disks that are nearly full.
+//! How much of a disk uploads take before they have sent it, sizes that no disk holds, and disks
+//! that are nearly full.
 //!
-//! Each test begins with a real server on a file system of its own where that matters, and looks at what the kernel
-//! says of the part.
+//! Each test begins with a real server on a file system of its own where that matters, and looks at
+//! what the kernel says of the part.
 
 #[path = "soak/mount.rs"]
 mod mount;

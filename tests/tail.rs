@@ -1,7 +1,8 @@
 //! What one client does with big files costs the others of its shard nothing.
 //!
-//! The disk is ext4 without a journal and with `discard`: there the kernel tells the device of what became free within the call
-//! that frees it, so a shard that makes the call itself stands still for about 140 ms per GiB.
+//! The disk is ext4 without a journal and with `discard`: there the kernel tells the device of what
+//! became free within the call that frees it, so a shard that makes the call itself stands still
+//! for about 140 ms per GiB.
 
 mod support;
 
@@ -84,7 +85,8 @@ fn beside_pings(server: &Server, act: impl FnOnce()) -> Duration {
     })
 }
 
-/// That neither the pings nor the shard itself tell of a call that took as long as the freeing does.
+/// That neither the pings nor the shard itself tell of a call that took as long as the freeing
+/// does.
 fn assert_not_held_up(server: &Server, longest: Duration, takes: Duration) {
     eprintln!("the disk takes {takes:?}, the longest ping took {longest:?}");
     assert!(longest < takes / 2, "a ping took {longest:?}");

@@ -1,6 +1,6 @@
-//! The tree of destinations: what stands in the way is told before the first byte, links inside the root work, and
-//! nothing is left of what failed. What needs root or a tool of the host is skipped, with a sentence, where that is
-//! missing (never where CI=true).
+//! The tree of destinations: what stands in the way is told before the first byte, links inside the
+//! root work, and nothing is left of what failed. What needs root or a tool of the host is skipped,
+//! with a sentence, where that is missing (never where CI=true).
 
 #[path = "soak/mount.rs"]
 mod mount;
@@ -107,7 +107,8 @@ fn a_file_where_a_folder_is_needed_is_told_at_create() {
 
 #[test]
 fn nothing_gets_out_whatever_is_swapped_meanwhile() {
-    // Somebody who may write to the root swaps a folder for links, over and over, while uploads go into it.
+    // Somebody who may write to the root swaps a folder for links, over and over, while uploads go
+    // into it.
     const SWAPS: usize = 2_000;
     let outside = tempfile::tempdir().unwrap();
     let server = Server::with(making_folders());
@@ -337,7 +338,8 @@ fn folders_made_for_a_publication_that_failed_are_removed() {
         !server.file("old/new").exists(),
         "no folder before the file"
     );
-    // Only the rename can fail now, after the folders were made. The bytes are lost with their file.
+    // Only the rename can fail now, after the folders were made. The bytes are lost with their
+    // file.
     fs::remove_file(server.part(client.session())).unwrap();
     client.close().assert(500, Some(SESSION_NOT_FOUND));
     assert!(!server.file("old/new").exists());
@@ -407,8 +409,8 @@ fn looks(path: &Path) -> Looks {
     }
 }
 
-/// Uploads into a folder and into one that is made in it, and compares with what the kernel gives to a file and a folder
-/// that are made there.
+/// Uploads into a folder and into one that is made in it, and compares with what the kernel gives
+/// to a file and a folder that are made there.
 #[track_caller]
 fn assert_as_if_made_there(server: &Server, folder: &str) {
     upload(server, &format!("/{folder}/a.bin"));
@@ -450,7 +452,8 @@ fn a_file_arrives_as_if_made_in_its_folder() {
                 continue;
             }
         };
-        // In a root that gives its own folders something, and so the server's, and in one that does not.
+        // In a root that gives its own folders something, and so the server's, and in one that does
+        // not.
         for gives in [false, true] {
             let root = disk.root().join(format!("gives-{gives}"));
             fs::create_dir(&root).unwrap();
@@ -499,7 +502,8 @@ fn a_file_arrives_as_if_made_in_its_folder() {
     }
 }
 
-/// Without SELinux a label is an attribute like others, that root may set: what is read and given is the same.
+/// Without SELinux a label is an attribute like others, that root may set: what is read and given
+/// is the same.
 #[test]
 fn a_file_gets_the_selinux_type_of_its_folder() {
     const LABEL: &str = "security.selinux";

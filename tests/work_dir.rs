@@ -1,4 +1,5 @@
-//! The work directory and the roots: whose they are, where they are, and what becomes of them while the server runs.
+//! The work directory and the roots: whose they are, where they are, and what becomes of them while
+//! the server runs.
 
 mod support;
 
@@ -329,7 +330,8 @@ fn sessions_survive_settings_that_forget_their_disk() {
         .send(fragment(10..20))
         .assert(500, Some(SESSION_NOT_FOUND));
     server.kill9();
-    // The disk is back, empty: its sessions are gone with it. What is asked here is that nobody removed anything meanwhile.
+    // The disk is back, empty: its sessions are gone with it. What is asked here is that nobody
+    // removed anything meanwhile.
     let _mount = Tmpfs::on(&other, "size=64m");
     allow(&other, 0o755);
     server.restart_with(settings);
@@ -410,7 +412,8 @@ fn a_work_directory_that_is_removed_is_made_again() {
         .assert(500, Some(SESSION_NOT_FOUND));
 }
 
-/// The connection still has the part open, so its last bytes are taken; but no name is left that could be published.
+/// The connection still has the part open, so its last bytes are taken; but no name is left that
+/// could be published.
 #[test]
 fn a_part_that_is_removed_before_close_is_told_as_lost() {
     let server = Server::start();

@@ -151,7 +151,8 @@ impl Connection {
     /// Reads what is there; the answer, if it is whole. `block` is scratch space.
     ///
     /// # Errors
-    /// [`Broken`]; a connection that the server closes is [`Broken::Closed`], also between requests.
+    /// [`Broken`]; a connection that the server closes is [`Broken::Closed`], also between
+    /// requests.
     pub fn receive(&mut self, block: &mut [u8]) -> Result<Option<Reply>, Broken> {
         loop {
             match self.stream.read(block) {

@@ -1,8 +1,9 @@
-//! Contents of the generator's files: a function of file number and offset, and cheap to send.
+//! The content of the generator's files: a function of file number and offset, and cheap to send.
 //!
-//! One page of mixed bytes is laid end to end, and each file begins somewhere else in it. The page's length is a prime
-//! that fits a core's cache: copying it costs the generator little, and since no block or fragment size divides by it,
-//! bytes stored at a wrong multiple of any block are seen.
+//! One page of mixed bytes is laid end to end, and each file begins somewhere else in it. The
+//! length of the page is a prime, and the page fits a core's cache. So copying it costs the
+//! generator little, and bytes that were stored at a wrong multiple of any block are seen, because
+//! no block or fragment size is a multiple of it.
 
 use std::io::IoSlice;
 
@@ -13,14 +14,13 @@ pub struct Content {
 }
 
 impl Content {
-    /// Makes the page.
     pub fn new() -> Self {
         let page = (0..PAGE_BYTES).map(|at| mix(at).to_le_bytes()[0]).collect();
         Self { page }
     }
 
-    /// Appends to `slices` what stands in `file` from `offset` on: up to `bytes` bytes, in whole slices of the page.
-    /// Returns how many bytes were appended.
+    /// Appends to `slices` what stands in `file` from `offset` on: up to `bytes` bytes, in whole
+    /// slices of the page. Returns how many bytes were appended.
     pub fn slices<'p>(
         &'p self,
         file: u64,

@@ -1,7 +1,7 @@
 //! What the generator says for one file and what it must hear, decided without I/O.
 //!
-//! Unlike the client of `bitsd put` it never tries again: an answer that is not exactly the expected one is a fault of
-//! the server, or of the set-up, and ends the upload.
+//! Unlike the client of `bitsd put` it never tries again: an answer that is not exactly the
+//! expected one is a fault of the server, or of the set-up, and ends the upload.
 
 use std::fmt;
 use std::io::Write as _;
@@ -11,16 +11,15 @@ use crate::bits::packet::PROTOCOL;
 use crate::client::upload::{Refused, Reply};
 use crate::client::url::Url;
 
-/// What is done for each file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A BITS session: Create-Session, Fragments, Close-Session.
     Bits,
-    /// One HTTP PUT.
     Put,
     /// One BITS Ping, which stores nothing.
     Ping,
-    /// No HTTP: the file's number and length, 8 bytes each, little-endian, then its bytes; one byte comes back.
+    /// No HTTP: the file's number and length, 8 bytes each, little-endian, then its bytes; one byte
+    /// comes back.
     Raw,
 }
 
@@ -39,7 +38,6 @@ impl Mode {
 /// What every conversation of a run has in common.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What is done for each file.
     pub mode: Mode,
     /// The folder the files go to; its path ends in `/`.
     pub folder: Url,
@@ -145,7 +143,6 @@ impl Conversation {
         Self { file, stage }
     }
 
-    /// The file's number.
     pub fn file(&self) -> u64 {
         self.file
     }
@@ -159,7 +156,8 @@ impl Conversation {
         }
     }
 
-    /// Writes the head of the request at hand, in place of what `head` holds; returns the bytes of the file that follow.
+    /// Writes the head of the request at hand, in place of what `head` holds; returns the bytes of
+    /// the file that follow.
     pub fn request(&self, script: &Script, head: &mut Vec<u8>) -> Range<u64> {
         head.clear();
         let whole = 0..script.file_bytes;

@@ -1,8 +1,9 @@
 //! The loop: many connections take turns on one thread.
 //!
-//! A connection is served when epoll says that it may send or has something to say, and one that could send more than a
-//! turn's bytes stands in line behind the others. New connections are opened only while few others wait for their first
-//! answer, so that ten thousand of them do not overrun a listener's queue and then wait for the kernel's retries.
+//! A connection is served when epoll says that it may send or has something to say. One that could
+//! send more than a turn's bytes stands in line behind the others. New connections are opened only
+//! while few others wait for their first answer. Otherwise ten thousand of them would overrun a
+//! listener's queue and then wait for the kernel's retries.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -31,15 +32,12 @@ pub enum Keep {
 /// What a run came to so far.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Uploads that succeeded.
     pub files: u64,
-    /// Uploads that failed.
     pub failed: u64,
     /// What was wrong with the first.
     pub first_error: Option<String>,
     /// Numbers of the files that must be stored now, if they are to be read back.
     pub stored: Vec<u64>,
-    /// Bytes of files sent.
     pub sent_bytes: u64,
     /// Times of the requests that carry bytes.
     pub fragments: Latencies,
@@ -70,7 +68,6 @@ struct Lane {
     is_new: bool,
 }
 
-/// A run.
 pub struct Generator<'c> {
     poll: Poll,
     address: SocketAddr,
@@ -86,7 +83,8 @@ pub struct Generator<'c> {
     lanes_max: usize,
     /// Lanes that would send more though epoll will not say so again.
     in_line: VecDeque<usize>,
-    /// Lanes whose connection has not yet heard an answer (where answers come only at the end: not yet sent a byte).
+    /// Lanes whose connection has not yet heard an answer (where answers come only at the end: not
+    /// yet sent a byte).
     new_lanes: usize,
     tally: Tally,
     block: Vec<u8>,

@@ -44,7 +44,6 @@ impl Default for Latencies {
 /// Quantiles of [`Latencies`], to three digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// How many there are.
     pub count: u64,
     /// Half are shorter.
     pub p50_us: u64,
@@ -52,7 +51,6 @@ pub struct Summary {
     pub p99_us: u64,
     /// 999 of 1000 are shorter.
     pub p99_9_us: u64,
-    /// The longest.
     pub max_us: u64,
 }
 
@@ -86,13 +84,10 @@ pub struct Report {
     pub idle_lost: usize,
     /// Uploads that succeeded (in mode `ping`, Pings).
     pub files: u64,
-    /// Uploads that failed.
     pub failed: u64,
     /// What was wrong with the first of them.
     pub first_error: Option<String>,
-    /// Bytes of one file.
     pub file_bytes: u64,
-    /// Bytes of one fragment.
     pub fragment_bytes: u64,
     /// Bytes of the uploads that succeeded.
     pub bytes: u64,
@@ -100,7 +95,6 @@ pub struct Report {
     pub seconds: f64,
     /// 10^9 bytes per second.
     pub gb_per_s: f64,
-    /// Uploads per second.
     pub files_per_s: f64,
     /// From the first byte of a request that carries bytes to its Ack.
     pub fragment: Summary,

@@ -1,10 +1,12 @@
-//! Notifications and replies as URLs, and what an application's answer means (protocol.md 9 and 10).
+//! Notifications and replies as URLs, and what an application's answer means (protocol.md 9 and
+//! 10).
 //!
-//! A server application is told of a whole file by a POST; what it answers decides whether the file is published, and
-//! what the client of an upload-reply job may fetch. Only 200 is a success, as with IIS. 403 is for good; all other
-//! statuses are handed to the client as they are, and its next duplicate of the last fragment asks again. Statuses that would mean something
-//! else to a BITS client (another 2xx would end its upload, 413 would make it shrink its fragments, 416 move its
-//! offset) are handed on as 502.
+//! A server application is told of a whole file by a POST. Its answer decides whether the file is
+//! published, and what the client of an upload-reply job may fetch. Only 200 is a success, as with
+//! IIS, and 403 is for good. Any other status is handed to the client as it is, and the client's
+//! next duplicate of the last fragment asks again. A few would mean something else to a BITS client
+//! and are handed on as 502: another 2xx would end its upload, 413 would make it shrink its
+//! fragments, 416 would move its offset.
 
 use std::fmt;
 
@@ -22,7 +24,6 @@ pub const URL_BYTES_MAX: usize = 2_200;
 /// What an application answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Status code.
     pub status: u16,
     /// BITS-Static-Response-URL, as sent.
     pub static_url: Option<String>,
@@ -93,17 +94,17 @@ fn is_absolute(url: &str) -> bool {
     })
 }
 
-/// Scheme and authority (and what a proxy strips) under which the client reaches this server, with the slash that its paths
-/// begin with. Nothing at all where nobody said: what stands behind it is then a reference.
+/// What absolute URLs of this server begin with: scheme, authority, what a proxy strips, and the
+/// first slash. It is empty where nobody has said it; then what follows is a relative reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base(Option<String>);
 
 impl Base {
-    /// From the settings `public_url` and `host_id`, and from the host of the request; the first two win in this order.
-    /// The port is always that of the request: BITS-Host-Id has none.
+    /// From the settings `public_url` and `host_id`, and from the host of the request; the first
+    /// two win in this order. The port is always that of the request: BITS-Host-Id has none.
     ///
-    /// What it makes is told to whoever asked, and to applications as a remark. It never says who is asked: a host may be
-    /// anything that a client likes.
+    /// What it makes is told to whoever asked, and to applications as a remark. It never says who
+    /// is asked: a host may be anything that a client likes.
     pub fn new(public_url: Option<&str>, node: Option<&str>, host: Option<&str>) -> Self {
         if let Some(url) = public_url {
             return Self(Some(url.trim_end_matches('/').to_owned()));
@@ -121,15 +122,16 @@ impl Base {
         Self(authority.map(|authority| format!("http://{authority}")))
     }
 
-    /// The URL of an upload as the client spelt it, byte for byte: a reserved character that is escaped, or is no longer,
-    /// makes it another URL (RFC 3986 2.2).
+    /// The URL of an upload as the client spelt it, byte for byte: a reserved character that is
+    /// escaped, or is no longer, makes it another URL (RFC 3986 2.2).
     pub fn upload_url(&self, sent: &SentUrl) -> String {
         let base = self.0.as_deref().unwrap_or_default();
         format!("{base}{}", sent.target)
     }
 
-    /// Where the reply to an upload is fetched: in the folder of the upload, so that it takes the same way through proxies.
-    /// Without a base it is relative to the URL of the upload, as that of IIS always is.
+    /// Where the reply to an upload is fetched: in the folder of the upload, so that it takes the
+    /// same way through proxies. Without a base it is relative to the URL of the upload, as that of
+    /// IIS always is.
     pub fn reply_url(&self, path: &UploadPath, session: SessionId, token: Token) -> String {
         let folder = path
             .parent()
@@ -151,9 +153,10 @@ fn port_of(host: &str) -> Option<&str> {
     (is_port && (!name.contains(':') || name.ends_with(']'))).then_some(port)
 }
 
-/// The notification URL of an upload: what the setting says, with the query of the upload as the client sent it. A setting
-/// that is relative is so to the URL of the upload beneath `public_url`, and to no other: whoever may say by what name
-/// this server is called would else choose the application that judges its upload.
+/// The notification URL of an upload: what the setting says, with the query of the upload as the
+/// client sent it. A relative setting is resolved against the URL of the upload beneath
+/// `public_url`, and against no other. Else a client could choose the application that judges its
+/// upload by the name that it calls this server.
 ///
 /// # Errors
 /// [`BadUrl`] if that is no http or https URL of at most 2,200 bytes.
@@ -192,7 +195,8 @@ pub fn notification_url(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadUrl;
 
-/// Names the reply of one session: nobody guesses it, and it says nothing of the session's other rights.
+/// Names the reply of one session. Nobody can guess it, and it gives no right to anything else of
+/// the session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token(u128);
 
@@ -204,7 +208,7 @@ impl Token {
 
     /// As 32 hexadecimal digits.
     ///
-    /// Not accepted are other spellings: one reply has one URL.
+    /// Other spellings are not accepted: one reply has one URL.
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if text.len() != 32 || !text.bytes().all(is_hex) {
@@ -269,7 +273,7 @@ const NOT_IN_QUERIES: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// Appends a query as sent, but for what would make the URL none.
+/// Appends a query as it was sent; only what no URL may hold is escaped.
 fn push_query(url: &mut String, query: &str) {
     for (at, piece) in query.split('%').enumerate() {
         if at > 0 {

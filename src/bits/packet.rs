@@ -1,11 +1,13 @@
 //! Request head in, BITS packet out.
 //!
-//! A packet is judged in a fixed order, so that each mistake has one answer: its type, its target, its length, then
-//! the fields of that type (after MC-BUP 3.2.5.2.3). Nothing here needs a session: a `BITS-Session-Id` that cannot be one
-//! of ours is passed on as `None`, since "session not found" makes the client start again where 400 would end its job.
+//! A packet is judged in a fixed order, so that each mistake has one answer: its type, its target,
+//! its length, then the fields of that type (after MC-BUP 3.2.5.2.3). Nothing here needs a session.
+//! A `BITS-Session-Id` that cannot be one of ours is passed on as `None`, because "session not
+//! found" makes the client start again, and 400 would end its job.
 //!
-//! Fields that we do not know are ignored (MC-BUP 2.2), and so are `Content-Name`, which is a remark and no path, and
-//! `BITS-Session-Id` on a Ping. Length and range of a [`Fragment`] agree once it is parsed.
+//! Fields that we do not know are ignored (MC-BUP 2.2). So are `Content-Name`, which is a remark
+//! and no path, and `BITS-Session-Id` on a Ping. Once a [`Fragment`] is parsed, its length and its
+//! range agree.
 
 use super::range::{self, BadRange, ContentRange, RangeField};
 use super::reply::Refusal;
@@ -115,7 +117,8 @@ pub enum FragmentBody {
 
 /// Parses the packet that a head announces. The head's method is `BitsPost`.
 ///
-/// With `strict`, a missing Content-Length is refused on every packet (411) and chunked fragments too.
+/// With `strict`, a missing Content-Length is refused on every packet (411) and chunked fragments
+/// too.
 ///
 /// # Errors
 /// The [`Refusal`] that the client hears.
@@ -152,7 +155,8 @@ pub fn parse_with(
     }
 }
 
-/// The session that a packet names, whatever else is wrong with it: its refusal names it again (MC-BUP 2.2.1.2).
+/// The session that a packet names, whatever else is wrong with it: its refusal names it again
+/// (MC-BUP 2.2.1.2).
 pub fn named_session(head: &Head<'_>) -> Option<SessionId> {
     SessionId::parse(head.only(SESSION_ID).ok()??)
 }

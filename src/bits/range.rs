@@ -1,11 +1,11 @@
 //! `Content-Range` of a fragment, and where it lies against what is already stored.
 //!
-//! On the wire a range is inclusive (`bytes 0-127/213`), here it is half-open: this file is the only place that knows
-//! both. A [`ContentRange`] cannot be empty, inverted or beyond its total, so all arithmetic on it is exact, up to
-//! files of `u64::MAX` bytes.
+//! On the wire a range is inclusive (`bytes 0-127/213`), here it is half-open. Only this file knows
+//! both. A [`ContentRange`] cannot be empty, inverted or beyond its total, so all arithmetic on it
+//! is exact, up to files of `u64::MAX` bytes.
 //!
-//! [`ContentRange::place`] is the heart of the protocol: a session's progress is one number, and a fragment either
-//! begins at it, reaches over it, lies below it, or leaves a gap (protocol.md 4.2).
+//! [`ContentRange::place`] is the heart of the protocol: a session's progress is one number, and a
+//! fragment either begins at it, reaches over it, lies below it, or leaves a gap (protocol.md 4.2).
 
 /// A non-empty, half-open range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,6 @@ impl ContentRange {
         (start < end && end <= total).then_some(Self { start, end, total })
     }
 
-    /// First byte.
     pub fn start(self) -> u64 {
         self.start
     }
@@ -81,7 +80,8 @@ pub enum Placement {
 pub enum RangeField {
     /// Bytes of a file.
     Bytes(ContentRange),
-    /// One of the forms in which an empty file may be announced: `0-0/0`, `0--1/0`, `*/0` (protocol.md 4.7).
+    /// One of the forms in which an empty file may be announced: `0-0/0`, `0--1/0`, `*/0`
+    /// (protocol.md 4.7).
     EmptyFile,
 }
 
@@ -91,8 +91,8 @@ pub struct BadRange;
 
 /// Parses a `Content-Range` value: `bytes <first>-<last>/<total>`.
 ///
-/// The unit may be in any case and is followed by one or more spaces or tabs; the numbers are decimal digits only,
-/// leading zeros included (MC-BUP 2.2.6).
+/// The unit may be in any case and is followed by one or more spaces or tabs; the numbers are
+/// decimal digits only, leading zeros included (MC-BUP 2.2.6).
 ///
 /// # Errors
 /// [`BadRange`] if it is malformed, inverted, beyond its total, `*`, or does not fit 64 bits.

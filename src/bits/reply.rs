@@ -1,15 +1,16 @@
 //! Acks and refusals: status, HRESULT, context and fields of every answer.
 //!
-//! The answer decides what the client does (protocol.md 6): our 4xx end its job, except 413 and 416, which it obeys in silence;
-//! "session not found" starts it again; 501 and "too large" end it; other 5xx make it wait. So a cause is put where its
-//! cure is, which is not always where HTTP would put it: never 413 for a file that is too large (the client would shrink
-//! its fragments for ever), never 409 for a file that exists (it would retry for ever).
+//! The answer decides what the client does (protocol.md 6). Our 4xx end its job, except 413 and
+//! 416, which it obeys in silence. "Session not found" starts it again. 501 and "too large" end it,
+//! and other 5xx make it wait. So a cause has the answer that leads to its cure, which is not
+//! always the one that HTTP would give: never 413 for a file that is too large (the client would
+//! shrink its fragments for ever), never 409 for a file that exists (it would retry for ever).
 //!
-//! Errors carry their HRESULT twice: MC-BUP and Windows Server 2003 call the field `BITS-Error`, all else
-//! `BITS-Error-Code`. Answers to a gap and to overload carry none, as MC-BUP note 4 allows. Why something was refused
-//! stands in a field of our own, [`REASON`]: an Ack has no body (MC-BUP 2.2.3.3 and its like), and clients ignore fields
-//! that they do not know (2.2). All that a Fragment's Ack
-//! needs is written without allocation but for what the buffer itself may grow.
+//! Errors carry their HRESULT twice: MC-BUP and Windows Server 2003 call the field `BITS-Error`,
+//! all else `BITS-Error-Code`. Answers to a gap and to overload carry none, as MC-BUP note 4
+//! allows. Why something was refused stands in a field of our own, [`REASON`]: an Ack has no body
+//! (MC-BUP 2.2.3.3 and its like), and clients ignore fields that they do not know (2.2). The Ack of
+//! a Fragment is written without an allocation, unless its buffer must grow.
 
 use std::fmt;
 
@@ -18,35 +19,25 @@ use super::session_id::SessionId;
 use crate::http::head::BadHead;
 use crate::http::response::{Persistence, PlainRefusal, ResponseHead};
 
-/// A positive answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ack {
-    /// To a Ping.
     Ping,
-    /// To a Create-Session.
     Created {
-        /// The new session.
         session: SessionId,
         /// The node of a farm that the client is to talk to from now on (protocol.md 8.1).
         node: Option<Node>,
     },
-    /// To a Fragment.
     Fragment {
-        /// Its session.
         session: SessionId,
         /// The next offset we expect.
         received: u64,
         /// Where the reply of an upload-reply job can be fetched; only with the last byte.
         reply_url: Option<Box<str>>,
     },
-    /// To a Close-Session.
     Closed {
-        /// Its session.
         session: SessionId,
     },
-    /// To a Cancel-Session.
     Cancelled {
-        /// Its session.
         session: SessionId,
     },
 }
@@ -56,16 +47,16 @@ pub enum Ack {
 pub struct Node {
     /// BITS-Host-Id: a host name or an IP literal, without scheme and port.
     pub host: Box<str>,
-    /// BITS-Host-Id-Fallback-Timeout, in seconds: how long after the node was last reached the client goes back to the
-    /// name it began with.
+    /// BITS-Host-Id-Fallback-Timeout, in seconds: how long after the node was last reached the
+    /// client goes back to the name it began with.
     pub fallback_s: u64,
 }
 
-/// A negative answer: each variant is one exact cause and knows what the client hears (protocol.md 5.1).
+/// A negative answer: each variant is one exact cause and knows what the client hears (protocol.md
+/// 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     // -- the packet is wrong: 400 + E_INVALIDARG
-    /// No BITS-Packet-Type.
     PacketTypeMissing,
     /// A BITS-Packet-Type that does not exist.
     PacketTypeUnknown,
@@ -97,11 +88,9 @@ pub enum Refusal {
     EncodingUnsupported,
     /// The request target names nothing that may be uploaded to.
     TargetInvalid(crate::http::path::BadTarget),
-    /// The destination is a folder.
     TargetIsDirectory,
     /// The total differs from the one an earlier fragment gave.
     TotalChanged {
-        /// The earlier total, in bytes.
         was: u64,
         /// The total of this fragment, in bytes.
         is: u64,
@@ -116,18 +105,15 @@ pub enum Refusal {
     // -- 404
     /// The folder of the destination does not exist.
     ParentMissing,
-    /// The uploaded bytes are gone.
     DataVanished,
     // -- 413: the client shrinks its fragments
     /// The fragment is larger than the limit.
     FragmentTooLarge {
-        /// The limit, in bytes.
         limit: u64,
     },
     // -- 416 + the offset to go on from
     /// The fragment begins after the watermark.
     Gap {
-        /// The watermark.
         received: u64,
     },
     // -- 500
@@ -135,7 +121,6 @@ pub enum Refusal {
     SessionNotFound,
     /// BG_E_TOO_LARGE: the file is larger than the limit.
     UploadTooLarge {
-        /// The limit, in bytes.
         limit: u64,
     },
     /// BG_E_TOO_LARGE: no file of that size can ever stand there.
@@ -153,12 +138,10 @@ pub enum Refusal {
     /// HRESULT_FROM_WIN32(ERROR_IO_DEVICE); the session goes on.
     DiskFailed,
     // -- 501 + E_ACCESSDENIED
-    /// Uploads are not enabled here.
     UploadsDisabled,
     // -- the server application's own status, context 0x7 (protocol.md 5.4)
     /// The application refused the file, for now or for good.
     Application {
-        /// Its status.
         status: u16,
         /// Bytes received: all of them.
         received: u64,
@@ -190,13 +173,14 @@ pub enum Refusal {
     TooManySessions,
     /// Too many open files, sessions, notifications, or connections waiting.
     Busy,
-    /// The disk cannot be used now: its directory is gone or may not be written, its server cannot be reached.
+    /// The disk cannot be used now: its directory is gone or may not be written, its server cannot
+    /// be reached.
     DiskUnusable,
     /// The server is starting or stopping.
     Unavailable,
 }
 
-/// What keeps every file from a name, whoever sends it.
+/// Why no file can get this name, whoever sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// It is on another mount than the work directory: a file cannot move there in one step.
@@ -207,7 +191,6 @@ pub enum Obstacle {
     LinkIntoWork,
     /// A link on the way leads to nothing.
     LinkDangles,
-    /// Links go in circles.
     LinkLoop,
     /// The folder is sticky, and what stands there is somebody else's.
     Sticky,
@@ -226,7 +209,6 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// All of them.
     pub const ALL: [Self; 12] = [
         Self::OtherMount,
         Self::LinkLeadsOut,
@@ -242,7 +224,6 @@ impl Obstacle {
         Self::FolderFull,
     ];
 
-    /// In words.
     pub fn words(self) -> &'static str {
         match self {
             Self::OtherMount => "the destination is on another mount",
@@ -271,8 +252,8 @@ impl fmt::Display for Obstacle {
 
 impl std::error::Error for Obstacle {}
 
-/// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft documents it for those of
-/// server applications).
+/// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft
+/// documents it for those of server applications).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// It does as it is told, in silence: smaller fragments, another offset.
@@ -286,7 +267,6 @@ pub enum Reaction {
 }
 
 impl Refusal {
-    /// Status code.
     pub fn status(&self) -> u16 {
         self.answer().0
     }
@@ -348,7 +328,8 @@ impl Refusal {
             // The facility of HTTP statuses: no specification names an HRESULT here.
             Self::Application { status, .. } => (*status, Some(FACILITY_HTTP | u32::from(*status))),
             Self::ApplicationFailed { .. } => (502, None),
-            // MC-BUP 3.3.6 prints 0x80070112 here, the code of a full disk and a slip: the status says it all.
+            // MC-BUP 3.3.6 prints 0x80070112 here, the code of a full disk and a slip: the status
+            // says it all.
             Self::ApplicationTimedOut { .. } => (408, None),
             Self::ReplyUrlTooLong { .. } => (400, Some(E_INVALIDARG)),
             Self::AsBefore { last, .. } => last.answer(),
@@ -369,8 +350,8 @@ impl Refusal {
         )
     }
 
-    /// BITS-Received-Content-Range, where the client is to know it. With an error of the application it says that all
-    /// bytes are here: only the notification is to be repeated.
+    /// BITS-Received-Content-Range, where the client is to know it. With an error of the
+    /// application it says that all bytes are here and only the notification is to be repeated.
     fn received(&self) -> Option<u64> {
         match *self {
             Self::Gap { received }
@@ -542,17 +523,18 @@ pub fn write_refusal(
     head.end(persistence);
 }
 
-/// Appends the answer to bytes that are no request; the connection ends with it. `request` is how they begin: a client
-/// that speaks BITS gets an Ack, others a line of text.
+/// Appends the answer to bytes that are no request; the connection ends with it. `request` is how
+/// they begin: a client that speaks BITS gets an Ack, others a line of text.
 pub fn write_bad_head(why: BadHead, request: &[u8], out: &mut Vec<u8>) {
     let status = why.status();
     let request = request.trim_ascii_start();
-    // What is cut within its first word may have been going to be one.
+    // What ends within its first word may have been the beginning of one.
     let speaks = |method: &[u8]| request.starts_with(method) || method.starts_with(request);
     if speaks(b"BITS_POST ") || speaks(b"POST ") {
         let mut head = begin(status, out);
         if status == 400 {
-            // MC-BUP 2.2.1.2 asks for it where a field value is over 4 KiB; the others are no better arguments.
+            // MC-BUP 2.2.1.2 asks for it where a field value is over 4 KiB; the others are no
+            // better arguments.
             error_fields(&mut head, E_INVALIDARG, CONTEXT_SERVER);
         }
         head.sentence(REASON, &why);
@@ -568,7 +550,8 @@ pub fn write_bad_head(why: BadHead, request: &[u8], out: &mut Vec<u8>) {
     .write(Persistence::Close, out);
 }
 
-/// Both names of the error code: documents and servers disagree, and clients read either (protocol.md 1.11).
+/// Both names of the error code: documents and servers disagree, and clients read either
+/// (protocol.md 1.11).
 fn error_fields(head: &mut ResponseHead<'_>, hresult: u32, context: &str) {
     let hresult = format!("{hresult:#010X}");
     head.field("BITS-Error-Code", &hresult);
@@ -740,8 +723,8 @@ mod tests {
         assert!(text.contains(told), "{text}");
     }
 
-    /// One row per cause: status line, HRESULT, words. The rows are the match as well as the list, so a new cause
-    /// does not compile without one.
+    /// One row per cause: status line, HRESULT, words. The rows are the match as well as the list,
+    /// so a new cause does not compile without one.
     macro_rules! rows {
         ($($pattern:pat, $refusal:expr => $status:literal, $hresult:expr, $words:expr;)*) => {
             fn expected(refusal: &Refusal) -> (&'static str, Option<&'static str>, String) {

@@ -16,11 +16,13 @@
 //!                     ▼                                            ▼
 //!   Cancel, Expire, Poison (any state) ──────► Gone ◄── Close ── Published
 //!
-//!   Where an application is told of each file (protocol.md 9.1), Sealed leads there by way of its answer:
+//!   Where an application is told of each file (protocol.md 9.1), Sealed leads there by its answer:
 //!
-//!   Sealed ── (Decision::Notify) ─┬─ yes: Notified ── Close ──► Closing if it asked for the file, else Gone
-//!                                 ├─ never (403): Denied ── Close ──► Gone
-//!                                 └─ not now: Sealed; the client's next duplicate of the last fragment asks again
+//!   Sealed ── Decision::Notify ─┬─ yes: Notified ── Close ──► Closing if it asked for the file,
+//!                               │                           else Gone
+//!                               ├─ never (403): Denied ── Close ──► Gone
+//!                               └─ not now: Sealed; the next duplicate of the last fragment asks
+//!                                  again
 //! ```
 //!
 //! [`State::on`] takes a state and an event and gives the next state and one [`Decision`], which
@@ -37,19 +39,15 @@ pub enum State {
     /// Bytes are arriving.
     Receiving {
         /// Bytes stored; the next offset expected. `received <= total`, and equal to the length of
-        /// the work file.
+        /// the part.
         received: u64,
         /// Size of the file, fixed by the first fragment.
         total: Option<u64>,
     },
     /// All bytes are ours to keep; the file waits for its name.
-    Sealed {
-        /// Size of the file.
-        total: u64,
-    },
+    Sealed { total: u64 },
     /// The application took the file; the client has not closed yet.
     Notified {
-        /// Size of the file.
         total: u64,
         /// The application wants the file at its destination.
         copies: bool,
@@ -57,13 +55,9 @@ pub enum State {
         reply: Reply,
     },
     /// The application refused the file for good (403): it is not asked again.
-    Denied {
-        /// Size of the file.
-        total: u64,
-    },
+    Denied { total: u64 },
     /// The file is being given its name.
     Closing {
-        /// Size of the file.
         total: u64,
         /// What the client is waiting for.
         then: AfterPublish,
@@ -72,7 +66,6 @@ pub enum State {
     },
     /// The file has its name; the client has not closed yet (`publish = "last-fragment"`).
     Published {
-        /// Size of the file.
         total: u64,
         /// What the application has for the client.
         reply: Reply,
@@ -92,7 +85,7 @@ pub enum Reply {
     Elsewhere,
 }
 
-/// What a publication was asked for by.
+/// What asked for a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterPublish {
     /// By Close-Session: the session ends.
@@ -127,7 +120,7 @@ pub enum Event {
     Fragment(ContentRange),
     /// A fragment that announces an empty file (protocol.md 4.7).
     EmptyFile,
-    /// Bytes were appended to the work file at the watermark.
+    /// Bytes were appended to the part at the watermark.
     Stored {
         /// How many; never beyond what [`Decision::Store`] asked for.
         bytes: u64,
@@ -145,13 +138,11 @@ pub enum Event {
     },
     /// The application refused the file for good.
     Denied,
-    /// Close-Session.
     Close,
     /// What [`Decision::Publish`] asked for is done.
     Published,
     /// The destination could not be given to the file.
     PublishRefused,
-    /// Cancel-Session.
     Cancel,
     /// No progress for the session time-out.
     Expire,
@@ -173,7 +164,6 @@ pub enum Decision {
     },
     /// Make all bytes safe (as `durability` says); then [`Event::Sealed`].
     Seal {
-        /// Size of the file.
         total: u64,
     },
     /// Tell the application of the file; then [`Event::Notified`], [`Event::Denied`], or nothing if
@@ -190,7 +180,6 @@ pub enum Decision {
     },
     /// Answer; no file is touched.
     Say(Answer),
-    /// Refuse.
     Refuse(Refusal),
 }
 
@@ -221,7 +210,6 @@ pub struct Plan {
 /// The settings that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Bytes of one fragment.
     pub fragment_bytes_max: u64,
     /// Bytes of one file; `u64::MAX` is unlimited.
     pub upload_bytes_max: u64,
@@ -512,7 +500,7 @@ impl State {
         (Self::Closing { total, then, told }, Decision::Publish)
     }
 
-    /// What is left to do before the final Ack of a file of which every byte is kept. It is asked
+    /// What is left to do before the final Ack, once every byte of a file is kept. It is asked
     /// again by every duplicate, since every Ack of all bytes says that all of it is done.
     fn conclude(self, rules: &Rules) -> (Self, Decision) {
         match self {
@@ -530,7 +518,7 @@ impl State {
         }
     }
 
-    /// A fragment of a file of which we have every byte: the final Ack again (protocol.md 4.9).
+    /// A fragment of a file that we have whole: the final Ack again (protocol.md 4.9).
     fn repeat(self, claimed: u64, rules: &Rules) -> (Self, Decision) {
         let total = self.received();
         if claimed != total {
@@ -551,7 +539,7 @@ fn discard(ending: Ending, answer: Answer) -> (State, Decision) {
     (State::Gone(ending), Decision::Discard { ending, answer })
 }
 
-/// What the client of a file hears that its application refused for good (protocol.md 9.5).
+/// What a client hears whose file the application has refused for good (protocol.md 9.5).
 fn denied(total: u64) -> Refusal {
     Refusal::Application {
         status: 403,

@@ -1,10 +1,12 @@
 //! The name of a session: 128 bits, unguessable, and telling which shard owns it.
 //!
-//! To a client it is opaque: whoever knows it may write to the session, so it comes from the system's randomness and
-//! leaves 114 or more of its bits unknown. To us its first byte also names the owner, so that any shard finds the owner of
-//! any session without a shared map, and still finds one after a restart with fewer shards.
+//! To a client it is opaque. Whoever knows it may write to the session, so it comes from the
+//! system's randomness and leaves 114 or more of its bits unknown. To us its first byte also names
+//! the owner. So any shard finds the owner of any session without a shared map, and still finds one
+//! after a restart with fewer shards.
 //!
-//! One spelling on the wire (braces, upper case, as IIS writes it; protocol.md 1.6, 1.7), any case with or without braces accepted.
+//! We write it in one way, with braces and in upper case, as IIS does. We read it in any case, with
+//! or without braces (protocol.md 1.6, 1.7).
 
 use std::fmt;
 
@@ -19,10 +21,11 @@ impl SessionId {
     /// Bytes of the text form: 32 digits, 4 hyphens, 2 braces.
     pub const TEXT_LEN: usize = Braced::LENGTH;
 
-    /// Makes an id owned by `shard` of `shards` from 16 random bytes. `shards` is 1..=256 and `shard < shards`.
+    /// Makes an id owned by `shard` of `shards` from 16 random bytes. `shards` is 1..=256 and
+    /// `shard < shards`.
     ///
-    /// The first byte of the id is nearly uniform over the bytes that name the shard; the rest is `random` but for the
-    /// six version bits.
+    /// The first byte of the id is nearly uniform over the bytes that name the shard; the rest is
+    /// `random` but for the six version bits.
     ///
     /// # Panics
     /// If `shards` or `shard` is out of its bounds.
@@ -38,7 +41,8 @@ impl SessionId {
         Self(uuid::Builder::from_random_bytes(random).into_uuid())
     }
 
-    /// The owner among `shards` shards: the first byte modulo `shards`. Any id has one, minted here or not.
+    /// The owner among `shards` shards: the first byte modulo `shards`. Any id has one, minted here
+    /// or not.
     ///
     /// # Panics
     /// If `shards` is not 1..=256.
@@ -50,9 +54,11 @@ impl SessionId {
         usize::from(self.0.as_bytes()[0]) % shards
     }
 
-    /// Reads what a client sends: any case, with or without braces. `None` if it is no GUID (then it is no session of ours).
+    /// Reads what a client sends: any case, with or without braces. `None` if it is no GUID (then
+    /// it is no session of ours).
     ///
-    /// The other forms of a UUID (without hyphens, or as a URN) are nobody's spelling here, and refused.
+    /// The other forms of a UUID (without hyphens, or as a URN) are nobody's spelling here, and
+    /// refused.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let plain = match text {
             [b'{', plain @ .., b'}'] => plain,
@@ -65,7 +71,8 @@ impl SessionId {
         Uuid::try_parse_ascii(plain).ok().map(Self)
     }
 
-    /// The text on the wire, written into a buffer of the caller: for answers, which do not allocate.
+    /// The text on the wire, written into a buffer of the caller: for answers, which do not
+    /// allocate.
     pub fn encode(self, buffer: &mut [u8; Self::TEXT_LEN]) -> &str {
         self.0.braced().encode_upper(buffer)
     }

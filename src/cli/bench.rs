@@ -38,7 +38,8 @@ pub struct Bench {
     /// Connections to open first, and to hold while the others upload.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["put", "raw"])]
     idle: usize,
-    /// Close the sessions, compare every byte of the files in this folder, where the server stores them, and remove them.
+    /// Close the sessions, compare every byte of the files in this folder, where the server stores
+    /// them, and remove them.
     #[arg(long, value_name = "DIR", conflicts_with = "ping")]
     verify: Option<PathBuf>,
     /// Close the sessions instead of cancelling them: the files appear, and stay.

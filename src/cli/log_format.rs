@@ -1,12 +1,13 @@
-//! The form of the log, as far as it can be known where command line or settings are wrong: a start that fails is told in
-//! the form that whoever reads the log expects.
+//! The form of the log, as far as it can be known where the command line or the settings are wrong.
+//! A start that fails is told in the form that the reader of the log expects.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use bitsd::config::LogFormat;
 
-/// What flags, environment or settings file ask for, in this order, whatever else is wrong with them.
+/// What flags, environment or settings file ask for, in this order, whatever else is wrong with
+/// them.
 pub fn asked_for(file: Option<&Path>) -> LogFormat {
     let words: Vec<OsString> = std::env::args_os().collect();
     let variable = || std::env::var("BITSD_LOG_FORMAT").ok();

@@ -32,7 +32,8 @@ pub struct Put {
     /// Bytes of a fragment; the server may ask for smaller ones.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = fragment_bytes)]
     fragment_bytes: u64,
-    /// Give up when retries brought nothing for this long [default: 10m; 30s for a server that never answered].
+    /// Give up when retries brought nothing for this long [default: 10m; 30s for a server that
+    /// never answered].
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     retry_for: Option<Duration>,
     /// The first wait before a retry; each further one doubles, up to 5 s.

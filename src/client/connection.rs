@@ -167,8 +167,8 @@ impl Connection {
         }
     }
 
-    /// Sends head and body. A server that refuses answers before it has the whole body, and may close at once: such an
-    /// early reply ends the sending.
+    /// Sends head and body. A server that refuses answers before it has the whole body, and may
+    /// close at once: such an early reply ends the sending.
     fn send(
         &mut self,
         mut buffer: Vec<u8>,

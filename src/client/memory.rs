@@ -1,12 +1,14 @@
 //! What is remembered of uploads that were interrupted, so that the same command goes on with them.
 //!
-//! One small JSON file for each upload under way, in `$XDG_STATE_HOME/bitsd/put` (or `~/.local/state/bitsd/put`). Its name
-//! is a digest of what makes two runs the same upload: the URL, the file's path, its size and its time. It is made when
-//! the server has given a session, and removed when the upload has ended, well or not. Nothing depends on it: what
-//! cannot be read or written costs a later run its head start and nothing else.
+//! One small JSON file for each upload under way, in `$XDG_STATE_HOME/bitsd/put` (or
+//! `~/.local/state/bitsd/put`). Its name is a digest of what makes two runs the same upload: the
+//! URL, the file's path, its size and its time. It is made when the server has given a session, and
+//! removed when the upload has ended, well or not. Nothing depends on it: if it cannot be read or
+//! written, a later run only begins at the first byte.
 //!
-//! The file is locked while its upload runs. A second run of the same upload at the same time finds it locked, and
-//! begins a session of its own: two clients of one session would take it from each other for ever.
+//! The file is locked while its upload runs. A second run of the same upload at the same time finds
+//! it locked and begins a session of its own, because two clients of one session would take it from
+//! each other for ever.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};

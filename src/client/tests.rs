@@ -1,5 +1,6 @@
-//! The client against a scripted server: each test says what the server does, connection by connection, and compares
-//! what it was sent. The server's waits are bounded, so a client that does not come fails the test and never hangs it.
+//! The client against a scripted server. Each test says what the server does, connection by
+//! connection, and compares what it was sent. The server's waits are bounded, so a client that does
+//! not come fails the test and never hangs it.
 
 use super::*;
 
@@ -107,7 +108,8 @@ impl Step {
             Self::Early(answer) => {
                 stream.write_all(answer.as_bytes()).unwrap();
                 stream.shutdown(std::net::Shutdown::Write).unwrap();
-                // The end of the body, or a reset where the client closed before it had read everything.
+                // The end of the body, or a reset where the client closed before it had read
+                // everything.
                 let _ = std::io::copy(stream, &mut std::io::sink());
                 return heard;
             }

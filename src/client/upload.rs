@@ -1,8 +1,8 @@
 //! What the client does next, decided without I/O: protocol.md 6 from the client's side.
 //!
-//! An [`Upload`] says which packet to send, hears the reply or learns that the connection broke, and says what follows.
-//! The server's offset is the truth: the next fragment begins where `BITS-Received-Content-Range` says, on 200 and on
-//! 416, forward and backward.
+//! An [`Upload`] says which packet to send, hears the reply or learns that the connection broke,
+//! and says what follows. The server's offset is the truth: the next fragment begins where
+//! `BITS-Received-Content-Range` says, on 200 and on 416, forward and backward.
 
 use std::fmt;
 use std::ops::Range;
@@ -219,7 +219,8 @@ pub struct Upload {
     total: u64,
     fragment_bytes: u64,
     stage: Stage,
-    /// True at the start and after each failure: a new connection begins with a Ping (protocol.md 6.6).
+    /// True at the start and after each failure: a new connection begins with a Ping (protocol.md
+    /// 6.6).
     is_ping_due: bool,
     /// The most bytes that any session of this upload had acknowledged.
     highest: u64,
@@ -294,8 +295,8 @@ impl Upload {
 
     /// The connection broke while [`Upload::packet`] was sent or its reply awaited.
     ///
-    /// A line that breaks fragment after fragment gets smaller ones: what the server kept of a broken fragment is
-    /// learned only from the reply to a whole one.
+    /// A line that breaks fragment after fragment gets smaller ones: what the server kept of a
+    /// broken fragment is learned only from the reply to a whole one.
     pub fn broken(&mut self) {
         if let (Stage::Sending { .. }, Some(Packet::Fragment { range })) =
             (&self.stage, self.packet())
@@ -485,7 +486,8 @@ const TOO_LARGE: u32 = 0x8020_0020;
 const FATAL: [u32; 2] = [INVALID_ARGUMENT, TOO_LARGE];
 /// Windows clients never go below (MC-BUP 3.1.5.2.4).
 pub const FRAGMENT_BYTES_MIN: u64 = 5 * 1024;
-/// Enough for a server that is restored or cleaned while we upload; a server that does it each time is broken.
+/// Enough for a server that is restored or cleaned while we upload; a server that does it each time
+/// is broken.
 const SETBACKS_MAX: u32 = 5;
 
 #[cfg(test)]

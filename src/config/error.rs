@@ -112,7 +112,6 @@ pub(super) struct Place {
     pub path: PathBuf,
     pub line: usize,
     pub column: usize,
-    /// The text of the line.
     pub text: String,
 }
 

@@ -1,5 +1,4 @@
-//! The settings file: every value with its place, and a mistake in words that say what to write
-//! instead.
+//! The settings file: every value with its place. A mistake is told with what to write instead.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -22,7 +22,6 @@ pub(super) struct Entry {
 pub(super) struct Given(BTreeMap<&'static str, Entry>);
 
 impl Given {
-    /// Reads a value.
     pub fn read(
         &mut self,
         row: &'static Row,

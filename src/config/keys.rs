@@ -1,10 +1,16 @@
 //! Every setting, declared once.
 //!
-//! How to add one: (1) write its row below, in the struct whose users need it: `Policy` for uploads, `Notification` for
-//! applications, `Limits` for bounds of the server, `Config` for the rest. The doc line is its meaning, for docs/settings.md too.
-//! (2) Give it type, default and form; bounds carry their reason as a comment. A word of its own is an enum in `words.rs`.
-//! (3) `.live()` if the server goes over to it at SIGHUP, `.flag()` if the command line sets it, `.iis(..)` if IIS has it.
-//! (4) `cargo test --test readme` prints the line that docs/settings.md needs. (5) Use the field; nothing else knows the key.
+//! How to add one:
+//!
+//! 1. Write its row below, in the struct whose users need it: `Policy` for uploads, `Notification`
+//!    for applications, `Limits` for bounds of the server, `Config` for the rest. The doc line is
+//!    its meaning, for docs/settings.md too.
+//! 2. Give it type, default and form. Bounds carry their reason as a comment. A word of its own is
+//!    an enum in `words.rs`.
+//! 3. `.live()` if the server goes over to it at SIGHUP, `.flag()` if the command line sets it,
+//!    `.iis(..)` if IIS has it.
+//! 4. `cargo test --test readme` prints the line that docs/settings.md needs.
+//! 5. Use the field; nothing else knows the key.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,14 +33,16 @@ keys! {
     pub struct Config in Server "" beside {
         /// Where files go: first `root`, then the roots of locations, each once.
         roots: Vec<PathBuf> = Vec::new(),
-        /// Settings per URL prefix, longest prefix first. The last one has the empty prefix: the global values. Never empty.
+        /// Settings per URL prefix, longest prefix first. The last one has the empty prefix: the
+        /// global values. Never empty.
         locations: Vec<Location> = Vec::new(),
         /// Bounds.
         limits: Limits = Limits::defaults(),
     } {
         /// Addresses to listen on.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))], Row::of(Form::Addresses).flag();
-        /// Where sessions are recorded, and where the unfinished uploads to roots on its file system live. Those to other roots live in `.bitsd` there.
+        /// Where sessions are recorded, and where the unfinished uploads to roots on its file
+        /// system live. Those to other roots live in `.bitsd` there.
         work_dir: PathBuf = PathBuf::new(),
             Row::of(Form::Directory("a directory")).flag().by_default("ROOT/.bitsd");
         // A session id names its shard in one byte.
@@ -42,10 +50,11 @@ keys! {
         cores: usize = 0, Row::of(count(0..=256)).flag().by_default("0").note(" (0 is all that are available)");
         /// Log lines for people, or JSON objects.
         log_format: LogFormat = LogFormat::Text, Row::of(Form::Word(LogFormat::WORDS)).live().flag();
-        /// `warn`: only what needs attention. `info`: also one line per session and refusal. `debug`: also one per packet.
+        /// `warn`: only what needs attention. `info`: also one line per session and refusal.
+        /// `debug`: also one per packet.
         log_level: LogLevel = LogLevel::Info, Row::of(Form::Word(LogLevel::WORDS)).live().flag();
-        /// How bytes reach their file. `auto`: chosen per file. `direct`: past the page cache. `ring`: page cache, by
-        /// io_uring. `inline`: page cache, by plain `write`.
+        /// How bytes reach their file. `auto`: chosen per file. `direct`: past the page cache.
+        /// `ring`: page cache, by io_uring. `inline`: page cache, by plain `write`.
         io: Io = Io::Auto, Row::of(Form::Word(Io::WORDS)).flag();
         // Bounds as in IIS, but from 1 s; there it is 12 h by default.
         /// How often expired uploads are looked for.
@@ -61,24 +70,28 @@ keys! {
         prefix: String = String::new(),
         /// Where files go: an index into [`Config::roots`].
         root: usize = 0,
-        /// Whether the root is the location's own. Then the destination of `prefix/a/b` is `a/b` beneath it; otherwise it
-        /// is the whole path beneath the inherited root.
+        /// Whether the root is the location's own. Then the destination of `prefix/a/b` is `a/b`
+        /// beneath it; otherwise it is the whole path beneath the inherited root.
         has_own_root: bool = false,
         /// Upload settings.
         policy: Policy = Policy::defaults(),
-        /// The name that this node of a farm is to be called by (MC-BUP 2.2.3.2); `None`: the one the client knows.
+        /// The name that this node of a farm is to be called by (MC-BUP 2.2.3.2); `None`: the one
+        /// the client knows.
         host: Option<Host> = None,
-        /// The server application to notify of each upload; `None`: files are published without asking anybody.
+        /// The server application to notify of each upload; `None`: files are published without
+        /// asking anybody.
         notification: Option<Notification> = None,
     } {
         /// Whether uploads are accepted.
         is_enabled: bool = true, Row::of(truth()).called("enabled").iis(&["BITSUploadEnabled"]);
-        /// Whether the prefix of a location matches only as it is written, or in any case, as on Windows.
+        /// Whether the prefix of a location matches only as it is written, or in any case, as on
+        /// Windows.
         prefix_case: PrefixCase = PrefixCase::Exact, Row::of(Form::Word(PrefixCase::WORDS));
-        /// What of a finished file its URL tells: nothing; by HEAD its size and time; by GET its bytes too.
+        /// What of a finished file its URL tells: nothing; by HEAD its size and time; by GET its
+        /// bytes too.
         download: Download = Download::None, Row::of(Form::Word(Download::WORDS));
-        // IIS counts 50 for a user; here an address may be that of a proxy for all of them. No one client has thousands under
-        // way, and without a limit one could take all that a shard has.
+        // IIS counts 50 for a user; here an address may be that of a proxy for all of them. No one
+        // client has thousands under way, and without a limit one could take all that a shard has.
         /// Unfinished uploads of one client, which is known by its address (of IPv6, by its /64).
         sessions_per_client_max: Option<u32> = Some(10_000), Row::of(or_unlimited(Unit::One, 1..=1_000_000))
             .iis(&["BITSNumberOfSessionsLimit", "BITSSessionLimitEnable"]);
@@ -90,9 +103,11 @@ keys! {
 keys! {
     /// Settings of the uploads beneath one URL prefix.
     pub struct Policy in Both "" {
-        /// What is synced to disk before it is acknowledged: nothing, the whole upload, each fragment.
+        /// What is synced to disk before it is acknowledged: nothing, the whole upload, each
+        /// fragment.
         durability: Durability = Durability::Upload, Row::of(Form::Word(Durability::WORDS)).flag();
-        /// When a file appears at its destination: when the client closes the session, or with its last fragment.
+        /// When a file appears at its destination: when the client closes the session, or with its
+        /// last fragment.
         publish: Publish = Publish::Close, Row::of(Form::Word(Publish::WORDS));
         /// Whether an upload may replace an existing file.
         allow_overwrite: bool = false, Row::of(truth()).iis(&["BITSAllowOverwrites"]);
@@ -100,25 +115,31 @@ keys! {
         create_dirs: bool = false, Row::of(truth());
         /// Permissions of uploaded files, whatever the umask; none: `0666` without the umask.
         file_mode: Option<Permissions> = None, Row::of(Form::Text(parse_file_mode, FILE_MODE_TAKES));
-        /// Permissions of folders that `create_dirs` makes, whatever the umask; none: `0777` without the umask.
+        /// Permissions of folders that `create_dirs` makes, whatever the umask; none: `0777`
+        /// without the umask.
         dir_mode: Option<Permissions> = None, Row::of(Form::Text(parse_dir_mode, DIR_MODE_TAKES));
-        /// What a session closed before any fragment means. `discard`: the client gave up. `create`: the file is empty.
+        /// What a session closed before any fragment means. `discard`: the client gave up.
+        /// `create`: the file is empty.
         empty_file: EmptyFile = EmptyFile::Discard, Row::of(Form::Word(EmptyFile::WORDS));
-        /// Also refuse what some real clients send: requests without Content-Length, and fragments in chunks.
+        /// Also refuse what some real clients send: requests without Content-Length, and fragments
+        /// in chunks.
         strict: bool = false, Row::of(truth());
         // 8 EiB is where file offsets end.
         /// Bytes of one uploaded file.
         upload_bytes_max: Option<u64> = None, Row::of(or_unlimited(Unit::Bytes, 1..=8_388_607 * TIB))
             .iis(&["BITSMaximumUploadSize"]);
-        // A Windows client never sends less than 5 KiB while there is more; 16 TiB is the largest file of ext4.
+        // A Windows client never sends less than 5 KiB while there is more; 16 TiB is the largest
+        // file of ext4.
         /// Bytes of one fragment; clients that exceed it are told so and send smaller ones.
         fragment_bytes_max: u64 = 64 * MIB, Row::of(bytes(5 * KIB..=16 * TIB));
         // 14 days as in IIS.
         /// An upload without progress for this long is discarded.
         session_timeout: Duration = Duration::from_millis(14 * DAY), Row::of(duration(SECOND..=3650 * DAY))
             .iis(&["BITSSessionTimeout"]);
-        // A client sends its first fragment at once; what has none after an hour is given up, or was never meant.
-        /// An upload of which no byte came within this is discarded, if `session_timeout` does not do so before.
+        // A client sends its first fragment at once; what has none after an hour is given up, or
+        // was never meant.
+        /// An upload of which no byte came within this is discarded, if `session_timeout` does not
+        /// do so before.
         empty_session_timeout: Duration = Duration::from_millis(HOUR), Row::of(duration(SECOND..=3650 * DAY));
     }
 }
@@ -138,8 +159,8 @@ keys! {
 keys! {
     /// The server application that is notified of each upload.
     pub struct Notification in Both "" {
-        /// How a server application is notified of an upload: not at all, by the names of its files, with the file itself
-        /// (types 0, 1 and 2 of IIS).
+        /// How a server application is notified of an upload: not at all, by the names of its
+        /// files, with the file itself (types 0, 1 and 2 of IIS).
         kind: NotificationType = NotificationType::ByReference,
             Row::of(Form::Word(NOTIFICATION_WORDS))
             .called("notification_type").by_default("\"none\"").iis(&["BITSServerNotificationType"]);
@@ -180,9 +201,10 @@ keys! {
         value_bytes_max: usize = narrow(4 * KIB), Row::of(bytes(256..=64 * KIB));
         /// Connections of one shard.
         connections_per_shard_max: usize = 16_384, Row::of(count(1..=1_048_576)).live();
-        // Three quarters of what a shard holds, so that no one client keeps all others out. Not less: a proxy or a NAT is one
-        // client, too.
-        /// Connections of one client address (IPv6: of one /64) to one shard; a proxy in front is one client.
+        // Three quarters of what a shard holds, so that no one client keeps all others out. Not
+        // less: a proxy or a NAT is one client, too.
+        /// Connections of one client address (IPv6: of one /64) to one shard; a proxy in front is
+        /// one client.
         connections_per_client_max: usize = 12_288, Row::of(count(1..=1_048_576)).live();
         /// Large body blocks of one shard.
         body_blocks_per_shard: usize = 16, Row::of(count(1..=512));
@@ -208,18 +230,21 @@ keys! {
         /// How many closed or cancelled sessions one shard remembers.
         tombstones_per_shard_max: usize = 600_000, Row::of(count(0..=16_777_216)).live();
         // Four times the records of `sessions_per_shard_max` with the longest paths, 2.5 KiB each.
-        /// Bytes of one shard's journal. New sessions are refused when records of running ones fill a quarter of it.
+        /// Bytes of one shard's journal. New sessions are refused when records of running ones fill
+        /// a quarter of it.
         journal_bytes_max: u64 = 4 * GIB, Row::of(bytes(16 * MIB..=TIB)).live();
-        // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room for half as many.
+        // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room
+        // for half as many.
         /// Folders on the way from a root to a file.
         path_depth_max: usize = 64, Row::of(count(0..=1_100)).live();
         /// Notifications of all locations on their way at the same time; each has a thread.
         notifications_max: usize = 512, Row::of(count(1..=16_384));
-        /// Bytes of the files that are on their way to applications at the same time; a larger file goes alone.
+        /// Bytes of the files that are on their way to applications at the same time; a larger file
+        /// goes alone.
         notification_bytes_max: u64 = 4 * GIB, Row::of(bytes(1..=1024 * TIB));
         // Enough for what runs, and no more than a hundredth of a small disk (`server/space.rs`).
-        /// Where less is free on a file system, new uploads to it wait, and running ones go on. The default is a hundredth of a
-        /// file system of less than 25 GiB.
+        /// Where less is free on a file system, new uploads to it wait, and running ones go on. The
+        /// default is a hundredth of a file system of less than 25 GiB.
         free_bytes_min: u64 = FREE_BYTES_MIN, Row::of(bytes(0..=1024 * TIB));
         /// What may be reserved ahead of all uploads to a file system, in percent of what is free.
         reserve_share_max: u64 = 25, Row::of(count(0..=100));
@@ -231,7 +256,8 @@ keys! {
 /// The default of `limits.free_bytes_min`.
 pub const FREE_BYTES_MIN: u64 = 256 * MIB;
 
-/// The two keys called `root`, and the prefix: they end up in [`Config::roots`] and by name in [`Location`].
+/// The two keys called `root`, and the prefix: they end up in [`Config::roots`] and by name in
+/// [`Location`].
 pub(super) const ROOT: &[Row] = &[Row::of(Form::Directory("a directory"))
     .flag()
     .by_default("\"./uploads\"")
@@ -307,7 +333,8 @@ const DAY: u64 = 24 * HOUR;
 mod tests {
     use super::*;
 
-    /// What a field refuses to take, or gives back otherwise, has a form that does not fit its type.
+    /// What a field refuses to take, or gives back otherwise, has a form that does not fit its
+    /// type.
     fn check<T: Table + PartialEq + std::fmt::Debug>() {
         let mut table = T::defaults();
         for (index, row) in T::ROWS.iter().enumerate() {

@@ -41,8 +41,8 @@ impl Location {
     }
 }
 
-/// What follows a prefix that differs from the beginning of the path in upper and lower case at most. As in Windows, each
-/// character is compared by itself.
+/// What follows a prefix that differs from the beginning of the path in upper and lower case at
+/// most. As in Windows, each character is compared by itself.
 fn strip_in_any_case<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     let mut rest = path.chars();
     for expected in prefix.chars() {

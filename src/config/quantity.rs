@@ -7,13 +7,9 @@
 
 use std::time::Duration;
 
-/// Bytes of a KiB.
 pub const KIB: u64 = 1024;
-/// Bytes of a MiB.
 pub const MIB: u64 = 1024 * KIB;
-/// Bytes of a GiB.
 pub const GIB: u64 = 1024 * MIB;
-/// Bytes of a TiB.
 pub const TIB: u64 = 1024 * GIB;
 
 /// Why a text is not a size or a duration.

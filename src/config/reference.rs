@@ -18,9 +18,7 @@ pub struct SettingDoc {
     pub default: String,
     /// The values it takes, in words.
     pub bounds: String,
-    /// What it means.
     pub meaning: &'static str,
-    /// Where it may stand.
     pub scope: Scope,
     /// Whether a running server goes over to it when the settings are read again.
     pub is_live: bool,

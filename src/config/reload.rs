@@ -1,8 +1,8 @@
 //! What a running server takes over from a settings file that was read again.
 //!
-//! Sockets, threads, blocks and the work directory are made once, at the start; the keys that they
-//! follow from keep their values until then: each row says which it is. Roots are only ever added,
-//! because sessions and open directories know them by their index.
+//! Sockets, threads, blocks and the work directory are made once, at the start. The keys that say
+//! how keep their values until the next start; each row says whether it is one of them. Roots are
+//! only ever added, because sessions and open directories know them by their index.
 
 use super::keys::{Config, ROOT};
 use super::resolve::{holds, index_of};

@@ -1,4 +1,4 @@
-//! A secret and the file it came from; nothing that prints it exists.
+//! A secret and the file it came from. Nothing prints it.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -27,8 +27,8 @@ impl Secret {
         &self.file
     }
 
-    /// Whether others than its owner and its group can read the file. `ssh` refuses such keys; here it is told only, since
-    /// the file may lie in a folder that they cannot enter.
+    /// Whether others than its owner and its group can read the file. `ssh` refuses such keys; here
+    /// it is told only, since the file may lie in a folder that they cannot enter.
     #[allow(clippy::disallowed_methods, reason = "before the server starts")]
     pub fn is_open_to_others(&self) -> bool {
         fs::metadata(&self.file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)

@@ -1,8 +1,9 @@
 //! URLs and host names among the settings: what may stand in them.
 //!
-//! Only the form is looked at, by RFC 3986 to the letter: what a browser would mend (`url`, as
-//! WHATWG has it, takes `http:///path` for a host) is a slip here. User names in a URL are refused
-//! (RFC 9110 4.2.4): a settings file is printed and logged, a secret has a file of its own.
+//! Only the form is looked at, by RFC 3986 to the letter. What a browser would mend is a slip here:
+//! the crate `url`, which follows WHATWG, takes `http:///path` for a host. User names in a URL are
+//! refused (RFC 9110 4.2.4), because a settings file is printed and logged; a secret has a file of
+//! its own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -6,8 +6,8 @@ const SIZE_LINE_MAX: usize = 256;
 const TRAILERS_MAX: usize = 4096;
 /// Framing that is read whatever it frames.
 const FRAMING_BYTES_FREE: u64 = 4096;
-/// Beyond that, bytes of framing for each byte of content. Five and more is a body in chunks of one byte, which no client
-/// sends; each of them costs its reader more than its sender.
+/// Beyond that, bytes of framing for each byte of content. Five and more is a body in chunks of one
+/// byte, which no client sends; each of them costs its reader more than its sender.
 const FRAMING_PER_CONTENT_MAX: u64 = 4;
 
 /// Decoder of one chunked body.
@@ -85,7 +85,8 @@ pub struct Gathered {
 pub struct BadChunk;
 
 impl ChunkedDecoder {
-    /// Decodes bytes in place: whatever the chunks, the content of all of them stands together at the front.
+    /// Decodes bytes in place: whatever the chunks, the content of all of them stands together at
+    /// the front.
     pub fn gather(&mut self, bytes: &mut [u8]) -> Gathered {
         let (mut content, mut at) = (0, 0);
         let mut end = None;

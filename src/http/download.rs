@@ -1,11 +1,13 @@
-//! GET and HEAD of a file: request in, status, fields and pieces of the file out (RFC 9110 8.8, 13, 14).
+//! GET and HEAD of a file: request in, status, fields and pieces of the file out (RFC 9110 8.8, 13,
+//! 14).
 //!
-//! This is what a BITS client needs to fetch the reply of an upload-reply job, and to go on after a break (MC-BUP 3.5, protocol.md 10.3):
-//! exact lengths, validators that stay, single ranges, and several ranges in the order of the request, unmerged.
+//! A BITS client fetches the reply of an upload-reply job so, and goes on after a break (MC-BUP
+//! 3.5, protocol.md 10.3). It needs exact lengths, validators that stay, single ranges, and several
+//! ranges in the order of the request, unmerged.
 //!
-//! [`parse`] never fails: what is malformed is ignored, as RFC 9110 says. [`plan`] is the whole decision; whoever
-//! carries it out writes the head and then, one after another, the [`Piece`]s. The length in the head is the sum of the
-//! pieces, so the two cannot disagree.
+//! [`parse`] never fails: what is malformed is ignored, as RFC 9110 says. [`plan`] is the whole
+//! decision. Whoever carries it out writes the head and then the [`Piece`]s, one after another. The
+//! length in the head is the sum of the pieces, so the two cannot disagree.
 #![forbid(unsafe_code)]
 
 mod condition;
@@ -45,7 +47,8 @@ pub enum DownloadMethod {
     Head,
 }
 
-/// Reads what a GET or HEAD asks for. The caller has looked at `head.method`; what is not HEAD is taken for GET.
+/// Reads what a GET or HEAD asks for. The caller has looked at `head.method`; what is not HEAD is
+/// taken for GET.
 pub fn parse(head: &Head<'_>) -> DownloadRequest {
     let method = match head.method {
         Method::Head => DownloadMethod::Head,
@@ -77,7 +80,6 @@ pub struct Representation {
 /// The answer: status, fields, and which bytes of the file follow in which frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The status code.
     pub status: u16,
     /// Nothing but a head is sent.
     is_head: bool,
@@ -204,7 +206,8 @@ impl Plan {
                 head.field("Content-Type", TEXT_TYPE);
                 head.number("Content-Length", UNSATISFIABLE.len() as u64);
             }
-            // It ends with its head whatever its fields say, and its length would be that of the file.
+            // It ends with its head whatever its fields say, and its length would be that of the
+            // file.
             Answer::Withheld(Withheld::NotModified) => {
                 head.field("ETag", &self.representation.etag);
             }
@@ -259,7 +262,8 @@ impl Plan {
         }
     }
 
-    /// BITS bears two fields in a part, and up to two line ends before the first one (MC-BUP 3.5). We send it none.
+    /// BITS bears two fields in a part, and up to two line ends before the first one (MC-BUP 3.5).
+    /// We send it none.
     fn part_head(&self, is_first: bool, boundary: &str, range: &Range<u64>) -> Vec<u8> {
         let line_end = if is_first { "" } else { "\r\n" };
         let content_range = self.content_range(range);
@@ -283,8 +287,9 @@ const PRECONDITION_FAILED: &str = "the file is not the one that the conditions n
 /// Replies are bytes to us.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// A boundary that every answer about the same file shares. Where a part ends is said by its Content-Range; a client that
-/// searches instead is misled by a file that holds the boundary, by chance one byte in 2^64.
+/// A boundary that every answer about the same file shares. Where a part ends is said by its
+/// Content-Range; a client that searches instead is misled by a file that holds the boundary, by
+/// chance one byte in 2^64.
 fn boundary(etag: &str) -> String {
     format!("bitsd-{:016x}", fnv1a(etag.as_bytes()))
 }

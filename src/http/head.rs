@@ -10,11 +10,10 @@ use super::host;
 pub struct HeadLimits {
     /// Bytes of the whole head, the empty line included.
     pub head_bytes_max: usize,
-    /// Number of header fields.
     pub headers_max: usize,
-    /// Bytes of the value of one of the protocol's own fields (4 KiB on the Windows server, MC-BUP 2.2.1): those whose
-    /// names begin with `BITS-` or `Content-`. Others may be as long as the head: a Kerberos ticket in Authorization has
-    /// up to 48 KiB.
+    /// Bytes of the value of one of the protocol's own fields (4 KiB on the Windows server, MC-BUP
+    /// 2.2.1): those whose names begin with `BITS-` or `Content-`. Others may be as long as the
+    /// head: a Kerberos ticket in Authorization has up to 48 KiB.
     pub value_bytes_max: usize,
 }
 
@@ -36,7 +35,6 @@ pub enum Method {
     Get,
     /// `HEAD`.
     Head,
-    /// Any other.
     Other,
 }
 
@@ -45,16 +43,14 @@ pub enum Method {
 pub enum Version {
     /// HTTP/1.0, spoken by some proxies.
     Http10,
-    /// HTTP/1.1.
     Http11,
 }
 
-/// How long the body is (RFC 9112 section 6).
+/// How long the body is (RFC 9112 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Neither Content-Length nor Transfer-Encoding: no body.
     Absent,
-    /// Content-Length.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
@@ -63,22 +59,21 @@ pub enum Framing {
 /// One request head, borrowed from the bytes it was parsed from.
 #[derive(Debug)]
 pub struct Head<'b> {
-    /// Bytes from the start of the input to the first byte of the body (skipped empty lines included).
+    /// Bytes from the start of the input to the first byte of the body (skipped empty lines
+    /// included).
     pub bytes_len: usize,
-    /// Request method.
     pub method: Method,
     /// Request target as sent: origin-form or absolute-form.
     pub target: &'b str,
-    /// Protocol version.
     pub version: Version,
-    /// Body framing.
     pub framing: Framing,
     /// Whether the connection may carry another request after this one.
     pub keep_alive: bool,
     /// `Expect: 100-continue` was sent (and the version is 1.1).
     pub expects_continue: bool,
-    /// Host and port by which the client calls this server: those of an absolute target, else those of the Host field
-    /// (RFC 9112 3.2.2). They can stand in a URL as they are. `None` where there are none.
+    /// Host and port by which the client calls this server: those of an absolute target, else those
+    /// of the Host field (RFC 9112 3.2.2). They can stand in a URL as they are. `None` where there
+    /// are none.
     pub host: Option<&'b str>,
     /// Field names and values in the order sent; values without surrounding blanks.
     pub fields: Vec<(&'b str, &'b [u8])>,
@@ -89,19 +84,16 @@ pub struct Head<'b> {
 pub enum BadHead {
     /// More bytes than allowed before the empty line.
     TooLarge {
-        /// The limit, in bytes.
         bytes_max: usize,
     },
     /// More fields than allowed.
     TooManyFields {
-        /// The limit.
         fields_max: usize,
     },
     /// A value of one of the protocol's fields over its limit.
     ValueTooLong {
         /// Whose.
         field: FieldName,
-        /// The limit, in bytes.
         bytes_max: usize,
     },
     /// More empty lines than anybody sends by mistake.
@@ -123,9 +115,7 @@ pub enum BadHead {
     },
     /// Neither HTTP/1.1 nor HTTP/1.0.
     Version,
-    /// HTTP/1.1 without Host.
     HostMissing,
-    /// More than one Host.
     HostRepeated,
     /// A Host that is no host.
     HostMalformed,
@@ -254,8 +244,8 @@ const FIELD_NAME_BYTES: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepeatedField;
 
-/// What of a head that is still arriving was looked at before: its lines need not be looked at again, so that a head costs
-/// what its bytes cost, in however many pieces they come.
+/// What of a head that is still arriving was looked at before: its lines need not be looked at
+/// again, so that a head costs what its bytes cost, in however many pieces they come.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// Bytes of empty lines before it.
@@ -272,7 +262,8 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Bad
     parse_on(bytes, limits, &mut Progress::default())
 }
 
-/// As [`parse`], where `progress` is that of the bytes that came before; they begin as they did then.
+/// As [`parse`], where `progress` is that of the bytes that came before; they begin as they did
+/// then.
 ///
 /// # Errors
 /// Those of [`parse`].
@@ -384,9 +375,9 @@ impl<'b> Head<'b> {
         values(&self.fields, name)
     }
 
-    /// RFC 9112 3.2: HTTP/1.1 has exactly one Host, also beside an absolute target, and what is no host is refused. By
-    /// 3.2.2 an absolute target then goes before it; one without a host that makes sense names nothing
-    /// ([`super::path::parse_target`] refuses it).
+    /// RFC 9112 3.2: HTTP/1.1 has exactly one Host, also beside an absolute target, and what is no
+    /// host is refused. By 3.2.2 an absolute target then goes before it; one without a host that
+    /// makes sense names nothing ([`super::path::parse_target`] refuses it).
     fn called(&self) -> Result<Option<&'b str>, BadHead> {
         let sent = match self.only("Host") {
             Err(RepeatedField) => return Err(BadHead::HostRepeated),
@@ -476,8 +467,8 @@ fn decimal(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// Empty lines before a request. RFC 9112 2.2 asks for one at least, which old clients send behind a body; whoever sends
-/// nothing else would keep us waiting for a head that never begins.
+/// Empty lines before a request. RFC 9112 2.2 asks for one at least, which old clients send behind
+/// a body; whoever sends nothing else would keep us waiting for a head that never begins.
 pub const EMPTY_LINES_MAX: usize = 4;
 
 /// Whether nothing came but whole empty lines: no request has begun.
@@ -507,8 +498,9 @@ enum LastLine {
     IsWhole,
 }
 
-/// Refuses with the first line what is no request, and a line that cannot become one with its first wrong byte: a client
-/// that speaks TLS, say, would wait for our answer, and we for the rest of a head.
+/// Refuses with the first line what is no request, and a line that cannot become one with its first
+/// wrong byte: a client that speaks TLS, say, would wait for our answer, and we for the rest of a
+/// head.
 fn check_first_line(bytes: &[u8]) -> Result<(), BadHead> {
     let end = memchr::memchr(b'\n', bytes);
     let line = &bytes[..end.map_or(bytes.len(), |at| at + 1)];
@@ -542,7 +534,8 @@ fn check_line_ends(head: &[u8], last: LastLine) -> Result<(), BadHead> {
     Ok(())
 }
 
-/// Whether a field is one of the messages of MC-BUP, whose values have a limit of their own (2.2.1).
+/// Whether a field is one of the messages of MC-BUP, whose values have a limit of their own
+/// (2.2.1).
 fn is_of_protocol(name: &str) -> bool {
     let begins = |with: &str| {
         let start = name.as_bytes().get(..with.len());
@@ -997,8 +990,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Goal: how the bytes arrive never matters. Method: parse every prefix; the first that has a
-        /// verdict must have the verdict that the whole has.
+        /// Goal: how the bytes arrive never matters. Method: parse every prefix; the first that has
+        /// a verdict must have the verdict that the whole has.
         #[test]
         fn split_at_any_byte_gives_the_same_answer(text in lines()) {
             let bytes = text.as_bytes();
@@ -1009,7 +1002,8 @@ mod tests {
             }
         }
 
-        /// Goal: what was looked at before need not be looked at again. Method: the same pieces with and without memory.
+        /// Goal: what was looked at before need not be looked at again. Method: the same pieces
+        /// with and without memory.
         #[test]
         fn a_head_that_goes_on_has_the_verdict_of_one_read_anew(
             text in lines(), cuts in proptest::collection::vec(0usize..120, 0..8)

@@ -1,9 +1,12 @@
-//! Host and port by which a client calls a server, as they stand in a Host field or in an absolute target.
+//! Host and port by which a client calls a server, as they stand in a Host field or in an absolute
+//! target.
 
-/// Reads `uri-host [":" port]` (RFC 9110 7.2), which then can stand in a URL as it is: without user, and never empty.
+/// Reads `uri-host [":" port]` (RFC 9110 7.2), which then can stand in a URL as it is: without
+/// user, and never empty.
 ///
-/// Names are those of the DNS, and `_`, `~` and percent-escapes as RFC 3986 3.2.2 has them. Its sub-delimiters, such as a
-/// comma, are refused: no client has one there, and a list of two hosts would pass for one.
+/// Names are those of the DNS, and `_`, `~` and percent-escapes as RFC 3986 3.2.2 has them. Its
+/// sub-delimiters, such as a comma, are refused: no client has one there, and a list of two hosts
+/// would pass for one.
 pub fn parse(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
     let (host, port) = match text.strip_prefix('[') {

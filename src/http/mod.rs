@@ -8,10 +8,11 @@
 //! * `Expect: 100-continue` (RFC 9110 10.1.1);
 //! * targets in origin-form and absolute-form (RFC 9112 3.2).
 //!
-//! What could be read in two ways is refused and the connection closed, since a disagreement with a
-//! proxy in front about where a request ends lets one client speak for another (RFC 9112 11.2): bare CR or LF, line
-//! folding (5.2), white space before a colon (5.1), Content-Length that differs or stands beside
-//! Transfer-Encoding (6.3), a Host that is missing, repeated or none (3.2).
+//! What could be read in two ways is refused, and the connection is closed. If we and a proxy in
+//! front disagree about where a request ends, one client can speak for another (RFC 9112 11.2). So
+//! we refuse a bare CR or LF, line folding (5.2), white space before a colon (5.1), a
+//! Content-Length that differs or stands beside Transfer-Encoding (6.3), and a Host that is
+//! missing, repeated or none (3.2).
 #![forbid(unsafe_code)]
 
 pub mod chunked;

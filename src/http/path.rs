@@ -1,9 +1,10 @@
 //! Request target in, confined upload path out.
 //!
-//! An [`UploadPath`] cannot leave the root by construction: it is a list of plain names. A target may spell it in more than
-//! one way, as with IIS: several slashes are one, `.` is nothing and `..` goes up, as long as it stays in the site. What
-//! a Windows client cannot have meant, or what would mean something else to a Windows machine that reads the same folder
-//! later (device names, trailing dots), is refused rather than repaired. docs/paths.md has each case with its reason.
+//! An [`UploadPath`] cannot leave the root: it is a list of plain names. A target may spell it in
+//! more than one way, as with IIS: several slashes are one, `.` is nothing and `..` goes up, as
+//! long as it stays in the site. Two kinds are refused and never repaired: what a Windows client
+//! cannot have meant, and what would mean something else to a Windows machine that reads the same
+//! folder later (device names, trailing dots). docs/paths.md has each case with its reason.
 
 use std::sync::Arc;
 
@@ -64,7 +65,8 @@ impl UploadPath {
         Self { text: tail.into() }
     }
 
-    /// Reads back what [`UploadPath::as_str`] gave (e.g. from a session record), under the same rules.
+    /// Reads back what [`UploadPath::as_str`] gave (e.g. from a session record), under the same
+    /// rules.
     ///
     /// # Errors
     /// [`BadTarget`] if it is not such a text.
@@ -96,7 +98,8 @@ pub struct Target {
 pub struct SentUrl {
     /// Path and query, from the first slash on.
     pub target: Box<str>,
-    /// Host and port by which the client calls this server (see [`Head::host`](super::head::Head::host)).
+    /// Host and port by which the client calls this server (see
+    /// [`Head::host`](super::head::Head::host)).
     pub host: Option<Box<str>>,
 }
 
@@ -145,7 +148,6 @@ pub enum BadTarget {
     Device,
     /// A name ending in a dot or a blank, which Windows drops.
     TrailingDotOrBlank,
-    /// A name over 255 bytes.
     NameTooLong,
     /// A path over 2,200 bytes.
     TooLong,
@@ -193,8 +195,8 @@ pub fn resolve_target(target: &str) -> Result<Target, BadTarget> {
     })
 }
 
-/// As [`resolve_target`], but each path has one spelling only: for what a person writes into settings, where a second slash
-/// or a dot is a slip.
+/// As [`resolve_target`], but each path has one spelling only: for what a person writes into
+/// settings, where a second slash or a dot is a slip.
 ///
 /// # Errors
 /// [`BadTarget`] if it names nothing that may be uploaded to.
@@ -230,7 +232,8 @@ fn parse(
     })
 }
 
-/// The target without scheme and authority: which name we are called by does not matter for where a file goes.
+/// The target without scheme and authority: which name we are called by does not matter for where a
+/// file goes.
 fn origin_form(target: &str) -> Result<&str, BadTarget> {
     if target.starts_with('/') {
         return Ok(target);
@@ -250,8 +253,8 @@ fn needs_resolving(decoded: &str) -> bool {
     (decoded.split('/')).any(|name| matches!(name, "" | "." | ".."))
 }
 
-/// A decoded path spelt plainly: one slash between names, no `.` and no `..` (as RFC 3986 5.2.4, but that above the top
-/// is nothing). What goes up again must be a name that could stand, too.
+/// A decoded path spelt plainly: one slash between names, no `.` and no `..` (as RFC 3986 5.2.4,
+/// but that above the top is nothing). What goes up again must be a name that could stand, too.
 fn resolve(decoded: &str) -> Result<String, BadTarget> {
     let mut names = Vec::new();
     let mut is_folder = true;
@@ -334,7 +337,8 @@ fn check_name(name: &str) -> Result<(), BadTarget> {
     Ok(())
 }
 
-/// `CON`, `nul.txt`, `COM1` ..: Windows looks only at what stands before the first dot, blanks dropped.
+/// `CON`, `nul.txt`, `COM1` ..: Windows looks only at what stands before the first dot, blanks
+/// dropped.
 fn is_device(name: &str) -> bool {
     let stem = name
         .split_once('.')
@@ -549,7 +553,8 @@ mod tests {
             }
         }
 
-        /// Goal: dots never lead out. Method: targets of little else, compared with a walk of another kind.
+        /// Goal: dots never lead out. Method: targets of little else, compared with a walk of
+        /// another kind.
         #[test]
         fn dots_and_slashes_are_resolved_or_refused(names in
             proptest::collection::vec(prop::sample::select(vec!["", ".", "..", "%2e", ".%2E", "a", "b"]), 1..9)

@@ -99,7 +99,6 @@ impl<'o> ResponseHead<'o> {
 
 /// A refusal to whoever speaks plain HTTP.
 pub struct PlainRefusal<'a> {
-    /// Status code.
     pub status: u16,
     /// What is refused and why, in words that say nothing of this machine.
     pub why: &'a dyn Display,

@@ -1,6 +1,8 @@
-//! What the first bytes of a connection tell, where they are no head that can be answered: for the log alone.
+//! What the first bytes of a connection tell where they are no head that can be answered. It is for
+//! the log alone.
 
-/// The request target, if the bytes begin as a request does, whatever is wrong with it. It may be cut off.
+/// The request target, if the bytes begin as a request does, whatever is wrong with it. It may be
+/// cut off.
 pub fn target(bytes: &[u8]) -> Option<&[u8]> {
     let start = bytes
         .iter()

@@ -1,7 +1,8 @@
 //! The files of an upload, as its notification sees them.
 //!
-//! Names are opened by the folder that the server has open, never by its path: what is put in its place meanwhile is not
-//! followed. Nor is a link in it, and nothing is waited for that is no regular file.
+//! Names are opened in the folder that the server has open, never by a path. So nothing is followed
+//! that is put in its place meanwhile, nor a link in it. And nothing is waited for that is no
+//! regular file.
 
 use std::fs::File;
 use std::io;

@@ -20,7 +20,8 @@ use crate::server::floor::{NotifyError, Order};
 /// Bytes of a reply that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The client: no redirects, no proxies, no coding, no connection kept; certificates are checked against the system's roots.
+/// The client: no redirects, no proxies, no coding, no connection kept; certificates are checked
+/// against the system's roots.
 pub fn agent() -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)

@@ -1,5 +1,7 @@
-//! Looks names of applications up, on threads of their own, since a look-up cannot be stopped: one that hangs outlives the
-//! time-out of whoever waits for it. So they are counted until they end, and while too many hang no other begins.
+//! Looks up the names of applications, on threads of their own.
+//!
+//! A look-up cannot be stopped: one that hangs outlives the time-out of whoever waits for it. So
+//! look-ups are counted until they end, and while too many hang, no other begins.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};

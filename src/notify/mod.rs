@@ -1,12 +1,12 @@
 //! The HTTP client that tells server applications of uploads (protocol.md 9).
 //!
-//! It blocks, on threads of its own: one for each notification in flight, of which each location has so many at the most, and
-//! all of them together ([`Bounds`]). So a slow or dead application holds up nobody but its own clients, and a shard does
-//! nothing but wait for the outcome as for any other operation. What is sent by value counts as well: a file is as long as
-//! its client made it.
+//! It blocks, on threads of its own, one for each notification in flight. Each location has a bound
+//! on these, and so have all of them together ([`Bounds`]). So a slow or dead application delays
+//! only its own clients, and a shard waits for the outcome as for any other operation. The bytes
+//! that are sent by value have a bound too, because a file is as long as its client made it.
 //!
-//! Connections are not kept: a POST over one that the application has just closed would be an error, and nobody could say
-//! whether the application had heard.
+//! Connections are not kept. A POST over one that the application has just closed would be an
+//! error, and nobody could say whether the application had heard it.
 
 mod desk;
 mod exchange;
@@ -150,7 +150,8 @@ impl Shared {
             if attempt > order.settings.retries || !is_transient(&outcome) || left.is_zero() {
                 return outcome;
             }
-            // However short the time is, it is enough for all attempts, and each keeps half of its share.
+            // However short the time is, it is enough for all attempts, and each keeps half of its
+            // share.
             let shares = 2 * (order.settings.retries - attempt + 1);
             thread::sleep(pause.min(left / shares));
             pause = PAUSE_MAX.min(2 * pause);

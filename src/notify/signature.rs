@@ -1,9 +1,11 @@
-//! What an application can check a notification by: who sent it, when, and that nothing of it was changed.
+//! By this an application can check who sent a notification and when, and that nothing of it was
+//! changed.
 //!
-//! `BITS-Notification-Signature: sha256=HEX` is the HMAC-SHA256 (RFC 2104), under the shared secret, of six lines joined by line feeds:
-//! `BITS-Notification-Timestamp`, `BITS-Notification-Id`, `BITS-Original-Request-URL`, `BITS-Request-DataFile-Name`,
-//! `BITS-Response-DataFile-Name`, `Content-Digest`; a field that the request does not have is an empty line. The body is
-//! covered by its digest (RFC 9530).
+//! `BITS-Notification-Signature: sha256=HEX` is the HMAC-SHA256 (RFC 2104), under the shared
+//! secret, of six lines joined by line feeds: `BITS-Notification-Timestamp`,
+//! `BITS-Notification-Id`, `BITS-Original-Request-URL`, `BITS-Request-DataFile-Name`,
+//! `BITS-Response-DataFile-Name`, `Content-Digest`; a field that the request does not have is an
+//! empty line. The body is covered by its digest (RFC 9530).
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -23,9 +25,7 @@ const PIECE_BYTES: usize = 64 << 10;
 pub struct Signed<'a> {
     /// BITS-Notification-Timestamp, in seconds since 1970.
     pub timestamp: &'a str,
-    /// BITS-Notification-Id.
     pub id: &'a str,
-    /// BITS-Original-Request-URL.
     pub upload_url: &'a str,
     /// BITS-Request-DataFile-Name, or empty.
     pub part: &'a [u8],
@@ -60,7 +60,8 @@ impl Signed<'_> {
 /// The value of Content-Digest for a file, which is left at its beginning.
 ///
 /// # Errors
-/// [`NotifyError::Disk`]; [`NotifyError::TimedOut`] at the deadline, for a large file takes minutes.
+/// [`NotifyError::Disk`]; [`NotifyError::TimedOut`] at the deadline, for a large file takes
+/// minutes.
 pub fn content_digest(file: &mut File, deadline: Instant) -> Result<String, NotifyError> {
     let mut hasher = Sha256::new();
     let mut piece = vec![0; PIECE_BYTES];
@@ -95,7 +96,8 @@ mod tests {
             reply: b"/w/ID.reply",
             digest: "",
         };
-        // printf '1700000000\nID\nhttp://h/a\n/w/ID.part\n/w/ID.reply\n' | openssl dgst -sha256 -hmac secret
+        // printf '1700000000\nID\nhttp://h/a\n/w/ID.part\n/w/ID.reply\n' | openssl dgst -sha256
+        // -hmac secret
         assert_eq!(
             signed("1700000000").signature(b"secret"),
             "sha256=d9b54ffd3d6b0cecf08b2fb6823e7a732abb63ebf641874efc7a42693eb4b8d0"

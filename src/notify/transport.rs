@@ -1,10 +1,10 @@
 //! The connections of the HTTP client, which is stricter here than by itself.
 //!
-//! 1. **Time.** A write to a socket that fills up comes back when its time is over, with a part done; the next one would get
-//!    the same time once more. Here all of them share it.
-//! 2. **Wholeness.** A body without length or chunks ends with the connection, and only with one that was closed: if it
-//!    was reset, or TLS was cut off without a word, there was more (RFC 9112 section 8). By itself the client takes that for the end too, and
-//!    half a reply would be a reply.
+//! 1. **Time.** A write to a socket that fills up comes back when its time is over, with a part
+//!    done. The next one would get the same time once more. Here all of them share it.
+//! 2. **Wholeness.** A body without length or chunks ends with the connection, and only with one
+//!    that was closed. If it was reset, or TLS was cut off without a word, there was more (RFC 9112
+//!    8). By itself the client takes that for the end too, and half a reply would be a reply.
 //!
 //! ureq changes these traits in minor versions, hence the `~` in Cargo.toml.
 
@@ -17,7 +17,8 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
-/// What the client connects with: a socket, TLS on it where the URL says https, and a look at how it ends.
+/// What the client connects with: a socket, TLS on it where the URL says https, and a look at how
+/// it ends.
 pub fn connector() -> impl Connector {
     ().chain(Dial)
         .chain(RustlsConnector::default())

@@ -2,8 +2,8 @@
 
 use toml::{Table, Value};
 
-/// The settings that differ, each with its value before and now; "nothing" if none does. What cannot be compared is not
-/// told.
+/// The settings that differ, each with its value before and now; "nothing" if none does. What
+/// cannot be compared is not told.
 pub fn changes(before: &str, now: &str) -> String {
     let (Ok(before), Ok(now)) = (before.parse::<Table>(), now.parse::<Table>()) else {
         return "unknown".to_owned();

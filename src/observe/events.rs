@@ -1,4 +1,4 @@
-//! Reader of events: which line each one makes, at which level, and how often.
+//! Events to lines: which line each one makes, at which level, and how often.
 
 use std::io;
 
@@ -206,8 +206,8 @@ fn log_end(shard: usize, event: &Event<'_>) {
     else {
         return;
     };
-    // A client can make and give up sessions without end. Files that arrived are all told, and bytes that were kept for
-    // somebody and are gone.
+    // A client can make and give up sessions without end. Files that arrived are all told, and
+    // bytes that were kept for somebody and are gone.
     let is_given_up = matches!(
         ending,
         Ending::Cancelled | Ending::Incomplete | Ending::Denied

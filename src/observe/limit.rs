@@ -1,11 +1,12 @@
 //! How often a client can make the server say something.
 //!
-//! Two bounds, both of the whole process. **Per cause** (the kind of line, and what the client heard): a burst of 100
-//! lines, then ten a second. **Per client, path and cause**: one line a minute, because who is refused tries again. What
-//! is left out is counted, and the count is told: once a second for causes, after the minute for repetitions.
+//! Two bounds, both of the whole process. **Per cause** (the kind of line, and what the client
+//! heard): a burst of 100 lines, then ten a second. **Per client, path and cause**: one line a
+//! minute, because who is refused tries again. What is left out is counted, and the count is told:
+//! once a second for causes, after the minute for repetitions.
 //!
-//! Whoever asks never waits: counters are atomic, and where another thread is just looking at the repetitions, a line
-//! is taken to be none.
+//! Whoever asks never waits. Counters are atomic, and where another thread is just looking at the
+//! repetitions, a line counts as no repetition.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -100,7 +101,6 @@ impl Kind {
 /// Why a line is written: what is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// The kind of line.
     pub kind: Kind,
     /// The status that the client hears, or 0.
     pub status: u16,
@@ -138,7 +138,6 @@ impl Cause {
 /// What makes a line the same line again, beside its cause.
 #[derive(Clone, Copy, Debug, Hash)]
 pub struct Repeated<'a> {
-    /// The client.
     pub client: IpAddr,
     /// What it asked for.
     pub path: &'a str,
@@ -153,15 +152,12 @@ pub enum LeftOut {
     Cause(Cause, u64),
     /// Of one client, for one path.
     Repeat {
-        /// The cause.
         cause: Cause,
-        /// The client.
         client: IpAddr,
         /// What it asked for.
         path: Box<str>,
         /// Why it did not get it.
         why: Box<str>,
-        /// How many.
         lines: u64,
     },
 }
@@ -279,7 +275,8 @@ impl Limits {
         });
     }
 
-    /// The bucket of a cause. Should there ever be more causes than buckets, the last ones share one.
+    /// The bucket of a cause. Should there ever be more causes than buckets, the last ones share
+    /// one.
     fn bucket(&self, cause: Cause) -> &Bucket {
         let packed = cause.packed();
         for bucket in &self.causes {

@@ -1,8 +1,9 @@
-//! One line of the log: logfmt for people, JSON for collectors, with the same fields under the same names in both.
+//! One line of the log: logfmt for people, JSON for collectors, with the same fields under the same
+//! names in both.
 //!
-//! Whatever stands in a value, a line stays one line and a value stays one value: control characters, quotes and
-//! characters that turn the direction of writing are escaped as JSON has it, in both forms. A value is cut at
-//! [`VALUE_BYTES_MAX`].
+//! Whatever stands in a value, a line stays one line and a value stays one value. Control
+//! characters, quotes and characters that turn the direction of writing are escaped as in JSON, in
+//! both forms. A value is cut at [`VALUE_BYTES_MAX`].
 
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
@@ -12,7 +13,8 @@ use tracing::Level;
 use crate::config::LogFormat;
 use crate::http::download::date;
 
-/// Bytes of a value that are written; the rest is cut off, and `…` stands for it. More than any path has (2,200).
+/// Bytes of a value that are written; the rest is cut off, and `…` stands for it. More than any
+/// path has (2,200).
 pub const VALUE_BYTES_MAX: usize = 2_560;
 
 /// For whom a line is dressed.
@@ -22,8 +24,8 @@ pub enum Dress {
     Plain,
     /// A terminal: the level has a colour, in text.
     Terminal,
-    /// The journal of systemd: the priority stands before the line, as sd-daemon(3) says, and the time, which the
-    /// journal notes itself, is left out of text.
+    /// The journal of systemd: the priority stands before the line, as sd-daemon(3) says, and the
+    /// time, which the journal notes itself, is left out of text.
     Journal,
 }
 
@@ -45,7 +47,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Begins a line: when, how grave, which kind (a word that never changes), and what in a sentence.
+    /// Begins a line: when, how grave, which kind (a word that never changes), and what in a
+    /// sentence.
     pub fn new(style: Style, level: Level, event: &str, message: &str) -> Self {
         Self::at(SystemTime::now(), style, level, event, message)
     }
@@ -99,7 +102,8 @@ impl Line {
         let _ = write!(self.text, "{value}");
     }
 
-    /// A value that is no number, such as an address: quoted only where the form, or a character in it, asks for that.
+    /// A value that is no number, such as an address: quoted only where the form, or a character in
+    /// it, asks for that.
     pub fn word(&mut self, key: &str, value: &str) {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
         let is_short = (1..=VALUE_BYTES_MAX).contains(&value.len());

@@ -1,11 +1,13 @@
-//! The log: lines on stderr, as text (logfmt) or as JSON, with the same fields in both. `docs/logging.md` shows each.
+//! The log: lines on stderr, as text (logfmt) or as JSON, with the same fields in both.
+//! `docs/logging.md` shows each.
 //!
-//! At the default level there is one line for each session, at its end, and one for each refusal or fault. Fragments,
-//! connections and everything else that repeats per packet is `debug`. A warning means that someone should act: it names
-//! the cause and, where one is known, the remedy. What clients do wrong is `info`.
+//! At the default level there is one line for each session, at its end, and one for each refusal or
+//! fault. Fragments, connections and everything else that repeats per packet is `debug`. A warning
+//! means that someone should act: it names the cause and, where one is known, the remedy. What
+//! clients do wrong is `info`.
 //!
-//! Three promises: the log never stops or slows the server ([`writer`]), no client can fill it ([`limit`]), and no text
-//! from outside can forge a line ([`mod@line`]).
+//! Three promises: the log never stops or slows the server ([`writer`]), no client can fill it
+//! ([`limit`]), and no text from outside can forge a line ([`mod@line`]).
 
 mod changes;
 mod events;
@@ -80,7 +82,8 @@ pub fn flush() {
     writer::flush(FLUSH_PATIENCE);
 }
 
-/// Says on stderr why a start came to nothing before there was a log, in the form that the log would have had.
+/// Says on stderr why a start came to nothing before there was a log, in the form that the log
+/// would have had.
 pub fn complain(format: LogFormat, event: &str, why: &dyn fmt::Display) {
     let style = Style {
         format,
@@ -90,13 +93,14 @@ pub fn complain(format: LogFormat, event: &str, why: &dyn fmt::Display) {
     writer::write_briefly(io::stderr(), &line.end(), FLUSH_PATIENCE);
 }
 
-/// One sentence on stderr, for the commands that have no log. Where nobody reads it, the exit code must do.
+/// One sentence on stderr, for the commands that have no log. Where nobody reads it, the exit code
+/// must do.
 pub fn say(what: &dyn fmt::Display) {
     writer::write_briefly(io::stderr(), &format!("bitsd: {what}\n"), FLUSH_PATIENCE);
 }
 
-/// Tells on stdout, for scripts, where the server listens, unless stdout is where the log goes: a reader of the log meets
-/// lines of the log only.
+/// Tells on stdout, for scripts, where the server listens, unless stdout is where the log goes: a
+/// reader of the log meets lines of the log only.
 ///
 /// A thread writes it, so that a pipe that nobody reads stops nobody.
 pub fn announce(addresses: &[std::net::SocketAddr]) {
@@ -123,8 +127,8 @@ pub fn announce(addresses: &[std::net::SocketAddr]) {
         .spawn(write);
 }
 
-/// A panic is one line of the log and the end of the process: a shard that trips an assertion must not leave the others
-/// running, and all state is on disk.
+/// A panic is one line of the log and the end of the process: a shard that trips an assertion must
+/// not leave the others running, and all state is on disk.
 pub fn abort_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(tracing::field::display);

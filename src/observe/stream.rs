@@ -33,8 +33,8 @@ pub fn is_one() -> bool {
     }
 }
 
-/// Whether a descriptor is the one that systemd names in `JOURNAL_STREAM`, as `DEVICE:INODE` (systemd.exec(5)). Another
-/// one may have been put in its place since.
+/// Whether a descriptor is the one that systemd names in `JOURNAL_STREAM`, as `DEVICE:INODE`
+/// (systemd.exec(5)). Another one may have been put in its place since.
 fn leads_to(descriptor: impl AsFd, journal_stream: Option<&str>) -> bool {
     let Some((device, inode)) = journal_stream.and_then(|value| value.split_once(':')) else {
         return false;

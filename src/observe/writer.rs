@@ -1,15 +1,17 @@
 //! Lines on their way to stderr: a bounded queue, and one thread that writes.
 //!
-//! A log is not worth an upload. Whoever logs never waits: a line that finds no room is dropped and counted. The thread
-//! alone meets what can be wrong with stderr (a pipe that nobody reads, a full disk, a reader that is gone) and survives
-//! all of it; how many lines were lost is told with the next one that can be written, once a second at most.
+//! A log is not worth an upload. Whoever logs never waits: a line that finds no room is dropped and
+//! counted. Only the thread meets what can be wrong with stderr (a pipe that nobody reads, a full
+//! disk, a reader that is gone), and it survives all of it. How many lines were lost is told with
+//! the next one that can be written, once a second at most.
 //!
-//! tracing-appender has such a queue too, and was not taken: it bounds lines and not bytes, starts its thread by a call
-//! that panics, tells of its own troubles by `eprintln!`, which panics where stderr is full (and a panic ends this
-//! server), and after an error in the middle of a line begins the next one in the same line.
+//! tracing-appender has such a queue too, and was not taken. It bounds lines and not bytes. It
+//! starts its thread by a call that panics. It tells of its own troubles by `eprintln!`, which
+//! panics where stderr is full, and a panic ends this server. And after an error in the middle of a
+//! line, it begins the next one in the same line.
 //!
-//! A line costs a shard no system call: the thread looks for new lines by itself as long as there are some. Only the
-//! first one after a second without any must wake it.
+//! A line costs a shard no system call: the thread looks for new lines by itself as long as there
+//! are some. Only the first one after a second without any must wake it.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -22,9 +24,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Lines that wait at the most.
+/// At most so many lines wait.
 pub const QUEUE_LINES_MAX: usize = 8_192;
-/// Bytes of the lines that wait at the most: seconds of a busy server, and nothing beside its blocks.
+/// Bytes of the lines that wait at the most: seconds of a busy server, and nothing beside its
+/// blocks.
 pub const QUEUE_BYTES_MAX: usize = 4 << 20;
 /// Bytes that are written at once.
 const BATCH_BYTES: usize = 64 << 10;
@@ -49,7 +52,8 @@ pub struct Stderr;
 
 impl Sink for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Past the lock and the buffer of the standard library: nobody can hold them up, or be held up by them.
+        // Past the lock and the buffer of the standard library: nobody can hold them up, or be held
+        // up by them.
         Ok(rustix::io::write(io::stderr().as_fd(), bytes)?)
     }
 
@@ -254,7 +258,8 @@ struct Gathered {
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// The first line was written in part. Its rest goes before all else, so that no line begins in the middle of it.
+    /// The first line was written in part. Its rest goes before all else, so that no line begins in
+    /// the middle of it.
     is_torn: bool,
 }
 
@@ -263,8 +268,8 @@ impl Batch {
         self.bytes.extend_from_slice(line.as_bytes());
     }
 
-    /// Writes all, or gives up what the sink does not take, except for the rest of a line that it took in part. How many
-    /// lines were given up.
+    /// Writes all, or gives up what the sink does not take, except for the rest of a line that it
+    /// took in part. How many lines were given up.
     fn write(&mut self, sink: &mut impl Sink) -> u64 {
         let mut at = 0;
         while at < self.bytes.len() {
@@ -333,8 +338,9 @@ pub fn lost() -> u64 {
     QUEUE.get().map_or(0, Queue::lost)
 }
 
-/// Writes to stdout or stderr where there is no queue: before there is a log, and in the commands that have none.
-/// Gives up, in silence, what is not taken in time: where nobody listens, the exit code must do.
+/// Writes to stdout or stderr where there is no queue: before there is a log, and in the commands
+/// that have none. Gives up, in silence, what is not taken in time: where nobody listens, the exit
+/// code must do.
 pub fn write_briefly(to: impl std::os::fd::AsFd, text: &str, patience: Duration) {
     let deadline = Instant::now() + patience;
     let mut bytes = text.as_bytes();
@@ -487,7 +493,8 @@ mod tests {
         fn wait(&mut self) {}
     }
 
-    /// Goal: nobody waits for a reader that does not read, what is lost is counted, and the count is told.
+    /// Goal: nobody waits for a reader that does not read, what is lost is counted, and the count
+    /// is told.
     #[test]
     fn a_reader_that_does_not_read_costs_lines_and_never_time() {
         let valve = Valve::default();

@@ -287,8 +287,9 @@ fn a_fragment_beyond_a_whole_file_is_refused() {
     assert_published(&server, &mut client, 20);
 }
 
-/// Cuts the body of a fragment after so many bytes; what arrived must be there when the client comes back.
-/// The cut is an orderly end of our side, and the end of the server's side shows that it has seen it.
+/// Cuts the body of a fragment after so many bytes; what arrived must be there when the client
+/// comes back. The cut is an orderly end of our side, and the end of the server's side shows that
+/// it has seen it.
 #[track_caller]
 fn cut(client: &mut Client, fragment: &crate::support::client::Fragment, bytes: u64) {
     client.send_part(fragment, bytes);

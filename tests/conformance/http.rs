@@ -183,7 +183,8 @@ fn a_head_too_large_is_431() {
     assert_last(&server, &"x".repeat(65_536), 431);
 }
 
-/// A ticket of 48 KiB, as users in many groups have; in pieces, behind a proxy that sends ahead, and for another shard.
+/// A ticket of 48 KiB, as users in many groups have; in pieces, behind a proxy that sends ahead,
+/// and for another shard.
 #[test]
 fn a_long_head_is_read_and_what_follows_it() {
     let server = Server::start();
@@ -233,7 +234,8 @@ fn a_long_head_is_read_and_what_follows_it() {
     );
 }
 
-/// What cannot all be held at the same time is asked for again, and costs nothing once its clients are gone.
+/// What cannot all be held at the same time is asked for again, and costs nothing once its clients
+/// are gone.
 #[test]
 fn long_heads_are_bounded_in_number() {
     let server = Server::with(

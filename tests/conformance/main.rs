@@ -1,7 +1,7 @@
 //! The rules of docs/protocol.md about packets and sessions, tried on the real binary.
 //!
-//! One module for each subject; the name of a test is the rule. What happens over time and over restarts is
-//! elsewhere, and so are whole recorded conversations.
+//! One module for each subject; the name of a test is the rule. What happens over time and over
+//! restarts is elsewhere, and so are whole recorded conversations.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -17,7 +17,8 @@ mod splits;
 use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
 
-/// The head of a packet to `/a.bin`; `fields` are whole lines, Content-Length among them where it is wanted.
+/// The head of a packet to `/a.bin`; `fields` are whole lines, Content-Length among them where it
+/// is wanted.
 fn head(kind: &str, fields: &str) -> String {
     head_to("/a.bin", kind, fields)
 }

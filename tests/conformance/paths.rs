@@ -37,7 +37,8 @@ fn a_path_is_decoded_once() {
     }
 }
 
-/// The table of docs/paths.md over a socket. The first is the URL of a deployment script that joins with a slash too many.
+/// The table of docs/paths.md over a socket. The first is the URL of a deployment script that joins
+/// with a slash too many.
 #[test]
 fn spellings_of_a_path_lead_to_one_file() {
     let server = server_with("create_dirs = true\nallow_overwrite = true");

@@ -85,8 +85,8 @@ fn a_cancel_discards_in_every_state_and_may_be_repeated() {
     assert_eq!(parts(&server), [""; 0]);
 }
 
-/// Sends half a fragment of 1000 bytes. The interim answer shows that the server is at work on it; otherwise
-/// a second connection might be read first.
+/// Sends half a fragment of 1000 bytes. The interim answer shows that the server is at work on it;
+/// otherwise a second connection might be read first.
 #[track_caller]
 fn begin_fragment(client: &mut Client) {
     client.send_head(&fragment(0..1000).with("Expect: 100-continue\r\n"));

@@ -1,5 +1,5 @@
-//! Where a request ends is never in doubt: what could be read in two ways is refused, and no byte of a
-//! body is ever parsed as a request (RFC 9112 11.2).
+//! Where a request ends is never in doubt: what could be read in two ways is refused, and no byte
+//! of a body is ever parsed as a request (RFC 9112 11.2).
 
 use crate::support::client::{Client, SESSION_NOT_FOUND, fragment};
 use crate::support::raw::Raw;

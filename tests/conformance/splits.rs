@@ -11,7 +11,8 @@ use crate::{head_to, parts};
 /// Bytes of the file: more than two head blocks.
 const TOTAL: u64 = 40_000;
 
-/// A whole upload after its Create, with most that can happen on the way, and how many answers it has.
+/// A whole upload after its Create, with most that can happen on the way, and how many answers it
+/// has.
 fn conversation(path: &str, session: &str) -> (Vec<u8>, usize) {
     let id = format!("BITS-Session-Id: {session}\r\n");
     let mut bytes = Vec::new();

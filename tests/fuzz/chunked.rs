@@ -97,8 +97,8 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>)| {
     if let Ok((content, Some(end))) = whole {
         assert_eq!(decode_slowly(&bytes[..end]), Some(content));
     }
-    // And what is encoded is decoded. Chunks of four bytes pay for the framing that they get here; smaller ones may be
-    // refused for it.
+    // And what is encoded is decoded. Chunks of four bytes pay for the framing that they get here;
+    // smaller ones may be refused for it.
     let mut encoded = Vec::new();
     for (chunk, size) in bytes.chunks(lengths[0].max(4)).zip(lengths.iter().cycle()) {
         let extension = ";x".repeat(size % 4);

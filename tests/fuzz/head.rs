@@ -1,4 +1,5 @@
-//! Request heads: any bytes, cut anywhere, give one answer; what is taken could be read in no other way.
+//! Request heads: any bytes, cut anywhere, give one answer; what is taken could be read in no other
+//! way.
 #![no_main]
 
 use bitsd::http::head::{self, BadHead, Framing, Head, HeadLimits, Parsed};

@@ -1,4 +1,5 @@
-//! Packets: whatever a head says, a packet that is taken is coherent, and every refusal can be written.
+//! Packets: whatever a head says, a packet that is taken is coherent, and every refusal can be
+//! written.
 #![no_main]
 
 use bitsd::bits::packet::{self, FragmentBody, Packet};

@@ -1,4 +1,5 @@
-//! Request targets: none leads out of the root, and a path that is taken is taken again however it is spelt.
+//! Request targets: none leads out of the root, and a path that is taken is taken again however it
+//! is spelt.
 #![no_main]
 
 use std::path::{Component, Path};

@@ -1,4 +1,5 @@
-//! Session records: what is written is read back, and no torn or flipped frame is taken for a record.
+//! Session records: what is written is read back, and no torn or flipped frame is taken for a
+//! record.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! The server application of a run: it hears of whole files, and takes them, refuses them, breaks, or is slow.
+//! The server application of a run: it hears of whole files, and takes them, refuses them, breaks,
+//! or is slow.
 
 use std::rc::Rc;
 

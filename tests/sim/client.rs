@@ -1,5 +1,5 @@
-//! A BITS client after MC-BUP 3.1, with mischief: what a real one does when its machine, its network or its
-//! user fails it, and what no real one does.
+//! A BITS client after MC-BUP 3.1, with mischief: what a real one does when its machine, its
+//! network or its user fails it, and what no real one does.
 //!
 //! When the faults end, every client that has not gone away becomes honest and finishes.
 

@@ -22,8 +22,8 @@ impl Wakers {
     }
 }
 
-/// Returns at a time, or when woken, or both: whoever waits looks again. Without a time and wakers it
-/// never returns.
+/// Returns at a time, or when woken, or both: whoever waits looks again. Without a time and wakers
+/// it never returns.
 pub struct Park<'a> {
     executor: Rc<Executor>,
     wakers: Option<&'a Wakers>,

@@ -1,16 +1,18 @@
-//! A disk that remembers what is durable and what is only in memory, for bytes and for names, apart.
+//! A disk that remembers what is durable and what is only in memory, for bytes and for names,
+//! apart.
 //!
 //! # What it may do
 //!
-//! * A write is in memory until its file is synced; a name is in memory until a directory that holds it is.
+//! * A write is in memory until its file is synced; a name is in memory until a directory that
+//!   holds it is.
 //! * `kill`: the memory survives, all of it.
-//! * Power cut: of each pending write any 512-byte sector may be there or not, and the length may run ahead of
-//!   the bytes (zeros stand there then). Of the pending names of a directory a prefix is there, in the order of making;
-//!   a rename is there in both its directories or in none.
-//! * There may be two file systems: all beneath [`OTHER`] is on the second one, where a shelf of its own is. Nothing can be
-//!   renamed from one to the other.
-//! * A sync that fails leaves the bytes readable and clean: no later sync writes them, and the next power cut
-//!   takes them away.
+//! * Power cut: of each pending write any 512-byte sector may be there or not, and the length may
+//!   run ahead of the bytes (zeros stand there then). Of the pending names of a directory a prefix
+//!   is there, in the order of making; a rename is there in both its directories or in none.
+//! * There may be two file systems: all beneath [`OTHER`] is on the second one, where a shelf of
+//!   its own is. Nothing can be renamed from one to the other.
+//! * A sync that fails leaves the bytes readable and clean: no later sync writes them, and the next
+//!   power cut takes them away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,7 +22,8 @@ use bitsd::vault::disk::{Manner, Parents, Replace, Shelf, Standing, WorkStat};
 use crate::plan::OTHER;
 use crate::rng::Rng;
 
-/// The shelves, the work directory first; all other folders are paths beneath the root, which is "".
+/// The shelves, the work directory first; all other folders are paths beneath the root, which is
+/// "".
 const SHELVES: [&str; 2] = ["#work", "#shelf"];
 
 /// Directory and name.
@@ -89,7 +92,8 @@ struct Content {
     written_ms: u64,
     /// Up to here it has its space, if that is more than its length.
     reserved: u64,
-    /// A journal, of which the device writes 512 bytes at once; other files show what smaller pieces would do.
+    /// A journal, of which the device writes 512 bytes at once; other files show what smaller
+    /// pieces would do.
     is_journal: bool,
 }
 
@@ -118,7 +122,8 @@ impl Content {
         let sector = if self.is_journal { 512 } else { sector };
         let length = self.cached.len();
         let pending = std::mem::take(&mut self.pending);
-        // Each sector is as it was at some moment; all at the same one, at the first, or each at its own.
+        // Each sector is as it was at some moment; all at the same one, at the first, or each at
+        // its own.
         let fate = rng.below(3);
         for first in (0..length).step_by(sector) {
             let last = (first + sector).min(length);
@@ -354,7 +359,7 @@ impl SimDisk {
         }
     }
 
-    /// Gives a work file another name there.
+    /// Gives a part another name there.
     pub fn rename(&mut self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
         if self.inode_on(shelf, from).is_none() {
             return Err(io::ErrorKind::NotFound.into());
@@ -411,7 +416,7 @@ impl SimDisk {
         true
     }
 
-    /// Moves a work file to its destination; the folders that were made for it are returned.
+    /// Moves a part to its destination; the folders that were made for it are returned.
     pub fn publish(
         &mut self,
         shelf: Shelf,
@@ -545,7 +550,7 @@ impl SimDisk {
         self.durable_at(&place(path))
     }
 
-    /// The bytes that a power cut would leave of a work file in the worst case.
+    /// The bytes that a power cut would leave of a part in the worst case.
     pub fn durable_work(&self, name: &str) -> Option<&[u8]> {
         let shelves = [Shelf(0), Shelf(1)];
         shelves

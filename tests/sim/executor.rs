@@ -1,4 +1,5 @@
-//! One thread, many tasks, and a seed that picks which ready one goes next. Time moves only when none is ready.
+//! One thread, many tasks, and a seed that picks which ready one goes next. Time moves only when
+//! none is ready.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -1,17 +1,18 @@
 //! The reference model, and the invariants it holds the server to.
 //!
-//! For each session the model knows what its client sent and what the client was promised. What may break a
-//! promise (the client's own Cancel, a fault of the disk, the settings) is noted as an *excuse* before it is used.
+//! For each session the model knows what its client sent and what the client was promised. What may
+//! break a promise (the client's own Cancel, a fault of the disk, the settings) is noted as an
+//! *excuse* before it is used.
 //!
 //! # The invariants
 //!
-//! A failure begins with the number of what was broken. `world.rs`, `client.rs` and `run.rs` look at
-//! the same list.
+//! A failure begins with the number of what was broken. `world.rs`, `client.rs` and `run.rs` look
+//! at the same list.
 //!
 //! 1. No client is told more than it sent, nor less than it was told before.
 //! 2. A part grows only at its end, up to its total, and has the bytes that were sent.
-//! 3. A destination is absent, old or whole. It changes only when its client has asked for that, and
-//!    is overwritten only where it may be.
+//! 3. A destination is absent, old or whole. It changes only when its client has asked for that,
+//!    and is overwritten only where it may be.
 //! 4. What an Ack promises is there, and after the power cuts that its durability covers. A session
 //!    ends only for a reason.
 //! 5. A restart forgets no session, and no byte that was promised to survive it.
@@ -21,8 +22,8 @@
 //! 9. Nothing is left behind when sessions have ended, and no more space is reserved than may be.
 //! 10. Every run ends, and honest clients finish.
 //! 11. An application hears of a whole, safe file, takes it once, and its reply is its client's.
-//! 12. What is named is known: no part without a session, no file that nobody asked for, nothing for
-//!     strangers.
+//! 12. What is named is known: no part without a session, no file that nobody asked for, nothing
+//!     for strangers.
 //! 13. The same seed tells the same story.
 
 use std::collections::BTreeMap;
@@ -256,7 +257,8 @@ impl Judge {
         }
     }
 
-    /// Frames of a journal are damaged. A session whose size is not known may have had it there, and is put aside.
+    /// Frames of a journal are damaged. A session whose size is not known may have had it there,
+    /// and is put aside.
     pub fn sizes_may_be_damaged(&mut self) {
         let sessions = self.sessions.values_mut();
         for session in sessions.filter(|session| session.floor == 0) {
@@ -298,7 +300,7 @@ impl Judge {
         }
     }
 
-    /// A work file got its destination.
+    /// A part got its destination.
     pub fn published(&mut self, name: &str, path: &str, disk: &SimDisk) {
         let (publish, copies) = (self.config.global().policy.publish, self.copies);
         let Some((_, session)) = self.of_file(name) else {
@@ -423,7 +425,8 @@ impl Judge {
         let durability = self.config.global().policy.durability;
         for session in self.sessions.values_mut() {
             if session.sync_failed.is_some() {
-                // Killed between the failed sync and the note of it, it may go on, and nobody can know any more.
+                // Killed between the failed sync and the note of it, it may go on, and nobody can
+                // know any more.
                 if let Some(place) = self.places.get_mut(&session.path) {
                     place.is_void = true;
                     marks.hit("phantom bytes taken by a power cut");
@@ -808,7 +811,8 @@ impl Judge {
         let is_right = session.excuse.is_some()
             || match packet {
                 "Close-Session" => {
-                    // After a power cut a published file is told by its inode, which a later upload hides.
+                    // After a power cut a published file is told by its inode, which a later upload
+                    // hides.
                     let is_hidden =
                         session.has_crashed && self.places[&session.path].uploads.len() > 1;
                     is_hidden || session.cancelling_since.is_some() || is_old(session.closing_since)

@@ -112,7 +112,8 @@ impl Judge {
         let wrong = match status {
             503 => return,
             200 if !is_right => "a wrong token is right",
-            // A power cut may take the end of the session back, which nobody was promised to outlast it.
+            // A power cut may take the end of the session back, which nobody was promised to
+            // outlast it.
             200 if (session.is_closed || session.is_cancelled) && !session.has_crashed => {
                 "it outlives its session"
             }

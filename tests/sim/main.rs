@@ -1,7 +1,9 @@
-//! The simulator: the server's own flow, in a world in which time, disk, network and clients are ours.
+//! The simulator: the server's own flow, in a world in which time, disk, network and clients are
+//! ours.
 //!
-//! `cargo test --test sim -- --seeds 500`, or `scripts/sim`. To `cargo test WORD` it is one test, named `simulation`. What each part models stands at its head; what the
-//! judge holds the server to stands in `judge.rs`.
+//! `cargo test --test sim -- --seeds 500`, or `scripts/sim`. To `cargo test WORD` it is one test,
+//! named `simulation`. What each part models stands at its head; what the judge holds the server to
+//! stands in `judge.rs`.
 
 mod application;
 mod client;
@@ -158,7 +160,8 @@ fn tell_failure(plan: &Plan, failure: &str, tail: &[String], args: &Args) {
     }
 }
 
-/// Prints how often each branch was reached; returns how many never were, if seeds were enough to tell.
+/// Prints how often each branch was reached; returns how many never were, if seeds were enough to
+/// tell.
 fn tell_coverage(marks: &Marks, seeds: u64) -> u64 {
     println!("coverage:");
     for mark in REQUIRED {

@@ -1,7 +1,8 @@
-//! Runs that failed once. Each stays here under the rule that it broke, and is run before all others.
+//! Runs that failed once. Each stays here under the rule that it broke, and is run before all
+//! others.
 //!
-//! A seed tells the same story only as long as nothing else draws from its chance, so what broke a rule is also a test of its
-//! own, where that can be had: it is named beside the seed.
+//! A seed tells the same story only as long as nothing else draws from its chance, so what broke a
+//! rule is also a test of its own, where that can be had: it is named beside the seed.
 
 use crate::plan::Plan;
 use crate::run::run;

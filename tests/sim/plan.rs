@@ -1,6 +1,8 @@
-//! What a seed draws before its run begins: which mischief and faults exist at all, their rates, and all settings.
+//! What a seed draws before its run begins: which mischief and faults exist at all, their rates,
+//! and all settings.
 //!
-//! Swarm testing: a run that has a little of everything reaches less than many runs that each have much of a few.
+//! Swarm testing: a run that has a little of everything reaches less than many runs that each have
+//! much of a few.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,7 +93,8 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// The bytes of a range. Every other upload is full of requests that must never be read as such.
+    /// The bytes of a range. Every other upload is full of requests that must never be read as
+    /// such.
     pub fn bytes(&self, start: u64, end: u64) -> Vec<u8> {
         (start..end).map(|at| self.byte(at)).collect()
     }

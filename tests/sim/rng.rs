@@ -1,4 +1,5 @@
-//! The one source of chance of a run: splitmix64, forked so that each part of the world has its own stream.
+//! The one source of chance of a run: splitmix64, forked so that each part of the world has its own
+//! stream.
 
 /// A stream of numbers that a seed decides.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
-//! From a run that fails to a smaller one that still does: uploads, then kinds of faults, then mischief are taken out, one by one,
-//! and stay out if the run fails without them. What is out has a name, so that one command replays the rest.
+//! From a run that fails to a smaller one that still does: uploads, then kinds of faults, then
+//! mischief are taken out, one by one, and stay out if the run fails without them. What is out has
+//! a name, so that one command replays the rest.
 
 use crate::plan::Plan;
 use crate::run::run;

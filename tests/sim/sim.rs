@@ -1,4 +1,5 @@
-//! What all parts of one run share: executor, disk, judge, chance, and the machine on which servers live and die.
+//! What all parts of one run share: executor, disk, judge, chance, and the machine on which servers
+//! live and die.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};

@@ -143,7 +143,8 @@ impl Talk {
     }
 }
 
-/// One past an answer that is there as a whole: an Ack ends with its head, what is none has a line of text behind it.
+/// One past an answer that is there as a whole: an Ack ends with its head, what is none has a line
+/// of text behind it.
 fn whole_answer(inbox: &[u8]) -> Option<usize> {
     let end = find(inbox, b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&inbox[..end]);

@@ -1,7 +1,8 @@
-//! Connections: two byte pipes that delay, split and merge, stall and reset, and never reorder or drop.
+//! Connections: two byte pipes that delay, split and merge, stall and reset, and never reorder or
+//! drop.
 //!
-//! As in TCP, closing with unread bytes resets, and a reset may take bytes away that the other side has
-//! not read yet.
+//! As in TCP, closing with unread bytes resets, and a reset may take bytes away that the other side
+//! has not read yet.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -244,7 +245,8 @@ impl SimWire {
             if conn.is_shut_by_server.get() || conn.down.is_reset.get() {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            // An answer fits any socket's buffer; less would be a deadlock with a client that sends first.
+            // An answer fits any socket's buffer; less would be a deadlock with a client that sends
+            // first.
             let capacity = conn.weather.capacity.max(1_024);
             let room = capacity.saturating_sub(conn.down.bytes.get());
             let now = room.min(bytes.len() - sent);

@@ -1,7 +1,8 @@
-//! The simulator's [`Floor`] and [`Disk`]: one shard's view of virtual time, memory, disk and the other shards.
+//! The simulator's [`Floor`] and [`Disk`]: one shard's view of virtual time, memory, disk and the
+//! other shards.
 //!
-//! Every operation lets others run before and after it takes effect, and writes in between too: a crash therefore
-//! finds it done, half done, or not begun.
+//! Every operation lets others run before and after it takes effect, and writes in between too: a
+//! crash therefore finds it done, half done, or not begun.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -100,7 +101,7 @@ impl SimWorld {
     }
 }
 
-/// An open work file.
+/// An open part.
 pub struct SimFile {
     sim: Rc<Sim>,
     life: u64,
@@ -336,8 +337,8 @@ impl Log for SimLog {
         sim.tell(|| format!("disk {}: append to {}: {fault:?}", file.shard, file.name));
         sim.disk_time().await;
         match fault {
-            // EIO, ENOMEM, EROFS, EACCES, ETIMEDOUT, ESTALE, EFBIG, or that of a full disk: a record that could not be
-            // written harms nothing, whatever the reason.
+            // EIO, ENOMEM, EROFS, EACCES, ETIMEDOUT, ESTALE, EFBIG, or that of a full disk: a
+            // record that could not be written harms nothing, whatever the reason.
             Some(fault) => {
                 sim.marks.hit("append refused");
                 let errnos = [5, 12, 30, 13, 110, 116, 27];

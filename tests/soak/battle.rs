@@ -77,7 +77,8 @@ pub struct Terms {
     pub promise: Promise,
     /// Bytes of the largest file.
     pub file_bytes_max: u64,
-    /// Bytes of whole files that are kept for the comparison at the end; older ones are compared and removed.
+    /// Bytes of whole files that are kept for the comparison at the end; older ones are compared
+    /// and removed.
     pub kept_bytes_max: u64,
     /// Clients give a file up now and then.
     pub cancels: bool,

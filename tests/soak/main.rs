@@ -1,13 +1,14 @@
-//! The real server under long strain: uploads go on while it is killed, stopped, starved and robbed of its power.
+//! The real server under long strain: uploads go on while it is killed, stopped, starved and robbed
+//! of its power.
 //!
-//! Goal: no acked byte is ever asked for again, no file appears that is not whole, and the server stays usable.
-//! Method: careful clients (`uploader.rs`) remember the highest offset that was acked to them and hold the server to it
-//! after each reconnect, while a scenario (`scenarios.rs`) strikes at moments drawn from a seed.
+//! Goal: no acked byte is ever asked for again, no file appears that is not whole, and the server
+//! stays usable. Method: careful clients (`uploader.rs`) remember the highest offset that was acked
+//! to them and hold the server to it after each reconnect, while a scenario (`scenarios.rs`)
+//! strikes at moments drawn from a seed.
 //!
 //! Without arguments each scenario runs in its short form. `scripts/soak` runs the long one.
 #![allow(
     clippy::unwrap_used,
-    missing_docs,
     reason = "a test; what goes wrong is meant to stop it"
 )]
 

@@ -107,7 +107,8 @@ impl Mount {
         ballast
     }
 
-    /// Makes ext4 do what it does when it meets an error: nothing can be written until it is mounted anew.
+    /// Makes ext4 do what it does when it meets an error: nothing can be written until it is
+    /// mounted anew.
     pub fn make_read_only(&self) {
         let mut command = Command::new("mount");
         run(command.args(["-o", "remount,abort"]).arg(self.point())).unwrap();
@@ -136,8 +137,8 @@ impl Mount {
         let control = self.point().join("unsynced");
         std::fs::write(&control, b"a power cut loses this").unwrap();
         let point = File::open(self.point()).unwrap();
-        // SAFETY: the kernel reads one u32 behind the pointer, for which `Setter` passes that of its own
-        // u32; ext4 and xfs know the call by the same number, others refuse it.
+        // SAFETY: the kernel reads one u32 behind the pointer, for which `Setter` passes that of
+        // its own u32; ext4 and xfs know the call by the same number, others refuse it.
         let cut =
             unsafe { rustix::ioctl::ioctl(&point, Setter::<GOING_DOWN, u32>::new(NO_LOG_FLUSH)) };
         cut.unwrap();

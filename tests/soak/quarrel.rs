@@ -1,10 +1,12 @@
-//! Clients that contradict each other, on three shards, while the settings change and an application answers at random.
+//! Clients that contradict each other, on three shards, while the settings change and an
+//! application answers at random.
 //!
-//! Goal: whatever clients say to a session that they share, a file that appears at its destination is whole and
-//! holds nothing but its own bytes; and clients beside them never notice.
-//! Method: what a file holds follows from its name, so every client sends right bytes, but in any order, twice, beyond
-//! a gap, in chunks, cut off, pipelined, after a Close, under another name. Beside them run the careful clients of
-//! `uploader.rs` with the whole contract. At the end every file is compared, and nothing may be left in the work directory.
+//! Goal: whatever clients say to a session that they share, a file that appears at its destination
+//! is whole and holds nothing but its own bytes; and clients beside them never notice. Method: what
+//! a file holds follows from its name, so every client sends right bytes, but in any order, twice,
+//! beyond a gap, in chunks, cut off, pipelined, after a Close, under another name. Beside them run
+//! the careful clients of `uploader.rs` with the whole contract. At the end every file is compared,
+//! and nothing may be left in the work directory.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -26,7 +28,8 @@ const NAMES: u64 = 24;
 const FILE_BYTES_MAX: u64 = 300_000;
 /// Sessions that everybody knows of at the same time.
 const SHARED_MAX: usize = 12;
-/// Descriptors that may be open at the end beyond those at the start: connections that are just ending.
+/// Descriptors that may be open at the end beyond those at the start: connections that are just
+/// ending.
 const DESCRIPTORS_SLACK: usize = 8;
 
 /// A session that all of them work on.
@@ -371,7 +374,8 @@ impl Quarrel<'_> {
         self.hear(raw)
     }
 
-    /// An answer, which must be one that the protocol knows. A newer client may have ended this connection.
+    /// An answer, which must be one that the protocol knows. A newer client may have ended this
+    /// connection.
     fn hear(&self, raw: &mut Raw) -> Option<Response> {
         let answer = match raw.try_receive() {
             Ok(answer) => answer?,

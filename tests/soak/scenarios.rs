@@ -99,8 +99,8 @@ fn full_tmpfs(setup: &Setup) -> Outcome {
     full(setup, Kind::Tmpfs)
 }
 
-/// As small as mkfs.xfs allows, and room for the records of ended sessions: four shards remember 4,096 each, in
-/// two pages or less, which is 128 MiB.
+/// As small as mkfs.xfs allows, and room for the records of ended sessions: four shards remember
+/// 4,096 each, in two pages or less, which is 128 MiB.
 const SMALL_MIB: u64 = 320;
 
 fn full(setup: &Setup, kind: Kind) -> Outcome {
@@ -172,10 +172,10 @@ fn descriptors(setup: &Setup) -> Outcome {
     passed(&ground)
 }
 
-/// The wall clock of the machine is never touched. The server reads it in one place: the age of a session's
-/// part at start. So its time is moved instead, while the server is down; to it, that is the
-/// same as a clock that jumped. (libfaketime would need to be preloaded, and a static or setuid build
-/// would ignore it in silence.)
+/// The wall clock of the machine is never touched. The server reads it in one place: the age of a
+/// session's part at start. So its time is moved instead, while the server is down; to it, that is
+/// the same as a clock that jumped. (libfaketime would need to be preloaded, and a static or setuid
+/// build would ignore it in silence.)
 fn clock(setup: &Setup) -> Outcome {
     ages();
     let mut server = Server::start();
@@ -251,7 +251,8 @@ fn ages() {
     wait_until("a session from the future is given up", || !part.exists());
 }
 
-/// Sets the time a file was last written to so many seconds from now; of a file that just went, none.
+/// Sets the time a file was last written to so many seconds from now; of a file that just went,
+/// none.
 fn move_time(path: &Path, seconds: i64) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = i64::try_from(now.unwrap().as_secs()).unwrap();
@@ -269,10 +270,10 @@ fn move_time(path: &Path, seconds: i64) {
     }
 }
 
-/// A real file system, and a cut that it cannot tell from one of the power: ext4 and xfs can be told to stop
-/// at once, as their own crash tests do (dm-log-writes would need a device mapper, and a FUSE file system
-/// would test itself). The server takes the next start for one after a reboot because it is
-/// shown another boot id.
+/// A real file system, and a cut that it cannot tell from one of the power: ext4 and xfs can be
+/// told to stop at once, as their own crash tests do (dm-log-writes would need a device mapper, and
+/// a FUSE file system would test itself). The server takes the next start for one after a reboot
+/// because it is shown another boot id.
 fn power(setup: &Setup) -> Outcome {
     let mount = match Mount::new(Kind::Ext4, 2048) {
         Ok(mount) => mount,

@@ -242,7 +242,8 @@ impl Client {
         )
     }
 
-    /// Sends all bytes from `offset` on, in fragments of `step` bytes, going on from where each Ack says.
+    /// Sends all bytes from `offset` on, in fragments of `step` bytes, going on from where each Ack
+    /// says.
     #[track_caller]
     pub fn send_rest(&mut self, offset: u64, total: u64, step: u64) {
         let mut offset = offset;

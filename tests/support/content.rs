@@ -1,4 +1,5 @@
-//! Contents of test files: a function of a seed and an offset, so that any byte can be checked alone.
+//! Contents of test files: a function of a seed and an offset, so that any byte can be checked
+//! alone.
 
 /// Bytes `start..end` of the file of `seed`.
 pub fn content(seed: u64, start: u64, end: u64) -> Vec<u8> {

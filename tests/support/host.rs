@@ -1,5 +1,5 @@
-//! What tests ask of the host: its tools, modes of files, another account, mounts. What needs root and has none is
-//! skipped, with a sentence.
+//! What tests ask of the host: its tools, modes of files, another account, mounts. What needs root
+//! and has none is skipped, with a sentence.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

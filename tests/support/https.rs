@@ -23,8 +23,8 @@ pub struct Https {
 }
 
 impl Https {
-    /// Starts it. `talk` has each connection once a request is there; what it leaves open is then cut off without TLS's word of
-    /// the end.
+    /// Starts it. `talk` has each connection once a request is there; what it leaves open is then
+    /// cut off without TLS's word of the end.
     pub fn start(talk: impl Fn(&mut Stream) + Send + 'static) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());

@@ -1,4 +1,5 @@
-//! A disk of a test's own: a file system in an image, mounted by a loop device for as long as the test lasts.
+//! A disk of a test's own: a file system in an image, mounted by a loop device for as long as the
+//! test lasts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +10,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes an image of so many bytes by a command such as `["mkfs.ext4", "-q", "-F"]` and mounts it with options; `None` where
-    /// that is not possible, and why is on stderr.
+    /// Makes an image of so many bytes by a command such as `["mkfs.ext4", "-q", "-F"]` and mounts
+    /// it with options; `None` where that is not possible, and why is on stderr.
     pub fn mount(folder: &Path, mkfs: &[&str], bytes: u64, options: &str) -> Option<Self> {
         let (image, mounted) = (folder.join("image"), folder.join("disk"));
         std::fs::create_dir_all(&mounted).ok()?;

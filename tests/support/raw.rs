@@ -235,7 +235,8 @@ impl Raw {
         let mut bytes = [0; 4096];
         let read = loop {
             match self.stream.read(&mut bytes) {
-                // A socket with a time-out says so when the process was stopped and goes on (signal(7)).
+                // A socket with a time-out says so when the process was stopped and goes on
+                // (signal(7)).
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result?,
             }

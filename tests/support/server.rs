@@ -145,13 +145,13 @@ impl Server {
         names
     }
 
-    /// The work file of a session, given as the server wrote its id.
+    /// The part of a session, given as the server wrote its id.
     pub fn part(&self, session: &str) -> PathBuf {
         let plain = session.trim_matches(['{', '}']);
         self.root.join(".bitsd").join(format!("{plain}.part"))
     }
 
-    /// The length of a session's work file, which is its progress; 0 if there is none.
+    /// The length of a session's part, which is its progress; 0 if there is none.
     pub fn part_bytes(&self, session: &str) -> u64 {
         std::fs::metadata(self.part(session)).map_or(0, |part| part.len())
     }

@@ -14,7 +14,8 @@ use super::interrupt::{Interrupt, UnderWay};
 /// An outage that lasts is told again this often where no bar shows it.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// A bar on a terminal; elsewhere a line for each outage, and each minute of it; nothing when quiet.
+/// A bar on a terminal; elsewhere a line for each outage, and each minute of it; nothing when
+/// quiet.
 pub struct Display<'i> {
     name: String,
     form: Form,

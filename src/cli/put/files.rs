@@ -64,7 +64,8 @@ pub fn targets(given: &[PathBuf], url: &Url, is_recursive: bool) -> Result<Vec<T
     Ok(targets)
 }
 
-/// The paths, with patterns replaced by what they match. A file of that very name comes before a pattern.
+/// The paths, with patterns replaced by what they match. A file of that very name comes before a
+/// pattern.
 fn matched(given: &[PathBuf]) -> Result<Vec<PathBuf>, BadTarget> {
     let mut paths = Vec::new();
     for path in given {

@@ -59,8 +59,9 @@ enum Known {
 }
 
 impl Conditions {
-    /// Reads them. Dates that are not are ignored (RFC 9110 13.1.3, 13.1.4), and so are repeated ones. A tag that is not
-    /// one matches nothing, so that the client gets what it would get if its file were old.
+    /// Reads them. Dates that are not are ignored (RFC 9110 13.1.3, 13.1.4), and so are repeated
+    /// ones. A tag that is not one matches nothing, so that the client gets what it would get if
+    /// its file were old.
     pub fn parse(head: &Head<'_>) -> Self {
         let seconds = |name| date::parse(head.only(name).ok()??);
         Self {
@@ -76,8 +77,8 @@ impl Conditions {
         }
     }
 
-    /// Whether the file is withheld, in the order of RFC 9110 13.2.2: If-Match hides If-Unmodified-Since, and
-    /// If-None-Match hides If-Modified-Since.
+    /// Whether the file is withheld, in the order of RFC 9110 13.2.2: If-Match hides
+    /// If-Unmodified-Since, and If-None-Match hides If-Modified-Since.
     pub fn withheld(&self, file: Validators<'_>) -> Option<Withheld> {
         let is_the_one = match (&self.if_match, self.if_unmodified_since) {
             (Some(tags), _) => tags.matches(file.etag, Comparison::Strong),
@@ -95,10 +96,11 @@ impl Conditions {
         is_known.then_some(Withheld::NotModified)
     }
 
-    /// Whether a Range may be answered with ranges: there is no If-Range, or it names this very file (RFC 9110 13.1.5).
+    /// Whether a Range may be answered with ranges: there is no If-Range, or it names this very
+    /// file (RFC 9110 13.1.5).
     ///
-    /// A date must be the same one, and is believed: a reply is written once, so it did not change twice in a second
-    /// (8.8.2.2).
+    /// A date must be the same one, and is believed: a reply is written once, so it did not change
+    /// twice in a second (8.8.2.2).
     pub fn may_send_ranges(&self, file: Validators<'_>) -> bool {
         match &self.if_range {
             None => true,
@@ -154,7 +156,8 @@ impl Tag {
         };
         let inside = text.strip_prefix(b"\"")?;
         let len = inside.iter().position(|&byte| byte == b'"')?;
-        // RFC 9110 8.8.3: visible characters and those beyond ASCII; a comma is one of them, a blank is not.
+        // RFC 9110 8.8.3: visible characters and those beyond ASCII; a comma is one of them, a
+        // blank is not.
         let is_text = |byte: &u8| byte.is_ascii_graphic() || *byte >= 0x80;
         if !inside[..len].iter().all(is_text) {
             return None;

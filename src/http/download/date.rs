@@ -1,7 +1,8 @@
 //! Dates of HTTP (RFC 9110 5.6.7) as seconds since 1970, both ways.
 //!
-//! Written here and not taken from a library, because those speak of `SystemTime`, and this layer knows no clock. The
-//! calendar is the proleptic Gregorian one; leap seconds do not exist in it.
+//! It is written here and not taken from a library, because those speak of `SystemTime`, and this
+//! layer knows no clock. The calendar is the proleptic Gregorian one; leap seconds do not exist in
+//! it.
 
 /// The last second that four digits of a year can name, 9999-12-31 23:59:59.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -27,13 +28,14 @@ const CYCLE_DAYS: i64 = 146_097;
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH_DAYS: i64 = 719_468;
 
-/// The second that [`format()`] writes for a second since 1970: the same one, but never after the year 9999.
+/// The second that [`format()`] writes for a second since 1970: the same one, but never after the
+/// year 9999.
 pub fn nameable(seconds: u64) -> i64 {
     i64::try_from(seconds.min(LAST_SECOND)).expect("bounded on the spot")
 }
 
-/// Seconds since 1970 in the preferred format, e.g. `Sun, 06 Nov 1994 08:49:37 GMT`. What lies after the year 9999
-/// becomes its last second.
+/// Seconds since 1970 in the preferred format, e.g. `Sun, 06 Nov 1994 08:49:37 GMT`. What lies
+/// after the year 9999 becomes its last second.
 pub fn format(seconds: u64) -> String {
     let seconds = nameable(seconds);
     let (days, second) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S));
@@ -54,11 +56,12 @@ pub fn format_plainly(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
-/// Seconds since 1970 (negative before) of a date in any of the three formats; `None` if it is no date.
+/// Seconds since 1970 (negative before) of a date in any of the three formats; `None` if it is no
+/// date.
 ///
-/// The day of the week must be one, and need not be the right one. Of the two digits that RFC 850 has for a
-/// year, 70 and above are taken for the last century: the rule of RFC 9110 needs a clock, and differs from this one
-/// only in years that no file has yet.
+/// The day of the week must be one, and need not be the right one. Of the two digits that RFC 850
+/// has for a year, 70 and above are taken for the last century: the rule of RFC 9110 needs a clock,
+/// and differs from this one only in years that no file has yet.
 pub fn parse(text: &[u8]) -> Option<i64> {
     let text = Text(text);
     (text.whole(Text::imf_fixdate))
@@ -168,8 +171,9 @@ fn seconds_of(year: i64, month: i64, day: i64, second: i64) -> Option<i64> {
     (date_of(days) == (year, month, day)).then_some(days * DAY_S + second)
 }
 
-/// Days since 1970-01-01. Years are counted from March, so that a leap day is the last one of its year, and the
-/// lengths of the months, 31 30 31 30 31, 31 30 31 30 31, 31 .., follow a line with the slope 153/5.
+/// Days since 1970-01-01. Years are counted from March, so that a leap day is the last one of its
+/// year, and the lengths of the months, 31 30 31 30 31, 31 30 31 30 31, 31 .., follow a line with
+/// the slope 153/5.
 fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let from_march = (month + 9) % 12;
     let year = if month <= 2 { year - 1 } else { year };
@@ -183,7 +187,8 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + EPOCH_DAYS;
     let (cycle, in_cycle) = (days.div_euclid(CYCLE_DAYS), days.rem_euclid(CYCLE_DAYS));
-    // Without the leap days so far, every year has 365 days: one in 4 years, none in 100, one in 400.
+    // Without the leap days so far, every year has 365 days: one in 4 years, none in 100, one in
+    // 400.
     let leap_days = in_cycle / 1_460 - in_cycle / 36_524 + in_cycle / 146_096;
     let in_cycle_year = (in_cycle - leap_days) / 365;
     let before = in_cycle_year * 365 + in_cycle_year / 4 - in_cycle_year / 100;
@@ -246,8 +251,8 @@ mod tests {
         assert_eq!(format_plainly(u64::MAX), "9999-12-31T23:59:59");
     }
 
-    /// Goal: the calendar has no wrong day. Method: walk every day of 1600 to 2400, more than two cycles' worth of
-    /// exceptions, beside a calendar that counts up.
+    /// Goal: the calendar has no wrong day. Method: walk every day of 1600 to 2400, more than two
+    /// cycles' worth of exceptions, beside a calendar that counts up.
     #[test]
     fn every_day_of_eight_centuries_follows_the_one_before() {
         let is_leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;

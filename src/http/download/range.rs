@@ -1,22 +1,25 @@
-//! The Range field (RFC 9110 14.1, 14.2): text to ranges of any file, and those to bytes of one file.
+//! The Range field (RFC 9110 14.1, 14.2): text to ranges of any file, and those to bytes of one
+//! file.
 //!
 //! On the wire ranges are inclusive, here those of a file are half-open and never empty.
 
 use std::ops::Range;
 
-/// The most ranges that are answered. The Windows client asks for one at a time for a reply; others that ask for many
-/// split them well below this.
+/// The most ranges that are answered. The Windows client asks for one at a time for a reply; others
+/// that ask for many split them well below this.
 pub const RANGES_MAX: usize = 64;
 
-/// The most bytes that all ranges together may come to, in lengths of the file. Twice lets ranges overlap as they do in the
-/// examples of RFC 9110, and makes a request no worse than two for the whole file.
+/// The most bytes that all ranges together may come to, in lengths of the file. Twice lets ranges
+/// overlap as they do in the examples of RFC 9110, and makes a request no worse than two for the
+/// whole file.
 const FILE_LENGTHS_MAX: u64 = 2;
 
-/// The most bytes that ranges come to, however large the file: what a signed number of 64 bits holds, so that a length with
-/// the heads of the parts in it cannot overflow here, nor in a client.
+/// The most bytes that ranges come to, however large the file: what a signed number of 64 bits
+/// holds, so that a length with the heads of the parts in it cannot overflow here, nor in a client.
 const BODY_BYTES_MAX: u64 = i64::MAX.unsigned_abs();
 
-/// One range as it was asked for. A number that 64 bits cannot hold stands as `u64::MAX`, which is beyond every file.
+/// One range as it was asked for. A number that 64 bits cannot hold stands as `u64::MAX`, which is
+/// beyond every file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// `first-` or `first-last`; `first <= last`.
@@ -43,8 +46,8 @@ impl Asked {
         (first <= last).then_some(Self::From { first, last })
     }
 
-    /// The bytes of a file; `None` if it has none of them. An empty file has none, although RFC 9110 14.1.2 calls a suffix
-    /// of it satisfiable: no Content-Range can say "nothing".
+    /// The bytes of a file; `None` if it has none of them. An empty file has none, although RFC
+    /// 9110 14.1.2 calls a suffix of it satisfiable: no Content-Range can say "nothing".
     fn of(self, len: u64) -> Option<Range<u64>> {
         let (start, end) = match self {
             Self::From { first, last } => (first, last.saturating_add(1).min(len)),
@@ -71,7 +74,8 @@ pub enum Selection {
 }
 
 impl RangeSet {
-    /// `None` for what is to be ignored: another unit than bytes, and what is not valid (RFC 9110 14.2).
+    /// `None` for what is to be ignored: another unit than bytes, and what is not valid (RFC 9110
+    /// 14.2).
     pub fn parse(value: &[u8]) -> Option<Self> {
         let equals = value.iter().position(|&byte| byte == b'=')?;
         if !value[..equals].eq_ignore_ascii_case(b"bytes") {
@@ -91,9 +95,10 @@ impl RangeSet {
 
     /// The bytes of a file that are asked for. Ranges beyond its end are left out.
     ///
-    /// More ranges than [`RANGES_MAX`], and ranges that together come to more than twice the file, are not satisfied. RFC 9110
-    /// 14.2 and 17.15 let a server ignore or reject those. We reject: the whole file in their place is what an attacker
-    /// would like best, and a BITS client takes a 200 to a ranged GET as an error anyway, after it has been sent.
+    /// More ranges than [`RANGES_MAX`], and ranges that together come to more than twice the file,
+    /// are not satisfied. RFC 9110 14.2 and 17.15 let a server ignore or reject those. We reject:
+    /// the whole file in their place is what an attacker would like best, and a BITS client takes a
+    /// 200 to a ranged GET as an error anyway, after it has been sent.
     pub fn select(&self, len: u64) -> Selection {
         if self.asked.len() > RANGES_MAX {
             return Selection::Unsatisfiable;

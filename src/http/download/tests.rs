@@ -1,4 +1,5 @@
-//! Whole answers: a table of the cases that RFC 9110 names, and any ranges against an oracle that builds all in memory.
+//! Whole answers: a table of the cases that RFC 9110 names, and any ranges against an oracle that
+//! builds all in memory.
 
 use proptest::prelude::*;
 
@@ -443,8 +444,8 @@ fn specs() -> impl Strategy<Value = Vec<Spec>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-    /// Goal: no set of ranges gets a wrong byte or a wrong length. Method: an oracle that asks each byte of the file
-    /// whether it is meant, and glues the whole answer together.
+    /// Goal: no set of ranges gets a wrong byte or a wrong length. Method: an oracle that asks each
+    /// byte of the file whether it is meant, and glues the whole answer together.
     #[test]
     fn any_ranges_get_what_the_oracle_says(specs in specs(), len in 0..35u64) {
         let file = bytes_of_file(len);
