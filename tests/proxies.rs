@@ -3,9 +3,16 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use support::client::{Client, fragment};
 use support::content::content;
@@ -183,4 +190,120 @@ fn sessions_of_clients_that_left_haproxy_hold_no_descriptors() {
     }
     assert_eq!(server.work_files().len(), 300);
     wait_until("their files are closed", || descriptors() <= before + 16);
+}
+
+/// A certificate for this test, and what a proxy needs of it in its folder.
+struct Site {
+    certificate: CertificateDer<'static>,
+    /// Certificate and key.
+    pem: String,
+    /// The line of a file of users.
+    user: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let haproxy = snippet("haproxy", 1);
+        let hash = haproxy.split("user uploader password ").nth(1).unwrap();
+        Self {
+            certificate: made.cert.der().clone(),
+            pem: made.cert.pem() + &made.signing_key.serialize_pem(),
+            user: format!("uploader:{}\n", hash.lines().next().unwrap()),
+        }
+    }
+
+    /// The configuration with its files in the folder of the test instead of /etc/bitsd.
+    fn settle(&self, site: &str, folder: &Path) -> String {
+        std::fs::write(folder.join("site.pem"), &self.pem).unwrap();
+        std::fs::write(folder.join("users"), &self.user).unwrap();
+        site.replace("/etc/bitsd", &folder.display().to_string())
+    }
+
+    /// One packet on a connection of its own: the status of its answer, and the session it names.
+    fn send(&self, address: SocketAddr, head: &str, body: &[u8]) -> (u16, Option<String>) {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let mut stream = StreamOwned::new(tls, socket);
+        let common = format!("Host: localhost\r\nContent-Length: {}\r\n", body.len());
+        write!(stream, "BITS_POST /a.bin HTTP/1.1\r\n{common}{head}\r\n").unwrap();
+        stream.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        let mut piece = [0; 1024];
+        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+            let read = stream.read(&mut piece).unwrap();
+            assert!(read > 0, "no answer: {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&piece[..read]);
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer[9..12].parse().unwrap();
+        let mut lines = answer.lines();
+        let session = lines.find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("BITS-Session-Id")
+                .then(|| value.to_owned())
+        });
+        (status, session)
+    }
+
+    /// Uploads a file over TLS with a password, and is refused without.
+    fn upload(&self, proxied: &Proxied) {
+        let send = |head: &str, body: &[u8]| self.send(proxied.address, head, body);
+        let ping = "BITS-Packet-Type: Ping\r\n";
+        assert_eq!(send(ping, b"").0, 401);
+        let with = |password: &str| {
+            let word = BASE64_STANDARD.encode(format!("uploader:{password}"));
+            format!("Authorization: Basic {word}\r\n")
+        };
+        assert_eq!(send(&(with("guessed") + ping), b"").0, 401);
+        let known = with("change-me");
+        assert_eq!(send(&format!("{known}{ping}"), b"").0, 200);
+        let create = "BITS-Packet-Type: Create-Session\r\n\
+                      BITS-Supported-Protocols: {7df0354d-249b-430f-820d-3d2a9bef4931}\r\n";
+        let (status, session) = send(&format!("{known}{create}"), b"");
+        assert_eq!(status, 200);
+        let session = format!("{known}BITS-Session-Id: {}\r\n", session.unwrap());
+        let fragment = "BITS-Packet-Type: Fragment\r\nContent-Range: bytes 0-4/5\r\n";
+        assert_eq!(send(&format!("{session}{fragment}"), b"hello").0, 200);
+        let close = "BITS-Packet-Type: Close-Session\r\n";
+        assert_eq!(send(&format!("{session}{close}"), b"").0, 200);
+        assert_eq!(
+            std::fs::read(proxied.server.file("a.bin")).unwrap(),
+            b"hello"
+        );
+    }
+}
+
+#[test]
+fn uploads_pass_tls_and_a_password_at_nginx() {
+    let site = Site::new();
+    let block = snippet("nginx", 1).replace("listen 443", "listen 127.0.0.1:8081");
+    let wrap = |block: &str, folder: &Path| nginx_file(&site.settle(block, folder), folder);
+    if let Some(proxied) = start("nginx", &block, wrap, nginx_command) {
+        site.upload(&proxied);
+    }
+}
+
+#[test]
+fn uploads_pass_tls_and_a_password_at_haproxy() {
+    let site = Site::new();
+    let block = snippet("haproxy", 1).replace("bind :443", "bind 127.0.0.1:8081");
+    let wrap = |block: &str, folder: &Path| site.settle(block, folder);
+    let proxied = start("haproxy", &block, wrap, |file, _folder| {
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(file);
+        command
+    });
+    if let Some(proxied) = proxied {
+        site.upload(&proxied);
+    }
 }
