@@ -269,6 +269,25 @@ fn every_line_of_the_log_has_a_word_for_its_kind() {
 }
 
 #[test]
+fn every_word_of_the_log_is_explained() {
+    let page = fs::read_to_string(top().join("docs/logging.md")).unwrap();
+    let mut words = BTreeSet::new();
+    for source in sources("src") {
+        for (_, line) in source.lines_of_code().filter(|(_, line)| !is_comment(line)) {
+            let rest = line.split("event = \"").nth(1);
+            words.extend(
+                rest.and_then(|rest| rest.split('"').next())
+                    .map(str::to_owned),
+            );
+        }
+    }
+    assert!(words.len() > 30, "{words:?}");
+    let is_missing = |word: &&String| !page.contains(&format!("`{word}`"));
+    let missing: Vec<_> = words.iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "not in docs/logging.md: {missing:?}");
+}
+
+#[test]
 fn no_unwrap_outside_tests() {
     for source in sources("src") {
         for (number, line) in source.lines_of_code().filter(|(_, line)| !is_comment(line)) {

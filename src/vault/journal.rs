@@ -64,7 +64,7 @@ pub enum JournalError {
 }
 
 /// A session's record as it stands in the journal: the one truth about it, shared by the journal
-/// and the session's [`super::store::Keep`].
+/// and the session's [`super::keep::Keep`].
 #[derive(Debug)]
 pub struct Kept {
     record: RefCell<Record>,
