@@ -1,7 +1,7 @@
 //! Golden conversations with the real binary, from `tests/transcripts`.
 //!
-//! Each transcript is one test of the same name and cites its section of the specification in its
-//! first line; `P` is our reading of it all. How a transcript is written stands in
+//! Each transcript is one test of the same name. Its first line cites a section of the
+//! specification, or a rule of docs/protocol.md. How a transcript is written stands in
 //! `support/transcript.rs`.
 //!
 //! * `recorded_*`: the two runs that MC-BUP 4 prints.

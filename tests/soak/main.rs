@@ -1,5 +1,5 @@
-//! The real server under long strain: uploads go on while it is killed, stopped, starved and robbed
-//! of its power.
+//! The real server under long strain: uploads go on while it is killed, stopped and starved, and
+//! while its power is cut.
 //!
 //! Goal: no acked byte is ever asked for again, no file appears that is not whole, and the server
 //! stays usable. Method: careful clients (`uploader.rs`) remember the highest offset that was acked
