@@ -87,7 +87,7 @@ keys! {
         /// Whether the prefix of a location matches only as it is written, or in any case, as on
         /// Windows.
         prefix_case: PrefixCase = PrefixCase::Exact, Row::of(Form::Word(PrefixCase::WORDS));
-        /// What of a finished file its URL tells: nothing; by HEAD its size and time; by GET its
+        /// What the URL of a finished file gives: nothing; by HEAD its size and time; by GET its
         /// bytes too.
         download: Download = Download::None, Row::of(Form::Word(Download::WORDS));
         // IIS counts 50 for a user; here an address may be that of a proxy for all of them. No one
@@ -150,7 +150,8 @@ keys! {
         /// The name by which clients are to call this node of a farm once they have a session.
         id: String = String::new(), Row::of(Form::Text(url::parse_host, HOST_TAKES)).called("host_id").iis(&["BITSHostId"]);
         // As in IIS.
-        /// When a client that cannot reach the node by its `host_id` goes back to the name it knew.
+        /// After how long a client that cannot reach the node by its `host_id` goes back to the
+        /// name it began with.
         fallback_timeout: Duration = Duration::from_millis(DAY), Row::of(duration(SECOND..=365 * DAY))
             .called("host_id_fallback").iis(&["BITSHostIdFallbackTimeout"]);
     }
@@ -178,7 +179,7 @@ keys! {
             Row::of(Form::File("a file of 16 to 4096 bytes, white space at the ends aside, or \"\" for none"))
             .called("notification_secret_file");
         // Each holds a connection to the server application.
-        /// Notifications on their way at the same time.
+        /// Notifications of one location on their way at the same time; beyond it clients hear 503.
         in_flight_max: usize = 64, Row::of(count(1..=1024)).called("notifications_in_flight_max");
         // A reply is a file; 16 TiB is the largest of ext4.
         /// Bytes of the server application's reply to an upload.

@@ -68,8 +68,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Ends expired sessions, as often as the settings say: beside the watchdog, which must not wait
-    /// for the disk.
+    /// Ends expired sessions, as often as the settings say: beside the watchdog, which must not
+    /// wait for the disk.
     fn begin_to_clean_up(self: &Rc<Self>) {
         let now = self.world.now();
         if self.is_over() || self.is_cleaning_up.get() || !self.begin_cleanup(now) {
