@@ -33,16 +33,19 @@ fn slow_disk(folder: &Path) -> Option<Disk> {
     disk
 }
 
-/// How long the disk takes to free a big file, in one call.
-fn freeing_takes(disk: &Disk) -> Duration {
-    let path = disk.path().join("big");
-    let mut file = File::create(&path).unwrap();
+fn write_big(path: &Path) {
+    let mut file = File::create(path).unwrap();
     let zeros = vec![0; 1 << 20];
     for _ in 0..BIG_BYTES >> 20 {
         file.write_all(&zeros).unwrap();
     }
     file.sync_all().unwrap();
-    drop(file);
+}
+
+/// How long the disk takes to free a big file, in one call.
+fn freeing_takes(disk: &Disk) -> Duration {
+    let path = disk.path().join("big");
+    write_big(&path);
     let began = Instant::now();
     std::fs::remove_file(&path).unwrap();
     began.elapsed()
@@ -120,6 +123,31 @@ fn a_big_upload_that_is_cancelled_holds_up_nobody() {
     let longest = beside_pings(&server, || {
         client.cancel().assert(200, None);
         assert_eq!(server.work_files(), [""; 0], "it has no name any more");
+        wait_until("its space is free", || {
+            disk.free_bytes() > full + BIG_BYTES / 10 * 9
+        });
+    });
+    assert_not_held_up(&server, longest, takes);
+}
+
+#[test]
+fn a_big_file_that_is_replaced_holds_up_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(disk) = slow_disk(place.path()) else {
+        return;
+    };
+    let takes = freeing_takes(&disk);
+    if takes < SLOW {
+        return skip("this disk frees space too fast to show anything");
+    }
+    let server = server(&disk, "allow_overwrite = true");
+    write_big(&server.file("big.bin"));
+    let full = disk.free_bytes();
+    let mut client = Client::create(server.address(), "/big.bin").seed(7);
+    client.send_rest(0, 1_000, 1_000);
+    let longest = beside_pings(&server, || {
+        client.close().assert(200, None);
+        server.assert_file("big.bin", 7, 1_000);
         wait_until("its space is free", || {
             disk.free_bytes() > full + BIG_BYTES / 10 * 9
         });

@@ -451,7 +451,8 @@ impl RingDisk {
         let lane = self.lane(shelf);
         let (folder, file_name) = (self.shelves.get(shelf), name.to_owned());
         let take_away = move || take_name_away(&folder, &file_name);
-        match lane.run("remove a file", take_away).await? {
+        // Never refused: what is to go has no other time.
+        match lane.go_on("remove a file", take_away).await? {
             Removal::Done => Ok(()),
             Removal::Held(file) => {
                 lane.free(file).await;

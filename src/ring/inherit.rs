@@ -23,7 +23,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{Gid, IFlags, Mode, OFlags, Stat, Statx, XattrFlags};
 use rustix::io::Errno;
@@ -179,7 +179,7 @@ pub struct Moving<'a> {
 /// A file that was given something.
 pub struct Given {
     /// The file, to be synced.
-    pub file: Rc<OwnedFd>,
+    pub file: Arc<OwnedFd>,
     /// What it could not be given, and why.
     pub refused: Vec<(&'static str, io::Error)>,
 }
@@ -232,7 +232,7 @@ impl Moving<'_> {
             note(SELINUX_TYPE, give_type(&file, wanted, birth));
         }
         Ok(Some(Given {
-            file: Rc::new(file),
+            file: Arc::new(file),
             refused,
         }))
     }

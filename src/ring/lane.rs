@@ -40,11 +40,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{disk, turn};
-use crate::diagnosis::Displaced;
 
 /// An inline call that takes longer held up the whole shard.
 pub const PATIENCE: Duration = Duration::from_millis(5);
@@ -153,7 +153,7 @@ impl Lane {
     /// Runs a call where it holds up nobody for long.
     ///
     /// # Errors
-    /// [`Displaced`] if too many wait for the disk; else what the call says.
+    /// `ETIMEDOUT` if too many wait for the disk; else what the call says.
     pub async fn run<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -165,6 +165,32 @@ impl Lane {
         }
     }
 
+    /// Goes on with what was admitted before: nothing refuses it, whoever waits.
+    ///
+    /// # Errors
+    /// What the call says.
+    pub async fn go_on<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        match self.is_quick() {
+            true => self.inline(what, call),
+            false => self.send_admitted(call).await,
+        }
+    }
+
+    /// Whether another call may wait for the disk.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` if too many do.
+    pub fn admit(&self) -> io::Result<()> {
+        match self.state.pending.load(Ordering::Relaxed) {
+            WAITING_MAX.. => Err(Errno::TIMEDOUT.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Runs a call by the lane.
     ///
     /// # Errors
@@ -173,11 +199,14 @@ impl Lane {
         &self,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let waiting = self.state.pending.load(Ordering::Relaxed);
-        if waiting >= WAITING_MAX {
-            let why = format!("the disk does not answer: {waiting} calls wait for it");
-            return Err(Displaced(why).into());
-        }
+        self.admit()?;
+        self.send_admitted(call).await
+    }
+
+    async fn send_admitted<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let pending = Counted::new(&self.state, |state: &State| &state.pending);
         let state = Arc::clone(&self.state);
         let timed = move || {
@@ -437,7 +466,7 @@ mod tests {
             }
             assert!(!lane.is_quick());
             let refused = lane.run("test", || Ok(())).await.unwrap_err();
-            assert!(refused.get_ref().unwrap().is::<Displaced>());
+            assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
             drop(release);
             for call in waiting {
                 call.await.unwrap();

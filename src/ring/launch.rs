@@ -534,7 +534,7 @@ impl Seat {
             );
         }
         let disk = RingDisk::new(self.directories.shelves(), self.config.io);
-        let trees = Trees::new(Vec::new(), self.directories.shelves());
+        let trees = Arc::new(Trees::new(Vec::new(), self.directories.shelves()));
         let world = RingWorld {
             shard: self.index,
             boot: self.boot,

@@ -28,6 +28,7 @@ pub mod mailbox;
 pub mod net;
 pub mod op;
 pub mod probe;
+pub mod publication;
 pub mod queue;
 pub mod readback;
 pub mod recent;
@@ -65,9 +66,10 @@ use disk::{RingDisk, RingFile, RingLog};
 use lookout::Seen;
 use mailbox::{Letter, Senders};
 use net::RingWire;
+use publication::RingPublished;
 use recent::Recent;
 use space::Spaces;
-use tree::{RingPublished, Trees};
+use tree::Trees;
 use watch::Watch;
 
 /// The beat of the watchdog.
@@ -95,7 +97,7 @@ pub struct RingWorld {
     boot: Boot,
     blocks: Blocks,
     disk: RingDisk,
-    trees: Trees,
+    trees: Arc<Trees>,
     spaces: Spaces,
     /// Those of the shelves, as they were at this count of changes.
     spaces_of: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
@@ -337,16 +339,25 @@ impl Disk for RingWorld {
 
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
         self.check_ground(place).await?;
-        self.trees.look_up(place, before)
+        let (trees, looked_up) = (Arc::clone(&self.trees), place.clone());
+        let look_up = move || trees.look_up(&looked_up, before);
+        let lane = self.disk.lane(self.shelf(place));
+        lane.run("look at a destination", look_up).await
     }
 
     async fn open_published(&self, place: &Place) -> io::Result<Option<(RingFile, ReplyStat)>> {
         self.check_ground(place).await?;
-        let served = match self.trees.open_file(place)? {
-            Some(opened) => disk::served(opened)?,
-            None => None,
+        let (trees, opened) = (Arc::clone(&self.trees), place.clone());
+        let open = move || match trees.open_file(&opened)? {
+            Some(opened) => disk::served(opened),
+            None => Ok(None),
         };
         let shelf = self.shelf(place);
+        let served = self
+            .disk
+            .lane(shelf)
+            .run("open a file to be sent", open)
+            .await?;
         Ok(served.map(|served| self.disk.to_be_sent(shelf, served)))
     }
 
@@ -358,9 +369,9 @@ impl Disk for RingWorld {
         manner: Manner,
     ) -> io::Result<RingPublished> {
         self.check_ground(place).await?;
-        let shelf = self.disk.shelves().get(shelf);
-        let from = shelf.descriptor();
-        let published = self.trees.publish(from, name, place, manner).await?;
+        let (lane, folder) = (self.disk.lane(shelf), self.disk.shelves().get(shelf));
+        let from = folder.descriptor();
+        let published = publication::publish(&self.trees, &lane, from, name, place, manner).await?;
         for (what, error) in published.not_given() {
             self.emit(Event::NotGiven {
                 path: place.path.as_str(),
@@ -372,6 +383,10 @@ impl Disk for RingWorld {
     }
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
-        self.trees.sync_destination(place).await
+        let (trees, synced) = (Arc::clone(&self.trees), place.clone());
+        let open = move || trees.open_folder(&synced);
+        let lane = self.disk.lane(self.shelf(place));
+        let folder = lane.run("open a folder", open).await?;
+        op::sync(&folder, op::SyncScope::All).await
     }
 }

@@ -15,7 +15,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -54,7 +54,7 @@ impl Identity {
 #[derive(Clone)]
 pub struct Folder {
     /// It, opened with `O_PATH`.
-    pub opened: Rc<OwnedFd>,
+    pub opened: Arc<OwnedFd>,
     /// As it was then.
     pub stat: Statx,
 }
@@ -64,7 +64,7 @@ impl Folder {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn new(opened: Rc<OwnedFd>) -> io::Result<Self> {
+    pub fn new(opened: Arc<OwnedFd>) -> io::Result<Self> {
         let stat = look_at(&*opened)?;
         Ok(Self { opened, stat })
     }
@@ -114,7 +114,7 @@ impl From<NoWay> for io::Error {
 /// A walk on its way.
 pub struct Walk<'p> {
     root: Folder,
-    reserved: Rc<[Identity]>,
+    reserved: Arc<[Identity]>,
     /// The names to go, joined by slashes; empty for the root itself.
     path: &'p str,
     /// How much of `path` was walked: its end is that of a name, or 0.
@@ -124,7 +124,7 @@ pub struct Walk<'p> {
 
 impl<'p> Walk<'p> {
     /// Begins at a root. `reserved` is where it may not lead.
-    pub fn begin(root: Folder, path: &'p str, reserved: Rc<[Identity]>) -> Self {
+    pub fn begin(root: Folder, path: &'p str, reserved: Arc<[Identity]>) -> Self {
         Self {
             here: root.clone(),
             root,
@@ -164,7 +164,7 @@ impl<'p> Walk<'p> {
                 Err(Errno::XDEV) => return Err(Blocked::by(Obstacle::OtherMount, prefix).into()),
                 result => result?,
             };
-            let folder = Folder::new(Rc::new(opened))?;
+            let folder = Folder::new(Arc::new(opened))?;
             if self.reserved.contains(&folder.identity()) {
                 return Err(NoWay::Reserved(prefix.to_owned()));
             }
@@ -224,16 +224,16 @@ impl<'p> Walk<'p> {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open_from_root(&self, access: OFlags) -> io::Result<Option<Rc<OwnedFd>>> {
+    pub fn open_from_root(&self, access: OFlags) -> io::Result<Option<Arc<OwnedFd>>> {
         let root = &self.root.opened;
         if self.walked == 0 {
             // It was opened for reading.
-            return Ok(Some(Rc::clone(root)));
+            return Ok(Some(Arc::clone(root)));
         }
         match open(root.as_fd(), self.here_name(), access, ON_ONE_MOUNT) {
             Ok(opened) => {
                 let is_same = Identity::of(&look_at(&opened)?) == self.here.identity();
-                Ok(is_same.then(|| Rc::new(opened)))
+                Ok(is_same.then(|| Arc::new(opened)))
             }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP) => Ok(None),
             Err(error) => Err(error.into()),

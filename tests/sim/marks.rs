@@ -24,6 +24,7 @@ pub const REQUIRED: &[&str] = &[
     "cut in mid-body",
     "destination taken (403)",
     "did not close after its last answer",
+    "disk did not answer",
     "disk full answered",
     "drain with connections open",
     "empty file published",

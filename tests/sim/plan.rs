@@ -32,6 +32,8 @@ pub struct Faults {
     pub sync_folder: u64,
     /// Operations that take long.
     pub slow: u64,
+    /// Calls that are refused because too many wait for a disk that does not answer.
+    pub unanswered: u64,
     /// Records that are damaged, per restart.
     pub corrupt: u64,
 }
@@ -377,6 +379,7 @@ fn faults(rng: &mut Rng) -> Faults {
         sync_folder: some(150),
         slow: some(20),
         corrupt: some(400),
+        unanswered: some(30),
     }
 }
 

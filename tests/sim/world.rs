@@ -89,6 +89,18 @@ impl SimWorld {
         result
     }
 
+    /// Fails where too many wait for a disk that does not answer.
+    fn admit(&self) -> io::Result<()> {
+        // What is read back at start waits alone.
+        let may_fail = !self.life.is_recovering();
+        if may_fail && self.sim.chance(self.sim.plan.faults.unanswered) {
+            self.sim.marks.hit("disk did not answer");
+            // ETIMEDOUT.
+            return Err(io::Error::from_raw_os_error(110));
+        }
+        Ok(())
+    }
+
     fn file(&self, name: &str, inode: u64) -> SimFile {
         self.sim.disk.borrow_mut().opened(inode);
         SimFile {
@@ -465,6 +477,7 @@ impl WorkFiles for SimWorld {
     }
 
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<SimFile> {
+        self.admit()?;
         let now = self.now();
         if let Some(full) = self.sim.full() {
             self.sim.disk_time().await;
@@ -480,6 +493,7 @@ impl WorkFiles for SimWorld {
     }
 
     async fn open(&self, shelf: Shelf, name: &str) -> io::Result<SimFile> {
+        self.admit()?;
         self.sim.disk_time().await;
         let inode = self.sim.disk.borrow().inode_on(shelf, name);
         let inode = inode.ok_or(io::ErrorKind::NotFound)?;
@@ -506,6 +520,7 @@ impl WorkFiles for SimWorld {
         shelf: Shelf,
         name: &str,
     ) -> io::Result<Option<(SimFile, ReplyStat)>> {
+        self.admit()?;
         self.sim.disk_time().await;
         let Some(inode) = self.sim.disk.borrow().inode_on(shelf, name) else {
             return Ok(None);
@@ -559,6 +574,7 @@ impl Disk for SimWorld {
     }
 
     async fn look_up(&self, place: &Place, _: Option<Manner>) -> io::Result<Standing> {
+        self.admit()?;
         let standing = self
             .op("look up", |disk| disk.look_up(place.path.as_str()))
             .await;
@@ -571,6 +587,7 @@ impl Disk for SimWorld {
     }
 
     async fn open_published(&self, place: &Place) -> io::Result<Option<(SimFile, ReplyStat)>> {
+        self.admit()?;
         self.sim.disk_time().await;
         let standing = self.sim.disk.borrow().look_up(place.path.as_str());
         let Standing::File { inode } = standing else {
@@ -592,6 +609,7 @@ impl Disk for SimWorld {
         place: &Place,
         manner: Manner,
     ) -> io::Result<SimPublished> {
+        self.admit()?;
         self.sim.disk_time().await;
         if let Some(full) = self.sim.full() {
             return Err(full);
