@@ -17,6 +17,7 @@ use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
+use bitsd::ring::signals;
 use cli::settings::{Check, Settings, about_key};
 use cli::{Cli, Command};
 
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(error) => return wrong_command(&error),
     };
+    if let Command::Serve(_) = command {
+        // Should that fail, it fails again where it is told.
+        let _ = signals::survive();
+    }
     match command {
         Command::Serve(settings) => match settings.resolve() {
             Ok(config) => serve(config, settings),

@@ -671,6 +671,38 @@ fn signals_that_mean_nothing_end_nobody_and_leave_a_line() {
 }
 
 /// Runners send a signal to the process and to its group: it is the same one.
+/// While a start waits for its address, nobody hears signals yet.
+#[test]
+fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
+    let (folder, root) = root();
+    let settings = folder.path().join("settings.toml");
+    std::fs::write(&settings, "").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let log = folder.path().join("log");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command
+        .args(["serve", "--cores", "1", "--config"])
+        .arg(&settings)
+        .args([
+            "--listen",
+            &taken.local_addr().unwrap().to_string(),
+            "--root",
+        ])
+        .arg(&root)
+        .stderr(File::create(&log).unwrap());
+    let mut program = Program(command.spawn().unwrap());
+    let said = |word: &str| std::fs::read_to_string(&log).unwrap().contains(word);
+    wait_until("it waits for the address", || said("address_in_use"));
+    for signal in [Signal::HUP, Signal::USR1, Signal::XFSZ] {
+        kill_process(Pid::from_child(&program.0), signal).unwrap();
+    }
+    std::fs::write(&settings, "upload_bytes_max = 1000\n").unwrap();
+    drop(taken);
+    wait_until("it has started and reloaded", || said("event=reloaded"));
+    kill_process(Pid::from_child(&program.0), Signal::TERM).unwrap();
+    assert_eq!(program.wait().code(), Some(0));
+}
+
 #[test]
 fn a_signal_that_arrives_twice_at_once_is_one() {
     let mut server = Server::start();

@@ -685,6 +685,19 @@ fn settings_may_come_through_a_pipe_and_a_secret_that_all_can_read_is_told() {
 }
 
 #[test]
+fn a_root_in_the_work_directory_of_another_server_is_refused() {
+    let server = Server::start();
+    let work = server.file(".bitsd");
+    fs::create_dir(work.join("deep")).unwrap();
+    for root in [work.clone(), work.join("deep")] {
+        let (status, said) = Server::refused(&root, &Settings::default());
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("of a server that runs"), "{said}");
+    }
+    upload(&server, "/a.bin", 10);
+}
+
+#[test]
 fn check_beside_a_running_server_says_so() {
     let server = Server::start();
     let address = server.address().to_string();

@@ -3,7 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -15,6 +18,8 @@ use super::table::{Row, Scope};
 
 /// More than any settings file has; a device such as `/dev/zero` has no end.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// How long whoever writes the settings into a pipe may take.
+const PIPE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A settings file: read, and each of its values known to be one that its key takes.
 #[derive(Debug, Default)]
@@ -32,12 +37,8 @@ impl SettingsFile {
     /// # Errors
     /// The file cannot be read, is not TOML, or holds an unknown key or a value that its key does
     /// not take.
-    #[allow(clippy::disallowed_methods, reason = "before the server starts")]
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let mut bytes = Vec::new();
-        let read =
-            File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-        read.map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
+        let bytes = read_bytes(path).map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             let error = io::Error::other("it is larger than 4 MiB");
             return Err(Cause::Unreadable(path.to_owned(), error).into());
@@ -59,6 +60,34 @@ impl SettingsFile {
         match errors.into_iter().next() {
             Some(error) => Err(text.not_toml(error, table.get_ref()).into()),
             None => text.read(table.get_ref()),
+        }
+    }
+}
+
+/// All of a file. A pipe is read too (`--config <(..)`), but it is not waited for without end: nobody may ever write into it, and
+/// a server that reads its settings again hears nothing else meanwhile.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "before the server starts, or beside it"
+)]
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let deadline = Instant::now() + PIPE_PATIENCE;
+    let mut bytes = Vec::new();
+    // Each read that finds nothing yet is one turn.
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut waiting = [PollFd::new(&file, PollFlags::IN)];
+        if rustix::event::poll(&mut waiting, Some(&left))? == 0 {
+            return Err(io::Error::other("it is a pipe, and nobody writes into it"));
+        }
+        let room = FILE_BYTES_MAX + 1 - bytes.len() as u64;
+        match (&file).take(room).read_to_end(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }

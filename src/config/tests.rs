@@ -527,6 +527,33 @@ fn a_file_that_is_no_text_or_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_pipe_that_nobody_writes_into_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let message = SettingsFile::read(&pipe).unwrap_err().to_string();
+    assert!(message.contains("nobody writes into it"), "{message}");
+    // Somebody who takes his time.
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let mut pipe = std::fs::File::options().write(true).open(pipe).unwrap();
+            for piece in ["cores", " = ", "1\n"] {
+                std::io::Write::write_all(&mut pipe, piece.as_bytes()).unwrap();
+                std::thread::yield_now();
+            }
+        }
+    });
+    let file = SettingsFile::read(&pipe).unwrap();
+    writer.join().unwrap();
+    assert_eq!(
+        Config::resolve(Flags::default(), Some(file)).unwrap().cores,
+        1
+    );
+}
+
+#[test]
 fn a_file_made_by_notepad_is_read() {
     let config = from_file("\u{feff}cores = 3\r\n[limits]\r\nheaders_max = 8\r\n").unwrap();
     assert_eq!((config.cores, config.limits.headers_max), (3, 8));

@@ -27,7 +27,7 @@ use super::lookout::Spot;
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
 use super::walk;
-use super::work_folder::{BadFolder, Lock, WorkFolder};
+use super::work_folder::{self, BadFolder, Lock, WorkFolder};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{
@@ -156,6 +156,9 @@ impl Directories {
         let failed = |why| LaunchError::Root(path.to_owned(), why);
         let root = open_directory(path)?;
         walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
+        if let Some(theirs) = work_folder::in_use_above(&root, &[LOCK_NAME, OWNER_NAME]) {
+            return Err(failed(BadRoot::InWorkDir(theirs)));
+        }
         let try_on = |shelf| {
             let folder = self.shelves.get(shelf);
             (trial::of(&folder, &root, self.id.id)).map_err(|error| failed(BadRoot::Trial(error)))

@@ -171,6 +171,8 @@ pub enum BadRoot {
     Open(io::Error),
     /// What publication does cannot be done in it.
     Trial(io::Error),
+    /// It is, or lies in, the work directory of a server that runs.
+    InWorkDir(PathBuf),
     /// Nothing can be moved to it even from the shelf in it.
     ShelfElsewhere(PathBuf),
 }
@@ -203,6 +205,11 @@ impl BadRoot {
                     why(root, error)
                 )
             }
+            Self::InWorkDir(theirs) => format!(
+                "the root {path} is in the work directory {} of a server that runs: uploads could overwrite that \
+                 server's own files",
+                theirs.display()
+            ),
             Self::ShelfElsewhere(shelf) => format!(
                 "nothing can be moved from {} to the root {path}: the one is a mount of its own; unmount it",
                 shelf.display()

@@ -16,8 +16,8 @@
 //! | SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT | a fault of ours, a seccomp filter | As by default: nothing that goes on could be trusted. No file is mapped into memory, so that a disk cannot cause SIGBUS |
 //! | the others that end a process (SIGPWR, SIGSTKFLT, real-time signals) | nobody | As by default |
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,17 +41,44 @@ pub enum Wish {
     Reload,
 }
 
+/// A reload that was asked for before anybody could hear it.
+static RELOAD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on none but those that stop the server ends it. A start may wait for an address for seconds, and a reload
+/// may be asked for meanwhile: that is remembered until signals are heard.
+///
+/// # Errors
+/// [`LaunchError::Signals`]
+pub fn survive() -> Result<(), LaunchError> {
+    let reload = RELOAD.get_or_init(Arc::default);
+    for signal in HEARD {
+        let flag = match signal {
+            SIGTERM | SIGINT => continue,
+            SIGHUP => Arc::clone(reload),
+            // Nobody reads it: that there is a handler is enough.
+            _ => Arc::default(),
+        };
+        signal_hook::flag::register(signal, flag).map_err(LaunchError::Signals)?;
+    }
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(LaunchError::Signals)?;
+    Ok(())
+}
+
 /// Hears signals from now on, on a thread of its own; `tell` says whether anybody listens still.
 ///
 /// # Errors
 /// [`LaunchError`]
 pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchError> {
-    // Nobody reads it: that there is a handler is enough.
-    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
-        .map_err(LaunchError::Signals)?;
+    survive()?;
     ignore_the_terminal();
     let mut signals = Signals::new(HEARD).map_err(LaunchError::Signals)?;
+    let reload = RELOAD
+        .get()
+        .is_some_and(|asked| asked.load(Ordering::SeqCst));
     let wait = move || {
+        if reload && !tell(Wish::Reload) {
+            return;
+        }
         let mut stops = Stops::default();
         for signal in signals.forever() {
             let wish = match signal {

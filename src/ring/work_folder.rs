@@ -343,6 +343,31 @@ fn is_running(stat: &str) -> bool {
     is_alive && flags.is_some_and(|flags| flags & ENDS == 0)
 }
 
+/// The folder that a server has locked, among this one and those above it; it holds one of these names. What cannot be
+/// opened cannot be told.
+pub fn in_use_above(folder: &OwnedFd, names: &[&str]) -> Option<PathBuf> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut here = rustix::fs::openat(folder, ".", flags, Mode::empty()).ok()?;
+    loop {
+        // Others lock folders, too (systemd-tmpfiles does).
+        let is_ours = |name: &&str| rustix::fs::statat(&here, *name, AtFlags::empty()).is_ok();
+        let locked = rustix::fs::flock(&here, FlockOperation::NonBlockingLockShared);
+        if locked == Err(Errno::WOULDBLOCK) && names.iter().any(is_ours) {
+            return Some(path_of(&here));
+        }
+        let above = rustix::fs::openat(&here, "..", flags, Mode::empty()).ok()?;
+        let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
+        let (below, top) = (
+            rustix::fs::fstat(&here).ok()?,
+            rustix::fs::fstat(&above).ok()?,
+        );
+        if identity(below) == identity(top) {
+            return None;
+        }
+        here = above;
+    }
+}
+
 /// A folder that no other server can have; over when dropped.
 #[derive(Debug)]
 pub struct Lock {
