@@ -4,10 +4,6 @@
 //! server's data path: no ring, no parser, no buffers. [`conversation`] decides what is said and
 //! judges every answer, [`connection`] sends and receives, [`generator`] lets them take turns,
 //! [`content`] makes bytes that can be checked at any offset.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the generator is a program of its own: it has a clock, files and sockets"
-)]
 
 pub mod connection;
 pub mod content;

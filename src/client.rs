@@ -4,24 +4,24 @@
 //! lets them talk. It waits while the server cannot take the upload, connects anew where a
 //! connection broke, and gives up after too long without progress. Each wait doubles up to a bound
 //! and shrinks back with the first progress.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the client is a program of its own: it has a clock, files and sockets"
-)]
 
 pub mod connection;
+pub mod error;
 pub mod memory;
+mod patience;
+mod source;
 pub mod upload;
 pub mod url;
 
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use connection::{Body, Broken, Connection, Timeouts};
-use memory::{Entry, Identity, Memory};
+pub use error::PutError;
+use memory::{Entry, Memory};
+use patience::Patience;
+use source::Source;
 use upload::{Failure, Next, Packet, Refused, Reply, Upload};
 use url::Url;
 
@@ -112,99 +112,6 @@ pub struct Uploaded {
     pub resumes: u32,
     /// Bytes that an earlier run had sent, where this one went on with it.
     pub resumed_at: Option<u64>,
-}
-
-/// Why a file was not uploaded.
-#[derive(Debug)]
-pub enum PutError {
-    /// The file cannot be opened.
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory, a pipe or a device.
-    NotAFile {
-        /// What is none.
-        path: PathBuf,
-    },
-    /// The file cannot be read.
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file's size or time changed while it was sent.
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The server refuses it, or makes no sense.
-    Failed(Failure),
-    /// What answers is no HTTP server.
-    NoServer(Broken),
-    /// Retries brought nothing for too long.
-    GaveUp {
-        /// How long they went on.
-        after: Duration,
-        /// What stood in the way last.
-        last: Hitch,
-        /// Whether a later run goes on from here.
-        is_remembered: bool,
-    },
-}
-
-impl fmt::Display for PutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open { path, source } => write!(f, "cannot open {}: {source}", path.display()),
-            Self::NotAFile { path } if path.is_dir() => {
-                write!(
-                    f,
-                    "{} is a directory: -r uploads what is in it",
-                    path.display()
-                )
-            }
-            Self::NotAFile { path } => write!(
-                f,
-                "{} is not a regular file: BITS must know its length first, so write it to a file",
-                path.display()
-            ),
-            Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
-            Self::Changed { path } => write!(
-                f,
-                "{} changed while it was uploaded (copy it first, or rotate it)",
-                path.display()
-            ),
-            Self::Failed(failure) => failure.fmt(f),
-            Self::NoServer(broken) => broken.fmt(f),
-            Self::GaveUp {
-                after,
-                last,
-                is_remembered,
-            } => {
-                write!(
-                    f,
-                    "gave up after {:.1} s of retries without progress: {last}",
-                    after.as_secs_f64()
-                )?;
-                match is_remembered {
-                    true => f.write_str("; the same command goes on from there"),
-                    false => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-impl std::error::Error for PutError {}
-
-impl From<Failure> for PutError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
 }
 
 /// Uploads one file to one URL (not a folder; see [`Url::for_file`]).
@@ -493,136 +400,6 @@ fn packet_head(
     head
 }
 
-/// When to try again, and when no more.
-struct Patience {
-    retry_for: Duration,
-    first_answer_within: Duration,
-    /// Whether the server has answered once.
-    was_answered: bool,
-    delay_first: Duration,
-    delay: Duration,
-    /// When the trouble began: the first hitch since the upload last came forward. Counted from
-    /// there and not from the last progress, so that a fragment on a slow line has its retries too.
-    since: Option<Instant>,
-}
-
-impl Patience {
-    fn new(options: &Options) -> Self {
-        Self {
-            retry_for: options.retry_for,
-            first_answer_within: options.first_answer_within.min(options.retry_for),
-            was_answered: false,
-            delay_first: options.retry_delay,
-            delay: options.retry_delay,
-            since: None,
-        }
-    }
-
-    /// The upload came forward.
-    fn renew(&mut self) {
-        self.since = None;
-        self.delay = self.delay_first;
-    }
-
-    fn wait(&mut self, hitch: Hitch, watch: &mut dyn Watch) -> Result<(), PutError> {
-        let after = self.since.get_or_insert_with(Instant::now).elapsed();
-        let retry_for = match self.was_answered {
-            true => self.retry_for,
-            false => self.first_answer_within,
-        };
-        let left = retry_for.saturating_sub(after);
-        if left.is_zero() {
-            return Err(PutError::GaveUp {
-                after,
-                last: hitch,
-                is_remembered: false,
-            });
-        }
-        let delay = self.delay.min(left);
-        watch.waits(&hitch, left);
-        std::thread::sleep(delay);
-        self.delay = (self.delay * 2).min(DELAY_MAX.max(self.delay_first));
-        Ok(())
-    }
-}
-
-/// The local file, opened once.
-struct Source {
-    path: PathBuf,
-    file: File,
-    stamp: Stamp,
-}
-
-/// What must not change while we send (protocol.md 6.8: the Windows client fails the job).
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    bytes: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            bytes: metadata.len(),
-            modified: metadata.modified().ok(),
-        }
-    }
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self, PutError> {
-        let open_error = |source| PutError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        // Asked before opening: to open a pipe would wait for its writer.
-        if !std::fs::metadata(path).map_err(open_error)?.is_file() {
-            return Err(PutError::NotAFile {
-                path: path.to_owned(),
-            });
-        }
-        let file = File::open(path).map_err(open_error)?;
-        let stamp = Stamp::of(&file.metadata().map_err(open_error)?);
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            stamp,
-        })
-    }
-
-    /// Its place among the remembered uploads. One fragment is not worth remembering.
-    fn entry(&self, url: &Url, options: &Options) -> Option<Entry> {
-        let Stamp { bytes, modified } = self.stamp;
-        if bytes <= options.fragment_bytes {
-            return None;
-        }
-        let identity = Identity::of(&self.path, url, bytes, modified)?;
-        options.memory.as_ref()?.entry(identity)
-    }
-
-    fn check_unchanged(&self) -> Result<(), PutError> {
-        match self.file.metadata() {
-            Ok(metadata) if Stamp::of(&metadata) == self.stamp => Ok(()),
-            Ok(_) => Err(PutError::Changed {
-                path: self.path.clone(),
-            }),
-            Err(source) => Err(PutError::Read {
-                path: self.path.clone(),
-                source,
-            }),
-        }
-    }
-
-    /// A read that failed: too short a file has changed.
-    fn failed(&self, source: io::Error) -> PutError {
-        let path = self.path.clone();
-        match source.kind() {
-            io::ErrorKind::UnexpectedEof => PutError::Changed { path },
-            _ => PutError::Read { path, source },
-        }
-    }
-}
-
 /// The file's name, where `Content-Name` may hold it (MC-BUP 2.2.1.1); the server does not need it.
 fn content_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
@@ -642,7 +419,6 @@ fn content_range(start: u64, end: u64, total: u64) -> String {
 
 /// BITS 1.5 Upload Protocol, the only one there is.
 const UPLOAD_PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
-const DELAY_MAX: Duration = Duration::from_secs(5);
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

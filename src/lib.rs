@@ -69,20 +69,33 @@
 //! protocol we follow in docs/protocol.md.
 
 #![warn(clippy::unwrap_used)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 // The interface is the program. These are public for the binary and the tests, so only what a name
 // does not say is documented.
+#[allow(clippy::disallowed_methods, reason = "a program of its own")]
 pub mod bench;
 pub mod bits;
+#[allow(clippy::disallowed_methods, reason = "a program of its own")]
 pub mod client;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "before the start, and on the main thread at a reload"
+)]
 pub mod config;
 pub mod diagnosis;
 pub mod event;
 pub mod http;
+#[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod notify;
+#[allow(clippy::disallowed_methods, reason = "on the thread of the log")]
 pub mod observe;
 #[doc(hidden)]
 pub mod planted;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the room of system calls: what is quick on a shard, the rest on other threads"
+)]
 pub mod ring;
 pub mod server;
 pub mod vault;

@@ -300,6 +300,45 @@ fn no_unwrap_outside_tests() {
     }
 }
 
+/// Lines of a function, from its first to its closing brace. One that is longer has two subjects.
+const FUNCTION_LINES_MAX: usize = 80;
+/// Lines of code of a file, unit tests aside.
+const FILE_LINES_MAX: usize = 500;
+/// Where that does not hold yet.
+const LONG: &[&str] = &["src/server/", "src/vault/", "src/ring/"];
+
+#[test]
+fn no_function_and_no_file_has_too_many_lines() {
+    for source in sources("src") {
+        let is_excused = LONG.iter().any(|folder| source.path.starts_with(folder));
+        let lines: Vec<&str> = source.lines_of_code().map(|(_, line)| line).collect();
+        assert!(
+            is_excused || lines.len() <= FILE_LINES_MAX,
+            "{} has {} lines of code",
+            source.path,
+            lines.len()
+        );
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.trim_start();
+            let indent = &line[..line.len() - code.len()];
+            let words = code.split('(').next().unwrap_or_default();
+            if !words.split(' ').any(|word| word == "fn") || is_comment(line) {
+                continue;
+            }
+            // As rustfmt puts it: the brace stands beneath the first word.
+            let end = format!("{indent}}}");
+            let len = lines[at..].iter().position(|line| *line == end);
+            let len = len.map_or(1, |len| len + 1);
+            assert!(
+                is_excused || code.ends_with(';') || len <= FUNCTION_LINES_MAX,
+                "{}:{}: {words} has {len} lines",
+                source.path,
+                at + 1
+            );
+        }
+    }
+}
+
 #[test]
 fn nothing_is_put_off_without_the_condition_that_ends_it() {
     for source in everything() {

@@ -74,6 +74,7 @@
 pub mod notification;
 pub mod packet;
 pub mod range;
+pub mod refusal;
 pub mod reply;
 pub mod session;
 pub mod session_id;

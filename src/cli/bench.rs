@@ -198,7 +198,6 @@ struct Line {
 }
 
 impl Line {
-    #[allow(clippy::disallowed_methods, reason = "a rate needs a clock")]
     fn new(options: &Options) -> Self {
         let files = options.files;
         let bar = io::stderr()

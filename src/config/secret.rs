@@ -29,13 +29,11 @@ impl Secret {
 
     /// Whether others than its owner and its group can read the file. `ssh` refuses such keys; here
     /// it is told only, since the file may lie in a folder that they cannot enter.
-    #[allow(clippy::disallowed_methods, reason = "before the server starts")]
     pub fn is_open_to_others(&self) -> bool {
         fs::metadata(&self.file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
     }
 
     /// Reads the file; `origin` is where it is named.
-    #[allow(clippy::disallowed_methods, reason = "not on a shard")]
     pub(super) fn read(origin: Origin, file: PathBuf) -> Result<Self, ConfigError> {
         let mut content = Vec::new();
         let read = open_regular(&file)
@@ -60,7 +58,6 @@ impl Secret {
 }
 
 /// Opens a file, and waits for nobody: a pipe would hold the start up until somebody writes.
-#[allow(clippy::disallowed_methods, reason = "not on a shard")]
 fn open_regular(path: &Path) -> io::Result<File> {
     let file = fs::metadata(path)?;
     if !file.is_file() && !file.is_dir() {

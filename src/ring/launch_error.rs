@@ -61,25 +61,7 @@ pub enum LaunchError {
 impl std::fmt::Display for LaunchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ring(error) => match error
-                .raw_os_error()
-                .map(rustix::io::Errno::from_raw_os_error)
-            {
-                Some(rustix::io::Errno::NOSYS) => write!(
-                    f,
-                    "this kernel has no io_uring; bitsd needs Linux 5.19 or newer with io_uring enabled"
-                ),
-                Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => write!(
-                    f,
-                    "io_uring is forbidden here; in a container allow io_uring_setup, io_uring_enter and \
-                     io_uring_register in its seccomp profile, on a host set sysctl kernel.io_uring_disabled=0"
-                ),
-                Some(rustix::io::Errno::NOMEM) => write!(
-                    f,
-                    "not enough locked memory for io_uring ({error}); raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
-                ),
-                _ => write!(f, "io_uring cannot be set up: {error}"),
-            },
+            Self::Ring(error) => write_ring(f, error),
             Self::RingOperation(name) => write!(
                 f,
                 "this kernel's io_uring has no {name}; bitsd needs Linux 5.19 or newer"
@@ -155,6 +137,26 @@ impl std::fmt::Display for LaunchError {
                 write!(f, "the work directory cannot be read back: {error}")
             }
         }
+    }
+}
+
+/// Why io_uring cannot be had.
+fn write_ring(f: &mut std::fmt::Formatter<'_>, error: &io::Error) -> std::fmt::Result {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSYS) => write!(
+            f,
+            "this kernel has no io_uring; bitsd needs Linux 5.19 or newer with io_uring enabled"
+        ),
+        Some(Errno::PERM | Errno::ACCESS) => write!(
+            f,
+            "io_uring is forbidden here; in a container allow io_uring_setup, io_uring_enter and \
+                     io_uring_register in its seccomp profile, on a host set sysctl kernel.io_uring_disabled=0"
+        ),
+        Some(Errno::NOMEM) => write!(
+            f,
+            "not enough locked memory for io_uring ({error}); raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)"
+        ),
+        _ => write!(f, "io_uring cannot be set up: {error}"),
     }
 }
 

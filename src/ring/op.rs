@@ -67,7 +67,8 @@ impl<D: 'static + Unpin> Future for Pushed<D> {
 /// # Safety
 /// Until the entry completes, every pointer in it must point to memory that `data` owns, that stays where it is when `data`
 /// moves, and that nobody else touches (or only reads, if the kernel only reads it); and every descriptor in it must be kept
-/// open by `data`. Its opcode must complete exactly once.
+/// open by `data`. Its opcode must complete exactly once, as all of [`OPCODES`] do without a flag for more (multishot,
+/// zero-copy): none is set here.
 unsafe fn push<D: 'static>(data: D, entry: squeue::Entry) -> Pushed<D> {
     Pushed {
         number: queue::count(),
@@ -113,7 +114,8 @@ pub async fn accept(listener: &Rc<OwnedFd>) -> io::Result<OwnedFd> {
     let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
         .flags(SOCK_CLOEXEC)
         .build();
-    // SAFETY: the pointers are null, which asks for no address; the listener is kept open.
+    // SAFETY: the pointers are null, which asks for no address; the listener is kept open. It completes once: it is no
+    // multishot accept.
     let (result, _listener) = unsafe { submit(Rc::clone(listener), entry) }.await;
     let raw = i32::try_from(result?).expect("file descriptors are small");
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
@@ -126,7 +128,7 @@ const SOCK_CLOEXEC: i32 = 0o2_000_000;
 /// Waits until a socket has bytes or an end to be read.
 pub async fn poll_readable(socket: &Rc<OwnedFd>) -> io::Result<()> {
     let entry = opcode::PollAdd::new(fd(socket), POLL_READABLE).build();
-    // SAFETY: no pointers; the socket is kept open.
+    // SAFETY: no pointers; the socket is kept open. It completes once: it is no multishot poll.
     let (result, _socket) = unsafe { submit(Rc::clone(socket), entry) }.await;
     result.map(|_| ())
 }
@@ -156,7 +158,7 @@ pub async fn receive(
         .flags(flags)
         .build();
     // SAFETY: the memory is the block's, which is on the heap and does not move with its handle; its length was taken
-    // from the slice. Nobody else has the block, and the socket is kept open.
+    // from the slice. Nobody else has the block, and the socket is kept open. It completes once: it is no multishot receive.
     let submitted = unsafe { submit((block, Rc::clone(socket)), entry) };
     let (result, (block, _socket)) = submitted.await;
     (result.map(|bytes| bytes as usize), block)
@@ -173,7 +175,7 @@ pub async fn send(
         .flags(MSG_NOSIGNAL)
         .build();
     // SAFETY: the memory is the vector's, which is on the heap and does not move with it; the kernel only reads it, and
-    // the socket is kept open.
+    // the socket is kept open. It completes once: nothing is sent without a copy.
     let submitted = unsafe { submit((bytes, Rc::clone(socket)), entry) };
     let (result, (bytes, _socket)) = submitted.await;
     (result.map(|sent| sent as usize), bytes)
@@ -189,7 +191,7 @@ pub async fn send_block(
     let entry = opcode::Send::new(fd(socket), memory.as_ptr(), len_u32(&range))
         .flags(MSG_NOSIGNAL)
         .build();
-    // SAFETY: as in `receive`; the kernel only reads.
+    // SAFETY: as in `receive`; the kernel only reads. It completes once, as in `send`.
     let submitted = unsafe { submit((block, Rc::clone(socket)), entry) };
     let (result, (block, _socket)) = submitted.await;
     (result.map(|sent| sent as usize), block)
@@ -204,7 +206,7 @@ pub fn cancel(socket: &Rc<OwnedFd>) {
         return;
     }
     let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(fd(socket))).build();
-    // SAFETY: no pointers; the socket is kept open.
+    // SAFETY: no pointers; the socket is kept open. It completes once.
     let cancelled = unsafe { push(Rc::clone(socket), entry) };
     tokio_uring::spawn(async move {
         // Nothing pending any more is as good.
@@ -230,7 +232,7 @@ pub async fn write_at(
             .build(),
     };
     // SAFETY: as in `receive`; the kernel only reads. A fixed write stays within the registered buffer of that index, which
-    // is the block's own.
+    // is the block's own. It completes once.
     let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
     let (result, (block, _file)) = submitted.await;
     (result.map(|written| written as usize), block)
@@ -254,7 +256,7 @@ pub async fn read_at(
             .offset(offset)
             .build(),
     };
-    // SAFETY: as in `receive`, and as in `write_at` for the index.
+    // SAFETY: as in `receive`, and as in `write_at` for the index. It completes once.
     let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
     let (result, (block, _file)) = submitted.await;
     (result.map(|read| read as usize), block)
@@ -278,9 +280,11 @@ where
         SyncScope::Data => types::FsyncFlags::DATASYNC,
         SyncScope::All => types::FsyncFlags::empty(),
     };
-    let entry = opcode::Fsync::new(fd(file)).flags(flags).build();
-    // SAFETY: no pointers; the file is kept open.
-    let (result, _file) = unsafe { submit(file.clone(), entry) }.await;
+    // The entry names the descriptor of what is handed over, whatever cloning it means.
+    let file = file.clone();
+    let entry = opcode::Fsync::new(fd(&file)).flags(flags).build();
+    // SAFETY: no pointers; the file is kept open. It completes once.
+    let (result, _file) = unsafe { submit(file, entry) }.await;
     result.map(|_| ())
 }
 
@@ -294,7 +298,7 @@ pub async fn allocate(file: &Rc<OwnedFd>, range: Range<u64>) -> io::Result<()> {
         .offset(range.start)
         .mode(KEEP_SIZE)
         .build();
-    // SAFETY: no pointers; the file is kept open.
+    // SAFETY: no pointers; the file is kept open. It completes once.
     let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
     result.map(|_| ())
 }

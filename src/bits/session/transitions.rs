@@ -1,0 +1,333 @@
+//! The transitions of a session: for each event the next state, and what is to be done.
+//!
+//! Every state is named in every function, so that a new one is a question to each.
+
+use super::{AfterPublish, Answer, Decision, Ending, Event, Plan, Rules, State};
+use crate::bits::range::{ContentRange, Placement};
+use crate::bits::reply::Refusal;
+use crate::planted::{self, Bug};
+
+impl State {
+    /// The next state, and what is to be done.
+    #[must_use]
+    pub fn on(self, event: Event, rules: &Rules) -> (Self, Decision) {
+        match event {
+            Event::Fragment(range) => self.on_fragment(range, rules),
+            Event::EmptyFile => self.on_empty_file(rules),
+            Event::Stored { .. } | Event::FragmentEnded | Event::Sealed => {
+                self.on_stored(event, rules)
+            }
+            Event::Notified { .. } | Event::Denied => self.on_answered(event, rules),
+            Event::Published | Event::PublishRefused => self.on_published(event),
+            Event::Close => self.on_close(rules),
+            Event::Cancel => self.on_cancel(rules),
+            Event::Expire => self.on_expire(),
+            Event::Poison => self.on_poison(),
+        }
+    }
+
+    fn on_fragment(self, range: ContentRange, rules: &Rules) -> (Self, Decision) {
+        match self {
+            Self::Receiving { received, total } => receive(received, total, range, rules),
+            Self::Sealed { .. }
+            | Self::Notified { .. }
+            | Self::Denied { .. }
+            | Self::Closing { .. }
+            | Self::Published { .. } => self.repeat(range.total(), rules),
+            Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
+        }
+    }
+
+    fn on_empty_file(self, rules: &Rules) -> (Self, Decision) {
+        match self {
+            Self::Receiving { received, total } => match total {
+                None | Some(0) => {
+                    assert!(received == 0, "bytes of a file without a size");
+                    EMPTY
+                }
+                Some(was) => (self, Decision::Refuse(Refusal::TotalChanged { was, is: 0 })),
+            },
+            Self::Sealed { .. }
+            | Self::Notified { .. }
+            | Self::Denied { .. }
+            | Self::Closing { .. }
+            | Self::Published { .. } => self.repeat(0, rules),
+            Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
+        }
+    }
+
+    /// What the flow tells of bytes on their way to the disk; only while the file is not whole.
+    fn on_stored(self, event: Event, rules: &Rules) -> (Self, Decision) {
+        let Self::Receiving { received, total } = self else {
+            self.never(event)
+        };
+        match event {
+            Event::Stored { bytes } => {
+                let received = received + bytes;
+                assert!(
+                    total.is_some_and(|total| received <= total),
+                    "stored beyond the total"
+                );
+                (Self::Receiving { received, total }, Decision::Nothing)
+            }
+            Event::FragmentEnded => match total {
+                Some(total) if received == total => (self, Decision::Seal { total }),
+                _ => (self, Decision::AckFragment { received }),
+            },
+            Event::Sealed => {
+                assert!(total == Some(received), "sealed before its last byte");
+                Self::Sealed { total: received }.conclude(rules)
+            }
+            _ => self.never(event),
+        }
+    }
+
+    /// What the application said of a whole file.
+    fn on_answered(self, event: Event, rules: &Rules) -> (Self, Decision) {
+        match (self, event) {
+            (Self::Sealed { total }, Event::Notified { copies, reply }) => Self::Notified {
+                total,
+                copies,
+                reply,
+            }
+            .conclude(rules),
+            (Self::Sealed { total }, Event::Denied) => {
+                (Self::Denied { total }, Decision::Refuse(denied(total)))
+            }
+            _ => self.never(event),
+        }
+    }
+
+    /// How a publication ended.
+    fn on_published(self, event: Event) -> (Self, Decision) {
+        match (self, event) {
+            (Self::Closing { total, then, told }, Event::Published) => match then {
+                AfterPublish::End => (Self::Gone(Ending::Published), Decision::Say(Answer::Closed)),
+                AfterPublish::AwaitClose => (
+                    Self::Published {
+                        total,
+                        reply: told.unwrap_or(super::Reply::None),
+                    },
+                    Decision::AckFragment { received: total },
+                ),
+            },
+            (Self::Closing { .. }, Event::PublishRefused) => {
+                (self.unpublished(), Decision::Nothing)
+            }
+            _ => self.never(event),
+        }
+    }
+
+    fn on_close(self, rules: &Rules) -> (Self, Decision) {
+        let discard = |ending| discard(ending, Answer::Closed);
+        match self {
+            // protocol.md 4.7. The flow seals, then closes again.
+            Self::Receiving {
+                received: 0,
+                total: None,
+            } if rules.close_creates_empty_file => EMPTY,
+            // Every byte is here and only the seal failed: a success must not throw them away.
+            Self::Receiving {
+                received,
+                total: Some(total),
+            } if received == total => (self, Decision::Seal { total }),
+            // MC-BUP 2.2.8: closing before the last byte deletes what arrived; the answer is still
+            // a success.
+            Self::Receiving { .. } => discard(Ending::Incomplete),
+            // An application that was never told must not lose a file to a client that is done with
+            // it.
+            Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
+            Self::Sealed { .. } | Self::Notified { copies: true, .. } => {
+                self.publish(AfterPublish::End)
+            }
+            Self::Notified { .. } if planted::is(Bug::PublishedUnasked) => {
+                self.publish(AfterPublish::End)
+            }
+            Self::Notified { copies: false, .. } => discard(Ending::Delivered),
+            Self::Denied { .. } => discard(Ending::Denied),
+            // A file in the middle of getting its name is not closed twice.
+            Self::Closing { .. } => (self, Decision::Refuse(Refusal::Busy)),
+            Self::Published { .. } => {
+                (Self::Gone(Ending::Published), Decision::Say(Answer::Closed))
+            }
+            // The tombstone: the same answer as the first time, anything else is unknown.
+            Self::Gone(
+                Ending::Published | Ending::Incomplete | Ending::Delivered | Ending::Denied,
+            ) => (self, Decision::Say(Answer::Closed)),
+            Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
+        }
+    }
+
+    fn on_cancel(self, rules: &Rules) -> (Self, Decision) {
+        let answer = Answer::Cancelled;
+        match self {
+            Self::Receiving { .. }
+            | Self::Sealed { .. }
+            | Self::Notified { .. }
+            | Self::Denied { .. }
+            | Self::Closing { .. } => discard(Ending::Cancelled, answer),
+            // protocol.md 7.6: a Cancel after the last fragment has no effect on the file.
+            Self::Published { .. } => (Self::Gone(Ending::Published), Decision::Say(answer)),
+            Self::Gone(Ending::Cancelled) => (self, Decision::Say(answer)),
+            // The repeated Cancel of a file that was published before the first.
+            Self::Gone(Ending::Published) if rules.publish_with_last_fragment => {
+                (self, Decision::Say(answer))
+            }
+            Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
+        }
+    }
+
+    fn on_expire(self) -> (Self, Decision) {
+        let answer = Answer::Nobody;
+        match self {
+            Self::Receiving { .. }
+            | Self::Sealed { .. }
+            | Self::Notified { .. }
+            | Self::Denied { .. } => discard(Ending::Expired, answer),
+            // In the middle of getting its name.
+            Self::Closing { .. } => (self, Decision::Nothing),
+            Self::Published { .. } => (Self::Gone(Ending::Published), Decision::Say(answer)),
+            Self::Gone(_) => (self, Decision::Nothing),
+        }
+    }
+
+    fn on_poison(self) -> (Self, Decision) {
+        let answer = Answer::Nobody;
+        match self {
+            Self::Receiving { .. }
+            | Self::Sealed { .. }
+            | Self::Notified { .. }
+            | Self::Denied { .. }
+            | Self::Closing { .. } => discard(Ending::Poisoned, answer),
+            Self::Published { .. } => (Self::Gone(Ending::Published), Decision::Say(answer)),
+            Self::Gone(_) => (self, Decision::Nothing),
+        }
+    }
+
+    fn never(self, event: Event) -> ! {
+        panic!("{event:?} cannot happen in {self:?}: the flow is wrong")
+    }
+
+    /// The publication of a file that is sealed, or that its application wants to have at its
+    /// destination.
+    fn publish(self, then: AfterPublish) -> (Self, Decision) {
+        let told = match self {
+            Self::Notified { reply, .. } => Some(reply),
+            _ => None,
+        };
+        let total = self.received();
+        (Self::Closing { total, then, told }, Decision::Publish)
+    }
+
+    /// What is left to do before the final Ack, once every byte of a file is kept. It is asked
+    /// again by every duplicate, since every Ack of all bytes says that all of it is done.
+    fn conclude(self, rules: &Rules) -> (Self, Decision) {
+        match self {
+            Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
+            Self::Sealed { .. } | Self::Notified { copies: true, .. }
+                if rules.publish_with_last_fragment =>
+            {
+                self.publish(AfterPublish::AwaitClose)
+            }
+            Self::Denied { total } => (self, Decision::Refuse(denied(total))),
+            _ => {
+                let received = self.received();
+                (self, Decision::AckFragment { received })
+            }
+        }
+    }
+
+    /// A fragment of a file that we have whole: the final Ack again (protocol.md 4.9).
+    fn repeat(self, claimed: u64, rules: &Rules) -> (Self, Decision) {
+        let total = self.received();
+        if claimed != total {
+            return (
+                self,
+                Decision::Refuse(Refusal::TotalChanged {
+                    was: total,
+                    is: claimed,
+                }),
+            );
+        }
+        self.conclude(rules)
+    }
+}
+
+/// An empty file whose name is known: there is nothing left but to seal it.
+const EMPTY: (State, Decision) = (
+    State::Receiving {
+        received: 0,
+        total: Some(0),
+    },
+    Decision::Seal { total: 0 },
+);
+
+/// A session ends without a file.
+fn discard(ending: Ending, answer: Answer) -> (State, Decision) {
+    (State::Gone(ending), Decision::Discard { ending, answer })
+}
+
+/// What a client hears whose file the application has refused for good (protocol.md 9.5).
+pub(super) fn denied(total: u64) -> Refusal {
+    Refusal::Application {
+        status: 403,
+        received: total,
+    }
+}
+
+/// protocol.md 4.2, in its order; the syntax of the range and the length were checked before.
+fn receive(
+    received: u64,
+    total: Option<u64>,
+    range: ContentRange,
+    rules: &Rules,
+) -> (State, Decision) {
+    let state = State::Receiving { received, total };
+    if let Some(was) = total
+        && was != range.total()
+    {
+        return (
+            state,
+            Decision::Refuse(Refusal::TotalChanged {
+                was,
+                is: range.total(),
+            }),
+        );
+    }
+    // MC-BUP 3.1.5.2.1: the limit is one of the file, told at its first fragment and never by 413.
+    if range.total() > rules.upload_bytes_max {
+        return (
+            state,
+            Decision::Refuse(Refusal::UploadTooLarge {
+                limit: rules.upload_bytes_max,
+            }),
+        );
+    }
+    if range.len() > rules.fragment_bytes_max {
+        let limit = rules.fragment_bytes_max;
+        return (state, Decision::Refuse(Refusal::FragmentTooLarge { limit }));
+    }
+    let skip = match range.place(received) {
+        Placement::Gap => return (state, Decision::Refuse(Refusal::Gap { received })),
+        // All bytes are here but the seal failed earlier: try it again before the final Ack.
+        Placement::Known if total == Some(received) => {
+            return (state, Decision::Seal { total: received });
+        }
+        Placement::Known => return (state, Decision::AckFragment { received }),
+        Placement::Fresh => 0,
+        Placement::Overlap { skip } => skip,
+    };
+    let plan = Plan {
+        skip,
+        at: received,
+        bytes: range.len() - skip,
+        fixes_total: total.is_none().then_some(range.total()),
+    };
+    (
+        State::Receiving {
+            received,
+            total: Some(range.total()),
+        },
+        Decision::Store(plan),
+    )
+}

@@ -1,0 +1,278 @@
+//! What the client makes of each answer.
+
+use super::*;
+
+const KIB: u64 = 1024;
+
+fn ok() -> Reply {
+    Reply {
+        status: 200,
+        ..Reply::default()
+    }
+}
+
+fn created() -> Reply {
+    Reply {
+        session: Some("{S}".to_owned()),
+        ..ok()
+    }
+}
+
+fn at(status: u16, received: u64) -> Reply {
+    Reply {
+        status,
+        received: Some(received),
+        ..Reply::default()
+    }
+}
+
+fn error(status: u16, hresult: Option<u32>) -> Reply {
+    Reply {
+        status,
+        hresult,
+        ..Reply::default()
+    }
+}
+
+/// An upload of 100 KiB in fragments of 40 KiB, up to its first fragment.
+fn sending() -> Upload {
+    let mut upload = Upload::new(100 * KIB, 40 * KIB);
+    assert_eq!(upload.packet(), Some(Packet::Ping));
+    assert_eq!(upload.answered(&ok()), Ok(Next::Again));
+    assert_eq!(upload.packet(), Some(Packet::CreateSession));
+    assert_eq!(upload.answered(&created()), Ok(Next::Forward));
+    upload
+}
+
+fn fragment(range: Range<u64>) -> Option<Packet> {
+    Some(Packet::Fragment { range })
+}
+
+#[test]
+fn a_file_goes_in_fragments_and_is_closed() {
+    let mut upload = sending();
+    for (start, end) in [(0, 40), (40, 80), (80, 100)] {
+        assert_eq!(upload.packet(), fragment(start * KIB..end * KIB));
+        assert_eq!(upload.answered(&at(200, end * KIB)), Ok(Next::Forward));
+    }
+    assert_eq!(upload.packet(), Some(Packet::CloseSession));
+    assert_eq!(upload.answered(&ok()), Ok(Next::Forward));
+    assert_eq!(upload.packet(), None);
+}
+
+#[test]
+fn the_next_fragment_begins_where_the_server_says() {
+    for (status, received) in [(200, 50 * KIB), (416, 90 * KIB), (201, 7)] {
+        let mut upload = sending();
+        assert_eq!(upload.answered(&at(status, received)), Ok(Next::Forward));
+        assert_eq!(
+            upload.packet(),
+            fragment(received..(received + 40 * KIB).min(100 * KIB))
+        );
+    }
+    let mut upload = sending();
+    upload.answered(&at(200, 40 * KIB)).unwrap();
+    assert_eq!(upload.answered(&at(416, 3)), Ok(Next::Again));
+    assert_eq!(upload.packet(), fragment(3..3 + 40 * KIB));
+}
+
+#[test]
+fn an_earlier_runs_session_goes_on_where_the_server_says() {
+    let resumed = || {
+        let mut upload = Upload::resume(100 * KIB, 40 * KIB, "{S}".to_owned());
+        assert_eq!(upload.packet(), Some(Packet::Ping));
+        upload.answered(&ok()).unwrap();
+        assert_eq!(upload.packet(), fragment(100 * KIB - 1..100 * KIB));
+        upload
+    };
+    for received in [0, 7, 60 * KIB] {
+        let mut upload = resumed();
+        assert_eq!(upload.answered(&at(416, received)), Ok(Next::Forward));
+        let end = (received + 40 * KIB).min(100 * KIB);
+        assert_eq!(upload.packet(), fragment(received..end));
+    }
+    let mut whole = resumed();
+    assert_eq!(whole.answered(&at(200, 100 * KIB)), Ok(Next::Forward));
+    assert_eq!(whole.packet(), Some(Packet::CloseSession));
+    let mut forgotten = resumed();
+    let unknown = error(500, Some(SESSION_NOT_FOUND));
+    assert_eq!(forgotten.answered(&unknown), Ok(Next::Again));
+    assert_eq!(forgotten.packet(), Some(Packet::CreateSession));
+}
+
+#[test]
+fn an_empty_file_is_one_empty_fragment() {
+    let mut upload = Upload::new(0, 40 * KIB);
+    upload.answered(&ok()).unwrap();
+    upload.answered(&created()).unwrap();
+    assert_eq!(upload.packet(), fragment(0..0));
+    assert_eq!(upload.answered(&at(200, 0)), Ok(Next::Forward));
+    assert_eq!(upload.packet(), Some(Packet::CloseSession));
+}
+
+#[test]
+fn too_large_fragments_are_halved_down_to_five_kib() {
+    let mut upload = sending();
+    for bytes in [40, 20, 10, 5] {
+        assert_eq!(upload.packet(), fragment(0..bytes * KIB));
+        let next = upload.answered(&error(413, None));
+        let expected = if bytes > 5 {
+            Ok(Next::Again)
+        } else {
+            Err(Failure::FragmentTooLarge { bytes: 5 * KIB })
+        };
+        assert_eq!(next, expected);
+    }
+}
+
+#[test]
+fn fragments_that_break_again_are_halved() {
+    let mut upload = sending();
+    for bytes in [40, 40, 20, 10, 5, 5] {
+        assert_eq!(upload.packet(), fragment(0..bytes * KIB));
+        upload.broken();
+        assert_eq!(upload.packet(), Some(Packet::Ping));
+        upload.answered(&ok()).unwrap();
+    }
+}
+
+#[test]
+fn a_forgotten_session_starts_over_a_bounded_number_of_times() {
+    let forgotten = error(500, Some(SESSION_NOT_FOUND));
+    let mut upload = sending();
+    for _ in 0..SETBACKS_MAX {
+        assert_eq!(upload.answered(&forgotten), Ok(Next::Again));
+        assert_eq!(upload.packet(), Some(Packet::CreateSession));
+        upload.answered(&created()).unwrap();
+    }
+    assert_eq!(
+        upload.answered(&forgotten),
+        Err(Failure::Setbacks {
+            times: SETBACKS_MAX + 1,
+            last: Setback::SessionForgotten
+        })
+    );
+}
+
+#[test]
+fn progress_forgives_setbacks_but_repeating_old_bytes_is_no_progress() {
+    let forgotten = error(500, Some(SESSION_NOT_FOUND));
+    let mut upload = sending();
+    let mut give_up = None;
+    for times in 1..100 {
+        upload.answered(&at(200, 40 * KIB)).unwrap();
+        if upload.answered(&forgotten).is_err() {
+            give_up = Some(times);
+            break;
+        }
+        upload.answered(&created()).unwrap();
+    }
+    assert_eq!(give_up, Some(SETBACKS_MAX + 1));
+    let mut upload = sending();
+    for received in 1..100 {
+        upload.answered(&at(200, received)).unwrap();
+        upload.answered(&forgotten).unwrap();
+        upload.answered(&created()).unwrap();
+    }
+}
+
+#[test]
+fn an_ack_that_brings_nothing_ends_after_a_bounded_number() {
+    for status in [200, 416] {
+        let mut upload = sending();
+        for _ in 0..SETBACKS_MAX {
+            assert_eq!(upload.answered(&at(status, 0)), Ok(Next::Again));
+        }
+        assert!(matches!(
+            upload.answered(&at(status, 0)),
+            Err(Failure::Setbacks { .. })
+        ));
+    }
+}
+
+#[test]
+fn statuses_are_fatal_or_transient_as_in_p6() {
+    for status in [301, 305, 307, 400, 401, 403, 404, 405, 411, 501, 505] {
+        assert!(
+            matches!(
+                sending().answered(&error(status, None)),
+                Err(Failure::Refused(_))
+            ),
+            "{status}"
+        );
+    }
+    for status in [100, 204, 306, 308, 408, 409, 500, 502, 503, 504, 507] {
+        let mut upload = sending();
+        assert_eq!(
+            upload.answered(&error(status, None)),
+            Ok(Next::Later),
+            "{status}"
+        );
+        assert_eq!(upload.packet(), Some(Packet::Ping));
+        upload.answered(&ok()).unwrap();
+        assert_eq!(upload.packet(), fragment(0..40 * KIB));
+    }
+    for hresult in FATAL {
+        let reply = error(500, Some(hresult));
+        assert!(matches!(
+            sending().answered(&reply),
+            Err(Failure::Refused(_))
+        ));
+    }
+    let disk_full = error(500, Some(0x8007_0070));
+    assert_eq!(sending().answered(&disk_full), Ok(Next::Later));
+}
+
+#[test]
+fn a_close_answered_not_found_starts_over_and_answered_5xx_is_sent_again() {
+    let mut upload = sending();
+    upload.answered(&at(200, 100 * KIB)).unwrap();
+    assert_eq!(upload.answered(&error(503, None)), Ok(Next::Later));
+    upload.answered(&ok()).unwrap();
+    assert_eq!(upload.packet(), Some(Packet::CloseSession));
+    assert_eq!(
+        upload.answered(&error(500, Some(SESSION_NOT_FOUND))),
+        Ok(Next::Again)
+    );
+    assert_eq!(upload.packet(), Some(Packet::CreateSession));
+}
+
+#[test]
+fn replies_without_sense_are_failures() {
+    assert!(matches!(
+        sending().answered(&ok()),
+        Err(Failure::Nonsense { .. })
+    ));
+    assert!(matches!(
+        sending().answered(&error(416, None)),
+        Err(Failure::Nonsense { .. })
+    ));
+    assert!(matches!(
+        sending().answered(&at(200, 100 * KIB + 1)),
+        Err(Failure::Nonsense { .. })
+    ));
+    let mut upload = Upload::new(1, 40 * KIB);
+    upload.answered(&ok()).unwrap();
+    assert!(matches!(
+        upload.answered(&ok()),
+        Err(Failure::Nonsense { .. })
+    ));
+}
+
+#[test]
+fn refusals_are_told_in_words() {
+    let mut reply = error(403, Some(0x8007_0005));
+    reply.is_bits = true;
+    let words = "Create-Session was answered 403 (forbidden: the destination exists, or may not be written), \
+         error 0x80070005 (access denied)";
+    let told = |reply: &Reply| Refused::of("Create-Session", reply).to_string();
+    assert_eq!(told(&reply), words);
+    reply.reason = Some("it exists".to_owned());
+    assert_eq!(told(&reply), format!("{words}: it exists"));
+    reply.is_bits = false;
+    reply.server = Some("SimpleHTTP/0.6".to_owned());
+    assert_eq!(
+        Refused::of("Ping", &reply).to_string(),
+        "Ping was answered 403 by something that does not speak BITS (Server: SimpleHTTP/0.6)"
+    );
+}

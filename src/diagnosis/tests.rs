@@ -1,0 +1,437 @@
+//! Every row of the table, and what must hold for all of them.
+
+use super::table::*;
+use super::*;
+use crate::bits::reply::{Reaction, Refusal as R};
+use crate::event::DiskOp as Op;
+use crate::http::path::BadTarget;
+use Heals::{ByItself, Never};
+use Severity::{Info, Silent};
+
+fn of(op: DiskOp, errno: Errno) -> Diagnosis {
+    diagnose(op, &errno.into())
+}
+
+/// One line for each row of the table: where, what, and what follows.
+#[test]
+fn every_row_says_what_it_should() {
+    for (op, errno, hears, heals, severity, word) in [
+        (
+            Op::Allocate,
+            Errno::NOSPC,
+            R::NoRoom,
+            ByItself,
+            Info,
+            "free some space",
+        ),
+        (
+            Op::Write,
+            Errno::NOSPC,
+            R::DiskFull,
+            ByItself,
+            Warning,
+            "free some space",
+        ),
+        (
+            Op::Record,
+            Errno::DQUOT,
+            R::QuotaExceeded,
+            ByItself,
+            Warning,
+            "quota",
+        ),
+        (
+            Op::Allocate,
+            Errno::FBIG,
+            R::FileTooLarge,
+            Never,
+            Info,
+            "LimitFSIZE=",
+        ),
+        (
+            Op::Write,
+            Errno::FBIG,
+            R::FileTooLarge,
+            Never,
+            Info,
+            "LimitFSIZE=",
+        ),
+        (
+            Op::Record,
+            Errno::FBIG,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "LimitFSIZE=",
+        ),
+        (
+            Op::Reply,
+            Errno::FBIG,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "reply_bytes_max",
+        ),
+        (
+            Op::Open,
+            Errno::MFILE,
+            R::Busy,
+            ByItself,
+            Warning,
+            "LimitNOFILE=",
+        ),
+        (
+            Op::Publish,
+            Errno::NFILE,
+            R::Busy,
+            ByItself,
+            Warning,
+            "fs.file-max",
+        ),
+        (
+            Op::Write,
+            Errno::NOMEM,
+            R::Busy,
+            ByItself,
+            Warning,
+            "memory",
+        ),
+        (
+            Op::Publish,
+            Errno::TXTBSY,
+            R::Busy,
+            ByItself,
+            Warning,
+            "program",
+        ),
+        (
+            Op::Create,
+            Errno::ACCESS,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "work_dir",
+        ),
+        (
+            Op::Write,
+            Errno::PERM,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "chattr",
+        ),
+        (
+            Op::LookUp,
+            Errno::ACCESS,
+            R::AccessDenied,
+            Never,
+            Warning,
+            "destination",
+        ),
+        (
+            Op::Publish,
+            Errno::PERM,
+            R::AccessDenied,
+            Never,
+            Warning,
+            "sticky",
+        ),
+        (
+            Op::Write,
+            Errno::ROFS,
+            R::ReadOnly,
+            WithServer,
+            Warning,
+            "remount",
+        ),
+        (
+            Op::Create,
+            Errno::NOKEY,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "unlock",
+        ),
+        (
+            Op::Create,
+            Errno::NOENT,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "cleaning jobs",
+        ),
+        (
+            Op::Open,
+            Errno::NOENT,
+            R::SessionNotFound,
+            WithServer,
+            Warning,
+            "other programs",
+        ),
+        (
+            Op::Reply,
+            Errno::NOENT,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "other programs",
+        ),
+        (
+            Op::Create,
+            Errno::EXIST,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "other programs",
+        ),
+        (
+            Op::Publish,
+            Errno::NOENT,
+            R::ParentMissing,
+            Never,
+            Info,
+            "create_dirs",
+        ),
+        (
+            Op::LookUp,
+            Errno::NOTDIR,
+            R::ParentMissing,
+            Never,
+            Info,
+            "create_dirs",
+        ),
+        (
+            Op::Publish,
+            Errno::EXIST,
+            R::TargetExists,
+            Never,
+            Silent,
+            "allow_overwrite",
+        ),
+        (
+            Op::Publish,
+            Errno::ISDIR,
+            R::TargetIsDirectory,
+            Never,
+            Silent,
+            "another name",
+        ),
+        (
+            Op::Publish,
+            Errno::XDEV,
+            R::Obstructed(Obstacle::OtherMount),
+            Never,
+            Warning,
+            "[[location]]",
+        ),
+        (
+            Op::LookUp,
+            Errno::LOOP,
+            R::Obstructed(Obstacle::LinkLoop),
+            Never,
+            Warning,
+            "links",
+        ),
+        (
+            Op::Publish,
+            Errno::BUSY,
+            R::Obstructed(Obstacle::InUse),
+            Never,
+            Warning,
+            "unmount",
+        ),
+        (
+            Op::CreateDirectories,
+            Errno::MLINK,
+            R::Obstructed(Obstacle::FolderFull),
+            Never,
+            Warning,
+            "folders",
+        ),
+        (
+            Op::LookUp,
+            Errno::NAMETOOLONG,
+            R::TargetInvalid(BadTarget::NameTooLong),
+            Never,
+            Info,
+            "shorter",
+        ),
+        (
+            Op::Publish,
+            Errno::INVAL,
+            R::Obstructed(Obstacle::NameRefused),
+            Never,
+            Info,
+            "name",
+        ),
+        (
+            Op::Read,
+            Errno::IO,
+            R::DiskFailed,
+            WithServer,
+            Warning,
+            "device reports errors",
+        ),
+        (
+            Op::Read,
+            Errno::UCLEAN,
+            R::DiskFailed,
+            WithServer,
+            Warning,
+            "fsck",
+        ),
+        (
+            Op::Create,
+            Errno::NODEV,
+            R::DiskFailed,
+            WithServer,
+            Warning,
+            "device back",
+        ),
+        (
+            Op::Create,
+            Errno::STALE,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "export",
+        ),
+        (
+            Op::LookUp,
+            Errno::TIMEDOUT,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "file server",
+        ),
+        (
+            Op::Allocate,
+            Errno::INVAL,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "work_dir",
+        ),
+        (
+            Op::Publish,
+            Errno::DOM,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "report",
+        ),
+    ] {
+        let told = of(op, errno);
+        let what = format!("{op:?} {errno:?}");
+        assert_eq!(
+            (told.hears, told.heals, told.severity),
+            (hears, heals, severity),
+            "{what}"
+        );
+        assert!(told.remedy.contains(word), "{what}: {}", told.remedy);
+    }
+}
+
+#[test]
+fn no_operation_and_error_stand_in_two_rows() {
+    for op in ANYWHERE {
+        for errno in every_errno() {
+            let rows = ROWS.iter();
+            let found = rows.filter(|row| row.ops.contains(op) && row.errnos.contains(&errno));
+            assert!(found.count() <= 1, "{op:?} {errno:?}");
+        }
+    }
+}
+
+#[test]
+fn what_can_heal_looks_transient_and_nothing_else_does() {
+    for op in ANYWHERE {
+        for errno in every_errno() {
+            let told = of(*op, errno);
+            let waits = matches!(
+                told.hears.reaction(),
+                Reaction::ComesBack | Reaction::StartsAgain
+            );
+            assert_eq!(waits, told.heals != Never, "{op:?} {errno:?}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn only_the_device_is_blamed_for_what_the_device_did() {
+    let of_device = [Errno::IO, Errno::REMOTEIO];
+    for op in ANYWHERE {
+        for errno in every_errno() {
+            let told = of(*op, errno);
+            let blames = told.remedy.contains("device reports errors");
+            assert_eq!(blames, of_device.contains(&errno), "{op:?} {errno:?}");
+        }
+    }
+    assert_eq!(remedy(&R::DiskUnusable), Some(SEE_BEFORE));
+}
+
+#[test]
+fn a_session_is_poisoned_only_by_what_leaves_its_bytes_in_doubt() {
+    for errno in every_errno() {
+        assert!(of(Op::Sync, errno).poisons, "{errno:?}");
+        assert!(of(Op::SyncDirectory, errno).poisons, "{errno:?}");
+        assert!(!of(Op::Record, errno).poisons, "{errno:?}");
+    }
+    for errno in [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::FBIG,
+        Errno::ROFS,
+        Errno::PERM,
+        Errno::NOMEM,
+        Errno::MFILE,
+    ] {
+        assert!(!of(Op::Write, errno).poisons, "{errno:?}");
+    }
+    for errno in [Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::DOM] {
+        assert!(of(Op::Write, errno).poisons, "{errno:?}");
+    }
+    assert!(of(Op::Open, Errno::NOENT).poisons);
+    assert!(!of(Op::Open, Errno::MFILE).poisons);
+    let nothing_written = io::Error::from(io::ErrorKind::WriteZero);
+    assert!(diagnose(Op::Write, &nothing_written).poisons);
+}
+
+#[test]
+fn what_is_not_in_its_place_may_be_put_back() {
+    for op in [Op::Create, Op::LookUp, Op::Publish] {
+        let error = io::Error::from(Displaced("/srv/up was renamed".to_owned()));
+        assert_eq!(error.to_string(), "/srv/up was renamed");
+        let found = diagnose(op, &error);
+        assert_eq!(found.hears, Refusal::Unavailable);
+        assert_eq!((found.poisons, found.heals), (false, WithServer));
+    }
+}
+
+#[test]
+fn obstacles_come_through_whatever_the_operation() {
+    for obstacle in Obstacle::ALL {
+        for op in DESTINATION {
+            let told = diagnose(*op, &Blocked::by(obstacle, "a").into());
+            assert_eq!(told.hears, R::Obstructed(obstacle));
+            assert_eq!(told.hears.reaction(), Reaction::GivesUp);
+            assert!(!told.remedy.contains("right to write"), "{obstacle:?}");
+        }
+    }
+}
+
+#[test]
+fn errors_without_a_number_are_known_by_their_kind() {
+    for (kind, errno) in [
+        (io::ErrorKind::NotFound, Errno::NOENT),
+        (io::ErrorKind::AlreadyExists, Errno::EXIST),
+        (io::ErrorKind::FileTooLarge, Errno::FBIG),
+    ] {
+        assert_eq!(diagnose(Op::Publish, &kind.into()), of(Op::Publish, errno));
+    }
+}
+
+/// All that Linux has.
+fn every_errno() -> impl Iterator<Item = Errno> {
+    (1..=133).map(Errno::from_raw_os_error)
+}
