@@ -5,8 +5,10 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
+use support::host::make_pipe;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -482,6 +484,24 @@ fn a_connection_is_idle_whatever_empty_lines_came() {
     }
     raw.receive().assert(400, Some("0x80070057"));
     raw.assert_closed();
+}
+
+/// The settings come through a pipe into which nobody writes: the reload waits for some seconds, and the stop does not.
+#[test]
+fn a_reload_that_is_held_up_does_not_hold_a_stop_up() {
+    let mut server = Server::with(Settings::default().file("create_dirs = true"));
+    let settings = server.root().with_extension("toml");
+    std::fs::remove_file(&settings).unwrap();
+    make_pipe(&settings);
+    let process = Pid::from_raw(server.pid().try_into().unwrap()).unwrap();
+    kill_process(process, Signal::HUP).unwrap();
+    let began = Instant::now();
+    server.stop();
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::config::{LogFormat, LogLevel};
 pub use changes::changes;
 pub use events::{log, log_failed_accept, log_ignored_signal};
 use layer::Lines;
-use limit::LeftOut;
+use limit::{Kind, LeftOut};
 use line::{Line, Style};
 use writer::Notices;
 
@@ -191,7 +191,8 @@ fn left_out_line(style: Style, left_out: &LeftOut) -> String {
     if cause.status != 0 {
         line.number("status", cause.status);
     }
-    if cause.code != 0 {
+    // The other kinds tell causes apart by numbers of their own.
+    if cause.kind == Kind::PacketRefused && cause.code != 0 {
         line.word("hresult", &format!("0x{:08X}", cause.code));
     }
     if let LeftOut::Repeat {

@@ -2,7 +2,6 @@
 //! end all of it in order.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -18,17 +17,18 @@ use tokio::sync::{oneshot, watch};
 use super::blocks::{Blocks, NOT_REGISTERED, Registration};
 use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
-use super::launch_error::{BadRoot, LaunchError, READY_PATIENCE};
+use super::launch_error::{LaunchError, READY_PATIENCE};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::reload::{self, Offer};
+use super::reloader::{self, NewSettings, ReadSettings, Reloader, Reloads};
 use super::signals::{self, Wish};
 use super::space::Spaces;
 use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{Boot, RingWorld, op, probe, queue, readback, turn};
-use crate::config::{self, Config, ConfigError, Limits};
+use crate::config::{Config, Limits};
 use crate::notify::{Bounds, Notifier};
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
@@ -40,8 +40,6 @@ use crate::{observe, version};
 
 /// Completion entries of one ring.
 const COMPLETION_ENTRIES: u32 = 8192;
-/// How long a shard is waited for that is to take new settings over.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
 /// What the last sync of the file system may take, beside what is left of the time for running requests. A disk that others
@@ -87,13 +85,6 @@ struct ReadBack {
     remembered: usize,
 }
 
-/// New settings for one shard.
-struct NewSettings {
-    config: Arc<Config>,
-    /// Roots that the settings before do not name, with their numbers.
-    roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
-}
-
 /// Where the settings come from, for the line that tells of the start, and how to read them again.
 pub struct Source {
     /// The settings file, if there is one.
@@ -101,9 +92,6 @@ pub struct Source {
     /// Reads the settings again.
     pub read: ReadSettings,
 }
-
-/// Reads the settings again.
-pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError>>;
 
 /// Runs the server until a signal stops it. At SIGHUP the settings are read again.
 ///
@@ -162,7 +150,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             config: Arc::clone(&config),
             boot: boot.clone(),
             generation,
-            roots: open(&grounds)?,
+            roots: reloader::open(&grounds)?,
             directories: Arc::clone(&directories),
             listeners,
             letters,
@@ -179,18 +167,16 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     }
     await_shards(&alive, config.cores)?;
     deal_journals(directories.shelves().work(), generation, deals, news_sender)?;
-    let mut reloader = Reloader {
-        config: Arc::clone(&config),
-        read_settings: source.read,
-        shards: reloads,
-    };
+    let reloader = Reloader::new(Arc::clone(&config), source.read, reloads);
+    let reloads =
+        Reloads::begin(reloader, Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let start = Start {
         begun,
         settings_file: source.file,
         addresses,
         descriptors,
     };
-    supervise(&config, &directories, &start, &stage, &news, &mut reloader)
+    supervise(&config, &directories, &start, &stage, &news, &reloads)
 }
 
 /// Waits until every shard has a ring that answers. What it reads back after that may take its time.
@@ -271,77 +257,6 @@ fn deal_journals(
     spawned.map(|_| ()).map_err(LaunchError::Thread)
 }
 
-/// Goes over to new settings while the server runs.
-struct Reloader {
-    /// The settings as they are.
-    config: Arc<Config>,
-    read_settings: ReadSettings,
-    shards: Vec<tokio::sync::mpsc::Sender<Offer<NewSettings>>>,
-}
-
-impl Reloader {
-    /// Reads the settings again and gives them to all shards; if anything is wrong with them, all stays as it is.
-    fn reload(&mut self, directories: &Directories) {
-        if let Err(error) = self.try_reload(directories) {
-            let event = "reload_failed";
-            tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
-        }
-    }
-
-    fn try_reload(&mut self, directories: &Directories) -> Result<(), Box<dyn std::error::Error>> {
-        let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
-        let known = named_roots(&self.config);
-        let mut new_roots = named_roots(&config);
-        new_roots.retain(|number| !known.contains(number));
-        let paths: Vec<_> = (new_roots.iter())
-            .map(|number| config.roots[*number].clone())
-            .collect();
-        let config = Arc::new(config);
-        let grounds = directories.open_roots(&paths)?;
-        // Opened for all before any is asked.
-        let offers: Result<Vec<_>, LaunchError> = (self.shards.iter())
-            .map(|_| {
-                let mut roots = open(&grounds)?;
-                for (root, number) in roots.iter_mut().zip(&new_roots) {
-                    root.0 = *number;
-                }
-                Ok(NewSettings {
-                    config: Arc::clone(&config),
-                    roots,
-                })
-            })
-            .collect();
-        reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
-        let changed = observe::changes(&self.config.to_toml(), &config.to_toml());
-        observe::adopt(config.log_format, config.log_level);
-        self.config = config;
-        for key in needs_restart {
-            tracing::warn!(
-                event = "needs_restart",
-                key,
-                "this setting changes with the next start only"
-            );
-        }
-        tracing::info!(event = "reloaded", changed, "the settings were reloaded");
-        Ok(())
-    }
-}
-
-/// A descriptor of each root for one shard, numbered in their order.
-fn open(grounds: &[Arc<Ground>]) -> Result<Vec<(usize, Arc<Ground>, OwnedFd)>, LaunchError> {
-    let open = |(number, ground): (usize, &Arc<Ground>)| {
-        let failed = |error| LaunchError::Root(ground.spot.path().to_owned(), BadRoot::Open(error));
-        Ok((number, Arc::clone(ground), ground.open().map_err(failed)?))
-    };
-    grounds.iter().enumerate().map(open).collect()
-}
-
-/// The numbers of the roots that locations lead to.
-fn named_roots(config: &Config) -> BTreeSet<usize> {
-    let locations = config.locations.iter();
-    locations.map(|location| location.root).collect()
-}
-
 /// Sees the shards through recovery, service and the end.
 fn supervise(
     config: &Config,
@@ -349,7 +264,7 @@ fn supervise(
     start: &Start,
     stage: &watch::Sender<Stage>,
     news: &mpsc::Receiver<News>,
-    reloader: &mut Reloader,
+    reloads: &Reloads,
 ) -> Result<(), LaunchError> {
     let mut recovering = config.cores;
     let mut preparing = config.cores;
@@ -392,7 +307,7 @@ fn supervise(
                 running -= 1;
                 left += unfinished;
             }
-            Some(News::Signal(Wish::Reload)) => reloader.reload(directories),
+            Some(News::Signal(Wish::Reload)) => reloads.ask(),
             Some(News::Signal(Wish::Stop)) if deadline.is_none() => {
                 stopping_since = Some(Instant::now());
                 tracing::info!(
@@ -400,7 +315,7 @@ fn supervise(
                     "stopping: running requests may finish; a second signal stops at once"
                 );
                 stage.send_replace(Stage::Drain);
-                let limit = Duration::from_millis(reloader.config.limits.shutdown_ms_max);
+                let limit = Duration::from_millis(reloads.config().limits.shutdown_ms_max);
                 deadline = Some(Instant::now() + limit + GRACE);
             }
             Some(News::Signal(Wish::Stop)) => {

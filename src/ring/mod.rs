@@ -33,6 +33,7 @@ pub mod queue;
 pub mod readback;
 pub mod recent;
 pub mod reload;
+pub mod reloader;
 pub mod shelves;
 pub mod signals;
 pub mod space;

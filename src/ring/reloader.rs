@@ -1,0 +1,161 @@
+//! Goes over to new settings while the server runs, on a thread of its own.
+//!
+//! A reload reads the settings and tries the roots that they name. A disk that hangs holds it up, and nothing else: whoever
+//! sees the server to its end hears of the next signal meanwhile.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Sender;
+
+use super::directories::{Directories, Ground};
+use super::launch_error::{BadRoot, LaunchError};
+use super::reload::{self, Offer};
+use crate::config::{self, Config, ConfigError};
+use crate::observe;
+
+/// How long a shard may take until it has new settings in hand.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads the settings again.
+pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
+
+/// New settings for one shard.
+pub struct NewSettings {
+    /// All of them.
+    pub config: Arc<Config>,
+    /// Roots that the settings before do not name, with their numbers.
+    pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
+}
+
+/// Who may be asked for reloads.
+pub struct Reloads {
+    wishes: SyncSender<()>,
+    config: Arc<Mutex<Arc<Config>>>,
+}
+
+impl Reloads {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(mut reloader: Reloader, directories: Arc<Directories>) -> io::Result<Self> {
+        let (wishes, to_fulfil) = mpsc::sync_channel(1);
+        let config = Arc::new(Mutex::new(Arc::clone(&reloader.config)));
+        let shown = Arc::clone(&config);
+        let run = move || {
+            while let Ok(()) = to_fulfil.recv() {
+                reloader.reload(&directories);
+                *shown.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::clone(&reloader.config);
+            }
+        };
+        thread::Builder::new()
+            .name("reload".to_owned())
+            .spawn(run)?;
+        Ok(Self { wishes, config })
+    }
+
+    /// Asks for one. Those that were asked for before it begins are the same one.
+    pub fn ask(&self) {
+        let _is_asked_for_already = self.wishes.try_send(());
+    }
+
+    /// The settings that hold.
+    pub fn config(&self) -> Arc<Config> {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&config)
+    }
+}
+
+/// Goes over to new settings while the server runs.
+pub struct Reloader {
+    /// The settings as they are.
+    config: Arc<Config>,
+    read_settings: ReadSettings,
+    shards: Vec<Sender<Offer<NewSettings>>>,
+}
+
+impl Reloader {
+    /// Of a server that runs with these settings.
+    pub fn new(
+        config: Arc<Config>,
+        read_settings: ReadSettings,
+        shards: Vec<Sender<Offer<NewSettings>>>,
+    ) -> Self {
+        Self {
+            config,
+            read_settings,
+            shards,
+        }
+    }
+
+    /// Reads the settings again and gives them to all shards; if anything is wrong with them, all stays as it is.
+    fn reload(&mut self, directories: &Directories) {
+        if let Err(error) = self.try_reload(directories) {
+            let event = "reload_failed";
+            tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
+        }
+    }
+
+    fn try_reload(&mut self, directories: &Directories) -> Result<(), Box<dyn std::error::Error>> {
+        let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
+        let known = named_roots(&self.config);
+        let mut new_roots = named_roots(&config);
+        new_roots.retain(|number| !known.contains(number));
+        let paths: Vec<_> = (new_roots.iter())
+            .map(|number| config.roots[*number].clone())
+            .collect();
+        let config = Arc::new(config);
+        let grounds = directories.open_roots(&paths)?;
+        // Opened for all before any is asked.
+        let offers: Result<Vec<_>, LaunchError> = (self.shards.iter())
+            .map(|_| {
+                let mut roots = open(&grounds)?;
+                for (root, number) in roots.iter_mut().zip(&new_roots) {
+                    root.0 = *number;
+                }
+                Ok(NewSettings {
+                    config: Arc::clone(&config),
+                    roots,
+                })
+            })
+            .collect();
+        reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
+        let changed = observe::changes(&self.config.to_toml(), &config.to_toml());
+        observe::adopt(config.log_format, config.log_level);
+        self.config = config;
+        for key in needs_restart {
+            tracing::warn!(
+                event = "needs_restart",
+                key,
+                "this setting changes with the next start only"
+            );
+        }
+        tracing::info!(event = "reloaded", changed, "the settings were reloaded");
+        Ok(())
+    }
+}
+
+/// A descriptor of each root for one shard, numbered in their order.
+///
+/// # Errors
+/// [`LaunchError::Root`]
+pub fn open(grounds: &[Arc<Ground>]) -> Result<Vec<(usize, Arc<Ground>, OwnedFd)>, LaunchError> {
+    let open = |(number, ground): (usize, &Arc<Ground>)| {
+        let failed = |error| LaunchError::Root(ground.spot.path().to_owned(), BadRoot::Open(error));
+        Ok((number, Arc::clone(ground), ground.open().map_err(failed)?))
+    };
+    grounds.iter().enumerate().map(open).collect()
+}
+
+/// The numbers of the roots that locations lead to.
+fn named_roots(config: &Config) -> BTreeSet<usize> {
+    let locations = config.locations.iter();
+    locations.map(|location| location.root).collect()
+}
