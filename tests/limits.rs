@@ -486,7 +486,8 @@ fn a_connection_is_idle_whatever_empty_lines_came() {
     raw.assert_closed();
 }
 
-/// The settings come through a pipe into which nobody writes: the reload waits for some seconds, and the stop does not.
+/// The settings come through a pipe into which nobody writes: the reload waits for some seconds,
+/// and the stop does not.
 #[test]
 fn a_reload_that_is_held_up_does_not_hold_a_stop_up() {
     let mut server = Server::with(Settings::default().file("create_dirs = true"));

@@ -64,8 +64,9 @@ impl SettingsFile {
     }
 }
 
-/// All of a file. A pipe is read too (`--config <(..)`), but it is not waited for without end: nobody may ever write into it, and
-/// a server that reads its settings again hears nothing else meanwhile.
+/// All of a file. A pipe is read too (`--config <(..)`), but it is not waited for without end:
+/// nobody may ever write into it, and a server that reads its settings again hears nothing else
+/// meanwhile.
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);

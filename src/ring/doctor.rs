@@ -1,7 +1,8 @@
 //! `bitsd check`: what a start would find out, without a start.
 //!
-//! It does what `serve` does up to listening, by the same code, and says of each thing whether it will do. Nothing is made
-//! that is not there, since whoever checks may be another account than the one that serves.
+//! It does what `serve` does up to listening, by the same code, and says of each thing whether it
+//! will do. Nothing is made that is not there, since whoever checks may be another account than the
+//! one that serves.
 
 use std::fmt;
 use std::path::Path;

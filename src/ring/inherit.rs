@@ -1,7 +1,8 @@
 //! What a file gets from its folder.
 //!
-//! A file is made in a folder of the server's own and moved to its destination later, so it has nothing of what a file made in
-//! its destination's folder would have had. It is given that before it is moved, so that nobody ever sees it otherwise:
+//! A file is made in a folder of the server's own and moved to its destination later, so it has
+//! nothing of what a file made in its destination's folder would have had. It is given that before
+//! it is moved, so that nobody ever sees it otherwise:
 //!
 //! | A folder with | gives its files |
 //! | --- | --- |
@@ -11,14 +12,16 @@
 //! | inherited attributes (`chattr`: no copy on write, compression, no dump, no access times, synchronous) | the same |
 //! | an SELinux type (not that of the server's own folder) | that type, where the policy has no rule of its own for files that we make |
 //!
-//! What the server's own folder gives *its* files is taken off again: it mostly lies beneath a root and inherits from that.
+//! What the server's own folder gives *its* files is taken off again: it mostly lies beneath a root
+//! and inherits from that.
 //!
-//! Most folders have none of these, so that has to be cheap. The bit comes with a look at the folder, the rest costs
-//! an `fgetxattr` and an `ioctl`. To ask the kernel by making a file there (`O_TMPFILE`) would cost more, shows itself
-//! to watchers of the folder, and NFS has none.
+//! Most folders have none of these, so that has to be cheap. The bit comes with a look at the
+//! folder, the rest costs an `fgetxattr` and an `ioctl`. To ask the kernel by making a file there
+//! (`O_TMPFILE`) would cost more, shows itself to watchers of the folder, and NFS has none.
 //!
-//! The last row is what the policy says of a file without a rule: it has the type of its folder. To ask for
-//! it costs another `fgetxattr`, and only hosts pay that on which the server's own folder has a label.
+//! The last row is what the policy says of a file without a rule: it has the type of its folder. To
+//! ask for it costs another `fgetxattr`, and only hosts pay that on which the server's own folder
+//! has a label.
 
 use std::fs;
 use std::io;
@@ -75,7 +78,8 @@ pub enum Labels {
 }
 
 impl Gifts {
-    /// What a folder gives. What its file system does not know, or what cannot be read of it, it does not give.
+    /// What a folder gives. What its file system does not know, or what cannot be read of it, it
+    /// does not give.
     ///
     /// # Errors
     /// What the kernel says of its ACL, if there may be one.
@@ -188,8 +192,8 @@ impl Moving<'_> {
     /// Makes the file as if it had been made in a folder that gives these; `None` if it is.
     ///
     /// # Errors
-    /// What the kernel says when the file is opened. What is only refused is in [`Given::refused`]: a file without its
-    /// folder's group is better than none.
+    /// What the kernel says when the file is opened. What is only refused is in [`Given::refused`]:
+    /// a file without its folder's group is better than none.
     pub fn give(&self, gifts: &Gifts) -> io::Result<Option<Given>> {
         let group = gifts.group.unwrap_or(self.own_group);
         let has_group = self.stat.st_gid == group;
@@ -214,7 +218,8 @@ impl Moving<'_> {
             let result = rustix::fs::fchown(&file, None, Some(Gid::from_raw(group)));
             note("group", result.map_err(io::Error::from));
         }
-        // Also where the two are the same: the first of two attempts may have been for another folder.
+        // Also where the two are the same: the first of two attempts may have been for another
+        // folder.
         match &gifts.acl {
             Some(acl) => note("ACL", give_acl(&file, acl, self.mode)),
             None if self.had.acl.is_some() => note("mode", take_acl(&file, self.mode)),
@@ -222,7 +227,8 @@ impl Moving<'_> {
             None => {}
         }
         if gifts.attributes != self.had.attributes {
-            // Some cannot be set on a file that has bytes; a file made there would be served without them as well.
+            // Some cannot be set on a file that has bytes; a file made there would be served
+            // without them as well.
             let _ = give_attributes(&file, gifts.attributes);
         }
         if gifts.project != self.had.project {
@@ -266,8 +272,8 @@ fn give_mode(file: &OwnedFd, mode: Option<u16>) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
 }
 
-/// Gives a folder that was just made its permissions, whatever the umask. Its ACL, if it has inherited one, was made for
-/// them already; the set-group-ID bit is its parent's.
+/// Gives a folder that was just made its permissions, whatever the umask. Its ACL, if it has
+/// inherited one, was made for them already; the set-group-ID bit is its parent's.
 ///
 /// # Errors
 /// What the kernel says.
@@ -301,8 +307,8 @@ fn give_attributes(file: &OwnedFd, attributes: IFlags) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a file the type of its new folder. One that has another type than the folder it was made in has it by a rule of the
-/// policy, and keeps it.
+/// Gives a file the type of its new folder. One that has another type than the folder it was made
+/// in has it by a rule of the policy, and keeps it.
 fn give_type(file: &OwnedFd, wanted: &[u8], birth: &[u8]) -> io::Result<()> {
     let new = match label(file) {
         None => Some(wanted.to_vec()),
@@ -332,9 +338,9 @@ const GROUP: u16 = 0x04;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// The access ACL of a file that is made with this mode in a folder with this default ACL (acl(5)): no class of users gets
-/// more than the mode has for it, and the class of the group is the mask, if there is one. The kernel makes the
-/// mode of the file of it. `None` if this is no ACL.
+/// The access ACL of a file that is made with this mode in a folder with this default ACL (acl(5)):
+/// no class of users gets more than the mode has for it, and the class of the group is the mask, if
+/// there is one. The kernel makes the mode of the file of it. `None` if this is no ACL.
 fn access_acl(default: &[u8], mode: u32) -> Option<Vec<u8>> {
     let mut acl = default.to_vec();
     let entries = acl.get_mut(HEAD_BYTES..)?;
@@ -374,7 +380,8 @@ struct Extended {
 }
 
 fn read_project(file: BorrowedFd<'_>) -> io::Result<Extended> {
-    // SAFETY: `FS_IOC_FSGETXATTR` writes one `struct fsxattr`, which `Extended` is: any bytes are a value of it.
+    // SAFETY: `FS_IOC_FSGETXATTR` writes one `struct fsxattr`, which `Extended` is: any bytes are a
+    // value of it.
     let read = unsafe {
         ioctl::ioctl(
             file,
@@ -389,7 +396,8 @@ fn give_project(file: BorrowedFd<'_>, project: u32) -> io::Result<()> {
         project,
         ..read_project(file)?
     };
-    // SAFETY: `FS_IOC_FSSETXATTR` reads one `struct fsxattr`, which `Extended` is, and keeps nothing of it.
+    // SAFETY: `FS_IOC_FSSETXATTR` reads one `struct fsxattr`, which `Extended` is, and keeps
+    // nothing of it.
     let set = unsafe {
         ioctl::ioctl(
             file,

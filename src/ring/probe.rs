@@ -1,4 +1,5 @@
-//! What the host gives us, looked at before anything is started: io_uring that answers, descriptors, cores.
+//! What the host gives us, looked at before anything is started: io_uring that answers,
+//! descriptors, cores.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +27,8 @@ const SHARD_DESCRIPTORS: u64 = 8 + lane::FREEING_MAX as u64;
 /// Fewer than this are soon used up: a connection that uploads takes up to three.
 const FEW_DESCRIPTORS: u64 = 4096;
 
-/// Whether io_uring can be used: it can be set up, knows all that is asked of it, and takes and completes a request.
+/// Whether io_uring can be used: it can be set up, knows all that is asked of it, and takes and
+/// completes a request.
 ///
 /// # Errors
 /// [`LaunchError`]
@@ -67,8 +69,9 @@ pub fn rings(shards: usize) -> Result<(), LaunchError> {
     rings.map(drop).map_err(LaunchError::Ring)
 }
 
-/// What the kernel says where the body blocks of all shards cannot be registered at a time; then they are copied once more.
-/// Each shard has a thread and a ring of its own here too, since limits are counted over all of them.
+/// What the kernel says where the body blocks of all shards cannot be registered at a time; then
+/// they are copied once more. Each shard has a thread and a ring of its own here too, since limits
+/// are counted over all of them.
 ///
 /// # Errors
 /// A thread or a ring cannot be had.

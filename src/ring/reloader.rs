@@ -1,7 +1,7 @@
 //! Goes over to new settings while the server runs, on a thread of its own.
 //!
-//! A reload reads the settings and tries the roots that they name. A disk that hangs holds it up, and nothing else: whoever
-//! sees the server to its end hears of the next signal meanwhile.
+//! A reload reads the settings and tries the roots that they name. A disk that hangs holds it up,
+//! and nothing else: whoever sees the server to its end hears of the next signal meanwhile.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -95,7 +95,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the settings again and gives them to all shards; if anything is wrong with them, all stays as it is.
+    /// Reads the settings again and gives them to all shards; if anything is wrong with them, all
+    /// stays as it is.
     fn reload(&mut self, directories: &Directories) {
         if let Err(error) = self.try_reload(directories) {
             let event = "reload_failed";

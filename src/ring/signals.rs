@@ -1,6 +1,7 @@
 //! Signals: which ones the server hears, and what each does.
 //!
-//! The default action of most signals ends the process. Which of them can come, and what comes of them:
+//! The default action of most signals ends the process. Which of them can come, and what comes of
+//! them:
 //!
 //! | Signal | Comes from | What it does |
 //! | --- | --- | --- |
@@ -44,8 +45,8 @@ pub enum Wish {
 /// A reload that was asked for before anybody could hear it.
 static RELOAD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on none but those that stop the server ends it. A start may wait for an address for seconds, and a reload
-/// may be asked for meanwhile: that is remembered until signals are heard.
+/// From now on none but those that stop the server ends it. A start may wait for an address for
+/// seconds, and a reload may be asked for meanwhile: that is remembered until signals are heard.
 ///
 /// # Errors
 /// [`LaunchError::Signals`]
