@@ -22,7 +22,8 @@ use crate::config::Config;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Descriptors of the process itself: standard streams, signals, settings, locks, applications.
 const OWN_DESCRIPTORS: u64 = 24;
-/// Descriptors of a shard with nothing to do: its ring and event loop, work directory, journals, files that are freed.
+/// Descriptors of a shard with nothing to do: its ring and event loop, work directory, journals,
+/// files that are freed.
 const SHARD_DESCRIPTORS: u64 = 8 + lane::FREEING_MAX as u64;
 /// Fewer than this are soon used up: a connection that uploads takes up to three.
 const FEW_DESCRIPTORS: u64 = 4096;
