@@ -72,7 +72,7 @@ pub trait Watch {
     fn has_session(&mut self, session: &str, is_remembered: bool) {
         let _ = (session, is_remembered);
     }
-    /// The upload waits before it tries again, for so long at the most.
+    /// The upload waits before it tries again, and no longer than this.
     fn waits(&mut self, why: &Hitch, left: Duration) {
         let _ = (why, left);
     }

@@ -399,6 +399,31 @@ fn the_files_of_config_use_only_what_stands_below_them() {
     }
 }
 
+/// A file that a comment sends its reader to is there.
+#[test]
+fn every_file_that_a_comment_names_exists() {
+    let sources = everything();
+    let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '/';
+    let exists = |name: &str| {
+        let mut paths = sources.iter().map(|source| &source.path);
+        paths.any(|path| path == name || path.ends_with(&format!("/{name}")))
+            || top().join(name).exists()
+    };
+    for source in &sources {
+        let lines = source.text.lines().enumerate();
+        for (number, line) in lines.filter(|(_, line)| is_comment(line)) {
+            for (at, _) in line.match_indices(".rs") {
+                let begin = line[..at]
+                    .rfind(|c: char| !is_path(c))
+                    .map_or(0, |before| before + 1);
+                let name = &line[begin..at + ".rs".len()];
+                let is_known = line[at + 3..].starts_with(is_path) || name == ".rs" || exists(name);
+                assert!(is_known, "{}:{}: {name}", source.path, number + 1);
+            }
+        }
+    }
+}
+
 /// The rules of docs/protocol.md, such as 4.2, and its sections.
 fn rules_of_the_protocol() -> (BTreeSet<String>, BTreeSet<String>) {
     let page = fs::read_to_string(top().join("docs/protocol.md")).unwrap();

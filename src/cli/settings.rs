@@ -183,7 +183,7 @@ pub fn all_of_check() -> String {
     text
 }
 
-/// What is to be known of the keys of this name; `None` if there is none.
+/// What `check --key` says of the keys of this name; `None` if there is none.
 pub fn about_key(name: &str) -> Option<String> {
     let is_asked = |doc: &SettingDoc| {
         let is_of_iis = |iis: &&str| iis.eq_ignore_ascii_case(name);

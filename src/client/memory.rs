@@ -59,7 +59,7 @@ pub struct Entry {
 }
 
 impl Identity {
-    /// The identity of a file on its way to a URL. `None` where the path has no end.
+    /// The identity of a file on its way to a URL. `None` where the path ends in no name.
     pub fn of(path: &Path, url: &Url, bytes: u64, modified: Option<SystemTime>) -> Option<Self> {
         let modified = modified?.duration_since(UNIX_EPOCH).ok()?;
         Some(Self {

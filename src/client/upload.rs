@@ -203,7 +203,7 @@ impl std::error::Error for Failure {}
 enum Stage {
     /// No session yet.
     Creating,
-    /// A session of an earlier run, of which nobody here knows how far it is.
+    /// A session of an earlier run; nobody here knows yet how far it is.
     Asking { session: String },
     /// `offset <= total` is what the server says it has.
     Sending { session: String, offset: u64 },

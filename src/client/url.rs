@@ -32,7 +32,7 @@ pub enum BadUrl {
     HostMissing,
     /// The host holds a character that no host has.
     HostInvalid,
-    /// Something other than a port from 1 to 65535 stands behind the colon.
+    /// Something other than a port from 1 to 65535 stands after the colon.
     PortInvalid,
     /// It has a user name in it.
     UserInfo,

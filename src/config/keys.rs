@@ -243,7 +243,7 @@ keys! {
         /// Bytes of the files that are on their way to applications at the same time; a larger file
         /// goes alone.
         notification_bytes_max: u64 = 4 * GIB, Row::of(bytes(1..=1024 * TIB));
-        // Enough for what runs, and no more than a hundredth of a small disk (`server/space.rs`).
+        // Enough for what runs, and no more than a hundredth of a small disk (`vault/space.rs`).
         /// Where less is free on a file system, new uploads to it wait, and running ones go on. The
         /// default is a hundredth of a file system of less than 25 GiB.
         free_bytes_min: u64 = FREE_BYTES_MIN, Row::of(bytes(0..=1024 * TIB));

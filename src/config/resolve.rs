@@ -218,8 +218,8 @@ pub(super) fn index_of(roots: &mut Vec<PathBuf>, root: PathBuf) -> usize {
     }
 }
 
-/// Whether uploads to the root could overwrite the server's own files; by the look of the paths
-/// only. That all lie on one file system is checked when the server starts.
+/// Whether uploads to the root could overwrite the server's own files, by the look of the paths
+/// only. A start tries the directories themselves.
 pub(super) fn holds(work_dir: &Path, root: &Path) -> bool {
     root.starts_with(work_dir)
 }

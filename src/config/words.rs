@@ -64,7 +64,7 @@ words! {
 }
 
 words! {
-    /// What must be on stable storage before an Ack (the contract stands in `server/store.rs`).
+    /// What must be on stable storage before an Ack (the contract stands in `vault/mod.rs`).
     Durability {
         /// Nothing is ever synced: the process may die, the power may not.
         None "none"

@@ -31,7 +31,7 @@ enum Form {
 }
 
 impl<'i> Display<'i> {
-    /// For one file, of which it is the first of two numbers, if there are several.
+    /// For one file; of several, its number and how many there are.
     pub fn new(
         file: &Path,
         url: &Url,
@@ -170,7 +170,7 @@ fn terminal_columns() -> usize {
     if columns == 0 { 80 } else { columns }
 }
 
-/// A name cut in its middle to so many characters, since its beginning and its end say the most.
+/// A name cut to this many characters, in its middle: its beginning and its end say the most.
 fn shortened(name: &str, characters_max: usize) -> String {
     let characters: Vec<char> = name.chars().collect();
     let room = characters_max.max(8);
