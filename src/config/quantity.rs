@@ -18,6 +18,9 @@ pub enum BadQuantity {
     /// It does not begin with a whole number.
     #[error("it does not begin with a whole number")]
     NoNumber,
+    /// It has a decimal point or comma.
+    #[error("it is a fraction: write a whole number of a smaller unit, such as 1536 MiB or 90m")]
+    Fraction,
     /// Its unit is not one of those that exist.
     #[error("the unit {unit:?} does not exist; known are {known}")]
     UnknownUnit {
@@ -118,6 +121,10 @@ fn split(text: &str) -> Result<(u64, &str), BadQuantity> {
         return Err(BadQuantity::NoNumber);
     }
     let number = digits.parse().map_err(|_| BadQuantity::TooLarge)?;
+    let mut rest = text[end..].chars();
+    if matches!(rest.next(), Some('.' | ',')) && rest.next().is_some_and(|c| c.is_ascii_digit()) {
+        return Err(BadQuantity::Fraction);
+    }
     Ok((number, text[end..].trim_start()))
 }
 
@@ -189,7 +196,10 @@ mod tests {
         for text in ["9223372036854775808", "99999999999999999999", "8388608 TiB"] {
             assert_eq!(parse_size(text), Err(BadQuantity::TooLarge), "{text:?}");
         }
-        for text in ["1.5 GiB", "1 parsec", "1 0", "0x10"] {
+        for text in ["1.5 GiB", "0,5 GiB", "1.5"] {
+            assert_eq!(parse_size(text), Err(BadQuantity::Fraction), "{text:?}");
+        }
+        for text in ["1 parsec", "1 0", "0x10"] {
             assert!(
                 matches!(parse_size(text), Err(BadQuantity::UnknownUnit { .. })),
                 "{text:?}"
@@ -228,7 +238,8 @@ mod tests {
             parse_duration("9223372036854775807d"),
             Err(BadQuantity::TooLarge)
         );
-        for text in ["1.5h", "1h30x", "1 M", "1 month"] {
+        assert_eq!(parse_duration("1.5h"), Err(BadQuantity::Fraction));
+        for text in ["1h30x", "1 M", "1 month"] {
             assert!(
                 matches!(parse_duration(text), Err(BadQuantity::UnknownUnit { .. })),
                 "{text:?}"

@@ -128,6 +128,36 @@ fn text_from_outside_cannot_forge_a_line() {
     }
 }
 
+/// A client can make sessions and give them up without end; files that arrive are all told.
+#[test]
+fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
+    let ended = |ending| Event::SessionEnded {
+        session: SessionId::mint([7; 16], 0, 1),
+        ending,
+        path: "a",
+        received: 1,
+        location: "",
+        total: Some(2),
+        duration_ms: Some(1),
+        idle_ms: 0,
+        interruptions: 0,
+        connections: 1,
+        agent: None,
+        peer: Some(peer()),
+    };
+    for ending in [Ending::Cancelled, Ending::Incomplete, Ending::Denied] {
+        let events: Vec<_> = (0..400).map(|_| ended(ending)).collect();
+        let lines = logged(LogFormat::Text, LogLevel::Info, &events);
+        let lines = lines.lines().count();
+        assert!((1..200).contains(&lines), "{ending:?}: {lines}");
+    }
+    for ending in [Ending::Published, Ending::Expired, Ending::Poisoned] {
+        let events: Vec<_> = (0..400).map(|_| ended(ending)).collect();
+        let lines = logged(LogFormat::Text, LogLevel::Info, &events);
+        assert_eq!(lines.lines().count(), 400, "{ending:?}");
+    }
+}
+
 #[test]
 fn the_end_of_a_session_is_one_line_with_all_that_matters() {
     let event = [Event::SessionEnded {
