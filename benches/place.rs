@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bitsd::bits::range::{self, ContentRange};
-use bitsd::bits::session::{Event, Rules, State};
+use bitsd::bits::session::{Rules, State, Step};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const RULES: Rules = Rules {
@@ -28,11 +28,11 @@ fn benches(criterion: &mut Criterion) {
             total: Some(2_500_000),
         };
         bencher.iter(|| {
-            let (state, plan) = black_box(begun).on(Event::Fragment(range), &RULES);
+            let (state, plan) = black_box(begun).on(Step::Fragment(range), &RULES);
             black_box(plan);
             let bytes = range.end() - state.received();
-            let (state, _) = state.on(Event::Stored { bytes }, &RULES);
-            state.on(Event::FragmentEnded, &RULES)
+            let (state, _) = state.on(Step::Stored { bytes }, &RULES);
+            state.on(Step::FragmentEnded, &RULES)
         });
     });
 }

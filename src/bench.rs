@@ -8,133 +8,21 @@
 pub mod connection;
 pub mod content;
 pub mod conversation;
+pub mod fault;
 pub mod generator;
+pub mod options;
 pub mod report;
 pub mod verify;
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
-use std::time::Duration;
 
-use crate::client::connection::Broken;
 use content::Content;
-use conversation::{Mode, Script, WrongReply};
+use conversation::{Mode, Script};
+pub use fault::{CannotRun, Fault};
 use generator::{Generator, Keep};
+pub use options::{Options, Progress};
 use report::Report;
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What is said for each file.
-    pub script: Script,
-    /// How many connections upload at the same time.
-    pub connections: usize,
-    /// How many files are uploaded in all.
-    pub files: u64,
-    /// A new connection for each file.
-    pub is_connection_per_session: bool,
-    /// Connections that are opened first and held.
-    pub idle: usize,
-    /// Where the server stored the files, if they are to be read back.
-    pub verify: Option<PathBuf>,
-    /// Files that were read back stay where they are.
-    pub keep: bool,
-    /// An upload fails when it does not move for this long.
-    pub stall: Duration,
-}
-
-/// What is wrong with an upload.
-#[derive(Debug)]
-pub enum Fault {
-    Broken(Broken),
-    Reply(WrongReply),
-    /// An answer came before the whole request was sent.
-    EarlyReply(u16),
-    /// Nothing moved.
-    Stalled(Duration),
-    /// The stored file cannot be read.
-    Unreadable {
-        name: String,
-        source: io::Error,
-    },
-    /// The stored file is not what was sent.
-    Stored {
-        name: String,
-        /// Where the first difference is, or where it ends.
-        offset: u64,
-    },
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(broken) => broken.fmt(f),
-            Self::Reply(wrong) => wrong.fmt(f),
-            Self::EarlyReply(status) => {
-                write!(f, "{status} came before the whole request was sent")
-            }
-            Self::Stalled(time) => write!(f, "nothing moved for {} s", time.as_secs()),
-            Self::Unreadable { name, source } => {
-                write!(f, "{name} cannot be read back: {source}")
-            }
-            Self::Stored { name, offset } => {
-                write!(f, "{name} differs from what was sent at offset {offset}")
-            }
-        }
-    }
-}
-
-impl From<Broken> for Fault {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
-    }
-}
-
-impl From<WrongReply> for Fault {
-    fn from(wrong: WrongReply) -> Self {
-        Self::Reply(wrong)
-    }
-}
-
-/// Why there is no run.
-#[derive(Debug)]
-pub enum CannotRun {
-    /// The host has no address.
-    LookUp(io::Error),
-    /// The kernel gives no epoll.
-    Poll(io::Error),
-    /// The idle connections could not be opened.
-    Idle {
-        /// How many failed.
-        failed: u64,
-        /// The first reason.
-        why: String,
-    },
-}
-
-impl fmt::Display for CannotRun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LookUp(error) => write!(f, "the host was not found: {error}"),
-            Self::Poll(error) => write!(f, "epoll failed: {error}"),
-            Self::Idle { failed, why } => {
-                write!(f, "{failed} idle connections could not be opened: {why}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for CannotRun {}
-
-/// How a run fares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    pub files: u64,
-    pub failed: u64,
-    pub bytes: u64,
-}
 
 /// Runs it all; `watch` hears about ten times a second how it fares.
 ///

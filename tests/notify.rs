@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bitsd::bits::notification::Answer;
 use bitsd::config::{Notification, NotificationType};
-use bitsd::notify::{Bounds, Desk, Notifier, Outcome};
+use bitsd::notify::{Bounds, Delivery, Desk, Notifier};
 use bitsd::server::floor::{NotifyError, Order};
 use bitsd::vault::disk::Shelf;
 use socket2::SockRef;
@@ -80,7 +80,7 @@ impl Work {
     }
 
     #[track_caller]
-    fn deliver(&self, order: Order) -> Outcome {
+    fn deliver(&self, order: Order) -> Delivery {
         outcome(self.notifier.deliver(order, self.desk()))
     }
 }
@@ -91,7 +91,7 @@ fn desk(path: &Path) -> Desk {
 }
 
 #[track_caller]
-fn outcome(receiver: Receiver<Outcome>) -> Outcome {
+fn outcome(receiver: Receiver<Delivery>) -> Delivery {
     let (sender, outcome) = mpsc::channel();
     thread::spawn(move || sender.send(receiver.blocking_recv()));
     let outcome = outcome.recv_timeout(PATIENCE);

@@ -22,7 +22,7 @@ use bitsd::ring::op::{self, SyncScope};
 use bitsd::ring::shelves::Shelves;
 use bitsd::ring::work_folder::WorkFolder;
 use bitsd::server::floor::{Fill, Wire};
-use bitsd::vault::disk::{Block, File as _, Shelf, Source as _};
+use bitsd::vault::disk::{Block, File as _, Readable as _, Shelf};
 
 /// Blocks of the tests: small, so that a socket holds one.
 const BLOCK_BYTES: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::ops::Range;
 
-use crate::bits::packet::PROTOCOL;
+use crate::bits::protocol::PROTOCOL;
 use crate::client::upload::{Refused, Reply};
 use crate::client::url::Url;
 

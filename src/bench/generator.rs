@@ -14,8 +14,9 @@ use mio::{Events, Poll, Token};
 use super::connection::{Connection, Framing, Sent};
 use super::content::Content;
 use super::conversation::{Conversation, Mode, Next, Script};
+use super::fault::{CannotRun, Fault};
+use super::options::{Options, Progress};
 use super::report::Latencies;
-use super::{CannotRun, Fault, Options, Progress};
 use crate::client::connection::Broken;
 
 /// What becomes of a connection after an upload.

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::Fault;
 use super::content::Content;
 use super::conversation::Script;
+use super::fault::Fault;
 
 /// Compares file number `file` below `folder` with what was sent.
 ///

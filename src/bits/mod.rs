@@ -73,6 +73,7 @@
 
 pub mod notification;
 pub mod packet;
+pub mod protocol;
 pub mod range;
 pub mod refusal;
 pub mod reply;

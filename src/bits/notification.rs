@@ -35,7 +35,7 @@ pub struct Answer {
 
 /// What follows from an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Judgement {
     /// It took the file.
     Accepted {
         /// It wants the file at its destination.
@@ -51,24 +51,24 @@ pub enum Verdict {
 
 impl Answer {
     /// Judges it; `received` is the size of the file, in bytes.
-    pub fn judge(&self, received: u64) -> Verdict {
+    pub fn judge(&self, received: u64) -> Judgement {
         match self.status {
             200 => self.judge_success(received),
-            403 => Verdict::Denied,
-            100..=299 | 413 | 416 => Verdict::Refused(Refusal::ApplicationFailed {
+            403 => Judgement::Denied,
+            100..=299 | 413 | 416 => Judgement::Refused(Refusal::ApplicationFailed {
                 received: Some(received),
             }),
-            status => Verdict::Refused(Refusal::Application { status, received }),
+            status => Judgement::Refused(Refusal::Application { status, received }),
         }
     }
 
-    fn judge_success(&self, received: u64) -> Verdict {
+    fn judge_success(&self, received: u64) -> Judgement {
         let reply = match &self.static_url {
             Some(url) if url.len() > URL_BYTES_MAX => {
-                return Verdict::Refused(Refusal::ReplyUrlTooLong { received });
+                return Judgement::Refused(Refusal::ReplyUrlTooLong { received });
             }
             Some(url) if !is_absolute(url) => {
-                return Verdict::Refused(Refusal::ApplicationFailed {
+                return Judgement::Refused(Refusal::ApplicationFailed {
                     received: Some(received),
                 });
             }
@@ -76,7 +76,7 @@ impl Answer {
             None if self.has_reply => Reply::File,
             None => Reply::None,
         };
-        Verdict::Accepted {
+        Judgement::Accepted {
             copies: self.copies,
             reply,
         }
@@ -304,22 +304,22 @@ mod tests {
 
     #[test]
     fn only_200_takes_the_file() {
-        let accepted = Verdict::Accepted {
+        let accepted = Judgement::Accepted {
             copies: false,
             reply: Reply::None,
         };
         assert_eq!(answer(200).judge(5), accepted);
-        assert_eq!(answer(403).judge(5), Verdict::Denied);
+        assert_eq!(answer(403).judge(5), Judgement::Denied);
         for status in [301, 400, 401, 404, 409, 500, 503, 599] {
             let relayed = Refusal::Application {
                 status,
                 received: 5,
             };
-            assert_eq!(answer(status).judge(5), Verdict::Refused(relayed));
+            assert_eq!(answer(status).judge(5), Judgement::Refused(relayed));
         }
         // They would tell a BITS client something else.
         for status in [100, 201, 204, 299, 413, 416] {
-            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: Some(5) });
+            let failed = Judgement::Refused(Refusal::ApplicationFailed { received: Some(5) });
             assert_eq!(answer(status).judge(5), failed, "{status}");
         }
     }
@@ -332,17 +332,17 @@ mod tests {
             ..answer(200)
         };
         let long = |bytes: usize| format!("http://h/{}", "a".repeat(bytes - 9));
-        let Verdict::Accepted { reply, .. } = with(long(2_200)).judge(0) else {
+        let Judgement::Accepted { reply, .. } = with(long(2_200)).judge(0) else {
             panic!("refused");
         };
         assert_eq!(reply, Reply::Elsewhere);
-        let too_long = Verdict::Refused(Refusal::ReplyUrlTooLong { received: 0 });
+        let too_long = Judgement::Refused(Refusal::ReplyUrlTooLong { received: 0 });
         assert_eq!(with(long(2_201)).judge(0), too_long);
         for bad in ["", "/r", "ftp://h/r", "http:///r", "http://h/a b"] {
-            let failed = Verdict::Refused(Refusal::ApplicationFailed { received: Some(0) });
+            let failed = Judgement::Refused(Refusal::ApplicationFailed { received: Some(0) });
             assert_eq!(with(bad.to_owned()).judge(0), failed, "{bad}");
         }
-        let Verdict::Accepted { reply, .. } = (Answer {
+        let Judgement::Accepted { reply, .. } = (Answer {
             has_reply: true,
             ..answer(200)
         })

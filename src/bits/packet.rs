@@ -9,6 +9,7 @@
 //! and no path, and `BITS-Session-Id` on a Ping. Once a [`Fragment`] is parsed, its length and its
 //! range agree.
 
+use super::protocol::PROTOCOL;
 use super::range::{self, BadRange, ContentRange, RangeField};
 use super::reply::Refusal;
 use super::session_id::SessionId;
@@ -270,9 +271,6 @@ const KINDS: [(&str, Kind); 5] = [
     ("Close-Session", Kind::CloseSession),
     ("Cancel-Session", Kind::CancelSession),
 ];
-
-/// "BITS 1.5 Upload Protocol", the only one there is (MC-BUP 1.7.1). Spelled as IIS answers it.
-pub const PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
 
 /// Windows looks at no more (MC-BUP note 6).
 const PROTOCOLS_MAX: usize = 100;

@@ -6,7 +6,7 @@
 //! (MC-BUP 2.2.3.3 and its like), and clients ignore fields that they do not know (2.2). The Ack of
 //! a Fragment is written without an allocation, unless its buffer must grow.
 
-use super::packet::PROTOCOL;
+use super::protocol::PROTOCOL;
 use super::refusal::E_INVALIDARG;
 pub use super::refusal::{Obstacle, Reaction, Refusal};
 use super::session_id::SessionId;

@@ -117,7 +117,7 @@ pub enum Ending {
 
 /// Something that happens to a session. Events of one session never overlap in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Step {
     /// A fragment of the file is offered; its body has not been read.
     Fragment(ContentRange),
     /// A fragment that announces an empty file (protocol.md 4.7).
@@ -157,37 +157,37 @@ pub enum Event {
 pub enum Decision {
     /// Nothing.
     Nothing,
-    /// Read the body: drop `skip` bytes, append the rest at `at`; then [`Event::FragmentEnded`].
-    Store(Plan),
-    /// Answer a fragment with the watermark; an unread body is dropped.
+    /// Read the body: drop `skip` bytes, append the rest at `at`; then [`Step::FragmentEnded`].
+    Store(StorePlan),
+    /// Goodbye a fragment with the watermark; an unread body is dropped.
     AckFragment {
         /// The next offset expected.
         received: u64,
     },
-    /// Make all bytes safe (as `durability` says); then [`Event::Sealed`].
+    /// Make all bytes safe (as `durability` says); then [`Step::Sealed`].
     Seal {
         total: u64,
     },
-    /// Tell the application of the file; then [`Event::Notified`], [`Event::Denied`], or nothing if
+    /// Tell the application of the file; then [`Step::Notified`], [`Step::Denied`], or nothing if
     /// it is to be asked again.
     Notify,
-    /// Give the file its name; then [`Event::Published`] or [`Event::PublishRefused`].
+    /// Give the file its name; then [`Step::Published`] or [`Step::PublishRefused`].
     Publish,
     /// Remove the session's files, then carry out the answer.
     Discard {
         /// How the session ends.
         ending: Ending,
         /// The answer to the client, if one is waiting.
-        answer: Answer,
+        answer: Goodbye,
     },
-    /// Answer; no file is touched.
-    Say(Answer),
+    /// Goodbye; no file is touched.
+    Say(Goodbye),
     Refuse(Refusal),
 }
 
 /// The answers that end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Goodbye {
     /// Nobody is waiting.
     Nobody,
     /// 200 to a Close-Session.
@@ -198,7 +198,7 @@ pub enum Answer {
 
 /// How the body of an accepted fragment is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct StorePlan {
     /// Leading bytes of the body that are stored already.
     pub skip: u64,
     /// Offset of the first byte to be stored; equals `received`.
@@ -288,24 +288,24 @@ impl State {
     }
 
     /// Whether `event` may be given to this state at all; the others are our own mistakes.
-    pub fn admits(self, event: Event) -> bool {
+    pub fn admits(self, event: Step) -> bool {
         match event {
-            Event::Fragment(_)
-            | Event::EmptyFile
-            | Event::Close
-            | Event::Cancel
-            | Event::Expire
-            | Event::Poison => true,
-            Event::Stored { bytes } => {
+            Step::Fragment(_)
+            | Step::EmptyFile
+            | Step::Close
+            | Step::Cancel
+            | Step::Expire
+            | Step::Poison => true,
+            Step::Stored { bytes } => {
                 matches!(self, Self::Receiving { received, total: Some(total) }
                 if received.checked_add(bytes).is_some_and(|after| after <= total))
             }
-            Event::FragmentEnded => matches!(self, Self::Receiving { .. }),
-            Event::Sealed => {
+            Step::FragmentEnded => matches!(self, Self::Receiving { .. }),
+            Step::Sealed => {
                 matches!(self, Self::Receiving { received, total } if total == Some(received))
             }
-            Event::Notified { .. } | Event::Denied => matches!(self, Self::Sealed { .. }),
-            Event::Published | Event::PublishRefused => matches!(self, Self::Closing { .. }),
+            Step::Notified { .. } | Step::Denied => matches!(self, Self::Sealed { .. }),
+            Step::Published | Step::PublishRefused => matches!(self, Self::Closing { .. }),
         }
     }
 }

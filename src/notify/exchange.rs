@@ -12,7 +12,7 @@ use ureq::{Agent, Body, SendBody};
 use super::desk::Desk;
 use super::lookup::Lookup;
 use super::signature::{Signed, content_digest};
-use super::{Outcome, transport};
+use super::{Delivery, transport};
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
 use crate::server::floor::{NotifyError, Order};
@@ -41,7 +41,7 @@ pub fn agent() -> Agent {
 }
 
 /// One attempt. If it fails, or is no success, nothing of a reply by value is left.
-pub fn exchange(agent: &Agent, desk: &Desk, order: &Order, deadline: Instant) -> Outcome {
+pub fn exchange(agent: &Agent, desk: &Desk, order: &Order, deadline: Instant) -> Delivery {
     let files = Files { desk, order };
     files.remove_reply().map_err(NotifyError::Disk)?;
     let outcome = files.exchange(agent, order, deadline);
@@ -61,7 +61,7 @@ impl Files<'_> {
         self.desk.remove(&self.order.reply)
     }
 
-    fn exchange(&self, agent: &Agent, order: &Order, deadline: Instant) -> Outcome {
+    fn exchange(&self, agent: &Agent, order: &Order, deadline: Instant) -> Delivery {
         let is_by_value = order.settings.kind == NotificationType::ByValue;
         let mut file = match is_by_value {
             true => Some(self.desk.open(&order.part).map_err(NotifyError::Disk)?),
@@ -139,7 +139,7 @@ impl Files<'_> {
         add("BITS-Notification-Signature", signature.as_bytes())
     }
 
-    fn answer(&self, response: Response<Body>, order: &Order, is_by_value: bool) -> Outcome {
+    fn answer(&self, response: Response<Body>, order: &Order, is_by_value: bool) -> Delivery {
         let status = response.status().as_u16();
         let headers = response.headers();
         let static_url = match headers.get("BITS-Static-Response-URL") {

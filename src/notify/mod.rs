@@ -28,7 +28,7 @@ use crate::server::floor::{NotifyError, Order};
 pub use desk::Desk;
 
 /// What the shard waits for.
-pub type Outcome = Result<Answer, NotifyError>;
+pub type Delivery = Result<Answer, NotifyError>;
 
 /// The first pause before another attempt; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ impl Notifier {
     }
 
     /// Returns at once; the outcome comes later. The files of the order are on the desk.
-    pub fn deliver(&self, order: Order, desk: Desk) -> oneshot::Receiver<Outcome> {
+    pub fn deliver(&self, order: Order, desk: Desk) -> oneshot::Receiver<Delivery> {
         let (told, outcome) = oneshot::channel();
         let Some(place) = Place::take(&self.shared, &order) else {
             // Whoever asked may be gone; there is nobody else to tell.
@@ -139,7 +139,7 @@ impl Shared {
     }
 
     /// All attempts at one notification.
-    fn deliver(&self, order: &Order, desk: &Desk) -> Outcome {
+    fn deliver(&self, order: &Order, desk: &Desk) -> Delivery {
         let deadline = Instant::now() + order.settings.timeout;
         let mut pause = self.pause;
         let mut attempt = 0;
@@ -160,7 +160,7 @@ impl Shared {
 }
 
 /// Whether another attempt may do better. A time-out has used up the time for them.
-fn is_transient(outcome: &Outcome) -> bool {
+fn is_transient(outcome: &Delivery) -> bool {
     match outcome {
         Ok(answer) => match answer.status {
             501 | 505 => false,

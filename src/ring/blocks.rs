@@ -8,6 +8,7 @@ use std::rc::Rc;
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
+use crate::config::Limits;
 use crate::server::floor::HEAD_BLOCK_BYTES_MAX;
 use crate::vault::disk::Block;
 
@@ -93,6 +94,16 @@ pub enum Registration {
 }
 
 impl Blocks {
+    /// Those that a shard may have; called inside its runtime.
+    pub fn of(limits: &Limits) -> (Self, Registration) {
+        Self::new(
+            limits.head_bytes_max,
+            limits.long_heads_per_shard_max,
+            limits.body_blocks_per_shard,
+            limits.block_bytes,
+        )
+    }
+
     /// Allocates and registers all body blocks of this shard. Called on the shard's own thread, inside its runtime.
     /// `head_bytes` are those of the longest head that is allowed, and so many of the long ones there may be at a time.
     pub fn new(

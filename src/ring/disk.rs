@@ -40,7 +40,7 @@ use super::shelves::SharedShelves;
 use super::walk;
 use super::work_folder::WorkFolder;
 use crate::config::Io;
-use crate::vault::disk::{Block as _, File, Log, ReplyStat, Shelf, Source, WorkStat};
+use crate::vault::disk::{Block as _, File, Log, Readable, ReplyStat, Shelf, WorkStat};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -131,7 +131,7 @@ impl RingFile {
     }
 }
 
-impl Source for RingFile {
+impl Readable for RingFile {
     type Block = RingBlock;
 
     async fn read_at(
@@ -386,7 +386,7 @@ impl RingDisk {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             age_ms: age_ms(&stat),
             inode: stat.st_ino,
-            held: held(&stat),
+            held: lane::held(&stat),
         }))
     }
 
@@ -501,7 +501,7 @@ fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
     let Some(stat) = folder.stat(name)? else {
         return Ok(Removal::Done);
     };
-    if held(&stat) < lane::BIG_BYTES_MIN {
+    if lane::held(&stat) < lane::BIG_BYTES_MIN {
         folder.remove(name)?;
         return Ok(Removal::Done);
     }
@@ -536,14 +536,6 @@ pub fn served(file: OwnedFd) -> io::Result<Option<(OwnedFd, ReplyStat)>> {
     };
     Ok(Some((file, reply)))
 }
-
-/// The space that a file holds, in bytes.
-pub fn held(stat: &rustix::fs::Stat) -> u64 {
-    u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES
-}
-
-/// Unit of `st_blocks`, whatever the file system's own.
-const STAT_BLOCK_BYTES: u64 = 512;
 /// `statfs` types of the file systems that take a buffered write of a ring without a worker thread.
 const NON_BLOCKING_FILE_SYSTEMS: [i64; 2] = [0x5846_5342, 0x9123_683e];
 

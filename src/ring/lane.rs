@@ -44,7 +44,7 @@ use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{disk, turn};
+use super::turn;
 
 /// An inline call that takes longer held up the whole shard.
 pub const PATIENCE: Duration = Duration::from_millis(5);
@@ -382,7 +382,7 @@ fn free_in_pieces(file: &OwnedFd) {
         return;
     }
     let length = u64::try_from(stat.st_size).unwrap_or(0);
-    let mut end = length.max(disk::held(&stat));
+    let mut end = length.max(held(&stat));
     // What is reserved beyond its end would go with the first piece.
     if end > length && rustix::fs::ftruncate(file, end).is_err() {
         end = length;
@@ -403,6 +403,14 @@ fn has_nobody_else(file: &OwnedFd) -> bool {
     // SAFETY: `F_SETLEASE` takes a number and no pointer; the descriptor is open.
     let leased = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
     leased == 0
+}
+
+/// Unit of `st_blocks`, whatever the file system's own.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+/// The space that a file holds, in bytes.
+pub fn held(stat: &rustix::fs::Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{Boot, RingWorld, op, probe, queue, readback, turn};
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::notify::{Bounds, Notifier};
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
@@ -38,8 +38,6 @@ use crate::server::{recover, serve};
 use crate::vault::{self, readback::Dealt};
 use crate::{observe, version};
 
-/// Completion entries of one ring.
-const COMPLETION_ENTRIES: u32 = 8192;
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
 /// What the last sync of the file system may take, beside what is left of the time for running requests. A disk that others
@@ -420,7 +418,7 @@ impl Seat {
                 tracing::debug!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
             }
         }
-        let runtime = match runtime() {
+        let runtime = match queue::runtime() {
             Ok(runtime) => runtime,
             Err(error) => {
                 let _ = self.alive.send(Err(error));
@@ -440,7 +438,7 @@ impl Seat {
 
     /// Serves to the end; how many uploads are not finished then.
     async fn serve(self) -> usize {
-        let (blocks, registration) = blocks(&self.config.limits);
+        let (blocks, registration) = Blocks::of(&self.config.limits);
         if let (Registration::Refused(error), 0) = (registration, self.index) {
             tracing::warn!(
                 event = "blocks_not_registered",
@@ -561,39 +559,6 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
         shard
             .world
             .spawn(serve::serve(Rc::clone(&shard), wire, letter.arrived));
-    }
-}
-
-/// The runtime of a shard.
-pub(super) fn runtime() -> io::Result<tokio_uring::Runtime> {
-    let mut builder = tokio_uring::builder();
-    builder
-        .entries(queue::ENTRIES)
-        .uring_builder(&ring_settings());
-    tokio_uring::Runtime::new(&builder)
-}
-
-/// The blocks of a shard; called inside its runtime.
-pub(super) fn blocks(limits: &Limits) -> (Blocks, Registration) {
-    Blocks::new(
-        limits.head_bytes_max,
-        limits.long_heads_per_shard_max,
-        limits.body_blocks_per_shard,
-        limits.block_bytes,
-    )
-}
-
-/// The settings of every ring. Never DEFER_TASKRUN: tokio-uring hangs with it.
-pub(super) fn ring_settings() -> io_uring::Builder {
-    let mut settings = io_uring::IoUring::builder();
-    settings.setup_cqsize(COMPLETION_ENTRIES);
-    // Both save work where the kernel knows them (6.0): one task submits, and completions wait for it.
-    let mut with_hints = settings.clone();
-    with_hints.setup_single_issuer().setup_coop_taskrun();
-    if with_hints.build(8).is_ok() {
-        with_hints
-    } else {
-        settings
     }
 }
 

@@ -48,7 +48,7 @@ impl<D> OneshotOutputTransform for GiveBack<D> {
 
 /// An operation that the driver has; its data is parked there until it completes, even if this is dropped.
 pub struct Pushed<D: 'static> {
-    number: queue::Number,
+    number: queue::Ticket,
     operation: InFlightOneshot<D, GiveBack<D>>,
 }
 
@@ -82,7 +82,7 @@ unsafe fn push<D: 'static>(data: D, entry: squeue::Entry) -> Pushed<D> {
 /// # Safety
 /// That of [`push`].
 async unsafe fn submit<D: 'static + Unpin>(data: D, entry: squeue::Entry) -> (io::Result<u32>, D) {
-    queue::room().await;
+    queue::room(push_no_op).await;
     // SAFETY: the caller's promise.
     unsafe { push(data, entry) }.await
 }
@@ -90,7 +90,7 @@ async unsafe fn submit<D: 'static + Unpin>(data: D, entry: squeue::Entry) -> (io
 /// Returns after the next turn of the ring: all that the other tasks of this thread have submitted has begun, and they have
 /// had their turn. That a task only yields is not enough, since tokio-uring submits when the thread is about to wait.
 pub async fn give_way() {
-    queue::room().await;
+    queue::room(push_no_op).await;
     let (_done, ()) = push_no_op().await;
 }
 

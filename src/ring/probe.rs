@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::blocks::Registration;
+use super::blocks::{Blocks, Registration};
 use super::lane;
-use super::launch;
 use super::launch_error::LaunchError;
 use super::op;
 use super::queue;
@@ -64,7 +63,7 @@ pub fn io_uring() -> Result<(), LaunchError> {
 /// # Errors
 /// [`LaunchError::Ring`]
 pub fn rings(shards: usize) -> Result<(), LaunchError> {
-    let settings = launch::ring_settings();
+    let settings = queue::settings();
     let rings = (0..shards).map(|_| settings.build(queue::ENTRIES));
     let rings: Result<Vec<IoUring>, _> = rings.collect();
     rings.map(drop).map_err(LaunchError::Ring)
@@ -82,8 +81,8 @@ pub fn registration(config: &Config) -> io::Result<Option<io::Error>> {
         let (tell, limits) = (tell.clone(), config.limits.clone());
         let (end, ended) = mpsc::channel::<()>();
         let register = move || {
-            let registered = launch::runtime().map(|runtime| {
-                let (blocks, registration) = runtime.block_on(async { launch::blocks(&limits) });
+            let registered = queue::runtime().map(|runtime| {
+                let (blocks, registration) = runtime.block_on(async { Blocks::of(&limits) });
                 let _ = tell.send(Ok(registration));
                 // All of them hold theirs until the last one was told.
                 let _ = ended.recv();

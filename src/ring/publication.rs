@@ -17,7 +17,6 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
-use super::disk;
 use super::inherit::{Given, Moving, give_folder_mode};
 use super::lane::{self, Lane};
 use super::op::{self, SyncScope};
@@ -202,7 +201,7 @@ impl Publication {
             if is_no_file(stands.st_mode) {
                 return Err(Blocked::by(Obstacle::NoFile, self.place.path.as_str()).into());
             }
-            if disk::held(&stands) >= lane::BIG_BYTES_MIN {
+            if lane::held(&stands) >= lane::BIG_BYTES_MIN {
                 replaced = hold(to, name);
             }
         }

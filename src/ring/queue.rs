@@ -9,12 +9,12 @@
 //! completed says that all before it were taken. Where none completed for long, a no-op is sent behind the others to ask.
 
 use std::cell::Cell;
+use std::future::Future;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-
-use super::op;
 
 /// Submission entries of one ring.
 pub const ENTRIES: u32 = 1024;
@@ -22,6 +22,32 @@ pub const ENTRIES: u32 = 1024;
 const SPARE: u64 = 64;
 /// How often the kernel is offered what it refused.
 const PULSE: Duration = Duration::from_millis(10);
+/// Completion entries of one ring.
+const COMPLETION_ENTRIES: u32 = 8192;
+
+/// The settings of every ring. Never DEFER_TASKRUN: tokio-uring hangs with it.
+pub fn settings() -> io_uring::Builder {
+    let mut settings = io_uring::IoUring::builder();
+    settings.setup_cqsize(COMPLETION_ENTRIES);
+    // Both save work where the kernel knows them (6.0): one task submits, and completions wait for it.
+    let mut with_hints = settings.clone();
+    with_hints.setup_single_issuer().setup_coop_taskrun();
+    if with_hints.build(8).is_ok() {
+        with_hints
+    } else {
+        settings
+    }
+}
+
+/// The runtime of a shard.
+///
+/// # Errors
+/// What the kernel says.
+pub fn runtime() -> io::Result<tokio_uring::Runtime> {
+    let mut builder = tokio_uring::builder();
+    builder.entries(ENTRIES).uring_builder(&settings());
+    tokio_uring::Runtime::new(&builder)
+}
 
 thread_local! {
     static QUEUE: Rc<Queue> = Rc::new(Queue {
@@ -55,20 +81,20 @@ fn queue() -> Rc<Queue> {
     QUEUE.with(Rc::clone)
 }
 
-/// Number of an entry among all of its thread.
+/// Ticket of an entry among all of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number(u64);
+pub struct Ticket(u64);
 
 /// Counts an entry that is pushed now.
-pub fn count() -> Number {
+pub fn count() -> Ticket {
     QUEUE.with(|queue| {
         queue.pushed.set(queue.pushed.get() + 1);
-        Number(queue.pushed.get())
+        Ticket(queue.pushed.get())
     })
 }
 
 /// An entry completed.
-pub fn completed(number: Number) {
+pub fn completed(number: Ticket) {
     QUEUE.with(|queue| queue.taken.set(queue.taken.get().max(number.0)));
 }
 
@@ -77,8 +103,8 @@ pub fn has_room() -> bool {
     QUEUE.with(|queue| queue.has_room())
 }
 
-/// Waits until another entry fits.
-pub async fn room() {
+/// Waits until another entry fits. `no_op` puts a no-op at the end of the queue, whether it fits or not.
+pub async fn room<N: Future + 'static>(no_op: fn() -> N) {
     if has_room() {
         return;
     }
@@ -86,19 +112,18 @@ pub async fn room() {
     while !queue.has_room() {
         let answer = queue.has_answered.notified();
         if !queue.is_asking.replace(true) {
-            ask(&queue);
+            ask(&queue, no_op());
         }
         answer.await;
     }
 }
 
 /// Sends a no-op behind all that waits. When it completes, the kernel has taken them.
-fn ask(queue: &Rc<Queue>) {
+fn ask(queue: &Rc<Queue>, no_op: impl Future + 'static) {
     let question = Question(Rc::clone(queue));
-    let no_op = op::push_no_op();
     tokio_uring::spawn(async move {
         let _question = question;
-        let (_taken, ()) = no_op.await;
+        no_op.await;
     });
     // It may be that nothing else wakes the thread; and it submits only when it is about to wait.
     let queue = Rc::clone(queue);
@@ -121,6 +146,7 @@ impl Drop for Question {
 
 #[cfg(test)]
 mod tests {
+    use super::super::op;
     use super::*;
 
     #[test]

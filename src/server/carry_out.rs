@@ -7,26 +7,26 @@ use std::rc::Rc;
 use super::floor::World;
 use super::held::Held;
 use crate::bits::reply::{Ack, Refusal};
-use crate::bits::session::{Answer, Decision, Event as Step, Plan, State};
+use crate::bits::session::{Decision, Goodbye, State, Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::vault::destination;
 use crate::vault::error::StoreError;
 
 /// What the client hears.
-pub type Reply = Result<Ack, Refusal>;
+pub type Heard = Result<Ack, Refusal>;
 
 /// What came of a decision.
 #[derive(Debug)]
 pub enum Done {
     /// This is the answer.
-    Answered(Reply),
+    Answered(Heard),
     /// A body is to be stored first: only [`Step::Fragment`] leads here.
-    Store(Plan),
+    Store(StorePlan),
 }
 
 impl<W: World> Held<W> {
     /// Gives an event that no body follows to the state machine, and carries out what it decides.
-    pub async fn answer(&mut self, event: Step) -> Reply {
+    pub async fn answer(&mut self, event: Step) -> Heard {
         match self.carry_out(event).await {
             Done::Answered(reply) => reply,
             // No event but a fragment asks for a body, and here none can come.
@@ -137,7 +137,7 @@ impl<W: World> Held<W> {
 
     /// Makes what is about to be acked safe as the settings say. An Ack for bytes that were known
     /// before needs it too: they may have come on a connection that broke before its own Ack.
-    async fn ack_fragment(&mut self, received: u64) -> Reply {
+    async fn ack_fragment(&mut self, received: u64) -> Heard {
         if let Err(error) = self.harden().await {
             return Err(self.fail(error).await);
         }
@@ -148,13 +148,13 @@ impl<W: World> Held<W> {
         })
     }
 
-    fn say(&self, answer: Answer) -> Reply {
+    fn say(&self, answer: Goodbye) -> Heard {
         let session = self.id();
         match answer {
-            Answer::Closed => Ok(Ack::Closed { session }),
-            Answer::Cancelled => Ok(Ack::Cancelled { session }),
+            Goodbye::Closed => Ok(Ack::Closed { session }),
+            Goodbye::Cancelled => Ok(Ack::Cancelled { session }),
             // Heard by nobody.
-            Answer::Nobody => Err(Refusal::SessionNotFound),
+            Goodbye::Nobody => Err(Refusal::SessionNotFound),
         }
     }
 }

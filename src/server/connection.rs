@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::budget::Budget;
 use super::floor::{Floor, Wire as _};
-use super::patience::{Patience, Verdict, Waiting};
+use super::patience::{Measure, Patience, Waiting};
 use super::turnstile::Holder;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
@@ -21,7 +21,7 @@ const REST_MS: u64 = 1_000;
 
 /// How it stands with a connection's place on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Admission {
     /// It has one.
     Served,
     /// It has none, and hears so.
@@ -50,7 +50,7 @@ pub struct Connection<F: Floor> {
     /// The session whose file may be open for this connection.
     pub(super) session: Cell<Option<SessionId>>,
     /// How it stands with its place.
-    pub standing: Cell<Standing>,
+    pub standing: Cell<Admission>,
 }
 
 impl<F: Floor> Connection<F> {
@@ -65,7 +65,7 @@ impl<F: Floor> Connection<F> {
             is_hung_up: Cell::new(false),
             is_fast: Cell::new(false),
             session: Cell::new(None),
-            standing: Cell::new(Standing::Served),
+            standing: Cell::new(Admission::Served),
         }
     }
 
@@ -96,7 +96,7 @@ impl<F: Floor> Connection<F> {
             self.patience.waiting(),
             Waiting::Request | Waiting::Farewell
         );
-        waits && self.standing.get() == Standing::Served
+        waits && self.standing.get() == Admission::Served
     }
 
     /// Whether we ended it.
@@ -120,14 +120,14 @@ impl<F: Floor> Connection<F> {
             return None;
         }
         match self.patience.judge(now, limits, is_draining) {
-            Verdict::Wait => None,
-            Verdict::Hurry => {
+            Measure::Wait => None,
+            Measure::Hurry => {
                 self.wire.hurry();
                 None
             }
             // The client did its part; it is for the shard to look at what came.
-            Verdict::End(_) if self.is_reading() && self.wire.has_unread() => None,
-            Verdict::End(why) => Some(why),
+            Measure::End(_) if self.is_reading() && self.wire.has_unread() => None,
+            Measure::End(why) => Some(why),
         }
     }
 

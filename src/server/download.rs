@@ -22,7 +22,7 @@ use crate::http::download::{self, DownloadRequest, Piece, Representation};
 use crate::http::path::UploadPath;
 use crate::http::response::{Persistence, PlainRefusal};
 use crate::vault::destination;
-use crate::vault::disk::{Block, Millis, ReplyStat, Shelf, Source};
+use crate::vault::disk::{Block, Millis, Readable, ReplyStat, Shelf};
 use crate::vault::error::StoreError;
 use crate::vault::names;
 
@@ -139,7 +139,7 @@ async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool)
 }
 
 /// Sends a file, or says why there is none. All that it needs is a floor, and something to read.
-async fn send<F: Floor, S: Source<Block = F::Block>>(
+async fn send<F: Floor, S: Readable<Block = F::Block>>(
     mut sender: Sender<'_, F>,
     found: Found<S>,
     request: &DownloadRequest,
@@ -203,7 +203,7 @@ struct Sender<'a, F: Floor> {
 
 impl<'a, F: Floor> Sender<'a, F> {
     /// Sends bytes of a file. A block is held for one read and its sends; then others may have it.
-    async fn send_range<S: Source<Block = F::Block>>(
+    async fn send_range<S: Readable<Block = F::Block>>(
         &mut self,
         file: &S,
         range: Range<u64>,

@@ -5,7 +5,7 @@
 use std::io;
 use std::rc::Rc;
 
-use super::carry_out::Reply;
+use super::carry_out::Heard;
 use super::connection::{self, Connection};
 use super::floor::{Wire as _, World};
 use super::inbox::Inbox;
@@ -30,7 +30,7 @@ pub struct Exchange<W: World> {
 /// An answer, and what is left of the request it answers.
 pub struct Outcome {
     /// What the client hears.
-    pub reply: Reply,
+    pub reply: Heard,
     /// The session that the packet named.
     pub session: Option<SessionId>,
     /// Unread rest of the body.
@@ -39,7 +39,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Of a packet whose body was read, or that had none.
-    pub fn whole(reply: Reply, session: Option<SessionId>) -> Self {
+    pub fn whole(reply: Heard, session: Option<SessionId>) -> Self {
         let body = BodyLeft::Bytes(0);
         Self {
             reply,

@@ -16,7 +16,7 @@ use super::patience::Waiting;
 use super::request::{self, BodyLeft};
 use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
 use crate::bits::reply::{Ack, Refusal};
-use crate::bits::session::{Event as Step, Plan, State};
+use crate::bits::session::{State, Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::http::chunked::{BadChunk, ChunkedDecoder};
 use crate::http::response::CONTINUE;
@@ -129,7 +129,7 @@ impl<W: World> Exchange<W> {
     async fn empty_file(&mut self, mut held: Held<W>, fragment: &Fragment) -> Result<Outcome, Cut> {
         let session = fragment.request.session;
         if fragment.body == FragmentBody::Chunked {
-            let nothing = Plan {
+            let nothing = StorePlan {
                 skip: 0,
                 at: 0,
                 bytes: 0,
@@ -154,7 +154,7 @@ impl<W: World> Exchange<W> {
     async fn store(
         &mut self,
         held: &mut Held<W>,
-        plan: Plan,
+        plan: StorePlan,
         body: FragmentBody,
     ) -> Result<(), Broken> {
         match body {
@@ -172,7 +172,7 @@ impl<W: World> Exchange<W> {
     /// Stores a body of known length. A connection that filled a head block earns body blocks,
     /// until one is not filled in time; what came along with the head is the only part that is
     /// copied.
-    async fn store_sized(&mut self, held: &mut Held<W>, plan: Plan) -> Result<(), Broken> {
+    async fn store_sized(&mut self, held: &mut Held<W>, plan: StorePlan) -> Result<(), Broken> {
         let mut left = plan.bytes;
         while left > 0 {
             let is_all_here = self.inbox.len() as u64 >= left;
@@ -290,7 +290,7 @@ impl<W: World> Exchange<W> {
 
     /// Stores a chunked body, whose decoded length must be exactly what the range says. The content
     /// of all chunks in a block is written together, however small they are.
-    async fn store_chunked(&mut self, held: &mut Held<W>, plan: Plan) -> Result<(), Broken> {
+    async fn store_chunked(&mut self, held: &mut Held<W>, plan: StorePlan) -> Result<(), Broken> {
         let mut decoder = ChunkedDecoder::default();
         let mut to_skip = plan.skip;
         let mut to_store = plan.bytes;

@@ -12,7 +12,7 @@ use super::session::{Session, Work};
 use super::shard::{self, Shard};
 use super::turnstile::{Entered, Holder, Pass, Superseded};
 use crate::bits::reply::Refusal;
-use crate::bits::session::{Decision, Ending, Event as Step, State};
+use crate::bits::session::{Decision, Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location};
 use crate::diagnosis::Severity;

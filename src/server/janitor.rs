@@ -6,7 +6,7 @@ use super::floor::World;
 use super::held::{self, Held};
 use super::session::Session;
 use super::shard::{Phase, Shard};
-use crate::bits::session::Event as Step;
+use crate::bits::session::Step;
 use crate::event::Event;
 use crate::vault::disk::Millis;
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::carry_out::Reply;
+use super::carry_out::Heard;
 use super::clients::Client;
 use super::exchange::{Cut, Exchange};
 use super::floor::World;
@@ -12,7 +12,7 @@ use super::session::Session;
 use super::shard::{self, Phase, Shard};
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
-use crate::bits::session::{Answer, Decision, Ending, Event as Step, State};
+use crate::bits::session::{Decision, Ending, Goodbye, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::event::Event;
 use crate::http::path::{BadTarget, Target};
@@ -24,7 +24,7 @@ use crate::vault::record::Life;
 impl<W: World> Exchange<W> {
     /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data
     /// flows. `agent` is what the client calls itself.
-    pub(super) async fn create(&mut self, target: Target, agent: Option<Arc<str>>) -> Reply {
+    pub(super) async fn create(&mut self, target: Target, agent: Option<Arc<str>>) -> Heard {
         let shard = &self.shard;
         let path = target.path;
         if shard.phase() == Phase::Draining {
@@ -87,7 +87,7 @@ impl<W: World> Exchange<W> {
     ///
     /// # Errors
     /// [`Cut`] if a newer connection came for the session meanwhile.
-    pub(super) async fn end(&mut self, request: SessionRequest, how: Step) -> Result<Reply, Cut> {
+    pub(super) async fn end(&mut self, request: SessionRequest, how: Step) -> Result<Heard, Cut> {
         let shard = &self.shard;
         let session = match find(shard, &request) {
             Some(Known::Session(session)) => session,
@@ -133,11 +133,11 @@ fn repeat<W: World>(
     session: SessionId,
     ending: Ending,
     event: Step,
-) -> Reply {
+) -> Heard {
     let rules = shard::rules(&shard.location(&request.target.path));
     match State::Gone(ending).on(event, &rules).1 {
-        Decision::Say(Answer::Closed) => Ok(Ack::Closed { session }),
-        Decision::Say(Answer::Cancelled) => Ok(Ack::Cancelled { session }),
+        Decision::Say(Goodbye::Closed) => Ok(Ack::Closed { session }),
+        Decision::Say(Goodbye::Cancelled) => Ok(Ack::Cancelled { session }),
         Decision::Refuse(refusal) => Err(refusal),
         _ => Err(Refusal::SessionNotFound),
     }

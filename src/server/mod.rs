@@ -88,6 +88,7 @@ pub mod janitor;
 pub mod lifecycle;
 pub mod notification;
 pub mod patience;
+pub mod places;
 pub mod recover;
 pub mod request;
 mod room;

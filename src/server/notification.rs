@@ -12,9 +12,9 @@ use std::rc::Rc;
 use super::floor::{NotifyError, Order, World};
 use super::held::Held;
 use super::session::Pause;
-use crate::bits::notification::{self, Answer, Base, Token, Verdict};
+use crate::bits::notification::{self, Answer, Base, Judgement, Token};
 use crate::bits::reply::Refusal;
-use crate::bits::session::{Event as Step, Reply, State};
+use crate::bits::session::{Reply, State, Step};
 use crate::config::Location;
 use crate::event::{DiskOp, Event, Told};
 use crate::vault::disk::Millis;
@@ -163,7 +163,7 @@ impl<W: World> Held<W> {
         let shard = Rc::clone(&self.shard);
         let total = self.received();
         match answer.judge(total) {
-            Verdict::Accepted { copies, reply } => {
+            Judgement::Accepted { copies, reply } => {
                 if reply != Reply::File {
                     self.drop_reply().await;
                 }
@@ -186,14 +186,14 @@ impl<W: World> Held<W> {
                     Err(error) => Err(self.fail(error).await),
                 }
             }
-            Verdict::Denied => {
+            Judgement::Denied => {
                 self.drop_reply().await;
                 // If it is lost, the application is asked once more.
                 let denied = State::Denied { total };
                 self.keep().note(&shard.store, denied).await;
                 Ok(Step::Denied)
             }
-            Verdict::Refused(refusal) => {
+            Judgement::Refused(refusal) => {
                 self.drop_reply().await;
                 Err(refusal)
             }

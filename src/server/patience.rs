@@ -31,7 +31,7 @@ pub enum Waiting {
 
 /// What is to be done about a connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Measure {
     /// Nothing.
     Wait,
     /// A read of a whole block is to come back with what it has.
@@ -84,7 +84,7 @@ impl Patience {
     }
 
     /// Whether the client has used its time up.
-    pub fn judge(&self, now: Millis, limits: &Limits, is_draining: bool) -> Verdict {
+    pub fn judge(&self, now: Millis, limits: &Limits, is_draining: bool) -> Measure {
         let waited_ms = self.waited_ms(now);
         let (ms_max, why) = match self.waiting.get() {
             Waiting::Request => (limits.idle_ms_max, Hangup::Idle),
@@ -94,17 +94,17 @@ impl Patience {
                 (FAREWELL_DRAIN_MS.min(limits.head_ms_max), Hangup::NotClosed)
             }
             Waiting::Farewell => (limits.head_ms_max, Hangup::NotClosed),
-            Waiting::Nothing => return Verdict::Wait,
+            Waiting::Nothing => return Measure::Wait,
         };
         if self.waiting.get() == Waiting::Body && waited_ms >= HURRY_MS.min(ms_max) {
             // A read of a whole block may have bytes to show: it is judged when it had to tell.
             if !self.was_hurried.replace(true) || waited_ms < ms_max {
-                return Verdict::Hurry;
+                return Measure::Hurry;
             }
         }
         match waited_ms >= ms_max {
-            true => Verdict::End(why),
-            false => Verdict::Wait,
+            true => Measure::End(why),
+            false => Measure::Wait,
         }
     }
 }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     /// The verdicts at these times, after a wait that began at 10,000.
-    fn verdicts(waiting: Waiting, times: &[u64]) -> Vec<Verdict> {
+    fn verdicts(waiting: Waiting, times: &[u64]) -> Vec<Measure> {
         let patience = Patience::new(0);
         patience.wait_for(waiting, 10_000);
         let judge = |now: &u64| patience.judge(*now, &limits(), false);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn each_wait_has_its_time() {
-        use Verdict::{End, Hurry, Wait};
+        use Measure::{End, Hurry, Wait};
         let idle = verdicts(Waiting::Request, &[18_999, 19_000]);
         assert_eq!(idle, [Wait, End(Hangup::Idle)]);
         let head = verdicts(Waiting::Head, &[12_999, 13_000]);
@@ -152,10 +152,10 @@ mod tests {
         let patience = Patience::new(0);
         patience.wait_for(Waiting::Farewell, 10_000);
         let judge = |now, is_draining| patience.judge(now, &limits(), is_draining);
-        assert_eq!(judge(12_999, false), Verdict::Wait);
-        assert_eq!(judge(10_999, true), Verdict::Wait);
-        assert_eq!(judge(11_000, true), Verdict::End(Hangup::NotClosed));
-        assert_eq!(judge(13_000, false), Verdict::End(Hangup::NotClosed));
+        assert_eq!(judge(12_999, false), Measure::Wait);
+        assert_eq!(judge(10_999, true), Measure::Wait);
+        assert_eq!(judge(11_000, true), Measure::End(Hangup::NotClosed));
+        assert_eq!(judge(13_000, false), Measure::End(Hangup::NotClosed));
     }
 
     #[test]
@@ -165,13 +165,13 @@ mod tests {
         // It stood still for 20 s, after 1 s of its own.
         patience.excuse(20_000, 31_000);
         assert_eq!(patience.waited_ms(31_000), 1_000);
-        assert_eq!(patience.judge(31_000, &limits(), false), Verdict::Wait);
-        let end = Verdict::End(Hangup::HeadTimeout);
+        assert_eq!(patience.judge(31_000, &limits(), false), Measure::Wait);
+        let end = Measure::End(Hangup::HeadTimeout);
         assert_eq!(patience.judge(33_000, &limits(), false), end);
         // What began in that time began now at the latest.
         patience.wait_for(Waiting::Head, 39_000);
         patience.excuse(20_000, 40_000);
         assert_eq!(patience.waited_ms(40_000), 0);
-        assert_eq!(patience.judge(42_999, &limits(), false), Verdict::Wait);
+        assert_eq!(patience.judge(42_999, &limits(), false), Measure::Wait);
     }
 }

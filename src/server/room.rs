@@ -9,7 +9,7 @@ use crate::bits::session::State;
 use crate::event::DiskOp;
 use crate::vault::disk::File as _;
 use crate::vault::error::StoreError;
-use crate::vault::space::{Bounds, Reservation};
+use crate::vault::space::{Reservation, ReserveBounds};
 
 /// Body blocks that are received before space is reserved; below that the call costs more than it
 /// tells.
@@ -35,7 +35,7 @@ impl<W: World> Held<W> {
             return Ok(());
         };
         let limits = &shard.config.limits;
-        let bounds = Bounds {
+        let bounds = ReserveBounds {
             step_bytes_min: BLOCKS_MIN * limits.block_bytes as u64,
             share: limits.reserve_share_max,
         };

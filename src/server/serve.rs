@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::connection::Standing;
+use super::connection::Admission;
 use super::exchange::{Cut, Exchange, Outcome};
 use super::floor::{Wire as _, World};
 use super::held;
@@ -13,7 +13,7 @@ use super::request::{self, BodyLeft, Request};
 use super::shard::{Phase, Shard};
 use crate::bits::packet::Packet;
 use crate::bits::reply::{self, Ack, Refusal};
-use crate::bits::session::Event as Step;
+use crate::bits::session::Step;
 use crate::event::Event;
 use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
@@ -74,7 +74,7 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
         inbox: Inbox::empty(),
         answer: Vec::new(),
     };
-    if exchange.connection.standing.get() == Standing::TurnedAway {
+    if exchange.connection.standing.get() == Admission::TurnedAway {
         drop(arrived);
         exchange.turn_away().await;
         return shard.dismiss(id);

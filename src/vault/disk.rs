@@ -28,7 +28,7 @@ pub trait Block: 'static {
 
 /// An open file to be read.
 #[allow(async_fn_in_trait)]
-pub trait Source: 'static {
+pub trait Readable: 'static {
     /// The memory that it is read into.
     type Block: Block;
 
@@ -43,7 +43,7 @@ pub trait Source: 'static {
 
 /// An open work file.
 #[allow(async_fn_in_trait)]
-pub trait File: Source {
+pub trait File: Readable {
     /// Writes `block[range]` at `offset`; may take fewer bytes.
     async fn write_at(
         &self,

@@ -16,7 +16,7 @@ use crate::bits::session_id::SessionId;
 
 /// What the journals say of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Newest {
     /// Its newest record.
     Record {
         /// The higher, the newer.
@@ -33,7 +33,7 @@ pub enum Told {
     },
 }
 
-impl Told {
+impl Newest {
     /// The boot of the machine in which it was written, where it is the record of a session whose
     /// size is not known, as before its first fragment.
     pub fn boot_without_size(&self) -> Option<u128> {
@@ -47,7 +47,7 @@ impl Told {
     }
 }
 
-impl Told {
+impl Newest {
     fn sequence(&self) -> u64 {
         match self {
             Self::Record { sequence, .. } | Self::Unknown { sequence } => *sequence,
@@ -69,7 +69,7 @@ pub struct Damaged {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dealt {
     /// The newest record of each of its sessions.
-    pub told: BTreeMap<SessionId, Told>,
+    pub told: BTreeMap<SessionId, Newest>,
     /// Journals that held more than can be read.
     pub damaged: Arc<[Damaged]>,
 }
@@ -77,7 +77,7 @@ pub struct Dealt {
 /// Reads journals and deals what they say to the shards.
 #[derive(Debug)]
 pub struct Readback {
-    shards: Vec<BTreeMap<SessionId, Told>>,
+    shards: Vec<BTreeMap<SessionId, Newest>>,
     damaged: Vec<Damaged>,
 }
 
@@ -105,12 +105,12 @@ impl Readback {
                 continue;
             }
             let newest = match frame.content() {
-                Some(Content::Record(record)) => Told::Record {
+                Some(Content::Record(record)) => Newest::Record {
                     sequence,
                     record: Box::new(record),
                 },
-                Some(Content::Tombstone(tombstone)) => Told::Tombstone(tombstone),
-                None => Told::Unknown { sequence },
+                Some(Content::Tombstone(tombstone)) => Newest::Tombstone(tombstone),
+                None => Newest::Unknown { sequence },
             };
             told.insert(frame.id, newest);
         }
@@ -208,7 +208,7 @@ mod tests {
             .journal("1-0.journal", &record(4).encode(id, 3)[..])
             .unwrap();
         let dealt = readback.deal().pop().unwrap();
-        let Told::Record { sequence, record } = &dealt.told[&id] else {
+        let Newest::Record { sequence, record } = &dealt.told[&id] else {
             panic!("{dealt:?}");
         };
         assert_eq!((*sequence, record.state), (3, State::Sealed { total: 4 }));

@@ -16,7 +16,7 @@ use super::disk::{Disk, File as _, Place, Shelf, WorkStat};
 use super::journal::Kept;
 use super::keep::Keep;
 use super::names::{self, ASIDE_SUFFIX, WorkName};
-use super::readback::{Damaged, Dealt, Told};
+use super::readback::{Damaged, Dealt, Newest};
 use super::record::Record;
 use super::store::Store;
 use super::verdict::{self, Destination, Evidence, IN_THE_DAMAGE, Verdict};
@@ -189,18 +189,18 @@ struct Case {
 
 impl<D: Disk> Recovery<'_, D> {
     /// A part stands, and this is told of it.
-    async fn with_part(&mut self, id: SessionId, shelf: Shelf, told: Option<Told>) {
+    async fn with_part(&mut self, id: SessionId, shelf: Shelf, told: Option<Newest>) {
         let store = self.store;
         let disk = &*store.disk;
         let name = names::part_name(id);
         let (sequence, record) = match told {
-            Some(Told::Record { sequence, record }) => (sequence, *record),
-            Some(Told::Tombstone(tombstone)) => {
+            Some(Newest::Record { sequence, record }) => (sequence, *record),
+            Some(Newest::Tombstone(tombstone)) => {
                 self.remove(id, shelf, &name).await;
                 store.journal.bury(id, tombstone, disk.now());
                 return;
             }
-            Some(Told::Unknown { .. }) => {
+            Some(Newest::Unknown { .. }) => {
                 let why = "its record is one that this version does not understand";
                 return set_aside(disk, shelf, &name, why).await;
             }
@@ -225,15 +225,15 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// No part stands, and this is told.
-    async fn without_part(&mut self, id: SessionId, told: Told) {
+    async fn without_part(&mut self, id: SessionId, told: Newest) {
         let store = self.store;
         let disk = &*store.disk;
         let (sequence, record) = match told {
-            Told::Record { sequence, record } => (sequence, *record),
-            Told::Tombstone(tombstone) => {
+            Newest::Record { sequence, record } => (sequence, *record),
+            Newest::Tombstone(tombstone) => {
                 return store.journal.bury(id, tombstone, disk.now());
             }
-            Told::Unknown { .. } => return,
+            Newest::Unknown { .. } => return,
         };
         let shelf = self.replies.get(&id).copied();
         let has_ended = matches!(record.state, State::Gone(_) | State::Published { .. });

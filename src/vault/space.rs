@@ -187,7 +187,7 @@ impl Reservation {
         received: u64,
         end: u64,
         total: u64,
-        bounds: Bounds,
+        bounds: ReserveBounds,
     ) -> Option<Range<u64>> {
         self.reached(received);
         if self.is_refused || end <= self.until || received < bounds.step_bytes_min {
@@ -234,7 +234,7 @@ impl Drop for Reservation {
 
 /// How space is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ReserveBounds {
     /// Nothing is reserved before so much was received.
     pub step_bytes_min: u64,
     /// What all reservations may take of what is free, in percent.
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: ReserveBounds = ReserveBounds {
         step_bytes_min: MIB,
         share: 25,
     };

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bitsd::bits::packet::PROTOCOL;
+use bitsd::bits::protocol::PROTOCOL;
 use bitsd::bits::session_id::SessionId;
 
 use crate::sim::Sim;

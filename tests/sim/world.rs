@@ -15,7 +15,7 @@ use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use bitsd::vault::disk::{
-    Block, Disk, File, Log, Manner, Millis, Place, Published, ReplyStat, Runtime, Shelf, Source,
+    Block, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime, Shelf,
     Standing, WorkFiles, WorkStat,
 };
 use bitsd::vault::space::Space;
@@ -158,7 +158,7 @@ impl SimFile {
     }
 }
 
-impl Source for SimFile {
+impl Readable for SimFile {
     type Block = SimBlock;
 
     async fn read_at(

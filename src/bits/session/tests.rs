@@ -17,30 +17,30 @@ fn range(start: u64, end: u64, total: u64) -> ContentRange {
 }
 
 /// Every event that a client, the flow or the clock can cause over a 3-byte file.
-fn all_events() -> Vec<Event> {
+fn all_events() -> Vec<Step> {
     let mut events = vec![
-        Event::EmptyFile,
-        Event::Stored { bytes: 1 },
-        Event::Stored { bytes: 2 },
-        Event::FragmentEnded,
-        Event::Sealed,
-        Event::Close,
-        Event::Published,
-        Event::PublishRefused,
-        Event::Denied,
-        Event::Cancel,
-        Event::Expire,
-        Event::Poison,
+        Step::EmptyFile,
+        Step::Stored { bytes: 1 },
+        Step::Stored { bytes: 2 },
+        Step::FragmentEnded,
+        Step::Sealed,
+        Step::Close,
+        Step::Published,
+        Step::PublishRefused,
+        Step::Denied,
+        Step::Cancel,
+        Step::Expire,
+        Step::Poison,
     ];
     for copies in [false, true] {
         for reply in [Reply::None, Reply::File, Reply::Elsewhere] {
-            events.push(Event::Notified { copies, reply });
+            events.push(Step::Notified { copies, reply });
         }
     }
     for total in [2, 3] {
         for start in 0..total {
             for end in start + 1..=total {
-                events.push(Event::Fragment(range(start, end, total)));
+                events.push(Step::Fragment(range(start, end, total)));
             }
         }
     }
@@ -97,7 +97,7 @@ fn every_sequence_of_events_keeps_the_invariants() {
     }
 }
 
-fn check_invariants(before: State, event: Event, after: State, decision: &Decision) {
+fn check_invariants(before: State, event: Step, after: State, decision: &Decision) {
     let context = format!("{before:?} on {event:?} gave {after:?} and {decision:?}");
     if let State::Receiving { received, total } = after {
         assert!(total.is_none_or(|total| received <= total), "{context}");
@@ -156,7 +156,7 @@ fn check_invariants(before: State, event: Event, after: State, decision: &Decisi
                 "published lost: {context}"
             );
         }
-        Decision::Refuse(_) if event == Event::Denied => {}
+        Decision::Refuse(_) if event == Step::Denied => {}
         Decision::Refuse(_) => assert_eq!(before, after, "a refusal changed it: {context}"),
         Decision::Nothing | Decision::Say(_) => {}
     }
@@ -183,16 +183,16 @@ fn a_whole_file_is_told_to_the_application_until_it_answers() {
         notifies: true,
         ..RULES
     };
-    let whole = Event::Fragment(range(0, 5, 5));
+    let whole = Step::Fragment(range(0, 5, 5));
     let sealed = State::Sealed { total: 5 };
     let full = State::Receiving {
         received: 5,
         total: Some(5),
     };
-    assert_eq!(full.on(Event::Sealed, &rules), (sealed, Decision::Notify));
+    assert_eq!(full.on(Step::Sealed, &rules), (sealed, Decision::Notify));
     assert_eq!(sealed.on(whole, &rules), (sealed, Decision::Notify));
-    assert_eq!(sealed.on(Event::Close, &rules), (sealed, Decision::Notify));
-    let answer = Event::Notified {
+    assert_eq!(sealed.on(Step::Close, &rules), (sealed, Decision::Notify));
+    let answer = Step::Notified {
         copies: false,
         reply: Reply::File,
     };
@@ -204,9 +204,9 @@ fn a_whole_file_is_told_to_the_application_until_it_answers() {
         notified.on(whole, &rules),
         (notified, Decision::AckFragment { received: 5 })
     );
-    let (gone, decision) = notified.on(Event::Close, &rules);
+    let (gone, decision) = notified.on(Step::Close, &rules);
     assert_eq!(gone, State::Gone(Ending::Delivered));
-    let answer = Answer::Closed;
+    let answer = Goodbye::Closed;
     assert!(
         matches!(decision, Decision::Discard { answer: given, .. } if given == answer),
         "{decision:?}"
@@ -220,21 +220,21 @@ fn a_file_that_the_application_wants_is_published_and_its_reply_stays() {
         publish_with_last_fragment: true,
         ..RULES
     };
-    let answer = Event::Notified {
+    let answer = Step::Notified {
         copies: true,
         reply: Reply::Elsewhere,
     };
     let (closing, decision) = State::Sealed { total: 5 }.on(answer, &rules);
     assert_eq!(decision, Decision::Publish);
     assert_eq!(
-        closing.on(Event::PublishRefused, &rules).0,
+        closing.on(Step::PublishRefused, &rules).0,
         State::Notified {
             total: 5,
             copies: true,
             reply: Reply::Elsewhere
         }
     );
-    let (published, _) = closing.on(Event::Published, &rules);
+    let (published, _) = closing.on(Step::Published, &rules);
     assert_eq!(published.reply(), Reply::Elsewhere);
 }
 
@@ -245,25 +245,25 @@ fn what_the_application_refused_for_good_is_not_offered_again() {
         ..RULES
     };
     let refused = Decision::Refuse(denied(5));
-    let (denied, decision) = State::Sealed { total: 5 }.on(Event::Denied, &rules);
+    let (denied, decision) = State::Sealed { total: 5 }.on(Step::Denied, &rules);
     assert_eq!(decision, refused);
-    let again = denied.on(Event::Fragment(range(0, 5, 5)), &rules);
+    let again = denied.on(Step::Fragment(range(0, 5, 5)), &rules);
     assert_eq!(again, (denied, refused));
-    let (gone, _) = denied.on(Event::Close, &rules);
+    let (gone, _) = denied.on(Step::Close, &rules);
     assert_eq!(gone, State::Gone(Ending::Denied));
 }
 
 #[test]
 fn the_first_fragment_fixes_the_total() {
-    let (state, decision) = State::NEW.on(Event::Fragment(range(0, 2, 3)), &RULES);
-    let plan = Plan {
+    let (state, decision) = State::NEW.on(Step::Fragment(range(0, 2, 3)), &RULES);
+    let plan = StorePlan {
         skip: 0,
         at: 0,
         bytes: 2,
         fixes_total: Some(3),
     };
     assert_eq!(decision, Decision::Store(plan));
-    let (_, decision) = state.on(Event::Fragment(range(0, 2, 2)), &RULES);
+    let (_, decision) = state.on(Step::Fragment(range(0, 2, 2)), &RULES);
     assert_eq!(
         decision,
         Decision::Refuse(Refusal::TotalChanged { was: 3, is: 2 })
@@ -276,8 +276,8 @@ fn overlap_keeps_the_bytes_already_stored() {
         received: 2,
         total: Some(5),
     };
-    let (_, decision) = state.on(Event::Fragment(range(1, 4, 5)), &RULES);
-    let plan = Plan {
+    let (_, decision) = state.on(Step::Fragment(range(1, 4, 5)), &RULES);
+    let plan = StorePlan {
         skip: 1,
         at: 2,
         bytes: 2,
@@ -292,7 +292,7 @@ fn a_gap_is_refused_with_the_offset_to_go_on_from() {
         received: 2,
         total: Some(5),
     };
-    let (after, decision) = state.on(Event::Fragment(range(3, 5, 5)), &RULES);
+    let (after, decision) = state.on(Step::Fragment(range(3, 5, 5)), &RULES);
     assert_eq!(decision, Decision::Refuse(Refusal::Gap { received: 2 }));
     assert_eq!(after, state);
 }
@@ -303,7 +303,7 @@ fn a_complete_duplicate_never_moves_the_watermark_back() {
         received: 4,
         total: Some(5),
     };
-    let (_, decision) = state.on(Event::Fragment(range(0, 2, 5)), &RULES);
+    let (_, decision) = state.on(Step::Fragment(range(0, 2, 5)), &RULES);
     assert_eq!(decision, Decision::AckFragment { received: 4 });
 }
 
@@ -314,12 +314,12 @@ fn a_file_too_large_is_told_before_a_fragment_too_large() {
         fragment_bytes_max: 4,
         ..RULES
     };
-    let (_, decision) = State::NEW.on(Event::Fragment(range(0, 11, 11)), &rules);
+    let (_, decision) = State::NEW.on(Step::Fragment(range(0, 11, 11)), &rules);
     assert_eq!(
         decision,
         Decision::Refuse(Refusal::UploadTooLarge { limit: 10 })
     );
-    let (_, decision) = State::NEW.on(Event::Fragment(range(0, 5, 10)), &rules);
+    let (_, decision) = State::NEW.on(Step::Fragment(range(0, 5, 10)), &rules);
     assert_eq!(
         decision,
         Decision::Refuse(Refusal::FragmentTooLarge { limit: 4 })
@@ -334,16 +334,16 @@ fn totals_up_to_the_last_u64_do_not_overflow() {
         ..RULES
     };
     let whole = range(0, u64::MAX, u64::MAX);
-    let (state, decision) = State::NEW.on(Event::Fragment(whole), &rules);
+    let (state, decision) = State::NEW.on(Step::Fragment(whole), &rules);
     assert!(matches!(
         decision,
-        Decision::Store(Plan {
+        Decision::Store(StorePlan {
             bytes: u64::MAX,
             ..
         })
     ));
-    let (state, _) = state.on(Event::Stored { bytes: u64::MAX }, &rules);
-    let (_, decision) = state.on(Event::FragmentEnded, &rules);
+    let (state, _) = state.on(Step::Stored { bytes: u64::MAX }, &rules);
+    let (_, decision) = state.on(Step::FragmentEnded, &rules);
     assert_eq!(decision, Decision::Seal { total: u64::MAX });
 }
 
@@ -351,17 +351,17 @@ fn totals_up_to_the_last_u64_do_not_overflow() {
 fn close_and_cancel_repeat_their_answers_and_not_each_other() {
     let closed = State::Gone(Ending::Published);
     assert_eq!(
-        closed.on(Event::Close, &RULES).1,
-        Decision::Say(Answer::Closed)
+        closed.on(Step::Close, &RULES).1,
+        Decision::Say(Goodbye::Closed)
     );
     let refused = Decision::Refuse(Refusal::SessionNotFound);
-    assert_eq!(closed.on(Event::Cancel, &RULES).1, refused);
+    assert_eq!(closed.on(Step::Cancel, &RULES).1, refused);
     let cancelled = State::Gone(Ending::Cancelled);
     assert_eq!(
-        cancelled.on(Event::Cancel, &RULES).1,
-        Decision::Say(Answer::Cancelled)
+        cancelled.on(Step::Cancel, &RULES).1,
+        Decision::Say(Goodbye::Cancelled)
     );
-    assert_eq!(cancelled.on(Event::Close, &RULES).1, refused);
+    assert_eq!(cancelled.on(Step::Close, &RULES).1, refused);
 }
 
 #[test]
@@ -370,13 +370,13 @@ fn closing_an_incomplete_upload_discards_it() {
         received: 2,
         total: Some(5),
     };
-    let (after, decision) = state.on(Event::Close, &RULES);
+    let (after, decision) = state.on(Step::Close, &RULES);
     assert_eq!(after, State::Gone(Ending::Incomplete));
     assert_eq!(
         decision,
         Decision::Discard {
             ending: Ending::Incomplete,
-            answer: Answer::Closed
+            answer: Goodbye::Closed
         }
     );
 }
@@ -388,7 +388,7 @@ fn closing_a_whole_upload_whose_seal_failed_seals_it_first() {
         total: Some(5),
     };
     assert_eq!(
-        state.on(Event::Close, &RULES),
+        state.on(Step::Close, &RULES),
         (state, Decision::Seal { total: 5 })
     );
 }
@@ -396,9 +396,9 @@ fn closing_a_whole_upload_whose_seal_failed_seals_it_first() {
 #[test]
 fn a_refused_publication_leaves_the_file_sealed() {
     let sealed = State::Sealed { total: 5 };
-    let (closing, decision) = sealed.on(Event::Close, &RULES);
+    let (closing, decision) = sealed.on(Step::Close, &RULES);
     assert_eq!(decision, Decision::Publish);
-    assert_eq!(closing.on(Event::PublishRefused, &RULES).0, sealed);
+    assert_eq!(closing.on(Step::PublishRefused, &RULES).0, sealed);
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn cancel_after_publication_with_the_last_fragment_keeps_the_file() {
         total: 5,
         reply: Reply::None,
     };
-    let (after, decision) = published.on(Event::Cancel, &RULES);
+    let (after, decision) = published.on(Step::Cancel, &RULES);
     assert_eq!(after, State::Gone(Ending::Published));
-    assert_eq!(decision, Decision::Say(Answer::Cancelled));
+    assert_eq!(decision, Decision::Say(Goodbye::Cancelled));
 }

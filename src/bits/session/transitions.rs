@@ -2,7 +2,7 @@
 //!
 //! Every state is named in every function, so that a new one is a question to each.
 
-use super::{AfterPublish, Answer, Decision, Ending, Event, Plan, Rules, State};
+use super::{AfterPublish, Decision, Ending, Goodbye, Rules, State, Step, StorePlan};
 use crate::bits::range::{ContentRange, Placement};
 use crate::bits::reply::Refusal;
 use crate::planted::{self, Bug};
@@ -10,19 +10,19 @@ use crate::planted::{self, Bug};
 impl State {
     /// The next state, and what is to be done.
     #[must_use]
-    pub fn on(self, event: Event, rules: &Rules) -> (Self, Decision) {
+    pub fn on(self, event: Step, rules: &Rules) -> (Self, Decision) {
         match event {
-            Event::Fragment(range) => self.on_fragment(range, rules),
-            Event::EmptyFile => self.on_empty_file(rules),
-            Event::Stored { .. } | Event::FragmentEnded | Event::Sealed => {
+            Step::Fragment(range) => self.on_fragment(range, rules),
+            Step::EmptyFile => self.on_empty_file(rules),
+            Step::Stored { .. } | Step::FragmentEnded | Step::Sealed => {
                 self.on_stored(event, rules)
             }
-            Event::Notified { .. } | Event::Denied => self.on_answered(event, rules),
-            Event::Published | Event::PublishRefused => self.on_published(event),
-            Event::Close => self.on_close(rules),
-            Event::Cancel => self.on_cancel(rules),
-            Event::Expire => self.on_expire(),
-            Event::Poison => self.on_poison(),
+            Step::Notified { .. } | Step::Denied => self.on_answered(event, rules),
+            Step::Published | Step::PublishRefused => self.on_published(event),
+            Step::Close => self.on_close(rules),
+            Step::Cancel => self.on_cancel(rules),
+            Step::Expire => self.on_expire(),
+            Step::Poison => self.on_poison(),
         }
     }
 
@@ -57,12 +57,12 @@ impl State {
     }
 
     /// What the flow tells of bytes on their way to the disk; only while the file is not whole.
-    fn on_stored(self, event: Event, rules: &Rules) -> (Self, Decision) {
+    fn on_stored(self, event: Step, rules: &Rules) -> (Self, Decision) {
         let Self::Receiving { received, total } = self else {
             self.never(event)
         };
         match event {
-            Event::Stored { bytes } => {
+            Step::Stored { bytes } => {
                 let received = received + bytes;
                 assert!(
                     total.is_some_and(|total| received <= total),
@@ -70,11 +70,11 @@ impl State {
                 );
                 (Self::Receiving { received, total }, Decision::Nothing)
             }
-            Event::FragmentEnded => match total {
+            Step::FragmentEnded => match total {
                 Some(total) if received == total => (self, Decision::Seal { total }),
                 _ => (self, Decision::AckFragment { received }),
             },
-            Event::Sealed => {
+            Step::Sealed => {
                 assert!(total == Some(received), "sealed before its last byte");
                 Self::Sealed { total: received }.conclude(rules)
             }
@@ -83,15 +83,15 @@ impl State {
     }
 
     /// What the application said of a whole file.
-    fn on_answered(self, event: Event, rules: &Rules) -> (Self, Decision) {
+    fn on_answered(self, event: Step, rules: &Rules) -> (Self, Decision) {
         match (self, event) {
-            (Self::Sealed { total }, Event::Notified { copies, reply }) => Self::Notified {
+            (Self::Sealed { total }, Step::Notified { copies, reply }) => Self::Notified {
                 total,
                 copies,
                 reply,
             }
             .conclude(rules),
-            (Self::Sealed { total }, Event::Denied) => {
+            (Self::Sealed { total }, Step::Denied) => {
                 (Self::Denied { total }, Decision::Refuse(denied(total)))
             }
             _ => self.never(event),
@@ -99,10 +99,13 @@ impl State {
     }
 
     /// How a publication ended.
-    fn on_published(self, event: Event) -> (Self, Decision) {
+    fn on_published(self, event: Step) -> (Self, Decision) {
         match (self, event) {
-            (Self::Closing { total, then, told }, Event::Published) => match then {
-                AfterPublish::End => (Self::Gone(Ending::Published), Decision::Say(Answer::Closed)),
+            (Self::Closing { total, then, told }, Step::Published) => match then {
+                AfterPublish::End => (
+                    Self::Gone(Ending::Published),
+                    Decision::Say(Goodbye::Closed),
+                ),
                 AfterPublish::AwaitClose => (
                     Self::Published {
                         total,
@@ -111,15 +114,13 @@ impl State {
                     Decision::AckFragment { received: total },
                 ),
             },
-            (Self::Closing { .. }, Event::PublishRefused) => {
-                (self.unpublished(), Decision::Nothing)
-            }
+            (Self::Closing { .. }, Step::PublishRefused) => (self.unpublished(), Decision::Nothing),
             _ => self.never(event),
         }
     }
 
     fn on_close(self, rules: &Rules) -> (Self, Decision) {
-        let discard = |ending| discard(ending, Answer::Closed);
+        let discard = |ending| discard(ending, Goodbye::Closed);
         match self {
             // protocol.md 4.7. The flow seals, then closes again.
             Self::Receiving {
@@ -147,19 +148,20 @@ impl State {
             Self::Denied { .. } => discard(Ending::Denied),
             // A file in the middle of getting its name is not closed twice.
             Self::Closing { .. } => (self, Decision::Refuse(Refusal::Busy)),
-            Self::Published { .. } => {
-                (Self::Gone(Ending::Published), Decision::Say(Answer::Closed))
-            }
+            Self::Published { .. } => (
+                Self::Gone(Ending::Published),
+                Decision::Say(Goodbye::Closed),
+            ),
             // The tombstone: the same answer as the first time, anything else is unknown.
             Self::Gone(
                 Ending::Published | Ending::Incomplete | Ending::Delivered | Ending::Denied,
-            ) => (self, Decision::Say(Answer::Closed)),
+            ) => (self, Decision::Say(Goodbye::Closed)),
             Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
         }
     }
 
     fn on_cancel(self, rules: &Rules) -> (Self, Decision) {
-        let answer = Answer::Cancelled;
+        let answer = Goodbye::Cancelled;
         match self {
             Self::Receiving { .. }
             | Self::Sealed { .. }
@@ -178,7 +180,7 @@ impl State {
     }
 
     fn on_expire(self) -> (Self, Decision) {
-        let answer = Answer::Nobody;
+        let answer = Goodbye::Nobody;
         match self {
             Self::Receiving { .. }
             | Self::Sealed { .. }
@@ -192,7 +194,7 @@ impl State {
     }
 
     fn on_poison(self) -> (Self, Decision) {
-        let answer = Answer::Nobody;
+        let answer = Goodbye::Nobody;
         match self {
             Self::Receiving { .. }
             | Self::Sealed { .. }
@@ -204,7 +206,7 @@ impl State {
         }
     }
 
-    fn never(self, event: Event) -> ! {
+    fn never(self, event: Step) -> ! {
         panic!("{event:?} cannot happen in {self:?}: the flow is wrong")
     }
 
@@ -263,7 +265,7 @@ const EMPTY: (State, Decision) = (
 );
 
 /// A session ends without a file.
-fn discard(ending: Ending, answer: Answer) -> (State, Decision) {
+fn discard(ending: Ending, answer: Goodbye) -> (State, Decision) {
     (State::Gone(ending), Decision::Discard { ending, answer })
 }
 
@@ -317,7 +319,7 @@ fn receive(
         Placement::Fresh => 0,
         Placement::Overlap { skip } => skip,
     };
-    let plan = Plan {
+    let plan = StorePlan {
         skip,
         at: received,
         bytes: range.len() - skip,

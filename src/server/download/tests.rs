@@ -115,7 +115,7 @@ impl Wire for Sink {
 /// The file that is sent.
 struct Sent(Rc<Outside>);
 
-impl Source for Sent {
+impl Readable for Sent {
     type Block = Memory;
 
     async fn read_at(

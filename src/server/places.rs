@@ -1,0 +1,127 @@
+//! Who has a place on a shard: connections are let in, make room for others, and leave.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use super::connection::{Admission, Connection, ConnectionId};
+use super::crowd;
+use super::floor::{Wire as _, World};
+use super::shard::Shard;
+use crate::event::{Event, Hangup};
+
+/// Connections that may be turned away at the same time; more are cut.
+const TURNED_AWAY_MAX: usize = 1_024;
+/// Of those, so many are waited for until they close, so that they hear why even if they send
+/// something meanwhile.
+const LINGERING_MAX: usize = 64;
+/// Part of all places that is made free at once.
+const ROOM_SHARE: usize = 64;
+
+impl<W: World> Shard<W> {
+    /// Enters a new connection. Where all places are taken, idle ones make room; whoever finds no
+    /// place nevertheless is entered to be turned away, as long as that are not too many
+    /// themselves.
+    pub fn admit(&self, wire: W::Wire, peer: SocketAddr) -> Option<Rc<Connection<W>>> {
+        if self.is_over() {
+            // It was on its way from another shard.
+            wire.shutdown();
+            return None;
+        }
+        let limits = self.limits();
+        let client = crowd::client(peer);
+        let is_admitted = self.crowd.borrow().of(client) < limits.connections_per_client_max
+            && (self.places_taken() < limits.connections_per_shard_max || self.make_room(client));
+        if !is_admitted {
+            self.world.emit(Event::ConnectionRefused { peer });
+            if self.turned_away.get() >= TURNED_AWAY_MAX {
+                wire.shutdown();
+                return None;
+            }
+            self.turned_away.set(self.turned_away.get() + 1);
+        }
+        let id = self.next_connection.get();
+        self.next_connection.set(id + 1);
+        let connection = Rc::new(Connection::new(id, wire, peer, self.world.now()));
+        if is_admitted {
+            self.crowd.borrow_mut().enter(client);
+        } else {
+            connection.standing.set(Admission::TurnedAway);
+        }
+        let entered = Rc::clone(&connection);
+        self.connections.borrow_mut().insert(id, entered);
+        Some(connection)
+    }
+
+    /// Connections that count towards the limit: not those that are leaving, or are only told that
+    /// there is no place.
+    pub fn places_taken(&self) -> usize {
+        let others = self.turned_away.get() + self.made_room.get();
+        self.connections.borrow().len() - others
+    }
+
+    /// Ends idle connections of whoever has most, and no fewer than the newcomer; `false` if there
+    /// are none.
+    fn make_room(&self, newcomer: IpAddr) -> bool {
+        let now = self.world.now();
+        let connections = self.connections.borrow();
+        let idle = (connections.values())
+            .filter(|connection| connection.can_make_room())
+            .map(|connection| {
+                let waited_ms = connection.patience.waited_ms(now);
+                (crowd::client(connection.peer), waited_ms, connection)
+            });
+        let count_max = (self.limits().connections_per_shard_max / ROOM_SHARE).max(1);
+        let room = self.crowd.borrow().make_room(newcomer, idle, count_max);
+        let mut has_made_room = false;
+        for connection in room {
+            // Its next request is here already.
+            if connection.is_idle() && connection.wire.has_unread() {
+                continue;
+            }
+            has_made_room = true;
+            let (peer, why) = (connection.peer, Hangup::Crowded);
+            self.world.emit(Event::HungUp { peer, why });
+            connection.standing.set(Admission::MadeRoom);
+            self.made_room.set(self.made_room.get() + 1);
+            self.crowd.borrow_mut().leave(crowd::client(peer));
+            connection.hang_up();
+        }
+        has_made_room
+    }
+
+    /// Whether one more that was turned away may be waited for until it closes.
+    pub fn may_linger(&self) -> bool {
+        self.turned_away.get() <= LINGERING_MAX
+    }
+
+    /// Strikes a connection off.
+    pub fn dismiss(&self, id: ConnectionId) {
+        let mut connections = self.connections.borrow_mut();
+        let Some(connection) = connections.remove(&id) else {
+            return;
+        };
+        match connection.standing.get() {
+            Admission::Served => self
+                .crowd
+                .borrow_mut()
+                .leave(crowd::client(connection.peer)),
+            Admission::TurnedAway => self.turned_away.set(self.turned_away.get() - 1),
+            Admission::MadeRoom => self.made_room.set(self.made_room.get() - 1),
+        }
+        if connections.is_empty()
+            && let Some(waker) = self.emptied.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Whether the next connection finds no free place.
+    pub fn is_full(&self) -> bool {
+        self.places_taken() >= self.limits().connections_per_shard_max
+    }
+
+    /// Open connections.
+    pub fn connections_len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+}
