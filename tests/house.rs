@@ -691,7 +691,24 @@ fn everything_with_words() -> Vec<(String, String)> {
 
 /// Where comments have been read once and are kept within 100 columns.
 const READ: &[&str] = &["src/", "tests/", "benches/"];
-const NOT_READ_YET: &[&str] = &["src/ring/"];
+const NOT_READ_YET: &[&str] = &[
+    "src/ring/blocks",
+    "src/ring/disk",
+    "src/ring/doctor",
+    "src/ring/lane",
+    "src/ring/launch",
+    "src/ring/launch_error",
+    "src/ring/mailbox",
+    "src/ring/mod",
+    "src/ring/net",
+    "src/ring/op",
+    "src/ring/probe",
+    "src/ring/publication",
+    "src/ring/queue",
+    "src/ring/reloader",
+    "src/ring/tls/",
+    "src/ring/listeners",
+];
 
 #[test]
 fn comments_are_within_100_columns() {

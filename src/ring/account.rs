@@ -1,4 +1,5 @@
-//! Accounts by name, as far as the machine's own files tell: for messages, and for what belongs to one of them alone.
+//! Accounts by name, as far as the machine's own files tell. Messages name them, and some files
+//! must belong to one of them alone.
 
 use std::fs;
 

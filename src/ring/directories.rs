@@ -1,13 +1,16 @@
-//! The directories of the server: opened, tried, and locked against a second server; and the note of a clean stop.
+//! The directories of the server: opened, tried, and locked against a second server; and the note
+//! of a clean stop.
 //!
-//! What the settings name must be there: a typing error, or a disk that is not mounted, must not become a folder in silence.
-//! Only the places that nobody chose are made: `./uploads`, and `.bitsd` in a root.
+//! What the settings name must be there. A typing error, or a disk that is not mounted, must not
+//! become a folder in silence. Only the places that nobody chose are made: `./uploads`, and
+//! `.bitsd` in a root.
 //!
-//! The work directory holds the journals, and the parts of uploads to all roots that are reached by the same mount. Each
-//! other root has a shelf for its parts, [`WORK_DIR_NAME`] in it, so that a file gets its name in one step there too. Which it
-//! is, is tried ([`super::trial`]). The work directory keeps a list of the shelves, so that one that the settings name no
-//! longer is found again as long as there are files of sessions on it; and each shelf says whose it is, so that no other
-//! server takes those files for orphans.
+//! The work directory holds the journals, and the parts of uploads to all roots that are reached by
+//! the same mount. Each other root has a shelf for its parts, [`WORK_DIR_NAME`] in it, so that a
+//! file gets its name in one step there too. Which of the two holds is found by trying
+//! ([`super::trial`]). The work directory keeps a list of the shelves. So a shelf that the settings
+//! no longer name is found again as long as files of sessions are on it. And each shelf says whose
+//! it is, so that no other server takes those files for orphans.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -216,7 +219,8 @@ impl Directories {
         Ok(shelf)
     }
 
-    /// A shelf says whose it is, so that a server that knows nothing of its files does not take them for orphans.
+    /// A shelf says whose it is, so that a server that knows nothing of its files does not take
+    /// them for orphans.
     fn claim_shelf(&self, folder: &WorkFolder) -> Result<(), LaunchError> {
         let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
         let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
@@ -322,7 +326,8 @@ impl Directories {
         )
     }
 
-    /// Makes a shelf again that somebody has removed. Journals are written anew from memory; the parts are lost.
+    /// Makes a shelf again that somebody has removed. Journals are written anew from memory; the
+    /// parts are lost.
     ///
     /// # Errors
     /// [`LaunchError`]
@@ -379,8 +384,9 @@ impl Directories {
             .collect()
     }
 
-    /// From here on a power cut may lose what the last clean stop had made safe. If a shard's records still speak of an
-    /// earlier boot, its sessions do not change before they are renewed, and that boot's stop holds.
+    /// From here on a power cut may lose what the last clean stop had made safe. If a shard's
+    /// records still speak of an earlier boot, its sessions do not change before they are renewed,
+    /// and that boot's stop holds.
     ///
     /// # Errors
     /// What the disk says.
@@ -397,8 +403,8 @@ impl Directories {
         Ok(rustix::fs::fsync(&work)?)
     }
 
-    /// Syncs everything and says so, so that a planned reboot costs no client a byte. If not all records were renewed in
-    /// this boot, those that were not still speak of the stop before.
+    /// Syncs everything and says so, so that a planned reboot costs no client a byte. If not all
+    /// records were renewed in this boot, those that were not still speak of the stop before.
     ///
     /// # Errors
     /// What the disk says.
@@ -510,7 +516,8 @@ fn claim_work(work: &WorkFolder) -> Result<Identity, LaunchError> {
     let owner = Owner { id, work_dir: None };
     match work.write(OWNER_NAME, &owner.text()) {
         Ok(()) => Ok(Identity { id, is_kept: true }),
-        // A disk that is full now must not keep the server from what it can do; only a shelf needs the name.
+        // A disk that is full now must not keep the server from what it can do; only a shelf needs
+        // the name.
         Err(error) if is_full(&error) => Ok(Identity { id, is_kept: false }),
         Err(error) => Err(failed(error)),
     }

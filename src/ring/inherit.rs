@@ -7,14 +7,10 @@
 //! | A folder with | gives its files |
 //! | --- | --- |
 //! | set-group-ID bit | its group |
-//! | default ACL | an access ACL made of it, in which the umask does not count (acl(5), "Object
-//! creation") |
-//! | inherited project id (XFS, ext4) | its project id; without it, a rename into the folder fails
-//! with `EXDEV` |
-//! | inherited attributes (`chattr`: no copy on write, compression, no dump, no access times,
-//! synchronous) | the same |
-//! | an SELinux type (not that of the server's own folder) | that type, where the policy has no
-//! rule of its own for files that we make |
+//! | default ACL | an access ACL made of it, in which the umask does not count (acl(5), "Object creation") |
+//! | inherited project id (XFS, ext4) | its project id; without it, a rename into the folder fails with `EXDEV` |
+//! | inherited attributes (`chattr`: no copy on write, compression, no dump, no access times, synchronous) | the same |
+//! | an SELinux type (not that of the server's own folder) | that type, where the policy has no rule of its own for files that we make |
 //!
 //! What the server's own folder gives *its* files is taken off again: it mostly lies beneath a root
 //! and inherits from that.

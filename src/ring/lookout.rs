@@ -1,12 +1,13 @@
 //! Whether a folder that was opened at start is still what its path leads to.
 //!
-//! A descriptor goes on working when its folder is renamed, removed, or hidden by a disk that is mounted over it; what is
-//! published then is where nobody looks. So roots and shelves are looked at again: all of them every few seconds, by a
-//! thread of their own, since a dead network file system may hold it up for long; and a root once
-//! more before each publication, or a moment ago on a busy shard (`recent`).
+//! A descriptor goes on working when its folder is renamed, removed, or hidden by a disk that is
+//! mounted over it. What is published then is where nobody looks. So roots and shelves are looked
+//! at again. A thread of its own looks at all of them every few seconds, since a dead network file
+//! system may hold it up for long. And a shard looks at a root before each publication; a busy one
+//! trusts what it saw a moment ago (`recent`).
 //!
-//! Device and inode say whether it is the same folder. The number of the mount does not matter: the same folder mounted
-//! once more is the same folder.
+//! Device and inode say whether it is the same folder. The number of the mount does not matter: the
+//! same folder mounted once more is the same folder.
 
 use std::io;
 use std::os::fd::OwnedFd;

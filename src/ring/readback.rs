@@ -1,4 +1,5 @@
-//! Reads the journals of former starts, on a thread of its own: it may block, and no shard waits with its connections.
+//! Reads the journals of former starts, on a thread of its own: it may block, and no shard waits
+//! with its connections.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +10,8 @@ use super::work_folder::WorkFolder;
 use crate::vault::names::{self, WorkName};
 use crate::vault::readback::{Dealt, Readback};
 
-/// What the journals in the work directory that are older than this generation say to each of so many shards.
+/// What the journals in the work directory that are older than this generation say to each of so
+/// many shards.
 ///
 /// # Errors
 /// Of reading the work directory or a journal.

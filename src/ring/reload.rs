@@ -1,8 +1,9 @@
 //! New settings for shards that run: they hold on all of them, or on none.
 //!
-//! Every shard is offered the settings and says that it has them in hand. Only when all have said so does the offer hold,
-//! and then no shard can miss it: what is in hand is taken over before the next offer is looked at. A shard that is held
-//! up (by a slow disk, say) and does not answer in time ends the offer for all of them.
+//! Every shard is offered the settings and says that it has them in hand. The offer holds only when
+//! all have said so. Then no shard can miss it, because what is in hand is taken over before the
+//! next offer is looked at. A shard that is held up (by a slow disk, say) and does not answer in
+//! time ends the offer for all of them.
 
 use std::fmt;
 use std::sync::mpsc;
@@ -62,8 +63,8 @@ pub fn offer<T>(
         answers.recv_timeout(left()).map_err(|_| HeldUp)?;
     }
     holds.send_replace(true);
-    // Until each has dropped its end; one that is held up from here on takes it over before it does anything else with
-    // the next offer.
+    // Until each has dropped its end; one that is held up from here on takes it over before it does
+    // anything else with the next offer.
     while answers.recv_timeout(left()).is_ok() {}
     Ok(())
 }

@@ -9,7 +9,8 @@ use super::lookout::Spot;
 use super::work_folder::WorkFolder;
 use crate::vault::disk::Shelf;
 
-/// All of them, the work directory first. There are ever more: a session that ends late finds its files where they are.
+/// All of them, the work directory first. There are ever more: a session that ends late finds its
+/// files where they are.
 #[derive(Debug)]
 pub struct Shelves {
     folders: RwLock<Vec<Known>>,
@@ -39,7 +40,8 @@ impl Shelves {
         self.read()[usize::from(shelf.0)].folder.clone()
     }
 
-    /// Whether a call to its disk may wait for another machine, as it was when the shelf was opened.
+    /// Whether a call to its disk may wait for another machine, as it was when the shelf was
+    /// opened.
     pub fn is_remote(&self, shelf: Shelf) -> bool {
         self.read()[usize::from(shelf.0)].is_remote
     }

@@ -5,28 +5,17 @@
 //!
 //! | Signal | Comes from | What it does |
 //! | --- | --- | --- |
-//! | SIGTERM, SIGINT | service managers, Ctrl-C | Stops in order. A second one later than a second
-//! stops at once; one that comes earlier is the same one, sent to the process and to its group |
-//! | SIGXCPU | the limit on processor time (`LimitCPU=`) | Stops in order, once: the limit is
-//! somebody's wish |
+//! | SIGTERM, SIGINT | service managers, Ctrl-C | Stops in order. A second one later than a second stops at once; one that comes earlier is the same one, sent to the process and to its group |
+//! | SIGXCPU | the limit on processor time (`LimitCPU=`) | Stops in order, once: the limit is somebody's wish |
 //! | SIGHUP | `systemctl reload` | Reads the settings again |
-//! | SIGXFSZ | a write beyond the limit on file sizes (`ulimit -f`, `LimitFSIZE=`): any client can
-//! cause it | Nothing: the write fails with EFBIG, which is answered |
-//! | SIGPIPE | a write to a connection or a pipe that nobody reads | Nothing: the runtime of Rust
-//! ignores it, and the write fails with EPIPE |
-//! | SIGUSR1, SIGUSR2 | people who are used to servers that reopen their logs | Nothing but a line
-//! that says so |
+//! | SIGXFSZ | a write beyond the limit on file sizes (`ulimit -f`, `LimitFSIZE=`): any client can cause it | Nothing: the write fails with EFBIG, which is answered |
+//! | SIGPIPE | a write to a connection or a pipe that nobody reads | Nothing: the runtime of Rust ignores it, and the write fails with EPIPE |
+//! | SIGUSR1, SIGUSR2 | people who are used to servers that reopen their logs | Nothing but a line that says so |
 //! | SIGALRM, SIGVTALRM, SIGPROF, SIGIO | timers and descriptors that we do not have | The same |
-//! | SIGTTOU, SIGTTIN | a terminal, whose job in the background we are (`stty tostop`), when the
-//! log is written to it | Nothing: the log is written, and the server does not stand still until
-//! somebody brings it to the foreground |
-//! | SIGQUIT | Ctrl-\ | As by default: the process ends and leaves a core, which is what it is for
-//! |
-//! | SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT | a fault of ours, a seccomp filter
-//! | As by default: nothing that goes on could be trusted. No file is mapped into memory, so that a
-//! disk cannot cause SIGBUS |
-//! | the others that end a process (SIGPWR, SIGSTKFLT, real-time signals) | nobody | As by default
-//! |
+//! | SIGTTOU, SIGTTIN | a terminal, whose job in the background we are (`stty tostop`), when the log is written to it | Nothing: the log is written, and the server does not stand still until somebody brings it to the foreground |
+//! | SIGQUIT | Ctrl-\ | As by default: the process ends and leaves a core, which is what it is for |
+//! | SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT | a fault of ours, a seccomp filter | As by default: nothing that goes on could be trusted. No file is mapped into memory, so that a disk cannot cause SIGBUS |
+//! | the others that end a process (SIGPWR, SIGSTKFLT, real-time signals) | nobody | As by default |
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

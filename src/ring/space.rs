@@ -1,5 +1,6 @@
-//! Looks at what is free, once a second and for each file system, on a thread of its own: a file system on a network
-//! may take its time to tell. Says so in the log when it becomes too little, and when there is enough again.
+//! Looks at what is free on each file system, once a second, on a thread of its own: a file system
+//! on a network may take its time. It says so in the log when too little is free, and when there is
+//! enough again.
 
 use std::io;
 use std::os::fd::OwnedFd;

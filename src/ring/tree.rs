@@ -1,8 +1,10 @@
-//! The trees of destinations: what stands there, and how a finished upload gets its name in one of them.
+//! The trees of destinations: what stands there, and how a finished upload gets its name in one of
+//! them.
 //!
-//! Each location has a root, and each root a shelf on its file system, so that a file gets its name in one step. How a
-//! destination is found beneath its root stands in [`super::walk`], how a file gets its name in [`super::publication`]. All calls
-//! here may block: whoever makes them goes by the [`super::lane`] of the disk.
+//! Each location has a root, and each root a shelf on its file system, so that a file gets its name
+//! in one step. How a destination is found beneath its root stands in [`super::walk`], how a file
+//! gets its name in [`super::publication`]. All calls here may block: whoever makes them goes by
+//! the [`super::lane`] of the disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +33,8 @@ pub struct Trees {
     /// As whom we make and replace files.
     user: u32,
     group: u32,
-    /// What files have from the shelf that they were made on, once that was looked at; at this count of changes.
+    /// What files have from the shelf that they were made on, once that was looked at; at this
+    /// count of changes.
     given_at_birth: Mutex<(u64, BTreeMap<RawFd, Arc<Gifts>>)>,
     /// The root that was last looked at, by its number.
     root_seen: Recent<usize, Folder>,
@@ -146,14 +149,15 @@ impl Trees {
         })
     }
 
-    /// See [`crate::vault::disk::Disk::open_published`]. It goes the way of an upload to the folder, and follows no link
-    /// to the file itself.
+    /// See [`crate::vault::disk::Disk::open_published`]. It goes the way of an upload to the
+    /// folder, and follows no link to the file itself.
     pub fn open_file(&self, place: &Place) -> io::Result<Option<OwnedFd>> {
         let mut walk = self.walk(place)?;
         match walk.go_on() {
             Ok(true) => {}
             Ok(false) | Err(NoWay::Reserved(_)) => return Ok(None),
-            // A link that leads out or in circles, and a file for a folder: there is nothing for whoever asks.
+            // A link that leads out or in circles, and a file for a folder: there is nothing for
+            // whoever asks.
             Err(NoWay::Failed(error)) => {
                 return match error.raw_os_error().map(Errno::from_raw_os_error) {
                     None | Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG) => {
@@ -175,8 +179,9 @@ impl Trees {
         }
     }
 
-    /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what is a mount). A pipe, a
-    /// socket or a device it would let go too, and whoever made that would look at it for ever.
+    /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what
+    /// is a mount). A pipe, a socket or a device it would let go too, and whoever made that would
+    /// look at it for ever.
     fn may_replace(&self, file: &Statx, place: &Place, folder: &Statx) -> Result<(), Blocked> {
         let name = place.path.as_str();
         let folder_name = place.path.parent().unwrap_or(".");

@@ -1,8 +1,9 @@
-//! What publication will do, tried at start: a file is made on a shelf, renamed into a root, and back.
+//! What publication will do, tried at start: a file is made on a shelf, renamed into a root, and
+//! back.
 //!
-//! Comparing device numbers does not tell. Two places on one file system may be reached by two mounts (systemd makes one of
-//! each path that a unit may write to), between which nothing can be renamed; and a root may be read-only, immutable, or
-//! somebody else's.
+//! Comparing device numbers does not tell. Two places on one file system may be reached by two
+//! mounts, between which nothing can be renamed: systemd makes a mount of each path that a unit may
+//! write to. And a root may be read-only, immutable, or somebody else's.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,7 +47,8 @@ pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> io::Result<Trial> {
     match tried {
         Ok(()) => Ok(Trial::Passed),
         Err(Errno::NOSPC | Errno::DQUOT) => Ok(Trial::Full),
-        // On one mount: the root counts its files for a project, which a publication gives them first.
+        // On one mount: the root counts its files for a project, which a publication gives them
+        // first.
         Err(Errno::XDEV) => Ok(Trial::Passed),
         Err(error) => Err(error.into()),
     }
@@ -57,7 +59,8 @@ fn name_in_root(id: u128) -> String {
     format!(".bitsd-trial-{id:032x}")
 }
 
-/// The kernel looks at the mounts before it looks at the names, and "." can never be replaced: so nothing is moved.
+/// The kernel looks at the mounts before it looks at the names, and "." can never be replaced: so
+/// nothing is moved.
 fn is_other_mount(shelf: &WorkFolder, root: &OwnedFd) -> io::Result<bool> {
     let flags = RenameFlags::NOREPLACE;
     match rustix::fs::renameat_with(shelf, TRIAL_NAME, root, ".", flags) {

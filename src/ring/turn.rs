@@ -1,11 +1,12 @@
 //! How long the turns of a shard's tasks take.
 //!
-//! A shard is one thread: while one of its tasks has its turn, nobody else is served. A turn that lasts longer than
-//! `LONG` is told of ([`Event::Stalled`]), with what took the time, as far as somebody has said so.
+//! A shard is one thread: while one of its tasks has its turn, nobody else is served. A turn that
+//! lasts longer than `LONG` is told of ([`Event::Stalled`]), with what took the time, as far as
+//! somebody has said so.
 //!
-//! Every turn is timed by the coarse clock, which costs a few nanoseconds and moves every 4 ms on most kernels; disk calls are
-//! timed exactly. So a turn that waits for the disk is told of from `LONG` on, one that computes, or waits
-//! for its core, from about that.
+//! Every turn is timed by the coarse clock, which costs a few nanoseconds and moves every 4 ms on
+//! most kernels. Disk calls are timed exactly. So a turn that waits for the disk is told of from
+//! exactly `LONG` on, and one that computes, or waits for its core, from about that.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};

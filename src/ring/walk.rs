@@ -1,16 +1,18 @@
-//! The walk from a root to the folder of a destination: what Create-Session looks up and what Close-Session makes.
+//! The walk from a root to the folder of a destination: what Create-Session looks up and what
+//! Close-Session makes.
 //!
-//! It goes down folder by folder, with three system calls for each, and stops at the first that is missing. So its cost is
-//! linear in the depth of the path, and it passes every folder on the way: that is how it knows
-//! the work directory, by whatever name, link or bind mount it was reached.
+//! It goes down folder by folder, with three system calls for each, and stops at the first that is
+//! missing. So its cost is linear in the depth of the path. And it passes every folder on the way,
+//! so it knows the work directory by whatever name, link or bind mount it was reached.
 //!
-//! A name is resolved beneath the folder before it, and may not be a link there. A link is followed from the *root*
-//! (`RESOLVE_BENEATH`), so that `..` in it works as long as it stays inside, and never leads out. No mount is crossed
-//! (`RESOLVE_NO_XDEV`): a rename between two mounts fails, be they of one file system.
+//! A name is resolved beneath the folder before it, and may not be a link there. A link is followed
+//! from the *root* (`RESOLVE_BENEATH`), so that `..` in it works as long as it stays inside, and
+//! never leads out. No mount is crossed (`RESOLVE_NO_XDEV`): a rename between two mounts fails, be
+//! they of one file system.
 //!
-//! Somebody may move folders while we walk. Whoever is about to change something therefore opens the whole path
-//! from the root once more ([`Walk::open_from_root`]) and compares: only a folder that lies beneath the root and was walked
-//! into is used.
+//! Somebody may move folders while we walk. So before anything is changed, the whole path is opened
+//! from the root once more ([`Walk::open_from_root`]) and compared. Only a folder is used that lies
+//! beneath the root and was walked into.
 
 use std::ffi::OsStr;
 use std::io;
@@ -219,8 +221,8 @@ impl<'p> Walk<'p> {
         Ok(false)
     }
 
-    /// Opens the folder that the walk has come to once more, from the root and in one step; `None` if another one stands
-    /// there by now, or none.
+    /// Opens the folder that the walk has come to once more, from the root and in one step; `None`
+    /// if another one stands there by now, or none.
     ///
     /// # Errors
     /// What the kernel says.

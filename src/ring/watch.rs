@@ -1,4 +1,5 @@
-//! The thread that looks again at what was opened at start, says what it sees, and makes again what can be made again.
+//! The thread that looks again at what was opened at start, says what it sees, and makes again what
+//! can be made again.
 //!
 //! | seen | root | work directory or shelf |
 //! | --- | --- | --- |

@@ -1,11 +1,14 @@
 //! A folder that is the server's alone: the work directory, or a shelf on another file system.
 //!
-//! What stands in it is believed at the next start, and published with the server's rights. So nobody else may write to it;
-//! that is checked when it is opened. Where others may write to the folder above it, and so put another one in its place, a
-//! folder of ours is known by a mark: a file of ours with the sticky bit, which no upload ever has. Everything in it is opened by the descriptor of
-//! the folder, so that a folder or a link that somebody puts in its place later is not followed; never through a link, and
-//! never waiting for the other end of a pipe; and it must be a regular file. What is written anew is another file that is
-//! renamed, so that no reader ever meets half of it.
+//! What stands in it is believed at the next start, and published with the server's rights. So
+//! nobody else may write to it, and that is checked when it is opened. Where others may write to
+//! the folder above it, they could put another folder in its place. There a folder of ours is known
+//! by a mark: a file of ours with the sticky bit, which no upload ever has.
+//!
+//! Everything in it is opened by the descriptor of the folder, so nothing is followed that somebody
+//! puts in its place later. A link is never followed, the other end of a pipe is never waited for,
+//! and only a regular file is taken. What is written anew is another file that is renamed, so that
+//! no reader ever meets half of it.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -84,7 +87,8 @@ impl From<Errno> for BadFolder {
 }
 
 impl WorkFolder {
-    /// Opens a folder and looks whether it is ours alone. Only where a person has chosen the place may it be a link.
+    /// Opens a folder and looks whether it is ours alone. Only where a person has chosen the place
+    /// may it be a link.
     ///
     /// # Errors
     /// [`BadFolder`]
@@ -242,8 +246,9 @@ impl WorkFolder {
         Ok(names)
     }
 
-    /// Locks it against a second server: the folder itself, so that nobody can undo it by what is done to the files in it,
-    /// and the file that servers before this one knew. `None` if another one has it.
+    /// Locks it against a second server: the folder itself, so that nobody can undo it by what is
+    /// done to the files in it, and the file that servers before this one knew. `None` if another
+    /// one has it.
     ///
     /// # Errors
     /// What the kernel says.
@@ -251,11 +256,13 @@ impl WorkFolder {
         match self.lock_folder(name) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
-            // A file system that cannot lock folders (NFS asks for one that is open for writing): the file has to do.
+            // A file system that cannot lock folders (NFS asks for one that is open for writing):
+            // the file has to do.
             Err(Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP | Errno::ISDIR) => {}
             Err(error) => return Err(error.into()),
         }
-        // Not for writing where that is enough, so that an administrator can remount the disk read-only meanwhile.
+        // Not for writing where that is enough, so that an administrator can remount the disk
+        // read-only meanwhile.
         let mut file = self.open_lock(name, OFlags::RDONLY)?;
         let mut locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         if locked == Err(Errno::BADF) {
@@ -273,7 +280,8 @@ impl WorkFolder {
     }
 
     /// The kernel takes the rings of a killed server down after its process, and with them the last
-    /// descriptors of its folders: a restart at once waits for that, but not long for a server that runs.
+    /// descriptors of its folders: a restart at once waits for that, but not long for a server that
+    /// runs.
     fn lock_folder(&self, name: &str) -> Result<(), Errno> {
         let began = Instant::now();
         loop {
@@ -327,7 +335,8 @@ fn runs(process: u32) -> bool {
     is_running(&stat)
 }
 
-/// What a line of `/proc/PID/stat` says (proc_pid_stat(5)): the state and, six fields on, the flags of the kernel.
+/// What a line of `/proc/PID/stat` says (proc_pid_stat(5)): the state and, six fields on, the flags
+/// of the kernel.
 fn is_running(stat: &str) -> bool {
     /// `PF_EXITING`
     const ENDS: u64 = 0x4;
@@ -343,8 +352,8 @@ fn is_running(stat: &str) -> bool {
     is_alive && flags.is_some_and(|flags| flags & ENDS == 0)
 }
 
-/// The folder that a server has locked, among this one and those above it; it holds one of these names. What cannot be
-/// opened cannot be told.
+/// The folder that a server has locked, among this one and those above it; it holds one of these
+/// names. What cannot be opened cannot be told.
 pub fn in_use_above(folder: &OwnedFd, names: &[&str]) -> Option<PathBuf> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut here = rustix::fs::openat(folder, ".", flags, Mode::empty()).ok()?;
@@ -388,7 +397,8 @@ fn check(folder: &OwnedFd) -> Result<(), BadFolder> {
     Ok(())
 }
 
-/// Who, apart from us and root, may rename what is ours in a folder. In one with the sticky bit, only its owner may.
+/// Who, apart from us and root, may rename what is ours in a folder. In one with the sticky bit,
+/// only its owner may.
 fn others(folder: &Stat) -> Option<Others> {
     let mode = Mode::from_raw_mode(folder.st_mode);
     let is_sticky = mode.contains(Mode::SVTX);
@@ -445,7 +455,8 @@ mod tests {
         }
         set_mode(folder.path(), 0o755);
         assert!(WorkFolder::open(folder.path(), true).is_ok());
-        // Whoever may write above it may put another one in its place, unless that folder is sticky.
+        // Whoever may write above it may put another one in its place, unless that folder is
+        // sticky.
         assert_eq!(folder.exposure(), None);
         set_mode(place.path(), 0o777);
         let exposure = Exposure {
