@@ -206,17 +206,18 @@ fn log_end(shard: usize, event: &Event<'_>) {
     else {
         return;
     };
-    // A client can make and give up sessions without end. Files that arrived are all told, and
-    // bytes that were kept for somebody and are gone.
-    let is_given_up = matches!(
+    // A client can make sessions and give them up without end, and begins again at once where the
+    // disk fails. Files that arrived are all told, and bytes that were kept for somebody who did
+    // not come back.
+    let is_without_end = matches!(
         ending,
-        Ending::Cancelled | Ending::Incomplete | Ending::Denied
+        Ending::Cancelled | Ending::Incomplete | Ending::Denied | Ending::Poisoned
     );
     let of_ending = Cause {
         code: *ending as u32 + 1,
         ..Cause::of(Kind::SessionEnded)
     };
-    if (*received == 0 || is_given_up) && !may(Level::INFO, of_ending) {
+    if (*received == 0 || is_without_end) && !may(Level::INFO, of_ending) {
         return;
     }
     let remedy = match ending {

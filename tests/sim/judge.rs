@@ -25,6 +25,7 @@
 //! 12. What is named is known: no part without a session, no file that nobody asked for, nothing
 //!     for strangers.
 //! 13. The same seed tells the same story.
+//! 14. What stands at a destination can be read, as it stands, and nothing else.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -18,6 +18,7 @@ mod named;
 mod plan;
 #[cfg(planted)]
 mod planted;
+mod reader;
 mod rng;
 mod run;
 mod shrink;

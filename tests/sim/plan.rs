@@ -319,7 +319,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             root: 0,
             has_own_root: false,
             is_enabled: true,
-            download: Download::None,
+            download: Download::Get,
             prefix_case: PrefixCase::Exact,
             policy,
             public_url: None,

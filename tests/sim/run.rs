@@ -8,6 +8,7 @@ use crate::client::{Client, Outcome};
 use crate::executor::{CLIENTS, Stepped};
 use crate::marks::Marks;
 use crate::plan::Plan;
+use crate::reader::read_all;
 use crate::rng::{Rng, mix};
 use crate::sim::Sim;
 
@@ -103,6 +104,7 @@ impl Run {
         }
         self.load()?;
         self.heal()?;
+        self.read_back()?;
         self.drain()
     }
 
@@ -197,6 +199,21 @@ impl Run {
                 sim.judge
                     .borrow_mut()
                     .fail("10: honest clients do not finish".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// What was uploaded can be read.
+    fn read_back(&mut self) -> Result<(), Wrong> {
+        let sim = Rc::clone(&self.sim);
+        let is_done = Rc::new(Cell::new(false));
+        let reader = read_all(Rc::clone(&sim), Rc::clone(&is_done));
+        sim.executor.spawn(CLIENTS, reader);
+        while !is_done.get() {
+            if self.step()? == Stepped::Idle {
+                let what = "14: a reader does not come to its end".to_owned();
+                sim.judge.borrow_mut().fail(what);
             }
         }
         Ok(())

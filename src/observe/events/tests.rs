@@ -145,13 +145,18 @@ fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
         agent: None,
         peer: Some(peer()),
     };
-    for ending in [Ending::Cancelled, Ending::Incomplete, Ending::Denied] {
+    for ending in [
+        Ending::Cancelled,
+        Ending::Incomplete,
+        Ending::Denied,
+        Ending::Poisoned,
+    ] {
         let events: Vec<_> = (0..400).map(|_| ended(ending)).collect();
         let lines = logged(LogFormat::Text, LogLevel::Info, &events);
         let lines = lines.lines().count();
         assert!((1..200).contains(&lines), "{ending:?}: {lines}");
     }
-    for ending in [Ending::Published, Ending::Expired, Ending::Poisoned] {
+    for ending in [Ending::Published, Ending::Delivered, Ending::Expired] {
         let events: Vec<_> = (0..400).map(|_| ended(ending)).collect();
         let lines = logged(LogFormat::Text, LogLevel::Info, &events);
         assert_eq!(lines.lines().count(), 400, "{ending:?}");

@@ -1,0 +1,75 @@
+//! Whoever reads what was uploaded, once all clients have ended: by GET, whole or in part.
+//!
+//! What is heard must be what stands in the tree, or nothing where nothing does.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::clock::sleep;
+use crate::sim::Sim;
+use crate::talk::Talk;
+
+/// How often a reader comes back: connections that clients left open may hold all places.
+const TRIES_MAX: usize = 200;
+/// How long it waits before it does.
+const PAUSE_MS: u64 = 5_000;
+
+/// Reads every file that somebody wanted to upload.
+pub async fn read_all(sim: Rc<Sim>, is_done: Rc<Cell<bool>>) {
+    for number in 0..sim.plan.uploads.len() {
+        let path = sim.plan.uploads[number].path.clone();
+        let mut tries = 0;
+        while !read(&sim, number, &path).await {
+            tries += 1;
+            if tries > TRIES_MAX {
+                let what = format!("14: {path} cannot be read");
+                sim.judge.borrow_mut().fail(what);
+                break;
+            }
+            sleep(&sim.executor, PAUSE_MS).await;
+        }
+    }
+    is_done.set(true);
+}
+
+/// `false` if the server could not answer now.
+async fn read(sim: &Rc<Sim>, number: usize, path: &str) -> bool {
+    let Some(end) = sim.connect(number) else {
+        return false;
+    };
+    let mut talk = Talk::new(sim, end);
+    // Every other one asks for the first byte only.
+    let range = match number % 2 {
+        0 => "",
+        _ => "Range: bytes=0-0\r\n",
+    };
+    let head = format!("GET /{path} HTTP/1.1\r\nHost: h\r\n{range}Connection: close\r\n\r\n");
+    talk.send(head.as_bytes()).await;
+    let Ok(heard) = talk.hear_body().await else {
+        return false;
+    };
+    let disk = sim.disk.borrow();
+    let stands = disk.destination(path);
+    let is_right = match (heard.status, stands) {
+        (503, _) => return false,
+        (404, None) => true,
+        (200, Some(bytes)) => range.is_empty() && heard.body == bytes,
+        (206, Some(bytes)) => !range.is_empty() && bytes.starts_with(&heard.body),
+        // An empty file has no first byte.
+        (416, Some(bytes)) => !range.is_empty() && bytes.is_empty(),
+        _ => false,
+    };
+    sim.marks.hit(match heard.status {
+        200 | 206 => "file read (GET)",
+        _ => "no file to be read (GET)",
+    });
+    if !is_right {
+        let (status, heard) = (heard.status, heard.body.len());
+        let stands = stands.map(<[u8]>::len);
+        let what = format!(
+            "14: a GET of {path} is answered {status} with {heard} bytes, where {stands:?} stand"
+        );
+        sim.judge.borrow_mut().fail(what);
+    }
+    true
+}
