@@ -462,5 +462,15 @@ fn every_file_that_is_named_exists() {
         let is_file = word.ends_with(".rs") && !word.starts_with("tests/");
         let path = top().join("src").join(word);
         assert!(!is_file || path.exists(), "docs/glossary.md: {word}");
+        // A type by its path: its module is a file, or a folder, in which it is declared or named.
+        if let Some((module, name)) = word.rsplit_once("::") {
+            let module = format!("src/{}", module.replace("::", "/"));
+            let file = [format!("{module}.rs"), format!("{module}/mod.rs")];
+            let mut file = file.iter().filter(|file| top().join(file).exists());
+            let file = file
+                .next()
+                .unwrap_or_else(|| panic!("docs/glossary.md: {word}"));
+            assert!(read(file).contains(name), "docs/glossary.md: {word}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The submissions that tokio-uring has no method for, each as one safe async function.
 //!
-//! tokio-uring takes any submission that completes once (`UnsubmittedOneshot`). What the kernel reads or
-//! writes must outlive the operation, whatever happens to the future: so every function here *owns*
-//! what its entry points into and hands it to tokio-uring as stored data, which stays parked with the
-//! driver until the completion arrives, even if the future is dropped.
+//! tokio-uring takes any submission that completes once (`UnsubmittedOneshot`). What the kernel
+//! reads or writes must outlive the operation, whatever happens to the future: so every function
+//! here *owns* what its entry points into and hands it to tokio-uring as stored data, which stays
+//! parked with the driver until the completion arrives, even if the future is dropped.
 //!
 //! Only opcodes with exactly one completion may be used: a completion with more to come panics
 //! tokio-uring (`F_MORE`), so there is no multishot and no zero-copy send here.
@@ -46,7 +46,8 @@ impl<D> OneshotOutputTransform for GiveBack<D> {
     }
 }
 
-/// An operation that the driver has; its data is parked there until it completes, even if this is dropped.
+/// An operation that the driver has; its data is parked there until it completes, even if this is
+/// dropped.
 pub struct Pushed<D: 'static> {
     number: queue::Ticket,
     operation: InFlightOneshot<D, GiveBack<D>>,
@@ -65,10 +66,11 @@ impl<D: 'static + Unpin> Future for Pushed<D> {
 /// Gives an entry to the driver at once; there must be room for it.
 ///
 /// # Safety
-/// Until the entry completes, every pointer in it must point to memory that `data` owns, that stays where it is when `data`
-/// moves, and that nobody else touches (or only reads, if the kernel only reads it); and every descriptor in it must be kept
-/// open by `data`. Its opcode must complete exactly once, as all of [`OPCODES`] do without a flag for more (multishot,
-/// zero-copy): none is set here.
+/// Until the entry completes, every pointer in it must point to memory that `data` owns, that stays
+/// where it is when `data` moves, and that nobody else touches (or only reads, if the kernel only
+/// reads it); and every descriptor in it must be kept open by `data`. Its opcode must complete
+/// exactly once, as all of [`OPCODES`] do without a flag for more (multishot, zero-copy): none is
+/// set here.
 unsafe fn push<D: 'static>(data: D, entry: squeue::Entry) -> Pushed<D> {
     Pushed {
         number: queue::count(),
@@ -87,8 +89,9 @@ async unsafe fn submit<D: 'static + Unpin>(data: D, entry: squeue::Entry) -> (io
     unsafe { push(data, entry) }.await
 }
 
-/// Returns after the next turn of the ring: all that the other tasks of this thread have submitted has begun, and they have
-/// had their turn. That a task only yields is not enough, since tokio-uring submits when the thread is about to wait.
+/// Returns after the next turn of the ring: all that the other tasks of this thread have submitted
+/// has begun, and they have had their turn. That a task only yields is not enough, since
+/// tokio-uring submits when the thread is about to wait.
 pub async fn give_way() {
     queue::room(push_no_op).await;
     let (_done, ()) = push_no_op().await;
@@ -114,8 +117,8 @@ pub async fn accept(listener: &Rc<OwnedFd>) -> io::Result<OwnedFd> {
     let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
         .flags(SOCK_CLOEXEC)
         .build();
-    // SAFETY: the pointers are null, which asks for no address; the listener is kept open. It completes once: it is no
-    // multishot accept.
+    // SAFETY: the pointers are null, which asks for no address; the listener is kept open. It
+    // completes once: it is no multishot accept.
     let (result, _listener) = unsafe { submit(Rc::clone(listener), entry) }.await;
     let raw = i32::try_from(result?).expect("file descriptors are small");
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
@@ -157,8 +160,9 @@ pub async fn receive(
     let entry = opcode::Recv::new(fd(socket), memory.as_mut_ptr(), len_u32(&range))
         .flags(flags)
         .build();
-    // SAFETY: the memory is the block's, which is on the heap and does not move with its handle; its length was taken
-    // from the slice. Nobody else has the block, and the socket is kept open. It completes once: it is no multishot receive.
+    // SAFETY: the memory is the block's, which is on the heap and does not move with its handle;
+    // its length was taken from the slice. Nobody else has the block, and the socket is kept open.
+    // It completes once: it is no multishot receive.
     let submitted = unsafe { submit((block, Rc::clone(socket)), entry) };
     let (result, (block, _socket)) = submitted.await;
     (result.map(|bytes| bytes as usize), block)
@@ -174,8 +178,9 @@ pub async fn send(
     let entry = opcode::Send::new(fd(socket), left.as_ptr(), len_u32(&(from..bytes.len())))
         .flags(MSG_NOSIGNAL)
         .build();
-    // SAFETY: the memory is the vector's, which is on the heap and does not move with it; the kernel only reads it, and
-    // the socket is kept open. It completes once: nothing is sent without a copy.
+    // SAFETY: the memory is the vector's, which is on the heap and does not move with it; the
+    // kernel only reads it, and the socket is kept open. It completes once: nothing is sent without
+    // a copy.
     let submitted = unsafe { submit((bytes, Rc::clone(socket)), entry) };
     let (result, (bytes, _socket)) = submitted.await;
     (result.map(|sent| sent as usize), bytes)
@@ -199,8 +204,8 @@ pub async fn send_block(
 
 /// Cancels what is pending on a socket; a receive comes back with what it has, or `ECANCELED`.
 ///
-/// The entry is in the queue when this returns, so that it can meet nothing that is submitted later. Where the queue is
-/// full, nothing is cancelled.
+/// The entry is in the queue when this returns, so that it can meet nothing that is submitted
+/// later. Where the queue is full, nothing is cancelled.
 pub fn cancel(socket: &Rc<OwnedFd>) {
     if !queue::has_room() {
         return;
@@ -231,8 +236,8 @@ pub async fn write_at(
             .offset(offset)
             .build(),
     };
-    // SAFETY: as in `receive`; the kernel only reads. A fixed write stays within the registered buffer of that index, which
-    // is the block's own. It completes once.
+    // SAFETY: as in `receive`; the kernel only reads. A fixed write stays within the registered
+    // buffer of that index, which is the block's own. It completes once.
     let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
     let (result, (block, _file)) = submitted.await;
     (result.map(|written| written as usize), block)

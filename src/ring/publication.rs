@@ -1,13 +1,15 @@
 //! How a finished upload gets its name.
 //!
-//! The folder of its destination is found, and made where it may be; the file is given what its folder gives
-//! ([`super::inherit`]), and moved there in one step. That are calls of some microseconds each, made by the
-//! [`super::lane`] of the disk in one go; only syncs go by the ring.
+//! The folder of its destination is found, and made where it may be; the file is given what its
+//! folder gives ([`super::inherit`]), and moved there in one step. These are calls of some
+//! microseconds each, and the [`super::lane`] of the disk makes them in one go. Only syncs go by
+//! the ring.
 //!
-//! A big file that is replaced is held open while that happens, and closed by the lane: the kernel would free its space within
-//! the rename, 137 to 184 ms for 1 GiB on ext4 without a journal and with `discard`. It is held by a descriptor that can do
-//! nothing (`O_PATH`), of which nobody who watches the folder hears. For the same reason it is not cut into
-//! pieces: watchers would be told that a file of that name was written to.
+//! A big file that is replaced is held open meanwhile, and closed by the lane. Otherwise the kernel
+//! would free its space within the rename, which took 137 to 184 ms for 1 GiB on ext4 without a
+//! journal and with `discard`. The descriptor that holds it can do nothing else (`O_PATH`), so
+//! nobody who watches the folder hears of it. For the same reason the file is not cut into pieces:
+//! watchers would hear that a file of that name was written to.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,7 +30,8 @@ use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Sync};
 
 /// Permissions of a folder, before the umask.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
-/// How often a publication begins again because folders on its way were renamed or removed meanwhile.
+/// How often a publication begins again because folders on its way were renamed or removed
+/// meanwhile.
 const TRIES_MAX: usize = 8;
 
 /// A publication under way.
@@ -40,7 +43,8 @@ struct Publication {
     manner: Manner,
     made: Made,
     tries: usize,
-    /// Folders that may still be made in this try: more than there are names, and somebody removes what we make.
+    /// Folders that may still be made in this try: more than there are names, and somebody removes
+    /// what we make.
     steps: usize,
 }
 
@@ -117,11 +121,13 @@ fn steps(place: &Place) -> usize {
 }
 
 impl Publication {
-    /// Goes on as far as it can without a sync; `synced` is how the last one went. After an error nothing is left of it.
+    /// Goes on as far as it can without a sync; `synced` is how the last one went. After an error
+    /// nothing is left of it.
     fn go_on(&mut self, synced: io::Result<()>) -> io::Result<Progress> {
         let mut result = synced.and_then(|()| self.attempt());
         while let Err(error) = &result {
-            // Another publication that failed took its empty folders away, in which this one found its way.
+            // Another publication that failed took its empty folders away, in which this one found
+            // its way.
             let may_try_again = error.kind() == io::ErrorKind::NotFound
                 && self.manner.parents == Parents::Create
                 && self.tries < TRIES_MAX
@@ -209,8 +215,8 @@ impl Publication {
         Ok(replaced)
     }
 
-    /// Opens the folder of a destination for a file to be moved into it, and makes it where it may; `Err` is a folder
-    /// that has to be synced first.
+    /// Opens the folder of a destination for a file to be moved into it, and makes it where it may;
+    /// `Err` is a folder that has to be synced first.
     fn arrive(&mut self) -> io::Result<Result<Folder, OwnedFd>> {
         let Self {
             trees,
@@ -231,8 +237,8 @@ impl Publication {
                     return Ok(Err(sync_first));
                 }
             }
-            // A descriptor that can be synced. It is opened before the rename: if there is none left, it must be found out
-            // while the part still stands.
+            // A descriptor that can be synced. It is opened before the rename: if there is none
+            // left, it must be found out while the part still stands.
             let opened = match walk.open_from_root(OFlags::RDONLY) {
                 Err(error)
                     if error.kind() == io::ErrorKind::PermissionDenied
@@ -268,8 +274,8 @@ struct MadeFolder {
 }
 
 impl Made {
-    /// Makes the folder that is next on a walk. Its name has to be made durable at once, in the folder that is given back: the
-    /// folders beneath it would hang in the air without it.
+    /// Makes the folder that is next on a walk. Its name has to be made durable at once, in the
+    /// folder that is given back: the folders beneath it would hang in the air without it.
     fn make(&mut self, walk: &Walk<'_>, manner: Manner) -> io::Result<Option<OwnedFd>> {
         let parent = Arc::clone(&walk.here().opened);
         let name = walk.next_name().expect("the walk is not at its end");

@@ -1,12 +1,14 @@
 //! The submission queue of a shard's ring, which must never be full.
 //!
-//! tokio-uring hands entries to the kernel when the thread is about to wait, and when the queue is full; where the kernel
-//! refuses them then (`EAGAIN`, `ENOMEM`: no memory for a request), it panics. So the queue is never filled to its end
-//! here: whoever has an entry for a queue that may be full waits until the kernel has taken some. A refusal is thus a
-//! pause, and the entries are offered again each time the thread waits.
+//! tokio-uring hands entries to the kernel when the thread is about to wait, and when the queue is
+//! full; where the kernel refuses them then (`EAGAIN`, `ENOMEM`: no memory for a request), it
+//! panics. So the queue is never filled to its end here. Whoever has an entry for a queue that may
+//! be full waits until the kernel has taken some. A refusal is then only a pause, and the entries
+//! are offered again each time the thread waits.
 //!
-//! How full the queue is cannot be seen from outside, but it is bounded: the kernel takes entries in order, so one that
-//! completed says that all before it were taken. Where none completed for long, a no-op is sent behind the others to ask.
+//! How full the queue is cannot be seen from outside, but it is bounded: the kernel takes entries
+//! in order, so one that completed says that all before it were taken. Where none completed for
+//! long, a no-op is sent behind the others to ask.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -29,7 +31,8 @@ const COMPLETION_ENTRIES: u32 = 8192;
 pub fn settings() -> io_uring::Builder {
     let mut settings = io_uring::IoUring::builder();
     settings.setup_cqsize(COMPLETION_ENTRIES);
-    // Both save work where the kernel knows them (6.0): one task submits, and completions wait for it.
+    // Both save work where the kernel knows them (6.0): one task submits, and completions wait for
+    // it.
     let mut with_hints = settings.clone();
     with_hints.setup_single_issuer().setup_coop_taskrun();
     if with_hints.build(8).is_ok() {
@@ -103,7 +106,8 @@ pub fn has_room() -> bool {
     QUEUE.with(|queue| queue.has_room())
 }
 
-/// Waits until another entry fits. `no_op` puts a no-op at the end of the queue, whether it fits or not.
+/// Waits until another entry fits. `no_op` puts a no-op at the end of the queue, whether it fits or
+/// not.
 pub async fn room<N: Future + 'static>(no_op: fn() -> N) {
     if has_room() {
         return;
@@ -151,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_kernel_that_takes_nothing_makes_everybody_wait() {
-        // A ring that is not enabled refuses all entries (EBADFD), as one without memory does (EAGAIN).
+        // A ring that is not enabled refuses all entries (EBADFD), as one without memory does
+        // (EAGAIN).
         let mut settings = io_uring::IoUring::builder();
         settings.setup_r_disabled();
         let mut builder = tokio_uring::builder();
