@@ -4,6 +4,7 @@ pub mod bench;
 pub mod log_format;
 pub mod put;
 pub mod settings;
+pub mod token;
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +41,9 @@ pub enum Command {
     Put(put::Put),
     /// Measure a BITS server: many uploads at once, every Ack checked.
     Bench(bench::Bench),
+    /// Make a token by which a user may upload (docs/accounts.md).
+    #[command(after_help = token::EXAMPLES)]
+    Token(token::Token),
 }
 
 #[cfg(test)]

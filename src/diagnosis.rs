@@ -111,6 +111,9 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::AccessDenied => Some(GRANT_DESTINATION),
         Refusal::Obstructed(obstacle) => Some(of_obstacle(*obstacle).remedy),
         Refusal::DataVanished => Some(KEEP_OUT),
+        Refusal::InTheClear => Some(
+            "let clients come by https (docs/tls.md), or set allow_plaintext where nobody else is on the way",
+        ),
         Refusal::Busy => Some(
             "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max, \
              limits.mailbox_max or notifications_in_flight_max, whichever ran out",

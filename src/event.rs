@@ -195,6 +195,8 @@ pub enum Event<'a> {
         connections: u32,
         /// What its client calls itself.
         agent: Option<&'a str>,
+        /// The user who made it.
+        user: Option<&'a str>,
         /// The last client's address, if this server has seen one.
         peer: Option<SocketAddr>,
     },

@@ -71,6 +71,7 @@
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod auth;
 // The interface is the program. These are public for the binary and the tests, so only what a name
 // does not say is documented.
 #[allow(clippy::disallowed_methods, reason = "a program of its own")]
@@ -99,4 +100,5 @@ pub mod planted;
 pub mod ring;
 pub mod server;
 pub mod vault;
+pub mod verify;
 pub mod version;

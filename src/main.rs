@@ -1,4 +1,4 @@
-//! Commands: `serve`, `check`, `put` and `bench`.
+//! Commands: `serve`, `check`, `put`, `bench` and `token`.
 //!
 //! Exit codes: 0 all is well, 1 it failed (one sentence on stderr says why), 2 the command line or
 //! the settings are wrong.
@@ -19,6 +19,7 @@ use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
 use bitsd::ring::signals;
 use cli::settings::{Check, Settings, about_key};
+use cli::token::{NoToken, Token};
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Check(check) => run_check(&check),
         Command::Put(put) => cli::put::run(put),
         Command::Bench(bench) => cli::bench::run(bench),
+        Command::Token(token) => make_token(&token),
     }
 }
 
@@ -76,6 +78,20 @@ fn wrong_command(error: &clap::Error) -> ExitCode {
         return ExitCode::from(WRONG_USE);
     }
     error.exit()
+}
+
+/// Makes a token, and shows it.
+fn make_token(token: &Token) -> ExitCode {
+    match token.make() {
+        Ok(shown) => show(&shown),
+        Err(error) => {
+            say(&error);
+            match error {
+                NoToken::Name(_) => ExitCode::from(WRONG_USE),
+                NoToken::Randomness(_) | NoToken::File(..) => ExitCode::FAILURE,
+            }
+        }
+    }
 }
 
 /// Shows the effective settings, or what else `check` is asked for.

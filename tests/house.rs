@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// Who may import whom; `ring`, the binary and its `cli` are not here, because they may import all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("http", &[]),
+    ("auth", &["http"]),
+    // The threads that try passwords.
+    ("verify", &["auth"]),
     ("bits", &["http", "planted"]),
     (
         "server",
@@ -15,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "vault",
             "bits",
             "http",
+            "auth",
             "event",
             "diagnosis",
             "config",
@@ -28,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
     // A prefix among the settings is read as a request target is.
-    ("config", &["http"]),
+    ("config", &["auth", "http"]),
     // The table of what the disk says: pure, for the flow and for the log.
     ("diagnosis", &["bits", "http", "event"]),
     ("planted", &[]),
@@ -46,6 +50,7 @@ const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];
 const BANNED: &[(&str, &[&str])] = &[
     ("http", PURE),
     ("bits", PURE),
+    ("auth", PURE),
     ("vault", FLOW),
     ("server", FLOW),
 ];

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bitsd::bits::reply::{Obstacle, Reaction, Refusal};
+use bitsd::bits::reply::{Challenges, NotShown, Obstacle, Reaction, Refusal};
 use bitsd::config::{Config, Download, Flags, Scope, SettingsFile, settings_reference};
 
 fn top() -> &'static Path {
@@ -93,8 +93,19 @@ fn examples(name: &str) -> Vec<Config> {
     let fenced = fenced.map(|rest| rest.split("```").next().unwrap());
     let written = text.split(".toml <<'END'\n").skip(1);
     let written = written.map(|rest| rest.split("END\n").next().unwrap());
+    // Files of accounts that are named are read.
+    let folder = tempfile::tempdir().unwrap();
+    for (name, line) in [
+        ("users", ""),
+        ("groups", "collectors: anna\n"),
+        ("tokens", ""),
+    ] {
+        std::fs::write(folder.path().join(name), line).unwrap();
+    }
+    let place = format!("{}/", folder.path().display());
     let config = |example: &str| {
-        let file = SettingsFile::parse(&path, example.to_owned());
+        let example = example.replace("/etc/bitsd/", &place);
+        let file = SettingsFile::parse(&path, example);
         let file = file.unwrap_or_else(|error| panic!("{name}: {error}"));
         Config::resolve(Flags::default(), Some(file))
             .unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -245,6 +256,9 @@ fn the_unit_is_one_that_systemd_takes() {
 fn row_of(refusal: &Refusal) -> &'static str {
     use Refusal as R;
     match refusal {
+        R::Unauthorized(_) => "the request does not say who sends it",
+        R::NotAllowed | R::InTheClear => "this user may not upload here",
+        R::TooManyFailures { .. } => "too many wrong passwords",
         R::TargetExists => "destination exists",
         R::AccessDenied | R::Obstructed(_) => "no permission",
         R::ParentMissing | R::DataVanished => "folder of the destination is missing",
@@ -296,6 +310,14 @@ fn refusals() -> Vec<Refusal> {
         R::TotalChanged { was: 1, is: 2 },
         R::TargetIsDirectory,
         R::LengthRequired,
+        R::Unauthorized(Box::new(Challenges {
+            schemes: Vec::new(),
+            realm: "".into(),
+            why: NotShown::Nothing,
+        })),
+        R::NotAllowed,
+        R::InTheClear,
+        R::TooManyFailures { retry_after_s: 1 },
         R::TargetExists,
         R::AccessDenied,
         R::ParentMissing,

@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use crate::http::authorization::{BadCredentials, Scheme};
+
 /// A negative answer: each variant is one exact cause and knows what the client hears (protocol.md
 /// 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +53,14 @@ pub enum Refusal {
         /// The total of this fragment, in bytes.
         is: u64,
     },
+    // -- 401, with what the client may show (RFC 9110 15.5.2)
+    /// Who asks has not shown who they are.
+    Unauthorized(Box<Challenges>),
     // -- 403 + E_ACCESSDENIED
+    /// Who asks is not one of those who may upload here.
+    NotAllowed,
+    /// Passwords and tokens are not taken over a connection that others can read.
+    InTheClear,
     /// The destination exists and may not be overwritten.
     TargetExists,
     /// The server may not write there.
@@ -125,6 +134,11 @@ pub enum Refusal {
         retry_after_s: u64,
     },
     // -- 503: the client comes back later
+    /// The client had too many passwords wrong; the next one is looked at then.
+    TooManyFailures {
+        /// From now, in seconds.
+        retry_after_s: u64,
+    },
     /// The client has as many sessions as the location lets it have.
     TooManySessions,
     /// Too many open files, sessions, notifications, or connections waiting.
@@ -134,6 +148,39 @@ pub enum Refusal {
     DiskUnusable,
     /// The server is starting or stopping.
     Unavailable,
+}
+
+/// What a client may show of who sends its request, and why what it has shown is not enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenges {
+    /// How it may show it.
+    pub schemes: Vec<Scheme>,
+    /// What for, in words of the administrator.
+    pub realm: Box<str>,
+    /// Why.
+    pub why: NotShown,
+}
+
+/// Why a request does not say who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotShown {
+    /// It shows nothing: every client begins so.
+    Nothing,
+    /// What it shows cannot be read, or not here.
+    Unusable(BadCredentials),
+    /// There is no such user, password or token.
+    Wrong(Scheme),
+}
+
+impl fmt::Display for NotShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("the request does not say who sends it"),
+            Self::Unusable(why) => why.fmt(f),
+            Self::Wrong(Scheme::Basic) => f.write_str("no such user, or another password"),
+            Self::Wrong(Scheme::Bearer) => f.write_str("no such token"),
+        }
+    }
 }
 
 /// Why no file can get this name, whoever sends it.
@@ -266,9 +313,13 @@ impl Refusal {
             | Self::TotalChanged { .. } => (400, Some(E_INVALIDARG)),
             // MC-BUP 3.2.5.2.3; note 23: Windows answers 400.
             Self::LengthRequired => (411, Some(E_INVALIDARG)),
-            Self::TargetExists | Self::AccessDenied | Self::Obstructed(_) => {
-                (403, Some(E_ACCESSDENIED))
-            }
+            // The client reads the challenge, and comes back with an answer where it has one.
+            Self::Unauthorized(_) => (401, None),
+            Self::NotAllowed
+            | Self::InTheClear
+            | Self::TargetExists
+            | Self::AccessDenied
+            | Self::Obstructed(_) => (403, Some(E_ACCESSDENIED)),
             Self::ParentMissing | Self::DataVanished => (404, None),
             Self::FragmentTooLarge { .. } => (413, None),
             Self::Gap { .. } => (416, None),
@@ -289,9 +340,11 @@ impl Refusal {
             Self::ApplicationTimedOut { .. } => (408, None),
             Self::ReplyUrlTooLong { .. } => (400, Some(E_INVALIDARG)),
             Self::AsBefore { last, .. } => last.answer(),
-            Self::TooManySessions | Self::Busy | Self::DiskUnusable | Self::Unavailable => {
-                (503, None)
-            }
+            Self::TooManyFailures { .. }
+            | Self::TooManySessions
+            | Self::Busy
+            | Self::DiskUnusable
+            | Self::Unavailable => (503, None),
         }
     }
 
@@ -346,6 +399,10 @@ impl fmt::Display for Refusal {
             Self::TotalChanged { was, is } => {
                 return write!(f, "the size of the file changed from {was} to {is} bytes");
             }
+            Self::Unauthorized(challenges) => return challenges.why.fmt(f),
+            Self::NotAllowed => "this user may not upload here",
+            Self::InTheClear => "passwords and tokens are not taken without TLS",
+            Self::TooManyFailures { .. } => "too many wrong passwords: wait, then try again",
             Self::TargetExists => "the destination exists and may not be overwritten",
             Self::AccessDenied => "the server may not write to the destination",
             Self::Obstructed(obstacle) => return obstacle.fmt(f),

@@ -8,7 +8,7 @@
 
 use super::protocol::PROTOCOL;
 use super::refusal::E_INVALIDARG;
-pub use super::refusal::{Obstacle, Reaction, Refusal};
+pub use super::refusal::{Challenges, NotShown, Obstacle, Reaction, Refusal};
 use super::session_id::SessionId;
 use crate::http::head::BadHead;
 use crate::http::response::{Persistence, PlainRefusal, ResponseHead};
@@ -99,10 +99,12 @@ pub fn write_refusal(
             last,
             retry_after_s,
         } => (&**last, Some(*retry_after_s)),
+        Refusal::TooManyFailures { retry_after_s } => (refusal, Some(*retry_after_s)),
         refusal => (refusal, None),
     };
     let (status, hresult) = refusal.answer();
     let mut head = begin(status, out);
+    challenge(&mut head, refusal);
     if let Some(seconds) = retry_after_s {
         head.number("Retry-After", seconds);
     }
@@ -124,6 +126,46 @@ pub fn write_refusal(
     head.sentence(REASON, reason);
     head.number(CONTENT_LENGTH, 0);
     head.end(persistence);
+}
+
+/// What may be shown instead, a field for each way.
+fn challenge(head: &mut ResponseHead<'_>, refusal: &Refusal) {
+    if let Refusal::Unauthorized(challenges) = refusal {
+        for scheme in &challenges.schemes {
+            head.field(AUTHENTICATE, &scheme.challenge(&challenges.realm));
+        }
+    }
+}
+
+/// Appends the answer to a GET or HEAD of somebody who may not have the file.
+pub fn write_plain_refusal(
+    refusal: &Refusal,
+    is_head: bool,
+    persistence: Persistence,
+    out: &mut Vec<u8>,
+) {
+    let (status, why) = match refusal {
+        // Nobody learns whether it is there.
+        Refusal::SessionNotFound => (404, "nothing can be downloaded under this name".to_owned()),
+        refusal => (refusal.status(), refusal.to_string()),
+    };
+    let challenges = match refusal {
+        Refusal::Unauthorized(challenges) => {
+            let schemes = challenges.schemes.iter();
+            schemes
+                .map(|scheme| scheme.challenge(&challenges.realm))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    PlainRefusal {
+        status,
+        why: &why,
+        allow: None,
+        challenges: &challenges,
+        is_head,
+    }
+    .write(persistence, out);
 }
 
 /// Appends the answer to bytes that are no request; the connection ends with it. `request` is how
@@ -148,6 +190,7 @@ pub fn write_bad_head(why: BadHead, request: &[u8], out: &mut Vec<u8>) {
         status,
         why: &why,
         allow: None,
+        challenges: &[],
         is_head: speaks(b"HEAD "),
     }
     .write(Persistence::Close, out);
@@ -180,6 +223,7 @@ fn session_id(head: &mut ResponseHead<'_>, session: SessionId) {
 /// Why a packet was refused, in a sentence for people.
 pub const REASON: &str = "Bitsd-Reason";
 
+const AUTHENTICATE: &str = "WWW-Authenticate";
 const CONTENT_LENGTH: &str = "Content-Length";
 const RECEIVED_RANGE: &str = "BITS-Received-Content-Range";
 

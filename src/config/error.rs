@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::auth::accounts::BadAccount;
+
 use super::form::{Complaint, PREFIX_TAKES};
 use super::url::NOTIFICATION_URL_TAKES;
 
@@ -89,6 +91,16 @@ pub(super) enum Cause {
         "{0}: notification_secret_file: {1} holds {2} bytes: it takes 16 to 4096 bytes, white space at the ends aside"
     )]
     SecretLength(Origin, PathBuf, &'static str),
+    #[error("{0}: {1}: cannot read {2}: {3}")]
+    UnreadableAccounts(Origin, &'static str, PathBuf, #[source] io::Error),
+    #[error("{path}:{1}: {2}", path = .0.display())]
+    BadAccount(PathBuf, usize, BadAccount),
+    #[error("{0}: auth = {1} needs `{2}`: the file in which they stand")]
+    NoAccountFile(Origin, String, &'static str),
+    #[error("{0}: allow = {1} has no effect without `auth`: nobody is asked who they are")]
+    AllowWithoutAuth(Origin, String),
+    #[error("{0}: allow = {1} names the group {2:?}, which does not stand in `groups_file`")]
+    NoSuchGroup(Origin, String, String),
 }
 
 /// Where a key stands that stands not here; a number is the line of the first table header.

@@ -22,6 +22,7 @@ pub(super) enum Value {
     /// Empty is none.
     Path(PathBuf),
     Addresses(Vec<SocketAddr>),
+    Texts(Vec<String>),
 }
 
 /// What kinds of values a key takes.
@@ -38,6 +39,10 @@ pub(super) enum Form {
     File(&'static str),
     /// Something with a reader of its own, or none.
     Text(fn(&str) -> Option<String>, &'static str),
+    /// Any of these, each once, in any case.
+    Words(&'static [&'static str]),
+    /// Several texts, each with the reader.
+    Texts(fn(&str) -> Option<String>, &'static str),
     /// The beginning of a path as in a URL.
     Prefix,
 }
@@ -88,6 +93,8 @@ pub(super) enum Complaint {
     InQuotes,
     OutOfBounds,
     Quantity(BadQuantity),
+    /// One of several texts is none that it takes.
+    NotOneOf(String),
     /// One of the addresses is none.
     NotAnAddress(String),
     NothingToListenOn,
@@ -110,6 +117,7 @@ impl Complaint {
             Self::InQuotes => says("is a string") + ", without quotes",
             Self::OutOfBounds => says("is out of bounds"),
             Self::Quantity(why) => format!("cannot be read: {why}"),
+            Self::NotOneOf(text) => says(&format!("cannot be used: {} is none of it", quoted(text))),
             Self::NotAnAddress(why) => format!("cannot be used: {why}"),
             Self::NothingToListenOn => "is empty: name at least one ADDR:PORT".to_owned(),
             Self::ListedTwice(address) => format!("cannot be used: {address} stands there twice"),
@@ -199,9 +207,31 @@ impl Form {
             (Self::Text(parse, _), Written::Text(text)) => {
                 parse(&text).map(Value::Text).ok_or(Complaint::Unusable)
             }
+            (Self::Words(_) | Self::Texts(..), Written::Text(text)) => self.read_all(&[text]),
+            (Self::Words(_) | Self::Texts(..), Written::Texts(texts)) => self.read_all(&texts),
             (Self::Prefix, Written::Text(text)) => parse_prefix(&text).map(Value::Text),
             _ => Err(Complaint::Unusable),
         }
+    }
+
+    /// Each of several texts; what stands twice counts once.
+    fn read_all(&self, texts: &[String]) -> Result<Value, Complaint> {
+        let mut read = Vec::new();
+        for text in texts {
+            let one = match self {
+                Self::Words(words) => {
+                    let known = words.iter().find(|word| word.eq_ignore_ascii_case(text));
+                    known.map(|word| (*word).to_owned())
+                }
+                Self::Texts(parse, _) => parse(text),
+                _ => None,
+            };
+            let one = one.ok_or_else(|| Complaint::NotOneOf(text.clone()))?;
+            if !read.contains(&one) {
+                read.push(one);
+            }
+        }
+        Ok(Value::Texts(read))
     }
 
     /// What a flag says is a text; a truth value or an integer where those are taken. Only paths
@@ -233,11 +263,16 @@ impl Form {
                 format!("{} or {last}", others.join(", "))
             }
             Self::Number(number) => number.takes(),
+            Self::Words(words) => {
+                let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+                format!("an array of {}", words.join(", "))
+            }
             Self::Addresses => "`ADDR:PORT`, or an array of them".to_owned(),
             Self::Prefix => PREFIX_TAKES.to_owned(),
-            Self::Directory(takes) | Self::File(takes) | Self::Text(_, takes) => {
-                (*takes).to_owned()
-            }
+            Self::Directory(takes)
+            | Self::File(takes)
+            | Self::Text(_, takes)
+            | Self::Texts(_, takes) => (*takes).to_owned(),
         }
     }
 
@@ -249,6 +284,10 @@ impl Form {
             (Value::Number(_), _) => quoted(UNLIMITED),
             (Value::Text(text), _) => quoted(text),
             (Value::Path(path), _) => quoted(&path.to_string_lossy()),
+            (Value::Texts(texts), _) => {
+                let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+                format!("[{}]", texts.join(", "))
+            }
             (Value::Addresses(addresses), _) => {
                 let addresses: Vec<_> = addresses.iter().map(|a| quoted(&a.to_string())).collect();
                 match &*addresses {

@@ -14,14 +14,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::auth::accounts::Accounts;
+use crate::auth::policy::{Allowed, Scheme};
 
 use super::form::{Form, Unit, bytes, count, duration, milliseconds, number, or_unlimited, truth};
 use super::permissions::{
     DIR_MODE_TAKES, FILE_MODE_TAKES, Permissions, parse_dir_mode, parse_file_mode,
 };
 use super::quantity::{GIB, KIB, MIB, TIB};
-use super::secret::Secret;
+use super::secret::{Secret, others_can_read};
 use super::table::{Row, Scope, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
 use super::words::{
@@ -38,6 +42,8 @@ keys! {
         locations: Vec<Location> = Vec::new(),
         /// Bounds.
         limits: Limits = Limits::defaults(),
+        /// Who there is, and what is asked of them.
+        accounts: AccountSettings = AccountSettings::defaults(),
     } {
         /// Addresses to listen on.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))], Row::of(Form::Addresses).flag();
@@ -78,6 +84,8 @@ keys! {
         /// The name that this node of a farm is to be called by (MC-BUP 2.2.3.2); `None`: the one
         /// the client knows.
         host: Option<Host> = None,
+        /// Who may upload.
+        access: Access = Access::defaults(),
         /// The server application to notify of each upload; `None`: files are published without
         /// asking anybody.
         notification: Option<Notification> = None,
@@ -141,6 +149,40 @@ keys! {
         /// An upload of which no byte came within this is discarded, if `session_timeout` does not
         /// do so before.
         empty_session_timeout: Duration = Duration::from_millis(HOUR), Row::of(duration(SECOND..=3650 * DAY));
+    }
+}
+
+keys! {
+    /// Who may upload beneath one URL prefix.
+    pub struct Access in Both "" {
+        /// How clients may show who they are: by a name and a password, by a token. Empty: nobody
+        /// is asked.
+        auth: Vec<Scheme> = Vec::new(), Row::of(Form::Words(Scheme::WORDS));
+        /// Who of them may upload: users, `@group`, or `*` for all who have shown who they are.
+        allow: Vec<Allowed> = vec![Allowed::Anybody], Row::of(Form::Texts(parse_allowed, ALLOW_TAKES));
+        // Whoever listens on the way reads them.
+        /// Whether passwords and tokens are taken from other hosts over connections without TLS.
+        allow_plaintext: bool = false, Row::of(truth());
+    }
+}
+
+keys! {
+    /// Who there is.
+    pub struct AccountSettings in Server "" beside {
+        /// What stands in the files.
+        accounts: Arc<Accounts> = Arc::default(),
+    } {
+        /// The users and the hashes of their passwords, as `htpasswd -B` writes them.
+        users_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
+        /// The groups that `allow` names: lines of `group: user user`.
+        groups_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
+        /// The tokens of `auth = ["bearer"]`, as `bitsd token` writes them.
+        tokens_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
+        /// What clients are told that a password is for.
+        auth_realm: String = "bitsd".to_owned(), Row::of(Form::Text(parse_realm, REALM_TAKES)).live();
+        // An upload of 1 GiB has 258 requests, each with the password.
+        /// How long a password that was right is not compared with its hash again.
+        auth_memory: Duration = Duration::from_secs(300), Row::of(duration(0..=DAY)).live();
     }
 }
 
@@ -254,6 +296,21 @@ keys! {
     }
 }
 
+const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
+const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
+const REALM_TAKES: &str = "1 to 100 characters of ASCII, no quotes, no backslashes";
+
+fn parse_allowed(text: &str) -> Option<String> {
+    Allowed::parse(text).map(|allowed| allowed.to_text())
+}
+
+/// What may stand in a quoted string as it is (RFC 9110 5.6.4).
+fn parse_realm(text: &str) -> Option<String> {
+    let is_plain = |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !b"\"\\".contains(&byte);
+    let is_realm = (1..=100).contains(&text.len()) && text.bytes().all(is_plain);
+    is_realm.then(|| text.to_owned())
+}
+
 /// The default of `limits.free_bytes_min`.
 pub const FREE_BYTES_MIN: u64 = 256 * MIB;
 
@@ -280,10 +337,12 @@ pub(super) const OF_A_LOCATION: &[Row] = &[
 
 /// Every key, in the order of the documentation.
 pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
-    let tables: [&'static [Row]; 8] = [
+    let tables: [&'static [Row]; 10] = [
         ROOT,
         Config::ROWS,
+        AccountSettings::ROWS,
         Location::ROWS,
+        Access::ROWS,
         Policy::ROWS,
         Host::ROWS,
         Notification::ROWS,
@@ -294,6 +353,26 @@ pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 impl Default for Location {
+    fn default() -> Self {
+        Self::defaults()
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self::defaults()
+    }
+}
+
+impl AccountSettings {
+    /// Files of hashes that others than their owner and their group can read.
+    pub fn open_to_others(&self) -> Vec<PathBuf> {
+        let files = [&self.users_file, &self.tokens_file].into_iter().cloned();
+        files.filter(|file| others_can_read(file)).collect()
+    }
+}
+
+impl Default for AccountSettings {
     fn default() -> Self {
         Self::defaults()
     }
@@ -332,6 +411,7 @@ const DAY: u64 = 24 * HOUR;
 
 #[cfg(test)]
 mod tests {
+    use super::super::form::Written;
     use super::*;
 
     /// What a field refuses to take, or gives back otherwise, has a form that does not fit its
@@ -358,7 +438,11 @@ mod tests {
             }
             // Those with words for a default are made from others where none is given.
             let text = printed.trim_matches('"').to_owned();
-            let read = row.form.read(super::super::form::Written::Raw(text.into()));
+            let written = match &default {
+                super::super::form::Value::Texts(texts) => Written::Texts(texts.clone()),
+                _ => Written::Raw(text.into()),
+            };
+            let read = row.form.read(written);
             assert!(
                 row.default.is_some() || read == Ok(default),
                 "{}: {read:?}",
@@ -372,6 +456,8 @@ mod tests {
         check::<Config>();
         check::<Location>();
         check::<Policy>();
+        check::<Access>();
+        check::<AccountSettings>();
         check::<Host>();
         check::<Notification>();
         check::<Limits>();

@@ -41,7 +41,9 @@ mod words;
 pub use error::ConfigError;
 pub use file::SettingsFile;
 pub use given::Flags;
-pub use keys::{Config, FREE_BYTES_MIN, Host, Limits, Location, Notification, Policy};
+pub use keys::{
+    Access, AccountSettings, Config, FREE_BYTES_MIN, Host, Limits, Location, Notification, Policy,
+};
 pub use permissions::Permissions;
 pub use reference::{FlagDoc, SettingDoc, setting_like, settings_reference, settings_schema};
 pub use reload::adopt;

@@ -44,6 +44,7 @@ impl Config {
             quoted(&self.roots[0].to_string_lossy()),
         )];
         all.extend(entries(self));
+        all.extend(entries(&self.accounts));
         all.extend(self.global().shared());
         all
     }
@@ -54,6 +55,7 @@ impl Location {
     pub(super) fn shared(&self) -> Entries {
         let (no_host, no_notification) = (Host::defaults(), Notification::defaults());
         let mut all = entries(self);
+        all.extend(entries(&self.access));
         all.extend(entries(&self.policy));
         all.extend(entries(self.host.as_ref().unwrap_or(&no_host)));
         all.extend(entries(

@@ -5,7 +5,9 @@ use serde_json::{Value as Json, json};
 
 use super::file::{LIKENESS_MIN, likeness};
 use super::form::{Form, UNLIMITED, Unit, Value};
-use super::keys::{Config, Host, Limits, Location, Notification, Policy, rows};
+use super::keys::{
+    Access, AccountSettings, Config, Host, Limits, Location, Notification, Policy, rows,
+};
 use super::table::{Row, Scope, Table};
 
 /// Documentation of one key of the settings file.
@@ -48,7 +50,9 @@ impl FlagDoc {
             Form::Number(_) => ("N", &[]),
             Form::Directory(_) => ("DIR", &[]),
             Form::File(_) => ("FILE", &[]),
-            Form::Truth | Form::Text(..) | Form::Prefix => ("VALUE", &[]),
+            Form::Truth | Form::Text(..) | Form::Prefix | Form::Words(_) | Form::Texts(..) => {
+                ("VALUE", &[])
+            }
         };
         let is_list = matches!(row.form, Form::Addresses);
         Self {
@@ -120,6 +124,8 @@ type Defaults = Vec<(&'static Row, Value)>;
 fn defaults() -> Defaults {
     let mut all: Defaults = Config::defaults().entries().collect();
     all.extend(Location::defaults().entries());
+    all.extend(AccountSettings::defaults().entries());
+    all.extend(Access::defaults().entries());
     all.extend(Policy::defaults().entries());
     all.extend(Host::defaults().entries());
     all.extend(Notification::defaults().entries());
@@ -162,12 +168,18 @@ fn schema_of(row: &'static Row, defaults: &Defaults) -> Json {
             { "type": "string" },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
         ] }),
+        Form::Words(words) => one_or_several(&json!({ "enum": words })),
+        Form::Texts(..) => one_or_several(&json!({ "type": "string", "minLength": 1 })),
         Form::Directory(_) | Form::Prefix => json!({ "type": "string", "minLength": 1 }),
         Form::File(_) | Form::Text(..) => json!({ "type": "string" }),
     };
     let (meaning, takes, default) = (row.meaning.trim(), row.takes(), default_of(row, defaults));
     schema["description"] = json!(format!("{meaning} Takes {takes}. Default: {default}."));
     schema
+}
+
+fn one_or_several(one: &Json) -> Json {
+    json!({ "anyOf": [one, { "type": "array", "items": one }] })
 }
 
 #[cfg(test)]

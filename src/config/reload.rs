@@ -22,6 +22,7 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     }
     take_over(&mut adopted, &new, &mut waiting);
     take_over(&mut adopted.limits, &new.limits, &mut waiting);
+    adopted.accounts = new.accounts;
 
     adopted.locations = new.locations;
     for location in &mut adopted.locations {

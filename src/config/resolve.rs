@@ -2,15 +2,20 @@
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::auth::accounts::{AccountFile, Accounts};
+use crate::auth::policy::{Allowed, Scheme};
 
 use super::error::{Cause, ConfigError, Origin};
 use super::file::SettingsFile;
 use super::form::Value;
 use super::given::{Entry, Flags, Given};
 use super::keys::{
-    Config, Host, Limits, Location, NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
+    Access, AccountSettings, Config, Host, Limits, Location, NO_NOTIFICATION, Notification, Policy,
+    ROOT_DEFAULT,
 };
-use super::secret::Secret;
+use super::secret::{Secret, read_accounts};
 
 /// A configuration, and what was given for it.
 #[derive(Debug)]
@@ -86,6 +91,10 @@ impl Settled {
         locations.push(everything);
         config.locations = locations;
         config.limits = limits.fill::<Limits>();
+        config.accounts = resolve_accounts(&global)?;
+        for (location, given) in config.locations.iter().zip(given.iter().chain([&global])) {
+            check_access(location, given, &global, &config.accounts)?;
+        }
         config.roots = roots.roots;
         config.work_dir = roots.work_dir;
         Ok(Self {
@@ -112,11 +121,73 @@ fn resolve_location(given: &Given) -> Result<Location, ConfigError> {
     let host: Host = given.fill();
     let location = given.fill::<Location>();
     Ok(Location {
+        access: given.fill::<Access>(),
         notification: resolve_notification(given, location.public_url.is_some())?,
         policy: given.fill::<Policy>(),
         host: Some(host).filter(|host| !host.id.is_empty()),
         ..location
     })
+}
+
+/// Reads the files of users, groups and tokens.
+fn resolve_accounts(given: &Given) -> Result<AccountSettings, ConfigError> {
+    let mut settings: AccountSettings = given.fill();
+    let mut texts = [String::new(), String::new(), String::new()];
+    let keys = ["users_file", "groups_file", "tokens_file"];
+    for (text, key) in texts.iter_mut().zip(keys) {
+        if let Some((origin, file)) = path_of(given, key) {
+            *text = read_accounts(origin, key, file)?;
+        }
+    }
+    let [users, groups, tokens] = texts;
+    let read = Accounts::parse(&users, &groups, &tokens);
+    settings.accounts = Arc::new(read.map_err(|(which, bad)| {
+        let file = match which {
+            AccountFile::Users => &settings.users_file,
+            AccountFile::Groups => &settings.groups_file,
+            AccountFile::Tokens => &settings.tokens_file,
+        };
+        Cause::BadAccount(file.clone(), bad.number, bad.why)
+    })?);
+    Ok(settings)
+}
+
+/// What is asked for must be there, and what is there must mean something.
+fn check_access(
+    location: &Location,
+    own: &Given,
+    global: &Given,
+    settings: &AccountSettings,
+) -> Result<(), ConfigError> {
+    let access = &location.access;
+    let entry = |key| own.get(key).or_else(|| global.get(key));
+    if let Some(entry) = entry("auth") {
+        for (scheme, file, key) in [
+            (Scheme::Basic, &settings.users_file, "users_file"),
+            (Scheme::Bearer, &settings.tokens_file, "tokens_file"),
+        ] {
+            if access.auth.contains(&scheme) && file.as_os_str().is_empty() {
+                let (origin, written) = (entry.origin.clone(), entry.written.clone());
+                return Err(Cause::NoAccountFile(origin, written, key).into());
+            }
+        }
+    }
+    let Some(entry) = entry("allow") else {
+        return Ok(());
+    };
+    let (origin, written) = (entry.origin.clone(), entry.written.clone());
+    let is_said = own.get("allow").is_some() && access.allow != [Allowed::Anybody];
+    if access.auth.is_empty() && is_said {
+        return Err(Cause::AllowWithoutAuth(origin, written).into());
+    }
+    for allowed in &access.allow {
+        if let Allowed::Group(group) = allowed
+            && !settings.accounts.has_group(group)
+        {
+            return Err(Cause::NoSuchGroup(origin, written, group.clone()).into());
+        }
+    }
+    Ok(())
 }
 
 /// `None` if the type is "none". The secret is read only where it is used.

@@ -30,7 +30,7 @@ impl Secret {
     /// Whether others than its owner and its group can read the file. `ssh` refuses such keys; here
     /// it is told only, since the file may lie in a folder that they cannot enter.
     pub fn is_open_to_others(&self) -> bool {
-        fs::metadata(&self.file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+        others_can_read(&self.file)
     }
 
     /// Reads the file; `origin` is where it is named.
@@ -54,6 +54,35 @@ impl Secret {
             bytes: bytes.to_vec(),
             file,
         })
+    }
+}
+
+/// Whether others than its owner and its group can read a file.
+#[allow(clippy::disallowed_methods, reason = "before the server starts")]
+pub(super) fn others_can_read(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+}
+
+/// Reads a file of accounts; `origin` is where it is named, by `key`.
+#[allow(clippy::disallowed_methods, reason = "not on a shard")]
+pub(super) fn read_accounts(
+    origin: Origin,
+    key: &'static str,
+    file: PathBuf,
+) -> Result<String, ConfigError> {
+    let mut content = String::new();
+    let read = open_regular(&file).and_then(|opened| {
+        let read = opened
+            .take(ACCOUNTS_BYTES_MAX + 1)
+            .read_to_string(&mut content)?;
+        match u64::try_from(read) {
+            Ok(..=ACCOUNTS_BYTES_MAX) => Ok(()),
+            _ => Err(io::ErrorKind::FileTooLarge.into()),
+        }
+    });
+    match read {
+        Ok(()) => Ok(content),
+        Err(error) => Err(Cause::UnreadableAccounts(origin, key, file, error).into()),
     }
 }
 
@@ -83,6 +112,8 @@ impl fmt::Debug for Secret {
 /// 128 bits, below which a key could be guessed.
 const BYTES_MIN: usize = 16;
 const BYTES_MAX: usize = 4_096;
+/// Some 100,000 users.
+const ACCOUNTS_BYTES_MAX: u64 = 16 << 20;
 /// White space at the ends is read too, but not without end.
 const FILE_BYTES_MAX: u64 = 65_536;
 

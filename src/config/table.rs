@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::policy::{Allowed, Scheme};
+
 use super::form::{Form, Value};
 use super::secret::Secret;
 use super::words::{
@@ -265,6 +267,16 @@ setting!(
     Vec<SocketAddr>,
     |addresses| Value::Addresses(addresses.clone()),
     Value::Addresses(addresses) => addresses
+);
+setting!(
+    Vec<Scheme>,
+    |schemes| Value::Texts(schemes.iter().map(|scheme| scheme.word().to_owned()).collect()),
+    Value::Texts(words) => words.iter().filter_map(|word| Scheme::from_word(word)).collect()
+);
+setting!(
+    Vec<Allowed>,
+    |allowed| Value::Texts(allowed.iter().map(Allowed::to_text).collect()),
+    Value::Texts(texts) => texts.iter().filter_map(|text| Allowed::parse(text)).collect()
 );
 // Printed as its file; read by who uses it.
 setting!(

@@ -1,9 +1,11 @@
 //! From text to settings: what is read, and what is refused in which words.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::auth::policy::{Allowed, Scheme};
 use quantity::GIB;
 
 pub(super) fn from_file(text: &str) -> Result<Config, ConfigError> {
@@ -557,4 +559,69 @@ fn a_pipe_that_nobody_writes_into_is_not_waited_for() {
 fn a_file_made_by_notepad_is_read() {
     let config = from_file("\u{feff}cores = 3\r\n[limits]\r\nheaders_max = 8\r\n").unwrap();
     assert_eq!((config.cores, config.limits.headers_max), (3, 8));
+}
+
+#[test]
+fn what_is_asked_of_clients_is_read_with_its_files() {
+    const HASH: &str = "$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0";
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let users = file("users", &format!("anna:{HASH}\n"));
+    let groups = file("groups", "ops: anna\n");
+    let files = format!("users_file = \"{users}\"\ngroups_file = \"{groups}\"\n");
+    let config = from_file(&format!(
+        "{files}auth = \"Basic\"\n[[location]]\nprefix = \"a\"\nallow = [\"@ops\", \"PC1$\"]\n\
+         [[location]]\nprefix = \"open\"\nauth = []\n"
+    ))
+    .unwrap();
+    let access = |path: &str| &config.location(path).access;
+    assert_eq!(access("x").auth, [Scheme::Basic]);
+    assert_eq!(access("x").allow, [Allowed::Anybody]);
+    let (ops, machine) = ("ops".to_owned(), "PC1$".to_owned());
+    assert_eq!(
+        access("a/x").allow,
+        [Allowed::Group(ops), Allowed::User(machine)]
+    );
+    assert_eq!(access("a/x").auth, [Scheme::Basic]);
+    assert!(access("open/x").auth.is_empty());
+    assert!(config.accounts.accounts.hash_of("anna").is_some());
+
+    let bad = file(
+        "bad",
+        "# of Apache\nanna:{SHA}IRRjboXT92QSYXm8lpGPCZUvU1E=\n",
+    );
+    for (text, told) in [
+        ("auth = [\"basic\"]", "needs `users_file`"),
+        ("auth = [\"bearer\", \"basic\"]", "needs `"),
+        (
+            "auth = [\"ntlm\"]",
+            "\"ntlm\" is none of it: it takes an array of \"basic\", \"bearer\"",
+        ),
+        ("auth = [1]", "it takes an array of"),
+        ("allow = [\"anna\"]", "has no effect without `auth`"),
+        (
+            &format!("{files}auth = \"basic\"\nallow = \"@none\""),
+            "names the group \"none\"",
+        ),
+        (
+            &format!("{files}auth = \"basic\"\nallow = [\"\"]"),
+            "an array of users",
+        ),
+        (
+            "users_file = \"/nowhere/users\"",
+            "users_file: cannot read /nowhere/users",
+        ),
+        (
+            &format!("users_file = \"{bad}\""),
+            "/bad:2: \"anna\" cannot be used: the hash is SHA-1",
+        ),
+        ("auth_realm = 'a\"b'", "no quotes"),
+    ] {
+        let error = from_file(text).unwrap_err().to_string();
+        assert!(error.contains(told), "{text}: {error}");
+    }
 }

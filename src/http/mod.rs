@@ -15,6 +15,7 @@
 //! missing, repeated or none (3.2).
 #![forbid(unsafe_code)]
 
+pub mod authorization;
 pub mod bad_head;
 pub mod chunked;
 pub mod download;

@@ -104,6 +104,8 @@ pub struct PlainRefusal<'a> {
     pub why: &'a dyn Display,
     /// Methods that are taken, where the one asked for is not (RFC 9110 15.5.6).
     pub allow: Option<&'a str>,
+    /// Ways to show who one is (RFC 9110 11.6.1); with a 401.
+    pub challenges: &'a [String],
     /// The request was a HEAD: fields as for a GET, and no body (RFC 9110 9.3.2).
     pub is_head: bool,
 }
@@ -117,6 +119,9 @@ impl PlainRefusal<'_> {
         let mut head = ResponseHead::new(out, self.status);
         if let Some(allow) = self.allow {
             head.field("Allow", allow);
+        }
+        for challenge in self.challenges {
+            head.field("WWW-Authenticate", challenge);
         }
         head.field("Content-Type", TEXT_TYPE);
         head.number("Content-Length", body.len() as u64);
@@ -205,6 +210,7 @@ mod tests {
                 status: 405,
                 why: &"only this is taken\r\nX: y \u{e4}",
                 allow: Some("BITS_POST"),
+                challenges: &[],
                 is_head,
             }
             .write(Persistence::KeepAlive, &mut out);

@@ -6,6 +6,7 @@ use tracing::field::{DisplayValue, display};
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::limit::{self, Cause, Kind, Repeated};
+use crate::bits::reply::{NotShown, Refusal};
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::diagnosis::{self, Diagnosis, Severity};
@@ -120,6 +121,14 @@ fn log_refusal(shard: usize, event: &Event<'_>) {
     else {
         return;
     };
+    if let Refusal::Unauthorized(challenges) = why
+        && challenges.why == NotShown::Nothing
+    {
+        // Every client begins so, and comes back.
+        let event = "asked_who";
+        debug!(event, shard, %peer, path, "the client was asked who it is");
+        return;
+    }
     let remedy = diagnosis::remedy(why);
     let is_enabled = match remedy {
         Some(_) => enabled!(Level::WARN),
@@ -201,6 +210,7 @@ fn log_end(shard: usize, event: &Event<'_>) {
         interruptions,
         connections,
         agent,
+        user,
         peer,
     } = event
     else {
@@ -235,10 +245,10 @@ fn log_end(shard: usize, event: &Event<'_>) {
     // The fields' order is that of the line: who, what, how much.
     if let Some(remedy) = remedy {
         warn!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, agent, ending, remedy, "session ended");
+            connections, peer, user, agent, ending, remedy, "session ended");
     } else {
         info!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, agent, ending, "session ended");
+            connections, peer, user, agent, ending, "session ended");
     }
 }
 

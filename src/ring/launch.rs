@@ -36,6 +36,7 @@ use crate::server::floor::Floor as _;
 use crate::server::shard::Shard;
 use crate::server::{recover, serve};
 use crate::vault::{self, readback::Dealt};
+use crate::verify::Verifier;
 use crate::{observe, version};
 
 /// What a shard may take to end after its time for running requests is over.
@@ -123,6 +124,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
         in_flight_max: config.limits.notifications_max,
         bytes_max: config.limits.notification_bytes_max,
     });
+    let verifier = Verifier::start().map_err(LaunchError::Thread)?;
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let spaces = Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
         let event = "space_unwatched";
@@ -142,6 +144,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             dealt,
             to_adopt,
             notifier: notifier.clone(),
+            verifier: verifier.clone(),
             watch: lookout.clone(),
             spaces: spaces.clone(),
             clients: Arc::clone(&clients),
@@ -393,6 +396,7 @@ struct Seat {
     roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
     directories: Arc<Directories>,
     notifier: Notifier,
+    verifier: Verifier,
     watch: Watch,
     spaces: Spaces,
     clients: Arc<Clients>,
@@ -460,6 +464,7 @@ impl Seat {
             shelf_seen: Arc::default(),
             drawn: RefCell::default(),
             notifier: self.notifier,
+            verifier: self.verifier,
             watch: self.watch,
             senders: self.senders,
             grounds: RefCell::default(),

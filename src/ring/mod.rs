@@ -52,6 +52,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::bits::notification::Answer;
 use crate::event::Event;
 use crate::notify::{Desk, Notifier};
@@ -61,6 +62,7 @@ use crate::vault::disk::{
     Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
 };
 use crate::vault::space::Space;
+use crate::verify::Verifier;
 use blocks::{Blocks, RingBlock};
 use directories::Ground;
 use disk::{RingDisk, RingFile, RingLog};
@@ -103,6 +105,7 @@ pub struct RingWorld {
     /// Those of the shelves, as they were at this count of changes.
     spaces_of: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
     notifier: Notifier,
+    verifier: Verifier,
     watch: Watch,
     senders: Senders,
     /// The roots, by their number in the settings.
@@ -209,6 +212,10 @@ impl Floor for RingWorld {
             arrived: arrived.to_vec(),
         });
         Ok(())
+    }
+
+    async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts> {
+        self.verifier.verify(attempt).await
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

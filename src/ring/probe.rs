@@ -140,10 +140,12 @@ pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
 pub fn open_secrets(config: &Config) -> Vec<String> {
     let secrets = (config.locations.iter())
         .filter_map(|location| location.notification.as_ref()?.secret.as_ref());
-    let mut open: Vec<_> = secrets
+    let secrets = secrets
         .filter(|secret| secret.is_open_to_others())
-        .map(|secret| {
-            let file = secret.file().display();
+        .map(|secret| secret.file().to_owned());
+    let mut open: Vec<_> = (config.accounts.open_to_others().into_iter().chain(secrets))
+        .map(|file| {
+            let file = file.display();
             format!("every account of this machine can read {file}: `chmod o= {file}`")
         })
         .collect();

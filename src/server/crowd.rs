@@ -14,6 +14,15 @@ pub fn client(peer: SocketAddr) -> IpAddr {
     }
 }
 
+/// The client as a number: its address, or the network's half of it.
+pub fn number(peer: SocketAddr) -> u64 {
+    match client(peer) {
+        // Beside all networks of IPv6 that are given out (RFC 4291 2.4 reserves 0000::/8).
+        IpAddr::V4(address) => 1 << 32 | u64::from(address.to_bits()),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).expect("64 bits"),
+    }
+}
+
 /// Connections by client.
 #[derive(Debug, Default)]
 pub struct Crowd {

@@ -164,6 +164,7 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
                 status: refusal.status(),
                 why: &refusal,
                 allow: None,
+                challenges: &[],
                 is_head: request.is_head(),
             };
             refusal.write(persistence, sender.answer);

@@ -10,10 +10,19 @@ use super::connection::{self, Connection};
 use super::floor::{Wire as _, World};
 use super::inbox::Inbox;
 use super::patience::Waiting;
-use super::request::BodyLeft;
+use super::request::{self, BodyLeft};
 use super::shard::Shard;
+use crate::auth::policy::Principal;
+use crate::bits::packet::Packet;
+use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session_id::SessionId;
 use crate::http::chunked::ChunkedDecoder;
+use crate::http::response::Persistence;
+
+/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
+/// when they hear 413, so those that come at all are not much longer, and reading them costs no
+/// more than sending them.
+const TOO_LARGE_READ: u64 = 4;
 
 /// A connection's requests, one after the other.
 pub struct Exchange<W: World> {
@@ -25,6 +34,8 @@ pub struct Exchange<W: World> {
     pub inbox: Inbox<W>,
     /// What is to be sent next.
     pub answer: Vec<u8>,
+    /// Who sends the request that is dealt with; `None` where nobody is asked.
+    pub principal: Option<Principal>,
 }
 
 /// An answer, and what is left of the request it answers.
@@ -45,6 +56,20 @@ impl Outcome {
             reply,
             session,
             body,
+        }
+    }
+}
+
+impl Outcome {
+    /// Of a packet that nobody deals with.
+    pub fn refused(refusal: Refusal, packet: &Packet) -> Self {
+        Self {
+            reply: Err(refusal),
+            session: packet.session_request().and_then(|named| named.session),
+            body: match packet {
+                Packet::Fragment(fragment) => request::unread(fragment),
+                _ => BodyLeft::Bytes(0),
+            },
         }
     }
 }
@@ -131,6 +156,57 @@ impl<W: World> Exchange<W> {
                 Some(_) | None => return Ok(()),
             }
             self.spend(gathered.consumed).await;
+        }
+    }
+
+    /// What is still true of an answer after the rest of a body was read. Meanwhile another
+    /// connection of the client may have ended the session, or the disk: then nothing may be acked
+    /// for it any more.
+    ///
+    /// # Errors
+    /// [`Cut`] if another connection works on the session: it is the newer one, and how that ends
+    /// is not known yet.
+    fn check_again(&self, outcome: &mut Outcome) -> Result<(), Cut> {
+        let Ok(Ack::Fragment { session, .. }) = &outcome.reply else {
+            return Ok(());
+        };
+        match self.shard.session(*session) {
+            Some(session) if session.is_held() => return Err(Cut),
+            Some(_) => {}
+            None => outcome.reply = Err(Refusal::SessionNotFound),
+        }
+        Ok(())
+    }
+
+    /// Reads what is left of a packet's body, where its end is near enough; whether the connection
+    /// may be used again. Before the answer: some proxies break off when they hear one in mid-body.
+    pub(super) async fn read_rest(
+        &mut self,
+        outcome: &mut Outcome,
+        asked: Persistence,
+        read_max: u64,
+    ) -> Result<Persistence, Cut> {
+        // A client that is to send smaller fragments must hear so.
+        let read_max = match &outcome.reply {
+            Err(Refusal::FragmentTooLarge { .. }) => read_max.saturating_mul(TOO_LARGE_READ),
+            _ => read_max,
+        };
+        match outcome.body {
+            BodyLeft::Bytes(bytes) if bytes <= read_max => {
+                self.skip(bytes).await?;
+                if bytes > 0 {
+                    self.check_again(outcome)?;
+                }
+                Ok(asked)
+            }
+            BodyLeft::Chunked(decoder) => {
+                // Where it ends is for its sender to say, and here something was wrong: no request
+                // is looked for behind it.
+                self.skip_chunked(decoder, read_max).await?;
+                self.check_again(outcome)?;
+                Ok(Persistence::Close)
+            }
+            BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => Ok(Persistence::Close),
         }
     }
 

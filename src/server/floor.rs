@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::bits::notification::Answer;
 use crate::config::Notification;
 use crate::vault::disk::{Block, Disk, File, Runtime, Shelf};
@@ -70,6 +71,11 @@ pub trait Wire: 'static {
         block: Self::Block,
         range: Range<usize>,
     ) -> (io::Result<()>, Self::Block);
+
+    /// Whether nobody on the way can read what goes over it.
+    fn is_encrypted(&self) -> bool {
+        false
+    }
 
     /// Whether the peer has ended its side, or is gone: nobody waits for an answer.
     fn has_left(&self) -> bool {
@@ -176,6 +182,8 @@ pub trait Floor: Runtime {
     /// Tells an application of a file. By 200 and a reply, that stands under its name on the shelf
     /// of the file, unsynced. After an error nothing stands there, and nothing appears there later.
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
+    /// Whether a password is the one of a hash; tried on another thread, and awaited to its end.
+    async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts>;
     /// Lets go of the roots that nobody needs any more. Nothing to do where a root costs nothing.
     fn close_roots(&self, _is_needed: &dyn Fn(usize) -> bool) {}
 }

@@ -65,7 +65,9 @@ impl<W: World> Exchange<W> {
             body,
         };
         let unread = request::unread(&fragment);
-        let Some(Known::Session(found)) = lifecycle::find(&self.shard, &fragment.request) else {
+        let Some(Known::Session(found)) =
+            lifecycle::find(&self.shard, &fragment.request, self.principal.as_ref())
+        else {
             return Ok(outcome(Err(Refusal::SessionNotFound), unread));
         };
         let asked = std::mem::take(&mut fragment.request.target.sent);

@@ -348,6 +348,7 @@ impl<W: World> Held<W> {
             interruptions: life.interruptions,
             connections: life.connections,
             agent: life.agent.as_deref(),
+            user: life.user.as_deref(),
             peer,
         });
         shard.bury(session.id, self.keep().tombstone(ending));

@@ -10,6 +10,7 @@ use super::floor::World;
 use super::held::Held;
 use super::session::Session;
 use super::shard::{self, Phase, Shard};
+use crate::auth::policy::Principal;
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Decision, Ending, Goodbye, State, Step};
@@ -59,6 +60,10 @@ impl<W: World> Exchange<W> {
             (shard.clients.admit(client, sessions_max)).ok_or(Refusal::TooManySessions)?;
         let life = Life {
             agent,
+            user: self
+                .principal
+                .as_ref()
+                .map(|principal| Arc::clone(&principal.user)),
             ..Life::default()
         };
         let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
@@ -89,7 +94,7 @@ impl<W: World> Exchange<W> {
     /// [`Cut`] if a newer connection came for the session meanwhile.
     pub(super) async fn end(&mut self, request: SessionRequest, how: Step) -> Result<Heard, Cut> {
         let shard = &self.shard;
-        let session = match find(shard, &request) {
+        let session = match find(shard, &request, self.principal.as_ref()) {
             Some(Known::Session(session)) => session,
             Some(Known::Ended(id, ending)) => return Ok(repeat(shard, &request, id, ending, how)),
             None => return Ok(Err(Refusal::SessionNotFound)),
@@ -115,12 +120,17 @@ pub enum Known<W: World> {
 }
 
 /// The session of a request. A session is bound to its path: under another one it does not exist
-/// (protocol.md 7.2).
-pub fn find<W: World>(shard: &Shard<W>, request: &SessionRequest) -> Option<Known<W>> {
+/// (protocol.md 7.2). Nor does it for another user than the one who made it.
+pub fn find<W: World>(
+    shard: &Shard<W>,
+    request: &SessionRequest,
+    principal: Option<&Principal>,
+) -> Option<Known<W>> {
     let id = request.session?;
     let path = &request.target.path;
     if let Some(session) = shard.session(id) {
-        return (session.path == *path).then_some(Known::Session(session));
+        let is_named = session.path == *path && session.is_open_to(principal);
+        return is_named.then_some(Known::Session(session));
     }
     let ending = shard.store.journal.tombstones().ending(id, path)?;
     Some(Known::Ended(id, ending))

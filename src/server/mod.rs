@@ -82,6 +82,7 @@ pub mod download;
 pub mod exchange;
 pub mod floor;
 pub mod fragment;
+pub mod gatekeeper;
 pub mod held;
 pub mod inbox;
 pub mod janitor;

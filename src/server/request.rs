@@ -107,6 +107,7 @@ impl Unserved {
                 Self::Method => Some("BITS_POST"),
                 Self::NotFound | Self::Unavailable => None,
             },
+            challenges: &[],
             is_head,
         }
         .write(persistence, out);

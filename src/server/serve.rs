@@ -6,25 +6,22 @@ use std::sync::Arc;
 use super::connection::Admission;
 use super::exchange::{Cut, Exchange, Outcome};
 use super::floor::{Wire as _, World};
+use super::gatekeeper::Shown;
 use super::held;
 use super::inbox::{Inbox, NoRoom};
 use super::patience::Waiting;
-use super::request::{self, BodyLeft, Request};
+use super::request::{self, Request};
 use super::shard::{Phase, Shard};
 use crate::bits::packet::Packet;
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session::Step;
 use crate::event::Event;
+use crate::http::authorization::Credentials;
 use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
 use crate::http::response::Persistence;
 use crate::http::stranger;
 use crate::planted::{self, Bug};
-
-/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
-/// when they hear 413, so those that come at all are not much longer, and reading them costs no
-/// more than sending them.
-const TOO_LARGE_READ: u64 = 4;
 
 /// What an idle connection keeps for its next answer: room for an Ack, but not for a Reply-URL.
 const IDLE_ANSWER_BYTES_MAX: usize = 512;
@@ -49,6 +46,8 @@ struct Asked {
     bytes: usize,
     /// What the client calls itself, where it asks for a session.
     agent: Option<Arc<str>>,
+    /// What it shows of who it is, where somebody may be asked.
+    shown: Shown,
 }
 
 /// How a packet came: what the client wants of the connection, and what its head says of its body.
@@ -73,6 +72,7 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
         connection,
         inbox: Inbox::empty(),
         answer: Vec::new(),
+        principal: None,
     };
     if exchange.connection.standing.get() == Admission::TurnedAway {
         drop(arrived);
@@ -174,6 +174,7 @@ impl<W: World> Exchange<W> {
 
     /// Does what a request asks for.
     async fn obey(&mut self, asked: Asked, is_stranded: bool) -> Next {
+        let shown = asked.shown;
         match asked.request {
             Request::Packet {
                 packet,
@@ -188,7 +189,10 @@ impl<W: World> Exchange<W> {
                     is_stranded,
                 };
                 match packet {
-                    Ok(packet) => self.serve_packet(packet, asked.agent, manners).await,
+                    Ok(packet) => {
+                        self.serve_packet(packet, asked.agent, &shown, manners)
+                            .await
+                    }
                     Err((refusal, session)) => {
                         let outcome = Outcome {
                             reply: Err(refusal),
@@ -209,6 +213,11 @@ impl<W: World> Exchange<W> {
                 // client sends ahead.
                 if !planted::is(Bug::DownloadHoldsTwo) {
                     self.inbox.release();
+                }
+                if !is_stranded && let Err(refusal) = self.admit_download(&wanted, &shown).await {
+                    let is_head = asked.is_head();
+                    reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);
+                    return self.finish(persistence).await;
                 }
                 let wanted = (!is_stranded).then_some(wanted);
                 match Box::pin(self.download(wanted, &asked, persistence)).await {
@@ -236,6 +245,7 @@ impl<W: World> Exchange<W> {
         &mut self,
         packet: Packet,
         agent: Option<Arc<str>>,
+        shown: &Shown,
         manners: Manners,
     ) -> Next {
         let (peer, persistence) = (self.connection.peer, manners.persistence);
@@ -253,7 +263,14 @@ impl<W: World> Exchange<W> {
             let read_max = self.read_max(Some(&path));
             return self.answer_packet(outcome, persistence, read_max).await;
         }
-        let outcome = match self.dispatch(packet, agent).await {
+        let dispatched = match self.admit(&path, shown).await {
+            Ok(principal) => {
+                self.principal = principal;
+                self.dispatch(packet, agent).await
+            }
+            Err(refusal) => Ok(Outcome::refused(refusal, &packet)),
+        };
+        let outcome = match dispatched {
             Ok(outcome) => outcome,
             Err(Cut) => {
                 let path = path.as_str();
@@ -326,6 +343,10 @@ impl<W: World> Exchange<W> {
                 return Ok(Some(Asked {
                     agent: agent.map(|agent| shard.agent(agent)),
                     bytes: head.bytes_len,
+                    shown: match shard.asks() {
+                        true => Credentials::of(&head),
+                        false => Ok(None),
+                    },
                     request,
                 }));
             }
@@ -361,15 +382,7 @@ impl<W: World> Exchange<W> {
     async fn dispatch(&mut self, packet: Packet, agent: Option<Arc<str>>) -> Result<Outcome, Cut> {
         let session = packet.session_request().and_then(|named| named.session);
         if let Some(refusal) = self.refusal_before(&packet) {
-            let body = match &packet {
-                Packet::Fragment(fragment) => request::unread(fragment),
-                _ => BodyLeft::Bytes(0),
-            };
-            return Ok(Outcome {
-                reply: Err(refusal),
-                session,
-                body,
-            });
+            return Ok(Outcome::refused(refusal, &packet));
         }
         // Boxed, so that an idle connection does not carry the space of the longest flow.
         let reply = match packet {
@@ -403,57 +416,6 @@ impl<W: World> Exchange<W> {
         fragment
             .unwrap_or(0)
             .max(self.shard.limits().drain_bytes_max)
-    }
-
-    /// What is still true of an answer after the rest of a body was read. Meanwhile another
-    /// connection of the client may have ended the session, or the disk: then nothing may be acked
-    /// for it any more.
-    ///
-    /// # Errors
-    /// [`Cut`] if another connection works on the session: it is the newer one, and how that ends
-    /// is not known yet.
-    fn check_again(&self, outcome: &mut Outcome) -> Result<(), Cut> {
-        let Ok(Ack::Fragment { session, .. }) = &outcome.reply else {
-            return Ok(());
-        };
-        match self.shard.session(*session) {
-            Some(session) if session.is_held() => return Err(Cut),
-            Some(_) => {}
-            None => outcome.reply = Err(Refusal::SessionNotFound),
-        }
-        Ok(())
-    }
-
-    /// Reads what is left of a packet's body, where its end is near enough; whether the connection
-    /// may be used again. Before the answer: some proxies break off when they hear one in mid-body.
-    async fn read_rest(
-        &mut self,
-        outcome: &mut Outcome,
-        asked: Persistence,
-        read_max: u64,
-    ) -> Result<Persistence, Cut> {
-        // A client that is to send smaller fragments must hear so.
-        let read_max = match &outcome.reply {
-            Err(Refusal::FragmentTooLarge { .. }) => read_max.saturating_mul(TOO_LARGE_READ),
-            _ => read_max,
-        };
-        match outcome.body {
-            BodyLeft::Bytes(bytes) if bytes <= read_max => {
-                self.skip(bytes).await?;
-                if bytes > 0 {
-                    self.check_again(outcome)?;
-                }
-                Ok(asked)
-            }
-            BodyLeft::Chunked(decoder) => {
-                // Where it ends is for its sender to say, and here something was wrong: no request
-                // is looked for behind it.
-                self.skip_chunked(decoder, read_max).await?;
-                self.check_again(outcome)?;
-                Ok(Persistence::Close)
-            }
-            BodyLeft::Bytes(_) | BodyLeft::Unknown | BodyLeft::Unasked => Ok(Persistence::Close),
-        }
     }
 
     /// Answers a packet when what is left of its body was read. `asked` is what the client wants of

@@ -9,6 +9,7 @@ use super::clients::Counted;
 use super::connection::ConnectionId;
 use super::floor::World;
 use super::turnstile::Turnstile;
+use crate::auth::policy::Principal;
 use crate::bits::notification::Token;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Reply, State};
@@ -152,6 +153,17 @@ impl<W: World> Session<W> {
             self.touch(now);
         }
         is_served
+    }
+
+    /// Whether it is there for whoever asks: it belongs to the user who made it. One that was made
+    /// when nobody was asked is there for all who may upload; and where nobody is asked any more,
+    /// nobody is kept away.
+    pub fn is_open_to(&self, principal: Option<&Principal>) -> bool {
+        let record = self.kept.record();
+        match (&record.life.user, principal) {
+            (Some(owner), Some(principal)) => *owner == principal.user,
+            (None, _) | (_, None) => true,
+        }
     }
 
     /// Time without progress.

@@ -16,9 +16,10 @@ use super::crowd::Crowd;
 use super::floor::{HEAD_BLOCK_BYTES_MAX, World};
 use super::session::Session;
 use super::shares::Shares;
+use crate::auth::visitors::Visitors;
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
-use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
+use crate::config::{AccountSettings, Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::Event;
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
@@ -58,6 +59,8 @@ pub struct Shard<W: World> {
     former_locations: RefCell<Vec<Rc<Location>>>,
     /// Sessions of clients on all shards.
     pub clients: Arc<Clients>,
+    /// Who has shown who they are.
+    pub visitors: RefCell<Visitors>,
     /// This shard's number; `index < count`.
     pub index: usize,
     /// Number of shards.
@@ -141,6 +144,8 @@ impl<W: World> Shard<W> {
             headers_max: config.limits.headers_max,
             value_bytes_max: config.limits.value_bytes_max,
         };
+        let (one, other) = (world.random(), world.random());
+        let secret = std::array::from_fn(|at| if at < 16 { one[at] } else { other[at - 16] });
         Rc::new(Self {
             store: Store::new(
                 Rc::clone(&world),
@@ -153,6 +158,7 @@ impl<W: World> Shard<W> {
             locations: RefCell::new(locations(&config)),
             former_locations: RefCell::default(),
             clients,
+            visitors: RefCell::new(Visitors::new(secret)),
             index,
             count,
             head_limits,
@@ -182,6 +188,19 @@ impl<W: World> Shard<W> {
     pub fn location(&self, path: &UploadPath) -> Rc<Location> {
         let index = self.settings.borrow().location_index(path.as_str());
         Rc::clone(&self.locations.borrow()[index])
+    }
+
+    /// Who there is.
+    pub fn accounts(&self) -> AccountSettings {
+        self.settings.borrow().accounts.clone()
+    }
+
+    /// Whether anybody is asked anywhere who they are.
+    pub fn asks(&self) -> bool {
+        let locations = self.locations.borrow();
+        locations
+            .iter()
+            .any(|location| !location.access.auth.is_empty())
     }
 
     /// The bounds as they are now. Those that memory was taken by stay as they were at the start.

@@ -81,6 +81,8 @@ pub struct Life {
     pub connections: u32,
     /// What its client calls itself.
     pub agent: Option<Arc<str>>,
+    /// The user who made it; `None` where nobody was asked.
+    pub user: Option<Arc<str>>,
 }
 
 /// The part of an application's answer that is not in the state.
@@ -124,6 +126,8 @@ struct Payload<'a> {
     connections: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agent: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<Cow<'a, str>>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -163,6 +167,7 @@ impl Record {
             interruptions: self.life.interruptions,
             connections: self.life.connections,
             agent: self.life.agent.as_deref().map(Cow::Borrowed),
+            user: self.life.user.as_deref().map(Cow::Borrowed),
         };
         frame::append(out, id, sequence, |out| {
             serde_json::to_writer(out, &payload).expect("strings and numbers always serialize");
@@ -240,6 +245,7 @@ impl Frame<'_> {
                 interruptions: payload.interruptions,
                 connections: payload.connections,
                 agent: payload.agent.map(|agent| agent.into()),
+                user: payload.user.map(|user| user.into()),
             },
         })
     }
@@ -358,6 +364,7 @@ mod tests {
                 interruptions: 2,
                 connections: 5,
                 agent: Some("Microsoft BITS/7.8".into()),
+                user: Some("anna".into()),
             },
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitsd::config::{
-    Config, Download, Durability, EmptyFile, Io, Limits, Location, LogFormat, LogLevel,
-    Notification, NotificationType, Policy, PrefixCase, Publish,
+    Access, AccountSettings, Config, Download, Durability, EmptyFile, Io, Limits, Location,
+    LogFormat, LogLevel, Notification, NotificationType, Policy, PrefixCase, Publish,
 };
 
 use crate::application::Application;
@@ -320,6 +320,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             has_own_root: false,
             is_enabled: true,
             download: Download::Get,
+            access: Access::default(),
             prefix_case: PrefixCase::Exact,
             policy,
             public_url: None,
@@ -328,6 +329,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             sessions_per_client_max: None,
         }],
         limits,
+        accounts: AccountSettings::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bitsd::auth::hash::{Attempt, TooManyAttempts};
 use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
@@ -444,6 +445,10 @@ impl Floor for SimWorld {
         self.life
             .deliver(&self.sim, wire.duplicate(), arrived.to_vec(), to);
         Ok(())
+    }
+
+    async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts> {
+        Ok(attempt.hash.verify(&attempt.password))
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

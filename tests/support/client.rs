@@ -28,6 +28,8 @@ pub struct Client {
     session: Option<String>,
     /// What it says in Host.
     pub host: String,
+    /// Whole lines that stand in the head of each packet.
+    pub lines: String,
     /// Which file it sends; see [`content`].
     pub seed: u64,
 }
@@ -94,6 +96,7 @@ impl Client {
             path: path.to_owned(),
             session: None,
             host: "localhost".to_owned(),
+            lines: String::new(),
             seed: 1,
         }
     }
@@ -162,10 +165,10 @@ impl Client {
     }
 
     fn packet_head(&self, kind: &str, fields: &str) -> String {
-        let (path, host) = (&self.path, &self.host);
+        let (path, host, lines) = (&self.path, &self.host, &self.lines);
         format!(
             "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {kind}\r\n{fields}\
-             User-Agent: Microsoft BITS/7.8\r\nHost: {host}\r\nContent-Length: 0\r\n\
+             User-Agent: Microsoft BITS/7.8\r\nHost: {host}\r\n{lines}Content-Length: 0\r\n\
              Connection: Keep-Alive\r\n\r\n"
         )
     }
@@ -231,6 +234,7 @@ impl Client {
         } = fragment;
         let (first, last, len) = (range.start, range.end - 1, range.end - range.start);
         let (path, session, host) = (&self.path, self.session(), &self.host);
+        let lines = &self.lines;
         let framing = match is_chunked {
             true => "Transfer-Encoding: chunked".to_owned(),
             false => format!("Content-Length: {len}"),
@@ -238,7 +242,7 @@ impl Client {
         format!(
             "BITS_POST {path} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: Fragment\r\n\
              BITS-Session-Id: {session}\r\nContent-Range: bytes {first}-{last}/{total}\r\n{extra}\
-             Host: {host}\r\n{framing}\r\nConnection: Keep-Alive\r\n\r\n"
+             Host: {host}\r\n{lines}{framing}\r\nConnection: Keep-Alive\r\n\r\n"
         )
     }
 

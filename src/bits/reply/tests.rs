@@ -1,6 +1,7 @@
 //! Every answer, byte for byte.
 
 use super::*;
+use crate::http::authorization::Scheme;
 use crate::http::path;
 
 const ID: &str = "{3F0C8A51-7B1E-4E0C-9D53-0A6C2B1F7E44}";
@@ -138,6 +139,35 @@ macro_rules! rows {
 }
 
 use Refusal as R;
+
+fn asked(why: NotShown) -> Refusal {
+    R::Unauthorized(Box::new(Challenges {
+        schemes: vec![Scheme::Basic, Scheme::Bearer],
+        realm: "dumps".into(),
+        why,
+    }))
+}
+
+/// How whoever is asked may answer.
+const ASKED: &str = "WWW-Authenticate: Basic realm=\"dumps\", charset=\"UTF-8\"\r\n\
+    WWW-Authenticate: Bearer realm=\"dumps\"\r\n";
+
+#[test]
+fn whoever_is_asked_hears_how_to_answer() {
+    let mut out = Vec::new();
+    let refusal = asked(NotShown::Wrong(Scheme::Basic));
+    write_refusal(&refusal, None, Persistence::KeepAlive, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let told = format!("{ASKED}Bitsd-Reason: no such user, or another password\r\n");
+    assert!(text.contains(&told), "{text}");
+    let plain = |refusal: &Refusal| {
+        let mut out = Vec::new();
+        write_plain_refusal(refusal, false, Persistence::KeepAlive, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert!(plain(&refusal).starts_with(&format!("HTTP/1.1 401 Unauthorized\r\n{ASKED}")));
+    assert!(plain(&R::SessionNotFound).starts_with("HTTP/1.1 404 Not Found\r\n"));
+}
 rows! {
     R::PacketTypeMissing, R::PacketTypeMissing
         => "400 Bad Request", Some("0x80070057"), "no BITS-Packet-Type";
@@ -175,6 +205,12 @@ rows! {
         => "400 Bad Request", Some("0x80070057"), "the destination is a folder";
     R::TotalChanged { .. }, R::TotalChanged { was: 5, is: 6 }
         => "400 Bad Request", Some("0x80070057"), "the size of the file changed from 5 to 6 bytes";
+    R::Unauthorized(_), asked(NotShown::Nothing)
+        => "401 Unauthorized", None, "the request does not say who sends it";
+    R::NotAllowed, R::NotAllowed
+        => "403 Forbidden", Some("0x80070005"), "this user may not upload here";
+    R::InTheClear, R::InTheClear
+        => "403 Forbidden", Some("0x80070005"), "passwords and tokens are not taken without TLS";
     R::TargetExists, R::TargetExists
         => "403 Forbidden", Some("0x80070005"), "the destination exists and may not be overwritten";
     R::AccessDenied, R::AccessDenied
@@ -220,6 +256,8 @@ rows! {
     R::AsBefore { .. }, R::AsBefore { last: Box::new(R::ApplicationTimedOut { received: 5 }), retry_after_s: 7 }
         => "408 Request Timeout", None,
             "the server application did not answer in time; it is asked again in 7 s at the earliest";
+    R::TooManyFailures { .. }, R::TooManyFailures { retry_after_s: 7 }
+        => "503 Service Unavailable", None, "too many wrong passwords: wait, then try again";
     R::TooManySessions, R::TooManySessions
         => "503 Service Unavailable", None, "the client has too many uploads under way";
     R::Busy, R::Busy
@@ -252,7 +290,8 @@ fn every_refusal_has_its_status_hresult_fields_and_words() {
         };
         let begin = format!("HTTP/1.1 {status}\r\nPragma: no-cache\r\nBITS-Packet-Type: Ack\r\n");
         let again = match refusal {
-            Refusal::AsBefore { .. } => "Retry-After: 7\r\n",
+            Refusal::AsBefore { .. } | Refusal::TooManyFailures { .. } => "Retry-After: 7\r\n",
+            Refusal::Unauthorized(_) => ASKED,
             _ => "",
         };
         let named = format!("BITS-Session-Id: {ID}\r\n");

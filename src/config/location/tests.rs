@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::auth::policy::{Allowed, Scheme};
 use crate::config::tests::{from_file, words};
 use crate::config::{
-    Download, Durability, EmptyFile, Host, Notification, NotificationType, Permissions, Policy,
-    PrefixCase, Publish,
+    Access, Download, Durability, EmptyFile, Host, Notification, NotificationType, Permissions,
+    Policy, PrefixCase, Publish,
 };
 
 fn located(tables: &str) -> Config {
@@ -101,10 +102,13 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 26] = [
+const KEYS: [(&str, &str); 29] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
+    ("auth", "[\"basic\"]"),
+    ("allow", "[\"anna\", \"@ops\"]"),
+    ("allow_plaintext", "true"),
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
     ("allow_overwrite", "true"),
@@ -130,15 +134,24 @@ const KEYS: [(&str, &str); 26] = [
     ("reply_bytes_max", "\"1 MiB\""),
 ];
 
-/// The keys as lines, and what keeps the file of the secret in being.
-fn all_keys() -> (String, tempfile::TempDir) {
+/// The keys as lines, the files that they need as lines for the top, and what keeps those in being.
+fn all_keys() -> (String, String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("secret");
-    std::fs::write(&file, "sixteen  letters").unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
     let lines = KEYS
         .map(|(key, value)| format!("{key} = {value}\n"))
         .concat();
-    (lines.replace("SECRET", file.to_str().unwrap()), folder)
+    let files = format!(
+        "users_file = \"{users}\"\ntokens_file = \"{users}\"\ngroups_file = \"{}\"\n",
+        file("groups", "ops: anna\n"),
+        users = file("nobody", ""),
+    );
+    let secret = file("secret", "sixteen  letters");
+    (lines.replace("SECRET", &secret), files, folder)
 }
 
 fn expected() -> Location {
@@ -149,6 +162,14 @@ fn expected() -> Location {
         is_enabled: false,
         prefix_case: PrefixCase::Ignore,
         download: Download::Head,
+        access: Access {
+            auth: vec![Scheme::Basic],
+            allow: vec![
+                Allowed::User("anna".to_owned()),
+                Allowed::Group("ops".to_owned()),
+            ],
+            allow_plaintext: true,
+        },
         policy: Policy {
             durability: Durability::Fragment,
             publish: Publish::LastFragment,
@@ -191,16 +212,16 @@ fn without_secret(mut location: Location) -> Location {
 
 #[test]
 fn a_location_may_override_every_key() {
-    let (lines, _folder) = all_keys();
-    let config = located(&format!("[[location]]\nprefix = \"in\"\n{lines}"));
+    let (lines, files, _folder) = all_keys();
+    let config = located(&format!("{files}[[location]]\nprefix = \"in\"\n{lines}"));
     assert_eq!(without_secret(config.locations[0].clone()), expected());
     assert_eq!(config.global(), &Location::default());
 }
 
 #[test]
 fn a_location_inherits_every_key() {
-    let (lines, _folder) = all_keys();
-    let config = located(&format!("{lines}[[location]]\nprefix = \"in\"\n"));
+    let (lines, files, _folder) = all_keys();
+    let config = located(&format!("{files}{lines}[[location]]\nprefix = \"in\"\n"));
     assert_eq!(without_secret(config.locations[0].clone()), expected());
     let global = Location {
         prefix: String::new(),
@@ -211,11 +232,13 @@ fn a_location_inherits_every_key() {
 
 #[test]
 fn a_location_may_set_every_key_back_to_its_default() {
-    let (lines, _folder) = all_keys();
+    let (lines, files, _folder) = all_keys();
     let defaults: String = (Location::default().shared().iter())
         .map(|(row, value)| format!("{} = {value}\n", row.key))
         .collect();
-    let config = located(&format!("{lines}[[location]]\nprefix = \"in\"\n{defaults}"));
+    let config = located(&format!(
+        "{files}{lines}[[location]]\nprefix = \"in\"\n{defaults}"
+    ));
     let default = Location {
         prefix: "in".to_owned(),
         ..Location::default()
@@ -225,13 +248,14 @@ fn a_location_may_set_every_key_back_to_its_default() {
 
 #[test]
 fn each_key_is_overridden_by_itself() {
-    let (lines, _folder) = all_keys();
-    let base =
-        "notification_type = \"by-reference\"\nnotification_url = \"http://x\"\nhost_id = \"h\"\n";
+    let (lines, files, _folder) = all_keys();
+    let base = "notification_type = \"by-reference\"\nnotification_url = \"http://x\"\nhost_id = \"h\"\nauth = \"bearer\"\n";
     let keys = Location::default().shared();
     assert_eq!(keys.len(), KEYS.len());
     for line in lines.lines() {
-        let config = located(&format!("{base}[[location]]\nprefix = \"in\"\n{line}\n"));
+        let config = located(&format!(
+            "{files}{base}[[location]]\nprefix = \"in\"\n{line}\n"
+        ));
         let pairs = config.locations[0].shared().into_iter();
         let changed: Vec<_> = pairs
             .zip(config.global().shared())

@@ -143,6 +143,7 @@ fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
         interruptions: 0,
         connections: 1,
         agent: None,
+        user: None,
         peer: Some(peer()),
     };
     for ending in [
@@ -177,6 +178,7 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         interruptions: 2,
         connections: 7,
         agent: Some("Microsoft BITS/7.8"),
+        user: Some("anna"),
         peer: Some(peer()),
     }];
     let line = logged(LogFormat::Text, LogLevel::Info, &event);
@@ -190,6 +192,7 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         "interruptions=2",
         "connections=7",
         "location=\"in\"",
+        "user=\"anna\"",
         "agent=\"Microsoft BITS/7.8\"",
         "peer=192.0.2.1:50000",
         "ending=\"published\"",

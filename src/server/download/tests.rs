@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::bits::notification::Answer;
 use crate::http::head::{self, HeadLimits, Parsed};
 use crate::server::floor::{Fill, HEAD_BLOCK_BYTES_MAX, HandOverFull, NotifyError, Order, Wire};
@@ -188,6 +189,10 @@ impl Floor for InMemory {
 
     fn hand_over(&self, _: &Sink, _: &[u8], _: usize) -> Result<(), HandOverFull> {
         Err(HandOverFull)
+    }
+
+    async fn verify(&self, _: Attempt) -> Result<bool, TooManyAttempts> {
+        Err(TooManyAttempts)
     }
 
     async fn notify(&self, _: Order) -> Result<Answer, NotifyError> {

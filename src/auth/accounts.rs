@@ -1,0 +1,295 @@
+//! The files of users, groups and tokens: text in, tables out.
+//!
+//! | file | a line | written by |
+//! | --- | --- | --- |
+//! | users | `name:hash` | Apache's `htpasswd` |
+//! | groups | `group: name name` | an editor, as for Apache's `AuthGroupFile` |
+//! | tokens | `name:digest`, SHA-256 of the token in hexadecimal | `bitsd token` |
+//!
+//! Empty lines and those that begin with `#` are skipped. Names are compared as they are written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::hash::{BadHash, PasswordHash};
+use crate::http::authorization::USER_BYTES_MAX;
+
+/// SHA-256 of a token.
+pub type TokenDigest = [u8; 32];
+
+/// Who there is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    users: BTreeMap<String, PasswordHash>,
+    groups: BTreeMap<String, BTreeSet<String>>,
+    tokens: BTreeMap<TokenDigest, Arc<str>>,
+    /// The hash that takes longest, for users that there are not: the time of an answer does not
+    /// tell who exists.
+    decoy: Option<PasswordHash>,
+}
+
+/// A line that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub number: usize,
+    /// Why.
+    pub why: BadAccount,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadAccount {
+    /// It has no colon.
+    NoColon,
+    /// What stands before the colon, or among the members, is no name.
+    Name(String),
+    /// The name stood in a line before.
+    Repeated(String),
+    /// The hash of this name is not one that is taken.
+    Hash(String, BadHash),
+    /// What follows this name is no SHA-256.
+    Digest(String),
+}
+
+impl fmt::Display for BadAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoColon => f.write_str("there is no colon behind the name"),
+            Self::Name(name) => write!(
+                f,
+                "{:?} is no name: it takes 1 to {USER_BYTES_MAX} bytes without control characters, blanks at its ends, or colons",
+                name
+            ),
+            Self::Repeated(name) => write!(f, "{name:?} stood in a line before"),
+            Self::Hash(name, why) => write!(f, "{name:?} cannot be used: {why}"),
+            Self::Digest(name) => write!(
+                f,
+                "what follows {name:?} is no SHA-256 in 64 hexadecimal digits: `bitsd token` makes one"
+            ),
+        }
+    }
+}
+
+impl Accounts {
+    /// Reads the three files; one that is not there is empty.
+    ///
+    /// # Errors
+    /// [`BadLine`] of the first file in which there is one.
+    pub fn parse(users: &str, groups: &str, tokens: &str) -> Result<Self, (AccountFile, BadLine)> {
+        let users = parse_users(users).map_err(|bad| (AccountFile::Users, bad))?;
+        let groups = parse_groups(groups).map_err(|bad| (AccountFile::Groups, bad))?;
+        let tokens = parse_tokens(tokens).map_err(|bad| (AccountFile::Tokens, bad))?;
+        let decoy = users.values().max_by_key(|hash| hash.cost()).cloned();
+        Ok(Self {
+            users,
+            groups,
+            tokens,
+            decoy,
+        })
+    }
+
+    /// The hash of a user's password.
+    pub fn hash_of(&self, user: &str) -> Option<&PasswordHash> {
+        self.users.get(user)
+    }
+
+    /// A hash to spend time on, where there is none to compare with.
+    pub fn decoy(&self) -> Option<&PasswordHash> {
+        self.decoy.as_ref()
+    }
+
+    /// Whose token this is. It is looked up by its digest, so that the time it takes tells nothing
+    /// of other tokens.
+    pub fn owner_of(&self, token: &str) -> Option<&Arc<str>> {
+        self.tokens.get(&digest_of(token))
+    }
+
+    /// Whether a user is in a group.
+    pub fn is_in(&self, user: &str, group: &str) -> bool {
+        (self.groups.get(group)).is_some_and(|members| members.contains(user))
+    }
+
+    /// Whether there is such a group.
+    pub fn has_group(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
+    /// How many users, groups and tokens there are.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.users.len(), self.groups.len(), self.tokens.len())
+    }
+}
+
+/// One of the three files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountFile {
+    /// Names and hashes.
+    Users,
+    /// Groups and their members.
+    Groups,
+    /// Names and digests of tokens.
+    Tokens,
+}
+
+/// SHA-256 of a token, by which it is known.
+pub fn digest_of(token: &str) -> TokenDigest {
+    Sha256::digest(token).into()
+}
+
+/// A digest as it stands in the file.
+pub fn render_digest(digest: &TokenDigest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_users(text: &str) -> Result<BTreeMap<String, PasswordHash>, BadLine> {
+    let mut users = BTreeMap::new();
+    for_each_line(text, |name, rest| {
+        // htpasswd may have left a comment behind a second colon.
+        let hash = rest.split(':').next().unwrap_or_default().trim();
+        let hash = PasswordHash::parse(hash).map_err(|why| BadAccount::Hash(name.into(), why))?;
+        insert(&mut users, name.to_owned(), hash, name)
+    })?;
+    Ok(users)
+}
+
+fn parse_groups(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>, BadLine> {
+    let mut groups = BTreeMap::new();
+    for_each_line(text, |name, rest| {
+        let mut members = BTreeSet::new();
+        for member in rest.split([' ', '\t', ',']).filter(|name| !name.is_empty()) {
+            members.insert(check_name(member)?.to_owned());
+        }
+        insert(&mut groups, name.to_owned(), members, name)
+    })?;
+    Ok(groups)
+}
+
+fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
+    let mut tokens = BTreeMap::new();
+    for_each_line(text, |name, rest| {
+        // A user may have several: an old one and a new one.
+        let digest = parse_digest(rest.trim()).ok_or_else(|| BadAccount::Digest(name.into()))?;
+        insert(&mut tokens, digest, name.into(), name)
+    })?;
+    Ok(tokens)
+}
+
+fn parse_digest(text: &str) -> Option<TokenDigest> {
+    let (digits, rest) = text.as_bytes().as_chunks::<2>();
+    if digits.len() != 32 || !rest.is_empty() {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, digits) in digest.iter_mut().zip(digits) {
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
+    }
+    Some(digest)
+}
+
+fn for_each_line(
+    text: &str,
+    mut take: impl FnMut(&str, &str) -> Result<(), BadAccount>,
+) -> Result<(), BadLine> {
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let taken = line
+            .split_once(':')
+            .ok_or(BadAccount::NoColon)
+            .and_then(|(name, rest)| take(check_name(name)?, rest));
+        let number = index + 1;
+        taken.map_err(|why| BadLine { number, why })?;
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<&str, BadAccount> {
+    let is_name = (1..=USER_BYTES_MAX).contains(&name.len())
+        && name.trim() == name
+        && !name.contains(|c: char| c.is_control() || c == ':');
+    is_name
+        .then_some(name)
+        .ok_or_else(|| BadAccount::Name(name.to_owned()))
+}
+
+fn insert<K: Ord, V>(
+    into: &mut BTreeMap<K, V>,
+    key: K,
+    value: V,
+    name: &str,
+) -> Result<(), BadAccount> {
+    match into.insert(key, value) {
+        None => Ok(()),
+        Some(_) => Err(BadAccount::Repeated(name.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0";
+    const COSTLY: &str = "$2y$10$/FLdgVBgKbHKQmjZY1JisOCmDrrqFxKdodD7DQfqTT9PalXLnPMyO";
+
+    #[test]
+    fn the_files_are_read() {
+        let users = format!("# people\n\nanna:{HASH}\nPC1$:{COSTLY}:the one at the door\n");
+        let token = "Z3JlYXQgdG9rZW4";
+        let digest = render_digest(&digest_of(token));
+        let tokens = format!("robot:{digest}\nrobot:{}\n", "0f".repeat(32));
+        let accounts = Accounts::parse(&users, "ops: anna  bert\nempty:\n", &tokens).unwrap();
+        assert!(accounts.hash_of("anna").unwrap().verify(b"sesame"));
+        assert!(accounts.hash_of("Anna").is_none() && accounts.hash_of("bert").is_none());
+        assert_eq!(accounts.decoy().unwrap().as_str(), COSTLY, "takes longest");
+        assert_eq!(accounts.owner_of(token).map(|name| &**name), Some("robot"));
+        assert_eq!(accounts.owner_of("another"), None);
+        assert!(accounts.is_in("anna", "ops") && accounts.is_in("bert", "ops"));
+        assert!(!accounts.is_in("anna", "empty") && !accounts.is_in("anna", "none"));
+        assert!(accounts.has_group("empty") && !accounts.has_group("none"));
+        assert_eq!(accounts.counts(), (2, 2, 2));
+        assert_eq!(Accounts::parse("", "", "").unwrap(), Accounts::default());
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let bad = |users: &str, groups: &str, tokens: &str| {
+            let (file, bad) = Accounts::parse(users, groups, tokens).unwrap_err();
+            (file, bad.number, bad.why.to_string())
+        };
+        let told = bad(&format!("anna:{HASH}\nbert:$apr1$x$y\n"), "", "");
+        assert_eq!((told.0, told.1), (AccountFile::Users, 2));
+        assert!(
+            told.2.contains("\"bert\"") && told.2.contains("htpasswd -B"),
+            "{}",
+            told.2
+        );
+        let told = bad(&format!("anna:{HASH}\n# x\nanna:{HASH}"), "", "");
+        assert_eq!((told.1, &*told.2), (3, "\"anna\" stood in a line before"));
+        assert_eq!(bad("anna", "", "").2, "there is no colon behind the name");
+        assert!(bad(&format!(":{HASH}"), "", "").2.contains("is no name"));
+        let told = bad("", "ops: anna\nops: bert", "");
+        assert_eq!((told.0, told.1), (AccountFile::Groups, 2));
+        let told = bad("", "", "robot:secret");
+        assert_eq!((told.0, told.1), (AccountFile::Tokens, 1));
+        assert!(told.2.contains("bitsd token"), "{}", told.2);
+        assert!(
+            !told.2.contains("secret"),
+            "what may be a token is not shown"
+        );
+        for digest in [
+            "0f".repeat(31),
+            "0f".repeat(33),
+            "0g".repeat(32),
+            "ä".repeat(32),
+        ] {
+            bad("", "", &format!("robot:{digest}"));
+        }
+    }
+}

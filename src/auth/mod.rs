@@ -1,0 +1,15 @@
+//! Who may upload: files of users, groups and tokens in, a verdict out. Pure code.
+//!
+//! A request shows [`Credentials`](crate::http::authorization::Credentials). Tokens are looked up
+//! by their digest, which costs next to nothing. A password must be tried against a hash that is
+//! slow on purpose. That happens on threads of its own (`verify`), after [`memory`] was asked
+//! whether the same was proven a moment ago, and [`throttle`] whether this client may try again.
+//!
+//! What the verdict is for a location stands in [`policy`]. The arrows: `accounts` <- `policy`.
+
+pub mod accounts;
+pub mod hash;
+pub mod memory;
+pub mod policy;
+pub mod throttle;
+pub mod visitors;

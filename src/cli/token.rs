@@ -1,0 +1,138 @@
+//! `bitsd token`: a new token for a user.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use bitsd::auth::accounts::{Accounts, digest_of, render_digest};
+
+/// Bytes of randomness in a token: nobody guesses 256 bits.
+const TOKEN_BYTES: usize = 32;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  bitsd token collector-7                             prints the token and the line for tokens_file
+  bitsd token collector-7 --file /etc/bitsd/tokens    appends the line itself
+
+The token is shown this once; the file has its digest only. `systemctl reload bitsd` (SIGHUP) makes
+a running server read it. Exit codes: 0 it is made, 1 the file cannot be written, 2 the name is none.";
+
+/// Flags of `bitsd token`.
+#[derive(Debug, clap::Args)]
+pub struct Token {
+    /// The user whom the token is for.
+    user: String,
+    /// The file of `tokens_file`, to which the line is appended; made if it is missing.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum NoToken {
+    /// The user's name cannot stand in the file.
+    #[error("{0}")]
+    Name(String),
+    /// The kernel gives no randomness.
+    #[error("no randomness: {0}")]
+    Randomness(io::Error),
+    /// The line could not be appended.
+    #[error("cannot write {0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+}
+
+impl Token {
+    /// Makes one; what is to be shown.
+    ///
+    /// # Errors
+    /// [`NoToken`]
+    pub fn make(&self) -> Result<String, NoToken> {
+        let mut bytes = [0; TOKEN_BYTES];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| NoToken::Randomness(error.into()))?;
+        let token = URL_SAFE_NO_PAD.encode(bytes);
+        let line = format!("{}:{}\n", self.user, render_digest(&digest_of(&token)));
+        // The line must be one that the server takes.
+        Accounts::parse("", "", &line).map_err(|(_, bad)| NoToken::Name(bad.why.to_string()))?;
+        match &self.file {
+            Some(file) => {
+                append(file, &line).map_err(|error| NoToken::File(file.clone(), error))?;
+                Ok(format!("{token}\n"))
+            }
+            None => Ok(format!("{token}\nline for tokens_file: {line}")),
+        }
+    }
+}
+
+/// Appends a line, to the last one too if that has no end.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = (options.read(true).append(true).create(true))
+        .mode(0o600)
+        .open(path)?;
+    let before = io::read_to_string(&mut file)?;
+    let gap = if before.is_empty() || before.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    file.write_all(format!("{gap}{line}").as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_that_the_server_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        fs::write(&path, "# ours").unwrap();
+        let token = |user: &str| Token {
+            user: user.to_owned(),
+            file: Some(path.clone()),
+        };
+        let (one, other) = (token("a b").make().unwrap(), token("c").make().unwrap());
+        assert_ne!(one, other);
+        let accounts = Accounts::parse("", "", &fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(
+            accounts.owner_of(one.trim()).map(|user| &**user),
+            Some("a b")
+        );
+        assert_eq!(
+            accounts.owner_of(other.trim()).map(|user| &**user),
+            Some("c")
+        );
+        assert!(matches!(token("a:b").make(), Err(NoToken::Name(_))));
+        assert!(matches!(token("").make(), Err(NoToken::Name(_))));
+        assert_eq!(
+            Accounts::parse("", "", &fs::read_to_string(&path).unwrap()).unwrap(),
+            accounts
+        );
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Some(folder.path().join("tokens"));
+        let user = "a".to_owned();
+        let token = Token { user, file };
+        token.make().unwrap();
+        let mode = fs::metadata(folder.path().join("tokens"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o077, 0);
+        let file = Some(folder.path().join("none/tokens"));
+        let token = Token { file, ..token };
+        assert!(matches!(token.make(), Err(NoToken::File(..))));
+    }
+}
