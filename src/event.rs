@@ -46,6 +46,8 @@ pub enum DiskOp {
 /// Why a connection was ended by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hangup {
+    /// The hands were not shaken in time, before any request.
+    HandshakeTimeout,
     /// The head of a request did not arrive in time.
     HeadTimeout,
     /// No request for the idle time-out.
@@ -103,6 +105,13 @@ pub enum Event<'a> {
         seen: &'a [u8],
         /// What was wrong with it.
         why: BadHead,
+    },
+    /// Both sides of a new connection could not agree on how to speak.
+    HandshakeFailed {
+        /// The client's address.
+        peer: SocketAddr,
+        /// Why.
+        why: &'a std::io::Error,
     },
     /// A connection ended, by us or by the client, in the middle of a head: there was no answer.
     EndedEarly {

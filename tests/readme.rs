@@ -59,7 +59,7 @@ fn the_settings_table_is_the_programs() {
             cell(&setting.bounds),
             cell(setting.meaning),
             match setting.scope {
-                Scope::Server | Scope::Limits => "",
+                Scope::Server | Scope::Limits | Scope::Listener | Scope::Certificate => "",
                 Scope::Both => "yes",
                 Scope::Location => "only there",
             },

@@ -199,6 +199,8 @@ fn about(doc: &SettingDoc) -> String {
         Scope::Server | Scope::Limits => "",
         Scope::Both => " Also in a [[location]].",
         Scope::Location => " Only in a [[location]].",
+        Scope::Listener => " Only in a [[listener]].",
+        Scope::Certificate => " Only in a [[certificate]].",
     };
     let reload = match doc.is_live {
         true => " A reload changes it.",

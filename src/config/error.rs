@@ -46,15 +46,16 @@ pub(super) enum Cause {
     OfIis(Place, String, &'static str, String),
     #[error("{0}: {1} {2}")]
     Elsewhere(Place, &'static str, Where),
-    #[error("{0}: locations are tables that begin with [[location]], in two brackets")]
-    NotTables(Place),
+    #[error("{0}: a {1} is a table that begins with [[{1}]], in two brackets")]
+    NotTables(Place, &'static str),
     #[error(
-        "{0}: there is no table {1}: there are [limits], once, and [[location]]; all other keys stand above them"
+        "{0}: there is no table {1}: there are [limits], once, and [[location]], [[listener]] and [[certificate]]; all \
+             other keys stand above them"
     )]
     UnknownTable(Place, String),
     #[error(
-        "{0}: {1} cannot stand in another table: limits hold for the whole server, in [limits]; locations begin \
-             with [[location]]"
+        "{0}: {1} cannot stand in another table: limits hold for the whole server, in [limits]; the others begin \
+             with [[location]], [[listener]] or [[certificate]]"
     )]
     NoTableWithin(Place, String),
     #[error("{0}: limits is a table that begins with [limits]")]
@@ -66,6 +67,14 @@ pub(super) enum Cause {
         "{0}: work_dir ({2}) must not be a root ({1}) or hold it: uploads could overwrite the server's own files"
     )]
     WorkDirHoldsRoot(Origin, PathBuf, PathBuf),
+    #[error("{0}: a {1} needs {2}")]
+    Incomplete(Origin, &'static str, &'static str),
+    #[error("{0}: {1} does nothing without tls = true")]
+    NeedsTls(Origin, &'static str),
+    #[error("{0}: client_crl does nothing without client_ca")]
+    CrlWithoutCa(Origin),
+    #[error("{0}: a listener with tls = true needs a [[certificate]] with chain and key")]
+    NoCertificate(Origin),
     #[error("{0}: a location needs a prefix: it takes {PREFIX_TAKES}")]
     NoPrefix(Origin),
     #[error("{0}: prefix = {1} stands already at {2}")]
@@ -116,6 +125,10 @@ pub(super) enum Where {
     Limits,
     #[error("stands in a [[location]]")]
     Location,
+    #[error("stands in a [[listener]]")]
+    Listener,
+    #[error("stands in a [[certificate]]")]
+    Certificate,
 }
 
 /// A place in a settings file; lines and columns (in characters) count from 1.

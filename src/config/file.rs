@@ -29,6 +29,8 @@ pub struct SettingsFile {
     pub(super) limits: Given,
     /// The locations in the order of the file, and where each begins.
     pub(super) locations: Vec<(Origin, Given)>,
+    pub(super) listeners: Vec<(Origin, Given)>,
+    pub(super) certificates: Vec<(Origin, Given)>,
 }
 
 impl SettingsFile {
@@ -95,6 +97,8 @@ enum Here {
     Top,
     Limits,
     Location,
+    Listener,
+    Certificate,
 }
 
 impl Here {
@@ -103,6 +107,8 @@ impl Here {
             Self::Top => matches!(row.scope, Scope::Server | Scope::Both),
             Self::Limits => row.scope == Scope::Limits,
             Self::Location => matches!(row.scope, Scope::Location | Scope::Both),
+            Self::Listener => row.scope == Scope::Listener,
+            Self::Certificate => row.scope == Scope::Certificate,
         }
     }
 }
@@ -125,21 +131,40 @@ impl Text {
                     file.limits = self.read_table(table, Here::Limits)?;
                 }
                 ("limits", _) => return Err(Cause::NotATable(place()).into()),
-                ("location", DeValue::Array(locations)) => {
-                    for location in locations {
-                        let place = self.place(location.span().start);
-                        let Some(table) = location.get_ref().as_table() else {
-                            return Err(Cause::NotTables(place).into());
-                        };
-                        let given = self.read_table(table, Here::Location)?;
-                        file.locations.push((Origin::File(Box::new(place)), given));
-                    }
+                ("location", value) => {
+                    file.locations = self.read_tables(value, "location", Here::Location, &place)?;
                 }
-                ("location", _) => return Err(Cause::NotTables(place()).into()),
+                ("listener", value) => {
+                    file.listeners = self.read_tables(value, "listener", Here::Listener, &place)?;
+                }
+                ("certificate", value) => {
+                    let here = Here::Certificate;
+                    file.certificates = self.read_tables(value, "certificate", here, &place)?;
+                }
                 _ => self.read_value(&mut file.global, key, value, Here::Top)?,
             }
         }
         Ok(file)
+    }
+
+    /// Tables of one kind, and where each begins.
+    fn read_tables(
+        &self,
+        value: &DeValue<'_>,
+        name: &'static str,
+        here: Here,
+        place: &dyn Fn() -> Place,
+    ) -> Result<Vec<(Origin, Given)>, ConfigError> {
+        let not_tables = |place| Cause::NotTables(place, name);
+        let tables = value.as_array().ok_or_else(|| not_tables(place()))?;
+        let read = |table: &Spanned<DeValue<'_>>| {
+            let place = self.place(table.span().start);
+            let Some(table) = table.get_ref().as_table() else {
+                return Err(not_tables(place).into());
+            };
+            Ok((Origin::File(Box::new(place)), self.read_table(table, here)?))
+        };
+        tables.iter().map(read).collect()
     }
 
     fn read_table(&self, table: &DeTable<'_>, here: Here) -> Result<Given, ConfigError> {
@@ -174,7 +199,9 @@ impl Text {
     fn stray_table(&self, key: &Key<'_>, here: Here) -> Cause {
         let (place, name) = (self.place(key.span().start), key.get_ref().to_string());
         match (&*name, here) {
-            ("limits" | "location", _) => Cause::NoTableWithin(place, name),
+            ("limits" | "location" | "listener" | "certificate", _) => {
+                Cause::NoTableWithin(place, name)
+            }
             // A slip in the name of a table that there is, or a key in brackets.
             _ => match self.stray(key, here) {
                 Cause::UnknownKey(place, name) => Cause::UnknownTable(place, name),
@@ -198,6 +225,8 @@ impl Text {
             Scope::Both => Where::TopOrLocation(header),
             Scope::Limits => Where::Limits,
             Scope::Location => Where::Location,
+            Scope::Listener => Where::Listener,
+            Scope::Certificate => Where::Certificate,
         };
         if let Some(row) = rows().find(|row| row.name() == name) {
             return Cause::Elsewhere(place, row.name(), belongs(row));
@@ -207,7 +236,12 @@ impl Text {
         if let Some(row) = rows().find(is_called) {
             return Cause::OfIis(place, key, row.key, row.takes());
         }
-        let tables = [("location", "[[location]]"), ("limits", "[limits]")];
+        let tables = [
+            ("location", "[[location]]"),
+            ("listener", "[[listener]]"),
+            ("certificate", "[[certificate]]"),
+            ("limits", "[limits]"),
+        ];
         let tables = tables.into_iter().filter(|_| here == Here::Top);
         let known = rows().map(|row| (row.name(), row.name(), belongs(row)));
         let known = known.chain(tables.map(|(table, shown)| (table, shown, Where::Here)));

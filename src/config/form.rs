@@ -368,9 +368,7 @@ impl Unit {
 }
 
 fn parse_addresses(texts: &[String]) -> Result<Value, Complaint> {
-    if texts.is_empty() {
-        return Err(Complaint::NothingToListenOn);
-    }
+    // Whether none may do is for the whole of the settings to say.
     let mut addresses = Vec::new();
     for text in texts {
         let address = parse_address(text)?;

@@ -29,7 +29,8 @@ use super::secret::{Secret, others_can_read};
 use super::table::{Row, Scope, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
 use super::words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase, Publish,
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
+    Publish, TlsVersion,
 };
 
 keys! {
@@ -40,13 +41,18 @@ keys! {
         /// Settings per URL prefix, longest prefix first. The last one has the empty prefix: the
         /// global values. Never empty.
         locations: Vec<Location> = Vec::new(),
+        /// Further addresses, each with what holds there.
+        listeners: Vec<Listener> = Vec::new(),
+        /// What TLS shows to clients, the default one first.
+        certificates: Vec<Certificate> = Vec::new(),
         /// Bounds.
         limits: Limits = Limits::defaults(),
         /// Who there is, and what is asked of them.
         accounts: AccountSettings = AccountSettings::defaults(),
     } {
-        /// Addresses to listen on.
-        listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))], Row::of(Form::Addresses).flag();
+        /// Addresses to listen on, without TLS.
+        listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            Row::of(Form::Addresses).flag().note("; the default holds where there is no [[listener]]");
         /// Where sessions are recorded, and where the unfinished uploads to roots on its file
         /// system live. Those to other roots live in `.bitsd` there.
         work_dir: PathBuf = PathBuf::new(),
@@ -62,6 +68,8 @@ keys! {
         /// How bytes reach their file. `auto`: chosen per file. `direct`: past the page cache.
         /// `ring`: page cache, by io_uring. `inline`: page cache, by plain `write`.
         io: Io = Io::Auto, Row::of(Form::Word(Io::WORDS)).flag();
+        /// The oldest version of TLS that clients may speak.
+        tls_version_min: TlsVersion = TlsVersion::Tls12, Row::of(Form::Word(TlsVersion::WORDS)).live();
         // Bounds as in IIS, but from 1 s; there it is 12 h by default.
         /// How often expired uploads are looked for.
         cleanup_interval: Duration = Duration::from_secs(1), Row::of(duration(SECOND..=360 * DAY))
@@ -230,6 +238,33 @@ keys! {
 }
 
 keys! {
+    /// Addresses, and what holds for those who connect there.
+    pub struct Listener in Listener "listener." {
+        /// Addresses to listen on.
+        address: Vec<SocketAddr> = Vec::new(), Row::of(Form::Addresses).by_default("required");
+        /// Whether clients must speak TLS there (https).
+        tls: bool = false, Row::of(truth());
+        /// The authorities (PEM) one of which must vouch for a client: without a certificate of
+        /// theirs nobody gets in.
+        client_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE)).live();
+        /// What these authorities have revoked (PEM); each of them must have a list in it that has
+        /// not expired.
+        client_crl: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE)).live();
+    }
+}
+
+keys! {
+    /// A certificate and its key.
+    pub struct Certificate in Certificate "certificate." {
+        /// The server's certificate and behind it those of the authorities on the way to the root
+        /// (PEM).
+        chain: PathBuf = PathBuf::new(), Row::of(Form::File("a PEM file")).by_default("required").live();
+        /// Its private key (PEM, not encrypted); nobody but the server's account may read it.
+        key: PathBuf = PathBuf::new(), Row::of(Form::File("a PEM file")).by_default("required").live();
+    }
+}
+
+keys! {
     /// Bounds of the server.
     pub struct Limits in Limits "limits." {
         // Tickets of Kerberos have up to 48 KiB, and 64 once they are encoded.
@@ -337,7 +372,7 @@ pub(super) const OF_A_LOCATION: &[Row] = &[
 
 /// Every key, in the order of the documentation.
 pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
-    let tables: [&'static [Row]; 10] = [
+    let tables: [&'static [Row]; 12] = [
         ROOT,
         Config::ROWS,
         AccountSettings::ROWS,
@@ -347,6 +382,8 @@ pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
         Host::ROWS,
         Notification::ROWS,
         OF_A_LOCATION,
+        Listener::ROWS,
+        Certificate::ROWS,
         Limits::ROWS,
     ];
     tables.into_iter().flatten()
@@ -404,6 +441,7 @@ const NOTIFICATION_WORDS: &[&str] = &[
     NotificationType::WORDS[0],
     NotificationType::WORDS[1],
 ];
+const PEM_OR_NONE: &str = "a PEM file, or \"\" for none";
 pub(super) const ROOT_DEFAULT: &str = "./uploads";
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
@@ -460,6 +498,8 @@ mod tests {
         check::<AccountSettings>();
         check::<Host>();
         check::<Notification>();
+        check::<Listener>();
+        check::<Certificate>();
         check::<Limits>();
     }
 }

@@ -42,7 +42,8 @@ pub use error::ConfigError;
 pub use file::SettingsFile;
 pub use given::Flags;
 pub use keys::{
-    Access, AccountSettings, Config, FREE_BYTES_MIN, Host, Limits, Location, Notification, Policy,
+    Access, AccountSettings, Certificate, Config, FREE_BYTES_MIN, Host, Limits, Listener, Location,
+    Notification, Policy,
 };
 pub use permissions::Permissions;
 pub use reference::{FlagDoc, SettingDoc, setting_like, settings_reference, settings_schema};
@@ -51,7 +52,8 @@ pub use resolve::Settled;
 pub use secret::Secret;
 pub use table::Scope;
 pub use words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase, Publish,
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
+    Publish, TlsVersion,
 };
 
 #[cfg(test)]

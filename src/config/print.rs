@@ -19,6 +19,8 @@ impl Settled {
                 Which::Top => (&self.global, false),
                 Which::Limits => (&self.limits, false),
                 Which::Location(index) => (&self.locations[index], true),
+                Which::Listener(index) => (&self.listeners[index], false),
+                Which::Certificate(index) => (&self.certificates[index], false),
             };
             let origin = |given: &Given| given.get(row.name()).map(|entry| entry.origin.line());
             let inherited = || origin(&self.global).filter(|_| is_location && row.name() != "root");
@@ -89,12 +91,30 @@ enum Which {
     Top,
     Limits,
     Location(usize),
+    Listener(usize),
+    Certificate(usize),
 }
 
 fn write(config: &Config, origin: impl Fn(Which, &'static Row) -> Option<String>) -> String {
     let (_, locations) = config.locations.split_last().expect("never empty");
     let mut tables = vec![(Which::Top, "", config.top())];
     tables.push((Which::Limits, "\n[limits]\n", entries(&config.limits)));
+    tables.extend(
+        config
+            .listeners
+            .iter()
+            .enumerate()
+            .map(|(index, listener)| {
+                let which = Which::Listener(index);
+                (which, "\n[[listener]]\n", entries(listener))
+            }),
+    );
+    tables.extend(
+        (config.certificates.iter().enumerate()).map(|(index, certificate)| {
+            let which = Which::Certificate(index);
+            (which, "\n[[certificate]]\n", entries(certificate))
+        }),
+    );
     tables.extend(locations.iter().enumerate().map(|(index, location)| {
         let mut all = location.own(config);
         all.extend(location.shared());

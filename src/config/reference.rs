@@ -6,15 +6,16 @@ use serde_json::{Value as Json, json};
 use super::file::{LIKENESS_MIN, likeness};
 use super::form::{Form, UNLIMITED, Unit, Value};
 use super::keys::{
-    Access, AccountSettings, Config, Host, Limits, Location, Notification, Policy, rows,
+    Access, AccountSettings, Certificate, Config, Host, Limits, Listener, Location, Notification,
+    Policy, rows,
 };
 use super::table::{Row, Scope, Table};
 
 /// Documentation of one key of the settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingDoc {
-    /// The key; those of the table `[limits]` begin with `limits.`, those only in a `[[location]]`
-    /// with `location.`.
+    /// The key; those that stand only in a table (`[limits]`, `[[location]]`, `[[listener]]`,
+    /// `[[certificate]]`) begin with its name.
     pub key: String,
     /// Its default, as it would be written in the file.
     pub default: String,
@@ -112,6 +113,14 @@ pub fn settings_schema() -> Json {
     let mut location = table(&|scope| matches!(scope, Scope::Both | Scope::Location));
     location["required"] = json!(["prefix"]);
     let mut schema = table(&|scope| matches!(scope, Scope::Both | Scope::Server));
+    for (name, scope, required) in [
+        ("listener", Scope::Listener, json!(["address"])),
+        ("certificate", Scope::Certificate, json!(["chain", "key"])),
+    ] {
+        let mut item = table(&|known| known == scope);
+        item["required"] = required;
+        schema["properties"][name] = json!({ "type": "array", "items": item });
+    }
     schema["properties"]["limits"] = table(&|scope| scope == Scope::Limits);
     schema["properties"]["location"] = json!({ "type": "array", "items": location });
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
@@ -129,6 +138,8 @@ fn defaults() -> Defaults {
     all.extend(Policy::defaults().entries());
     all.extend(Host::defaults().entries());
     all.extend(Notification::defaults().entries());
+    all.extend(Listener::defaults().entries());
+    all.extend(Certificate::defaults().entries());
     all.extend(Limits::defaults().entries());
     all
 }
@@ -166,7 +177,7 @@ fn schema_of(row: &'static Row, defaults: &Defaults) -> Json {
         }
         Form::Addresses => json!({ "anyOf": [
             { "type": "string" },
-            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+            { "type": "array", "items": { "type": "string" } },
         ] }),
         Form::Words(words) => one_or_several(&json!({ "enum": words })),
         Form::Texts(..) => one_or_several(&json!({ "type": "string", "minLength": 1 })),
@@ -189,7 +200,9 @@ mod tests {
 
     #[test]
     fn the_reference_names_every_key_that_is_printed() {
-        let config = from_file("[[location]]\nprefix = \"x\"\nroot = \"/x\"").unwrap();
+        let text = "[[location]]\nprefix = \"x\"\nroot = \"/x\"\n[[listener]]\naddress = \"[::]:1\"\n\
+                    [[certificate]]\nchain = \"c\"\nkey = \"k\"\n";
+        let config = from_file(text).unwrap();
         let mut table = "";
         let mut printed = Vec::new();
         let text = config.to_toml();
@@ -198,6 +211,8 @@ mod tests {
                 Some((key, _)) => printed.push(format!("{table}{key}")),
                 None if line == "[limits]" => table = "limits.",
                 None if line == "[[location]]" => table = "location.",
+                None if line == "[[listener]]" => table = "listener.",
+                None if line == "[[certificate]]" => table = "certificate.",
                 None => assert_eq!(line, ""),
             }
         }
@@ -302,7 +317,6 @@ mod tests {
             "cores = \"2\"",
             "strict = 1",
             "io = \"fast\"",
-            "listen = []",
             "root = \"\"",
             "session_timeout = 0",
             "session_timeout = \"long\"",
@@ -325,6 +339,14 @@ mod tests {
             let (table, key) = match doc.scope {
                 Scope::Server | Scope::Both => (top, doc.key.as_str()),
                 Scope::Limits => (&top["limits"]["properties"], &doc.key["limits.".len()..]),
+                Scope::Listener => (
+                    &top["listener"]["items"]["properties"],
+                    &doc.key["listener.".len()..],
+                ),
+                Scope::Certificate => (
+                    &top["certificate"]["items"]["properties"],
+                    &doc.key["certificate.".len()..],
+                ),
                 Scope::Location => (
                     &top["location"]["items"]["properties"],
                     &doc.key["location.".len()..],

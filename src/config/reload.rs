@@ -4,7 +4,7 @@
 //! how keep their values until the next start; each row says whether it is one of them. Roots are
 //! only ever added, because sessions and open directories know them by their index.
 
-use super::keys::{Config, ROOT};
+use super::keys::{Config, Listener, ROOT};
 use super::resolve::{holds, index_of};
 use super::table::Table;
 
@@ -21,6 +21,8 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         waiting.push(ROOT[0].key);
     }
     take_over(&mut adopted, &new, &mut waiting);
+    adopted.certificates.clone_from(&new.certificates);
+    take_over_listeners(&mut adopted.listeners, &new.listeners, &mut waiting);
     take_over(&mut adopted.limits, &new.limits, &mut waiting);
     adopted.accounts = new.accounts;
 
@@ -36,6 +38,26 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         location.root = index_of(&mut adopted.roots, root.clone());
     }
     (adopted, waiting)
+}
+
+/// The sockets are those of the start. Whose addresses are the same has the same socket; of one
+/// that is new or gone, and of all if the sockets are others, nothing is taken over.
+fn take_over_listeners(
+    adopted: &mut [Listener],
+    new: &[Listener],
+    waiting: &mut Vec<&'static str>,
+) {
+    if adopted.len() != new.len() {
+        waiting.push("listener");
+        return;
+    }
+    for (adopted, new) in adopted.iter_mut().zip(new) {
+        if adopted.address == new.address && adopted.tls == new.tls {
+            take_over(adopted, new, waiting);
+        } else {
+            waiting.push("listener");
+        }
+    }
 }
 
 /// Takes the live values over, and names the others that differ.

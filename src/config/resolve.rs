@@ -1,6 +1,7 @@
 //! From what was given to what holds: defaults, inheritance, and what must fit together.
 
 use std::cmp::Reverse;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,11 +10,11 @@ use crate::auth::policy::{Allowed, Scheme};
 
 use super::error::{Cause, ConfigError, Origin};
 use super::file::SettingsFile;
-use super::form::Value;
+use super::form::{Complaint, Value};
 use super::given::{Entry, Flags, Given};
 use super::keys::{
-    Access, AccountSettings, Config, Host, Limits, Location, NO_NOTIFICATION, Notification, Policy,
-    ROOT_DEFAULT,
+    Access, AccountSettings, Certificate, Config, Host, Limits, Listener, Location,
+    NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
 };
 use super::secret::{Secret, read_accounts};
 
@@ -26,6 +27,8 @@ pub struct Settled {
     pub(super) limits: Given,
     /// Of each of [`Config::locations`] but the last.
     pub(super) locations: Vec<Given>,
+    pub(super) listeners: Vec<Given>,
+    pub(super) certificates: Vec<Given>,
 }
 
 impl Settled {
@@ -38,6 +41,8 @@ impl Settled {
             global,
             limits,
             locations: tables,
+            listeners,
+            certificates,
         } = file.unwrap_or_default();
         let global = flags.over(&global)?;
         let mut config: Config = global.fill();
@@ -45,6 +50,11 @@ impl Settled {
             let available = std::thread::available_parallelism().map_or(1, usize::from);
             config.cores = available.min(CORES_MAX);
         }
+        (config.listeners, config.certificates) = resolve_listeners(&listeners, &certificates)?;
+        if !config.listeners.is_empty() && global.get("listen").is_none() {
+            config.listen.clear();
+        }
+        refuse_repeated(&global, &config.listen, &listeners)?;
         let mut roots = Roots::resolve(&global)?;
 
         // First of all, so that an inherited mistake is told once, where it stands.
@@ -102,6 +112,8 @@ impl Settled {
             global,
             limits,
             locations: given,
+            listeners: listeners.into_iter().map(|(_, given)| given).collect(),
+            certificates: certificates.into_iter().map(|(_, given)| given).collect(),
         })
     }
 }
@@ -114,6 +126,76 @@ impl Config {
     pub fn resolve(flags: Flags, file: Option<SettingsFile>) -> Result<Self, ConfigError> {
         Settled::resolve(flags, file).map(|settled| settled.config)
     }
+}
+
+/// The listeners and the certificates that the tables come to.
+fn resolve_listeners(
+    listeners: &[(Origin, Given)],
+    certificates: &[(Origin, Given)],
+) -> Result<(Vec<Listener>, Vec<Certificate>), ConfigError> {
+    for (origin, given) in certificates {
+        for key in ["chain", "key"] {
+            if path_of(given, key).is_none() {
+                return Err(Cause::Incomplete(origin.clone(), "certificate", key).into());
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for (origin, given) in listeners {
+        let listener: Listener = given.fill();
+        if listener.address.is_empty() {
+            return Err(Cause::Incomplete(origin.clone(), "listener", "address").into());
+        }
+        let ca = path_of(given, "client_ca");
+        let crl = path_of(given, "client_crl");
+        match (&ca, &crl) {
+            (Some((origin, _)), _) if !listener.tls => {
+                return Err(Cause::NeedsTls(origin.clone(), "client_ca").into());
+            }
+            (None, Some((origin, _))) => return Err(Cause::CrlWithoutCa(origin.clone()).into()),
+            _ => {}
+        }
+        if listener.tls && certificates.is_empty() {
+            return Err(Cause::NoCertificate(origin.clone()).into());
+        }
+        all.push(listener);
+    }
+    let certificates = certificates.iter().map(|(_, given)| given.fill());
+    Ok((all, certificates.collect()))
+}
+
+/// No address may stand twice, in whatever tables: the server would find its own port in use.
+fn refuse_repeated(
+    global: &Given,
+    listen: &[SocketAddr],
+    listeners: &[(Origin, Given)],
+) -> Result<(), ConfigError> {
+    if listen.is_empty() && listeners.is_empty() {
+        let Some(entry) = global.get("listen") else {
+            return Ok(());
+        };
+        let (origin, written) = (entry.origin.clone(), entry.written.clone());
+        let why = Complaint::NothingToListenOn;
+        return Err(Cause::Refused(origin, "listen", written, why, String::new()).into());
+    }
+    let mut known = listen.to_vec();
+    for (_, given) in listeners {
+        let Some(entry) = given.get("address") else {
+            continue;
+        };
+        let Value::Addresses(addresses) = &entry.value else {
+            continue;
+        };
+        for address in addresses {
+            if address.port() != 0 && known.contains(address) {
+                let (origin, written) = (entry.origin.clone(), entry.written.clone());
+                let why = Complaint::ListedTwice(*address);
+                return Err(Cause::Refused(origin, "address", written, why, String::new()).into());
+            }
+            known.push(*address);
+        }
+    }
+    Ok(())
 }
 
 /// The location that the keys come to; prefix and root are those of the global one.

@@ -10,7 +10,8 @@ use crate::auth::policy::{Allowed, Scheme};
 use super::form::{Form, Value};
 use super::secret::Secret;
 use super::words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase, Publish,
+    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
+    Publish, TlsVersion,
 };
 
 /// Where a key may stand.
@@ -24,12 +25,17 @@ pub enum Scope {
     Both,
     /// Only in a `[[location]]`.
     Location,
+    /// Only in a `[[listener]]`.
+    Listener,
+    /// Only in a `[[certificate]]`.
+    Certificate,
 }
 
 /// What is known of a key.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// The key; those of `[limits]` begin with `limits.`.
+    /// The key; those of `[limits]`, `[[listener]]` and `[[certificate]]` begin with the name of
+    /// their table.
     pub key: &'static str,
     pub scope: Scope,
     pub form: Form,
@@ -113,7 +119,7 @@ impl Row {
 
     /// The key as it stands in its table.
     pub fn name(&self) -> &'static str {
-        self.key.strip_prefix("limits.").unwrap_or(self.key)
+        self.key.rsplit_once('.').map_or(self.key, |(_, name)| name)
     }
 
     /// The values it takes, in words.
@@ -249,7 +255,7 @@ macro_rules! words {
 }
 
 numbers!(u32 u64 usize);
-words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType PrefixCase Publish);
+words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType PrefixCase Publish TlsVersion);
 setting!(bool, |truth| Value::Truth(*truth), Value::Truth(truth) => truth);
 setting!(
     Duration,

@@ -625,3 +625,93 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
         assert!(error.contains(told), "{text}: {error}");
     }
 }
+
+const SECURE: &str = "[[listener]]\naddress = [\"0.0.0.0:443\", \"[::]:443\"]\ntls = true\n\
+                      client_ca = \"/ca.pem\"\n[[listener]]\naddress = \"127.0.0.1:80\"\n\
+                      [[certificate]]\nchain = \"/ec.pem\"\nkey = \"/ec.key\"\n";
+
+#[test]
+fn listeners_stand_beside_listen_and_instead_of_its_default() {
+    let config = from_file(SECURE).unwrap();
+    assert_eq!(config.listen, []);
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.listeners[0].address.len(), 2);
+    assert!(config.listeners[0].tls && !config.listeners[1].tls);
+    assert_eq!(config.certificates[0].key, Path::new("/ec.key"));
+    assert_eq!(from_file(&config.to_toml()).unwrap(), config);
+    let both = from_file(&format!("listen = \"127.0.0.1:8080\"\n{SECURE}")).unwrap();
+    assert_eq!(both.listen.len(), 1);
+    assert_eq!(
+        from_file("listen = []\n[[listener]]\naddress = \"[::1]:1\"")
+            .unwrap()
+            .listen,
+        []
+    );
+}
+
+#[test]
+fn what_is_missing_or_does_nothing_in_a_listener_is_told() {
+    let certificate = "[[certificate]]\nchain = \"c\"\nkey = \"k\"\n";
+    for (text, says) in [
+        ("listen = []", "name at least one ADDR:PORT"),
+        (
+            "[[listener]]\ntls = true",
+            "bitsd.toml:1:1: a listener needs address",
+        ),
+        ("[[certificate]]\nchain = \"c\"", "a certificate needs key"),
+        (
+            "[[certificate]]\nchain = \"\"\nkey = \"k\"",
+            "a certificate needs chain",
+        ),
+        (
+            "[[listener]]\naddress = \"[::]:1\"\ntls = true",
+            "needs a [[certificate]]",
+        ),
+        (
+            "[listener]\naddress = \"[::]:1\"",
+            "begins with [[listener]]",
+        ),
+        (
+            "[[listener]]\naddress = \"[::]:1\"\nclient_ca = \"c\"",
+            "nothing without tls = true",
+        ),
+        (
+            "[[listener]]\naddress = \"[::]:1\"\nport = 1",
+            "there is no key port",
+        ),
+        ("tls = true", "stands in a [[listener]]"),
+        ("chain = \"c\"", "stands in a [[certificate]]"),
+        (
+            "listen = \"[::]:1\"\n[[listener]]\naddress = \"[::]:1\"",
+            "[::]:1 stands there twice",
+        ),
+        ("tls_version_min = \"1.1\"", "\"1.2\" or \"1.3\""),
+    ] {
+        let words = words(text);
+        assert!(words.contains(says), "{text}: {words}");
+    }
+    let text = format!(
+        "[[listener]]\naddress = \"[::]:1\"\ntls = true\nclient_crl = \"l\"\n{certificate}"
+    );
+    assert!(words(&text).contains("nothing without client_ca"));
+}
+
+#[test]
+fn certificates_and_authorities_change_at_a_reload_and_sockets_do_not() {
+    let old = from_file(SECURE).unwrap();
+    let new = |from: &str, to: &str| from_file(&SECURE.replacen(from, to, 1)).unwrap();
+    let (adopted, waiting) = adopt(&old, new("/ec.pem", "/new.pem"));
+    assert_eq!(adopted.certificates[0].chain, Path::new("/new.pem"));
+    assert_eq!(waiting, [""; 0]);
+    let (adopted, waiting) = adopt(&old, new("/ca.pem", "/new.pem"));
+    assert_eq!(adopted.listeners[0].client_ca, Path::new("/new.pem"));
+    assert_eq!(waiting, [""; 0]);
+    for other in [
+        new(":443", ":444"),
+        new("tls = true\nclient_ca = \"/ca.pem\"\n", ""),
+    ] {
+        let (adopted, waiting) = adopt(&old, other);
+        assert_eq!(adopted.listeners, old.listeners);
+        assert_eq!(waiting, ["listener"]);
+    }
+}

@@ -64,6 +64,16 @@ words! {
 }
 
 words! {
+    /// Versions of TLS that there are still.
+    TlsVersion {
+        /// RFC 5246.
+        Tls12 "1.2"
+        /// RFC 8446.
+        Tls13 "1.3"
+    }
+}
+
+words! {
     /// What must be on stable storage before an Ack (the contract stands in `vault/mod.rs`).
     Durability {
         /// Nothing is ever synced: the process may die, the power may not.

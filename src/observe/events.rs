@@ -27,6 +27,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::DownloadRefused { .. }
         | Event::CaseDiffers { .. }
         | Event::BadRequest { .. }
+        | Event::HandshakeFailed { .. }
         | Event::EndedEarly { .. }
         | Event::BrokeOff { .. }
         | Event::BlocksExhausted => log_connection(shard, event),
@@ -365,6 +366,19 @@ fn log_head(shard: usize, event: &Event<'_>) {
                 info!(event, shard, %peer, target, status, %why, limit, looks_like, "request refused");
             }
         }
+        Event::HandshakeFailed { peer, why } => {
+            let why = why.to_string();
+            let by = Repeated {
+                client: peer.ip(),
+                path: "",
+                why: &why,
+            };
+            let cause = Cause::of(Kind::HandshakeFailed);
+            if enabled!(Level::INFO) && limit::allow_once(cause, by) {
+                let event = Kind::HandshakeFailed.event();
+                info!(event, shard, %peer, why, "no secure connection came about");
+            }
+        }
         Event::EndedEarly { peer, seen } => {
             let (target, looks_like) = (stranger::target(seen).map(in_short), stranger::name(seen));
             let target = target.as_deref();
@@ -444,6 +458,7 @@ fn ending_in_words(ending: Ending) -> &'static str {
 
 fn hangup_in_words(why: Hangup) -> &'static str {
     match why {
+        Hangup::HandshakeTimeout => "the hands were not shaken in time",
         Hangup::HeadTimeout => "the head of a request did not arrive in time",
         Hangup::Idle => "idle",
         Hangup::BodyStalled => "the body stalled",

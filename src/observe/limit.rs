@@ -59,10 +59,12 @@ pub enum Kind {
     NotGiven,
     /// A prefix differs from a path in case only.
     CaseDiffers,
+    /// A client and we could not agree on how to speak.
+    HandshakeFailed,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::RequestRefused,
         Self::PacketRefused,
         Self::EndedEarly,
@@ -76,6 +78,7 @@ impl Kind {
         Self::Stalled,
         Self::NotGiven,
         Self::CaseDiffers,
+        Self::HandshakeFailed,
     ];
 
     /// The word of such lines.
@@ -94,6 +97,7 @@ impl Kind {
             Self::Stalled => "shard_stalled",
             Self::NotGiven => "not_given",
             Self::CaseDiffers => "case_differs",
+            Self::HandshakeFailed => "handshake_failed",
         }
     }
 }

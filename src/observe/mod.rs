@@ -99,11 +99,11 @@ pub fn say(what: &dyn fmt::Display) {
     writer::write_briefly(io::stderr(), &format!("bitsd: {what}\n"), FLUSH_PATIENCE);
 }
 
-/// Tells on stdout, for scripts, where the server listens, unless stdout is where the log goes: a
-/// reader of the log meets lines of the log only.
+/// Tells on stdout, for scripts, where the server listens, and whether by TLS, unless stdout is
+/// where the log goes: a reader of the log meets lines of the log only.
 ///
 /// A thread writes it, so that a pipe that nobody reads stops nobody.
-pub fn announce(addresses: &[std::net::SocketAddr]) {
+pub fn announce(addresses: impl Iterator<Item = (std::net::SocketAddr, bool)>) {
     if stream::is_one() {
         return;
     }
@@ -111,12 +111,13 @@ pub fn announce(addresses: &[std::net::SocketAddr]) {
         dress: line::Dress::Plain,
         ..style()
     };
-    let text: String = (addresses.iter())
-        .map(|address| match style.format {
-            LogFormat::Text => format!("listening on http://{address}\n"),
-            LogFormat::Json => {
-                let message = format!("listening on http://{address}");
-                Line::new(style, Level::INFO, "listening", &message).end()
+    let text: String = addresses
+        .map(|(address, is_secure)| {
+            let scheme = if is_secure { "https" } else { "http" };
+            let message = format!("listening on {scheme}://{address}");
+            match style.format {
+                LogFormat::Text => message + "\n",
+                LogFormat::Json => Line::new(style, Level::INFO, "listening", &message).end(),
             }
         })
         .collect();

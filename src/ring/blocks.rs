@@ -25,7 +25,7 @@ pub enum RingBlock {
     LongHead(LongHeadBlock),
     /// A body block, registered with this shard's ring.
     Body(FixedBuf),
-    /// A body block where registration is not allowed (`RLIMIT_MEMLOCK`).
+    /// A body block where registration is not allowed (`RLIMIT_MEMLOCK`), or a cipher block of TLS.
     PlainBody(PooledPages),
 }
 
@@ -104,8 +104,9 @@ impl Blocks {
         )
     }
 
-    /// Allocates and registers all body blocks of this shard. Called on the shard's own thread, inside its runtime.
-    /// `head_bytes` are those of the longest head that is allowed, and so many of the long ones there may be at a time.
+    /// Allocates and registers all body blocks of this shard. Called on the shard's own thread,
+    /// inside its runtime. `head_bytes` are those of the longest head that is allowed, and so many
+    /// of the long ones there may be at a time.
     pub fn new(
         head_bytes: usize,
         long_heads_max: usize,
@@ -204,6 +205,16 @@ impl Drop for HeadBlock {
     }
 }
 
+/// A block that is not registered, from a pool of its own, which grows where it is empty: as many
+/// are made as are ever out at a time. `bytes` is the same for all of a pool.
+pub fn pooled(home: &Rc<RefCell<Vec<Pages>>>, bytes: usize) -> RingBlock {
+    let free = home.borrow_mut().pop();
+    RingBlock::PlainBody(PooledPages {
+        pages: Some(free.unwrap_or_else(|| Pages::new(bytes))),
+        home: Rc::clone(home),
+    })
+}
+
 /// A block for a long head; given back to the allocator when dropped.
 pub struct LongHeadBlock {
     bytes: Box<[u8]>,
@@ -279,8 +290,8 @@ impl Drop for Pages {
     }
 }
 
-// SAFETY: the pointer is stable (the memory moves with nothing), valid for `bytes_total` bytes as long
-// as the value lives, and all of them are initialised from the start.
+// SAFETY: the pointer is stable (the memory moves with nothing), valid for `bytes_total` bytes as
+// long as the value lives, and all of them are initialised from the start.
 unsafe impl IoBuf for Pages {
     fn stable_ptr(&self) -> *const u8 {
         self.start.as_ptr()
@@ -295,7 +306,8 @@ unsafe impl IoBuf for Pages {
     }
 }
 
-// SAFETY: as for `IoBuf`; `set_init` has nothing to remember, since all bytes are always initialised.
+// SAFETY: as for `IoBuf`; `set_init` has nothing to remember, since all bytes are always
+// initialised.
 unsafe impl IoBufMut for Pages {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
         self.start.as_ptr()

@@ -13,8 +13,9 @@ use super::account;
 use super::blocks::NOT_REGISTERED;
 use super::directories::{Directories, WORK_DIR_NAME};
 use super::launch_error::LaunchError;
+use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{net, probe};
+use super::{listeners, net, probe};
 use crate::config::Config;
 
 /// Fewer than this are soon used up.
@@ -60,6 +61,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(limits(config));
     let secrets = probe::open_secrets(config);
     findings.extend(secrets.into_iter().map(Finding::Doubtful));
+    findings.extend(certificates(config));
     let (directories, is_running) = directories(config);
     // Where a server runs, it has taken what the limits give to its user.
     if has_rings && !is_running {
@@ -68,6 +70,30 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(directories);
     findings.extend(addresses(config, is_running));
     findings
+}
+
+/// What TLS would show, and whom it would trust.
+fn certificates(config: &Config) -> Vec<Finding> {
+    let material = match Material::read(config, None) {
+        Ok(material) => material,
+        Err(error) => return vec![Finding::Bad(error.to_string())],
+    };
+    let good = |known: &KnownCertificate| {
+        let names = match known.names.is_empty() {
+            true => "nobody".to_owned(),
+            false => known.names.join(", "),
+        };
+        Finding::Good(format!(
+            "{} holds an {} certificate for {names}, until {}",
+            known.chain.display(),
+            known.kind,
+            humantime::format_rfc3339_seconds(known.not_after()),
+        ))
+    };
+    let good = material.known().iter().map(good);
+    let doubts = material.doubts().into_iter();
+    good.chain(doubts.map(|doubt| Finding::Doubtful(doubt.to_string())))
+        .collect()
 }
 
 fn limits(config: &Config) -> Vec<Finding> {
@@ -180,5 +206,7 @@ fn addresses(config: &Config, is_running: bool) -> Vec<Finding> {
             Err(error) => Finding::Bad(LaunchError::Listen(*address, error).to_string()),
         }
     };
-    config.listen.iter().map(examine).collect()
+    listeners::addresses(config)
+        .map(|one| examine(&one.address))
+        .collect()
 }

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
@@ -18,12 +18,15 @@ use super::blocks::{Blocks, NOT_REGISTERED, Registration};
 use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
 use super::launch_error::{LaunchError, READY_PATIENCE};
+use super::listeners::{self, Address};
 use super::mailbox::{self, Letter, Senders};
 use super::net::{self, RingWire};
 use super::reload::{self, Offer};
 use super::reloader::{self, NewSettings, ReadSettings, Reloader, Reloads};
 use super::signals::{self, Wish};
 use super::space::Spaces;
+use super::tls::material::Material;
+use super::tls::wire::{Kit, Tls};
 use super::tree::Trees;
 use super::watch::Watch;
 use super::work_folder::{BadFolder, WorkFolder};
@@ -102,7 +105,8 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let descriptors = probe::descriptors(&config)?;
     let (directories, grounds) = Directories::take(&config)?;
     let directories = Arc::new(directories);
-    let (listeners, addresses) = listen(&config)?;
+    let material = Material::read(&config, None).map_err(LaunchError::Tls)?;
+    let (listeners, addresses) = listeners::listen(&config)?;
     let boot = Boot {
         current: directories.boot(),
         stopped_cleanly: directories.stopped_cleanly().into(),
@@ -154,6 +158,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             roots: reloader::open(&grounds)?,
             directories: Arc::clone(&directories),
             listeners,
+            secure: material.servers(),
             letters,
             senders: senders.clone(),
             stage: stage.subscribe(),
@@ -168,7 +173,8 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     }
     await_shards(&alive, config.cores)?;
     deal_journals(directories.shelves().work(), generation, deals, news_sender)?;
-    let reloader = Reloader::new(Arc::clone(&config), source.read, reloads);
+    material.tell();
+    let reloader = Reloader::new(Arc::clone(&config), material, source.read, reloads);
     let reloads =
         Reloads::begin(reloader, Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let start = Start {
@@ -197,14 +203,18 @@ fn await_shards(alive: &mpsc::Receiver<io::Result<()>>, shards: usize) -> Result
 struct Start {
     begun: Instant,
     settings_file: Option<PathBuf>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     descriptors: u64,
 }
 
 impl Start {
     /// Who has started, and how.
     fn tell(&self, config: &Config, unfinished: usize, remembered: usize) {
-        let listen: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        let listen = |is_secure| {
+            let those = (self.addresses.iter()).filter(|address| address.is_secure == is_secure);
+            let those: Vec<String> = those.map(|one| one.address.to_string()).collect();
+            (!those.is_empty()).then(|| those.join(","))
+        };
         let file = self
             .settings_file
             .as_ref()
@@ -218,7 +228,8 @@ impl Start {
             root = %config.roots[0].display(),
             work_dir = %config.work_dir.display(),
             locations = config.locations.len() - 1,
-            listen = listen.join(","),
+            listen = listen(false),
+            listen_tls = listen(true),
             shards = config.cores,
             io = config.io.name(),
             descriptors = self.descriptors,
@@ -301,7 +312,9 @@ fn supervise(
                 preparing -= 1;
                 if preparing == 0 && deadline.is_none() {
                     start.tell(config, unfinished, remembered);
-                    observe::announce(&start.addresses);
+                    observe::announce(
+                        (start.addresses.iter()).map(|one| (one.address, one.is_secure)),
+                    );
                 }
             }
             Some(News::Ended(unfinished)) => {
@@ -401,7 +414,8 @@ struct Seat {
     spaces: Spaces,
     clients: Arc<Clients>,
     to_adopt: Receiver<Offer<NewSettings>>,
-    listeners: Vec<OwnedFd>,
+    listeners: listeners::Sockets,
+    secure: Vec<Option<Arc<ServerConfig>>>,
     letters: Receiver<Letter>,
     senders: Senders,
     stage: watch::Receiver<Stage>,
@@ -480,17 +494,23 @@ impl Seat {
             self.config.cores,
         );
         let is_stopping = Rc::new(Cell::new(false));
-        let listeners: Vec<_> = self.listeners.into_iter().map(Rc::new).collect();
-        for listener in &listeners {
+        let kit = Rc::new(Kit::default());
+        let secure: Secure = Rc::new(RefCell::new(self.secure));
+        let mut listeners = Vec::new();
+        for (listener, entry) in self.listeners {
+            let listener = Rc::new(listener);
+            listeners.push(Rc::clone(&listener));
+            let tls = (Rc::clone(&secure), entry, Rc::clone(&kit));
             shard.world.spawn(accept(
                 Rc::clone(&shard),
-                Rc::clone(listener),
+                listener,
                 Rc::clone(&is_stopping),
+                tls,
             ));
         }
         let world = &shard.world;
-        world.spawn(take_letters(Rc::clone(&shard), self.letters));
-        world.spawn(take_settings(Rc::clone(&shard), self.to_adopt));
+        world.spawn(take_letters(Rc::clone(&shard), self.letters, kit));
+        world.spawn(take_settings(Rc::clone(&shard), self.to_adopt, secure));
 
         // If they cannot be read, the main thread hears of it, and that is the end.
         let Ok(dealt) = self.dealt.await else {
@@ -537,10 +557,25 @@ impl Seat {
     }
 }
 
-async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping: Rc<Cell<bool>>) {
+/// What each listener of the settings speaks TLS with, as of the last reload.
+type Secure = Rc<RefCell<Vec<Option<Arc<ServerConfig>>>>>;
+
+async fn accept(
+    shard: Rc<Shard<RingWorld>>,
+    listener: Rc<OwnedFd>,
+    is_stopping: Rc<Cell<bool>>,
+    (secure, entry, kit): (Secure, Option<usize>, Rc<Kit>),
+) {
     let index = shard.index;
     let complain = move |error: &io::Error| observe::log_failed_accept(index, error);
     let serve = |wire: RingWire| {
+        let tls = entry.and_then(|entry| secure.borrow().get(entry).cloned().flatten());
+        let wire = match tls.map(|config| Tls::new(config, Rc::clone(&kit))) {
+            None => wire,
+            Some(Some(tls)) => wire.secured(tls),
+            // Without keys it is not served in the clear.
+            Some(None) => return,
+        };
         shard
             .world
             .spawn(serve::serve(Rc::clone(&shard), wire, Vec::new()));
@@ -548,42 +583,32 @@ async fn accept(shard: Rc<Shard<RingWorld>>, listener: Rc<OwnedFd>, is_stopping:
     net::accept_all(listener, is_stopping, complain, serve).await;
 }
 
-async fn take_settings(shard: Rc<Shard<RingWorld>>, to_adopt: Receiver<Offer<NewSettings>>) {
+async fn take_settings(
+    shard: Rc<Shard<RingWorld>>,
+    to_adopt: Receiver<Offer<NewSettings>>,
+    secure: Secure,
+) {
     let adopt = |new: NewSettings| {
+        secure.replace(new.secure);
         shard.world.add_roots(new.roots);
         shard.adopt(new.config);
     };
     reload::take(to_adopt, adopt).await;
 }
 
-async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>) {
+async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>, kit: Rc<Kit>) {
     let budget = Budget::default();
     while let Some(letter) = letters.recv().await {
         budget.spend(&*shard.world, letter.arrived.len()).await;
         let wire = RingWire::new(letter.socket, letter.peer);
+        let wire = match letter.tls {
+            Some(session) => wire.secured(Tls::with(session, Rc::clone(&kit))),
+            None => wire,
+        };
         shard
             .world
             .spawn(serve::serve(Rc::clone(&shard), wire, letter.arrived));
     }
-}
-
-/// One listener per address for each shard, and the addresses with their real ports.
-fn listen(config: &Config) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), LaunchError> {
-    let mut shards: Vec<Vec<OwnedFd>> = (0..config.cores).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for &wanted in &config.listen {
-        let failed = |error| LaunchError::Listen(wanted, error);
-        net::check_free(wanted).map_err(failed)?;
-        let mut address = wanted;
-        for listeners in &mut shards {
-            let listener = net::bind(address).map_err(failed)?;
-            // Port 0 becomes a real one with the first shard; the others share it.
-            address = net::local_address(&listener).map_err(failed)?;
-            listeners.push(listener);
-        }
-        addresses.push(address);
-    }
-    Ok((shards, addresses))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::account;
+use super::tls::material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Others};
 
 /// How long shards may take to come to life, before they read anything back.
@@ -41,6 +42,8 @@ pub enum LaunchError {
     Locked(PathBuf, Option<u32>),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// TLS cannot be spoken as the settings ask for.
+    Tls(BadMaterial),
     /// A thread could not be started.
     Thread(io::Error),
     /// io_uring takes requests and does not complete them.
@@ -112,6 +115,7 @@ impl std::fmt::Display for LaunchError {
                     of_address(*address, error)
                 )
             }
+            Self::Tls(why) => why.fmt(f),
             Self::Thread(error) => {
                 write!(f, "cannot start a thread: {error}")?;
                 match errno(error) {

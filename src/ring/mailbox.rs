@@ -5,12 +5,16 @@ use std::os::fd::OwnedFd;
 
 use tokio::sync::mpsc;
 
+use super::tls::session::TlsSession;
+
 /// A connection on its way to the shard that owns its session.
 pub struct Letter {
     /// The socket; the sender's own descriptor is closed without a trace.
     pub socket: OwnedFd,
     /// The client's address.
     pub peer: SocketAddr,
+    /// What TLS knows of it, if it speaks that.
+    pub tls: Option<Box<TlsSession>>,
     /// Bytes that were read and not consumed: at least a whole head.
     pub arrived: Vec<u8>,
 }

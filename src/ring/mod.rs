@@ -23,6 +23,8 @@ pub mod inherit;
 pub mod lane;
 pub mod launch;
 pub mod launch_error;
+pub mod link;
+pub mod listeners;
 pub mod lookout;
 pub mod mailbox;
 pub mod net;
@@ -37,6 +39,7 @@ pub mod reloader;
 pub mod shelves;
 pub mod signals;
 pub mod space;
+pub mod tls;
 pub mod tree;
 pub mod trial;
 pub mod turn;
@@ -209,6 +212,7 @@ impl Floor for RingWorld {
         mailbox.send(Letter {
             socket,
             peer: wire.peer(),
+            tls: wire.take_session(),
             arrived: arrived.to_vec(),
         });
         Ok(())

@@ -14,7 +14,10 @@ use rustix::net::{RecvFlags, Shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::blocks::RingBlock;
+use super::link::{self, Link};
 use super::op;
+use super::tls::session::TlsSession;
+use super::tls::wire::{self as secure, Tls};
 use crate::server::floor::{Fill, Wire};
 use crate::vault::disk::Block as _;
 
@@ -25,30 +28,47 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection on this shard's ring.
 pub struct RingWire {
-    socket: Rc<OwnedFd>,
+    link: Link,
     peer: SocketAddr,
-    /// A whole-block receive is pending.
-    is_filling: Cell<bool>,
+    /// Where the listener speaks it. Its operations are boxed, so that plain connections carry
+    /// nothing of it.
+    tls: Option<Box<Tls>>,
 }
 
 impl RingWire {
     /// Takes a connected, blocking socket.
     pub fn new(socket: OwnedFd, peer: SocketAddr) -> Self {
         Self {
-            socket: Rc::new(socket),
+            link: Link::new(socket),
             peer,
-            is_filling: Cell::new(false),
+            tls: None,
         }
+    }
+
+    /// The same, and bytes go through TLS.
+    pub fn secured(mut self, tls: Tls) -> Self {
+        self.tls = Some(Box::new(tls));
+        self
+    }
+
+    /// TLS, if bytes go through it.
+    fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref().filter(|tls| tls.is_on())
+    }
+
+    /// Takes what TLS knows of the connection, to be sent to another shard with it.
+    pub fn take_session(&self) -> Option<Box<TlsSession>> {
+        self.tls.as_ref().and_then(|tls| tls.take())
     }
 
     /// A second descriptor of the same socket, to be sent to another shard.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        self.socket.try_clone()
+        self.link.socket.try_clone()
     }
 
     /// Whether a condition holds now. Where the kernel cannot tell, it does not.
     fn is_there(&self, condition: PollFlags) -> bool {
-        let mut polled = [PollFd::new(&*self.socket, condition)];
+        let mut polled = [PollFd::new(&*self.link.socket, condition)];
         let at_once = Timespec::default();
         matches!(poll(&mut polled, Some(&at_once)), Ok(1..))
     }
@@ -61,8 +81,18 @@ impl Wire for RingWire {
         self.peer
     }
 
+    async fn open(&self) -> io::Result<()> {
+        match self.tls() {
+            Some(tls) => Box::pin(secure::open(&self.link, tls)).await,
+            None => Ok(()),
+        }
+    }
+
     async fn ready(&self) -> io::Result<()> {
-        op::poll_readable(&self.socket).await
+        if let Some(tls) = self.tls() {
+            return Box::pin(secure::ready(&self.link, tls)).await;
+        }
+        op::poll_readable(&self.link.socket).await
     }
 
     async fn read(
@@ -70,51 +100,48 @@ impl Wire for RingWire {
         mut block: RingBlock,
         range: Range<usize>,
     ) -> (io::Result<usize>, RingBlock) {
-        // Whoever reads has nearly always waited until there is something. By the ring it would be read at the end of the
-        // turn, and as many blocks would be out as there are connections.
+        if let Some(tls) = self.tls() {
+            return Box::pin(secure::read(&self.link, tls, block, range)).await;
+        }
+        // Whoever reads has nearly always waited until there is something. By the ring it would be
+        // read at the end of the turn, and as many blocks would be out as there are connections.
         let flags = RecvFlags::DONTWAIT;
-        match rustix::net::recv(&*self.socket, &mut block.bytes_mut()[range.clone()], flags) {
+        match rustix::net::recv(
+            &*self.link.socket,
+            &mut block.bytes_mut()[range.clone()],
+            flags,
+        ) {
             Ok((_, read)) => return (Ok(read), block),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return (Err(error.into()), block),
         }
-        op::receive(&self.socket, block, range, op::Receive::Some).await
+        op::receive(&self.link.socket, block, range, op::Receive::Some).await
     }
 
     async fn fill(&self, block: RingBlock, range: Range<usize>) -> (io::Result<Fill>, RingBlock) {
-        self.is_filling.set(true);
-        let (result, block) = op::receive(&self.socket, block, range, op::Receive::All).await;
-        self.is_filling.set(false);
+        if let Some(tls) = self.tls() {
+            return Box::pin(secure::fill(&self.link, tls, block, range)).await;
+        }
+        let (result, block) = self.link.fill(block, range).await;
         let fill = match result {
             Ok(0) => Ok(Fill::End),
             Ok(bytes) => Ok(Fill::Bytes(bytes)),
-            Err(error) if is_interruption(&error) => Ok(Fill::Slow),
+            Err(error) if link::is_interruption(&error) => Ok(Fill::Slow),
             Err(error) => Err(error),
         };
         (fill, block)
     }
 
     fn hurry(&self) {
-        // The cancel stands in the queue before anything that this connection submits after its receive.
-        if self.is_filling.get() {
-            op::cancel(&self.socket);
-        }
+        self.link.hurry();
     }
 
     async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        // By the ring, though `send` would return at once: the answers of all connections that had something to say go
-        // out in one system call then, and a peer on this machine is woken once for many of them.
-        let mut sent = 0;
-        let mut bytes = bytes;
-        while sent < bytes.len() {
-            let (result, back) = op::send(&self.socket, bytes, sent).await;
-            bytes = back;
-            match result {
-                Ok(more) => sent += more,
-                Err(error) => return (Err(error), bytes),
-            }
+        if let Some(tls) = self.tls() {
+            let sent = Box::pin(secure::send(&self.link, tls, &bytes)).await;
+            return (sent, bytes);
         }
-        (Ok(()), bytes)
+        self.link.send(bytes).await
     }
 
     async fn send_block(
@@ -122,9 +149,13 @@ impl Wire for RingWire {
         block: RingBlock,
         range: Range<usize>,
     ) -> (io::Result<()>, RingBlock) {
+        if let Some(tls) = self.tls() {
+            let sent = Box::pin(secure::send_block(&self.link, tls, &block, range)).await;
+            return (sent, block);
+        }
         let (mut block, mut from) = (block, range.start);
         while from < range.end {
-            let (result, back) = op::send_block(&self.socket, block, from..range.end).await;
+            let (result, back) = op::send_block(&self.link.socket, block, from..range.end).await;
             block = back;
             match result {
                 Ok(sent) => from += sent,
@@ -139,23 +170,35 @@ impl Wire for RingWire {
     }
 
     fn has_unread(&self) -> bool {
-        self.is_there(PollFlags::IN)
+        self.tls().is_some_and(Tls::holds_bytes) || self.is_there(PollFlags::IN)
     }
 
     fn finish(&self) {
+        self.say_the_end();
         // Fails only if the peer is gone, and then there is nobody to finish for.
-        let _ = rustix::net::shutdown(&*self.socket, Shutdown::Write);
+        let _ = rustix::net::shutdown(&*self.link.socket, Shutdown::Write);
     }
 
     fn shutdown(&self) {
-        let _ = rustix::net::shutdown(&*self.socket, Shutdown::Both);
+        self.say_the_end();
+        let _ = rustix::net::shutdown(&*self.link.socket, Shutdown::Both);
     }
 }
 
-/// A receive that was cancelled with nothing to show.
-fn is_interruption(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::CANCELED | Errno::INTR))
+impl RingWire {
+    /// That nothing more comes from us, where TLS has a word for it: without it a peer must take
+    /// what it has read for cut off.
+    fn say_the_end(&self) {
+        if let Some(tls) = self.tls() {
+            secure::close(&self.link, tls);
+        }
+    }
+}
+
+impl Drop for RingWire {
+    fn drop(&mut self) {
+        self.say_the_end();
+    }
 }
 
 /// Binds one listener of one shard; all shards bind the same address (`SO_REUSEPORT`).
@@ -175,8 +218,9 @@ const LISTENER_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks.
 const LISTENER_PAUSE: Duration = Duration::from_millis(20);
 
-/// Makes sure that no other program has the address: `SO_REUSEPORT` would share it with a second server in silence.
-/// After a `kill -9` the kernel takes the old ring apart in the background, and its listener with it; that is waited for.
+/// Makes sure that no other program has the address: `SO_REUSEPORT` would share it with a second
+/// server in silence. After a `kill -9` the kernel takes the old ring apart in the background, and
+/// its listener with it; that is waited for.
 ///
 /// # Errors
 /// `AddrInUse`, or what else the kernel says.

@@ -2,7 +2,6 @@
 //! descriptors, cores.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::blocks::{Blocks, Registration};
 use super::lane;
 use super::launch_error::LaunchError;
+use super::listeners::{self, Address};
 use super::op;
 use super::queue;
 use crate::config::Config;
@@ -128,7 +128,8 @@ pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
             soft = hard;
         }
     }
-    let per_shard = SHARD_DESCRIPTORS + config.listen.len() as u64 + config.roots.len() as u64;
+    let per_shard =
+        SHARD_DESCRIPTORS + listeners::addresses(config).count() as u64 + config.roots.len() as u64;
     let needed = OWN_DESCRIPTORS + per_shard * config.cores as u64;
     if soft < needed {
         return Err(LaunchError::Descriptors { soft, needed });
@@ -157,7 +158,7 @@ pub fn open_secrets(config: &Config) -> Vec<String> {
 /// Says what of the host will surprise somebody, though the server can run.
 pub fn warn_of_surprises(
     config: &Config,
-    addresses: &[SocketAddr],
+    addresses: &[Address],
     descriptors: u64,
     processors: usize,
 ) {
@@ -187,7 +188,7 @@ pub fn warn_of_surprises(
         tracing::warn!(event, why, "a secret is none");
     }
     let is_service = std::env::var_os("INVOCATION_ID").is_some();
-    if is_service && addresses.iter().all(|address| address.ip().is_loopback()) {
+    if is_service && addresses.iter().all(|one| one.address.ip().is_loopback()) {
         let event = "only_local";
         let remedy = "set listen, for example to [\"0.0.0.0:8080\", \"[::]:8080\"]";
         tracing::warn!(

@@ -6,21 +6,26 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::sync::mpsc::Sender;
 
 use super::directories::{Directories, Ground};
 use super::launch_error::{BadRoot, LaunchError};
 use super::reload::{self, Offer};
+use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
 use crate::observe;
 
 /// How long a shard may take until it has new settings in hand.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often somebody is told of certificates that are soon over.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the settings again.
 pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
@@ -31,6 +36,8 @@ pub struct NewSettings {
     pub config: Arc<Config>,
     /// Roots that the settings before do not name, with their numbers.
     pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
+    /// What each of its listeners speaks TLS with, if it does.
+    pub secure: Vec<Option<Arc<ServerConfig>>>,
 }
 
 /// Who may be asked for reloads.
@@ -49,8 +56,13 @@ impl Reloads {
         let config = Arc::new(Mutex::new(Arc::clone(&reloader.config)));
         let shown = Arc::clone(&config);
         let run = move || {
-            while let Ok(()) = to_fulfil.recv() {
-                reloader.reload(&directories);
+            loop {
+                match to_fulfil.recv_timeout(DAY) {
+                    Ok(()) => reloader.reload(&directories),
+                    // Certificates grow old.
+                    Err(RecvTimeoutError::Timeout) => reloader.material.tell(),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
                 *shown.lock().unwrap_or_else(PoisonError::into_inner) =
                     Arc::clone(&reloader.config);
             }
@@ -77,6 +89,7 @@ impl Reloads {
 pub struct Reloader {
     /// The settings as they are.
     config: Arc<Config>,
+    material: Material,
     read_settings: ReadSettings,
     shards: Vec<Sender<Offer<NewSettings>>>,
 }
@@ -85,11 +98,13 @@ impl Reloader {
     /// Of a server that runs with these settings.
     pub fn new(
         config: Arc<Config>,
+        material: Material,
         read_settings: ReadSettings,
         shards: Vec<Sender<Offer<NewSettings>>>,
     ) -> Self {
         Self {
             config,
+            material,
             read_settings,
             shards,
         }
@@ -112,6 +127,7 @@ impl Reloader {
         let paths: Vec<_> = (new_roots.iter())
             .map(|number| config.roots[*number].clone())
             .collect();
+        let material = Material::read(&config, Some(&self.material))?;
         let config = Arc::new(config);
         let grounds = directories.open_roots(&paths)?;
         // Opened for all before any is asked.
@@ -124,6 +140,7 @@ impl Reloader {
                 Ok(NewSettings {
                     config: Arc::clone(&config),
                     roots,
+                    secure: material.servers(),
                 })
             })
             .collect();
@@ -131,6 +148,8 @@ impl Reloader {
         let changed = observe::changes(&self.config.to_toml(), &config.to_toml());
         observe::adopt(config.log_format, config.log_level);
         self.config = config;
+        self.material = material;
+        self.material.tell();
         for key in needs_restart {
             tracing::warn!(
                 event = "needs_restart",

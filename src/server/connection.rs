@@ -81,7 +81,8 @@ impl<F: Floor> Connection<F> {
 
     /// Whether no request is under way.
     pub fn is_idle(&self) -> bool {
-        self.patience.waiting() == Waiting::Request
+        let waiting = self.patience.waiting();
+        matches!(waiting, Waiting::Request | Waiting::Handshake)
     }
 
     /// Whether bytes that come are read at once.
@@ -94,7 +95,7 @@ impl<F: Floor> Connection<F> {
     pub fn can_make_room(&self) -> bool {
         let waits = matches!(
             self.patience.waiting(),
-            Waiting::Request | Waiting::Farewell
+            Waiting::Request | Waiting::Handshake | Waiting::Farewell
         );
         waits && self.standing.get() == Admission::Served
     }

@@ -40,6 +40,12 @@ pub trait Wire: 'static {
     /// The client's address.
     fn peer(&self) -> SocketAddr;
 
+    /// Gets ready for the first request: shakes hands, where the wire has to. Once for each
+    /// connection, and at once for one that came from another shard.
+    async fn open(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Waits until there is something to read (bytes or the end), holding no block.
     async fn ready(&self) -> io::Result<()>;
 

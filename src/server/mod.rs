@@ -98,3 +98,4 @@ pub mod session;
 pub mod shard;
 pub mod shares;
 pub mod turnstile;
+pub mod welcome;

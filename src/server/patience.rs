@@ -15,6 +15,8 @@ const FAREWELL_DRAIN_MS: u64 = 1_000;
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
+    /// The hands to be shaken, before the first request.
+    Handshake,
     /// The first byte of a request.
     Request,
     /// The rest of a head; the clock started with its first byte.
@@ -87,6 +89,7 @@ impl Patience {
     pub fn judge(&self, now: Millis, limits: &Limits, is_draining: bool) -> Measure {
         let waited_ms = self.waited_ms(now);
         let (ms_max, why) = match self.waiting.get() {
+            Waiting::Handshake => (limits.head_ms_max, Hangup::HandshakeTimeout),
             Waiting::Request => (limits.idle_ms_max, Hangup::Idle),
             Waiting::Head => (limits.head_ms_max, Hangup::HeadTimeout),
             Waiting::Body | Waiting::Answer => (limits.body_stall_ms_max, Hangup::BodyStalled),
@@ -135,6 +138,8 @@ mod tests {
         use Measure::{End, Hurry, Wait};
         let idle = verdicts(Waiting::Request, &[18_999, 19_000]);
         assert_eq!(idle, [Wait, End(Hangup::Idle)]);
+        let hands = verdicts(Waiting::Handshake, &[12_999, 13_000]);
+        assert_eq!(hands, [Wait, End(Hangup::HandshakeTimeout)]);
         let head = verdicts(Waiting::Head, &[12_999, 13_000]);
         assert_eq!(head, [Wait, End(Hangup::HeadTimeout)]);
         let answer = verdicts(Waiting::Answer, &[14_999, 15_000]);

@@ -80,6 +80,9 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
         return shard.dismiss(id);
     }
     shard.world.emit(Event::Connected { peer });
+    if !exchange.shake_hands().await {
+        return shard.dismiss(id);
+    }
     match Inbox::with(&*shard.world, &arrived) {
         Ok(inbox) => exchange.inbox = inbox,
         Err(NoRoom) => {
@@ -94,15 +97,6 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
 }
 
 impl<W: World> Exchange<W> {
-    /// Tells a client that there is no place for it, so that it comes back later instead of hearing
-    /// an end without a word.
-    async fn turn_away(&mut self) {
-        reply::write_refusal(&Refusal::Busy, None, Persistence::Close, &mut self.answer);
-        if self.send().await.is_ok() && self.shard.may_linger() {
-            self.linger().await;
-        }
-    }
-
     /// One request and its answer.
     async fn once(&mut self) -> Next {
         if self.wait_for_request().await == Next::End {

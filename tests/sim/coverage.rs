@@ -16,7 +16,8 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
             Hangup::BodyStalled => "stalled body ended",
             Hangup::Crowded => "idle connection made room",
             Hangup::NotClosed => "did not close after its last answer",
-            Hangup::TakenOver | Hangup::Draining => return,
+            // The wires here have no hands to shake.
+            Hangup::TakenOver | Hangup::Draining | Hangup::HandshakeTimeout => return,
         },
         Event::BadRequest { .. } => "bad head",
         Event::Refused { why, .. } => match why {

@@ -306,6 +306,9 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         reply_bytes_max: 1 << 20,
     });
     Config {
+        listeners: Vec::new(),
+        certificates: Vec::new(),
+        tls_version_min: bitsd::config::TlsVersion::Tls12,
         listen: Vec::new(),
         roots: vec![PathBuf::new()],
         work_dir: PathBuf::new(),

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::content::content;
 use super::raw::{Raw, Response};
@@ -24,6 +27,8 @@ pub struct Client {
     address: SocketAddr,
     /// The connection.
     pub raw: Raw,
+    /// Whom it trusts, where it speaks TLS.
+    trust: Option<Arc<ClientConfig>>,
     path: String,
     session: Option<String>,
     /// What it says in Host.
@@ -73,6 +78,14 @@ impl Fragment {
     }
 }
 
+#[track_caller]
+fn connect(address: SocketAddr, trust: Option<&Arc<ClientConfig>>) -> Raw {
+    match trust {
+        None => Raw::connect(address),
+        Some(trust) => Raw::secure(address, trust),
+    }
+}
+
 /// As a body in chunks of up to 64 KiB.
 fn in_chunks(content: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
@@ -89,10 +102,17 @@ impl Client {
     /// Connects; nothing is sent yet.
     #[track_caller]
     pub fn new(address: SocketAddr, path: &str) -> Self {
-        let raw = Raw::connect(address);
+        Self::over(address, path, None)
+    }
+
+    /// Connects by TLS, if it trusts somebody; nothing is sent yet.
+    #[track_caller]
+    pub fn over(address: SocketAddr, path: &str, trust: Option<&Arc<ClientConfig>>) -> Self {
+        let trust = trust.cloned();
         Self {
             address,
-            raw,
+            raw: connect(address, trust.as_ref()),
+            trust,
             path: path.to_owned(),
             session: None,
             host: "localhost".to_owned(),
@@ -145,7 +165,7 @@ impl Client {
     /// Drops the connection and makes a new one.
     #[track_caller]
     pub fn reconnect(&mut self) -> &mut Self {
-        self.raw = Raw::connect(self.address);
+        self.raw = connect(self.address, self.trust.as_ref());
         self
     }
 

@@ -12,6 +12,7 @@ pub mod mount;
 pub mod program;
 pub mod raw;
 pub mod server;
+pub mod tls;
 pub mod transcript;
 
 use std::time::{Duration, Instant};

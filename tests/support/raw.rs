@@ -2,6 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::PATIENCE;
 
@@ -11,6 +15,8 @@ const REASON: &str = "Bitsd-Reason";
 /// One connection.
 pub struct Raw {
     stream: TcpStream,
+    /// Where bytes go through TLS.
+    tls: Option<Box<ClientConnection>>,
     /// Bytes received and not yet looked at.
     inbox: Vec<u8>,
 }
@@ -107,8 +113,53 @@ impl Raw {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
+            tls: None,
             inbox: Vec::new(),
         })
+    }
+
+    /// Connects by TLS, to a server that is called `localhost`.
+    #[track_caller]
+    pub fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        Self::try_secure(address, config, "localhost").unwrap()
+    }
+
+    /// Connects by TLS and shakes hands.
+    ///
+    /// # Errors
+    /// What comes of that.
+    pub fn try_secure(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        name: &'static str,
+    ) -> io::Result<Self> {
+        let mut raw = Self::try_connect(address)?;
+        let name = ServerName::try_from(name).unwrap();
+        let tls = ClientConnection::new(Arc::clone(config), name);
+        let mut tls = Box::new(tls.map_err(io::Error::other)?);
+        while tls.is_handshaking() {
+            tls.complete_io(&mut raw.stream)?;
+        }
+        raw.tls = Some(tls);
+        Ok(raw)
+    }
+
+    /// TLS, where it speaks that.
+    pub fn tls(&mut self) -> &mut ClientConnection {
+        self.tls.as_mut().expect("it speaks TLS")
+    }
+
+    /// Sends what TLS has to say.
+    pub fn flush(&mut self) {
+        let tls = self.tls.as_mut().expect("it speaks TLS");
+        while tls.wants_write() {
+            tls.write_tls(&mut self.stream).unwrap();
+        }
+    }
+
+    /// The socket beneath.
+    pub fn socket(&mut self) -> &mut TcpStream {
+        &mut self.stream
     }
 
     /// The client's side of the connection.
@@ -128,7 +179,18 @@ impl Raw {
     /// # Errors
     /// Those of `write`.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
+        let mut bytes = bytes.as_ref();
+        let Some(tls) = &mut self.tls else {
+            return self.stream.write_all(bytes);
+        };
+        while !bytes.is_empty() {
+            let taken = tls.writer().write(bytes)?;
+            bytes = &bytes[taken..];
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads one response; interim ones (100) are given like any other.
@@ -234,7 +296,11 @@ impl Raw {
     fn read_more(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 4096];
         let read = loop {
-            match self.stream.read(&mut bytes) {
+            let read = match &mut self.tls {
+                Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut bytes),
+                None => self.stream.read(&mut bytes),
+            };
+            match read {
                 // A socket with a time-out says so when the process was stopped and goes on
                 // (signal(7)).
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -17,6 +17,8 @@ use super::wait_until;
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    /// Where it speaks TLS.
+    secure: Vec<SocketAddr>,
     root: PathBuf,
     settings: Settings,
     /// What it said on stderr; printed when the test fails.
@@ -96,10 +98,21 @@ impl Server {
                 log.lock().unwrap()
             );
         };
+        let secure = (0..settings.file.matches("tls = true").count()).map(|_| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            let address = line.trim().strip_prefix("listening on https://");
+            address
+                .unwrap_or_else(|| panic!("{line:?}"))
+                .parse()
+                .unwrap()
+        });
+        let secure = secure.collect();
         thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         Self {
             child,
             address,
+            secure,
             root: root.to_owned(),
             settings,
             log,
@@ -122,6 +135,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it speaks TLS, first of all.
+    pub fn secure(&self) -> SocketAddr {
+        self.secure[0]
     }
 
     /// The root folder.

@@ -1,0 +1,25 @@
+//! TLS on a shard: rustls works on bytes that this server receives and sends itself.
+//!
+//! rustls' usual interface keeps buffers of its own: four times the CPU for bulk data, and 35 KB
+//! for each connection that has once received much. Its *unbuffered* interface has none. It
+//! decrypts where the bytes stand, and here they go from there straight into the block that the
+//! caller reads into. So a big file is still written by whole registered blocks, and an idle
+//! connection holds its keys and nothing else.
+//!
+//! * [`session`] is one connection without its socket: bytes in, bytes out. It goes along when a
+//!   connection is handed to another shard.
+//! * [`wire`] moves the bytes between a session and a socket of the ring.
+//! * [`trouble`] says why TLS came to an end, for the log.
+//! * [`material`] reads certificates, keys and authorities ([`pem`]); [`served`] chooses what a
+//!   client is shown, [`verified`] proves what it shows.
+//!
+//! `session` and `wire` are the only files that know the unbuffered interface, which rustls will
+//! change.
+
+pub mod material;
+pub mod pem;
+pub mod served;
+pub mod session;
+pub mod trouble;
+pub mod verified;
+pub mod wire;

@@ -1,0 +1,279 @@
+//! Reads PEM files: what a file must hold, and what is wrong with one, by its line.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+/// More than any chain, bundle of authorities or list of revocations of one organisation.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// What is wrong with a file; its words say what to do.
+#[derive(Debug)]
+pub struct BadPem {
+    path: PathBuf,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    Unreadable(io::Error),
+    /// Not PEM: the bytes of one certificate or key as they are, or a PFX.
+    Der,
+    Utf16,
+    /// The line, and what is wrong there.
+    Broken(usize, &'static str),
+    Missing(&'static str),
+    Encrypted(usize),
+    TwoKeys(usize),
+}
+
+impl fmt::Display for BadPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.why {
+            Why::Unreadable(error) => write!(f, "cannot read {path}: {error}"),
+            Why::Der => write!(
+                f,
+                "{path} is not PEM but DER or PFX: `openssl x509 -inform DER -in {path} -out NEW.pem` for a \
+                 certificate, `openssl pkcs12 -in {path} -nodes -out NEW.pem` for a PFX"
+            ),
+            Why::Utf16 => write!(
+                f,
+                "{path} is text in UTF-16, as Windows writes it: `iconv -f UTF-16 -t ASCII {path} > NEW.pem`"
+            ),
+            Why::Broken(line, what) => write!(f, "{path}:{line}: {what}"),
+            Why::Missing(what) => write!(f, "{path} holds no {what}"),
+            Why::Encrypted(line) => write!(
+                f,
+                "{path}:{line}: the private key is encrypted, and nobody can be asked for its password: `openssl pkey \
+                 -in {path} -out NEW.key`"
+            ),
+            Why::TwoKeys(line) => write!(f, "{path}:{line}: there is a second private key"),
+        }
+    }
+}
+
+impl std::error::Error for BadPem {}
+
+/// The text of a PEM file.
+pub struct Pem {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Pem {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`BadPem`]
+    #[allow(clippy::disallowed_methods, reason = "not on a shard")]
+    pub fn read(path: &Path) -> Result<Self, BadPem> {
+        let bad = |why| BadPem {
+            path: path.to_owned(),
+            why,
+        };
+        let mut bytes = Vec::new();
+        // A pipe would hold the start up until somebody writes.
+        let is_file = std::fs::metadata(path).map(|file| file.is_file());
+        let read = is_file.and_then(|is_file| match is_file {
+            true => (File::open(path)?.take(FILE_BYTES_MAX + 1)).read_to_end(&mut bytes),
+            false => Err(io::Error::other("it is not a regular file")),
+        });
+        read.map_err(|error| bad(Why::Unreadable(error)))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let error = io::Error::other("it is larger than 16 MiB");
+            return Err(bad(Why::Unreadable(error)));
+        }
+        match &*bytes {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(bad(Why::Utf16)),
+            // A sequence of ASN.1.
+            [0x30, 0x80..=0xff, ..] => return Err(bad(Why::Der)),
+            _ => {}
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+        })
+    }
+
+    /// What was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// All certificates, at least one.
+    ///
+    /// # Errors
+    /// [`BadPem`]
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, BadPem> {
+        self.all("certificate (BEGIN CERTIFICATE)")
+    }
+
+    /// All lists of revocations, at least one.
+    ///
+    /// # Errors
+    /// [`BadPem`]
+    pub fn revocations(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, BadPem> {
+        self.all("list of revocations (BEGIN X509 CRL)")
+    }
+
+    /// The private key.
+    ///
+    /// # Errors
+    /// [`BadPem`]
+    pub fn key(&self) -> Result<PrivateKeyDer<'static>, BadPem> {
+        if let Some(line) = self.line_of(|line| {
+            line.starts_with(b"-----BEGIN ENCRYPTED") || line.starts_with(b"Proc-Type: 4,ENCRYPTED")
+        }) {
+            return Err(self.bad(Why::Encrypted(line)));
+        }
+        let mut keys = self.all::<PrivateKeyDer<'static>>("private key (BEGIN PRIVATE KEY)")?;
+        if keys.len() > 1 {
+            let mut seen = 0;
+            let is_second = |line: &[u8]| {
+                seen += usize::from(line.starts_with(b"-----BEGIN ") && ends_with_key(line));
+                seen == 2
+            };
+            let line = self.line_of(is_second).unwrap_or(1);
+            return Err(self.bad(Why::TwoKeys(line)));
+        }
+        Ok(keys.remove(0))
+    }
+
+    fn all<T: PemObject>(&self, what: &'static str) -> Result<Vec<T>, BadPem> {
+        let mut found = Vec::new();
+        for item in T::pem_slice_iter(&self.bytes) {
+            found.push(item.map_err(|error| self.broken(&error))?);
+        }
+        match found.is_empty() {
+            true => Err(self.bad(Why::Missing(what))),
+            false => Ok(found),
+        }
+    }
+
+    fn bad(&self, why: Why) -> BadPem {
+        BadPem {
+            path: self.path.clone(),
+            why,
+        }
+    }
+
+    fn broken(&self, error: &pem::Error) -> BadPem {
+        let is_begin = |line: &[u8]| line.starts_with(b"-----BEGIN ");
+        let (line, what) = match error {
+            pem::Error::MissingSectionEnd { .. } => {
+                let lines = self.lines().filter(|(_, line)| is_begin(line));
+                (
+                    lines.last().map(|(number, _)| number),
+                    "what begins here has no END line",
+                )
+            }
+            pem::Error::IllegalSectionStart { line } => {
+                let found = self.line_of(|known| known == line.trim_ascii_end());
+                (found, "this line is no BEGIN line of PEM")
+            }
+            _ => (self.line_of_bad_base64(), "this is no base64"),
+        };
+        self.bad(Why::Broken(line.unwrap_or(1), what))
+    }
+
+    fn line_of_bad_base64(&self) -> Option<usize> {
+        let mut begin = None;
+        for (number, line) in self.lines() {
+            if line.starts_with(b"-----BEGIN ") {
+                begin = Some(number);
+            } else if line.starts_with(b"-----END ") {
+                begin = None;
+            } else if begin.is_some() {
+                let symbols = line.strip_suffix(b"=").unwrap_or(line);
+                let symbols = symbols.strip_suffix(b"=").unwrap_or(symbols);
+                let is_symbol = |b: &u8| b.is_ascii_alphanumeric() || b"+/".contains(b);
+                if !symbols.iter().all(is_symbol) {
+                    return Some(number);
+                }
+            }
+        }
+        begin
+    }
+
+    fn line_of(&self, mut is_it: impl FnMut(&[u8]) -> bool) -> Option<usize> {
+        let mut lines = self.lines().filter(|(_, line)| is_it(line));
+        lines.next().map(|(number, _)| number)
+    }
+
+    /// Lines with their numbers from 1, without white space at their ends.
+    fn lines(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let lines = self.bytes.split(|b| *b == b'\n').enumerate();
+        lines.map(|(at, line)| (at + 1, line.trim_ascii()))
+    }
+}
+
+fn ends_with_key(line: &[u8]) -> bool {
+    line.ends_with(b"PRIVATE KEY-----")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem(text: &str) -> Pem {
+        Pem {
+            path: PathBuf::from("f.pem"),
+            bytes: text.as_bytes().to_vec(),
+        }
+    }
+
+    const CERTIFICATE: &str =
+        "-----BEGIN CERTIFICATE-----\nAAAA\nBBBB\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+
+    #[test]
+    fn what_stands_between_is_skipped() {
+        let text = format!(
+            "Bag Attributes\n  localKeyID: 01\n{KEY}subject=CN = x\n{CERTIFICATE}{CERTIFICATE}"
+        );
+        let pem = pem(&text);
+        assert_eq!(pem.certificates().unwrap().len(), 2);
+        assert_eq!(pem.key().unwrap().secret_der(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_its_line() {
+        let certificates = |text: &str| pem(text).certificates().unwrap_err().to_string();
+        let key = |text: &str| pem(text).key().unwrap_err().to_string();
+        let bad = format!("{CERTIFICATE}{}", CERTIFICATE.replace("BBBB", "B!BB"));
+        assert_eq!(certificates(&bad), "f.pem:7: this is no base64");
+        let bad = format!("{CERTIFICATE}{}", CERTIFICATE.replace("BBBB", "B=BB"));
+        assert_eq!(certificates(&bad), "f.pem:7: this is no base64");
+        let bad = &CERTIFICATE[..CERTIFICATE.len() - 10];
+        assert_eq!(
+            certificates(bad),
+            "f.pem:1: what begins here has no END line"
+        );
+        assert!(certificates(KEY).contains("f.pem holds no certificate"));
+        assert!(key(CERTIFICATE).contains("f.pem holds no private key"));
+        assert!(key(&format!("{KEY}{KEY}")).contains("f.pem:4: there is a second"));
+        let encrypted = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        assert!(key(&encrypted).contains("f.pem:1: the private key is encrypted"));
+    }
+
+    #[test]
+    fn what_is_no_pem_at_all_is_told_with_the_command_that_makes_it_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        for (bytes, says) in [
+            (&[0x30, 0x82, 1, 2][..], "openssl x509 -inform DER"),
+            (&[0xff, 0xfe, 0x2d, 0][..], "iconv"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Pem::read(&path).err().unwrap().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let error = Pem::read(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+    }
+}

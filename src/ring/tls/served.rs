@@ -1,0 +1,172 @@
+//! Which certificate a client is shown.
+//!
+//! By the name that it asks for (SNI) first; without one, or with one that no certificate has,
+//! those with the names of the first pair. Of these the best that it can use: ECDSA costs a seventh
+//! of RSA, and Windows 7, 8.1 and Server 2012 R2 have no suite in common with us for RSA.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, SignatureAlgorithm};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// Kinds of keys, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyKind {
+    /// Fast, and all clients can use it.
+    Ecdsa,
+    /// Fast; Windows cannot use it.
+    Ed25519,
+    /// Slow, and old clients of Windows cannot use it with us.
+    Rsa,
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Ed25519 => "Ed25519",
+            Self::Rsa => "RSA",
+        })
+    }
+}
+
+/// One certificate with its key.
+#[derive(Debug)]
+pub struct Pair {
+    key: Arc<CertifiedKey>,
+    /// What kind of key it has.
+    pub kind: KeyKind,
+    /// The names and addresses in it.
+    pub names: BTreeSet<String>,
+    /// When its time begins, and when it is over, in seconds since 1970.
+    pub valid_s: (u64, u64),
+}
+
+/// A certificate cannot be understood.
+#[derive(Debug)]
+pub struct NotX509;
+
+impl Pair {
+    /// Of a certificate (the first of the chain) and its key.
+    ///
+    /// # Errors
+    /// [`NotX509`]
+    pub fn new(key: CertifiedKey) -> Result<Self, NotX509> {
+        let kind = match key.key.algorithm() {
+            SignatureAlgorithm::RSA => KeyKind::Rsa,
+            SignatureAlgorithm::ECDSA => KeyKind::Ecdsa,
+            _ => KeyKind::Ed25519,
+        };
+        let own = key.cert.first().ok_or(NotX509)?;
+        let certificate = Certificate::from_der(own).map_err(|_| NotX509)?;
+        let content = certificate.tbs_certificate();
+        let validity = content.validity();
+        let seconds = |time: x509_cert::time::Time| time.to_unix_duration().as_secs();
+        let names = match content.get_extension::<SubjectAltName>() {
+            Ok(Some((_, names))) => names.0.iter().filter_map(name).collect(),
+            _ => BTreeSet::new(),
+        };
+        Ok(Self {
+            kind,
+            names,
+            valid_s: (seconds(validity.not_before), seconds(validity.not_after)),
+            key: Arc::new(key),
+        })
+    }
+
+    fn own(&self) -> Option<&CertificateDer<'static>> {
+        self.key.cert.first()
+    }
+
+    fn is_called(&self, name: &ServerName<'_>) -> bool {
+        let parsed = self
+            .own()
+            .and_then(|own| ParsedCertificate::try_from(own).ok());
+        parsed.is_some_and(|parsed| verify_server_name(&parsed, name).is_ok())
+    }
+
+    /// Whether a client has a signature and a suite for it. Suites of TLS 1.3 go with any key.
+    fn suits(&self, hello: &ClientHello<'_>) -> bool {
+        let has_suite = |suite: &CipherSuite| match self.kind {
+            KeyKind::Ecdsa | KeyKind::Ed25519 => is_tls13(*suite) || ECDSA_SUITES.contains(suite),
+            KeyKind::Rsa => is_tls13(*suite) || RSA_SUITES.contains(suite),
+        };
+        (self.key.key)
+            .choose_scheme(hello.signature_schemes())
+            .is_some()
+            && hello.cipher_suites().iter().any(has_suite)
+    }
+}
+
+fn name(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name) => Some(name.to_string()),
+        GeneralName::IpAddress(address) => match address.as_bytes() {
+            bytes @ [_, _, _, _] => <[u8; 4]>::try_from(bytes)
+                .ok()
+                .map(|bytes| std::net::Ipv4Addr::from(bytes).to_string()),
+            bytes => <[u8; 16]>::try_from(bytes)
+                .ok()
+                .map(|bytes| std::net::Ipv6Addr::from(bytes).to_string()),
+        },
+        _ => None,
+    }
+}
+
+/// Those of RFC 8446 B.4 begin with 0x13.
+fn is_tls13(suite: CipherSuite) -> bool {
+    u16::from(suite) >> 8 == 0x13
+}
+
+const ECDSA_SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+const RSA_SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+
+/// All certificates, in the order of the settings; never empty.
+#[derive(Debug)]
+pub struct Served(pub Vec<Pair>);
+
+impl Served {
+    /// Those that may be shown to a client that asks for this name.
+    fn for_name(&self, name: Option<&str>) -> Vec<&Pair> {
+        let name = name.and_then(|name| ServerName::try_from(name).ok());
+        let called = name.map(|name| {
+            let called = self.0.iter().filter(|pair| pair.is_called(&name));
+            called.collect::<Vec<_>>()
+        });
+        match called {
+            Some(called) if !called.is_empty() => called,
+            _ => {
+                let first = self.0.first().map(|pair| &pair.names);
+                let alike = self.0.iter().filter(|pair| Some(&pair.names) == first);
+                alike.collect()
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut known = self.for_name(hello.server_name());
+        known.sort_by_key(|pair| pair.kind);
+        let suits = known.iter().find(|pair| pair.suits(&hello));
+        // With one that does not suit, rustls says what is missing.
+        suits.or(known.first()).map(|pair| Arc::clone(&pair.key))
+    }
+}

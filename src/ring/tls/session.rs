@@ -1,0 +1,344 @@
+//! One TLS connection without its socket: what comes in, what goes out, and what has to be kept in
+//! between.
+//!
+//! Little is kept, and all of it is bounded: cipher bytes that are no whole record yet
+//! ([`CIPHER_KEPT_MAX`]), and of the last record what the reader had no room for.
+
+use std::sync::Arc;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
+use rustls::{Error, ServerConfig};
+
+use super::trouble::Trouble;
+
+/// Bytes of plaintext in a record (RFC 8446 5.1).
+pub const RECORD_PLAIN_BYTES_MAX: usize = 16_384;
+/// What a record may have more than its plaintext, its header included (RFC 5246 6.2.3: up to 2,048
+/// by any cipher).
+const RECORD_EXTRA_BYTES_MAX: usize = 5 + 2_048;
+/// The longest record.
+pub const RECORD_BYTES_MAX: usize = RECORD_PLAIN_BYTES_MAX + RECORD_EXTRA_BYTES_MAX;
+/// A handshake message may come in several records, and rustls takes none of more than 64 KiB. All
+/// of it is kept until its end comes, and with it a record that has begun.
+pub const CIPHER_KEPT_MAX: usize = (64 << 10) + 2 * RECORD_BYTES_MAX;
+/// What the suites that rustls has add to a record that we send: header, nonce, tag, and the type
+/// of its content.
+const SEALING_BYTES: usize = 5 + 8 + 16 + 1;
+/// Bytes of a record's header: type, version, length.
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// One connection.
+pub struct TlsSession {
+    connection: UnbufferedServerConnection,
+    /// What came and is no whole record yet; at most [`CIPHER_KEPT_MAX`].
+    cipher: Vec<u8>,
+    /// They stand in memory that is being received into.
+    is_lent: bool,
+    /// Decrypted, and not read yet from `plain_read` on.
+    plain: Vec<u8>,
+    plain_read: usize,
+    /// The peer said that nothing more comes.
+    has_ended: bool,
+    /// Nothing more is sent: we said so, or it has failed.
+    is_closed: bool,
+    /// What came made no sense. rustls is asked no more: it would look at the same bytes again.
+    has_failed: bool,
+}
+
+/// Where decrypted bytes go: into the reader's memory, and what does not fit is kept.
+struct Sink<'b> {
+    memory: &'b mut [u8],
+    filled: usize,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, bytes: &[u8], kept: &mut Vec<u8>) {
+        let fits = bytes.len().min(self.memory.len() - self.filled);
+        let (here, rest) = bytes.split_at(fits);
+        self.memory[self.filled..self.filled + fits].copy_from_slice(here);
+        self.filled += fits;
+        kept.extend_from_slice(rest);
+    }
+}
+
+/// What came of some cipher bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digested {
+    /// This many of them are done with.
+    pub consumed: usize,
+    /// Bytes that the reader got.
+    pub read: usize,
+}
+
+impl TlsSession {
+    /// A connection of which nothing has come yet.
+    ///
+    /// # Errors
+    /// The settings are not such as a connection can be made with.
+    pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            cipher: Vec::new(),
+            is_lent: false,
+            plain: Vec::new(),
+            plain_read: 0,
+            has_ended: false,
+            is_closed: false,
+            has_failed: false,
+        })
+    }
+
+    /// Whether both sides have not agreed on keys yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Whether the peer said that nothing more comes. What was decrypted before is still to be
+    /// read.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Whether a reader would get something, or hear of the end, without anything new from the
+    /// socket.
+    pub fn has_something(&self) -> bool {
+        self.has_plain() || self.has_ended
+    }
+
+    /// Whether something is decrypted and was not read.
+    pub fn has_plain(&self) -> bool {
+        self.plain_read < self.plain.len()
+    }
+
+    /// Whether anything has come that was not read to its end.
+    pub fn holds_bytes(&self) -> bool {
+        self.has_something() || !self.cipher.is_empty()
+    }
+
+    /// Gives decrypted bytes to a reader; how many.
+    pub fn read(&mut self, memory: &mut [u8]) -> usize {
+        let left = &self.plain[self.plain_read..];
+        let bytes = left.len().min(memory.len());
+        memory[..bytes].copy_from_slice(&left[..bytes]);
+        self.plain_read += bytes;
+        if self.plain_read == self.plain.len() {
+            // An idle connection holds nothing.
+            self.plain = Vec::new();
+            self.plain_read = 0;
+        }
+        bytes
+    }
+
+    /// Moves the kept cipher bytes to the front of `memory`; what is received goes behind them.
+    pub fn lend(&mut self, memory: &mut [u8]) -> usize {
+        let kept = std::mem::take(&mut self.cipher);
+        self.is_lent = true;
+        memory[..kept.len()].copy_from_slice(&kept);
+        kept.len()
+    }
+
+    /// Keeps cipher bytes that are no whole record yet.
+    ///
+    /// # Errors
+    /// Nobody needs so many.
+    pub fn keep(&mut self, cipher: &[u8]) -> Result<(), Trouble> {
+        self.is_lent = false;
+        if cipher.len() > CIPHER_KEPT_MAX {
+            self.fail();
+            return Err(Trouble::Oversized);
+        }
+        if !cipher.is_empty() {
+            self.cipher = cipher.to_vec();
+        }
+        Ok(())
+    }
+
+    /// Works through cipher bytes that came, the kept ones first ([`TlsSession::lend`]): decrypted
+    /// ones go into `memory`, and what is to be sent because of them behind `out`, also on error.
+    ///
+    /// # Errors
+    /// What came is no TLS, or not as both sides agreed; the connection is of no use any more.
+    pub fn digest(
+        &mut self,
+        cipher: &mut [u8],
+        memory: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Digested, Trouble> {
+        if self.has_failed {
+            return Err(Trouble::Closed);
+        }
+        let mut sink = Sink { memory, filled: 0 };
+        let mut consumed = 0;
+        loop {
+            let status = self.connection.process_tls_records(&mut cipher[consumed..]);
+            let mut discard = status.discard;
+            match status.state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(Trouble::from)?;
+                        discard += record.discard;
+                        sink.take(record.payload, &mut self.plain);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    self.has_ended = true;
+                    // Whatever follows means nothing.
+                    consumed = cipher.len();
+                    break;
+                }
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
+                    consumed += discard;
+                    break;
+                }
+                // Early data is never offered, and there is no other state.
+                Ok(_) => {
+                    self.fail();
+                    return Err(Trouble::Closed);
+                }
+                Err(error) => {
+                    self.say_why(&mut cipher[consumed + discard..], out);
+                    return Err(Trouble::from(error));
+                }
+            }
+            consumed += discard;
+        }
+        Ok(Digested {
+            consumed,
+            read: sink.filled,
+        })
+    }
+
+    fn fail(&mut self) {
+        self.is_closed = true;
+        self.has_failed = true;
+    }
+
+    /// Says what was wrong, by the alert that rustls has put up. `cipher` is what it has not done
+    /// with: it may look there.
+    fn say_why(&mut self, cipher: &mut [u8], out: &mut Vec<u8>) {
+        self.fail();
+        // It is asked no more than it has to say, since it would look at the same bytes again.
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(cipher).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(Ok(_unread)) = traffic.next_record() {}
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Encrypts bytes, behind what else is to be sent.
+    ///
+    /// # Errors
+    /// The connection is not, or no longer, such that something can be sent.
+    pub fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Trouble> {
+        out.reserve(sealed_bytes(bytes.len()));
+        self.write(out, |traffic, memory| traffic.encrypt(bytes, memory))
+    }
+
+    /// Says that nothing more is sent (close_notify). Nothing to say where that was said, or cannot
+    /// be.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        // While something is received, rustls may not look at anything.
+        if !self.is_closed && !self.is_lent && !self.is_handshaking() {
+            // It fails where nothing can be sent any more.
+            let _ = self.write(out, |traffic, memory| traffic.queue_close_notify(memory));
+        }
+        self.is_closed = true;
+    }
+
+    /// Writes behind `out`, whose memory grows as far as is asked for.
+    fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        write: impl Fn(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> Result<(), Trouble> {
+        if self.is_closed {
+            return Err(Trouble::Closed);
+        }
+        loop {
+            let status = self.connection.process_tls_records(&mut self.cipher);
+            let discard = status.discard;
+            match status.state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let written = append(out, |memory| write(&mut traffic, memory));
+                    self.cipher.drain(..discard);
+                    return written;
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        self.plain.extend_from_slice(record.payload);
+                    }
+                }
+                Ok(ConnectionState::PeerClosed) => self.has_ended = true,
+                Ok(_) => return Err(Trouble::Closed),
+                Err(error) => {
+                    let mut cipher = std::mem::take(&mut self.cipher);
+                    self.say_why(&mut cipher[discard..], out);
+                    return Err(Trouble::from(error));
+                }
+            }
+            self.cipher.drain(..discard);
+        }
+    }
+}
+
+type Traffic<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
+
+/// How much more must come before anything more can be read: at least so many bytes, given those at
+/// hand and the plaintext that is wanted. No client may wait for us before it has sent as many, so
+/// that it is safe to wait for all of them.
+pub fn bytes_to_come(cipher: &[u8], wanted: usize) -> usize {
+    let record = match cipher {
+        [_, _, _, high, low, ..] => {
+            RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => RECORD_HEADER_BYTES,
+    };
+    let of_record = record.saturating_sub(cipher.len());
+    // Cipher bytes are never fewer than those that they stand for.
+    of_record.max(wanted.saturating_sub(cipher.len())).max(1)
+}
+
+/// Bytes that so many take once they are encrypted, at the most.
+fn sealed_bytes(bytes: usize) -> usize {
+    bytes + bytes.div_ceil(RECORD_PLAIN_BYTES_MAX).max(1) * SEALING_BYTES
+}
+
+fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut Vec<u8>) {
+    let start = out.len();
+    // The first time it says how much it needs.
+    while let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut out[start..]) {
+        out.resize(start + needed.required_size, 0);
+    }
+}
+
+fn append(
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+) -> Result<(), Trouble> {
+    let start = out.len();
+    out.resize(out.capacity(), 0);
+    loop {
+        match write(&mut out[start..]) {
+            Ok(written) => {
+                out.truncate(start + written);
+                return Ok(());
+            }
+            Err(EncryptError::InsufficientSize(needed)) => {
+                out.resize(start + needed.required_size, 0);
+            }
+            Err(EncryptError::EncryptExhausted) => {
+                out.truncate(start);
+                return Err(Trouble::Closed);
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Why TLS with a client came to nothing, in words for the log: what it was, and what mends it.
+
+use std::fmt;
+use std::io;
+
+use super::verified;
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+
+/// Why a connection ended, or never began.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Somebody speaks HTTP without TLS.
+    PlainHttp,
+    /// The first bytes are no TLS.
+    NotTls,
+    /// It closed before both sides had agreed.
+    LeftEarly,
+    /// More came than any message of TLS has.
+    Oversized,
+    /// Nothing can be sent any more.
+    Closed,
+    /// What rustls says.
+    Tls(Box<Error>),
+    /// What rustls says of a client's certificate, and whose that is.
+    Certificate(Box<Error>, String),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        match (&error, verified::take_refused()) {
+            (Error::InvalidCertificate(_), Some(subject)) => {
+                Self::Certificate(Box::new(error), subject)
+            }
+            _ => Self::Tls(Box::new(error)),
+        }
+    }
+}
+
+impl Trouble {
+    /// Of an error that a wire gave.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl From<Trouble> for io::Error {
+    fn from(trouble: Trouble) -> Self {
+        Self::new(io::ErrorKind::InvalidData, trouble)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PlainHttp => f.write_str(
+                "it speaks HTTP without TLS here: its URL must begin with https:// (it heard so)",
+            ),
+            Self::NotTls => f.write_str("what it sent is no TLS"),
+            Self::LeftEarly => f.write_str("it closed before both sides had agreed"),
+            Self::Oversized => f.write_str("it sent more than any message of TLS has"),
+            Self::Closed => f.write_str("the connection has ended"),
+            Self::Tls(error) => in_words(error, f),
+            Self::Certificate(error, subject) => {
+                in_words(error, f)?;
+                write!(f, " (subject {subject:?})")
+            }
+        }
+    }
+}
+
+fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use AlertDescription as Alert;
+    match error {
+        Error::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoSignatureSchemesInCommon
+            | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
+        ) => write!(
+            f,
+            "there is no cipher suite in common: Windows 7, 8.1 and Server 2012 R2 have one only with an ECDSA \
+             certificate (docs/tls.md)"
+        ),
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => f.write_str(
+            "it offers no version of TLS that is enabled here (1.2 at least; tls_version_min says)",
+        ),
+        Error::AlertReceived(Alert::UnknownCA) => f.write_str(
+            "it does not know the authority of our certificate: install that in its machine store, or send the whole \
+             chain",
+        ),
+        Error::AlertReceived(Alert::BadCertificate | Alert::CertificateUnknown) => {
+            f.write_str("it does not accept our certificate (name, date, or authority)")
+        }
+        Error::AlertReceived(Alert::CertificateExpired) => {
+            f.write_str("for it our certificate has expired (or its clock is wrong)")
+        }
+        Error::AlertReceived(alert) => write!(f, "it gave up with the alert {alert:?}"),
+        Error::NoCertificatesPresented => {
+            f.write_str("it sent no certificate, and this listener asks for one (client_ca)")
+        }
+        Error::InvalidCertificate(why) => {
+            f.write_str("its certificate is not accepted: ")?;
+            match why {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    f.write_str("it has expired")
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    f.write_str("it is not valid yet")
+                }
+                CertificateError::Revoked => f.write_str("it is revoked"),
+                CertificateError::UnknownIssuer => {
+                    f.write_str("its authority is none of those in client_ca")
+                }
+                other => write!(f, "{other}"),
+            }
+        }
+        Error::NoApplicationProtocol => {
+            f.write_str("it speaks no HTTP/1.1 (ALPN)")
+        }
+        other => write!(f, "{other}"),
+    }
+}
+
+/// What the first bytes on a port that speaks TLS are, if they are no TLS: a record of a handshake
+/// begins with 22.
+pub fn of_first_bytes(bytes: &[u8]) -> Option<Trouble> {
+    const HANDSHAKE: u8 = 22;
+    match bytes {
+        [] | [HANDSHAKE, ..] => None,
+        _ if begins_with_method(bytes) => Some(Trouble::PlainHttp),
+        _ => Some(Trouble::NotTls),
+    }
+}
+
+/// A method of HTTP, or the beginning of one: those in use are of capital letters.
+fn begins_with_method(bytes: &[u8]) -> bool {
+    let word = bytes.split(|b| *b == b' ').next().unwrap_or_default();
+    let is_of_method = |b: &u8| b.is_ascii_uppercase() || *b == b'_';
+    word.len() <= METHOD_BYTES_MAX && word.iter().all(is_of_method)
+}
+
+/// Longer than any that is registered.
+const METHOD_BYTES_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_tells_what_it_is() {
+        assert!(of_first_bytes(b"").is_none());
+        assert!(of_first_bytes(&[22, 3, 1]).is_none());
+        let http = of_first_bytes(b"BITS_POST /a HTTP/1.1");
+        assert!(matches!(http, Some(Trouble::PlainHttp)));
+        for other in [
+            &b"\x80\x2e\x01"[..],
+            &[21],
+            b"ssh",
+            b"SSH-2.0-x",
+            &[b'A'; 99],
+        ] {
+            assert!(matches!(of_first_bytes(other), Some(Trouble::NotTls)));
+        }
+    }
+}

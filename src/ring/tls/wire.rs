@@ -1,0 +1,390 @@
+//! TLS between a connection's flow and its socket on the ring: what a wire does where there
+//! is a session.
+//!
+//! Cipher bytes never stay in the kernel longer than needed, and never in a buffer of a connection
+//! that waits: small reads use one scratch of the shard within one turn, and a whole-block receive
+//! takes a cipher block for as long as it lasts, of which there are never more out than body
+//! blocks.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use rustls::ServerConfig;
+
+use super::session::{
+    CIPHER_KEPT_MAX, Digested, RECORD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, TlsSession, bytes_to_come,
+};
+use super::trouble::{self, Trouble};
+use crate::ring::blocks::{self, Pages, RingBlock};
+use crate::ring::link::{self, Link};
+use crate::ring::op;
+use crate::server::floor::Fill;
+use crate::vault::disk::Block as _;
+
+/// Bytes that are received at a time, behind what was kept: small enough for the processor's cache,
+/// in which they are decrypted.
+const RECEIVE_BYTES_MAX: usize = 128 << 10;
+/// Room for them and for what was kept; whole pages.
+const CIPHER_BLOCK_BYTES: usize =
+    (RECEIVE_BYTES_MAX + CIPHER_KEPT_MAX).next_multiple_of(PAGE_BYTES);
+const PAGE_BYTES: usize = 4096;
+/// Bytes of a block that is sent which are encrypted at a time.
+const SEND_BYTES: usize = 4 * RECORD_PLAIN_BYTES_MAX;
+/// What whoever speaks HTTP here hears. A client of BITS shows the status, a browser the sentence.
+const SPEAK_TLS: &str = "this port speaks TLS: the URL must begin with https://";
+
+/// What the connections of one shard have in common.
+#[derive(Default)]
+pub struct Kit {
+    scratch: RefCell<Vec<u8>>,
+    /// Cipher blocks that nobody has.
+    ciphers: Rc<RefCell<Vec<Pages>>>,
+}
+
+/// TLS of one connection.
+pub struct Tls {
+    /// `None` where the peer was refused and hears so without TLS, and after the connection was
+    /// handed over.
+    session: RefCell<Option<Box<TlsSession>>>,
+    kit: Rc<Kit>,
+    /// Something is being sent; nothing else may come in between.
+    is_sending: Cell<bool>,
+}
+
+impl Tls {
+    /// Of a connection just accepted.
+    pub fn new(config: Arc<ServerConfig>, kit: Rc<Kit>) -> Option<Self> {
+        // It fails only for settings that no server starts with.
+        let session = TlsSession::new(config).ok()?;
+        Some(Self::with(Box::new(session), kit))
+    }
+
+    /// Of a connection that was handed over.
+    pub fn with(session: Box<TlsSession>, kit: Rc<Kit>) -> Self {
+        Self {
+            session: RefCell::new(Some(session)),
+            kit,
+            is_sending: Cell::new(false),
+        }
+    }
+
+    /// Whether bytes go through TLS.
+    pub fn is_on(&self) -> bool {
+        self.session.borrow().is_some()
+    }
+
+    /// Takes the session out, for another shard.
+    pub fn take(&self) -> Option<Box<TlsSession>> {
+        self.session.take()
+    }
+
+    /// Whether something came that was not read to its end.
+    pub fn holds_bytes(&self) -> bool {
+        (self.session.borrow().as_ref()).is_some_and(|session| session.holds_bytes())
+    }
+
+    /// Something of the session, as long as there is one.
+    fn with_session<T>(&self, act: impl FnOnce(&mut TlsSession) -> T) -> io::Result<T> {
+        let mut session = self.session.borrow_mut();
+        let session = session.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(act(session))
+    }
+}
+
+/// What one look at the socket brought.
+enum Came {
+    /// Bytes of plaintext; 0 if there is no whole record yet.
+    Bytes(usize),
+    /// The end, by whatever means.
+    End,
+    /// There was nothing.
+    Nothing,
+}
+
+/// Shakes hands. A peer that speaks plain HTTP gets an answer in its own language. After an error
+/// what still comes can be read, without TLS, to be thrown away.
+pub async fn open(link: &Link, tls: &Tls) -> io::Result<()> {
+    let mut is_first = true;
+    while tls.with_session(|session| session.is_handshaking())? {
+        let mut out = Vec::new();
+        let came = receive_now(link, tls, &mut [], is_first, &mut out);
+        if matches!(came, Ok(Came::Bytes(_))) {
+            is_first = false;
+        }
+        match came {
+            Err(error) => {
+                send_now(link, &out);
+                tls.take();
+                if is_plain_http(&error) {
+                    let _heard = link.send(answer_in_plain()).await;
+                }
+                return Err(error);
+            }
+            Ok(Came::End) if is_first => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Came::End) => return Err(Trouble::LeftEarly.into()),
+            Ok(Came::Bytes(_) | Came::Nothing) => {}
+        }
+        if !out.is_empty() {
+            send_all(link, tls, out).await?;
+            continue;
+        }
+        if tls.with_session(|session| session.is_handshaking())? {
+            op::poll_readable(&link.socket).await?;
+        }
+    }
+    Ok(())
+}
+
+fn answer_in_plain() -> Vec<u8> {
+    format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nBitsd-Reason: {SPEAK_TLS}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{SPEAK_TLS}\n",
+        SPEAK_TLS.len() + 1
+    )
+    .into_bytes()
+}
+
+fn is_plain_http(error: &io::Error) -> bool {
+    matches!(Trouble::of(error), Some(Trouble::PlainHttp))
+}
+
+/// Waits until something has come.
+pub async fn ready(link: &Link, tls: &Tls) -> io::Result<()> {
+    if tls.with_session(|session| session.has_something())? {
+        return Ok(());
+    }
+    op::poll_readable(&link.socket).await
+}
+
+/// Reads what is there, or waits for it.
+pub async fn read(
+    link: &Link,
+    tls: &Tls,
+    mut block: RingBlock,
+    range: Range<usize>,
+) -> (io::Result<usize>, RingBlock) {
+    loop {
+        let memory = &mut block.bytes_mut()[range.clone()];
+        let mut out = Vec::new();
+        match receive_now(link, tls, memory, false, &mut out) {
+            Ok(Came::Bytes(bytes @ 1..)) => {
+                return match send_all(link, tls, out).await {
+                    Ok(()) => (Ok(bytes), block),
+                    Err(error) => (Err(error), block),
+                };
+            }
+            Ok(Came::End) => return (Ok(0), block),
+            Ok(Came::Bytes(0) | Came::Nothing) => {}
+            Err(error) => {
+                send_now(link, &out);
+                return (Err(error), block);
+            }
+        }
+        if let Err(error) = send_all(link, tls, out).await {
+            return (Err(error), block);
+        }
+        // Also where records came that hold nothing: whoever sends only such has his turn like
+        // everybody.
+        if let Err(error) = op::poll_readable(&link.socket).await {
+            return (Err(error), block);
+        }
+    }
+}
+
+/// One look at the socket, and all that came of it; never waits.
+fn receive_now(
+    link: &Link,
+    tls: &Tls,
+    memory: &mut [u8],
+    is_first: bool,
+    out: &mut Vec<u8>,
+) -> io::Result<Came> {
+    let received = tls.with_session(|session| {
+        let read = session.read(memory);
+        if read > 0 {
+            return Ok(Came::Bytes(read));
+        }
+        if session.has_ended() {
+            return Ok(Came::End);
+        }
+        let mut scratch = tls.kit.scratch.borrow_mut();
+        scratch.resize(CIPHER_BLOCK_BYTES, 0);
+        let kept = session.lend(&mut scratch);
+        // No more than the reader takes, or a record: what is read ahead would have to be kept.
+        let bytes = memory.len().clamp(RECORD_BYTES_MAX, RECEIVE_BYTES_MAX);
+        let room = &mut scratch[kept..kept + bytes];
+        let came = match rustix::net::recv(&*link.socket, room, RecvFlags::DONTWAIT) {
+            Ok((_, came)) => came,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                session.keep(&scratch[..kept])?;
+                return Ok(Came::Nothing);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if came == 0 {
+            session.keep(&scratch[..kept])?;
+            return Ok(Came::End);
+        }
+        if is_first && let Some(trouble) = trouble::of_first_bytes(&scratch[..came]) {
+            return Err(trouble.into());
+        }
+        let cipher = &mut scratch[..kept + came];
+        let Digested { consumed, read } = session.digest(cipher, memory, out)?;
+        session.keep(&cipher[consumed..])?;
+        Ok(match session.has_ended() && read == 0 {
+            true if !session.has_plain() => Came::End,
+            _ => Came::Bytes(read),
+        })
+    });
+    received?
+}
+
+/// Fills memory, by receives of as much as is certain to come.
+pub async fn fill(
+    link: &Link,
+    tls: &Tls,
+    mut block: RingBlock,
+    range: Range<usize>,
+) -> (io::Result<Fill>, RingBlock) {
+    let begun = tls.with_session(|session| {
+        let at = range.start + session.read(&mut block.bytes_mut()[range.clone()]);
+        (at, session.has_ended())
+    });
+    let (at, has_ended) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return (Err(error), block),
+    };
+    if at == range.end {
+        return (Ok(Fill::Bytes(range.len())), block);
+    }
+    let filled = match has_ended {
+        true => Ok((at, Fill::End)),
+        false => fill_on(link, tls, &mut block, at..range.end).await,
+    };
+    let fill = filled.map(|(at, fill)| match at - range.start {
+        0 => fill,
+        bytes => Fill::Bytes(bytes),
+    });
+    (fill, block)
+}
+
+/// Goes on at `range.start`. How far it came, and why no further: to be told only where it came
+/// nowhere.
+async fn fill_on(
+    link: &Link,
+    tls: &Tls,
+    block: &mut RingBlock,
+    range: Range<usize>,
+) -> io::Result<(usize, Fill)> {
+    let mut at = range.start;
+    let mut cipher = blocks::pooled(&tls.kit.ciphers, CIPHER_BLOCK_BYTES);
+    let mut kept = tls.with_session(|session| session.lend(cipher.bytes_mut()))?;
+    let mut end = None;
+    while at < range.end && end.is_none() {
+        let bytes = bytes_to_come(&cipher.bytes()[..kept], range.end - at);
+        let bytes = bytes.min(RECEIVE_BYTES_MAX);
+        let receive = kept..kept + bytes;
+        let (result, back) = link.fill(cipher, receive).await;
+        cipher = back;
+        let came = match result {
+            Ok(came) => came,
+            Err(error) if link::is_interruption(&error) => {
+                end = Some(Fill::Slow);
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        // Fewer: it was hurried, or the peer has ended, which the next one hears.
+        end = match came {
+            0 => Some(Fill::End),
+            _ if came < bytes => Some(Fill::Slow),
+            _ => None,
+        };
+        let mut out = Vec::new();
+        let memory = &mut block.bytes_mut()[at..range.end];
+        let all = &mut cipher.bytes_mut()[..kept + came];
+        let digested = tls.with_session(|session| session.digest(all, memory, &mut out))?;
+        let Digested { consumed, read } = match digested {
+            Ok(digested) => digested,
+            Err(trouble) => {
+                send_now(link, &out);
+                return Err(trouble.into());
+            }
+        };
+        at += read;
+        let all = kept + came;
+        cipher.bytes_mut().copy_within(consumed..all, 0);
+        kept = all - consumed;
+        // At the most a record begun, or a message of the handshake that nobody needs.
+        if kept > CIPHER_KEPT_MAX {
+            return Err(Trouble::Oversized.into());
+        }
+        if tls.with_session(|session| session.has_ended())? {
+            end = Some(Fill::End);
+        }
+        send_all(link, tls, out).await?;
+    }
+    tls.with_session(|session| session.keep(&cipher.bytes()[..kept]))??;
+    Ok((at, end.unwrap_or(Fill::Slow)))
+}
+
+/// Encrypts and sends.
+pub async fn send(link: &Link, tls: &Tls, bytes: &[u8]) -> io::Result<()> {
+    let mut out = Vec::new();
+    let sealed = tls.with_session(|session| session.seal(bytes, &mut out))?;
+    match sealed {
+        Ok(()) => send_all(link, tls, out).await,
+        Err(trouble) => {
+            send_now(link, &out);
+            Err(trouble.into())
+        }
+    }
+}
+
+/// Encrypts and sends a part of a block, piece by piece.
+pub async fn send_block(
+    link: &Link,
+    tls: &Tls,
+    block: &RingBlock,
+    range: Range<usize>,
+) -> io::Result<()> {
+    for piece in block.bytes()[range].chunks(SEND_BYTES) {
+        send(link, tls, piece).await?;
+    }
+    Ok(())
+}
+
+/// Says that nothing more is sent, unless something is on its way just now.
+pub fn close(link: &Link, tls: &Tls) {
+    if tls.is_sending.get() {
+        return;
+    }
+    let mut out = Vec::new();
+    if tls.with_session(|session| session.close(&mut out)).is_ok() {
+        send_now(link, &out);
+    }
+}
+
+async fn send_all(link: &Link, tls: &Tls, bytes: Vec<u8>) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    tls.is_sending.set(true);
+    let (result, _sent) = link.send(bytes).await;
+    // Half of it went: nothing can follow.
+    tls.is_sending.set(result.is_err());
+    result
+}
+
+/// Last words: what the socket does not take at once is not said.
+fn send_now(link: &Link, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(&*link.socket, bytes, flags);
+    }
+}
