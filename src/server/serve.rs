@@ -76,7 +76,7 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
     };
     if exchange.connection.standing.get() == Admission::TurnedAway {
         drop(arrived);
-        exchange.turn_away().await;
+        Box::pin(exchange.turn_away()).await;
         return shard.dismiss(id);
     }
     shard.world.emit(Event::Connected { peer });
@@ -86,7 +86,7 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
     match Inbox::with(&*shard.world, &arrived) {
         Ok(inbox) => exchange.inbox = inbox,
         Err(NoRoom) => {
-            exchange.refuse_head(BadHead::NoRoom, &arrived).await;
+            Box::pin(exchange.refuse_head(BadHead::NoRoom, &arrived)).await;
             return shard.dismiss(id);
         }
     }
@@ -102,6 +102,13 @@ impl<W: World> Exchange<W> {
         if self.wait_for_request().await == Next::End {
             return Next::End;
         }
+        // Apart, because most connections are idle: they need not keep room for what a request
+        // needs.
+        Box::pin(self.request()).await
+    }
+
+    /// A request that has begun to arrive, and its answer.
+    async fn request(&mut self) -> Next {
         let asked = match self.read_head().await {
             Ok(Some(asked)) => asked,
             Ok(None) => {
