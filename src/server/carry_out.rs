@@ -11,6 +11,7 @@ use crate::bits::session::{Decision, Goodbye, State, Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::vault::destination;
 use crate::vault::error::StoreError;
+use crate::vault::keep::Unpublished;
 
 /// What the client hears.
 pub type Heard = Result<Ack, Refusal>;
@@ -34,33 +35,49 @@ impl<W: World> Held<W> {
         }
     }
 
-    /// Gives an event to the state machine, and carries out what it decides.
+    /// Gives an event to the state machine, and carries out what it decides. What needs a record
+    /// first becomes true when that is written.
     pub async fn carry_out(&mut self, event: Step) -> Done {
-        let mut decision = self.step(event);
+        let (mut from, mut event) = (self.state(), event);
         loop {
+            let (next, decision) = self.decide(from, event);
             let followed = match decision {
+                // The size of the file is recorded before its first byte ([`Held::begin`]).
                 Decision::Store(plan) => return Done::Store(plan),
-                Decision::Seal { total } => self.seal(total).await,
-                Decision::Notify => self.notify().await,
-                Decision::Publish => self.publish().await,
+                Decision::Seal { total } => {
+                    self.go_to(next);
+                    self.seal(total).await
+                }
+                Decision::Notify => {
+                    self.go_to(next);
+                    self.notify().await
+                }
+                Decision::Publish => self.publish(next).await,
                 Decision::Discard { ending, answer } => {
                     self.discard(ending).await;
                     return Done::Answered(self.say(answer));
                 }
                 Decision::Say(answer) => {
-                    self.end().await;
+                    self.end(next).await;
                     return Done::Answered(self.say(answer));
                 }
                 Decision::AckFragment { received } => {
+                    self.go_to(next);
                     return Done::Answered(self.ack_fragment(received).await);
                 }
-                Decision::Refuse(refusal) => return Done::Answered(Err(refusal)),
-                Decision::Nothing => return Done::Answered(Err(Refusal::SessionNotFound)),
+                Decision::Refuse(refusal) => {
+                    self.go_to(next);
+                    return Done::Answered(Err(refusal));
+                }
+                Decision::Nothing => {
+                    self.go_to(next);
+                    return Done::Answered(Err(Refusal::SessionNotFound));
+                }
             };
-            decision = match followed {
-                Ok(event) => self.step(event),
+            match followed {
+                Ok(followed) => (from, event) = (next, followed),
                 Err(refusal) => return Done::Answered(Err(refusal)),
-            };
+            }
         }
     }
 
@@ -78,23 +95,36 @@ impl<W: World> Held<W> {
         if let Err(error) = sealed {
             return Err(self.fail(error).await);
         }
+        self.work().reservation = None;
+        self.note_progress();
         let session = self.id();
         shard.world.emit(Event::SessionSealed { session });
         Ok(Step::Sealed)
     }
 
-    async fn publish(&mut self) -> Result<Step, Refusal> {
-        match self.give_name().await {
-            Ok(()) => Ok(Step::Published),
-            Err(error) if error.poisons() => Err(self.fail(error).await),
-            Err(error) => {
-                let _nothing_more = self.step(Step::PublishRefused);
-                Err(self.fail(error).await)
-            }
+    /// Gives the file its name; `closing` is the state while that happens.
+    async fn publish(&mut self, closing: State) -> Result<Step, Refusal> {
+        let shard = Rc::clone(&self.shard);
+        let Unpublished { error, named } = match self.give_name(closing).await {
+            Ok(()) => return Ok(Step::Published),
+            Err(unpublished) => unpublished,
+        };
+        if let State::Closing { .. } = self.state()
+            && !error.poisons()
+        {
+            let (sealed, _nothing_more) = self.decide(self.state(), Step::PublishRefused);
+            self.keep().note(&shard.store, sealed).await;
         }
+        let refusal = self.fail(error).await;
+        if let Some(named) = named
+            && self.keep().is_written()
+        {
+            shard.store.take_back(self.id(), named).await;
+        }
+        Err(refusal)
     }
 
-    async fn give_name(&mut self) -> Result<(), StoreError> {
+    async fn give_name(&mut self, closing: State) -> Result<(), Unpublished<W::Published>> {
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         // The settings changed: the path is a folder now.
@@ -102,7 +132,6 @@ impl<W: World> Held<W> {
             op: DiskOp::Publish,
             source: io::ErrorKind::IsADirectory.into(),
         })?;
-        let closing = self.state();
         // Closed before it has its name, or watchers of the folder are told of that as well: all
         // they see is that it came.
         self.work().file = None;
@@ -113,26 +142,29 @@ impl<W: World> Held<W> {
 
     /// Goes on with a publication that a crash cut short. If it is refused, the file stays sealed.
     pub async fn finish_publication(&mut self) {
-        if let Ok(published) = self.publish().await
-            && let Decision::Say(_) = self.step(published)
-        {
-            self.end().await;
+        let closing = self.state();
+        if let Ok(published) = self.publish(closing).await {
+            match self.decide(closing, published) {
+                (next, Decision::Say(_)) => self.end(next).await,
+                (next, _) => self.go_to(next),
+            }
         }
         self.work().file = None;
     }
 
     /// The session ended with its file at its place, or long after.
-    async fn end(&mut self) {
-        let State::Gone(ending) = self.state() else {
+    async fn end(&mut self, next: State) {
+        let State::Gone(ending) = next else {
             return;
         };
         let shard = Rc::clone(&self.shard);
+        let last = self.state();
         if !self.is_buried() {
             self.keep().note_end(&shard.store, ending).await;
             self.drop_reply().await;
         }
         self.work().file = None;
-        self.bury(ending);
+        self.bury(ending, last);
     }
 
     /// Makes what is about to be acked safe as the settings say. An Ack for bytes that were known

@@ -372,8 +372,7 @@ async fn append<W: World>(
         match written {
             Ok(written) => {
                 from += written;
-                let bytes = written as u64;
-                let _nothing_to_do = held.step(Step::Stored { bytes });
+                held.note_stored(written as u64);
             }
             Err(source) => {
                 let op = DiskOp::Write;
@@ -400,7 +399,6 @@ fn plant_late_write<W: World>(
     shard.world.spawn(async move {
         let _late = file.write_at(copy, 0..bytes, offset).await;
     });
-    let bytes = bytes as u64;
-    let _nothing_to_do = held.step(Step::Stored { bytes });
+    held.note_stored(bytes as u64);
     taken.end
 }

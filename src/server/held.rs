@@ -104,8 +104,7 @@ impl<W: World> Held<W> {
     fn attach(&mut self, connection: &Rc<Connection<W>>) {
         let work = self.work();
         if work.attached != Some(connection.id) {
-            let life = work.keep.life();
-            life.connections = life.connections.saturating_add(1);
+            work.keep.kept().count_connection();
             // The file stays open: it is the same file.
             work.attached = Some(connection.id);
             work.peer = Some(connection.peer);
@@ -185,10 +184,9 @@ impl<W: World> Held<W> {
         // An application that is asked again by a duplicate of the last fragment is no
         // interruption.
         if is_receiving && (is_back || is_late || is_restored) {
-            let life = work.keep.life();
-            life.interruptions = life.interruptions.saturating_add(1);
+            let count = work.keep.kept().count_interruption();
             // A client that begins again and again costs no record each time.
-            if life.interruptions < 16 || life.interruptions.is_power_of_two() {
+            if count < 16 || count.is_power_of_two() {
                 work.keep.note_life(&shard.store).await;
             }
         }
@@ -250,35 +248,37 @@ impl<W: World> Held<W> {
         self.keep().harden(&shard.store, &file, received).await
     }
 
-    /// Gives an event to the state machine.
-    pub fn step(&mut self, event: Step) -> Decision {
-        let rules = shard::rules(&self.location);
-        let (state, decision) = self.state().on(event, &rules);
-        self.session.set_state(state);
+    /// What the state machine says to an event; nothing is changed by it.
+    pub(super) fn decide(&self, from: State, event: Step) -> (State, Decision) {
+        from.on(event, &shard::rules(&self.location))
+    }
+
+    /// Goes over to a state that needs no record of its own: it is written already, or the part
+    /// tells it.
+    pub(super) fn go_to(&mut self, next: State) {
         let work = self.work();
-        match state {
-            State::Gone(_) => {}
-            State::Receiving { received, total } => {
-                work.received = received;
-                work.total = total.or(work.total);
+        work.keep.set_state(next);
+        match next {
+            State::Receiving { received, .. } => {
                 if let Some(reservation) = &mut work.reservation {
                     reservation.reached(received);
                 }
             }
-            whole => {
-                work.received = whole.received();
-                work.total = whole.total();
-                work.reservation = None;
-            }
+            State::Gone(_) => {}
+            _ => work.reservation = None,
         }
-        let is_progress = matches!(
-            event,
-            Step::Stored { .. } | Step::Sealed | Step::Notified { .. }
-        );
-        if is_progress {
-            self.session.touch(self.shard.world.now());
-        }
-        decision
+    }
+
+    /// Bytes were appended at the watermark.
+    pub fn note_stored(&mut self, bytes: u64) {
+        let (next, _nothing_to_do) = self.decide(self.state(), Step::Stored { bytes });
+        self.go_to(next);
+        self.note_progress();
+    }
+
+    /// The session has made progress.
+    pub(super) fn note_progress(&self) {
+        self.session.touch(self.shard.world.now());
     }
 
     /// Turns a disk error into what the client hears; poisons the session where it must be.
@@ -288,7 +288,7 @@ impl<W: World> Held<W> {
             self.report(&error);
         }
         if error.poisons()
-            && let Decision::Discard { ending, .. } = self.step(Step::Poison)
+            && let (_, Decision::Discard { ending, .. }) = self.decide(self.state(), Step::Poison)
         {
             self.discard(ending).await;
         }
@@ -298,11 +298,12 @@ impl<W: World> Held<W> {
     /// Removes the files of a session that ended without one.
     pub(super) async fn discard(&mut self, ending: Ending) {
         let shard = Rc::clone(&self.shard);
+        let last = self.state();
         self.work().file = None;
         if let Err(error) = self.keep().discard(&shard.store, ending).await {
             self.report(&error);
         }
-        self.bury(ending);
+        self.bury(ending, last);
     }
 
     /// Removes the reply, if there may be one.
@@ -321,8 +322,8 @@ impl<W: World> Held<W> {
         self.work().counted.is_none()
     }
 
-    /// Tells of the end, once, and leaves a tombstone.
-    pub(super) fn bury(&mut self, ending: Ending) {
+    /// Tells of the end, once, and leaves a tombstone. `last` is where the session stood before.
+    pub(super) fn bury(&mut self, ending: Ending, last: State) {
         if self.work().counted.take().is_none() {
             return;
         }
@@ -334,15 +335,16 @@ impl<W: World> Held<W> {
         let begun_ms = work.keep.record().begun_ms;
         let duration_ms =
             (begun_ms > 0).then(|| shard.world.wall_clock_ms().saturating_sub(begun_ms));
-        let (received, total, peer) = (work.received, work.total, work.peer);
-        let life = work.keep.life();
+        let peer = work.peer;
+        // Whoever hears of it may look at the session.
+        let life = work.keep.record().life.clone();
         shard.world.emit(Event::SessionEnded {
             session: session.id,
             ending,
             path: session.path.as_str(),
             location: &location.prefix,
-            received,
-            total,
+            received: last.received(),
+            total: last.total(),
             duration_ms,
             idle_ms: session.idle_ms(shard.world.now()),
             interruptions: life.interruptions,

@@ -69,7 +69,7 @@ impl<W: World> Exchange<W> {
         let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
         let made = Keep::create(&shard.store, id, shelf, &path, address, life).await;
         let (keep, file) = made.map_err(|error| report(shard, Some(id), &error))?;
-        let session = Session::new(shard.world.now(), path, keep, State::NEW, 0, counted);
+        let session = Session::new(shard.world.now(), path, keep, 0, counted);
         shard.enter(Rc::clone(&session));
         shard.world.emit(Event::SessionCreated {
             session: id,

@@ -182,7 +182,10 @@ impl<W: World> Held<W> {
                     .notified(&shard.store, notified, answered, durability)
                     .await;
                 match kept {
-                    Ok(()) => Ok(Step::Notified { copies, reply }),
+                    Ok(()) => {
+                        self.note_progress();
+                        Ok(Step::Notified { copies, reply })
+                    }
                     Err(error) => Err(self.fail(error).await),
                 }
             }

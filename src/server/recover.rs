@@ -52,7 +52,7 @@ pub async fn recover<W: World>(
         if number % SESSIONS_PER_TURN == 0 {
             shard.world.give_way().await;
         }
-        let is_publishing = matches!(restored.state, State::Closing { .. });
+        let is_publishing = matches!(restored.keep.state(), State::Closing { .. });
         let session = enter(shard, restored);
         publishing.extend(is_publishing.then_some(session));
     }
@@ -85,11 +85,12 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
     // Records of version 0.1.0 know of no client: such sessions are counted as one's.
     let address = restored.keep.record().client;
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let state = unsealed(&location, restored.keep.state());
+    restored.keep.set_state(state);
     let session = Session::new(
         shard.world.now(),
         restored.path,
         restored.keep,
-        unsealed(&location, restored.state),
         restored.age_ms,
         shard.clients.count(Client::new(&location.prefix, address)),
     );

@@ -31,9 +31,7 @@ pub struct Session<W: World> {
     pub shelf: Shelf,
     /// Who may work on it.
     pub(super) turnstile: Rc<Turnstile>,
-    /// Where it stands; only its holder moves it.
-    state: Cell<State>,
-    /// What is written of it.
+    /// What is known of it, where it stands included; only its holder changes that.
     kept: Rc<Kept>,
     /// Present unless somebody holds the session.
     work: RefCell<Option<Box<Work<W>>>>,
@@ -52,10 +50,6 @@ pub(super) struct Work<W: World> {
     /// The open part, while a connection is attached.
     pub(super) file: Option<Rc<W::File>>,
     pub(super) attached: Option<ConnectionId>,
-    /// The watermark when the session was last alive, for the line at its end.
-    pub(super) received: u64,
-    /// Size of the file, as far as it is known.
-    pub(super) total: Option<u64>,
     /// The end of what its client has offered so far.
     pub(super) offered: u64,
     /// When its client was last answered.
@@ -87,20 +81,18 @@ impl<W: World> Session<W> {
         now: Millis,
         path: UploadPath,
         keep: Keep,
-        state: State,
         age_ms: u64,
         counted: Counted,
     ) -> Rc<Self> {
+        let received = keep.state().received();
         let (id, shelf, kept) = (keep.id(), keep.shelf(), Rc::clone(keep.kept()));
         let work = Work {
             keep,
             file: None,
             attached: None,
-            received: state.received(),
-            total: state.total(),
-            offered: state.received(),
+            offered: received,
             answered_ms: now,
-            is_restored: state.received() > 0,
+            is_restored: received > 0,
             peer: None,
             reservation: None,
             pause: None,
@@ -111,7 +103,6 @@ impl<W: World> Session<W> {
             path,
             shelf,
             turnstile: Turnstile::new(),
-            state: Cell::new(state),
             kept,
             work: RefCell::new(Some(Box::new(work))),
             progress_ms: Cell::new(now),
@@ -127,12 +118,7 @@ impl<W: World> Session<W> {
 
     /// Where it stands.
     pub(super) fn state(&self) -> State {
-        self.state.get()
-    }
-
-    /// Its holder has moved it.
-    pub(super) fn set_state(&self, next: State) {
-        self.state.set(next);
+        self.kept.state()
     }
 
     /// Whoever has the turnstile's pass takes its work, and puts it back.

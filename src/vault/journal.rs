@@ -32,8 +32,9 @@ use std::rc::Rc;
 use super::disk::{Log, Millis, Shelf, Sync, WorkFiles};
 use super::gate::{Gate, SharedSync};
 use super::names::journal_name;
-use super::record::Record;
+use super::record::{Change, Record};
 use super::tombstones::{Tombstone, Tombstones};
+use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
@@ -68,6 +69,8 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Kept {
     record: RefCell<Record>,
+    /// Its newest frame says where the session stands, but for its progress.
+    is_written: Cell<bool>,
     /// Of its newest frame.
     sequence: Cell<u64>,
     /// Length of its newest frame; 0 if there is none yet.
@@ -79,19 +82,62 @@ impl Kept {
     pub fn new(record: Record, sequence: u64) -> Rc<Self> {
         Rc::new(Self {
             record: RefCell::new(record),
+            is_written: Cell::new(false),
             sequence: Cell::new(sequence),
             bytes: Cell::new(0),
         })
     }
 
-    /// What is written of the session, or was before the server's own disk failed it.
+    /// What is known of the session.
     pub fn record(&self) -> Ref<'_, Record> {
         self.record.borrow()
     }
 
+    /// Where the session stands.
+    pub fn state(&self) -> State {
+        self.record.borrow().state
+    }
+
+    /// It stands there now, and no frame says so: its progress, which the part tells, or an end
+    /// that could not be written.
+    pub fn set_state(&self, state: State) {
+        let before = std::mem::replace(&mut self.record.borrow_mut().state, state);
+        let is_progress = matches!(
+            (before, state),
+            (State::Receiving { .. }, State::Receiving { .. })
+        );
+        if !is_progress && before != state {
+            self.is_written.set(false);
+        }
+    }
+
+    /// It was read back, and goes on like this; the next journal begins with it.
+    pub fn restart(&self, state: State, sequence: u64) {
+        self.record.borrow_mut().state = state;
+        self.sequence.set(sequence);
+    }
+
     /// As if it were written.
-    pub fn pretend(&self, next: Record) {
-        self.record.replace(next);
+    pub fn pretend(&self, change: Change) {
+        self.record.borrow_mut().change(change);
+    }
+
+    /// Another connection works for the session; the next frame says it.
+    pub fn count_connection(&self) {
+        let life = &mut self.record.borrow_mut().life;
+        life.connections = life.connections.saturating_add(1);
+    }
+
+    /// The upload was interrupted once more; the next frame says it. How often it was.
+    pub fn count_interruption(&self) -> u32 {
+        let life = &mut self.record.borrow_mut().life;
+        life.interruptions = life.interruptions.saturating_add(1);
+        life.interruptions
+    }
+
+    /// Whether a restart would find the session where it stands, but for its progress.
+    pub fn is_written(&self) -> bool {
+        self.is_written.get()
     }
 
     /// The sequence number of its newest frame.
@@ -122,6 +168,8 @@ pub struct Journal<D: WorkFiles> {
     length: Cell<u64>,
     /// The length at which it is renewed.
     renew_at: Cell<u64>,
+    /// The frame that is appended; its memory serves for the next one.
+    frame: RefCell<Vec<u8>>,
     /// Appends and renewals take turns.
     gate: Gate,
     syncs: SharedSync,
@@ -143,6 +191,7 @@ impl<D: WorkFiles> Journal<D> {
             needed: Cell::new(0),
             length: Cell::new(0),
             renew_at: Cell::new(0),
+            frame: RefCell::default(),
             gate: Gate::default(),
             syncs: SharedSync::default(),
         }
@@ -181,7 +230,7 @@ impl<D: WorkFiles> Journal<D> {
         self.needed.get() < self.bytes_max.get() / ROOM_SHARE
     }
 
-    /// Appends the next record of a session; `kept` says the same from then on.
+    /// Appends the next record of a session; only then `kept` says the same.
     ///
     /// # Errors
     /// [`JournalError`]
@@ -190,11 +239,11 @@ impl<D: WorkFiles> Journal<D> {
         disk: &D,
         id: SessionId,
         kept: &Rc<Kept>,
-        next: Record,
+        change: Change,
         sequence: u64,
         sync: Sync,
     ) -> Result<(), JournalError> {
-        self.append(disk, id, kept, next, sequence)
+        self.append(disk, id, kept, change, sequence)
             .await
             .map_err(JournalError::Append)?;
         match sync {
@@ -243,12 +292,26 @@ impl<D: WorkFiles> Journal<D> {
         disk: &D,
         id: SessionId,
         kept: &Rc<Kept>,
-        next: Record,
+        change: Change,
         sequence: u64,
     ) -> io::Result<()> {
         let _turn = self.gate.turn().await;
         self.drop_lost();
-        let frame = next.encode(id, sequence);
+        // Whoever has the turn has the buffer.
+        let mut frame = self.frame.take();
+        frame.clear();
+        let bytes = (kept.record()).append_changed(&change, id, sequence, &mut frame);
+        let appended = self.append_frame(disk, &frame).await;
+        self.frame.replace(frame);
+        appended?;
+        kept.record.borrow_mut().change(change);
+        kept.is_written.set(true);
+        kept.sequence.set(sequence);
+        self.enter(id, kept, bytes);
+        Ok(())
+    }
+
+    async fn append_frame(&self, disk: &D, frame: &[u8]) -> io::Result<()> {
         let frame_bytes = frame.len() as u64;
         if !self.is_open() {
             self.renew(disk).await?;
@@ -269,11 +332,8 @@ impl<D: WorkFiles> Journal<D> {
         }
         let log = self.log.borrow().clone();
         let log = log.ok_or(io::ErrorKind::NotFound)?;
-        log.append(&frame).await?;
+        log.append(frame).await?;
         self.length.set(length);
-        kept.record.replace(next);
-        kept.sequence.set(sequence);
-        self.enter(id, kept, frame.len());
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::disk::{Disk, File, Place, Published as _, Replace, Shelf, Sync};
 use super::error::StoreError;
 use super::journal::{JournalError, Kept};
 use super::names::{part_name, reply_name};
-use super::record::{Answered, Life, Record};
+use super::record::{Answered, Change, Life, Record};
 use super::space::Space;
 use super::store::Store;
 use super::tombstones::{Origin, PathHash, Tombstone};
@@ -32,16 +32,31 @@ pub struct Keep {
     id: SessionId,
     /// Where its files are.
     shelf: Shelf,
-    /// What is written of it.
+    /// What is known of it, and was written.
     kept: Rc<Kept>,
     /// Of the last frame that was tried.
     sequence: u64,
-    /// How the upload goes; written with the next record.
-    life: Life,
     /// The name of the part survives a power cut.
     name_durable: bool,
     /// An application was told, and may have written a reply.
     may_have_reply: bool,
+}
+
+/// A file did not get its name, or nobody was told of it.
+#[derive(Debug)]
+pub struct Unpublished<P> {
+    /// Why.
+    pub error: StoreError,
+    /// It has its name all the same. When the record says that the session is over, it is to be
+    /// taken back, so that the client's next upload finds the place free; a record that said
+    /// `closing` then, without a part, would say published.
+    pub named: Option<P>,
+}
+
+impl<P> From<StoreError> for Unpublished<P> {
+    fn from(error: StoreError) -> Self {
+        Self { error, named: None }
+    }
 }
 
 impl Keep {
@@ -58,7 +73,6 @@ impl Keep {
         Self {
             id,
             shelf,
-            life: record.life.clone(),
             kept: Kept::new(Record { boot_id, ..record }, sequence),
             sequence,
             name_durable: false,
@@ -66,7 +80,7 @@ impl Keep {
         }
     }
 
-    /// What is written of the session.
+    /// What is known of the session.
     pub fn kept(&self) -> &Rc<Kept> {
         &self.kept
     }
@@ -110,14 +124,15 @@ impl Keep {
         let mut keep = Self {
             id,
             shelf,
-            life: record.life.clone(),
-            kept: Kept::new(record.clone(), 0),
+            kept: Kept::new(record, 0),
             sequence: 0,
             name_durable: false,
             may_have_reply: false,
         };
         if !planted::is(Bug::RecordAfterAck)
-            && let Err(error) = keep.commit(store, record, Sync::No).await
+            && let Err(error) = keep
+                .commit(store, keep.in_state(State::NEW), Sync::No)
+                .await
         {
             drop(file);
             // Best effort: what stays is an orphan, which the next start removes.
@@ -140,20 +155,29 @@ impl Keep {
         (self.kept.record().answer.as_ref()).map(|answer| answer.token)
     }
 
-    /// What is written of the session.
+    /// What is known of the session.
     pub fn record(&self) -> Ref<'_, Record> {
         self.kept.record()
     }
 
-    /// How the upload goes.
-    pub fn life(&mut self) -> &mut Life {
-        &mut self.life
+    /// Where the session stands; this is its only place.
+    pub fn state(&self) -> State {
+        self.kept.state()
+    }
+
+    /// It stands there now, which needs no record (see [`Kept::set_state`]).
+    pub fn set_state(&self, state: State) {
+        self.kept.set_state(state);
+    }
+
+    /// Whether a restart would find the session where it stands, but for its progress.
+    pub fn is_written(&self) -> bool {
+        self.kept.is_written()
     }
 
     /// Writes how the upload goes, so that a restart knows. If that fails, the next record says it.
     pub async fn note_life<D: Disk>(&mut self, store: &Store<D>) {
-        let state = self.kept.record().state;
-        self.note(store, state).await;
+        self.note(store, self.state()).await;
     }
 
     /// What is remembered of the session when it has ended.
@@ -189,14 +213,15 @@ impl Keep {
         file: &D::File,
         total: u64,
     ) -> Result<(), StoreError> {
+        let before = self.state();
         let begun = State::Receiving {
-            received: 0,
+            received: before.received(),
             total: Some(total),
         };
         // Also where the size is known: a file that is opened anew gets ready anew.
         file.expect(total)
             .map_err(StoreError::new(DiskOp::Allocate))?;
-        if self.kept.record().state != begun {
+        if before != begun {
             has_room(&store.disk.space(self.shelf), total)
                 .map_err(StoreError::new(DiskOp::Allocate))?;
         } else if store.journal.is_open() {
@@ -221,7 +246,7 @@ impl Keep {
         received: u64,
     ) -> Result<(), StoreError> {
         sync_part(file).await?;
-        let mut next = self.kept.record().clone();
+        let mut next = self.in_state(self.state());
         next.durable = received;
         self.commit(store, next, Sync::Yes).await?;
         self.sync_name(store).await
@@ -301,51 +326,39 @@ impl Keep {
     /// Gives a sealed file its name. `closing` is the state while it happens.
     ///
     /// # Errors
-    /// [`StoreError`]; unless it poisons, the file is still sealed and can be published again.
+    /// [`Unpublished`]; unless it poisons, the file is still sealed and can be published again.
     pub async fn publish<D: Disk>(
         &mut self,
         store: &Store<D>,
         policy: &Policy,
         place: &Place,
         closing: State,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Unpublished<D::Published>> {
         let disk = &*store.disk;
         self.commit(store, self.in_state(closing), Sync::No).await?;
         let manner = manner(policy);
-        let published = match disk
-            .publish(self.shelf, &part_name(self.id), place, manner)
-            .await
-        {
+        let part = part_name(self.id);
+        let published = match disk.publish(self.shelf, &part, place, manner).await {
             Ok(published) => published,
             Err(source) => {
-                // If this write is lost, a restart only tries the same publication again.
-                self.note(store, closing.unpublished()).await;
                 // What was not found may be the folder of the destination, which can be made, or
                 // the part, which is lost.
                 if source.kind() == io::ErrorKind::NotFound {
                     self.open(disk).await?;
                 }
-                return Err(StoreError {
-                    op: DiskOp::Publish,
-                    source,
-                });
+                let op = DiskOp::Publish;
+                return Err(StoreError { op, source }.into());
             }
         };
         if manner.sync == Sync::Yes
             && !planted::is(Bug::PublishWithoutSync)
             && let Err(source) = published.sync().await
         {
-            // Nobody was told of the file. Where it replaced nothing it can go, and the client's
-            // next upload finds the place free. The record goes first: `closing` without a part
-            // would say published.
-            if manner.replace == Replace::Never
-                && self.note(store, State::Gone(Ending::Poisoned)).await
-            {
-                store.take_back(self.id, published).await;
-            }
-            return Err(StoreError {
-                op: DiskOp::SyncDirectory,
-                source,
+            let op = DiskOp::SyncDirectory;
+            return Err(Unpublished {
+                error: StoreError { op, source },
+                // Where it replaced nothing it can go.
+                named: (manner.replace == Replace::Never).then_some(published),
             });
         }
         Ok(())
@@ -355,14 +368,15 @@ impl Keep {
     /// `closing`, a part that is gone says the rest.
     pub async fn note_end<D: Disk>(&mut self, store: &Store<D>, ending: Ending) {
         let is_told = matches!(
-            self.kept.record().state,
+            self.state(),
             State::Closing {
                 then: AfterPublish::End,
                 ..
             }
         );
-        if !is_told {
-            self.note(store, State::Gone(ending)).await;
+        match is_told {
+            true => self.set_state(State::Gone(ending)),
+            false => self.note(store, State::Gone(ending)).await,
         }
     }
 
@@ -403,26 +417,24 @@ impl Keep {
         self.may_have_reply = true;
     }
 
-    /// Writes a state that the files would also tell without it; `false` if it could not be
-    /// written, and a restart goes on from the one before.
-    pub async fn note<D: Disk>(&mut self, store: &Store<D>, state: State) -> bool {
-        self.commit(store, self.in_state(state), Sync::No)
-            .await
-            .is_ok()
+    /// Goes over to a state that the files would also tell without its record. If that cannot be
+    /// written, a restart goes on from the one before.
+    pub async fn note<D: Disk>(&mut self, store: &Store<D>, state: State) {
+        let next = self.in_state(state);
+        if self.commit(store, next, Sync::No).await.is_err() {
+            self.set_state(state);
+        }
     }
 
     /// The session was read back: the next journal has it in this state, and speaks of this boot.
     pub fn remember<D: Disk>(&mut self, store: &Store<D>, state: State) {
         self.sequence += 1;
-        let record = self.in_state(state);
-        self.kept = Kept::new(record, self.sequence);
+        self.kept.restart(state, self.sequence);
         store.journal.remember(self.id, Rc::clone(&self.kept));
     }
 
-    fn in_state(&self, state: State) -> Record {
-        let mut next = self.kept.record().clone();
-        next.state = state;
-        next
+    fn in_state(&self, state: State) -> Change {
+        self.kept.record().in_state(state)
     }
 
     async fn sync_name<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
@@ -437,16 +449,12 @@ impl Keep {
     async fn commit<D: Disk>(
         &mut self,
         store: &Store<D>,
-        next: Record,
+        next: Change,
         sync: Sync,
     ) -> Result<(), StoreError> {
         // Also after an error: nobody knows how much of a frame reached the disk, and no two may
         // have the same number.
         self.sequence += 1;
-        let next = Record {
-            life: self.life.clone(),
-            ..next
-        };
         let (journal, disk) = (&store.journal, &*store.disk);
         let written = journal
             .write(disk, self.id, &self.kept, next, self.sequence, sync)

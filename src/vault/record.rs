@@ -71,6 +71,17 @@ pub struct Record {
     pub life: Life,
 }
 
+/// What changes of a record from one frame to the next; how the upload goes is written with each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where it stands then.
+    pub state: State,
+    /// Bytes of the work file that survive a power cut then.
+    pub durable: u64,
+    /// What the application answered; `None` if it says nothing new.
+    pub answer: Option<Box<Answered>>,
+}
+
 /// How an upload went, over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Life {
@@ -144,17 +155,46 @@ impl Record {
         bytes
     }
 
+    /// Another state, and nothing else.
+    pub fn in_state(&self, state: State) -> Change {
+        Change {
+            state,
+            durable: self.durable,
+            answer: None,
+        }
+    }
+
+    /// Becomes what it was changed to.
+    pub fn change(&mut self, change: Change) {
+        self.state = change.state;
+        self.durable = change.durable;
+        if change.answer.is_some() {
+            self.answer = change.answer;
+        }
+    }
+
     /// Appends its frame to others; how long it is.
     pub fn append(&self, id: SessionId, sequence: u64, out: &mut Vec<u8>) -> usize {
-        let (state, total) = state_to_text(self.state);
-        let (copies, reply) = told_to_text(self.state);
-        let answer = self.answer.as_deref();
+        self.append_changed(&self.in_state(self.state), id, sequence, out)
+    }
+
+    /// Appends the frame that it will have when it was changed; how long it is.
+    pub fn append_changed(
+        &self,
+        change: &Change,
+        id: SessionId,
+        sequence: u64,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let (state, total) = state_to_text(change.state);
+        let (copies, reply) = told_to_text(change.state);
+        let answer = change.answer.as_deref().or(self.answer.as_deref());
         let mut boot = [0; 32];
         let payload = Payload {
             path: Cow::Borrowed(self.path.as_str()),
             state: Cow::Borrowed(state),
             total,
-            durable: self.durable,
+            durable: change.durable,
             inode: self.inode,
             boot: Cow::Borrowed(hexadecimal(self.boot_id, &mut boot)),
             copies,

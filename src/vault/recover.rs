@@ -43,8 +43,6 @@ pub struct Restored {
     pub keep: Keep,
     /// Its destination.
     pub path: UploadPath,
-    /// Where it stands.
-    pub state: State,
     /// Time since its last progress.
     pub age_ms: u64,
     /// What its part holds beyond that progress.
@@ -343,14 +341,7 @@ impl<D: Disk> Recovery<'_, D> {
             let tombstone = keep.tombstone(ending);
             return store.journal.bury(case.id, tombstone, disk.now());
         }
-        keep.remember(
-            store,
-            match state {
-                // The length of the part tells the progress.
-                State::Receiving { total, .. } => State::Receiving { received: 0, total },
-                other => other,
-            },
-        );
+        keep.remember(store, state);
         if state.reply() == Reply::File {
             self.replies.remove(&case.id);
         }
@@ -365,7 +356,6 @@ impl<D: Disk> Recovery<'_, D> {
         self.sessions.push(Restored {
             keep,
             path,
-            state,
             age_ms: part.map_or(0, |part| part.age_ms),
             reserved: part.map_or(0, |part| part.held.saturating_sub(received)),
         });

@@ -46,7 +46,7 @@ impl<D: Disk> Store<D> {
 
     /// Takes a file back of which nobody was told. If that fails, its client would hear for ever
     /// that its own file stands in the way; so it is tried again ([`Store::take_back_rest`]).
-    pub(super) async fn take_back(&self, id: SessionId, mut published: D::Published) {
+    pub async fn take_back(&self, id: SessionId, mut published: D::Published) {
         let Err(error) = published.undo().await else {
             return;
         };
