@@ -19,7 +19,7 @@ use crate::vault::readback::{Damaged, Dealt};
 use crate::vault::recover::{self, Owner, Restored};
 
 /// So many sessions are entered in one go.
-const SESSIONS_PER_TURN: usize = 512;
+const SESSIONS_PER_TURN: usize = 128;
 
 /// What a shard found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -83,7 +83,10 @@ pub async fn recover<D: Disk>(
     for (id, shelf) in parts {
         recovery.with_part(id, shelf, told.remove(&id)).await;
     }
-    for (id, told) in told {
+    for (number, (id, told)) in told.into_iter().enumerate() {
+        if number % NAMES_PER_TURN == 0 {
+            store.disk.give_way().await;
+        }
         recovery.without_part(id, told).await;
     }
     recovery.remove_replies().await;
@@ -129,6 +132,9 @@ pub async fn plant_early_retirement<D: Disk>(disk: &D, generation: u64) {
     }
 }
 
+/// Names that are looked at before others have their turn.
+const NAMES_PER_TURN: usize = 1_024;
+
 /// What stands on the shelves.
 #[derive(Default)]
 struct Listed {
@@ -142,7 +148,10 @@ struct Listed {
 async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Listed> {
     let mut listed = Listed::default();
     for shelf in disk.shelves() {
-        for name in disk.list(shelf).await? {
+        for (number, name) in disk.list(shelf).await?.into_iter().enumerate() {
+            if number % NAMES_PER_TURN == 0 {
+                disk.give_way().await;
+            }
             let (ids, id) = match names::parse_name(&name) {
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
