@@ -12,54 +12,51 @@
 //! * `ring`: a fixed write into the page cache. XFS and btrfs do it at once, without a worker thread.
 //! * `inline`: `pwrite` on the shard. ext4, tmpfs and others hand every buffered write of a ring to a worker thread, which
 //!   costs two context switches and a cold cache for a copy that takes 60 to 100 microseconds per 512 KiB.
-//!   A write that takes long (the kernel is throttling, or the journal is busy) sends the file's next ones by the
-//!   ring, so that other sessions do not wait with it.
+//!   While the disk is not quick (the kernel is throttling, or the journal is busy), writes go by the ring, so that other
+//!   sessions do not wait with them.
 //!
-//! Syncs and reservations go through the ring. Names (create, rename, remove) are plain system calls, and records plain
-//! writes: the kernel would hand each of them to a worker thread, for a call of a few microseconds. Where they run, and where
-//! whatever takes longer does, is decided by the [`super::lane`] of the disk.
+//! Syncs and reservations go through the ring. Names (create, rename, remove) are plain system
+//! calls, and records plain writes: the kernel would hand each of them to a worker thread, for a
+//! call of a few microseconds. Where they run, and where whatever takes longer does, is decided by
+//! the [`super::lane`] of the disk.
 
-use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
-use super::lane::{self, Lane};
+use super::freeing;
+use super::lane::Lane;
+use super::log::RingLog;
 use super::op::{self, SyncScope};
-use super::recent::Recent;
 use super::shelves::SharedShelves;
 use super::walk;
 use super::work_folder::WorkFolder;
 use crate::config::Io;
-use crate::vault::disk::{Block as _, File, Log, Readable, ReplyStat, Shelf, WorkStat};
+use crate::vault::disk::{Block as _, File, Readable, ReplyStat, Shelf, WorkStat};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
-/// Permissions of a journal: nobody else's business.
-const RECORD_MODE: Mode = Mode::from_raw_mode(0o600);
 
 /// Files from this size on are worth the second descriptor that O_DIRECT needs.
 const DIRECT_BYTES_MIN: u64 = 16 << 20;
-/// A journal has space reserved in steps of this.
-const LOG_RESERVE_BYTES: u64 = 32 << 10;
 /// What O_DIRECT asks of offset, length and memory on every common device.
 const PAGE_BYTES: usize = 4096;
-/// How many writes go by the ring after such a one.
-const PENALTY_WRITES: u32 = 64;
 
-/// Files up to this size fit on every file system that a server is likely to have; the first write tells of others.
+/// Files up to this size fit on every file system that a server is likely to have; the first write
+/// tells of others.
 const FITS_ANYWHERE_BYTES: u64 = DIRECT_BYTES_MIN - 1;
 
-/// The limit for files that the process was started with (`RLIMIT_FSIZE`). A write tells if it was changed since.
+/// The limit for files that the process was started with (`RLIMIT_FSIZE`). A write tells if it was
+/// changed since.
 fn file_bytes_max() -> Option<u64> {
     static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
     *LIMIT.get_or_init(|| rustix::process::getrlimit(rustix::process::Resource::Fsize).current)
@@ -81,8 +78,6 @@ pub struct RingFile {
     may_be_direct: bool,
     /// The same file, opened with O_DIRECT; made when the file is known to be big.
     direct: RefCell<Option<Rc<OwnedFd>>>,
-    /// Writes that still go by the ring because an inline one took too long.
-    penalty: Cell<u32>,
     /// Of its disk.
     lane: Rc<Lane>,
 }
@@ -123,11 +118,7 @@ impl RingFile {
 
     fn write_inline(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let write = || retry(|| rustix::io::pwrite(&*self.file, bytes, offset));
-        let (written, took) = lane::timed("write", write);
-        if took > lane::PATIENCE {
-            self.penalty.set(PENALTY_WRITES);
-        }
-        written
+        self.lane.inline("write", write)
     }
 }
 
@@ -140,7 +131,8 @@ impl Readable for RingFile {
         range: Range<usize>,
         offset: u64,
     ) -> (io::Result<usize>, RingBlock) {
-        // What is in the page cache comes at once on every file system, and the rest must not hold up the shard.
+        // What is in the page cache comes at once on every file system, and the rest must not hold
+        // up the shard.
         op::read_at(&self.file, block, range, offset).await
     }
 }
@@ -155,12 +147,10 @@ impl File for RingFile {
         if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
             return op::write_at(&file, block, range.start..range.start + bytes, offset).await;
         }
-        let penalty = self.penalty.get();
-        if self.route == Route::Inline && penalty == 0 {
+        if self.route == Route::Inline && self.lane.is_quick() {
             let written = self.write_inline(&block.bytes()[range], offset);
             return (written, block);
         }
-        self.penalty.set(penalty.saturating_sub(1));
         op::write_at(&self.file, block, range, offset).await
     }
 
@@ -173,8 +163,8 @@ impl File for RingFile {
         if bytes <= FITS_ANYWHERE_BYTES {
             return Ok(());
         }
-        // Beyond its longest file a file system does not even go to a place. Nothing here reads or writes at one.
-        // Whatever else there is, the write finds it out.
+        // Beyond its longest file a file system does not even go to a place. Nothing here reads or
+        // writes at one. Whatever else there is, the write finds it out.
         let place = rustix::fs::seek(&*self.file, SeekFrom::Start(bytes));
         if let Err(Errno::INVAL | Errno::OVERFLOW | Errno::FBIG) = place {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -198,7 +188,8 @@ impl File for RingFile {
             if u64::try_from(rustix::fs::fstat(&file)?.st_size).ok() != Some(bytes) {
                 return Ok(());
             }
-            // To the length that it has: ext4, XFS, btrfs and tmpfs drop what is reserved beyond it.
+            // To the length that it has: ext4, XFS, btrfs and tmpfs drop what is reserved beyond
+            // it.
             retry(|| rustix::fs::ftruncate(&file, bytes))
         };
         self.lane.send_long(cut).await
@@ -220,91 +211,6 @@ impl File for RingFile {
         let cut = move || retry(|| rustix::fs::ftruncate(&file, bytes));
         self.lane.send_long(cut).await?;
         op::sync(&self.file, SyncScope::All).await
-    }
-}
-
-/// A journal.
-pub struct RingLog {
-    file: Arc<OwnedFd>,
-    /// Where the next append begins.
-    end: Cell<u64>,
-    /// Up to here the file system has space for it.
-    reserved: Cell<u64>,
-    /// Whether it has no name any more.
-    is_lost: Recent<(), bool>,
-    /// Of its disk.
-    lane: Rc<Lane>,
-}
-
-/// An append to a journal.
-struct Append<'b> {
-    begin: u64,
-    bytes: Cow<'b, [u8]>,
-    /// Space to be reserved before it.
-    ahead: Range<u64>,
-}
-
-impl Append<'_> {
-    fn run(&self, file: &OwnedFd) -> io::Result<()> {
-        if !self.ahead.is_empty() {
-            let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-            let bytes = self.ahead.end - self.ahead.start;
-            // Where it cannot, the append itself says so. Only what is new: tmpfs looks at every page of the range.
-            let _ = rustix::fs::fallocate(file, flags, self.ahead.start, bytes);
-        }
-        let mut written = 0;
-        while written < self.bytes.len() {
-            let left = &self.bytes[written..];
-            match rustix::io::pwrite(file, left, self.begin + written as u64) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(more) => written += more,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Log for RingLog {
-    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        let begin = self.end.get();
-        let end = begin + bytes.len() as u64;
-        // Reserved ahead, so that a disk that fills up refuses new sessions and not the end of running ones.
-        let reserved = self.reserved.get();
-        let ahead = match end > reserved {
-            true => reserved..end.next_multiple_of(LOG_RESERVE_BYTES),
-            false => reserved..reserved,
-        };
-        self.reserved.set(ahead.end);
-        let bytes = Cow::Borrowed(bytes);
-        let append = Append {
-            begin,
-            bytes,
-            ahead,
-        };
-        if self.lane.is_quick() {
-            self.lane
-                .inline("append to the journal", || append.run(&self.file))?;
-        } else {
-            let file = Arc::clone(&self.file);
-            let append = Append {
-                bytes: Cow::Owned(append.bytes.into_owned()),
-                ..append
-            };
-            self.lane.send(move || append.run(&file)).await?;
-        }
-        self.end.set(end);
-        Ok(())
-    }
-
-    async fn sync(&self) -> io::Result<()> {
-        op::sync(&self.file, SyncScope::Data).await
-    }
-
-    fn is_lost(&self) -> bool {
-        let look = || Ok(rustix::fs::fstat(&*self.file)?.st_nlink == 0);
-        self.is_lost.look((), look).unwrap_or(false)
     }
 }
 
@@ -372,7 +278,6 @@ impl RingDisk {
             route: self.route(shelf),
             may_be_direct: matches!(self.io, Io::Auto | Io::Direct),
             direct: RefCell::default(),
-            penalty: Cell::new(0),
             lane: self.lane(shelf),
         }
     }
@@ -386,22 +291,13 @@ impl RingDisk {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             age_ms: age_ms(&stat),
             inode: stat.st_ino,
-            held: lane::held(&stat),
+            held: freeing::held(&stat),
         }))
     }
 
     /// See [`crate::vault::disk::WorkFiles::create_log`].
     pub async fn create_log(&self, name: &str) -> io::Result<RingLog> {
-        let (work, name) = (self.shelves.work(), name.to_owned());
-        let make = move || work.create_file(&name, OFlags::WRONLY, RECORD_MODE);
-        let lane = self.lane(Shelf::WORK);
-        Ok(RingLog {
-            file: Arc::new(lane.run("create a journal", make).await?),
-            end: Cell::new(0),
-            reserved: Cell::new(0),
-            is_lost: Recent::default(),
-            lane,
-        })
+        RingLog::create(self.shelves.work(), name, self.lane(Shelf::WORK)).await
     }
 
     /// See [`crate::vault::disk::WorkFiles::open_reply`].
@@ -412,7 +308,8 @@ impl RingDisk {
     ) -> io::Result<Option<(RingFile, ReplyStat)>> {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
         let open = move || {
-            // Whatever an application has put there: a pipe must not hold up the shard until it has a writer.
+            // Whatever an application has put there: a pipe must not hold up the shard until it has
+            // a writer.
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
             match walk::open_resolved(folder.as_fd(), &name, flags, resolve) {
@@ -440,13 +337,13 @@ impl RingDisk {
             route: Route::Ring,
             may_be_direct: false,
             direct: RefCell::default(),
-            penalty: Cell::new(0),
             lane: self.lane(shelf),
         };
         (file, stat)
     }
 
-    /// See [`crate::vault::disk::WorkFiles::remove`]. What a big file holds is freed later, off the shard.
+    /// See [`crate::vault::disk::WorkFiles::remove`]. What a big file holds is freed later, off the
+    /// shard.
     pub async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()> {
         let lane = self.lane(shelf);
         let (folder, file_name) = (self.shelves.get(shelf), name.to_owned());
@@ -501,7 +398,7 @@ fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
     let Some(stat) = folder.stat(name)? else {
         return Ok(Removal::Done);
     };
-    if lane::held(&stat) < lane::BIG_BYTES_MIN {
+    if freeing::held(&stat) < freeing::BIG_BYTES_MIN {
         folder.remove(name)?;
         return Ok(Removal::Done);
     }

@@ -1,40 +1,28 @@
 //! The lane of a disk: where the calls of a shard go that would hold it up.
 //!
-//! A call that makes, renames or looks up a name takes some microseconds, mostly; to hand it to another thread costs more
-//! than the call does. So it runs *inline*, on the shard, while the disk is quick. What is not quick goes by a thread of
-//! the lane, and the shard goes on with its other connections meanwhile:
+//! A call that makes, renames or looks up a name takes some microseconds, mostly; to hand it to
+//! another thread costs more than the call does. So it runs *inline*, on the shard, while the disk
+//! is quick. What is not quick goes by a thread of the lane, and the shard goes on with its other
+//! connections meanwhile:
 //!
 //! | What | Where |
 //! | --- | --- |
-//! | names, looks at folders, records | inline; by the lane after one call that took longer than [`PATIENCE`], for the next 64 |
-//! | the same on a file system that may wait for another machine, for ever perhaps (NFS, SMB, FUSE ..) | by the lane, always |
-//! | lists of whole folders, truncation, space that is given back | by the lane, always |
-//! | the space of big files that lost their names | by a second thread of the lane, piece by piece ([`Lane::free`]) |
+//! | names, looks at folders, records | inline while the disk is quick |
+//! | bytes that are copied into the page cache | inline while the disk is quick, else by the ring |
+//! | all of these on a disk of another machine (NFS, SMB, FUSE), for ever perhaps | by the lane |
+//! | lists of whole folders | by the lane |
+//! | truncation, space that is given back, big files without a name | by its second thread |
 //!
-//! A disk has a lane of its own in each shard, so that one that does not answer holds up nobody else's files. Its threads
-//! begin with the first call for them. No more than [`WAITING_MAX`] calls wait for one: whoever comes then is refused, for
-//! a disk that answers none of so many.
+//! A disk is not quick for the next 64 calls when those of a moment took longer than [`PATIENCE`],
+//! and while a big file is freed ([`super::freeing`]).
 //!
-//! # What big files cost
-//!
-//! To take a name away is quick, as long as somebody has the file open: then its space is freed when that is closed, which
-//! is done by the lane. Freeing is not quick everywhere (1 GiB that was reserved and written past the page cache, virtual disk,
-//! milliseconds):
-//!
-//! | File system | `unlink` | longest of the calls beside it, in one go | by 32 MiB, each synced, 10 ms apart |
-//! | --- | --- | --- | --- |
-//! | ext4 without a journal, `discard` | 135 to 150 | 0.5 | 0.2 |
-//! | ext4 with a journal | 0.1 | 2.7 | 0.2 |
-//! | ext4 with a journal, `discard` | 0.1 | 33 to 68 | 4 to 10 |
-//! | XFS, with and without `discard` | 0.1 | 2 | 2 |
-//!
-//! With a journal it is not the call that waits but the disk: it is told of all that became free at the end of the
-//! transaction, at once, and everybody's calls wait behind that. So a big file is freed in pieces, each with a transaction of
-//! its own. While that is going on, the disk does not count as quick.
+//! A disk has a lane of its own in each shard, so that one that does not answer holds up nobody
+//! else's files. Its threads begin with the first call for them. No more than [`WAITING_MAX`] calls
+//! wait for one: whoever comes then is refused, for a disk that answers none of so many.
 
 use std::cell::OnceCell;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -44,23 +32,23 @@ use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use tokio::sync::{mpsc, oneshot};
 
-use super::turn;
+use super::{freeing, turn};
 
-/// An inline call that takes longer held up the whole shard.
+/// An inline call that takes longer held up the whole shard, and so did several that are slow and
+/// together took longer.
 pub const PATIENCE: Duration = Duration::from_millis(5);
+/// A call that takes longer waits for the disk.
+const SLOW: Duration = Duration::from_millis(1);
+/// Slow calls count together for so long.
+const MOMENT: Duration = Duration::from_millis(20);
 /// How many calls go by the lane after such a one.
 const PENALTY_CALLS: u32 = 64;
 /// So many calls may wait for a disk.
 pub const WAITING_MAX: usize = 256;
 /// So many files may wait to be freed; each is an open descriptor.
 pub const FREEING_MAX: usize = 16;
-/// Files that hold less are freed at once.
-pub const BIG_BYTES_MIN: u64 = 16 << 20;
-/// What is freed in one transaction.
-const PIECE_BYTES: u64 = 32 << 20;
-/// Between two of them, so that others' calls come first.
-const PIECE_PAUSE: Duration = Duration::from_millis(10);
-/// A file that was freed in one go is felt when its transaction ends: ext4 ends one every five seconds.
+/// A file that was freed in one go is felt when its transaction ends: ext4 ends one every five
+/// seconds.
 const TRANSACTION: Duration = Duration::from_secs(6);
 
 /// The lane of one disk in one shard.
@@ -81,13 +69,32 @@ struct State {
     freeing: AtomicUsize,
     /// Calls that still go by the lane because one took too long.
     penalty: AtomicU32,
+    /// When slow calls began to count together, in milliseconds of the coarse clock, and what they
+    /// have taken.
+    slow_since: AtomicU64,
+    slow_us: AtomicU64,
     /// Until then the disk is not taken for quick, in milliseconds of the coarse clock; 0 is never.
     busy_until: AtomicU64,
 }
 
 impl State {
+    /// A call took so long. Many clients may each make one that is slow, and not slow enough.
     fn note(&self, took: Duration) {
-        if took > PATIENCE {
+        if took >= SLOW {
+            self.note_slow(turn::coarse_ms(), took);
+        }
+    }
+
+    fn note_slow(&self, now: u64, took: Duration) {
+        let since = self.slow_since.load(Ordering::Relaxed);
+        let mut spent = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        if now.saturating_sub(since) < millis(MOMENT) {
+            spent = spent.saturating_add(self.slow_us.load(Ordering::Relaxed));
+        } else {
+            self.slow_since.store(now, Ordering::Relaxed);
+        }
+        self.slow_us.store(spent, Ordering::Relaxed);
+        if Duration::from_micros(spent) > PATIENCE {
             self.penalty.store(PENALTY_CALLS, Ordering::Relaxed);
         }
     }
@@ -236,18 +243,19 @@ impl Lane {
         self.freeing.run(counted).await
     }
 
-    /// Frees the space of a file of ours that was open when it lost its name, piece by piece, and closes it. Returns
-    /// when the file has its place in the queue.
+    /// Frees the space of a file of ours that was open when it lost its name, piece by piece, and
+    /// closes it. Returns when the file has its place in the queue.
     pub async fn free(&self, file: OwnedFd) {
         let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
         let free = move || {
-            free_in_pieces(&file);
+            freeing::free_in_pieces(&file);
             drop((file, freeing));
         };
         self.freeing.begin(Box::new(free)).await;
     }
 
-    /// Closes what holds a big file of others that lost its name; what is freed with it is freed in one go.
+    /// Closes what holds a big file of others that lost its name; what is freed with it is freed in
+    /// one go.
     pub async fn close(&self, file: OwnedFd) {
         let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
         let state = Arc::clone(&self.state);
@@ -261,8 +269,8 @@ impl Lane {
     }
 }
 
-/// `statfs` types of file systems whose disks are here: ext2 to ext4, XFS, btrfs, tmpfs, overlay, F2FS, ZFS, bcachefs, ramfs,
-/// JFS, NTFS, exFAT, FAT.
+/// `statfs` types of file systems whose disks are here: ext2 to ext4, XFS, btrfs, tmpfs, overlay,
+/// F2FS, ZFS, bcachefs, ramfs, JFS, NTFS, exFAT, FAT.
 const LOCAL: [i64; 13] = [
     0xef53,
     0x5846_5342,
@@ -279,8 +287,8 @@ const LOCAL: [i64; 13] = [
     0x4d44,
 ];
 
-/// Whether calls to the file system of a folder may wait for another machine, for ever perhaps. Of one that is not
-/// known, they may.
+/// Whether calls to the file system of a folder may wait for another machine, for ever perhaps. Of
+/// one that is not known, they may.
 pub fn may_wait_for_another_machine(folder: &OwnedFd) -> bool {
     let kind = rustix::fs::fstatfs(folder).map(|stat| stat.f_type);
     !kind.is_ok_and(|kind| LOCAL.contains(&kind))
@@ -333,7 +341,8 @@ impl Helper {
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
-    /// Gives a job to the thread, as soon as there is room for it; does it here where there is no thread.
+    /// Gives a job to the thread, as soon as there is room for it; does it here where there is no
+    /// thread.
     async fn begin(&self, job: Job) {
         let jobs = self.jobs.get_or_init(|| self.start());
         let left = match jobs {
@@ -358,14 +367,19 @@ impl Helper {
             Ok(_) => Some(jobs),
             Err(error) => {
                 let event = "lane_missing";
-                tracing::warn!(event, %error, "there is no thread for the calls of a slow disk: they hold up their shard");
+                tracing::warn!(
+                    event,
+                    %error,
+                    "there is no thread for the calls of a slow disk: they hold up their shard"
+                );
                 None
             }
         }
     }
 }
 
-/// A thread that a shard has started runs on the shard's core, where the kernel may be busy for it while others wait.
+/// A thread that a shard has started runs on the shard's core, where the kernel may be busy for it
+/// while others wait.
 fn leave_the_core() {
     let mut all = CpuSet::new();
     (0..CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
@@ -373,52 +387,8 @@ fn leave_the_core() {
     let _ = rustix::thread::sched_setaffinity(None, &all);
 }
 
-/// Frees a file without a name from its end on, unless somebody else can still see its bytes.
-fn free_in_pieces(file: &OwnedFd) {
-    let Ok(stat) = rustix::fs::fstat(file) else {
-        return;
-    };
-    if stat.st_nlink > 0 || !has_nobody_else(file) {
-        return;
-    }
-    let length = u64::try_from(stat.st_size).unwrap_or(0);
-    let mut end = length.max(held(&stat));
-    // What is reserved beyond its end would go with the first piece.
-    if end > length && rustix::fs::ftruncate(file, end).is_err() {
-        end = length;
-    }
-    while end > 0 {
-        end = end.saturating_sub(PIECE_BYTES);
-        // Whatever is left goes when the file is closed.
-        if rustix::fs::ftruncate(file, end).is_err() || rustix::fs::fsync(file).is_err() {
-            return;
-        }
-        thread::sleep(PIECE_PAUSE);
-    }
-}
-
-/// Whether nobody else has the file open: an application that was told of it may read it still. The kernel gives a write
-/// lease to nobody else (fcntl(2)); where it gives none, nobody knows.
-fn has_nobody_else(file: &OwnedFd) -> bool {
-    // SAFETY: `F_SETLEASE` takes a number and no pointer; the descriptor is open.
-    let leased = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
-    leased == 0
-}
-
-/// Unit of `st_blocks`, whatever the file system's own.
-const STAT_BLOCK_BYTES: u64 = 512;
-
-/// The space that a file holds, in bytes.
-pub fn held(stat: &rustix::fs::Stat) -> u64 {
-    u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::fd::AsFd as _;
-    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-
     use super::*;
 
     fn on_a_shard<T>(test: impl Future<Output = T>) -> T {
@@ -448,6 +418,18 @@ mod tests {
         on_a_shard(lane.send(slow)).unwrap();
         assert_ne!(where_it_ran(&lane), here);
         assert_ne!(where_it_ran(&Lane::new(true)), here);
+    }
+
+    #[test]
+    fn slow_calls_of_a_moment_count_together() {
+        let state = State::default();
+        let (now, each) = (1_000, PATIENCE / 2);
+        state.note_slow(now, each);
+        state.note_slow(now + millis(MOMENT), each);
+        state.note_slow(now + millis(MOMENT) + 1, each);
+        assert!(state.is_quick(), "no more than it may be");
+        state.note_slow(now + millis(MOMENT) + 2, SLOW);
+        assert!(!state.is_quick());
     }
 
     #[test]
@@ -481,59 +463,5 @@ mod tests {
             }
             lane.send(|| Ok(())).await.unwrap();
         });
-    }
-
-    fn big_file(place: &tempfile::TempDir) -> fs::File {
-        let file = fs::File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(place.path().join("part"))
-            .unwrap();
-        file.write_all_at(&[7; 8192], 0).unwrap();
-        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(file.as_fd(), flags, 0, PIECE_BYTES + (1 << 20)).unwrap();
-        file
-    }
-
-    #[test]
-    fn a_file_without_a_name_is_freed_with_what_was_reserved_for_it() {
-        let place = tempfile::tempdir().unwrap();
-        let file = big_file(&place);
-        let held = file.metadata().unwrap().blocks();
-        let ours = OwnedFd::from(file);
-        free_in_pieces(&ours);
-        assert_eq!(
-            fs::File::from(ours.try_clone().unwrap())
-                .metadata()
-                .unwrap()
-                .blocks(),
-            held,
-            "it has a name"
-        );
-        fs::remove_file(place.path().join("part")).unwrap();
-        free_in_pieces(&ours);
-        let after = fs::File::from(ours).metadata().unwrap();
-        assert_eq!((after.len(), after.blocks()), (0, 0));
-    }
-
-    #[test]
-    fn bytes_that_somebody_else_reads_are_left_to_them() {
-        let place = tempfile::tempdir().unwrap();
-        let ours = OwnedFd::from(big_file(&place));
-        let reader = fs::File::open(place.path().join("part")).unwrap();
-        fs::remove_file(place.path().join("part")).unwrap();
-        free_in_pieces(&ours);
-        let mut bytes = [0; 8192];
-        reader.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!(bytes, [7; 8192]);
-        // The same for a second name.
-        let other = tempfile::tempdir_in(place.path()).unwrap();
-        let ours = OwnedFd::from(big_file(&place));
-        let (part, copy) = (place.path().join("part"), other.path().join("copy"));
-        fs::hard_link(&part, &copy).unwrap();
-        fs::remove_file(&part).unwrap();
-        free_in_pieces(&ours);
-        assert_eq!(fs::read(&copy).unwrap(), [7; 8192]);
     }
 }

@@ -1,4 +1,5 @@
-//! The server's [`Floor`] and [`Disk`] on tokio-uring: the only place that knows the ring, descriptors and `unsafe`.
+//! The server's [`Floor`] and [`Disk`] on tokio-uring: the only place that knows the ring,
+//! descriptors and `unsafe`.
 //!
 //! # The four house rules of the ring
 //!
@@ -11,7 +12,8 @@
 //! 3. **Move a connection only between operations**, by a duplicated descriptor.
 //! 4. **Owned buffers, always returned**, also on error.
 //!
-//! tokio-uring is not maintained. It is kept behind these few files; nothing above them would change with it.
+//! tokio-uring is not maintained. It is kept behind these few files; nothing above them would
+//! change with it.
 #![allow(unsafe_code)]
 
 pub mod account;
@@ -19,12 +21,14 @@ pub mod blocks;
 pub mod directories;
 pub mod disk;
 pub mod doctor;
+pub mod freeing;
 pub mod inherit;
 pub mod lane;
 pub mod launch;
 pub mod launch_error;
 pub mod link;
 pub mod listeners;
+pub mod log;
 pub mod lookout;
 pub mod mailbox;
 pub mod net;
@@ -68,7 +72,8 @@ use crate::vault::space::Space;
 use crate::verify::Verifier;
 use blocks::{Blocks, RingBlock};
 use directories::Ground;
-use disk::{RingDisk, RingFile, RingLog};
+use disk::{RingDisk, RingFile};
+use log::RingLog;
 use lookout::Seen;
 use mailbox::{Letter, Senders};
 use net::RingWire;
@@ -81,8 +86,9 @@ use watch::Watch;
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Files looked at before the other tasks of the shard have their turn: less than a millisecond of work.
-const STATS_PER_TURN: usize = 256;
+/// Files looked at before the other tasks of the shard have their turn: less than a millisecond of
+/// work.
+const STATS_PER_TURN: usize = 32;
 
 /// Bytes of randomness drawn at a time; more might not come whole (getrandom(2)).
 const RANDOM_BYTES: usize = 256;
@@ -92,8 +98,8 @@ const RANDOM_BYTES: usize = 256;
 pub struct Boot {
     /// This boot.
     pub current: u128,
-    /// The boot in which the server was last stopped cleanly, everything synced; none if it was not. Several where the disk
-    /// was too full to write new records meanwhile.
+    /// The boot in which the server was last stopped cleanly, everything synced; none if it was
+    /// not. Several where the disk was too full to write new records meanwhile.
     pub stopped_cleanly: std::sync::Arc<[u128]>,
 }
 
@@ -299,9 +305,10 @@ impl WorkFiles for RingWorld {
     }
 
     async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
-        // Parts are looked at when sessions are read back, all of them in a row and without ever waiting. Something must
-        // wait on the ring now and then, or no connection is accepted until the last one is read; that the
-        // task only yields is not enough, since tokio-uring submits when the thread is about to wait.
+        // Parts are looked at when sessions are read back, all of them in a row and without ever
+        // waiting. Something must wait on the ring now and then, or no connection is accepted until
+        // the last one is read; that the task only yields is not enough, since tokio-uring submits
+        // when the thread is about to wait.
         let stats = self.stats.get();
         self.stats.set(stats.wrapping_add(1));
         if stats.is_multiple_of(STATS_PER_TURN) {

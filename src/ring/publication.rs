@@ -19,8 +19,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
+use super::freeing;
 use super::inherit::{Given, Moving, give_folder_mode};
-use super::lane::{self, Lane};
+use super::lane::Lane;
 use super::op::{self, SyncScope};
 use super::tree::{Trees, is_no_file};
 use super::walk::{self, Folder, Identity, Walk};
@@ -207,7 +208,7 @@ impl Publication {
             if is_no_file(stands.st_mode) {
                 return Err(Blocked::by(Obstacle::NoFile, self.place.path.as_str()).into());
             }
-            if lane::held(&stands) >= lane::BIG_BYTES_MIN {
+            if freeing::held(&stands) >= freeing::BIG_BYTES_MIN {
                 replaced = hold(to, name);
             }
         }

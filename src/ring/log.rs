@@ -1,0 +1,131 @@
+//! A journal on the disk of the work directory.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::lane::Lane;
+use super::op::{self, SyncScope};
+use super::recent::Recent;
+use super::work_folder::WorkFolder;
+use crate::vault::disk::Log;
+
+/// Its permissions: nobody else's business.
+const MODE: Mode = Mode::from_raw_mode(0o600);
+/// Space is reserved in steps of this.
+const RESERVE_BYTES: u64 = 32 << 10;
+
+/// A journal.
+pub struct RingLog {
+    file: Arc<OwnedFd>,
+    /// Where the next append begins.
+    end: Cell<u64>,
+    /// Up to here the file system has space for it.
+    reserved: Cell<u64>,
+    /// Whether it has no name any more.
+    is_lost: Recent<(), bool>,
+    /// Of its disk.
+    lane: Rc<Lane>,
+}
+
+impl RingLog {
+    /// Makes one that does not exist.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn create(work: WorkFolder, name: &str, lane: Rc<Lane>) -> io::Result<Self> {
+        let name = name.to_owned();
+        let make = move || work.create_file(&name, OFlags::WRONLY, MODE);
+        Ok(Self {
+            file: Arc::new(lane.run("create a journal", make).await?),
+            end: Cell::new(0),
+            reserved: Cell::new(0),
+            is_lost: Recent::default(),
+            lane,
+        })
+    }
+}
+
+/// An append to a journal.
+struct Append<'b> {
+    begin: u64,
+    bytes: Cow<'b, [u8]>,
+    /// Space to be reserved before it.
+    ahead: Range<u64>,
+}
+
+impl Append<'_> {
+    fn run(&self, file: &OwnedFd) -> io::Result<()> {
+        if !self.ahead.is_empty() {
+            let flags = FallocateFlags::KEEP_SIZE;
+            let bytes = self.ahead.end - self.ahead.start;
+            // Where it cannot, the append itself says so. Only what is new: tmpfs looks at every
+            // page of the range.
+            let _ = rustix::fs::fallocate(file, flags, self.ahead.start, bytes);
+        }
+        let mut written = 0;
+        while written < self.bytes.len() {
+            let left = &self.bytes[written..];
+            match rustix::io::pwrite(file, left, self.begin + written as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Log for RingLog {
+    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let begin = self.end.get();
+        let end = begin + bytes.len() as u64;
+        // Reserved ahead, so that a disk that fills up refuses new sessions and not the end of
+        // running ones.
+        let reserved = self.reserved.get();
+        let ahead = match end > reserved {
+            true => reserved..end.next_multiple_of(RESERVE_BYTES),
+            false => reserved..reserved,
+        };
+        self.reserved.set(ahead.end);
+        let bytes = Cow::Borrowed(bytes);
+        let append = Append {
+            begin,
+            bytes,
+            ahead,
+        };
+        if self.lane.is_quick() {
+            self.lane
+                .inline("append to the journal", || append.run(&self.file))?;
+        } else {
+            let file = Arc::clone(&self.file);
+            let append = Append {
+                bytes: Cow::Owned(append.bytes.into_owned()),
+                ..append
+            };
+            self.lane.send(move || append.run(&file)).await?;
+        }
+        self.end.set(end);
+        Ok(())
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        op::sync(&self.file, SyncScope::Data).await
+    }
+
+    fn is_lost(&self) -> bool {
+        // What this machine knows of it: a file server must not be waited for here.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = || rustix::fs::statx(&*self.file, "", flags, StatxFlags::NLINK);
+        let look = || Ok(stat()?.stx_nlink == 0);
+        self.is_lost.look((), look).unwrap_or(false)
+    }
+}
