@@ -91,8 +91,6 @@ pub mod http;
 pub mod notify;
 #[allow(clippy::disallowed_methods, reason = "on the thread of the log")]
 pub mod observe;
-#[doc(hidden)]
-pub mod planted;
 #[allow(
     clippy::disallowed_methods,
     reason = "the room of system calls: what is quick on a shard, the rest on other threads"

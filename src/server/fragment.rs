@@ -5,7 +5,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::rc::Rc;
 
 use super::carry_out::Done;
 use super::exchange::{Cut, Exchange, Outcome, at_most};
@@ -15,12 +14,11 @@ use super::lifecycle::{self, Known};
 use super::patience::Waiting;
 use super::request::{self, BodyLeft};
 use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
-use crate::bits::reply::{Ack, Refusal};
-use crate::bits::session::{State, Step, StorePlan};
+use crate::bits::reply::Refusal;
+use crate::bits::session::{Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::http::chunked::{BadChunk, ChunkedDecoder};
 use crate::http::response::CONTINUE;
-use crate::planted::{self, Bug};
 use crate::vault::disk::{Block as _, File as _};
 use crate::vault::error::StoreError;
 
@@ -78,17 +76,6 @@ impl<W: World> Exchange<W> {
             FragmentContent::EmptyFile => return self.empty_file(held, &fragment).await,
         };
         held.note_offer(range.start()..range.end()).await;
-        if planted::is(Bug::DuplicateUnsynced)
-            && let State::Receiving { received, .. } = held.state()
-            && range.end() <= received
-        {
-            let ack = Ack::Fragment {
-                session: held.id(),
-                received,
-                reply_url: None,
-            };
-            return Ok(outcome(Ok(ack), unread));
-        }
         let plan = match held.carry_out(Step::Fragment(range)).await {
             Done::Store(plan) => plan,
             Done::Answered(reply) => {
@@ -161,9 +148,6 @@ impl<W: World> Exchange<W> {
     ) -> Result<(), Broken> {
         match body {
             FragmentBody::Chunked => self.store_chunked(held, plan).await,
-            FragmentBody::Length(_) if planted::is(Bug::OverlapUntrimmed) => {
-                self.store_sized(held, plan).await
-            }
             FragmentBody::Length(_) => {
                 self.skip(plan.skip).await?;
                 self.store_sized(held, plan).await
@@ -233,10 +217,7 @@ impl<W: World> Exchange<W> {
             Receive::All => early + late == bytes,
             Receive::Some => early + late >= bytes.min(self.shard.head_block_bytes),
         });
-        let (written, given_back) = append(held, block, 0..early + late).await;
-        if planted::is(Bug::BlockKept) {
-            std::mem::forget(given_back);
-        }
+        let (written, _given_back) = append(held, block, 0..early + late).await;
         Ok(((early + late) as u64, written))
     }
 
@@ -356,9 +337,6 @@ async fn append<W: World>(
     };
     let mut block = block;
     let mut from = range.start;
-    if planted::is(Bug::AckBeforeWrite) {
-        from = plant_late_write(held, &file, &block, range.clone());
-    }
     if let Err(error) = held.make_room(&file, range.len()).await {
         return (Err(error), block);
     }
@@ -381,24 +359,4 @@ async fn append<W: World>(
         }
     }
     (Ok(()), block)
-}
-
-/// Counts bytes as stored, and writes them some time later.
-fn plant_late_write<W: World>(
-    held: &mut Held<W>,
-    file: &Rc<W::File>,
-    block: &W::Block,
-    range: Range<usize>,
-) -> usize {
-    let shard = Rc::clone(&held.shard);
-    let mut copy = shard.world.head_block();
-    let bytes = range.len().min(copy.bytes().len());
-    let taken = range.start..range.start + bytes;
-    copy.bytes_mut()[..bytes].copy_from_slice(&block.bytes()[taken.clone()]);
-    let (file, offset) = (Rc::clone(file), held.received());
-    shard.world.spawn(async move {
-        let _late = file.write_at(copy, 0..bytes, offset).await;
-    });
-    held.note_stored(bytes as u64);
-    taken.end
 }

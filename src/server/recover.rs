@@ -14,7 +14,6 @@ use super::shard::Shard;
 use crate::bits::session::State;
 use crate::config::{Durability, Location};
 use crate::event::{DiskOp, Event};
-use crate::planted::{self, Bug};
 use crate::vault::readback::{Damaged, Dealt};
 use crate::vault::recover::{self, Owner, Restored};
 
@@ -72,9 +71,8 @@ pub async fn recover<W: World>(
             error,
         });
     }
-    recover::plant_early_retirement(&*shard.world, generation).await;
     Ok(Recovered {
-        is_renewed: found.begun.is_ok() || planted::is(Bug::RenewalRemoves),
+        is_renewed: found.begun.is_ok(),
         damaged: found.damaged,
     })
 }
@@ -105,7 +103,6 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
 /// packet seals again before it is acked.
 fn unsealed(location: &Location, state: State) -> State {
     match state {
-        state if planted::is(Bug::SealTrusted) => state,
         State::Sealed { total } if location.policy.durability != Durability::None => {
             State::Receiving {
                 received: total,

@@ -21,7 +21,6 @@ use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
 use crate::http::response::Persistence;
 use crate::http::stranger;
-use crate::planted::{self, Bug};
 
 /// What an idle connection keeps for its next answer: room for an Ack, but not for a Reply-URL.
 const IDLE_ANSWER_BYTES_MAX: usize = 512;
@@ -212,9 +211,7 @@ impl<W: World> Exchange<W> {
             } => {
                 // The file goes out in a block of its own; one of the two is enough, unless the
                 // client sends ahead.
-                if !planted::is(Bug::DownloadHoldsTwo) {
-                    self.inbox.release();
-                }
+                self.inbox.release();
                 if !is_stranded && let Err(refusal) = self.admit_download(&wanted, &shown).await {
                     let is_head = asked.is_head();
                     reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);

@@ -6,7 +6,6 @@ use crate::bits::reply::Refusal;
 use crate::config::{Durability, Location, Permissions, Policy};
 use crate::event::DiskOp;
 use crate::http::path::{BadTarget, UploadPath};
-use crate::planted::{self, Bug};
 
 /// Where an upload goes; `None` if its path names the root of its location.
 pub fn place(location: &Location, path: &UploadPath) -> Option<Place> {
@@ -20,7 +19,7 @@ pub fn place(location: &Location, path: &UploadPath) -> Option<Place> {
 /// How files get their names under these settings.
 pub fn manner(policy: &Policy) -> Manner {
     Manner {
-        replace: match policy.allow_overwrite || planted::is(Bug::PublishOverExisting) {
+        replace: match policy.allow_overwrite {
             true => Replace::Existing,
             false => Replace::Never,
         },

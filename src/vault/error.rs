@@ -5,7 +5,6 @@ use std::io;
 use crate::bits::reply::Refusal;
 use crate::diagnosis::{self, Diagnosis};
 use crate::event::DiskOp;
-use crate::planted::{self, Bug};
 
 /// The disk refused something.
 #[derive(Debug)]
@@ -35,6 +34,6 @@ impl StoreError {
     /// Whether the session can no longer be trusted: a failed sync, a write of its bytes that
     /// failed for another reason than space, or bytes that somebody took away.
     pub fn poisons(&self) -> bool {
-        !planted::is(Bug::PoisonIgnored) && self.diagnosis().poisons
+        self.diagnosis().poisons
     }
 }

@@ -20,7 +20,6 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::DiskOp;
 use crate::http::path::UploadPath;
-use crate::planted::{self, Bug};
 
 /// Files from this size on are refused before their bytes if they do not fit now; smaller ones find
 /// out by themselves.
@@ -129,10 +128,9 @@ impl Keep {
             name_durable: false,
             may_have_reply: false,
         };
-        if !planted::is(Bug::RecordAfterAck)
-            && let Err(error) = keep
-                .commit(store, keep.in_state(State::NEW), Sync::No)
-                .await
+        if let Err(error) = keep
+            .commit(store, keep.in_state(State::NEW), Sync::No)
+            .await
         {
             drop(file);
             // Best effort: what stays is an orphan, which the next start removes.
@@ -296,8 +294,7 @@ impl Keep {
             Durability::None => Sync::No,
             Durability::Upload | Durability::Fragment => Sync::Yes,
         };
-        if notified.reply() == Reply::File && sync == Sync::Yes && !planted::is(Bug::ReplyUnsynced)
-        {
+        if notified.reply() == Reply::File && sync == Sync::Yes {
             self.sync_reply(store)
                 .await
                 .map_err(StoreError::new(DiskOp::Reply))?;
@@ -305,10 +302,6 @@ impl Keep {
         }
         let mut next = self.in_state(notified);
         next.answer = Some(Box::new(answer));
-        if planted::is(Bug::NotifiedUnrecorded) {
-            self.kept.pretend(next);
-            return Ok(());
-        }
         self.commit(store, next, sync).await
     }
 
@@ -351,7 +344,6 @@ impl Keep {
             }
         };
         if manner.sync == Sync::Yes
-            && !planted::is(Bug::PublishWithoutSync)
             && let Err(source) = published.sync().await
         {
             let op = DiskOp::SyncDirectory;
@@ -438,7 +430,7 @@ impl Keep {
     }
 
     async fn sync_name<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        if !self.name_durable && !planted::is(Bug::SealWithoutNames) {
+        if !self.name_durable {
             store.sync_names(self.shelf).await?;
             self.name_durable = true;
         }
@@ -487,12 +479,5 @@ fn has_room(space: &Space, total: u64) -> io::Result<()> {
 
 /// Makes the bytes of a part durable. Only ever tried once.
 async fn sync_part<F: File>(file: &F) -> Result<(), StoreError> {
-    if planted::is(Bug::SealWithoutSync) {
-        return Ok(());
-    }
-    let mut synced = file.sync_data().await;
-    if synced.is_err() && planted::is(Bug::SyncRetried) {
-        synced = file.sync_data().await;
-    }
-    synced.map_err(StoreError::new(DiskOp::Sync))
+    (file.sync_data().await).map_err(StoreError::new(DiskOp::Sync))
 }

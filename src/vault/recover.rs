@@ -25,7 +25,6 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location, Publish};
 use crate::event::{DiskOp, Event};
 use crate::http::path::UploadPath;
-use crate::planted::{self, Bug};
 
 /// Whose sessions are restored, and under which settings.
 pub struct Owner<'a> {
@@ -123,13 +122,6 @@ async fn remove_journals<D: Disk>(disk: &D, generation: u64) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Removes them before all shards have their own.
-pub async fn plant_early_retirement<D: Disk>(disk: &D, generation: u64) {
-    if planted::is(Bug::JournalRetiredEarly) {
-        let _ = remove_journals(disk, generation).await;
-    }
 }
 
 /// Names that are looked at before others have their turn.
@@ -380,9 +372,6 @@ impl<D: Disk> Recovery<'_, D> {
 
     /// Removes replies of which nobody was told, or whose session is over.
     async fn remove_replies(&mut self) {
-        if planted::is(Bug::ReplyKept) {
-            return;
-        }
         for (id, shelf) in std::mem::take(&mut self.replies) {
             self.remove(id, shelf, &names::reply_name(id)).await;
         }

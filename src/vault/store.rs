@@ -11,7 +11,6 @@ use super::journal::Journal;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
-use crate::planted::{self, Bug};
 
 /// So many files may wait to be taken back; each holds its folder open.
 const UNWANTED_MAX: usize = 256;
@@ -73,10 +72,6 @@ impl<D: Disk> Store<D> {
     }
 
     pub(super) async fn sync_names(&self, shelf: Shelf) -> Result<(), StoreError> {
-        let shelf = match planted::is(Bug::OneShelfSynced) {
-            true => Shelf::WORK,
-            false => shelf,
-        };
         let names = Rc::clone(self.names.borrow_mut().entry(shelf).or_default());
         (names.ask(|| self.disk.sync_shelf(shelf)).await)
             .map_err(StoreError::new(DiskOp::SyncDirectory))

@@ -12,7 +12,6 @@
 use super::disk::Standing;
 use super::record::Record;
 use crate::bits::session::{AfterPublish, Ending, Reply, State};
-use crate::planted::{self, Bug};
 
 /// What is found of a session.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +94,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         State::Gone(ending) => Verdict::Ended(ending),
         // It has its name and yet is here: the record is not of this part.
         State::Published { .. } => Verdict::Forget,
-        _ if survived || planted::is(Bug::LengthTrusted) => whole(record, bytes),
+        _ if survived => whole(record, bytes),
         _ => after_power_cut(record, bytes),
     }
 }
@@ -103,16 +102,13 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
 /// Whether the client was promised a reply that a power cut may have torn (`durability = "none"`).
 fn has_lost_its_reply(record: &Record, survived: bool) -> bool {
     let answer = record.answer.as_ref();
-    let is_safe = answer.is_some_and(|answer| answer.is_safe) || planted::is(Bug::ReplyUnsynced);
+    let is_safe = answer.is_some_and(|answer| answer.is_safe);
     record.state.reply() == Reply::File && !is_safe && !survived
 }
 
 /// The page cache survived: the length of the part is the progress.
 fn whole(record: &Record, bytes: u64) -> Verdict {
     match record.state {
-        State::Receiving { total: None, .. } if planted::is(Bug::SizelessTrusted) => {
-            Verdict::Cut(State::NEW)
-        }
         State::Receiving { total, .. } if bytes > total.unwrap_or(0) => Verdict::SetAside(TOO_LONG),
         State::Receiving { total, .. } => Verdict::GoOn(State::Receiving {
             received: bytes,
@@ -168,7 +164,7 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
                     reply: told.unwrap_or(Reply::None),
                 },
             };
-            match evidence.is_synced && survived && !planted::is(Bug::RenameTrusted) {
+            match evidence.is_synced && survived {
                 true => Verdict::Sync(state),
                 false => published(state),
             }
@@ -188,9 +184,7 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         } => match destination {
             Destination::Unseen => Verdict::LookUp,
             // A power cut took the record back; the inode survives the rename.
-            Destination::Seen(Some(Standing::File { inode }))
-                if inode == record.inode && !planted::is(Bug::PublishedForgotten) =>
-            {
+            Destination::Seen(Some(Standing::File { inode })) if inode == record.inode => {
                 published(match evidence.is_named_early {
                     true => State::Published {
                         total,

@@ -17,6 +17,11 @@ const SEARCHES: u64 = 5;
 
 /// Looks for each bug.
 pub fn find_all() -> ExitCode {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/planted");
+    for bug in Bug::ALL {
+        let patch = format!("{folder}/{bug:?}.patch");
+        assert!(std::path::Path::new(&patch).exists(), "no {patch}");
+    }
     let (mut passed, mut failed) = (0, 0);
     for &bug in Bug::ALL {
         plant(Some(bug));
@@ -28,6 +33,7 @@ pub fn find_all() -> ExitCode {
                 | Bug::PublishedForgotten
                 | Bug::SizelessTrusted
                 | Bug::DownloadHoldsTwo
+                | Bug::JournalUnsynced
         );
         let (searches, seeds_max) = if is_rare {
             (1, SEEDS_MAX_RARE)

@@ -5,7 +5,6 @@
 use super::{AfterPublish, Decision, Ending, Goodbye, Rules, State, Step, StorePlan};
 use crate::bits::range::{ContentRange, Placement};
 use crate::bits::reply::Refusal;
-use crate::planted::{self, Bug};
 
 impl State {
     /// The next state, and what is to be done.
@@ -139,9 +138,6 @@ impl State {
             // it.
             Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
             Self::Sealed { .. } | Self::Notified { copies: true, .. } => {
-                self.publish(AfterPublish::End)
-            }
-            Self::Notified { .. } if planted::is(Bug::PublishedUnasked) => {
                 self.publish(AfterPublish::End)
             }
             Self::Notified { copies: false, .. } => discard(Ending::Delivered),

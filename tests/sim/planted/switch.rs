@@ -1,5 +1,8 @@
-//! Bugs planted on purpose, to test the simulator: it must find each. They exist only in builds
-//! with `--cfg planted`; in all others [`is`] is a constant, and nothing of them is left.
+//! Bugs planted on purpose, to test the simulator: it must find each. `scripts/sim --planted` puts
+//! this file, and a switch for each bug (`NAME.patch`), into a copy of the sources; nothing of them
+//! is in the sources themselves.
+
+use std::cell::Cell;
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,7 @@ pub enum Bug {
 }
 
 impl Bug {
+    /// All of them.
     pub const ALL: &[Self] = &[
         Self::AckBeforeWrite,
         Self::SealWithoutNames,
@@ -99,33 +103,16 @@ impl Bug {
     ];
 }
 
-#[cfg(planted)]
-mod switch {
-    use std::cell::Cell;
-
-    use super::Bug;
-
-    thread_local! {
-        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-    }
-
-    /// Plants one bug, or none, on this thread.
-    pub fn plant(bug: Option<Bug>) {
-        PLANTED.set(bug);
-    }
-
-    /// Whether this bug is planted.
-    pub fn is(bug: Bug) -> bool {
-        PLANTED.get() == Some(bug)
-    }
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
-#[cfg(planted)]
-pub use switch::{is, plant};
+/// Plants one bug, or none, on this thread.
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
 
-/// Whether this bug is planted: never, in this build.
-#[cfg(not(planted))]
-#[inline(always)]
-pub const fn is(_: Bug) -> bool {
-    false
+/// Whether this bug is planted.
+pub fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
 }

@@ -1,0 +1,244 @@
+//! A journal over files in memory, in which every call is done when it is asked for.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::http::path::UploadPath;
+use crate::vault::disk::{Block, File, Readable, ReplyStat, Runtime, WorkStat};
+use crate::vault::readback::{Newest, Readback};
+use crate::vault::space::Space;
+
+/// What has no memory and no parts has none of these.
+enum Never {}
+
+impl Block for Never {
+    fn bytes(&self) -> &[u8] {
+        match *self {}
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match *self {}
+    }
+}
+
+type Read = (io::Result<usize>, Never);
+
+impl Readable for Never {
+    type Block = Self;
+
+    async fn read_at(&self, _: Self, _: std::ops::Range<usize>, _: u64) -> Read {
+        match *self {}
+    }
+}
+
+impl File for Never {
+    async fn write_at(&self, _: Self, _: std::ops::Range<usize>, _: u64) -> Read {
+        match *self {}
+    }
+
+    fn expect(&self, _: u64) -> io::Result<()> {
+        match *self {}
+    }
+
+    async fn allocate(&self, _: std::ops::Range<u64>) -> io::Result<()> {
+        match *self {}
+    }
+
+    async fn give_back(&self, _: u64) -> io::Result<()> {
+        match *self {}
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    fn inode(&self) -> u64 {
+        match *self {}
+    }
+
+    async fn truncate(&self, _: u64) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+#[derive(Default)]
+struct Files {
+    logs: RefCell<BTreeMap<String, Vec<u8>>>,
+    is_full: Cell<bool>,
+}
+
+#[derive(Default)]
+struct InMemory(Rc<Files>);
+
+struct MemoryLog(Rc<Files>, String);
+
+impl Log for MemoryLog {
+    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        if self.0.is_full.get() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut logs = self.0.logs.borrow_mut();
+        logs.get_mut(&self.1).unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Runtime for InMemory {
+    fn now(&self) -> Millis {
+        0
+    }
+
+    fn wall_clock_ms(&self) -> u64 {
+        0
+    }
+
+    fn emit(&self, _: Event<'_>) {}
+
+    async fn give_way(&self) {}
+}
+
+impl WorkFiles for InMemory {
+    type File = Never;
+    type Log = MemoryLog;
+
+    fn boot_id(&self) -> u128 {
+        1
+    }
+
+    fn survived(&self, _: u128) -> bool {
+        true
+    }
+
+    fn shelves(&self) -> Vec<Shelf> {
+        vec![Shelf::WORK]
+    }
+
+    fn space(&self, _: Shelf) -> std::sync::Arc<Space> {
+        Default::default()
+    }
+
+    async fn create(&self, _: Shelf, _: &str) -> io::Result<Never> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn open(&self, _: Shelf, _: &str) -> io::Result<Never> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    async fn stat(&self, _: Shelf, _: &str) -> io::Result<Option<WorkStat>> {
+        Ok(None)
+    }
+
+    async fn create_log(&self, name: &str) -> io::Result<MemoryLog> {
+        let before = (self.0.logs.borrow_mut()).insert(name.to_owned(), Vec::new());
+        assert_eq!(before, None, "{name} is taken");
+        Ok(MemoryLog(Rc::clone(&self.0), name.to_owned()))
+    }
+
+    async fn open_reply(&self, _: Shelf, _: &str) -> io::Result<Option<(Never, ReplyStat)>> {
+        Ok(None)
+    }
+
+    async fn remove(&self, _: Shelf, name: &str) -> io::Result<()> {
+        self.0.logs.borrow_mut().remove(name);
+        Ok(())
+    }
+
+    async fn rename(&self, _: Shelf, _: &str, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn list(&self, _: Shelf) -> io::Result<Vec<String>> {
+        Ok(self.0.logs.borrow().keys().cloned().collect())
+    }
+
+    async fn sync_shelf(&self, _: Shelf) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn done<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("nothing here has to wait"),
+    }
+}
+
+fn record(state: State) -> Record {
+    Record {
+        path: UploadPath::from_text("a.bin").unwrap(),
+        state,
+        durable: 0,
+        inode: 1,
+        boot_id: 1,
+        answer: None,
+        client: None,
+        begun_ms: 0,
+        life: Default::default(),
+    }
+}
+
+/// What a start would read of the only session in the files.
+fn read_back(disk: &InMemory) -> (u64, State) {
+    let mut readback = Readback::new(1);
+    for (name, bytes) in &*disk.0.logs.borrow() {
+        readback.journal(name, &bytes[..]).unwrap();
+    }
+    let dealt = readback.deal().pop().unwrap();
+    match dealt.told.into_values().next() {
+        Some(Newest::Record { sequence, record }) => (sequence, record.state),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_record_becomes_true_when_it_is_appended_and_not_before() {
+    let disk = InMemory::default();
+    let journal = Journal::new(0, true, &Limits::default());
+    done(journal.begin(&disk, 0)).unwrap();
+    let id = SessionId::from_u128(7);
+    let kept = Kept::new(record(State::NEW), 0);
+    let commit = |state, sequence| {
+        let change = kept.record().in_state(state);
+        done(journal.write(&disk, id, &kept, change, sequence, Sync::Yes))
+    };
+    commit(State::NEW, 1).unwrap();
+    let sealed = State::Sealed { total: 9 };
+    disk.0.is_full.set(true);
+    assert!(matches!(commit(sealed, 2), Err(JournalError::Append(_))));
+    assert_eq!(kept.state(), State::NEW);
+    assert_eq!(read_back(&disk), (1, State::NEW));
+    disk.0.is_full.set(false);
+    commit(sealed, 3).unwrap();
+    assert_eq!(kept.state(), sealed);
+    assert_eq!(read_back(&disk), (3, sealed));
+}
+
+#[test]
+fn only_what_no_frame_says_is_unwritten() {
+    let disk = InMemory::default();
+    let journal = Journal::new(0, true, &Limits::default());
+    done(journal.begin(&disk, 0)).unwrap();
+    let id = SessionId::from_u128(7);
+    let kept = Kept::new(record(State::NEW), 0);
+    let receiving = |received| State::Receiving {
+        received,
+        total: Some(9),
+    };
+    let change = kept.record().in_state(receiving(0));
+    done(journal.write(&disk, id, &kept, change, 1, Sync::No)).unwrap();
+    // The length of the part tells it.
+    kept.set_state(receiving(5));
+    assert!(kept.is_written());
+    // An end that could not be written: the next journal has it.
+    kept.set_state(State::Gone(crate::bits::session::Ending::Poisoned));
+    assert!(!kept.is_written());
+    assert_eq!(read_back(&disk), (1, receiving(0)));
+    done(journal.begin(&disk, 5)).unwrap();
+    assert_eq!(read_back(&disk).1, kept.state());
+}
