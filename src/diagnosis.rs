@@ -1,9 +1,9 @@
 //! What an error of the disk means: for the client, for the session, and for whoever reads the log.
 //!
-//! One table, [`table`]. The operation and the error number lead to what the client hears, what the
-//! log says and how loud, and what ends the trouble. The operation is asked first, because the same
-//! number means different things in the work directory, which is ours, and at a destination, which
-//! the client has named.
+//! One table, `diagnosis/table.rs`. The operation and the error number lead to what the client
+//! hears, what the log says and how loud, and what ends the trouble. The operation is asked first,
+//! because the same number means different things in the work directory, which is ours, and at a
+//! destination, which the client has named.
 //!
 //! Two rules hold for every row, and are tests. What may heal while a client waits, by itself or
 //! because somebody mends the server, must look transient to it. What cannot heal must not, or the

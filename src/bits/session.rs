@@ -1,5 +1,5 @@
 //! The session state machine: its states, events and decisions. Every transition of every session
-//! is in [`transitions`].
+//! is in `session/transitions.rs`.
 //!
 //! ```text
 //!                 Fragment / FragmentEnded

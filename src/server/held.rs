@@ -1,6 +1,6 @@
 //! The right to work on a session: who has it, and what may be done with it.
 //!
-//! Whoever holds a session alone moves its state ([`Held::step`]) and touches its files. What the
+//! Whoever holds a session alone moves its state and touches its files. What the
 //! state machine decides is carried out above, in [`super::carry_out`].
 
 use std::ops::Range;

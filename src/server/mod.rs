@@ -33,9 +33,10 @@
 //! wins: it asks the holder to stop, by shutting its connection down, and waits until the holder
 //! has written what it had and left.
 //!
-//! The state machine is in [`crate::bits::session`]; the holder gives it events
-//! ([`held::Held::step`]) and carries its decisions out ([`held::Held::carry_out`]): seal,
-//! publish, discard ([`crate::vault`]), and what follows from them, up to an answer.
+//! The state machine is in [`crate::bits::session`]. [`carry_out`] gives it events and carries its
+//! decisions out: seal, tell, publish, discard ([`crate::vault`]), and what follows from them, up
+//! to an answer. A session's state stands in its record alone, and a record becomes true when it is
+//! written.
 //!
 //! **A fragment** ([`fragment`]) is the only packet with a body, and the only one that takes long.
 //! Its bytes are appended at the watermark, one write at a time; what the server has already is
@@ -71,6 +72,23 @@
 //! **It ends** when it is told to drain: idle connections are ended at once, busy ones after their
 //! answer, and sessions stay on disk for the next start. Nothing depends on that: after `kill -9`
 //! the next start reads the same files, also with another number of shards.
+//!
+//! # The floors
+//!
+//! From the lowest up; `tests/house.rs` forbids circles. What is data stands below what is done
+//! with it.
+//!
+//! ```text
+//!  serve                                       a connection's life
+//!  fragment  lifecycle  download               what a request asks for
+//!  exchange             janitor  recover       a request's things │ by the clock, at start
+//!  carry_out                                   decisions
+//!  notification  room                          what takes long in them
+//!  held                                        the right to work on a session
+//!  shard  places                               the tables
+//!  session  connection                         what stands in them
+//!  floor  inbox  patience  budget  turnstile .. what all of it stands on
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod budget;
