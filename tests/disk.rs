@@ -18,7 +18,7 @@ use support::{skip, wait_until};
 /// The answer of a file system that is read-only.
 const WRITE_PROTECT: &str = "0x80070013";
 /// Root has few connections to spare.
-const FEW_FILES: &str = "ulimit -n 48; exec \"$@\"";
+const FEW_FILES: &str = "ulimit -n 80; exec \"$@\"";
 
 /// A small file system in memory, with a root in it.
 struct SmallDisk {
