@@ -5,14 +5,18 @@ mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use support::client::{Client, fragment};
 use support::raw::Raw;
 use support::server::Server;
-use support::tls::{Authority, listener};
-use support::wait_until;
+use support::tls::{Authority, Pair, listener};
+use support::{skip, wait_until};
 
 const MIB: u64 = 1 << 20;
 
@@ -237,4 +241,255 @@ fn a_download_goes_out_whole() {
         assert_eq!(answer.status, 200);
         assert!(answer.body == content);
     }
+}
+
+/// The certificate that a connection was shown.
+fn shown(raw: &mut Raw) -> Vec<u8> {
+    raw.tls().peer_certificates().unwrap()[0].to_vec()
+}
+
+#[test]
+fn a_reload_shows_new_certificates_and_drops_no_connection() {
+    let (server, trust, authority) = start("");
+    let lines = server.settings().file;
+    let mut old = Client::over(server.secure(), "/old.bin", Some(&trust));
+    old.try_create().assert(200, None);
+    let before = shown(&mut old.raw);
+    for round in 0..3 {
+        // Onto the same files, as whoever renews a certificate does.
+        authority.server("server", &["localhost"]);
+        server.reload(&lines);
+        wait_until("the new one is shown", || {
+            shown(&mut Raw::secure(server.secure(), &trust)) != before
+        });
+        let range = round * MIB..(round + 1) * MIB;
+        old.send(fragment(range).of(3 * MIB)).assert(200, None);
+    }
+    old.close().assert(200, None);
+    server.assert_file("old.bin", 1, 3 * MIB);
+}
+
+#[test]
+fn files_that_are_wrong_change_nothing_at_a_reload_and_are_told() {
+    let (server, trust, authority) = start("");
+    let lines = server.settings().file;
+    let before = shown(&mut Raw::secure(server.secure(), &trust));
+    let good = fs::read(authority.file("server.pem")).unwrap();
+    let (chain, other) = (
+        authority.file("server.pem"),
+        authority.server("other", &["x"]),
+    );
+    for (content, says) in [
+        (b"rubbish\n".to_vec(), "holds no certificate"),
+        (good[..good.len() - 30].to_vec(), "has no END line"),
+        (
+            fs::read(other.chain).unwrap(),
+            "does not belong to the certificate",
+        ),
+    ] {
+        fs::write(&chain, content).unwrap();
+        server.reload(&lines);
+        server.wait_for_log(says);
+        assert!(server.log().contains("reload_failed"));
+        assert_eq!(shown(&mut Raw::secure(server.secure(), &trust)), before);
+    }
+}
+
+#[test]
+fn a_start_with_files_that_are_wrong_names_them() {
+    let authority = Authority::new();
+    let good = authority.server("good", &["localhost"]);
+    let refused = |pair: &Pair, says: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let (status, said) = Server::refused(&root, &listener("", &[pair]));
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(says), "{says}: {said}");
+    };
+    let missing = Pair {
+        chain: authority.file("none.pem"),
+        ..good.clone()
+    };
+    refused(&missing, "none.pem: No such file");
+    let old = authority.issue("old", &["localhost"], |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    refused(&old, "old.pem has expired");
+    let other = Pair {
+        key: authority.server("other", &["localhost"]).key,
+        ..good.clone()
+    };
+    refused(&other, "does not belong to the certificate");
+    fs::set_permissions(&good.key, fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&good, "chmod g-w,o= ");
+}
+
+#[test]
+fn check_tells_of_certificates_what_a_start_would_find() {
+    let authority = Authority::new();
+    let soon = authority.issue("soon", &["a.example", "b.example"], |params| {
+        params.not_after = std::time::SystemTime::now().into();
+        params.not_after += std::time::Duration::from_secs(5 * 86_400);
+    });
+    let file = authority.file("settings.toml");
+    let check = |pair: &Pair| {
+        let root = format!("root = {:?}\n", authority.file(""));
+        fs::write(&file, root + &listener("", &[pair]).file).unwrap();
+        let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+            .args(["check", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        String::from_utf8(check.stdout).unwrap()
+    };
+    let text = check(&soon);
+    assert!(
+        text.contains("an ECDSA certificate for a.example, b.example, until"),
+        "{text}"
+    );
+    assert!(
+        text.contains("expires 5 days from now") || text.contains("expires 4 days"),
+        "{text}"
+    );
+    let Some(rsa) = authority.rsa("rsa", "localhost") else {
+        return skip("there is no openssl");
+    };
+    let text = check(&rsa);
+    assert!(
+        text.contains("Windows 7, 8.1 and Server 2012 R2 cannot connect"),
+        "{text}"
+    );
+    let server = Server::with(listener("", &[&rsa]));
+    server.wait_for_log("no_ecdsa_certificate");
+}
+
+#[test]
+fn a_client_is_shown_the_certificate_that_it_asks_for_and_can_use() {
+    let authority = Authority::new();
+    let first = authority.server("first", &["localhost", "first.example"]);
+    let other = authority.server("other", &["*.other.example"]);
+    let Some(rsa) = authority.rsa("rsa", "other2.example") else {
+        return skip("there is no openssl");
+    };
+    let server = Server::with(listener("", &[&first, &rsa, &other]));
+    let trust = authority.trusting();
+    for (name, file) in [
+        ("first.example", &first),
+        ("x.other.example", &other),
+        ("other2.example", &rsa),
+    ] {
+        let mut raw = Raw::try_secure(server.secure(), &trust, name).unwrap();
+        let own = CertificateDer::from_pem_file(&file.chain).unwrap();
+        assert_eq!(shown(&mut raw), own.to_vec(), "{name}");
+    }
+    // A name that no certificate has: the first is shown, and the client refuses it.
+    let unknown = Raw::try_secure(server.secure(), &trust, "unknown.example");
+    assert!(unknown.err().unwrap().to_string().contains("first.example"));
+}
+
+#[test]
+fn clients_without_a_good_certificate_do_not_get_in_where_one_is_asked_for() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let crl = authority.revoke("revoked.crl", &[13]);
+    let lines = format!("client_ca = {:?}\nclient_crl = {crl:?}", authority.ca());
+    let server = Server::with(listener(&lines, &[&pair]));
+    let try_as = |config: ClientConfig| {
+        let raw = Raw::try_secure(server.secure(), &Arc::new(config), "localhost");
+        // By TLS 1.3 the client is through before the server has looked at its certificate.
+        raw.and_then(|mut raw| {
+            raw.try_send("BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n")?;
+            raw.try_receive()
+        })
+    };
+    let good = authority.client("good", "machine 7", 7);
+    let builder = authority.builder(Some(&good));
+    assert_eq!(try_as(builder).unwrap().unwrap().status, 200);
+    let strangers = Authority::new();
+    let stranger = strangers.client("stranger", "stranger", 8);
+    let revoked = authority.client("revoked", "machine 13", 13);
+    let old = authority.issue("old", &[], |params| {
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "machine 14");
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    for (pair, says) in [
+        (None, "it sent no certificate"),
+        (Some(&stranger), "none of those in client_ca (subject"),
+        (Some(&revoked), "it is revoked (subject"),
+        (Some(&old), "it has expired (subject"),
+    ] {
+        let outcome = try_as(authority.builder(pair));
+        assert!(!matches!(outcome, Ok(Some(_))), "{says}: {outcome:?}");
+        server.wait_for_log(says);
+    }
+    assert!(server.log().contains("machine 13"));
+    // The list is read anew, and whoever resumes is asked as well.
+    authority.revoke("revoked.crl", &[7]);
+    server.reload(&server.settings().file);
+    wait_until("the new list holds", || {
+        !matches!(try_as(authority.builder(Some(&good))), Ok(Some(_)))
+    });
+}
+
+/// Any shard resumes what another one began, also after a reload.
+#[test]
+fn a_client_resumes_on_whatever_shard_it_comes_to() {
+    let (server, _trust, authority) = start("");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(authority.ca()).unwrap();
+        roots.add(ca).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let ping = |config| {
+            let mut raw = Raw::secure(server.secure(), config);
+            raw.send("BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(raw.receive().status, 200);
+            raw.tls().handshake_kind().unwrap()
+        };
+        assert_eq!(ping(&config), rustls::HandshakeKind::Full);
+        for _ in 0..8 {
+            assert_eq!(ping(&config), rustls::HandshakeKind::Resumed);
+        }
+        server.reload(&server.settings().file);
+        server.wait_for_log("reloaded");
+        assert_eq!(ping(&config), rustls::HandshakeKind::Resumed);
+    }
+}
+
+#[test]
+fn the_oldest_version_is_a_setting() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let settings = listener("", &[&pair]);
+    let settings = support::server::Settings {
+        file: format!("tls_version_min = \"1.3\"\n{}", settings.file),
+        ..settings
+    };
+    let server = Server::with(settings);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let refused = Raw::try_secure(server.secure(), &Arc::new(config), "localhost");
+    assert!(
+        refused
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("ProtocolVersion")
+    );
+    server.wait_for_log("it offers no version of TLS that is enabled here");
+    Raw::secure(server.secure(), &authority.trusting());
 }

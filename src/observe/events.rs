@@ -328,7 +328,9 @@ fn log_connection(shard: usize, event: &Event<'_>) {
             let event = "download_refused";
             debug!(event, shard, %peer, path, status, "download refused: see the setting `download`");
         }
-        Event::BadRequest { .. } | Event::EndedEarly { .. } => log_head(shard, event),
+        Event::BadRequest { .. } | Event::HandshakeFailed { .. } | Event::EndedEarly { .. } => {
+            log_head(shard, event)
+        }
         Event::BrokeOff { peer, path } => {
             let event = "connection_broke_off";
             debug!(event, shard, %peer, path, "the connection broke off in the middle of a packet");

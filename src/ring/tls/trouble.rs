@@ -114,7 +114,8 @@ fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     f.write_str("it is not valid yet")
                 }
                 CertificateError::Revoked => f.write_str("it is revoked"),
-                CertificateError::UnknownIssuer => {
+                // The second: of another authority with the name of one of them.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     f.write_str("its authority is none of those in client_ca")
                 }
                 other => write!(f, "{other}"),
