@@ -53,6 +53,7 @@ impl Server {
 
     fn upload(&self, mode: Mode, connections: usize, files: u64, file_bytes: u64) -> Duration {
         let options = Options {
+            secure: None,
             script: Script {
                 mode,
                 folder: self.folder.clone(),

@@ -5,6 +5,7 @@ pub mod log_format;
 pub mod put;
 pub mod settings;
 pub mod token;
+pub mod trust;
 
 use clap::{Parser, Subcommand};
 
@@ -85,7 +86,8 @@ mod tests {
             "bitsd",
             "bitsd serve --durability always",
             "bitsd put file",
-            "bitsd put file https://h/",
+            "bitsd put file ftp://h/",
+            "bitsd put --insecure --cacert f file https://h/",
             "bitsd put --fragment-bytes 5119 file http://h/",
             "bitsd put --retry-for 1x file http://h/",
             "bitsd bench http://h/file",

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod error;
 pub mod memory;
 mod patience;
+pub mod secure;
 mod source;
 pub mod upload;
 pub mod url;
@@ -21,6 +22,7 @@ use connection::{Body, Broken, Connection, Timeouts};
 pub use error::PutError;
 use memory::{Entry, Memory};
 use patience::Patience;
+use secure::Secure;
 use source::Source;
 use upload::{Failure, Next, Packet, Refused, Reply, Upload};
 use url::Url;
@@ -41,6 +43,8 @@ pub struct Options {
     /// Where an interrupted upload of several fragments is remembered, so that a later run goes on
     /// with it.
     pub memory: Option<Memory>,
+    /// For URLs that say https.
+    pub secure: Option<Secure>,
 }
 
 impl Default for Options {
@@ -52,6 +56,7 @@ impl Default for Options {
             retry_delay: Duration::from_millis(100),
             timeouts: Timeouts::default(),
             memory: None,
+            secure: None,
         }
     }
 }
@@ -187,7 +192,7 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
         }
         return Ok(false);
     };
-    let answered = cancel_session(url, &session);
+    let answered = cancel_session(url, &session, options.secure.as_ref());
     let broken = |broken| PutError::GaveUp {
         after: Duration::ZERO,
         last: Hitch::Broken(broken),
@@ -212,14 +217,14 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
 ///
 /// # Errors
 /// [`Broken`]
-pub fn cancel_session(url: &Url, session: &str) -> Result<Reply, Broken> {
+pub fn cancel_session(url: &Url, session: &str, secure: Option<&Secure>) -> Result<Reply, Broken> {
     let timeouts = Timeouts {
         connect: CANCEL_WAIT,
         send: CANCEL_WAIT,
         reply: CANCEL_WAIT,
     };
     let head = packet_head(url, &Packet::CancelSession, Some(session), None, 0);
-    Connection::open(url, timeouts)?.exchange(head, None, &mut |_| {})
+    Connection::open(url, timeouts, secure)?.exchange(head, None, &mut |_| {})
 }
 
 /// One upload under way.
@@ -247,7 +252,9 @@ impl Run<'_> {
             let hitch = match self.exchange(&packet, watch) {
                 Ok(reply) => self.take(&packet, &reply, watch)?,
                 Err(Broken::File(source)) => return Err(self.source.failed(source)),
-                Err(broken @ (Broken::NotHttp(_) | Broken::HeadTooLarge)) => {
+                Err(
+                    broken @ (Broken::NotHttp(_) | Broken::NotSecure(_) | Broken::HeadTooLarge),
+                ) => {
                     return Err(PutError::NoServer(broken));
                 }
                 Err(broken) => {
@@ -301,7 +308,10 @@ impl Run<'_> {
     fn exchange(&mut self, packet: &Packet, watch: &mut dyn Watch) -> Result<Reply, Broken> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(self.url, self.options.timeouts)?,
+            None => {
+                let secure = self.options.secure.as_ref();
+                Connection::open(self.url, self.options.timeouts, secure)?
+            }
         };
         let range = match packet {
             Packet::Fragment { range } => range.clone(),
@@ -345,7 +355,7 @@ impl Run<'_> {
     fn cancel(&mut self) {
         if let Some(session) = self.upload.session() {
             // Best effort: the user hears of the failure that brought us here.
-            let _ = cancel_session(self.url, session);
+            let _ = cancel_session(self.url, session, self.options.secure.as_ref());
         }
     }
 }

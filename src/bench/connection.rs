@@ -6,15 +6,18 @@ use std::ops::Range;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::ClientConnection;
 
 use super::content::Content;
-use crate::client::connection::{Broken, REPLY_HEAD_BYTES_MAX, parse_head};
+use crate::client::connection::{Broken, REPLY_HEAD_BYTES_MAX, or_not_secure, parse_head};
 use crate::client::upload::Reply;
 
 /// A connection and the request on it.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    /// Where it is secure. What is given to it counts as sent.
+    tls: Option<Box<ClientConnection>>,
     /// Reused by each request.
     head: Vec<u8>,
     head_sent: usize,
@@ -61,6 +64,7 @@ impl Connection {
         registry: &Registry,
         token: Token,
         framing: Framing,
+        session: Option<ClientConnection>,
     ) -> Result<Self, Broken> {
         let mut stream = TcpStream::connect(address).map_err(Broken::Connect)?;
         // Answers to small requests wait for nothing; where this is refused they are merely late.
@@ -70,6 +74,7 @@ impl Connection {
             .map_err(Broken::Connect)?;
         Ok(Self {
             stream,
+            tls: session.map(Box::new),
             head: Vec::new(),
             head_sent: 0,
             body: 0..0,
@@ -96,7 +101,8 @@ impl Connection {
 
     /// Whether bytes of the request are still to be sent.
     pub fn is_sending(&self) -> bool {
-        self.head_sent < self.head.len() || !self.body.is_empty()
+        let is_full = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        self.head_sent < self.head.len() || !self.body.is_empty() || is_full
     }
 
     /// Sends on, for one turn; `bytes` counts those of the file.
@@ -126,9 +132,19 @@ impl Connection {
 
     /// One system call; returns the bytes of the file it sent.
     fn send_some(&mut self, content: &Content, most: u64) -> io::Result<u64> {
+        if let Some(tls) = &mut self.tls {
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
+        }
         let head = &self.head[self.head_sent..];
         if self.body.is_empty() {
-            self.head_sent += self.stream.write(head)?;
+            let sent = match &mut self.tls {
+                Some(_) if head.is_empty() => return Ok(0),
+                Some(tls) => or_full(tls.writer().write(head))?,
+                None => self.stream.write(head)?,
+            };
+            self.head_sent += sent;
             return Ok(0);
         }
         let body_bytes = most.min(self.body.end - self.body.start);
@@ -137,7 +153,10 @@ impl Connection {
             slices.push(IoSlice::new(head));
         }
         content.slices(self.file, self.body.start, body_bytes, &mut slices);
-        let sent = self.stream.write_vectored(&slices)?;
+        let sent = match &mut self.tls {
+            Some(tls) => or_full(tls.writer().write_vectored(&slices))?,
+            None => self.stream.write_vectored(&slices)?,
+        };
         if sent == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -154,6 +173,9 @@ impl Connection {
     /// [`Broken`]; a connection that the server closes is [`Broken::Closed`], also between
     /// requests.
     pub fn receive(&mut self, block: &mut [u8]) -> Result<Option<Reply>, Broken> {
+        if self.tls.is_some() {
+            return self.receive_sealed(block);
+        }
         loop {
             match self.stream.read(block) {
                 Ok(0) => return Err(Broken::Closed),
@@ -169,6 +191,29 @@ impl Connection {
                 Err(error) => return Err(or_refused(error, Broken::Receive)),
             }
         }
+    }
+
+    fn receive_sealed(&mut self, block: &mut [u8]) -> Result<Option<Reply>, Broken> {
+        while let Some(tls) = &mut self.tls {
+            let came = match tls.read_tls(&mut self.stream) {
+                Ok(came) => came,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(or_refused(error, Broken::Receive)),
+            };
+            if let Err(error) = tls.process_new_packets() {
+                return Err(or_not_secure(io::Error::other(error), Broken::Receive));
+            }
+            match tls.reader().read(block) {
+                Ok(read @ 1..) => {
+                    if let Some(reply) = self.take(&block[..read])? {
+                        return Ok(Some(reply));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && came > 0 => {}
+                Ok(_) | Err(_) => return Err(Broken::Closed),
+            }
+        }
+        Ok(None)
     }
 
     /// Takes bytes of an answer, in whatever pieces they come.
@@ -227,6 +272,14 @@ impl Connection {
     }
 }
 
+/// TLS that takes nothing more waits for the socket, or for the hands to be shaken.
+fn or_full(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+        other => other,
+    }
+}
+
 /// That nobody listens is told by the first use of the socket.
 fn or_refused(error: io::Error, otherwise: fn(io::Error) -> Broken) -> Broken {
     match error.kind() {
@@ -251,7 +304,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let poll = Poll::new().unwrap();
         let address = listener.local_addr().unwrap();
-        let connection = Connection::open(address, poll.registry(), Token(0), framing);
+        let connection = Connection::open(address, poll.registry(), Token(0), framing, None);
         (connection.unwrap(), listener, poll)
     }
 

@@ -18,6 +18,7 @@ use super::fault::{CannotRun, Fault};
 use super::options::{Options, Progress};
 use super::report::Latencies;
 use crate::client::connection::Broken;
+use crate::client::secure::Secure;
 
 /// What becomes of a connection after an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub struct Generator<'c> {
     poll: Poll,
     address: SocketAddr,
     script: Script,
+    secure: Option<Secure>,
     content: &'c Content,
     keep: Keep,
     stall: Duration,
@@ -106,6 +108,7 @@ impl<'c> Generator<'c> {
             poll: Poll::new().map_err(CannotRun::Poll)?,
             address,
             script: options.script.clone(),
+            secure: options.secure.clone(),
             content,
             keep,
             stall: options.stall,
@@ -233,7 +236,14 @@ impl<'c> Generator<'c> {
             Mode::Bits | Mode::Put | Mode::Ping => Framing::Http,
         };
         let registry = self.poll.registry();
-        let connection = Connection::open(self.address, registry, Token(at), framing)?;
+        let session = match &self.secure {
+            None => None,
+            Some(secure) => {
+                let session = secure.session(self.script.folder.host());
+                Some(session.map_err(Broken::Connect)?)
+            }
+        };
+        let connection = Connection::open(self.address, registry, Token(at), framing, session)?;
         lane.connection = Some(connection);
         if !std::mem::replace(&mut lane.is_new, true) {
             self.new_lanes += 1;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::conversation::Script;
+use crate::client::secure::Secure;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Options {
     pub verify: Option<PathBuf>,
     /// Files that were read back stay where they are.
     pub keep: bool,
+    /// Where connections are to be secure.
+    pub secure: Option<Secure>,
     /// An upload fails when it does not move for this long.
     pub stall: Duration,
 }

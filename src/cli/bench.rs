@@ -13,8 +13,11 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use bitsd::bench::conversation::{End, Mode, Script};
 use bitsd::bench::report::{Report, counted};
 use bitsd::bench::{self, Options, Progress};
+use bitsd::client::secure::BadTrust;
 use bitsd::client::url::{BadUrl, Url};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
+
+use super::trust::Believed;
 
 /// Flags of `bench`.
 #[derive(Args, Debug)]
@@ -57,10 +60,13 @@ pub struct Bench {
     /// An upload has failed when it does not move for this long.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     stall: Duration,
+    #[command(flatten)]
+    believed: Believed,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Where to: an http:// URL that ends in `/`; the files are named bench-<run>-<n>.bin.
+    /// Where to: an http:// or https:// URL that ends in `/`; the files are named
+    /// bench-<run>-<n>.bin.
     #[arg(value_name = "URL", value_parser = folder)]
     url: Url,
 }
@@ -88,14 +94,16 @@ fn prefix(mode: Mode) -> String {
 }
 
 impl Bench {
-    fn options(self) -> Options {
+    fn options(self) -> Result<Options, BadTrust> {
+        let secure = self.believed.secure(&self.url)?;
         let mode = match (self.ping, self.put, self.raw) {
             (true, ..) => Mode::Ping,
             (_, true, _) => Mode::Put,
             (.., true) => Mode::Raw,
             (false, false, false) => Mode::Bits,
         };
-        Options {
+        Ok(Options {
+            secure,
             script: Script {
                 mode,
                 folder: self.url,
@@ -114,14 +122,17 @@ impl Bench {
             verify: self.verify,
             keep: self.keep,
             stall: self.stall,
-        }
+        })
     }
 }
 
 /// Runs it; fails if any upload failed.
 pub fn run(bench: Bench) -> ExitCode {
     let is_json = bench.json;
-    let options = bench.options();
+    let options = match bench.options() {
+        Ok(options) => options,
+        Err(error) => return crate::failed(error),
+    };
     if !is_json {
         announce(&options);
     }

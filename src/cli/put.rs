@@ -22,6 +22,8 @@ use display::Display;
 use files::Target;
 use interrupt::Interrupt;
 
+use crate::cli::trust::Believed;
+
 /// Flags of `put`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -45,13 +47,15 @@ pub struct Put {
     /// Give up what an interrupted run of these files left at the server, and upload nothing.
     #[arg(long, conflicts_with = "no_resume")]
     cancel: bool,
+    #[command(flatten)]
+    believed: Believed,
     /// Show errors only.
     #[arg(short, long)]
     quiet: bool,
     /// Files to upload; a quoted pattern such as 'logs/*.txt' stands for all that it matches.
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
-    /// Where to: an http:// URL; one that ends in `/` takes each file's name.
+    /// Where to: an http:// or https:// URL; one that ends in `/` takes each file's name.
     #[arg(value_name = "URL", required = true)]
     url: Url,
 }
@@ -61,6 +65,7 @@ Examples:
   bitsd put today.zip http://server:8080/logs/       to /logs/today.zip
   bitsd put today.zip http://server:8080/logs/a.zip  under another name
   bitsd put -r dumps http://server:8080/             to /dumps/.., folders as they are
+  bitsd put --cacert ca.pem today.zip https://server/   to a server with a certificate of your own
 
 An upload that was interrupted goes on where it was when the same command is run again.
 
@@ -90,7 +95,11 @@ pub fn run(put: Put) -> ExitCode {
             return ExitCode::from(crate::WRONG_USE);
         }
     };
-    let options = put.options();
+    let mut options = put.options();
+    match put.believed.secure(&put.url) {
+        Ok(secure) => options.secure = secure,
+        Err(error) => return crate::failed(error),
+    }
     if put.cancel {
         return cancel(&targets, &options, put.quiet);
     }
@@ -104,6 +113,7 @@ pub fn run(put: Put) -> ExitCode {
         let Target { file, url } = target;
         let count = (targets.len() > 1).then_some((at + 1, targets.len()));
         let mut display = Display::new(file, url, count, put.quiet, &interrupt);
+        display.is_secured_by(options.secure.as_ref());
         let result = client::upload(file, url, &options, &mut display);
         display.end();
         match result {

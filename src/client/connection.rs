@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::secure::{NotSecure, Secure, Stream};
 use super::upload::Reply;
 use super::url::Url;
 
@@ -50,6 +51,8 @@ pub enum Broken {
     NotHttp(httparse::Error),
     /// The head of the reply is larger than any server's.
     HeadTooLarge,
+    /// No secure connection comes about, however often it is tried.
+    NotSecure(NotSecure),
     /// The file could not be read; the connection is not to blame.
     File(io::Error),
 }
@@ -77,6 +80,7 @@ impl fmt::Display for Broken {
                     "the head of the answer is longer than {REPLY_HEAD_BYTES_MAX} bytes"
                 )
             }
+            Self::NotSecure(why) => why.fmt(f),
             Self::File(error) => write!(f, "cannot read the file: {error}"),
         }
     }
@@ -95,7 +99,7 @@ fn in_words(error: &io::Error) -> String {
 /// An open connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     timeouts: Timeouts,
     /// Bytes read and not yet understood; at most one head.
     inbox: Vec<u8>,
@@ -115,25 +119,34 @@ impl Connection {
     /// Connects to the first address of the host that answers.
     ///
     /// # Errors
-    /// [`Broken::LookUp`] or [`Broken::Connect`].
-    pub fn open(url: &Url, timeouts: Timeouts) -> Result<Self, Broken> {
+    /// [`Broken::LookUp`], [`Broken::Connect`] or [`Broken::NotSecure`].
+    pub fn open(url: &Url, timeouts: Timeouts, secure: Option<&Secure>) -> Result<Self, Broken> {
         let addresses = (url.host(), url.port())
             .to_socket_addrs()
             .map_err(Broken::LookUp)?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in addresses {
             match TcpStream::connect_timeout(&address, timeouts.connect) {
-                Ok(stream) => return Self::configure(stream, timeouts).map_err(Broken::Connect),
+                Ok(stream) => {
+                    let made = Self::configure(stream, url.host(), timeouts, secure);
+                    return made.map_err(|error| or_not_secure(error, Broken::Connect));
+                }
                 Err(error) => last = error,
             }
         }
         Err(Broken::Connect(last))
     }
 
-    fn configure(stream: TcpStream, timeouts: Timeouts) -> io::Result<Self> {
+    fn configure(
+        stream: TcpStream,
+        host: &str,
+        timeouts: Timeouts,
+        secure: Option<&Secure>,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(timeouts.send))?;
         stream.set_read_timeout(Some(timeouts.reply))?;
+        let stream = Stream::open(stream, host, secure)?;
         Ok(Self {
             stream,
             timeouts,
@@ -181,15 +194,17 @@ impl Connection {
             if let Some(body) = body {
                 offset += fill(&mut buffer, body.file, offset..range.end).map_err(Broken::File)?;
             }
-            if let Err(error) = self.stream.write_all(&buffer) {
-                return self.last_words().map(Some).ok_or(Broken::Send(error));
+            let written = self.stream.write_all(&buffer);
+            if let Err(error) = written.and_then(|()| self.stream.flush()) {
+                let broken = or_not_secure(error, Broken::Send);
+                return self.last_words().map(Some).ok_or(broken);
             }
             buffer.clear();
             sent(offset);
             if offset == range.end {
                 return Ok(None);
             }
-            if self.has_something_to_read()
+            if self.stream.has_something_to_read()
                 && let Some(reply) = self.next_reply()?
             {
                 return Ok(Some(reply));
@@ -200,20 +215,10 @@ impl Connection {
     /// What the server said before it stopped taking bytes.
     fn last_words(&mut self) -> Option<Reply> {
         self.stream
+            .socket()
             .set_read_timeout(Some(self.timeouts.reply.min(LAST_WORDS_WAIT)))
             .ok()?;
         self.final_reply().ok()
-    }
-
-    /// Bytes, the end of the stream, or an error: all are for the reader.
-    fn has_something_to_read(&self) -> bool {
-        let mut byte = [0];
-        let peeked = self
-            .stream
-            .set_nonblocking(true)
-            .and_then(|()| self.stream.peek(&mut byte));
-        let blocking = self.stream.set_nonblocking(false);
-        blocking.is_err() || !peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn final_reply(&mut self) -> Result<Reply, Broken> {
@@ -233,7 +238,8 @@ impl Connection {
             if self.inbox.len() >= REPLY_HEAD_BYTES_MAX {
                 return Err(Broken::HeadTooLarge);
             }
-            if self.read_more().map_err(Broken::Receive)? == 0 {
+            let read = self.read_more();
+            if read.map_err(|error| or_not_secure(error, Broken::Receive))? == 0 {
                 return Err(Broken::Closed);
             }
         };
@@ -278,6 +284,11 @@ impl Connection {
             .truncate(held + read.as_ref().map_or(0, |read| *read));
         read
     }
+}
+
+/// What no retry mends is told as such.
+pub(crate) fn or_not_secure(error: io::Error, otherwise: fn(io::Error) -> Broken) -> Broken {
+    NotSecure::of(&error).map_or_else(|| otherwise(error), Broken::NotSecure)
 }
 
 /// Appends bytes of the file until the buffer is full or the range ends; returns how many.

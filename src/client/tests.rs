@@ -163,6 +163,7 @@ fn not_found() -> Step {
 
 fn options() -> Options {
     Options {
+        secure: None,
         fragment_bytes: 10_240,
         retry_for: BOUND,
         retry_delay: Duration::from_millis(1),

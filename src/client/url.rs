@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::path::{Component, Path};
 use std::str::FromStr;
 
-/// An `http://` URL whose path is ready to be sent.
+/// An `http://` or `https://` URL whose path is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// It is https.
+    is_secure: bool,
     /// Host name or address, without the brackets of an IPv6 address.
     host: String,
     port: u16,
@@ -22,9 +24,7 @@ pub struct Url {
 /// Why a text is not a URL that can be uploaded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadUrl {
-    /// It begins with `https://`.
-    Https,
-    /// It does not begin with `http://`.
+    /// It does not begin with `http://` or `https://`.
     NotHttp,
     /// The same, and it would be one with it.
     SchemeMissing(String),
@@ -51,10 +51,9 @@ impl fmt::Display for BadUrl {
                     "the URL must begin with http://; did you mean http://{text}?"
                 );
             }
-            Self::Https => {
-                "https:// is not supported: `bitsd put` does not speak TLS, use an http:// URL"
+            Self::NotHttp => {
+                "the URL must begin with http:// or https:// (and comes last, behind the files)"
             }
-            Self::NotHttp => "the URL must begin with http:// (and comes last, behind the files)",
             Self::HostMissing => "the URL has no host",
             Self::HostInvalid => "the URL's host holds a character that no host has",
             Self::PortInvalid => "the URL's port is not a number from 1 to 65535",
@@ -73,10 +72,10 @@ impl FromStr for Url {
     type Err = BadUrl;
 
     fn from_str(text: &str) -> Result<Self, BadUrl> {
-        if strip_scheme(text, "https://").is_some() {
-            return Err(BadUrl::Https);
-        }
-        let rest = strip_scheme(text, "http://").ok_or_else(|| without_scheme(text))?;
+        let secure = strip_scheme(text, "https://");
+        let rest = secure.or_else(|| strip_scheme(text, "http://"));
+        let rest = rest.ok_or_else(|| without_scheme(text))?;
+        let is_secure = secure.is_some();
         if rest.contains('#') {
             return Err(BadUrl::Fragment);
         }
@@ -85,6 +84,7 @@ impl FromStr for Url {
             return Err(BadUrl::UserInfo);
         }
         let (host, port) = split_authority(authority)?;
+        let port = port.unwrap_or(if is_secure { 443 } else { 80 });
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(encode(query.as_bytes(), is_url_byte))),
             None => (target, None),
@@ -95,6 +95,7 @@ impl FromStr for Url {
             encode(path.as_bytes(), is_url_byte)
         };
         Ok(Self {
+            is_secure,
             host: host.to_owned(),
             port,
             authority: authority.to_owned(),
@@ -143,6 +144,11 @@ impl Url {
         Ok(url)
     }
 
+    /// Whether it is https.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     /// Host name or address.
     pub fn host(&self) -> &str {
         &self.host
@@ -169,7 +175,8 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.target())
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.target())
     }
 }
 
@@ -193,7 +200,8 @@ fn without_scheme(text: &str) -> BadUrl {
     }
 }
 
-fn split_authority(authority: &str) -> Result<(&str, u16), BadUrl> {
+/// The port is `None` where the scheme says which.
+fn split_authority(authority: &str) -> Result<(&str, Option<u16>), BadUrl> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']').ok_or(BadUrl::HostInvalid)?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
@@ -206,14 +214,14 @@ fn split_authority(authority: &str) -> Result<(&str, u16), BadUrl> {
         return Err(BadUrl::HostInvalid);
     }
     if port.is_empty() {
-        return Ok((host, 80));
+        return Ok((host, None));
     }
     let digits = port.strip_prefix(':').ok_or(BadUrl::HostInvalid)?;
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(BadUrl::PortInvalid);
     }
     match digits.parse() {
-        Ok(port) if port > 0 => Ok((host, port)),
+        Ok(port) if port > 0 => Ok((host, Some(port))),
         _ => Err(BadUrl::PortInvalid),
     }
 }
@@ -266,12 +274,16 @@ mod tests {
             ("::1", 8080, "[::1]:8080")
         );
         assert_eq!(v6.target(), "/");
+        let secure = url("https://up.example/a");
+        assert_eq!((secure.port(), secure.is_secure()), (443, true));
+        assert_eq!(secure.to_string(), "https://up.example/a");
+        assert_eq!(url("https://up.example:80/a").port(), 80);
+        assert!(!v6.is_secure());
     }
 
     #[test]
     fn wrong_urls_are_refused_with_their_cause() {
         for (text, cause) in [
-            ("https://h/a", BadUrl::Https),
             ("ftp://h/a", BadUrl::NotHttp),
             ("h/a", BadUrl::NotHttp),
             ("logs.zip", BadUrl::NotHttp),

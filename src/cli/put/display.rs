@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use bitsd::client::secure::Secure;
 use bitsd::client::url::Url;
 use bitsd::client::{Hitch, Watch};
 
@@ -31,6 +32,13 @@ enum Form {
 }
 
 impl<'i> Display<'i> {
+    /// What makes its connections secure; an interruption needs it too.
+    pub fn is_secured_by(&self, secure: Option<&Secure>) {
+        if let Some(upload) = &mut *self.interrupt.under_way() {
+            upload.secure = secure.cloned();
+        }
+    }
+
     /// For one file; of several, its number and how many there are.
     pub fn new(
         file: &Path,
@@ -54,6 +62,7 @@ impl<'i> Display<'i> {
             },
         };
         *interrupt.under_way() = Some(UnderWay {
+            secure: None,
             url: url.clone(),
             offset: 0,
             total: 0,

@@ -1,0 +1,339 @@
+//! TLS of a client: whom it believes, and why it does not, with what mends it.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
+    Error, RootCertStore, SignatureScheme, StreamOwned,
+};
+
+/// Whom a client believes that it speaks with the host of its URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Whoever has a certificate of an authority that this machine knows.
+    Machine,
+    /// Whoever has one of an authority in this file (PEM).
+    File(PathBuf),
+    /// Everybody.
+    Anybody,
+}
+
+/// How connections are made secure; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Secure(Arc<ClientConfig>);
+
+impl PartialEq for Secure {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Secure {}
+
+/// Nobody can be believed.
+#[derive(Debug)]
+pub enum BadTrust {
+    /// The file cannot be read, or is not PEM.
+    File(PathBuf, String),
+    /// This machine knows no authorities.
+    NoAuthorities(Error),
+}
+
+impl fmt::Display for BadTrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, why) => {
+                write!(
+                    f,
+                    "no certificates of authorities in {}: {why}",
+                    path.display()
+                )
+            }
+            Self::NoAuthorities(why) => write!(
+                f,
+                "this machine knows no authorities for https ({why}): install the package \
+                 ca-certificates, or name a file with --cacert"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for BadTrust {}
+
+impl Secure {
+    /// For all connections of a run.
+    ///
+    /// # Errors
+    /// [`BadTrust`]
+    pub fn with(trust: &Trust) -> Result<Self, BadTrust> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(BadTrust::NoAuthorities)?
+            .dangerous();
+        let verifier = verifier(trust, provider)?;
+        let builder = builder.with_custom_certificate_verifier(verifier);
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// A connection to this host, of which nothing has been sent yet.
+    ///
+    /// # Errors
+    /// The host is no name and no address.
+    pub(crate) fn session(&self, host: &str) -> io::Result<ClientConnection> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        ClientConnection::new(Arc::clone(&self.0), name).map_err(io::Error::other)
+    }
+}
+
+fn verifier(
+    trust: &Trust,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, BadTrust> {
+    match trust {
+        Trust::Machine => rustls_platform_verifier::Verifier::new(provider)
+            .map(|verifier| Arc::new(verifier) as _)
+            .map_err(BadTrust::NoAuthorities),
+        Trust::File(path) => {
+            let bad = |why: String| BadTrust::File(path.clone(), why);
+            let mut roots = RootCertStore::empty();
+            let found = CertificateDer::pem_file_iter(path).map_err(|why| bad(why.to_string()))?;
+            for certificate in found {
+                let certificate = certificate.map_err(|why| bad(why.to_string()))?;
+                roots.add(certificate).map_err(|why| bad(why.to_string()))?;
+            }
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|why| bad(why.to_string()))?;
+            Ok(verifier)
+        }
+        Trust::Anybody => Ok(Arc::new(Anybody(provider))),
+    }
+}
+
+/// Believes everybody; that the peer has the key of its certificate is still proven.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Why no secure connection comes about, however often it is tried.
+#[derive(Clone, Debug)]
+pub struct NotSecure(Error);
+
+impl NotSecure {
+    /// Of an error of a connection, if it is such a one.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        Self::of_tls(error.get_ref()?.downcast_ref()?)
+    }
+
+    /// The same, of what TLS says.
+    pub(crate) fn of_tls(error: &Error) -> Option<Self> {
+        let is_final = matches!(
+            error,
+            Error::InvalidCertificate(_)
+                | Error::InvalidMessage(_)
+                | Error::PeerIncompatible(_)
+                | Error::AlertReceived(_)
+                | Error::NoApplicationProtocol
+        );
+        is_final.then(|| Self(error.clone()))
+    }
+}
+
+impl fmt::Display for NotSecure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use AlertDescription as Alert;
+        match &self.0 {
+            Error::InvalidCertificate(why) => of_certificate(why, f),
+            Error::InvalidMessage(_) => f.write_str(
+                "what answers there does not speak TLS: perhaps the URL is to begin with http://",
+            ),
+            Error::PeerIncompatible(_)
+            | Error::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure) => {
+                f.write_str("the server speaks no TLS that is known here (1.2 or 1.3, with ECDHE)")
+            }
+            Error::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied,
+            ) => f.write_str(
+                "the server asks for a certificate of the client, which `bitsd put` has none of",
+            ),
+            other => write!(f, "no secure connection comes about: {other}"),
+        }
+    }
+}
+
+fn of_certificate(why: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use CertificateError as Why;
+    match why {
+        // The second: of another authority with the name of one that is trusted.
+        Why::UnknownIssuer | Why::BadSignature => f.write_str(
+            "the server's certificate is of an authority that is not trusted here: name its file with \
+             --cacert, or install it (update-ca-certificates)",
+        ),
+        Why::NotValidForName => {
+            f.write_str("the server's certificate is not for this host: use the name that is in it")
+        }
+        Why::NotValidForNameContext {
+            expected,
+            presented,
+        } => write!(
+            f,
+            "the server's certificate is not for {}, but for {}: use that name in the URL",
+            expected.to_str(),
+            match presented.is_empty() {
+                true => "nobody".to_owned(),
+                false => presented.join(", "),
+            }
+        ),
+        Why::Expired | Why::ExpiredContext { .. } => f.write_str(
+            "the server's certificate has expired: whoever runs the server must renew it (or the \
+             clock of this machine is wrong)",
+        ),
+        Why::NotValidYet | Why::NotValidYetContext { .. } => f.write_str(
+            "the server's certificate is not valid yet: look at the clock of this machine",
+        ),
+        Why::Revoked => f.write_str("the server's certificate is revoked"),
+        other => write!(f, "the server's certificate is not accepted: {other}"),
+    }
+}
+
+/// A connection, secure or not.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Secure(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    /// Shakes hands where there is something to make it secure with.
+    pub(crate) fn open(
+        mut socket: TcpStream,
+        host: &str,
+        secure: Option<&Secure>,
+    ) -> io::Result<Self> {
+        let Some(secure) = secure else {
+            return Ok(Self::Plain(socket));
+        };
+        let mut session = secure.session(host)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        Ok(Self::Secure(Box::new(StreamOwned::new(session, socket))))
+    }
+
+    /// The socket beneath.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(stream) => &stream.sock,
+        }
+    }
+
+    /// Bytes for the reader, the end, or an error; never waits.
+    pub(crate) fn has_something_to_read(&mut self) -> bool {
+        if self.socket().set_nonblocking(true).is_err() {
+            return true;
+        }
+        let has_something = match self {
+            Self::Plain(socket) => {
+                let peeked = socket.peek(&mut [0]);
+                !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Secure(stream) => look(stream),
+        };
+        self.socket().set_nonblocking(false).is_err() || has_something
+    }
+}
+
+/// Takes in what has come: it may be nothing but a ticket.
+fn look(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> bool {
+    loop {
+        match stream.conn.read_tls(&mut stream.sock) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(_) => return true,
+        }
+        if stream.conn.process_new_packets().is_err() {
+            return true;
+        }
+    }
+    (stream.conn.process_new_packets())
+        .is_ok_and(|state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed())
+}
+
+impl Read for Stream {
+    fn read(&mut self, memory: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(memory),
+            Self::Secure(stream) => stream.read(memory),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Secure(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Secure(stream) => stream.flush(),
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! TLS as others speak it: OpenSSL with the lists of each Windows, curl, Python, and `bitsd put`.
+
+mod support;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use support::content::content;
+use support::server::Server;
+use support::skip;
+use support::tls::{Authority, Pair, listener};
+
+/// What Schannel of Windows 7, 8.1 and Server 2012 R2 offers for TLS 1.2, by the names of OpenSSL
+/// ("TLS Cipher Suites in Windows 8.1"): with RSA there is no ECDHE with GCM.
+const WINDOWS_8_1: &str = "ECDHE-RSA-AES256-SHA384:ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES256-SHA:\
+    ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:\
+    ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:ECDHE-ECDSA-AES128-SHA:\
+    DHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-GCM-SHA256:\
+    AES256-SHA256:AES128-SHA256:AES256-SHA:AES128-SHA";
+/// Windows 10 and Server 2016 and 2019 ("TLS Cipher Suites in Windows 10 v22H2").
+const WINDOWS_10: &str = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:\
+    ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:\
+    DHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA256:\
+    ECDHE-RSA-AES256-SHA384:ECDHE-RSA-AES128-SHA256:AES256-GCM-SHA384:AES128-GCM-SHA256:AES256-SHA";
+
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output();
+    let is_there = found.is_ok() || Command::new(program).arg("version").output().is_ok();
+    if !is_there {
+        skip(&format!("there is no {program}"));
+    }
+    is_there
+}
+
+fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err)
+}
+
+/// Says `input` by OpenSSL; what it tells of the connection, and what the server answers.
+fn s_client(server: &Server, ca: &Path, args: &[&str], input: &str) -> String {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-connect", &server.secure().to_string()])
+        .args([
+            "-servername",
+            "localhost",
+            "-verify_return_error",
+            "-ign_eof",
+            "-CAfile",
+        ])
+        .arg(ca)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have given up already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    text(&child.wait_with_output().unwrap())
+}
+
+const PING: &str = "BITS_POST /a HTTP/1.1\r\nHost: localhost\r\nBITS-Packet-Type: Ping\r\n\
+                    Content-Length: 0\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn each_windows_has_a_suite_in_common_where_there_is_an_ecdsa_certificate() {
+    if !has("openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    let ecdsa = authority.server("ecdsa", &["localhost"]);
+    let rsa = authority.rsa("rsa", "localhost").unwrap();
+    let old = ["-tls1_2", "-cipher", WINDOWS_8_1, "-groups", "P-256:P-384"];
+    let ten = [
+        "-tls1_2",
+        "-cipher",
+        WINDOWS_10,
+        "-groups",
+        "X25519:P-256:P-384",
+    ];
+    let eleven = [
+        "-tls1_3",
+        "-ciphersuites",
+        "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256",
+    ];
+    let ping = |pairs: &[&Pair], args: &[&str]| {
+        let server = Server::with(listener("", pairs));
+        let said = s_client(&server, &authority.ca(), args, PING);
+        (said, server)
+    };
+    for pairs in [vec![&ecdsa], vec![&rsa, &ecdsa], vec![&ecdsa, &rsa]] {
+        for args in [&old[..], &ten, &eleven] {
+            let (said, _server) = ping(&pairs, args);
+            assert!(said.contains("HTTP/1.1 200 OK"), "{args:?}: {said}");
+            assert!(
+                said.contains("Peer signature type: ECDSA"),
+                "{args:?}: {said}"
+            );
+        }
+    }
+    for args in [&ten[..], &eleven] {
+        let (said, _server) = ping(&[&rsa], args);
+        assert!(said.contains("HTTP/1.1 200 OK"), "{args:?}: {said}");
+    }
+    let (said, server) = ping(&[&rsa], &old);
+    assert!(said.contains("handshake failure"), "{said}");
+    server.wait_for_log("there is no cipher suite in common");
+    // And a client that has no ECDSA gets RSA.
+    let only_rsa = ["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"];
+    let (said, _server) = ping(&[&ecdsa, &rsa], &only_rsa);
+    assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
+}
+
+#[test]
+fn old_versions_and_renegotiation_get_nobody_anywhere() {
+    if !has("openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    let server = Server::with(listener("", &[&authority.server("server", &["localhost"])]));
+    for old in [
+        ["-tls1_1", "-cipher", "ALL@SECLEVEL=0"],
+        ["-tls1", "-cipher", "ALL@SECLEVEL=0"],
+    ] {
+        let said = s_client(&server, &authority.ca(), &old, PING);
+        assert!(!said.contains("HTTP/1.1"), "{said}");
+    }
+    // A line with an R alone makes it ask for new keys.
+    let said = s_client(&server, &authority.ca(), &["-tls1_2"], "R\nR\nR\n");
+    assert!(!said.contains("HTTP/1.1 200"), "{said}");
+    let said = s_client(&server, &authority.ca(), &[], PING);
+    assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
+}
+
+#[test]
+fn curl_uploads_by_either_version() {
+    if !has("curl") {
+        return;
+    }
+    let authority = Authority::new();
+    let server = Server::with(listener("", &[&authority.server("server", &["localhost"])]));
+    let folder = tempfile::tempdir().unwrap();
+    let body = folder.path().join("body");
+    std::fs::write(&body, content(1, 0, 300_000)).unwrap();
+    for version in ["1.2", "1.3"] {
+        let path = format!("curl-{version}.bin");
+        let url = format!("https://localhost:{}/{path}", server.secure().port());
+        let packet = |kind: &str, session: &str, more: &[&str]| {
+            let output = Command::new("curl")
+                .args([
+                    "-sS",
+                    "-i",
+                    "-X",
+                    "BITS_POST",
+                    "--tls-max",
+                    version,
+                    "--cacert",
+                ])
+                .arg(authority.ca())
+                .args(["-H", &format!("BITS-Packet-Type: {kind}"), "-H", session])
+                .args(more)
+                .arg(&url)
+                .output()
+                .unwrap();
+            let said = text(&output);
+            assert!(said.contains("200 OK"), "{kind}: {said}");
+            let id = said
+                .lines()
+                .find_map(|line| line.strip_prefix("BITS-Session-Id: "));
+            format!("BITS-Session-Id: {}", id.unwrap_or_default().trim())
+        };
+        let protocols = "BITS-Supported-Protocols: {7df0354d-249b-430f-820d-3d2a9bef4931}";
+        let nothing = ["-H", "Content-Length: 0"];
+        let session = packet("Create-Session", protocols, &nothing);
+        let file = format!("@{}", body.display());
+        let range = "Content-Range: bytes 0-299999/300000";
+        packet("Fragment", &session, &["-H", range, "--data-binary", &file]);
+        packet("Close-Session", &session, &nothing);
+        server.assert_file(&path, 1, 300_000);
+    }
+}
+
+const PYTHON: &str = r#"
+import http.client, ssl, sys
+host, port, ca, path, total, step = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]), int(sys.argv[6])
+context = ssl.create_default_context(cafile=ca)
+content = open(sys.argv[7], "rb").read()
+connection = http.client.HTTPSConnection(host, port, context=context, timeout=30)
+def packet(kind, fields={}, body=b""):
+    connection.request("BITS_POST", path, body, {"BITS-Packet-Type": kind, **fields})
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 200, (kind, answer.status, answer.headers)
+    return answer.headers
+session = packet("Create-Session", {"BITS-Supported-Protocols": "{7df0354d-249b-430f-820d-3d2a9bef4931}"})["BITS-Session-Id"]
+at = 0
+while at < total:
+    end = min(total, at + step)
+    packet("Fragment", {"BITS-Session-Id": session, "Content-Range": f"bytes {at}-{end - 1}/{total}"}, content[at:end])
+    at = end
+packet("Close-Session", {"BITS-Session-Id": session})
+sock = connection.sock
+print(sock.version(), sock.selected_alpn_protocol())
+# The end is said: recv gives b"" and raises nothing.
+connection.request("GET", "/none", headers={"Connection": "close"})
+connection.getresponse().read()
+"#;
+
+#[test]
+fn python_uploads_on_one_connection() {
+    if !has("python3") {
+        return;
+    }
+    let authority = Authority::new();
+    let server = Server::with(listener("", &[&authority.server("server", &["localhost"])]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("content");
+    std::fs::write(&file, content(1, 0, 2_000_000)).unwrap();
+    for step in ["2000000", "65536", "5001"] {
+        let path = format!("/python-{step}.bin");
+        let output = Command::new("python3")
+            .args([
+                "-c",
+                PYTHON,
+                "localhost",
+                &server.secure().port().to_string(),
+            ])
+            .arg(authority.ca())
+            .args([&path, "2000000", step])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        server.assert_file(&path[1..], 1, 2_000_000);
+    }
+}
+
+/// Runs `bitsd put` for a file of 10 MB.
+fn put(server: &Server, host: &str, name: &str, args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(name);
+    std::fs::write(&file, content(1, 0, 10_000_000)).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["put", "--no-resume"])
+        .args(args)
+        .arg(&file)
+        .arg(format!("https://{host}:{}/", server.secure().port()))
+        .env_remove("SSL_CERT_DIR")
+        .env("SSL_CERT_FILE", "/dev/null")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn put_uploads_to_whom_it_believes() {
+    let authority = Authority::new();
+    let server = Server::with(listener("", &[&authority.server("server", &["localhost"])]));
+    let ca = authority.ca();
+    let ca = ca.to_str().unwrap();
+    let output = put(&server, "localhost", "ca.bin", &["--cacert", ca]);
+    assert!(output.status.success(), "{}", text(&output));
+    server.assert_file("ca.bin", 1, 10_000_000);
+    let output = put(&server, "localhost", "insecure.bin", &["--insecure"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("INSECURE: "), "{}", text(&output));
+    server.assert_file("insecure.bin", 1, 10_000_000);
+}
+
+#[test]
+fn put_says_at_once_why_it_does_not_believe() {
+    let authority = Authority::new();
+    let server = Server::with(listener("", &[&authority.server("server", &["localhost"])]));
+    let ca = authority.ca();
+    let other = Authority::new().ca().to_str().unwrap().to_owned();
+    let good = ca.to_str().unwrap();
+    for (host, args, says) in [
+        (
+            "127.0.0.1",
+            &["--cacert", good][..],
+            "not for 127.0.0.1, but for",
+        ),
+        (
+            "localhost",
+            &["--cacert", "/none"],
+            "no certificates of authorities in /none",
+        ),
+        (
+            "localhost",
+            &["--cacert", &other],
+            "no certificates of authorities",
+        ),
+        ("localhost", &[], "knows no authorities"),
+    ] {
+        let began = std::time::Instant::now();
+        let output = put(&server, host, "x.bin", args);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains(says), "{says}: {}", text(&output));
+        assert!(began.elapsed().as_secs() < 20);
+    }
+    let other = Authority::new();
+    let other_ca = other.ca();
+    let output = put(
+        &server,
+        "localhost",
+        "x.bin",
+        &["--cacert", other_ca.to_str().unwrap()],
+    );
+    let told = "not trusted here: name its file with --cacert";
+    assert!(text(&output).contains(told), "{}", text(&output));
+    // Who speaks TLS to a port that does not hears what it is.
+    let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["put", "--insecure", "Cargo.toml"])
+        .arg(format!("https://{}/", server.address()))
+        .output()
+        .unwrap();
+    assert!(
+        text(&output).contains("does not speak TLS"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn bench_drives_a_secure_server() {
+    let authority = Authority::new();
+    let server = Server::with(listener("", &[&authority.server("server", &["localhost"])]));
+    let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args([
+            "bench",
+            "--connections",
+            "4",
+            "--files",
+            "12",
+            "--file-bytes",
+            "5MB",
+        ])
+        .args(["--fragment-bytes", "1MB", "--idle", "10", "--cacert"])
+        .arg(authority.ca())
+        .arg("--verify")
+        .arg(server.root())
+        .arg(format!("https://localhost:{}/", server.secure().port()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
