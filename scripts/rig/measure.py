@@ -63,7 +63,7 @@ def clear(folder):
 
 
 def drive(tools, subject, load):
-    url = f"http://127.0.0.1:{subject.port}/"
+    url = f"{subject.scheme}://127.0.0.1:{subject.port}/"
     command = ["taskset", "-c", LOAD_CORE, str(tools.bitsd), "bench", "--json", "--keep"] + subject.mode + load.flags() + [url]
     pids = subject.pids()
     cpu_before, busy_before, load_before = cpu_seconds(pids), busy_seconds(), children_cpu_seconds()

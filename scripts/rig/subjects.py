@@ -24,6 +24,7 @@ class Subject:
     """A server on a folder. `mode` is the flag that `bitsd bench` needs for it."""
 
     mode = []
+    scheme = "http"
     cores = SERVER_CORE
 
     def __init__(self, tools):
@@ -105,6 +106,33 @@ class Bitsd(Subject):
     def command(self, folder):
         return [
             str(self.tools.bitsd), "serve", "--root", str(folder), "--listen", "127.0.0.1:0",
+            "--cores", str(self.shards), "--durability", self.durability,
+        ]
+
+
+class Secure(Bitsd):
+    """The same, by TLS, with a certificate that is made for the run."""
+
+    mode = ["--insecure"]
+    scheme = "https"
+
+    def command(self, folder):
+        if not shutil.which("openssl"):
+            raise CannotRun("openssl is not installed (Debian: apt install openssl)")
+        self.material = tempfile.TemporaryDirectory()
+        at = pathlib.Path(self.material.name)
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+             "-keyout", at / "key", "-out", at / "chain", "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+            check=True, stderr=subprocess.DEVNULL,
+        )
+        (at / "settings.toml").write_text(
+            f'[[listener]]\naddress = "127.0.0.1:0"\ntls = true\n'
+            f'[[certificate]]\nchain = "{at}/chain"\nkey = "{at}/key"\n'
+        )
+        return [
+            str(self.tools.bitsd), "serve", "--config", str(at / "settings.toml"), "--root", str(folder),
             "--cores", str(self.shards), "--durability", self.durability,
         ]
 

@@ -1,7 +1,7 @@
 """The workloads, who runs them, and the targets their figures must meet."""
 
 from rig.measure import Load
-from rig.subjects import Bitsd, Echo, Floor, Nginx
+from rig.subjects import Bitsd, Echo, Floor, Nginx, Secure
 
 KIB, MIB = 1024, 1024 * 1024
 LOW, HIGH = "low", "high"
@@ -88,6 +88,9 @@ def contests(tools, is_quick, rounds):
         direct=(None, load["O_DIRECT"]),
         floor_sync=(Floor(tools, sync=True), load["W1"]),
     )
+    for name in ("W1", "W2", "W3"):
+        entries = {"secure": (Secure(tools), load[name]), "bitsd": (none, load[name])}
+        contest(f"tls {name}", "tmpfs", **entries)
     contest("shards", "ext4", two=(Bitsd(tools, shards=2), load["W1"]), one=(none, load["W1"]))
     contest("ping", "tmpfs", bitsd=(none, load["ping"]), echo=(Echo(tools), load["ping"]))
     return made
@@ -125,6 +128,9 @@ def targets():
     title = "durability = upload, W1, ext4"
     row(f"{title}, against an O_DIRECT writer", "durable", "ext4", "bitsd", "direct", SPEED, HIGH, 0.90)
     row(f"{title}, against floor + fdatasync", "durable", "ext4", "bitsd", "floor_sync", BUSY, LOW, 0.60)
+    row("W1 by TLS against none, tmpfs", "tls W1", "tmpfs", "secure", "bitsd", CPU, LOW, 2.0)
+    row("W2 by TLS against none, tmpfs", "tls W2", "tmpfs", "secure", "bitsd", CPU, LOW, 2.0)
+    row("W3 by TLS against none, tmpfs", "tls W3", "tmpfs", "secure", "bitsd", PER_FILE, LOW, 1.5)
     row("W1 on two shards against one, ext4", "shards", "ext4", "two", "one", CPU, LOW, 1.10)
     row("Ping, 64 warm connections, against a tokio echo", "ping", "tmpfs", "bitsd", "echo", RATE, HIGH, 0.9)
     return rows
