@@ -165,6 +165,10 @@ impl Wire for RingWire {
         (Ok(()), block)
     }
 
+    fn is_encrypted(&self) -> bool {
+        self.tls().is_some()
+    }
+
     fn has_left(&self) -> bool {
         self.is_there(PollFlags::RDHUP)
     }
