@@ -305,13 +305,17 @@ fn no_unwrap_outside_tests() {
 const FUNCTION_LINES_MAX: usize = 80;
 /// Lines of code of a file, unit tests aside.
 const FILE_LINES_MAX: usize = 500;
-/// Where that does not hold yet.
-const LONG: &[&str] = &["src/ring/"];
+/// Files that are longer still; they must not become more.
+const LONG: &[&str] = &[
+    "src/ring/directories.rs",
+    "src/ring/disk.rs",
+    "src/ring/launch.rs",
+];
 
 #[test]
 fn no_function_and_no_file_has_too_many_lines() {
     for source in sources("src") {
-        let is_excused = LONG.iter().any(|folder| source.path.starts_with(folder));
+        let is_excused = LONG.contains(&source.path.as_str());
         let lines: Vec<&str> = source.lines_of_code().map(|(_, line)| line).collect();
         assert!(
             is_excused || lines.len() <= FILE_LINES_MAX,
@@ -331,7 +335,7 @@ fn no_function_and_no_file_has_too_many_lines() {
             let len = lines[at..].iter().position(|line| *line == end);
             let len = len.map_or(1, |len| len + 1);
             assert!(
-                is_excused || code.ends_with(';') || len <= FUNCTION_LINES_MAX,
+                code.ends_with(';') || len <= FUNCTION_LINES_MAX,
                 "{}:{}: {words} has {len} lines",
                 source.path,
                 at + 1

@@ -36,8 +36,9 @@ use crate::notify::{Bounds, Notifier};
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
 use crate::server::floor::Floor as _;
+use crate::server::recover::{self, Recovered};
+use crate::server::serve;
 use crate::server::shard::Shard;
-use crate::server::{recover, serve};
 use crate::vault::{self, readback::Dealt};
 use crate::verify::Verifier;
 use crate::{observe, version};
@@ -87,6 +88,16 @@ struct ReadBack {
     remembered: usize,
 }
 
+impl ReadBack {
+    fn of(shard: &Shard<RingWorld>, recovered: &Recovered) -> Self {
+        Self {
+            is_renewed: recovered.is_renewed,
+            unfinished: shard.unfinished_len(),
+            remembered: shard.store.journal.tombstones().len(),
+        }
+    }
+}
+
 /// Where the settings come from, for the line that tells of the start, and how to read them again.
 pub struct Source {
     /// The settings file, if there is one.
@@ -107,13 +118,9 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let directories = Arc::new(directories);
     let material = Material::read(&config, None).map_err(LaunchError::Tls)?;
     let (listeners, addresses) = listeners::listen(&config)?;
-    let boot = Boot {
-        current: directories.boot(),
-        stopped_cleanly: directories.stopped_cleanly().into(),
-    };
-    let generation = directories
-        .next_generation()
-        .map_err(|e| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(e)))?;
+    let boot = boot(&directories);
+    let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
+    let generation = directories.next_generation().map_err(failed)?;
     let (news_sender, news) = mpsc::channel();
     let to_main = news_sender.clone();
     signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())?;
@@ -124,17 +131,10 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let processors = probe::allowed_processors();
     probe::warn_of_surprises(&config, &addresses, descriptors, processors.len());
     let (alive_sender, alive) = mpsc::channel();
-    let notifier = Notifier::new(Bounds {
-        in_flight_max: config.limits.notifications_max,
-        bytes_max: config.limits.notification_bytes_max,
-    });
+    let notifier = notifier(&config);
     let verifier = Verifier::start().map_err(LaunchError::Thread)?;
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
-    let spaces = Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
-        let event = "space_unwatched";
-        tracing::warn!(event, %error, "there is no thread that looks at what is free on the disks");
-        Spaces::unwatched()
-    });
+    let spaces = spaces(&config);
     let clients = Arc::new(Clients::default());
     let mut reloads = Vec::new();
     let mut deals = Vec::new();
@@ -166,24 +166,37 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             alive: alive_sender.clone(),
             processor: (!processors.is_empty()).then(|| processors[index % processors.len()]),
         };
-        thread::Builder::new()
-            .name(format!("shard-{index}"))
-            .spawn(move || seat.run())
-            .map_err(LaunchError::Thread)?;
+        seat.begin()?;
     }
     await_shards(&alive, config.cores)?;
     deal_journals(directories.shelves().work(), generation, deals, news_sender)?;
     material.tell();
     let reloader = Reloader::new(Arc::clone(&config), material, source.read, reloads);
-    let reloads =
-        Reloads::begin(reloader, Arc::clone(&directories)).map_err(LaunchError::Thread)?;
-    let start = Start {
-        begun,
-        settings_file: source.file,
-        addresses,
-        descriptors,
-    };
+    let reloads = Reloads::begin(reloader, &directories).map_err(LaunchError::Thread)?;
+    let start = Start::new(begun, source.file, addresses, descriptors);
     supervise(&config, &directories, &start, &stage, &news, &reloads)
+}
+
+fn boot(directories: &Directories) -> Boot {
+    Boot {
+        current: directories.boot(),
+        stopped_cleanly: directories.stopped_cleanly().into(),
+    }
+}
+
+fn notifier(config: &Config) -> Notifier {
+    Notifier::new(Bounds {
+        in_flight_max: config.limits.notifications_max,
+        bytes_max: config.limits.notification_bytes_max,
+    })
+}
+
+fn spaces(config: &Config) -> Spaces {
+    Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
+        let event = "space_unwatched";
+        tracing::warn!(event, %error, "there is no thread that looks at what is free on the disks");
+        Spaces::unwatched()
+    })
 }
 
 /// Waits until every shard has a ring that answers. What it reads back after that may take its time.
@@ -208,6 +221,20 @@ struct Start {
 }
 
 impl Start {
+    fn new(
+        begun: Instant,
+        settings_file: Option<PathBuf>,
+        addresses: Vec<Address>,
+        descriptors: u64,
+    ) -> Self {
+        Self {
+            begun,
+            settings_file,
+            addresses,
+            descriptors,
+        }
+    }
+
     /// Who has started, and how.
     fn tell(&self, config: &Config, unfinished: usize, remembered: usize) {
         let listen = |is_secure| {
@@ -324,19 +351,11 @@ fn supervise(
             Some(News::Signal(Wish::Reload)) => reloads.ask(),
             Some(News::Signal(Wish::Stop)) if deadline.is_none() => {
                 stopping_since = Some(Instant::now());
-                tracing::info!(
-                    event = "stopping",
-                    "stopping: running requests may finish; a second signal stops at once"
-                );
-                stage.send_replace(Stage::Drain);
-                let limit = Duration::from_millis(reloads.config().limits.shutdown_ms_max);
-                deadline = Some(Instant::now() + limit + GRACE);
+                deadline = Some(begin_to_stop(stage, reloads));
             }
             Some(News::Signal(Wish::Stop)) => {
-                tracing::warn!(
-                    event = "stopped_at_once",
-                    "stopped at once by a second signal"
-                );
+                let event = "stopped_at_once";
+                tracing::warn!(event, "stopped at once by a second signal");
                 observe::flush();
                 std::process::exit(1);
             }
@@ -353,16 +372,27 @@ fn supervise(
             deadline.saturating_duration_since(Instant::now())
         });
         let synced = note_clean_stop(directories, is_renewed, time + SYNC_PATIENCE);
-        let took_ms = stopping_since.map(|since| millis(since.elapsed()));
-        tracing::info!(
-            event = "stopped",
-            unfinished = left,
-            synced,
-            took_ms,
-            "stopped"
-        );
+        tell_of_stop(left, synced, stopping_since);
     }
     Ok(())
+}
+
+/// Asks all shards to end, and says until when they may take.
+fn begin_to_stop(stage: &watch::Sender<Stage>, reloads: &Reloads) -> Instant {
+    tracing::info!(
+        event = "stopping",
+        "stopping: running requests may finish; a second signal stops at once"
+    );
+    stage.send_replace(Stage::Drain);
+    let limit = Duration::from_millis(reloads.config().limits.shutdown_ms_max);
+    Instant::now() + limit + GRACE
+}
+
+/// The last line of a server that was stopped in order.
+fn tell_of_stop(unfinished: usize, synced: bool, since: Option<Instant>) {
+    let took_ms = since.map(|since| millis(since.elapsed()));
+    let event = "stopped";
+    tracing::info!(event, unfinished, synced, took_ms, "stopped");
 }
 
 /// Syncs everything and notes the clean stop, within bounds. A sync that hangs is left to itself: only the end of the
@@ -426,6 +456,13 @@ struct Seat {
 }
 
 impl Seat {
+    /// Starts the thread.
+    fn begin(self) -> Result<(), LaunchError> {
+        let thread = thread::Builder::new().name(format!("shard-{}", self.index));
+        let spawned = thread.spawn(move || self.run());
+        spawned.map(drop).map_err(LaunchError::Thread)
+    }
+
     fn run(self) {
         if let Some(processor) = self.processor {
             let mut set = rustix::thread::CpuSet::new();
@@ -458,11 +495,8 @@ impl Seat {
     async fn serve(self) -> usize {
         let (blocks, registration) = Blocks::of(&self.config.limits);
         if let (Registration::Refused(error), 0) = (registration, self.index) {
-            tracing::warn!(
-                event = "blocks_not_registered",
-                %error,
-                "{NOT_REGISTERED}"
-            );
+            let event = "blocks_not_registered";
+            tracing::warn!(event, %error, "{NOT_REGISTERED}");
         }
         let disk = RingDisk::new(self.directories.shelves(), self.config.io);
         let trees = Arc::new(Trees::new(Vec::new(), self.directories.shelves()));
@@ -486,27 +520,20 @@ impl Seat {
             stats: Cell::new(0),
         };
         world.add_roots(self.roots);
-        let shard = Shard::new(
-            Rc::new(world),
-            Arc::clone(&self.config),
-            self.clients,
-            self.index,
-            self.config.cores,
-        );
+        let (config, count) = (Arc::clone(&self.config), self.config.cores);
+        let shard = Shard::new(Rc::new(world), config, self.clients, self.index, count);
         let is_stopping = Rc::new(Cell::new(false));
         let kit = Rc::new(Kit::default());
         let secure: Secure = Rc::new(RefCell::new(self.secure));
-        let mut listeners = Vec::new();
-        for (listener, entry) in self.listeners {
-            let listener = Rc::new(listener);
-            listeners.push(Rc::clone(&listener));
-            let tls = (Rc::clone(&secure), entry, Rc::clone(&kit));
-            shard.world.spawn(accept(
-                Rc::clone(&shard),
-                listener,
-                Rc::clone(&is_stopping),
-                tls,
-            ));
+        let listeners: Vec<_> = self
+            .listeners
+            .into_iter()
+            .map(|(l, at)| (Rc::new(l), at))
+            .collect();
+        for (listener, entry) in &listeners {
+            let tls = (Rc::clone(&secure), *entry, Rc::clone(&kit));
+            let (listener, is_stopping) = (Rc::clone(listener), Rc::clone(&is_stopping));
+            (shard.world).spawn(accept(Rc::clone(&shard), listener, is_stopping, tls));
         }
         let world = &shard.world;
         world.spawn(take_letters(Rc::clone(&shard), self.letters, kit));
@@ -516,24 +543,18 @@ impl Seat {
         let Ok(dealt) = self.dealt.await else {
             return 0;
         };
-        let recovered = match recover::recover(&shard, self.generation, dealt).await {
-            Ok(recovered) => recovered,
-            Err(error) => {
-                let _ = self.news.send(News::Recovered(Err(error)));
-                return 0;
-            }
+        let read = recover::recover(&shard, self.generation, dealt).await;
+        let told = read
+            .as_ref()
+            .map(|recovered| ReadBack::of(&shard, recovered));
+        let told = told.map_err(|error| io::Error::new(error.kind(), error.to_string()));
+        let _ = self.news.send(News::Recovered(told));
+        let Ok(recovered) = read else {
+            return 0;
         };
-        let unfinished = shard.unfinished_len();
-        let _ = self.news.send(News::Recovered(Ok(ReadBack {
-            is_renewed: recovered.is_renewed,
-            unfinished,
-            remembered: shard.store.journal.tombstones().len(),
-        })));
         let mut stage = self.stage;
-        let reached = match stage.wait_for(|stage| *stage >= Stage::SERVE).await {
-            Ok(stage) => *stage,
-            Err(_) => Stage::Drain,
-        };
+        let served = stage.wait_for(|stage| *stage >= Stage::SERVE).await;
+        let reached = served.map_or(Stage::Drain, |stage| *stage);
         if self.index == 0 && reached == (Stage::Serve { is_renewed: true }) {
             vault::recover::retire(&*shard.world, self.generation, &recovered.damaged).await;
         }
@@ -543,17 +564,22 @@ impl Seat {
 
         let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
         is_stopping.set(true);
-        listeners
-            .iter()
-            .for_each(|listener| net::stop_listening(listener));
-        shard.drain();
-        let limit = Duration::from_millis(shard.limits().shutdown_ms_max);
-        if tokio::time::timeout(limit, shard.empty()).await.is_err() {
-            shard.hang_up_all();
-            shard.empty().await;
+        for (listener, _) in &listeners {
+            net::stop_listening(listener);
         }
+        end(&shard).await;
         // Connections handed to this shard meanwhile are closed by the end of the process.
         shard.unfinished_len()
+    }
+}
+
+/// Lets running requests finish, as long as they may take.
+async fn end(shard: &Shard<RingWorld>) {
+    shard.drain();
+    let limit = Duration::from_millis(shard.limits().shutdown_ms_max);
+    if tokio::time::timeout(limit, shard.empty()).await.is_err() {
+        shard.hang_up_all();
+        shard.empty().await;
     }
 }
 

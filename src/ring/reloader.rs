@@ -51,10 +51,10 @@ impl Reloads {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn begin(mut reloader: Reloader, directories: Arc<Directories>) -> io::Result<Self> {
+    pub fn begin(mut reloader: Reloader, directories: &Arc<Directories>) -> io::Result<Self> {
         let (wishes, to_fulfil) = mpsc::sync_channel(1);
         let config = Arc::new(Mutex::new(Arc::clone(&reloader.config)));
-        let shown = Arc::clone(&config);
+        let (shown, directories) = (Arc::clone(&config), Arc::clone(directories));
         let run = move || {
             loop {
                 match to_fulfil.recv_timeout(DAY) {
