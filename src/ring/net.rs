@@ -169,6 +169,10 @@ impl Wire for RingWire {
         self.tls().is_some()
     }
 
+    fn certificate(&self) -> Option<Vec<u8>> {
+        self.tls().and_then(Tls::certificate)
+    }
+
     fn has_left(&self) -> bool {
         self.is_there(PollFlags::RDHUP)
     }
@@ -316,4 +320,37 @@ fn prepare(socket: OwnedFd) -> io::Result<RingWire> {
     let peer = rustix::net::getpeername(&socket)?.ok_or(io::ErrorKind::NotConnected)?;
     let peer = SocketAddr::try_from(peer).map_err(|_| io::ErrorKind::Unsupported)?;
     Ok(RingWire::new(socket, peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use rustls::ServerConfig;
+
+    use super::*;
+    use crate::ring::tls::served::Served;
+    use crate::ring::tls::wire::Kit;
+
+    /// Passwords are asked for by that.
+    #[test]
+    fn only_a_wire_that_speaks_tls_is_encrypted() {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let plain = || RingWire::new(UnixStream::pair().unwrap().0.into(), peer);
+        assert!(!plain().is_encrypted());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Served(Vec::new())));
+        let tls = Tls::new(Arc::new(config), Rc::new(Kit::default())).unwrap();
+        let wire = plain().secured(tls);
+        assert!(wire.is_encrypted());
+        assert_eq!(wire.certificate(), None);
+        // What goes over it now is in the clear.
+        assert!(wire.take_session().is_some());
+        assert!(!wire.is_encrypted());
+    }
 }

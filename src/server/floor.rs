@@ -83,6 +83,12 @@ pub trait Wire: 'static {
         false
     }
 
+    /// The certificate (DER) that the peer has shown, if it has: it was proven then, and the peer
+    /// has its key.
+    fn certificate(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Whether the peer has ended its side, or is gone: nobody waits for an answer.
     fn has_left(&self) -> bool {
         false

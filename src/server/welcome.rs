@@ -22,7 +22,8 @@ impl<W: World> Exchange<W> {
         if why.kind() == io::ErrorKind::InvalidData && !self.connection.is_hung_up() {
             let (peer, why) = (self.connection.peer, &why);
             (self.shard.world).emit(Event::HandshakeFailed { peer, why });
-            self.linger().await;
+            // Boxed, so that no other connection carries the space of it.
+            Box::pin(self.linger()).await;
         }
         false
     }

@@ -94,6 +94,13 @@ impl TlsSession {
         self.connection.is_handshaking()
     }
 
+    /// The client's own certificate, where one is asked for and hands were shaken: no other gets so
+    /// far.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let own = self.connection.peer_certificates()?.first()?;
+        (!self.is_handshaking()).then(|| own.to_vec())
+    }
+
     /// Whether the peer said that nothing more comes. What was decrypted before is still to be
     /// read.
     pub fn has_ended(&self) -> bool {

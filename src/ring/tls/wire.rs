@@ -83,6 +83,11 @@ impl Tls {
         self.session.take()
     }
 
+    /// The certificate that the client has shown, proven.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        self.session.borrow().as_ref()?.certificate()
+    }
+
     /// Whether something came that was not read to its end.
     pub fn holds_bytes(&self) -> bool {
         (self.session.borrow().as_ref()).is_some_and(|session| session.holds_bytes())
