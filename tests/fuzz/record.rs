@@ -76,6 +76,7 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
             interruptions: u32::from(sequence),
             connections: u32::from(damage),
             agent: (choice % 5 == 0).then(|| "an agent".into()),
+            user: (choice % 7 == 0).then(|| "anna".into()),
         },
         client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };
