@@ -78,9 +78,9 @@ fn too_few_descriptors_are_refused_with_a_remedy_and_few_are_told() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("LimitNOFILE="), "{said}");
     // The soft limit is raised to the hard one.
-    let mut server = Server::on(&root, with("ulimit -S -n 64; ulimit -H -n 5000"));
+    let mut server = Server::on(&root, with("ulimit -S -n 128; ulimit -H -n 5000"));
     server.wait_for_log(" descriptors=5000 ");
-    server.restart_with(with("ulimit -n 64"));
+    server.restart_with(with("ulimit -n 128"));
     server.wait_for_log("event=few_descriptors");
 }
 

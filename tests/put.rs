@@ -216,7 +216,7 @@ fn what_cannot_be_uploaded_is_said_in_words() {
         "{}",
         said(&output)
     );
-    let output = bitsd(&["put", "file", "https://127.0.0.1:9/"]);
+    let output = bitsd(&["put", "file", "ftp://127.0.0.1:9/"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("http"), "{}", said(&output));
     let output = bitsd(&["put", "one", "two", "http://127.0.0.1:9/one"]);
