@@ -9,6 +9,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::crowd;
+
 /// Sessions by location and client.
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -24,19 +26,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whoever has this address; of IPv6, this /64: a host has as many addresses in its own as it
-    /// likes (RFC 4291 2.5.4).
+    /// Whoever has this address.
     pub fn new(prefix: &str, address: IpAddr) -> Self {
         let mut hasher = DefaultHasher::new();
         prefix.hash(&mut hasher);
-        let network = match address.to_canonical() {
-            // Beside all networks of IPv6 that are given out (RFC 4291 2.4 reserves 0000::/8).
-            IpAddr::V4(address) => 1 << 32 | u64::from(address.to_bits()),
-            IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).expect("64 bits"),
-        };
         Self {
             location: hasher.finish(),
-            network,
+            network: crowd::number(address),
         }
     }
 }

@@ -14,9 +14,10 @@ pub fn client(peer: SocketAddr) -> IpAddr {
     }
 }
 
-/// The client as a number: its address, or the network's half of it.
-pub fn number(peer: SocketAddr) -> u64 {
-    match client(peer) {
+/// The client that an address belongs to, as a number: the address itself, of IPv6 its /64, since a
+/// host has as many addresses in its own as it likes (RFC 4291 2.5.4).
+pub fn number(address: IpAddr) -> u64 {
+    match address.to_canonical() {
         // Beside all networks of IPv6 that are given out (RFC 4291 2.4 reserves 0000::/8).
         IpAddr::V4(address) => 1 << 32 | u64::from(address.to_bits()),
         IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).expect("64 bits"),

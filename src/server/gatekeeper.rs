@@ -41,8 +41,9 @@ impl<W: World> Exchange<W> {
             // Not 401: the client would send what it must not.
             return Err(Refusal::InTheClear);
         }
-        let settings = self.shard.accounts();
-        let principal = self.identify(access, &settings, shown).await?;
+        let config = self.shard.settings();
+        let settings = &config.accounts;
+        let principal = self.identify(access, settings, shown).await?;
         match policy::may(&principal.user, &access.allow, &settings.accounts) {
             true => Ok(Some(principal)),
             false => Err(Refusal::NotAllowed),
@@ -119,7 +120,7 @@ impl<W: World> Exchange<W> {
         hash: Option<&PasswordHash>,
     ) -> Result<bool, Refusal> {
         let world = &self.shard.world;
-        let client = crowd::number(self.connection.peer);
+        let client = crowd::number(self.connection.peer.ip());
         let claim = {
             let visitors = self.shard.visitors.borrow();
             let claim = hash.map(|hash| visitors.memory.claim(user, password, hash));

@@ -19,7 +19,7 @@ use super::shares::Shares;
 use crate::auth::visitors::Visitors;
 use crate::bits::session::Rules;
 use crate::bits::session_id::SessionId;
-use crate::config::{AccountSettings, Config, Durability, EmptyFile, Limits, Location, Publish};
+use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::Event;
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
@@ -190,9 +190,9 @@ impl<W: World> Shard<W> {
         Rc::clone(&self.locations.borrow()[index])
     }
 
-    /// Who there is.
-    pub fn accounts(&self) -> AccountSettings {
-        self.settings.borrow().accounts.clone()
+    /// The settings as they are now, for whoever waits while they may change.
+    pub fn settings(&self) -> Arc<Config> {
+        Arc::clone(&self.settings.borrow())
     }
 
     /// Whether anybody is asked anywhere who they are.
