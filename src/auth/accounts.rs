@@ -210,11 +210,15 @@ fn for_each_line(
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<&str, BadAccount> {
-    let is_name = (1..=USER_BYTES_MAX).contains(&name.len())
+/// Whether a user or a group can be called so.
+pub fn is_name(name: &str) -> bool {
+    (1..=USER_BYTES_MAX).contains(&name.len())
         && name.trim() == name
-        && !name.contains(|c: char| c.is_control() || c == ':');
-    is_name
+        && !name.contains(|c: char| c.is_control() || c == ':')
+}
+
+fn check_name(name: &str) -> Result<&str, BadAccount> {
+    is_name(name)
         .then_some(name)
         .ok_or_else(|| BadAccount::Name(name.to_owned()))
 }

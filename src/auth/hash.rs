@@ -130,21 +130,24 @@ impl PasswordHash {
     }
 }
 
+/// Of the 64 digits that bcrypt and SHA-crypt write hashes with, each in an order of its own.
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"./".contains(&byte)
+}
+
 /// `$2y$10$`, then 53 characters of salt and hash.
 fn bcrypt_cost(text: &str) -> Result<u64, BadHash> {
     let rest = text.get(4..).ok_or(BadHash::Malformed)?;
     let (cost, hash) = rest.split_once('$').ok_or(BadHash::Malformed)?;
-    let is_hash = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
-    if cost.len() != 2 || hash.len() != 53 || !hash.bytes().all(is_hash) {
+    if cost.len() != 2 || hash.len() != 53 || !hash.bytes().all(is_digit) {
         return Err(BadHash::Malformed);
     }
     match cost.parse::<u32>() {
-        Ok(4..=BCRYPT_COST_MAX) => {}
-        Ok(_) => return Err(BadHash::TooCostly),
-        Err(_) => return Err(BadHash::Malformed),
+        // 2^10 rounds take about 100 ms.
+        Ok(cost @ 4..=BCRYPT_COST_MAX) => Ok((1 << cost) / 10),
+        Ok(_) => Err(BadHash::TooCostly),
+        Err(_) => Err(BadHash::Malformed),
     }
-    // 2^10 rounds take about 100 ms.
-    Ok((1 << cost.parse::<u32>().unwrap_or(0)) / 10)
 }
 
 fn argon2_cost(text: &str) -> Result<u64, BadHash> {
@@ -173,8 +176,7 @@ fn sha_cost(text: &str) -> Result<u64, BadHash> {
         _ => return Err(BadHash::Malformed),
     };
     let hash_len = if text.starts_with("$5$") { 43 } else { 86 };
-    let is_hash = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
-    if salt.len() > 16 || hash.len() != hash_len || !hash.bytes().all(is_hash) {
+    if salt.len() > 16 || hash.len() != hash_len || !hash.bytes().all(is_digit) {
         return Err(BadHash::Malformed);
     }
     if rounds > SHA_ROUNDS_MAX {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, is_name};
 pub use crate::http::authorization::Scheme;
 
 /// Who somebody is, and how that was shown.
@@ -28,11 +28,6 @@ pub enum Allowed {
 impl Allowed {
     /// `*`, `@group` or `user`; `None` if it is none of them.
     pub fn parse(text: &str) -> Option<Self> {
-        let is_name = |name: &str| {
-            !name.is_empty()
-                && name.trim() == name
-                && !name.contains(|c: char| c.is_control() || c == ':')
-        };
         match text.strip_prefix('@') {
             _ if text == "*" => Some(Self::Anybody),
             Some(group) if is_name(group) => Some(Self::Group(group.to_owned())),
