@@ -104,7 +104,9 @@ pub fn write_refusal(
     };
     let (status, hresult) = refusal.answer();
     let mut head = begin(status, out);
-    challenge(&mut head, refusal);
+    for challenge in challenges(refusal) {
+        head.field(AUTHENTICATE, &challenge);
+    }
     if let Some(seconds) = retry_after_s {
         head.number("Retry-After", seconds);
     }
@@ -128,13 +130,15 @@ pub fn write_refusal(
     head.end(persistence);
 }
 
-/// What may be shown instead, a field for each way.
-fn challenge(head: &mut ResponseHead<'_>, refusal: &Refusal) {
-    if let Refusal::Unauthorized(challenges) = refusal {
-        for scheme in &challenges.schemes {
-            head.field(AUTHENTICATE, &scheme.challenge(&challenges.realm));
-        }
-    }
+/// What may be shown instead: the values of WWW-Authenticate, one for each way.
+fn challenges(refusal: &Refusal) -> Vec<String> {
+    let Refusal::Unauthorized(asked) = refusal else {
+        return Vec::new();
+    };
+    let schemes = asked.schemes.iter();
+    schemes
+        .map(|scheme| scheme.challenge(&asked.realm))
+        .collect()
 }
 
 /// Appends the answer to a GET or HEAD of somebody who may not have the file.
@@ -149,20 +153,11 @@ pub fn write_plain_refusal(
         Refusal::SessionNotFound => (404, "nothing can be downloaded under this name".to_owned()),
         refusal => (refusal.status(), refusal.to_string()),
     };
-    let challenges = match refusal {
-        Refusal::Unauthorized(challenges) => {
-            let schemes = challenges.schemes.iter();
-            schemes
-                .map(|scheme| scheme.challenge(&challenges.realm))
-                .collect()
-        }
-        _ => Vec::new(),
-    };
     PlainRefusal {
         status,
         why: &why,
         allow: None,
-        challenges: &challenges,
+        challenges: &challenges(refusal),
         is_head,
     }
     .write(persistence, out);
