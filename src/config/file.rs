@@ -14,7 +14,8 @@ use super::error::{Cause, ConfigError, Origin, Place, Where};
 use super::form::Written;
 use super::given::Given;
 use super::keys::rows;
-use super::table::{Row, Scope};
+use super::section::{SECTIONS, Scope, Section};
+use super::table::Row;
 
 /// More than any settings file has; a device such as `/dev/zero` has no end.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -25,12 +26,9 @@ const PIPE_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct SettingsFile {
     /// What stands at the top.
-    pub(super) global: Given,
-    pub(super) limits: Given,
-    /// The locations in the order of the file, and where each begins.
-    pub(super) locations: Vec<(Origin, Given)>,
-    pub(super) listeners: Vec<(Origin, Given)>,
-    pub(super) certificates: Vec<(Origin, Given)>,
+    pub(super) top: Given,
+    /// The tables in the order of the file, and where each begins.
+    pub(super) tables: Vec<(Scope, Origin, Given)>,
 }
 
 impl SettingsFile {
@@ -91,28 +89,6 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A table of the file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Here {
-    Top,
-    Limits,
-    Location,
-    Listener,
-    Certificate,
-}
-
-impl Here {
-    fn takes(self, row: &Row) -> bool {
-        match self {
-            Self::Top => matches!(row.scope, Scope::Server | Scope::Both),
-            Self::Limits => row.scope == Scope::Limits,
-            Self::Location => matches!(row.scope, Scope::Location | Scope::Both),
-            Self::Listener => row.scope == Scope::Listener,
-            Self::Certificate => row.scope == Scope::Certificate,
-        }
-    }
-}
-
 type Key<'t> = Spanned<std::borrow::Cow<'t, str>>;
 
 /// The text of a file, for places in it.
@@ -125,54 +101,43 @@ impl Text {
     fn read(&self, table: &DeTable<'_>) -> Result<SettingsFile, ConfigError> {
         let mut file = SettingsFile::default();
         for (key, value) in in_order(table) {
-            let place = || self.place(value.span().start);
-            match (&**key.get_ref(), value.get_ref()) {
-                ("limits", DeValue::Table(table)) => {
-                    file.limits = self.read_table(table, Here::Limits)?;
-                }
-                ("limits", _) => return Err(Cause::NotATable(place()).into()),
-                ("location", value) => {
-                    file.locations = self.read_tables(value, "location", Here::Location, &place)?;
-                }
-                ("listener", value) => {
-                    file.listeners = self.read_tables(value, "listener", Here::Listener, &place)?;
-                }
-                ("certificate", value) => {
-                    let here = Here::Certificate;
-                    file.certificates = self.read_tables(value, "certificate", here, &place)?;
-                }
-                _ => self.read_value(&mut file.global, key, value, Here::Top)?,
+            match Section::named(key.get_ref()) {
+                Some(section) => self.read_section(&mut file, section, value)?,
+                None => self.read_value(&mut file.top, key, value, Scope::Server)?,
             }
         }
         Ok(file)
     }
 
-    /// Tables of one kind, and where each begins.
-    fn read_tables(
+    /// The tables of one kind.
+    fn read_section(
         &self,
-        value: &DeValue<'_>,
-        name: &'static str,
-        here: Here,
-        place: &dyn Fn() -> Place,
-    ) -> Result<Vec<(Origin, Given)>, ConfigError> {
-        let not_tables = |place| Cause::NotTables(place, name);
-        let tables = value.as_array().ok_or_else(|| not_tables(place()))?;
-        let read = |table: &Spanned<DeValue<'_>>| {
-            let place = self.place(table.span().start);
-            let Some(table) = table.get_ref().as_table() else {
-                return Err(not_tables(place).into());
-            };
-            Ok((Origin::File(Box::new(place)), self.read_table(table, here)?))
+        file: &mut SettingsFile,
+        section: &'static Section,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        let not_a_table = |at| Cause::NotATable(self.place(at), section);
+        let tables: Vec<_> = match value.get_ref() {
+            DeValue::Array(tables) if section.is_list() => tables.iter().collect(),
+            _ if section.is_list() => return Err(not_a_table(value.span().start).into()),
+            _ => vec![value],
         };
-        tables.iter().map(read).collect()
-    }
-
-    fn read_table(&self, table: &DeTable<'_>, here: Here) -> Result<Given, ConfigError> {
-        let mut given = Given::default();
-        for (key, value) in in_order(table) {
-            self.read_value(&mut given, key, value, here)?;
+        for table in tables {
+            let start = table.span().start;
+            let keys = table.get_ref().as_table();
+            let mut given = Given::default();
+            for (key, value) in in_order(keys.ok_or_else(|| not_a_table(start))?) {
+                self.read_value(&mut given, key, value, section.scope)?;
+            }
+            let origin = Origin::File(Box::new(self.place(start)));
+            if let Some(key) = section.needs.iter().find(|key| given.said(key).is_none()) {
+                let row = rows().find(|row| row.scope == section.scope && row.name() == *key);
+                let takes = row.map(Row::takes).unwrap_or_default();
+                return Err(Cause::Incomplete(origin, section.name, key, takes).into());
+            }
+            file.tables.push((section.scope, origin, given));
         }
-        Ok(given)
+        Ok(())
     }
 
     fn read_value(
@@ -180,9 +145,10 @@ impl Text {
         given: &mut Given,
         key: &Key<'_>,
         value: &Spanned<DeValue<'_>>,
-        here: Here,
+        here: Scope,
     ) -> Result<(), ConfigError> {
-        let Some(row) = rows().find(|row| here.takes(row) && row.name() == key.get_ref()) else {
+        let Some(row) = rows().find(|row| row.scope.takes_in(here) && row.name() == key.get_ref())
+        else {
             return Err(match value.get_ref() {
                 DeValue::Table(_) => self.stray_table(key, here),
                 _ => self.stray(key, here),
@@ -196,22 +162,20 @@ impl Text {
     }
 
     /// Why there is no such table here.
-    fn stray_table(&self, key: &Key<'_>, here: Here) -> Cause {
-        let (place, name) = (self.place(key.span().start), key.get_ref().to_string());
-        match (&*name, here) {
-            ("limits" | "location" | "listener" | "certificate", _) => {
-                Cause::NoTableWithin(place, name)
-            }
-            // A slip in the name of a table that there is, or a key in brackets.
-            _ => match self.stray(key, here) {
-                Cause::UnknownKey(place, name) => Cause::UnknownTable(place, name),
-                cause => cause,
-            },
+    fn stray_table(&self, key: &Key<'_>, here: Scope) -> Cause {
+        let place = self.place(key.span().start);
+        if let Some(section) = Section::named(key.get_ref()) {
+            return Cause::NoTableWithin(place, section);
+        }
+        // A slip in the name of a table that there is, or a key in brackets.
+        match self.stray(key, here) {
+            Cause::UnknownKey(place, name) => Cause::UnknownTable(place, name),
+            cause => cause,
         }
     }
 
     /// Why this key cannot stand in this table.
-    fn stray(&self, key: &Key<'_>, here: Here) -> Cause {
+    fn stray(&self, key: &Key<'_>, here: Scope) -> Cause {
         let (place, name) = (self.place(key.span().start), &**key.get_ref());
         let is_header = |line: &str| line.trim_start().starts_with('[');
         let header = self
@@ -220,13 +184,13 @@ impl Text {
             .position(is_header)
             .map_or(1, |line| line + 1);
         let belongs = |row: &Row| match row.scope {
-            _ if here.takes(row) => Where::Here,
+            scope if scope.takes_in(here) => Where::Here,
             Scope::Server => Where::Top(header),
             Scope::Both => Where::TopOrLocation(header),
-            Scope::Limits => Where::Limits,
-            Scope::Location => Where::Location,
-            Scope::Listener => Where::Listener,
-            Scope::Certificate => Where::Certificate,
+            scope => {
+                let section = SECTIONS.iter().find(|section| section.scope == scope);
+                Where::In(section.expect("every other scope has its table"))
+            }
         };
         if let Some(row) = rows().find(|row| row.name() == name) {
             return Cause::Elsewhere(place, row.name(), belongs(row));
@@ -236,15 +200,9 @@ impl Text {
         if let Some(row) = rows().find(is_called) {
             return Cause::OfIis(place, key, row.key, row.takes());
         }
-        let tables = [
-            ("location", "[[location]]"),
-            ("listener", "[[listener]]"),
-            ("certificate", "[[certificate]]"),
-            ("limits", "[limits]"),
-        ];
-        let tables = tables.into_iter().filter(|_| here == Here::Top);
+        let tables = SECTIONS.iter().filter(|_| here == Scope::Server);
         let known = rows().map(|row| (row.name(), row.name(), belongs(row)));
-        let known = known.chain(tables.map(|(table, shown)| (table, shown, Where::Here)));
+        let known = known.chain(tables.map(|section| (section.name, section.header, Where::Here)));
         let alike = known.map(|(known, shown, belongs)| (likeness(name, known), shown, belongs));
         let alike = alike.filter(|(likeness, ..)| *likeness >= LIKENESS_MIN);
         // Of two that are as near, the one that may stand here.

@@ -106,6 +106,13 @@ pub(super) enum Complaint {
     /// A path of Windows, which would make a folder called `D:\..` here.
     WindowsPath,
     Prefix(BadTarget),
+    /// It stands already somewhere.
+    Repeated(String),
+    /// It means nothing without something else: what, and what is to be known of that.
+    Needs(String),
+    /// It does nothing as things are.
+    Without(&'static str),
+    NoSuchGroup(String),
 }
 
 impl Complaint {
@@ -130,6 +137,12 @@ impl Complaint {
                 says("is a path of Windows, for Linux a mere name") + ", such as /srv/uploads"
             }
             Self::Prefix(why) => format!("cannot be used: {why}; it takes {takes}"),
+            Self::Repeated(place) => format!("stands already at {place}"),
+            Self::Needs(what) => format!("needs {what}"),
+            Self::Without(what) => format!("does nothing without {what}"),
+            Self::NoSuchGroup(group) => {
+                format!("names the group {group:?}, which does not stand in `groups_file`")
+            }
         }
     }
 }

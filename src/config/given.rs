@@ -2,19 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::error::{Cause, ConfigError, Origin};
-use super::form::{Value, Written, raw_quoted};
+use super::form::{Complaint, Value, Written, raw_quoted};
 use super::keys::rows;
 use super::table::{Row, Table};
 
 /// A value that somebody gave.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    pub row: &'static Row,
     pub value: Value,
     pub origin: Origin,
     /// As it was written.
     pub written: String,
+}
+
+impl Entry {
+    /// Says where it stands, and why it cannot.
+    pub fn refused(&self, why: Complaint) -> ConfigError {
+        let (origin, written) = (self.origin.clone(), self.written.clone());
+        Cause::Refused(origin, self.row.key, written, why, self.row.takes()).into()
+    }
 }
 
 /// The values that somebody gave, by key as it stands in its table.
@@ -36,6 +46,7 @@ impl Given {
             }
         };
         let entry = Entry {
+            row,
             value,
             origin,
             written,
@@ -48,6 +59,29 @@ impl Given {
         self.0.get(key)
     }
 
+    /// The same, of a path, a text or a list that is not empty.
+    pub fn said(&self, key: &str) -> Option<&Entry> {
+        self.get(key).filter(|entry| match &entry.value {
+            Value::Text(text) => !text.is_empty(),
+            Value::Path(path) => !path.as_os_str().is_empty(),
+            Value::Addresses(addresses) => !addresses.is_empty(),
+            Value::Texts(texts) => !texts.is_empty(),
+            Value::Truth(_) | Value::Number(_) => true,
+        })
+    }
+
+    /// A path that is not empty, and where it was written.
+    pub fn path(&self, key: &str) -> Option<(Origin, PathBuf)> {
+        match self.said(key)? {
+            Entry {
+                value: Value::Path(path),
+                origin,
+                ..
+            } => Some((origin.clone(), path.clone())),
+            _ => None,
+        }
+    }
+
     /// All of these; what stands there too stands over what is here.
     pub fn beneath(&self, over: &Self) -> Self {
         let mut all = self.0.clone();
@@ -57,7 +91,7 @@ impl Given {
 
     /// The defaults, with what was given.
     pub fn fill<T: Table>(&self) -> T {
-        let mut table = T::defaults();
+        let mut table = T::default();
         for (index, row) in T::ROWS.iter().enumerate() {
             if let Some(entry) = self.get(row.name()) {
                 table.set(index, entry.value.clone());

@@ -14,19 +14,22 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::auth::accounts::Accounts;
 use crate::auth::policy::{Allowed, Scheme};
 
-use super::form::{Form, Unit, bytes, count, duration, milliseconds, number, or_unlimited, truth};
+use super::form::{
+    Form, Unit, Value, bytes, count, duration, milliseconds, number, or_unlimited, truth,
+};
 use super::permissions::{
     DIR_MODE_TAKES, FILE_MODE_TAKES, Permissions, parse_dir_mode, parse_file_mode,
 };
 use super::quantity::{GIB, KIB, MIB, TIB};
 use super::secret::{Secret, others_can_read};
-use super::table::{Row, Scope, Setting, Table, keys};
+use super::section::Scope;
+use super::table::{Row, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
 use super::words::{
     Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
@@ -46,9 +49,9 @@ keys! {
         /// What TLS shows to clients, the default one first.
         certificates: Vec<Certificate> = Vec::new(),
         /// Bounds.
-        limits: Limits = Limits::defaults(),
+        limits: Limits = Limits::default(),
         /// Who there is, and what is asked of them.
-        accounts: AccountSettings = AccountSettings::defaults(),
+        accounts: AccountSettings = AccountSettings::default(),
     } {
         /// Addresses to listen on, without TLS.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
@@ -88,12 +91,12 @@ keys! {
         /// beneath it; otherwise it is the whole path beneath the inherited root.
         has_own_root: bool = false,
         /// Upload settings.
-        policy: Policy = Policy::defaults(),
+        policy: Policy = Policy::default(),
         /// The name that this node of a farm is to be called by (MC-BUP 2.2.3.2); `None`: the one
         /// the client knows.
         host: Option<Host> = None,
         /// Who may upload.
-        access: Access = Access::defaults(),
+        access: Access = Access::default(),
         /// The server application to notify of each upload; `None`: files are published without
         /// asking anybody.
         notification: Option<Notification> = None,
@@ -370,35 +373,45 @@ pub(super) const OF_A_LOCATION: &[Row] = &[
         ),
 ];
 
+/// Every key with its default, in the order of the documentation.
+static ALL: LazyLock<Vec<(&'static Row, Value)>> = LazyLock::new(|| {
+    fn of<T: Table>() -> Vec<(&'static Row, Value)> {
+        T::default().entries().collect()
+    }
+    // Their defaults are words.
+    let in_words = |rows: &'static [Row]| {
+        let rows = rows.iter().map(|row| (row, Value::Text(String::new())));
+        rows.collect()
+    };
+    let tables = [
+        in_words(ROOT),
+        of::<Config>(),
+        of::<AccountSettings>(),
+        of::<Location>(),
+        of::<Access>(),
+        of::<Policy>(),
+        of::<Host>(),
+        of::<Notification>(),
+        in_words(OF_A_LOCATION),
+        of::<Listener>(),
+        of::<Certificate>(),
+        of::<Limits>(),
+    ];
+    tables.concat()
+});
+
 /// Every key, in the order of the documentation.
 pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
-    let tables: [&'static [Row]; 12] = [
-        ROOT,
-        Config::ROWS,
-        AccountSettings::ROWS,
-        Location::ROWS,
-        Access::ROWS,
-        Policy::ROWS,
-        Host::ROWS,
-        Notification::ROWS,
-        OF_A_LOCATION,
-        Listener::ROWS,
-        Certificate::ROWS,
-        Limits::ROWS,
-    ];
-    tables.into_iter().flatten()
+    ALL.iter().map(|(row, _)| *row)
 }
 
-impl Default for Location {
-    fn default() -> Self {
-        Self::defaults()
-    }
-}
-
-impl Default for Access {
-    fn default() -> Self {
-        Self::defaults()
-    }
+/// The default of a key as it would be written in the file, or in words.
+pub(super) fn default_of(row: &'static Row) -> String {
+    let (_, value) = (ALL.iter())
+        .find(|(known, _)| known.key == row.key)
+        .expect("every key is there");
+    let written = || row.form.to_toml(value);
+    row.default.map_or_else(written, str::to_owned)
 }
 
 impl AccountSettings {
@@ -406,24 +419,6 @@ impl AccountSettings {
     pub fn open_to_others(&self) -> Vec<PathBuf> {
         let files = [&self.users_file, &self.tokens_file].into_iter().cloned();
         files.filter(|file| others_can_read(file)).collect()
-    }
-}
-
-impl Default for AccountSettings {
-    fn default() -> Self {
-        Self::defaults()
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self::defaults()
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self::defaults()
     }
 }
 
@@ -455,7 +450,7 @@ mod tests {
     /// What a field refuses to take, or gives back otherwise, has a form that does not fit its
     /// type.
     fn check<T: Table + PartialEq + std::fmt::Debug>() {
-        let mut table = T::defaults();
+        let mut table = T::default();
         for (index, row) in T::ROWS.iter().enumerate() {
             assert!(
                 !row.meaning.is_empty() && !row.takes().is_empty(),
@@ -464,20 +459,20 @@ mod tests {
             );
             let default = table.value(index);
             table.set(index, default.clone());
-            assert_eq!(table, T::defaults(), "{}", row.key);
+            assert_eq!(table, T::default(), "{}", row.key);
             let printed = row.form.to_toml(&default);
             if let Form::Number(number) = &row.form {
                 for bound in [number.bounds.start(), number.bounds.end()] {
-                    let bound = super::super::form::Value::Number(Some(*bound));
+                    let bound = Value::Number(Some(*bound));
                     table.set(index, bound.clone());
                     assert_eq!(table.value(index), bound, "{}", row.key);
                 }
-                table = T::defaults();
+                table = T::default();
             }
             // Those with words for a default are made from others where none is given.
             let text = printed.trim_matches('"').to_owned();
             let written = match &default {
-                super::super::form::Value::Texts(texts) => Written::Texts(texts.clone()),
+                Value::Texts(texts) => Written::Texts(texts.clone()),
                 _ => Written::Raw(text.into()),
             };
             let read = row.form.read(written);

@@ -18,8 +18,9 @@
 //! bounds nor units: the schema is made from the rows, by `serde_json`. Sizes are ours (`quantity`
 //! says why); `thiserror` sets the messages.
 //!
-//! The arrows: `quantity`, `url`, `words` <- `form` <- `error` <- `secret` <- `table` <- `keys` <-
-//! `given` <- `file` <- `resolve` <- `print`, `reference`, `reload`; tests/house.rs holds them.
+//! The arrows: `quantity`, `url`, `words`, `section` <- `form` <- `error` <- `secret` <- `table` <-
+//! `keys` <- `given` <- `file` <- `resolve` <- `print`, `reference`, `reload`; tests/house.rs holds
+//! them.
 
 mod error;
 mod file;
@@ -34,6 +35,7 @@ mod reference;
 mod reload;
 mod resolve;
 mod secret;
+mod section;
 mod table;
 mod url;
 mod words;
@@ -50,7 +52,7 @@ pub use reference::{FlagDoc, SettingDoc, setting_like, settings_reference, setti
 pub use reload::adopt;
 pub use resolve::Settled;
 pub use secret::Secret;
-pub use table::Scope;
+pub use section::Scope;
 pub use words::{
     Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
     Publish, TlsVersion,

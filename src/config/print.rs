@@ -6,6 +6,7 @@ use super::form::{Value, quoted};
 use super::given::Given;
 use super::keys::{Config, Host, Location, NO_NOTIFICATION, Notification};
 use super::resolve::Settled;
+use super::section::{SECTIONS, Scope};
 use super::table::{Row, Table};
 
 /// Rows with their values as TOML.
@@ -14,18 +15,7 @@ type Entries = Vec<(&'static Row, String)>;
 impl Settled {
     /// As [`Config::to_toml`]; what was given, and is no default, says where.
     pub fn to_toml(&self) -> String {
-        write(&self.config, |table, row| {
-            let (own, is_location) = match table {
-                Which::Top => (&self.global, false),
-                Which::Limits => (&self.limits, false),
-                Which::Location(index) => (&self.locations[index], true),
-                Which::Listener(index) => (&self.listeners[index], false),
-                Which::Certificate(index) => (&self.certificates[index], false),
-            };
-            let origin = |given: &Given| given.get(row.name()).map(|entry| entry.origin.line());
-            let inherited = || origin(&self.global).filter(|_| is_location && row.name() != "root");
-            origin(own).or_else(|| inherited().map(|origin| format!("{origin}, inherited")))
-        })
+        write(&self.config, &self.given)
     }
 }
 
@@ -36,7 +26,7 @@ impl Config {
     ///
     /// A path that is not UTF-8 cannot be written in TOML and is shown with replacement characters.
     pub fn to_toml(&self) -> String {
-        write(self, |_, _| None)
+        write(self, &[])
     }
 
     /// The keys at the top.
@@ -55,7 +45,7 @@ impl Config {
 impl Location {
     /// The keys that a location has in common with the top.
     pub(super) fn shared(&self) -> Entries {
-        let (no_host, no_notification) = (Host::defaults(), Notification::defaults());
+        let (no_host, no_notification) = (Host::default(), Notification::default());
         let mut all = entries(self);
         all.extend(entries(&self.access));
         all.extend(entries(&self.policy));
@@ -72,8 +62,8 @@ impl Location {
         all
     }
 
-    /// The keys that only a location has.
-    fn own(&self, config: &Config) -> Entries {
+    /// All of its keys, first those that only a location has.
+    fn all(&self, config: &Config) -> Entries {
         let [prefix, root] = super::keys::OF_A_LOCATION else {
             unreachable!("these two");
         };
@@ -81,52 +71,35 @@ impl Location {
         if self.has_own_root {
             all.push((root, quoted(&config.roots[self.root].to_string_lossy())));
         }
+        all.extend(self.shared());
         all
     }
 }
 
-/// A table of the file.
-#[derive(Clone, Copy)]
-enum Which {
-    Top,
-    Limits,
-    Location(usize),
-    Listener(usize),
-    Certificate(usize),
-}
-
-fn write(config: &Config, origin: impl Fn(Which, &'static Row) -> Option<String>) -> String {
+/// Every table; `given` are those of [`Settled`], or none.
+fn write(config: &Config, given: &[Given]) -> String {
     let (_, locations) = config.locations.split_last().expect("never empty");
-    let mut tables = vec![(Which::Top, "", config.top())];
-    tables.push((Which::Limits, "\n[limits]\n", entries(&config.limits)));
-    tables.extend(
-        config
-            .listeners
-            .iter()
-            .enumerate()
-            .map(|(index, listener)| {
-                let which = Which::Listener(index);
-                (which, "\n[[listener]]\n", entries(listener))
-            }),
-    );
-    tables.extend(
-        (config.certificates.iter().enumerate()).map(|(index, certificate)| {
-            let which = Which::Certificate(index);
-            (which, "\n[[certificate]]\n", entries(certificate))
-        }),
-    );
-    tables.extend(locations.iter().enumerate().map(|(index, location)| {
-        let mut all = location.own(config);
-        all.extend(location.shared());
-        (Which::Location(index), "\n[[location]]\n", all)
-    }));
+    let mut tables = vec![(Scope::Server, config.top())];
+    tables.push((Scope::Limits, entries(&config.limits)));
+    tables.extend((config.listeners.iter()).map(|table| (Scope::Listener, entries(table))));
+    tables.extend((config.certificates.iter()).map(|table| (Scope::Certificate, entries(table))));
+    tables.extend((locations.iter()).map(|location| (Scope::Location, location.all(config))));
     let mut text = String::new();
-    for (which, header, entries) in tables {
-        text.push_str(header);
+    for (at, (scope, entries)) in tables.into_iter().enumerate() {
+        if let Some(section) = SECTIONS.iter().find(|section| section.scope == scope) {
+            text.push_str(&format!("\n{}\n", section.header));
+        }
         for (row, value) in entries {
-            let origin = origin(which, row).map_or(String::new(), |origin| format!("  # {origin}"));
-            writeln!(text, "{} = {value}{origin}", row.name())
-                .expect("writing to a String cannot fail");
+            let origin = |given: Option<&Given>| Some(given?.get(row.name())?.origin.line());
+            let inherits = scope == Scope::Location && row.name() != "root";
+            let inherited = || origin(given.first().filter(|_| inherits));
+            let said = (origin(given.get(at)).map(|origin| format!("  # {origin}")))
+                .or_else(|| inherited().map(|origin| format!("  # {origin}, inherited")));
+            text.push_str(&format!(
+                "{} = {value}{}\n",
+                row.name(),
+                said.unwrap_or_default()
+            ));
         }
     }
     text

@@ -4,12 +4,10 @@
 use serde_json::{Value as Json, json};
 
 use super::file::{LIKENESS_MIN, likeness};
-use super::form::{Form, UNLIMITED, Unit, Value};
-use super::keys::{
-    Access, AccountSettings, Certificate, Config, Host, Limits, Listener, Location, Notification,
-    Policy, rows,
-};
-use super::table::{Row, Scope, Table};
+use super::form::{Form, UNLIMITED, Unit};
+use super::keys::{default_of, rows};
+use super::section::{SECTIONS, Scope};
+use super::table::Row;
 
 /// Documentation of one key of the settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +65,12 @@ impl FlagDoc {
 /// Every key of the settings file with default, bounds and meaning; docs/settings.md is checked
 /// against it.
 pub fn settings_reference() -> Vec<SettingDoc> {
-    let defaults = defaults();
     let doc = |row: &'static Row| SettingDoc {
         key: match row.scope {
             Scope::Location => format!("location.{}", row.key),
             _ => row.key.to_owned(),
         },
-        default: default_of(row, &defaults),
+        default: default_of(row),
         bounds: row.takes(),
         meaning: row.meaning.trim(),
         scope: row.scope,
@@ -102,59 +99,28 @@ pub fn setting_like(name: &str) -> Option<String> {
 /// Made from the rows and not derived from types (`schemars`): what a key takes, "64 KiB" or 65536
 /// within bounds, stands in its row and not in its type.
 pub fn settings_schema() -> Json {
-    let defaults = defaults();
-    let table = |takes: &dyn Fn(Scope) -> bool| {
-        let keys = rows().filter(|row| takes(row.scope));
+    let table = |here: Scope| {
+        let keys = rows().filter(|row| row.scope.takes_in(here));
         let properties: serde_json::Map<_, _> = keys
-            .map(|row| (row.name().to_owned(), schema_of(row, &defaults)))
+            .map(|row| (row.name().to_owned(), schema_of(row)))
             .collect();
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     };
-    let mut location = table(&|scope| matches!(scope, Scope::Both | Scope::Location));
-    location["required"] = json!(["prefix"]);
-    let mut schema = table(&|scope| matches!(scope, Scope::Both | Scope::Server));
-    for (name, scope, required) in [
-        ("listener", Scope::Listener, json!(["address"])),
-        ("certificate", Scope::Certificate, json!(["chain", "key"])),
-    ] {
-        let mut item = table(&|known| known == scope);
-        item["required"] = required;
-        schema["properties"][name] = json!({ "type": "array", "items": item });
+    let mut schema = table(Scope::Server);
+    for section in &SECTIONS {
+        let mut keys = table(section.scope);
+        if section.is_list() {
+            keys["required"] = json!(section.needs);
+            keys = json!({ "type": "array", "items": keys });
+        }
+        schema["properties"][section.name] = keys;
     }
-    schema["properties"]["limits"] = table(&|scope| scope == Scope::Limits);
-    schema["properties"]["location"] = json!({ "type": "array", "items": location });
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("Settings of bitsd");
     schema
 }
 
-type Defaults = Vec<(&'static Row, Value)>;
-
-fn defaults() -> Defaults {
-    let mut all: Defaults = Config::defaults().entries().collect();
-    all.extend(Location::defaults().entries());
-    all.extend(AccountSettings::defaults().entries());
-    all.extend(Access::defaults().entries());
-    all.extend(Policy::defaults().entries());
-    all.extend(Host::defaults().entries());
-    all.extend(Notification::defaults().entries());
-    all.extend(Listener::defaults().entries());
-    all.extend(Certificate::defaults().entries());
-    all.extend(Limits::defaults().entries());
-    all
-}
-
-fn default_of(row: &'static Row, defaults: &Defaults) -> String {
-    if let Some(words) = row.default {
-        return words.to_owned();
-    }
-    let (_, value) = (defaults.iter())
-        .find(|(known, _)| known.key == row.key)
-        .expect("each has one");
-    row.form.to_toml(value)
-}
-
-fn schema_of(row: &'static Row, defaults: &Defaults) -> Json {
+fn schema_of(row: &'static Row) -> Json {
     let mut schema = match &row.form {
         Form::Truth => json!({ "type": "boolean" }),
         Form::Word(words) => json!({ "enum": words }),
@@ -184,7 +150,7 @@ fn schema_of(row: &'static Row, defaults: &Defaults) -> Json {
         Form::Directory(_) | Form::Prefix => json!({ "type": "string", "minLength": 1 }),
         Form::File(_) | Form::Text(..) => json!({ "type": "string" }),
     };
-    let (meaning, takes, default) = (row.meaning.trim(), row.takes(), default_of(row, defaults));
+    let (meaning, takes, default) = (row.meaning.trim(), row.takes(), default_of(row));
     schema["description"] = json!(format!("{meaning} Takes {takes}. Default: {default}."));
     schema
 }

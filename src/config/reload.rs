@@ -143,7 +143,7 @@ mod tests {
             let Form::Number(Number { bounds, .. }) = &row.form else {
                 panic!("{}", row.key)
             };
-            let is_least = Limits::defaults().value(index) == Value::Number(Some(*bounds.start()));
+            let is_least = Limits::default().value(index) == Value::Number(Some(*bounds.start()));
             let other = if is_least {
                 bounds.end()
             } else {

@@ -13,22 +13,22 @@ use super::file::SettingsFile;
 use super::form::{Complaint, Value};
 use super::given::{Entry, Flags, Given};
 use super::keys::{
-    Access, AccountSettings, Certificate, Config, Host, Limits, Listener, Location,
-    NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
+    Access, AccountSettings, Config, Host, Location, NO_NOTIFICATION, Notification, Policy,
+    ROOT_DEFAULT,
 };
 use super::secret::{Secret, read_accounts};
+use super::section::Scope;
+use super::table::Setting as _;
+use super::url::NOTIFICATION_URL_TAKES;
 
 /// A configuration, and what was given for it.
 #[derive(Debug)]
 pub struct Settled {
     /// What holds.
     pub config: Config,
-    pub(super) global: Given,
-    pub(super) limits: Given,
-    /// Of each of [`Config::locations`] but the last.
-    pub(super) locations: Vec<Given>,
-    pub(super) listeners: Vec<Given>,
-    pub(super) certificates: Vec<Given>,
+    /// By table in the order in which they are printed: the top, limits, and those of which there
+    /// are several, locations as in [`Config::locations`].
+    pub(super) given: Vec<Given>,
 }
 
 impl Settled {
@@ -37,84 +37,46 @@ impl Settled {
     /// # Errors
     /// A flag's value is not one that its key takes, or two values contradict each other.
     pub fn resolve(flags: Flags, file: Option<SettingsFile>) -> Result<Self, ConfigError> {
-        let SettingsFile {
-            global,
-            limits,
-            locations: tables,
-            listeners,
-            certificates,
-        } = file.unwrap_or_default();
-        let global = flags.over(&global)?;
-        let mut config: Config = global.fill();
+        let file = file.unwrap_or_default();
+        let of = |scope| -> Vec<Given> {
+            let tables = file.tables.iter().filter(|(table, ..)| *table == scope);
+            tables.map(|(.., given)| given.clone()).collect()
+        };
+        let global = flags.over(&file.top)?;
+        let (listeners, certificates) = (of(Scope::Listener), of(Scope::Certificate));
+        let limits = of(Scope::Limits).pop().unwrap_or_default();
+        let mut config = Config {
+            limits: limits.fill(),
+            listeners: listeners.iter().map(Given::fill).collect(),
+            certificates: certificates.iter().map(Given::fill).collect(),
+            accounts: resolve_accounts(&global)?,
+            ..global.fill()
+        };
         if config.cores == 0 {
             let available = std::thread::available_parallelism().map_or(1, usize::from);
             config.cores = available.min(CORES_MAX);
         }
-        (config.listeners, config.certificates) = resolve_listeners(&listeners, &certificates)?;
         if !config.listeners.is_empty() && global.get("listen").is_none() {
             config.listen.clear();
         }
+        check_tls(&config, &listeners)?;
         refuse_repeated(&global, &config.listen, &listeners)?;
         let mut roots = Roots::resolve(&global)?;
-
-        // First of all, so that an inherited mistake is told once, where it stands.
-        let everything = resolve_location(&global)?;
-        let mut locations: Vec<(Location, Given)> = Vec::new();
-        let mut prefixes: Vec<(Value, Origin)> = Vec::new();
-        for (origin, own) in tables {
-            let Some(Entry {
-                value,
-                origin,
-                written,
-            }) = own.get("prefix").cloned()
-            else {
-                return Err(Cause::NoPrefix(origin).into());
-            };
-            if let Some((_, first)) = prefixes.iter().find(|(other, _)| *other == value) {
-                return Err(Cause::RepeatedPrefix(origin, written, first.clone()).into());
-            }
-            let root = path_of(&own, "root");
-            let location = Location {
-                prefix: if let Value::Text(prefix) = &value {
-                    prefix.clone()
-                } else {
-                    String::new()
-                },
-                has_own_root: root.is_some(),
-                root: root.map_or(Ok(0), |(origin, root)| roots.add(origin, root))?,
-                ..resolve_location(&global.beneath(&own))?
-            };
-            refuse_unused_url(&own, &[&location])?;
-            prefixes.push((value, origin));
-            locations.push((location, own));
-        }
-        let all: Vec<_> = locations
-            .iter()
-            .map(|(location, _)| location)
-            .chain([&everything])
-            .collect();
-        refuse_unused_url(&global, &all)?;
-
-        // Stable: what is as long stays in the order of the file.
-        locations.sort_by_key(|(location, _)| Reverse(location.prefix.len()));
-        let (mut locations, given): (Vec<_>, Vec<_>) = locations.into_iter().unzip();
-        locations.push(everything);
-        config.locations = locations;
-        config.limits = limits.fill::<Limits>();
-        config.accounts = resolve_accounts(&global)?;
-        for (location, given) in config.locations.iter().zip(given.iter().chain([&global])) {
+        let mut locations = resolve_locations(&global, of(Scope::Location), &mut roots)?;
+        for (location, given) in &locations {
             check_access(location, given, &global, &config.accounts)?;
         }
+        // That of the top, which is first already.
+        let everything = locations.pop().expect("it is always there");
+        let mut given = vec![global, limits];
+        given.extend(listeners.into_iter().chain(certificates));
+        let (mut all, own): (Vec<_>, Vec<_>) = locations.into_iter().unzip();
+        all.push(everything.0);
+        given.extend(own);
+        config.locations = all;
         config.roots = roots.roots;
         config.work_dir = roots.work_dir;
-        Ok(Self {
-            config,
-            global,
-            limits,
-            locations: given,
-            listeners: listeners.into_iter().map(|(_, given)| given).collect(),
-            certificates: certificates.into_iter().map(|(_, given)| given).collect(),
-        })
+        Ok(Self { config, given })
     }
 }
 
@@ -128,71 +90,85 @@ impl Config {
     }
 }
 
-/// The listeners and the certificates that the tables come to.
-fn resolve_listeners(
-    listeners: &[(Origin, Given)],
-    certificates: &[(Origin, Given)],
-) -> Result<(Vec<Listener>, Vec<Certificate>), ConfigError> {
-    for (origin, given) in certificates {
-        for key in ["chain", "key"] {
-            if path_of(given, key).is_none() {
-                return Err(Cause::Incomplete(origin.clone(), "certificate", key).into());
-            }
+/// The locations with what was given for each, longest prefix first; the last one is everything.
+fn resolve_locations(
+    global: &Given,
+    tables: Vec<Given>,
+    roots: &mut Roots,
+) -> Result<Vec<(Location, Given)>, ConfigError> {
+    // First of all, so that an inherited mistake is told once, where it stands.
+    let everything = resolve_location(global)?;
+    let mut locations: Vec<(Location, Given)> = Vec::new();
+    let mut prefixes: Vec<Entry> = Vec::new();
+    for own in tables {
+        let prefix = own.get("prefix").expect("no table without it is read");
+        if let Some(first) = prefixes.iter().find(|other| other.value == prefix.value) {
+            return Err(prefix.refused(Complaint::Repeated(first.origin.to_string())));
+        }
+        prefixes.push(prefix.clone());
+        let root = own.path("root");
+        let mut location = Location {
+            has_own_root: root.is_some(),
+            root: root.map_or(Ok(0), |(origin, root)| roots.add(origin, root))?,
+            ..resolve_location(&global.beneath(&own))?
+        };
+        location.prefix.take(prefix.value.clone());
+        refuse_unused_url(&own, location.notification.is_some())?;
+        locations.push((location, own));
+    }
+    // Stable: what is as long stays in the order of the file.
+    locations.sort_by_key(|(location, _)| Reverse(location.prefix.len()));
+    locations.push((everything, global.clone()));
+    let is_used = locations
+        .iter()
+        .any(|(location, _)| location.notification.is_some());
+    refuse_unused_url(global, is_used)?;
+    Ok(locations)
+}
+
+/// What the keys of listeners need of each other.
+fn check_tls(config: &Config, listeners: &[Given]) -> Result<(), ConfigError> {
+    for (listener, given) in config.listeners.iter().zip(listeners) {
+        let refuse = |key, why| {
+            given
+                .said(key)
+                .map_or(Ok(()), |entry| Err(entry.refused(why)))
+        };
+        if !listener.tls {
+            refuse("client_ca", Complaint::Without("tls = true"))?;
+        } else if config.certificates.is_empty() {
+            let certificate = "a [[certificate]] with chain and key".to_owned();
+            refuse("tls", Complaint::Needs(certificate))?;
+        }
+        if given.said("client_ca").is_none() {
+            refuse("client_crl", Complaint::Without("client_ca"))?;
         }
     }
-    let mut all = Vec::new();
-    for (origin, given) in listeners {
-        let listener: Listener = given.fill();
-        if listener.address.is_empty() {
-            return Err(Cause::Incomplete(origin.clone(), "listener", "address").into());
-        }
-        let ca = path_of(given, "client_ca");
-        let crl = path_of(given, "client_crl");
-        match (&ca, &crl) {
-            (Some((origin, _)), _) if !listener.tls => {
-                return Err(Cause::NeedsTls(origin.clone(), "client_ca").into());
-            }
-            (None, Some((origin, _))) => return Err(Cause::CrlWithoutCa(origin.clone()).into()),
-            _ => {}
-        }
-        if listener.tls && certificates.is_empty() {
-            return Err(Cause::NoCertificate(origin.clone()).into());
-        }
-        all.push(listener);
-    }
-    let certificates = certificates.iter().map(|(_, given)| given.fill());
-    Ok((all, certificates.collect()))
+    Ok(())
 }
 
 /// No address may stand twice, in whatever tables: the server would find its own port in use.
 fn refuse_repeated(
     global: &Given,
     listen: &[SocketAddr],
-    listeners: &[(Origin, Given)],
+    listeners: &[Given],
 ) -> Result<(), ConfigError> {
-    if listen.is_empty() && listeners.is_empty() {
-        let Some(entry) = global.get("listen") else {
-            return Ok(());
-        };
-        let (origin, written) = (entry.origin.clone(), entry.written.clone());
-        let why = Complaint::NothingToListenOn;
-        return Err(Cause::Refused(origin, "listen", written, why, String::new()).into());
+    if let (true, true, Some(entry)) = (
+        listen.is_empty(),
+        listeners.is_empty(),
+        global.get("listen"),
+    ) {
+        return Err(entry.refused(Complaint::NothingToListenOn));
     }
     let mut known = listen.to_vec();
-    for (_, given) in listeners {
-        let Some(entry) = given.get("address") else {
-            continue;
-        };
-        let Value::Addresses(addresses) = &entry.value else {
-            continue;
-        };
+    for entry in listeners.iter().filter_map(|given| given.get("address")) {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        addresses.take(entry.value.clone());
         for address in addresses {
-            if address.port() != 0 && known.contains(address) {
-                let (origin, written) = (entry.origin.clone(), entry.written.clone());
-                let why = Complaint::ListedTwice(*address);
-                return Err(Cause::Refused(origin, "address", written, why, String::new()).into());
+            if address.port() != 0 && known.contains(&address) {
+                return Err(entry.refused(Complaint::ListedTwice(address)));
             }
-            known.push(*address);
+            known.push(address);
         }
     }
     Ok(())
@@ -217,7 +193,7 @@ fn resolve_accounts(given: &Given) -> Result<AccountSettings, ConfigError> {
     let mut texts = [String::new(), String::new(), String::new()];
     let keys = ["users_file", "groups_file", "tokens_file"];
     for (text, key) in texts.iter_mut().zip(keys) {
-        if let Some((origin, file)) = path_of(given, key) {
+        if let Some((origin, file)) = given.path(key) {
             *text = read_accounts(origin, key, file)?;
         }
     }
@@ -249,24 +225,24 @@ fn check_access(
             (Scheme::Bearer, &settings.tokens_file, "tokens_file"),
         ] {
             if access.auth.contains(&scheme) && file.as_os_str().is_empty() {
-                let (origin, written) = (entry.origin.clone(), entry.written.clone());
-                return Err(Cause::NoAccountFile(origin, written, key).into());
+                let file = format!("`{key}`: the file in which they stand");
+                return Err(entry.refused(Complaint::Needs(file)));
             }
         }
     }
     let Some(entry) = entry("allow") else {
         return Ok(());
     };
-    let (origin, written) = (entry.origin.clone(), entry.written.clone());
     let is_said = own.get("allow").is_some() && access.allow != [Allowed::Anybody];
     if access.auth.is_empty() && is_said {
-        return Err(Cause::AllowWithoutAuth(origin, written).into());
+        let auth = "`auth`: nobody is asked who they are";
+        return Err(entry.refused(Complaint::Without(auth)));
     }
     for allowed in &access.allow {
         if let Allowed::Group(group) = allowed
             && !settings.accounts.has_group(group)
         {
-            return Err(Cause::NoSuchGroup(origin, written, group.clone()).into());
+            return Err(entry.refused(Complaint::NoSuchGroup(group.clone())));
         }
     }
     Ok(())
@@ -281,52 +257,30 @@ fn resolve_notification(
         return Ok(None);
     };
     let mut notification: Notification = given.fill();
-    let Some(url) = given
-        .get("notification_url")
-        .filter(|_| !notification.url.is_empty())
-    else {
-        return Err(Cause::NoNotificationUrl(kind.origin.clone(), kind.written.clone()).into());
+    let Some(url) = given.said("notification_url") else {
+        let url = format!("notification_url, which takes {NOTIFICATION_URL_TAKES}");
+        return Err(kind.refused(Complaint::Needs(url)));
     };
     if notification.url.starts_with('/') && !has_public_url {
-        return Err(Cause::NoPublicUrl(url.origin.clone(), url.written.clone()).into());
+        return Err(url.refused(Complaint::Needs(PUBLIC_URL_WHY.to_owned())));
     }
-    if let Some((origin, file)) = path_of(given, "notification_secret_file") {
+    if let Some((origin, file)) = given.path("notification_secret_file") {
         notification.secret = Some(Secret::read(origin, file)?);
     }
     Ok(Some(notification))
 }
 
-/// A URL in a table, where none of those that have it notifies anybody, and where nothing says that
-/// this is meant.
-fn refuse_unused_url(table: &Given, users: &[&Location]) -> Result<(), ConfigError> {
-    let is_used = users.iter().any(|location| location.notification.is_some());
+/// A URL in a table that nobody uses, and of which nothing says that this is meant.
+fn refuse_unused_url(table: &Given, is_used: bool) -> Result<(), ConfigError> {
     let is_meant = table.get("notification_type").is_some_and(is_none);
-    match table.get("notification_url") {
-        Some(Entry {
-            origin,
-            written,
-            value: Value::Text(url),
-        }) if !(url.is_empty() || is_used || is_meant) => {
-            Err(Cause::UrlWithoutType(origin.clone(), written.clone()).into())
-        }
+    match table.said("notification_url") {
+        Some(url) if !is_used && !is_meant => Err(url.refused(Complaint::Without(TYPE_WHY))),
         _ => Ok(()),
     }
 }
 
 fn is_none(kind: &Entry) -> bool {
     kind.value == Value::Text(NO_NOTIFICATION.to_owned())
-}
-
-/// A path and where it was written, if it is given and not empty.
-fn path_of(given: &Given, key: &str) -> Option<(Origin, PathBuf)> {
-    match given.get(key) {
-        Some(Entry {
-            value: Value::Path(path),
-            origin,
-            ..
-        }) if path != Path::new("") => Some((origin.clone(), path.clone())),
-        _ => None,
-    }
 }
 
 /// Every root once, the global one first, and the work directory, which holds none of them.
@@ -338,9 +292,10 @@ struct Roots {
 impl Roots {
     /// The global root and the work directory, as given or by default.
     fn resolve(given: &Given) -> Result<Self, ConfigError> {
-        let root =
-            path_of(given, "root").map_or_else(|| PathBuf::from(ROOT_DEFAULT), |(_, root)| root);
-        let work_dir = match path_of(given, "work_dir") {
+        let root = given
+            .path("root")
+            .map_or_else(|| PathBuf::from(ROOT_DEFAULT), |(_, root)| root);
+        let work_dir = match given.path("work_dir") {
             Some((origin, work_dir)) => {
                 check_not_held(origin, &root, &work_dir)?;
                 work_dir
@@ -385,6 +340,11 @@ fn check_not_held(origin: Origin, root: &Path, work_dir: &Path) -> Result<(), Co
     Ok(())
 }
 
+const TYPE_WHY: &str = "notification_type, which takes \"by-reference\" or \"by-value\" (or \"none\", to keep the URL \
+                        for later)";
+/// A client must not say who is asked, and nothing else would complete the URL.
+const PUBLIC_URL_WHY: &str = "public_url, to whose host it belongs: what a client calls this server must not decide who \
+                              is asked. Or write it whole, such as \"http://127.0.0.1:8000/app\"";
 const WORK_DIR_NAME: &str = ".bitsd";
 /// As many as `cores` takes.
 const CORES_MAX: usize = 256;

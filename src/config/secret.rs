@@ -39,7 +39,7 @@ impl Secret {
         let read = open_regular(&file)
             .and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
         if let Err(error) = read {
-            return Err(Cause::UnreadableSecret(origin, file, error).into());
+            return Err(Cause::UnreadableFile(origin, KEY, file, error).into());
         }
         let bytes = content.trim_ascii();
         let out_of_bounds = match bytes.len() {
@@ -82,7 +82,7 @@ pub(super) fn read_accounts(
     });
     match read {
         Ok(()) => Ok(content),
-        Err(error) => Err(Cause::UnreadableAccounts(origin, key, file, error).into()),
+        Err(error) => Err(Cause::UnreadableFile(origin, key, file, error).into()),
     }
 }
 
@@ -109,6 +109,8 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where a secret is named.
+const KEY: &str = "notification_secret_file";
 /// 128 bits, below which a key could be guessed.
 const BYTES_MIN: usize = 16;
 const BYTES_MAX: usize = 4_096;

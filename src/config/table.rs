@@ -9,27 +9,11 @@ use crate::auth::policy::{Allowed, Scheme};
 
 use super::form::{Form, Value};
 use super::secret::Secret;
+use super::section::Scope;
 use super::words::{
     Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
     Publish, TlsVersion,
 };
-
-/// Where a key may stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Only at the top: it holds for the whole server.
-    Server,
-    /// In `[limits]`: it holds for the whole server.
-    Limits,
-    /// At the top, and in every `[[location]]`.
-    Both,
-    /// Only in a `[[location]]`.
-    Location,
-    /// Only in a `[[listener]]`.
-    Listener,
-    /// Only in a `[[certificate]]`.
-    Certificate,
-}
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -129,12 +113,9 @@ impl Row {
 }
 
 /// A struct whose fields are settings.
-pub(super) trait Table: Sized {
+pub(super) trait Table: Default {
     /// One row for each field that is a setting.
     const ROWS: &[Row];
-
-    /// Every default.
-    fn defaults() -> Self;
 
     /// The value of the row with this number.
     fn value(&self, row: usize) -> Value;
@@ -167,19 +148,21 @@ macro_rules! keys {
             $($(#[doc = $doc])+ pub $field: $type,)+
         }
 
-        impl $crate::config::table::Table for $name {
-            const ROWS: &[$crate::config::table::Row] = &[$($row.row(
-                concat!($prefix, stringify!($field)),
-                $crate::config::table::Scope::$scope,
-                concat!($($doc),+),
-            )),+];
-
-            fn defaults() -> Self {
+        impl Default for $name {
+            fn default() -> Self {
                 Self {
                     $($($part: $begin,)+)?
                     $($field: $default,)+
                 }
             }
+        }
+
+        impl $crate::config::table::Table for $name {
+            const ROWS: &[$crate::config::table::Row] = &[$($row.row(
+                concat!($prefix, stringify!($field)),
+                $crate::config::section::Scope::$scope,
+                concat!($($doc),+),
+            )),+];
 
             fn value(&self, row: usize) -> $crate::config::form::Value {
                 let fields: &[&dyn Setting] = &[$(&self.$field),+];

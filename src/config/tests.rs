@@ -392,7 +392,7 @@ fn mistakes_are_told_with_what_to_write_instead() {
         ("listen = \"[::1]:80/\"", "did you mean \"[::1]:80\"?"),
         (
             &format!("{location}[location.limits]\nheaders_max = 9"),
-            "bitsd.toml:3:11: limits cannot stand in another table: limits hold for the whole server, in [limits]",
+            "bitsd.toml:3:11: limits cannot stand in another table: it begins with [limits], and holds for the whole server",
         ),
         (
             "[[limits.location]]\nprefix = \"a\"",
@@ -404,7 +404,7 @@ fn mistakes_are_told_with_what_to_write_instead() {
         ),
         (
             "[server]\nroot = \"/r\"",
-            "bitsd.toml:1:2: there is no table server: there are [limits], once, and [[location]]",
+            "bitsd.toml:1:2: there is no table server: there are [limits], [[listener]], [[certificate]], [[location]]; all other",
         ),
         (
             "[limit]\nheaders_max = 9",
@@ -602,7 +602,7 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
             "\"ntlm\" is none of it: it takes an array of \"basic\", \"bearer\"",
         ),
         ("auth = [1]", "it takes an array of"),
-        ("allow = [\"anna\"]", "has no effect without `auth`"),
+        ("allow = [\"anna\"]", "does nothing without `auth`"),
         (
             &format!("{files}auth = \"basic\"\nallow = \"@none\""),
             "names the group \"none\"",
@@ -665,7 +665,7 @@ fn what_is_missing_or_does_nothing_in_a_listener_is_told() {
         ),
         (
             "[[listener]]\naddress = \"[::]:1\"\ntls = true",
-            "needs a [[certificate]]",
+            "bitsd.toml:3:7: listener.tls = true needs a [[certificate]]",
         ),
         (
             "[listener]\naddress = \"[::]:1\"",

@@ -309,7 +309,7 @@ fn a_prefix_that_no_path_has_is_refused() {
 fn a_prefix_is_required_and_may_not_repeat() {
     message(
         "cores = 1\n\n[[location]]\nstrict = true\n",
-        "bitsd.toml:3:1: a location needs a prefix",
+        "bitsd.toml:3:1: a location needs prefix, which takes a path as in a URL",
         "/logs/new",
     );
     message(
