@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bitsd::bits::reply::{Challenges, NotShown, Obstacle, Reaction, Refusal};
-use bitsd::config::{Config, Download, Flags, Scope, SettingsFile, settings_reference};
+use bitsd::config::{Config, Download, Flags, Scope, SettingsFile, default_of, rows};
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -50,14 +50,14 @@ fn the_settings_table_is_the_programs() {
     let mut table = String::from(
         "| Key | Default | Values | Meaning | In a location | At a reload |\n| --- | --- | --- | --- | --- | --- |\n",
     );
-    for setting in settings_reference() {
+    for setting in rows() {
         let cell = |text: &str| text.replace('|', "\\|");
         table.push_str(&format!(
             "| `{}` | `{}` | {} | {} | {} | {} |\n",
             setting.key,
-            setting.default,
-            cell(&setting.bounds),
-            cell(setting.meaning),
+            default_of(setting),
+            cell(&setting.takes()),
+            cell(setting.meaning()),
             match setting.scope {
                 Scope::Server | Scope::Limits | Scope::Listener | Scope::Certificate => "",
                 Scope::Both => "yes",
@@ -75,7 +75,7 @@ fn the_settings_table_is_the_programs() {
 #[test]
 fn the_table_for_people_of_iis_is_the_programs() {
     let guide = read("docs/moving-from-iis.md");
-    for setting in settings_reference() {
+    for setting in rows() {
         for name in setting.iis {
             let mut lines = guide.lines().filter(|line| line.starts_with("| `BITS"));
             let line = lines.find(|line| line.contains(&format!("`{name}`")));

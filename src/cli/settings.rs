@@ -10,8 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use bitsd::config::{
-    Config, ConfigError, FlagDoc, Flags, Scope, SettingDoc, SettingsFile, Settled,
-    settings_reference,
+    Config, ConfigError, Flags, Row, Scope, SettingsFile, Settled, default_of, rows,
 };
 
 /// Flags of `serve` and `check`; they win over the settings file.
@@ -83,8 +82,7 @@ struct Keys(Flags);
 
 impl Args for Keys {
     fn augment_args(command: Command) -> Command {
-        let docs = settings_reference().into_iter();
-        command.args(docs.filter_map(|doc| doc.flag.clone().map(|flag| arg(&doc, &flag))))
+        command.args(rows().filter(|row| row.has_flag).map(arg))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -95,12 +93,12 @@ impl Args for Keys {
 impl FromArgMatches for Keys {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut flags = Flags::default();
-        for doc in settings_reference().iter().filter(|doc| doc.flag.is_some()) {
-            let is_variable = matches.value_source(&doc.key) == Some(ValueSource::EnvVariable);
-            for value in matches.get_raw(&doc.key).into_iter().flatten() {
+        for row in rows().filter(|row| row.has_flag) {
+            let is_variable = matches.value_source(row.key) == Some(ValueSource::EnvVariable);
+            for value in matches.get_raw(row.key).into_iter().flatten() {
                 flags = match is_variable {
-                    true => flags.said_by(variable(doc), &doc.key, value),
-                    false => flags.said_by(format!("--{}", flag(doc)), &doc.key, value),
+                    true => flags.said_by(variable(row), row.key, value),
+                    false => flags.said_by(format!("--{}", flag(row)), row.key, value),
                 };
             }
         }
@@ -113,38 +111,36 @@ impl FromArgMatches for Keys {
     }
 }
 
-fn flag(doc: &SettingDoc) -> String {
-    doc.key.replace('_', "-")
+fn flag(row: &Row) -> String {
+    row.key.replace('_', "-")
 }
 
-fn variable(doc: &SettingDoc) -> String {
-    format!("BITSD_{}", doc.key.to_ascii_uppercase())
+fn variable(row: &Row) -> String {
+    format!("BITSD_{}", row.key.to_ascii_uppercase())
 }
 
 /// Values are read by the key's own rules, in the words of the file.
-fn arg(doc: &SettingDoc, known: &FlagDoc) -> Arg {
-    let arg = Arg::new(doc.key.clone())
-        .long(flag(doc))
-        .env(variable(doc))
+fn arg(row: &'static Row) -> Arg {
+    let arg = Arg::new(row.key)
+        .long(flag(row))
+        .env(variable(row))
         .hide_env_values(true)
-        .value_name(known.value_name);
-    let arg = match known.is_list {
+        .value_name(row.value_name());
+    let arg = match row.is_list() {
         true => arg.action(ArgAction::Append).value_delimiter(','),
         false => arg,
     };
-    let bounds = match known.value_name {
-        "N" => format!(": {}", doc.bounds),
+    let bounds = match row.value_name() {
+        "N" => format!(": {}", row.takes()),
         _ => String::new(),
     };
-    let (meaning, default) = (
-        doc.meaning.trim_end_matches('.'),
-        doc.default.trim_matches('"'),
-    );
+    let (meaning, default) = (row.meaning().trim_end_matches('.'), default_of(row));
+    let default = default.trim_matches('"');
     let arg = arg.help(format!("{meaning}{bounds} [default: {default}]"));
-    if known.words.is_empty() {
+    if row.words().is_empty() {
         arg.value_parser(clap::value_parser!(OsString))
     } else {
-        arg.value_parser(PossibleValuesParser::new(known.words))
+        arg.value_parser(PossibleValuesParser::new(row.words()))
             .ignore_case(true)
     }
 }
@@ -175,9 +171,9 @@ line or the settings are wrong.";
 /// What `bitsd check --help` ends with: the settings file's keys too.
 pub fn all_of_check() -> String {
     let mut text = format!("{CHECK_EXAMPLES}\n\nKeys of the settings file:\n");
-    for doc in settings_reference() {
+    for row in rows() {
         text.push('\n');
-        text.push_str(&about(&doc));
+        text.push_str(&about(row));
     }
     text.push_str("\nRelative paths are relative to the directory bitsd is started in.");
     text
@@ -185,43 +181,45 @@ pub fn all_of_check() -> String {
 
 /// What `check --key` says of the keys of this name; `None` if there is none.
 pub fn about_key(name: &str) -> Option<String> {
-    let is_asked = |doc: &SettingDoc| {
+    let is_asked = |row: &&Row| {
         let is_of_iis = |iis: &&str| iis.eq_ignore_ascii_case(name);
-        doc.key == name || doc.key.rsplit('.').next() == Some(name) || doc.iis.iter().any(is_of_iis)
+        row.key == name || row.name() == name || row.iis.iter().any(is_of_iis)
     };
-    let docs = settings_reference().into_iter().filter(is_asked);
-    let text: Vec<_> = docs.map(|doc| about(&doc)).collect();
+    let text: Vec<_> = rows().filter(is_asked).map(about).collect();
     (!text.is_empty()).then(|| text.join("\n"))
 }
 
-fn about(doc: &SettingDoc) -> String {
-    let place = match doc.scope {
+fn about(row: &'static Row) -> String {
+    let place = match row.scope {
         Scope::Server | Scope::Limits => "",
         Scope::Both => " Also in a [[location]].",
         Scope::Location => " Only in a [[location]].",
         Scope::Listener => " Only in a [[listener]].",
         Scope::Certificate => " Only in a [[certificate]].",
     };
-    let reload = match doc.is_live {
+    let reload = match row.is_live {
         true => " A reload changes it.",
         false => " Changes with the next start.",
     };
-    let flag = match &doc.flag {
-        Some(known) => format!(
+    let flag = match row.has_flag {
+        true => format!(
             "      Flag: --{} {}, variable: {}.\n",
-            flag(doc),
-            known.value_name,
-            variable(doc)
+            flag(row),
+            row.value_name(),
+            variable(row)
         ),
-        None => String::new(),
+        false => String::new(),
     };
-    let iis = match doc.iis {
+    let iis = match row.iis {
         [] => String::new(),
         names => format!("      In IIS: {}.\n", names.join(", ")),
     };
     format!(
         "  {}\n      {}\n      Takes {}. Default: {}.{place}{reload}\n{flag}{iis}",
-        doc.key, doc.meaning, doc.bounds, doc.default
+        row.key,
+        row.meaning(),
+        row.takes(),
+        default_of(row)
     )
 }
 

@@ -360,14 +360,14 @@ pub(super) const ROOT: &[Row] = &[Row::of(Form::Directory("a directory"))
     .row("root", Scope::Server, "Where uploaded files go.")];
 pub(super) const OF_A_LOCATION: &[Row] = &[
     Row::of(Form::Prefix).by_default("required").row(
-        "prefix",
+        "location.prefix",
         Scope::Location,
         "The location applies to this path and everything beneath it; the longest prefix wins.",
     ),
     Row::of(Form::Directory("a directory"))
         .by_default("ROOT/PREFIX")
         .row(
-            "root",
+            "location.root",
             Scope::Location,
             "Where the files of the location go; its prefix is then not part of their path.",
         ),
@@ -400,13 +400,13 @@ static ALL: LazyLock<Vec<(&'static Row, Value)>> = LazyLock::new(|| {
     tables.concat()
 });
 
-/// Every key, in the order of the documentation.
-pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+/// Every key, in the order of the documentation; docs/settings.md is checked against them.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
     ALL.iter().map(|(row, _)| *row)
 }
 
 /// The default of a key as it would be written in the file, or in words.
-pub(super) fn default_of(row: &'static Row) -> String {
+pub fn default_of(row: &'static Row) -> String {
     let (_, value) = (ALL.iter())
         .find(|(known, _)| known.key == row.key)
         .expect("every key is there");
@@ -453,7 +453,7 @@ mod tests {
         let mut table = T::default();
         for (index, row) in T::ROWS.iter().enumerate() {
             assert!(
-                !row.meaning.is_empty() && !row.takes().is_empty(),
+                !row.meaning().is_empty() && !row.takes().is_empty(),
                 "{}",
                 row.key
             );

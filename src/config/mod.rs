@@ -45,14 +45,15 @@ pub use file::SettingsFile;
 pub use given::Flags;
 pub use keys::{
     Access, AccountSettings, Certificate, Config, FREE_BYTES_MIN, Host, Limits, Listener, Location,
-    Notification, Policy,
+    Notification, Policy, default_of, rows,
 };
 pub use permissions::Permissions;
-pub use reference::{FlagDoc, SettingDoc, setting_like, settings_reference, settings_schema};
+pub use reference::{setting_like, settings_schema};
 pub use reload::adopt;
 pub use resolve::Settled;
 pub use secret::Secret;
 pub use section::Scope;
+pub use table::Row;
 pub use words::{
     Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
     Publish, TlsVersion,

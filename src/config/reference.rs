@@ -9,84 +9,11 @@ use super::keys::{default_of, rows};
 use super::section::{SECTIONS, Scope};
 use super::table::Row;
 
-/// Documentation of one key of the settings file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingDoc {
-    /// The key; those that stand only in a table (`[limits]`, `[[location]]`, `[[listener]]`,
-    /// `[[certificate]]`) begin with its name.
-    pub key: String,
-    /// Its default, as it would be written in the file.
-    pub default: String,
-    /// The values it takes, in words.
-    pub bounds: String,
-    pub meaning: &'static str,
-    pub scope: Scope,
-    /// Whether a running server goes over to it when the settings are read again.
-    pub is_live: bool,
-    /// Its flag, where it has one.
-    pub flag: Option<FlagDoc>,
-    /// The properties of IIS whose place it takes.
-    pub iis: &'static [&'static str],
-}
-
-/// What a command line needs to know of a key. Its flag is the key with dashes; its variable of the
-/// environment begins with `BITSD_`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlagDoc {
-    /// What stands for the value in help texts.
-    pub value_name: &'static str,
-    /// The words it takes, if it takes words.
-    pub words: &'static [&'static str],
-    /// Whether it may be repeated.
-    pub is_list: bool,
-}
-
-impl FlagDoc {
-    fn of(row: &Row) -> Self {
-        let (value_name, words): (_, &[_]) = match &row.form {
-            Form::Word(words) => ("WORD", words),
-            Form::Addresses => ("ADDR:PORT", &[]),
-            Form::Number(_) => ("N", &[]),
-            Form::Directory(_) => ("DIR", &[]),
-            Form::File(_) => ("FILE", &[]),
-            Form::Truth | Form::Text(..) | Form::Prefix | Form::Words(_) | Form::Texts(..) => {
-                ("VALUE", &[])
-            }
-        };
-        let is_list = matches!(row.form, Form::Addresses);
-        Self {
-            value_name,
-            words,
-            is_list,
-        }
-    }
-}
-
-/// Every key of the settings file with default, bounds and meaning; docs/settings.md is checked
-/// against it.
-pub fn settings_reference() -> Vec<SettingDoc> {
-    let doc = |row: &'static Row| SettingDoc {
-        key: match row.scope {
-            Scope::Location => format!("location.{}", row.key),
-            _ => row.key.to_owned(),
-        },
-        default: default_of(row),
-        bounds: row.takes(),
-        meaning: row.meaning.trim(),
-        scope: row.scope,
-        is_live: row.is_live,
-        flag: row.has_flag.then(|| FlagDoc::of(row)),
-        iis: row.iis,
-    };
-    rows().map(doc).collect()
-}
-
 /// The key that was most likely meant by a name that none has.
-pub fn setting_like(name: &str) -> Option<String> {
-    let keys = settings_reference().into_iter().map(|doc| doc.key);
-    let alike = keys.map(|key| {
-        let short = key.rsplit('.').next().unwrap_or_default();
-        (likeness(name, &key).max(likeness(name, short)), key)
+pub fn setting_like(name: &str) -> Option<&'static str> {
+    let alike = rows().map(|row| {
+        let (key, short) = (row.key, row.name());
+        (likeness(name, key).max(likeness(name, short)), key)
     });
     let alike = alike.filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
     let best = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));
@@ -150,7 +77,7 @@ fn schema_of(row: &'static Row) -> Json {
         Form::Directory(_) | Form::Prefix => json!({ "type": "string", "minLength": 1 }),
         Form::File(_) | Form::Text(..) => json!({ "type": "string" }),
     };
-    let (meaning, takes, default) = (row.meaning.trim(), row.takes(), default_of(row));
+    let (meaning, takes, default) = (row.meaning(), row.takes(), default_of(row));
     schema["description"] = json!(format!("{meaning} Takes {takes}. Default: {default}."));
     schema
 }
@@ -183,9 +110,8 @@ mod tests {
             }
         }
         let mut documented = Vec::new();
-        for doc in settings_reference() {
-            assert!(!doc.meaning.is_empty() && !doc.bounds.is_empty());
-            documented.push(doc.key.clone());
+        for doc in rows() {
+            documented.push(doc.key.to_owned());
             if doc.scope == Scope::Both {
                 documented.push(format!("location.{}", doc.key));
             }
@@ -197,7 +123,6 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_that_stand() {
-        let docs = settings_reference();
         for (key, default) in [
             ("listen", "\"127.0.0.1:8080\""),
             ("root", "\"./uploads\""),
@@ -219,8 +144,8 @@ mod tests {
             ("reply_bytes_max", "\"1 GiB\""),
             ("limits.block_bytes", "\"512 KiB\""),
         ] {
-            let doc = docs.iter().find(|doc| doc.key == key).unwrap();
-            assert_eq!(doc.default, default, "{key}");
+            let row = rows().find(|row| row.key == key).unwrap();
+            assert_eq!(default_of(row), default, "{key}");
         }
     }
 
@@ -301,25 +226,16 @@ mod tests {
     fn the_schema_describes_every_key() {
         let schema = settings_schema();
         let top = &schema["properties"];
-        for doc in settings_reference() {
-            let (table, key) = match doc.scope {
-                Scope::Server | Scope::Both => (top, doc.key.as_str()),
-                Scope::Limits => (&top["limits"]["properties"], &doc.key["limits.".len()..]),
-                Scope::Listener => (
-                    &top["listener"]["items"]["properties"],
-                    &doc.key["listener.".len()..],
-                ),
-                Scope::Certificate => (
-                    &top["certificate"]["items"]["properties"],
-                    &doc.key["certificate.".len()..],
-                ),
-                Scope::Location => (
-                    &top["location"]["items"]["properties"],
-                    &doc.key["location.".len()..],
-                ),
-            };
-            let description = table[key]["description"].as_str().unwrap();
-            assert!(description.starts_with(doc.meaning), "{description}");
+        for row in rows() {
+            let section = SECTIONS.iter().find(|section| section.scope == row.scope);
+            let table = section.map_or(&schema, |section| {
+                let table = &top[section.name];
+                table.get("items").unwrap_or(table)
+            });
+            let description = table["properties"][row.name()]["description"]
+                .as_str()
+                .unwrap();
+            assert!(description.starts_with(row.meaning()), "{description}");
         }
     }
 }

@@ -17,28 +17,27 @@ use super::words::{
 
 /// What is known of a key.
 #[derive(Debug)]
-pub(super) struct Row {
-    /// The key; those of `[limits]`, `[[listener]]` and `[[certificate]]` begin with the name of
-    /// their table.
+pub struct Row {
+    /// The key; those that stand only in a table, such as `[limits]`, begin with its name.
     pub key: &'static str,
     pub scope: Scope,
-    pub form: Form,
-    pub meaning: &'static str,
+    pub(super) form: Form,
+    meaning: &'static str,
     /// Whether there is a flag, and an environment variable, of that name.
     pub has_flag: bool,
     /// Whether a running server goes over to a new value at SIGHUP.
     pub is_live: bool,
     /// What the documentation says of a default that follows from something else.
-    pub default: Option<&'static str>,
+    pub(super) default: Option<&'static str>,
     /// What bounds alone do not say.
-    pub note: &'static str,
+    note: &'static str,
     /// The properties of IIS whose place the key takes.
     pub iis: &'static [&'static str],
 }
 
 impl Row {
     /// A row that knows its form only; the rest follows.
-    pub const fn of(form: Form) -> Self {
+    pub(super) const fn of(form: Form) -> Self {
         Self {
             key: "",
             scope: Scope::Server,
@@ -53,43 +52,48 @@ impl Row {
     }
 
     /// A flag and an environment variable set it too.
-    pub const fn flag(mut self) -> Self {
+    pub(super) const fn flag(mut self) -> Self {
         self.has_flag = true;
         self
     }
 
     /// A reload changes it. Keys that may stand in a location are so without saying it.
-    pub const fn live(mut self) -> Self {
+    pub(super) const fn live(mut self) -> Self {
         self.is_live = true;
         self
     }
 
     /// The key, where it is not called as its field is.
-    pub const fn called(mut self, key: &'static str) -> Self {
+    pub(super) const fn called(mut self, key: &'static str) -> Self {
         self.key = key;
         self
     }
 
     /// The default in words, where it follows from something else.
-    pub const fn by_default(mut self, words: &'static str) -> Self {
+    pub(super) const fn by_default(mut self, words: &'static str) -> Self {
         self.default = Some(words);
         self
     }
 
     /// What else to say of the values that it takes.
-    pub const fn note(mut self, note: &'static str) -> Self {
+    pub(super) const fn note(mut self, note: &'static str) -> Self {
         self.note = note;
         self
     }
 
     /// The properties of IIS whose place it takes.
-    pub const fn iis(mut self, names: &'static [&'static str]) -> Self {
+    pub(super) const fn iis(mut self, names: &'static [&'static str]) -> Self {
         self.iis = names;
         self
     }
 
     /// The finished row.
-    pub const fn row(mut self, key: &'static str, scope: Scope, meaning: &'static str) -> Self {
+    pub(super) const fn row(
+        mut self,
+        key: &'static str,
+        scope: Scope,
+        meaning: &'static str,
+    ) -> Self {
         if self.key.is_empty() {
             self.key = key;
         }
@@ -109,6 +113,36 @@ impl Row {
     /// The values it takes, in words.
     pub fn takes(&self) -> String {
         format!("{}{}", self.form.takes(), self.note)
+    }
+
+    /// What it is for.
+    pub fn meaning(&self) -> &'static str {
+        self.meaning.trim()
+    }
+
+    /// What stands for its value in help texts.
+    pub fn value_name(&self) -> &'static str {
+        match self.form {
+            Form::Word(_) => "WORD",
+            Form::Addresses => "ADDR:PORT",
+            Form::Number(_) => "N",
+            Form::Directory(_) => "DIR",
+            Form::File(_) => "FILE",
+            _ => "VALUE",
+        }
+    }
+
+    /// The words that it takes, if it takes one of several.
+    pub fn words(&self) -> &'static [&'static str] {
+        match self.form {
+            Form::Word(words) => words,
+            _ => &[],
+        }
+    }
+
+    /// Whether its flag may be repeated.
+    pub fn is_list(&self) -> bool {
+        matches!(self.form, Form::Addresses)
     }
 }
 

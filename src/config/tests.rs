@@ -278,7 +278,7 @@ fn an_empty_path_is_refused_with_its_place() {
         ),
         (
             "[[location]]\nprefix = \"x\"\nroot = \"\"",
-            "bitsd.toml:3:8: root = \"\" is empty",
+            "bitsd.toml:3:8: location.root = \"\" is empty",
         ),
     ] {
         assert!(words(text).starts_with(place), "{}", words(text));

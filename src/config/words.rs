@@ -1,8 +1,8 @@
 //! Settings that are one of several words.
 
-/// Makes an enum from its variants and their words in settings and flags.
+/// Makes enums from their variants and the words for these in settings and flags.
 macro_rules! words {
-    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $about:literal])+ $variant:ident $word:literal)+ }) => {
+    ($($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $about:literal])+ $variant:ident $word:literal)+ })+) => {$(
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {
@@ -22,7 +22,7 @@ macro_rules! words {
                 }
             }
         }
-    };
+    )+};
 }
 
 words! {
@@ -33,9 +33,7 @@ words! {
         /// JSON objects, one a line.
         Json "json"
     }
-}
 
-words! {
     /// How much is logged.
     LogLevel {
         /// Only what needs attention.
@@ -45,9 +43,7 @@ words! {
         /// And one line per packet.
         Debug "debug"
     }
-}
 
-words! {
     /// How a block of a body reaches its file (what is chosen when, and why, stands in
     /// `ring/disk.rs`).
     Io {
@@ -61,9 +57,7 @@ words! {
         /// Plain writes into the page cache, on the shard's own thread.
         Inline "inline"
     }
-}
 
-words! {
     /// Versions of TLS that there are still.
     TlsVersion {
         /// RFC 5246.
@@ -71,9 +65,7 @@ words! {
         /// RFC 8446.
         Tls13 "1.3"
     }
-}
 
-words! {
     /// What must be on stable storage before an Ack (the contract stands in `vault/mod.rs`).
     Durability {
         /// Nothing is ever synced: the process may die, the power may not.
@@ -83,9 +75,7 @@ words! {
         /// Each fragment before it is acked.
         Fragment "fragment"
     }
-}
 
-words! {
     /// How the prefix of a location is compared with a URL.
     PrefixCase {
         /// As it is written, like names in the file system.
@@ -93,9 +83,7 @@ words! {
         /// In any case, like names on Windows.
         Ignore "ignore"
     }
-}
 
-words! {
     /// What of a published file can be read by its URL.
     Download {
         /// Nothing: as if it were not there.
@@ -105,9 +93,7 @@ words! {
         /// Its bytes too.
         Get "get"
     }
-}
 
-words! {
     /// When a file appears at its destination (protocol.md 7.5).
     Publish {
         /// At Close-Session.
@@ -115,9 +101,7 @@ words! {
         /// With its last fragment.
         LastFragment "last-fragment"
     }
-}
 
-words! {
     /// What Close-Session right after Create-Session means (protocol.md 4.7).
     EmptyFile {
         /// The upload was given up.
@@ -125,9 +109,7 @@ words! {
         /// The file is empty.
         Create "create"
     }
-}
 
-words! {
     /// How the server application gets the upload. The setting knows a third word, "none".
     NotificationType {
         /// As the paths of two files (type 1 of IIS).

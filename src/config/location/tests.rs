@@ -300,7 +300,7 @@ fn a_prefix_that_no_path_has_is_refused() {
         ("http://h/a", "one of : *"),
     ] {
         let text = format!("root = \"/r\"\n[[location]]\nprefix = \"{prefix}\"\n");
-        let begins = format!("bitsd.toml:3:10: prefix = \"{prefix}\" cannot be used: ");
+        let begins = format!("bitsd.toml:3:10: location.prefix = \"{prefix}\" cannot be used: ");
         message(&text, &begins, why);
     }
 }
@@ -314,7 +314,7 @@ fn a_prefix_is_required_and_may_not_repeat() {
     );
     message(
         "[[location]]\nprefix = \"a%20b\"\n[[location]]\nprefix = \"/a%20%62/\"\n",
-        "bitsd.toml:4:10: prefix = \"/a%20%62/\" stands already at bitsd.toml:2:10",
+        "bitsd.toml:4:10: location.prefix = \"/a%20%62/\" stands already at bitsd.toml:2:10",
         "",
     );
 }
