@@ -6,6 +6,7 @@ mod mount;
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use mount::{Kind, Mount};
@@ -67,6 +68,37 @@ fn a_file_larger_than_the_disk_is_refused_before_its_bytes() {
     small.send_rest(0, 2 << 20, 1 << 20);
     small.close().assert(200, None);
     server.assert_file("b.bin", 1, 2 << 20);
+}
+
+#[test]
+fn an_upload_that_was_cancelled_on_a_full_disk_stays_cancelled() {
+    let Some(disk) = SmallDisk::mount("3M") else {
+        return;
+    };
+    let mut server = Server::on(&disk.root(), Settings::default());
+    // So many that their records take more of the journal than was reserved ahead.
+    let mut clients = Vec::new();
+    for number in 0..250 {
+        let mut client = Client::create(server.address(), &format!("/{number}.bin"));
+        client.send(fragment(0..1_000).of(20_000)).assert(200, None);
+        clients.push(client);
+    }
+    let ballast = fs::File::create(disk.folder.path().join("ballast")).unwrap();
+    let fill = || while (&ballast).write_all(&[0; 1024]).is_ok() {};
+    fill();
+    for client in &mut clients {
+        client.cancel().assert(200, None);
+        // What it had is taken by others at once.
+        fill();
+    }
+    server.kill9();
+    drop(ballast);
+    fs::remove_file(disk.folder.path().join("ballast")).unwrap();
+    server.restart();
+    for client in &mut clients {
+        client.reconnect_to(server.address());
+        client.cancel().assert(200, None);
+    }
 }
 
 #[test]

@@ -54,8 +54,10 @@ impl<W: World> Held<W> {
                 }
                 Decision::Publish => self.publish(next).await,
                 Decision::Discard { ending, answer } => {
-                    self.discard(ending).await;
-                    return Done::Answered(self.say(answer));
+                    return Done::Answered(match self.discard(ending).await {
+                        Ok(()) => self.say(answer),
+                        Err(refusal) => Err(refusal),
+                    });
                 }
                 Decision::Say(answer) => {
                     self.end(next).await;

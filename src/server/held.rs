@@ -289,20 +289,34 @@ impl<W: World> Held<W> {
         if error.poisons()
             && let (_, Decision::Discard { ending, .. }) = self.decide(self.state(), Step::Poison)
         {
-            self.discard(ending).await;
+            // Nobody is told of this end, so nothing keeps it from being one.
+            let _always_ends = self.discard(ending).await;
         }
         error.refusal()
     }
 
-    /// Removes the files of a session that ended without one.
-    pub(super) async fn discard(&mut self, ending: Ending) {
+    /// Ends the session without a file, and removes what it had.
+    ///
+    /// # Errors
+    /// What the client hears if that cannot be written: then the session has not ended, and the
+    /// client comes back.
+    pub(super) async fn discard(&mut self, ending: Ending) -> Result<(), Refusal> {
         let shard = Rc::clone(&self.shard);
         let last = self.state();
         self.work().file = None;
-        if let Err(error) = self.keep().discard(&shard.store, ending).await {
+        if let Err(error) = self.keep().end_without_file(&shard.store, ending).await {
+            if self.received() < last.received() {
+                // What was reserved went with the bytes.
+                self.work().reservation = None;
+            }
+            self.report(&error);
+            return Err(error.refusal());
+        }
+        if let Err(error) = self.keep().remove_files(&shard.store).await {
             self.report(&error);
         }
         self.bury(ending, last);
+        Ok(())
     }
 
     /// Removes the reply, if there may be one.

@@ -145,9 +145,11 @@ impl<W: World> Shard<W> {
             let Some(mut held) = Held::for_shard(self, &session) else {
                 continue;
             };
-            held.give_back().await;
+            let is_given_back = held.give_back().await;
             held.close_if_nobody_is_attached();
-            self.forget_reservation(id);
+            if is_given_back {
+                self.forget_reservation(id);
+            }
         }
     }
 }

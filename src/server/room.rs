@@ -81,13 +81,14 @@ impl<W: World> Held<W> {
         shard.note_reservation(self.id());
     }
 
-    /// Gives back what is reserved and not received.
-    pub(super) async fn give_back(&mut self) {
+    /// Gives back what is reserved and not received; `false` if the disk refuses. Then it is held
+    /// still, and counted, and to be given back later.
+    pub(super) async fn give_back(&mut self) -> bool {
         let State::Receiving { received, .. } = self.state() else {
-            return;
+            return true;
         };
         if self.work().reservation.is_none() {
-            return;
+            return true;
         }
         let given_back = match self.file().await {
             Ok(file) => (file.give_back(received).await).map_err(|source| StoreError {
@@ -96,10 +97,15 @@ impl<W: World> Held<W> {
             }),
             Err(error) => Err(error),
         };
-        self.work().reservation = None;
-        if let Err(error) = given_back {
-            // Its client finds out when it comes back, or its time-out ends it.
-            self.report(&error);
+        match given_back {
+            Ok(()) => {
+                self.work().reservation = None;
+                true
+            }
+            Err(error) => {
+                self.report(&error);
+                false
+            }
         }
     }
 }

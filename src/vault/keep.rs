@@ -1,4 +1,7 @@
-//! The disk side of one session: seal, publish, discard, as the contract says ([`super`]).
+//! The disk side of one session: seal, publish, discard, as the contract says ([`super`]). How one
+//! ends stands in `ending`.
+
+mod ending;
 
 use std::cell::Ref;
 use std::io;
@@ -15,7 +18,7 @@ use super::space::Space;
 use super::store::Store;
 use super::tombstones::{Origin, PathHash, Tombstone};
 use crate::bits::notification::Token;
-use crate::bits::session::{AfterPublish, Ending, Reply, State};
+use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::DiskOp;
@@ -353,54 +356,6 @@ impl Keep {
                 named: (manner.replace == Replace::Never).then_some(published),
             });
         }
-        Ok(())
-    }
-
-    /// The session ended with its file at its place, or long after. Where the record says
-    /// `closing`, a part that is gone says the rest.
-    pub async fn note_end<D: Disk>(&mut self, store: &Store<D>, ending: Ending) {
-        let is_told = matches!(
-            self.state(),
-            State::Closing {
-                then: AfterPublish::End,
-                ..
-            }
-        );
-        match is_told {
-            true => self.set_state(State::Gone(ending)),
-            false => self.note(store, State::Gone(ending)).await,
-        }
-    }
-
-    /// Removes the bytes of a session that ended without a file; its record says how, and then its
-    /// tombstone.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn discard<D: Disk>(
-        &mut self,
-        store: &Store<D>,
-        ending: Ending,
-    ) -> Result<(), StoreError> {
-        // If it cannot be written, the part that is missing tells as much, except how the session
-        // ended.
-        self.note(store, State::Gone(ending)).await;
-        let removed = store.disk.remove(self.shelf, &part_name(self.id)).await;
-        self.remove_reply(store).await?;
-        removed.map_err(StoreError::new(DiskOp::Remove))
-    }
-
-    /// Removes the reply, if there may be one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn remove_reply<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        if !self.may_have_reply {
-            return Ok(());
-        }
-        (store.disk.remove(self.shelf, &reply_name(self.id)).await)
-            .map_err(StoreError::new(DiskOp::Remove))?;
-        self.may_have_reply = false;
         Ok(())
     }
 

@@ -34,7 +34,8 @@
 //!   lets the client's next duplicate of the last fragment tell it again, under the same id; after
 //!   it, the duplicate gets the recorded answer.
 //! * *Discard*: record `cancelled`, `expired` .. first, then the part. So no crash can show a part
-//!   that is gone under a record that still promises it.
+//!   that is gone under a record that still promises it. If the record cannot be written, a client
+//!   that asked for the end hears so, and asks again; on a full disk the bytes make room for it.
 //! * *A sync that failed* is never tried again, because the kernel may have dropped the pages and
 //!   would call the second try a success. The session is poisoned: its files go, the client hears
 //!   BG_E_SESSION_NOT_FOUND and starts again.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use super::record::{Content, Damage, FrameReader, Record};
 use super::tombstones::Tombstone;
-use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
 
 /// What the journals say of a session.
@@ -31,20 +30,6 @@ pub enum Newest {
         /// The higher, the newer.
         sequence: u64,
     },
-}
-
-impl Newest {
-    /// The boot of the machine in which it was written, where it is the record of a session whose
-    /// size is not known, as before its first fragment.
-    pub fn boot_without_size(&self) -> Option<u128> {
-        match self {
-            Self::Record { record, .. } => match record.state {
-                State::Receiving { total: None, .. } => Some(record.boot_id),
-                _ => None,
-            },
-            Self::Tombstone(_) | Self::Unknown { .. } => None,
-        }
-    }
 }
 
 impl Newest {

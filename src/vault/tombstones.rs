@@ -30,7 +30,7 @@ pub struct Tombstone {
 
 impl Tombstone {
     /// Whether a packet could hear something else from it than "session not found".
-    fn matters(self) -> bool {
+    pub(super) fn matters(self) -> bool {
         !matches!(self.ending, Ending::Expired | Ending::Poisoned)
     }
 

@@ -126,9 +126,11 @@ fn after_power_cut(record: &Record, bytes: u64) -> Verdict {
     let durable = record.durable;
     match record.state {
         State::Receiving { .. } if bytes < durable => Verdict::SetAside(TOO_SHORT),
-        // The record of its size is lost, and the bytes with it; an empty file must not take their
-        // place.
-        State::Receiving { total: None, .. } if bytes > 0 => Verdict::Forget,
+        // The record of its size may be lost, and the bytes with it: by the power cut, by one
+        // before it that cut the part, or in a damaged end, which looks as if the power had torn
+        // it. An empty file must not take their place at Close-Session. If there never were any
+        // bytes, the client loses nothing by starting again.
+        State::Receiving { total: None, .. } => Verdict::Forget,
         // The bytes after it are not safe, or nobody has heard of them.
         State::Receiving { total, .. } => Verdict::Cut(State::Receiving {
             received: durable,

@@ -47,6 +47,8 @@ pub struct Client {
     /// Where its reply is, if it has one.
     reply_url: Option<String>,
     fragment_bytes: u64,
+    /// It was told that the disk is full, and will cancel.
+    gives_up: bool,
     outcome: Rc<Cell<Outcome>>,
 }
 
@@ -75,6 +77,7 @@ impl Client {
             offset: 0,
             is_sealed: false,
             reply_url: None,
+            gives_up: false,
             outcome: Rc::clone(outcome),
         }
     }
@@ -154,7 +157,7 @@ impl Client {
         if self.chance(mischief.steal) {
             return self.steal(session).await;
         }
-        if self.chance(mischief.cancel) {
+        if std::mem::take(&mut self.gives_up) || self.chance(mischief.cancel) {
             return self.cancel(session).await;
         }
         let is_empty = self.upload.size == 0;
@@ -491,7 +494,16 @@ impl Client {
                 self.taken()
             }
             (404, _) if policy.publish == Publish::LastFragment => Next::End(Outcome::Refused),
-            (500 | 503, _) => Next::Later,
+            (500 | 503, _) => {
+                let is_full = reply.error.as_deref() == Some("0x80070070");
+                let cancel = sim.plan.mischief.cancel;
+                self.gives_up = is_full && self.chance(20 * cancel);
+                match self.gives_up {
+                    // As long as it is full.
+                    true => Next::Go,
+                    false => Next::Later,
+                }
+            }
             _ => {
                 self.fail(format!("6: a fragment is answered by {reply:?}"));
                 Next::End(Outcome::Refused)
@@ -666,6 +678,7 @@ impl Client {
             is_sealed: false,
             reply_url: None,
             fragment_bytes: self.fragment_bytes,
+            gives_up: false,
             outcome: Rc::default(),
         };
         let sim = Rc::clone(&self.sim);

@@ -165,6 +165,8 @@ pub struct SimDisk {
     /// Names as they are seen.
     names: BTreeMap<Place, Node>,
     pending: Vec<Change>,
+    /// What stood at destinations before each change of one.
+    former: Vec<(String, Option<Vec<u8>>)>,
     next_inode: u64,
     reuses_inodes: bool,
     sector: usize,
@@ -180,6 +182,7 @@ impl SimDisk {
             base: BTreeMap::new(),
             names: BTreeMap::new(),
             pending: Vec::new(),
+            former: Vec::new(),
             next_inode: 100,
             reuses_inodes,
             sector,
@@ -448,6 +451,7 @@ impl SimDisk {
             }
             (Standing::File { .. }, Replace::Existing) | (Standing::Free, _) => {}
         }
+        self.note_former(path);
         self.change(Change::Rename(work(shelf, name), place(path)));
         Ok(made)
     }
@@ -457,6 +461,7 @@ impl SimDisk {
         if self.file_at(&place(path)).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
+        self.note_former(path);
         self.change(Change::Unlink(place(path)));
         for folder in made.iter().rev() {
             let is_empty = self.names.keys().all(|(within, _)| within != folder);
@@ -483,6 +488,26 @@ impl SimDisk {
     /// What a read of a destination sees.
     pub fn destination(&self, path: &str) -> Option<&[u8]> {
         self.file_at(&place(path)).map(|inode| self.read(inode))
+    }
+
+    fn note_former(&mut self, path: &str) {
+        let stands = self.destination(path).map(<[u8]>::to_vec);
+        self.former.push((path.to_owned(), stands));
+    }
+
+    /// How often a destination was changed so far, whichever.
+    pub fn changes_len(&self) -> usize {
+        self.former.len()
+    }
+
+    /// What stood at a destination at any time since so many changes, and stands there now.
+    pub fn stood_since(&self, changes: usize, path: &str) -> Vec<Option<&[u8]>> {
+        let former = self.former[changes..].iter();
+        let of_path = former.filter(|(changed, _)| changed == path);
+        of_path
+            .map(|(_, bytes)| bytes.as_deref())
+            .chain([self.destination(path)])
+            .collect()
     }
 
     /// All files of the tree.

@@ -13,6 +13,7 @@ pub const REQUIRED: &[&str] = &[
     "application timed out",
     "bad head",
     "block exhausted",
+    "bytes that were given up made room",
     "cancel acked",
     "cancel repeated and answered alike",
     "chunked fragment",

@@ -27,6 +27,24 @@ const NAMED: &[(&str, u64)] = &[
         "a journal that is full is renewed, though a renewal has failed just before",
         1_795_665_761_002_732,
     ),
+    // src/vault/verdict/tests.rs: no_verdict_breaks_the_contract.
+    (
+        "an empty file does not take the place of one whose size a damaged journal has lost",
+        1_795_677_816_026_897,
+    ),
+    (
+        "a file that is replaced while it is read is read as it was or as it is",
+        1_795_677_916_003_798,
+    ),
+    // tests/disk.rs: an_upload_that_was_cancelled_on_a_full_disk_stays_cancelled.
+    (
+        "a session that was closed before it was whole is remembered, or its client is put off",
+        1_795_677_916_028_980,
+    ),
+    (
+        "what could not be given back is held still, and counted",
+        1_795_680_982_002_585,
+    ),
 ];
 
 /// Whether all of them pass now.

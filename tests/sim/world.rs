@@ -302,6 +302,10 @@ impl File for SimFile {
 
     async fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.sim.disk_time().await;
+        let life = self.sim.life.borrow().clone();
+        if life.is_some_and(|life| !life.is_recovering()) {
+            self.sim.marks.hit("bytes that were given up made room");
+        }
         self.sim.disk.borrow_mut().truncate(self.inode, bytes);
         self.sim
             .tell(|| format!("disk {}: truncate {} to {bytes}", self.shard, self.name));

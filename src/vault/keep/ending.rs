@@ -1,0 +1,108 @@
+//! The end of a session on disk: its record says how, and then its files go.
+
+use std::io;
+
+use super::Keep;
+use crate::bits::session::{AfterPublish, Ending, State};
+use crate::event::DiskOp;
+use crate::vault::disk::{Disk, File as _, Sync};
+use crate::vault::error::StoreError;
+use crate::vault::names::{part_name, reply_name};
+use crate::vault::store::Store;
+
+impl Keep {
+    /// The session ended with its file at its place, or long after. Where the record says
+    /// `closing`, a part that is gone says the rest.
+    pub async fn note_end<D: Disk>(&mut self, store: &Store<D>, ending: Ending) {
+        let is_told = matches!(
+            self.state(),
+            State::Closing {
+                then: AfterPublish::End,
+                ..
+            }
+        );
+        match is_told {
+            true => self.set_state(State::Gone(ending)),
+            false => self.note(store, State::Gone(ending)).await,
+        }
+    }
+
+    /// The session ends without a file: its record says how, and then its tombstone. Whoever is
+    /// told of the end may ask again, also after a restart, so it is written, or the session goes
+    /// on. An end that nobody is told of needs no record: the part that is missing tells enough.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the record; then the session has not ended.
+    pub async fn end_without_file<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        ending: Ending,
+    ) -> Result<(), StoreError> {
+        let ended = State::Gone(ending);
+        if !self.tombstone(ending).matters() {
+            self.note(store, ended).await;
+            return Ok(());
+        }
+        let written = self.commit(store, self.in_state(ended), Sync::No).await;
+        let Err(error) = written else {
+            return Ok(());
+        };
+        match self.make_room(store, &error).await {
+            Ok(true) => self.commit(store, self.in_state(ended), Sync::No).await,
+            Ok(false) => Err(error),
+            // Nobody knows how long the part is now: nothing may go on with it.
+            Err(_) => {
+                self.set_state(ended);
+                Ok(())
+            }
+        }
+    }
+
+    /// Frees the bytes of a session that its client has given up, where the record of that found
+    /// the disk full. Not what a record calls durable: that stays true.
+    async fn make_room<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        error: &StoreError,
+    ) -> Result<bool, StoreError> {
+        let kind = error.source.kind();
+        let is_full = matches!(
+            kind,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        let State::Receiving { received, total } = self.state() else {
+            return Ok(false);
+        };
+        if !is_full || received == 0 || self.record().durable > 0 {
+            return Ok(false);
+        }
+        let file = self.open(&*store.disk).await?;
+        (file.truncate(0).await).map_err(StoreError::new(DiskOp::Truncate))?;
+        self.set_state(State::Receiving { received: 0, total });
+        Ok(true)
+    }
+
+    /// Removes the files of a session that ended without one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_files<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
+        let removed = store.disk.remove(self.shelf, &part_name(self.id)).await;
+        self.remove_reply(store).await?;
+        removed.map_err(StoreError::new(DiskOp::Remove))
+    }
+
+    /// Removes the reply, if there may be one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_reply<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
+        if !self.may_have_reply {
+            return Ok(());
+        }
+        (store.disk.remove(self.shelf, &reply_name(self.id)).await)
+            .map_err(StoreError::new(DiskOp::Remove))?;
+        self.may_have_reply = false;
+        Ok(())
+    }
+}
