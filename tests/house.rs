@@ -305,17 +305,19 @@ fn no_unwrap_outside_tests() {
 const FUNCTION_LINES_MAX: usize = 80;
 /// Lines of code of a file, unit tests aside.
 const FILE_LINES_MAX: usize = 500;
-/// Files that are longer still; they must not become more.
-const LONG: &[&str] = &[
-    "src/ring/directories.rs",
-    "src/ring/disk.rs",
-    "src/ring/launch.rs",
-];
+/// Files that are longer; each says at its head why.
+const LONG: &[&str] = &["src/config/keys.rs"];
+const REASON: &str = "//! It is long on purpose: ";
 
 #[test]
 fn no_function_and_no_file_has_too_many_lines() {
     for source in sources("src") {
         let is_excused = LONG.contains(&source.path.as_str());
+        assert!(
+            !is_excused || source.text.contains(REASON),
+            "{} does not say why it is long",
+            source.path
+        );
         let lines: Vec<&str> = source.lines_of_code().map(|(_, line)| line).collect();
         assert!(
             is_excused || lines.len() <= FILE_LINES_MAX,

@@ -482,7 +482,7 @@ fn deferred_task_running_hangs_tokio_uring() {
     });
     assert!(
         receiver.recv_timeout(Duration::from_secs(1)).is_err(),
-        "if it works now, `ring_settings` in ring/launch.rs can use it"
+        "if it works now, ring/queue.rs can use it"
     );
 }
 

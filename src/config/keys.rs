@@ -1,5 +1,8 @@
 //! Every setting, declared once.
 //!
+//! It is long on purpose: it is one table, where people look a key up and nobody reads from top to
+//! end.
+//!
 //! How to add one:
 //!
 //! 1. Write its row below, in the struct whose users need it: `Policy` for uploads, `Notification`

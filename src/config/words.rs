@@ -45,7 +45,7 @@ words! {
     }
 
     /// How a block of a body reaches its file (what is chosen when, and why, stands in
-    /// `ring/disk.rs`).
+    /// `ring/work_file.rs`).
     Io {
         /// Chosen for each file by its size and its file system.
         Auto "auto"

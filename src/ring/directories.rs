@@ -17,33 +17,28 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 
 use super::launch_error::{BadRoot, LaunchError};
 use super::lookout::Spot;
+use super::owner::{NOTE_BYTES_MAX, OwnerNote, ServerId, holds_sessions};
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
 use super::walk;
 use super::work_folder::{self, BadFolder, Lock, WorkFolder};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
-use crate::vault::names::{
-    self, CLEAN_NAME, LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME, WorkName,
-};
+use crate::vault::names::{self, CLEAN_NAME, LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME};
 
 /// The default name of the work directory and of shelves, in their root.
 pub const WORK_DIR_NAME: &str = ".bitsd";
 /// The root where none is named; the only one that is made.
 const ROOT_DEFAULT: &str = "./uploads";
-/// More than any of our own notes needs.
-const NOTE_BYTES_MAX: u64 = 1 << 20;
-
 /// A root, as all shards have it open.
 #[derive(Debug)]
 pub struct Ground {
@@ -67,7 +62,7 @@ impl Ground {
 pub struct Directories {
     shelves: SharedShelves,
     /// Names this server on its shelves.
-    id: Identity,
+    id: ServerId,
     boot: u128,
     state: Mutex<State>,
 }
@@ -79,14 +74,6 @@ struct State {
     roots: BTreeMap<PathBuf, Weak<Ground>>,
     /// Shelves on the list that are not there now.
     missing: Vec<PathBuf>,
-}
-
-/// The name of a server, that is of its work directory.
-#[derive(Clone, Copy, Debug)]
-struct Identity {
-    id: u128,
-    /// The next start will know it.
-    is_kept: bool,
 }
 
 impl Directories {
@@ -109,7 +96,7 @@ impl Directories {
         })?;
         let lock = lock(&work)?;
         let directories = Self {
-            id: claim_work(&work)?,
+            id: ServerId::of_work(&work)?,
             boot: boot_id().map_err(LaunchError::BootId)?,
             state: Mutex::new(State {
                 locks: vec![lock],
@@ -200,7 +187,8 @@ impl Directories {
             return Ok(known);
         }
         let lock = lock(&folder)?;
-        self.claim_shelf(&folder)?;
+        let work = self.shelves.work();
+        self.id.claim_shelf(&folder, work.path())?;
         tracing::info!(
             event = "shelf_used",
             shelf = %path.display(),
@@ -217,33 +205,6 @@ impl Directories {
             .ok_or(LaunchError::TooManyShelves)?;
         state.locks.push(lock);
         Ok(shelf)
-    }
-
-    /// A shelf says whose it is, so that a server that knows nothing of its files does not take
-    /// them for orphans.
-    fn claim_shelf(&self, folder: &WorkFolder) -> Result<(), LaunchError> {
-        let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
-        let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
-        let owner = owner.as_deref().and_then(Owner::parse);
-        let is_ours = (owner.as_ref())
-            .is_some_and(|owner| owner.id == self.id.id && owner.work_dir.is_some());
-        if is_ours {
-            return Ok(());
-        }
-        if holds_sessions(folder).map_err(failed)? {
-            return Err(LaunchError::Claimed {
-                shelf: folder.path().to_owned(),
-                by: owner.and_then(|owner| owner.work_dir),
-            });
-        }
-        if !self.id.is_kept {
-            return Err(failed(io::ErrorKind::StorageFull.into()));
-        }
-        let owner = Owner {
-            id: self.id.id,
-            work_dir: Some(self.shelves.work().path().to_owned()),
-        };
-        folder.write(OWNER_NAME, &owner.text()).map_err(failed)
     }
 
     /// Shelves that the settings do not lead to any more, and that still hold files of sessions.
@@ -277,7 +238,7 @@ impl Directories {
     fn take_former_shelf(&self, folder: WorkFolder) -> Result<(), LaunchError> {
         let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
         let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
-        let owner = owner.as_deref().and_then(Owner::parse);
+        let owner = owner.as_deref().and_then(OwnerNote::parse);
         let is_ours = owner.is_some_and(|owner| owner.id == self.id.id);
         if !is_ours || !holds_sessions(&folder).map_err(failed)? {
             // Another server's by now, or done with.
@@ -339,7 +300,7 @@ impl Directories {
         let lock = lock(&folder)?;
         let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
         let is_work = shelf == Shelf::WORK;
-        let owner = Owner {
+        let owner = OwnerNote {
             id: self.id.id,
             work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
         };
@@ -494,99 +455,8 @@ fn lock(folder: &WorkFolder) -> Result<Lock, LaunchError> {
     }
 }
 
-/// Gives a work directory its name, unless it has one.
-fn claim_work(work: &WorkFolder) -> Result<Identity, LaunchError> {
-    let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
-    let owner = work.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
-    match owner.as_deref().and_then(Owner::parse) {
-        Some(Owner { id, work_dir: None }) => return Ok(Identity { id, is_kept: true }),
-        // A shelf of another server.
-        Some(owner) if holds_sessions(work).map_err(failed)? => {
-            return Err(LaunchError::Claimed {
-                shelf: work.path().to_owned(),
-                by: owner.work_dir,
-            });
-        }
-        Some(_) | None => {}
-    }
-    let mut id = [0; 16];
-    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| failed(error.into()))?;
-    let id = u128::from_ne_bytes(id);
-    let owner = Owner { id, work_dir: None };
-    match work.write(OWNER_NAME, &owner.text()) {
-        Ok(()) => Ok(Identity { id, is_kept: true }),
-        // A disk that is full now must not keep the server from what it can do; only a shelf needs
-        // the name.
-        Err(error) if is_full(&error) => Ok(Identity { id, is_kept: false }),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    let code = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(code, Some(Errno::NOSPC | Errno::DQUOT))
-}
-
-/// Whether parts, replies or journals stand in a folder.
-fn holds_sessions(folder: &WorkFolder) -> io::Result<bool> {
-    let is_of_session = |name: &String| {
-        let name = names::parse_name(name);
-        !matches!(name, WorkName::Ours | WorkName::Foreign)
-    };
-    Ok(folder.names()?.iter().any(is_of_session))
-}
-
-/// Whose a folder is.
-#[derive(Debug, PartialEq, Eq)]
-struct Owner {
-    id: u128,
-    /// The work directory that a shelf belongs to; a work directory is its own.
-    work_dir: Option<PathBuf>,
-}
-
-impl Owner {
-    fn text(&self) -> Vec<u8> {
-        let mut text = format!("{:032x}\n", self.id).into_bytes();
-        if let Some(work_dir) = &self.work_dir {
-            text.extend_from_slice(work_dir.as_os_str().as_bytes());
-            text.push(b'\n');
-        }
-        text
-    }
-
-    fn parse(text: &[u8]) -> Option<Self> {
-        let mut lines = text.split(|byte| *byte == b'\n');
-        let id = std::str::from_utf8(lines.next()?).ok()?;
-        let work_dir = lines.next().filter(|line| !line.is_empty());
-        Some(Self {
-            id: u128::from_str_radix(id, 16).ok()?,
-            work_dir: work_dir
-                .map(|path| PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()))),
-        })
-    }
-}
-
 fn boot_id() -> io::Result<u128> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_owner_reads_back() {
-        for work_dir in [None, Some(PathBuf::from("/srv/a b/.bitsd"))] {
-            let owner = Owner {
-                id: u128::MAX - 7,
-                work_dir,
-            };
-            assert_eq!(Owner::parse(&owner.text()), Some(owner));
-        }
-        assert_eq!(Owner::parse(b"nonsense\n"), None);
-        assert_eq!(Owner::parse(b""), None);
-    }
 }

@@ -5,10 +5,11 @@
 //!
 //! Each is a test in `tests/ring.rs`.
 //!
-//! 1. **Never drop a pending operation.** No `select!`, no `timeout` around one: a dropped receive goes on in the
-//!    kernel and swallows the next bytes of its connection.
-//! 2. **To stop waiting, shut down and await.** The watchdog calls `shutdown`; the receive then returns 0. A receive
-//!    of a whole block can also be hurried: it is cancelled and comes back with what it has.
+//! 1. **Never drop a pending operation.** No `select!`, no `timeout` around one: a dropped receive
+//!    goes on in the kernel and swallows the next bytes of its connection.
+//! 2. **To stop waiting, shut down and await.** The watchdog calls `shutdown`; the receive then
+//!    returns 0. A receive of a whole block can also be hurried: it is cancelled and comes back
+//!    with what it has.
 //! 3. **Move a connection only between operations**, by a duplicated descriptor.
 //! 4. **Owned buffers, always returned**, also on error.
 //!
@@ -33,6 +34,7 @@ pub mod lookout;
 pub mod mailbox;
 pub mod net;
 pub mod op;
+pub mod owner;
 pub mod probe;
 pub mod publication;
 pub mod queue;
@@ -40,15 +42,18 @@ pub mod readback;
 pub mod recent;
 pub mod reload;
 pub mod reloader;
+pub mod seat;
 pub mod shelves;
 pub mod signals;
 pub mod space;
+pub mod supervisor;
 pub mod tls;
 pub mod tree;
 pub mod trial;
 pub mod turn;
 pub mod walk;
 pub mod watch;
+pub mod work_file;
 pub mod work_folder;
 
 use std::cell::{Cell, RefCell};
@@ -72,7 +77,7 @@ use crate::vault::space::Space;
 use crate::verify::Verifier;
 use blocks::{Blocks, RingBlock};
 use directories::Ground;
-use disk::{RingDisk, RingFile};
+use disk::RingDisk;
 use log::RingLog;
 use lookout::Seen;
 use mailbox::{Letter, Senders};
@@ -82,6 +87,7 @@ use recent::Recent;
 use space::Spaces;
 use tree::Trees;
 use watch::Watch;
+use work_file::RingFile;
 
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);

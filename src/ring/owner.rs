@@ -1,0 +1,156 @@
+//! Whose a folder of ours is: each says so in a note, so that no server takes the files of another
+//! one for orphans of its own.
+
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::launch_error::LaunchError;
+use super::work_folder::{BadFolder, WorkFolder};
+use crate::vault::names::{self, OWNER_NAME, WorkName};
+
+/// More than any of our own notes needs.
+pub const NOTE_BYTES_MAX: u64 = 1 << 20;
+
+/// The name of a server, that is of its work directory.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerId {
+    /// As it stands in the folders.
+    pub id: u128,
+    /// The next start will know it.
+    pub is_kept: bool,
+}
+
+impl ServerId {
+    /// That of a work directory, which gets one unless it has one.
+    ///
+    /// # Errors
+    /// [`LaunchError`]
+    pub fn of_work(work: &WorkFolder) -> Result<Self, LaunchError> {
+        let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
+        let owner = work.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
+        match owner.as_deref().and_then(OwnerNote::parse) {
+            Some(OwnerNote { id, work_dir: None }) => return Ok(Self { id, is_kept: true }),
+            // A shelf of another server.
+            Some(owner) if holds_sessions(work).map_err(failed)? => {
+                return Err(LaunchError::Claimed {
+                    shelf: work.path().to_owned(),
+                    by: owner.work_dir,
+                });
+            }
+            Some(_) | None => {}
+        }
+        let mut id = [0; 16];
+        rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| failed(error.into()))?;
+        let id = u128::from_ne_bytes(id);
+        let owner = OwnerNote { id, work_dir: None };
+        match work.write(OWNER_NAME, &owner.text()) {
+            Ok(()) => Ok(Self { id, is_kept: true }),
+            // A disk that is full now must not keep the server from what it can do; only a shelf
+            // needs the name.
+            Err(error) if is_full(&error) => Ok(Self { id, is_kept: false }),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// A shelf says whose it is, so that a server that knows nothing of its files does not take
+    /// them for orphans.
+    ///
+    /// # Errors
+    /// [`LaunchError`]
+    pub fn claim_shelf(&self, folder: &WorkFolder, work_dir: &Path) -> Result<(), LaunchError> {
+        let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
+        let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
+        let owner = owner.as_deref().and_then(OwnerNote::parse);
+        let is_ours =
+            (owner.as_ref()).is_some_and(|owner| owner.id == self.id && owner.work_dir.is_some());
+        if is_ours {
+            return Ok(());
+        }
+        if holds_sessions(folder).map_err(failed)? {
+            return Err(LaunchError::Claimed {
+                shelf: folder.path().to_owned(),
+                by: owner.and_then(|owner| owner.work_dir),
+            });
+        }
+        if !self.is_kept {
+            return Err(failed(io::ErrorKind::StorageFull.into()));
+        }
+        let owner = OwnerNote {
+            id: self.id,
+            work_dir: Some(work_dir.to_owned()),
+        };
+        folder.write(OWNER_NAME, &owner.text()).map_err(failed)
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::NOSPC | Errno::DQUOT))
+}
+
+/// Whether parts, replies or journals stand in a folder.
+///
+/// # Errors
+/// What the disk says.
+pub fn holds_sessions(folder: &WorkFolder) -> io::Result<bool> {
+    let is_of_session = |name: &String| {
+        let name = names::parse_name(name);
+        !matches!(name, WorkName::Ours | WorkName::Foreign)
+    };
+    Ok(folder.names()?.iter().any(is_of_session))
+}
+
+/// Whose a folder is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OwnerNote {
+    /// The server's.
+    pub id: u128,
+    /// The work directory that a shelf belongs to; a work directory is its own.
+    pub work_dir: Option<PathBuf>,
+}
+
+impl OwnerNote {
+    /// As it is written.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = format!("{:032x}\n", self.id).into_bytes();
+        if let Some(work_dir) = &self.work_dir {
+            text.extend_from_slice(work_dir.as_os_str().as_bytes());
+            text.push(b'\n');
+        }
+        text
+    }
+
+    /// What [`Self::text`] wrote.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut lines = text.split(|byte| *byte == b'\n');
+        let id = std::str::from_utf8(lines.next()?).ok()?;
+        let work_dir = lines.next().filter(|line| !line.is_empty());
+        Some(Self {
+            id: u128::from_str_radix(id, 16).ok()?,
+            work_dir: work_dir
+                .map(|path| PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()))),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_reads_back() {
+        for work_dir in [None, Some(PathBuf::from("/srv/a b/.bitsd"))] {
+            let owner = OwnerNote {
+                id: u128::MAX - 7,
+                work_dir,
+            };
+            assert_eq!(OwnerNote::parse(&owner.text()), Some(owner));
+        }
+        assert_eq!(OwnerNote::parse(b"nonsense\n"), None);
+        assert_eq!(OwnerNote::parse(b""), None);
+    }
+}

@@ -1,0 +1,301 @@
+//! The seat of a shard: its thread, pinned to a core, with its ring and all that it begins with;
+//! what it is asked for ([`Stage`]), and what it tells the main thread ([`News`]).
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{oneshot, watch};
+
+use super::blocks::{Blocks, NOT_REGISTERED, Registration};
+use super::directories::{Directories, Ground};
+use super::disk::RingDisk;
+use super::launch_error::LaunchError;
+use super::listeners;
+use super::mailbox::{Letter, Senders};
+use super::net::{self, RingWire};
+use super::reload::{self, Offer};
+use super::reloader::NewSettings;
+use super::signals::Wish;
+use super::space::Spaces;
+use super::tls::wire::{Kit, Tls};
+use super::tree::Trees;
+use super::watch::Watch;
+use super::{Boot, RingWorld, op, queue, turn};
+use crate::config::Config;
+use crate::notify::Notifier;
+use crate::observe;
+use crate::server::budget::Budget;
+use crate::server::clients::Clients;
+use crate::server::floor::Floor as _;
+use crate::server::recover::{self, Recovered};
+use crate::server::serve;
+use crate::server::shard::Shard;
+use crate::vault::{self, readback::Dealt};
+use crate::verify::Verifier;
+
+/// What the main thread asks of all shards, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Recover,
+    Serve {
+        /// All shards have journals of their own, and the old ones can go.
+        is_renewed: bool,
+    },
+    Drain,
+}
+
+impl Stage {
+    /// From here on sessions are served.
+    pub const SERVE: Self = Self::Serve { is_renewed: false };
+}
+
+/// What comes to the main thread.
+pub enum News {
+    /// A shard has read its sessions back.
+    Recovered(io::Result<ReadBack>),
+    /// A shard takes packets of every kind.
+    Serving,
+    /// A shard has ended, with so many uploads that are not finished.
+    Ended(usize),
+    /// A signal.
+    Signal(Wish),
+}
+
+/// What one shard has read back.
+pub struct ReadBack {
+    /// It has a journal of its own now.
+    pub is_renewed: bool,
+    /// Uploads that go on.
+    pub unfinished: usize,
+    /// Uploads that have ended and are remembered.
+    pub remembered: usize,
+}
+
+impl ReadBack {
+    fn of(shard: &Shard<RingWorld>, recovered: &Recovered) -> Self {
+        Self {
+            is_renewed: recovered.is_renewed,
+            unfinished: shard.unfinished_len(),
+            remembered: shard.store.journal.tombstones().len(),
+        }
+    }
+}
+
+/// All that one shard's thread starts with.
+pub struct Seat {
+    pub index: usize,
+    /// What the journals say of its sessions.
+    pub dealt: oneshot::Receiver<Dealt>,
+    pub config: Arc<Config>,
+    pub boot: Boot,
+    pub generation: u64,
+    pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
+    pub directories: Arc<Directories>,
+    pub notifier: Notifier,
+    pub verifier: Verifier,
+    pub watch: Watch,
+    pub spaces: Spaces,
+    pub clients: Arc<Clients>,
+    pub to_adopt: Receiver<Offer<NewSettings>>,
+    pub listeners: listeners::Sockets,
+    pub secure: Vec<Option<Arc<ServerConfig>>>,
+    pub letters: Receiver<Letter>,
+    pub senders: Senders,
+    pub stage: watch::Receiver<Stage>,
+    pub news: mpsc::Sender<News>,
+    /// Told when the ring answers.
+    pub alive: mpsc::Sender<io::Result<()>>,
+    pub processor: Option<usize>,
+}
+
+impl Seat {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`LaunchError::Thread`]
+    pub fn begin(self) -> Result<(), LaunchError> {
+        let thread = thread::Builder::new().name(format!("shard-{}", self.index));
+        let spawned = thread.spawn(move || self.run());
+        spawned.map(drop).map_err(LaunchError::Thread)
+    }
+
+    fn run(self) {
+        if let Some(processor) = self.processor {
+            let mut set = rustix::thread::CpuSet::new();
+            set.set(processor);
+            // Pinning is for speed; a host that forbids it is served all the same.
+            if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+                let shard = self.index;
+                tracing::debug!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
+            }
+        }
+        let runtime = match queue::runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = self.alive.send(Err(error));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            op::give_way().await;
+            let _ = self.alive.send(Ok(()));
+            let news = self.news.clone();
+            let unfinished = turn::timed(self.index, self.serve()).await;
+            // Told from within: at its end tokio-uring waits without limit for what is pending, and
+            // the process ends first.
+            let _ = news.send(News::Ended(unfinished));
+        });
+    }
+
+    /// Serves to the end; how many uploads are not finished then.
+    async fn serve(self) -> usize {
+        let (blocks, registration) = Blocks::of(&self.config.limits);
+        if let (Registration::Refused(error), 0) = (registration, self.index) {
+            let event = "blocks_not_registered";
+            tracing::warn!(event, %error, "{NOT_REGISTERED}");
+        }
+        let disk = RingDisk::new(self.directories.shelves(), self.config.io);
+        let trees = Arc::new(Trees::new(Vec::new(), self.directories.shelves()));
+        let world = RingWorld {
+            shard: self.index,
+            boot: self.boot,
+            blocks,
+            disk,
+            trees,
+            spaces: self.spaces,
+            spaces_of: RefCell::default(),
+            ground_seen: Arc::default(),
+            shelf_seen: Arc::default(),
+            drawn: RefCell::default(),
+            notifier: self.notifier,
+            verifier: self.verifier,
+            watch: self.watch,
+            senders: self.senders,
+            grounds: RefCell::default(),
+            misses_a_shelf: self.directories.misses_a_shelf(),
+            stats: Cell::new(0),
+        };
+        world.add_roots(self.roots);
+        let (config, count) = (Arc::clone(&self.config), self.config.cores);
+        let shard = Shard::new(Rc::new(world), config, self.clients, self.index, count);
+        let is_stopping = Rc::new(Cell::new(false));
+        let kit = Rc::new(Kit::default());
+        let secure: Secure = Rc::new(RefCell::new(self.secure));
+        let listeners: Vec<_> = self
+            .listeners
+            .into_iter()
+            .map(|(l, at)| (Rc::new(l), at))
+            .collect();
+        for (listener, entry) in &listeners {
+            let tls = (Rc::clone(&secure), *entry, Rc::clone(&kit));
+            let (listener, is_stopping) = (Rc::clone(listener), Rc::clone(&is_stopping));
+            (shard.world).spawn(accept(Rc::clone(&shard), listener, is_stopping, tls));
+        }
+        let world = &shard.world;
+        world.spawn(take_letters(Rc::clone(&shard), self.letters, kit));
+        world.spawn(take_settings(Rc::clone(&shard), self.to_adopt, secure));
+
+        // If they cannot be read, the main thread hears of it, and that is the end.
+        let Ok(dealt) = self.dealt.await else {
+            return 0;
+        };
+        let read = recover::recover(&shard, self.generation, dealt).await;
+        let told = read
+            .as_ref()
+            .map(|recovered| ReadBack::of(&shard, recovered));
+        let told = told.map_err(|error| io::Error::new(error.kind(), error.to_string()));
+        let _ = self.news.send(News::Recovered(told));
+        let Ok(recovered) = read else {
+            return 0;
+        };
+        let mut stage = self.stage;
+        let served = stage.wait_for(|stage| *stage >= Stage::SERVE).await;
+        let reached = served.map_or(Stage::Drain, |stage| *stage);
+        if self.index == 0 && reached == (Stage::Serve { is_renewed: true }) {
+            vault::recover::retire(&*shard.world, self.generation, &recovered.damaged).await;
+        }
+        shard.begin_serving();
+        let _ = self.news.send(News::Serving);
+        shard.world.spawn(Rc::clone(&shard).watch());
+
+        let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
+        is_stopping.set(true);
+        for (listener, _) in &listeners {
+            net::stop_listening(listener);
+        }
+        end(&shard).await;
+        // Connections handed to this shard meanwhile are closed by the end of the process.
+        shard.unfinished_len()
+    }
+}
+
+/// Lets running requests finish, as long as they may take.
+async fn end(shard: &Shard<RingWorld>) {
+    shard.drain();
+    let limit = Duration::from_millis(shard.limits().shutdown_ms_max);
+    if tokio::time::timeout(limit, shard.empty()).await.is_err() {
+        shard.hang_up_all();
+        shard.empty().await;
+    }
+}
+
+/// What each listener of the settings speaks TLS with, as of the last reload.
+type Secure = Rc<RefCell<Vec<Option<Arc<ServerConfig>>>>>;
+
+async fn accept(
+    shard: Rc<Shard<RingWorld>>,
+    listener: Rc<OwnedFd>,
+    is_stopping: Rc<Cell<bool>>,
+    (secure, entry, kit): (Secure, Option<usize>, Rc<Kit>),
+) {
+    let index = shard.index;
+    let complain = move |error: &io::Error| observe::log_failed_accept(index, error);
+    let serve = |wire: RingWire| {
+        let tls = entry.and_then(|entry| secure.borrow().get(entry).cloned().flatten());
+        let wire = match tls.map(|config| Tls::new(config, Rc::clone(&kit))) {
+            None => wire,
+            Some(Some(tls)) => wire.secured(tls),
+            // Without keys it is not served in the clear.
+            Some(None) => return,
+        };
+        shard
+            .world
+            .spawn(serve::serve(Rc::clone(&shard), wire, Vec::new()));
+    };
+    net::accept_all(listener, is_stopping, complain, serve).await;
+}
+
+async fn take_settings(
+    shard: Rc<Shard<RingWorld>>,
+    to_adopt: Receiver<Offer<NewSettings>>,
+    secure: Secure,
+) {
+    let adopt = |new: NewSettings| {
+        secure.replace(new.secure);
+        shard.world.add_roots(new.roots);
+        shard.adopt(new.config);
+    };
+    reload::take(to_adopt, adopt).await;
+}
+
+async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>, kit: Rc<Kit>) {
+    let budget = Budget::default();
+    while let Some(letter) = letters.recv().await {
+        budget.spend(&*shard.world, letter.arrived.len()).await;
+        let wire = RingWire::new(letter.socket, letter.peer);
+        let wire = match letter.tls {
+            Some(session) => wire.secured(Tls::with(session, Rc::clone(&kit))),
+            None => wire,
+        };
+        shard
+            .world
+            .spawn(serve::serve(Rc::clone(&shard), wire, letter.arrived));
+    }
+}
