@@ -721,32 +721,10 @@ fn everything_with_words() -> Vec<(String, String)> {
     all
 }
 
-/// Where comments have been read once and are kept within 100 columns.
-const READ: &[&str] = &["src/", "tests/", "benches/"];
-const NOT_READ_YET: &[&str] = &[
-    "src/ring/blocks",
-    "src/ring/disk",
-    "src/ring/doctor",
-    "src/ring/lane",
-    "src/ring/launch",
-    "src/ring/launch_error",
-    "src/ring/mailbox",
-    "src/ring/mod",
-    "src/ring/net",
-    "src/ring/probe",
-    "src/ring/reloader",
-    "src/ring/tls/",
-    "src/ring/listeners",
-];
-
 #[test]
 fn comments_are_within_100_columns() {
     let mut wide = Vec::new();
     for source in everything() {
-        let is_one_of = |folders: &[&str]| folders.iter().any(|f| source.path.starts_with(f));
-        if !is_one_of(READ) || is_one_of(NOT_READ_YET) {
-            continue;
-        }
         for (number, line) in source.text.lines().enumerate() {
             // A row of a table cannot be broken.
             let words = line

@@ -87,14 +87,14 @@ pub const NOT_REGISTERED: &str = "body blocks cannot be registered with io_uring
 /// Whether body blocks could be registered.
 #[derive(Debug)]
 pub enum Registration {
-    /// They are.
+    /// All of them are registered.
     Done,
     /// The kernel refused (usually `RLIMIT_MEMLOCK`); writes are copied once more.
     Refused(std::io::Error),
 }
 
 impl Blocks {
-    /// Those that a shard may have; called inside its runtime.
+    /// The blocks that the limits allow one shard. To be called inside its runtime.
     pub fn of(limits: &Limits) -> (Self, Registration) {
         Self::new(
             limits.head_bytes_max,
@@ -104,9 +104,9 @@ impl Blocks {
         )
     }
 
-    /// Allocates and registers all body blocks of this shard. Called on the shard's own thread,
-    /// inside its runtime. `head_bytes` are those of the longest head that is allowed, and so many
-    /// of the long ones there may be at a time.
+    /// Allocates and registers all body blocks of this shard. To be called on the shard's own
+    /// thread, inside its runtime. `head_bytes` is the longest head that is allowed; up to
+    /// `long_heads_max` blocks for long heads are in use at a time.
     pub fn new(
         head_bytes: usize,
         long_heads_max: usize,
@@ -181,7 +181,7 @@ impl Blocks {
 
 /// A head block; goes back to the free list when dropped.
 pub struct HeadBlock {
-    /// Not a `Box`, whose pointers end when it moves.
+    /// Not a `Box`: when one moves, the pointers into it are no longer valid.
     bytes: Vec<u8>,
     home: Rc<RefCell<Vec<Vec<u8>>>>,
 }
@@ -205,8 +205,9 @@ impl Drop for HeadBlock {
     }
 }
 
-/// A block that is not registered, from a pool of its own, which grows where it is empty: as many
-/// are made as are ever out at a time. `bytes` is the same for all of a pool.
+/// A block that is not registered, from a pool of its own. A pool that is empty makes a new one, so
+/// it comes to hold as many as were ever in use at a time. `bytes` is the same for all blocks of a
+/// pool.
 pub fn pooled(home: &Rc<RefCell<Vec<Pages>>>, bytes: usize) -> RingBlock {
     let free = home.borrow_mut().pop();
     RingBlock::PlainBody(PooledPages {

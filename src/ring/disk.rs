@@ -163,7 +163,7 @@ impl RingDisk {
         let lane = self.lane(shelf);
         let (folder, file_name) = (self.shelves.get(shelf), name.to_owned());
         let take_away = move || take_name_away(&folder, &file_name);
-        // Never refused: what is to go has no other time.
+        // Never refused: nobody would remove it later.
         match lane.go_on("remove a file", take_away).await? {
             Removal::Done => Ok(()),
             Removal::Held(file) => {
@@ -208,7 +208,7 @@ enum Removal {
     TakesLong,
 }
 
-/// Takes the name of a file away. Of a big one, that is all.
+/// Takes the name of a file away. The space of a big one is freed later.
 fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
     let Some(stat) = folder.stat(name)? else {
         return Ok(Removal::Done);

@@ -1,8 +1,8 @@
-//! `bitsd check`: what a start would find out, without a start.
+//! `bitsd check`: finds out what a start would find out, without starting.
 //!
-//! It does what `serve` does up to listening, by the same code, and says of each thing whether it
-//! will do. Nothing is made that is not there, since whoever checks may be another account than the
-//! one that serves.
+//! It takes the same steps as `serve` up to listening, by the same code, and says for each whether
+//! it is in order. It creates nothing, because whoever checks may use another account than the
+//! server does.
 
 use std::fmt;
 use std::path::Path;
@@ -18,15 +18,15 @@ use super::work_folder::{BadFolder, WorkFolder};
 use super::{listeners, net, probe};
 use crate::config::Config;
 
-/// Fewer than this are soon used up.
+/// Fewer descriptors than this are soon used up.
 const FEW_FILES: u64 = 4096;
 
 /// What was found out about one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// It will do.
+    /// It is in order.
     Good(String),
-    /// The server starts all the same.
+    /// It is at fault, but the server starts.
     Doubtful(String),
     /// The server does not start.
     Bad(String),
@@ -63,7 +63,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(secrets.into_iter().map(Finding::Doubtful));
     findings.extend(certificates(config));
     let (directories, is_running) = directories(config);
-    // Where a server runs, it has taken what the limits give to its user.
+    // A server that runs already has taken what the limits give to its user.
     if has_rings && !is_running {
         findings.push(blocks(config));
     }

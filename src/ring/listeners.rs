@@ -1,4 +1,4 @@
-//! The addresses that the server listens on: its sockets, and for whom which settings hold.
+//! The addresses that the server listens on: their sockets, and which settings hold for each.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

@@ -109,7 +109,7 @@ pub struct Boot {
     pub stopped_cleanly: std::sync::Arc<[u128]>,
 }
 
-/// One shard's outside, on its own ring.
+/// All that one shard can reach outside of itself, by its own ring.
 pub struct RingWorld {
     shard: usize,
     boot: Boot,
@@ -129,9 +129,9 @@ pub struct RingWorld {
     ground_seen: Arc<Recent<usize, ()>>,
     /// The shelf that was last found at its path.
     shelf_seen: Arc<Recent<Shelf, ()>>,
-    /// Parts may be where nobody can look now.
+    /// Some parts may be on a shelf that cannot be opened now.
     misses_a_shelf: bool,
-    /// Randomness that nobody has had yet.
+    /// Random bytes that were not used yet.
     drawn: RefCell<Vec<[u8; 16]>>,
     /// Files looked at so far.
     stats: Cell<usize>,
@@ -276,7 +276,7 @@ impl WorkFiles for RingWorld {
             *known = (changes, BTreeMap::new());
         }
         let find = || {
-            // Where nobody can tell, nothing is known to be short.
+            // If nobody can tell what is free, nothing is known to be short.
             let folder = shelves.get(shelf);
             self.spaces.of(folder.descriptor()).unwrap_or_default()
         };

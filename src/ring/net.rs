@@ -30,8 +30,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct RingWire {
     link: Link,
     peer: SocketAddr,
-    /// Where the listener speaks it. Its operations are boxed, so that plain connections carry
-    /// nothing of it.
+    /// Only on listeners that speak TLS. Its operations are boxed, so that plain connections do not
+    /// pay for it.
     tls: Option<Box<Tls>>,
 }
 
@@ -45,7 +45,7 @@ impl RingWire {
         }
     }
 
-    /// The same, and bytes go through TLS.
+    /// The same wire, but its bytes go through TLS.
     pub fn secured(mut self, tls: Tls) -> Self {
         self.tls = Some(Box::new(tls));
         self
@@ -66,7 +66,7 @@ impl RingWire {
         self.link.socket.try_clone()
     }
 
-    /// Whether a condition holds now. Where the kernel cannot tell, it does not.
+    /// Whether a condition holds now; `false` where the kernel cannot tell.
     fn is_there(&self, condition: PollFlags) -> bool {
         let mut polled = [PollFd::new(&*self.link.socket, condition)];
         let at_once = Timespec::default();
@@ -103,8 +103,9 @@ impl Wire for RingWire {
         if let Some(tls) = self.tls() {
             return Box::pin(secure::read(&self.link, tls, block, range)).await;
         }
-        // Whoever reads has nearly always waited until there is something. By the ring it would be
-        // read at the end of the turn, and as many blocks would be out as there are connections.
+        // Whoever reads has nearly always waited for bytes, so they are there. The ring would
+        // deliver them only at the end of the turn, and until then every connection would hold a
+        // block.
         let flags = RecvFlags::DONTWAIT;
         match rustix::net::recv(
             &*self.link.socket,
@@ -194,8 +195,8 @@ impl Wire for RingWire {
 }
 
 impl RingWire {
-    /// That nothing more comes from us, where TLS has a word for it: without it a peer must take
-    /// what it has read for cut off.
+    /// Says that nothing more comes from us, if the wire speaks TLS. Without that message a peer
+    /// must assume that what it has read was cut off.
     fn say_the_end(&self) {
         if let Some(tls) = self.tls() {
             secure::close(&self.link, tls);
@@ -221,7 +222,7 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// How long a listener of a server that was just killed may take to go.
+/// How long the listener of a server that was just killed may take to disappear.
 const LISTENER_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks.
 const LISTENER_PAUSE: Duration = Duration::from_millis(20);
@@ -309,7 +310,7 @@ pub async fn accept_all(
     }
 }
 
-/// Makes a pending accept return, for good.
+/// Ends the accept that is pending, and all later ones.
 pub fn stop_listening(listener: &OwnedFd) {
     let _ = rustix::net::shutdown(listener.as_fd(), Shutdown::Both);
 }

@@ -1,5 +1,5 @@
-//! What the host gives us, looked at before anything is started: io_uring that answers,
-//! descriptors, cores.
+//! What the host offers, checked before anything is started: an io_uring that works, descriptors,
+//! cores.
 
 use std::io;
 use std::sync::mpsc;
@@ -46,7 +46,8 @@ pub fn io_uring() -> Result<(), LaunchError> {
     // SAFETY: a no-op has neither pointers nor descriptors.
     let pushed = unsafe { ring.submission().push(&no_op) };
     pushed.expect("the queue of a new ring is empty");
-    // A filter that forbids io_uring_enter alone is met here, and not by shards that wait for ever.
+    // A filter that forbids only io_uring_enter is noticed here, and not by shards that wait for
+    // ever.
     ring.submit().map_err(LaunchError::Ring)?;
     let deadline = Instant::now() + PATIENCE;
     while ring.completion().next().is_none() {
@@ -58,7 +59,7 @@ pub fn io_uring() -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Whether as many rings can be had at a time as there are shards: each locks memory.
+/// Whether every shard can have a ring at the same time: each locks memory.
 ///
 /// # Errors
 /// [`LaunchError::Ring`]
@@ -69,9 +70,9 @@ pub fn rings(shards: usize) -> Result<(), LaunchError> {
     rings.map(drop).map_err(LaunchError::Ring)
 }
 
-/// What the kernel says where the body blocks of all shards cannot be registered at a time; then
-/// they are copied once more. Each shard has a thread and a ring of its own here too, since limits
-/// are counted over all of them.
+/// Tries to register the body blocks of all shards at the same time. If the kernel refuses, its
+/// error is given; a server would then copy each block once more. Each shard has a thread and a
+/// ring of its own here too, because the limit counts for all of them together.
 ///
 /// # Errors
 /// A thread or a ring cannot be had.
@@ -84,7 +85,7 @@ pub fn registration(config: &Config) -> io::Result<Option<io::Error>> {
             let registered = queue::runtime().map(|runtime| {
                 let (blocks, registration) = runtime.block_on(async { Blocks::of(&limits) });
                 let _ = tell.send(Ok(registration));
-                // All of them hold theirs until the last one was told.
+                // Each keeps its ring until the last one has reported.
                 let _ = ended.recv();
                 runtime.block_on(async { drop(blocks) });
             });
@@ -109,7 +110,7 @@ pub fn registration(config: &Config) -> io::Result<Option<io::Error>> {
     Ok(refused)
 }
 
-/// Takes as many descriptors as the hard limit allows, and says how many that are.
+/// Raises the limit of descriptors as far as the hard limit allows, and gives the new limit.
 ///
 /// # Errors
 /// [`LaunchError::Descriptors`] if the server would not even come to its first connection.
@@ -137,7 +138,7 @@ pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
     Ok(soft)
 }
 
-/// Of each secret that all accounts of this machine can read: that, and the remedy.
+/// A warning, with the remedy, for each secret that all accounts of this machine can read.
 pub fn open_secrets(config: &Config) -> Vec<String> {
     let secrets = (config.locations.iter())
         .filter_map(|location| location.notification.as_ref()?.secret.as_ref());
@@ -155,7 +156,7 @@ pub fn open_secrets(config: &Config) -> Vec<String> {
     open
 }
 
-/// Says what of the host will surprise somebody, though the server can run.
+/// Warns of what will surprise somebody later, although the server can run.
 pub fn warn_of_surprises(
     config: &Config,
     addresses: &[Address],

@@ -1,7 +1,7 @@
 //! Goes over to new settings while the server runs, on a thread of its own.
 //!
-//! A reload reads the settings and tries the roots that they name. A disk that hangs holds it up,
-//! and nothing else: whoever sees the server to its end hears of the next signal meanwhile.
+//! A reload reads the settings and tries the roots that they name. A disk that hangs holds up this
+//! thread and nothing else: the main thread still hears of the next signal.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,7 +24,7 @@ use crate::observe;
 /// How long a shard may take until it has new settings in hand.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often somebody is told of certificates that are soon over.
+/// How often the log warns of certificates that soon expire.
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the settings again.
@@ -40,7 +40,7 @@ pub struct NewSettings {
     pub secure: Vec<Option<Arc<ServerConfig>>>,
 }
 
-/// Who may be asked for reloads.
+/// By this the main thread asks for reloads.
 pub struct Reloads {
     wishes: SyncSender<()>,
     config: Arc<Mutex<Arc<Config>>>,
@@ -59,7 +59,7 @@ impl Reloads {
             loop {
                 match to_fulfil.recv_timeout(DAY) {
                     Ok(()) => reloader.reload(&directories),
-                    // Certificates grow old.
+                    // Nobody asks; but certificates come closer to their end.
                     Err(RecvTimeoutError::Timeout) => reloader.material.tell(),
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -73,7 +73,7 @@ impl Reloads {
         Ok(Self { wishes, config })
     }
 
-    /// Asks for one. Those that were asked for before it begins are the same one.
+    /// Asks for a reload. All that are asked for before it begins are one and the same.
     pub fn ask(&self) {
         let _is_asked_for_already = self.wishes.try_send(());
     }
@@ -95,7 +95,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Of a server that runs with these settings.
+    /// For a server that runs with these settings.
     pub fn new(
         config: Arc<Config>,
         material: Material,

@@ -154,7 +154,7 @@ impl Seat {
         });
     }
 
-    /// Serves to the end; how many uploads are not finished then.
+    /// Serves until it is told to end, and gives how many uploads are not finished then.
     async fn serve(self) -> usize {
         let (blocks, registration) = Blocks::of(&self.config.limits);
         if let (Registration::Refused(error), 0) = (registration, self.index) {

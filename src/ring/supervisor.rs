@@ -191,9 +191,8 @@ fn tell_of_stop(unfinished: usize, synced: bool, since: Option<Instant>) {
     tracing::info!(event, unfinished, synced, took_ms, "stopped");
 }
 
-/// Syncs everything and notes the clean stop, within bounds. A sync that hangs is left to itself:
-/// only the end of the process is certain not to wait for it, as far as the kernel lets it go.
-/// Whether all is synced.
+/// Syncs everything and notes the clean stop, and gives whether both were done in time. A sync that
+/// hangs is left alone: the process ends without it, as far as the kernel allows.
 fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: Duration) -> bool {
     let directories = Arc::clone(directories);
     match within(patience, move || directories.note_clean_stop(is_renewed)) {
@@ -212,7 +211,7 @@ fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: D
     false
 }
 
-/// What some work comes to, on a thread of its own; `None` if it takes longer.
+/// Does some work on a thread of its own, and gives what it comes to; `None` if it takes too long.
 fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,

@@ -66,7 +66,7 @@ pub struct RingFile {
     pub(super) may_be_direct: bool,
     /// The same file, opened with O_DIRECT; made when the file is known to be big.
     pub(super) direct: RefCell<Option<Rc<OwnedFd>>>,
-    /// Of its disk.
+    /// The lane of its disk.
     pub(super) lane: Rc<Lane>,
 }
 
@@ -151,8 +151,8 @@ impl File for RingFile {
         if bytes <= FITS_ANYWHERE_BYTES {
             return Ok(());
         }
-        // Beyond its longest file a file system does not even go to a place. Nothing here reads or
-        // writes at one. Whatever else there is, the write finds it out.
+        // A file system refuses to seek beyond its longest file. The position itself is not used:
+        // every read and write names its own. Any other limit is found out by the write.
         let place = rustix::fs::seek(&*self.file, SeekFrom::Start(bytes));
         if let Err(Errno::INVAL | Errno::OVERFLOW | Errno::FBIG) = place {
             return Err(io::ErrorKind::FileTooLarge.into());

@@ -1,7 +1,7 @@
 //! What TLS shows and whom it trusts: read from files at the start, and anew at each reload.
 //!
-//! All of it is read and proven before anything is taken over: a file that is missing or broken, or
-//! a key that belongs to another certificate, changes nothing.
+//! All of it is read and checked before any of it is used: a file that is missing or broken, or a
+//! key that belongs to another certificate, changes nothing.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,7 +20,7 @@ use super::served::{KeyKind, Pair, Served};
 use super::verified::Verified;
 use crate::config::{Certificate, Config, Listener, TlsVersion};
 
-/// A certificate that is over within this is told of.
+/// A certificate that expires within this time is warned of.
 pub const SOON: Duration = Duration::from_secs(30 * 86_400);
 
 /// Why TLS cannot be spoken as the settings ask for.
@@ -36,9 +36,9 @@ pub enum BadMaterial {
     UnknownKey(PathBuf),
     /// The key belongs to another certificate.
     Mismatch(Certificate),
-    /// The time of a certificate is over.
+    /// A certificate has expired.
     Expired(PathBuf, u64),
-    /// Those who vouch for clients cannot be used.
+    /// The authorities that vouch for clients cannot be used.
     BadAuthority(PathBuf, String),
     /// Something that has nothing to do with files.
     Rustls(rustls::Error),
@@ -119,18 +119,18 @@ fn days_in_words(days: u64, ago: &str) -> String {
 pub struct Material {
     /// For each of [`Config::listeners`], if it speaks TLS.
     servers: Vec<Option<Server>>,
-    /// Of each certificate its file, and what is in it.
+    /// Each certificate with its file and what is in it.
     known: Vec<KnownCertificate>,
 }
 
 /// One listener.
 struct Server {
     config: Arc<ServerConfig>,
-    /// What resumption depends on: those who vouch for clients.
+    /// The authorities that vouch for clients; resumption depends on them.
     trust: Vec<u8>,
 }
 
-/// A certificate, for those who are told of it.
+/// What is told of a certificate.
 #[derive(Clone, Debug)]
 pub struct KnownCertificate {
     /// Its file.
@@ -139,39 +139,39 @@ pub struct KnownCertificate {
     pub kind: KeyKind,
     /// The names in it.
     pub names: Vec<String>,
-    /// When it is over, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub not_after_s: u64,
     not_before_s: u64,
 }
 
 impl KnownCertificate {
-    /// When it is over.
+    /// When it expires.
     pub fn not_after(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.not_after_s)
     }
 }
 
-/// Something that works, and that somebody should know of.
+/// Something that works, but that an administrator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// A certificate is soon over.
+    /// A certificate expires soon.
     ExpiresSoon {
         /// Its file.
         chain: PathBuf,
         /// Whole days that are left.
         days: u64,
     },
-    /// A certificate is over; it was not yet when it was read.
+    /// A certificate has expired since it was read.
     Expired {
         /// Its file.
         chain: PathBuf,
     },
-    /// The time of a certificate has not begun.
+    /// A certificate is not valid yet.
     NotYet {
         /// Its file.
         chain: PathBuf,
     },
-    /// A certificate names nobody.
+    /// There is no name in a certificate.
     Nameless {
         /// Its file.
         chain: PathBuf,
@@ -224,8 +224,8 @@ impl Doubt {
 }
 
 impl Material {
-    /// Reads and proves all that the settings name. Who connected under `before` can resume where
-    /// nothing has changed about whom a listener trusts.
+    /// Reads and checks all that the settings name. Clients that connected under `before` can
+    /// resume their TLS sessions on every listener that still trusts the same authorities.
     ///
     /// # Errors
     /// [`BadMaterial`]
@@ -234,7 +234,7 @@ impl Material {
         let now_s = seconds_now();
         let mut pairs = Vec::new();
         let mut known = Vec::new();
-        // Those that nobody shows are looked at all the same: they are meant for something.
+        // Certificates that no listener shows are checked as well: somebody means to use them.
         for certificate in &config.certificates {
             let pair = read_pair(certificate, &provider)?;
             let (not_before_s, not_after_s) = pair.valid_s;
@@ -277,14 +277,14 @@ impl Material {
         &self.known
     }
 
-    /// Writes into the log what somebody should know of.
+    /// Logs what an administrator should know.
     pub fn tell(&self) {
         for doubt in self.doubts() {
             tracing::warn!(event = doubt.event(), "{doubt}");
         }
     }
 
-    /// What somebody should know of.
+    /// What an administrator should know.
     pub fn doubts(&self) -> Vec<Doubt> {
         if self.servers.iter().all(Option::is_none) {
             return Vec::new();
@@ -338,8 +338,8 @@ impl Server {
         };
         let mut config = builder.with_cert_resolver(Arc::clone(served) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Tickets hold all that is needed to resume, so that any shard can, and nobody's memory is
-        // filled by it. Whoever was trusted by others than now must show his certificate again.
+        // Tickets hold all that is needed to resume, so that any shard can do it and no memory
+        // fills up. A client that other authorities vouched for must show its certificate again.
         config.ticketer = match before.filter(|before| before.trust == trust) {
             Some(before) => Arc::clone(&before.config.ticketer),
             None => ticketer()?,
@@ -376,20 +376,20 @@ fn read_pair(certificate: &Certificate, provider: &CryptoProvider) -> Result<Pai
     Pair::new(key).map_err(|_| not_x509())
 }
 
-/// A key that all accounts can read is nobody's secret. Its group may read it: so an account that
-/// is not root serves with a key that root keeps.
+/// A key that all accounts can read is no secret. Its group may read it: that is how a server that
+/// does not run as root uses a key that belongs to root.
 #[allow(clippy::disallowed_methods, reason = "not on a shard")]
 fn refuse_exposed(path: &Path) -> Result<(), BadMaterial> {
     match std::fs::metadata(path) {
         Ok(file) if file.mode() & 0o027 != 0 => {
             Err(BadMaterial::Exposed(path.to_owned(), file.mode()))
         }
-        // What cannot be looked at is told by who reads it.
+        // A file that cannot be looked at is told of when it is read.
         _ => Ok(()),
     }
 }
 
-/// Who vouches for clients, and the bytes by which a change of that is seen.
+/// The authorities that vouch for clients, and the bytes by which a change of them is noticed.
 fn read_authorities(
     listener: &Listener,
     provider: &Arc<CryptoProvider>,

@@ -1,8 +1,9 @@
 //! Which certificate a client is shown.
 //!
-//! By the name that it asks for (SNI) first; without one, or with one that no certificate has,
-//! those with the names of the first pair. Of these the best that it can use: ECDSA costs a seventh
-//! of RSA, and Windows 7, 8.1 and Server 2012 R2 have no suite in common with us for RSA.
+//! First by the name that it asks for (SNI). If it asks for none, or for one that no certificate
+//! has, the certificates with the names of the first pair are meant. Among these it gets the best
+//! that it can use: ECDSA costs a seventh of RSA, and Windows 7, 8.1 and Server 2012 R2 have no
+//! suite in common with us for RSA.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -47,7 +48,7 @@ pub struct Pair {
     pub kind: KeyKind,
     /// The names and addresses in it.
     pub names: BTreeSet<String>,
-    /// When its time begins, and when it is over, in seconds since 1970.
+    /// From when, and until when, it is valid: seconds since 1970.
     pub valid_s: (u64, u64),
 }
 
@@ -56,7 +57,7 @@ pub struct Pair {
 pub struct NotX509;
 
 impl Pair {
-    /// Of a certificate (the first of the chain) and its key.
+    /// Takes a certificate (the first of the chain) and its key.
     ///
     /// # Errors
     /// [`NotX509`]
@@ -166,7 +167,7 @@ impl ResolvesServerCert for Served {
         let mut known = self.for_name(hello.server_name());
         known.sort_by_key(|pair| pair.kind);
         let suits = known.iter().find(|pair| pair.suits(&hello));
-        // With one that does not suit, rustls says what is missing.
+        // None suits: whichever it is shown, rustls says what is missing.
         suits.or(known.first()).map(|pair| Arc::clone(&pair.key))
     }
 }

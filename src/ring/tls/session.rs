@@ -33,7 +33,7 @@ pub struct TlsSession {
     connection: UnbufferedServerConnection,
     /// What came and is no whole record yet; at most [`CIPHER_KEPT_MAX`].
     cipher: Vec<u8>,
-    /// They stand in memory that is being received into.
+    /// The kept bytes stand in memory that is being received into.
     is_lent: bool,
     /// Decrypted, and not read yet from `plain_read` on.
     plain: Vec<u8>,
@@ -42,7 +42,8 @@ pub struct TlsSession {
     has_ended: bool,
     /// Nothing more is sent: we said so, or it has failed.
     is_closed: bool,
-    /// What came made no sense. rustls is asked no more: it would look at the same bytes again.
+    /// What came made no sense. rustls is not asked again: it would look at the same bytes once
+    /// more.
     has_failed: bool,
 }
 
@@ -72,10 +73,10 @@ pub struct Digested {
 }
 
 impl TlsSession {
-    /// A connection of which nothing has come yet.
+    /// A connection on which nothing has arrived yet.
     ///
     /// # Errors
-    /// The settings are not such as a connection can be made with.
+    /// rustls refuses the settings.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
@@ -94,8 +95,7 @@ impl TlsSession {
         self.connection.is_handshaking()
     }
 
-    /// The client's own certificate, where one is asked for and hands were shaken: no other gets so
-    /// far.
+    /// The client's certificate, once the handshake is over, if one is asked for.
     pub fn certificate(&self) -> Option<Vec<u8>> {
         let own = self.connection.peer_certificates()?.first()?;
         (!self.is_handshaking()).then(|| own.to_vec())
@@ -123,7 +123,7 @@ impl TlsSession {
         self.has_something() || !self.cipher.is_empty()
     }
 
-    /// Gives decrypted bytes to a reader; how many.
+    /// Gives decrypted bytes to a reader, and says how many.
     pub fn read(&mut self, memory: &mut [u8]) -> usize {
         let left = &self.plain[self.plain_read..];
         let bytes = left.len().min(memory.len());
@@ -148,7 +148,7 @@ impl TlsSession {
     /// Keeps cipher bytes that are no whole record yet.
     ///
     /// # Errors
-    /// Nobody needs so many.
+    /// There are more than any record or message has.
     pub fn keep(&mut self, cipher: &[u8]) -> Result<(), Trouble> {
         self.is_lent = false;
         if cipher.len() > CIPHER_KEPT_MAX {
@@ -161,11 +161,13 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Works through cipher bytes that came, the kept ones first ([`TlsSession::lend`]): decrypted
-    /// ones go into `memory`, and what is to be sent because of them behind `out`, also on error.
+    /// Works through cipher bytes that have arrived, the kept ones first ([`TlsSession::lend`]).
+    /// Decrypted bytes go into `memory`. What is to be sent in return is appended to `out`, even
+    /// after an error.
     ///
     /// # Errors
-    /// What came is no TLS, or not as both sides agreed; the connection is of no use any more.
+    /// What arrived is no TLS, or not what both sides agreed on. The connection cannot be
+    /// used any more.
     pub fn digest(
         &mut self,
         cipher: &mut [u8],
@@ -192,7 +194,7 @@ impl TlsSession {
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     self.has_ended = true;
-                    // Whatever follows means nothing.
+                    // What follows has no meaning.
                     consumed = cipher.len();
                     break;
                 }
@@ -223,11 +225,12 @@ impl TlsSession {
         self.has_failed = true;
     }
 
-    /// Says what was wrong, by the alert that rustls has put up. `cipher` is what it has not done
-    /// with: it may look there.
+    /// Says what was wrong, by the alert that rustls has prepared. `cipher` is what it has not
+    /// worked through yet: it may look there.
     fn say_why(&mut self, cipher: &mut [u8], out: &mut Vec<u8>) {
         self.fail();
-        // It is asked no more than it has to say, since it would look at the same bytes again.
+        // It is asked only until it has nothing to say, since it would look at the same bytes
+        // again.
         while self.connection.wants_write() {
             match self.connection.process_tls_records(cipher).state {
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
@@ -242,14 +245,14 @@ impl TlsSession {
     /// Encrypts bytes, behind what else is to be sent.
     ///
     /// # Errors
-    /// The connection is not, or no longer, such that something can be sent.
+    /// Nothing can be sent yet, or nothing any more.
     pub fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Trouble> {
         out.reserve(sealed_bytes(bytes.len()));
         self.write(out, |traffic, memory| traffic.encrypt(bytes, memory))
     }
 
-    /// Says that nothing more is sent (close_notify). Nothing to say where that was said, or cannot
-    /// be.
+    /// Says that nothing more is sent (close_notify), unless that was said before or cannot be
+    /// said.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         // While something is received, rustls may not look at anything.
         if !self.is_closed && !self.is_lent && !self.is_handshaking() {
@@ -259,7 +262,7 @@ impl TlsSession {
         self.is_closed = true;
     }
 
-    /// Writes behind `out`, whose memory grows as far as is asked for.
+    /// Appends to `out`, which grows as far as rustls asks for.
     fn write(
         &mut self,
         out: &mut Vec<u8>,
@@ -299,9 +302,9 @@ impl TlsSession {
 
 type Traffic<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
 
-/// How much more must come before anything more can be read: at least so many bytes, given those at
-/// hand and the plaintext that is wanted. No client may wait for us before it has sent as many, so
-/// that it is safe to wait for all of them.
+/// How many bytes must still arrive, at the least, before more can be read; it follows from those
+/// at hand and from the plaintext that is wanted. No client waits for us before it has sent that
+/// many, so it is safe to wait for all of them.
 pub fn bytes_to_come(cipher: &[u8], wanted: usize) -> usize {
     let record = match cipher {
         [_, _, _, high, low, ..] => {
@@ -310,18 +313,18 @@ pub fn bytes_to_come(cipher: &[u8], wanted: usize) -> usize {
         _ => RECORD_HEADER_BYTES,
     };
     let of_record = record.saturating_sub(cipher.len());
-    // Cipher bytes are never fewer than those that they stand for.
+    // There are never fewer cipher bytes than bytes of plaintext in them.
     of_record.max(wanted.saturating_sub(cipher.len())).max(1)
 }
 
-/// Bytes that so many take once they are encrypted, at the most.
+/// The most bytes that so many take once they are encrypted.
 fn sealed_bytes(bytes: usize) -> usize {
     bytes + bytes.div_ceil(RECORD_PLAIN_BYTES_MAX).max(1) * SEALING_BYTES
 }
 
 fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut Vec<u8>) {
     let start = out.len();
-    // The first time it says how much it needs.
+    // The first call says how much room it needs.
     while let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut out[start..]) {
         out.resize(start + needed.required_size, 0);
     }

@@ -1,4 +1,4 @@
-//! Why TLS with a client came to nothing, in words for the log: what it was, and what mends it.
+//! Why TLS with a client failed, in words for the log: the cause and the remedy.
 
 use std::fmt;
 use std::io;
@@ -13,9 +13,9 @@ pub enum Trouble {
     PlainHttp,
     /// The first bytes are no TLS.
     NotTls,
-    /// It closed before both sides had agreed.
+    /// The peer closed before the handshake was over.
     LeftEarly,
-    /// More came than any message of TLS has.
+    /// The peer sent more than any message of TLS has.
     Oversized,
     /// Nothing can be sent any more.
     Closed,
@@ -37,7 +37,7 @@ impl From<Error> for Trouble {
 }
 
 impl Trouble {
-    /// Of an error that a wire gave.
+    /// The trouble behind an error that a wire gave.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
@@ -139,7 +139,7 @@ pub fn of_first_bytes(bytes: &[u8]) -> Option<Trouble> {
     }
 }
 
-/// A method of HTTP, or the beginning of one: those in use are of capital letters.
+/// A method of HTTP, or the beginning of one: those in use consist of capital letters.
 fn begins_with_method(bytes: &[u8]) -> bool {
     let word = bytes.split(|b| *b == b' ').next().unwrap_or_default();
     let is_of_method = |b: &u8| b.is_ascii_uppercase() || *b == b'_';

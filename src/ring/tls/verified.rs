@@ -1,4 +1,5 @@
-//! Proves client certificates by webpki, and remembers whose it refused: the error says only why.
+//! Verifies client certificates by webpki, and remembers whose were refused: the error says only
+//! why.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use x509_cert::der::Decode as _;
 const SUBJECT_CHARS_MAX: usize = 256;
 
 thread_local! {
-    /// Of the certificate that was refused last on this thread, which is the one that works through
-    /// the bytes of its client.
+    /// The subject of the certificate that was refused last on this thread. It is the thread that
+    /// works through the bytes of that client.
     static REFUSED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -32,12 +33,12 @@ pub fn subject(certificate: &CertificateDer<'_>) -> String {
     subject.chars().take(SUBJECT_CHARS_MAX).collect()
 }
 
-/// The one that proves, and whose refusals are remembered.
+/// A verifier whose refusals are remembered.
 #[derive(Debug)]
 pub struct Verified(Arc<dyn ClientCertVerifier>);
 
 impl Verified {
-    /// Over one that proves.
+    /// Remembers the refusals of this one.
     pub fn new(verifier: Arc<dyn ClientCertVerifier>) -> Self {
         Self(verifier)
     }

@@ -1,5 +1,5 @@
-//! TLS between a connection's flow and its socket on the ring: what a wire does where there
-//! is a session.
+//! TLS between the flow of a connection and its socket on the ring: what a wire does that has a TLS
+//! session.
 //!
 //! Cipher bytes never stay in the kernel longer than needed, and never in a buffer of a connection
 //! that waits: small reads use one scratch of the shard within one turn, and a whole-block receive
@@ -35,14 +35,15 @@ const CIPHER_BLOCK_BYTES: usize =
 const PAGE_BYTES: usize = 4096;
 /// Bytes of a block that is sent which are encrypted at a time.
 const SEND_BYTES: usize = 4 * RECORD_PLAIN_BYTES_MAX;
-/// What whoever speaks HTTP here hears. A client of BITS shows the status, a browser the sentence.
+/// The answer to whoever speaks plain HTTP here. A client of BITS shows the status, a browser the
+/// sentence.
 const SPEAK_TLS: &str = "this port speaks TLS: the URL must begin with https://";
 
 /// What the connections of one shard have in common.
 #[derive(Default)]
 pub struct Kit {
     scratch: RefCell<Vec<u8>>,
-    /// Cipher blocks that nobody has.
+    /// Cipher blocks that are free.
     ciphers: Rc<RefCell<Vec<Pages>>>,
 }
 
@@ -57,14 +58,14 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Of a connection just accepted.
+    /// For a connection that was just accepted.
     pub fn new(config: Arc<ServerConfig>, kit: Rc<Kit>) -> Option<Self> {
         // It fails only for settings that no server starts with.
         let session = TlsSession::new(config).ok()?;
         Some(Self::with(Box::new(session), kit))
     }
 
-    /// Of a connection that was handed over.
+    /// For a connection that was handed over.
     pub fn with(session: Box<TlsSession>, kit: Rc<Kit>) -> Self {
         Self {
             session: RefCell::new(Some(session)),
@@ -111,8 +112,8 @@ enum Came {
     Nothing,
 }
 
-/// Shakes hands. A peer that speaks plain HTTP gets an answer in its own language. After an error
-/// what still comes can be read, without TLS, to be thrown away.
+/// Does the handshake. A peer that speaks plain HTTP gets an answer in plain HTTP. After an error,
+/// what still arrives can be read without TLS, and thrown away.
 pub async fn open(link: &Link, tls: &Tls) -> io::Result<()> {
     let mut is_first = true;
     while tls.with_session(|session| session.is_handshaking())? {
@@ -193,8 +194,7 @@ pub async fn read(
         if let Err(error) = send_all(link, tls, out).await {
             return (Err(error), block);
         }
-        // Also where records came that hold nothing: whoever sends only such has his turn like
-        // everybody.
+        // After empty records too: whoever sends only those gets no more turns than others.
         if let Err(error) = op::poll_readable(&link.socket).await {
             return (Err(error), block);
         }
@@ -278,8 +278,8 @@ pub async fn fill(
     (fill, block)
 }
 
-/// Goes on at `range.start`. How far it came, and why no further: to be told only where it came
-/// nowhere.
+/// Goes on at `range.start`. Gives how far it came, and why no further; the reason is to be told
+/// only where it came nowhere.
 async fn fill_on(
     link: &Link,
     tls: &Tls,
@@ -304,7 +304,8 @@ async fn fill_on(
             }
             Err(error) => return Err(error),
         };
-        // Fewer: it was hurried, or the peer has ended, which the next one hears.
+        // Fewer than asked for: it was hurried, or the peer has ended, which the next receive will
+        // find out.
         end = match came {
             0 => Some(Fill::End),
             _ if came < bytes => Some(Fill::Slow),
@@ -381,12 +382,12 @@ async fn send_all(link: &Link, tls: &Tls, bytes: Vec<u8>) -> io::Result<()> {
     }
     tls.is_sending.set(true);
     let (result, _sent) = link.send(bytes).await;
-    // Half of it went: nothing can follow.
+    // Half of it was sent: nothing can follow.
     tls.is_sending.set(result.is_err());
     result
 }
 
-/// Last words: what the socket does not take at once is not said.
+/// Sends last words. What the socket does not take at once is dropped.
 fn send_now(link: &Link, bytes: &[u8]) {
     if !bytes.is_empty() {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
