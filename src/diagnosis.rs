@@ -114,6 +114,9 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::InTheClear => Some(
             "let clients come by https (docs/tls.md), or set allow_plaintext where nobody else is on the way",
         ),
+        Refusal::NotNamed => Some(
+            "let the proxy send user_header with each request, from an address among trusted_proxies",
+        ),
         Refusal::Busy => Some(
             "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max, \
              limits.mailbox_max or notifications_in_flight_max, whichever ran out",

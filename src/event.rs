@@ -98,6 +98,20 @@ pub enum Event<'a> {
         /// For how long, in milliseconds.
         ms: u64,
     },
+    /// A proxy has said whose connection this is.
+    Announced {
+        /// The client.
+        client: SocketAddr,
+        /// The proxy.
+        proxy: SocketAddr,
+    },
+    /// A connection was ended before anything was read of it.
+    NotLetIn {
+        /// Whose.
+        peer: SocketAddr,
+        /// Why.
+        why: &'a std::io::Error,
+    },
     /// A request was refused before it was a packet.
     BadRequest {
         peer: SocketAddr,

@@ -90,7 +90,7 @@ fn no_file_is_lost_when_a_node_of_a_farm_is_killed() {
         })
         .collect();
     let proxy = free_address();
-    let mut configuration = snippet("haproxy", 2).replace("127.0.0.1:8081", &proxy.to_string());
+    let mut configuration = snippet("haproxy", 3).replace("127.0.0.1:8081", &proxy.to_string());
     for (number, node) in (1..).zip(&nodes) {
         let written = format!("127.0.0.1:809{number}");
         assert!(configuration.contains(&written), "{configuration}");

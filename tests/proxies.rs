@@ -17,7 +17,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use support::client::{Client, fragment};
 use support::content::content;
 use support::program::{Program, free_address, snippet};
-use support::server::Server;
+use support::raw::Raw;
+use support::server::{Server, Settings};
 use support::{skip, wait_until};
 use tempfile::TempDir;
 
@@ -71,8 +72,23 @@ struct Proxied {
     folder: TempDir,
 }
 
-/// Runs a proxy before a server.
+/// Runs a proxy before a server that trusts nobody.
 fn start(
+    program: &str,
+    block: &str,
+    wrap: impl Fn(&str, &Path) -> String,
+    command: impl Fn(&Path, &Path) -> Command,
+) -> Option<Proxied> {
+    let serve = || {
+        let server = Server::start();
+        (server.address(), server)
+    };
+    start_before(serve, program, block, wrap, command)
+}
+
+/// Runs a proxy before an address of a server.
+fn start_before(
+    serve: impl Fn() -> (SocketAddr, Server),
     program: &str,
     block: &str,
     wrap: impl Fn(&str, &Path) -> String,
@@ -82,14 +98,14 @@ fn start(
         skip(&format!("{program} is not installed"));
         return None;
     }
-    let server = Server::start();
+    let (behind, server) = serve();
     let folder = tempfile::tempdir().unwrap();
     let address = free_address();
     let site = block
         .replace("127.0.0.1:8081", &address.to_string())
-        .replace("127.0.0.1:8080", &server.address().to_string());
+        .replace("127.0.0.1:8080", &behind.to_string());
     assert!(
-        site.contains(&server.address().to_string()),
+        site.contains(&behind.to_string()),
         "the addresses of docs/operations.md: {block}"
     );
     let file = folder.path().join("proxy.conf");
@@ -305,5 +321,86 @@ fn uploads_pass_tls_and_a_password_at_haproxy() {
     });
     if let Some(proxied) = proxied {
         site.upload(&proxied);
+    }
+}
+
+/// Settings as docs/operations.md has them, with other ports.
+fn behind_proxies(number: usize, above: &str) -> Settings {
+    let lines = snippet("toml", number);
+    assert!(lines.contains("trusted_proxies"), "{lines}");
+    Settings::default().file(&format!(
+        "{above}\n{}",
+        lines.replace("127.0.0.1:8080", "127.0.0.1:0")
+    ))
+}
+
+/// A ping from another address than the proxy's.
+fn ping_from(source: &str, address: SocketAddr, lines: &str) -> u16 {
+    let mut raw = Raw::connect_from(source.parse().unwrap(), address);
+    raw.send(format!(
+        "BITS_POST /a.bin HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\
+         BITS-Packet-Type: Ping\r\n{lines}\r\n"
+    ));
+    raw.receive().status
+}
+
+#[test]
+fn nginx_says_who_is_behind_it_and_nobody_says_it_for_him() {
+    let site = Site::new();
+    let block = snippet("nginx", 2);
+    let wrap = |block: &str, folder: &Path| nginx_file(&site.settle(block, folder), folder);
+    let serve = || {
+        let server = Server::with(behind_proxies(0, "allow_from = \"127.0.0.2\""));
+        (server.address(), server)
+    };
+    let Some(proxied) = start_before(serve, "nginx", &block, wrap, nginx_command) else {
+        return;
+    };
+    let ping = |source, lines: &str| ping_from(source, proxied.address, lines);
+    let word = BASE64_STANDARD.encode("uploader:change-me");
+    let known = format!("Authorization: Basic {word}\r\n");
+    let forged = "X-Remote-User: root\r\nX-Forwarded-For: 127.0.0.2\r\n";
+    assert_eq!(ping("127.0.0.2", &known), 200);
+    assert_eq!(ping("127.0.0.3", &known), 403);
+    assert_eq!(ping("127.0.0.3", &format!("{known}{forged}")), 403);
+    assert_eq!(ping("127.0.0.2", forged), 401, "nginx asks itself");
+    proxied.server.wait_for_log("peer=127.0.0.3:0");
+    // Past the proxy, nobody is taken for whom he says.
+    assert_eq!(
+        ping_from("127.0.0.2", proxied.server.address(), forged),
+        403
+    );
+}
+
+#[test]
+fn haproxy_says_whose_a_connection_is_in_both_versions() {
+    let near = "proxy_protocol = \"required\"\nallow_from = [\"127.0.0.1\", \"127.0.0.2\"]";
+    for version in ["send-proxy-v2", "send-proxy"] {
+        let block = snippet("haproxy", 2).replace("send-proxy-v2", version);
+        let wrap = |site: &str, _folder: &Path| site.to_owned();
+        let serve = || {
+            let mut settings = behind_proxies(1, "");
+            settings.file = settings.file.replace("proxy_protocol = \"required\"", near);
+            let server = Server::with(settings);
+            (server.plain(), server)
+        };
+        let proxied = start_before(serve, "haproxy", &block, wrap, |file, _folder| {
+            let mut command = Command::new("haproxy");
+            command.arg("-db").arg("-f").arg(file);
+            command
+        });
+        let Some(proxied) = proxied else {
+            return;
+        };
+        let ping = |source| ping_from(source, proxied.address, "");
+        assert_eq!(ping("127.0.0.2"), 200, "{version}");
+        let mut raw = Raw::connect_from("127.0.0.3".parse().unwrap(), proxied.address);
+        let _ = raw.try_send("BITS_POST /a.bin HTTP/1.1\r\n");
+        assert!(!matches!(raw.try_receive(), Ok(Some(_))), "{version}");
+        proxied.server.wait_for_log("peer=127.0.0.3:");
+        let mut client = Client::create(proxied.address, "/a.bin");
+        client.send_rest(0, 3_000_000, 1_000_000);
+        client.close().assert(200, None);
+        proxied.server.assert_file("a.bin", 1, 3_000_000);
     }
 }

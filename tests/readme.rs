@@ -122,8 +122,9 @@ fn every_example_of_settings_is_one() {
 /// The service that the guide makes is one that others than this machine can reach.
 #[test]
 fn the_service_is_made_with_settings_that_let_clients_in() {
-    let service = &examples("docs/operations.md")[0];
-    assert_eq!(service.roots[0], Path::new("/var/lib/bitsd"));
+    let all = examples("docs/operations.md");
+    let is_it = |config: &&Config| config.roots[0] == Path::new("/var/lib/bitsd");
+    let service = all.iter().find(is_it).expect("it is there");
     let is_open = |address: &std::net::SocketAddr| address.ip().is_unspecified();
     assert!(service.listen.iter().all(is_open), "{:?}", service.listen);
 }
@@ -257,7 +258,9 @@ fn row_of(refusal: &Refusal) -> &'static str {
     use Refusal as R;
     match refusal {
         R::Unauthorized(_) => "the request does not say who sends it",
-        R::NotAllowed | R::InTheClear => "this user may not upload here",
+        R::NotAllowed | R::InTheClear | R::FromElsewhere | R::NotNamed => {
+            "this user may not upload here"
+        }
         R::TooManyFailures { .. } => "too many wrong passwords",
         R::TargetExists => "destination exists",
         R::AccessDenied | R::Obstructed(_) => "no permission",
@@ -278,7 +281,8 @@ fn row_of(refusal: &Refusal) -> &'static str {
         | R::ChunkedMalformed
         | R::UnexpectedBody
         | R::EncodingUnsupported
-        | R::TotalChanged { .. } => "destination is a folder",
+        | R::TotalChanged { .. }
+        | R::NamesItself => "destination is a folder",
         R::LengthRequired => "no Content-Length",
         R::UploadTooLarge { .. } | R::FileTooLarge => "file over `upload_bytes_max`",
         R::FragmentTooLarge { .. } => "fragment over",
@@ -317,6 +321,9 @@ fn refusals() -> Vec<Refusal> {
         })),
         R::NotAllowed,
         R::InTheClear,
+        R::FromElsewhere,
+        R::NotNamed,
+        R::NamesItself,
         R::TooManyFailures { retry_after_s: 1 },
         R::TargetExists,
         R::AccessDenied,

@@ -6,10 +6,15 @@
 //! whether the same was proven a moment ago, and [`throttle`] whether this client may try again.
 //!
 //! What the verdict is for a location stands in [`policy`]. The arrows: `accounts` <- `policy`.
+//!
+//! From where somebody comes is for [`networks`] to judge, and for [`forwarded`] to find out where
+//! proxies are in between.
 
 pub mod accounts;
+pub mod forwarded;
 pub mod hash;
 pub mod memory;
+pub mod networks;
 pub mod policy;
 pub mod throttle;
 pub mod visitors;

@@ -9,6 +9,9 @@
 use std::fmt;
 
 use crate::http::authorization::{BadCredentials, Scheme};
+pub use obstacle::Obstacle;
+
+mod obstacle;
 
 /// A negative answer: each variant is one exact cause and knows what the client hears (protocol.md
 /// 5.1).
@@ -53,6 +56,8 @@ pub enum Refusal {
         /// The total of this fragment, in bytes.
         is: u64,
     },
+    /// In strict mode: a client has put something into the field in which a proxy names the user.
+    NamesItself,
     // -- 401, with what the client may show (RFC 9110 15.5.2)
     /// Who asks has not shown who they are.
     Unauthorized(Box<Challenges>),
@@ -61,6 +66,10 @@ pub enum Refusal {
     NotAllowed,
     /// Passwords and tokens are not taken over a connection that others can read.
     InTheClear,
+    /// Nothing is taken from where the client is.
+    FromElsewhere,
+    /// Only a proxy can say who asks, and none has.
+    NotNamed,
     /// The destination exists and may not be overwritten.
     TargetExists,
     /// The server may not write there.
@@ -179,81 +188,10 @@ impl fmt::Display for NotShown {
             Self::Unusable(why) => why.fmt(f),
             Self::Wrong(Scheme::Basic) => f.write_str("no such user, or another password"),
             Self::Wrong(Scheme::Bearer) => f.write_str("no such token"),
+            Self::Wrong(Scheme::Proxy) => f.write_str("the proxy names no user"),
         }
     }
 }
-
-/// Why no file can get this name, whoever sends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// It is on another mount than the work directory: a file cannot move there in one step.
-    OtherMount,
-    /// A link on the way leads out of the root.
-    LinkLeadsOut,
-    /// A link on the way leads into the work directory.
-    LinkIntoWork,
-    /// A link on the way leads to nothing.
-    LinkDangles,
-    LinkLoop,
-    /// The folder is sticky, and what stands there is somebody else's.
-    Sticky,
-    /// The folder, or what stands there, is append-only.
-    AppendOnly,
-    /// The folder, or what stands there, is immutable.
-    Immutable,
-    /// What stands there is no file: a pipe, a socket or a device.
-    NoFile,
-    /// Something is mounted on it.
-    InUse,
-    /// Its file system takes no such name.
-    NameRefused,
-    /// A folder on the way cannot hold another folder.
-    FolderFull,
-}
-
-impl Obstacle {
-    pub const ALL: [Self; 12] = [
-        Self::OtherMount,
-        Self::LinkLeadsOut,
-        Self::LinkIntoWork,
-        Self::LinkDangles,
-        Self::LinkLoop,
-        Self::Sticky,
-        Self::AppendOnly,
-        Self::Immutable,
-        Self::NoFile,
-        Self::InUse,
-        Self::NameRefused,
-        Self::FolderFull,
-    ];
-
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::OtherMount => "the destination is on another mount",
-            Self::LinkLeadsOut => "a link on the way to the destination leads out of the root",
-            Self::LinkIntoWork => {
-                "a link on the way to the destination leads into the work directory"
-            }
-            Self::LinkDangles => "a link on the way to the destination leads to nothing",
-            Self::LinkLoop => "the links on the way to the destination go in circles",
-            Self::Sticky => "the folder is sticky, and the file there is somebody else's",
-            Self::AppendOnly => "the folder of the destination, or the file there, is append-only",
-            Self::Immutable => "the folder of the destination, or the file there, is immutable",
-            Self::NoFile => "a pipe, a socket or a device stands at the destination",
-            Self::InUse => "something is mounted on the destination",
-            Self::NameRefused => "the file system of the destination takes no such name",
-            Self::FolderFull => "a folder on the way to the destination can hold no more folders",
-        }
-    }
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
-    }
-}
-
-impl std::error::Error for Obstacle {}
 
 /// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft
 /// documents it for those of server applications).
@@ -310,13 +248,16 @@ impl Refusal {
             | Self::EncodingUnsupported
             | Self::TargetInvalid(_)
             | Self::TargetIsDirectory
-            | Self::TotalChanged { .. } => (400, Some(E_INVALIDARG)),
+            | Self::TotalChanged { .. }
+            | Self::NamesItself => (400, Some(E_INVALIDARG)),
             // MC-BUP 3.2.5.2.3; note 23: Windows answers 400.
             Self::LengthRequired => (411, Some(E_INVALIDARG)),
             // The client reads the challenge, and comes back with an answer where it has one.
             Self::Unauthorized(_) => (401, None),
             Self::NotAllowed
             | Self::InTheClear
+            | Self::FromElsewhere
+            | Self::NotNamed
             | Self::TargetExists
             | Self::AccessDenied
             | Self::Obstructed(_) => (403, Some(E_ACCESSDENIED)),
@@ -376,10 +317,49 @@ impl Refusal {
 /// In words, for logs and for the client: nothing of this machine stands in them, and no path.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        match self {
+            Self::FieldRepeated(name) => write!(f, "{name} was sent more than once"),
+            Self::TargetInvalid(bad) => write!(f, "bad request target: {bad}"),
+            Self::TotalChanged { was, is } => {
+                write!(f, "the size of the file changed from {was} to {is} bytes")
+            }
+            Self::Unauthorized(challenges) => challenges.why.fmt(f),
+            Self::Obstructed(obstacle) => obstacle.fmt(f),
+            Self::FragmentTooLarge { limit } => {
+                write!(f, "the fragment is larger than {limit} bytes")
+            }
+            Self::Gap { received } => {
+                write!(
+                    f,
+                    "the fragment begins after byte {received}, the next one expected"
+                )
+            }
+            Self::UploadTooLarge { limit } => {
+                write!(f, "the file is larger than {limit} bytes")
+            }
+            Self::Application { status, .. } => {
+                write!(f, "the server application answered {status}")
+            }
+            Self::AsBefore {
+                last,
+                retry_after_s,
+            } => {
+                write!(
+                    f,
+                    "{last}; it is asked again in {retry_after_s} s at the earliest"
+                )
+            }
+            plain => f.write_str(plain.words()),
+        }
+    }
+}
+
+impl Refusal {
+    /// The words of those that tell no value.
+    fn words(&self) -> &'static str {
+        match self {
             Self::PacketTypeMissing => "no BITS-Packet-Type",
             Self::PacketTypeUnknown => "unknown BITS-Packet-Type",
-            Self::FieldRepeated(name) => return write!(f, "{name} was sent more than once"),
             Self::ProtocolsMissing => "no BITS-Supported-Protocols",
             Self::ProtocolUnsupported => {
                 "none of the offered protocols is the BITS 1.5 upload protocol"
@@ -394,33 +374,18 @@ impl fmt::Display for Refusal {
             Self::ChunkedMalformed => "malformed chunked body",
             Self::UnexpectedBody => "a body on a packet that has none",
             Self::EncodingUnsupported => "a Content-Encoding other than identity",
-            Self::TargetInvalid(bad) => return write!(f, "bad request target: {bad}"),
             Self::TargetIsDirectory => "the destination is a folder",
-            Self::TotalChanged { was, is } => {
-                return write!(f, "the size of the file changed from {was} to {is} bytes");
-            }
-            Self::Unauthorized(challenges) => return challenges.why.fmt(f),
+            Self::NamesItself => "only a proxy may say who sends the request",
             Self::NotAllowed => "this user may not upload here",
             Self::InTheClear => "passwords and tokens are not taken without TLS",
+            Self::FromElsewhere => "uploads are not taken from this address",
+            Self::NotNamed => "no proxy says who sends the request",
             Self::TooManyFailures { .. } => "too many wrong passwords: wait, then try again",
             Self::TargetExists => "the destination exists and may not be overwritten",
             Self::AccessDenied => "the server may not write to the destination",
-            Self::Obstructed(obstacle) => return obstacle.fmt(f),
             Self::ParentMissing => "the folder of the destination does not exist",
             Self::DataVanished => "the uploaded bytes are gone",
-            Self::FragmentTooLarge { limit } => {
-                return write!(f, "the fragment is larger than {limit} bytes");
-            }
-            Self::Gap { received } => {
-                return write!(
-                    f,
-                    "the fragment begins after byte {received}, the next one expected"
-                );
-            }
             Self::SessionNotFound => "no such session",
-            Self::UploadTooLarge { limit } => {
-                return write!(f, "the file is larger than {limit} bytes");
-            }
             Self::FileTooLarge => "no file of this size can be stored here",
             Self::DiskFull => "the disk is full",
             Self::NoRoom => "the file is larger than what is free now",
@@ -429,9 +394,6 @@ impl fmt::Display for Refusal {
             Self::ReadOnly => "the file system is read-only",
             Self::DiskFailed => "the disk failed",
             Self::UploadsDisabled => "uploads are not enabled here",
-            Self::Application { status, .. } => {
-                return write!(f, "the server application answered {status}");
-            }
             Self::ApplicationFailed { .. } => {
                 "the server application gave no answer that makes sense"
             }
@@ -439,20 +401,21 @@ impl fmt::Display for Refusal {
             Self::ReplyUrlTooLong { .. } => {
                 "the reply URL of the server application is over 2,200 characters"
             }
-            Self::AsBefore {
-                last,
-                retry_after_s,
-            } => {
-                return write!(
-                    f,
-                    "{last}; it is asked again in {retry_after_s} s at the earliest"
-                );
-            }
             Self::TooManySessions => "the client has too many uploads under way",
             Self::Busy => "too much is open or waiting",
             Self::DiskUnusable => "the disk cannot be used now",
             Self::Unavailable => "the server is starting, stopping or not ready",
-        })
+            Self::FieldRepeated(_)
+            | Self::TargetInvalid(_)
+            | Self::TotalChanged { .. }
+            | Self::Unauthorized(_)
+            | Self::Obstructed(_)
+            | Self::FragmentTooLarge { .. }
+            | Self::Gap { .. }
+            | Self::UploadTooLarge { .. }
+            | Self::Application { .. }
+            | Self::AsBefore { .. } => "refused",
+        }
     }
 }
 

@@ -137,7 +137,7 @@ fn challenges(refusal: &Refusal) -> Vec<String> {
     };
     let schemes = asked.schemes.iter();
     schemes
-        .map(|scheme| scheme.challenge(&asked.realm))
+        .filter_map(|scheme| scheme.challenge(&asked.realm))
         .collect()
 }
 

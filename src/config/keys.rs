@@ -21,6 +21,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::auth::accounts::Accounts;
+use crate::auth::networks::{NETWORKS_TAKE, Networks};
 use crate::auth::policy::{Allowed, Scheme};
 
 use super::form::{
@@ -36,7 +37,7 @@ use super::table::{Row, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
 use super::words::{
     Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
-    Publish, TlsVersion,
+    ProxyProtocol, Publish, TlsVersion,
 };
 
 keys! {
@@ -169,13 +170,16 @@ keys! {
 keys! {
     /// Who may upload beneath one URL prefix.
     pub struct Access in Both "" {
-        /// How clients may show who they are: by a name and a password, by a token. Empty: nobody
-        /// is asked.
+        /// How clients may show who they are: by a name and a password, by a token, by the word of
+        /// a proxy (`user_header`). Empty: nobody is asked.
         auth: Vec<Scheme> = Vec::new(), Row::of(Form::Words(Scheme::WORDS));
         /// Who of them may upload: users, `@group`, or `*` for all who have shown who they are.
         allow: Vec<Allowed> = vec![Allowed::Anybody], Row::of(Form::Texts(parse_allowed, ALLOW_TAKES));
+        /// From where uploads are taken; empty: from everywhere. Others hear 403.
+        allow_from: Networks = Networks::default(), Row::of(Form::Texts(Networks::parse_one, NETWORKS_TAKE));
         // Whoever listens on the way reads them.
-        /// Whether passwords and tokens are taken from other hosts over connections without TLS.
+        /// Whether passwords and tokens are taken from other hosts over connections without TLS,
+        /// where they are none of `trusted_proxies`.
         allow_plaintext: bool = false, Row::of(truth());
     }
 }
@@ -197,6 +201,12 @@ keys! {
         // An upload of 1 GiB has 258 requests, each with the password.
         /// How long a password that was right is not compared with its hash again.
         auth_memory: Duration = Duration::from_secs(300), Row::of(duration(0..=DAY)).live();
+        /// Proxies whose word is taken for who is behind them: for `X-Forwarded-For`, for the PROXY
+        /// protocol, for `user_header`.
+        trusted_proxies: Networks = Networks::default(), Row::of(Form::Texts(Networks::parse_one, NETWORKS_TAKE)).live();
+        /// The field in which one of `trusted_proxies` names the user, for `auth = ["proxy"]`. It
+        /// must take away what a client itself has put there.
+        user_header: String = String::new(), Row::of(Form::Text(parse_field_name, FIELD_NAME_TAKES)).live();
     }
 }
 
@@ -256,6 +266,11 @@ keys! {
         /// What these authorities have revoked (PEM); each of them must have a list in it that has
         /// not expired.
         client_crl: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE)).live();
+        /// Whether one of `trusted_proxies` begins each connection by saying whose it is (the PROXY
+        /// protocol, version 1 or 2). Nobody else is let in there.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::None, Row::of(Form::Word(ProxyProtocol::WORDS));
+        /// From where connections are taken; empty: from everywhere. Others are ended at once.
+        allow_from: Networks = Networks::default(), Row::of(Form::Texts(Networks::parse_one, NETWORKS_TAKE)).live();
     }
 }
 
@@ -339,11 +354,24 @@ keys! {
 
 const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
 const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
+const FIELD_NAME_TAKES: &str = "the name of a field, such as `X-Remote-User`, or \"\" for none";
 const REALM_TAKES: &str = "1 to 100 characters of ASCII, no quotes, no backslashes";
 
 fn parse_allowed(text: &str) -> Option<String> {
     Allowed::parse(text).map(|allowed| allowed.to_text())
 }
+
+/// A token (RFC 9110 5.6.2), and none that means something already.
+fn parse_field_name(text: &str) -> Option<String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_name = (1..=64).contains(&text.len()) && text.bytes().all(is_token);
+    let is_taken = OWN_FIELDS
+        .iter()
+        .any(|field| field.eq_ignore_ascii_case(text));
+    (is_name && !is_taken).then(|| text.to_owned())
+}
+
+const OWN_FIELDS: &[&str] = &["Authorization", "Host", "Connection", "X-Forwarded-For"];
 
 /// What may stand in a quoted string as it is (RFC 9110 5.6.4).
 fn parse_realm(text: &str) -> Option<String> {

@@ -56,7 +56,7 @@ pub use section::Scope;
 pub use table::Row;
 pub use words::{
     Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
-    Publish, TlsVersion,
+    ProxyProtocol, Publish, TlsVersion,
 };
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::secret::{Secret, read_accounts};
 use super::section::Scope;
 use super::table::Setting as _;
 use super::url::NOTIFICATION_URL_TAKES;
+use super::words::ProxyProtocol;
 
 /// A configuration, and what was given for it.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Settled {
             config.listen.clear();
         }
         check_tls(&config, &listeners)?;
+        check_proxies(&config, &global, &listeners)?;
         refuse_repeated(&global, &config.listen, &listeners)?;
         let mut roots = Roots::resolve(&global)?;
         let mut locations = resolve_locations(&global, of(Scope::Location), &mut roots)?;
@@ -210,6 +212,28 @@ fn resolve_accounts(given: &Given) -> Result<AccountSettings, ConfigError> {
     Ok(settings)
 }
 
+/// Whoever's word is taken must be named.
+fn check_proxies(config: &Config, global: &Given, listeners: &[Given]) -> Result<(), ConfigError> {
+    if !config.accounts.trusted_proxies.is_empty() {
+        return Ok(());
+    }
+    let unnamed = |entry: &Entry| {
+        let proxies = "`trusted_proxies`: nobody else's word is taken";
+        Err(entry.refused(Complaint::Needs(proxies.to_owned())))
+    };
+    if let Some(entry) = global.said("user_header") {
+        return unnamed(entry);
+    }
+    for (listener, given) in config.listeners.iter().zip(listeners) {
+        if let (ProxyProtocol::Required, Some(entry)) =
+            (listener.proxy_protocol, given.get("proxy_protocol"))
+        {
+            return unnamed(entry);
+        }
+    }
+    Ok(())
+}
+
 /// What is asked for must be there, and what is there must mean something.
 fn check_access(
     location: &Location,
@@ -228,6 +252,10 @@ fn check_access(
                 let file = format!("`{key}`: the file in which they stand");
                 return Err(entry.refused(Complaint::Needs(file)));
             }
+        }
+        if access.auth.contains(&Scheme::Proxy) && settings.user_header.is_empty() {
+            let field = "`user_header`: the field in which the proxy names the user";
+            return Err(entry.refused(Complaint::Needs(field.to_owned())));
         }
     }
     let Some(entry) = entry("allow") else {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::networks::Networks;
 use crate::auth::policy::{Allowed, Scheme};
 
 use super::form::{Form, Value};
@@ -12,7 +13,7 @@ use super::secret::Secret;
 use super::section::Scope;
 use super::words::{
     Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
-    Publish, TlsVersion,
+    ProxyProtocol, Publish, TlsVersion,
 };
 
 /// What is known of a key.
@@ -272,7 +273,7 @@ macro_rules! words {
 }
 
 numbers!(u32 u64 usize);
-words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType PrefixCase Publish TlsVersion);
+words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType PrefixCase ProxyProtocol Publish TlsVersion);
 setting!(bool, |truth| Value::Truth(*truth), Value::Truth(truth) => truth);
 setting!(
     Duration,
@@ -300,6 +301,11 @@ setting!(
     Vec<Allowed>,
     |allowed| Value::Texts(allowed.iter().map(Allowed::to_text).collect()),
     Value::Texts(texts) => texts.iter().filter_map(|text| Allowed::parse(text)).collect()
+);
+setting!(
+    Networks,
+    |networks| Value::Texts(networks.to_texts()),
+    Value::Texts(texts) => Self::of(&texts)
 );
 // Printed as its file; read by who uses it.
 setting!(

@@ -620,10 +620,41 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
             "/bad:2: \"anna\" cannot be used: the hash is SHA-1",
         ),
         ("auth_realm = 'a\"b'", "no quotes"),
+        ("auth = \"proxy\"", "needs `user_header`"),
+        ("user_header = \"X-User\"", "needs `trusted_proxies`"),
+        ("user_header = \"X User\"", "the name of a field"),
+        ("user_header = \"host\"", "the name of a field"),
+        ("allow_from = \"10.0.0.1/8\"", "is none of it"),
+        ("trusted_proxies = \"proxy.example\"", "is none of it"),
     ] {
         let error = from_file(text).unwrap_err().to_string();
         assert!(error.contains(told), "{text}: {error}");
     }
+}
+
+#[test]
+fn whose_word_is_taken_is_read() {
+    let config = from_file(
+        "trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nuser_header = \"X-User\"\nauth = \"proxy\"\n\
+         allow_from = \"192.0.2.0/24\"\n[[location]]\nprefix = \"all\"\nallow_from = []\n\
+         [[listener]]\naddress = \"127.0.0.1:1\"\nproxy_protocol = \"Required\"\nallow_from = \"192.0.2.1\"\n",
+    )
+    .unwrap();
+    let trusted = &config.accounts.trusted_proxies;
+    assert!(trusted.hold("10.1.2.3".parse().unwrap()) && trusted.hold("::1".parse().unwrap()));
+    let from = |path: &str, address: &str| {
+        let access = &config.location(path).access;
+        access.allow_from.let_in(address.parse().unwrap())
+    };
+    assert!(from("x", "192.0.2.9") && !from("x", "10.0.0.1") && from("all/x", "10.0.0.1"));
+    assert_eq!(config.global().access.auth, [Scheme::Proxy]);
+    let listener = &config.listeners[0];
+    assert_eq!(listener.proxy_protocol, ProxyProtocol::Required);
+    assert_eq!(listener.allow_from.to_texts(), ["192.0.2.1"]);
+    let error =
+        from_file("[[listener]]\naddress = \"127.0.0.1:1\"\nproxy_protocol = \"required\"\n");
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("needs `trusted_proxies`"), "{error}");
 }
 
 const SECURE: &str = "[[listener]]\naddress = [\"0.0.0.0:443\", \"[::]:443\"]\ntls = true\n\

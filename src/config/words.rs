@@ -66,6 +66,14 @@ words! {
         Tls13 "1.3"
     }
 
+    /// Whether connections begin with the header of the PROXY protocol.
+    ProxyProtocol {
+        /// They do not.
+        None "none"
+        /// All of them, in either version.
+        Required "required"
+    }
+
     /// What must be on stable storage before an Ack (the contract stands in `vault/mod.rs`).
     Durability {
         /// Nothing is ever synced: the process may die, the power may not.

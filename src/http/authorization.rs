@@ -120,19 +120,22 @@ pub enum Scheme {
     Basic,
     /// A token (RFC 6750).
     Bearer,
+    /// A proxy says it, in a field of its own. Nobody can be asked for that.
+    Proxy,
 }
 
 impl Scheme {
     /// Every one, in the order of the documentation.
-    pub const ALL: [Self; 2] = [Self::Basic, Self::Bearer];
+    pub const ALL: [Self; 3] = [Self::Basic, Self::Bearer, Self::Proxy];
     /// Their words.
-    pub const WORDS: &[&str] = &[Self::Basic.word(), Self::Bearer.word()];
+    pub const WORDS: &[&str] = &[Self::Basic.word(), Self::Bearer.word(), Self::Proxy.word()];
 
     /// As it stands in the settings and in the log.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Basic => "basic",
             Self::Bearer => "bearer",
+            Self::Proxy => "proxy",
         }
     }
 
@@ -141,12 +144,13 @@ impl Scheme {
         (Self::ALL.into_iter()).find(|scheme| scheme.word() == word)
     }
 
-    /// The value of a WWW-Authenticate field that asks for it; `realm` has neither quotes nor
-    /// backslashes.
-    pub fn challenge(self, realm: &str) -> String {
+    /// The value of a WWW-Authenticate field that asks for it, where a client can be asked; `realm`
+    /// has neither quotes nor backslashes.
+    pub fn challenge(self, realm: &str) -> Option<String> {
         match self {
-            Self::Basic => format!("Basic realm=\"{realm}\", charset=\"UTF-8\""),
-            Self::Bearer => format!("Bearer realm=\"{realm}\""),
+            Self::Basic => Some(format!("Basic realm=\"{realm}\", charset=\"UTF-8\"")),
+            Self::Bearer => Some(format!("Bearer realm=\"{realm}\"")),
+            Self::Proxy => None,
         }
     }
 }
@@ -240,9 +244,13 @@ mod tests {
     #[test]
     fn challenges_name_the_realm() {
         assert_eq!(
-            Scheme::Basic.challenge("bitsd"),
-            "Basic realm=\"bitsd\", charset=\"UTF-8\""
+            Scheme::Basic.challenge("bitsd").as_deref(),
+            Some("Basic realm=\"bitsd\", charset=\"UTF-8\"")
         );
-        assert_eq!(Scheme::Bearer.challenge("bitsd"), "Bearer realm=\"bitsd\"");
+        assert_eq!(
+            Scheme::Bearer.challenge("bitsd").as_deref(),
+            Some("Bearer realm=\"bitsd\"")
+        );
+        assert_eq!(Scheme::Proxy.challenge("bitsd"), None);
     }
 }

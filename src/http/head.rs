@@ -198,7 +198,7 @@ impl<'b> Head<'b> {
     }
 
     /// The values of all fields of this name (any case), in the order sent.
-    fn values<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'b [u8]> + 'n {
+    pub fn values<'n>(&'n self, name: &'n str) -> impl DoubleEndedIterator<Item = &'b [u8]> + 'n {
         values(&self.fields, name)
     }
 
@@ -239,7 +239,7 @@ impl<'b> Head<'b> {
 fn values<'n, 'b>(
     fields: &'n [(&'b str, &'b [u8])],
     name: &'n str,
-) -> impl Iterator<Item = &'b [u8]> + 'n {
+) -> impl DoubleEndedIterator<Item = &'b [u8]> + 'n {
     fields
         .iter()
         .filter(move |(found, _)| found.eq_ignore_ascii_case(name))

@@ -22,16 +22,15 @@ pub fn target(bytes: &[u8]) -> Option<&[u8]> {
     (!target.is_empty()).then_some(target)
 }
 
+const PROXY: &str = "the PROXY protocol, which this listener does not take (proxy_protocol)";
+
 /// Which other protocol the bytes look like.
 pub fn name(bytes: &[u8]) -> Option<&'static str> {
     const SIGNS: &[(&[u8], &str)] = &[
         (b"\x16\x03", "TLS (https) on a port without it"),
         (b"PRI * HTTP/2.0", "HTTP/2, which is not spoken here"),
-        (b"PROXY ", "the PROXY protocol, which is not spoken here"),
-        (
-            b"\r\n\r\n\0\r\nQUIT\n",
-            "the PROXY protocol, which is not spoken here",
-        ),
+        (b"PROXY ", PROXY),
+        (b"\r\n\r\n\0\r\nQUIT\n", PROXY),
         (b"SSH-", "SSH"),
         (b"\x03\0\0", "Remote Desktop"),
         (b"\0\0\0", "file sharing (SMB)"),

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
+use tracing::{Level, enabled};
 
 /// Lines of one cause at once.
 pub const BURST: u64 = 100;
@@ -61,10 +62,12 @@ pub enum Kind {
     CaseDiffers,
     /// A client and we could not agree on how to speak.
     HandshakeFailed,
+    /// Somebody who is not let in.
+    NotLetIn,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::RequestRefused,
         Self::PacketRefused,
         Self::EndedEarly,
@@ -79,6 +82,7 @@ impl Kind {
         Self::NotGiven,
         Self::CaseDiffers,
         Self::HandshakeFailed,
+        Self::NotLetIn,
     ];
 
     /// The word of such lines.
@@ -98,8 +102,20 @@ impl Kind {
             Self::NotGiven => "not_given",
             Self::CaseDiffers => "case_differs",
             Self::HandshakeFailed => "handshake_failed",
+            Self::NotLetIn => "not_let_in",
         }
     }
+}
+
+/// Whether a line of a limited kind may be written. One that the level leaves out uses nothing up.
+pub fn may(level: Level, cause: Cause) -> bool {
+    // The macro wants a constant.
+    let is_enabled = match level {
+        Level::WARN => enabled!(Level::WARN),
+        Level::INFO => enabled!(Level::INFO),
+        _ => enabled!(Level::DEBUG),
+    };
+    is_enabled && allow(cause)
 }
 
 /// Why a line is written: what is limited.

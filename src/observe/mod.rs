@@ -10,6 +10,7 @@
 //! ([`limit`]), and no text from outside can forge a line ([`mod@line`]).
 
 mod changes;
+mod connections;
 mod events;
 mod layer;
 pub mod limit;

@@ -11,8 +11,10 @@ use super::tls::session::TlsSession;
 pub struct Letter {
     /// The socket; the sender's own descriptor is closed without a trace.
     pub socket: OwnedFd,
-    /// The client's address.
+    /// The address at its other end.
     pub peer: SocketAddr,
+    /// Whose it is, where a proxy has said so.
+    pub announced: Option<SocketAddr>,
     /// What TLS knows of it, if it speaks that.
     pub tls: Option<Box<TlsSession>>,
     /// Bytes that were read and not consumed: at least a whole head.

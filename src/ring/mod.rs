@@ -22,6 +22,7 @@ pub mod blocks;
 pub mod directories;
 pub mod disk;
 pub mod doctor;
+pub mod door;
 pub mod freeing;
 pub mod inherit;
 pub mod lane;
@@ -224,6 +225,7 @@ impl Floor for RingWorld {
         mailbox.send(Letter {
             socket,
             peer: wire.peer(),
+            announced: wire.announced(),
             tls: wire.take_session(),
             arrived: arrived.to_vec(),
         });

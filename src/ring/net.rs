@@ -14,6 +14,7 @@ use rustix::net::{RecvFlags, Shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::blocks::RingBlock;
+use super::door::{self, Door};
 use super::link::{self, Link};
 use super::op;
 use super::tls::session::TlsSession;
@@ -33,6 +34,10 @@ pub struct RingWire {
     /// Only on listeners that speak TLS. Its operations are boxed, so that plain connections do not
     /// pay for it.
     tls: Option<Box<Tls>>,
+    /// What is asked of a proxy before all else, where it was not asked yet.
+    door: Cell<Option<Box<Door>>>,
+    /// The client that it has named.
+    announced: Cell<Option<SocketAddr>>,
 }
 
 impl RingWire {
@@ -42,7 +47,21 @@ impl RingWire {
             link: Link::new(socket),
             peer,
             tls: None,
+            door: Cell::new(None),
+            announced: Cell::new(None),
         }
+    }
+
+    /// The same, behind a proxy that has to announce whose it is.
+    pub fn behind(self, door: Door) -> Self {
+        self.door.set(Some(Box::new(door)));
+        self
+    }
+
+    /// The same, and it is known whose it is.
+    pub fn announced_as(self, client: Option<SocketAddr>) -> Self {
+        self.announced.set(client);
+        self
     }
 
     /// The same wire, but its bytes go through TLS.
@@ -81,7 +100,17 @@ impl Wire for RingWire {
         self.peer
     }
 
+    fn announced(&self) -> Option<SocketAddr> {
+        self.announced.get()
+    }
+
     async fn open(&self) -> io::Result<()> {
+        if let Some(door) = self.door.take() {
+            let client = Box::pin(door::announcement(&self.link)).await?;
+            // Before it is judged: the log names it.
+            self.announced.set(client);
+            door.look_at_client(client.unwrap_or(self.peer))?;
+        }
         match self.tls() {
             Some(tls) => Box::pin(secure::open(&self.link, tls)).await,
             None => Ok(()),

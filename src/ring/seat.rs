@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::blocks::{Blocks, NOT_REGISTERED, Registration};
 use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
+use super::door::Door;
 use super::launch_error::LaunchError;
 use super::listeners;
 use super::mailbox::{Letter, Senders};
@@ -29,14 +30,16 @@ use super::tree::Trees;
 use super::watch::Watch;
 use super::{Boot, RingWorld, op, queue, turn};
 use crate::config::Config;
+use crate::event::Event;
 use crate::notify::Notifier;
 use crate::observe;
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
-use crate::server::floor::Floor as _;
+use crate::server::floor::{Floor as _, Wire as _};
 use crate::server::recover::{self, Recovered};
 use crate::server::serve;
 use crate::server::shard::Shard;
+use crate::vault::disk::Runtime as _;
 use crate::vault::{self, readback::Dealt};
 use crate::verify::Verifier;
 
@@ -258,6 +261,17 @@ async fn accept(
     let index = shard.index;
     let complain = move |error: &io::Error| observe::log_failed_accept(index, error);
     let serve = |wire: RingWire| {
+        let wire = match entry.and_then(|entry| Door::of(&shard.settings(), entry)) {
+            None => wire,
+            Some(door) => match door.look_at(wire.peer()) {
+                Ok(()) if door.wants_announcement() => wire.behind(door),
+                Ok(()) => wire,
+                Err(shut) => {
+                    let (peer, why) = (wire.peer(), &shut.into());
+                    return shard.world.emit(Event::NotLetIn { peer, why });
+                }
+            },
+        };
         let tls = entry.and_then(|entry| secure.borrow().get(entry).cloned().flatten());
         let wire = match tls.map(|config| Tls::new(config, Rc::clone(&kit))) {
             None => wire,
@@ -289,7 +303,7 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
     let budget = Budget::default();
     while let Some(letter) = letters.recv().await {
         budget.spend(&*shard.world, letter.arrived.len()).await;
-        let wire = RingWire::new(letter.socket, letter.peer);
+        let wire = RingWire::new(letter.socket, letter.peer).announced_as(letter.announced);
         let wire = match letter.tls {
             Some(session) => wire.secured(Tls::with(session, Rc::clone(&kit))),
             None => wire,

@@ -37,8 +37,8 @@ pub type ConnectionId = u64;
 pub struct Connection<F: Floor> {
     /// Its number.
     pub id: ConnectionId,
-    /// The client's address.
-    pub peer: SocketAddr,
+    peer: Cell<SocketAddr>,
+    client: Cell<SocketAddr>,
     /// Its socket.
     pub wire: Rc<F::Wire>,
     /// What is waited for.
@@ -58,7 +58,8 @@ impl<F: Floor> Connection<F> {
     pub fn new(id: ConnectionId, wire: F::Wire, peer: SocketAddr, now: Millis) -> Self {
         Self {
             id,
-            peer,
+            peer: Cell::new(peer),
+            client: Cell::new(peer),
             wire: Rc::new(wire),
             patience: Patience::new(now),
             budget: Budget::default(),
@@ -67,6 +68,28 @@ impl<F: Floor> Connection<F> {
             session: Cell::new(None),
             standing: Cell::new(Admission::Served),
         }
+    }
+
+    /// Whose connection it is: the address at its other end, or the one that a proxy has announced
+    /// for all of it.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer.get()
+    }
+
+    /// Whose request is dealt with: the peer, or whoever a trusted proxy names in its head.
+    pub fn client(&self) -> SocketAddr {
+        self.client.get()
+    }
+
+    /// A proxy has announced whose it is.
+    pub(super) fn set_peer(&self, peer: SocketAddr) {
+        self.peer.set(peer);
+        self.client.set(peer);
+    }
+
+    /// The head of a request says whose it is.
+    pub(super) fn set_client(&self, client: SocketAddr) {
+        self.client.set(client);
     }
 
     /// Says what is waited for, and starts its clock.

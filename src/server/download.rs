@@ -66,7 +66,7 @@ impl<W: World> Exchange<W> {
                 let found = open_file(shard, &path, request.is_head()).await;
                 if let Err(why) = &found {
                     shard.world.emit(Event::DownloadRefused {
-                        peer: self.connection.peer,
+                        peer: self.connection.client(),
                         path: path.as_str(),
                         status: why.status(),
                     });

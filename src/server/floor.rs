@@ -37,11 +37,18 @@ pub trait Wire: 'static {
     /// The memory it fills.
     type Block: Block;
 
-    /// The client's address.
+    /// The address at the other end: the client's, or that of a proxy.
     fn peer(&self) -> SocketAddr;
 
+    /// The client that a proxy in between has named before all else, if one did; known when the
+    /// wire is open.
+    fn announced(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// Gets ready for the first request: shakes hands, where the wire has to. Once for each
-    /// connection, and at once for one that came from another shard.
+    /// connection, and at once for one that came from another shard. `PermissionDenied`: whoever is
+    /// at the other end is not let in.
     async fn open(&self) -> io::Result<()> {
         Ok(())
     }

@@ -10,17 +10,76 @@ use super::crowd;
 use super::exchange::Exchange;
 use super::floor::{Wire as _, World};
 use super::request::Wanted;
+use crate::auth::accounts::is_name;
+use crate::auth::forwarded;
 use crate::auth::hash::{Attempt, PasswordHash};
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::bits::reply::{Challenges, NotShown, Refusal};
 use crate::config::{Access, AccountSettings};
 use crate::http::authorization::{BadCredentials, Credentials};
+use crate::http::head::Head;
 use crate::http::path::UploadPath;
 
 /// What a request shows of who sends it.
-pub type Shown = Result<Option<Credentials>, BadCredentials>;
+pub struct Shown {
+    credentials: Result<Option<Credentials>, BadCredentials>,
+    named: Named,
+}
+
+/// What stands in the field in which a proxy names the user.
+enum Named {
+    /// Nothing, or there is no such field.
+    Nobody,
+    /// This user.
+    User(Arc<str>),
+    /// More than one, or what is no name.
+    Unreadable,
+    /// Something, and who sent it is no proxy that is trusted.
+    ByItself,
+}
+
+impl Named {
+    fn of(head: &Head<'_>, field: &str, is_trusted: bool) -> Self {
+        if field.is_empty() {
+            return Self::Nobody;
+        }
+        match head.only(field) {
+            Ok(None) => Self::Nobody,
+            _ if !is_trusted => Self::ByItself,
+            Ok(Some(b"")) => Self::Nobody,
+            Ok(Some(name)) => match str::from_utf8(name) {
+                Ok(name) if is_name(name) => Self::User(name.into()),
+                _ => Self::Unreadable,
+            },
+            Err(_) => Self::Unreadable,
+        }
+    }
+}
 
 impl<W: World> Exchange<W> {
+    /// From where a request comes, which is noted of the connection, and what it shows of who sends
+    /// it.
+    pub(super) fn look_who(&self, head: &Head<'_>) -> Shown {
+        let config = self.shard.settings();
+        let settings = &config.accounts;
+        let peer = self.connection.peer();
+        let is_trusted = settings.trusted_proxies.hold(peer.ip());
+        self.connection.set_client(match is_trusted {
+            true => {
+                let told = head.values("X-Forwarded-For");
+                forwarded::client(peer, &settings.trusted_proxies, told)
+            }
+            false => peer,
+        });
+        Shown {
+            credentials: match self.shard.asks() {
+                true => Credentials::of(head),
+                false => Ok(None),
+            },
+            named: Named::of(head, &settings.user_header, is_trusted),
+        }
+    }
+
     /// Who asks for something beneath a path; `None` where nobody is asked.
     ///
     /// # Errors
@@ -32,18 +91,21 @@ impl<W: World> Exchange<W> {
     ) -> Result<Option<Principal>, Refusal> {
         let location = self.shard.location(path);
         let access = &location.access;
+        if !access.allow_from.let_in(self.connection.client().ip()) {
+            return Err(Refusal::FromElsewhere);
+        }
+        if location.policy.strict && matches!(shown.named, Named::ByItself) {
+            return Err(Refusal::NamesItself);
+        }
         if access.auth.is_empty() {
             return Ok(None);
         }
-        let is_seen_by_others = !self.connection.wire.is_encrypted()
-            && !self.connection.peer.ip().to_canonical().is_loopback();
-        if is_seen_by_others && !access.allow_plaintext {
-            // Not 401: the client would send what it must not.
-            return Err(Refusal::InTheClear);
-        }
         let config = self.shard.settings();
         let settings = &config.accounts;
-        let principal = self.identify(access, settings, shown).await?;
+        let principal = match self.named(access, shown) {
+            Some(principal) => principal,
+            None => self.identify(access, settings, shown).await?,
+        };
         match policy::may(&principal.user, &access.allow, &settings.accounts) {
             true => Ok(Some(principal)),
             false => Err(Refusal::NotAllowed),
@@ -75,14 +137,40 @@ impl<W: World> Exchange<W> {
         }
     }
 
+    /// Whom a proxy names, where its word is taken.
+    fn named(&self, access: &Access, shown: &Shown) -> Option<Principal> {
+        match &shown.named {
+            Named::User(user) if access.auth.contains(&Scheme::Proxy) => Some(Principal {
+                user: Arc::clone(user),
+                scheme: Scheme::Proxy,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether others than the client and a proxy in front of us may read what is sent.
+    fn is_seen_by_others(&self, settings: &AccountSettings) -> bool {
+        let sender = self.connection.wire.peer().ip().to_canonical();
+        let is_near = sender.is_loopback() || settings.trusted_proxies.hold(sender);
+        !self.connection.wire.is_encrypted() && !is_near
+    }
+
     async fn identify(
         &self,
         access: &Access,
         settings: &AccountSettings,
         shown: &Shown,
     ) -> Result<Principal, Refusal> {
+        if access.auth == [Scheme::Proxy] {
+            // Nor is this 401: there is nothing that the client could show.
+            return Err(Refusal::NotNamed);
+        }
+        if self.is_seen_by_others(settings) && !access.allow_plaintext {
+            // Not 401: the client would send what it must not.
+            return Err(Refusal::InTheClear);
+        }
         let refuse = |why| Err(challenge(access, settings, why));
-        match shown {
+        match &shown.credentials {
             Ok(Some(Credentials::Basic { user, password }))
                 if access.auth.contains(&Scheme::Basic) =>
             {
@@ -120,7 +208,7 @@ impl<W: World> Exchange<W> {
         hash: Option<&PasswordHash>,
     ) -> Result<bool, Refusal> {
         let world = &self.shard.world;
-        let client = crowd::number(self.connection.peer.ip());
+        let client = crowd::number(self.connection.client().ip());
         let claim = {
             let visitors = self.shard.visitors.borrow();
             let claim = hash.map(|hash| visitors.memory.claim(user, password, hash));

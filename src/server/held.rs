@@ -106,7 +106,7 @@ impl<W: World> Held<W> {
             work.keep.kept().count_connection();
             // The file stays open: it is the same file.
             work.attached = Some(connection.id);
-            work.peer = Some(connection.peer);
+            work.peer = Some(connection.client());
         }
         // One file is open for a connection; that of the session before is closed.
         let id = self.session.id;

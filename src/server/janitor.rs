@@ -59,7 +59,7 @@ impl<W: World> Shard<W> {
                 connection.patience.excuse(stalled_ms, now);
             }
             if let Some(why) = connection.overdue(now, &limits, is_draining) {
-                let peer = connection.peer;
+                let peer = connection.peer();
                 self.world.emit(Event::HungUp { peer, why });
                 connection.hang_up();
             } else if connection.should_rest(now) {

@@ -51,7 +51,7 @@ impl<W: World> Exchange<W> {
             destination::check_destination(&*shard.world, &location.policy, &place).await;
         looked_at.map_err(|error| report(shard, None, &error))??;
         // Counted also where nothing bounds it: after a reload something may.
-        let address = self.connection.peer.ip().to_canonical();
+        let address = self.connection.client().ip().to_canonical();
         let client = Client::new(&location.prefix, address);
         let sessions_max = location.sessions_per_client_max.unwrap_or(u32::MAX);
         // Transient, as the cause is: one of the client's other sessions ends, or expires. 403
@@ -74,7 +74,7 @@ impl<W: World> Exchange<W> {
         shard.world.emit(Event::SessionCreated {
             session: id,
             path: session.path.as_str(),
-            peer: self.connection.peer,
+            peer: self.connection.client(),
         });
         let entered = Held::enter(shard, &session, &self.connection, target.sent).await;
         if let Ok(mut held) = entered {

@@ -52,6 +52,27 @@ impl<W: World> Shard<W> {
         Some(connection)
     }
 
+    /// A proxy has announced whose connection it is: it is that client's from now on. `false` if
+    /// the client has as many as it may; then it has no place any more.
+    pub fn rename(&self, connection: &Connection<W>, peer: SocketAddr) -> bool {
+        let (before, client) = (crowd::client(connection.peer()), crowd::client(peer));
+        connection.set_peer(peer);
+        if connection.standing.get() != Admission::Served || before == client {
+            return true;
+        }
+        let mut crowd = self.crowd.borrow_mut();
+        crowd.leave(before);
+        if crowd.of(client) < self.limits().connections_per_client_max {
+            crowd.enter(client);
+            return true;
+        }
+        drop(crowd);
+        self.world.emit(Event::ConnectionRefused { peer });
+        connection.standing.set(Admission::TurnedAway);
+        self.turned_away.set(self.turned_away.get() + 1);
+        false
+    }
+
     /// Connections that count towards the limit: not those that are leaving, or are only told that
     /// there is no place.
     pub fn places_taken(&self) -> usize {
@@ -68,7 +89,7 @@ impl<W: World> Shard<W> {
             .filter(|connection| connection.can_make_room())
             .map(|connection| {
                 let waited_ms = connection.patience.waited_ms(now);
-                (crowd::client(connection.peer), waited_ms, connection)
+                (crowd::client(connection.peer()), waited_ms, connection)
             });
         let count_max = (self.limits().connections_per_shard_max / ROOM_SHARE).max(1);
         let room = self.crowd.borrow().make_room(newcomer, idle, count_max);
@@ -79,7 +100,7 @@ impl<W: World> Shard<W> {
                 continue;
             }
             has_made_room = true;
-            let (peer, why) = (connection.peer, Hangup::Crowded);
+            let (peer, why) = (connection.peer(), Hangup::Crowded);
             self.world.emit(Event::HungUp { peer, why });
             connection.standing.set(Admission::MadeRoom);
             self.made_room.set(self.made_room.get() + 1);
@@ -104,7 +125,7 @@ impl<W: World> Shard<W> {
             Admission::Served => self
                 .crowd
                 .borrow_mut()
-                .leave(crowd::client(connection.peer)),
+                .leave(crowd::client(connection.peer())),
             Admission::TurnedAway => self.turned_away.set(self.turned_away.get() - 1),
             Admission::MadeRoom => self.made_room.set(self.made_room.get() - 1),
         }

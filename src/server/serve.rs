@@ -16,7 +16,6 @@ use crate::bits::packet::Packet;
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session::Step;
 use crate::event::Event;
-use crate::http::authorization::Credentials;
 use crate::http::head::{self, BadHead, Framing, Parsed, Progress};
 use crate::http::path::UploadPath;
 use crate::http::response::Persistence;
@@ -61,7 +60,7 @@ struct Manners {
 
 /// Serves a connection to its end. `arrived` are bytes that another shard read from it.
 pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8>) {
-    let peer = wire.peer();
+    let peer = wire.announced().unwrap_or_else(|| wire.peer());
     let Some(connection) = shard.admit(wire, peer) else {
         return;
     };
@@ -112,7 +111,7 @@ impl<W: World> Exchange<W> {
             Ok(Some(asked)) => asked,
             Ok(None) => {
                 if !self.inbox.is_empty() {
-                    let (peer, seen) = (self.connection.peer, self.inbox.bytes());
+                    let (peer, seen) = (self.connection.client(), self.inbox.bytes());
                     self.shard.world.emit(Event::EndedEarly { peer, seen });
                 }
                 return Next::End;
@@ -136,7 +135,7 @@ impl<W: World> Exchange<W> {
             }
             is_stranded = true;
         }
-        let peer = self.connection.peer;
+        let peer = self.connection.client();
         if let Request::Packet {
             packet: Err((why, session)),
             ..
@@ -246,7 +245,7 @@ impl<W: World> Exchange<W> {
         shown: &Shown,
         manners: Manners,
     ) -> Next {
-        let (peer, persistence) = (self.connection.peer, manners.persistence);
+        let (peer, persistence) = (self.connection.client(), manners.persistence);
         // For the log line of a refusal.
         let path = packet.path().clone();
         if manners.is_stranded {
@@ -295,7 +294,7 @@ impl<W: World> Exchange<W> {
     /// Answers bytes that are no request: why, and how they begin. Where the next request would
     /// begin is unknown, so there is none.
     async fn refuse_head(&mut self, why: BadHead, begin: &[u8]) {
-        let (peer, seen) = (self.connection.peer, begin);
+        let (peer, seen) = (self.connection.client(), begin);
         self.shard.world.emit(Event::BadRequest { peer, seen, why });
         reply::write_bad_head(why, begin, &mut self.answer);
         if self.send().await.is_ok() {
@@ -341,10 +340,7 @@ impl<W: World> Exchange<W> {
                 return Ok(Some(Asked {
                     agent: agent.map(|agent| shard.agent(agent)),
                     bytes: head.bytes_len,
-                    shown: match shard.asks() {
-                        true => Credentials::of(&head),
-                        false => Ok(None),
-                    },
+                    shown: self.look_who(&head),
                     request,
                 }));
             }
@@ -367,7 +363,7 @@ impl<W: World> Exchange<W> {
     /// Gives the connection, and what has come on it, to another shard; `false` if that is full.
     fn move_to(&self, owner: usize) -> bool {
         held::rest(&self.shard, &self.connection);
-        let (peer, bytes) = (self.connection.peer, self.inbox.bytes());
+        let (peer, bytes) = (self.connection.client(), self.inbox.bytes());
         let world = &self.shard.world;
         let is_moved = world.hand_over(&self.connection.wire, bytes, owner).is_ok();
         if is_moved {

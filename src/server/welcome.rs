@@ -14,13 +14,30 @@ impl<W: World> Exchange<W> {
     /// may be for it to read, so that its end is waited for.
     pub async fn shake_hands(&mut self) -> bool {
         self.wait_for(Waiting::Handshake);
-        let Err(why) = self.connection.wire.open().await else {
-            return !self.connection.is_hung_up();
+        let opened = self.connection.wire.open().await;
+        let is_let_in = match self.connection.wire.announced() {
+            Some(client) if self.connection.peer() != client => {
+                let proxy = self.connection.peer();
+                (self.shard.world).emit(Event::Announced { client, proxy });
+                self.shard.rename(&self.connection, client)
+            }
+            _ => true,
         };
+        let Err(why) = opened else {
+            if !is_let_in {
+                self.say_there_is_no_place().await;
+            }
+            return is_let_in && !self.connection.is_hung_up();
+        };
+        if why.kind() == io::ErrorKind::PermissionDenied {
+            let (peer, why) = (self.connection.peer(), &why);
+            self.shard.world.emit(Event::NotLetIn { peer, why });
+            return false;
+        }
         // Whoever just connects and leaves, as those who look whether we are there do, is not worth
         // a word.
         if why.kind() == io::ErrorKind::InvalidData && !self.connection.is_hung_up() {
-            let (peer, why) = (self.connection.peer, &why);
+            let (peer, why) = (self.connection.peer(), &why);
             (self.shard.world).emit(Event::HandshakeFailed { peer, why });
             // Boxed, so that no other connection carries the space of it.
             Box::pin(self.linger()).await;
@@ -31,9 +48,12 @@ impl<W: World> Exchange<W> {
     /// Tells a client that there is no place for it, so that it comes back later instead of hearing
     /// an end without a word.
     pub async fn turn_away(&mut self) {
-        if !self.shake_hands().await {
-            return;
+        if self.shake_hands().await {
+            self.say_there_is_no_place().await;
         }
+    }
+
+    async fn say_there_is_no_place(&mut self) {
         reply::write_refusal(&Refusal::Busy, None, Persistence::Close, &mut self.answer);
         if self.send().await.is_ok() && self.shard.may_linger() {
             self.linger().await;

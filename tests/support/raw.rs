@@ -1,11 +1,12 @@
 //! A client that sends exactly the bytes it is told to.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
@@ -107,7 +108,10 @@ impl Raw {
     /// # Errors
     /// Those of `connect`.
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Self::over(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -116,6 +120,15 @@ impl Raw {
             tls: None,
             inbox: Vec::new(),
         })
+    }
+
+    /// Connects from another address of this machine.
+    #[track_caller]
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect_timeout(&address.into(), PATIENCE).unwrap();
+        Self::over(socket.into()).unwrap()
     }
 
     /// Connects by TLS, to a server that is called `localhost`.
@@ -133,15 +146,26 @@ impl Raw {
         config: &Arc<ClientConfig>,
         name: &'static str,
     ) -> io::Result<Self> {
-        let mut raw = Self::try_connect(address)?;
+        Self::try_connect(address)?.shake_hands(config, name)
+    }
+
+    /// Goes on by TLS.
+    ///
+    /// # Errors
+    /// What comes of that.
+    pub fn shake_hands(
+        mut self,
+        config: &Arc<ClientConfig>,
+        name: &'static str,
+    ) -> io::Result<Self> {
         let name = ServerName::try_from(name).unwrap();
         let tls = ClientConnection::new(Arc::clone(config), name);
         let mut tls = Box::new(tls.map_err(io::Error::other)?);
         while tls.is_handshaking() {
-            tls.complete_io(&mut raw.stream)?;
+            tls.complete_io(&mut self.stream)?;
         }
-        raw.tls = Some(tls);
-        Ok(raw)
+        self.tls = Some(tls);
+        Ok(self)
     }
 
     /// TLS, where it speaks that.

@@ -19,6 +19,8 @@ pub struct Server {
     address: SocketAddr,
     /// Where it speaks TLS.
     secure: Vec<SocketAddr>,
+    /// Where it does not, by tables of its own.
+    plain: Vec<SocketAddr>,
     root: PathBuf,
     settings: Settings,
     /// What it said on stderr; printed when the test fails.
@@ -98,21 +100,23 @@ impl Server {
                 log.lock().unwrap()
             );
         };
-        let secure = (0..settings.file.matches("tls = true").count()).map(|_| {
+        let (mut secure, mut plain) = (Vec::new(), Vec::new());
+        for _ in 0..settings.file.matches("[[listener]]").count() {
             let mut line = String::new();
             stdout.read_line(&mut line).unwrap();
-            let address = line.trim().strip_prefix("listening on https://");
-            address
-                .unwrap_or_else(|| panic!("{line:?}"))
-                .parse()
-                .unwrap()
-        });
-        let secure = secure.collect();
+            let url = line.trim().strip_prefix("listening on ");
+            match url.and_then(|url| url.split_once("://")) {
+                Some(("https", address)) => secure.push(address.parse().unwrap()),
+                Some((_, address)) => plain.push(address.parse().unwrap()),
+                None => panic!("{line:?}"),
+            }
+        }
         thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         Self {
             child,
             address,
             secure,
+            plain,
             root: root.to_owned(),
             settings,
             log,
@@ -140,6 +144,11 @@ impl Server {
     /// Where it speaks TLS, first of all.
     pub fn secure(&self) -> SocketAddr {
         self.secure[0]
+    }
+
+    /// Where the first listener of its own table is that speaks no TLS.
+    pub fn plain(&self) -> SocketAddr {
+        self.plain[0]
     }
 
     /// The root folder.

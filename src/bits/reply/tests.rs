@@ -205,12 +205,18 @@ rows! {
         => "400 Bad Request", Some("0x80070057"), "the destination is a folder";
     R::TotalChanged { .. }, R::TotalChanged { was: 5, is: 6 }
         => "400 Bad Request", Some("0x80070057"), "the size of the file changed from 5 to 6 bytes";
+    R::NamesItself, R::NamesItself
+        => "400 Bad Request", Some("0x80070057"), "only a proxy may say who sends the request";
     R::Unauthorized(_), asked(NotShown::Nothing)
         => "401 Unauthorized", None, "the request does not say who sends it";
     R::NotAllowed, R::NotAllowed
         => "403 Forbidden", Some("0x80070005"), "this user may not upload here";
     R::InTheClear, R::InTheClear
         => "403 Forbidden", Some("0x80070005"), "passwords and tokens are not taken without TLS";
+    R::FromElsewhere, R::FromElsewhere
+        => "403 Forbidden", Some("0x80070005"), "uploads are not taken from this address";
+    R::NotNamed, R::NotNamed
+        => "403 Forbidden", Some("0x80070005"), "no proxy says who sends the request";
     R::TargetExists, R::TargetExists
         => "403 Forbidden", Some("0x80070005"), "the destination exists and may not be overwritten";
     R::AccessDenied, R::AccessDenied

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::auth::networks::Networks;
 use crate::auth::policy::{Allowed, Scheme};
 use crate::config::tests::{from_file, words};
 use crate::config::{
@@ -102,12 +103,13 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 29] = [
+const KEYS: [(&str, &str); 30] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
     ("auth", "[\"basic\"]"),
     ("allow", "[\"anna\", \"@ops\"]"),
+    ("allow_from", "[\"10.0.0.0/8\", \"192.0.2.1\"]"),
     ("allow_plaintext", "true"),
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
@@ -168,6 +170,7 @@ fn expected() -> Location {
                 Allowed::User("anna".to_owned()),
                 Allowed::Group("ops".to_owned()),
             ],
+            allow_from: Networks::of(&["10.0.0.0/8".to_owned(), "192.0.2.1".to_owned()]),
             allow_plaintext: true,
         },
         policy: Policy {

@@ -1,6 +1,8 @@
 //! The line that each event makes.
 
 use super::*;
+use crate::event::Hangup;
+use crate::observe::connections::TARGET_BYTES_MAX;
 use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;

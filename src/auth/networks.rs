@@ -1,0 +1,134 @@
+//! Sets of addresses: whose word is taken, and who may come.
+//!
+//! Addresses are from `core`, which has no sockets.
+
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Some networks; an address alone is one, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+/// What a network looks like, in words.
+pub const NETWORKS_TAKE: &str =
+    "an array of networks and addresses, such as `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.1`";
+
+impl Networks {
+    /// Reads one, and writes it as it is kept; `None` if it is none. One with bits behind its
+    /// prefix is a slip: whoever wrote it meant another network, or one address.
+    pub fn parse_one(text: &str) -> Option<String> {
+        read_one(text).map(to_text)
+    }
+
+    /// Of texts that [`Networks::parse_one`] has written.
+    pub fn of(texts: &[String]) -> Self {
+        Self(texts.iter().filter_map(|text| read_one(text)).collect())
+    }
+
+    /// As they were written.
+    pub fn to_texts(&self) -> Vec<String> {
+        self.0.iter().copied().map(to_text).collect()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether an address is in one of them. One of IPv4 is the same in either family.
+    pub fn hold(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether an address is let in, where no network at all stands for everybody.
+    pub fn let_in(&self, address: IpAddr) -> bool {
+        self.is_empty() || self.hold(address)
+    }
+}
+
+fn read_one(text: &str) -> Option<IpNet> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address.to_canonical()),
+        Err(_) => text.parse::<IpNet>().ok()?,
+    };
+    // Addresses are compared as those of IPv4 where they are such: it would hold none.
+    let is_mapped = matches!(network, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
+    (network == network.trunc() && !is_mapped).then_some(network)
+}
+
+fn to_text(network: IpNet) -> String {
+    match network.prefix_len() == network.max_prefix_len() {
+        true => network.addr().to_string(),
+        false => network.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(texts: &[&str]) -> Networks {
+        let read = texts.iter().map(|text| Networks::parse_one(text).unwrap());
+        Networks::of(&read.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn who_is_in_them() {
+        let some = networks(&["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"]);
+        for (address, is_in) in [
+            ("10.255.0.1", true),
+            ("::ffff:10.255.0.1", true),
+            ("11.0.0.0", false),
+            ("192.0.2.1", true),
+            ("192.0.2.2", false),
+            ("2001:db8:ffff::1", true),
+            ("2001:db9::", false),
+            ("::1", true),
+            ("127.0.0.1", false),
+        ] {
+            assert_eq!(some.hold(address.parse().unwrap()), is_in, "{address}");
+        }
+        let everybody = networks(&["0.0.0.0/0"]);
+        assert!(everybody.hold("192.0.2.1".parse().unwrap()));
+        assert!(!everybody.hold("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn none_at_all_let_everybody_in_and_hold_nobody() {
+        let address = "192.0.2.1".parse().unwrap();
+        let (none, other) = (Networks::default(), networks(&["10.0.0.0/8"]));
+        assert!(none.let_in(address) && !none.hold(address));
+        assert!(!other.let_in(address));
+    }
+
+    #[test]
+    fn they_are_written_as_they_were_read() {
+        for (written, kept) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("192.0.2.1/32", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:DB8::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(Networks::parse_one(written).as_deref(), Some(kept));
+            assert_eq!(networks(&[written]).to_texts(), [kept]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_not_read() {
+        for text in [
+            "",
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "10.0.0",
+            "proxy.example",
+            "::ffff:10.0.0.0/104",
+            "10.0.0.0/255.0.0.0",
+            "10.0.0.1:80",
+        ] {
+            assert_eq!(Networks::parse_one(text), None, "{text:?}");
+        }
+    }
+}

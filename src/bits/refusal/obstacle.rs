@@ -1,0 +1,75 @@
+//! What stands in the way of a name, whoever uploads.
+
+use std::fmt;
+
+/// Why no file can get this name, whoever sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It is on another mount than the work directory: a file cannot move there in one step.
+    OtherMount,
+    /// A link on the way leads out of the root.
+    LinkLeadsOut,
+    /// A link on the way leads into the work directory.
+    LinkIntoWork,
+    /// A link on the way leads to nothing.
+    LinkDangles,
+    LinkLoop,
+    /// The folder is sticky, and what stands there is somebody else's.
+    Sticky,
+    /// The folder, or what stands there, is append-only.
+    AppendOnly,
+    /// The folder, or what stands there, is immutable.
+    Immutable,
+    /// What stands there is no file: a pipe, a socket or a device.
+    NoFile,
+    /// Something is mounted on it.
+    InUse,
+    /// Its file system takes no such name.
+    NameRefused,
+    /// A folder on the way cannot hold another folder.
+    FolderFull,
+}
+
+impl Obstacle {
+    pub const ALL: [Self; 12] = [
+        Self::OtherMount,
+        Self::LinkLeadsOut,
+        Self::LinkIntoWork,
+        Self::LinkDangles,
+        Self::LinkLoop,
+        Self::Sticky,
+        Self::AppendOnly,
+        Self::Immutable,
+        Self::NoFile,
+        Self::InUse,
+        Self::NameRefused,
+        Self::FolderFull,
+    ];
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::OtherMount => "the destination is on another mount",
+            Self::LinkLeadsOut => "a link on the way to the destination leads out of the root",
+            Self::LinkIntoWork => {
+                "a link on the way to the destination leads into the work directory"
+            }
+            Self::LinkDangles => "a link on the way to the destination leads to nothing",
+            Self::LinkLoop => "the links on the way to the destination go in circles",
+            Self::Sticky => "the folder is sticky, and the file there is somebody else's",
+            Self::AppendOnly => "the folder of the destination, or the file there, is append-only",
+            Self::Immutable => "the folder of the destination, or the file there, is immutable",
+            Self::NoFile => "a pipe, a socket or a device stands at the destination",
+            Self::InUse => "something is mounted on the destination",
+            Self::NameRefused => "the file system of the destination takes no such name",
+            Self::FolderFull => "a folder on the way to the destination can hold no more folders",
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+impl std::error::Error for Obstacle {}

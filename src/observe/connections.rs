@@ -1,0 +1,169 @@
+//! Connections to lines: who came, who was not let in, and what was no request.
+
+use tracing::{Level, debug, enabled, info, warn};
+
+use super::limit::{self, Cause, Kind, Repeated, may};
+use crate::event::{Event, Hangup};
+use crate::http::stranger;
+
+/// A shard that stood still for so long is warned of.
+const STALL_WARNED_MS: u64 = 250;
+
+/// Connections; quiet unless the server itself is short of something or the request was no request.
+pub fn log_connection(shard: usize, event: &Event<'_>) {
+    match event {
+        Event::Connected { peer } => debug!(event = "connected", shard, %peer, "connected"),
+        Event::ConnectionRefused { peer }
+            if may(Level::WARN, Cause::of(Kind::ConnectionRefused)) =>
+        {
+            let event = Kind::ConnectionRefused.event();
+            let remedy = "raise limits.connections_per_shard_max or cores; of a proxy, limits.connections_per_client_max";
+            warn!(event, shard, %peer, remedy, "connection refused: this shard holds as many as it may, or as many of this client");
+        }
+        Event::HungUp { peer, why } if may(Level::DEBUG, Cause::of(Kind::ConnectionEnded)) => {
+            let event = Kind::ConnectionEnded.event();
+            debug!(event, shard, %peer, why = hangup_in_words(*why), "connection ended by us");
+        }
+        Event::Stalled { what, ms }
+            if *ms < STALL_WARNED_MS && may(Level::INFO, Cause::of(Kind::Stalled)) =>
+        {
+            let event = Kind::Stalled.event();
+            info!(event, shard, ms, what, "this shard stood still");
+        }
+        Event::Stalled { what, ms }
+            if *ms >= STALL_WARNED_MS && may(Level::WARN, Cause::of(Kind::Stalled)) =>
+        {
+            let event = Kind::Stalled.event();
+            let remedy = "see what else uses its core or its disk";
+            warn!(event, shard, ms, what, remedy, "this shard stood still");
+        }
+        Event::Moved { peer, to } => {
+            let event = "connection_moved";
+            debug!(event, shard, %peer, to, "connection moved to the session's shard");
+        }
+        Event::CaseDiffers { path, prefix } if may(Level::INFO, Cause::of(Kind::CaseDiffers)) => {
+            let event = Kind::CaseDiffers.event();
+            let remedy =
+                "set prefix_case = \"ignore\" for that prefix, or write the URL as the prefix is";
+            info!(
+                event,
+                shard, path, prefix, remedy, "a prefix differs from this path in case only"
+            );
+        }
+        Event::DownloadRefused { peer, path, status } => {
+            let event = "download_refused";
+            debug!(event, shard, %peer, path, status, "download refused: see the setting `download`");
+        }
+        Event::Announced { client, proxy } => {
+            let event = "client_announced";
+            debug!(event, shard, peer = %client, %proxy, "a proxy has announced its client");
+        }
+        Event::BadRequest { .. }
+        | Event::HandshakeFailed { .. }
+        | Event::NotLetIn { .. }
+        | Event::EndedEarly { .. } => log_head(shard, event),
+        Event::BrokeOff { peer, path } => {
+            let event = "connection_broke_off";
+            debug!(event, shard, %peer, path, "the connection broke off in the middle of a packet");
+        }
+        Event::BlocksExhausted => {
+            let event = "blocks_exhausted";
+            debug!(
+                event,
+                shard, "all body blocks are in use; bodies go on in small blocks"
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Heads that were refused, or never came to their end.
+fn log_head(shard: usize, event: &Event<'_>) {
+    match event {
+        Event::BadRequest { peer, seen, why } => {
+            let cause = Cause {
+                kind: Kind::RequestRefused,
+                status: why.status(),
+                code: 0,
+            };
+            let (target, looks_like) = (stranger::target(seen).map(in_short), stranger::name(seen));
+            let target = target.as_deref();
+            let by = Repeated {
+                client: peer.ip(),
+                path: target.or(looks_like).unwrap_or_default(),
+                why: &why.to_string(),
+            };
+            if enabled!(Level::INFO) && limit::allow_once(cause, by) {
+                let event = Kind::RequestRefused.event();
+                let (status, limit) = (why.status(), why.setting());
+                info!(event, shard, %peer, target, status, %why, limit, looks_like, "request refused");
+            }
+        }
+        Event::HandshakeFailed { peer, why } => {
+            let why = why.to_string();
+            let by = Repeated {
+                client: peer.ip(),
+                path: "",
+                why: &why,
+            };
+            let cause = Cause::of(Kind::HandshakeFailed);
+            if enabled!(Level::INFO) && limit::allow_once(cause, by) {
+                let event = Kind::HandshakeFailed.event();
+                info!(event, shard, %peer, why, "no secure connection came about");
+            }
+        }
+        Event::NotLetIn { peer, why } => {
+            let why = why.to_string();
+            let by = Repeated {
+                client: peer.ip(),
+                path: "",
+                why: &why,
+            };
+            if enabled!(Level::INFO) && limit::allow_once(Cause::of(Kind::NotLetIn), by) {
+                let event = Kind::NotLetIn.event();
+                info!(event, shard, %peer, why, "the connection was not let in");
+            }
+        }
+        Event::EndedEarly { peer, seen } => {
+            let (target, looks_like) = (stranger::target(seen).map(in_short), stranger::name(seen));
+            let target = target.as_deref();
+            let by = Repeated {
+                client: peer.ip(),
+                path: target.or(looks_like).unwrap_or_default(),
+                why: "",
+            };
+            if enabled!(Level::INFO) && limit::allow_once(Cause::of(Kind::EndedEarly), by) {
+                let event = Kind::EndedEarly.event();
+                info!(event, shard, %peer, target, bytes = seen.len(), looks_like,
+                    "the connection ended in the middle of a request head");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Bytes from outside as text, cut to a length that a line can have.
+pub fn in_short(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(TARGET_BYTES_MAX)];
+    let mut text = String::from_utf8_lossy(cut).into_owned();
+    if cut.len() < bytes.len() {
+        text.push('…');
+    }
+    text
+}
+
+fn hangup_in_words(why: Hangup) -> &'static str {
+    match why {
+        Hangup::HandshakeTimeout => "the hands were not shaken in time",
+        Hangup::HeadTimeout => "the head of a request did not arrive in time",
+        Hangup::Idle => "idle",
+        Hangup::BodyStalled => "the body stalled",
+        Hangup::TakenOver => "a newer connection took the session over",
+        Hangup::Draining => "the server is stopping",
+        Hangup::Crowded => "idle, and others needed its place",
+        Hangup::NotClosed => "it did not close after its last answer",
+    }
+}
+
+/// Bytes of a request target in a line.
+pub const TARGET_BYTES_MAX: usize = 512;
