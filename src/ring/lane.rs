@@ -12,6 +12,7 @@
 //! | all of these on a disk of another machine (NFS, SMB, FUSE), for ever perhaps | by the lane |
 //! | lists of whole folders | by the lane |
 //! | truncation, space that is given back, big files without a name | by its second thread |
+//! | small files on their way to the device | by its third, [`super::write_out`] |
 //!
 //! A disk is not quick for the next 64 calls when those of a moment took longer than [`PATIENCE`],
 //! and while a big file is freed ([`super::freeing`]).
@@ -20,18 +21,16 @@
 //! else's files. Its threads begin with the first call for them. No more than [`WAITING_MAX`] calls
 //! wait for one: whoever comes then is refused, for a disk that answers none of so many.
 
-use std::cell::OnceCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::thread::CpuSet;
-use tokio::sync::{mpsc, oneshot};
 
+use super::helper::Helper;
+use super::write_out::WriteOut;
 use super::{freeing, turn};
 
 /// An inline call that takes longer held up the whole shard, and so did several that are slow and
@@ -58,6 +57,7 @@ pub struct Lane {
     state: Arc<State>,
     calls: Helper,
     freeing: Helper,
+    write_out: WriteOut,
 }
 
 /// What the shard and its helpers know of the disk.
@@ -142,6 +142,7 @@ impl Lane {
             state: Arc::default(),
             calls: Helper::new("lane", WAITING_MAX),
             freeing: Helper::new("freeing", FREEING_MAX),
+            write_out: WriteOut::default(),
         }
     }
 
@@ -243,6 +244,14 @@ impl Lane {
         self.freeing.run(counted).await
     }
 
+    /// Brings the bytes of a small file to the device, together with others.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn write_out(&self, file: OwnedFd) -> io::Result<()> {
+        self.write_out.ask(file).await
+    }
+
     /// Frees the space of a file of ours that was open when it lost its name, piece by piece, and
     /// closes it. Returns when the file has its place in the queue.
     pub async fn free(&self, file: OwnedFd) {
@@ -307,89 +316,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// A thread that does one job after another; it begins with the first.
-struct Helper {
-    name: &'static str,
-    jobs_max: usize,
-    /// None where there was no thread to be had.
-    jobs: OnceCell<Option<mpsc::Sender<Job>>>,
-}
-
-impl Helper {
-    fn new(name: &'static str, jobs_max: usize) -> Self {
-        Self {
-            name,
-            jobs_max,
-            jobs: OnceCell::new(),
-        }
-    }
-
-    /// Does a job and waits for it.
-    async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let (tell, told) = oneshot::channel();
-        let job = move || {
-            // Whoever asked may be gone with its connection.
-            let _ = tell.send(job());
-        };
-        self.begin(Box::new(job)).await;
-        told.await
-            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-    }
-
-    /// Gives a job to the thread, as soon as there is room for it; does it here where there is no
-    /// thread.
-    async fn begin(&self, job: Job) {
-        let jobs = self.jobs.get_or_init(|| self.start());
-        let left = match jobs {
-            Some(jobs) => jobs.send(job).await.err().map(|refused| refused.0),
-            None => Some(job),
-        };
-        if let Some(job) = left {
-            job();
-        }
-    }
-
-    fn start(&self) -> Option<mpsc::Sender<Job>> {
-        let (jobs, mut to_do) = mpsc::channel::<Job>(self.jobs_max);
-        let work = move || {
-            leave_the_core();
-            while let Some(job) = to_do.blocking_recv() {
-                job();
-            }
-        };
-        let thread = thread::Builder::new().name(self.name.to_owned());
-        match thread.spawn(work) {
-            Ok(_) => Some(jobs),
-            Err(error) => {
-                let event = "lane_missing";
-                tracing::warn!(
-                    event,
-                    %error,
-                    "there is no thread for the calls of a slow disk: they hold up their shard"
-                );
-                None
-            }
-        }
-    }
-}
-
-/// A thread that a shard has started runs on the shard's core, where the kernel may be busy for it
-/// while others wait.
-fn leave_the_core() {
-    let mut all = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
-    // The kernel takes those that there are and that we may use.
-    let _ = rustix::thread::sched_setaffinity(None, &all);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     fn on_a_shard<T>(test: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().build();

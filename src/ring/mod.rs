@@ -19,11 +19,13 @@
 
 pub mod account;
 pub mod blocks;
+pub mod commit_log;
 pub mod directories;
 pub mod disk;
 pub mod doctor;
 pub mod door;
 pub mod freeing;
+pub mod helper;
 pub mod inherit;
 pub mod lane;
 pub mod launch;
@@ -56,6 +58,7 @@ pub mod walk;
 pub mod watch;
 pub mod work_file;
 pub mod work_folder;
+pub mod write_out;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -268,6 +271,10 @@ impl WorkFiles for RingWorld {
 
     fn misses_a_shelf(&self) -> bool {
         self.misses_a_shelf
+    }
+
+    fn commits_in_order(&self, shelf: Shelf) -> bool {
+        self.disk.shelves().commits_in_order(shelf)
     }
 
     fn space(&self, shelf: Shelf) -> Arc<Space> {

@@ -21,6 +21,7 @@ use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::blocks::RingBlock;
 use super::queue;
+use super::write_out::WAITED_FOR;
 use crate::vault::disk::Block;
 
 /// `MSG_WAITALL`: the receive completes when the block is full (or the peer ended).
@@ -290,6 +291,17 @@ where
     let entry = opcode::Fsync::new(fd(&file)).flags(flags).build();
     // SAFETY: no pointers; the file is kept open. It completes once.
     let (result, _file) = unsafe { submit(file, entry) }.await;
+    result.map(|_| ())
+}
+
+/// Brings the bytes of a file to the device and waits for them.
+pub async fn write_out(file: &Rc<OwnedFd>) -> io::Result<()> {
+    // A length of 0 is all of it.
+    let entry = opcode::SyncFileRange::new(fd(file), 0)
+        .flags(WAITED_FOR)
+        .build();
+    // SAFETY: no pointers; the file is kept open. It completes once.
+    let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
     result.map(|_| ())
 }
 

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::commit_log::{self, CommitLog};
 use super::lane;
 use super::lookout::Spot;
 use super::work_folder::WorkFolder;
@@ -24,6 +25,8 @@ struct Known {
     spot: Arc<Spot>,
     /// Its disk may be on another machine.
     is_remote: bool,
+    /// That of its file system, if it commits in order.
+    log: Option<CommitLog>,
 }
 
 impl Shelves {
@@ -44,6 +47,14 @@ impl Shelves {
     /// opened.
     pub fn is_remote(&self, shelf: Shelf) -> bool {
         self.read()[usize::from(shelf.0)].is_remote
+    }
+
+    /// Whether what is done on a shelf survives with a later sync of a journal, see
+    /// [`crate::vault::disk::WorkFiles::commits_in_order`].
+    pub fn commits_in_order(&self, shelf: Shelf) -> bool {
+        let folders = self.read();
+        let (work, shelf) = (folders[0].log, folders[usize::from(shelf.0)].log);
+        work.is_some() && work == shelf
     }
 
     /// Where one of them stands, to be looked at again.
@@ -91,6 +102,7 @@ impl Shelves {
         let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
         let known = &mut folders[usize::from(shelf.0)];
         known.spot.replace(Arc::clone(folder.descriptor()));
+        known.log = commit_log::of(folder.descriptor());
         known.folder = folder;
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -114,6 +126,7 @@ fn known(folder: WorkFolder) -> Known {
     let spot = Spot::new(folder.path(), Arc::clone(folder.descriptor()));
     Known {
         is_remote: lane::may_wait_for_another_machine(folder.descriptor()),
+        log: commit_log::of(folder.descriptor()),
         folder,
         spot: Arc::new(spot),
     }

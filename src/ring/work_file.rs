@@ -37,6 +37,10 @@ const DIRECT_BYTES_MIN: u64 = 16 << 20;
 /// What O_DIRECT asks of offset, length and memory on every common device.
 const PAGE_BYTES: usize = 4096;
 
+/// Files up to this size go to the device together ([`super::write_out`]): one that is longer would
+/// hold up the others.
+const TOGETHER_BYTES_MAX: u64 = 1 << 20;
+
 /// Files up to this size fit on every file system that a server is likely to have; the first write
 /// tells of others.
 const FITS_ANYWHERE_BYTES: u64 = DIRECT_BYTES_MIN - 1;
@@ -185,6 +189,15 @@ impl File for RingFile {
 
     async fn sync_data(&self) -> io::Result<()> {
         op::sync(&self.file, SyncScope::Data).await
+    }
+
+    async fn write_out(&self) -> io::Result<()> {
+        let bytes = rustix::fs::fstat(&*self.file)?.st_size;
+        match u64::try_from(bytes).is_ok_and(|bytes| bytes <= TOGETHER_BYTES_MAX) {
+            // A second descriptor, for another thread.
+            true => self.lane.write_out(self.file.try_clone()?).await,
+            false => op::write_out(&self.file).await,
+        }
     }
 
     fn inode(&self) -> u64 {

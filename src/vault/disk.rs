@@ -65,6 +65,10 @@ pub trait File: Readable {
     /// Makes the bytes and the length durable (`fdatasync`).
     async fn sync_data(&self) -> io::Result<()>;
 
+    /// Brings the bytes to the device and waits for it. They survive a power cut when a later sync
+    /// says so: of this file, or of the journal where [`WorkFiles::commits_in_order`].
+    async fn write_out(&self) -> io::Result<()>;
+
     /// Identity of the file on its file system; survives rename.
     fn inode(&self) -> u64;
 
@@ -237,6 +241,13 @@ pub trait WorkFiles: Runtime {
     fn shelves(&self) -> Vec<Shelf>;
     /// Whether one that held parts before is not here now: a part that is not found may be there.
     fn misses_a_shelf(&self) -> bool {
+        false
+    }
+    /// Whether a sync of the journal, when something was appended to it, makes durable what was
+    /// done before on this shelf and in the trees that belong to it: names that were given, and
+    /// files that were written out. So it is where all of it is on one file system that commits its
+    /// changes in their order.
+    fn commits_in_order(&self, _shelf: Shelf) -> bool {
         false
     }
     /// The space of the file system of a shelf.

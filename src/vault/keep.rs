@@ -246,7 +246,7 @@ impl Keep {
         file: &D::File,
         received: u64,
     ) -> Result<(), StoreError> {
-        sync_part(file).await?;
+        self.bring_out(store, file).await?;
         let mut next = self.in_state(self.state());
         next.durable = received;
         self.commit(store, next, Sync::Yes).await?;
@@ -270,7 +270,7 @@ impl Keep {
         };
         let mut next = self.in_state(State::Sealed { total });
         if sync == Sync::Yes {
-            sync_part(file).await?;
+            self.bring_out(store, file).await?;
             next.durable = total;
         }
         self.commit(store, next, sync).await?;
@@ -332,7 +332,12 @@ impl Keep {
     ) -> Result<(), Unpublished<D::Published>> {
         let disk = &*store.disk;
         self.commit(store, self.in_state(closing), Sync::No).await?;
-        let manner = manner(policy);
+        let mut manner = manner(policy);
+        let must_sync = manner.sync == Sync::Yes;
+        if disk.commits_in_order(self.shelf) {
+            // Nor do folders that are made need a sync of their own.
+            manner.sync = Sync::No;
+        }
         let part = part_name(self.id);
         let published = match disk.publish(self.shelf, &part, place, manner).await {
             Ok(published) => published,
@@ -346,17 +351,35 @@ impl Keep {
                 return Err(StoreError { op, source }.into());
             }
         };
-        if manner.sync == Sync::Yes
-            && let Err(source) = published.sync().await
-        {
-            let op = DiskOp::SyncDirectory;
+        if must_sync && let Err(error) = self.sync_published(store, &published, closing).await {
             return Err(Unpublished {
-                error: StoreError { op, source },
+                error,
                 // Where it replaced nothing it can go.
                 named: (manner.replace == Replace::Never).then_some(published),
             });
         }
         Ok(())
+    }
+
+    /// Makes the name of the file durable. Where the file system commits in order, a record that is
+    /// appended after the rename does it, with the one sync that all who publish now share. The
+    /// record says nothing new.
+    async fn sync_published<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        published: &D::Published,
+        closing: State,
+    ) -> Result<(), StoreError> {
+        if store.disk.commits_in_order(self.shelf) {
+            match self.commit(store, self.in_state(closing), Sync::Yes).await {
+                // There is no room for a record, and the folder itself can still be synced.
+                Err(StoreError {
+                    op: DiskOp::Record, ..
+                }) => {}
+                result => return result,
+            }
+        }
+        (published.sync().await).map_err(StoreError::new(DiskOp::SyncDirectory))
     }
 
     /// From here on an application may write a reply.
@@ -385,11 +408,20 @@ impl Keep {
     }
 
     async fn sync_name<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        if !self.name_durable {
+        // Where the file system commits in order, the sync of the record was one of the name too.
+        if !self.name_durable && !store.disk.commits_in_order(self.shelf) {
             store.sync_names(self.shelf).await?;
-            self.name_durable = true;
         }
+        self.name_durable = true;
         Ok(())
+    }
+
+    /// Before a record that says so is synced: what was received is to survive a power cut.
+    async fn bring_out<D: Disk>(&self, store: &Store<D>, file: &D::File) -> Result<(), StoreError> {
+        match store.disk.commits_in_order(self.shelf) {
+            true => (file.write_out().await).map_err(StoreError::new(DiskOp::Sync)),
+            false => sync_part(file).await,
+        }
     }
 
     /// Writes the next record; only if that is done, it is what is known of the session.

@@ -29,6 +29,13 @@
 //!   destination's folder; then the Close Ack. A restart that finds the part gone under a `closing`
 //!   record knows that the rename happened, since nothing else removes a part in that state. If a
 //!   power cut takes the record back to `sealed`, the inode at the destination tells.
+//! * *One sync for many*: where the disk commits all changes in their order
+//!   ([`disk::WorkFiles::commits_in_order`]: ext4 with a journal, XFS), neither the part nor any
+//!   folder is synced by itself. The part is written out, which brings its bytes to the device and
+//!   no more; then the record is appended and the journal synced, once for all sessions that wait.
+//!   That sync commits what was done before it: the length and the name of the part. At Close the
+//!   same happens after the rename, with the record `closing` once more. A record that is read back
+//!   after a power cut says on such a disk that all before it is there too.
 //! * *Notification* (protocol.md 9.1): after the seal the application is told. What it said (and
 //!   its reply, synced first) is recorded, synced; then the final fragment Ack. A crash before that
 //!   lets the client's next duplicate of the last fragment tell it again, under the same id; after

@@ -11,13 +11,17 @@
 //!   is there, in the order of making; a rename is there in both its directories or in none.
 //! * There may be two file systems: all beneath [`OTHER`] is on the second one, where a shelf of
 //!   its own is. Nothing can be renamed from one to the other.
+//! * The first disk may commit in order. Then a sync of a journal that has something to write makes
+//!   all names of that disk durable, and the bytes of files that were written out; written out
+//!   alone, they are as unsafe as before. A power cut takes all that was done after some moment,
+//!   and nothing that was done before it, appends to journals included.
 //! * A sync that fails leaves the bytes readable and clean: no later sync writes them, and the next
 //!   power cut takes them away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bitsd::vault::disk::{Manner, Parents, Replace, Shelf, Standing, WorkStat};
+use bitsd::vault::disk::{Manner, Parents, Replace, Shelf, Standing, Sync, WorkStat};
 
 use crate::plan::OTHER;
 use crate::rng::Rng;
@@ -57,6 +61,11 @@ impl Change {
         }
     }
 
+    fn is_on(&self, shelf: Shelf) -> bool {
+        let is_there = |folder: &&str| shelf_of_folder(folder) == shelf;
+        self.folders().iter().all(is_there)
+    }
+
     fn apply(&self, names: &mut BTreeMap<Place, Node>) {
         match self {
             Self::Link(place, node) => {
@@ -76,14 +85,21 @@ impl Change {
 
 #[derive(Clone, Debug)]
 struct Write {
+    /// When it was made.
+    moment: Moment,
     offset: usize,
     bytes: Vec<u8>,
     /// A sync of it failed: it is read back, and nothing will ever write it.
     is_phantom: bool,
+    /// Since then the device has it; where it is, may not be committed.
+    out: Option<Moment>,
 }
 
+/// What was done before what.
+type Moment = u64;
+
 /// One file's bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Content {
     durable: Vec<u8>,
     pending: Vec<Write>,
@@ -95,27 +111,67 @@ struct Content {
     /// A journal, of which the device writes 512 bytes at once; other files show what smaller
     /// pieces would do.
     is_journal: bool,
+    /// Of the file system that it is on.
+    shelf: Shelf,
 }
 
 impl Content {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
+    fn new(shelf: Shelf) -> Self {
+        Self {
+            durable: Vec::new(),
+            pending: Vec::new(),
+            cached: Vec::new(),
+            written_ms: 0,
+            reserved: 0,
+            is_journal: false,
+            shelf,
+        }
+    }
+
+    fn write(&mut self, moment: Moment, offset: usize, bytes: &[u8]) {
         overlay(&mut self.cached, offset, bytes);
         self.pending.push(Write {
+            moment,
             offset,
             bytes: bytes.to_vec(),
             is_phantom: false,
+            out: None,
         });
     }
 
     fn sync(&mut self) {
+        self.settle(|_| true);
+    }
+
+    /// Makes some of what is pending durable.
+    fn settle(&mut self, is_meant: impl Fn(&Write) -> bool) {
         let pending = std::mem::take(&mut self.pending);
         for write in pending {
-            if write.is_phantom {
+            if write.is_phantom || !is_meant(&write) {
                 self.pending.push(write);
             } else {
                 overlay(&mut self.durable, write.offset, &write.bytes);
             }
         }
+    }
+
+    /// The power goes; what was done by a moment is committed.
+    fn cut_power_in_order(&mut self, rng: &mut Rng, sector: usize, committed: Moment) {
+        if !self.is_journal {
+            self.settle(|write| write.out.is_some_and(|moment| moment <= committed));
+            return self.cut_power(rng, sector);
+        }
+        self.settle(|write| write.moment <= committed);
+        // A file grows by what has reached the device of a write.
+        let next = self.pending.drain(..).find(|write| !write.is_phantom);
+        if let Some(mut next) = next
+            && next.offset == self.durable.len()
+            && rng.chance(300)
+        {
+            next.bytes.truncate(rng.index(next.bytes.len()));
+            overlay(&mut self.durable, next.offset, &next.bytes);
+        }
+        self.cached.clone_from(&self.durable);
     }
 
     fn cut_power(&mut self, rng: &mut Rng, sector: usize) {
@@ -164,36 +220,47 @@ pub struct SimDisk {
     base: BTreeMap<Place, Node>,
     /// Names as they are seen.
     names: BTreeMap<Place, Node>,
-    pending: Vec<Change>,
+    pending: Vec<(Moment, Change)>,
+    /// Of what was done last.
+    now: Moment,
     /// What stood at destinations before each change of one.
     former: Vec<(String, Option<Vec<u8>>)>,
     next_inode: u64,
     reuses_inodes: bool,
     sector: usize,
+    commits_in_order: bool,
     /// Descriptors of the server that is alive.
     pub open: BTreeMap<u64, usize>,
 }
 
 impl SimDisk {
     /// An empty disk.
-    pub fn new(reuses_inodes: bool, sector: usize) -> Self {
+    pub fn new(reuses_inodes: bool, sector: usize, commits_in_order: bool) -> Self {
         Self {
             files: BTreeMap::new(),
             base: BTreeMap::new(),
             names: BTreeMap::new(),
             pending: Vec::new(),
+            now: 0,
             former: Vec::new(),
             next_inode: 100,
             reuses_inodes,
             sector,
+            commits_in_order,
             open: BTreeMap::new(),
         }
     }
 
     fn change(&mut self, change: Change) {
         change.apply(&mut self.names);
-        self.pending.push(change);
+        let moment = self.next_moment();
+        self.pending.push((moment, change));
         self.drop_unreachable();
+    }
+
+    fn next_moment(&mut self) -> Moment {
+        self.now += 1;
+        self.now
     }
 
     fn drop_unreachable(&mut self) {
@@ -201,7 +268,7 @@ impl SimDisk {
             return;
         }
         let mut reachable: BTreeSet<u64> = self.open.keys().copied().collect();
-        let from_changes = self.pending.iter().filter_map(|change| match change {
+        let from_changes = self.pending.iter().filter_map(|(_, change)| match change {
             Change::Link(_, node) => Some(node),
             _ => None,
         });
@@ -258,7 +325,7 @@ impl SimDisk {
         let content = Content {
             written_ms: now,
             is_journal: name.ends_with(".journal"),
-            ..Content::default()
+            ..Content::new(shelf)
         };
         self.files.insert(inode, content);
         self.change(Change::Link(work(shelf, name), Node::File(inode)));
@@ -267,16 +334,54 @@ impl SimDisk {
 
     /// Appends to what is pending of a file.
     pub fn write(&mut self, inode: u64, offset: u64, bytes: &[u8], now: u64) {
+        let moment = self.next_moment();
         let content = self.files.get_mut(&inode).expect("an open file stays");
-        content.write(usize::try_from(offset).expect("in memory"), bytes);
+        content.write(moment, usize::try_from(offset).expect("in memory"), bytes);
         content.written_ms = now;
     }
 
     /// Makes a file's bytes durable.
     pub fn sync(&mut self, inode: u64) {
-        if let Some(content) = self.files.get_mut(&inode) {
-            content.sync();
+        let Some(content) = self.files.get_mut(&inode) else {
+            return;
+        };
+        let is_commit = content.is_journal && content.pending.iter().any(|write| !write.is_phantom);
+        content.sync();
+        // Journals are in the work directory.
+        if is_commit && self.commits_in_order {
+            self.commit(Shelf::WORK);
         }
+    }
+
+    /// Makes durable what was done on a file system, but for bytes that were not written out.
+    fn commit(&mut self, shelf: Shelf) {
+        let pending = std::mem::take(&mut self.pending);
+        for (moment, change) in pending {
+            match change.is_on(shelf) {
+                true => change.apply(&mut self.base),
+                false => self.pending.push((moment, change)),
+            }
+        }
+        let there = |content: &&mut Content| content.shelf == shelf;
+        for content in self.files.values_mut().filter(there) {
+            content.settle(|write| write.out.is_some());
+        }
+        self.drop_unreachable();
+    }
+
+    /// Brings a file's bytes to the device.
+    pub fn write_out(&mut self, inode: u64) {
+        let now = self.next_moment();
+        if let Some(content) = self.files.get_mut(&inode) {
+            for write in &mut content.pending {
+                write.out.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Whether it commits in order.
+    pub fn commits_in_order(&self) -> bool {
+        self.commits_in_order
     }
 
     /// What was written to a file and not synced.
@@ -407,15 +512,17 @@ impl SimDisk {
         folder.is_empty() || self.names.get(&place(folder)) == Some(&Node::Folder)
     }
 
-    /// Makes a folder, its name durable at once; `false` if it is there.
-    pub fn make_folder(&mut self, path: &str) -> bool {
+    /// Makes a folder, its name durable at once if it is to be; `false` if it is there.
+    pub fn make_folder(&mut self, path: &str, sync: Sync) -> bool {
         if self.has_folder(path) {
             return false;
         }
         let place = place(path);
         let parent = place.0.clone();
         self.change(Change::Link(place, Node::Folder));
-        self.sync_folder(&parent);
+        if sync == Sync::Yes {
+            self.sync_folder(&parent);
+        }
         true
     }
 
@@ -436,7 +543,7 @@ impl SimDisk {
         let mut made = Vec::new();
         if manner.parents == Parents::Create {
             for (at, _) in path.match_indices('/') {
-                if self.make_folder(&path[..at]) {
+                if self.make_folder(&path[..at], manner.sync) {
                     made.push(path[..at].to_owned());
                 }
             }
@@ -478,7 +585,7 @@ impl SimDisk {
         let content = Content {
             durable: bytes.to_vec(),
             cached: bytes.to_vec(),
-            ..Content::default()
+            ..Content::new(shelf_of(path))
         };
         self.files.insert(inode, content);
         self.names.insert(place(path), Node::File(inode));
@@ -534,9 +641,14 @@ impl SimDisk {
 
     /// Makes the names of a folder durable, and whatever had to happen before them.
     pub fn sync_folder(&mut self, folder: &str) {
+        let concerns_it = |(_, change): &(_, Change)| change.folders().contains(&folder);
+        let is_in_order = self.commits_in_order && shelf_of_folder(folder) == Shelf::WORK;
+        if is_in_order && self.pending.iter().any(concerns_it) {
+            return self.commit(Shelf::WORK);
+        }
         let mut needed: BTreeSet<String> = BTreeSet::from([folder.to_owned()]);
         let mut is_durable = vec![false; self.pending.len()];
-        for (at, change) in self.pending.iter().enumerate().rev() {
+        for (at, (_, change)) in self.pending.iter().enumerate().rev() {
             let folders = change.folders();
             if folders.iter().any(|folder| needed.contains(*folder)) {
                 is_durable[at] = true;
@@ -545,11 +657,11 @@ impl SimDisk {
         }
         let mut durable = is_durable.into_iter();
         let pending = std::mem::take(&mut self.pending);
-        for change in pending {
+        for (moment, change) in pending {
             if durable.next() == Some(true) {
                 change.apply(&mut self.base);
             } else {
-                self.pending.push(change);
+                self.pending.push((moment, change));
             }
         }
         self.drop_unreachable();
@@ -592,12 +704,20 @@ impl SimDisk {
 
     /// The power goes. How many changes of names it took back is returned.
     pub fn cut_power(&mut self, rng: &mut Rng) -> usize {
+        let committed = self.commits_in_order.then(|| match rng.below(3) {
+            0 => 0,
+            1 => self.now,
+            _ => rng.within(self.first_unsafe(), self.now),
+        });
         let keeps_most = rng.chance(500);
         let mut lost_folders: BTreeSet<String> = BTreeSet::new();
         let mut lost = 0;
-        for change in std::mem::take(&mut self.pending) {
+        for (moment, change) in std::mem::take(&mut self.pending) {
             let is_cut_off = change.folders().iter().any(|f| lost_folders.contains(*f));
-            let is_kept = rng.chance(if keeps_most { 900 } else { 300 });
+            let is_kept = match committed {
+                Some(committed) if change.is_on(Shelf::WORK) => moment <= committed,
+                _ => rng.chance(if keeps_most { 900 } else { 300 }),
+            };
             if is_cut_off || !is_kept {
                 lost += 1;
                 lost_folders.extend(change.folders().into_iter().map(str::to_owned));
@@ -609,9 +729,24 @@ impl SimDisk {
         self.open.clear();
         self.drop_unreachable();
         for content in self.files.values_mut() {
-            content.cut_power(rng, self.sector);
+            match committed {
+                Some(committed) if content.shelf == Shelf::WORK => {
+                    content.cut_power_in_order(rng, self.sector, committed);
+                }
+                _ => content.cut_power(rng, self.sector),
+            }
         }
         lost
+    }
+
+    /// When the first thing was done that a power cut may take.
+    fn first_unsafe(&self) -> Moment {
+        let names = self.pending.iter().map(|(moment, _)| *moment);
+        let writes = self.files.values().flat_map(|content| &content.pending);
+        names
+            .chain(writes.map(|write| write.moment))
+            .min()
+            .unwrap_or(self.now)
     }
 
     /// The process goes; the memory stays.
@@ -639,6 +774,14 @@ impl SimDisk {
 
 fn work(shelf: Shelf, name: &str) -> Place {
     (SHELVES[usize::from(shelf.0)].to_owned(), name.to_owned())
+}
+
+/// The shelf on the file system of a folder.
+fn shelf_of_folder(folder: &str) -> Shelf {
+    match SHELVES.iter().position(|shelf| *shelf == folder) {
+        Some(shelf) => Shelf(u16::try_from(shelf).expect("few")),
+        None => shelf_of(folder),
+    }
 }
 
 /// The shelf on the file system of a destination.

@@ -93,6 +93,7 @@ pub const REQUIRED: &[&str] = &[
     "two connections",
     "upload too large",
     "write refused for want of memory",
+    "written out",
 ];
 
 /// How often each branch was reached.

@@ -148,6 +148,8 @@ pub struct Plan {
     pub reuses_inodes: bool,
     /// Bytes that the disk writes in one piece.
     pub sector: usize,
+    /// Whether the first disk commits all changes in their order, as ext4 and XFS do.
+    pub commits_in_order: bool,
     /// Whether the server is started again before the clients finish in peace.
     pub restarts_at_heal: bool,
     /// Shards at the most.
@@ -228,6 +230,7 @@ impl Plan {
             load_ms: rng.pick(&[20_000, 90_000, 300_000]),
             reuses_inodes: rng.chance(500),
             sector: rng.pick(&[32, 512]),
+            commits_in_order: disks.chance(500),
             restarts_at_heal: rng.chance(400),
             shards_max: rng.within(1, 4),
             application,

@@ -62,6 +62,10 @@ const PARTS: &[Part] = &[
         take_out: |plan| plan.reuses_inodes = false,
     },
     Part {
+        name: "commits-in-order",
+        take_out: |plan| plan.commits_in_order = false,
+    },
+    Part {
         name: "disks",
         take_out: Plan::join_disks,
     },

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bitsd::server::clients::Clients;
 use bitsd::server::shard::{Phase, Shard};
 use bitsd::server::{recover, serve};
-use bitsd::vault::disk::{Manner, Shelf};
+use bitsd::vault::disk::{Manner, Shelf, Sync};
 use bitsd::vault::names::{WorkName, next_generation, parse_name, part_name};
 use bitsd::vault::readback::{Dealt, Readback};
 use bitsd::vault::record::Frames;
@@ -116,10 +116,10 @@ impl Sim {
     /// The world of a plan, before its first server.
     pub fn new(plan: Plan, is_traced: bool) -> Rc<Self> {
         let mut rng = Rng::new(mix(plan.seed));
-        let mut disk = SimDisk::new(plan.reuses_inodes, plan.sector);
-        disk.make_folder(FOLDER);
-        disk.make_folder(OTHER);
-        disk.make_folder(&format!("{OTHER}/{FOLDER}"));
+        let mut disk = SimDisk::new(plan.reuses_inodes, plan.sector, plan.commits_in_order);
+        disk.make_folder(FOLDER, Sync::Yes);
+        disk.make_folder(OTHER, Sync::Yes);
+        disk.make_folder(&format!("{OTHER}/{FOLDER}"), Sync::Yes);
         for (path, bytes) in &plan.old {
             disk.plant(path, bytes);
         }
@@ -271,6 +271,22 @@ impl Sim {
         }
         self.disk.borrow_mut().sync(inode);
         self.is_critical.set(true);
+        Ok(())
+    }
+
+    /// Brings a file's bytes to the device, or fails to.
+    pub fn write_out(&self, name: &str, inode: u64) -> io::Result<()> {
+        let fails = self.chance(self.plan.faults.sync);
+        self.tell(|| format!("disk: write out {name}, fails: {fails}"));
+        self.is_critical.set(true);
+        if fails {
+            self.disk.borrow_mut().fail_sync(inode);
+            let life = self.lives.get();
+            self.judge.borrow_mut().sync_failed(name, life);
+            return Err(eio());
+        }
+        self.marks.hit("written out");
+        self.disk.borrow_mut().write_out(inode);
         Ok(())
     }
 

@@ -296,6 +296,13 @@ impl File for SimFile {
         result
     }
 
+    async fn write_out(&self) -> io::Result<()> {
+        self.sim.disk_time().await;
+        let result = self.sim.write_out(&self.name, self.inode);
+        self.sim.disk_time().await;
+        result
+    }
+
     fn inode(&self) -> u64 {
         self.inode
     }
@@ -478,6 +485,10 @@ impl WorkFiles for SimWorld {
         (0..self.sim.plan.config.roots.len())
             .map(|root| Shelf(u16::try_from(root).expect("few")))
             .collect()
+    }
+
+    fn commits_in_order(&self, shelf: Shelf) -> bool {
+        shelf == Shelf::WORK && self.sim.disk.borrow().commits_in_order()
     }
 
     fn space(&self, _shelf: Shelf) -> Arc<Space> {

@@ -275,24 +275,24 @@ fn move_time(path: &Path, seconds: i64) {
 /// a FUSE file system would test itself). The server takes the next start for one after a reboot
 /// because it is shown another boot id.
 fn power(setup: &Setup) -> Outcome {
-    let mount = match Mount::new(Kind::Ext4, 2048) {
-        Ok(mount) => mount,
-        Err(why) => {
-            return Outcome::Skipped(format!(
-                "no file system to cut the power of ({why}); the simulator's power cut is the proof"
-            ));
-        }
-    };
-    let half = Setup {
-        duration: setup.duration.max(Duration::from_secs(2)) / 2,
+    let quarter = Setup {
+        duration: setup.duration.max(Duration::from_secs(4)) / 4,
         ..*setup
     };
     let mut figures = Vec::new();
-    for durability in ["upload", "fragment"] {
-        figures.push(format!(
-            "{durability}: {}",
-            power_with(&half, &mount, durability)
-        ));
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let mount = match Mount::new(kind, 2048) {
+            Ok(mount) => mount,
+            Err(why) => {
+                return Outcome::Skipped(format!(
+                    "no {kind:?} to cut the power of ({why}); the simulator's power cut is the proof"
+                ));
+            }
+        };
+        for durability in ["upload", "fragment"] {
+            let figure = power_with(&quarter, &mount, durability);
+            figures.push(format!("{kind:?}, {durability}: {figure}"));
+        }
     }
     Outcome::Passed(figures.join("; "))
 }

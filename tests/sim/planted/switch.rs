@@ -68,6 +68,14 @@ pub enum Bug {
     JournalRetiredEarly,
     /// A new journal replaces the old one unsynced.
     JournalUnsynced,
+
+    // What could go wrong where the file system commits in order.
+    /// A file is sealed although its bytes are not on the device.
+    SealNotWrittenOut,
+    /// Nothing is synced after the file got its name.
+    PublishUncommitted,
+    /// The order of the work directory's disk is trusted for another one.
+    OrderOfAnother,
 }
 
 impl Bug {
@@ -100,6 +108,9 @@ impl Bug {
         Self::ReplyKept,
         Self::JournalRetiredEarly,
         Self::JournalUnsynced,
+        Self::SealNotWrittenOut,
+        Self::PublishUncommitted,
+        Self::OrderOfAnother,
     ];
 }
 

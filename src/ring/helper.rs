@@ -1,0 +1,89 @@
+//! A thread that a shard gives its calls to when they would hold it up.
+
+use std::cell::OnceCell;
+use std::io;
+use std::thread;
+
+use rustix::thread::CpuSet;
+use tokio::sync::{mpsc, oneshot};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that does one job after another; it begins with the first.
+pub struct Helper {
+    name: &'static str,
+    jobs_max: usize,
+    /// None where there was no thread to be had.
+    jobs: OnceCell<Option<mpsc::Sender<Job>>>,
+}
+
+impl Helper {
+    /// No thread yet; so many jobs may wait for it.
+    pub fn new(name: &'static str, jobs_max: usize) -> Self {
+        Self {
+            name,
+            jobs_max,
+            jobs: OnceCell::new(),
+        }
+    }
+
+    /// Does a job and waits for it.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (tell, told) = oneshot::channel();
+        let job = move || {
+            // Whoever asked may be gone with its connection.
+            let _ = tell.send(job());
+        };
+        self.begin(Box::new(job)).await;
+        told.await
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    }
+
+    /// Gives a job to the thread, as soon as there is room for it; does it here where there is no
+    /// thread.
+    pub async fn begin(&self, job: Job) {
+        let jobs = self.jobs.get_or_init(|| self.start());
+        let left = match jobs {
+            Some(jobs) => jobs.send(job).await.err().map(|refused| refused.0),
+            None => Some(job),
+        };
+        if let Some(job) = left {
+            job();
+        }
+    }
+
+    fn start(&self) -> Option<mpsc::Sender<Job>> {
+        let (jobs, mut to_do) = mpsc::channel::<Job>(self.jobs_max);
+        let work = move || {
+            leave_the_core();
+            while let Some(job) = to_do.blocking_recv() {
+                job();
+            }
+        };
+        let thread = thread::Builder::new().name(self.name.to_owned());
+        match thread.spawn(work) {
+            Ok(_) => Some(jobs),
+            Err(error) => {
+                let event = "lane_missing";
+                tracing::warn!(
+                    event,
+                    %error,
+                    "there is no thread for the calls of a slow disk: they hold up their shard"
+                );
+                None
+            }
+        }
+    }
+}
+
+/// A thread that a shard has started runs on the shard's core, where the kernel may be busy for it
+/// while others wait.
+fn leave_the_core() {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
+    // The kernel takes those that there are and that we may use.
+    let _ = rustix::thread::sched_setaffinity(None, &all);
+}
