@@ -82,10 +82,35 @@ fn head_tells_that_a_file_is_there_and_how_large() {
         get.reason(),
         "of the files here only size and time are told, by HEAD"
     );
+    let delete = ask(&mut raw, "DELETE", "/orc/ORC_pc1.7z", "");
+    assert_eq!(
+        (delete.status, delete.field("Allow")),
+        (405, Some("HEAD, BITS_POST"))
+    );
     // Beside the location nothing is told.
     upload(&server, "/b.bin", 5);
     for method in ["GET", "HEAD"] {
         assert_eq!(ask(&mut raw, method, "/b.bin", "").status, 404);
+    }
+}
+
+/// RFC 9110 15.5.6: all methods that the target supports, and no others.
+#[test]
+fn allow_names_what_may_be_asked_there() {
+    let settings = "[[location]]\nprefix = \"get\"\ndownload = \"get\"
+[[location]]\nprefix = \"read\"\ndownload = \"get\"\nenabled = false
+[[location]]\nprefix = \"off\"\nenabled = false";
+    let server = server(settings);
+    let mut raw = server.connect();
+    for (path, allow) in [
+        ("/a.bin", "BITS_POST"),
+        ("/", "BITS_POST"),
+        ("/get/a.bin", "GET, HEAD, BITS_POST"),
+        ("/read/a.bin", "GET, HEAD"),
+        ("/off/a.bin", ""),
+    ] {
+        let answer = ask(&mut raw, "OPTIONS", path, "");
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some(allow)));
     }
 }
 

@@ -6,6 +6,9 @@ use super::limit::{self, Cause, Kind, Repeated, may};
 use crate::event::{Event, Hangup};
 use crate::http::stranger;
 
+/// A shard that stood still for less is told of to whoever asks for all: where other programs share
+/// its core, that happens every few seconds.
+const STALL_TOLD_MS: u64 = 100;
 /// A shard that stood still for so long is warned of.
 const STALL_WARNED_MS: u64 = 250;
 
@@ -24,19 +27,7 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
             let event = Kind::ConnectionEnded.event();
             debug!(event, shard, %peer, why = hangup_in_words(*why), "connection ended by us");
         }
-        Event::Stalled { what, ms }
-            if *ms < STALL_WARNED_MS && may(Level::INFO, Cause::of(Kind::Stalled)) =>
-        {
-            let event = Kind::Stalled.event();
-            info!(event, shard, ms, what, "this shard stood still");
-        }
-        Event::Stalled { what, ms }
-            if *ms >= STALL_WARNED_MS && may(Level::WARN, Cause::of(Kind::Stalled)) =>
-        {
-            let event = Kind::Stalled.event();
-            let remedy = "see what else uses its core or its disk";
-            warn!(event, shard, ms, what, remedy, "this shard stood still");
-        }
+        Event::Stalled { what, ms } => log_stall(shard, what, *ms),
         Event::Moved { peer, to } => {
             let event = "connection_moved";
             debug!(event, shard, %peer, to, "connection moved to the session's shard");
@@ -74,6 +65,29 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
             );
         }
         _ => {}
+    }
+}
+
+/// A shard that stood still, and at what.
+fn log_stall(shard: usize, what: &str, ms: u64) {
+    let level = match ms {
+        ..STALL_TOLD_MS => Level::DEBUG,
+        STALL_TOLD_MS..STALL_WARNED_MS => Level::INFO,
+        STALL_WARNED_MS.. => Level::WARN,
+    };
+    if !may(level, Cause::of(Kind::Stalled)) {
+        return;
+    }
+    let event = Kind::Stalled.event();
+    match ms {
+        ..STALL_TOLD_MS => debug!(event, shard, ms, what, "this shard stood still"),
+        STALL_TOLD_MS..STALL_WARNED_MS => {
+            info!(event, shard, ms, what, "this shard stood still");
+        }
+        STALL_WARNED_MS.. => {
+            let remedy = "see what else uses its core or its disk";
+            warn!(event, shard, ms, what, remedy, "this shard stood still");
+        }
     }
 }
 

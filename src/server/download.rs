@@ -12,7 +12,7 @@ use super::connection::{self, Connection};
 use super::exchange::{Cut, Exchange};
 use super::floor::{Floor, Wire, World};
 use super::patience::Waiting;
-use super::request::{Unserved, Wanted};
+use super::request::{self, Unserved, Wanted};
 use super::shard::{Phase, Shard};
 use super::shares::{Share, Shares};
 use crate::bits::session_id::SessionId;
@@ -51,15 +51,13 @@ impl<W: World> Exchange<W> {
         self.wait_for(Waiting::Nothing);
         let shard = &self.shard;
         let found = match wanted {
-            _ if shard.phase() == Phase::Recovering => {
-                Err(NotSent::Unserved(Unserved::Unavailable))
-            }
-            None => Err(NotSent::Unserved(Unserved::Unavailable)),
+            _ if shard.phase() == Phase::Recovering => Err(NotSent::new(Unserved::Unavailable)),
+            None => Err(NotSent::new(Unserved::Unavailable)),
             Some(Wanted::Reply { session, token }) => {
                 let found = shard.session(session);
                 match found.filter(|session| session.serves(token, shard.world.now())) {
                     Some(session) => open_reply(shard, session.shelf, session.id).await,
-                    None => Err(NotSent::Unserved(Unserved::NotFound)),
+                    None => Err(NotSent::new(Unserved::NotFound)),
                 }
             }
             Some(Wanted::File(path)) => {
@@ -93,16 +91,21 @@ impl<W: World> Exchange<W> {
 /// Why there is no file to send.
 #[derive(Debug)]
 enum NotSent {
-    /// It is not there, or not for this client.
-    Unserved(Unserved),
+    /// It is not there, or not for this client; the methods that are.
+    Unserved(Unserved, &'static str),
     /// The disk says no.
     Failed(StoreError),
 }
 
 impl NotSent {
+    /// Whatever methods there are.
+    fn new(why: Unserved) -> Self {
+        Self::Unserved(why, "")
+    }
+
     fn status(&self) -> u16 {
         match self {
-            Self::Unserved(why) => why.status(),
+            Self::Unserved(why, _) => why.status(),
             Self::Failed(error) => error.refusal().status(),
         }
     }
@@ -114,7 +117,7 @@ type Found<S> = Result<(S, ReplyStat), NotSent>;
 fn found<S>(op: DiskOp, opened: io::Result<Option<(S, ReplyStat)>>) -> Found<S> {
     match opened {
         Ok(Some(file)) => Ok(file),
-        Ok(None) => Err(NotSent::Unserved(Unserved::NotFound)),
+        Ok(None) => Err(NotSent::new(Unserved::NotFound)),
         Err(source) => Err(NotSent::Failed(StoreError { op, source })),
     }
 }
@@ -129,12 +132,15 @@ async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> 
 async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool) -> Found<W::File> {
     let location = shard.location(path);
     match (location.download, is_head) {
-        (Download::None, _) => return Err(NotSent::Unserved(Unserved::NotFound)),
-        (Download::Head, false) => return Err(NotSent::Unserved(Unserved::HeadOnly)),
+        (Download::None, _) => return Err(NotSent::new(Unserved::NotFound)),
+        (Download::Head, false) => {
+            let methods = request::methods(&location);
+            return Err(NotSent::Unserved(Unserved::HeadOnly, methods));
+        }
         (Download::Head, true) | (Download::Get, _) => {}
     }
     let place = destination::place(&location, path);
-    let place = place.ok_or(NotSent::Unserved(Unserved::NotFound))?;
+    let place = place.ok_or(NotSent::new(Unserved::NotFound))?;
     found(DiskOp::LookUp, shard.world.open_published(&place).await)
 }
 
@@ -156,7 +162,9 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
                 }
             }
         }
-        Err(NotSent::Unserved(why)) => why.write(request.is_head(), persistence, sender.answer),
+        Err(NotSent::Unserved(why, methods)) => {
+            why.write(methods, request.is_head(), persistence, sender.answer);
+        }
         Err(NotSent::Failed(error)) => {
             sender.report(error.op, &error.source);
             let refusal = error.refusal();

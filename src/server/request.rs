@@ -6,6 +6,7 @@ use crate::bits::notification::{self, Token};
 use crate::bits::packet::{self, Fragment, FragmentBody, Packet};
 use crate::bits::reply::Refusal;
 use crate::bits::session_id::SessionId;
+use crate::config::{Download, Location};
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::download::{self, DownloadRequest};
 use crate::http::head::{Framing, Head, Method};
@@ -38,6 +39,8 @@ pub enum Request {
     Plain {
         /// Why.
         why: Unserved,
+        /// For what, where that decides what else may be asked.
+        path: Option<UploadPath>,
         /// It was a HEAD, whose answer has no body.
         is_head: bool,
         /// Where the body ends.
@@ -97,20 +100,35 @@ impl Unserved {
         }
     }
 
-    /// The answer.
-    pub fn write(self, is_head: bool, persistence: Persistence, out: &mut Vec<u8>) {
+    /// The answer. `methods` are those of [`methods`].
+    pub fn write(
+        self,
+        methods: &'static str,
+        is_head: bool,
+        persistence: Persistence,
+        out: &mut Vec<u8>,
+    ) {
         PlainRefusal {
             status: self.status(),
             why: &self,
-            allow: match self {
-                Self::HeadOnly => Some("HEAD, BITS_POST"),
-                Self::Method => Some("BITS_POST"),
-                Self::NotFound | Self::Unavailable => None,
-            },
+            // RFC 9110 15.5.6: of 405, and only there, all that the target supports.
+            allow: (self.status() == 405).then_some(methods),
             challenges: &[],
             is_head,
         }
         .write(persistence, out);
+    }
+}
+
+/// The methods that a location takes.
+pub fn methods(location: &Location) -> &'static str {
+    match (location.is_enabled, location.download) {
+        (true, Download::None) => "BITS_POST",
+        (true, Download::Head) => "HEAD, BITS_POST",
+        (true, Download::Get) => "GET, HEAD, BITS_POST",
+        (false, Download::None) => "",
+        (false, Download::Head) => "HEAD",
+        (false, Download::Get) => "GET, HEAD",
     }
 }
 
@@ -120,7 +138,7 @@ impl fmt::Display for Unserved {
         f.write_str(match self {
             Self::NotFound => "nothing can be downloaded under this name",
             Self::HeadOnly => "of the files here only size and time are told, by HEAD",
-            Self::Method => "only uploads by BITS_POST are taken here",
+            Self::Method => "uploads are taken by BITS_POST here, and by no other method",
             Self::Unavailable => "the server is starting, or too busy; try again",
         })
     }
@@ -135,8 +153,9 @@ impl Request {
             true => Persistence::KeepAlive,
             false => Persistence::Close,
         };
-        let plain = |why| Self::Plain {
+        let plain = |why, path| Self::Plain {
             why,
+            path,
             is_head: head.method == Method::Head,
             framing,
             persistence,
@@ -158,9 +177,12 @@ impl Request {
                         persistence,
                     }
                 }
-                _ => plain(Unserved::NotFound),
+                _ => plain(Unserved::NotFound, None),
             },
-            Method::Other => plain(Unserved::Method),
+            Method::Other => {
+                let target = path::resolve_target(head.target).ok();
+                plain(Unserved::Method, target.map(|target| settle(target.path).0))
+            }
         }
     }
 

@@ -224,6 +224,7 @@ impl<W: World> Exchange<W> {
             }
             Request::Plain {
                 why,
+                path,
                 is_head,
                 framing,
                 persistence,
@@ -232,7 +233,9 @@ impl<W: World> Exchange<W> {
                     Framing::Absent | Framing::Length(0) => persistence,
                     Framing::Length(_) | Framing::Chunked => Persistence::Close,
                 };
-                why.write(is_head, persistence, &mut self.answer);
+                let location = path.map(|path| self.shard.location(&path));
+                let methods = location.map_or("BITS_POST", |location| request::methods(&location));
+                why.write(methods, is_head, persistence, &mut self.answer);
                 self.finish(persistence).await
             }
         }

@@ -63,7 +63,8 @@ fn other_methods_are_told_which_one_is_allowed() {
             (405, Some("BITS_POST")),
             "{method}"
         );
-        assert_eq!(answer.reason(), "only uploads by BITS_POST are taken here");
+        let why = "uploads are taken by BITS_POST here, and by no other method";
+        assert_eq!(answer.reason(), why);
     }
     assert_usable(&mut raw);
     let with_body = "PUT /a.bin HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
