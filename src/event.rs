@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use crate::bits::packet::PacketKind;
 use crate::bits::reply::Refusal;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
@@ -147,6 +148,18 @@ pub enum Event<'a> {
         /// What the client heard.
         why: &'a Refusal,
     },
+    /// A packet was dealt with, and this is what its client is about to hear.
+    Answered {
+        peer: SocketAddr,
+        /// Which; `None` if it is none that there is.
+        packet: Option<PacketKind>,
+        /// The session that it named, or that was made for it.
+        session: Option<SessionId>,
+        path: Option<&'a str>,
+        status: u16,
+        /// Why it was refused, if it was.
+        why: Option<&'a Refusal>,
+    },
     /// An upload was refused for want of its folder, and on Windows its location would have been
     /// another one.
     CaseDiffers {
@@ -172,10 +185,14 @@ pub enum Event<'a> {
         /// Its destination beneath the root.
         path: &'a str,
         peer: SocketAddr,
+        /// The number under which its location is counted.
+        series: usize,
     },
     /// A fragment was stored, whole or in part.
     FragmentStored {
         session: SessionId,
+        /// The number under which its location is counted.
+        series: usize,
         /// Bytes added to the file.
         stored: u64,
         /// Bytes of the body that were already there.
@@ -193,16 +210,30 @@ pub enum Event<'a> {
         /// How it went.
         told: Told<'a>,
     },
+    /// An upload goes on after it was interrupted.
+    SessionResumed {
+        session: SessionId,
+        /// The number under which its location is counted.
+        series: usize,
+    },
     /// A newer connection took a session from a stalled one.
-    SessionTakenOver { session: SessionId },
+    SessionTakenOver {
+        session: SessionId,
+        /// The number under which its location is counted.
+        series: usize,
+    },
     /// A session ended.
     SessionEnded {
         session: SessionId,
         ending: Ending,
+        /// An administrator ended it, not its client nor its time.
+        by_administrator: bool,
         /// Its destination beneath the root.
         path: &'a str,
         /// The prefix of its location.
         location: &'a str,
+        /// The number under which that is counted.
+        series: usize,
         received: u64,
         /// Size of the file, if its client has said it.
         total: Option<u64>,

@@ -27,6 +27,7 @@
 //!    │      unsafe, fds)            trait Floor)   trait Disk)    pure)      pure)
 //!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
+//!  metrics/ counts events, for whoever watches.
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
 //!  version.rs names the build.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
@@ -87,6 +88,7 @@ pub mod config;
 pub mod diagnosis;
 pub mod event;
 pub mod http;
+pub mod metrics;
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod notify;
 #[allow(clippy::disallowed_methods, reason = "on the thread of the log")]

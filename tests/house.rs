@@ -23,8 +23,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "event",
             "diagnosis",
             "config",
+            "metrics",
         ],
     ),
+    // Counts events; the states and refusals that they name are its labels.
+    ("metrics", &["event", "bits"]),
     ("vault", &["bits", "http", "event", "diagnosis", "config"]),
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
@@ -46,6 +49,7 @@ const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];
 const BANNED: &[(&str, &[&str])] = &[
     ("http", PURE),
     ("bits", PURE),
+    ("metrics", PURE),
     ("auth", PURE),
     ("vault", FLOW),
     ("server", FLOW),

@@ -47,6 +47,17 @@ impl Packet {
         }
     }
 
+    /// Which packet it is.
+    pub fn kind(&self) -> PacketKind {
+        match self {
+            Self::Ping { .. } => PacketKind::Ping,
+            Self::CreateSession { .. } => PacketKind::CreateSession,
+            Self::Fragment(_) => PacketKind::Fragment,
+            Self::CloseSession(_) => PacketKind::CloseSession,
+            Self::CancelSession(_) => PacketKind::CancelSession,
+        }
+    }
+
     /// The session it names, if it is of a kind that names one.
     pub fn session_request(&self) -> Option<&SessionRequest> {
         match self {
@@ -143,16 +154,16 @@ pub fn parse_with(
     if strict && head.framing == Framing::Absent {
         return Err(Refusal::LengthRequired);
     }
-    if kind != Kind::Fragment {
+    if kind != PacketKind::Fragment {
         without_body(head.framing)?;
     }
     match kind {
         // MC-BUP 2.2.1.2 wants a session id on every packet; 2.2.4 and the wire have none here.
-        Kind::Ping => Ok(Packet::Ping { target }),
-        Kind::CreateSession => our_protocol(head).map(|()| Packet::CreateSession { target }),
-        Kind::Fragment => fragment(head, target, strict).map(Packet::Fragment),
-        Kind::CloseSession => session_request(head, target).map(Packet::CloseSession),
-        Kind::CancelSession => session_request(head, target).map(Packet::CancelSession),
+        PacketKind::Ping => Ok(Packet::Ping { target }),
+        PacketKind::CreateSession => our_protocol(head).map(|()| Packet::CreateSession { target }),
+        PacketKind::Fragment => fragment(head, target, strict).map(Packet::Fragment),
+        PacketKind::CloseSession => session_request(head, target).map(Packet::CloseSession),
+        PacketKind::CancelSession => session_request(head, target).map(Packet::CancelSession),
     }
 }
 
@@ -163,7 +174,7 @@ pub fn named_session(head: &Head<'_>) -> Option<SessionId> {
 }
 
 /// MC-BUP 2.2.1 also calls the field `BITS-Package-Type`, a slip: nothing on the wire does.
-fn kind(head: &Head<'_>) -> Result<Kind, Refusal> {
+fn kind(head: &Head<'_>) -> Result<PacketKind, Refusal> {
     let name = only(head, PACKET_TYPE)?.ok_or(Refusal::PacketTypeMissing)?;
     let known = KINDS
         .iter()
@@ -254,8 +265,9 @@ fn only<'b>(head: &Head<'b>, name: &'static str) -> Result<Option<&'b [u8]>, Ref
         .map_err(|RepeatedField| Refusal::FieldRepeated(name))
 }
 
+/// Which packet it is, without what stands in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum PacketKind {
     Ping,
     CreateSession,
     Fragment,
@@ -264,12 +276,12 @@ enum Kind {
 }
 
 /// Spelled as on the wire; MC-BUP writes them in capitals.
-const KINDS: [(&str, Kind); 5] = [
-    ("Fragment", Kind::Fragment),
-    ("Ping", Kind::Ping),
-    ("Create-Session", Kind::CreateSession),
-    ("Close-Session", Kind::CloseSession),
-    ("Cancel-Session", Kind::CancelSession),
+const KINDS: [(&str, PacketKind); 5] = [
+    ("Fragment", PacketKind::Fragment),
+    ("Ping", PacketKind::Ping),
+    ("Create-Session", PacketKind::CreateSession),
+    ("Close-Session", PacketKind::CloseSession),
+    ("Cancel-Session", PacketKind::CancelSession),
 ];
 
 /// Windows looks at no more (MC-BUP note 6).

@@ -115,6 +115,13 @@ pub enum Ending {
     Poisoned,
 }
 
+impl Ending {
+    /// Whether the file came whole, and somebody has it.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Published | Self::Delivered)
+    }
+}
+
 /// Something that happens to a session. Events of one session never overlap in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

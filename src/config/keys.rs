@@ -94,6 +94,8 @@ keys! {
         /// Whether the root is the location's own. Then the destination of `prefix/a/b` is `a/b`
         /// beneath it; otherwise it is the whole path beneath the inherited root.
         has_own_root: bool = false,
+        /// The number under which it is counted; whoever counts gives it.
+        series: usize = 0,
         /// Upload settings.
         policy: Policy = Policy::default(),
         /// The name that this node of a farm is to be called by (MC-BUP 2.2.3.2); `None`: the one

@@ -7,6 +7,7 @@ use tracing::{Level, debug, enabled, info, warn};
 
 use super::connections::{in_short, log_connection};
 use super::limit::{self, Cause, Kind, Repeated, may};
+use super::words::{disk_op_in_words, ending_in_words};
 use crate::bits::reply::{NotShown, Refusal};
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
@@ -29,6 +30,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::Announced { .. }
         | Event::EndedEarly { .. }
         | Event::BrokeOff { .. }
+        | Event::Answered { .. }
         | Event::BlocksExhausted => log_connection(shard, event),
         Event::Refused { .. } => log_refusal(shard, event),
         Event::SessionEnded { .. } => log_end(shard, event),
@@ -76,6 +78,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::FragmentStored { .. }
         | Event::Gap { .. }
         | Event::SessionSealed { .. }
+        | Event::SessionResumed { .. }
         | Event::SessionTakenOver { .. }
         | Event::SessionRecovered { .. } => log_progress(shard, event),
     }
@@ -190,6 +193,7 @@ fn log_end(shard: usize, event: &Event<'_>) {
     let Event::SessionEnded {
         session,
         ending,
+        by_administrator,
         path,
         location,
         received,
@@ -201,6 +205,7 @@ fn log_end(shard: usize, event: &Event<'_>) {
         agent,
         user,
         peer,
+        ..
     } = event
     else {
         return;
@@ -216,12 +221,13 @@ fn log_end(shard: usize, event: &Event<'_>) {
         code: *ending as u32 + 1,
         ..Cause::of(Kind::SessionEnded)
     };
-    if (*received == 0 || is_without_end) && !may(Level::INFO, of_ending) {
+    let may_be_left_out = (*received == 0 || is_without_end) && !by_administrator;
+    if may_be_left_out && !may(Level::INFO, of_ending) {
         return;
     }
     let remedy = match ending {
         Ending::Poisoned => Some("check the disk; the client starts again by itself"),
-        Ending::Expired if *received > 0 => {
+        Ending::Expired if *received > 0 && !by_administrator => {
             Some("its client has not come back; session_timeout says for how long bytes are kept")
         }
         _ => None,
@@ -229,7 +235,10 @@ fn log_end(shard: usize, event: &Event<'_>) {
     // The prefix of the global settings is empty.
     let location = Some(*location).filter(|prefix| !prefix.is_empty());
     let idle_ms = Some(*idle_ms).filter(|_| *ending == Ending::Expired);
-    let (ending, peer) = (ending_in_words(*ending), peer.map(display));
+    let (ending, peer) = (
+        ending_in_words(*ending, *by_administrator),
+        peer.map(display),
+    );
     let event = Kind::SessionEnded.event();
     // The fields' order is that of the line: who, what, how much.
     if let Some(remedy) = remedy {
@@ -278,6 +287,7 @@ fn log_progress(shard: usize, event: &Event<'_>) {
             session,
             path,
             peer,
+            ..
         } => {
             debug!(event = "session_created", shard, %session, path, %peer, "session created");
         }
@@ -286,6 +296,7 @@ fn log_progress(shard: usize, event: &Event<'_>) {
             stored,
             skipped,
             received,
+            ..
         } => {
             debug!(event = "fragment_stored", shard, %session, stored, skipped, received, "fragment stored");
         }
@@ -296,7 +307,7 @@ fn log_progress(shard: usize, event: &Event<'_>) {
         Event::SessionSealed { session } => {
             debug!(event = "session_sealed", shard, %session, "session sealed");
         }
-        Event::SessionTakenOver { session } => {
+        Event::SessionTakenOver { session, .. } => {
             debug!(event = "session_taken_over", shard, %session, "session taken over by a newer connection");
         }
         Event::SessionRecovered {
@@ -305,37 +316,6 @@ fn log_progress(shard: usize, event: &Event<'_>) {
             debug!(event = "session_recovered", shard, %session, received, "session read back");
         }
         _ => {}
-    }
-}
-
-fn ending_in_words(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Published => "published",
-        Ending::Delivered => "taken by the application",
-        Ending::Denied => "refused by the application",
-        Ending::Incomplete => "closed incomplete",
-        Ending::Cancelled => "cancelled",
-        Ending::Expired => "expired",
-        Ending::Poisoned => "poisoned",
-    }
-}
-
-fn disk_op_in_words(op: DiskOp) -> &'static str {
-    match op {
-        DiskOp::Create => "create a file",
-        DiskOp::Open => "open a file",
-        DiskOp::Read => "read",
-        DiskOp::Allocate => "reserve space",
-        DiskOp::Write => "write a fragment",
-        DiskOp::Record => "write a session record",
-        DiskOp::Sync => "sync a file",
-        DiskOp::SyncDirectory => "sync a directory",
-        DiskOp::LookUp => "look up the destination",
-        DiskOp::CreateDirectories => "create folders",
-        DiskOp::Publish => "publish a file",
-        DiskOp::Reply => "keep a reply",
-        DiskOp::Remove => "remove a file",
-        DiskOp::Truncate => "truncate a file",
     }
 }
 

@@ -16,6 +16,7 @@ mod layer;
 pub mod limit;
 pub mod line;
 mod stream;
+mod words;
 pub mod writer;
 
 use std::fmt;

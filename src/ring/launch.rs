@@ -22,6 +22,7 @@ use super::watch::Watch;
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{Boot, probe, readback};
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
 use crate::server::clients::Clients;
 use crate::vault::readback::Dealt;
@@ -65,6 +66,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let spaces = spaces(&config);
     let clients = Arc::new(Clients::default());
+    let metrics = Metrics::new(config.cores);
     let mut reloads = Vec::new();
     let mut deals = Vec::new();
     for (index, (letters, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
@@ -83,6 +85,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             clients: Arc::clone(&clients),
             config: Arc::clone(&config),
             boot: boot.clone(),
+            metrics: Arc::clone(&metrics),
             generation,
             roots: reloader::open(&grounds)?,
             directories: Arc::clone(&directories),

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
+use super::counting;
 use super::lane::Lane;
 use super::op::{self, SyncScope};
 use super::recent::Recent;
 use super::work_folder::WorkFolder;
+use crate::event::DiskOp;
 use crate::vault::disk::Log;
 
 /// Its permissions: nobody else's business.
@@ -84,8 +86,8 @@ impl Append<'_> {
     }
 }
 
-impl Log for RingLog {
-    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+impl RingLog {
+    async fn append_somehow(&self, bytes: &[u8]) -> io::Result<()> {
         let begin = self.end.get();
         let end = begin + bytes.len() as u64;
         // Reserved ahead, so that a disk that fills up refuses new sessions and not the end of
@@ -116,9 +118,16 @@ impl Log for RingLog {
         self.end.set(end);
         Ok(())
     }
+}
+
+impl Log for RingLog {
+    async fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        counting::timed(DiskOp::Record, self.append_somehow(bytes)).await
+    }
 
     async fn sync(&self) -> io::Result<()> {
-        op::sync(&self.file, SyncScope::Data).await
+        let sync = op::sync(&self.file, SyncScope::Data);
+        counting::timed(DiskOp::Sync, sync).await
     }
 
     fn is_lost(&self) -> bool {

@@ -20,6 +20,7 @@
 pub mod account;
 pub mod blocks;
 pub mod commit_log;
+pub mod counting;
 pub mod directories;
 pub mod disk;
 pub mod doctor;
@@ -70,9 +71,10 @@ use std::time::Duration;
 
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::bits::notification::Answer;
-use crate::event::Event;
+use crate::event::{DiskOp, Event};
+use crate::metrics::Metrics;
+use crate::metrics::shard::ShardMetrics;
 use crate::notify::{Desk, Notifier};
-use crate::observe;
 use crate::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use crate::vault::disk::{
     Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
@@ -116,6 +118,8 @@ pub struct Boot {
 /// All that one shard can reach outside of itself, by its own ring.
 pub struct RingWorld {
     shard: usize,
+    /// What all shards count.
+    metrics: Arc<Metrics>,
     boot: Boot,
     blocks: Blocks,
     disk: RingDisk,
@@ -172,13 +176,17 @@ impl Runtime for RingWorld {
         seconds * 1_000 + millis
     }
 
+    fn now_us(&self) -> u64 {
+        counting::now_us()
+    }
+
     fn wall_clock_ms(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn emit(&self, event: Event<'_>) {
-        observe::log(self.shard, &event);
+        counting::tell(self.shard, &event);
     }
 
     async fn give_way(&self) {
@@ -245,6 +253,14 @@ impl Floor for RingWorld {
         let answer = self.notifier.deliver(order, desk).await;
         // Its thread ended without a word.
         answer.unwrap_or(Err(NotifyError::Busy))
+    }
+
+    fn metrics(&self) -> &ShardMetrics {
+        &self.metrics.shards[self.shard]
+    }
+
+    fn series(&self, prefix: &str) -> usize {
+        self.metrics.series(prefix)
     }
 
     fn close_roots(&self, is_needed: &dyn Fn(usize) -> bool) {
@@ -405,7 +421,8 @@ impl Disk for RingWorld {
         self.check_ground(place).await?;
         let (lane, folder) = (self.disk.lane(shelf), self.disk.shelves().get(shelf));
         let from = folder.descriptor();
-        let published = publication::publish(&self.trees, &lane, from, name, place, manner).await?;
+        let publish = publication::publish(&self.trees, &lane, from, name, place, manner);
+        let published = counting::timed(DiskOp::Publish, publish).await?;
         for (what, error) in published.not_given() {
             self.emit(Event::NotGiven {
                 path: place.path.as_str(),

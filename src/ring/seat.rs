@@ -28,9 +28,10 @@ use super::space::Spaces;
 use super::tls::wire::{Kit, Tls};
 use super::tree::Trees;
 use super::watch::Watch;
-use super::{Boot, RingWorld, op, queue, turn};
+use super::{Boot, RingWorld, counting, op, queue, turn};
 use crate::config::Config;
 use crate::event::Event;
+use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::observe;
 use crate::server::budget::Budget;
@@ -98,6 +99,8 @@ pub struct Seat {
     pub dealt: oneshot::Receiver<Dealt>,
     pub config: Arc<Config>,
     pub boot: Boot,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     pub generation: u64,
     pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
     pub directories: Arc<Directories>,
@@ -139,6 +142,7 @@ impl Seat {
                 tracing::debug!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
             }
         }
+        counting::begin(&self.metrics.shards[self.index]);
         let runtime = match queue::runtime() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -169,6 +173,7 @@ impl Seat {
         let world = RingWorld {
             shard: self.index,
             boot: self.boot,
+            metrics: self.metrics,
             blocks,
             disk,
             trees,
@@ -186,8 +191,9 @@ impl Seat {
             stats: Cell::new(0),
         };
         world.add_roots(self.roots);
-        let (config, count) = (Arc::clone(&self.config), self.config.cores);
-        let shard = Shard::new(Rc::new(world), config, self.clients, self.index, count);
+        let (world, count) = (Rc::new(world), self.config.cores);
+        world.spawn(beat(Rc::clone(&world)));
+        let shard = Shard::new(world, self.config, self.clients, self.index, count);
         let is_stopping = Rc::new(Cell::new(false));
         let kit = Rc::new(Kit::default());
         let secure: Secure = Rc::new(RefCell::new(self.secure));
@@ -210,9 +216,7 @@ impl Seat {
             return 0;
         };
         let read = recover::recover(&shard, self.generation, dealt).await;
-        let told = read
-            .as_ref()
-            .map(|recovered| ReadBack::of(&shard, recovered));
+        let told = (read.as_ref()).map(|recovered| ReadBack::of(&shard, recovered));
         let told = told.map_err(|error| io::Error::new(error.kind(), error.to_string()));
         let _ = self.news.send(News::Recovered(told));
         let Ok(recovered) = read else {
@@ -236,6 +240,16 @@ impl Seat {
         end(&shard).await;
         // Connections handed to this shard meanwhile are closed by the end of the process.
         shard.unfinished_len()
+    }
+}
+
+/// Says once a second that the shard has its turns still.
+async fn beat(world: Rc<RingWorld>) {
+    let metrics = world.metrics();
+    loop {
+        metrics.beat_ms.set(world.now());
+        metrics.busy_us.set(counting::busy_us());
+        world.tick().await;
     }
 }
 

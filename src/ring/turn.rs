@@ -13,8 +13,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
 
+use super::counting;
 use crate::event::Event;
-use crate::observe;
 
 /// A turn may last so long.
 const LONG: Duration = Duration::from_millis(10);
@@ -54,7 +54,7 @@ pub fn coarse_ms() -> u64 {
 
 /// Times the turns of a task, and tells of the long ones.
 pub async fn timed<T>(shard: usize, task: impl Future<Output = T>) -> T {
-    let tell = |what, ms| observe::log(shard, &Event::Stalled { what, ms });
+    let tell = |what, ms| counting::tell(shard, &Event::Stalled { what, ms });
     each_turn(task, tell).await
 }
 

@@ -28,8 +28,10 @@ use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
+use super::counting;
 use super::lane::Lane;
 use super::op::{self, SyncScope};
+use crate::event::DiskOp;
 use crate::vault::disk::{Block as _, File, Readable};
 
 /// Files from this size on are worth the second descriptor that O_DIRECT needs.
@@ -129,8 +131,8 @@ impl Readable for RingFile {
     }
 }
 
-impl File for RingFile {
-    async fn write_at(
+impl RingFile {
+    async fn write_somehow(
         &self,
         block: RingBlock,
         range: Range<usize>,
@@ -144,6 +146,18 @@ impl File for RingFile {
             return (written, block);
         }
         op::write_at(&self.file, block, range, offset).await
+    }
+}
+
+impl File for RingFile {
+    async fn write_at(
+        &self,
+        block: RingBlock,
+        range: Range<usize>,
+        offset: u64,
+    ) -> (io::Result<usize>, RingBlock) {
+        let write = self.write_somehow(block, range, offset);
+        counting::timed(DiskOp::Write, write).await
     }
 
     fn expect(&self, bytes: u64) -> io::Result<()> {
@@ -188,7 +202,8 @@ impl File for RingFile {
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        op::sync(&self.file, SyncScope::Data).await
+        let sync = op::sync(&self.file, SyncScope::Data);
+        counting::timed(DiskOp::Sync, sync).await
     }
 
     async fn write_out(&self) -> io::Result<()> {

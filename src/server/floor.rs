@@ -14,6 +14,7 @@ use std::ops::Range;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::bits::notification::Answer;
 use crate::config::Notification;
+use crate::metrics::shard::ShardMetrics;
 use crate::vault::disk::{Block, Disk, File, Runtime, Shelf};
 
 /// A head block takes a head of so many bytes, even where longer ones are allowed: usual ones have
@@ -203,6 +204,11 @@ pub trait Floor: Runtime {
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
     /// Whether a password is the one of a hash; tried on another thread, and awaited to its end.
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts>;
+    /// What is counted on this shard.
+    fn metrics(&self) -> &ShardMetrics;
+    /// The number under which a location is counted, by its prefix. Asked when settings are taken
+    /// over.
+    fn series(&self, prefix: &str) -> usize;
     /// Lets go of the roots that nobody needs any more. Nothing to do where a root costs nothing.
     fn close_roots(&self, _is_needed: &dyn Fn(usize) -> bool) {}
 }

@@ -56,6 +56,7 @@ impl<W: World> Exchange<W> {
     /// # Errors
     /// [`Cut`] if the connection ended, or the session was taken over by a newer one.
     pub(super) async fn receive(&mut self, mut fragment: Fragment) -> Result<Outcome, Cut> {
+        let began_us = self.shard.world.now_us();
         let session = fragment.request.session;
         let outcome = |reply, body| Outcome {
             reply,
@@ -99,6 +100,7 @@ impl<W: World> Exchange<W> {
         let received = held.received();
         self.shard.world.emit(Event::FragmentStored {
             session: held.id(),
+            series: held.location().series,
             stored: received - plan.at,
             skipped: plan.skip,
             received,
@@ -107,6 +109,7 @@ impl<W: World> Exchange<W> {
             Ok(()) => {
                 let reply = held.answer(Step::FragmentEnded).await;
                 held.note_answer();
+                held.note_fragment(began_us);
                 Ok(outcome(reply, BodyLeft::Bytes(0)))
             }
             Err(Broken::Cut) => Err(Cut),

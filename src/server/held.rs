@@ -46,6 +46,7 @@ impl Holder for Nobody {
 
 impl<W: World> Drop for Held<W> {
     fn drop(&mut self) {
+        self.recount();
         self.session.put_work(self.work.take());
     }
 }
@@ -75,8 +76,9 @@ impl<W: World> Held<W> {
             return Err(Superseded);
         }
         if entered == Entered::TakenOver {
+            let series = shard.location(&session.path).series;
             let session = session.id;
-            shard.world.emit(Event::SessionTakenOver { session });
+            (shard.world).emit(Event::SessionTakenOver { session, series });
         }
         let mut held = Self::with(shard, session, pass, asked);
         held.attach(connection);
@@ -87,6 +89,26 @@ impl<W: World> Held<W> {
     pub fn for_shard(shard: &Rc<Shard<W>>, session: &Rc<Session<W>>) -> Option<Self> {
         let pass = session.turnstile.try_enter(Rc::new(Nobody))?;
         Some(Self::with(shard, session, pass, SentUrl::default()))
+    }
+
+    /// Holds a session for an administrator; whoever had it before is stopped.
+    ///
+    /// # Errors
+    /// [`Superseded`] if a connection came for it meanwhile.
+    pub async fn for_administrator(
+        shard: &Rc<Shard<W>>,
+        session: &Rc<Session<W>>,
+    ) -> Result<Self, Superseded> {
+        let (pass, _) = session.turnstile.enter(Rc::new(Nobody)).await?;
+        if shard.is_over() {
+            return Err(Superseded);
+        }
+        Ok(Self::with(shard, session, pass, SentUrl::default()))
+    }
+
+    /// Whether what follows is the wish of an administrator.
+    pub(super) fn command(&mut self, is_commanded: bool) {
+        self.work().is_commanded = is_commanded;
     }
 
     fn with(shard: &Rc<Shard<W>>, session: &Rc<Session<W>>, pass: Pass, asked: SentUrl) -> Self {
@@ -106,7 +128,7 @@ impl<W: World> Held<W> {
             work.keep.kept().count_connection();
             // The file stays open: it is the same file.
             work.attached = Some(connection.id);
-            work.peer = Some(connection.client());
+            self.session.set_peer(connection.client());
         }
         // One file is open for a connection; that of the session before is closed.
         let id = self.session.id;
@@ -184,11 +206,22 @@ impl<W: World> Held<W> {
         // interruption.
         if is_receiving && (is_back || is_late || is_restored) {
             let count = work.keep.kept().count_interruption();
+            let (session, series) = (self.session.id, self.location.series);
+            (shard.world).emit(Event::SessionResumed { session, series });
+            let work = self.work();
             // A client that begins again and again costs no record each time.
             if count < 16 || count.is_power_of_two() {
                 work.keep.note_life(&shard.store).await;
             }
         }
+    }
+
+    /// A fragment that began then is stored and answered.
+    pub(super) fn note_fragment(&self, began_us: u64) {
+        let world = &self.shard.world;
+        let took_us = world.now_us().saturating_sub(began_us);
+        let metrics = world.metrics().location(self.location.series);
+        metrics.fragments.note(took_us);
     }
 
     /// The answer to a packet is decided.
@@ -273,6 +306,20 @@ impl<W: World> Held<W> {
         let (next, _nothing_to_do) = self.decide(self.state(), Step::Stored { bytes });
         self.go_to(next);
         self.note_progress();
+        let metrics = self.shard.world.metrics();
+        (metrics.location(self.location.series).received).add(bytes);
+        self.recount();
+    }
+
+    /// The session is counted where it stands now, unless it has ended.
+    fn recount(&self) {
+        if self
+            .work
+            .as_ref()
+            .is_some_and(|work| work.counted.is_some())
+        {
+            self.shard.count_in(self.location.series, &self.session);
+        }
     }
 
     /// The session has made progress.
@@ -345,14 +392,16 @@ impl<W: World> Held<W> {
         let begun_ms = work.keep.record().begun_ms;
         let duration_ms =
             (begun_ms > 0).then(|| shard.world.wall_clock_ms().saturating_sub(begun_ms));
-        let peer = work.peer;
+        let (peer, by_administrator) = (session.peer(), work.is_commanded);
         // Whoever hears of it may look at the session.
         let life = work.keep.record().life.clone();
         shard.world.emit(Event::SessionEnded {
             session: session.id,
             ending,
+            by_administrator,
             path: session.path.as_str(),
             location: &location.prefix,
+            series: location.series,
             received: last.received(),
             total: last.total(),
             duration_ms,

@@ -75,6 +75,7 @@ impl<W: World> Exchange<W> {
             session: id,
             path: session.path.as_str(),
             peer: self.connection.client(),
+            series: location.series,
         });
         let entered = Held::enter(shard, &session, &self.connection, target.sent).await;
         if let Ok(mut held) = entered {

@@ -69,6 +69,8 @@
 //! ([`crate::vault::tombstones`]), so that a client that lost the answer to its Close or Cancel
 //! gets it again. One without progress for `session_timeout` ends by itself.
 //!
+//! **An administrator** may ask which sessions there are, and end one ([`window`]).
+//!
 //! **It ends** when it is told to drain: idle connections are ended at once, busy ones after their
 //! answer, and sessions stay on disk for the next start. Nothing depends on that: after `kill -9`
 //! the next start reads the same files, also with another number of shards.
@@ -81,7 +83,7 @@
 //! ```text
 //!  serve                                       a connection's life
 //!  fragment  lifecycle  download               what a request asks for
-//!  exchange             janitor  recover       a request's things │ by the clock, at start
+//!  exchange     janitor  recover  window       a request's things │ by the clock, at start, asked
 //!  carry_out                                   decisions
 //!  notification  room                          what takes long in them
 //!  held                                        the right to work on a session
@@ -117,3 +119,4 @@ pub mod shard;
 pub mod shares;
 pub mod turnstile;
 pub mod welcome;
+pub mod window;

@@ -75,7 +75,12 @@ impl<W: World> Held<W> {
             }
         };
         self.keep().expect_reply();
+        let metrics = shard.world.metrics();
+        let began_us = shard.world.now_us();
+        metrics.notifying.add(1);
         let told = shard.world.notify(order).await;
+        metrics.notifying.take(1);
+        (metrics.notified).note(shard.world.now_us().saturating_sub(began_us));
         let session = self.id();
         match &told {
             Ok(answer) => {

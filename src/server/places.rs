@@ -48,7 +48,10 @@ impl<W: World> Shard<W> {
             connection.standing.set(Admission::TurnedAway);
         }
         let entered = Rc::clone(&connection);
-        self.connections.borrow_mut().insert(id, entered);
+        let mut connections = self.connections.borrow_mut();
+        connections.insert(id, entered);
+        (self.world.metrics().connections).set(connections.len() as u64);
+        drop(connections);
         Some(connection)
     }
 
@@ -121,6 +124,7 @@ impl<W: World> Shard<W> {
         let Some(connection) = connections.remove(&id) else {
             return;
         };
+        (self.world.metrics().connections).set(connections.len() as u64);
         match connection.standing.get() {
             Admission::Served => self
                 .crowd

@@ -12,7 +12,7 @@ use super::inbox::{Inbox, NoRoom};
 use super::patience::Waiting;
 use super::request::{self, Request};
 use super::shard::{Phase, Shard};
-use crate::bits::packet::Packet;
+use crate::bits::packet::{Packet, PacketKind};
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session::Step;
 use crate::event::Event;
@@ -56,6 +56,13 @@ struct Manners {
     persistence: Persistence,
     /// It belongs to another shard, which cannot take it now.
     is_stranded: bool,
+}
+
+/// What a packet is about, for whoever hears of its answer; nothing of one that makes no sense.
+#[derive(Clone, Copy, Default)]
+struct About<'p> {
+    packet: Option<PacketKind>,
+    path: Option<&'p UploadPath>,
 }
 
 /// Serves a connection to its end. `arrived` are bytes that another shard read from it.
@@ -199,7 +206,8 @@ impl<W: World> Exchange<W> {
                             body: request::unread_body(framing, expects_continue),
                         };
                         let read_max = self.read_max(None);
-                        self.answer_packet(outcome, persistence, read_max).await
+                        self.answer_packet(About::default(), outcome, persistence, read_max)
+                            .await
                     }
                 }
             }
@@ -249,8 +257,12 @@ impl<W: World> Exchange<W> {
         manners: Manners,
     ) -> Next {
         let (peer, persistence) = (self.connection.client(), manners.persistence);
-        // For the log line of a refusal.
-        let path = packet.path().clone();
+        // For whoever hears of the answer.
+        let (kind, path) = (packet.kind(), packet.path().clone());
+        let about = About {
+            packet: Some(kind),
+            path: Some(&path),
+        };
         if manners.is_stranded {
             let outcome = Outcome {
                 reply: Err(Refusal::Busy),
@@ -261,7 +273,7 @@ impl<W: World> Exchange<W> {
                 },
             };
             let read_max = self.read_max(Some(&path));
-            return self.answer_packet(outcome, persistence, read_max).await;
+            return (self.answer_packet(about, outcome, persistence, read_max)).await;
         }
         let dispatched = match self.admit(&path, shown).await {
             Ok(principal) => {
@@ -291,7 +303,7 @@ impl<W: World> Exchange<W> {
             }
         }
         let read_max = self.read_max(Some(&path));
-        self.answer_packet(outcome, persistence, read_max).await
+        (self.answer_packet(about, outcome, persistence, read_max)).await
     }
 
     /// Answers bytes that are no request: why, and how they begin. Where the next request would
@@ -419,6 +431,7 @@ impl<W: World> Exchange<W> {
     /// the connection, `read_max` how many bytes are read for it.
     async fn answer_packet(
         &mut self,
+        about: About<'_>,
         mut outcome: Outcome,
         asked: Persistence,
         read_max: u64,
@@ -434,12 +447,30 @@ impl<W: World> Exchange<W> {
             Phase::Recovering | Phase::Serving if is_in_the_way => Persistence::Close,
             Phase::Recovering | Phase::Serving => persistence,
         };
+        self.tell_of(about, &outcome);
         let answer = &mut self.answer;
         match &outcome.reply {
             Ok(ack) => reply::write_ack(ack, persistence, answer),
             Err(refusal) => reply::write_refusal(refusal, outcome.session, persistence, answer),
         }
         self.finish(persistence).await
+    }
+
+    /// Tells what a packet is about to hear.
+    fn tell_of(&self, about: About<'_>, outcome: &Outcome) {
+        let why = outcome.reply.as_ref().err();
+        let session = match &outcome.reply {
+            Ok(Ack::Created { session, .. }) => Some(*session),
+            _ => outcome.session,
+        };
+        self.shard.world.emit(Event::Answered {
+            peer: self.connection.client(),
+            packet: about.packet,
+            session,
+            path: about.path.map(UploadPath::as_str),
+            status: why.map_or(200, Refusal::status),
+            why,
+        });
     }
 
     /// Sends what is left to send and ends the connection where it must end.

@@ -1,7 +1,7 @@
 //! A session as its shard has it in its table: whose it is, where it stands, and what only its
 //! holder touches. What is done with it stands above, in [`super::held`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -16,9 +16,11 @@ use crate::bits::session::{Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::Policy;
 use crate::http::path::UploadPath;
+use crate::metrics::shard::Gauged;
 use crate::vault::disk::{Millis, Shelf};
 use crate::vault::journal::Kept;
 use crate::vault::keep::Keep;
+use crate::vault::record::Record;
 use crate::vault::space::Reservation;
 
 /// One session of a shard.
@@ -42,6 +44,10 @@ pub struct Session<W: World> {
     age_ms: Cell<u64>,
     /// When its shard looks next whether it has expired.
     deadline_ms: Cell<Millis>,
+    /// The last client's address, if this server has seen one.
+    peer: Cell<Option<SocketAddr>>,
+    /// As what it is counted.
+    counted: Cell<Option<Gauged>>,
 }
 
 /// What only the holder of the session touches.
@@ -56,11 +62,12 @@ pub(super) struct Work<W: World> {
     pub(super) answered_ms: Millis,
     /// It was read back, and nothing of its body has come since.
     pub(super) is_restored: bool,
-    pub(super) peer: Option<SocketAddr>,
     /// What is reserved for it, once something was.
     pub(super) reservation: Option<Box<Reservation>>,
     /// How long its application is left alone.
     pub(super) pause: Option<Box<Pause>>,
+    /// An administrator has asked for its end.
+    pub(super) is_commanded: bool,
     /// Its share of what its client may have; absent when its end was told.
     pub(super) counted: Option<Counted>,
 }
@@ -93,9 +100,9 @@ impl<W: World> Session<W> {
             offered: received,
             answered_ms: now,
             is_restored: received > 0,
-            peer: None,
             reservation: None,
             pause: None,
+            is_commanded: false,
             counted: Some(counted),
         };
         Rc::new(Self {
@@ -108,6 +115,8 @@ impl<W: World> Session<W> {
             progress_ms: Cell::new(now),
             age_ms: Cell::new(age_ms),
             deadline_ms: Cell::new(0),
+            peer: Cell::new(None),
+            counted: Cell::new(None),
         })
     }
 
@@ -119,6 +128,20 @@ impl<W: World> Session<W> {
     /// Where it stands.
     pub(super) fn state(&self) -> State {
         self.kept.state()
+    }
+
+    /// What is known of it.
+    pub(super) fn record(&self) -> Ref<'_, Record> {
+        self.kept.record()
+    }
+
+    /// The last client's address, if this server has seen one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer.get()
+    }
+
+    pub(super) fn set_peer(&self, peer: SocketAddr) {
+        self.peer.set(Some(peer));
     }
 
     /// Whoever has the turnstile's pass takes its work, and puts it back.
@@ -179,6 +202,11 @@ impl<W: World> Session<W> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let left_ms = timeout_ms.saturating_sub(self.age_ms.get());
         self.progress_ms.get().saturating_add(left_ms)
+    }
+
+    /// It is counted as this from now on; as what it was before.
+    pub(super) fn counted(&self, now: Option<Gauged>) -> Option<Gauged> {
+        self.counted.replace(now)
     }
 
     /// When its shard looks next whether it has expired.

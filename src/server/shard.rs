@@ -23,6 +23,7 @@ use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::Event;
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
+use crate::metrics::shard::Gauged;
 use crate::vault::disk::Millis;
 use crate::vault::store::Store;
 use crate::vault::tombstones::Tombstone;
@@ -103,8 +104,14 @@ pub struct Shard<W: World> {
     pub(super) emptied: RefCell<Option<Waker>>,
 }
 
-fn locations(config: &Config) -> Vec<Rc<Location>> {
-    config.locations.iter().cloned().map(Rc::new).collect()
+/// Those of new settings, each with the number under which it is counted.
+fn locations<W: World>(world: &W, config: &Config) -> Vec<Rc<Location>> {
+    let counted = config.locations.iter().cloned().map(|mut location| {
+        location.series = world.series(&location.prefix);
+        world.metrics().begin(location.series);
+        Rc::new(location)
+    });
+    counted.collect()
 }
 
 /// Whether anything has to survive a power cut.
@@ -153,9 +160,9 @@ impl<W: World> Shard<W> {
                 is_durable(&config),
                 &config.limits,
             ),
+            locations: RefCell::new(locations(&*world, &config)),
             world,
             settings: RefCell::new(Arc::clone(&config)),
-            locations: RefCell::new(locations(&config)),
             former_locations: RefCell::default(),
             clients,
             visitors: RefCell::new(Visitors::new(secret)),
@@ -228,7 +235,7 @@ impl<W: World> Shard<W> {
     pub fn adopt(&self, settings: Arc<Config>) {
         self.store.journal.set_limits(&settings.limits);
         self.store.set_durable(is_durable(&settings));
-        let former = self.locations.replace(locations(&settings));
+        let former = self.locations.replace(locations(&*self.world, &settings));
         self.former_locations.borrow_mut().extend(former);
         self.next_cleanup.set(self.world.now());
         self.to_reschedule.set(Some(SessionId::from_u128(0)));
@@ -244,6 +251,7 @@ impl<W: World> Shard<W> {
     pub fn begin_serving(&self) {
         if self.phase.get() == Phase::Recovering {
             self.phase.set(Phase::Serving);
+            self.world.metrics().is_recovering.set(0);
         }
     }
 
@@ -258,6 +266,18 @@ impl<W: World> Shard<W> {
     pub fn has_room(&self) -> bool {
         self.unfinished_len() < self.limits().sessions_per_shard_max
             && self.store.journal.has_room()
+    }
+
+    /// Some sessions, in the order of their ids: those behind this one.
+    pub(super) fn sessions_after(
+        &self,
+        after: Option<SessionId>,
+        count: usize,
+    ) -> Vec<Rc<Session<W>>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let sessions = self.sessions.borrow();
+        let some = sessions.range((from, Bound::Unbounded)).take(count);
+        some.map(|(_, session)| Rc::clone(session)).collect()
     }
 
     /// Sessions that have not ended.
@@ -286,6 +306,7 @@ impl<W: World> Shard<W> {
     /// Enters a session.
     pub fn enter(&self, session: Rc<Session<W>>) {
         self.schedule(&session);
+        self.count(&session);
         let before = self.sessions.borrow_mut().insert(session.id, session);
         assert!(before.is_none(), "a random 128-bit id came twice");
     }
@@ -295,6 +316,7 @@ impl<W: World> Shard<W> {
         if let Some(session) = self.sessions.borrow_mut().remove(&id) {
             let deadline = (session.deadline_ms().get(), id);
             self.deadlines.borrow_mut().remove(&deadline);
+            self.world.metrics().recount(session.counted(None), None);
         }
         self.forget_reservation(id);
         (self.store.journal).bury(id, tombstone, self.world.now());
@@ -309,6 +331,21 @@ impl<W: World> Shard<W> {
         let mut deadlines = self.deadlines.borrow_mut();
         deadlines.remove(&(before, session.id));
         deadlines.insert((next, session.id));
+    }
+
+    /// Counts a session where it stands now.
+    pub(super) fn count(&self, session: &Session<W>) {
+        let series = self.location(&session.path).series;
+        self.count_in(series, session);
+    }
+
+    /// The same, where its location is known.
+    pub(super) fn count_in(&self, series: usize, session: &Session<W>) {
+        let now = Gauged::of(series, session.state());
+        let before = session.counted(now);
+        if before != now {
+            self.world.metrics().recount(before, now);
+        }
     }
 
     /// Space may be reserved for a session.
@@ -371,14 +408,11 @@ impl<W: World> Shard<W> {
         let Some(after) = self.to_reschedule.take() else {
             return false;
         };
-        let some: Vec<_> = {
-            let sessions = self.sessions.borrow();
-            let rest = sessions.range((Bound::Excluded(after), Bound::Unbounded));
-            let some = rest.take(count);
-            some.map(|(_, session)| Rc::clone(session)).collect()
-        };
+        let some = self.sessions_after(Some(after), count);
         for session in &some {
             self.schedule(session);
+            // It may be another location's now.
+            self.count(session);
         }
         let Some(last) = some.last() else {
             return false;

@@ -215,6 +215,10 @@ pub trait Published: 'static {
 pub trait Runtime: 'static {
     /// The time now.
     fn now(&self) -> Millis;
+    /// The time now, for what is measured: as exact as there is, in microseconds.
+    fn now_us(&self) -> u64 {
+        self.now().saturating_mul(1_000)
+    }
     /// The wall clock, in milliseconds since 1970; it may jump.
     fn wall_clock_ms(&self) -> u64;
     /// Tells what happened.

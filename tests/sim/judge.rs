@@ -503,6 +503,7 @@ impl Judge {
                 session,
                 path,
                 peer,
+                ..
             } => {
                 let upload = self.peers.get(&peer).copied();
                 let Some(upload) = upload.filter(|&number| self.uploads[number].path == path)

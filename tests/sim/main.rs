@@ -24,6 +24,7 @@ mod run;
 mod shrink;
 mod sim;
 mod talk;
+mod tally;
 mod wire;
 mod world;
 

@@ -321,6 +321,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         io: Io::Auto,
         cleanup_interval: Duration::from_secs(1),
         locations: vec![Location {
+            series: 0,
             prefix: String::new(),
             root: 0,
             has_own_root: false,

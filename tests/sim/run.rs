@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::reader::read_all;
 use crate::rng::{Rng, mix};
 use crate::sim::Sim;
+use crate::tally;
 
 /// Virtual time in which honest clients finish once faults have stopped, in milliseconds.
 const LIVENESS_MS: u64 = 5_400_000;
@@ -293,6 +294,9 @@ impl Run {
             let is_over = shard.places_taken() > limits.connections_per_shard_max
                 || world.bodies_out.get() > limits.body_blocks_per_shard
                 || world.heads_out.get() > connections + limits.mailbox_max;
+            if let Some(wrong) = tally::difference(shard) {
+                (self.sim.judge.borrow_mut()).fail(format!("15: shard {}: {wrong}", shard.index));
+            }
             if is_over {
                 self.sim
                     .judge

@@ -4,7 +4,7 @@
 //! Every operation lets others run before and after it takes effect, and writes in between too: a
 //! crash therefore finds it done, half done, or not begun.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bitsd::auth::hash::{Attempt, TooManyAttempts};
 use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
+use bitsd::metrics::shard::ShardMetrics;
 use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use bitsd::vault::disk::{
     Block, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime, Shelf,
@@ -24,6 +25,7 @@ use bitsd::vault::space::Space;
 use crate::clock::sleep;
 use crate::disk::{self, SimDisk};
 use crate::sim::{FREE_BYTES, Life, Sim};
+use crate::tally::{SERIES, Tally};
 use crate::wire::SimWire;
 
 /// Memory, counted while it is out.
@@ -63,6 +65,10 @@ pub struct SimWorld {
     sim: Rc<Sim>,
     life: Rc<Life>,
     shard: usize,
+    /// What it counts.
+    pub metrics: ShardMetrics,
+    /// What it should have counted.
+    pub tally: RefCell<Tally>,
     /// Head blocks that are out.
     pub heads_out: Rc<Cell<usize>>,
     /// Body blocks that are out.
@@ -76,6 +82,8 @@ impl SimWorld {
             sim: Rc::clone(sim),
             life: Rc::clone(life),
             shard,
+            metrics: ShardMetrics::default(),
+            tally: RefCell::default(),
             heads_out: Rc::default(),
             bodies_out: Rc::default(),
         }
@@ -398,6 +406,8 @@ impl Runtime for SimWorld {
 
     fn emit(&self, event: Event<'_>) {
         self.sim.tell(|| format!("shard {}: {event:?}", self.shard));
+        self.metrics.on(&event);
+        self.tally.borrow_mut().note(&event);
         self.sim
             .judge
             .borrow_mut()
@@ -424,6 +434,14 @@ impl Floor for SimWorld {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.sim.executor.spawn(self.life.number, task);
+    }
+
+    fn metrics(&self) -> &ShardMetrics {
+        &self.metrics
+    }
+
+    fn series(&self, _prefix: &str) -> usize {
+        SERIES
     }
 
     async fn tick(&self) {

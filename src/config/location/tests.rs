@@ -158,6 +158,7 @@ fn all_keys() -> (String, String, tempfile::TempDir) {
 
 fn expected() -> Location {
     Location {
+        series: 0,
         prefix: "in".to_owned(),
         root: 0,
         has_own_root: false,

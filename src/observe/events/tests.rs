@@ -139,6 +139,8 @@ fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
         path: "a",
         received: 1,
         location: "",
+        by_administrator: false,
+        series: 0,
         total: Some(2),
         duration_ms: Some(1),
         idle_ms: 0,
@@ -174,6 +176,8 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         path: "in/report.bin",
         received: 2_500_000,
         location: "in",
+        by_administrator: false,
+        series: 0,
         total: Some(2_500_000),
         duration_ms: Some(1234),
         idle_ms: 0,
@@ -287,7 +291,7 @@ fn every_line_has_a_word_for_its_kind() {
     let events = [
         Event::Connected { peer: peer() },
         Event::SessionSealed { session },
-        Event::SessionTakenOver { session },
+        Event::SessionTakenOver { session, series: 0 },
         Event::Gap {
             session,
             received: 1,

@@ -11,6 +11,7 @@ use super::*;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::bits::notification::Answer;
 use crate::http::head::{self, HeadLimits, Parsed};
+use crate::metrics::shard::ShardMetrics;
 use crate::server::floor::{Fill, HEAD_BLOCK_BYTES_MAX, HandOverFull, NotifyError, Order, Wire};
 use crate::vault::disk::Runtime;
 
@@ -37,6 +38,7 @@ struct Outside {
     /// Lengths of the blocks that were read into.
     reads: RefCell<Vec<usize>>,
     bodies_out: Cell<usize>,
+    metrics: ShardMetrics,
     failures: RefCell<Vec<DiskOp>>,
 }
 
@@ -165,6 +167,14 @@ impl Floor for InMemory {
     }
 
     fn spawn(&self, _: impl Future<Output = ()> + 'static) {}
+
+    fn metrics(&self) -> &ShardMetrics {
+        &self.0.metrics
+    }
+
+    fn series(&self, _: &str) -> usize {
+        0
+    }
 
     async fn tick(&self) {}
 

@@ -1,0 +1,92 @@
+//! Where what happens on a shard goes: into the log, and into what is counted.
+//!
+//! A shard is a thread, so what it counts is found by the thread: files, journals and turns need
+//! no handle to it.
+
+use std::cell::OnceCell;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::event::{DiskOp, Event};
+use crate::metrics::shard::ShardMetrics;
+use crate::observe;
+
+thread_local! {
+    static METRICS: OnceCell<Arc<ShardMetrics>> = const { OnceCell::new() };
+}
+
+/// What this thread does from now on is counted here.
+pub fn begin(metrics: &Arc<ShardMetrics>) {
+    METRICS.with(|ours| {
+        let _is_set_once = ours.set(Arc::clone(metrics));
+    });
+}
+
+/// Tells what happened.
+pub fn tell(shard: usize, event: &Event<'_>) {
+    METRICS.with(|ours| {
+        if let Some(metrics) = ours.get() {
+            metrics.on(event);
+        }
+    });
+    observe::log(shard, event);
+}
+
+/// Times what is done to the disk.
+pub async fn timed<T>(op: DiskOp, work: impl Future<Output = T>) -> T {
+    let began_us = now_us();
+    let done = work.await;
+    METRICS.with(|ours| {
+        if let Some(metrics) = ours.get() {
+            metrics.took(op, now_us().saturating_sub(began_us));
+        }
+    });
+    done
+}
+
+/// Microseconds of the exact clock.
+pub fn now_us() -> u64 {
+    microseconds(rustix::time::ClockId::Monotonic)
+}
+
+/// Processor time of this thread, in microseconds.
+pub fn busy_us() -> u64 {
+    microseconds(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn microseconds(clock: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).expect("these clocks start at zero");
+    let micros = u64::try_from(time.tv_nsec / 1_000).expect("not negative");
+    seconds * 1_000_000 + micros
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Hangup;
+    use crate::metrics::labels;
+
+    #[test]
+    fn a_thread_counts_what_happens_on_it() {
+        let (one, other) = (Arc::<ShardMetrics>::default(), Arc::default());
+        for metrics in [&one, &other] {
+            let metrics = Arc::clone(metrics);
+            let thread = std::thread::spawn(move || {
+                begin(&metrics);
+                let why = Hangup::Idle;
+                let peer = ([127, 0, 0, 1], 1).into();
+                tell(0, &Event::HungUp { peer, why });
+                let runtime = tokio::runtime::Builder::new_current_thread().build();
+                runtime.unwrap().block_on(timed(DiskOp::Sync, async {}));
+            });
+            thread.join().unwrap();
+        }
+        let idle = labels::hangup(Hangup::Idle);
+        for metrics in [one, other] {
+            assert_eq!(metrics.hangups[idle].get(), 1);
+            assert_eq!(metrics.disk[1].len(), 1);
+            assert!(metrics.disk[0].is_empty());
+        }
+    }
+}
