@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::client::{Client, fragment};
+use support::client::{Client, PROTOCOL, fragment};
 use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -23,6 +23,11 @@ const BIG_BYTES: u64 = 2 << 30;
 const SLOW: Duration = Duration::from_millis(120);
 /// A shard may stand still for so long because the machine is busy.
 const STALL_MS_MAX: u64 = 50;
+
+/// Sessions that expire at the same time.
+const EXPIRING: usize = 20_000;
+/// Requests that are under way at the same time.
+const WINDOW: usize = 64;
 
 fn slow_disk(folder: &Path) -> Option<Disk> {
     let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal"];
@@ -153,4 +158,77 @@ fn a_big_file_that_is_replaced_holds_up_nobody() {
         });
     });
     assert_not_held_up(&server, longest, takes);
+}
+
+/// Goal: they end in many small turns, not in a long one. Method: a reload gives sessions that have
+/// parts a second to live. In one turn, a Ping would take as long as all of it. The parts are in
+/// memory, where that long is some hundred milliseconds.
+#[test]
+fn many_sessions_that_expire_at_once_hold_up_nobody() {
+    let memory = Path::new("/dev/shm");
+    let place = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    let place = place.unwrap();
+    let root = place.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let settings = Settings::default().flags(&["--cores", "1"]);
+    let server = Server::on(
+        &root,
+        settings.file("sessions_per_client_max = \"unlimited\""),
+    );
+    make_sessions(&server);
+    let parts = |server: &Server| {
+        let names = server.work_files();
+        names.iter().filter(|name| name.ends_with(".part")).count()
+    };
+    assert_eq!(parts(&server), EXPIRING);
+    let mut took = Duration::ZERO;
+    let longest = beside_pings(&server, || {
+        server.reload(
+            "sessions_per_client_max = \"unlimited\"\n\
+             session_timeout = \"1s\"\nempty_session_timeout = \"1s\"\n",
+        );
+        wait_until("the first has expired", || parts(&server) < EXPIRING);
+        let began = Instant::now();
+        wait_until("all have expired", || parts(&server) == 0);
+        took = began.elapsed();
+    });
+    drop(server);
+    eprintln!("all expired in {took:?}, the longest ping took {longest:?}");
+    assert!(longest < took / 2, "a ping took {longest:?} of {took:?}");
+}
+
+/// Sessions with a byte each.
+fn make_sessions(server: &Server) {
+    let mut raw = server.connect();
+    let mut answers = |requests: Vec<String>| -> Vec<String> {
+        let session = |answer: support::raw::Response| {
+            answer.assert(200, None);
+            answer.field("BITS-Session-Id").unwrap().to_owned()
+        };
+        let mut sessions = Vec::new();
+        for window in requests.chunks(WINDOW) {
+            raw.send(window.concat());
+            sessions.extend(window.iter().map(|_| session(raw.receive())));
+        }
+        sessions
+    };
+    let packet = |number: usize, fields: &str, body: &str| {
+        format!(
+            "BITS_POST /{number}.bin HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: {fields}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let create = format!("Create-Session\r\nBITS-Supported-Protocols: {PROTOCOL}");
+    let creates = (0..EXPIRING).map(|number| packet(number, &create, ""));
+    let sessions = answers(creates.collect());
+    let fragments = sessions.iter().enumerate().map(|(number, session)| {
+        let range = "Content-Range: bytes 0-0/2";
+        let fields = format!("Fragment\r\nBITS-Session-Id: {session}\r\n{range}");
+        packet(number, &fields, "x")
+    });
+    answers(fragments.collect());
 }
