@@ -128,6 +128,18 @@ pub enum Event<'a> {
         /// Why.
         why: &'a std::io::Error,
     },
+    /// A Kerberos ticket was not believed.
+    TicketRefused {
+        /// The client's address.
+        peer: SocketAddr,
+        /// The library's words: for us alone.
+        why: &'a str,
+    },
+    /// Nobody can look at Kerberos tickets, through no fault of the client.
+    TicketsUnusable {
+        /// The library's words, or where it is missing.
+        why: &'a str,
+    },
     /// A connection ended, by us or by the client, in the middle of a head: there was no answer.
     EndedEarly {
         peer: SocketAddr,

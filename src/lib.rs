@@ -10,8 +10,8 @@
 //!    else.
 //! 4. Actions are **short async functions** ([`server`]) over two traits, [`server::floor::Floor`]
 //!    and [`vault::disk::Disk`]; they name no runtime.
-//! 5. [`ring`] alone knows tokio-uring, descriptors and `unsafe`. A simulator can be the other
-//!    outside.
+//! 5. [`ring`] alone knows tokio-uring, descriptors and, but for the system's Kerberos
+//!    ([`verify::gssapi`]), `unsafe`. A simulator can be the other outside.
 //! 6. A session lives on **one shard** (a core and all it owns) for life; its id says which;
 //!    connections come to it.
 //! 7. When in doubt about bytes, **forget the session**: the client answers "session not found" by
@@ -25,7 +25,8 @@
 //!    ├──► ring/  ──implements──►  server/  ──►  vault/  ──►  bits/  ──►  http/
 //!    │     (tokio-uring,           (the talking,  (the keeping,  (BITS,     (HTTP/1.1,
 //!    │      unsafe, fds)            trait Floor)   trait Disk)    pure)      pure)
-//!    │        └──► notify/ (the HTTP client to applications, on threads of its own)
+//!    │        ├──► notify/ (the HTTP client to applications, on threads of its own)
+//!    │        └──► verify/ (passwords and tickets, likewise) ──► auth/ (who it is, pure)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  metrics/ counts events, for whoever watches.
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.

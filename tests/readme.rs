@@ -95,10 +95,16 @@ fn examples(name: &str) -> Vec<Config> {
     let written = written.map(|rest| rest.split("END\n").next().unwrap());
     // Files of accounts that are named are read.
     let folder = tempfile::tempdir().unwrap();
+    // One entry: HTTP/h@R, with a key of one byte.
+    let entry = b"\0\x02\0\x01R\0\x04HTTP\0\x01h\0\0\0\x01\0\0\0\0\x01\0\x12\0\x01k";
+    let entry_bytes = u32::try_from(entry.len()).unwrap().to_be_bytes();
+    let keytab = [&[5, 2], &entry_bytes[..], entry].concat();
     for (name, line) in [
-        ("users", ""),
-        ("groups", "collectors: anna\n"),
-        ("tokens", ""),
+        ("users", &b""[..]),
+        ("groups", b"collectors: anna\nmachines: PC1$\n"),
+        ("tokens", b""),
+        ("certificates", b""),
+        ("bitsd.keytab", &keytab),
     ] {
         std::fs::write(folder.path().join(name), line).unwrap();
     }
@@ -258,10 +264,14 @@ fn row_of(refusal: &Refusal) -> &'static str {
     use Refusal as R;
     match refusal {
         R::Unauthorized(_) => "the request does not say who sends it",
-        R::NotAllowed | R::InTheClear | R::FromElsewhere | R::NotNamed => {
-            "this user may not upload here"
-        }
+        R::NotAllowed
+        | R::InTheClear
+        | R::FromElsewhere
+        | R::NotNamed
+        | R::CertificateMissing
+        | R::CertificateNameless => "this user may not upload here",
         R::TooManyFailures { .. } => "too many wrong passwords",
+        R::TicketsUnusable => "Kerberos cannot be used",
         R::TargetExists => "destination exists",
         R::AccessDenied | R::Obstructed(_) => "no permission",
         R::ParentMissing | R::DataVanished => "folder of the destination is missing",
@@ -318,12 +328,16 @@ fn refusals() -> Vec<Refusal> {
             schemes: Vec::new(),
             realm: "".into(),
             why: NotShown::Nothing,
+            token: Vec::new(),
         })),
         R::NotAllowed,
         R::InTheClear,
         R::FromElsewhere,
         R::NotNamed,
         R::NamesItself,
+        R::CertificateMissing,
+        R::CertificateNameless,
+        R::TicketsUnusable,
         R::TooManyFailures { retry_after_s: 1 },
         R::TargetExists,
         R::AccessDenied,

@@ -1,10 +1,11 @@
-//! The files of users, groups and tokens: text in, tables out.
+//! The files of users, groups, tokens and certificates: text in, tables out.
 //!
 //! | file | a line | written by |
 //! | --- | --- | --- |
 //! | users | `name:hash` | Apache's `htpasswd` |
 //! | groups | `group: name name` | an editor, as for Apache's `AuthGroupFile` |
 //! | tokens | `name:digest`, SHA-256 of the token in hexadecimal | `bitsd token` |
+//! | certificates | `name:digest`, SHA-256 of the certificate (DER) | `openssl x509 -fingerprint -sha256` |
 //!
 //! Empty lines and those that begin with `#` are skipped. Names are compared as they are written.
 
@@ -17,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::hash::{BadHash, PasswordHash};
 use crate::http::authorization::USER_BYTES_MAX;
 
-/// SHA-256 of a token.
+/// SHA-256 of a token, or of a certificate.
 pub type TokenDigest = [u8; 32];
 
 /// Who there is.
@@ -26,6 +27,7 @@ pub struct Accounts {
     users: BTreeMap<String, PasswordHash>,
     groups: BTreeMap<String, BTreeSet<String>>,
     tokens: BTreeMap<TokenDigest, Arc<str>>,
+    certificates: BTreeMap<TokenDigest, Arc<str>>,
     /// The hash that takes longest, for users that there are not: the time of an answer does not
     /// tell who exists.
     decoy: Option<PasswordHash>,
@@ -53,6 +55,8 @@ pub enum BadAccount {
     Hash(String, BadHash),
     /// What follows this name is no SHA-256.
     Digest(String),
+    /// What follows this name is no fingerprint.
+    Fingerprint(String),
 }
 
 impl fmt::Display for BadAccount {
@@ -69,6 +73,11 @@ impl fmt::Display for BadAccount {
             Self::Digest(name) => write!(
                 f,
                 "what follows {name:?} is no SHA-256 in 64 hexadecimal digits: `bitsd token` makes one"
+            ),
+            Self::Fingerprint(name) => write!(
+                f,
+                "what follows {name:?} is no SHA-256 in 64 hexadecimal digits: \
+                 `openssl x509 -noout -fingerprint -sha256` shows it"
             ),
         }
     }
@@ -88,7 +97,20 @@ impl Accounts {
             users,
             groups,
             tokens,
+            certificates: BTreeMap::new(),
             decoy,
+        })
+    }
+
+    /// The same, and the certificates of a file.
+    ///
+    /// # Errors
+    /// [`BadLine`]
+    pub fn with_certificates(self, text: &str) -> Result<Self, BadLine> {
+        let certificates = parse_certificates(text)?;
+        Ok(Self {
+            certificates,
+            ..self
         })
     }
 
@@ -106,6 +128,20 @@ impl Accounts {
     /// of other tokens.
     pub fn owner_of(&self, token: &str) -> Option<&Arc<str>> {
         self.tokens.get(&digest_of(token))
+    }
+
+    /// Whose certificate has this SHA-256.
+    pub fn owner_of_certificate(&self, fingerprint: &TokenDigest) -> Option<&Arc<str>> {
+        self.certificates.get(fingerprint)
+    }
+
+    /// Who is in a group; empty if there is no such group.
+    pub fn members(&self, group: &str) -> impl Iterator<Item = &str> {
+        self.groups
+            .get(group)
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
     }
 
     /// Whether a user is in a group.
@@ -133,6 +169,8 @@ pub enum AccountFile {
     Groups,
     /// Names and digests of tokens.
     Tokens,
+    /// Names and digests of certificates.
+    Certificates,
 }
 
 /// SHA-256 of a token, by which it is known.
@@ -176,6 +214,17 @@ fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> 
         insert(&mut tokens, digest, name.into(), name)
     })?;
     Ok(tokens)
+}
+
+fn parse_certificates(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
+    let mut certificates = BTreeMap::new();
+    for_each_line(text, |name, rest| {
+        // openssl writes a colon between two bytes.
+        let digits: String = rest.trim().split(':').collect();
+        let digest = parse_digest(&digits).ok_or_else(|| BadAccount::Fingerprint(name.into()))?;
+        insert(&mut certificates, digest, name.into(), name)
+    })?;
+    Ok(certificates)
 }
 
 fn parse_digest(text: &str) -> Option<TokenDigest> {
@@ -259,6 +308,25 @@ mod tests {
         assert!(accounts.has_group("empty") && !accounts.has_group("none"));
         assert_eq!(accounts.counts(), (2, 2, 2));
         assert_eq!(Accounts::parse("", "", "").unwrap(), Accounts::default());
+    }
+
+    #[test]
+    fn certificates_are_read_as_openssl_shows_them() {
+        let shown = ["0F"; 32].join(":");
+        let text = format!("anna:{shown}\nanna:{}\n", "a0".repeat(32));
+        let accounts = Accounts::default().with_certificates(&text).unwrap();
+        let owner = |digest| accounts.owner_of_certificate(&digest).map(|name| &**name);
+        assert_eq!(owner([0x0f; 32]), Some("anna"));
+        assert_eq!(owner([0xa0; 32]), Some("anna"));
+        assert_eq!(owner([0; 32]), None);
+        for (text, number) in [
+            ("anna:0F:0F", 1),
+            ("# x\nanna:SHA256 Fingerprint=0F", 2),
+            (&format!("anna:{shown}\nbert:{shown}")[..], 2),
+        ] {
+            let bad = Accounts::default().with_certificates(text).unwrap_err();
+            assert_eq!(bad.number, number, "{}", bad.why);
+        }
     }
 
     #[test]

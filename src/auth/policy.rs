@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::accounts::{Accounts, is_name};
+use super::identity::is_same;
 pub use crate::http::authorization::Scheme;
 
 /// Who somebody is, and how that was shown.
@@ -12,6 +13,18 @@ pub struct Principal {
     pub user: Arc<str>,
     /// How it was shown.
     pub scheme: Scheme,
+}
+
+impl Principal {
+    /// Whether this is who is called so. Those who come from Active Directory by ticket or
+    /// certificate are called as it is spelt there or as somebody has typed it; of the others each
+    /// spelling is somebody else, as in their files.
+    pub fn is(&self, name: &str) -> bool {
+        match self.scheme {
+            Scheme::Negotiate | Scheme::Certificate => is_same(&self.user, name),
+            Scheme::Basic | Scheme::Bearer | Scheme::Proxy => *self.user == *name,
+        }
+    }
 }
 
 /// Some of those who have shown who they are.
@@ -45,18 +58,21 @@ impl Allowed {
         }
     }
 
-    fn holds(&self, user: &str, accounts: &Accounts) -> bool {
+    fn holds(&self, principal: &Principal, accounts: &Accounts) -> bool {
         match self {
             Self::Anybody => true,
-            Self::User(name) => name == user,
-            Self::Group(group) => accounts.is_in(user, group),
+            Self::User(name) => principal.is(name),
+            Self::Group(group) => {
+                accounts.is_in(&principal.user, group)
+                    || accounts.members(group).any(|member| principal.is(member))
+            }
         }
     }
 }
 
-/// Whether a user is among those who may.
-pub fn may(user: &str, allowed: &[Allowed], accounts: &Accounts) -> bool {
-    allowed.iter().any(|some| some.holds(user, accounts))
+/// Whether somebody is among those who may.
+pub fn may(principal: &Principal, allowed: &[Allowed], accounts: &Accounts) -> bool {
+    allowed.iter().any(|some| some.holds(principal, accounts))
 }
 
 #[cfg(test)]
@@ -72,22 +88,32 @@ mod tests {
                 .map(|text| Allowed::parse(text).unwrap())
                 .collect()
         };
-        for (texts, user, expected) in [
-            (&["*"][..], "anyone", true),
-            (&["anna"], "anna", true),
-            (&["anna"], "Anna", false),
-            (&["@ops"], "anna", true),
-            (&["@ops"], "bert", false),
-            (&["@none", "bert"], "bert", true),
-            (&["PC1$"], "PC1$", true),
-            (&[], "anna", false),
+        use Scheme::{Basic, Bearer, Certificate, Negotiate};
+        for (texts, user, scheme, expected) in [
+            (&["*"][..], "anyone", Basic, true),
+            (&["anna"], "anna", Basic, true),
+            (&["anna"], "Anna", Basic, false),
+            (&["anna"], "Anna", Bearer, false),
+            (&["anna"], "Anna", Negotiate, true),
+            (&["@ops"], "anna", Basic, true),
+            (&["@ops"], "Anna", Basic, false),
+            (&["@ops"], "ANNA", Certificate, true),
+            (&["@ops"], "bert", Negotiate, false),
+            (&["@none", "bert"], "bert", Basic, true),
+            (&["pc1$"], "PC1$", Negotiate, true),
+            (&["anna"], "anna@OTHER", Negotiate, false),
+            (&[], "anna", Negotiate, false),
         ] {
             let written: Vec<_> = list(texts).iter().map(Allowed::to_text).collect();
             assert_eq!(written, texts);
+            let principal = Principal {
+                user: user.into(),
+                scheme,
+            };
             assert_eq!(
-                may(user, &list(texts), &accounts),
+                may(&principal, &list(texts), &accounts),
                 expected,
-                "{texts:?} {user}"
+                "{texts:?} {user} {scheme:?}"
             );
         }
     }

@@ -71,6 +71,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod challenges;
 pub mod notification;
 pub mod packet;
 pub mod protocol;

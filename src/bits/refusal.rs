@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use crate::http::authorization::{BadCredentials, Scheme};
+use super::challenges::Challenges;
 pub use obstacle::Obstacle;
 
 mod obstacle;
@@ -70,6 +70,10 @@ pub enum Refusal {
     FromElsewhere,
     /// Only a proxy can say who asks, and none has.
     NotNamed,
+    /// Only certificates are taken, and the client had no occasion to show one.
+    CertificateMissing,
+    /// The certificate that the client has shown names no user.
+    CertificateNameless,
     /// The destination exists and may not be overwritten.
     TargetExists,
     /// The server may not write there.
@@ -148,6 +152,8 @@ pub enum Refusal {
         /// From now, in seconds.
         retry_after_s: u64,
     },
+    /// Nobody can look at Kerberos tickets now.
+    TicketsUnusable,
     /// The client has as many sessions as the location lets it have.
     TooManySessions,
     /// Too many open files, sessions, notifications, or connections waiting.
@@ -157,40 +163,6 @@ pub enum Refusal {
     DiskUnusable,
     /// The server is starting or stopping.
     Unavailable,
-}
-
-/// What a client may show of who sends its request, and why what it has shown is not enough.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Challenges {
-    /// How it may show it.
-    pub schemes: Vec<Scheme>,
-    /// What for, in words of the administrator.
-    pub realm: Box<str>,
-    /// Why.
-    pub why: NotShown,
-}
-
-/// Why a request does not say who sends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotShown {
-    /// It shows nothing: every client begins so.
-    Nothing,
-    /// What it shows cannot be read, or not here.
-    Unusable(BadCredentials),
-    /// There is no such user, password or token.
-    Wrong(Scheme),
-}
-
-impl fmt::Display for NotShown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nothing => f.write_str("the request does not say who sends it"),
-            Self::Unusable(why) => why.fmt(f),
-            Self::Wrong(Scheme::Basic) => f.write_str("no such user, or another password"),
-            Self::Wrong(Scheme::Bearer) => f.write_str("no such token"),
-            Self::Wrong(Scheme::Proxy) => f.write_str("the proxy names no user"),
-        }
-    }
 }
 
 /// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft
@@ -258,6 +230,8 @@ impl Refusal {
             | Self::InTheClear
             | Self::FromElsewhere
             | Self::NotNamed
+            | Self::CertificateMissing
+            | Self::CertificateNameless
             | Self::TargetExists
             | Self::AccessDenied
             | Self::Obstructed(_) => (403, Some(E_ACCESSDENIED)),
@@ -282,6 +256,7 @@ impl Refusal {
             Self::ReplyUrlTooLong { .. } => (400, Some(E_INVALIDARG)),
             Self::AsBefore { last, .. } => last.answer(),
             Self::TooManyFailures { .. }
+            | Self::TicketsUnusable
             | Self::TooManySessions
             | Self::Busy
             | Self::DiskUnusable
@@ -380,6 +355,11 @@ impl Refusal {
             Self::InTheClear => "passwords and tokens are not taken without TLS",
             Self::FromElsewhere => "uploads are not taken from this address",
             Self::NotNamed => "no proxy says who sends the request",
+            Self::CertificateMissing => {
+                "a client certificate is asked for, which this port has none of"
+            }
+            Self::CertificateNameless => "the client certificate names no user",
+            Self::TicketsUnusable => "Kerberos tickets cannot be looked at now",
             Self::TooManyFailures { .. } => "too many wrong passwords: wait, then try again",
             Self::TargetExists => "the destination exists and may not be overwritten",
             Self::AccessDenied => "the server may not write to the destination",

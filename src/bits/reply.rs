@@ -6,12 +6,13 @@
 //! (MC-BUP 2.2.3.3 and its like), and clients ignore fields that they do not know (2.2). The Ack of
 //! a Fragment is written without an allocation, unless its buffer must grow.
 
+pub use super::challenges::{Challenges, NotShown};
 use super::protocol::PROTOCOL;
 use super::refusal::E_INVALIDARG;
-pub use super::refusal::{Challenges, NotShown, Obstacle, Reaction, Refusal};
+pub use super::refusal::{Obstacle, Reaction, Refusal};
 use super::session_id::SessionId;
 use crate::http::head::BadHead;
-use crate::http::response::{Persistence, PlainRefusal, ResponseHead};
+use crate::http::response::{AUTHENTICATE, Persistence, PlainRefusal, ResponseHead};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ack {
@@ -137,7 +138,7 @@ fn challenges(refusal: &Refusal) -> Vec<String> {
     };
     let schemes = asked.schemes.iter();
     schemes
-        .filter_map(|scheme| scheme.challenge(&asked.realm))
+        .filter_map(|scheme| scheme.challenge(&asked.realm, &asked.token))
         .collect()
 }
 
@@ -218,7 +219,6 @@ fn session_id(head: &mut ResponseHead<'_>, session: SessionId) {
 /// Why a packet was refused, in a sentence for people.
 pub const REASON: &str = "Bitsd-Reason";
 
-const AUTHENTICATE: &str = "WWW-Authenticate";
 const CONTENT_LENGTH: &str = "Content-Length";
 const RECEIVED_RANGE: &str = "BITS-Received-Content-Range";
 

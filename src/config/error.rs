@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::auth::accounts::BadAccount;
+use crate::auth::keytab::BadKeytab;
 
 use super::form::Complaint;
 use super::section::{SECTIONS, Section};
@@ -79,6 +80,8 @@ pub(super) enum Cause {
     SecretLength(Origin, PathBuf, &'static str),
     #[error("{path}:{1}: {2}", path = .0.display())]
     BadAccount(PathBuf, usize, BadAccount),
+    #[error("{0}: keytab: {1} cannot be used: {2}")]
+    BadKeytab(Origin, PathBuf, BadKeytab),
 }
 
 /// Where a key stands that stands not here; a number is the line of the first table header.

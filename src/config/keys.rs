@@ -21,6 +21,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::auth::accounts::Accounts;
+use crate::auth::certificate::Rule as CertificateRule;
+use crate::auth::keytab::Keytab;
 use crate::auth::networks::{NETWORKS_TAKE, Networks};
 use crate::auth::policy::{Allowed, Scheme};
 
@@ -36,8 +38,8 @@ use super::section::Scope;
 use super::table::{Row, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
 use super::words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
-    ProxyProtocol, Publish, TlsVersion,
+    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType,
+    Persist, PrefixCase, ProxyProtocol, Publish, TlsVersion,
 };
 
 keys! {
@@ -172,8 +174,9 @@ keys! {
 keys! {
     /// Who may upload beneath one URL prefix.
     pub struct Access in Both "" {
-        /// How clients may show who they are: by a name and a password, by a token, by the word of
-        /// a proxy (`user_header`). Empty: nobody is asked.
+        /// How clients may show who they are: by a ticket of Kerberos, by a name and a password, by
+        /// a token, by a certificate, by the word of a proxy (`user_header`). Empty: nobody is
+        /// asked.
         auth: Vec<Scheme> = Vec::new(), Row::of(Form::Words(Scheme::WORDS));
         /// Who of them may upload: users, `@group`, or `*` for all who have shown who they are.
         allow: Vec<Allowed> = vec![Allowed::Anybody], Row::of(Form::Texts(parse_allowed, ALLOW_TAKES));
@@ -183,6 +186,10 @@ keys! {
         /// Whether passwords and tokens are taken from other hosts over connections without TLS,
         /// where they are none of `trusted_proxies`.
         allow_plaintext: bool = false, Row::of(truth());
+        // Behind a proxy one connection may carry the requests of many.
+        /// For how long a client has shown who it is: `tls`: for a connection with TLS that ends
+        /// here; `connection`: for any connection; `request`: for one request.
+        auth_persist: Persist = Persist::Tls, Row::of(Form::Word(Persist::WORDS));
     }
 }
 
@@ -191,6 +198,8 @@ keys! {
     pub struct AccountSettings in Server "" beside {
         /// What stands in the files.
         accounts: Arc<Accounts> = Arc::default(),
+        /// What stands in the keytab.
+        keys: Arc<Keytab> = Arc::default(),
     } {
         /// The users and the hashes of their passwords, as `htpasswd -B` writes them.
         users_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
@@ -198,6 +207,20 @@ keys! {
         groups_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
         /// The tokens of `auth = ["bearer"]`, as `bitsd token` writes them.
         tokens_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
+        /// The fingerprints that `certificate_user = ["fingerprint"]` looks for: lines of
+        /// `user:fingerprint`.
+        certificates_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
+        /// Where in a certificate the user's name stands; the first place that has one counts.
+        certificate_user: Vec<CertificateRule> = vec![CertificateRule::SanUpn, CertificateRule::SanDns],
+            Row::of(Form::Words(CertificateRule::WORDS)).live();
+        /// The keys of this server's names in Kerberos, for `auth = ["negotiate"]`.
+        keytab: PathBuf = PathBuf::new(), Row::of(Form::File("a keytab, or \"\" for none")).live();
+        /// Realms whose users are called without their realm; none: those of the keytab.
+        realms: Vec<String> = Vec::new(), Row::of(Form::Texts(parse_kerberos_realm, KERBEROS_REALM_TAKES)).live();
+        /// Whether a ticket must be bound to the TLS connection that it comes on, so that nobody
+        /// can pass it on. `off`: nobody looks; `check`: where the client has bound it; `require`:
+        /// always.
+        channel_binding: ChannelBinding = ChannelBinding::Check, Row::of(Form::Word(ChannelBinding::WORDS)).live();
         /// What clients are told that a password is for.
         auth_realm: String = "bitsd".to_owned(), Row::of(Form::Text(parse_realm, REALM_TAKES)).live();
         // An upload of 1 GiB has 258 requests, each with the password.
@@ -291,7 +314,7 @@ keys! {
     /// Bounds of the server.
     pub struct Limits in Limits "limits." {
         // Tickets of Kerberos have up to 48 KiB, and 64 once they are encoded.
-        /// Bytes of a request head.
+        /// Bytes of a request head; by default 80 KiB where there is a `keytab`.
         head_bytes_max: usize = narrow(64 * KIB), Row::of(bytes(KIB..=128 * KIB));
         // Each takes `head_bytes_max` and a page while it arrives.
         /// Heads over 20 KiB that one shard reads at the same time.
@@ -357,6 +380,7 @@ keys! {
 const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
 const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
 const FIELD_NAME_TAKES: &str = "the name of a field, such as `X-Remote-User`, or \"\" for none";
+const KERBEROS_REALM_TAKES: &str = "an array of realms, such as `EXAMPLE.COM`";
 const REALM_TAKES: &str = "1 to 100 characters of ASCII, no quotes, no backslashes";
 
 fn parse_allowed(text: &str) -> Option<String> {
@@ -375,12 +399,22 @@ fn parse_field_name(text: &str) -> Option<String> {
 
 const OWN_FIELDS: &[&str] = &["Authorization", "Host", "Connection", "X-Forwarded-For"];
 
+fn parse_kerberos_realm(text: &str) -> Option<String> {
+    let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && !"@/:\\".contains(c);
+    let is_realm = (1..=255).contains(&text.len()) && text.chars().all(is_plain);
+    is_realm.then(|| text.to_owned())
+}
+
 /// What may stand in a quoted string as it is (RFC 9110 5.6.4).
 fn parse_realm(text: &str) -> Option<String> {
     let is_plain = |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !b"\"\\".contains(&byte);
     let is_realm = (1..=100).contains(&text.len()) && text.bytes().all(is_plain);
     is_realm.then(|| text.to_owned())
 }
+
+/// The default of `limits.head_bytes_max` where there is a keytab: the longest token, encoded, and
+/// as much for all else as a usual head block holds.
+pub(super) const HEAD_BYTES_WITH_TICKETS: usize = narrow(80 * KIB);
 
 /// The default of `limits.free_bytes_min`.
 pub const FREE_BYTES_MIN: u64 = 256 * MIB;
@@ -448,9 +482,19 @@ pub fn default_of(row: &'static Row) -> String {
 }
 
 impl AccountSettings {
-    /// Files of hashes that others than their owner and their group can read.
+    /// The realms whose users are called without them.
+    pub fn own_realms(&self) -> Vec<&str> {
+        match self.realms.is_empty() {
+            true => self.keys.realms().into_iter().collect(),
+            false => self.realms.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Files of hashes and keys that others than their owner and their group can read.
     pub fn open_to_others(&self) -> Vec<PathBuf> {
-        let files = [&self.users_file, &self.tokens_file].into_iter().cloned();
+        let files = [&self.users_file, &self.tokens_file, &self.keytab]
+            .into_iter()
+            .cloned();
         files.filter(|file| others_can_read(file)).collect()
     }
 }

@@ -55,8 +55,8 @@ pub use secret::Secret;
 pub use section::Scope;
 pub use table::Row;
 pub use words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
-    ProxyProtocol, Publish, TlsVersion,
+    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType,
+    Persist, PrefixCase, ProxyProtocol, Publish, TlsVersion,
 };
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::auth::accounts::{AccountFile, Accounts};
+use crate::auth::certificate::Rule;
 use crate::auth::policy::{Allowed, Scheme};
 
 use super::error::{Cause, ConfigError, Origin};
@@ -13,10 +14,10 @@ use super::file::SettingsFile;
 use super::form::{Complaint, Value};
 use super::given::{Entry, Flags, Given};
 use super::keys::{
-    Access, AccountSettings, Config, Host, Location, NO_NOTIFICATION, Notification, Policy,
-    ROOT_DEFAULT,
+    Access, AccountSettings, Config, HEAD_BYTES_WITH_TICKETS, Host, Listener, Location,
+    NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
 };
-use super::secret::{Secret, read_accounts};
+use super::secret::{Secret, read_accounts, read_keytab};
 use super::section::Scope;
 use super::table::Setting as _;
 use super::url::NOTIFICATION_URL_TAKES;
@@ -60,13 +61,16 @@ impl Settled {
         if !config.listeners.is_empty() && global.get("listen").is_none() {
             config.listen.clear();
         }
+        if !config.accounts.keys.is_empty() && limits.get("head_bytes_max").is_none() {
+            config.limits.head_bytes_max = HEAD_BYTES_WITH_TICKETS;
+        }
         check_tls(&config, &listeners)?;
         check_proxies(&config, &global, &listeners)?;
         refuse_repeated(&global, &config.listen, &listeners)?;
         let mut roots = Roots::resolve(&global)?;
         let mut locations = resolve_locations(&global, of(Scope::Location), &mut roots)?;
         for (location, given) in &locations {
-            check_access(location, given, &global, &config.accounts)?;
+            check_access(location, given, &global, &config)?;
         }
         // That of the top, which is first already.
         let everything = locations.pop().expect("it is always there");
@@ -189,26 +193,42 @@ fn resolve_location(given: &Given) -> Result<Location, ConfigError> {
     })
 }
 
-/// Reads the files of users, groups and tokens.
+/// Reads the files of users, groups, tokens and certificates, and the keytab.
 fn resolve_accounts(given: &Given) -> Result<AccountSettings, ConfigError> {
     let mut settings: AccountSettings = given.fill();
-    let mut texts = [String::new(), String::new(), String::new()];
-    let keys = ["users_file", "groups_file", "tokens_file"];
+    let keys = ["users_file", "groups_file", "tokens_file", FINGERPRINTS];
+    let mut texts = keys.map(|_| String::new());
     for (text, key) in texts.iter_mut().zip(keys) {
         if let Some((origin, file)) = given.path(key) {
             *text = read_accounts(origin, key, file)?;
         }
     }
-    let [users, groups, tokens] = texts;
-    let read = Accounts::parse(&users, &groups, &tokens);
+    let [users, groups, tokens, certificates] = texts;
+    let read = Accounts::parse(&users, &groups, &tokens).and_then(|accounts| {
+        let read = accounts.with_certificates(&certificates);
+        read.map_err(|bad| (AccountFile::Certificates, bad))
+    });
     settings.accounts = Arc::new(read.map_err(|(which, bad)| {
         let file = match which {
             AccountFile::Users => &settings.users_file,
             AccountFile::Groups => &settings.groups_file,
             AccountFile::Tokens => &settings.tokens_file,
+            AccountFile::Certificates => &settings.certificates_file,
         };
         Cause::BadAccount(file.clone(), bad.number, bad.why)
     })?);
+    if let Some((origin, file)) = given.path("keytab") {
+        settings.keys = Arc::new(read_keytab(origin, file)?);
+    }
+    if let Some(entry) = given.get("certificate_user") {
+        if settings.certificate_user.is_empty() {
+            return Err(entry.refused(Complaint::Unusable));
+        }
+        let is_listed = settings.certificate_user.contains(&Rule::Fingerprint);
+        if is_listed && settings.certificates_file.as_os_str().is_empty() {
+            return Err(entry.refused(needs_file(FINGERPRINTS)));
+        }
+    }
     Ok(settings)
 }
 
@@ -239,23 +259,29 @@ fn check_access(
     location: &Location,
     own: &Given,
     global: &Given,
-    settings: &AccountSettings,
+    config: &Config,
 ) -> Result<(), ConfigError> {
-    let access = &location.access;
+    let (access, settings) = (&location.access, &config.accounts);
     let entry = |key| own.get(key).or_else(|| global.get(key));
     if let Some(entry) = entry("auth") {
         for (scheme, file, key) in [
             (Scheme::Basic, &settings.users_file, "users_file"),
             (Scheme::Bearer, &settings.tokens_file, "tokens_file"),
+            (Scheme::Negotiate, &settings.keytab, "keytab"),
         ] {
             if access.auth.contains(&scheme) && file.as_os_str().is_empty() {
-                let file = format!("`{key}`: the file in which they stand");
-                return Err(entry.refused(Complaint::Needs(file)));
+                return Err(entry.refused(needs_file(key)));
             }
         }
         if access.auth.contains(&Scheme::Proxy) && settings.user_header.is_empty() {
             let field = "`user_header`: the field in which the proxy names the user";
             return Err(entry.refused(Complaint::Needs(field.to_owned())));
+        }
+        let asks = |listener: &Listener| !listener.client_ca.as_os_str().is_empty();
+        let is_asked = config.listeners.iter().any(asks);
+        if access.auth.contains(&Scheme::Certificate) && !is_asked {
+            let listener = "a [[listener]] with client_ca: elsewhere nobody shows a certificate";
+            return Err(entry.refused(Complaint::Needs(listener.to_owned())));
         }
     }
     let Some(entry) = entry("allow") else {
@@ -274,6 +300,10 @@ fn check_access(
         }
     }
     Ok(())
+}
+
+fn needs_file(key: &str) -> Complaint {
+    Complaint::Needs(format!("`{key}`: the file in which they stand"))
 }
 
 /// `None` if the type is "none". The secret is read only where it is used.
@@ -376,3 +406,5 @@ const PUBLIC_URL_WHY: &str = "public_url, to whose host it belongs: what a clien
 const WORK_DIR_NAME: &str = ".bitsd";
 /// As many as `cores` takes.
 const CORES_MAX: usize = 256;
+/// The key of the file of certificates.
+const FINGERPRINTS: &str = "certificates_file";

@@ -6,7 +6,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::error::{Cause, ConfigError, Origin};
+use crate::auth::keytab::{KEYTAB_BYTES_MAX, Keytab};
 
 /// What notifications are signed with (a key of HMAC, RFC 2104). `Debug` and `Display` name only
 /// the file.
@@ -83,6 +86,28 @@ pub(super) fn read_accounts(
     match read {
         Ok(()) => Ok(content),
         Err(error) => Err(Cause::UnreadableFile(origin, key, file, error).into()),
+    }
+}
+
+/// Reads a keytab; `origin` is where it is named.
+#[allow(clippy::disallowed_methods, reason = "not on a shard")]
+pub(super) fn read_keytab(origin: Origin, file: PathBuf) -> Result<Keytab, ConfigError> {
+    let mut content = Zeroizing::new(Vec::new());
+    let most = u64::try_from(KEYTAB_BYTES_MAX).unwrap_or(u64::MAX);
+    let read = open_regular(&file).and_then(|opened| {
+        // Room for all of it, so that no copy is left behind when it grows.
+        content.reserve_exact(KEYTAB_BYTES_MAX + 1);
+        match opened.take(most + 1).read_to_end(&mut content)? {
+            0..=KEYTAB_BYTES_MAX => Ok(()),
+            _ => Err(io::ErrorKind::FileTooLarge.into()),
+        }
+    });
+    match read {
+        Ok(()) => {
+            let content = Zeroizing::new(content.to_vec());
+            Keytab::parse(content).map_err(|why| Cause::BadKeytab(origin, file, why).into())
+        }
+        Err(error) => Err(Cause::UnreadableFile(origin, "keytab", file, error).into()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::certificate::Rule as CertificateRule;
 use crate::auth::networks::Networks;
 use crate::auth::policy::{Allowed, Scheme};
 
@@ -12,8 +13,8 @@ use super::form::{Form, Value};
 use super::secret::Secret;
 use super::section::Scope;
 use super::words::{
-    Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType, PrefixCase,
-    ProxyProtocol, Publish, TlsVersion,
+    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType,
+    Persist, PrefixCase, ProxyProtocol, Publish, TlsVersion,
 };
 
 /// What is known of a key.
@@ -273,7 +274,8 @@ macro_rules! words {
 }
 
 numbers!(u32 u64 usize);
-words!(Download Durability EmptyFile Io LogFormat LogLevel NotificationType PrefixCase ProxyProtocol Publish TlsVersion);
+words!(ChannelBinding Download Durability EmptyFile Io LogFormat LogLevel NotificationType Persist);
+words!(PrefixCase ProxyProtocol Publish TlsVersion);
 setting!(bool, |truth| Value::Truth(*truth), Value::Truth(truth) => truth);
 setting!(
     Duration,
@@ -297,6 +299,12 @@ setting!(
     |schemes| Value::Texts(schemes.iter().map(|scheme| scheme.word().to_owned()).collect()),
     Value::Texts(words) => words.iter().filter_map(|word| Scheme::from_word(word)).collect()
 );
+setting!(
+    Vec<CertificateRule>,
+    |rules| Value::Texts(rules.iter().map(|rule| rule.word().to_owned()).collect()),
+    Value::Texts(words) => words.iter().filter_map(|word| CertificateRule::from_word(word)).collect()
+);
+setting!(Vec<String>, |texts| Value::Texts(texts.clone()), Value::Texts(texts) => texts);
 setting!(
     Vec<Allowed>,
     |allowed| Value::Texts(allowed.iter().map(Allowed::to_text).collect()),

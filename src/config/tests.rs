@@ -597,9 +597,31 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
     for (text, told) in [
         ("auth = [\"basic\"]", "needs `users_file`"),
         ("auth = [\"bearer\", \"basic\"]", "needs `"),
+        ("auth = [\"negotiate\"]", "needs `keytab`"),
+        (
+            "auth = [\"certificate\"]",
+            "needs a [[listener]] with client_ca",
+        ),
+        ("certificate_user = []", "certificate_user = []"),
+        ("certificate_user = \"email\"", "is none of it"),
+        (
+            "certificate_user = [\"fingerprint\"]",
+            "needs `certificates_file`",
+        ),
+        (
+            &format!("certificates_file = \"{bad}\""),
+            "/bad:2: what follows \"anna\" is no SHA-256",
+        ),
+        (
+            &format!("keytab = \"{bad}\""),
+            "/bad cannot be used: it is no keytab",
+        ),
+        ("keytab = \"/nowhere/keys\"", "cannot read /nowhere/keys"),
+        ("realms = [\"a@b\"]", "it takes an array of realms"),
+        ("channel_binding = \"yes\"", "channel_binding = \"yes\""),
         (
             "auth = [\"ntlm\"]",
-            "\"ntlm\" is none of it: it takes an array of \"basic\", \"bearer\"",
+            "\"ntlm\" is none of it: it takes an array of \"negotiate\", \"basic\"",
         ),
         ("auth = [1]", "it takes an array of"),
         ("allow = [\"anna\"]", "does nothing without `auth`"),

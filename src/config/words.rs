@@ -74,6 +74,26 @@ words! {
         Required "required"
     }
 
+    /// Whether a ticket must be bound to the TLS connection that it comes on (RFC 5929).
+    ChannelBinding {
+        /// Nobody looks.
+        Off "off"
+        /// Where the client has bound it, it must be to this connection.
+        Check "check"
+        /// It must be.
+        Require "require"
+    }
+
+    /// For how long a client has shown who it is.
+    Persist {
+        /// As long as a connection with TLS lasts.
+        Tls "tls"
+        /// As long as any connection lasts.
+        Connection "connection"
+        /// For one request.
+        Request "request"
+    }
+
     /// What must be on stable storage before an Ack (the contract stands in `vault/mod.rs`).
     Durability {
         /// Nothing is ever synced: the process may die, the power may not.

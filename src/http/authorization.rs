@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::head::Head;
+use super::spnego::{self, BadToken, Shape};
 
 /// Bytes of a user's name. Active Directory allows 256 characters, Apache 255 bytes.
 pub const USER_BYTES_MAX: usize = 256;
@@ -16,6 +17,9 @@ pub const USER_BYTES_MAX: usize = 256;
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// Bytes of a bearer token.
 pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Bytes of a token of Negotiate. A ticket grows with the groups of its user; Windows makes none
+/// that is longer than 48,000 bytes (MaxTokenSize).
+pub const TICKET_BYTES_MAX: usize = 48 << 10;
 
 /// What a request shows to say who sends it.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub enum Credentials {
     },
     /// RFC 6750.
     Bearer(Zeroizing<String>),
+    /// RFC 4559, with a token that may be one of Kerberos.
+    Negotiate(Zeroizing<Vec<u8>>, Shape),
 }
 
 impl fmt::Debug for Credentials {
@@ -36,6 +42,7 @@ impl fmt::Debug for Credentials {
         match self {
             Self::Basic { user, .. } => write!(f, "Basic({user})"),
             Self::Bearer(_) => f.write_str("Bearer"),
+            Self::Negotiate(_, shape) => write!(f, "Negotiate({shape:?})"),
         }
     }
 }
@@ -49,14 +56,30 @@ pub enum BadCredentials {
     UnknownScheme,
     /// Its value is not what its scheme has.
     Malformed,
+    /// NTLM, also within Negotiate: Windows falls back to it where it has no ticket.
+    Ntlm,
+    /// Negotiate without Kerberos among what is offered.
+    NotKerberos,
+}
+
+impl From<BadToken> for BadCredentials {
+    fn from(why: BadToken) -> Self {
+        match why {
+            BadToken::Ntlm => Self::Ntlm,
+            BadToken::OtherMechanism => Self::NotKerberos,
+            BadToken::Malformed => Self::Malformed,
+        }
+    }
 }
 
 impl fmt::Display for BadCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Repeated => "Authorization stands there twice",
-            Self::UnknownScheme => "the scheme of Authorization is neither Basic nor Bearer",
+            Self::UnknownScheme => "the scheme of Authorization is not one that is asked for",
             Self::Malformed => "the value of Authorization is malformed",
+            Self::Ntlm => "NTLM is not taken: the client has no Kerberos ticket for this host",
+            Self::NotKerberos => "Negotiate is taken with Kerberos only",
         })
     }
 }
@@ -83,6 +106,12 @@ impl Credentials {
         }
         if scheme.eq_ignore_ascii_case(b"Bearer") {
             return parse_bearer(rest).ok_or(BadCredentials::Malformed);
+        }
+        if scheme.eq_ignore_ascii_case(b"Negotiate") {
+            return parse_negotiate(rest);
+        }
+        if scheme.eq_ignore_ascii_case(b"NTLM") {
+            return Err(BadCredentials::Ntlm);
         }
         Err(BadCredentials::UnknownScheme)
     }
@@ -113,28 +142,58 @@ fn parse_bearer(token: &[u8]) -> Option<Credentials> {
     Some(Credentials::Bearer(Zeroizing::new(token.to_owned())))
 }
 
+fn parse_negotiate(encoded: &[u8]) -> Result<Credentials, BadCredentials> {
+    if encoded.len() > TICKET_BYTES_MAX.div_ceil(3) * 4 {
+        return Err(BadCredentials::Malformed);
+    }
+    let token = STANDARD
+        .decode(encoded)
+        .map_err(|_| BadCredentials::Malformed)?;
+    let token = Zeroizing::new(token);
+    let shape = spnego::inspect(&token)?;
+    Ok(Credentials::Negotiate(token, shape))
+}
+
 /// A way to show who one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
+    /// A ticket of Kerberos (RFC 4559).
+    Negotiate,
     /// A name and a password (RFC 7617).
     Basic,
     /// A token (RFC 6750).
     Bearer,
+    /// A certificate, shown while hands were shaken (RFC 8446 4.4.2.4).
+    Certificate,
     /// A proxy says it, in a field of its own. Nobody can be asked for that.
     Proxy,
 }
 
 impl Scheme {
     /// Every one, in the order of the documentation.
-    pub const ALL: [Self; 3] = [Self::Basic, Self::Bearer, Self::Proxy];
+    pub const ALL: [Self; 5] = [
+        Self::Negotiate,
+        Self::Basic,
+        Self::Bearer,
+        Self::Certificate,
+        Self::Proxy,
+    ];
     /// Their words.
-    pub const WORDS: &[&str] = &[Self::Basic.word(), Self::Bearer.word(), Self::Proxy.word()];
+    pub const WORDS: &[&str] = &[
+        Self::Negotiate.word(),
+        Self::Basic.word(),
+        Self::Bearer.word(),
+        Self::Certificate.word(),
+        Self::Proxy.word(),
+    ];
 
     /// As it stands in the settings and in the log.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Negotiate => "negotiate",
             Self::Basic => "basic",
             Self::Bearer => "bearer",
+            Self::Certificate => "certificate",
             Self::Proxy => "proxy",
         }
     }
@@ -144,15 +203,31 @@ impl Scheme {
         (Self::ALL.into_iter()).find(|scheme| scheme.word() == word)
     }
 
-    /// The value of a WWW-Authenticate field that asks for it, where a client can be asked; `realm`
-    /// has neither quotes nor backslashes.
-    pub fn challenge(self, realm: &str) -> Option<String> {
+    /// Whether whoever listens to it can show it as well.
+    pub fn is_told(self) -> bool {
         match self {
-            Self::Basic => Some(format!("Basic realm=\"{realm}\", charset=\"UTF-8\"")),
-            Self::Bearer => Some(format!("Bearer realm=\"{realm}\"")),
-            Self::Proxy => None,
+            Self::Basic | Self::Bearer => true,
+            Self::Negotiate | Self::Certificate | Self::Proxy => false,
         }
     }
+
+    /// The value of a WWW-Authenticate field that asks for it, if one can; `realm` has neither
+    /// quotes nor backslashes. `token` is what Negotiate has to say, or nothing.
+    pub fn challenge(self, realm: &str, token: &[u8]) -> Option<String> {
+        Some(match self {
+            Self::Negotiate if token.is_empty() => "Negotiate".to_owned(),
+            Self::Negotiate => say_token(token),
+            Self::Basic => format!("Basic realm=\"{realm}\", charset=\"UTF-8\""),
+            Self::Bearer => format!("Bearer realm=\"{realm}\""),
+            Self::Certificate | Self::Proxy => return None,
+        })
+    }
+}
+
+/// The value of WWW-Authenticate by which the server goes on with Negotiate, or proves itself (RFC
+/// 4559 4.1).
+pub fn say_token(token: &[u8]) -> String {
+    format!("Negotiate {}", STANDARD.encode(token))
 }
 
 #[cfg(test)]
@@ -225,9 +300,52 @@ mod tests {
 
     #[test]
     fn other_schemes_are_unknown() {
-        for value in [&b""[..], b"Negotiate YII=", b"NTLM TlRM", b"Basically QQ=="] {
+        for value in [
+            &b""[..],
+            b"Digest x=1",
+            b"Negotiated QQ==",
+            b"Basically QQ==",
+        ] {
             let read = Credentials::parse(value);
             assert_eq!(read, Err(BadCredentials::UnknownScheme), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_kerberos_is_read_and_no_other() {
+        // [APPLICATION 0] with the mechanism of Kerberos, and four bytes of its own.
+        let token = b"\x60\x0f\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\x00\x6e\x00";
+        let of = |token: &[u8]| {
+            Credentials::parse(format!("negotiate {}", STANDARD.encode(token)).as_bytes())
+        };
+        let read = Credentials::Negotiate(Zeroizing::new(token.to_vec()), Shape::First);
+        assert_eq!(of(token), Ok(read));
+        assert_eq!(of(b"NTLMSSP\0\x01"), Err(BadCredentials::Ntlm));
+        assert_eq!(
+            Credentials::parse(b"NTLM TlRMTVNTUAAB"),
+            Err(BadCredentials::Ntlm)
+        );
+        assert_eq!(
+            of(b"\x60\x05\x06\x01\x2a\x01\x00"),
+            Err(BadCredentials::NotKerberos)
+        );
+        let mut long = b"\x60\x84\0\0\0\0".to_vec();
+        long.extend(&token[2..]);
+        long.resize(TICKET_BYTES_MAX, 7);
+        let bytes = u32::try_from(TICKET_BYTES_MAX - 6).unwrap();
+        long[2..6].copy_from_slice(&bytes.to_be_bytes());
+        assert!(of(&long).is_ok());
+        long[2..6].copy_from_slice(&(bytes + 3).to_be_bytes());
+        long.extend(b"abc");
+        assert_eq!(of(&long), Err(BadCredentials::Malformed), "too long");
+        for value in [
+            &b"Negotiate"[..],
+            b"Negotiate ",
+            b"Negotiate ?",
+            b"Negotiate YII=",
+        ] {
+            let read = Credentials::parse(value);
+            assert_eq!(read, Err(BadCredentials::Malformed), "{value:?}");
         }
     }
 
@@ -243,14 +361,20 @@ mod tests {
 
     #[test]
     fn challenges_name_the_realm() {
-        assert_eq!(
-            Scheme::Basic.challenge("bitsd").as_deref(),
-            Some("Basic realm=\"bitsd\", charset=\"UTF-8\"")
-        );
-        assert_eq!(
-            Scheme::Bearer.challenge("bitsd").as_deref(),
-            Some("Bearer realm=\"bitsd\"")
-        );
-        assert_eq!(Scheme::Proxy.challenge("bitsd"), None);
+        for (scheme, token, expected) in [
+            (
+                Scheme::Basic,
+                &b""[..],
+                Some("Basic realm=\"bitsd\", charset=\"UTF-8\""),
+            ),
+            (Scheme::Bearer, b"", Some("Bearer realm=\"bitsd\"")),
+            (Scheme::Negotiate, b"", Some("Negotiate")),
+            (Scheme::Negotiate, b"abc", Some("Negotiate YWJj")),
+            (Scheme::Certificate, b"", None),
+            (Scheme::Proxy, b"", None),
+        ] {
+            let challenge = scheme.challenge("bitsd", token);
+            assert_eq!(challenge.as_deref(), expected, "{scheme:?}");
+        }
     }
 }

@@ -23,4 +23,5 @@ pub mod head;
 pub mod host;
 pub mod path;
 pub mod response;
+pub mod spnego;
 pub mod stranger;

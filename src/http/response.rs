@@ -97,6 +97,23 @@ impl<'o> ResponseHead<'o> {
     }
 }
 
+/// Adds a field to a head that stands in `out` already and begins at `from`, as its first one.
+///
+/// # Panics
+/// If the value holds a line end, as [`ResponseHead::field`].
+pub fn insert_field(out: &mut Vec<u8>, from: usize, name: &str, value: &str) {
+    let Some(line) = memchr::memchr(b'\n', &out[from..]) else {
+        return;
+    };
+    let mut field = Vec::with_capacity(name.len() + value.len() + 4);
+    ResponseHead { out: &mut field }.field(name, value);
+    let at = from + line + 1;
+    out.splice(at..at, field);
+}
+
+/// The field by which a server asks who somebody is, and by which it proves itself.
+pub const AUTHENTICATE: &str = "WWW-Authenticate";
+
 /// A refusal to whoever speaks plain HTTP.
 pub struct PlainRefusal<'a> {
     pub status: u16,
@@ -121,7 +138,7 @@ impl PlainRefusal<'_> {
             head.field("Allow", allow);
         }
         for challenge in self.challenges {
-            head.field("WWW-Authenticate", challenge);
+            head.field(AUTHENTICATE, challenge);
         }
         head.field("Content-Type", TEXT_TYPE);
         head.number("Content-Length", body.len() as u64);

@@ -205,6 +205,8 @@ impl ShardMetrics {
             | Event::SessionEnded { .. } => self.on_session(event),
             // What they tell of is counted otherwise, or is for a person to read.
             Event::Announced { .. }
+            | Event::TicketRefused { .. }
+            | Event::TicketsUnusable { .. }
             | Event::CaseDiffers { .. }
             | Event::Gap { .. }
             | Event::SessionSealed { .. }

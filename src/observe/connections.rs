@@ -3,6 +3,7 @@
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::limit::{self, Cause, Kind, Repeated, may};
+use super::tickets;
 use crate::event::{Event, Hangup};
 use crate::http::stranger;
 
@@ -45,6 +46,7 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
             let event = "download_refused";
             debug!(event, shard, %peer, path, status, "download refused: see the setting `download`");
         }
+        Event::TicketRefused { .. } | Event::TicketsUnusable { .. } => tickets::log(shard, event),
         Event::Announced { client, proxy } => {
             let event = "client_announced";
             debug!(event, shard, peer = %client, %proxy, "a proxy has announced its client");

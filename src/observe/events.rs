@@ -26,6 +26,8 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::CaseDiffers { .. }
         | Event::BadRequest { .. }
         | Event::HandshakeFailed { .. }
+        | Event::TicketRefused { .. }
+        | Event::TicketsUnusable { .. }
         | Event::NotLetIn { .. }
         | Event::Announced { .. }
         | Event::EndedEarly { .. }

@@ -64,10 +64,14 @@ pub enum Kind {
     HandshakeFailed,
     /// Somebody who is not let in.
     NotLetIn,
+    /// A Kerberos ticket was not believed.
+    TicketRefused,
+    /// Nobody can look at Kerberos tickets.
+    TicketsUnusable,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::RequestRefused,
         Self::PacketRefused,
         Self::EndedEarly,
@@ -83,6 +87,8 @@ impl Kind {
         Self::CaseDiffers,
         Self::HandshakeFailed,
         Self::NotLetIn,
+        Self::TicketRefused,
+        Self::TicketsUnusable,
     ];
 
     /// The word of such lines.
@@ -103,6 +109,8 @@ impl Kind {
             Self::CaseDiffers => "case_differs",
             Self::HandshakeFailed => "handshake_failed",
             Self::NotLetIn => "not_let_in",
+            Self::TicketRefused => "ticket_refused",
+            Self::TicketsUnusable => "tickets_unusable",
         }
     }
 }

@@ -16,6 +16,7 @@ mod layer;
 pub mod limit;
 pub mod line;
 mod stream;
+mod tickets;
 mod words;
 pub mod writer;
 

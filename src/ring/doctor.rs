@@ -16,7 +16,9 @@ use super::launch_error::LaunchError;
 use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{listeners, net, probe};
+use crate::auth::keytab::Key;
 use crate::config::Config;
+use crate::verify;
 
 /// Fewer descriptors than this are soon used up.
 const FEW_FILES: u64 = 4096;
@@ -62,6 +64,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let secrets = probe::open_secrets(config);
     findings.extend(secrets.into_iter().map(Finding::Doubtful));
     findings.extend(certificates(config));
+    findings.extend(tickets(config));
     let (directories, is_running) = directories(config);
     // A server that runs already has taken what the limits give to its user.
     if has_rings && !is_running {
@@ -94,6 +97,31 @@ fn certificates(config: &Config) -> Vec<Finding> {
     let doubts = material.doubts().into_iter();
     good.chain(doubts.map(|doubt| Finding::Doubtful(doubt.to_string())))
         .collect()
+}
+
+/// Whose Kerberos tickets would be taken, and whether they can be.
+fn tickets(config: &Config) -> Vec<Finding> {
+    let (keys, keytab) = (&config.accounts.keys, config.accounts.keytab.display());
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let good = |key: &Key| {
+        let Key {
+            principal, version, ..
+        } = key;
+        Finding::Good(format!("{keytab} holds key {version} of {principal}"))
+    };
+    let mut findings: Vec<_> = keys.entries().map(good).collect();
+    if !keys.has_http() {
+        findings.push(Finding::Doubtful(format!(
+            "{keytab} holds no key of HTTP/HOST, for which clients ask by the host of the URL"
+        )));
+    }
+    findings.push(match verify::prepare(keys) {
+        Ok(_) => Finding::Good("Kerberos tickets can be looked at".to_owned()),
+        Err(why) => Finding::Doubtful(format!("no Kerberos ticket can be looked at: {why}")),
+    });
+    findings
 }
 
 fn limits(config: &Config) -> Vec<Finding> {

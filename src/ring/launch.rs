@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
 use crate::server::clients::Clients;
 use crate::vault::readback::Dealt;
-use crate::verify::Verifier;
+use crate::verify::{self, Verifier};
 
 /// Where the settings come from, for the line that tells of the start, and how to read them again.
 pub struct Source {
@@ -62,7 +62,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     probe::warn_of_surprises(&config, &addresses, descriptors, processors.len());
     let (alive_sender, alive) = mpsc::channel();
     let notifier = notifier(&config);
-    let verifier = Verifier::start().map_err(LaunchError::Thread)?;
+    let verifier = verifier(&config)?;
     let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
     let spaces = spaces(&config);
     let clients = Arc::new(Clients::default());
@@ -103,7 +103,8 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     await_shards(&alive, config.cores)?;
     deal_journals(directories.shelves().work(), generation, deals, news_sender)?;
     material.tell();
-    let reloader = Reloader::new(Arc::clone(&config), material, source.read, reloads);
+    let config_now = Arc::clone(&config);
+    let reloader = Reloader::new(config_now, material, verifier, source.read, reloads);
     let reloads = Reloads::begin(reloader, &directories).map_err(LaunchError::Thread)?;
     let start = Start::new(begun, source.file, addresses, descriptors);
     supervise(&config, &directories, &start, &stage, &news, &reloads)
@@ -121,6 +122,15 @@ fn notifier(config: &Config) -> Notifier {
         in_flight_max: config.limits.notifications_max,
         bytes_max: config.limits.notification_bytes_max,
     })
+}
+
+/// Threads that look at passwords and tickets, with the keys for these.
+fn verifier(config: &Config) -> Result<Verifier, LaunchError> {
+    let verifier = Verifier::start().map_err(LaunchError::Thread)?;
+    let acceptance = verify::prepare(&config.accounts.keys);
+    reloader::tell_of_tickets(config, &acceptance);
+    verifier.accept_for(acceptance);
+    Ok(verifier)
 }
 
 fn spaces(config: &Config) -> Spaces {

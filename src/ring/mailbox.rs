@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use tokio::sync::mpsc;
 
 use super::tls::session::TlsSession;
+use crate::server::visit::Visit;
 
 /// A connection on its way to the shard that owns its session.
 pub struct Letter {
@@ -19,6 +20,8 @@ pub struct Letter {
     pub tls: Option<Box<TlsSession>>,
     /// Bytes that were read and not consumed: at least a whole head.
     pub arrived: Vec<u8>,
+    /// What it has shown of who uses it.
+    pub visit: Visit,
 }
 
 /// The mailboxes of all shards, to send to.

@@ -70,12 +70,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::hash::{Attempt, TooManyAttempts};
+use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
 use crate::event::{DiskOp, Event};
 use crate::metrics::Metrics;
 use crate::metrics::shard::ShardMetrics;
 use crate::notify::{Desk, Notifier};
 use crate::server::floor::{Floor, HandOverFull, NotifyError, Order};
+use crate::server::visit::Visit;
 use crate::vault::disk::{
     Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
 };
@@ -229,7 +231,13 @@ impl Floor for RingWorld {
         self.blocks.body()
     }
 
-    fn hand_over(&self, wire: &RingWire, arrived: &[u8], to: usize) -> Result<(), HandOverFull> {
+    fn hand_over(
+        &self,
+        wire: &RingWire,
+        arrived: &[u8],
+        visit: &Visit,
+        to: usize,
+    ) -> Result<(), HandOverFull> {
         use crate::server::floor::Wire as _;
         let mailbox = self.senders[to].try_reserve().map_err(|_| HandOverFull)?;
         let socket = wire.duplicate().map_err(|_| HandOverFull)?;
@@ -239,12 +247,17 @@ impl Floor for RingWorld {
             announced: wire.announced(),
             tls: wire.take_session(),
             arrived: arrived.to_vec(),
+            visit: visit.clone(),
         });
         Ok(())
     }
 
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts> {
         self.verifier.verify(attempt).await
+    }
+
+    async fn negotiate(&self, leg: Leg) -> Result<Negotiated, NotNegotiated> {
+        self.verifier.negotiate(leg).await
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

@@ -203,6 +203,10 @@ impl Wire for RingWire {
         self.tls().and_then(Tls::certificate)
     }
 
+    fn end_point(&self) -> Option<Vec<u8>> {
+        self.tls().and_then(Tls::end_point)
+    }
+
     fn has_left(&self) -> bool {
         self.is_there(PollFlags::RDHUP)
     }

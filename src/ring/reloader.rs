@@ -20,6 +20,8 @@ use super::reload::{self, Offer};
 use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
 use crate::observe;
+use crate::verify::tickets::Acceptance;
+use crate::verify::{self, Verifier};
 
 /// How long a shard may take until it has new settings in hand.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -90,6 +92,7 @@ pub struct Reloader {
     /// The settings as they are.
     config: Arc<Config>,
     material: Material,
+    verifier: Verifier,
     read_settings: ReadSettings,
     shards: Vec<Sender<Offer<NewSettings>>>,
 }
@@ -99,12 +102,14 @@ impl Reloader {
     pub fn new(
         config: Arc<Config>,
         material: Material,
+        verifier: Verifier,
         read_settings: ReadSettings,
         shards: Vec<Sender<Offer<NewSettings>>>,
     ) -> Self {
         Self {
             config,
             material,
+            verifier,
             read_settings,
             shards,
         }
@@ -144,7 +149,10 @@ impl Reloader {
                 })
             })
             .collect();
+        let acceptance = verify::prepare(&config.accounts.keys);
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
+        tell_of_tickets(&config, &acceptance);
+        self.verifier.accept_for(acceptance);
         let changed = observe::changes(&self.config.to_toml(), &config.to_toml());
         observe::adopt(config.log_format, config.log_level);
         self.config = config;
@@ -159,6 +167,20 @@ impl Reloader {
         }
         tracing::info!(event = "reloaded", changed, "the settings were reloaded");
         Ok(())
+    }
+}
+
+/// Writes into the log why Kerberos tickets, which the settings ask for, will not be taken.
+pub fn tell_of_tickets(config: &Config, acceptance: &Acceptance) {
+    if let Err(why) = acceptance
+        && !config.accounts.keys.is_empty()
+    {
+        let event = "tickets_unusable";
+        tracing::warn!(
+            event,
+            why,
+            "Kerberos tickets cannot be looked at: their clients hear 503"
+        );
     }
 }
 

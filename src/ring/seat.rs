@@ -40,6 +40,7 @@ use crate::server::floor::{Floor as _, Wire as _};
 use crate::server::recover::{self, Recovered};
 use crate::server::serve;
 use crate::server::shard::Shard;
+use crate::server::visit::Visit;
 use crate::vault::disk::Runtime as _;
 use crate::vault::{self, readback::Dealt};
 use crate::verify::Verifier;
@@ -293,9 +294,12 @@ async fn accept(
             // Without keys it is not served in the clear.
             Some(None) => return,
         };
-        shard
-            .world
-            .spawn(serve::serve(Rc::clone(&shard), wire, Vec::new()));
+        shard.world.spawn(serve::serve(
+            Rc::clone(&shard),
+            wire,
+            Vec::new(),
+            Visit::default(),
+        ));
     };
     net::accept_all(listener, is_stopping, complain, serve).await;
 }
@@ -322,8 +326,11 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
             Some(session) => wire.secured(Tls::with(session, Rc::clone(&kit))),
             None => wire,
         };
-        shard
-            .world
-            .spawn(serve::serve(Rc::clone(&shard), wire, letter.arrived));
+        shard.world.spawn(serve::serve(
+            Rc::clone(&shard),
+            wire,
+            letter.arrived,
+            letter.visit,
+        ));
     }
 }

@@ -18,9 +18,10 @@ use super::shares::{Share, Shares};
 use crate::bits::session_id::SessionId;
 use crate::config::Download;
 use crate::event::{DiskOp, Event};
+use crate::http::authorization::say_token;
 use crate::http::download::{self, DownloadRequest, Piece, Representation};
 use crate::http::path::UploadPath;
-use crate::http::response::{Persistence, PlainRefusal};
+use crate::http::response::{self, AUTHENTICATE, Persistence, PlainRefusal};
 use crate::vault::destination;
 use crate::vault::disk::{Block, Millis, Readable, ReplyStat, Shelf};
 use crate::vault::error::StoreError;
@@ -82,6 +83,7 @@ impl<W: World> Exchange<W> {
             shares: &shard.downloads,
             head_block_bytes: shard.head_block_bytes,
             answer: &mut self.answer,
+            proof: std::mem::take(&mut self.proof),
             is_slow: false,
         };
         send(sender, found, request, persistence).await
@@ -154,7 +156,12 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
     match found {
         Ok((file, stat)) => {
             let plan = download::plan(request, &representation(&stat));
+            let from = sender.answer.len();
             plan.write_head(persistence, sender.answer);
+            if !sender.proof.is_empty() {
+                let proof = say_token(&sender.proof);
+                response::insert_field(sender.answer, from, AUTHENTICATE, &proof);
+            }
             for piece in plan.pieces() {
                 match piece {
                     Piece::Literal(bytes) => sender.answer.extend_from_slice(&bytes),
@@ -207,6 +214,8 @@ struct Sender<'a, F: Floor> {
     head_block_bytes: usize,
     /// What goes out next: never more than [`GATHER_BYTES_MAX`] and the head of one part.
     answer: &'a mut Vec<u8>,
+    /// By what we prove in its head who we are; may be empty.
+    proof: Vec<u8>,
     is_slow: bool,
 }
 

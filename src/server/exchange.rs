@@ -12,12 +12,14 @@ use super::inbox::Inbox;
 use super::patience::Waiting;
 use super::request::{self, BodyLeft};
 use super::shard::Shard;
+use super::visit::Visit;
 use crate::auth::policy::Principal;
 use crate::bits::packet::Packet;
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session_id::SessionId;
+use crate::http::authorization::say_token;
 use crate::http::chunked::ChunkedDecoder;
-use crate::http::response::Persistence;
+use crate::http::response::{self, AUTHENTICATE, Persistence};
 
 /// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
 /// when they hear 413, so those that come at all are not much longer, and reading them costs no
@@ -36,6 +38,10 @@ pub struct Exchange<W: World> {
     pub answer: Vec<u8>,
     /// Who sends the request that is dealt with; `None` where nobody is asked.
     pub principal: Option<Principal>,
+    /// What the connection has shown of who uses it.
+    pub visit: Visit,
+    /// By what we prove in the next answer who we are; empty where nobody has asked.
+    pub proof: Vec<u8>,
 }
 
 /// An answer, and what is left of the request it answers.
@@ -98,6 +104,15 @@ impl<W: World> Exchange<W> {
     /// What the connection says.
     pub async fn send(&mut self) -> io::Result<()> {
         connection::send(&*self.shard.world, &self.connection, &mut self.answer).await
+    }
+
+    /// Puts our own proof into the head of an answer that begins there, where one is due: by it a
+    /// client knows whom it speaks with (RFC 4559 4.1).
+    pub(super) fn prove_ourselves(&mut self, from: usize) {
+        let proof = std::mem::take(&mut self.proof);
+        if !proof.is_empty() {
+            response::insert_field(&mut self.answer, from, AUTHENTICATE, &say_token(&proof));
+        }
     }
 
     /// Reads more of a body into the head block, which is empty; never beyond the body.

@@ -11,7 +11,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use super::visit::Visit;
 use crate::auth::hash::{Attempt, TooManyAttempts};
+use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
 use crate::config::Notification;
 use crate::metrics::shard::ShardMetrics;
@@ -94,6 +96,12 @@ pub trait Wire: 'static {
     /// The certificate (DER) that the peer has shown, if it has: it was proven then, and the peer
     /// has its key.
     fn certificate(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// By what a ticket can be bound to this connection: `tls-server-end-point:` and a digest of
+    /// the certificate that the peer was shown (RFC 5929 4.1).
+    fn end_point(&self) -> Option<Vec<u8>> {
         None
     }
 
@@ -194,16 +202,24 @@ pub trait Floor: Runtime {
     /// A large, registered block for fast bodies; `None` if all are out.
     fn body_block(&self) -> Option<Self::Block>;
 
-    /// Gives a connection to another shard: the peer goes on there, with `arrived` as if just read.
-    /// The caller drops `wire`, on which nothing may be pending. `Err` if that shard cannot take
-    /// it.
-    fn hand_over(&self, wire: &Self::Wire, arrived: &[u8], to: usize) -> Result<(), HandOverFull>;
+    /// Gives a connection to another shard: the peer goes on there, with `arrived` as if just read,
+    /// and is who it has shown to be. The caller drops `wire`, on which nothing may be pending.
+    /// `Err` if that shard cannot take it.
+    fn hand_over(
+        &self,
+        wire: &Self::Wire,
+        arrived: &[u8],
+        visit: &Visit,
+        to: usize,
+    ) -> Result<(), HandOverFull>;
 
     /// Tells an application of a file. By 200 and a reply, that stands under its name on the shelf
     /// of the file, unsynced. After an error nothing stands there, and nothing appears there later.
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
     /// Whether a password is the one of a hash; tried on another thread, and awaited to its end.
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts>;
+    /// What a token of Negotiate says; looked at on another thread, and awaited to its end.
+    async fn negotiate(&self, leg: Leg) -> Result<Negotiated, NotNegotiated>;
     /// What is counted on this shard.
     fn metrics(&self) -> &ShardMetrics;
     /// The number under which a location is counted, by its prefix. Asked when settings are taken

@@ -1,8 +1,9 @@
 //! Who asks, and whether they may: before anything of a packet is looked at but its path.
 //!
 //! 401 is only ever the client's fault: it has shown nothing, or something wrong. What keeps *us*
-//! from looking at a password (too many at once, or too many wrong ones of the same client) is 503,
-//! after which a client comes back.
+//! from looking at what it shows (too much at once, too many wrong passwords of the same client, no
+//! Kerberos here) is 503, after which a client comes back. After a 401 a job of BITS waits for a
+//! person.
 
 use std::sync::Arc;
 
@@ -11,19 +12,26 @@ use super::exchange::Exchange;
 use super::floor::{Wire as _, World};
 use super::request::Wanted;
 use crate::auth::accounts::is_name;
+use crate::auth::certificate;
 use crate::auth::forwarded;
 use crate::auth::hash::{Attempt, PasswordHash};
+use crate::auth::identity;
+use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::bits::reply::{Challenges, NotShown, Refusal};
-use crate::config::{Access, AccountSettings};
+use crate::config::{Access, AccountSettings, ChannelBinding, Config, Persist};
+use crate::event::Event;
 use crate::http::authorization::{BadCredentials, Credentials};
 use crate::http::head::Head;
 use crate::http::path::UploadPath;
 
 /// What a request shows of who sends it.
 pub struct Shown {
+    /// Its Authorization field.
     credentials: Result<Option<Credentials>, BadCredentials>,
     named: Named,
+    /// Somebody has passed it on, or may have.
+    is_forwarded: bool,
 }
 
 /// What stands in the field in which a proxy names the user.
@@ -56,6 +64,42 @@ impl Named {
     }
 }
 
+/// What holds for one request.
+struct Gate<'a> {
+    access: &'a Access,
+    config: &'a Arc<Config>,
+    /// What may be shown over this connection, of what is asked for.
+    schemes: Vec<Scheme>,
+}
+
+impl Gate<'_> {
+    fn settings(&self) -> &AccountSettings {
+        &self.config.accounts
+    }
+
+    fn asks_for(&self, scheme: Scheme) -> bool {
+        self.schemes.contains(&scheme)
+    }
+
+    /// What is to be shown, and why what was shown does not do.
+    fn refuse(&self, why: NotShown) -> Refusal {
+        self.answer(why, Vec::new())
+    }
+
+    fn answer(&self, why: NotShown, token: Vec<u8>) -> Refusal {
+        if self.schemes == [Scheme::Certificate] {
+            // There is no way to ask for one now.
+            return Refusal::CertificateMissing;
+        }
+        Refusal::Unauthorized(Box::new(Challenges {
+            schemes: self.schemes.clone(),
+            realm: self.settings().auth_realm.as_str().into(),
+            why,
+            token,
+        }))
+    }
+}
+
 impl<W: World> Exchange<W> {
     /// From where a request comes, which is noted of the connection, and what it shows of who sends
     /// it.
@@ -77,6 +121,7 @@ impl<W: World> Exchange<W> {
                 false => Ok(None),
             },
             named: Named::of(head, &settings.user_header, is_trusted),
+            is_forwarded: is_trusted || BY_PROXIES.iter().any(|name| has(head, name)),
         }
     }
 
@@ -85,10 +130,14 @@ impl<W: World> Exchange<W> {
     /// # Errors
     /// They may not, or have not shown who they are.
     pub(super) async fn admit(
-        &self,
+        &mut self,
         path: &UploadPath,
         shown: &Shown,
     ) -> Result<Option<Principal>, Refusal> {
+        self.proof.clear();
+        if shown.is_forwarded {
+            self.visit.share();
+        }
         let location = self.shard.location(path);
         let access = &location.access;
         if !access.allow_from.let_in(self.connection.client().ip()) {
@@ -101,15 +150,59 @@ impl<W: World> Exchange<W> {
             return Ok(None);
         }
         let config = self.shard.settings();
-        let settings = &config.accounts;
-        let principal = match self.named(access, shown) {
+        let principal = match named(access, shown) {
             Some(principal) => principal,
-            None => self.identify(access, settings, shown).await?,
+            None => self.shown_by_itself(access, &config, shown).await?,
         };
-        match policy::may(&principal.user, &access.allow, &settings.accounts) {
+        match policy::may(&principal, &access.allow, &config.accounts.accounts) {
             true => Ok(Some(principal)),
             false => Err(Refusal::NotAllowed),
         }
+    }
+
+    /// Who asks, where no proxy says it.
+    async fn shown_by_itself(
+        &mut self,
+        access: &Access,
+        config: &Arc<Config>,
+        shown: &Shown,
+    ) -> Result<Principal, Refusal> {
+        if access.auth == [Scheme::Proxy] {
+            // Nor is this 401: there is nothing that the client could show.
+            return Err(Refusal::NotNamed);
+        }
+        let is_silent = self.is_seen_by_others(&config.accounts) && !access.allow_plaintext;
+        let schemes = access.auth.iter().copied();
+        let schemes: Vec<_> = schemes
+            .filter(|scheme| *scheme != Scheme::Proxy && !(is_silent && scheme.is_told()))
+            .collect();
+        let is_told = match &shown.credentials {
+            Ok(Some(Credentials::Basic { .. } | Credentials::Bearer(_))) => true,
+            Ok(_) | Err(_) => false,
+        };
+        if schemes.is_empty() || (is_silent && is_told) {
+            // Not 401: the client would send what it must not.
+            return Err(Refusal::InTheClear);
+        }
+        let gate = Gate {
+            access,
+            config,
+            schemes,
+        };
+        let identified = self.identify(&gate, &shown.credentials).await;
+        match &identified {
+            Ok(principal) if self.lasts(access) => self.visit.remember(principal, config),
+            Ok(_) => {}
+            Err(_) => self.visit.forget(),
+        }
+        identified
+    }
+
+    /// Whether others than the client and a proxy in front of us may read what is sent.
+    fn is_seen_by_others(&self, settings: &AccountSettings) -> bool {
+        let sender = self.connection.wire.peer().ip().to_canonical();
+        let is_near = sender.is_loopback() || settings.trusted_proxies.hold(sender);
+        !self.connection.wire.is_encrypted() && !is_near
     }
 
     /// Who asks for a file. A reply belongs to whoever made its session; for others it is not
@@ -118,7 +211,7 @@ impl<W: World> Exchange<W> {
     /// # Errors
     /// As [`Self::admit`]; [`Refusal::SessionNotFound`] if it is somebody else's.
     pub(super) async fn admit_download(
-        &self,
+        &mut self,
         wanted: &Wanted,
         shown: &Shown,
     ) -> Result<(), Refusal> {
@@ -137,64 +230,142 @@ impl<W: World> Exchange<W> {
         }
     }
 
-    /// Whom a proxy names, where its word is taken.
-    fn named(&self, access: &Access, shown: &Shown) -> Option<Principal> {
-        match &shown.named {
-            Named::User(user) if access.auth.contains(&Scheme::Proxy) => Some(Principal {
-                user: Arc::clone(user),
-                scheme: Scheme::Proxy,
-            }),
-            _ => None,
+    /// Whether whoever was shown to use the connection goes on to be the one.
+    fn lasts(&self, access: &Access) -> bool {
+        match access.auth_persist {
+            Persist::Tls => self.connection.wire.is_encrypted(),
+            Persist::Connection => true,
+            Persist::Request => false,
         }
     }
 
-    /// Whether others than the client and a proxy in front of us may read what is sent.
-    fn is_seen_by_others(&self, settings: &AccountSettings) -> bool {
-        let sender = self.connection.wire.peer().ip().to_canonical();
-        let is_near = sender.is_loopback() || settings.trusted_proxies.hold(sender);
-        !self.connection.wire.is_encrypted() && !is_near
-    }
-
+    /// A field that is there counts, whoever was known before.
     async fn identify(
-        &self,
-        access: &Access,
-        settings: &AccountSettings,
-        shown: &Shown,
+        &mut self,
+        gate: &Gate<'_>,
+        credentials: &Result<Option<Credentials>, BadCredentials>,
     ) -> Result<Principal, Refusal> {
-        if access.auth == [Scheme::Proxy] {
-            // Nor is this 401: there is nothing that the client could show.
-            return Err(Refusal::NotNamed);
+        if gate.schemes == [Scheme::Certificate] {
+            return self.certified(gate);
         }
-        if self.is_seen_by_others(settings) && !access.allow_plaintext {
-            // Not 401: the client would send what it must not.
-            return Err(Refusal::InTheClear);
-        }
-        let refuse = |why| Err(challenge(access, settings, why));
-        match &shown.credentials {
-            Ok(Some(Credentials::Basic { user, password }))
-                if access.auth.contains(&Scheme::Basic) =>
-            {
-                let hash = settings.accounts.hash_of(user);
-                match self.is_password(settings, user, password, hash).await? {
+        match credentials {
+            Ok(Some(Credentials::Basic { user, password })) if gate.asks_for(Scheme::Basic) => {
+                let hash = gate.settings().accounts.hash_of(user);
+                match (self.is_password(gate.settings(), user, password, hash)).await? {
                     true => Ok(Principal {
                         user: user.as_str().into(),
                         scheme: Scheme::Basic,
                     }),
-                    false => refuse(NotShown::Wrong(Scheme::Basic)),
+                    false => Err(gate.refuse(NotShown::Wrong(Scheme::Basic))),
                 }
             }
-            Ok(Some(Credentials::Bearer(token))) if access.auth.contains(&Scheme::Bearer) => {
-                match settings.accounts.owner_of(token) {
+            Ok(Some(Credentials::Bearer(token))) if gate.asks_for(Scheme::Bearer) => {
+                match gate.settings().accounts.owner_of(token) {
                     Some(user) => Ok(Principal {
                         user: Arc::clone(user),
                         scheme: Scheme::Bearer,
                     }),
-                    None => refuse(NotShown::Wrong(Scheme::Bearer)),
+                    None => Err(gate.refuse(NotShown::Wrong(Scheme::Bearer))),
                 }
             }
-            Ok(Some(_)) => refuse(NotShown::Unusable(BadCredentials::UnknownScheme)),
-            Ok(None) => refuse(NotShown::Nothing),
-            Err(why) => refuse(NotShown::Unusable(*why)),
+            Ok(Some(Credentials::Negotiate(token, shape))) if gate.asks_for(Scheme::Negotiate) => {
+                let leg = Leg {
+                    token: token.clone(),
+                    shape: *shape,
+                    conversation: self.visit.conversation.take(),
+                    end_point: None,
+                };
+                // Boxed, so that no other request carries the space of it.
+                Box::pin(self.negotiate(gate, leg)).await
+            }
+            Ok(Some(_)) => Err(gate.refuse(NotShown::Unusable(BadCredentials::UnknownScheme))),
+            Ok(None) => self.recognize(gate),
+            Err(why) => Err(gate.refuse(NotShown::Unusable(*why))),
+        }
+    }
+
+    /// Who sends a request that shows nothing: whoever was known before on this connection, or who
+    /// the certificate names.
+    fn recognize(&self, gate: &Gate<'_>) -> Result<Principal, Refusal> {
+        let known = self.visit.known(gate.config);
+        let known = known.filter(|known| self.lasts(gate.access) && gate.asks_for(known.scheme));
+        if let Some(known) = known {
+            return Ok(known.clone());
+        }
+        match gate.asks_for(Scheme::Certificate) && self.connection.wire.certificate().is_some() {
+            true => self.certified(gate),
+            false => Err(gate.refuse(NotShown::Nothing)),
+        }
+    }
+
+    /// Who the certificate names that the client has shown.
+    fn certified(&self, gate: &Gate<'_>) -> Result<Principal, Refusal> {
+        if let Some(known) = self.visit.known(gate.config)
+            && known.scheme == Scheme::Certificate
+        {
+            return Ok(known.clone());
+        }
+        let certificate = self.connection.wire.certificate();
+        let certificate = certificate.ok_or(Refusal::CertificateMissing)?;
+        let settings = gate.settings();
+        let user = certificate::user_of(
+            &certificate,
+            &settings.certificate_user,
+            &settings.own_realms(),
+            &settings.accounts,
+        );
+        let user = user.ok_or(Refusal::CertificateNameless)?;
+        Ok(Principal {
+            user: user.into(),
+            scheme: Scheme::Certificate,
+        })
+    }
+
+    /// Whose ticket this is. What the client may hear by it stands in `proof` after a success.
+    async fn negotiate(&mut self, gate: &Gate<'_>, leg: Leg) -> Result<Principal, Refusal> {
+        let (world, settings) = (&self.shard.world, gate.settings());
+        let binding = settings.channel_binding;
+        let leg = Leg {
+            end_point: match binding {
+                ChannelBinding::Off => None,
+                ChannelBinding::Check | ChannelBinding::Require => self.connection.wire.end_point(),
+            },
+            ..leg
+        };
+        match world.negotiate(leg).await {
+            Ok(Negotiated::Proven {
+                principal,
+                answer,
+                is_bound,
+            }) => {
+                if binding == ChannelBinding::Require && !is_bound {
+                    return Err(gate.refuse(NotShown::Unbound));
+                }
+                self.proof = answer;
+                let user = identity::user_of(&principal, &settings.own_realms());
+                Ok(Principal {
+                    user: user.ok_or(Refusal::NotAllowed)?.into(),
+                    scheme: Scheme::Negotiate,
+                })
+            }
+            Ok(Negotiated::GoesOn {
+                conversation,
+                answer,
+            }) => {
+                self.visit.conversation = Some(conversation);
+                Err(gate.answer(NotShown::Unfinished, answer))
+            }
+            Ok(Negotiated::OutOfPlace) => Err(gate.refuse(NotShown::OutOfPlace)),
+            Ok(Negotiated::Refused { why, answer }) => {
+                let (peer, why) = (self.connection.client(), why.as_str());
+                world.emit(Event::TicketRefused { peer, why });
+                Err(gate.answer(NotShown::Wrong(Scheme::Negotiate), answer))
+            }
+            Err(NotNegotiated::TooMany) => Err(Refusal::Busy),
+            Err(NotNegotiated::Unusable(why)) => {
+                world.emit(Event::TicketsUnusable { why: &why });
+                Err(Refusal::TicketsUnusable)
+            }
         }
     }
 
@@ -250,10 +421,20 @@ impl<W: World> Exchange<W> {
     }
 }
 
-fn challenge(access: &Access, settings: &AccountSettings, why: NotShown) -> Refusal {
-    Refusal::Unauthorized(Box::new(Challenges {
-        schemes: access.auth.clone(),
-        realm: settings.auth_realm.as_str().into(),
-        why,
-    }))
+/// Whom a proxy names, where its word is taken.
+fn named(access: &Access, shown: &Shown) -> Option<Principal> {
+    match &shown.named {
+        Named::User(user) if access.auth.contains(&Scheme::Proxy) => Some(Principal {
+            user: Arc::clone(user),
+            scheme: Scheme::Proxy,
+        }),
+        _ => None,
+    }
 }
+
+fn has(head: &Head<'_>, name: &str) -> bool {
+    !matches!(head.only(name), Ok(None))
+}
+
+/// Fields that only somebody in between adds.
+const BY_PROXIES: [&str; 3] = ["Via", "Forwarded", "X-Forwarded-For"];

@@ -83,13 +83,14 @@
 //! ```text
 //!  serve                                       a connection's life
 //!  fragment  lifecycle  download               what a request asks for
+//!  gatekeeper                                  who asks
 //!  exchange     janitor  recover  window       a request's things │ by the clock, at start, asked
 //!  carry_out                                   decisions
 //!  notification  room                          what takes long in them
 //!  held                                        the right to work on a session
 //!  shard  places                               the tables
 //!  session  connection                         what stands in them
-//!  floor  inbox  patience  budget  turnstile .. what all of it stands on
+//!  visit  floor  inbox  patience  turnstile .. what all of it stands on
 //! ```
 #![forbid(unsafe_code)]
 
@@ -118,5 +119,6 @@ pub mod session;
 pub mod shard;
 pub mod shares;
 pub mod turnstile;
+pub mod visit;
 pub mod welcome;
 pub mod window;

@@ -12,6 +12,7 @@ use super::inbox::{Inbox, NoRoom};
 use super::patience::Waiting;
 use super::request::{self, Request};
 use super::shard::{Phase, Shard};
+use super::visit::Visit;
 use crate::bits::packet::{Packet, PacketKind};
 use crate::bits::reply::{self, Ack, Refusal};
 use crate::bits::session::Step;
@@ -65,8 +66,9 @@ struct About<'p> {
     path: Option<&'p UploadPath>,
 }
 
-/// Serves a connection to its end. `arrived` are bytes that another shard read from it.
-pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8>) {
+/// Serves a connection to its end. `arrived` are bytes that another shard read from it, and `visit`
+/// what was shown there.
+pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8>, visit: Visit) {
     let peer = wire.announced().unwrap_or_else(|| wire.peer());
     let Some(connection) = shard.admit(wire, peer) else {
         return;
@@ -78,6 +80,8 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
         inbox: Inbox::empty(),
         answer: Vec::new(),
         principal: None,
+        visit,
+        proof: Vec::new(),
     };
     if exchange.connection.standing.get() == Admission::TurnedAway {
         drop(arrived);
@@ -220,8 +224,9 @@ impl<W: World> Exchange<W> {
                 // client sends ahead.
                 self.inbox.release();
                 if !is_stranded && let Err(refusal) = self.admit_download(&wanted, &shown).await {
-                    let is_head = asked.is_head();
+                    let (is_head, from) = (asked.is_head(), self.answer.len());
                     reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);
+                    self.prove_ourselves(from);
                     return self.finish(persistence).await;
                 }
                 let wanted = (!is_stranded).then_some(wanted);
@@ -380,7 +385,8 @@ impl<W: World> Exchange<W> {
         held::rest(&self.shard, &self.connection);
         let (peer, bytes) = (self.connection.client(), self.inbox.bytes());
         let world = &self.shard.world;
-        let is_moved = world.hand_over(&self.connection.wire, bytes, owner).is_ok();
+        let (wire, visit) = (&self.connection.wire, &self.visit);
+        let is_moved = world.hand_over(wire, bytes, visit, owner).is_ok();
         if is_moved {
             world.emit(Event::Moved { peer, to: owner });
         }
@@ -449,10 +455,12 @@ impl<W: World> Exchange<W> {
         };
         self.tell_of(about, &outcome);
         let answer = &mut self.answer;
+        let from = answer.len();
         match &outcome.reply {
             Ok(ack) => reply::write_ack(ack, persistence, answer),
             Err(refusal) => reply::write_refusal(refusal, outcome.session, persistence, answer),
         }
+        self.prove_ourselves(from);
         self.finish(persistence).await
     }
 

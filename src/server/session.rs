@@ -170,7 +170,7 @@ impl<W: World> Session<W> {
     pub fn is_open_to(&self, principal: Option<&Principal>) -> bool {
         let record = self.kept.record();
         match (&record.life.user, principal) {
-            (Some(owner), Some(principal)) => *owner == principal.user,
+            (Some(owner), Some(principal)) => principal.is(owner),
             (None, _) | (_, None) => true,
         }
     }

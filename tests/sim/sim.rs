@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bitsd::server::clients::Clients;
 use bitsd::server::shard::{Phase, Shard};
+use bitsd::server::visit::Visit;
 use bitsd::server::{recover, serve};
 use bitsd::vault::disk::{Manner, Shelf, Sync};
 use bitsd::vault::names::{WorkName, next_generation, parse_name, part_name};
@@ -90,14 +91,21 @@ pub struct Life {
 
 impl Life {
     /// Brings a connection to another shard, after a while.
-    pub fn deliver(self: &Rc<Self>, sim: &Rc<Sim>, wire: SimWire, arrived: Vec<u8>, to: usize) {
+    pub fn deliver(
+        self: &Rc<Self>,
+        sim: &Rc<Sim>,
+        wire: SimWire,
+        arrived: Vec<u8>,
+        visit: Visit,
+        to: usize,
+    ) {
         let (life, delay) = (Rc::clone(self), sim.below(20) as u64);
         let executor = Rc::clone(&sim.executor);
         sim.executor.spawn(self.number, async move {
             sleep(&executor, delay).await;
             life.letters[to].set(life.letters[to].get() - 1);
             let shard = Rc::clone(&life.shards.borrow()[to]);
-            serve::serve(shard, wire, arrived).await;
+            serve::serve(shard, wire, arrived, visit).await;
         });
     }
 
@@ -632,8 +640,10 @@ impl Sim {
         conns.retain(|conn| conn.strong_count() > 0);
         conns.push(Rc::downgrade(&conn));
         let wire = SimWire::new(&conn);
-        self.executor
-            .spawn(life.number, serve::serve(shard, wire, Vec::new()));
+        self.executor.spawn(
+            life.number,
+            serve::serve(shard, wire, Vec::new(), Visit::default()),
+        );
         Some(ClientEnd::new(conn))
     }
 }

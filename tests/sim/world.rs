@@ -12,10 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bitsd::auth::hash::{Attempt, TooManyAttempts};
+use bitsd::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::metrics::shard::ShardMetrics;
 use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
+use bitsd::server::visit::Visit;
 use bitsd::vault::disk::{
     Block, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime, Shelf,
     Standing, WorkFiles, WorkStat,
@@ -463,7 +465,13 @@ impl Floor for SimWorld {
             .then(|| SimBlock::new(limits.block_bytes, &self.bodies_out))
     }
 
-    fn hand_over(&self, wire: &SimWire, arrived: &[u8], to: usize) -> Result<(), HandOverFull> {
+    fn hand_over(
+        &self,
+        wire: &SimWire,
+        arrived: &[u8],
+        visit: &Visit,
+        to: usize,
+    ) -> Result<(), HandOverFull> {
         let letters = &self.life.letters[to];
         if letters.get() >= self.sim.plan.config.limits.mailbox_max {
             self.sim.marks.hit("hand-over full");
@@ -471,13 +479,18 @@ impl Floor for SimWorld {
         }
         self.sim.marks.hit("hand-over");
         letters.set(letters.get() + 1);
-        self.life
-            .deliver(&self.sim, wire.duplicate(), arrived.to_vec(), to);
+        let (wire, arrived, visit) = (wire.duplicate(), arrived.to_vec(), visit.clone());
+        self.life.deliver(&self.sim, wire, arrived, visit, to);
         Ok(())
     }
 
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts> {
         Ok(attempt.hash.verify(&attempt.password))
+    }
+
+    async fn negotiate(&self, _leg: Leg) -> Result<Negotiated, NotNegotiated> {
+        // No client of this world has a ticket.
+        Err(NotNegotiated::TooMany)
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

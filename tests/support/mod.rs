@@ -8,6 +8,7 @@ pub mod client;
 pub mod content;
 pub mod host;
 pub mod https;
+pub mod kdc;
 pub mod mount;
 pub mod program;
 pub mod raw;

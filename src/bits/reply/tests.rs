@@ -145,6 +145,7 @@ fn asked(why: NotShown) -> Refusal {
         schemes: vec![Scheme::Basic, Scheme::Bearer],
         realm: "dumps".into(),
         why,
+        token: Vec::new(),
     }))
 }
 
@@ -217,6 +218,10 @@ rows! {
         => "403 Forbidden", Some("0x80070005"), "uploads are not taken from this address";
     R::NotNamed, R::NotNamed
         => "403 Forbidden", Some("0x80070005"), "no proxy says who sends the request";
+    R::CertificateMissing, R::CertificateMissing
+        => "403 Forbidden", Some("0x80070005"), "a client certificate is asked for, which this port has none of";
+    R::CertificateNameless, R::CertificateNameless
+        => "403 Forbidden", Some("0x80070005"), "the client certificate names no user";
     R::TargetExists, R::TargetExists
         => "403 Forbidden", Some("0x80070005"), "the destination exists and may not be overwritten";
     R::AccessDenied, R::AccessDenied
@@ -264,6 +269,8 @@ rows! {
             "the server application did not answer in time; it is asked again in 7 s at the earliest";
     R::TooManyFailures { .. }, R::TooManyFailures { retry_after_s: 7 }
         => "503 Service Unavailable", None, "too many wrong passwords: wait, then try again";
+    R::TicketsUnusable, R::TicketsUnusable
+        => "503 Service Unavailable", None, "Kerberos tickets cannot be looked at now";
     R::TooManySessions, R::TooManySessions
         => "503 Service Unavailable", None, "the client has too many uploads under way";
     R::Busy, R::Busy

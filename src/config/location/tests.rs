@@ -9,7 +9,7 @@ use crate::auth::policy::{Allowed, Scheme};
 use crate::config::tests::{from_file, words};
 use crate::config::{
     Access, Download, Durability, EmptyFile, Host, Notification, NotificationType, Permissions,
-    Policy, PrefixCase, Publish,
+    Persist, Policy, PrefixCase, Publish,
 };
 
 fn located(tables: &str) -> Config {
@@ -103,7 +103,7 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 30] = [
+const KEYS: [(&str, &str); 31] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
@@ -111,6 +111,7 @@ const KEYS: [(&str, &str); 30] = [
     ("allow", "[\"anna\", \"@ops\"]"),
     ("allow_from", "[\"10.0.0.0/8\", \"192.0.2.1\"]"),
     ("allow_plaintext", "true"),
+    ("auth_persist", "\"request\""),
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
     ("allow_overwrite", "true"),
@@ -173,6 +174,7 @@ fn expected() -> Location {
             ],
             allow_from: Networks::of(&["10.0.0.0/8".to_owned(), "192.0.2.1".to_owned()]),
             allow_plaintext: true,
+            auth_persist: Persist::Request,
         },
         policy: Policy {
             durability: Durability::Fragment,

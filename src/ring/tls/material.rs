@@ -18,7 +18,7 @@ use rustls::{RootCertStore, ServerConfig, version};
 use super::pem::{BadPem, Pem};
 use super::served::{KeyKind, Pair, Served};
 use super::verified::Verified;
-use crate::config::{Certificate, Config, Listener, TlsVersion};
+use crate::config::{Certificate, ChannelBinding, Config, Listener, TlsVersion};
 
 /// A certificate that expires within this time is warned of.
 pub const SOON: Duration = Duration::from_secs(30 * 86_400);
@@ -254,9 +254,9 @@ impl Material {
         let served = Arc::new(Served(pairs));
         let server = |(index, listener): (usize, &Listener)| {
             let before = before.and_then(|before| before.servers.get(index)?.as_ref());
-            let version_min = config.tls_version_min;
+            let (version_min, bound) = (config.tls_version_min, is_bound(config));
             (listener.tls)
-                .then(|| Server::new(listener, version_min, &served, &provider, before))
+                .then(|| Server::new(listener, version_min, &served, bound, &provider, before))
                 .transpose()
         };
         let servers = config.listeners.iter().enumerate().map(server);
@@ -319,6 +319,7 @@ impl Server {
         listener: &Listener,
         version_min: TlsVersion,
         served: &Arc<Served>,
+        is_bound: bool,
         provider: &Arc<CryptoProvider>,
         before: Option<&Self>,
     ) -> Result<Self, BadMaterial> {
@@ -329,13 +330,21 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(versions)
             .map_err(BadMaterial::Rustls)?;
-        let (builder, trust) = match listener.client_ca.as_os_str().is_empty() {
+        let (builder, mut trust) = match listener.client_ca.as_os_str().is_empty() {
             true => (builder.with_no_client_auth(), Vec::new()),
             false => {
                 let (verifier, trust) = read_authorities(listener, provider)?;
                 (builder.with_client_cert_verifier(verifier), trust)
             }
         };
+        if is_bound {
+            // Whoever resumes has not seen the certificate of now, and would bind its Kerberos
+            // tickets to the one before.
+            served
+                .0
+                .iter()
+                .for_each(|pair| trust.extend(&*pair.end_point));
+        }
         let mut config = builder.with_cert_resolver(Arc::clone(served) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Tickets hold all that is needed to resume, so that any shard can do it and no memory
@@ -351,6 +360,12 @@ impl Server {
             trust,
         })
     }
+}
+
+/// Whether Kerberos tickets may have to be bound to a certificate.
+fn is_bound(config: &Config) -> bool {
+    let accounts = &config.accounts;
+    !accounts.keys.is_empty() && accounts.channel_binding != ChannelBinding::Off
 }
 
 /// Its keys change by themselves, every six hours.

@@ -5,6 +5,7 @@
 //! that it can use: ECDSA costs a seventh of RSA, and Windows 7, 8.1 and Server 2012 R2 have no
 //! suite in common with us for RSA.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SignatureAlgorithm};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
+use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -44,6 +47,8 @@ impl fmt::Display for KeyKind {
 #[derive(Debug)]
 pub struct Pair {
     key: Arc<CertifiedKey>,
+    /// By what tickets are bound to connections on which it was shown.
+    pub end_point: Arc<[u8]>,
     /// What kind of key it has.
     pub kind: KeyKind,
     /// The names and addresses in it.
@@ -79,6 +84,7 @@ impl Pair {
         Ok(Self {
             kind,
             names,
+            end_point: end_point(own, &certificate).into(),
             valid_s: (seconds(validity.not_before), seconds(validity.not_after)),
             key: Arc::new(key),
         })
@@ -107,6 +113,31 @@ impl Pair {
             && hello.cipher_suites().iter().any(has_suite)
     }
 }
+
+/// The prefix and the digest of the certificate by the hash that it is signed with, but never a
+/// weaker one than SHA-256 (RFC 5929 4.1).
+fn end_point(der: &[u8], certificate: &Certificate) -> Vec<u8> {
+    let algorithm = certificate.signature_algorithm();
+    // Of RSASSA-PSS the hash stands among the parameters.
+    let parameters = (algorithm.parameters.as_ref()).map_or(&[][..], |any| any.value());
+    let names = |hash: &[u8]| memchr::memmem::find(parameters, hash).is_some();
+    let digest = match algorithm.oid {
+        ECDSA_SHA384 | RSA_SHA384 => Sha384::digest(der).to_vec(),
+        ECDSA_SHA512 | RSA_SHA512 => Sha512::digest(der).to_vec(),
+        RSA_PSS if names(SHA384.as_bytes()) => Sha384::digest(der).to_vec(),
+        RSA_PSS if names(SHA512.as_bytes()) => Sha512::digest(der).to_vec(),
+        _ => Sha256::digest(der).to_vec(),
+    };
+    [b"tls-server-end-point:", &digest[..]].concat()
+}
+
+const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+const ECDSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4");
+const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
+const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
+const RSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
+const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
 
 fn name(name: &GeneralName) -> Option<String> {
     match name {
@@ -139,6 +170,18 @@ const RSA_SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
+thread_local! {
+    /// Of the certificate that was chosen last on this thread, which is the one that works through
+    /// the bytes of its client. rustls does not say which it was.
+    static SHOWN: RefCell<Option<Arc<[u8]>>> = const { RefCell::new(None) };
+}
+
+/// By what tickets are bound to the connection whose certificate was chosen just now, on this
+/// thread.
+pub fn take_shown() -> Option<Arc<[u8]>> {
+    SHOWN.take()
+}
+
 /// All certificates, in the order of the settings; never empty.
 #[derive(Debug)]
 pub struct Served(pub Vec<Pair>);
@@ -168,6 +211,8 @@ impl ResolvesServerCert for Served {
         known.sort_by_key(|pair| pair.kind);
         let suits = known.iter().find(|pair| pair.suits(&hello));
         // None suits: whichever it is shown, rustls says what is missing.
-        suits.or(known.first()).map(|pair| Arc::clone(&pair.key))
+        let shown = suits.or(known.first())?;
+        SHOWN.set(Some(Arc::clone(&shown.end_point)));
+        Some(Arc::clone(&shown.key))
     }
 }

@@ -10,6 +10,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
 use rustls::{Error, ServerConfig};
 
+use super::served;
 use super::trouble::Trouble;
 
 /// Bytes of plaintext in a record (RFC 8446 5.1).
@@ -31,6 +32,8 @@ const RECORD_HEADER_BYTES: usize = 5;
 /// One connection.
 pub struct TlsSession {
     connection: UnbufferedServerConnection,
+    /// Of the certificate that the client was shown.
+    end_point: Option<Arc<[u8]>>,
     /// What came and is no whole record yet; at most [`CIPHER_KEPT_MAX`].
     cipher: Vec<u8>,
     /// The kept bytes stand in memory that is being received into.
@@ -80,6 +83,7 @@ impl TlsSession {
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
+            end_point: None,
             cipher: Vec::new(),
             is_lent: false,
             plain: Vec::new(),
@@ -99,6 +103,11 @@ impl TlsSession {
     pub fn certificate(&self) -> Option<Vec<u8>> {
         let own = self.connection.peer_certificates()?.first()?;
         (!self.is_handshaking()).then(|| own.to_vec())
+    }
+
+    /// By what a ticket can be bound to this connection, once hands were shaken.
+    pub fn end_point(&self) -> Option<&[u8]> {
+        self.end_point.as_deref()
     }
 
     /// Whether the peer said that nothing more comes. What was decrypted before is still to be
@@ -177,6 +186,7 @@ impl TlsSession {
         if self.has_failed {
             return Err(Trouble::Closed);
         }
+        let is_first = self.end_point.is_none();
         let mut sink = Sink { memory, filled: 0 };
         let mut consumed = 0;
         loop {
@@ -213,6 +223,10 @@ impl TlsSession {
                 }
             }
             consumed += discard;
+        }
+        if is_first {
+            // A certificate is chosen as soon as the client has said hello; it may say so twice.
+            self.end_point = served::take_shown();
         }
         Ok(Digested {
             consumed,

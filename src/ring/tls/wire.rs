@@ -89,6 +89,15 @@ impl Tls {
         self.session.borrow().as_ref()?.certificate()
     }
 
+    /// By what a ticket can be bound to the connection.
+    pub fn end_point(&self) -> Option<Vec<u8>> {
+        self.session
+            .borrow()
+            .as_ref()?
+            .end_point()
+            .map(<[u8]>::to_vec)
+    }
+
     /// Whether something came that was not read to its end.
     pub fn holds_bytes(&self) -> bool {
         (self.session.borrow().as_ref()).is_some_and(|session| session.holds_bytes())

@@ -9,10 +9,12 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::auth::hash::{Attempt, TooManyAttempts};
+use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
 use crate::http::head::{self, HeadLimits, Parsed};
 use crate::metrics::shard::ShardMetrics;
 use crate::server::floor::{Fill, HEAD_BLOCK_BYTES_MAX, HandOverFull, NotifyError, Order, Wire};
+use crate::server::visit::Visit;
 use crate::vault::disk::Runtime;
 
 const BODY_BLOCK_BYTES: usize = 256 << 10;
@@ -27,6 +29,8 @@ struct Outside {
     /// Bytes that one read gives at the most.
     read_bytes_max: usize,
     body_blocks: usize,
+    /// By what we prove who we are.
+    proof: Vec<u8>,
     /// Milliseconds that a send takes.
     send_ms: u64,
     /// Sends until the connection breaks.
@@ -197,12 +201,16 @@ impl Floor for InMemory {
         })
     }
 
-    fn hand_over(&self, _: &Sink, _: &[u8], _: usize) -> Result<(), HandOverFull> {
+    fn hand_over(&self, _: &Sink, _: &[u8], _: &Visit, _: usize) -> Result<(), HandOverFull> {
         Err(HandOverFull)
     }
 
     async fn verify(&self, _: Attempt) -> Result<bool, TooManyAttempts> {
         Err(TooManyAttempts)
+    }
+
+    async fn negotiate(&self, _: Leg) -> Result<Negotiated, NotNegotiated> {
+        Err(NotNegotiated::TooMany)
     }
 
     async fn notify(&self, _: Order) -> Result<Answer, NotifyError> {
@@ -261,6 +269,7 @@ fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, S
             shares: &shares,
             head_block_bytes: HEAD_BLOCK_BYTES_MAX,
             answer: &mut answer,
+            proof: outside.proof.clone(),
             is_slow: false,
         };
         let found = found(DiskOp::Open, open(outside));
@@ -415,4 +424,15 @@ fn a_slow_peer_keeps_no_body_block_for_long() {
         let found = reads.iter().filter(|bytes| **bytes == BODY_BLOCK_BYTES);
         assert_eq!(found.count(), bodies, "{send_ms} ms for a send");
     }
+}
+
+#[test]
+fn our_proof_is_the_first_field_of_the_head() {
+    let outside = Rc::new(Outside {
+        proof: b"abc".to_vec(),
+        ..outside(Some(bytes(10)))
+    });
+    let (_, head, body) = download(&outside, "");
+    let begin = "HTTP/1.1 200 OK\r\nWWW-Authenticate: Negotiate YWJj\r\n";
+    assert!(head.starts_with(begin) && body == bytes(10), "{head}");
 }

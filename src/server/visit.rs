@@ -1,0 +1,111 @@
+//! What a connection has shown of who uses it. It goes with the connection to another shard.
+
+use std::sync::Arc;
+
+use crate::auth::negotiation::Conversation;
+use crate::auth::policy::{Principal, Scheme};
+use crate::config::Config;
+
+/// Who uses a connection, as far as that was shown.
+#[derive(Clone, Debug, Default)]
+pub struct Visit {
+    known: Option<Known>,
+    /// Goes on with the next token of Negotiate.
+    pub conversation: Option<Conversation>,
+    /// A request was passed on by somebody: the next one may be anybody's.
+    is_shared: bool,
+}
+
+/// Somebody who was known a request ago.
+#[derive(Clone, Debug)]
+struct Known {
+    principal: Principal,
+    /// The settings under which it was shown.
+    settings: Arc<Config>,
+}
+
+impl Visit {
+    /// A request came through a proxy, whose connections carry the requests of many.
+    pub fn share(&mut self) {
+        *self = Self {
+            known: None,
+            conversation: self.conversation,
+            is_shared: true,
+        };
+    }
+
+    /// This user has shown who it is, and needs not do so again on this connection.
+    pub fn remember(&mut self, principal: &Principal, settings: &Arc<Config>) {
+        if !self.is_shared {
+            self.known = Some(Known {
+                principal: principal.clone(),
+                settings: Arc::clone(settings),
+            });
+        }
+    }
+
+    /// Nobody is known any more.
+    pub fn forget(&mut self) {
+        self.known = None;
+    }
+
+    /// Who is known. What a file says, of passwords, tokens or certificates, holds as long as these
+    /// settings do; a ticket does not stand in a file.
+    pub fn known(&self, settings: &Arc<Config>) -> Option<&Principal> {
+        let known = self.known.as_ref()?;
+        let is_believed = match known.principal.scheme {
+            Scheme::Negotiate => true,
+            Scheme::Basic | Scheme::Bearer | Scheme::Certificate | Scheme::Proxy => {
+                Arc::ptr_eq(&known.settings, settings)
+            }
+        };
+        is_believed.then_some(&known.principal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Flags;
+
+    fn settings() -> Arc<Config> {
+        Arc::new(Config::resolve(Flags::default(), None).unwrap())
+    }
+
+    fn by(scheme: Scheme) -> Principal {
+        Principal {
+            user: "anna".into(),
+            scheme,
+        }
+    }
+
+    #[test]
+    fn what_a_file_says_is_believed_as_long_as_the_settings_hold() {
+        let (now, later) = (settings(), settings());
+        for (scheme, outlives) in [
+            (Scheme::Negotiate, true),
+            (Scheme::Basic, false),
+            (Scheme::Bearer, false),
+            (Scheme::Certificate, false),
+        ] {
+            let mut visit = Visit::default();
+            assert!(visit.known(&now).is_none());
+            visit.remember(&by(scheme), &now);
+            assert_eq!(visit.known(&now), Some(&by(scheme)));
+            assert_eq!(visit.known(&later).is_some(), outlives, "{scheme:?}");
+            visit.forget();
+            assert!(visit.known(&now).is_none());
+        }
+    }
+
+    #[test]
+    fn behind_a_proxy_nobody_is_known_for_longer_than_a_request() {
+        let settings = settings();
+        let mut visit = Visit::default();
+        visit.remember(&by(Scheme::Negotiate), &settings);
+        visit.share();
+        assert!(visit.known(&settings).is_none());
+        visit.remember(&by(Scheme::Negotiate), &settings);
+        assert!(visit.known(&settings).is_none(), "not on this connection");
+    }
+}

@@ -1,0 +1,579 @@
+//! Kerberos against a real key distribution centre: the real server, with the system's library.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+
+use support::client::{Client, E_ACCESSDENIED, fragment};
+use support::kdc::{Realm, Tickets, Wish};
+use support::raw::Response;
+use support::server::{Server, Settings};
+use support::tls::{Authority, Pair};
+use support::{skip, wait_until};
+
+const REALM: &str = "BITS.TEST";
+const SERVICE: &str = "HTTP/localhost@BITS.TEST";
+
+/// A realm, and a server whose key is in its keytab. It listens without TLS, and with.
+struct House {
+    realm: Realm,
+    authority: Authority,
+    pair: Pair,
+    server: Server,
+    lines: String,
+}
+
+impl House {
+    /// `None`, with a sentence, where something is missing.
+    fn open(lines: &str) -> Option<Self> {
+        let realm = Realm::start(REALM)?;
+        if !Realm::can_make_tokens() {
+            return None;
+        }
+        realm.add("anna");
+        realm.keytab("http.keytab", &["HTTP/localhost"]);
+        Self::of(realm, lines)
+    }
+
+    fn of(realm: Realm, lines: &str) -> Option<Self> {
+        let authority = Authority::new();
+        let pair = authority.server("server", &["localhost"]);
+        let keytab = realm.file("http.keytab");
+        let lines = format!(
+            "keytab = {keytab:?}\nauth = [\"negotiate\"]\n{lines}\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+             tls = true\n{}",
+            pair.table()
+        );
+        let server = Server::with(realm.around(Settings::default().file(&lines)));
+        Some(Self {
+            realm,
+            authority,
+            pair,
+            server,
+            lines,
+        })
+    }
+
+    fn anna(&self) -> Tickets {
+        self.realm.log_in("anna", &[])
+    }
+
+    fn plain(&self, path: &str) -> Client {
+        Client::new(self.server.address(), path)
+    }
+
+    fn secure(&self, path: &str) -> Client {
+        let trust = self.authority.trusting();
+        Client::over(self.server.secure(), path, Some(&trust))
+    }
+
+    fn shows(&self, tickets: &Tickets) -> String {
+        line(&self.realm.token(tickets, SERVICE, Wish::default()))
+    }
+
+    /// What a ticket is bound to that is meant for the certificate of this server.
+    fn end_point(&self) -> Vec<u8> {
+        let pem = fs::read_to_string(&self.pair.chain).unwrap();
+        let body: String = pem.lines().filter(|line| !line.starts_with("--")).collect();
+        let digest = Sha256::digest(STANDARD.decode(body).unwrap());
+        [b"tls-server-end-point:", &digest[..]].concat()
+    }
+}
+
+fn line(token: &[u8]) -> String {
+    format!("Authorization: Negotiate {}\r\n", STANDARD.encode(token))
+}
+
+/// What the server says by Negotiate.
+#[track_caller]
+fn said(response: &Response) -> Vec<u8> {
+    let field = response
+        .field("WWW-Authenticate")
+        .expect("it says something");
+    let token = field.strip_prefix("Negotiate").unwrap().trim();
+    STANDARD.decode(token).unwrap()
+}
+
+#[track_caller]
+fn assert_asked(response: &Response) {
+    assert_eq!(response.status, 401, "{response:?}");
+    let field = response.field("WWW-Authenticate").unwrap_or_default();
+    assert!(field.starts_with("Negotiate"), "{response:?}");
+}
+
+#[test]
+fn whoever_has_a_ticket_uploads_and_is_known_for_as_long_as_tls_lasts() {
+    let Some(house) = House::open("") else {
+        return;
+    };
+    let anna = house.anna();
+    let mut client = house.secure("/a.bin");
+    assert_asked(&client.ping());
+    client.lines = house.shows(&anna);
+    let pinged = client.ping();
+    pinged.assert(200, None);
+    // By this the client knows the server: the token of an AP-REP, or the end of SPNEGO.
+    assert!(!said(&pinged).is_empty());
+    client.lines.clear();
+    client.try_create().assert(200, None);
+    client.send_rest(0, 300_000, 70_000);
+    client.close().assert(200, None);
+    house.server.assert_file("a.bin", 1, 300_000);
+    house.server.wait_for_log("user=\"anna\"");
+    // Without TLS each request says who sends it: somebody in between may mix connections.
+    let mut plain = house.plain("/b.bin");
+    plain.lines = house.shows(&anna);
+    plain.ping().assert(200, None);
+    plain.lines.clear();
+    assert_asked(&plain.ping());
+    let log = house.server.log();
+    assert!(!log.contains("Negotiate Y"), "{log}");
+}
+
+#[test]
+fn a_machine_is_a_user_and_realms_are_left_out() {
+    let Some(realm) = Realm::start(REALM) else {
+        return;
+    };
+    if !Realm::can_make_tokens() {
+        return;
+    }
+    for principal in ["anna", "Bert", "PC1$"] {
+        realm.add(principal);
+    }
+    realm.keytab("http.keytab", &["HTTP/localhost"]);
+    fs::write(realm.file("groups"), "machines: pc1$ PC2$\n").unwrap();
+    let groups = realm.file("groups");
+    let lines = format!("allow = [\"bert\", \"@machines\"]\ngroups_file = {groups:?}\n");
+    let house = House::of(realm, &lines).unwrap();
+    for (principal, error) in [
+        ("PC1$", None),
+        ("Bert", None),
+        ("anna", Some(E_ACCESSDENIED)),
+    ] {
+        let tickets = house.realm.log_in(principal, &[]);
+        let mut client = house.secure("/a.bin");
+        client.lines = house.shows(&tickets);
+        let status = if error.is_some() { 403 } else { 200 };
+        let response = client.try_create();
+        response.assert(status, error);
+        // Also who may not upload knows whom it speaks with.
+        assert!(!said(&response).is_empty());
+        if error.is_none() {
+            client.lines.clear();
+            client.cancel().assert(200, None);
+            house.server.wait_for_log(&format!("user={principal:?}"));
+        }
+    }
+    // Where the realm is not one of ours, the name has it.
+    let lines = house
+        .lines
+        .replace("allow = ", "realms = [\"OTHER.TEST\"]\nallow = ");
+    house.server.reload(&lines);
+    house.server.wait_for_log("the settings were reloaded");
+    let mut client = house.secure("/a.bin");
+    client.lines = house.shows(&house.realm.log_in("PC1$", &[]));
+    client.try_create().assert(403, Some(E_ACCESSDENIED));
+}
+
+#[test]
+fn what_is_no_ticket_for_us_is_401_and_the_server_lives() {
+    let Some(house) = House::open("") else {
+        return;
+    };
+    let anna = house.anna();
+    let token = house.realm.token(&anna, SERVICE, Wish::default());
+    let mut client = house.plain("/a.bin");
+    client.lines = line(&token);
+    client.ping().assert(200, None);
+    assert_asked(&client.ping());
+    house.server.wait_for_log("replay");
+    // Damaged in the middle of the ticket.
+    let mut damaged = house.realm.token(&anna, SERVICE, Wish::default());
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    // A service whose key the server does not have.
+    house.realm.keytab("other.keytab", &["HTTP/other"]);
+    let other = house
+        .realm
+        .token(&anna, "HTTP/other@BITS.TEST", Wish::default());
+    // Another realm, which calls its service alike.
+    let foreign = Realm::start("OTHER.TEST").unwrap();
+    foreign.add("anna");
+    foreign.keytab("http.keytab", &["HTTP/localhost"]);
+    let foreign = foreign.token(
+        &foreign.log_in("anna", &[]),
+        "HTTP/localhost@OTHER.TEST",
+        Wish::default(),
+    );
+    let cut = &token[..token.len() - 1];
+    for token in [
+        &damaged[..],
+        &other,
+        &foreign,
+        cut,
+        b"garbage",
+        b"NTLMSSP\0\x01\0\0\0",
+    ] {
+        client.lines = line(token);
+        assert_asked(&client.ping());
+    }
+    client.lines = "Authorization: NTLM TlRMTVNTUAABAAAA\r\n".to_owned();
+    let fallen_back = client.ping();
+    assert_asked(&fallen_back);
+    assert!(
+        fallen_back.reason().contains("no Kerberos ticket"),
+        "{fallen_back:?}"
+    );
+    house.server.wait_for_log("NTLM is not taken");
+    client.lines = house.shows(&anna);
+    client.ping().assert(200, None);
+}
+
+#[test]
+fn a_clock_that_is_ten_minutes_fast_is_401() {
+    let Some(house) = House::open("") else {
+        return;
+    };
+    // The service's ticket is fetched while the clock is right.
+    let anna = house.anna();
+    house.shows(&anna);
+    let mut client = house.plain("/a.bin");
+    client.lines = house.shows(&anna.shifted(600));
+    assert_asked(&client.ping());
+    house.server.wait_for_log("Clock skew too great");
+    client.lines = house.shows(&anna);
+    client.ping().assert(200, None);
+}
+
+#[test]
+fn an_expired_ticket_is_401() {
+    let Some(realm) = Realm::start(REALM) else {
+        return;
+    };
+    if !Realm::can_make_tokens() {
+        return;
+    }
+    realm.add("anna");
+    realm.keytab("http.keytab", &["HTTP/localhost"]);
+    // MIT has a patience of five minutes otherwise.
+    realm.set_patience(1);
+    let house = House::of(realm, "").unwrap();
+    let began = Instant::now();
+    let lines = house.shows(&house.realm.log_in("anna", &["-l", "2s"]));
+    wait_until("the ticket has expired", || {
+        began.elapsed() > Duration::from_secs(5)
+    });
+    let mut client = house.plain("/a.bin");
+    client.lines = lines;
+    assert_asked(&client.ping());
+    house.server.wait_for_log("ticket_refused");
+    assert!(
+        house.server.log().contains("expired"),
+        "{}",
+        house.server.log()
+    );
+}
+
+#[test]
+fn a_token_of_48_kib_is_looked_at_and_a_longer_one_is_not() {
+    let Some(house) = House::open("") else {
+        return;
+    };
+    let mut client = house.plain("/a.bin");
+    for (bytes, is_asked) in [(48_000, true), (48 << 10, true), ((48 << 10) + 3, false)] {
+        // Kerberos by its outer shape, and nothing that the library can read.
+        let mechanism = b"\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\x00\x6e";
+        let mut token = b"\x60\x84".to_vec();
+        token.extend(u32::try_from(bytes - 6).unwrap().to_be_bytes());
+        token.extend(mechanism);
+        token.resize(bytes, b'x');
+        client.lines = line(&token);
+        let response = client.ping();
+        assert_asked(&response);
+        let reason = response.reason();
+        assert_eq!(
+            reason.contains("ticket was not accepted"),
+            is_asked,
+            "{reason}"
+        );
+    }
+    client.lines = house.shows(&house.anna());
+    client.ping().assert(200, None);
+}
+
+#[test]
+fn a_ticket_may_be_bound_to_the_certificate_that_the_client_has_seen() {
+    for (setting, status) in [
+        // Rightly, wrongly, not at all; over TLS and without it.
+        ("off", [200, 200, 200, 200]),
+        ("check", [200, 401, 200, 200]),
+        ("require", [200, 401, 401, 401]),
+    ] {
+        let Some(house) = House::open(&format!("channel_binding = {setting:?}\n")) else {
+            return;
+        };
+        let (anna, end_point) = (house.anna(), house.end_point());
+        let wrong = [&end_point[..end_point.len() - 1], b"\0"].concat();
+        let token = |end_point| {
+            let wish = Wish {
+                end_point,
+                ..Wish::default()
+            };
+            line(&house.realm.token(&anna, SERVICE, wish))
+        };
+        let secure = [Some(&end_point[..]), Some(&wrong), None];
+        for (end_point, expected) in secure.into_iter().zip(status) {
+            let mut client = house.secure("/a.bin");
+            client.lines = token(end_point);
+            let got = client.ping().status;
+            assert_eq!(got, expected, "{setting}: {end_point:?}");
+        }
+        // Where a proxy has ended TLS, the client has bound it to the certificate of that.
+        let mut client = house.plain("/a.bin");
+        client.lines = token(Some(&wrong));
+        assert_eq!(client.ping().status, status[3], "{setting}: behind a proxy");
+    }
+}
+
+#[test]
+fn keys_of_several_names_are_taken_and_new_ones_after_a_reload() {
+    let Some(realm) = Realm::start(REALM) else {
+        return;
+    };
+    if !Realm::can_make_tokens() {
+        return;
+    }
+    realm.add("anna");
+    realm.keytab("http.keytab", &["HTTP/localhost", "HTTP/bits.example"]);
+    let house = House::of(realm, "").unwrap();
+    let ping = |house: &House, service: &str| {
+        let tickets = house.anna();
+        let mut client = house.plain("/a.bin");
+        client.lines = line(&house.realm.token(&tickets, service, Wish::default()));
+        client.ping().status
+    };
+    let other = "HTTP/bits.example@BITS.TEST";
+    assert_eq!((ping(&house, SERVICE), ping(&house, other)), (200, 200));
+    // New keys of one name, in place of all that were there. Until the reload the old ones hold,
+    // and that somebody has a ticket for a newer one is no fault of his.
+    fs::remove_file(house.realm.file("http.keytab")).unwrap();
+    let query = format!(
+        "ktadd -k {} HTTP/localhost",
+        house.realm.file("http.keytab").display()
+    );
+    house.realm.administer(&query);
+    assert_eq!((ping(&house, SERVICE), ping(&house, other)), (503, 200));
+    house.server.wait_for_log("tickets_unusable");
+    house.server.reload(&house.lines);
+    house.server.wait_for_log("the settings were reloaded");
+    assert_eq!((ping(&house, SERVICE), ping(&house, other)), (200, 401));
+    // One that is no keytab changes nothing.
+    fs::write(house.realm.file("http.keytab"), "no keytab").unwrap();
+    house.server.reload(&house.lines);
+    house.server.wait_for_log("it is no keytab");
+    assert_eq!(ping(&house, SERVICE), 200);
+}
+
+#[test]
+fn negotiate_may_take_several_legs_and_kerberos_may_come_bare() {
+    let Some(house) = House::open("") else {
+        return;
+    };
+    let anna = house.anna();
+    let tokens = house.realm.two_tokens(&anna, SERVICE);
+    let mut client = house.plain("/a.bin");
+    client.lines = line(&tokens[0]);
+    let first = client.ping();
+    assert_asked(&first);
+    assert!(!said(&first).is_empty(), "it goes on");
+    client.lines = line(&tokens[1]);
+    let second = client.ping();
+    second.assert(200, None);
+    assert!(!said(&second).is_empty());
+    // On another connection nothing was begun.
+    let tokens = house.realm.two_tokens(&anna, SERVICE);
+    client.lines = line(&tokens[0]);
+    assert_asked(&client.ping());
+    let mut other = house.plain("/a.bin");
+    other.lines = line(&tokens[1]);
+    assert_asked(&other.ping());
+    // And each conversation ends with its last token.
+    client.lines = line(&tokens[1]);
+    client.ping().assert(200, None);
+    assert_asked(&client.ping());
+    let wish = Wish {
+        is_bare: true,
+        ..Wish::default()
+    };
+    client.lines = line(&house.realm.token(&anna, SERVICE, wish));
+    client.ping().assert(200, None);
+}
+
+#[test]
+fn curl_uploads_with_a_ticket() {
+    let Some(house) = House::open("") else {
+        return;
+    };
+    let version = Command::new("curl").arg("--version").output();
+    if !version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("GSS-API")) {
+        skip("there is no curl with GSS-API");
+        return;
+    }
+    let anna = house.anna();
+    let url = format!("https://localhost:{}/a.bin", house.server.secure().port());
+    let ping = |tickets: &str| {
+        let mut curl = house.realm.command("curl");
+        let output = curl
+            .args(["--silent", "--max-time", "20", "--negotiate", "--user", ":"])
+            .args([
+                "--request",
+                "BITS_POST",
+                "--header",
+                "BITS-Packet-Type: Ping",
+            ])
+            .args(["--output", "/dev/null", "--write-out", "%{http_code}"])
+            .arg("--cacert")
+            .arg(house.authority.ca())
+            .arg(&url)
+            .env("KRB5CCNAME", tickets)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(ping(&anna.name()), "200");
+    assert_eq!(ping("FILE:/nonexistent"), "401");
+}
+
+/// Tells of the library by what the loader is told: a folder in which a file of that name is none.
+#[test]
+fn without_the_library_the_client_hears_503_and_check_says_what_to_install() {
+    let Some(realm) = Realm::start(REALM) else {
+        return;
+    };
+    if !Realm::can_make_tokens() {
+        return;
+    }
+    realm.add("anna");
+    let keytab = realm.keytab("http.keytab", &["HTTP/localhost"]);
+    fs::create_dir(realm.file("empty")).unwrap();
+    fs::write(realm.file("empty/libgssapi_krb5.so.2"), "no library").unwrap();
+    let hidden = format!("LD_LIBRARY_PATH={}", realm.file("empty").display());
+    let lines = format!("keytab = {keytab:?}\nauth = [\"negotiate\"]\n");
+    let settings = Settings::default().file(&lines).wrapper(&["env", &hidden]);
+    let server = Server::with(settings);
+    server.wait_for_log("libgssapi-krb5-2");
+    let token = realm.token(&realm.log_in("anna", &[]), SERVICE, Wish::default());
+    let mut client = Client::new(server.address(), "/a.bin");
+    client.lines = line(&token);
+    let response = client.ping();
+    response.assert(503, None);
+    assert!(
+        !response.reason().contains("libgssapi"),
+        "of this machine nothing is told"
+    );
+    let check = |variable: &str| check(&realm.file("check.toml"), &lines, variable);
+    let found = check(&hidden);
+    assert!(
+        found.contains("warning: no Kerberos ticket can be looked at"),
+        "{found}"
+    );
+    assert!(found.contains("libgssapi-krb5-2"), "{found}");
+    let found = check("LC_ALL=C");
+    assert!(
+        found.contains("ok: Kerberos tickets can be looked at"),
+        "{found}"
+    );
+    let key = "holds key 2 of HTTP/localhost@BITS.TEST";
+    assert!(found.contains(key), "{found}");
+}
+
+fn check(file: &Path, lines: &str, variable: &str) -> String {
+    fs::write(file, lines).unwrap();
+    let output = Command::new("env")
+        .args([variable, env!("CARGO_BIN_EXE_bitsd"), "check", "--config"])
+        .arg(file)
+        .args(["--root"])
+        .arg(file.with_file_name("root"))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_replay_cache_that_cannot_be_written_is_no_fault_of_the_client() {
+    let Some(realm) = Realm::start(REALM) else {
+        return;
+    };
+    if !Realm::can_make_tokens() {
+        return;
+    }
+    realm.add("anna");
+    let keytab = realm.keytab("http.keytab", &["HTTP/localhost"]);
+    let lines = format!("keytab = {keytab:?}\nauth = [\"negotiate\"]\n");
+    let nowhere = format!(
+        "KRB5RCACHENAME=file2:{}/nowhere/seen",
+        realm.file("").display()
+    );
+    let server = Server::with(Settings::default().file(&lines).wrapper(&["env", &nowhere]));
+    let token = realm.token(&realm.log_in("anna", &[]), SERVICE, Wish::default());
+    let mut client = Client::new(server.address(), "/a.bin");
+    client.lines = line(&token);
+    let response = client.ping();
+    server.wait_for_log("ticket");
+    assert_eq!(response.status, 503, "{}", server.log());
+    server.wait_for_log("tickets_unusable");
+}
+
+#[test]
+fn who_was_shown_goes_with_the_connection_to_another_shard_but_not_behind_a_proxy() {
+    let Some(house) = House::open("log_level = \"debug\"\n") else {
+        return;
+    };
+    let anna = house.anna();
+    // Of many connections one is accepted where the session does not live.
+    let mut owner = house.secure("/a.bin");
+    owner.lines = house.shows(&anna);
+    owner.try_create().assert(200, None);
+    let session = owner.session().to_owned();
+    let mut moved = false;
+    for at in 0..60 {
+        let mut client = house.secure("/a.bin");
+        client.lines = house.shows(&anna);
+        client.ping().assert(200, None);
+        client.lines.clear();
+        client.adopt(&session);
+        let offset = at * 10;
+        let sent = client.send(fragment(offset..offset + 10).of(1_000));
+        sent.assert(200, None);
+        moved |= house.server.log().contains("connection_moved");
+    }
+    assert!(moved, "no connection was handed over");
+    // A later field counts, and where it is wrong nobody is known any more.
+    let mut client = house.secure("/b.bin");
+    client.lines = house.shows(&anna);
+    client.ping().assert(200, None);
+    client.lines = line(b"garbage");
+    assert_asked(&client.ping());
+    client.lines.clear();
+    assert_asked(&client.ping());
+    // A proxy in between mixes the requests of many into its connections.
+    for field in [
+        "Via: 1.1 proxy",
+        "X-Forwarded-For: 10.0.0.1",
+        "Forwarded: for=10.0.0.1",
+    ] {
+        let mut client = house.secure("/b.bin");
+        client.lines = format!("{}{field}\r\n", house.shows(&anna));
+        client.ping().assert(200, None);
+        client.lines.clear();
+        assert_asked(&client.ping());
+    }
+}
