@@ -30,7 +30,7 @@
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  metrics/ counts events, for whoever watches.
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
-//!  version.rs names the build.
+//!  version.rs names the build; processors.rs says where threads run that are no shards.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
@@ -94,6 +94,7 @@ pub mod metrics;
 pub mod notify;
 #[allow(clippy::disallowed_methods, reason = "on the thread of the log")]
 pub mod observe;
+pub mod processors;
 #[allow(
     clippy::disallowed_methods,
     reason = "the room of system calls: what is quick on a shard, the rest on other threads"

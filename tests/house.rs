@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("auth", &["http"]),
     // The threads that try passwords.
-    ("verify", &["auth", "http"]),
+    ("verify", &["auth", "http", "processors"]),
     ("bits", &["http"]),
     (
         "server",
@@ -35,9 +35,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["auth", "http"]),
     // The table of what the disk says: pure, for the flow and for the log.
     ("diagnosis", &["bits", "http", "event"]),
+    ("processors", &[]),
     ("version", &[]),
     // The HTTP client of `World::notify`, on threads of its own.
-    ("notify", &["server", "vault", "bits", "config"]),
+    (
+        "notify",
+        &["processors", "server", "vault", "bits", "config"],
+    ),
     ("observe", &["event", "diagnosis", "config", "bits", "http"]),
     ("client", &[]),
     ("bench", &["client", "bits", "config"]),

@@ -8,7 +8,7 @@ mod support;
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -231,4 +231,59 @@ fn make_sessions(server: &Server) {
         packet(number, &fields, "x")
     });
     answers(fragments.collect());
+}
+
+/// Name of each thread of a server, and the processors that it may run on, as the kernel writes
+/// them.
+fn threads(server: &Server) -> Vec<(String, String)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let of = |task: PathBuf| {
+        let status = std::fs::read_to_string(task.join("status")).ok()?;
+        let word = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            Some(line.trim().to_owned())
+        };
+        Some((word("Name:")?, word("Cpus_allowed_list:")?))
+    };
+    // One may have ended meanwhile.
+    tasks.filter_map(|task| of(task.unwrap().path())).collect()
+}
+
+/// What is done for a shard by others must not be done on its core, and nothing on a processor that
+/// the administrator keeps for something else.
+#[test]
+fn helpers_leave_the_core_to_their_shard_and_stay_where_the_process_may_run() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        return skip("it takes two processors");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let one_shard = || Settings::default().flags(&["--cores", "1"]);
+    let with_helpers = |settings, name: &str| {
+        let root = folder.path().join(name);
+        std::fs::create_dir(&root).unwrap();
+        let server = Server::on(&root, settings);
+        let names = ["lane", "verify"];
+        let has = |found: &[(String, String)], name| found.iter().any(|(known, _)| known == name);
+        let mut found = Vec::new();
+        wait_until("the helpers are there", || {
+            found = threads(&server);
+            names.iter().all(|name| has(&found, name))
+        });
+        let place = |name: &str| {
+            let place = found.iter().find(|(known, _)| known == name);
+            place.unwrap().1.clone()
+        };
+        (place("shard-0"), names.map(place))
+    };
+    let (shard, helpers) = with_helpers(one_shard(), "free");
+    let is_apart = |helper: &String| !helper.split([',', '-']).any(|number| number == shard);
+    assert!(helpers.iter().all(is_apart), "{shard}: {helpers:?}");
+
+    let words = ["taskset", "-c", shard.as_str()];
+    let has_taskset = std::process::Command::new(words[0]).arg("-V").output();
+    if has_taskset.is_err() {
+        return skip("there is no taskset");
+    }
+    let (_, helpers) = with_helpers(one_shard().wrapper(&words), "held");
+    assert_eq!(helpers, [shard.as_str(); 2]);
 }

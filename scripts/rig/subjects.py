@@ -36,7 +36,7 @@ class Subject:
     def start(self, folder):
         """Starts it on an empty folder and waits until it listens."""
         self.port = None
-        command = ["taskset", "-c", self.cores] + self.command(folder)
+        command = (["taskset", "-c", self.cores] if self.cores else []) + self.command(folder)
         # A file: a pipe that nobody reads would stop a server that has much to say.
         self.words = tempfile.TemporaryFile()
         self.process = subprocess.Popen(

@@ -106,7 +106,8 @@ class TailServer(Bitsd):
     def __init__(self, program, settings, is_first):
         self.program, self.settings, self.is_first = program, settings, is_first
         self.process = self.words = self.port = None
-        self.cores = "0"
+        # Its shard keeps to core 0 by itself; its helpers may go where it lets them.
+        self.cores = None
 
     def command(self, folder):
         settings = folder / "bitsd.toml"

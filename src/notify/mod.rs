@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
+use crate::processors;
 use crate::server::floor::{NotifyError, Order};
 
 pub use desk::Desk;
@@ -121,6 +122,8 @@ impl Notifier {
             return outcome;
         };
         let deliver = move || {
+            // It was started by a shard.
+            processors::leave_to_shards();
             let result = place.shared.deliver(&order, &desk);
             drop(place);
             let _ = told.send(result);

@@ -24,7 +24,7 @@ use super::walk;
 use super::work_file::{RingFile, Route, route_of};
 use super::work_folder::WorkFolder;
 use crate::config::Io;
-use crate::vault::disk::{ReplyStat, Shelf, WorkStat};
+use crate::vault::disk::{ReplyStat, Shelf, WorkStat, millis};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -256,5 +256,5 @@ fn age_ms(stat: &rustix::fs::Stat) -> u64 {
     let age = SystemTime::now()
         .duration_since(modified)
         .unwrap_or_default();
-    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    millis(age)
 }

@@ -4,8 +4,9 @@ use std::cell::OnceCell;
 use std::io;
 use std::thread;
 
-use rustix::thread::CpuSet;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::processors;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -58,7 +59,7 @@ impl Helper {
     fn start(&self) -> Option<mpsc::Sender<Job>> {
         let (jobs, mut to_do) = mpsc::channel::<Job>(self.jobs_max);
         let work = move || {
-            leave_the_core();
+            processors::leave_to_shards();
             while let Some(job) = to_do.blocking_recv() {
                 job();
             }
@@ -77,13 +78,4 @@ impl Helper {
             }
         }
     }
-}
-
-/// A thread that a shard has started runs on the shard's core, where the kernel may be busy for it
-/// while others wait.
-fn leave_the_core() {
-    let mut all = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
-    // The kernel takes those that there are and that we may use.
-    let _ = rustix::thread::sched_setaffinity(None, &all);
 }

@@ -32,6 +32,7 @@ use rustix::io::Errno;
 use super::helper::Helper;
 use super::write_out::WriteOut;
 use super::{freeing, turn};
+use crate::vault::disk::millis;
 
 /// An inline call that takes longer held up the whole shard, and so did several that are slow and
 /// together took longer.
@@ -310,10 +311,6 @@ pub fn timed<T>(what: &'static str, call: impl FnOnce() -> T) -> (T, Duration) {
     let took = began.elapsed();
     turn::spent(what, took);
     (result, took)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

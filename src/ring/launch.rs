@@ -24,6 +24,7 @@ use super::{Boot, probe, readback};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
+use crate::processors;
 use crate::server::clients::Clients;
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
@@ -58,8 +59,9 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let config = Arc::new(config);
     let (stage, _) = watch::channel(Stage::Recover);
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
-    let processors = probe::allowed_processors();
-    probe::warn_of_surprises(&config, &addresses, descriptors, processors.len());
+    let allowed = probe::allowed_processors();
+    processors::settle(&allowed, config.cores);
+    probe::warn_of_surprises(&config, &addresses, descriptors, allowed.len());
     let (alive_sender, alive) = mpsc::channel();
     let notifier = notifier(&config);
     let verifier = verifier(&config)?;
@@ -96,7 +98,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             stage: stage.subscribe(),
             news: news_sender.clone(),
             alive: alive_sender.clone(),
-            processor: (!processors.is_empty()).then(|| processors[index % processors.len()]),
+            processor: (!allowed.is_empty()).then(|| allowed[index % allowed.len()]),
         };
         seat.begin()?;
     }

@@ -79,7 +79,7 @@ use crate::notify::{Desk, Notifier};
 use crate::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use crate::server::visit::Visit;
 use crate::vault::disk::{
-    Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
+    Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat, millis,
 };
 use crate::vault::space::Space;
 use crate::verify::Verifier;
@@ -184,7 +184,7 @@ impl Runtime for RingWorld {
 
     fn wall_clock_ms(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+        millis(now.unwrap_or_default())
     }
 
     fn emit(&self, event: Event<'_>) {

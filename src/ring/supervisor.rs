@@ -16,6 +16,7 @@ use super::reloader::Reloads;
 use super::seat::{News, Stage};
 use super::signals::Wish;
 use crate::config::Config;
+use crate::vault::disk::millis;
 use crate::{observe, version};
 
 /// What a shard may take to end after its time for running requests is over.
@@ -83,10 +84,6 @@ impl Start {
             "started"
         );
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Sees the shards through recovery, service and the end.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::counting;
 use crate::event::Event;
+use crate::vault::disk::millis;
 
 /// A turn may last so long.
 const LONG: Duration = Duration::from_millis(10);
@@ -71,7 +72,7 @@ async fn each_turn<T>(task: impl Future<Output = T>, tell: impl Fn(&'static str,
                 true => spent.what,
                 false => "computing, or waiting for its core",
             };
-            tell(what, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            tell(what, millis(took));
         }
         polled
     })

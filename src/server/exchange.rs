@@ -64,9 +64,7 @@ impl Outcome {
             body,
         }
     }
-}
 
-impl Outcome {
     /// Of a packet that nobody deals with.
     pub fn refused(refusal: Refusal, packet: &Packet) -> Self {
         Self {

@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::http::authorization::{BadCredentials, Credentials};
 use crate::http::head::Head;
 use crate::http::path::UploadPath;
+use crate::vault::disk::millis;
 
 /// What a request shows of who sends it.
 pub struct Shown {
@@ -407,7 +408,7 @@ impl<W: World> Exchange<W> {
         match claim.filter(|_| is_right) {
             Some(claim) => {
                 visitors.throttle.succeeded(client);
-                let kept_ms = u64::try_from(settings.auth_memory.as_millis()).unwrap_or(u64::MAX);
+                let kept_ms = millis(settings.auth_memory);
                 if kept_ms > 0 {
                     visitors.memory.keep(claim, now.saturating_add(kept_ms));
                 }

@@ -17,7 +17,7 @@ use crate::bits::session_id::SessionId;
 use crate::config::Policy;
 use crate::http::path::UploadPath;
 use crate::metrics::shard::Gauged;
-use crate::vault::disk::{Millis, Shelf};
+use crate::vault::disk::{Millis, Shelf, millis};
 use crate::vault::journal::Kept;
 use crate::vault::keep::Keep;
 use crate::vault::record::Record;
@@ -47,7 +47,7 @@ pub struct Session<W: World> {
     /// The last client's address, if this server has seen one.
     peer: Cell<Option<SocketAddr>>,
     /// As what it is counted.
-    counted: Cell<Option<Gauged>>,
+    counted_as: Cell<Option<Gauged>>,
 }
 
 /// What only the holder of the session touches.
@@ -116,7 +116,7 @@ impl<W: World> Session<W> {
             age_ms: Cell::new(age_ms),
             deadline_ms: Cell::new(0),
             peer: Cell::new(None),
-            counted: Cell::new(None),
+            counted_as: Cell::new(None),
         })
     }
 
@@ -199,14 +199,14 @@ impl<W: World> Session<W> {
             }
             _ => policy.session_timeout,
         };
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms = millis(timeout);
         let left_ms = timeout_ms.saturating_sub(self.age_ms.get());
         self.progress_ms.get().saturating_add(left_ms)
     }
 
     /// It is counted as this from now on; as what it was before.
-    pub(super) fn counted(&self, now: Option<Gauged>) -> Option<Gauged> {
-        self.counted.replace(now)
+    pub(super) fn count_as(&self, now: Option<Gauged>) -> Option<Gauged> {
+        self.counted_as.replace(now)
     }
 
     /// When its shard looks next whether it has expired.

@@ -8,7 +8,6 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use super::clients::Clients;
 use super::connection::{Connection, ConnectionId};
@@ -24,7 +23,7 @@ use crate::event::Event;
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
 use crate::metrics::shard::Gauged;
-use crate::vault::disk::Millis;
+use crate::vault::disk::{Millis, millis};
 use crate::vault::store::Store;
 use crate::vault::tombstones::Tombstone;
 
@@ -99,7 +98,7 @@ pub struct Shard<W: World> {
     /// Expired sessions are being ended.
     pub(super) is_cleaning_up: Cell<bool>,
     /// When expired sessions are looked for next.
-    next_cleanup: Cell<Millis>,
+    next_cleanup_ms: Cell<Millis>,
     /// Whoever waits for the last connection to end.
     pub(super) emptied: RefCell<Option<Waker>>,
 }
@@ -118,11 +117,6 @@ fn locations<W: World>(world: &W, config: &Config) -> Vec<Rc<Location>> {
 fn is_durable(config: &Config) -> bool {
     let mut locations = config.locations.iter();
     locations.any(|location| location.policy.durability != Durability::None)
-}
-
-/// Settings' durations are far shorter than what this cannot express.
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The part of a location's settings that the state machine decides by.
@@ -185,7 +179,7 @@ impl<W: World> Shard<W> {
             reservations: RefCell::default(),
             is_giving_back: Cell::new(false),
             is_cleaning_up: Cell::new(false),
-            next_cleanup: Cell::new(0),
+            next_cleanup_ms: Cell::new(0),
             emptied: RefCell::default(),
             config,
         })
@@ -237,7 +231,7 @@ impl<W: World> Shard<W> {
         self.store.set_durable(is_durable(&settings));
         let former = self.locations.replace(locations(&*self.world, &settings));
         self.former_locations.borrow_mut().extend(former);
-        self.next_cleanup.set(self.world.now());
+        self.next_cleanup_ms.set(self.world.now());
         self.to_reschedule.set(Some(SessionId::from_u128(0)));
         *self.settings.borrow_mut() = settings;
     }
@@ -316,7 +310,7 @@ impl<W: World> Shard<W> {
         if let Some(session) = self.sessions.borrow_mut().remove(&id) {
             let deadline = (session.deadline_ms().get(), id);
             self.deadlines.borrow_mut().remove(&deadline);
-            self.world.metrics().recount(session.counted(None), None);
+            self.world.metrics().recount(session.count_as(None), None);
         }
         self.forget_reservation(id);
         (self.store.journal).bury(id, tombstone, self.world.now());
@@ -342,7 +336,7 @@ impl<W: World> Shard<W> {
     /// The same, where its location is known.
     pub(super) fn count_in(&self, series: usize, session: &Session<W>) {
         let now = Gauged::of(series, session.state());
-        let before = session.counted(now);
+        let before = session.count_as(now);
         if before != now {
             self.world.metrics().recount(before, now);
         }
@@ -382,11 +376,11 @@ impl<W: World> Shard<W> {
 
     /// Whether it is time to look for expired sessions; if so, the next time is set.
     pub(super) fn begin_cleanup(&self, now: Millis) -> bool {
-        if now < self.next_cleanup.get() {
+        if now < self.next_cleanup_ms.get() {
             return false;
         }
         let interval_ms = millis(self.settings.borrow().cleanup_interval);
-        self.next_cleanup.set(now.saturating_add(interval_ms));
+        self.next_cleanup_ms.set(now.saturating_add(interval_ms));
         true
     }
 

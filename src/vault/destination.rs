@@ -16,6 +16,14 @@ pub fn place(location: &Location, path: &UploadPath) -> Option<Place> {
     })
 }
 
+/// Whether what is told of a whole upload has to survive a power cut.
+pub fn sync(durability: Durability) -> Sync {
+    match durability {
+        Durability::None => Sync::No,
+        Durability::Upload | Durability::Fragment => Sync::Yes,
+    }
+}
+
 /// How files get their names under these settings.
 pub fn manner(policy: &Policy) -> Manner {
     Manner {
@@ -27,10 +35,7 @@ pub fn manner(policy: &Policy) -> Manner {
             true => Parents::Create,
             false => Parents::MustExist,
         },
-        sync: match policy.durability {
-            Durability::None => Sync::No,
-            Durability::Upload | Durability::Fragment => Sync::Yes,
-        },
+        sync: sync(policy.durability),
         file_mode: policy.file_mode.map(Permissions::bits),
         dir_mode: policy.dir_mode.map(Permissions::bits),
     }

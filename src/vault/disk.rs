@@ -10,6 +10,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::space::Space;
 use crate::event::Event;
@@ -17,6 +18,11 @@ use crate::http::path::UploadPath;
 
 /// Milliseconds of a monotonic clock that starts at any point.
 pub type Millis = u64;
+
+/// Milliseconds of a duration. Those of settings are far shorter than what cannot be expressed.
+pub fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Memory that bytes are received into and written from.
 pub trait Block: 'static {

@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::destination::manner;
+use super::destination;
 use super::disk::{Disk, File, Place, Published as _, Replace, Shelf, Sync};
 use super::error::StoreError;
 use super::journal::{JournalError, Kept};
@@ -264,10 +264,7 @@ impl Keep {
         total: u64,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        let sync = match durability {
-            Durability::None => Sync::No,
-            Durability::Upload | Durability::Fragment => Sync::Yes,
-        };
+        let sync = destination::sync(durability);
         let mut next = self.in_state(State::Sealed { total });
         if sync == Sync::Yes {
             self.bring_out(store, file).await?;
@@ -293,10 +290,7 @@ impl Keep {
         mut answer: Answered,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        let sync = match durability {
-            Durability::None => Sync::No,
-            Durability::Upload | Durability::Fragment => Sync::Yes,
-        };
+        let sync = destination::sync(durability);
         if notified.reply() == Reply::File && sync == Sync::Yes {
             self.sync_reply(store)
                 .await
@@ -332,7 +326,7 @@ impl Keep {
     ) -> Result<(), Unpublished<D::Published>> {
         let disk = &*store.disk;
         self.commit(store, self.in_state(closing), Sync::No).await?;
-        let mut manner = manner(policy);
+        let mut manner = destination::manner(policy);
         let must_sync = manner.sync == Sync::Yes;
         if disk.commits_in_order(self.shelf) {
             // Nor do folders that are made need a sync of their own.

@@ -8,6 +8,8 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::processors;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The way to the threads.
@@ -41,6 +43,7 @@ impl Workers {
         for _ in 0..threads {
             let (receiver, waiting) = (Arc::clone(&receiver), Arc::clone(&waiting));
             let work = move || {
+                processors::leave_to_shards();
                 while let Some(job) = next(&receiver) {
                     job();
                     waiting.fetch_sub(1, Ordering::Relaxed);
