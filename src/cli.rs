@@ -1,5 +1,6 @@
 //! The command line: flags and their words. What they mean is known by `config` and `client`.
 
+pub mod admin;
 pub mod bench;
 pub mod log_format;
 pub mod put;
@@ -42,6 +43,20 @@ pub enum Command {
     Put(put::Put),
     /// Measure a BITS server: many uploads at once, every Ack checked.
     Bench(bench::Bench),
+    /// Ask a running server how it is.
+    #[command(after_help = admin::STATUS_EXAMPLES)]
+    Status(admin::Status),
+    /// List, show, cancel or expire unfinished uploads.
+    Sessions(admin::Sessions),
+    /// Watch packets as they come, each with why it was refused.
+    #[command(after_help = admin::TRACE_EXAMPLES)]
+    Trace(admin::Trace),
+    /// Make a running server read its settings again.
+    #[command(after_help = admin::RELOAD_EXAMPLES)]
+    Reload(admin::Plain),
+    /// Stop a running server in order.
+    #[command(after_help = admin::DRAIN_EXAMPLES)]
+    Drain(admin::Plain),
     /// Make a token by which a user may upload (docs/accounts.md).
     #[command(after_help = token::EXAMPLES)]
     Token(token::Token),

@@ -28,7 +28,7 @@
 //!    │        ├──► notify/ (the HTTP client to applications, on threads of its own)
 //!    │        └──► verify/ (passwords and tickets, likewise) ──► auth/ (who it is, pure)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
-//!  metrics/ counts events, for whoever watches.
+//!  metrics/ counts events; admin/ shows them, and takes orders, on threads of its own.
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
 //!  version.rs names the build; processors.rs says where threads run that are no shards.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
@@ -73,6 +73,8 @@
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+#[allow(clippy::disallowed_methods, reason = "on threads of its own")]
+pub mod admin;
 pub mod auth;
 // The interface is the program. These are public for the binary and the tests, so only what a name
 // does not say is documented.

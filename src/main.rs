@@ -1,4 +1,5 @@
-//! Commands: `serve`, `check`, `put`, `bench` and `token`.
+//! Commands: `serve`, `check`, `put`, `bench`, `token`, and what an administrator asks of a server
+//! that runs.
 //!
 //! Exit codes: 0 all is well, 1 it failed (one sentence on stderr says why), 2 the command line or
 //! the settings are wrong.
@@ -17,6 +18,7 @@ use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
+use bitsd::ring::offline;
 use bitsd::ring::signals;
 use cli::settings::{Check, Settings, about_key};
 use cli::token::{NoToken, Token};
@@ -44,6 +46,11 @@ fn main() -> ExitCode {
         Command::Put(put) => cli::put::run(put),
         Command::Bench(bench) => cli::bench::run(bench),
         Command::Token(token) => make_token(&token),
+        Command::Status(status) => cli::admin::status(&status),
+        Command::Sessions(sessions) => cli::admin::sessions(&sessions, offline::sessions),
+        Command::Trace(trace) => cli::admin::trace(&trace),
+        Command::Reload(plain) => cli::admin::reload(&plain),
+        Command::Drain(plain) => cli::admin::drain(&plain),
     }
 }
 

@@ -26,6 +26,20 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
         ],
     ),
+    // The administrator's interface, on threads of its own.
+    (
+        "admin",
+        &[
+            "server",
+            "config",
+            "metrics",
+            "bits",
+            "http",
+            "event",
+            "diagnosis",
+            "version",
+        ],
+    ),
     // Counts events; the states and refusals that they name are its labels.
     ("metrics", &["event", "bits"]),
     ("vault", &["bits", "http", "event", "diagnosis", "config"]),

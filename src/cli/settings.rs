@@ -51,6 +51,15 @@ pub struct Check {
 }
 
 impl Settings {
+    /// Those of a file, without flags.
+    pub fn in_file(config: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            no_config: false,
+            keys: Keys(Flags::default()),
+        }
+    }
+
     /// The settings file that is read: the one that is named, or the usual one if it exists.
     pub fn file(&self) -> Option<&Path> {
         let usual = || match Path::new(USUAL_FILE).metadata() {

@@ -79,6 +79,14 @@ keys! {
         io: Io = Io::Auto, Row::of(Form::Word(Io::WORDS)).flag();
         /// The oldest version of TLS that clients may speak.
         tls_version_min: TlsVersion = TlsVersion::Tls12, Row::of(Form::Word(TlsVersion::WORDS)).live();
+        /// A Unix socket where the server can be asked how it is, and given orders (`bitsd status`,
+        /// `sessions`, `reload`, `drain`): by its user and by its group.
+        admin_socket: PathBuf = PathBuf::new(), Row::of(Form::File("a path, or \"\" for none"));
+        /// Addresses that answer `/metrics`, `/live`, `/ready` and other questions, to everybody
+        /// who can reach them; they take no orders.
+        admin_listen: Vec<SocketAddr> = Vec::new(), Row::of(Form::Addresses).by_default("[]");
+        /// Names by which clients may call `admin_listen`, beside addresses and `localhost`.
+        admin_names: Vec<String> = Vec::new(), Row::of(Form::Texts(url::parse_host, ADMIN_NAMES_TAKE)).live();
         // Bounds as in IIS, but from 1 s; there it is 12 h by default.
         /// How often expired uploads are looked for.
         cleanup_interval: Duration = Duration::from_secs(1), Row::of(duration(SECOND..=360 * DAY))
@@ -378,6 +386,7 @@ keys! {
 }
 
 const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
+const ADMIN_NAMES_TAKE: &str = "an array of host names";
 const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
 const FIELD_NAME_TAKES: &str = "the name of a field, such as `X-Remote-User`, or \"\" for none";
 const KERBEROS_REALM_TAKES: &str = "an array of realms, such as `EXAMPLE.COM`";

@@ -294,6 +294,7 @@ setting!(
     |addresses| Value::Addresses(addresses.clone()),
     Value::Addresses(addresses) => addresses
 );
+setting!(Vec<String>, |texts| Value::Texts(texts.clone()), Value::Texts(texts) => texts);
 setting!(
     Vec<Scheme>,
     |schemes| Value::Texts(schemes.iter().map(|scheme| scheme.word().to_owned()).collect()),
@@ -304,7 +305,6 @@ setting!(
     |rules| Value::Texts(rules.iter().map(|rule| rule.word().to_owned()).collect()),
     Value::Texts(words) => words.iter().filter_map(|word| CertificateRule::from_word(word)).collect()
 );
-setting!(Vec<String>, |texts| Value::Texts(texts.clone()), Value::Texts(texts) => texts);
 setting!(
     Vec<Allowed>,
     |allowed| Value::Texts(allowed.iter().map(Allowed::to_text).collect()),

@@ -18,6 +18,8 @@ pub struct ShardMetrics {
     pub busy_us: Gauge,
     /// Sessions are still to be read back: 1 or 0.
     pub is_recovering: Gauge,
+    /// It takes no new requests, because the server is stopping: 1 or 0.
+    pub is_draining: Gauge,
     /// Connections that are open.
     pub connections: Gauge,
     /// Connections that got a place.
@@ -106,6 +108,7 @@ impl Default for ShardMetrics {
             beat_ms: Gauge::default(),
             busy_us: Gauge::default(),
             is_recovering: Gauge::default(),
+            is_draining: Gauge::default(),
             connections: Gauge::default(),
             connected: Count::default(),
             turned_away: Count::default(),

@@ -1,4 +1,5 @@
-//! Where what happens on a shard goes: into the log, and into what is counted.
+//! Where what happens on a shard goes: into the log, into what is counted, and before the eyes of
+//! whoever watches packets.
 //!
 //! A shard is a thread, so what it counts is found by the thread: files, journals and turns need
 //! no handle to it.
@@ -7,26 +8,28 @@ use std::cell::OnceCell;
 use std::future::Future;
 use std::sync::Arc;
 
+use crate::admin::trace::Tap;
 use crate::event::{DiskOp, Event};
 use crate::metrics::shard::ShardMetrics;
 use crate::observe;
 
 thread_local! {
-    static METRICS: OnceCell<Arc<ShardMetrics>> = const { OnceCell::new() };
+    static METRICS: OnceCell<(Arc<ShardMetrics>, Arc<Tap>)> = const { OnceCell::new() };
 }
 
 /// What this thread does from now on is counted here.
-pub fn begin(metrics: &Arc<ShardMetrics>) {
+pub fn begin(metrics: &Arc<ShardMetrics>, tap: &Arc<Tap>) {
     METRICS.with(|ours| {
-        let _is_set_once = ours.set(Arc::clone(metrics));
+        let _is_set_once = ours.set((Arc::clone(metrics), Arc::clone(tap)));
     });
 }
 
 /// Tells what happened.
 pub fn tell(shard: usize, event: &Event<'_>) {
     METRICS.with(|ours| {
-        if let Some(metrics) = ours.get() {
+        if let Some((metrics, tap)) = ours.get() {
             metrics.on(event);
+            tap.show(shard, event);
         }
     });
     observe::log(shard, event);
@@ -37,7 +40,7 @@ pub async fn timed<T>(op: DiskOp, work: impl Future<Output = T>) -> T {
     let began_us = now_us();
     let done = work.await;
     METRICS.with(|ours| {
-        if let Some(metrics) = ours.get() {
+        if let Some((metrics, _)) = ours.get() {
             metrics.took(op, now_us().saturating_sub(began_us));
         }
     });
@@ -73,7 +76,7 @@ mod tests {
         for metrics in [&one, &other] {
             let metrics = Arc::clone(metrics);
             let thread = std::thread::spawn(move || {
-                begin(&metrics);
+                begin(&metrics, &Arc::default());
                 let why = Hangup::Idle;
                 let peer = ([127, 0, 0, 1], 1).into();
                 tell(0, &Event::HungUp { peer, why });

@@ -12,15 +12,19 @@ use super::directories::Directories;
 use super::launch_error::{LaunchError, READY_PATIENCE};
 use super::listeners;
 use super::mailbox;
-use super::reloader::{self, ReadSettings, Reloader, Reloads};
+use super::reloader::{self, ReadSettings, Reloader};
 use super::seat::{News, Seat, Stage};
 use super::signals;
 use super::space::Spaces;
+use super::steward::{self, ToAsk};
 use super::supervisor::{Start, supervise};
 use super::tls::material::Material;
 use super::watch::Watch;
+use super::window;
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{Boot, probe, readback};
+use crate::admin::Doors;
+use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
@@ -49,6 +53,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let directories = Arc::new(directories);
     let material = Material::read(&config, None).map_err(LaunchError::Tls)?;
     let (listeners, addresses) = listeners::listen(&config)?;
+    let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
     let boot = boot(&directories);
     let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
     let generation = directories.next_generation().map_err(failed)?;
@@ -69,11 +74,15 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let spaces = spaces(&config);
     let clients = Arc::new(Clients::default());
     let metrics = Metrics::new(config.cores);
+    let tap = Arc::new(Tap::default());
+    let mut windows = Vec::new();
     let mut reloads = Vec::new();
     let mut deals = Vec::new();
     for (index, (letters, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
         let (new_settings, to_adopt) = tokio::sync::mpsc::channel(1);
         reloads.push(new_settings);
+        let (window, asked) = tokio::sync::mpsc::channel(window::INQUIRIES_MAX);
+        windows.push(window);
         let (deal, dealt) = oneshot::channel();
         deals.push(deal);
         let seat = Seat {
@@ -88,6 +97,8 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             config: Arc::clone(&config),
             boot: boot.clone(),
             metrics: Arc::clone(&metrics),
+            tap: Arc::clone(&tap),
+            asked,
             generation,
             roots: reloader::open(&grounds)?,
             directories: Arc::clone(&directories),
@@ -103,11 +114,12 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
         seat.begin()?;
     }
     await_shards(&alive, config.cores)?;
+    let to_main = news_sender.clone();
     deal_journals(directories.shelves().work(), generation, deals, news_sender)?;
     material.tell();
-    let config_now = Arc::clone(&config);
-    let reloader = Reloader::new(config_now, material, verifier, source.read, reloads);
-    let reloads = Reloads::begin(reloader, &directories).map_err(LaunchError::Thread)?;
+    let reloader = Reloader::new(&config, material, verifier, source.read, reloads);
+    let to_ask = ToAsk::new(metrics, tap, windows, to_main);
+    let (reloads, _until_the_end) = steward::begin(doors, reloader, &directories, to_ask)?;
     let start = Start::new(begun, source.file, addresses, descriptors);
     supervise(&config, &directories, &start, &stage, &news, &reloads)
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::account;
 use super::tls::material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Others};
+use crate::admin::BadDoor;
 
 /// How long shards may take to come to life, before they read anything back.
 pub const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +43,8 @@ pub enum LaunchError {
     Locked(PathBuf, Option<u32>),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The administrator's interface cannot be where the settings want it.
+    Admin(BadDoor),
     /// TLS cannot be spoken as the settings ask for.
     Tls(BadMaterial),
     /// A thread could not be started.
@@ -109,12 +112,10 @@ impl std::fmt::Display for LaunchError {
                 )
             }
             Self::Listen(address, error) => {
-                write!(
-                    f,
-                    "cannot listen on {address}: {error}{}",
-                    of_address(*address, error)
-                )
+                let remedy = of_address(*address, error);
+                write!(f, "cannot listen on {address}: {error}{remedy}")
             }
+            Self::Admin(why) => why.fmt(f),
             Self::Tls(why) => why.fmt(f),
             Self::Thread(error) => {
                 write!(f, "cannot start a thread: {error}")?;

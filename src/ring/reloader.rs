@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::sync::mpsc::Sender;
@@ -19,12 +19,16 @@ use super::launch_error::{BadRoot, LaunchError};
 use super::reload::{self, Offer};
 use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
+use crate::metrics::Metrics;
 use crate::observe;
 use crate::verify::tickets::Acceptance;
 use crate::verify::{self, Verifier};
 
 /// How long a shard may take until it has new settings in hand.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long somebody waits for a reload.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often the log warns of certificates that soon expire.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -42,9 +46,12 @@ pub struct NewSettings {
     pub secure: Vec<Option<Arc<ServerConfig>>>,
 }
 
-/// By this the main thread asks for reloads.
+/// Who waits for a reload: it hears what has changed, or why nothing has.
+type Asker = SyncSender<Result<String, String>>;
+
+/// By this the main thread and the administrator's interface ask for reloads.
 pub struct Reloads {
-    wishes: SyncSender<()>,
+    wishes: SyncSender<Option<Asker>>,
     config: Arc<Mutex<Arc<Config>>>,
 }
 
@@ -53,14 +60,27 @@ impl Reloads {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn begin(mut reloader: Reloader, directories: &Arc<Directories>) -> io::Result<Self> {
-        let (wishes, to_fulfil) = mpsc::sync_channel(1);
+    pub fn begin(
+        mut reloader: Reloader,
+        directories: &Arc<Directories>,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        note(metrics, true);
+        let metrics = Arc::clone(metrics);
+        let (wishes, to_fulfil) = mpsc::sync_channel::<Option<Asker>>(1);
         let config = Arc::new(Mutex::new(Arc::clone(&reloader.config)));
         let (shown, directories) = (Arc::clone(&config), Arc::clone(directories));
         let run = move || {
             loop {
                 match to_fulfil.recv_timeout(DAY) {
-                    Ok(()) => reloader.reload(&directories),
+                    Ok(asker) => {
+                        let outcome = reloader.reload(&directories);
+                        note(&metrics, outcome.is_ok());
+                        if let Some(asker) = asker {
+                            // It may have lost patience.
+                            let _ = asker.try_send(outcome);
+                        }
+                    }
                     // Nobody asks; but certificates come closer to their end.
                     Err(RecvTimeoutError::Timeout) => reloader.material.tell(),
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -77,7 +97,21 @@ impl Reloads {
 
     /// Asks for a reload. All that are asked for before it begins are one and the same.
     pub fn ask(&self) {
-        let _is_asked_for_already = self.wishes.try_send(());
+        let _is_asked_for_already = self.wishes.try_send(None);
+    }
+
+    /// Asks for one, and waits for what comes of it.
+    ///
+    /// # Errors
+    /// Why all stays as it was, in words.
+    pub fn ask_and_wait(&self) -> Result<String, String> {
+        let (asker, outcome) = mpsc::sync_channel(1);
+        let is_taken = self.wishes.try_send(Some(asker)).is_ok();
+        let held_up = "another reload is held up, by a slow disk perhaps";
+        match is_taken.then(|| outcome.recv_timeout(PATIENCE)) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) | None => Err(held_up.to_owned()),
+        }
     }
 
     /// The settings that hold.
@@ -100,14 +134,14 @@ pub struct Reloader {
 impl Reloader {
     /// For a server that runs with these settings.
     pub fn new(
-        config: Arc<Config>,
+        config: &Arc<Config>,
         material: Material,
         verifier: Verifier,
         read_settings: ReadSettings,
         shards: Vec<Sender<Offer<NewSettings>>>,
     ) -> Self {
         Self {
-            config,
+            config: Arc::clone(config),
             material,
             verifier,
             read_settings,
@@ -117,14 +151,21 @@ impl Reloader {
 
     /// Reads the settings again and gives them to all shards; if anything is wrong with them, all
     /// stays as it is.
-    fn reload(&mut self, directories: &Directories) {
-        if let Err(error) = self.try_reload(directories) {
-            let event = "reload_failed";
-            tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
+    fn reload(&mut self, directories: &Directories) -> Result<String, String> {
+        match self.try_reload(directories) {
+            Ok(changed) => Ok(changed),
+            Err(error) => {
+                let event = "reload_failed";
+                tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
+                Err(error.to_string())
+            }
         }
     }
 
-    fn try_reload(&mut self, directories: &Directories) -> Result<(), Box<dyn std::error::Error>> {
+    fn try_reload(
+        &mut self,
+        directories: &Directories,
+    ) -> Result<String, Box<dyn std::error::Error>> {
         let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
         let known = named_roots(&self.config);
         let mut new_roots = named_roots(&config);
@@ -158,7 +199,7 @@ impl Reloader {
         self.config = config;
         self.material = material;
         self.material.tell();
-        for key in needs_restart {
+        for key in &needs_restart {
             tracing::warn!(
                 event = "needs_restart",
                 key,
@@ -166,7 +207,15 @@ impl Reloader {
             );
         }
         tracing::info!(event = "reloaded", changed, "the settings were reloaded");
-        Ok(())
+        let waiting = needs_restart
+            .iter()
+            .map(|key| format!("{key} waits for the next start"));
+        let changed = Some(changed).filter(|changed| changed != "nothing");
+        Ok(changed
+            .into_iter()
+            .chain(waiting)
+            .collect::<Vec<_>>()
+            .join("; "))
     }
 }
 
@@ -194,6 +243,17 @@ pub fn open(grounds: &[Arc<Ground>]) -> Result<Vec<(usize, Arc<Ground>, OwnedFd)
         Ok((number, Arc::clone(ground), ground.open().map_err(failed)?))
     };
     grounds.iter().enumerate().map(open).collect()
+}
+
+/// The settings were read; whether that went well.
+fn note(metrics: &Metrics, is_good: bool) {
+    metrics.is_reloaded.set(u64::from(is_good));
+    if is_good {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        metrics.reloaded_s.set(now.unwrap_or_default().as_secs());
+    } else {
+        metrics.reloads_failed.add(1);
+    }
 }
 
 /// The numbers of the roots that locations lead to.

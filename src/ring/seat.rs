@@ -28,7 +28,9 @@ use super::space::Spaces;
 use super::tls::wire::{Kit, Tls};
 use super::tree::Trees;
 use super::watch::Watch;
+use super::window::Asked;
 use super::{Boot, RingWorld, counting, op, queue, turn};
+use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -102,6 +104,10 @@ pub struct Seat {
     pub boot: Boot,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where packets can be watched.
+    pub tap: Arc<Tap>,
+    /// What an administrator asks of it.
+    pub asked: Receiver<Asked>,
     pub generation: u64,
     pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
     pub directories: Arc<Directories>,
@@ -143,7 +149,7 @@ impl Seat {
                 tracing::debug!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
             }
         }
-        counting::begin(&self.metrics.shards[self.index]);
+        counting::begin(&self.metrics.shards[self.index], &self.tap);
         let runtime = match queue::runtime() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -211,6 +217,7 @@ impl Seat {
         let world = &shard.world;
         world.spawn(take_letters(Rc::clone(&shard), self.letters, kit));
         world.spawn(take_settings(Rc::clone(&shard), self.to_adopt, secure));
+        world.spawn(take_inquiries(Rc::clone(&shard), self.asked));
 
         // If they cannot be read, the main thread hears of it, and that is the end.
         let Ok(dealt) = self.dealt.await else {
@@ -315,6 +322,17 @@ async fn take_settings(
         shard.adopt(new.config);
     };
     reload::take(to_adopt, adopt).await;
+}
+
+/// Each is answered beside the others: one may have to wait for a client's write.
+async fn take_inquiries(shard: Rc<Shard<RingWorld>>, mut asked: Receiver<Asked>) {
+    while let Some(asked) = asked.recv().await {
+        let answering = Rc::clone(&shard);
+        shard.world.spawn(async move {
+            let insight = answering.answer(asked.inquiry).await;
+            asked.answer(insight);
+        });
+    }
 }
 
 async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>, kit: Rc<Kit>) {

@@ -420,6 +420,7 @@ impl<W: World> Shard<W> {
     /// Takes no new request: idle connections end now, busy ones after their answer.
     pub fn drain(&self) {
         self.phase.set(Phase::Draining);
+        self.world.metrics().is_draining.set(1);
         for connection in self.connections.borrow().values() {
             if connection.is_idle() {
                 connection.hang_up();

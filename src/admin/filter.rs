@@ -1,0 +1,201 @@
+//! Which sessions, or packets, somebody wants to see.
+
+use glob::{MatchOptions, Pattern};
+
+use super::trace::Traced;
+use super::view::SessionView;
+use crate::bits::session_id::SessionId;
+use crate::metrics::labels;
+
+/// All of what is named must be so.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    location: Option<String>,
+    path: Option<Pattern>,
+    client: Option<String>,
+    user: Option<String>,
+    state: Option<String>,
+    session: Option<SessionId>,
+    idle_seconds: u64,
+}
+
+/// As a shell would, in paths of URLs: `*` stops at no slash, because a host's folder is what most
+/// people look for.
+const OPTIONS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: false,
+    require_literal_leading_dot: false,
+};
+
+impl Filter {
+    /// Reads the pairs of a query.
+    ///
+    /// # Errors
+    /// What cannot be understood, in words.
+    pub fn read<'p>(pairs: impl IntoIterator<Item = (&'p str, &'p str)>) -> Result<Self, String> {
+        let mut filter = Self::default();
+        for (name, value) in pairs {
+            let text = || Some(value.to_owned());
+            match name {
+                "location" => filter.location = Some(format!("/{}", value.trim_matches('/'))),
+                "path" => {
+                    let pattern = Pattern::new(value.trim_start_matches('/'));
+                    let pattern = pattern.map_err(|error| format!("path = {value}: {error}"))?;
+                    filter.path = Some(pattern);
+                }
+                "client" => filter.client = text(),
+                "user" => filter.user = text(),
+                "state" => {
+                    if !labels::STATES.contains(&value) {
+                        let known = labels::STATES.join(", ");
+                        return Err(format!("there is no state {value}: there are {known}"));
+                    }
+                    filter.state = text();
+                }
+                "session" => {
+                    let id = SessionId::parse(value.as_bytes());
+                    filter.session = Some(id.ok_or_else(|| format!("{value} is no session"))?);
+                }
+                "idle" => {
+                    let seconds = value.parse();
+                    filter.idle_seconds =
+                        seconds.map_err(|_| format!("idle = {value}: a number of seconds"))?;
+                }
+                _ => return Err(format!("there is no filter called {name}")),
+            }
+        }
+        Ok(filter)
+    }
+
+    /// Whether a session is one of those.
+    pub fn takes(&self, session: &SessionView) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+        };
+        let path = session.path.as_str();
+        is(&self.location, Some(&session.location))
+            && (self.path.as_ref()).is_none_or(|pattern| pattern.matches_with(path, OPTIONS))
+            && is(&self.client, session.client.as_deref())
+            && is(&self.user, session.user.as_deref())
+            && is(&self.state, Some(&session.state))
+            && self.is_session(Some(&session.id))
+            && session.idle_seconds >= self.idle_seconds
+    }
+
+    /// Whether something that happened is to be shown.
+    pub fn shows(&self, traced: &Traced) -> bool {
+        let client = traced.client.as_deref();
+        // With or without the port.
+        let is_client = |wanted: &String| {
+            client.is_some_and(|client| {
+                let address = client
+                    .rsplit_once(':')
+                    .map_or(client, |(address, _)| address);
+                client == wanted || address.trim_matches(['[', ']']) == wanted
+            })
+        };
+        let is_path = |pattern: &Pattern| {
+            let path = traced.path.as_deref();
+            path.is_some_and(|path| pattern.matches_with(path, OPTIONS))
+        };
+        self.client.as_ref().is_none_or(is_client)
+            && self.path.as_ref().is_none_or(is_path)
+            && self.is_session(traced.session.as_deref())
+    }
+
+    fn is_session(&self, found: Option<&str>) -> bool {
+        self.session.is_none_or(|wanted| {
+            found.is_some_and(|found| SessionId::parse(found.as_bytes()) == Some(wanted))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "{7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE}";
+
+    fn session() -> SessionView {
+        SessionView {
+            id: ID.to_owned(),
+            path: "in/host-7/a.zip".to_owned(),
+            location: "/in".to_owned(),
+            state: "receiving".to_owned(),
+            received_bytes: 1,
+            total_bytes: None,
+            idle_seconds: 60,
+            expires_in_seconds: None,
+            begun_seconds: None,
+            is_busy: false,
+            client: Some("192.0.2.1".to_owned()),
+            user: None,
+            agent: None,
+            connections: 1,
+            interruptions: 0,
+        }
+    }
+
+    #[test]
+    fn all_that_is_named_must_be_so() {
+        let takes = |pairs: &[(&str, &str)]| {
+            let filter = Filter::read(pairs.iter().copied()).unwrap();
+            filter.takes(&session())
+        };
+        assert!(takes(&[]));
+        assert!(takes(&[
+            ("location", "in"),
+            ("path", "in/host-7/*"),
+            ("client", "192.0.2.1"),
+            ("state", "receiving"),
+            ("idle", "60"),
+            ("session", "7a1cf7f0-fca6-4d1b-8883-5fbb10f7f1de"),
+        ]));
+        assert!(takes(&[("path", "*host-7*")]) && takes(&[("path", "/in/*")]));
+        for pair in [
+            ("location", "/"),
+            ("path", "in/host-8/*"),
+            ("client", "192.0.2.11"),
+            ("user", "anna"),
+            ("state", "sealed"),
+            ("idle", "61"),
+            ("session", "{00000000-0000-0000-0000-000000000001}"),
+        ] {
+            assert!(!takes(&[pair]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (pair, word) in [
+            (("size", "1"), "size"),
+            (("state", "stuck"), "receiving"),
+            (("path", "a[b"), "path"),
+            (("idle", "2h"), "idle"),
+            (("session", "7"), "session"),
+        ] {
+            let why = Filter::read([pair]).unwrap_err();
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn packets_are_shown_by_client_path_and_session() {
+        let traced = Traced {
+            client: Some("[2001:db8::1]:5".to_owned()),
+            path: Some("in/a".to_owned()),
+            session: Some(ID.to_owned()),
+            ..Traced::default()
+        };
+        let shows = |pair| Filter::read([pair]).unwrap().shows(&traced);
+        assert!(shows(("client", "2001:db8::1")) && shows(("client", "[2001:db8::1]:5")));
+        assert!(shows(("path", "in/*")) && shows(("session", ID)));
+        assert!(!shows(("client", "192.0.2.1")) && !shows(("path", "b*")));
+        let v4 = Traced {
+            client: Some("192.0.2.1:5".to_owned()),
+            ..Traced::default()
+        };
+        let filter = |address| Filter::read([("client", address)]).unwrap();
+        assert!(filter("192.0.2.1").shows(&v4) && !filter("192.0.2.11").shows(&v4));
+    }
+}

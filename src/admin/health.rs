@@ -1,0 +1,311 @@
+//! Whether all is well: pure judgement of what was read.
+//!
+//! *Live* means that every shard has its turns; if not, nothing but a restart helps. *Ready* means
+//! that new uploads are taken; if not, a load balancer had better ask another node, and a person
+//! look at the reason. A full disk is not ready, and never not live: no restart makes it empty.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A shard that was not seen to run for so long is stuck.
+pub const BEAT_MS_MAX: u64 = 10_000;
+/// Health that was judged longer ago says nothing: whoever judges is held up.
+pub const JUDGED_MS_MAX: u64 = 15_000;
+/// Part of all descriptors, in percent, from which on new connections are in danger.
+const DESCRIPTORS_PERCENT_MAX: u64 = 90;
+
+/// PremisesKind was read of the server.
+#[derive(Clone, Debug, Default)]
+pub struct Readings {
+    /// The time of these readings, in milliseconds of the shards' clock.
+    pub now_ms: u64,
+    /// One for each shard.
+    pub shards: Vec<ShardBeat>,
+    /// The server is stopping.
+    pub is_draining: bool,
+    pub premises: Vec<Premises>,
+    pub descriptors: u64,
+    /// How many there may be.
+    pub descriptors_max: u64,
+}
+
+/// PremisesKind was read of a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardBeat {
+    /// When it was last seen to run; 0 before that.
+    pub beat_ms: u64,
+    /// It is reading its sessions back.
+    pub is_recovering: bool,
+}
+
+/// A folder of the server's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Premises {
+    pub kind: PremisesKind,
+    pub path: PathBuf,
+    /// The number of the root, if it is one.
+    pub root: Option<usize>,
+    /// PremisesKind is not as it was at the start.
+    pub wrong: Option<String>,
+    /// PremisesKind its file system says; nothing where it cannot be asked.
+    pub space: Option<SpaceReading>,
+}
+
+/// Which folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PremisesKind {
+    #[default]
+    Root,
+    WorkDirectory,
+}
+
+impl PremisesKind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::WorkDirectory => "work directory",
+        }
+    }
+}
+
+/// PremisesKind a file system says of its space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceReading {
+    pub bytes_total: u64,
+    pub bytes_free: u64,
+    /// PremisesKind is kept for running uploads.
+    pub bytes_min: u64,
+    pub inodes_total: u64,
+    pub inodes_free: u64,
+    /// PremisesKind is kept for running uploads.
+    pub inodes_min: u64,
+    pub is_read_only: bool,
+}
+
+/// One reason why not all is well, with what helps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// For programs: of a fixed set.
+    pub reason: String,
+    /// For people.
+    pub why: String,
+    pub remedy: String,
+}
+
+impl Reason {
+    fn new(reason: &str, why: String, remedy: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            why,
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
+/// PremisesKind was judged.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Why the server is not live.
+    pub not_live: Vec<Reason>,
+    /// Why it is not ready; without the reasons above.
+    pub not_ready: Vec<Reason>,
+}
+
+impl Health {
+    /// Whether no restart is needed.
+    pub fn is_live(&self) -> bool {
+        self.not_live.is_empty()
+    }
+
+    /// Whether new uploads are taken.
+    pub fn is_ready(&self) -> bool {
+        self.not_live.is_empty() && self.not_ready.is_empty()
+    }
+
+    /// All reasons, the worst first.
+    pub fn reasons(&self) -> Vec<Reason> {
+        [&*self.not_live, &*self.not_ready].concat()
+    }
+}
+
+/// Judges.
+pub fn judge(readings: &Readings) -> Health {
+    let mut not_ready = Vec::new();
+    if readings.is_draining {
+        let why = "the server is stopping".to_owned();
+        not_ready.push(Reason::new("draining", why, "wait for the next start"));
+    }
+    let recovering = readings.shards.iter().filter(|shard| shard.is_recovering);
+    match recovering.count() {
+        0 => {}
+        count => {
+            let all = readings.shards.len();
+            let why = format!("{count} of {all} shards are reading their sessions back");
+            not_ready.push(Reason::new("recovering", why, "wait"));
+        }
+    }
+    for place in &readings.premises {
+        not_ready.extend(judge_premises(place));
+    }
+    let (open, max) = (readings.descriptors, readings.descriptors_max);
+    if max > 0 && open > max / 100 * DESCRIPTORS_PERCENT_MAX {
+        let why = format!("{open} of {max} file descriptors are open");
+        let remedy = "raise RLIMIT_NOFILE (systemd: LimitNOFILE=), and restart";
+        not_ready.push(Reason::new("descriptors", why, remedy));
+    }
+    Health {
+        not_live: stuck(readings),
+        not_ready,
+    }
+}
+
+/// The shards that do not run.
+pub fn stuck(readings: &Readings) -> Vec<Reason> {
+    let shards = readings.shards.iter().enumerate();
+    let stuck = shards.filter_map(|(number, shard)| {
+        let age_ms = readings.now_ms.saturating_sub(shard.beat_ms);
+        (shard.beat_ms > 0 && age_ms > BEAT_MS_MAX).then(|| {
+            let seconds = age_ms / 1_000;
+            let why = format!("shard-{number} has done nothing for {seconds} s");
+            let remedy = "look at its disk (`cat /proc/PID/task/*/stack`), and restart";
+            Reason::new("stalled_shard", why, remedy)
+        })
+    });
+    stuck.collect()
+}
+
+/// Nobody has judged for a while.
+pub fn not_judged(age_ms: u64) -> Reason {
+    let seconds = age_ms / 1_000;
+    let why = format!("nothing was looked at for {seconds} s: a file system does not answer");
+    let remedy = "look at the mounts of the roots and of the work directory";
+    Reason::new("not_judged", why, remedy)
+}
+
+fn judge_premises(place: &Premises) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let (what, path) = (place.kind.word(), place.path.display());
+    if let Some(wrong) = &place.wrong {
+        let reason = match place.kind {
+            PremisesKind::Root => "root_changed",
+            PremisesKind::WorkDirectory => "work_dir_changed",
+        };
+        let why = format!("the {what} {path} is not what it was: {wrong}");
+        let remedy = "put back what was there, or restart the server";
+        reasons.push(Reason::new(reason, why, remedy));
+    }
+    let Some(space) = place.space else {
+        return reasons;
+    };
+    if space.is_read_only {
+        let why = format!("the file system of the {what} {path} is read-only");
+        let remedy = "look at `dmesg`, and mount it for writing";
+        reasons.push(Reason::new("read_only", why, remedy));
+    }
+    if space.bytes_total > 0 && space.bytes_free < space.bytes_min {
+        let why = format!(
+            "{} bytes are free at the {what} {path}, and {} are kept for running uploads",
+            space.bytes_free, space.bytes_min
+        );
+        let remedy = "free some space (`df -h`); clients come back by themselves";
+        reasons.push(Reason::new("space_low", why, remedy));
+    }
+    if space.inodes_total > 0 && space.inodes_free < space.inodes_min {
+        let why = format!(
+            "{} more files can be made at the {what} {path}, and {} are kept for running uploads",
+            space.inodes_free, space.inodes_min
+        );
+        let remedy = "remove some files (`df -i`); clients come back by themselves";
+        reasons.push(Reason::new("inodes_low", why, remedy));
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Readings {
+        let shard = ShardBeat {
+            beat_ms: 100_000,
+            is_recovering: false,
+        };
+        let space = SpaceReading {
+            bytes_total: 1_000,
+            bytes_free: 500,
+            bytes_min: 10,
+            inodes_total: 100,
+            inodes_free: 50,
+            inodes_min: 1,
+            is_read_only: false,
+        };
+        Readings {
+            now_ms: 101_000,
+            shards: vec![shard; 2],
+            is_draining: false,
+            premises: vec![Premises {
+                path: "/r".into(),
+                space: Some(space),
+                ..Premises::default()
+            }],
+            descriptors: 10,
+            descriptors_max: 1_000,
+        }
+    }
+
+    /// The reasons that a change of healthy readings leads to, and whether the server is live.
+    fn after(change: impl FnOnce(&mut Readings)) -> (bool, Vec<String>) {
+        let mut readings = well();
+        change(&mut readings);
+        let verdict = judge(&readings);
+        let reasons = verdict.reasons();
+        assert_eq!(verdict.is_ready(), reasons.is_empty());
+        assert!(reasons.iter().all(|reason| !reason.remedy.is_empty()));
+        let words = reasons.into_iter().map(|reason| reason.reason);
+        (verdict.is_live(), words.collect())
+    }
+
+    fn space(readings: &mut Readings) -> &mut SpaceReading {
+        readings.premises[0].space.as_mut().unwrap()
+    }
+
+    #[test]
+    fn each_trouble_has_its_reason_and_only_a_stuck_shard_is_not_live() {
+        let not_ready = |reason: &str| (true, vec![reason.to_owned()]);
+        assert_eq!(after(|_| {}), (true, vec![]));
+        assert_eq!(after(|r| r.is_draining = true), not_ready("draining"));
+        let recovering = |r: &mut Readings| r.shards[1].is_recovering = true;
+        assert_eq!(after(recovering), not_ready("recovering"));
+        assert_eq!(after(|r| space(r).bytes_free = 9), not_ready("space_low"));
+        assert_eq!(after(|r| space(r).inodes_free = 0), not_ready("inodes_low"));
+        assert_eq!(
+            after(|r| space(r).is_read_only = true),
+            not_ready("read_only")
+        );
+        let wrong = |r: &mut Readings| r.premises[0].wrong = Some("renamed".to_owned());
+        assert_eq!(after(wrong), not_ready("root_changed"));
+        assert_eq!(after(|r| r.descriptors = 901), not_ready("descriptors"));
+        assert_eq!(after(|r| r.descriptors = 900), (true, vec![]));
+        // tmpfs and btrfs count no inodes, and some file systems no bytes.
+        assert_eq!(after(|r| space(r).inodes_total = 0), (true, vec![]));
+        let silent = |r: &mut Readings| r.premises[0].space = None;
+        assert_eq!(after(silent), (true, vec![]));
+        let stuck = |r: &mut Readings| r.now_ms = 100_000 + BEAT_MS_MAX + 1;
+        let both = vec!["stalled_shard".to_owned(); 2];
+        assert_eq!(after(stuck), (false, both));
+        // It has not begun: that is no stall.
+        let before = |r: &mut Readings| r.shards[0].beat_ms = 0;
+        assert_eq!(after(before), (true, vec![]));
+    }
+
+    #[test]
+    fn a_reason_names_shard_and_place() {
+        let mut readings = well();
+        readings.shards[1].beat_ms = 1;
+        space(&mut readings).bytes_free = 9;
+        let reasons = judge(&readings).reasons();
+        assert!(reasons[0].why.contains("shard-1"), "{reasons:?}");
+        assert!(reasons[1].why.contains("/r"), "{reasons:?}");
+    }
+}

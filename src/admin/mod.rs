@@ -1,0 +1,80 @@
+//! The administrator's interface: metrics, health, sessions and orders, over HTTP/1.1 on addresses
+//! of its own.
+//!
+//! * **The socket** (`admin_socket`, a Unix socket with mode 0660) takes questions and orders. Who
+//!   may connect is a matter of its group; each order is logged with the user and the process that
+//!   gave it.
+//! * **The address** (`admin_listen`, TCP, off by default) takes questions only. Nobody is asked
+//!   who they are there, so it is for a network that is private.
+//!
+//! A browser on a machine that can reach the address can be made to ask it by any page it shows
+//! (DNS rebinding). Such a request names a host of that page's, so the Host field must be an
+//! address, `localhost`, or one of `admin_names`. Orders cannot come from a browser at all: none
+//! of them speaks to a Unix socket.
+//!
+//! Everything here runs on threads beside the shards, one for each viewer and [`VIEWERS_MAX`] of
+//! them at the most, with plain blocking sockets and time-outs. What is counted is read where it
+//! stands ([`crate::metrics`]); health is judged every few seconds ([`health`]) and not for each
+//! request. Only lists and orders ask a shard something ([`House::ask`]), in slices that it
+//! answers between two other things.
+//!
+//! What stands behind it is the trait [`House`], which `ring/` implements; tests have another one.
+//!
+//! The arrows: `process`, `health`, `view`, `trace`, `request` <- `filter`, `exposition`, `answer`
+//! <- `overview` <- `routes` <- `doors`.
+
+mod answer;
+mod doors;
+mod exposition;
+mod families;
+pub mod filter;
+pub mod health;
+mod overview;
+mod process;
+mod request;
+mod routes;
+pub mod trace;
+pub mod view;
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::server::window::{Inquiry, Insight};
+pub use doors::{BadDoor, Closing, Doors};
+pub use request::parse as parse_request;
+
+/// Viewers at the same time; the next one hears 503.
+pub const VIEWERS_MAX: usize = 32;
+
+/// What the interface stands before.
+pub trait House: Send + Sync + 'static {
+    /// The settings that hold.
+    fn config(&self) -> Arc<Config>;
+    /// What is counted.
+    fn metrics(&self) -> &Metrics;
+    /// The clock of the shards' beats, in milliseconds.
+    fn now_ms(&self) -> u64;
+    /// The folders that files go to and that sessions are kept in. It may take long.
+    fn premises(&self) -> Vec<health::Premises>;
+    /// Lines of the log that were lost.
+    fn log_lines_lost(&self) -> u64;
+    /// Asks a shard.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    fn ask(&self, shard: usize, question: Inquiry) -> Result<Insight, NoAnswer>;
+    /// Reads the settings again; what has changed.
+    ///
+    /// # Errors
+    /// Why all stays as it was, in words.
+    fn reload(&self) -> Result<String, String>;
+    /// Stops the server in order.
+    fn drain(&self);
+    /// Where packets can be watched.
+    fn tap(&self) -> &Arc<trace::Tap>;
+}
+
+/// A shard did not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoAnswer;

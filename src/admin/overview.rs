@@ -1,0 +1,288 @@
+//! What all viewers share: the house, and how it stands, which is looked at every two seconds and
+//! not for each of them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::House;
+use super::exposition::Scrape;
+use super::health::{self, Health, JUDGED_MS_MAX, Premises, Readings, ShardBeat};
+use super::process;
+use super::view::{CountView, LocationView, PlaceView, ShardView, StatusView};
+use crate::metrics::labels;
+use crate::version;
+
+/// How often it is looked at.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Of how many looks the rate is made: some ten seconds.
+const SAMPLES: usize = 6;
+/// So many reasons of refusals are shown.
+const REASONS_SHOWN: usize = 10;
+
+/// The house, and how it stands.
+pub struct Overview {
+    /// What the interface stands before.
+    pub house: Arc<dyn House>,
+    judged: Mutex<Judged>,
+}
+
+#[derive(Default)]
+struct Judged {
+    /// When, on the clock of the shards.
+    at_ms: u64,
+    health: Health,
+    premises: Vec<Premises>,
+    /// Times, and what had been received then.
+    samples: VecDeque<(u64, u64)>,
+}
+
+impl Overview {
+    /// Begins to look.
+    ///
+    /// # Errors
+    /// There are no more threads.
+    pub fn begin(house: Arc<dyn House>) -> io::Result<Arc<Self>> {
+        let overview = Arc::new(Self {
+            judged: Mutex::new(Judged {
+                // Until the first look: as if it had been long ago.
+                at_ms: house.now_ms(),
+                ..Judged::default()
+            }),
+            house,
+        });
+        let weak = Arc::downgrade(&overview);
+        let look = move || {
+            while let Some(overview) = weak.upgrade() {
+                overview.look();
+                drop(overview);
+                thread::sleep(INTERVAL);
+            }
+        };
+        thread::Builder::new()
+            .name("health".to_owned())
+            .spawn(look)?;
+        Ok(overview)
+    }
+
+    /// Looks at everything. A file system that hangs holds this up, and nothing else.
+    fn look(&self) {
+        let premises = self.house.premises();
+        let process = process::read();
+        let readings = Readings {
+            premises: premises.clone(),
+            descriptors: process.open_descriptors,
+            descriptors_max: process.descriptors_max,
+            ..self.beats()
+        };
+        let health = health::judge(&readings);
+        let received = self.received();
+        let mut judged = self.lock();
+        judged.health = health;
+        judged.premises = premises;
+        judged.at_ms = readings.now_ms;
+        judged.samples.push_back((readings.now_ms, received));
+        if judged.samples.len() > SAMPLES {
+            judged.samples.pop_front();
+        }
+    }
+
+    /// What is known without asking anybody.
+    fn beats(&self) -> Readings {
+        let metrics = self.house.metrics();
+        let shards = metrics.shards.iter().map(|shard| ShardBeat {
+            beat_ms: shard.beat_ms.get(),
+            is_recovering: shard.is_recovering.get() != 0,
+        });
+        Readings {
+            shards: shards.collect(),
+            now_ms: self.house.now_ms(),
+            is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
+            ..Readings::default()
+        }
+    }
+
+    fn received(&self) -> u64 {
+        let metrics = self.house.metrics();
+        let names = metrics.series_names();
+        let shards = metrics.shards.iter();
+        let received = shards.flat_map(|shard| {
+            names
+                .iter()
+                .map(|(series, _)| shard.location(*series).received.get())
+        });
+        received.sum()
+    }
+
+    /// How it stands now: as it was judged last, but for what shards and orders say at once.
+    pub fn health(&self) -> Health {
+        let readings = self.beats();
+        let at_once = health::judge(&readings);
+        let judged = self.lock();
+        let mut health = Health {
+            not_live: at_once.not_live,
+            not_ready: at_once.not_ready,
+        };
+        let is_known =
+            |reason: &health::Reason| reason.reason == "recovering" || reason.reason == "draining";
+        let others = judged
+            .health
+            .not_ready
+            .iter()
+            .filter(|reason| !is_known(reason));
+        health.not_ready.extend(others.cloned());
+        let age_ms = readings.now_ms.saturating_sub(judged.at_ms);
+        if age_ms > JUDGED_MS_MAX {
+            health.not_ready.push(health::not_judged(age_ms));
+        }
+        health
+    }
+
+    /// All that a scrape shows.
+    pub fn scrape(&self) -> Scrape {
+        let (metrics, config) = (self.house.metrics(), self.house.config());
+        let roots = config.locations.iter();
+        let roots = roots.map(|location| (metrics.series(&location.prefix), location.root));
+        Scrape {
+            roots: roots.collect(),
+            log_lines_lost: self.house.log_lines_lost(),
+            now_ms: self.house.now_ms(),
+            health: self.health(),
+            premises: self.lock().premises.clone(),
+            process: process::read(),
+            ..Scrape::of(metrics)
+        }
+    }
+
+    /// The server as a whole.
+    pub fn status(&self) -> StatusView {
+        let scrape = self.scrape();
+        let (health, process) = (&scrape.health, &scrape.process);
+        let names = &scrape.locations;
+        let sessions = |series: usize| -> u64 {
+            let states = 0..labels::STATES.len();
+            states
+                .map(|state| scrape.level(series, |location| &location.sessions[state]))
+                .sum()
+        };
+        let good = |series: usize| -> u64 {
+            let endings = labels::ENDINGS.iter().enumerate();
+            let good = endings.filter(|(_, word)| matches!(**word, "published" | "delivered"));
+            good.map(|(at, _)| scrape.total(series, |location| &location.ended[at]))
+                .sum()
+        };
+        let locations: Vec<_> = names
+            .iter()
+            .map(|(series, name)| LocationView {
+                location: name.clone(),
+                sessions: sessions(*series),
+                received_bytes: scrape.total(*series, |location| &location.received),
+                unfinished_bytes: scrape.level(*series, |location| &location.unfinished_bytes),
+                uploads: good(*series),
+            })
+            .collect();
+        let promised = names
+            .iter()
+            .map(|(series, _)| scrape.level(*series, |location| &location.promised_bytes));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now_s = now.unwrap_or_default().as_secs_f64();
+        let uptime = (now_s - process.start_seconds).max(0.0);
+        StatusView {
+            version: version::LONG.to_owned(),
+            process: std::process::id(),
+            uptime_seconds: Duration::from_secs_f64(uptime.min(1e12)).as_secs(),
+            is_live: health.is_live(),
+            is_ready: health.is_ready(),
+            reasons: health.reasons(),
+            connections: scrape
+                .shards
+                .iter()
+                .map(|shard| shard.connections.get())
+                .sum(),
+            sessions: locations.iter().map(|location| location.sessions).sum(),
+            received_bytes: locations
+                .iter()
+                .map(|location| location.received_bytes)
+                .sum(),
+            received_bytes_per_second: self.rate(),
+            unfinished_bytes: locations
+                .iter()
+                .map(|location| location.unfinished_bytes)
+                .sum(),
+            promised_bytes: promised.sum(),
+            uploads: locations.iter().map(|location| location.uploads).sum(),
+            refused: refusals(&scrape).iter().map(|refusal| refusal.count).sum(),
+            log_lines_lost: scrape.log_lines_lost,
+            descriptors: process.open_descriptors,
+            descriptors_max: process.descriptors_max,
+            resident_bytes: process.resident_bytes,
+            shards: shards(&scrape),
+            places: places(&scrape),
+            refusals: refusals(&scrape).into_iter().take(REASONS_SHOWN).collect(),
+            locations,
+        }
+    }
+
+    /// Bytes received in a second, over the last looks.
+    fn rate(&self) -> u64 {
+        let now = (self.house.now_ms(), self.received());
+        let first = self.lock().samples.front().copied();
+        let Some((at_ms, received)) = first else {
+            return 0;
+        };
+        let took_ms = now.0.saturating_sub(at_ms).max(1);
+        now.1.saturating_sub(received).saturating_mul(1_000) / took_ms
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Judged> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shards(scrape: &Scrape) -> Vec<ShardView> {
+    let shards = scrape.shards.iter();
+    let views = shards.map(|shard| {
+        let states = scrape.locations.iter().flat_map(|(series, _)| {
+            shard
+                .location(*series)
+                .sessions
+                .iter()
+                .map(|state| state.get())
+        });
+        ShardView {
+            connections: shard.connections.get(),
+            sessions: states.sum(),
+            beat_age_ms: scrape.now_ms.saturating_sub(shard.beat_ms.get()),
+            busy_seconds: shard.busy_us.get() as f64 / 1e6,
+            stalls: shard.stalls.get(),
+        }
+    });
+    views.collect()
+}
+
+fn places(scrape: &Scrape) -> Vec<PlaceView> {
+    let places = scrape.premises.iter();
+    let views = places.map(|place| {
+        let space = place.space.unwrap_or_default();
+        PlaceView {
+            path: place.path.display().to_string(),
+            bytes_total: space.bytes_total,
+            bytes_free: space.bytes_free,
+        }
+    });
+    views.collect()
+}
+
+/// Why packets were refused, the most frequent reason first.
+fn refusals(scrape: &Scrape) -> Vec<CountView> {
+    let reasons = labels::REASONS.iter().enumerate();
+    let counts = reasons.map(|(at, reason)| CountView {
+        what: (*reason).to_owned(),
+        count: scrape.sum(|shard| &shard.refused[at]),
+    });
+    let mut counts: Vec<_> = counts.filter(|reason| reason.count > 0).collect();
+    counts.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+    counts
+}

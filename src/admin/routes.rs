@@ -1,0 +1,407 @@
+//! What each request gets.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use super::NoAnswer;
+use super::answer::{AdminAnswer, JsonLines};
+use super::exposition::{self, Exposition};
+use super::filter::Filter;
+use super::health::Reason;
+use super::overview::Overview;
+use super::request::{self, AdminMethod, AdminRequest};
+use super::view::SessionView;
+use crate::bits::session_id::SessionId;
+use crate::server::window::{How, Inquiry, Insight, NotEnded};
+
+/// How often a viewer of packets is written something even if nothing comes: so that one that has
+/// gone is noticed.
+const PULSE: Duration = Duration::from_secs(5);
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum From {
+    /// The socket: by a user and a process, as the kernel says.
+    Socket {
+        user: Option<u32>,
+        process: Option<i32>,
+    },
+    /// An address: by anybody.
+    Address,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Route {
+    Index,
+    Live,
+    Ready,
+    Metrics,
+    Status,
+    Sessions,
+    Session(SessionId),
+    Trace,
+    Order(Order),
+}
+
+/// What changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Reload,
+    Drain,
+    End(SessionId, How),
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// What the stream says.
+pub fn respond(
+    overview: &Arc<Overview>,
+    request: &AdminRequest,
+    from: From,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let is_head = request.method == AdminMethod::Head;
+    let config = overview.house.config();
+    if let From::Address = from
+        && !request::is_ours(request.host.as_deref(), &config.admin_names)
+    {
+        let why = "this host is not one of admin_names: name the server by its address";
+        return AdminAnswer::outcome(403, why).write(out, is_head);
+    }
+    let Some(route) = route(&request.path) else {
+        let why = "there is nothing of that name: GET / says what there is";
+        return AdminAnswer::outcome(404, why).write(out, is_head);
+    };
+    if let Err(refused) = may(&route, request.method, from) {
+        return refused.write(out, is_head);
+    }
+    let pairs = request.query.iter();
+    let filter = Filter::read(pairs.map(|(name, value)| (name.as_str(), value.as_str())));
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(why) => return AdminAnswer::outcome(400, why).write(out, is_head),
+    };
+    match route {
+        Route::Sessions if !is_head => list(overview, &filter, out),
+        Route::Trace if !is_head => trace(overview, &filter, out),
+        route => whole(overview, &route, request, from).write(out, is_head),
+    }
+}
+
+fn route(path: &str) -> Option<Route> {
+    let mut names = path.trim_matches('/').split('/');
+    let names = [
+        names.next(),
+        names.next(),
+        names.next(),
+        names.next(),
+        names.next(),
+    ];
+    let id = |text: &str| SessionId::parse(text.as_bytes());
+    Some(match names {
+        [Some(""), ..] => Route::Index,
+        [Some("live"), None, ..] => Route::Live,
+        [Some("ready"), None, ..] => Route::Ready,
+        [Some("metrics"), None, ..] => Route::Metrics,
+        [Some("v1"), Some("status"), None, ..] => Route::Status,
+        [Some("v1"), Some("sessions"), None, ..] => Route::Sessions,
+        [Some("v1"), Some("trace"), None, ..] => Route::Trace,
+        [Some("v1"), Some("reload"), None, ..] => Route::Order(Order::Reload),
+        [Some("v1"), Some("drain"), None, ..] => Route::Order(Order::Drain),
+        [Some("v1"), Some("sessions"), Some(text), None, _] => Route::Session(id(text)?),
+        [Some("v1"), Some("sessions"), Some(text), Some(how), None] => {
+            let how = match how {
+                "cancel" => How::Cancelled,
+                "expire" => How::Expired,
+                _ => return None,
+            };
+            Route::Order(Order::End(id(text)?, how))
+        }
+        _ => return None,
+    })
+}
+
+/// Whether this may be done so, and here.
+fn may(route: &Route, method: AdminMethod, from: From) -> Result<(), AdminAnswer> {
+    let is_order = matches!(route, Route::Order(_));
+    let allow = if is_order { "POST" } else { "GET, HEAD" };
+    let refused = |status, why: &str, allow| AdminAnswer {
+        allow,
+        ..AdminAnswer::outcome(status, why)
+    };
+    match (from, method, is_order) {
+        (From::Address, AdminMethod::Post | AdminMethod::Other, _) | (From::Address, _, true) => {
+            let why = "an address takes no orders: they are given over admin_socket";
+            Err(refused(405, why, Some("GET, HEAD")))
+        }
+        (From::Address, ..) if *route == Route::Trace => {
+            let why = "packets are watched over admin_socket only";
+            Err(refused(403, why, None))
+        }
+        (_, AdminMethod::Post, true) | (_, AdminMethod::Get | AdminMethod::Head, false) => Ok(()),
+        _ => Err(refused(405, "not by this method", Some(allow))),
+    }
+}
+
+fn whole(overview: &Overview, route: &Route, request: &AdminRequest, from: From) -> AdminAnswer {
+    match route {
+        Route::Index | Route::Sessions | Route::Trace => AdminAnswer::text(200, INDEX),
+        Route::Live => {
+            let health = overview.health();
+            judged(health.is_live(), &health.not_live)
+        }
+        Route::Ready => {
+            let health = overview.health();
+            judged(health.is_ready(), &health.reasons())
+        }
+        Route::Metrics => {
+            let form = Exposition::accepted(request.accept.as_deref());
+            match exposition::page(overview.scrape(), form) {
+                Ok(page) => AdminAnswer {
+                    media_type: form.media_type(),
+                    ..AdminAnswer::text(200, page)
+                },
+                Err(error) => AdminAnswer::outcome(500, error.to_string()),
+            }
+        }
+        Route::Status => AdminAnswer::json(200, &overview.status()),
+        Route::Session(id) => match ask(overview, *id, Inquiry::Show(*id)) {
+            Ok(Insight::Rows(rows)) => match rows.into_iter().next() {
+                Some(row) => AdminAnswer::json(200, &SessionView::of(row)),
+                None => AdminAnswer::outcome(404, "there is no such session, or no more"),
+            },
+            Ok(Insight::Ended(_)) | Err(NoAnswer) => no_answer(),
+        },
+        Route::Order(order) => {
+            let answer = obey(overview, *order);
+            tell(*order, from, &answer);
+            answer
+        }
+    }
+}
+
+/// 200 or 503, with reasons.
+fn judged(is_well: bool, reasons: &[Reason]) -> AdminAnswer {
+    let status = if is_well { 200 } else { 503 };
+    let body = serde_json::json!({ "ok": is_well, "reasons": reasons });
+    AdminAnswer::json(status, &body)
+}
+
+fn ask(overview: &Overview, id: SessionId, inquiry: Inquiry) -> Result<Insight, NoAnswer> {
+    let shard = id.shard(overview.house.metrics().shards.len());
+    overview.house.ask(shard, inquiry)
+}
+
+fn no_answer() -> AdminAnswer {
+    let why = "the shard does not answer: it is held up, or the server is starting or stopping";
+    AdminAnswer::outcome(503, why)
+}
+
+fn obey(overview: &Overview, order: Order) -> AdminAnswer {
+    match order {
+        Order::Reload => match overview.house.reload() {
+            Ok(changed) if changed.is_empty() => {
+                AdminAnswer::outcome(200, "the settings were reloaded; nothing has changed")
+            }
+            Ok(changed) => {
+                AdminAnswer::outcome(200, format!("the settings were reloaded: {changed}"))
+            }
+            Err(why) => {
+                let message = format!("the settings were not reloaded, the old ones stay: {why}");
+                AdminAnswer::outcome(409, message)
+            }
+        },
+        Order::Drain => {
+            overview.house.drain();
+            AdminAnswer::outcome(200, "the server stops when running requests are finished")
+        }
+        Order::End(id, how) => match ask(overview, id, Inquiry::End(id, how)) {
+            Ok(Insight::Ended(Ok(()))) => {
+                let how = match how {
+                    How::Cancelled => "cancelled",
+                    How::Expired => "expired",
+                };
+                AdminAnswer::outcome(200, format!("session {id} is {how}"))
+            }
+            Ok(Insight::Ended(Err(why))) => {
+                let (status, why) = match why {
+                    NotEnded::Unknown => (404, "there is no such session, or no more"),
+                    NotEnded::TakenOver => (409, "its client came in the same moment: try again"),
+                    NotEnded::IsPublished => (409, "its file is being given its name"),
+                    NotEnded::NotNow => (503, "not now: the server is starting or stopping"),
+                };
+                AdminAnswer::outcome(status, why)
+            }
+            Ok(Insight::Rows(_)) | Err(NoAnswer) => no_answer(),
+        },
+    }
+}
+
+/// Each order is told, with whoever gave it.
+fn tell(order: Order, from: From, answer: &AdminAnswer) {
+    let (user, process) = match from {
+        From::Socket { user, process } => (user, process),
+        From::Address => (None, None),
+    };
+    let (order, session) = match order {
+        Order::Reload => ("reload", None),
+        Order::Drain => ("drain", None),
+        Order::End(id, How::Cancelled) => ("cancel", Some(id)),
+        Order::End(id, How::Expired) => ("expire", Some(id)),
+    };
+    let session = session.map(tracing::field::display);
+    let (event, status) = ("admin_order", answer.status);
+    tracing::info!(
+        event,
+        order,
+        session,
+        status,
+        uid = user,
+        pid = process,
+        "an administrator gave an order"
+    );
+}
+
+/// Sessions, one a line, slice by slice.
+fn list(overview: &Overview, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
+    let shards = overview.house.metrics().shards.len();
+    // Nothing is promised before the first shard has answered.
+    let mut first = match overview.house.ask(0, Inquiry::List(None)) {
+        Ok(Insight::Rows(rows)) => Some(rows),
+        Ok(Insight::Ended(_)) | Err(NoAnswer) => return no_answer().write(out, false),
+    };
+    let mut lines = JsonLines::begin(out)?;
+    for shard in 0..shards {
+        let mut after = None;
+        loop {
+            let rows = match first.take() {
+                Some(rows) => rows,
+                None => match overview.house.ask(shard, Inquiry::List(after)) {
+                    Ok(Insight::Rows(rows)) => rows,
+                    // Cut short, and seen to be.
+                    Ok(Insight::Ended(_)) | Err(NoAnswer) => return Ok(()),
+                },
+            };
+            let Some(last) = rows.last() else {
+                break;
+            };
+            after = Some(last.id);
+            let mut text = String::new();
+            for session in rows.into_iter().map(SessionView::of) {
+                if filter.takes(&session) {
+                    text.push_str(&serde_json::to_string(&session).map_err(io::Error::other)?);
+                    text.push('\n');
+                }
+            }
+            lines.write(&text)?;
+        }
+    }
+    lines.end()
+}
+
+/// Packets, one a line, until the viewer has seen enough.
+fn trace(overview: &Overview, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
+    let Some(watching) = overview.house.tap().watch() else {
+        let why = "as many watch packets as may: end one of them first";
+        return AdminAnswer::outcome(503, why).write(out, false);
+    };
+    let mut lines = JsonLines::begin(out)?;
+    let mut missed = 0;
+    loop {
+        match watching.queue.recv_timeout(PULSE) {
+            Ok(mut traced) if filter.shows(&traced) => {
+                traced.missed = std::mem::take(&mut missed) + watching.missed();
+                let text = serde_json::to_string(&traced).map_err(io::Error::other)?;
+                lines.write(&(text + "\n"))?;
+            }
+            Ok(_) => missed += watching.missed(),
+            Err(RecvTimeoutError::Timeout) => lines.write("\n")?,
+            Err(RecvTimeoutError::Disconnected) => return lines.end(),
+        }
+    }
+}
+
+const INDEX: &str = "\
+bitsd: the administrator's interface
+
+GET  /live                     200 while every shard has its turns
+GET  /ready                    200 while new uploads are taken, else why not
+GET  /metrics                  for Prometheus
+GET  /v1/status                the server as a whole
+GET  /v1/sessions              uploads that have not ended, one a line
+                               (location= path= client= user= state= idle=SECONDS session=)
+GET  /v1/sessions/ID           one of them
+
+Over admin_socket only:
+GET  /v1/trace                 packets as they come, one a line (client= path= session=)
+POST /v1/sessions/ID/cancel    ends an upload
+POST /v1/sessions/ID/expire    ends an upload as if its time were over
+POST /v1/reload                reads the settings again
+POST /v1/drain                 stops the server in order
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_leads_to_one_thing() {
+        let id = "7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE";
+        let session = SessionId::parse(id.as_bytes()).unwrap();
+        for (path, expected) in [
+            ("/", Some(Route::Index)),
+            ("/live", Some(Route::Live)),
+            ("/ready/", Some(Route::Ready)),
+            ("/v1/status", Some(Route::Status)),
+            ("/v1/sessions", Some(Route::Sessions)),
+            ("/v1/reload", Some(Route::Order(Order::Reload))),
+            ("/live/x", None),
+            ("/v1", None),
+            ("/v1/sessions/7", None),
+            ("/favicon.ico", None),
+        ] {
+            assert_eq!(route(path), expected, "{path}");
+        }
+        assert_eq!(
+            route(&format!("/v1/sessions/{{{id}}}")),
+            Some(Route::Session(session))
+        );
+        let order = Route::Order(Order::End(session, How::Expired));
+        assert_eq!(route(&format!("/v1/sessions/{id}/expire")), Some(order));
+        assert_eq!(route(&format!("/v1/sessions/{id}/publish")), None);
+        assert_eq!(route(&format!("/v1/sessions/{id}/expire/x")), None);
+    }
+
+    #[test]
+    fn orders_come_over_the_socket_by_post_and_nothing_else_does() {
+        let socket = From::Socket {
+            user: None,
+            process: None,
+        };
+        let reload = Route::Order(Order::Reload);
+        let status = |route: &Route, method, from| match may(route, method, from) {
+            Ok(()) => 200,
+            Err(answer) => {
+                assert_eq!(answer.allow.is_some(), answer.status == 405);
+                answer.status
+            }
+        };
+        assert_eq!(status(&reload, AdminMethod::Post, socket), 200);
+        assert_eq!(status(&reload, AdminMethod::Get, socket), 405);
+        for method in [AdminMethod::Post, AdminMethod::Get, AdminMethod::Other] {
+            assert_eq!(status(&reload, method, From::Address), 405);
+        }
+        for from in [socket, From::Address] {
+            assert_eq!(status(&Route::Live, AdminMethod::Get, from), 200);
+            assert_eq!(status(&Route::Live, AdminMethod::Head, from), 200);
+            assert_eq!(status(&Route::Live, AdminMethod::Post, from), 405);
+            assert_eq!(status(&Route::Live, AdminMethod::Other, from), 405);
+        }
+        assert_eq!(status(&Route::Trace, AdminMethod::Get, socket), 200);
+        assert_eq!(status(&Route::Trace, AdminMethod::Get, From::Address), 403);
+    }
+}

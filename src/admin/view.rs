@@ -1,0 +1,151 @@
+//! What the interface says in JSON, as both sides of it know it: the server that writes it, and the
+//! commands that read it.
+
+use serde::{Deserialize, Serialize};
+
+use super::health::Reason;
+use crate::bits::session::State;
+use crate::metrics::labels;
+use crate::server::window::SessionRow;
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// As in the log.
+    pub id: String,
+    pub path: String,
+    /// The prefix of its location, with a slash before it.
+    pub location: String,
+    /// One of `receiving`, `sealed`, `told`, `closing`, `published`.
+    pub state: String,
+    pub received_bytes: u64,
+    /// Absent until its client has said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Time without progress.
+    pub idle_seconds: u64,
+    /// Until it expires, if it makes no progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u64>,
+    /// Since 1970; absent where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_seconds: Option<u64>,
+    /// A request for it is under way.
+    pub is_busy: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What its client calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    pub connections: u32,
+    pub interruptions: u32,
+}
+
+impl SessionView {
+    /// Of a row.
+    pub fn of(row: SessionRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            path: row.path,
+            location: format!("/{}", row.location),
+            state: state(row.state).to_owned(),
+            received_bytes: row.state.received(),
+            total_bytes: row.state.total(),
+            idle_seconds: row.idle_ms / 1_000,
+            expires_in_seconds: Some(row.expires_in_ms / 1_000),
+            begun_seconds: (row.begun_ms > 0).then_some(row.begun_ms / 1_000),
+            is_busy: row.is_busy,
+            client: row.client.map(|client| client.to_canonical().to_string()),
+            user: row.user.map(|user| user.to_string()),
+            agent: row.agent.map(|agent| agent.to_string()),
+            connections: row.connections,
+            interruptions: row.interruptions,
+        }
+    }
+}
+
+/// The word for a state.
+pub fn state(state: State) -> &'static str {
+    labels::STATES[labels::state(state)]
+}
+
+/// The server as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    pub version: String,
+    pub process: u32,
+    pub uptime_seconds: u64,
+    pub is_live: bool,
+    pub is_ready: bool,
+    /// Why not.
+    pub reasons: Vec<Reason>,
+    pub connections: u64,
+    pub sessions: u64,
+    /// Bytes that were stored since the start.
+    pub received_bytes: u64,
+    /// The same, in a second, as of late.
+    pub received_bytes_per_second: u64,
+    /// Bytes of unfinished uploads.
+    pub unfinished_bytes: u64,
+    /// Bytes that are still to come for them.
+    pub promised_bytes: u64,
+    /// Uploads that came to a good end, since the start.
+    pub uploads: u64,
+    /// Packets that were refused, since the start.
+    pub refused: u64,
+    pub log_lines_lost: u64,
+    pub descriptors: u64,
+    pub descriptors_max: u64,
+    pub resident_bytes: u64,
+    pub shards: Vec<ShardView>,
+    pub locations: Vec<LocationView>,
+    pub places: Vec<PlaceView>,
+    /// Why packets were refused, since the start, most frequent first.
+    pub refusals: Vec<CountView>,
+}
+
+/// A shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardView {
+    pub connections: u64,
+    pub sessions: u64,
+    /// Since it was last seen to run.
+    pub beat_age_ms: u64,
+    pub busy_seconds: f64,
+    pub stalls: u64,
+}
+
+/// A location.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocationView {
+    pub location: String,
+    pub sessions: u64,
+    pub received_bytes: u64,
+    pub unfinished_bytes: u64,
+    pub uploads: u64,
+}
+
+/// A folder of the server's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlaceView {
+    pub path: String,
+    pub bytes_total: u64,
+    pub bytes_free: u64,
+}
+
+/// How often something was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountView {
+    pub what: String,
+    pub count: u64,
+}
+
+/// What an order, or a question that makes no sense, comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderOutcome {
+    pub ok: bool,
+    /// What was done, or why not.
+    pub message: String,
+}

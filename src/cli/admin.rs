@@ -1,0 +1,342 @@
+//! `bitsd status`, `sessions`, `trace`, `reload` and `drain`: what an administrator asks of a
+//! running server, over its socket.
+
+mod conversation;
+mod orders;
+mod sessions;
+mod status;
+mod table;
+mod trace;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use bitsd::admin::view::SessionView;
+use bitsd::config::Config;
+use bitsd::observe;
+
+use super::settings::Settings;
+use conversation::{Conversation, NoConversation};
+
+/// Reads the sessions of a server that does not run, under its lock.
+pub type ReadOffline = fn(&Config) -> Result<Vec<SessionView>, String>;
+
+/// Where the server is.
+#[derive(Args, Clone, Debug)]
+pub struct Where {
+    /// The server's `admin_socket` [default: what the settings say].
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "BITSD_ADMIN_SOCKET",
+        hide_env_values = true
+    )]
+    socket: Option<PathBuf>,
+    /// The server's settings file [default: /etc/bitsd.toml, if there is one].
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "BITSD_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+}
+
+/// `bitsd status`
+#[derive(Args, Clone, Debug)]
+pub struct Status {
+    #[command(flatten)]
+    place: Where,
+    /// Show it again every two seconds, until interrupted.
+    #[arg(short, long)]
+    watch: bool,
+    /// As JSON, for programs; one object a line with --watch.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `bitsd sessions`
+#[derive(Args, Clone, Debug)]
+pub struct Sessions {
+    #[command(subcommand)]
+    what: SessionsCommand,
+}
+
+/// What is done with sessions.
+#[derive(Clone, Debug, Subcommand)]
+enum SessionsCommand {
+    /// List unfinished uploads; without a running server, what its journals say.
+    #[command(after_help = LIST_EXAMPLES)]
+    List(List),
+    /// Show all that is known of one upload.
+    Show(Show),
+    /// Cancel uploads: what has arrived of them is removed, and their clients begin again.
+    #[command(after_help = END_EXAMPLES)]
+    Cancel(End),
+    /// Expire uploads, as if they had made no progress for the session time-out.
+    #[command(after_help = END_EXAMPLES)]
+    Expire(End),
+}
+
+/// Which sessions.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Which {
+    /// Those of a location, by its prefix.
+    #[arg(long, value_name = "PREFIX")]
+    location: Option<String>,
+    /// Those of a client, by its address.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
+    /// Those of a user.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Those whose path is like this; `*` and `?` stand for anything.
+    #[arg(long, value_name = "PATTERN")]
+    path: Option<String>,
+    /// Those that stand there: receiving, sealed, told, closing, published.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Those that have made no progress for so long, such as 2h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    idle: Option<std::time::Duration>,
+}
+
+impl Which {
+    /// As the interface takes it.
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let text = |name, value: &Option<String>| value.clone().map(|value| (name, value));
+        let idle = self.idle.map(|idle| ("idle", idle.as_secs().to_string()));
+        let all = [
+            text("location", &self.location),
+            text("client", &self.client),
+            text("user", &self.user),
+            text("path", &self.path),
+            text("state", &self.state),
+            idle,
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+struct List {
+    #[command(flatten)]
+    place: Where,
+    #[command(flatten)]
+    which: Which,
+    /// As JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Show {
+    #[command(flatten)]
+    place: Where,
+    /// As `sessions list` and the log show it.
+    id: String,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct End {
+    #[command(flatten)]
+    place: Where,
+    /// Which ones.
+    #[arg(required_unless_present_any = ["location", "client", "user", "path", "state", "idle"])]
+    ids: Vec<String>,
+    #[command(flatten)]
+    which: Which,
+    /// Show which ones that would be, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `bitsd trace`
+#[derive(Args, Clone, Debug)]
+pub struct Trace {
+    #[command(flatten)]
+    place: Where,
+    /// Those of a client, by its address.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
+    /// Those whose path is like this; `*` and `?` stand for anything.
+    #[arg(long, value_name = "PATTERN")]
+    path: Option<String>,
+    /// Those of an upload.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// As JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `bitsd reload` and `bitsd drain`
+#[derive(Args, Clone, Debug)]
+pub struct Plain {
+    #[command(flatten)]
+    place: Where,
+}
+
+/// Runs `status`.
+pub fn status(status: &Status) -> ExitCode {
+    finish(status::run(status))
+}
+
+/// Runs `sessions`.
+pub fn sessions(sessions: &Sessions, offline: ReadOffline) -> ExitCode {
+    finish(sessions::run(&sessions.what, offline))
+}
+
+/// Runs `trace`.
+pub fn trace(trace: &Trace) -> ExitCode {
+    finish(trace::run(trace))
+}
+
+/// Runs `reload`.
+pub fn reload(plain: &Plain) -> ExitCode {
+    finish(orders::run(plain, "/v1/reload"))
+}
+
+/// Runs `drain`.
+pub fn drain(plain: &Plain) -> ExitCode {
+    finish(orders::run(plain, "/v1/drain"))
+}
+
+/// Why a command came to nothing: a sentence, and the exit code.
+#[derive(Debug)]
+pub struct Failed {
+    why: String,
+    code: u8,
+}
+
+impl Failed {
+    fn new(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            code: 1,
+        }
+    }
+
+    /// The command line or the settings are wrong.
+    fn wrong_use(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            code: 2,
+        }
+    }
+}
+
+impl From<NoConversation> for Failed {
+    fn from(why: NoConversation) -> Self {
+        Self::new(why.to_string())
+    }
+}
+
+fn finish(outcome: Result<ExitCode, Failed>) -> ExitCode {
+    match outcome {
+        Ok(code) => code,
+        Err(failed) => {
+            observe::say(&failed.why);
+            ExitCode::from(failed.code)
+        }
+    }
+}
+
+impl Where {
+    /// The settings of the server.
+    fn settings(&self) -> Result<Config, Failed> {
+        let settings = Settings::in_file(self.config.clone());
+        let hint = "; --socket names the socket without them";
+        let failed = |error| Failed::wrong_use(format!("{error}{hint}"));
+        settings.resolve().map_err(failed)
+    }
+
+    /// The socket of the server.
+    fn socket(&self) -> Result<PathBuf, Failed> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        let socket = self.settings()?.admin_socket;
+        match socket.as_os_str().is_empty() {
+            true => Err(Failed::wrong_use(NO_SOCKET)),
+            false => Ok(socket),
+        }
+    }
+
+    fn conversation(&self) -> Result<Conversation, Failed> {
+        Ok(Conversation::with(&self.socket()?))
+    }
+}
+
+/// Whether nobody answers there, as where the server does not run.
+fn is_nobody_there(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_err_and(|error| {
+        matches!(
+            error.kind(),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+        )
+    })
+}
+
+const NO_SOCKET: &str = "the settings name no admin_socket, so nobody can be asked: set admin_socket = \
+     \"/run/bitsd/admin.sock\" and restart the server, or name the socket with --socket";
+
+/// What `bitsd status --help` ends with.
+pub const STATUS_EXAMPLES: &str = "\
+Examples:
+  bitsd status                      how the server of /etc/bitsd.toml is
+  bitsd status --watch
+  bitsd status --json | jq .sessions
+
+Exit codes: 0 it is ready for uploads, 1 it is not (it says why), or does not answer, 2 the command
+line or the settings are wrong.";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  bitsd sessions list --idle 2h             what is stuck
+  bitsd sessions list --client 10.1.2.3
+  bitsd sessions list --path 'host-7/*'
+  bitsd sessions list --json | jq -s 'map(.received_bytes) | add'
+
+Exit codes: 0 they are listed, 1 they are not, or not to the end, 2 the command line or the settings
+are wrong.";
+
+const END_EXAMPLES: &str = "\
+Examples:
+  bitsd sessions cancel 7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE
+  bitsd sessions expire --idle 7d --dry-run
+  bitsd sessions expire --idle 7d
+
+Exit codes: 0 all of them have ended, 1 one has not (it says why), 2 the command line or the settings
+are wrong.";
+
+/// What `bitsd trace --help` ends with.
+pub const TRACE_EXAMPLES: &str = "\
+Examples:
+  bitsd trace                               every packet, and why it was refused
+  bitsd trace --client 10.1.2.3
+  bitsd trace --path 'host-7/*' --json
+
+Exit codes: 0 the server has stopped, 1 it does not answer, 2 the command line or the settings are
+wrong.";
+
+/// What `bitsd reload --help` ends with.
+pub const RELOAD_EXAMPLES: &str = "\
+It does as SIGHUP does, and says what has changed, or what is wrong.
+
+Exit codes: 0 the new settings hold, 1 they do not and the old ones stay, 2 the command line or the
+settings are wrong.";
+
+/// What `bitsd drain --help` ends with.
+pub const DRAIN_EXAMPLES: &str = "\
+It does as SIGTERM does: idle connections end now, busy ones after their answer, and unfinished
+uploads go on after the next start.
+
+Exit codes: 0 the server is stopping, 1 it does not answer, 2 the command line or the settings are
+wrong.";

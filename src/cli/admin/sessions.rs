@@ -1,0 +1,239 @@
+//! `bitsd sessions`: which uploads there are, and that some of them end.
+
+use std::process::ExitCode;
+
+use bitsd::admin::filter::Filter;
+use bitsd::admin::view::SessionView;
+use bitsd::bits::session_id::SessionId;
+use bitsd::observe;
+
+use super::conversation::{Conversation, refused, target};
+use super::table::{self, Columns, Side};
+use super::{
+    End, Failed, List, ReadOffline, SessionsCommand, Show, Where, Which, is_nobody_there, orders,
+};
+
+/// Runs one of them.
+pub fn run(command: &SessionsCommand, offline: ReadOffline) -> Result<ExitCode, Failed> {
+    match command {
+        SessionsCommand::List(list) => list_all(list, offline),
+        SessionsCommand::Show(show) => show_one(show, offline),
+        SessionsCommand::Cancel(end) => end_all(end, "cancel"),
+        SessionsCommand::Expire(end) => end_all(end, "expire"),
+    }
+}
+
+/// A server that runs is asked; of one that does not, the journals are read.
+fn found(place: &Where, which: &Which, offline: ReadOffline) -> Result<Vec<SessionView>, Failed> {
+    let config = match &place.socket {
+        // Who names a socket means a server that runs.
+        Some(socket) => return ask(&Conversation::with(socket), which),
+        None => place.settings()?,
+    };
+    let socket = &config.admin_socket;
+    if !socket.as_os_str().is_empty() && !is_nobody_there(socket) {
+        return ask(&Conversation::with(socket), which);
+    }
+    let pairs = which.pairs();
+    let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
+    let filter = Filter::read(pairs).map_err(Failed::wrong_use)?;
+    let mut sessions = offline(&config).map_err(|why| {
+        let hint = match socket.as_os_str().is_empty() {
+            true => "; a server that runs can be asked if the settings name an admin_socket",
+            false => "",
+        };
+        Failed::new(format!("{why}{hint}"))
+    })?;
+    observe::say(&"the server does not run: this is what its journals say");
+    sessions.retain(|session| filter.takes(session));
+    Ok(sessions)
+}
+
+fn ask(conversation: &Conversation, which: &Which) -> Result<Vec<SessionView>, Failed> {
+    let mut sessions = Vec::new();
+    let target = target("/v1/sessions", &which.pairs());
+    conversation.lines(&target, |line| {
+        sessions.push(serde_json::from_str(line)?);
+        Ok(())
+    })?;
+    Ok(sessions)
+}
+
+fn list_all(list: &List, offline: ReadOffline) -> Result<ExitCode, Failed> {
+    let mut sessions = found(&list.place, &list.which, offline)?;
+    // Whoever waits longest stands first.
+    sessions.sort_by_key(|session| std::cmp::Reverse(session.idle_seconds));
+    let text = match list.json {
+        true => sessions.iter().map(json).collect(),
+        false => table_of(&sessions),
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json(session: &SessionView) -> String {
+    let text = serde_json::to_string(session).expect("texts and numbers always serialize");
+    text + "\n"
+}
+
+fn table_of(sessions: &[SessionView]) -> String {
+    if sessions.is_empty() {
+        return "no unfinished uploads\n".to_owned();
+    }
+    let mut columns = Columns::new(&[
+        ("SESSION", Side::Left),
+        ("STATE", Side::Left),
+        ("RECEIVED", Side::Right),
+        ("OF", Side::Right),
+        ("IDLE", Side::Right),
+        ("CLIENT", Side::Left),
+        ("PATH", Side::Left),
+    ]);
+    for session in sessions {
+        let busy = if session.is_busy { "*" } else { "" };
+        columns.row([
+            plain(&session.id),
+            format!("{}{busy}", session.state),
+            table::bytes(session.received_bytes),
+            session.total_bytes.map_or("?".to_owned(), table::bytes),
+            table::time(session.idle_seconds),
+            session.client.clone().unwrap_or_else(|| "-".to_owned()),
+            session.path.clone(),
+        ]);
+    }
+    let received = sessions.iter().map(|session| session.received_bytes).sum();
+    let count = sessions.len();
+    let end = if count == 1 { "" } else { "s" };
+    format!(
+        "{}{count} unfinished upload{end}, {} are here (* a request is under way)\n",
+        columns.to_text(),
+        table::bytes(received)
+    )
+}
+
+/// Without braces, which a shell would have to be told of.
+fn plain(id: &str) -> String {
+    id.trim_matches(['{', '}']).to_owned()
+}
+
+fn show_one(show: &Show, offline: ReadOffline) -> Result<ExitCode, Failed> {
+    let id = parsed(&show.id)?;
+    let is_asked = show.place.socket.is_some() || {
+        let socket = show.place.settings()?.admin_socket;
+        !socket.as_os_str().is_empty() && !is_nobody_there(&socket)
+    };
+    let session = match is_asked {
+        true => {
+            let conversation = show.place.conversation()?;
+            let (status, body) =
+                conversation.ask("GET", &format!("/v1/sessions/{}", plain(&show.id)))?;
+            match status {
+                200 => serde_json::from_str(&body).ok(),
+                404 => None,
+                _ => return Err(refused(status, &body).into()),
+            }
+        }
+        false => {
+            let sessions = found(&show.place, &Which::default(), offline)?;
+            let is_it = |session: &SessionView| SessionId::parse(session.id.as_bytes()) == Some(id);
+            sessions.into_iter().find(is_it)
+        }
+    };
+    let session: SessionView =
+        session.ok_or_else(|| Failed::new(format!("there is no session {id}, or no more")))?;
+    print(&match show.json {
+        true => json(&session),
+        false => details(&session),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn details(session: &SessionView) -> String {
+    let mut columns = Columns::new(&[("session", Side::Left), (&plain(&session.id), Side::Left)]);
+    let mut line = |name: &str, value: String| columns.row([name.to_owned(), value]);
+    line("path", session.path.clone());
+    line("location", session.location.clone());
+    let busy = if session.is_busy {
+        ", a request is under way"
+    } else {
+        ""
+    };
+    line("state", format!("{}{busy}", session.state));
+    let of = match session.total_bytes {
+        Some(total) => format!("{} ({total} bytes)", table::bytes(total)),
+        None => "a size that its client has not said yet".to_owned(),
+    };
+    let (bytes, exact) = (table::bytes(session.received_bytes), session.received_bytes);
+    line("received", format!("{bytes} ({exact} bytes) of {of}"));
+    line("idle", table::time(session.idle_seconds));
+    if let Some(seconds) = session.expires_in_seconds {
+        line(
+            "expires",
+            format!("in {} without progress", table::time(seconds)),
+        );
+    }
+    if let Some(seconds) = session.begun_seconds {
+        let begun = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        line(
+            "begun",
+            humantime::format_rfc3339_seconds(begun).to_string(),
+        );
+    }
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    line("client", or_none(&session.client));
+    line("user", or_none(&session.user));
+    line("agent", or_none(&session.agent));
+    line("connections", session.connections.to_string());
+    line("interruptions", session.interruptions.to_string());
+    columns.to_text()
+}
+
+fn parsed(id: &str) -> Result<SessionId, Failed> {
+    let hint = "the first column of `bitsd sessions list` has them";
+    SessionId::parse(id.as_bytes())
+        .ok_or_else(|| Failed::wrong_use(format!("{id} is no session: {hint}")))
+}
+
+fn end_all(end: &End, how: &str) -> Result<ExitCode, Failed> {
+    for id in &end.ids {
+        parsed(id)?;
+    }
+    let conversation = end.place.conversation()?;
+    let mut ids: Vec<String> = end.ids.iter().map(|id| plain(id)).collect();
+    if !end.which.pairs().is_empty() {
+        let mut sessions = ask(&conversation, &end.which)?;
+        if !ids.is_empty() {
+            sessions.retain(|session| ids.contains(&plain(&session.id)));
+        }
+        if end.dry_run {
+            print(&table_of(&sessions))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ids = sessions.iter().map(|session| plain(&session.id)).collect();
+    }
+    if end.dry_run {
+        print(&(ids.join("\n") + "\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut failed = 0;
+    for id in &ids {
+        match orders::order(&conversation, &format!("/v1/sessions/{id}/{how}")) {
+            Ok(message) => print(&format!("{message}\n"))?,
+            Err(why) => {
+                failed += 1;
+                observe::say(&format_args!("{id}: {}", why.why));
+            }
+        }
+    }
+    if ids.is_empty() {
+        print("no upload is like that\n")?;
+    }
+    Ok(match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn print(text: &str) -> Result<(), Failed> {
+    table::print(text).map_err(|error| Failed::new(format!("cannot write: {error}")))
+}

@@ -1,0 +1,188 @@
+//! Who answers for the server to the administrator's interface ([`crate::admin`]).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use rustix::fs::StatVfsMountFlags;
+
+use super::directories::Directories;
+use super::launch_error::LaunchError;
+use super::lookout::{Seen, Spot};
+use super::reloader::{Reloader, Reloads};
+use super::seat::News;
+use super::signals::Wish;
+use super::turn;
+use super::window::{Asked, Windows};
+use crate::admin::health::{Premises, PremisesKind, SpaceReading};
+use crate::admin::trace::Tap;
+use crate::admin::{Closing, Doors, House, NoAnswer};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::observe;
+use crate::server::window::{Inquiry, Insight};
+use crate::vault::space::Figures;
+
+/// How long a shard may take to answer: it may have to wait for a write to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Answers for the server.
+pub struct Steward {
+    directories: Arc<Directories>,
+    reloads: Arc<Reloads>,
+    to_ask: ToAsk,
+}
+
+/// What is asked when somebody asks the server.
+pub struct ToAsk {
+    metrics: Arc<Metrics>,
+    tap: Arc<Tap>,
+    windows: Windows,
+    to_main: Sender<News>,
+}
+
+impl ToAsk {
+    /// What is counted, where packets can be watched, the shards, and the main thread.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        tap: Arc<Tap>,
+        windows: Windows,
+        to_main: Sender<News>,
+    ) -> Self {
+        Self {
+            metrics,
+            tap,
+            windows,
+            to_main,
+        }
+    }
+}
+
+impl House for Steward {
+    fn config(&self) -> Arc<Config> {
+        self.reloads.config()
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.to_ask.metrics
+    }
+
+    fn now_ms(&self) -> u64 {
+        turn::coarse_ms()
+    }
+
+    fn premises(&self) -> Vec<Premises> {
+        let config = self.config();
+        let bytes_min = config.limits.free_bytes_min;
+        let (shelves, roots) = self.directories.spots();
+        let shelves = shelves.iter().map(|spot| Premises {
+            kind: PremisesKind::WorkDirectory,
+            ..look(spot, bytes_min)
+        });
+        let roots = roots.iter().map(|ground| {
+            let path = ground.spot.path();
+            Premises {
+                kind: PremisesKind::Root,
+                root: config.roots.iter().position(|root| root == path),
+                ..look(&ground.spot, bytes_min)
+            }
+        });
+        shelves.chain(roots).collect()
+    }
+
+    fn log_lines_lost(&self) -> u64 {
+        observe::writer::lost()
+    }
+
+    fn ask(&self, shard: usize, inquiry: Inquiry) -> Result<Insight, NoAnswer> {
+        let (asked, answered) = Asked::new(inquiry);
+        let window = self.to_ask.windows.get(shard).ok_or(NoAnswer)?;
+        window.try_send(asked).map_err(|_| NoAnswer)?;
+        answered.recv_timeout(PATIENCE).map_err(|_| NoAnswer)
+    }
+
+    fn reload(&self) -> Result<String, String> {
+        self.reloads.ask_and_wait()
+    }
+
+    fn drain(&self) {
+        // Where nobody listens any more, the server has ended.
+        let _ = self.to_ask.to_main.send(News::Signal(Wish::Stop));
+    }
+
+    fn tap(&self) -> &Arc<Tap> {
+        &self.to_ask.tap
+    }
+}
+
+fn look(spot: &Spot, bytes_min: u64) -> Premises {
+    let wrong = match spot.look() {
+        Seen::Same => None,
+        seen => Some(seen.to_string()),
+    };
+    Premises {
+        path: spot.path().to_owned(),
+        wrong,
+        space: space(spot.path(), bytes_min),
+        ..Premises::default()
+    }
+}
+
+fn space(path: &Path, bytes_min: u64) -> Option<SpaceReading> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    let figures = Figures {
+        bytes_total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        inodes_total: stat.f_files,
+        inodes_free: stat.f_favail,
+    };
+    let wanting = figures.wanting(bytes_min);
+    Some(SpaceReading {
+        bytes_total: figures.bytes_total,
+        bytes_free: figures.bytes_free,
+        bytes_min: wanting.bytes_min,
+        inodes_total: figures.inodes_total,
+        inodes_free: figures.inodes_free,
+        inodes_min: wanting.inodes_min,
+        is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
+    })
+}
+
+/// Begins to reload settings when somebody asks for it, and to answer at the doors. What is given
+/// back at last takes the socket away at the end.
+///
+/// # Errors
+/// [`LaunchError::Thread`]
+pub fn begin(
+    doors: Doors,
+    reloader: Reloader,
+    directories: &Arc<Directories>,
+    to_ask: ToAsk,
+) -> Result<(Arc<Reloads>, Closing), LaunchError> {
+    let reloads = Reloads::begin(reloader, directories, &to_ask.metrics);
+    let reloads = reloads.map_err(LaunchError::Thread)?;
+    let reloads = Arc::new(reloads);
+    let config = reloads.config();
+    let addresses: Vec<_> = doors.addresses().iter().map(ToString::to_string).collect();
+    let listen = (!addresses.is_empty()).then(|| addresses.join(","));
+    let socket = Some(&config.admin_socket).filter(|socket| !socket.as_os_str().is_empty());
+    let socket = socket.map(|socket| tracing::field::display(socket.display()));
+    let steward = Steward {
+        directories: Arc::clone(directories),
+        reloads: Arc::clone(&reloads),
+        to_ask,
+    };
+    let closing = doors
+        .begin(Arc::new(steward))
+        .map_err(LaunchError::Thread)?;
+    if socket.is_some() || listen.is_some() {
+        let event = "admin_listening";
+        tracing::info!(
+            event,
+            socket,
+            listen,
+            "the administrator's interface answers"
+        );
+    }
+    Ok((reloads, closing))
+}

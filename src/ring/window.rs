@@ -1,0 +1,31 @@
+//! How an administrator's questions reach a shard, and its answers come back to a thread.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::admin::VIEWERS_MAX;
+use crate::server::window::{Inquiry, Insight};
+
+/// Inquiries that wait for a shard: each viewer has one.
+pub const INQUIRIES_MAX: usize = VIEWERS_MAX;
+
+/// What a shard is asked, and where to say it.
+pub struct Asked {
+    pub inquiry: Inquiry,
+    answer: SyncSender<Insight>,
+}
+
+impl Asked {
+    /// An inquiry, and where its answer comes.
+    pub fn new(inquiry: Inquiry) -> (Self, Receiver<Insight>) {
+        let (answer, answered) = sync_channel(1);
+        (Self { inquiry, answer }, answered)
+    }
+
+    /// Answers. Whoever asked may have lost patience.
+    pub fn answer(self, insight: Insight) {
+        let _ = self.answer.try_send(insight);
+    }
+}
+
+/// Where the shards are asked.
+pub type Windows = Vec<tokio::sync::mpsc::Sender<Asked>>;

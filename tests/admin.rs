@@ -1,0 +1,688 @@
+//! The administrator's interface of the real binary: metrics, health, sessions, orders, and the
+//! commands that ask it.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use support::client::{Client, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
+use support::mount::Disk;
+use support::program::Program;
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+/// A server with both doors open.
+struct Watched {
+    server: Server,
+    socket: PathBuf,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Watched {
+    #[track_caller]
+    fn start(lines: &str) -> Self {
+        Self::with(Settings::default(), lines)
+    }
+
+    #[track_caller]
+    fn with(settings: Settings, lines: &str) -> Self {
+        // A path of a socket is short.
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let server = Server::with(settings.file(&format!(
+            "admin_socket = {socket:?}\nadmin_listen = \"127.0.0.1:0\"\n{lines}"
+        )));
+        server.wait_for_log("event=admin_listening");
+        let log = server.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("event=admin_listening"));
+        let listen = line.unwrap().split("listen=\"").nth(1).unwrap();
+        let address = listen.split('"').next().unwrap().parse().unwrap();
+        Self {
+            server,
+            socket,
+            address,
+            _folder: folder,
+        }
+    }
+
+    /// A request to the address; status, head and body of the answer.
+    fn ask(&self, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        answered(&mut stream, request)
+    }
+
+    fn get(&self, target: &str) -> (u16, String) {
+        let host = self.address;
+        let (status, _, body) = self.ask(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        (status, body)
+    }
+
+    /// A request to the socket; status and body of the answer.
+    fn order(&self, method: &str, target: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (status, _, body) = answered(&mut stream, &request);
+        (status, body)
+    }
+
+    fn json(&self, target: &str) -> Value {
+        let (status, body) = self.get(target);
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{status} {body}: {error}"))
+    }
+
+    /// The value of one series; 0 if it is not there.
+    fn series(&self, series: &str) -> f64 {
+        let (_, page) = self.get("/metrics");
+        let line = page
+            .lines()
+            .find(|line| line.split(' ').next() == Some(series));
+        line.map_or(0.0, |line| {
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        })
+    }
+
+    /// A command that asks this server.
+    fn command(&self, words: &[&str]) -> Output {
+        let mut command = bitsd(words);
+        command.arg("--socket").arg(&self.socket);
+        command.output().unwrap()
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let ready = self.json("/ready");
+        let reasons = ready["reasons"].as_array().unwrap().iter();
+        let words = reasons.map(|reason| reason["reason"].as_str().unwrap().to_owned());
+        words.collect()
+    }
+}
+
+fn bitsd(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.args(words).stdin(Stdio::null());
+    command
+        .env_remove("BITSD_CONFIG")
+        .env_remove("BITSD_ADMIN_SOCKET");
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Sends a request and reads to the end.
+fn answered(stream: &mut (impl Read + Write), request: &str) -> (u16, String, String) {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let body = match head.contains("Transfer-Encoding: chunked") {
+        true => unchunked(body),
+        false => body.to_owned(),
+    };
+    (status.unwrap_or(0), head.to_owned(), body)
+}
+
+/// The content of a body in chunks, which must be whole.
+fn unchunked(mut body: &str) -> String {
+    let mut content = String::new();
+    loop {
+        let (size, rest) = body.split_once("\r\n").expect("a chunk");
+        let bytes = usize::from_str_radix(size, 16).expect("its size");
+        if bytes == 0 {
+            return content;
+        }
+        content.push_str(&rest[..bytes]);
+        body = &rest[bytes + 2..];
+    }
+}
+
+fn upload(server: &Server, path: &str, bytes: u64) {
+    let mut client = Client::create(server.address(), path);
+    client.send(fragment(0..bytes)).assert(200, None);
+    client.close().assert(200, None);
+}
+
+#[test]
+fn what_is_counted_is_what_happened() {
+    let watched = Watched::start("create_dirs = true\n[[location]]\nprefix = \"in\"");
+    let server = &watched.server;
+    upload(server, "/in/a.bin", 5_000);
+    upload(server, "/b.bin", 300);
+    let mut open = Client::create(server.address(), "/in/open.bin");
+    open.send(fragment(0..100).of(400)).assert(200, None);
+    // Again, for nothing.
+    open.send(fragment(0..100).of(400)).assert(200, None);
+    let mut refused = Client::new(server.address(), "/b.bin");
+    refused.try_create().assert(403, Some(E_ACCESSDENIED));
+    let mut gone = Client::create(server.address(), "/in/gone.bin");
+    gone.cancel().assert(200, None);
+    let series = |name: &str| watched.series(name);
+    assert_eq!(
+        series("bitsd_received_bytes_total{location=\"/in\"}"),
+        5_100.0
+    );
+    assert_eq!(series("bitsd_received_bytes_total{location=\"/\"}"), 300.0);
+    assert_eq!(
+        series("bitsd_sessions{location=\"/in\",state=\"receiving\"}"),
+        1.0
+    );
+    assert_eq!(series("bitsd_unfinished_bytes{location=\"/in\"}"), 100.0);
+    assert_eq!(series("bitsd_promised_bytes{location=\"/in\"}"), 300.0);
+    assert_eq!(
+        series("bitsd_sessions_created_total{location=\"/in\"}"),
+        3.0
+    );
+    let ended = |ending: &str| {
+        series(&format!(
+            "bitsd_sessions_ended_total{{location=\"/in\",ending=\"{ending}\"}}"
+        ))
+    };
+    assert_eq!(
+        (ended("published"), ended("cancelled"), ended("expired")),
+        (1.0, 1.0, 0.0)
+    );
+    let reason = |reason: &str| {
+        series(&format!(
+            "bitsd_refused_packets_total{{reason=\"{reason}\"}}"
+        ))
+    };
+    assert_eq!((reason("target_exists"), reason("gap")), (1.0, 0.0));
+    let packets = |packet: &str, code: u16| {
+        series(&format!(
+            "bitsd_packets_total{{packet=\"{packet}\",code=\"{code}\"}}"
+        ))
+    };
+    assert_eq!(packets("fragment", 200), 4.0);
+    assert_eq!(
+        (
+            packets("create_session", 200),
+            packets("create_session", 403)
+        ),
+        (4.0, 1.0)
+    );
+    assert_eq!(
+        (
+            packets("close_session", 200),
+            packets("cancel_session", 200)
+        ),
+        (2.0, 1.0)
+    );
+    assert_eq!(
+        series("bitsd_fragment_duration_seconds_count{location=\"/in\"}"),
+        2.0
+    );
+    assert_eq!(
+        series("bitsd_upload_size_bytes_sum{location=\"/in\"}"),
+        5_000.0
+    );
+    assert!(series("bitsd_disk_duration_seconds_count{op=\"write\"}") >= 3.0);
+    assert!(series("bitsd_disk_duration_seconds_count{op=\"publish\"}") >= 2.0);
+    assert!(series("process_open_fds") > 10.0 && series("process_resident_memory_bytes") > 1e6);
+    assert!(series("bitsd_root_available_bytes{location=\"/in\"}") > 0.0);
+    // The same, as an administrator sees it.
+    let status = watched.json("/v1/status");
+    assert_eq!(status["sessions"], 1);
+    assert_eq!(status["received_bytes"], 5_400);
+    assert_eq!(status["uploads"], 2);
+    assert_eq!(status["is_ready"], true);
+}
+
+#[test]
+fn both_formats_are_as_their_readers_want_them() {
+    let watched = Watched::start("");
+    upload(&watched.server, "/a.bin", 10);
+    let host = watched.address;
+    let page = |accept: &str| {
+        watched.ask(&format!(
+            "GET /metrics HTTP/1.1\r\nHost: {host}\r\n{accept}\r\n"
+        ))
+    };
+    let (status, head, classic) = page("");
+    assert_eq!(status, 200);
+    assert!(
+        head.contains("Content-Type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    assert!(
+        classic.contains("# TYPE bitsd_received_bytes_total counter\n"),
+        "{classic}"
+    );
+    assert!(!classic.contains("# EOF"));
+    let (_, head, open) = page("Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n");
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    assert!(
+        open.contains("# TYPE bitsd_received_bytes counter\n"),
+        "{open}"
+    );
+    assert!(open.ends_with("# EOF\n"));
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped());
+    let spawned = promtool
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = spawned else {
+        return skip("promtool is not installed (Debian: prometheus)");
+    };
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(classic.as_bytes()).unwrap();
+    drop(stdin);
+    let checked = promtool.wait_with_output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked));
+    assert_eq!(text(&checked), "");
+}
+
+#[test]
+fn a_server_without_room_is_live_and_not_ready() {
+    let watched = Watched::start("[limits]\nfree_bytes_min = \"1000TiB\"");
+    wait_until("it has looked", || watched.get("/ready").0 == 503);
+    // Root and work directory are both on that disk.
+    let reasons = watched.reasons();
+    assert!(
+        reasons.iter().all(|reason| reason == "space_low"),
+        "{reasons:?}"
+    );
+    assert_eq!(watched.get("/live").0, 200);
+    assert_eq!(watched.series("bitsd_ready"), 0.0);
+    assert_eq!(
+        watched.series("bitsd_not_ready_reason{reason=\"space_low\"}"),
+        1.0
+    );
+    let status = watched.command(&["status"]);
+    assert_eq!(status.status.code(), Some(1), "{}", text(&status));
+    assert!(
+        text(&status).starts_with("NOT READY\n"),
+        "{}",
+        text(&status)
+    );
+    assert!(
+        text(&status).contains("-> free some space"),
+        "{}",
+        text(&status)
+    );
+}
+
+#[test]
+fn a_root_that_is_moved_away_is_not_ready_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, away) = (folder.path().join("r"), folder.path().join("away"));
+    std::fs::create_dir(&root).unwrap();
+    let watched = Watched::start(&format!("[[location]]\nprefix = \"in\"\nroot = {root:?}"));
+    wait_until("it is ready", || watched.get("/ready").0 == 200);
+    std::fs::rename(&root, &away).unwrap();
+    wait_until("that is seen", || watched.get("/ready").0 == 503);
+    assert_eq!(watched.reasons(), ["root_changed"]);
+    assert_eq!(watched.get("/live").0, 200);
+    std::fs::rename(&away, &root).unwrap();
+    wait_until("it is ready again", || watched.get("/ready").0 == 200);
+}
+
+#[test]
+fn a_read_only_disk_and_a_full_one_are_not_ready_and_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
+        return skip("no file system can be mounted here");
+    };
+    let root = disk.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let watched = Watched::start(&format!("[[location]]\nprefix = \"in\"\nroot = {root:?}"));
+    wait_until("it is ready", || watched.get("/ready").0 == 200);
+    let filler = std::fs::File::create(disk.path().join("filler")).unwrap();
+    rustix::fs::fallocate(
+        &filler,
+        rustix::fs::FallocateFlags::empty(),
+        0,
+        disk.free_bytes() * 99 / 100,
+    )
+    .or_else(|_| filler.set_len(0).map_err(|_| rustix::io::Errno::IO))
+    .unwrap();
+    let mut rest = std::fs::File::create(disk.path().join("rest")).unwrap();
+    while rest.write_all(&[1; 64 << 10]).is_ok() {}
+    wait_until("it is full", || watched.get("/ready").0 == 503);
+    assert!(watched.reasons().contains(&"space_low".to_owned()));
+    assert_eq!(watched.get("/live").0, 200);
+    drop((filler, rest));
+    std::fs::remove_file(disk.path().join("filler")).unwrap();
+    std::fs::remove_file(disk.path().join("rest")).unwrap();
+    wait_until("it is ready again", || watched.get("/ready").0 == 200);
+    let remount = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(disk.path())
+        .output();
+    if !remount.is_ok_and(|output| output.status.success()) {
+        return skip("the file system cannot be mounted anew");
+    }
+    wait_until("it is read-only", || watched.get("/ready").0 == 503);
+    assert!(watched.reasons().contains(&"read_only".to_owned()));
+    assert_eq!(watched.get("/live").0, 200);
+}
+
+#[test]
+fn an_address_takes_questions_from_nobody_elses_page_and_no_orders() {
+    let watched = Watched::start("admin_names = [\"metrics.example\"]");
+    let ask = |method: &str, target: &str, host: &str| {
+        watched.ask(&format!(
+            "{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        ))
+    };
+    for host in ["127.0.0.1:1", "localhost", "metrics.example:80", "[::1]"] {
+        assert_eq!(ask("GET", "/live", host).0, 200, "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example"] {
+        for target in ["/live", "/metrics", "/v1/sessions", "/v1/reload"] {
+            assert_eq!(ask("GET", target, host).0, 403, "{host} {target}");
+        }
+    }
+    for target in ["/v1/reload", "/v1/drain", "/live"] {
+        let (status, head, _) = ask("POST", target, "localhost");
+        assert_eq!(status, 405, "{target}");
+        assert!(head.contains("Allow: GET, HEAD"), "{head}");
+    }
+    assert_eq!(ask("GET", "/v1/trace", "localhost").0, 403);
+    assert_eq!(ask("GET", "/nothing", "localhost").0, 404);
+    assert_eq!(ask("GET", "/v1/sessions?size=1", "localhost").0, 400);
+    let (status, _, body) = ask("HEAD", "/metrics", "localhost");
+    assert_eq!((status, body.as_str()), (200, ""));
+    // As HAProxy asks by default.
+    assert_eq!(watched.ask("GET /ready HTTP/1.0\r\n\r\n").0, 200);
+    assert_eq!(
+        watched
+            .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+            .0,
+        413
+    );
+    assert_eq!(watched.ask("\x16\x03\x01\r\n\r\n").0, 400);
+}
+
+#[test]
+fn the_socket_is_for_user_and_group_and_goes_with_the_server() {
+    let mut watched = Watched::start("");
+    let found = std::fs::symlink_metadata(&watched.socket).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o660);
+    assert_eq!(watched.order("GET", "/v1/drain").0, 405);
+    let drained = watched.command(&["drain"]);
+    assert_eq!(drained.status.code(), Some(0), "{}", text(&drained));
+    assert_eq!(watched.server.wait().code(), Some(0));
+    assert!(!watched.socket.exists());
+    let log = watched.server.log();
+    let order = log
+        .lines()
+        .find(|line| line.contains("event=admin_order"))
+        .unwrap();
+    let uid = rustix::process::getuid().as_raw();
+    assert!(
+        order.contains("order=\"drain\"") && order.contains(&format!("uid={uid} pid=")),
+        "{order}"
+    );
+    let status = watched.command(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(
+        text(&status).contains("does the server run"),
+        "{}",
+        text(&status)
+    );
+}
+
+#[test]
+fn viewers_are_bounded_and_whoever_is_silent_is_dropped() {
+    let watched = Watched::start("");
+    let silent: Vec<_> = (0..32)
+        .map(|_| TcpStream::connect(watched.address).unwrap())
+        .collect();
+    let refused = || {
+        let mut stream = TcpStream::connect(watched.address).unwrap();
+        let _ = stream.write_all(b"GET /live HTTP/1.0\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer.is_empty()
+    };
+    wait_until("all places are taken", refused);
+    watched.server.wait_for_log("event=admin_crowded");
+    drop(silent);
+    wait_until("there is a place again", || !refused());
+}
+
+#[test]
+fn sessions_are_listed_shown_and_ended() {
+    let watched = Watched::start("create_dirs = true\nsessions_per_client_max = \"unlimited\"");
+    let server = &watched.server;
+    // More than one slice of each shard.
+    let mut many = Client::new(server.address(), "/many.bin");
+    for _ in 0..1_200 {
+        many.try_create().assert(200, None);
+    }
+    let (status, body) = watched.get("/v1/sessions");
+    assert_eq!((status, body.lines().count()), (200, 1_200));
+    let (_, none) = watched.get("/v1/sessions?state=sealed");
+    assert_eq!(none, "");
+    let mut client = Client::create(server.address(), "/host-7/a.zip");
+    client.send(fragment(0..100).of(300)).assert(200, None);
+    let listed = watched.command(&["sessions", "list", "--path", "host-7/*"]);
+    let page = text(&listed);
+    assert_eq!(listed.status.code(), Some(0), "{page}");
+    assert_eq!(page.lines().count(), 3, "{page}");
+    assert!(
+        page.contains("host-7/a.zip") && page.contains("100 B"),
+        "{page}"
+    );
+    let listed = watched.command(&["sessions", "list", "--path", "host-7/*", "--json"]);
+    let session: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let id = session["id"]
+        .as_str()
+        .unwrap()
+        .trim_matches(['{', '}'])
+        .to_owned();
+    assert_eq!(
+        (&session["received_bytes"], &session["total_bytes"]),
+        (&100.into(), &300.into())
+    );
+    assert_eq!(session["client"], "127.0.0.1");
+    let shown = watched.command(&["sessions", "show", &id]);
+    assert!(
+        text(&shown).contains("100 B (100 bytes) of 300 B"),
+        "{}",
+        text(&shown)
+    );
+    let dry = watched.command(&["sessions", "cancel", "--path", "host-7/*", "--dry-run"]);
+    assert!(text(&dry).contains(&id), "{}", text(&dry));
+    assert_eq!(watched.get(&format!("/v1/sessions/{id}")).0, 200);
+    let cancelled = watched.command(&["sessions", "cancel", &id]);
+    assert_eq!(cancelled.status.code(), Some(0), "{}", text(&cancelled));
+    assert_eq!(watched.get(&format!("/v1/sessions/{id}")).0, 404);
+    // Its client begins again.
+    let after = client.try_send(&fragment(100..300).of(300)).unwrap();
+    after.assert(500, Some(SESSION_NOT_FOUND));
+    server.wait_for_log("ending=\"cancelled by the administrator\"");
+    server.wait_for_log("event=admin_order");
+    let again = watched.command(&["sessions", "cancel", &id]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again).contains("no such session"), "{}", text(&again));
+    let expired = watched.command(&["sessions", "expire", "--path", "many.bin"]);
+    assert_eq!(expired.status.code(), Some(0), "{}", text(&expired));
+    assert_eq!(watched.get("/v1/sessions").1, "");
+    let ending = |ending: &str| {
+        watched.series(&format!(
+            "bitsd_sessions_ended_total{{location=\"/\",ending=\"{ending}\"}}"
+        ))
+    };
+    assert_eq!(ending("expired_by_administrator"), 1_200.0);
+    assert_eq!(ending("cancelled_by_administrator"), 1.0);
+    assert_eq!(server.work_files().len(), 0);
+    let wrong = watched.command(&["sessions", "cancel", "7"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));
+}
+
+/// Whoever works on a session is stopped first, as a newer connection would stop it.
+#[test]
+fn a_session_in_mid_fragment_is_cut_and_ended() {
+    let watched = Watched::start("");
+    let mut client = Client::create(watched.server.address(), "/a.bin");
+    let id = client.session().trim_matches(['{', '}']).to_owned();
+    let head = fragment(0..1_000_000).of(1_000_000);
+    client.send_part(&head, 1_000);
+    watched.server.wait_for_part(&id, 1_000);
+    let (status, body) = watched.order("POST", &format!("/v1/sessions/{id}/cancel"));
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(watched.server.work_files().len(), 0);
+    assert_eq!(watched.get("/v1/sessions").1, "");
+}
+
+#[test]
+fn a_reload_says_what_has_changed_or_what_is_wrong() {
+    let watched = Watched::start("upload_bytes_max = \"1GiB\"");
+    let file = watched.server.root().with_extension("toml");
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, lines.replace("1GiB", "2GiB")).unwrap();
+    let good = watched.command(&["reload"]);
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good));
+    assert!(text(&good).contains("upload_bytes_max"), "{}", text(&good));
+    let again = watched.command(&["reload"]);
+    assert!(
+        text(&again).contains("nothing has changed"),
+        "{}",
+        text(&again)
+    );
+    assert_eq!(watched.series("bitsd_config_last_reload_successful"), 1.0);
+    std::fs::write(&file, "upload_bytes_max = \"lots\"").unwrap();
+    let bad = watched.command(&["reload"]);
+    assert_eq!(bad.status.code(), Some(1), "{}", text(&bad));
+    assert!(text(&bad).contains("upload_bytes_max"), "{}", text(&bad));
+    assert_eq!(watched.series("bitsd_config_last_reload_successful"), 0.0);
+    assert_eq!(watched.series("bitsd_config_reloads_failed_total"), 1.0);
+}
+
+#[test]
+fn packets_can_be_watched_as_they_come() {
+    let watched = Watched::start("");
+    let mut command = bitsd(&["trace", "--path", "a*", "--json", "--socket"]);
+    command.arg(&watched.socket).stdout(Stdio::piped());
+    let mut trace = Program(command.spawn().unwrap());
+    let stdout = trace.0.stdout.take().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
+    // It watches when a packet is seen; those before it are nobody's.
+    let (seen, see) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Some(Ok(line)) = lines.next() {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let _ = seen.send(line);
+        }
+    });
+    let address = watched.server.address();
+    wait_until("it watches", || {
+        Client::new(address, "/a.first").ping().assert(200, None);
+        see.try_recv().is_ok()
+    });
+    std::fs::write(watched.server.file("a.bin"), "x").unwrap();
+    Client::new(address, "/b.bin")
+        .try_create()
+        .assert(200, None);
+    Client::new(address, "/a.bin")
+        .try_create()
+        .assert(403, Some(E_ACCESSDENIED));
+    let refused = loop {
+        let line = see.recv_timeout(support::PATIENCE).unwrap();
+        assert_ne!(line["path"], "b.bin", "it is not what was asked for");
+        if line["path"] == "a.bin" {
+            break line;
+        }
+    };
+    assert_eq!(refused["what"], "create_session");
+    assert_eq!(refused["status"], 403);
+    let why = refused["why"].as_str().unwrap();
+    assert!(why.contains("exists"), "{why}");
+    drop(watched);
+    // With the server it ends.
+    assert_eq!(trace.wait().code(), Some(0));
+}
+
+#[test]
+fn without_a_server_the_journals_are_read_under_its_lock() {
+    let mut watched = Watched::start("");
+    let mut client = Client::create(watched.server.address(), "/a.bin");
+    client.send(fragment(0..100).of(300)).assert(200, None);
+    upload(&watched.server, "/b.bin", 10);
+    let file = watched.server.root().with_extension("toml");
+    let root = watched.server.root().to_owned();
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("root = {root:?}\n{lines}")).unwrap();
+    let list = |words: &[&str]| bitsd(words).arg("--config").arg(&file).output().unwrap();
+    let online = list(&["sessions", "list", "--json"]);
+    let seen: Value = serde_json::from_slice(&online.stdout).unwrap();
+    watched.server.stop();
+    let offline = list(&["sessions", "list", "--json"]);
+    assert_eq!(offline.status.code(), Some(0), "{}", text(&offline));
+    assert!(
+        text(&offline).contains("does not run"),
+        "{}",
+        text(&offline)
+    );
+    let found: Value = serde_json::from_slice(&offline.stdout).unwrap();
+    for same in [
+        "id",
+        "path",
+        "state",
+        "received_bytes",
+        "total_bytes",
+        "client",
+    ] {
+        assert_eq!(found[same], seen[same], "{same}");
+    }
+    let id = found["id"].as_str().unwrap();
+    let shown = list(&["sessions", "show", id]);
+    assert!(text(&shown).contains("100 bytes"), "{}", text(&shown));
+    // One that runs without the socket has the lock.
+    let other = Settings::default();
+    watched.server.restart_with(other);
+    let locked = list(&["sessions", "list"]);
+    assert_eq!(locked.status.code(), Some(1), "{}", text(&locked));
+    assert!(
+        text(&locked).contains("a server is using it"),
+        "{}",
+        text(&locked)
+    );
+}
+
+#[test]
+fn a_door_that_cannot_be_is_told_before_anything_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let refused = |line: &str| {
+        let settings = Settings::default().file(line);
+        let (status, said) = Server::refused(&root, &settings);
+        assert_eq!(status.code(), Some(1), "{said}");
+        said
+    };
+    let nowhere = folder.path().join("no/admin.sock");
+    let said = refused(&format!("admin_socket = {nowhere:?}"));
+    assert!(said.contains("RuntimeDirectory"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let said = refused(&format!("admin_listen = \"{address}\""));
+    assert!(said.contains("admin_listen"), "{said}");
+    let watched = Watched::start("");
+    let socket: &Path = &watched.socket;
+    let said = refused(&format!("admin_socket = {socket:?}"));
+    assert!(said.contains("another server answers"), "{said}");
+}

@@ -1,0 +1,191 @@
+//! What is shipped for Prometheus and Grafana, before the real Prometheus: the alert rules are
+//! right, and every query of the dashboard has an answer while uploads come.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use support::client::{Client, E_ACCESSDENIED, fragment};
+use support::program::{Program, free_address};
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scripts/packaging")
+        .join(name)
+}
+
+fn dashboard() -> Value {
+    let text = std::fs::read_to_string(shipped("dashboard.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The queries of the dashboard, as Grafana would send them.
+fn queries() -> Vec<String> {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap().clone());
+    let queries = targets.map(|target| {
+        let query = target["expr"].as_str().unwrap();
+        query
+            .replace("$__rate_interval", "8s")
+            .replace("$instance", ".*")
+    });
+    queries.collect()
+}
+
+#[test]
+fn the_alert_rules_are_right() {
+    for (what, file) in [("check", "alerts.yml"), ("test", "alerts_test.yml")] {
+        let mut promtool = Command::new("promtool");
+        promtool.args([what, "rules"]).arg(shipped(file));
+        let Ok(checked) = promtool.output() else {
+            return skip("promtool is not installed (Debian: prometheus)");
+        };
+        let said = String::from_utf8_lossy(&checked.stdout);
+        let why = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{said}{why}");
+    }
+    let rules = std::fs::read_to_string(shipped("alerts.yml")).unwrap();
+    assert_eq!(
+        rules.matches("- alert:").count(),
+        rules.matches("remedy:").count()
+    );
+}
+
+#[test]
+fn the_dashboard_has_the_shape_that_grafana_takes() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels
+        .iter()
+        .map(|panel| panel["id"].as_u64().unwrap())
+        .collect();
+    assert_eq!(
+        ids.len(),
+        panels.len(),
+        "each panel has a number of its own"
+    );
+    for panel in panels {
+        for field in ["title", "type"] {
+            assert!(
+                panel[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{panel}"
+            );
+        }
+        let place = &panel["gridPos"];
+        let side = |name: &str| place[name].as_u64().unwrap();
+        assert!(side("x") + side("w") <= 24 && side("h") > 0, "{panel}");
+    }
+    assert!(queries().len() >= panels.len());
+}
+
+/// Uploads without end, some of which are refused.
+fn load(address: SocketAddr, is_over: &AtomicBool) {
+    let mut number = 0;
+    let mut open = Client::create(address, "/open.bin");
+    open.send(fragment(0..10).of(20_000)).assert(200, None);
+    while !is_over.load(Ordering::Relaxed) {
+        number += 1;
+        let mut client = Client::create(address, &format!("/{number}.bin"));
+        client.send(fragment(0..20_000)).assert(200, None);
+        client.close().assert(200, None);
+        Client::new(address, "/1.bin")
+            .try_create()
+            .assert(403, Some(E_ACCESSDENIED));
+        thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn every_query_of_the_dashboard_is_answered_under_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = free_address();
+    let settings = Settings::default().file(&format!("admin_listen = \"{admin}\""));
+    let server = Server::with(settings);
+    let (at, alerts) = (free_address(), shipped("alerts.yml"));
+    let config = folder.path().join("prometheus.yml");
+    let text = format!(
+        "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [{alerts:?}]\n\
+         scrape_configs:\n  - job_name: bitsd\n    static_configs: [{{ targets: [\"{admin}\"] }}]\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            folder.path().join("data").display()
+        ))
+        .arg(format!("--web.listen-address={at}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let Ok(child) = command.spawn() else {
+        return skip("prometheus is not installed (Debian: prometheus)");
+    };
+    let _prometheus = Program(child);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let loader = thread::spawn({
+        let (address, is_over) = (server.address(), Arc::clone(&is_over));
+        move || load(address, &is_over)
+    });
+    let mut left = queries();
+    left.push("ALERTS{alertname=\"none\"} or vector(1)".to_owned());
+    wait_until("every query has an answer", || {
+        left.retain(|query| !is_answered(at, query));
+        if !left.is_empty() {
+            thread::park_timeout(std::time::Duration::from_millis(500));
+        }
+        left.is_empty()
+    });
+    let targets = get(at, "/api/v1/targets").unwrap();
+    let target = &targets["data"]["activeTargets"][0];
+    assert_eq!(
+        (&target["health"], &target["lastError"]),
+        (&"up".into(), &"".into()),
+        "{target}"
+    );
+    let firing = get(at, "/api/v1/alerts").unwrap();
+    let firing = firing["data"]["alerts"].as_array().unwrap();
+    let firing: Vec<_> = firing
+        .iter()
+        .filter(|alert| alert["state"] == "firing")
+        .collect();
+    assert!(firing.is_empty(), "all is well: {firing:?}");
+    is_over.store(true, Ordering::Relaxed);
+    loader.join().unwrap();
+}
+
+fn is_answered(at: SocketAddr, query: &str) -> bool {
+    let encoded = utf8_percent_encode(query, NON_ALPHANUMERIC);
+    let Some(answer) = get(at, &format!("/api/v1/query?query={encoded}")) else {
+        return false;
+    };
+    // What is wrong with a query does not get better.
+    assert_eq!(answer["status"], "success", "{query}: {answer}");
+    answer["data"]["result"]
+        .as_array()
+        .is_some_and(|result| !result.is_empty())
+}
+
+/// What Prometheus says; `None` while it starts.
+fn get(at: SocketAddr, target: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect(at).ok()?;
+    let request = format!("GET {target} HTTP/1.0\r\nHost: {at}\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    serde_json::from_str(body).ok()
+}
