@@ -3,28 +3,34 @@
 import json
 import os
 import pathlib
+import re
 import resource
 import statistics
 import subprocess
 import time
 
+from rig import places
 from rig.subjects import CannotRun
 
 LOAD_CORE = "1"
 SETTLE_S = 0.2
+SYNCS = 300
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Load:
     """Flags of `bitsd bench`."""
 
-    def __init__(self, connections, file_bytes, fragment_bytes, files=None, idle=0, ping=False):
+    def __init__(self, connections, file_bytes, fragment_bytes, files=None, idle=0, ping=False, is_synced=False, is_by_h2load=False):
         self.connections = connections
         self.file_bytes = file_bytes
         self.fragment_bytes = fragment_bytes
         self.files = files or connections
         self.idle = idle
         self.ping = ping
+        # What was written to the device counts, all of it.
+        self.is_synced = is_synced
+        self.is_by_h2load = is_by_h2load
 
     def flags(self):
         flags = [
@@ -41,10 +47,15 @@ def run(tools, subject, load, folder):
     folder.mkdir(parents=True)
     try:
         subject.start(folder)
+        written_before = places.written_bytes(folder)
         try:
             figures = drive(tools, subject, load)
         finally:
             usage = subject.stop()
+        if load.is_synced and written_before is not None:
+            os.sync()
+            uploaded = load.files * load.file_bytes
+            figures["written_per_byte"] = (places.written_bytes(folder) - written_before) / uploaded
         figures["context_switches"] = usage.ru_nvcsw + usage.ru_nivcsw
         return figures
     finally:
@@ -85,6 +96,8 @@ def drive(tools, subject, load):
         "gb_per_s": report["gb_per_s"],
         "files_per_s": report["files_per_s"],
         "fragment_p99_us": report["fragment"]["p99_us"],
+        "session_p50_us": report["session"]["p50_us"],
+        "session_p99_us": report["session"]["p99_us"],
         "idle_lost": report["idle_lost"],
         "cpu_s": cpu,
         "cpu_s_per_gb": cpu / gigabytes if gigabytes else None,
@@ -101,7 +114,7 @@ def medians(runs):
     """The median of each figure."""
     figures = {"rounds": runs}
     for key in runs[0]:
-        values = [run[key] for run in runs if run[key] is not None]
+        values = [run[key] for run in runs if run.get(key) is not None]
         figures[key] = statistics.median(values) if values else None
     return figures
 
@@ -132,6 +145,44 @@ def peak_kib(pid):
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
     return 0
+
+
+def two_syncs(folder):
+    """How long two syncs of this disk take, each of a file that grew by 16 KiB: the median, in microseconds."""
+    folder.mkdir(parents=True)
+    took = []
+    try:
+        with (folder / "log").open("wb", buffering=0) as log:
+            for _ in range(SYNCS):
+                log.write(bytes(16 << 10))
+                began = time.perf_counter()
+                os.fdatasync(log.fileno())
+                took.append(time.perf_counter() - began)
+        return {"session_p50_us": 2e6 * statistics.median(took)}
+    finally:
+        clear(folder)
+
+
+def by_h2load(tools, subject, load, folder):
+    """Pings by a load generator that is not ours (h2load, of nghttp2)."""
+    if not tools.h2load:
+        raise CannotRun("h2load is not installed (Debian: apt install nghttp2-client)")
+    folder.mkdir(parents=True)
+    try:
+        subject.start(folder)
+        try:
+            command = ["taskset", "-c", LOAD_CORE, tools.h2load, "--h1", "-t", "1", "-c", str(load.connections),
+                       "-n", str(load.files), "-H", ":method: BITS_POST", "-H", "BITS-Packet-Type: Ping",
+                       f"http://127.0.0.1:{subject.port}/bench-0.bin"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=tools.run_s_max, check=False)
+        finally:
+            subject.stop()
+        rate = re.search(r"([\d.]+) req/s", done.stdout)
+        if done.returncode or not rate or f" {load.files} succeeded" not in done.stdout:
+            raise CannotRun(f"h2load: {(done.stderr or done.stdout).strip()[-200:]}")
+        return {"files_per_s": float(rate.group(1))}
+    finally:
+        clear(folder)
 
 
 def direct_writer(tools, folder, size):

@@ -14,15 +14,15 @@ class Row:
 
     def __init__(self, target, results, refusals):
         self.target = target
-        self.ours = self.reference = self.ratio = None
+        self.ours = self.reference = self.ratio = self.spread = None
         self.why = refusals.get(target.ours) or (target.reference and refusals.get(target.reference))
         if self.why:
             return
         if target.ours not in results or (target.reference and target.reference not in results):
             self.why = "it was not run"
             return
-        self.ours = results[target.ours][target.figure]
-        self.reference = results[target.reference][target.figure] if target.reference else target.limit
+        self.ours = results[target.ours].get(target.figure)
+        self.reference = results[target.reference].get(target.figure) if target.reference else target.limit
         if self.ours is None or not self.reference:
             self.why = "the run was too short to measure"
             return
@@ -34,7 +34,8 @@ class Row:
             return None
         rounds = zip(results[self.target.ours]["rounds"], results[self.target.reference]["rounds"])
         figure = self.target.figure
-        ratios = [ours[figure] / theirs[figure] for ours, theirs in rounds if ours[figure] and theirs[figure]]
+        ratios = [ours[figure] / theirs[figure] for ours, theirs in rounds if ours.get(figure) and theirs.get(figure)]
+        self.spread = (min(ratios), max(ratios)) if len(ratios) > 1 else None
         return statistics.median(ratios) if ratios else None
 
     def verdict(self):
@@ -45,7 +46,7 @@ class Row:
 
     def bound(self):
         if self.target.limit:
-            return f"≤ {self.target.limit} MiB"
+            return f"≤ {self.target.limit}"
         return f"{'≤' if self.target.better == LOW else '≥'} {self.target.bound:.2f}"
 
 
@@ -59,6 +60,8 @@ def markdown(rows, results, refusals, remarks):
     lines = ["| workload | figure | bitsd | reference | ratio | target | |", "| --- | --- | --: | --: | --: | --: | --- |"]
     for row in rows:
         ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
+        if row.spread:
+            ratio += f" ({row.spread[0]:.2f} to {row.spread[1]:.2f})"
         words = row.verdict() + (f": {row.why}" if row.why else "")
         lines.append(
             f"| {row.target.title} | {FIGURES[row.target.figure]} | {number(row.ours)} | {number(row.reference)} "
@@ -68,7 +71,8 @@ def markdown(rows, results, refusals, remarks):
     columns = [
         ("GB/s", "gb_per_s"), ("CPU s/GB", "cpu_s_per_gb"), ("CPU µs/file", "cpu_us_per_file"),
         ("machine busy s/GB", "busy_s_per_gb"), ("peak MiB", "peak_mib"), ("context switches", "context_switches"),
-        ("files/s", "files_per_s"), ("fragment p99 µs", "fragment_p99_us"), ("load's share of its core", "load_cpu_share"),
+        ("files/s", "files_per_s"), ("fragment p99 µs", "fragment_p99_us"), ("whole upload p50 µs", "session_p50_us"),
+        ("p99 µs", "session_p99_us"), ("written per byte", "written_per_byte"), ("load's share of its core", "load_cpu_share"),
         ("cores busy with others", "others_cores"),
     ]
     lines.append("| run | " + " | ".join(name for name, _ in columns) + " |")

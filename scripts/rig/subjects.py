@@ -220,10 +220,11 @@ http {{
 class Tools:
     """The programs, and what is asked of bitsd once."""
 
-    def __init__(self, bitsd, floor, nginx, run_s_max):
+    def __init__(self, bitsd, floor, nginx, h2load, run_s_max):
         self.bitsd = bitsd
         self.floor = floor
         self.nginx = nginx
+        self.h2load = h2load
         # A load that takes longer is ended.
         self.run_s_max = run_s_max
         self.reply = None

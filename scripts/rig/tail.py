@@ -28,6 +28,7 @@ import sys
 import threading
 import time
 
+from rig.places import Folder, Image
 from rig.subjects import PATIENCE_S, Bitsd, CannotRun
 
 LOAD_CORE = 1
@@ -58,41 +59,9 @@ class Size:
 # -- disks
 
 
-class Image:
-    """A file system in a file, mounted for as long as it is used."""
-
-    def __init__(self, folder, name, options):
-        self.image, self.path = folder / f"{name}.img", folder / name
-        self.path.mkdir(parents=True)
-        with self.image.open("wb") as image:
-            image.truncate(IMAGE_BYTES)
-        run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.image])
-        run(["mount", "-o", ",".join(["loop"] + options), self.image, self.path])
-
-    def close(self):
-        subprocess.run(["umount", self.path], check=False)
-        self.image.unlink(missing_ok=True)
-
-
-class Folder:
-    """The disk as it is."""
-
-    def __init__(self, folder):
-        self.path = folder
-
-    def close(self):
-        pass
-
-
-def run(command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, check=False)
-    if done.returncode:
-        raise CannotRun(f"{command[0]}: {done.stderr.decode(errors='replace').strip()[-200:]}")
-
-
 DISKS = {
-    "ext4": lambda folder: Image(folder, "ext4", []),
-    "ext4, discard": lambda folder: Image(folder, "discard", ["discard"]),
+    "ext4": lambda folder: Image(folder, "ext4", size=IMAGE_BYTES),
+    "ext4, discard": lambda folder: Image(folder, "discard", options=["discard"], size=IMAGE_BYTES),
     "as it is": Folder,
 }
 

@@ -1,6 +1,6 @@
 """The workloads, who runs them, and the targets their figures must meet."""
 
-from rig.measure import Load
+from rig.measure import Load, two_syncs
 from rig.subjects import Bitsd, Echo, Floor, Nginx, Secure
 
 KIB, MIB = 1024, 1024 * 1024
@@ -8,6 +8,7 @@ LOW, HIGH = "low", "high"
 
 CPU, SPEED, PER_FILE = "cpu_s_per_gb", "gb_per_s", "cpu_us_per_file"
 BUSY, PEAK, RATE = "busy_s_per_gb", "peak_mib", "files_per_s"
+WHOLE_P50, WHOLE_P99, WRITTEN = "session_p50_us", "session_p99_us", "written_per_byte"
 
 FIGURES = {
     CPU: "CPU s/GB",
@@ -15,7 +16,10 @@ FIGURES = {
     PER_FILE: "CPU µs/file",
     BUSY: "machine busy s/GB",
     PEAK: "peak memory MiB",
-    RATE: "requests/s",
+    RATE: "files/s, requests/s",
+    WHOLE_P50: "median of a whole upload, µs",
+    WHOLE_P99: "p99 of a whole upload, µs",
+    WRITTEN: "bytes written per byte",
 }
 
 
@@ -25,7 +29,8 @@ class Contest:
     def __init__(self, name, place, entries, rounds=3):
         self.name = name
         self.place = place
-        # Name -> (subject, load); a load of None stands for the O_DIRECT writer.
+        # Name -> (subject, load); a subject of None stands for the O_DIRECT writer, a load of None for a subject that
+        # measures itself on a folder.
         self.entries = entries
         self.rounds = rounds
 
@@ -58,6 +63,10 @@ def loads(is_quick):
         "alone": Load(1, quick(512, 2048) * MIB, 4 * MIB),
         "beside idle": Load(1, quick(512, 2048) * MIB, 4 * MIB, idle=10_000),
         "ping": Load(64, 1, 1, files=quick(60_000, 400_000), ping=True),
+        "ping by h2load": Load(64, 1, 1, files=quick(60_000, 300_000), ping=True, is_by_h2load=True),
+        "small": Load(64, 16 * KIB, 16 * KIB, files=quick(6_000, 20_000), is_synced=True),
+        "small512": Load(512, 16 * KIB, 16 * KIB, files=quick(6_000, 20_000), is_synced=True),
+        "small1": Load(1, 16 * KIB, 16 * KIB, files=quick(300, 1_000)),
         "O_DIRECT": None,
     }
 
@@ -88,11 +97,18 @@ def contests(tools, is_quick, rounds):
         direct=(None, load["O_DIRECT"]),
         floor_sync=(Floor(tools, sync=True), load["W1"]),
     )
+    durable, floor_sync = Bitsd(tools, durability="upload"), Floor(tools, sync=True)
+    for place in ("ext4", "xfs"):
+        for name in ("small", "small512"):
+            entries = {"bitsd": (durable, load[name]), "none": (none, load[name]), "floor": (floor_sync, load[name])}
+            contest(name, place, **entries)
+        contest("small1", place, bitsd=(durable, load["small1"]), syncs=(two_syncs, None))
     for name in ("W1", "W2", "W3"):
         entries = {"secure": (Secure(tools), load[name]), "bitsd": (none, load[name])}
         contest(f"tls {name}", "tmpfs", **entries)
     contest("shards", "ext4", two=(Bitsd(tools, shards=2), load["W1"]), one=(none, load["W1"]))
-    contest("ping", "tmpfs", bitsd=(none, load["ping"]), echo=(Echo(tools), load["ping"]))
+    for name in ("ping", "ping by h2load"):
+        contest(name, "tmpfs", bitsd=(none, load[name]), echo=(Echo(tools), load[name]))
     return made
 
 
@@ -106,31 +122,43 @@ def targets():
     def limit(title, contest, place, most):
         rows.append(Target(title, (contest, place, "bitsd"), None, PEAK, LOW, 1.0, most))
 
+    def small(place, p99_bound):
+        title = f"Durable small files, 16 KiB, {place}"
+        row(f"{title}, 64 connections, against floor + fdatasync", "small", place, "bitsd", "floor", RATE, HIGH, 1.0)
+        row(f"{title}, 64 connections, against our own none", "small", place, "bitsd", "none", RATE, HIGH, 0.8)
+        row(f"{title}, 64 connections, against our own none", "small", place, "bitsd", "none", PER_FILE, LOW, 1.3)
+        row(f"{title}, 512 connections, against floor + fdatasync", "small512", place, "bitsd", "floor", WHOLE_P99, LOW, p99_bound)
+        row(f"{title}, 1 connection, against two syncs", "small1", place, "bitsd", "syncs", WHOLE_P50, LOW, 1.0)
+        rows.append(Target(title, ("small", place, "bitsd"), None, WRITTEN, LOW, 1.0, 2.3))
+
     w1, w2 = "W1 bulk, 8 connections, 256 MiB files", "W2 WAN-like, 64 connections, 256 KiB fragments"
     row(f"{w1}, ext4, against the floor", "W1", "ext4", "bitsd", "floor", CPU, LOW, 0.50)
     row(f"{w1}, ext4, against nginx", "W1", "ext4", "bitsd", "nginx", CPU, LOW, 0.50)
     row(f"{w1}, ext4, speed", "W1", "ext4", "bitsd", "floor", SPEED, HIGH, 1.2)
     row(f"{w1}, tmpfs, against the floor", "W1", "tmpfs", "bitsd", "floor", CPU, LOW, 0.80)
     row(f"{w2}, ext4, against the floor", "W2", "ext4", "bitsd", "floor", CPU, LOW, 0.60)
-    row(f"{w2}, tmpfs, against the floor", "W2", "tmpfs", "bitsd", "floor", CPU, LOW, 0.80)
+    row(f"{w2}, tmpfs, against the floor", "W2", "tmpfs", "bitsd", "floor", CPU, LOW, 0.85)
     for place in ("tmpfs", "ext4"):
         title = f"W3 small files, 64 connections, 16 KiB, {place}, against nginx's PUT"
-        row(title, "W3", place, "bitsd", "nginx", PER_FILE, LOW, 0.85)
+        row(title, "W3", place, "bitsd", "nginx", PER_FILE, LOW, 0.95)
     for place in ("ext4", "tmpfs"):
         title = f"W4 1,000 connections, 1 MiB files, {place}"
-        row(f"{title}, against the floor", "W4", place, "bitsd", "floor", CPU, LOW, 0.90)
+        row(f"{title}, against the floor", "W4", place, "bitsd", "floor", CPU, LOW, 1.00)
         limit(f"{title}, memory", "W4", place, 32)
     for place in ("ext4", "tmpfs"):
         title = f"W4x 10,000 connections, 256 KiB files, {place}"
-        row(f"{title}, against our W4", "W4x", place, "bitsd", "fewer", CPU, LOW, 1.1)
+        row(f"{title}, against our W4", "W4x", place, "bitsd", "fewer", CPU, LOW, 1.15)
         limit(f"{title}, memory", "W4x", place, 64)
     row("One upload beside 10,000 idle connections", "idle", "tmpfs", "idle", "alone", SPEED, HIGH, 0.95)
     title = "durability = upload, W1, ext4"
     row(f"{title}, against an O_DIRECT writer", "durable", "ext4", "bitsd", "direct", SPEED, HIGH, 0.90)
     row(f"{title}, against floor + fdatasync", "durable", "ext4", "bitsd", "floor_sync", BUSY, LOW, 0.60)
+    small("ext4", 0.5)
+    small("xfs", 1.0)
     row("W1 by TLS against none, tmpfs", "tls W1", "tmpfs", "secure", "bitsd", CPU, LOW, 2.0)
     row("W2 by TLS against none, tmpfs", "tls W2", "tmpfs", "secure", "bitsd", CPU, LOW, 2.0)
     row("W3 by TLS against none, tmpfs", "tls W3", "tmpfs", "secure", "bitsd", PER_FILE, LOW, 1.5)
     row("W1 on two shards against one, ext4", "shards", "ext4", "two", "one", CPU, LOW, 1.10)
-    row("Ping, 64 warm connections, against a tokio echo", "ping", "tmpfs", "bitsd", "echo", RATE, HIGH, 0.9)
+    row("Ping, 64 warm connections, against a tokio echo", "ping", "tmpfs", "bitsd", "echo", RATE, HIGH, 1.0)
+    row("The same, by h2load", "ping by h2load", "tmpfs", "bitsd", "echo", RATE, HIGH, 1.0)
     return rows
