@@ -18,8 +18,9 @@
 //! and while a big file is freed ([`super::freeing`]).
 //!
 //! A disk has a lane of its own in each shard, so that one that does not answer holds up nobody
-//! else's files. Its threads begin with the first call for them. No more than [`WAITING_MAX`] calls
-//! wait for one: whoever comes then is refused, for a disk that answers none of so many.
+//! else's files. Its threads begin with the first call for them. When [`WAITING_MAX`] calls wait
+//! for a disk and it has answered none for [`SILENCE`], whoever comes is refused: each connection
+//! waits for one call at the most, so a disk that is slow and answers is waited for.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -43,8 +44,10 @@ const SLOW: Duration = Duration::from_millis(1);
 const MOMENT: Duration = Duration::from_millis(20);
 /// How many calls go by the lane after such a one.
 const PENALTY_CALLS: u32 = 64;
-/// So many calls may wait for a disk.
+/// So many calls may wait for a disk that does not answer.
 pub const WAITING_MAX: usize = 256;
+/// A disk does not answer when it has answered none of them for so long.
+pub const SILENCE: Duration = Duration::from_secs(2);
 /// So many files may wait to be freed; each is an open descriptor.
 pub const FREEING_MAX: usize = 16;
 /// A file that was freed in one go is felt when its transaction ends: ext4 ends one every five
@@ -74,6 +77,9 @@ struct State {
     /// have taken.
     slow_since: AtomicU64,
     slow_us: AtomicU64,
+    /// When the disk last answered a call, or began to be asked, in milliseconds of the coarse
+    /// clock.
+    answered_at: AtomicU64,
     /// Until then the disk is not taken for quick, in milliseconds of the coarse clock; 0 is never.
     busy_until: AtomicU64,
 }
@@ -98,6 +104,16 @@ impl State {
         if Duration::from_micros(spent) > PATIENCE {
             self.penalty.store(PENALTY_CALLS, Ordering::Relaxed);
         }
+    }
+
+    /// Whether another call may wait.
+    fn admits(&self, now: u64) -> bool {
+        self.pending.load(Ordering::Relaxed) < WAITING_MAX
+            || now.saturating_sub(self.answered_at.load(Ordering::Relaxed)) < millis(SILENCE)
+    }
+
+    fn note_answer(&self) {
+        self.answered_at.store(turn::coarse_ms(), Ordering::Relaxed);
     }
 
     fn is_quick(&self) -> bool {
@@ -194,9 +210,9 @@ impl Lane {
     /// # Errors
     /// `ETIMEDOUT` if too many do.
     pub fn admit(&self) -> io::Result<()> {
-        match self.state.pending.load(Ordering::Relaxed) {
-            WAITING_MAX.. => Err(Errno::TIMEDOUT.into()),
-            _ => Ok(()),
+        match self.state.admits(turn::coarse_ms()) {
+            true => Ok(()),
+            false => Err(Errno::TIMEDOUT.into()),
         }
     }
 
@@ -216,12 +232,16 @@ impl Lane {
         &self,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        if self.state.pending.load(Ordering::Relaxed) == 0 {
+            self.state.note_answer();
+        }
         let pending = Counted::new(&self.state, |state: &State| &state.pending);
         let state = Arc::clone(&self.state);
         let timed = move || {
             let began = Instant::now();
             let result = call();
             state.note(began.elapsed());
+            state.note_answer();
             drop(pending);
             result
         };
@@ -382,6 +402,11 @@ mod tests {
                 );
             }
             assert!(!lane.is_quick());
+            // It may only be slow as yet.
+            let asked_at = lane.state.answered_at.load(Ordering::Relaxed);
+            assert!(lane.state.admits(asked_at + millis(SILENCE) - 1));
+            assert!(!lane.state.admits(asked_at + millis(SILENCE)));
+            lane.state.answered_at.store(0, Ordering::Relaxed);
             let refused = lane.run("test", || Ok(())).await.unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
             drop(release);
