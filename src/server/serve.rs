@@ -162,6 +162,8 @@ impl<W: World> Exchange<W> {
         }
         self.inbox.consume(asked.bytes);
         self.inbox.settle(&*self.shard.world);
+        // Whoever waits for the disk needs no block meanwhile.
+        self.inbox.release();
         self.obey(asked, is_stranded).await
     }
 
