@@ -7,6 +7,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,7 +16,9 @@ use bitsd::ring::commit_log;
 use bitsd::ring::lane::Lane;
 use bitsd::ring::op;
 use mount::{Kind, Mount};
+use support::client::{Client, fragment};
 use support::mount::Disk;
+use support::server::{Server, Settings};
 use support::skip;
 
 /// Files that share a sync.
@@ -114,4 +117,59 @@ fn a_file_system_without_one_log_for_all_is_told_from_others() {
     let log_of = |mount: &Mount| commit_log::of(&folder(&mount.root()));
     assert!(log_of(&first).is_some());
     assert_ne!(log_of(&first), log_of(&second), "each has its own");
+}
+
+/// Uploads that wait for the same syncs; each is closed when this returns.
+fn upload_together(address: SocketAddr, folder: &str) {
+    std::thread::scope(|scope| {
+        for number in 0..UPLOADS {
+            scope.spawn(move || {
+                let bytes = UPLOAD_BYTES * (number + 1);
+                let path = format!("/{folder}/host{}/{number}.bin", number % 3);
+                let mut client = Client::create(address, &path).seed(number);
+                client.send(fragment(0..bytes).of(bytes)).assert(200, None);
+                client.close().assert(200, None);
+            });
+        }
+    });
+}
+
+const UPLOADS: u64 = 24;
+const UPLOAD_BYTES: u64 = 5_003;
+
+/// The files of the root, and of a root on another disk, which has a shelf of its own.
+#[test]
+fn a_closed_upload_survives_a_power_cut_on_each_disk() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let disks = Mount::new(kind, 512).and_then(|first| Ok((first, Mount::new(kind, 512)?)));
+        let (first, second) = match disks {
+            Ok(disks) => disks,
+            Err(why) => return skip(&why),
+        };
+        let other = second.root();
+        let lines = format!(
+            "create_dirs = true\n[[location]]\nprefix = \"other\"\nroot = \"{}\"\n",
+            other.display()
+        );
+        let mut server = Server::on(&first.root(), Settings::default().file(&lines));
+        // What is made at the start is not what is tested.
+        rustix::fs::syncfs(folder(&other)).unwrap();
+        rustix::fs::syncfs(folder(&first.root())).unwrap();
+        upload_together(server.address(), "here");
+        upload_together(server.address(), "other");
+        server.kill9();
+        first.cut_power();
+        second.cut_power();
+        for number in 0..UPLOADS {
+            let bytes = UPLOAD_BYTES * (number + 1);
+            let name = format!("host{}/{number}.bin", number % 3);
+            for path in [first.root().join("here").join(&name), other.join(&name)] {
+                let found = fs::read(&path).unwrap_or_default();
+                let is_whole = found == support::content::content(number, 0, bytes);
+                assert!(is_whole, "{kind:?}: {}", path.display());
+            }
+        }
+        server.restart();
+        server.stop();
+    }
 }

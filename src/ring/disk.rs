@@ -24,7 +24,8 @@ use super::walk;
 use super::work_file::{RingFile, Route, route_of};
 use super::work_folder::WorkFolder;
 use crate::config::Io;
-use crate::vault::disk::{ReplyStat, Shelf, WorkStat, millis};
+use crate::vault::disk::{Commit, ReplyStat, Shelf, WorkStat, millis};
+use crate::vault::names::COMMIT_NAME;
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -194,7 +195,13 @@ impl RingDisk {
     /// See [`crate::vault::disk::WorkFiles::sync_shelf`].
     pub async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
         let folder = self.shelves.get(shelf);
-        op::sync(folder.descriptor(), SyncScope::All).await
+        if self.shelves.commits_in_order(shelf) != Some(Commit::Shelf) {
+            return op::sync(folder.descriptor(), SyncScope::All).await;
+        }
+        // The folder itself may have nothing to write, and its sync would commit nothing.
+        let grow = move || folder.grow(COMMIT_NAME);
+        let grown = self.lane(shelf).go_on("begin a commit", grow).await?;
+        op::sync(&Rc::new(grown), SyncScope::Data).await
     }
 }
 

@@ -82,7 +82,8 @@ use crate::notify::{Desk, Notifier};
 use crate::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use crate::server::visit::Visit;
 use crate::vault::disk::{
-    Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat, millis,
+    Commit, Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
+    millis,
 };
 use crate::vault::space::Space;
 use crate::verify::Verifier;
@@ -305,7 +306,7 @@ impl WorkFiles for RingWorld {
         self.misses_a_shelf
     }
 
-    fn commits_in_order(&self, shelf: Shelf) -> bool {
+    fn commits_in_order(&self, shelf: Shelf) -> Option<Commit> {
         self.disk.shelves().commits_in_order(shelf)
     }
 

@@ -8,7 +8,7 @@ use super::commit_log::{self, CommitLog};
 use super::lane;
 use super::lookout::Spot;
 use super::work_folder::WorkFolder;
-use crate::vault::disk::Shelf;
+use crate::vault::disk::{Commit, Shelf};
 
 /// All of them, the work directory first. There are ever more: a session that ends late finds its
 /// files where they are.
@@ -49,12 +49,14 @@ impl Shelves {
         self.read()[usize::from(shelf.0)].is_remote
     }
 
-    /// Whether what is done on a shelf survives with a later sync of a journal, see
-    /// [`crate::vault::disk::WorkFiles::commits_in_order`].
-    pub fn commits_in_order(&self, shelf: Shelf) -> bool {
+    /// See [`crate::vault::disk::WorkFiles::commits_in_order`].
+    pub fn commits_in_order(&self, shelf: Shelf) -> Option<Commit> {
         let folders = self.read();
-        let (work, shelf) = (folders[0].log, folders[usize::from(shelf.0)].log);
-        work.is_some() && work == shelf
+        let (work, shelf) = (folders[0].log, folders[usize::from(shelf.0)].log?);
+        Some(match work == Some(shelf) {
+            true => Commit::Journal,
+            false => Commit::Shelf,
+        })
     }
 
     /// Where one of them stands, to be looked at again.

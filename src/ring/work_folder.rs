@@ -27,6 +27,9 @@ const RELEASE: Duration = Duration::from_secs(2);
 /// How long one that was killed may seem to run.
 const DYING: Duration = Duration::from_millis(100);
 
+/// A file that only grows begins anew at this length, which is within a page of every file system.
+const GROWN_BYTES_MAX: i64 = 1000;
+
 /// What nobody but the server needs to read.
 const OURS_MODE: Mode = Mode::from_raw_mode(0o600);
 /// The ending of a file that is about to get its name.
@@ -206,6 +209,32 @@ impl WorkFolder {
         file.sync_all()?;
         rustix::fs::renameat(&self.descriptor, &new, &self.descriptor, name)?;
         Ok(rustix::fs::fsync(&self.descriptor)?)
+    }
+
+    /// Makes a file of ours one byte longer, by whoever and however often at once, and gives it to
+    /// be synced. It never takes more than its first page.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn grow(&self, name: &str) -> io::Result<OwnedFd> {
+        let access = OFlags::WRONLY | OFlags::APPEND;
+        let file = match self.open_file(name, access) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match self.create_file(name, access, OURS_MODE) {
+                    // Another shard was faster.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        self.open_file(name, access)?
+                    }
+                    result => result?,
+                }
+            }
+            result => result?,
+        };
+        if rustix::fs::fstat(&file)?.st_size >= GROWN_BYTES_MAX {
+            rustix::fs::ftruncate(&file, 1)?;
+        }
+        rustix::io::write(&file, b"+")?;
+        Ok(file)
     }
 
     /// Removes a name; `Ok` if there is none.

@@ -109,6 +109,15 @@ impl Shelf {
     pub const WORK: Self = Self(0);
 }
 
+/// One sync for everything, on a file system that commits all changes in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// That of the journal, when something was appended to it: it is on the same file system.
+    Journal,
+    /// [`WorkFiles::sync_shelf`].
+    Shelf,
+}
+
 /// What stands on a shelf under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkStat {
@@ -253,12 +262,12 @@ pub trait WorkFiles: Runtime {
     fn misses_a_shelf(&self) -> bool {
         false
     }
-    /// Whether a sync of the journal, when something was appended to it, makes durable what was
-    /// done before on this shelf and in the trees that belong to it: names that were given, and
-    /// files that were written out. So it is where all of it is on one file system that commits its
-    /// changes in their order.
-    fn commits_in_order(&self, _shelf: Shelf) -> bool {
-        false
+    /// What makes durable all that was done before on this shelf and in the trees that belong to
+    /// it: names that were given, and files that were written out. `None` if each file and each
+    /// folder has to be synced by itself, as where a file system does not commit its changes in
+    /// their order.
+    fn commits_in_order(&self, _shelf: Shelf) -> Option<Commit> {
+        None
     }
     /// The space of the file system of a shelf.
     fn space(&self, shelf: Shelf) -> Arc<Space>;
@@ -283,7 +292,8 @@ pub trait WorkFiles: Runtime {
     async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()>;
     /// All names.
     async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>>;
-    /// Makes names made and removed so far on a shelf durable.
+    /// Makes names made and removed so far on a shelf durable; with [`Commit::Shelf`], all that was
+    /// done before.
     async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()>;
 }
 

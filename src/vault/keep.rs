@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::destination;
-use super::disk::{Disk, File, Place, Published as _, Replace, Shelf, Sync};
+use super::disk::{Commit, Disk, File, Place, Published as _, Replace, Shelf, Sync};
 use super::error::StoreError;
 use super::journal::{JournalError, Kept};
 use super::names::{part_name, reply_name};
@@ -328,7 +328,7 @@ impl Keep {
         self.commit(store, self.in_state(closing), Sync::No).await?;
         let mut manner = destination::manner(policy);
         let must_sync = manner.sync == Sync::Yes;
-        if disk.commits_in_order(self.shelf) {
+        if disk.commits_in_order(self.shelf).is_some() {
             // Nor do folders that are made need a sync of their own.
             manner.sync = Sync::No;
         }
@@ -364,14 +364,18 @@ impl Keep {
         published: &D::Published,
         closing: State,
     ) -> Result<(), StoreError> {
-        if store.disk.commits_in_order(self.shelf) {
-            match self.commit(store, self.in_state(closing), Sync::Yes).await {
-                // There is no room for a record, and the folder itself can still be synced.
-                Err(StoreError {
-                    op: DiskOp::Record, ..
-                }) => {}
-                result => return result,
+        match store.disk.commits_in_order(self.shelf) {
+            Some(Commit::Journal) => {
+                match self.commit(store, self.in_state(closing), Sync::Yes).await {
+                    // There is no room for a record, and the folder itself can still be synced.
+                    Err(StoreError {
+                        op: DiskOp::Record, ..
+                    }) => {}
+                    result => return result,
+                }
             }
+            Some(Commit::Shelf) => return store.sync_names(self.shelf).await,
+            None => {}
         }
         (published.sync().await).map_err(StoreError::new(DiskOp::SyncDirectory))
     }
@@ -402,8 +406,8 @@ impl Keep {
     }
 
     async fn sync_name<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        // Where the file system commits in order, the sync of the record was one of the name too.
-        if !self.name_durable && !store.disk.commits_in_order(self.shelf) {
+        // Where the file system commits in order, the name was committed with the bytes.
+        if !self.name_durable && store.disk.commits_in_order(self.shelf).is_none() {
             store.sync_names(self.shelf).await?;
         }
         self.name_durable = true;
@@ -412,9 +416,14 @@ impl Keep {
 
     /// Before a record that says so is synced: what was received is to survive a power cut.
     async fn bring_out<D: Disk>(&self, store: &Store<D>, file: &D::File) -> Result<(), StoreError> {
-        match store.disk.commits_in_order(self.shelf) {
-            true => (file.write_out().await).map_err(StoreError::new(DiskOp::Sync)),
-            false => sync_part(file).await,
+        let Some(commit) = store.disk.commits_in_order(self.shelf) else {
+            return sync_part(file).await;
+        };
+        (file.write_out().await).map_err(StoreError::new(DiskOp::Sync))?;
+        match commit {
+            Commit::Journal => Ok(()),
+            // Before the record, which is on another disk.
+            Commit::Shelf => store.sync_names(self.shelf).await,
         }
     }
 

@@ -35,7 +35,8 @@
 //!   no more; then the record is appended and the journal synced, once for all sessions that wait.
 //!   That sync commits what was done before it: the length and the name of the part. At Close the
 //!   same happens after the rename, with the record `closing` once more. A record that is read back
-//!   after a power cut says on such a disk that all before it is there too.
+//!   after a power cut says on such a disk that all before it is there too. A shelf on another disk
+//!   has a file of its own that grows for that ([`disk::Commit`]).
 //! * *Notification* (protocol.md 9.1): after the seal the application is told. What it said (and
 //!   its reply, synced first) is recorded, synced; then the final fragment Ack. A crash before that
 //!   lets the client's next duplicate of the last fragment tell it again, under the same id; after

@@ -52,6 +52,8 @@ pub const CLEAN_NAME: &str = "clean.aside";
 pub const OWNER_NAME: &str = "owner";
 /// The list of the other shelves.
 pub const SHELVES_NAME: &str = "shelves";
+/// The file of a shelf that grows for a commit.
+pub const COMMIT_NAME: &str = "commit";
 /// A file that is renamed to a root and back at start, as publication will do.
 pub const TRIAL_NAME: &str = "trial";
 /// Ending of files that could not be understood and were renamed out of the way.
@@ -61,7 +63,8 @@ pub const ASIDE_SUFFIX: &str = ".aside";
 pub fn parse_name(name: &str) -> WorkName {
     // What is written anew has this ending until it is whole.
     let name_itself = name.strip_suffix(".new").unwrap_or(name);
-    let is_note = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME].contains(&name_itself);
+    let notes = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, COMMIT_NAME, TRIAL_NAME];
+    let is_note = notes.contains(&name_itself);
     if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
         return WorkName::Ours;
     }

@@ -11,10 +11,11 @@
 //!   is there, in the order of making; a rename is there in both its directories or in none.
 //! * There may be two file systems: all beneath [`OTHER`] is on the second one, where a shelf of
 //!   its own is. Nothing can be renamed from one to the other.
-//! * The first disk may commit in order. Then a sync of a journal that has something to write makes
-//!   all names of that disk durable, and the bytes of files that were written out; written out
-//!   alone, they are as unsafe as before. A power cut takes all that was done after some moment,
-//!   and nothing that was done before it, appends to journals included.
+//! * The disks may commit in order. Then a sync of a journal that has something to write makes all
+//!   names of its disk durable, and the bytes of files that were written out; written out alone,
+//!   they are as unsafe as before. The other disk commits with its shelf. A power cut takes all
+//!   that was done after some moment, and nothing that was done before it, appends to journals
+//!   included.
 //! * A sync that fails leaves the bytes readable and clean: no later sync writes them, and the next
 //!   power cut takes them away.
 
@@ -61,9 +62,9 @@ impl Change {
         }
     }
 
-    fn is_on(&self, shelf: Shelf) -> bool {
-        let is_there = |folder: &&str| shelf_of_folder(folder) == shelf;
-        self.folders().iter().all(is_there)
+    /// Of the disk that it is on: nothing is renamed from one to the other.
+    fn shelf(&self) -> Shelf {
+        shelf_of_folder(self.folders()[0])
     }
 
     fn apply(&self, names: &mut BTreeMap<Place, Node>) {
@@ -357,7 +358,7 @@ impl SimDisk {
     fn commit(&mut self, shelf: Shelf) {
         let pending = std::mem::take(&mut self.pending);
         for (moment, change) in pending {
-            match change.is_on(shelf) {
+            match change.shelf() == shelf {
                 true => change.apply(&mut self.base),
                 false => self.pending.push((moment, change)),
             }
@@ -636,15 +637,17 @@ impl SimDisk {
 
     /// Makes the names of a shelf durable.
     pub fn sync_shelf(&mut self, shelf: Shelf) {
+        if self.commits_in_order && shelf != Shelf::WORK {
+            return self.commit(shelf);
+        }
         self.sync_folder(SHELVES[usize::from(shelf.0)]);
     }
 
     /// Makes the names of a folder durable, and whatever had to happen before them.
     pub fn sync_folder(&mut self, folder: &str) {
         let concerns_it = |(_, change): &(_, Change)| change.folders().contains(&folder);
-        let is_in_order = self.commits_in_order && shelf_of_folder(folder) == Shelf::WORK;
-        if is_in_order && self.pending.iter().any(concerns_it) {
-            return self.commit(Shelf::WORK);
+        if self.commits_in_order && self.pending.iter().any(concerns_it) {
+            return self.commit(shelf_of_folder(folder));
         }
         let mut needed: BTreeSet<String> = BTreeSet::from([folder.to_owned()]);
         let mut is_durable = vec![false; self.pending.len()];
@@ -704,19 +707,21 @@ impl SimDisk {
 
     /// The power goes. How many changes of names it took back is returned.
     pub fn cut_power(&mut self, rng: &mut Rng) -> usize {
-        let committed = self.commits_in_order.then(|| match rng.below(3) {
+        let mut committed = || match rng.below(3) {
             0 => 0,
             1 => self.now,
             _ => rng.within(self.first_unsafe(), self.now),
-        });
+        };
+        let committed = self.commits_in_order.then(|| [committed(), committed()]);
+        let committed_on = |shelf: Shelf| committed.map(|both| both[usize::from(shelf.0)]);
         let keeps_most = rng.chance(500);
         let mut lost_folders: BTreeSet<String> = BTreeSet::new();
         let mut lost = 0;
         for (moment, change) in std::mem::take(&mut self.pending) {
             let is_cut_off = change.folders().iter().any(|f| lost_folders.contains(*f));
-            let is_kept = match committed {
-                Some(committed) if change.is_on(Shelf::WORK) => moment <= committed,
-                _ => rng.chance(if keeps_most { 900 } else { 300 }),
+            let is_kept = match committed_on(change.shelf()) {
+                Some(committed) => moment <= committed,
+                None => rng.chance(if keeps_most { 900 } else { 300 }),
             };
             if is_cut_off || !is_kept {
                 lost += 1;
@@ -729,11 +734,9 @@ impl SimDisk {
         self.open.clear();
         self.drop_unreachable();
         for content in self.files.values_mut() {
-            match committed {
-                Some(committed) if content.shelf == Shelf::WORK => {
-                    content.cut_power_in_order(rng, self.sector, committed);
-                }
-                _ => content.cut_power(rng, self.sector),
+            match committed_on(content.shelf) {
+                Some(committed) => content.cut_power_in_order(rng, self.sector, committed),
+                None => content.cut_power(rng, self.sector),
             }
         }
         lost

@@ -148,7 +148,7 @@ pub struct Plan {
     pub reuses_inodes: bool,
     /// Bytes that the disk writes in one piece.
     pub sector: usize,
-    /// Whether the first disk commits all changes in their order, as ext4 and XFS do.
+    /// Whether the disks commit all changes in their order, as ext4 and XFS do.
     pub commits_in_order: bool,
     /// Whether the server is started again before the clients finish in peace.
     pub restarts_at_heal: bool,

@@ -19,8 +19,8 @@ use bitsd::metrics::shard::ShardMetrics;
 use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use bitsd::server::visit::Visit;
 use bitsd::vault::disk::{
-    Block, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime, Shelf,
-    Standing, WorkFiles, WorkStat,
+    Block, Commit, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime,
+    Shelf, Standing, WorkFiles, WorkStat,
 };
 use bitsd::vault::space::Space;
 
@@ -518,8 +518,12 @@ impl WorkFiles for SimWorld {
             .collect()
     }
 
-    fn commits_in_order(&self, shelf: Shelf) -> bool {
-        shelf == Shelf::WORK && self.sim.disk.borrow().commits_in_order()
+    fn commits_in_order(&self, shelf: Shelf) -> Option<Commit> {
+        let commit = match shelf {
+            Shelf::WORK => Commit::Journal,
+            _ => Commit::Shelf,
+        };
+        (self.sim.disk.borrow().commits_in_order()).then_some(commit)
     }
 
     fn space(&self, _shelf: Shelf) -> Arc<Space> {

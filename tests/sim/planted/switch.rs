@@ -74,8 +74,8 @@ pub enum Bug {
     SealNotWrittenOut,
     /// Nothing is synced after the file got its name.
     PublishUncommitted,
-    /// The order of the work directory's disk is trusted for another one.
-    OrderOfAnother,
+    /// On another disk than the journal's the bytes are written out, and nothing is synced.
+    ShelfUncommitted,
 }
 
 impl Bug {
@@ -110,7 +110,7 @@ impl Bug {
         Self::JournalUnsynced,
         Self::SealNotWrittenOut,
         Self::PublishUncommitted,
-        Self::OrderOfAnother,
+        Self::ShelfUncommitted,
     ];
 }
 
