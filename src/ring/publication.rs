@@ -259,6 +259,10 @@ impl Publication {
 }
 
 /// Keeps the space of a file from being freed with its name. Where that cannot be, it is.
+///
+/// It is held by its path only, and so its space is freed in one go. To free it piece by piece it
+/// would have to be open for writing, and whoever watches the folder would be told of each change
+/// and of the close, by the name of the file that has just come (`IN_EXCL_UNLINK` in inotify(7)).
 fn hold(folder: &OwnedFd, name: &str) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder, name, flags, Mode::empty()).ok()

@@ -169,6 +169,9 @@ impl<F: Floor> Holder for Connection<F> {
 }
 
 /// Sends the buffered answer, if there is one.
+///
+/// # Errors
+/// What the wire says: the peer is gone, or was hung up on.
 pub async fn send<F: Floor>(
     floor: &F,
     connection: &Connection<F>,

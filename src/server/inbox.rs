@@ -25,7 +25,10 @@ pub struct Inbox<F: Floor> {
 pub struct NoRoom;
 
 impl<F: Floor> Inbox<F> {
-    /// With bytes that arrived on another shard, or [`NoRoom`].
+    /// With bytes that arrived on another shard.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: they fill a head block, and no long one is free.
     pub fn with(floor: &F, arrived: &[u8]) -> Result<Self, NoRoom> {
         let mut inbox = Self::empty();
         if !arrived.is_empty() {
@@ -52,6 +55,9 @@ impl<F: Floor> Inbox<F> {
     }
 
     /// Goes on in a long block if a head fills the one at hand.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: no long block is free.
     pub fn make_room(&mut self, floor: &F) -> Result<(), NoRoom> {
         let is_filled =
             (self.block.as_ref()).is_some_and(|block| self.end - self.start == block.bytes().len());
@@ -134,11 +140,17 @@ impl<F: Floor> Inbox<F> {
 
     /// Reads more behind what there is. 0 is the end of the connection (or a full block, which the
     /// limit on heads makes impossible before a head is refused).
+    ///
+    /// # Errors
+    /// What the wire says.
     pub async fn more(&mut self, floor: &F, wire: &Rc<F::Wire>) -> io::Result<usize> {
         self.more_up_to(floor, wire, usize::MAX).await
     }
 
     /// [`Inbox::more`], but never beyond `bytes_max` more bytes.
+    ///
+    /// # Errors
+    /// What the wire says.
     pub async fn more_up_to(
         &mut self,
         floor: &F,

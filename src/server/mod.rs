@@ -82,7 +82,8 @@
 //!
 //! ```text
 //!  serve                                       a connection's life
-//!  fragment  lifecycle  download               what a request asks for
+//!  respond                                     what a request asks for, and its answer
+//!  fragment  lifecycle  download               by its kind
 //!  gatekeeper                                  who asks
 //!  exchange     janitor  recover  window       a request's things │ by the clock, at start, asked
 //!  carry_out                                   decisions
@@ -113,6 +114,7 @@ pub mod patience;
 pub mod places;
 pub mod recover;
 pub mod request;
+pub mod respond;
 mod room;
 pub mod serve;
 pub mod session;

@@ -1,0 +1,289 @@
+//! What a request asks for is done, and answered: by whoever may ask, in the manner that the
+//! connection allows.
+
+use std::sync::Arc;
+
+use super::exchange::{Cut, Exchange, Outcome};
+use super::floor::World;
+use super::gatekeeper::Shown;
+use super::request::{self, Request};
+use super::shard::Phase;
+use crate::bits::packet::{Packet, PacketKind};
+use crate::bits::reply::{self, Ack, Refusal};
+use crate::bits::session::Step;
+use crate::event::Event;
+use crate::http::head::Framing;
+use crate::http::path::UploadPath;
+use crate::http::response::Persistence;
+
+/// What follows an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The connection may carry another request.
+    Request,
+    /// The connection is over, or lives on another shard.
+    End,
+}
+
+/// A request whose head was read.
+pub struct Asked {
+    /// What it says.
+    pub request: Request,
+    /// Length of its head.
+    pub bytes: usize,
+    /// What the client calls itself, where it asks for a session.
+    pub agent: Option<Arc<str>>,
+    /// What it shows of who it is, where somebody may be asked.
+    pub shown: Shown,
+}
+
+/// How a packet came: what the client wants of the connection, and what its head says of its body.
+#[derive(Clone, Copy)]
+struct Manners {
+    expects_continue: bool,
+    framing: Framing,
+    persistence: Persistence,
+    /// It belongs to another shard, which cannot take it now.
+    is_stranded: bool,
+}
+
+/// What a packet is about, for whoever hears of its answer; nothing of one that makes no sense.
+#[derive(Clone, Copy, Default)]
+struct About<'p> {
+    packet: Option<PacketKind>,
+    path: Option<&'p UploadPath>,
+}
+
+impl<W: World> Exchange<W> {
+    /// Does what a request asks for, and answers it. `is_stranded` is one that belongs to another
+    /// shard, which cannot take it now.
+    pub(super) async fn obey(&mut self, asked: Asked, is_stranded: bool) -> Next {
+        let shown = asked.shown;
+        match asked.request {
+            Request::Packet {
+                packet,
+                expects_continue,
+                framing,
+                persistence,
+            } => {
+                let manners = Manners {
+                    expects_continue,
+                    framing,
+                    persistence,
+                    is_stranded,
+                };
+                match packet {
+                    Ok(packet) => {
+                        self.serve_packet(packet, asked.agent, &shown, manners)
+                            .await
+                    }
+                    Err((refusal, session)) => {
+                        let outcome = Outcome {
+                            reply: Err(refusal),
+                            session,
+                            body: request::unread_body(framing, expects_continue),
+                        };
+                        let read_max = self.read_max(None);
+                        self.answer_packet(About::default(), outcome, persistence, read_max)
+                            .await
+                    }
+                }
+            }
+            Request::Download {
+                wanted,
+                asked,
+                persistence,
+            } => {
+                // The file goes out in a block of its own; one of the two is enough, unless the
+                // client sends ahead.
+                self.inbox.release();
+                if !is_stranded && let Err(refusal) = self.admit_download(&wanted, &shown).await {
+                    let (is_head, from) = (asked.is_head(), self.answer.len());
+                    reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);
+                    self.prove_ourselves(from);
+                    return self.finish(persistence).await;
+                }
+                let wanted = (!is_stranded).then_some(wanted);
+                match Box::pin(self.download(wanted, &asked, persistence)).await {
+                    Ok(persistence) => self.finish(persistence).await,
+                    Err(Cut) => Next::End,
+                }
+            }
+            Request::Plain {
+                why,
+                path,
+                is_head,
+                framing,
+                persistence,
+            } => {
+                let persistence = match framing {
+                    Framing::Absent | Framing::Length(0) => persistence,
+                    Framing::Length(_) | Framing::Chunked => Persistence::Close,
+                };
+                let location = path.map(|path| self.shard.location(&path));
+                let methods = location.map_or("BITS_POST", |location| request::methods(&location));
+                why.write(methods, is_head, persistence, &mut self.answer);
+                self.finish(persistence).await
+            }
+        }
+    }
+
+    async fn serve_packet(
+        &mut self,
+        packet: Packet,
+        agent: Option<Arc<str>>,
+        shown: &Shown,
+        manners: Manners,
+    ) -> Next {
+        let (peer, persistence) = (self.connection.client(), manners.persistence);
+        // For whoever hears of the answer.
+        let (kind, path) = (packet.kind(), packet.path().clone());
+        let about = About {
+            packet: Some(kind),
+            path: Some(&path),
+        };
+        if manners.is_stranded {
+            let outcome = Outcome {
+                reply: Err(Refusal::Busy),
+                session: packet.session_request().and_then(|named| named.session),
+                body: match &packet {
+                    Packet::Fragment(fragment) => request::unread(fragment),
+                    _ => request::unread_body(manners.framing, manners.expects_continue),
+                },
+            };
+            let read_max = self.read_max(Some(&path));
+            return (self.answer_packet(about, outcome, persistence, read_max)).await;
+        }
+        let dispatched = match self.admit(&path, shown).await {
+            Ok(principal) => {
+                self.principal = principal;
+                self.dispatch(packet, agent).await
+            }
+            Err(refusal) => Ok(Outcome::refused(refusal, &packet)),
+        };
+        let outcome = match dispatched {
+            Ok(outcome) => outcome,
+            Err(Cut) => {
+                let path = path.as_str();
+                self.shard.world.emit(Event::BrokeOff { peer, path });
+                return Next::End;
+            }
+        };
+        if let Err(why) = &outcome.reply {
+            self.shard.world.emit(Event::Refused {
+                peer,
+                session: outcome.session,
+                path: Some(path.as_str()),
+                target: None,
+                why,
+            });
+            if *why == Refusal::ParentMissing {
+                self.shard.point_at_another_case(&path);
+            }
+        }
+        let read_max = self.read_max(Some(&path));
+        (self.answer_packet(about, outcome, persistence, read_max)).await
+    }
+
+    /// Gives a packet to whoever knows what to do with it.
+    async fn dispatch(&mut self, packet: Packet, agent: Option<Arc<str>>) -> Result<Outcome, Cut> {
+        let session = packet.session_request().and_then(|named| named.session);
+        if let Some(refusal) = self.refusal_before(&packet) {
+            return Ok(Outcome::refused(refusal, &packet));
+        }
+        // Boxed, so that an idle connection does not carry the space of the longest flow.
+        let reply = match packet {
+            Packet::Ping { .. } => Ok(Ack::Ping),
+            Packet::CreateSession { target } => Box::pin(self.create(target, agent)).await,
+            Packet::Fragment(fragment) => return Box::pin(self.receive(fragment)).await,
+            Packet::CloseSession(request) => Box::pin(self.end(request, Step::Close)).await?,
+            Packet::CancelSession(request) => Box::pin(self.end(request, Step::Cancel)).await?,
+        };
+        Ok(Outcome::whole(reply, session))
+    }
+
+    /// What a packet hears whatever it says.
+    fn refusal_before(&self, packet: &Packet) -> Option<Refusal> {
+        if !self.shard.location(packet.path()).is_enabled {
+            Some(Refusal::UploadsDisabled)
+        } else if self.shard.phase() == Phase::Recovering && !matches!(packet, Packet::Ping { .. })
+        {
+            Some(Refusal::Unavailable)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes of an announced body that are read though nothing of it is stored. A client that lost
+    /// an Ack sends its fragment again, and one that is told of a gap has sent all of it: they read
+    /// the answer only then, and a reset in mid-body would take it away from them, each time. So
+    /// what an honest client may send is read to its end.
+    fn read_max(&self, path: Option<&UploadPath>) -> u64 {
+        let fragment = path.map(|path| self.shard.location(path).policy.fragment_bytes_max);
+        fragment
+            .unwrap_or(0)
+            .max(self.shard.limits().drain_bytes_max)
+    }
+
+    /// Answers a packet when what is left of its body was read. `asked` is what the client wants of
+    /// the connection, `read_max` how many bytes are read for it.
+    async fn answer_packet(
+        &mut self,
+        about: About<'_>,
+        mut outcome: Outcome,
+        asked: Persistence,
+        read_max: u64,
+    ) -> Next {
+        let Ok(persistence) = self.read_rest(&mut outcome, asked, read_max).await else {
+            return Next::End;
+        };
+        // Whoever is turned away gives its place back where places are scarce: those who hold the
+        // sessions that it waits for may be waiting for a connection.
+        let is_in_the_way = self.shard.is_full() && matches!(outcome.reply, Err(Refusal::Busy));
+        let persistence = match self.shard.phase() {
+            Phase::Draining => Persistence::Close,
+            Phase::Recovering | Phase::Serving if is_in_the_way => Persistence::Close,
+            Phase::Recovering | Phase::Serving => persistence,
+        };
+        self.tell_of(about, &outcome);
+        let answer = &mut self.answer;
+        let from = answer.len();
+        match &outcome.reply {
+            Ok(ack) => reply::write_ack(ack, persistence, answer),
+            Err(refusal) => reply::write_refusal(refusal, outcome.session, persistence, answer),
+        }
+        self.prove_ourselves(from);
+        self.finish(persistence).await
+    }
+
+    /// Tells what a packet is about to hear.
+    fn tell_of(&self, about: About<'_>, outcome: &Outcome) {
+        let why = outcome.reply.as_ref().err();
+        let session = match &outcome.reply {
+            Ok(Ack::Created { session, .. }) => Some(*session),
+            _ => outcome.session,
+        };
+        self.shard.world.emit(Event::Answered {
+            peer: self.connection.client(),
+            packet: about.packet,
+            session,
+            path: about.path.map(UploadPath::as_str),
+            status: why.map_or(200, Refusal::status),
+            why,
+        });
+    }
+
+    /// Sends what is left to send and ends the connection where it must end.
+    async fn finish(&mut self, persistence: Persistence) -> Next {
+        if self.send().await.is_err() {
+            return Next::End;
+        }
+        match persistence {
+            Persistence::KeepAlive => Next::Request,
+            Persistence::Close => {
+                self.linger().await;
+                Next::End
+            }
+        }
+    }
+}
