@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::auth::accounts::BadAccount;
 use crate::auth::keytab::BadKeytab;
 
-use super::form::Complaint;
+use super::complaint::Complaint;
 use super::section::{SECTIONS, Section};
 
 /// Why there is no configuration; its words say where, what, and what to write instead.

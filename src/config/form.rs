@@ -1,15 +1,15 @@
 //! What may be written for a key: read, bounded, printed, and told in words.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::http::path::{BadTarget, parse_target};
-
-use super::quantity::{self, BadQuantity};
-use super::url;
+use super::address::parse_addresses;
+use super::complaint::{Complaint, quoted};
+use super::quantity;
+use crate::http::path::parse_target;
 
 /// A value of any key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,69 +84,6 @@ pub(super) enum Written {
     Other,
 }
 
-/// Why a key does not take what was written.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Complaint {
-    /// It is not what the key takes.
-    Unusable,
-    /// A number or a truth value stands in quotes.
-    InQuotes,
-    OutOfBounds,
-    Quantity(BadQuantity),
-    /// One of several texts is none that it takes.
-    NotOneOf(String),
-    /// One of the addresses is none.
-    NotAnAddress(String),
-    NothingToListenOn,
-    /// An address stands twice: the server would find its own port in use.
-    ListedTwice(SocketAddr),
-    EmptyPath,
-    /// What only a shell would replace.
-    ShellPath,
-    /// A path of Windows, which would make a folder called `D:\..` here.
-    WindowsPath,
-    Prefix(BadTarget),
-    /// It stands already somewhere.
-    Repeated(String),
-    /// It means nothing without something else: what, and what is to be known of that.
-    Needs(String),
-    /// It does nothing as things are.
-    Without(&'static str),
-    NoSuchGroup(String),
-}
-
-impl Complaint {
-    /// What follows `key = value`.
-    pub fn in_words(&self, takes: &str) -> String {
-        let says = |begin: &str| format!("{begin}: it takes {takes}");
-        match self {
-            Self::Unusable => says("cannot be used"),
-            Self::InQuotes => says("is a string") + ", without quotes",
-            Self::OutOfBounds => says("is out of bounds"),
-            Self::Quantity(why) => format!("cannot be read: {why}"),
-            Self::NotOneOf(text) => says(&format!("cannot be used: {} is none of it", quoted(text))),
-            Self::NotAnAddress(why) => format!("cannot be used: {why}"),
-            Self::NothingToListenOn => "is empty: name at least one ADDR:PORT".to_owned(),
-            Self::ListedTwice(address) => format!("cannot be used: {address} stands there twice"),
-            Self::EmptyPath => "is empty: name a directory, `.` for this one".to_owned(),
-            Self::ShellPath => {
-                "is a path for a shell, which nobody replaces here: write it whole, such as /srv/uploads"
-                    .to_owned()
-            }
-            Self::WindowsPath => {
-                says("is a path of Windows, for Linux a mere name") + ", such as /srv/uploads"
-            }
-            Self::Prefix(why) => format!("cannot be used: {why}; it takes {takes}"),
-            Self::Repeated(place) => format!("stands already at {place}"),
-            Self::Needs(what) => format!("needs {what}"),
-            Self::Without(what) => format!("does nothing without {what}"),
-            Self::NoSuchGroup(group) => {
-                format!("names the group {group:?}, which does not stand in `groups_file`")
-            }
-        }
-    }
-}
-
 pub(super) const fn truth() -> Form {
     Form::Truth
 }
@@ -199,8 +136,12 @@ impl Form {
                 let word = known.ok_or(Complaint::Unusable)?;
                 Ok(Value::Text((*word).to_owned()))
             }
-            (Self::Addresses, Written::Text(text)) => parse_addresses(&[text]),
-            (Self::Addresses, Written::Texts(texts)) => parse_addresses(&texts),
+            (Self::Addresses, Written::Text(text)) => {
+                parse_addresses(&[text]).map(Value::Addresses)
+            }
+            (Self::Addresses, Written::Texts(texts)) => {
+                parse_addresses(&texts).map(Value::Addresses)
+            }
             (Self::Directory(_) | Self::File(_), Written::Raw(path)) => {
                 Ok(Value::Path(path.into()))
             }
@@ -380,70 +321,6 @@ impl Unit {
     }
 }
 
-fn parse_addresses(texts: &[String]) -> Result<Value, Complaint> {
-    // Whether none may do is for the whole of the settings to say.
-    let mut addresses = Vec::new();
-    for text in texts {
-        let address = parse_address(text)?;
-        // Port 0 is another one each time.
-        if address.port() != 0 && addresses.contains(&address) {
-            return Err(Complaint::ListedTwice(address));
-        }
-        addresses.push(address);
-    }
-    Ok(Value::Addresses(addresses))
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
-    let not_an_address = |hint: &str| {
-        let hint = format!(
-            "{} is not an address such as 127.0.0.1:8080 or [::]:8080{hint}",
-            quoted(text)
-        );
-        Complaint::NotAnAddress(hint)
-    };
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let address = rest.split('/').next().unwrap_or_default();
-        let tls = match scheme.eq_ignore_ascii_case("https") {
-            true => " (TLS is for a proxy in front)",
-            false => "",
-        };
-        return Err(match parse_address(address) {
-            Ok(_) => not_an_address(&format!("; did you mean {}?{tls}", quoted(address))),
-            Err(_) => not_an_address(": it has no scheme and no path"),
-        });
-    }
-    let without_address = text.strip_prefix('*').unwrap_or(text);
-    let port = without_address.strip_prefix(':').unwrap_or(without_address);
-    if port.parse::<u16>().is_ok() {
-        return Err(not_an_address(&format!(
-            ": the address is missing; all of this machine are [\"0.0.0.0:{port}\", \"[::]:{port}\"]"
-        )));
-    }
-    if let Some(address) = (text.strip_suffix('/')).filter(|text| parse_address(text).is_ok()) {
-        return Err(not_an_address(&format!(
-            "; did you mean {}?",
-            quoted(address)
-        )));
-    }
-    if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-        return Err(not_an_address(": the port is missing"));
-    }
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, "8080"));
-    let is_name =
-        host.contains(|c: char| c.is_ascii_alphabetic()) && url::parse_host(host).is_some();
-    if !is_name || port.parse::<u16>().is_err() {
-        return Err(not_an_address(""));
-    }
-    Err(not_an_address(&match host {
-        "localhost" => format!(": names are not looked up; write 127.0.0.1:{port}"),
-        _ => ": names are not looked up; write the address".to_owned(),
-    }))
-}
-
 /// Decoded, without a slash at either end.
 fn parse_prefix(written: &str) -> Result<String, Complaint> {
     let names = written.strip_prefix('/').unwrap_or(written);
@@ -465,11 +342,6 @@ fn is_of_windows(path: &str) -> bool {
     let bytes = path.as_bytes();
     path.starts_with("\\\\")
         || matches!(bytes, [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic())
-}
-
-/// A TOML string.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
 }
 
 /// What a flag says, as it would stand in the file.

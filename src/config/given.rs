@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::complaint::Complaint;
 use super::error::{Cause, ConfigError, Origin};
-use super::form::{Complaint, Value, Written, raw_quoted};
+use super::form::{Value, Written, raw_quoted};
 use super::keys::rows;
 use super::table::{Row, Table};
 

@@ -18,10 +18,12 @@
 //! bounds nor units: the schema is made from the rows, by `serde_json`. Sizes are ours (`quantity`
 //! says why); `thiserror` sets the messages.
 //!
-//! The arrows: `quantity`, `url`, `words`, `section` <- `form` <- `error` <- `secret` <- `table` <-
-//! `keys` <- `given` <- `file` <- `resolve` <- `print`, `reference`, `reload`; tests/house.rs holds
-//! them.
+//! The arrows: `quantity`, `url`, `words`, `section` <- `complaint` <- `address` <- `form` <-
+//! `error` <- `secret` <- `table` <- `keys` <- `given` <- `file` <- `resolve` <- `print`,
+//! `reference`, `reload`; tests/house.rs holds them.
 
+mod address;
+mod complaint;
 mod error;
 mod file;
 mod form;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::form::{Value, quoted};
+use super::complaint::quoted;
+use super::form::Value;
 use super::given::Given;
 use super::keys::{Config, Host, Location, NO_NOTIFICATION, Notification};
 use super::resolve::Settled;

@@ -9,9 +9,10 @@ use crate::auth::accounts::{AccountFile, Accounts};
 use crate::auth::certificate::Rule;
 use crate::auth::policy::{Allowed, Scheme};
 
+use super::complaint::Complaint;
 use super::error::{Cause, ConfigError, Origin};
 use super::file::SettingsFile;
-use super::form::{Complaint, Value};
+use super::form::Value;
 use super::given::{Entry, Flags, Given};
 use super::keys::{
     Access, AccountSettings, Config, HEAD_BYTES_WITH_TICKETS, Host, Listener, Location,

@@ -1,0 +1,74 @@
+//! Why a key does not take what was written, in words that say what to write instead.
+
+use std::net::SocketAddr;
+
+use super::quantity::BadQuantity;
+use crate::http::path::BadTarget;
+
+/// Why a key does not take what was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Complaint {
+    /// It is not what the key takes.
+    Unusable,
+    /// A number or a truth value stands in quotes.
+    InQuotes,
+    OutOfBounds,
+    Quantity(BadQuantity),
+    /// One of several texts is none that it takes.
+    NotOneOf(String),
+    /// One of the addresses is none.
+    NotAnAddress(String),
+    NothingToListenOn,
+    /// An address stands twice: the server would find its own port in use.
+    ListedTwice(SocketAddr),
+    EmptyPath,
+    /// What only a shell would replace.
+    ShellPath,
+    /// A path of Windows, which would make a folder called `D:\..` here.
+    WindowsPath,
+    Prefix(BadTarget),
+    /// It stands already somewhere.
+    Repeated(String),
+    /// It means nothing without something else: what, and what is to be known of that.
+    Needs(String),
+    /// It does nothing as things are.
+    Without(&'static str),
+    NoSuchGroup(String),
+}
+
+impl Complaint {
+    /// What follows `key = value`.
+    pub fn in_words(&self, takes: &str) -> String {
+        let says = |begin: &str| format!("{begin}: it takes {takes}");
+        match self {
+            Self::Unusable => says("cannot be used"),
+            Self::InQuotes => says("is a string") + ", without quotes",
+            Self::OutOfBounds => says("is out of bounds"),
+            Self::Quantity(why) => format!("cannot be read: {why}"),
+            Self::NotOneOf(text) => says(&format!("cannot be used: {} is none of it", quoted(text))),
+            Self::NotAnAddress(why) => format!("cannot be used: {why}"),
+            Self::NothingToListenOn => "is empty: name at least one ADDR:PORT".to_owned(),
+            Self::ListedTwice(address) => format!("cannot be used: {address} stands there twice"),
+            Self::EmptyPath => "is empty: name a directory, `.` for this one".to_owned(),
+            Self::ShellPath => {
+                "is a path for a shell, which nobody replaces here: write it whole, such as /srv/uploads"
+                    .to_owned()
+            }
+            Self::WindowsPath => {
+                says("is a path of Windows, for Linux a mere name") + ", such as /srv/uploads"
+            }
+            Self::Prefix(why) => format!("cannot be used: {why}; it takes {takes}"),
+            Self::Repeated(place) => format!("stands already at {place}"),
+            Self::Needs(what) => format!("needs {what}"),
+            Self::Without(what) => format!("does nothing without {what}"),
+            Self::NoSuchGroup(group) => {
+                format!("names the group {group:?}, which does not stand in `groups_file`")
+            }
+        }
+    }
+}
+
+/// A TOML string.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
