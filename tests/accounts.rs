@@ -277,3 +277,126 @@ fn curl_uploads_with_a_password() {
     assert_eq!(ping("anna:sesame"), "200");
     assert_eq!(ping("anna:other"), "401");
 }
+
+/// Of a proxy that names this user.
+fn named(user: &str) -> String {
+    format!("X-Remote-User: {user}\r\n")
+}
+
+const NAMED: &str =
+    "trusted_proxies = \"127.0.0.1\"\nuser_header = \"X-Remote-User\"\nauth = \"proxy\"\n";
+
+#[test]
+fn each_user_has_a_folder_of_his_own_and_never_leaves_it() {
+    let guarded = guarded(&format!(
+        "{NAMED}per_user = true\ndownload = \"get\"\n[[location]]\nprefix = \"in\"\n"
+    ));
+    let server = &guarded.server;
+    fs::create_dir(server.file("in")).unwrap();
+    let upload = |user: &str, path: &str, bytes: u64| {
+        let mut client = guarded.client(path, &named(user));
+        let created = client.try_create();
+        if created.status == 200 {
+            client.send_rest(0, bytes, bytes);
+            client.close().assert(200, None);
+        }
+        created
+    };
+    for (user, path, bytes, file) in [
+        ("anna", "/a.bin", 10, "anna/a.bin"),
+        ("bert", "/a.bin", 20, "bert/a.bin"),
+        ("anna", "/in/a.bin", 30, "in/anna/a.bin"),
+        ("PC1$", "/in/a.bin", 40, "in/PC1$/a.bin"),
+        ("EXAMPLE\\anna", "/a.bin", 50, "EXAMPLE_anna/a.bin"),
+        ("..\\..", "/a.bin", 60, ".._../a.bin"),
+        ("anna", "/x/../in/./b.bin", 70, "in/anna/b.bin"),
+    ] {
+        let created = upload(user, path, bytes);
+        match file.starts_with(".._..") {
+            // It ends in dots, as no folder of Windows does.
+            true => created.assert(403, Some(E_ACCESSDENIED)),
+            false => {
+                server.assert_file(file, 1, bytes);
+                created.assert(200, None)
+            }
+        };
+    }
+    // Only the user's own folder is made for him.
+    upload("anna", "/sub/a.bin", 1).assert(404, None);
+    upload("carl", "/sub/a.bin", 1).assert(404, None);
+    // What is his he may read; of others' he finds nothing.
+    for (user, status, bytes) in [("anna", 200, 10), ("bert", 200, 20), ("carl", 404, 0)] {
+        let mut client = guarded.client("/a.bin", "");
+        let read = client.get("http://localhost/a.bin", &named(user));
+        assert_eq!(read.status, status, "{user}");
+        assert!(status != 200 || read.body.len() == bytes, "{user}");
+    }
+    upload("bert", "/anna/a.bin", 1).assert(404, None);
+    for user in [
+        "..",
+        ".",
+        "a/b",
+        "../../etc",
+        "/etc",
+        ".bitsd",
+        "CON",
+        "anna.",
+        "a*b",
+    ] {
+        upload(user, "/a.bin", 1).assert(403, Some(E_ACCESSDENIED));
+    }
+    upload(&"u".repeat(256), "/a.bin", 1).assert(403, Some(E_ACCESSDENIED));
+    server.wait_for_log("no folder can be called as this user is");
+    let mut names: Vec<_> = fs::read_dir(server.root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, [".bitsd", "EXAMPLE_anna", "anna", "bert", "in"]);
+}
+
+#[test]
+fn an_upload_finds_the_folder_of_its_user_also_after_a_crash() {
+    let mut guarded = guarded(&format!("{NAMED}per_user = true\n"));
+    let mut client = guarded.client("/a.bin", &named("anna"));
+    client.try_create().assert(200, None);
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    guarded.server.kill9();
+    guarded.server.restart();
+    client.reconnect_to(guarded.server.address());
+    client.send(fragment(10..20).of(20)).assert(200, None);
+    client.close().assert(200, None);
+    guarded.server.assert_file("anna/a.bin", 1, 20);
+}
+
+#[test]
+fn a_user_has_so_many_uploads_under_way_from_wherever_they_come() {
+    let lines = |count| format!("{NAMED}sessions_per_user_max = {count}\n");
+    let mut guarded = guarded(&lines(2));
+    let create = |guarded: &Guarded, user: &str, at: u8| {
+        let lines = format!("{}X-Forwarded-For: 192.0.2.{at}\r\n", named(user));
+        let mut client = guarded.client(&format!("/{user}{at}.bin"), &lines);
+        let status = client.try_create().status;
+        (client, status)
+    };
+    let (mut first, status) = create(&guarded, "anna", 1);
+    assert_eq!(status, 200);
+    assert_eq!(create(&guarded, "anna", 2).1, 200);
+    assert_eq!(create(&guarded, "anna", 3).1, 503);
+    assert_eq!(create(&guarded, "bert", 3).1, 200);
+    guarded
+        .server
+        .wait_for_log("the user has too many uploads under way");
+    guarded.server.kill9();
+    guarded.server.restart();
+    assert_eq!(create(&guarded, "anna", 3).1, 503, "counted over a restart");
+    first.reconnect_to(guarded.server.address());
+    first.cancel().assert(200, None);
+    assert_eq!(create(&guarded, "anna", 3).1, 200);
+    assert_eq!(create(&guarded, "anna", 4).1, 503);
+    let more = format!("{}{}", files(guarded.folder.path()), lines(3));
+    guarded.server.reload(&more);
+    guarded.server.wait_for_log("the settings were reloaded");
+    assert_eq!(create(&guarded, "anna", 4).1, 200);
+    assert_eq!(create(&guarded, "anna", 5).1, 503);
+}

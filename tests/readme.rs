@@ -268,6 +268,7 @@ fn row_of(refusal: &Refusal) -> &'static str {
         | R::InTheClear
         | R::FromElsewhere
         | R::NotNamed
+        | R::NoFolder
         | R::CertificateMissing
         | R::CertificateNameless => "this user may not upload here",
         R::TooManyFailures { .. } => "too many wrong passwords",
@@ -310,7 +311,7 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::ApplicationFailed { .. } => "the application cannot be reached",
         R::ReplyUrlTooLong { .. } => "the application's reply URL",
         R::AsBefore { last, .. } => row_of(last),
-        R::TooManySessions | R::Busy | R::Unavailable => "too many sessions",
+        R::TooManySessions | R::TooManyOfUser | R::Busy | R::Unavailable => "too many sessions",
         R::DiskUnusable => "the work directory is gone",
     }
 }
@@ -334,6 +335,7 @@ fn refusals() -> Vec<Refusal> {
         R::InTheClear,
         R::FromElsewhere,
         R::NotNamed,
+        R::NoFolder,
         R::NamesItself,
         R::CertificateMissing,
         R::CertificateNameless,
@@ -359,6 +361,7 @@ fn refusals() -> Vec<Refusal> {
         R::ApplicationTimedOut { received },
         R::ReplyUrlTooLong { received },
         R::TooManySessions,
+        R::TooManyOfUser,
         R::Busy,
         R::DiskUnusable,
         R::Unavailable,

@@ -74,6 +74,8 @@ pub enum Refusal {
     CertificateMissing,
     /// The certificate that the client has shown names no user.
     CertificateNameless,
+    /// Users have folders of their own here, and no folder can be called as this one is.
+    NoFolder,
     /// The destination exists and may not be overwritten.
     TargetExists,
     /// The server may not write there.
@@ -156,6 +158,8 @@ pub enum Refusal {
     TicketsUnusable,
     /// The client has as many sessions as the location lets it have.
     TooManySessions,
+    /// And so has the user.
+    TooManyOfUser,
     /// Too many open files, sessions, notifications, or connections waiting.
     Busy,
     /// The disk cannot be used now: its directory is gone or may not be written, its server cannot
@@ -232,6 +236,7 @@ impl Refusal {
             | Self::NotNamed
             | Self::CertificateMissing
             | Self::CertificateNameless
+            | Self::NoFolder
             | Self::TargetExists
             | Self::AccessDenied
             | Self::Obstructed(_) => (403, Some(E_ACCESSDENIED)),
@@ -258,6 +263,7 @@ impl Refusal {
             Self::TooManyFailures { .. }
             | Self::TicketsUnusable
             | Self::TooManySessions
+            | Self::TooManyOfUser
             | Self::Busy
             | Self::DiskUnusable
             | Self::Unavailable => (503, None),
@@ -360,6 +366,7 @@ impl Refusal {
             }
             Self::CertificateNameless => "the client certificate names no user",
             Self::TicketsUnusable => "Kerberos tickets cannot be looked at now",
+            Self::NoFolder => "no folder can be called as this user is",
             Self::TooManyFailures { .. } => "too many wrong passwords: wait, then try again",
             Self::TargetExists => "the destination exists and may not be overwritten",
             Self::AccessDenied => "the server may not write to the destination",
@@ -382,6 +389,7 @@ impl Refusal {
                 "the reply URL of the server application is over 2,200 characters"
             }
             Self::TooManySessions => "the client has too many uploads under way",
+            Self::TooManyOfUser => "the user has too many uploads under way",
             Self::Busy => "too much is open or waiting",
             Self::DiskUnusable => "the disk cannot be used now",
             Self::Unavailable => "the server is starting, stopping or not ready",

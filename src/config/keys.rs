@@ -130,6 +130,9 @@ keys! {
         /// Unfinished uploads of one client, which is known by its address (of IPv6, by its /64).
         sessions_per_client_max: Option<u32> = Some(10_000), Row::of(or_unlimited(Unit::One, 1..=1_000_000))
             .iis(&["BITSNumberOfSessionsLimit", "BITSSessionLimitEnable"]);
+        // 50 in IIS. A user may be an account that all machines share.
+        /// Unfinished uploads of one user, from wherever they come.
+        sessions_per_user_max: Option<u32> = None, Row::of(or_unlimited(Unit::One, 1..=1_000_000));
         /// How clients reach this server through a proxy: what absolute URLs begin with.
         public_url: Option<String> = None, Row::of(Form::Text(url::parse_public_url, PUBLIC_URL_TAKES));
     }
@@ -190,6 +193,9 @@ keys! {
         allow: Vec<Allowed> = vec![Allowed::Anybody], Row::of(Form::Texts(parse_allowed, ALLOW_TAKES));
         /// From where uploads are taken; empty: from everywhere. Others hear 403.
         allow_from: Networks = Networks::default(), Row::of(Form::Texts(Networks::parse_one, NETWORKS_TAKE));
+        /// Whether each user has a folder of his own: what he uploads to `PREFIX/a/b` is at
+        /// `USER/a/b` beneath what the prefix leads to. That folder is made where it is missing.
+        per_user: bool = false, Row::of(truth());
         // Whoever listens on the way reads them.
         /// Whether passwords and tokens are taken from other hosts over connections without TLS,
         /// where they are none of `trusted_proxies`.

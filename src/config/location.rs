@@ -25,8 +25,9 @@ impl Location {
         self.rest(path).is_some()
     }
 
-    /// What follows the prefix, without the slash between; empty for the prefix itself.
-    fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+    /// What follows the prefix, without the slash between; empty for the prefix itself, `None` if
+    /// the path is not beneath it.
+    pub fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         if self.prefix.is_empty() {
             return Some(path);
         }

@@ -285,6 +285,12 @@ fn check_access(
             return Err(entry.refused(Complaint::Needs(listener.to_owned())));
         }
     }
+    // A folder of a user that nobody is asked for would be everybody's.
+    if let (true, true, Some(entry)) = (access.per_user, access.auth.is_empty(), entry("per_user"))
+    {
+        let without = "`auth`: nobody is asked who they are";
+        return Err(entry.refused(Complaint::Without(without)));
+    }
     let Some(entry) = entry("allow") else {
         return Ok(());
     };

@@ -643,6 +643,13 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
         ),
         ("auth_realm = 'a\"b'", "no quotes"),
         ("auth = \"proxy\"", "needs `user_header`"),
+        ("per_user = true", "does nothing without `auth`"),
+        (
+            &format!(
+                "{files}auth = \"basic\"\nper_user = true\n[[location]]\nprefix = \"a\"\nauth = []"
+            ),
+            "does nothing without `auth`",
+        ),
         ("user_header = \"X-User\"", "needs `trusted_proxies`"),
         ("user_header = \"X User\"", "the name of a field"),
         ("user_header = \"host\"", "the name of a field"),

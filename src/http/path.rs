@@ -51,6 +51,31 @@ impl UploadPath {
         self.text.bytes().filter(|byte| *byte == b'/').count()
     }
 
+    /// The folder that a user has for himself. What separates a domain from a name becomes `_`;
+    /// `None` for a name that no folder can have.
+    pub fn own_folder(user: &str) -> Option<Self> {
+        let name = user.replace(['\\', '@'], "_");
+        let folder = Self::from_text(&name).ok()?;
+        (folder.depth() == 0).then_some(folder)
+    }
+
+    /// With the folder put before its last `bytes`, which begin with a name.
+    ///
+    /// # Errors
+    /// [`BadTarget::TooLong`]
+    ///
+    /// # Panics
+    /// As [`UploadPath::tail`].
+    pub fn within(&self, folder: &Self, bytes: usize) -> Result<Self, BadTarget> {
+        let tail = self.tail(bytes);
+        let before = &self.text[..self.text.len() - bytes];
+        Self::from_text(&format!(
+            "{before}{folder}/{tail}",
+            folder = folder.text,
+            tail = tail.text
+        ))
+    }
+
     /// The last `bytes` of it, which begin with a name.
     ///
     /// # Panics

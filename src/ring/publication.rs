@@ -130,7 +130,7 @@ impl Publication {
             // Another publication that failed took its empty folders away, in which this one found
             // its way.
             let may_try_again = error.kind() == io::ErrorKind::NotFound
-                && self.manner.parents == Parents::Create
+                && self.manner.parents != Parents::MustExist
                 && self.tries < TRIES_MAX
                 && self.has_part();
             if !may_try_again {
@@ -230,7 +230,7 @@ impl Publication {
         for _ in 0..TRIES_MAX {
             let mut walk = trees.walk(place)?;
             while !walk.go_on()? {
-                if manner.parents == Parents::MustExist {
+                if !manner.parents.may_make(walk.names_walked()) {
                     return Err(io::ErrorKind::NotFound.into());
                 }
                 *steps = steps.checked_sub(1).ok_or_else(walk::restless)?;

@@ -119,10 +119,15 @@ impl Trees {
         };
         let (folder, folder_name) = (walk.here(), walk.here_name());
         if !has_arrived {
+            let names = walk.names_walked();
             if let Some(manner) = before
-                && manner.parents == Parents::Create
+                && manner.parents.may_make(names)
             {
                 may_make_in(folder, folder_name, manner, &self.allowed)?;
+                // It is as good as there.
+                if manner.parents == Parents::Own(place.path.depth()) {
+                    return Ok(Standing::Free);
+                }
             }
             return Ok(Standing::NoParent);
         }

@@ -146,6 +146,12 @@ impl<'p> Walk<'p> {
         &self.path[..self.walked]
     }
 
+    /// How many names lead there.
+    pub fn names_walked(&self) -> usize {
+        let names = self.here_name().split('/');
+        names.filter(|name| !name.is_empty()).count()
+    }
+
     /// The next name on the way; `None` at its end.
     pub fn next_name(&self) -> Option<&'p str> {
         let rest = self.path[self.walked..].trim_start_matches('/');

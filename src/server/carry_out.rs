@@ -130,7 +130,9 @@ impl<W: World> Held<W> {
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         // The settings changed: the path is a folder now.
-        let place = destination::place(&location, self.path()).ok_or(StoreError {
+        let user = self.keep().record().life.user.clone();
+        let place = destination::place(&location, self.path(), user.as_deref());
+        let place = place.map_err(|_| StoreError {
             op: DiskOp::Publish,
             source: io::ErrorKind::IsADirectory.into(),
         })?;

@@ -1,5 +1,5 @@
-//! How many sessions each client has, since a location may bound that, now or after the next
-//! reload.
+//! How many sessions each client and each user has, since a location may bound that, now or after
+//! the next reload.
 //!
 //! A client's sessions are spread over all shards, so this is the one table that they share. It is
 //! touched when a session begins and when it ends.
@@ -11,10 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::crowd;
 
-/// Sessions by location and client.
+/// Sessions by location and client, and by location and user.
 #[derive(Debug, Default)]
 pub struct Clients {
-    counts: Mutex<BTreeMap<Client, u32>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    clients: BTreeMap<Client, u32>,
+    /// With the hash of their location.
+    users: BTreeMap<(u64, Arc<str>), u32>,
 }
 
 /// A client of one location.
@@ -37,31 +44,69 @@ impl Client {
     }
 }
 
-/// One session of a client; it is counted until this is dropped.
+/// How many sessions there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionsMax {
+    /// Of one client in a location.
+    pub of_client: u32,
+    /// Of one user there.
+    pub of_user: u32,
+}
+
+/// Which bound is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    OfClient,
+    OfUser,
+}
+
+/// One session of a client and of a user; it is counted until this is dropped.
 #[derive(Debug)]
 pub struct Counted {
     clients: Arc<Clients>,
     client: Client,
+    user: Option<Arc<str>>,
 }
 
 impl Clients {
-    /// Counts a new session; `None` if the client has as many as it may.
-    pub fn admit(self: &Arc<Self>, client: Client, sessions_max: u32) -> Option<Counted> {
+    /// Counts a new session.
+    ///
+    /// # Errors
+    /// The client or the user has as many as it may.
+    pub fn admit(
+        self: &Arc<Self>,
+        client: Client,
+        user: Option<Arc<str>>,
+        bounds: SessionsMax,
+    ) -> Result<Counted, Reached> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(client).or_default();
-        if *count >= sessions_max {
-            return None;
+        let of_client = counts.clients.get(&client).copied().unwrap_or_default();
+        if of_client >= bounds.of_client {
+            return Err(Reached::OfClient);
         }
-        *count += 1;
-        Some(Counted {
+        if let Some(user) = &user {
+            let key = (client.location, Arc::clone(user));
+            let of_user = counts.users.entry(key).or_default();
+            if *of_user >= bounds.of_user {
+                return Err(Reached::OfUser);
+            }
+            *of_user += 1;
+        }
+        *counts.clients.entry(client).or_default() += 1;
+        Ok(Counted {
             clients: Arc::clone(self),
             client,
+            user,
         })
     }
 
     /// Counts a session that was read back, however many there are.
-    pub fn count(self: &Arc<Self>, client: Client) -> Counted {
-        self.admit(client, u32::MAX)
+    pub fn count(self: &Arc<Self>, client: Client, user: Option<Arc<str>>) -> Counted {
+        let bounds = SessionsMax {
+            of_client: u32::MAX,
+            of_user: u32::MAX,
+        };
+        self.admit(client, user, bounds)
             .expect("no disk holds so many sessions")
     }
 }
@@ -69,11 +114,18 @@ impl Clients {
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut counts = (self.clients.counts.lock()).unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.client);
-            }
+        one_less(&mut counts.clients, &self.client);
+        if let Some(user) = self.user.take() {
+            one_less(&mut counts.users, &(self.client.location, user));
+        }
+    }
+}
+
+fn one_less<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -82,26 +134,49 @@ impl Drop for Counted {
 mod tests {
     use super::*;
 
+    fn client(location: &str, last: u8) -> Client {
+        Client::new(location, IpAddr::from([192, 0, 2, last]))
+    }
+
+    const TWO: SessionsMax = SessionsMax {
+        of_client: 2,
+        of_user: 2,
+    };
+
     #[test]
     fn a_client_has_so_many_sessions_at_once_in_a_location() {
         let clients = Arc::new(Clients::default());
-        let client = |location: &str, last| Client::new(location, IpAddr::from([192, 0, 2, last]));
-        let first = clients.admit(client("in", 1), 2);
-        let read_back = clients.count(client("in", 1));
-        assert!(first.is_some());
-        assert!(clients.admit(client("in", 1), 2).is_none());
-        assert!(
-            clients.admit(client("in", 2), 2).is_some(),
-            "another client"
-        );
-        assert!(
-            clients.admit(client("logs", 1), 2).is_some(),
-            "another location"
-        );
+        let first = clients.admit(client("in", 1), None, TWO);
+        let read_back = clients.count(client("in", 1), None);
+        assert!(first.is_ok());
+        let full = clients.admit(client("in", 1), None, TWO);
+        assert_eq!(full.unwrap_err(), Reached::OfClient);
+        let others = [client("in", 2), client("logs", 1)];
+        for other in others {
+            assert!(clients.admit(other, None, TWO).is_ok());
+        }
         drop(read_back);
-        assert!(clients.admit(client("in", 1), 2).is_some());
+        assert!(clients.admit(client("in", 1), None, TWO).is_ok());
         drop(first);
-        assert!(clients.counts.lock().unwrap().is_empty());
+        assert!(clients.counts.lock().unwrap().clients.is_empty());
+    }
+
+    #[test]
+    fn a_user_has_so_many_from_wherever_they_come() {
+        let clients = Arc::new(Clients::default());
+        let anna = || Some(Arc::from("anna"));
+        let first = clients.admit(client("in", 1), anna(), TWO).unwrap();
+        let second = clients.count(client("in", 2), anna());
+        let full = clients.admit(client("in", 3), anna(), TWO);
+        assert_eq!(full.unwrap_err(), Reached::OfUser);
+        for (location, user) in [("logs", anna()), ("in", Some("bert".into())), ("in", None)] {
+            assert!(clients.admit(client(location, 3), user, TWO).is_ok());
+        }
+        drop(first);
+        let third = clients.admit(client("in", 3), anna(), TWO).unwrap();
+        drop((second, third));
+        let counts = clients.counts.lock().unwrap();
+        assert!(counts.clients.is_empty() && counts.users.is_empty());
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl<W: World> Exchange<W> {
                 }
             }
             Some(Wanted::File(path)) => {
-                let found = open_file(shard, &path, request.is_head()).await;
+                let user = self.principal.as_ref().map(|principal| &*principal.user);
+                let found = open_file(shard, &path, user, request.is_head()).await;
                 if let Err(why) = &found {
                     shard.world.emit(Event::DownloadRefused {
                         peer: self.connection.client(),
@@ -131,7 +132,12 @@ async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> 
 
 /// What stands at a destination. What its location keeps to itself is not looked for: nobody learns
 /// whether it is there.
-async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool) -> Found<W::File> {
+async fn open_file<W: World>(
+    shard: &Shard<W>,
+    path: &UploadPath,
+    user: Option<&str>,
+    is_head: bool,
+) -> Found<W::File> {
     let location = shard.location(path);
     match (location.download, is_head) {
         (Download::None, _) => return Err(NotSent::new(Unserved::NotFound)),
@@ -141,8 +147,8 @@ async fn open_file<W: World>(shard: &Shard<W>, path: &UploadPath, is_head: bool)
         }
         (Download::Head, true) | (Download::Get, _) => {}
     }
-    let place = destination::place(&location, path);
-    let place = place.ok_or(NotSent::new(Unserved::NotFound))?;
+    let place = destination::place(&location, path, user);
+    let place = place.map_err(|_| NotSent::new(Unserved::NotFound))?;
     found(DiskOp::LookUp, shard.world.open_published(&place).await)
 }
 

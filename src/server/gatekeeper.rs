@@ -217,13 +217,16 @@ impl<W: World> Exchange<W> {
         shown: &Shown,
     ) -> Result<(), Refusal> {
         match wanted {
-            Wanted::File(path) => self.admit(path, shown).await.map(drop),
+            Wanted::File(path) => {
+                self.principal = self.admit(path, shown).await?;
+                Ok(())
+            }
             Wanted::Reply { session, .. } => {
                 let Some(session) = self.shard.session(*session) else {
                     return Ok(());
                 };
-                let principal = self.admit(&session.path, shown).await?;
-                match session.is_open_to(principal.as_ref()) {
+                self.principal = self.admit(&session.path, shown).await?;
+                match session.is_open_to(self.principal.as_ref()) {
                     true => Ok(()),
                     false => Err(Refusal::SessionNotFound),
                 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::carry_out::Heard;
-use super::clients::Client;
+use super::clients::{Client, Reached, SessionsMax};
 use super::exchange::{Cut, Exchange};
 use super::floor::World;
 use super::held::Held;
@@ -35,7 +35,9 @@ impl<W: World> Exchange<W> {
             return Err(Refusal::Busy);
         }
         let location = shard.location(&path);
-        let place = destination::place(&location, &path).ok_or(Refusal::TargetIsDirectory)?;
+        let user = self.principal.as_ref();
+        let user = user.map(|principal| Arc::clone(&principal.user));
+        let place = destination::place(&location, &path, user.as_deref())?;
         // Each folder costs a look, at Create and at Close, and an inode where it is made.
         if place.path.depth() > shard.limits().path_depth_max {
             return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
@@ -53,17 +55,20 @@ impl<W: World> Exchange<W> {
         // Counted also where nothing bounds it: after a reload something may.
         let address = self.connection.client().ip().to_canonical();
         let client = Client::new(&location.prefix, address);
-        let sessions_max = location.sessions_per_client_max.unwrap_or(u32::MAX);
+        let bounds = SessionsMax {
+            of_client: location.sessions_per_client_max.unwrap_or(u32::MAX),
+            of_user: location.sessions_per_user_max.unwrap_or(u32::MAX),
+        };
         // Transient, as the cause is: one of the client's other sessions ends, or expires. 403
         // would end the job.
-        let counted =
-            (shard.clients.admit(client, sessions_max)).ok_or(Refusal::TooManySessions)?;
+        let counted = shard.clients.admit(client, user.clone(), bounds);
+        let counted = counted.map_err(|full| match full {
+            Reached::OfClient => Refusal::TooManySessions,
+            Reached::OfUser => Refusal::TooManyOfUser,
+        })?;
         let life = Life {
             agent,
-            user: self
-                .principal
-                .as_ref()
-                .map(|principal| Arc::clone(&principal.user)),
+            user,
             ..Life::default()
         };
         let id = SessionId::mint(shard.world.random(), shard.index, shard.count);

@@ -83,6 +83,7 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
     // Records of version 0.1.0 know of no client: such sessions are counted as one's.
     let address = restored.keep.record().client;
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let user = restored.keep.record().life.user.clone();
     let state = unsealed(&location, restored.keep.state());
     restored.keep.set_state(state);
     let session = Session::new(
@@ -90,7 +91,7 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
         restored.path,
         restored.keep,
         restored.age_ms,
-        shard.clients.count(Client::new(&location.prefix, address)),
+        (shard.clients).count(Client::new(&location.prefix, address), user),
     );
     shard.enter(Rc::clone(&session));
     if let Some(mut held) = Held::for_shard(shard, &session) {

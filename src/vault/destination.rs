@@ -7,12 +7,32 @@ use crate::config::{Durability, Location, Permissions, Policy};
 use crate::event::DiskOp;
 use crate::http::path::{BadTarget, UploadPath};
 
-/// Where an upload goes; `None` if its path names the root of its location.
-pub fn place(location: &Location, path: &UploadPath) -> Option<Place> {
-    let beneath = location.beneath(path.as_str())?;
-    Some(Place {
+/// Where an upload goes, of this user if it is one's.
+///
+/// An upload that was begun when nobody was asked has no user, and stays where it was to go.
+///
+/// # Errors
+/// Its path names the root of its location; or users have folders of their own there, and this one
+/// can have none.
+pub fn place(location: &Location, path: &UploadPath, user: Option<&str>) -> Result<Place, Refusal> {
+    let beneath = location.beneath(path.as_str());
+    let beneath = beneath.ok_or(Refusal::TargetIsDirectory)?.len();
+    let shared = path.tail(beneath);
+    let Some(user) = user.filter(|_| location.access.per_user) else {
+        return Ok(Place {
+            root: location.root,
+            path: shared,
+            own: 0,
+        });
+    };
+    let folder = UploadPath::own_folder(user).ok_or(Refusal::NoFolder)?;
+    // Without a root of its own the prefix is the beginning of the path.
+    let rest = location.rest(path.as_str()).map_or(beneath, str::len);
+    let path = shared.within(&folder, rest);
+    Ok(Place {
         root: location.root,
-        path: path.tail(beneath.len()),
+        own: shared.as_str()[..beneath - rest].matches('/').count() + 1,
+        path: path.map_err(Refusal::TargetInvalid)?,
     })
 }
 
@@ -25,7 +45,7 @@ pub fn sync(durability: Durability) -> Sync {
 }
 
 /// How files get their names under these settings.
-pub fn manner(policy: &Policy) -> Manner {
+pub fn manner(policy: &Policy, place: &Place) -> Manner {
     Manner {
         replace: match policy.allow_overwrite {
             true => Replace::Existing,
@@ -33,6 +53,7 @@ pub fn manner(policy: &Policy) -> Manner {
         },
         parents: match policy.create_dirs {
             true => Parents::Create,
+            false if place.own > 0 => Parents::Own(place.own),
             false => Parents::MustExist,
         },
         sync: sync(policy.durability),
@@ -51,7 +72,7 @@ pub async fn check_destination<D: Disk>(
     place: &Place,
 ) -> Result<Result<(), Refusal>, StoreError> {
     let standing = disk
-        .look_up(place, Some(manner(policy)))
+        .look_up(place, Some(manner(policy, place)))
         .await
         .map_err(StoreError::new(DiskOp::LookUp))?;
     Ok(match standing {

@@ -151,6 +151,8 @@ pub struct Place {
     pub root: usize,
     /// The path beneath that root.
     pub path: UploadPath,
+    /// So many names at its beginning lead to the folder of its user; 0: there is none.
+    pub own: usize,
 }
 
 /// What stands at a destination.
@@ -187,6 +189,20 @@ pub enum Parents {
     MustExist,
     /// They are.
     Create,
+    /// One is: that to which so many names lead, from the root on. It belongs to a user, whom
+    /// nobody need prepare for.
+    Own(usize),
+}
+
+impl Parents {
+    /// Whether the folder may be made that follows so many names.
+    pub fn may_make(self, names: usize) -> bool {
+        match self {
+            Self::MustExist => false,
+            Self::Create => true,
+            Self::Own(own) => names + 1 == own,
+        }
+    }
 }
 
 /// Whether an operation returns only when its effect survives a power cut.

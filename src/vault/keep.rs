@@ -326,7 +326,7 @@ impl Keep {
     ) -> Result<(), Unpublished<D::Published>> {
         let disk = &*store.disk;
         self.commit(store, self.in_state(closing), Sync::No).await?;
-        let mut manner = destination::manner(policy);
+        let mut manner = destination::manner(policy, place);
         let must_sync = manner.sync == Sync::Yes;
         if disk.commits_in_order(self.shelf).is_some() {
             // Nor do folders that are made need a sync of their own.

@@ -252,7 +252,8 @@ impl<D: Disk> Recovery<'_, D> {
 
     /// Where the files of a session would be.
     fn shelf_of(&self, record: &Record) -> Shelf {
-        let place = destination::place(&(self.owner.location)(&record.path), &record.path);
+        let location = (self.owner.location)(&record.path);
+        let place = destination::place(&location, &record.path, record.life.user.as_deref());
         place.map_or(Shelf::WORK, |place| self.store.disk.shelf(&place))
     }
 
@@ -262,7 +263,8 @@ impl<D: Disk> Recovery<'_, D> {
         let disk = &*store.disk;
         let name = names::part_name(case.id);
         let location = (self.owner.location)(&case.record.path);
-        let place = destination::place(&location, &case.record.path);
+        let user = case.record.life.user.as_deref();
+        let place = destination::place(&location, &case.record.path, user).ok();
         match self.judge(&case, &location, place.as_ref()).await {
             Verdict::GoOn(state) => self.go_on(case, state, 0),
             Verdict::Cut(state) => {

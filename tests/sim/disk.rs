@@ -542,9 +542,10 @@ impl SimDisk {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
         let mut made = Vec::new();
-        if manner.parents == Parents::Create {
-            for (at, _) in path.match_indices('/') {
-                if self.make_folder(&path[..at], manner.sync) {
+        if manner.parents != Parents::MustExist {
+            for (names, (at, _)) in path.match_indices('/').enumerate() {
+                let may = manner.parents.may_make(names);
+                if may && self.make_folder(&path[..at], manner.sync) {
                     made.push(path[..at].to_owned());
                 }
             }

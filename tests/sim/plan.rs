@@ -337,6 +337,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             host: None,
             notification,
             sessions_per_client_max: None,
+            sessions_per_user_max: None,
         }],
         limits,
         accounts: AccountSettings::default(),

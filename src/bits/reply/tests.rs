@@ -222,6 +222,8 @@ rows! {
         => "403 Forbidden", Some("0x80070005"), "a client certificate is asked for, which this port has none of";
     R::CertificateNameless, R::CertificateNameless
         => "403 Forbidden", Some("0x80070005"), "the client certificate names no user";
+    R::NoFolder, R::NoFolder
+        => "403 Forbidden", Some("0x80070005"), "no folder can be called as this user is";
     R::TargetExists, R::TargetExists
         => "403 Forbidden", Some("0x80070005"), "the destination exists and may not be overwritten";
     R::AccessDenied, R::AccessDenied
@@ -271,6 +273,8 @@ rows! {
         => "503 Service Unavailable", None, "too many wrong passwords: wait, then try again";
     R::TicketsUnusable, R::TicketsUnusable
         => "503 Service Unavailable", None, "Kerberos tickets cannot be looked at now";
+    R::TooManyOfUser, R::TooManyOfUser
+        => "503 Service Unavailable", None, "the user has too many uploads under way";
     R::TooManySessions, R::TooManySessions
         => "503 Service Unavailable", None, "the client has too many uploads under way";
     R::Busy, R::Busy

@@ -103,13 +103,14 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 31] = [
+const KEYS: [(&str, &str); 33] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
     ("auth", "[\"basic\"]"),
     ("allow", "[\"anna\", \"@ops\"]"),
     ("allow_from", "[\"10.0.0.0/8\", \"192.0.2.1\"]"),
+    ("per_user", "true"),
     ("allow_plaintext", "true"),
     ("auth_persist", "\"request\""),
     ("durability", "\"fragment\""),
@@ -125,6 +126,7 @@ const KEYS: [(&str, &str); 31] = [
     ("session_timeout", "\"1d\""),
     ("empty_session_timeout", "\"2h\""),
     ("sessions_per_client_max", "7"),
+    ("sessions_per_user_max", "50"),
     ("public_url", "\"https://up.example/bits\""),
     ("host_id", "\"node-1\""),
     ("host_id_fallback", "\"1h\""),
@@ -173,6 +175,7 @@ fn expected() -> Location {
                 Allowed::Group("ops".to_owned()),
             ],
             allow_from: Networks::of(&["10.0.0.0/8".to_owned(), "192.0.2.1".to_owned()]),
+            per_user: true,
             allow_plaintext: true,
             auth_persist: Persist::Request,
         },
@@ -205,6 +208,7 @@ fn expected() -> Location {
             reply_bytes_max: 1 << 20,
         }),
         sessions_per_client_max: Some(7),
+        sessions_per_user_max: Some(50),
     }
 }
 

@@ -228,3 +228,44 @@ proptest! {
         let _ = resolve_target(&target);
     }
 }
+
+#[test]
+fn the_folder_of_a_user_is_one_name_and_never_leads_elsewhere() {
+    for (user, folder) in [
+        ("anna", Some("anna")),
+        ("PC1$", Some("PC1$")),
+        ("Jörg Müller", Some("Jörg Müller")),
+        ("EXAMPLE\\anna", Some("EXAMPLE_anna")),
+        ("anna@example.com", Some("anna_example.com")),
+        ("..", None),
+        (".", None),
+        ("..\\..\\etc", Some(".._.._etc")),
+        ("../etc", None),
+        ("/etc", None),
+        ("a/b", None),
+        ("a\u{0}b", None),
+        ("a\nb", None),
+        ("a\u{7f}", None),
+        ("anna.", None),
+        ("anna ", None),
+        ("a:b", None),
+        ("CON", None),
+        ("nul.txt", None),
+        (".bitsd", None),
+        (".BITSD", None),
+        ("", None),
+    ] {
+        let found = UploadPath::own_folder(user);
+        assert_eq!(found.as_ref().map(UploadPath::as_str), folder, "{user:?}");
+    }
+    assert_eq!(UploadPath::own_folder(&"u".repeat(256)), None);
+    let folder = UploadPath::own_folder("anna").unwrap();
+    let path = UploadPath::from_text("in/a/b").unwrap();
+    let within = |bytes| path.within(&folder, bytes).unwrap();
+    assert_eq!(within(3).as_str(), "in/anna/a/b");
+    assert_eq!(within(6).as_str(), "anna/in/a/b");
+    let long = UploadPath::from_text(&vec!["n".repeat(250); 8].join("/")).unwrap();
+    let bytes = long.as_str().len();
+    let other = UploadPath::own_folder(&"u".repeat(200)).unwrap();
+    assert_eq!(long.within(&other, bytes), Err(BadTarget::TooLong));
+}
