@@ -99,6 +99,24 @@ pub enum Event<'a> {
         /// For how long, in milliseconds.
         ms: u64,
     },
+    /// Hands were shaken.
+    Secured {
+        peer: SocketAddr,
+        /// What was agreed on.
+        version: &'static str,
+        suite: &'static str,
+        /// The name that the client asked for.
+        server_name: Option<&'a str>,
+        is_resumed: bool,
+    },
+    /// A request has shown something of who sends it, or nothing.
+    Shown {
+        peer: SocketAddr,
+        /// By which scheme, in a word.
+        scheme: &'static str,
+        /// Whether it is the first request of its connection.
+        is_first: bool,
+    },
     /// A proxy has said whose connection this is.
     Announced {
         /// The client.

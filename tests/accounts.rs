@@ -112,6 +112,25 @@ fn whoever_shows_a_name_and_its_password_may_upload() {
 }
 
 #[test]
+fn the_log_says_by_which_scheme_a_request_shows_who_sends_it() {
+    let guarded = guarded("log_level = \"debug\"\nauth = [\"basic\", \"bearer\"]\n");
+    let mut client = guarded.client("/a.bin", "");
+    for (lines, scheme) in [
+        (String::new(), "none\" first=true"),
+        (String::new(), "none\" first=false"),
+        (basic("anna", "sesame"), "basic\" first=false"),
+        ("Authorization: Bearer great-token\r\n".to_owned(), "bearer"),
+        ("Authorization: Digest x\r\n".to_owned(), "other"),
+        ("Authorization: NTLM TlRM\r\n".to_owned(), "ntlm"),
+        ("Authorization: Basic ?\r\n".to_owned(), "malformed"),
+    ] {
+        client.lines = lines;
+        client.ping();
+        guarded.server.wait_for_log(&format!("scheme=\"{scheme}"));
+    }
+}
+
+#[test]
 fn a_refused_fragment_is_read_to_its_end_and_the_connection_goes_on() {
     let guarded = guarded("auth = [\"basic\"]\n");
     let mut client = guarded.client("/a.bin", &basic("anna", "sesame"));

@@ -5,9 +5,12 @@ mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -492,4 +495,81 @@ fn the_oldest_version_is_a_setting() {
     );
     server.wait_for_log("it offers no version of TLS that is enabled here");
     Raw::secure(server.secure(), &authority.trusting());
+}
+
+/// Hands that are shaken by several at once, each again and again. How many, and in what time.
+fn flood(address: SocketAddr, trust: &Arc<ClientConfig>, count: usize) -> Duration {
+    const AT_ONCE: usize = 8;
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                for _ in 0..count / AT_ONCE {
+                    Raw::try_secure(address, trust, "localhost").unwrap();
+                }
+            });
+        }
+    });
+    began.elapsed()
+}
+
+#[test]
+fn hands_are_shaken_at_a_rate_and_whoever_runs_goes_on() {
+    const PER_SECOND: usize = 40;
+    let authority = Authority::new();
+    let pair = authority.server("ec", &["localhost"]);
+    let limits = format!("[limits]\nhandshakes_per_second_max = {PER_SECOND}\n");
+    let settings = listener("", &[&pair]).file(&limits);
+    let server = Server::with(settings.flags(&["--cores", "1"]));
+    let trust = authority.trusting();
+    let mut running = Client::over(server.secure(), "/a.bin", Some(&trust));
+    running.try_create().assert(200, None);
+    let took = thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(server.secure(), &trust, 2 * PER_SECOND));
+        // Meanwhile nobody else waits for a turn.
+        running.send_rest(0, 4 << 20, 1 << 20);
+        running.close().assert(200, None);
+        Client::create(server.address(), "/b.bin")
+            .cancel()
+            .assert(200, None);
+        assert!(!flood.is_finished(), "they had their turns all at once");
+        flood.join().unwrap()
+    });
+    // Those of a tenth of a second came at once.
+    assert!(took >= Duration::from_millis(1_700), "{took:?}");
+    // Silent ones take no turn, and hold next to nothing.
+    let silent: Vec<_> = (0..200).map(|_| Raw::connect(server.secure())).collect();
+    let began = Instant::now();
+    drop(Client::over(server.secure(), "/c.bin", Some(&trust)));
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(silent);
+    let faster = server.settings().file.replace(&limits, "");
+    server.reload(&faster);
+    server.wait_for_log("the settings were reloaded");
+    let took = flood(server.secure(), &trust, 2 * PER_SECOND);
+    assert!(took < Duration::from_millis(1_700), "{took:?}");
+}
+
+#[test]
+fn the_log_says_what_a_handshake_came_to_and_what_is_shown() {
+    let (server, trust, _authority) = start("");
+    let ping = || {
+        let mut client = Client::over(server.secure(), "/a.bin", Some(&trust));
+        client.ping().assert(200, None);
+        client.ping().assert(200, None);
+    };
+    ping();
+    server.wait_for_log("hands_shaken");
+    server.wait_for_log("version=\"1.3\" suite=\"TLS13_");
+    server.wait_for_log("server_name=\"localhost\" resumed=false");
+    ping();
+    server.wait_for_log("resumed=true");
+    assert!(
+        !server.log().contains("credentials_shown"),
+        "nobody is asked"
+    );
 }

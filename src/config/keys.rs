@@ -352,6 +352,10 @@ keys! {
         sessions_per_shard_max: usize = 262_144, Row::of(count(1..=16_777_216)).live();
         /// Connections on their way from one shard to another.
         mailbox_max: usize = 256, Row::of(count(1..=65_536));
+        // 500 with ECDSA are a twentieth of a core, with RSA a third; resumed ones cost less.
+        /// TLS handshakes that one shard begins in a second; more wait for their turn, up to two
+        /// seconds.
+        handshakes_per_second_max: u64 = 500, Row::of(count(1..=1_000_000)).live();
         /// Time for a head to arrive, in milliseconds.
         head_ms_max: u64 = 10_000, Row::of(milliseconds(100..=600_000)).live();
         /// Time between requests, in milliseconds.

@@ -97,6 +97,15 @@ impl Credentials {
         }
     }
 
+    /// By which scheme they are shown.
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::Basic { .. } => Scheme::Basic,
+            Self::Bearer(_) => Scheme::Bearer,
+            Self::Negotiate(..) => Scheme::Negotiate,
+        }
+    }
+
     fn parse(value: &[u8]) -> Result<Self, BadCredentials> {
         let end = value.iter().position(|byte| *byte == b' ');
         let (scheme, rest) = value.split_at(end.unwrap_or(value.len()));

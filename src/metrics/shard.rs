@@ -210,6 +210,8 @@ impl ShardMetrics {
             Event::Announced { .. }
             | Event::TicketRefused { .. }
             | Event::TicketsUnusable { .. }
+            | Event::Secured { .. }
+            | Event::Shown { .. }
             | Event::CaseDiffers { .. }
             | Event::Gap { .. }
             | Event::SessionSealed { .. }

@@ -47,6 +47,24 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
             debug!(event, shard, %peer, path, status, "download refused: see the setting `download`");
         }
         Event::TicketRefused { .. } | Event::TicketsUnusable { .. } => tickets::log(shard, event),
+        Event::Secured {
+            peer,
+            version,
+            suite,
+            server_name,
+            is_resumed,
+        } => {
+            let (event, resumed) = ("hands_shaken", is_resumed);
+            debug!(event, shard, %peer, version, suite, server_name, resumed, "hands were shaken");
+        }
+        Event::Shown {
+            peer,
+            scheme,
+            is_first,
+        } => {
+            let (event, first) = ("credentials_shown", is_first);
+            debug!(event, shard, %peer, scheme, first, "what a request shows of who sends it");
+        }
         Event::Announced { client, proxy } => {
             let event = "client_announced";
             debug!(event, shard, peer = %client, %proxy, "a proxy has announced its client");

@@ -30,6 +30,8 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::TicketsUnusable { .. }
         | Event::NotLetIn { .. }
         | Event::Announced { .. }
+        | Event::Secured { .. }
+        | Event::Shown { .. }
         | Event::EndedEarly { .. }
         | Event::BrokeOff { .. }
         | Event::Answered { .. }

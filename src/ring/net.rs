@@ -19,7 +19,7 @@ use super::link::{self, Link};
 use super::op;
 use super::tls::session::TlsSession;
 use super::tls::wire::{self as secure, Tls};
-use crate::server::floor::{Fill, Wire};
+use crate::server::floor::{Fill, Security, Wire};
 use crate::vault::disk::Block as _;
 
 /// Connections that wait to be accepted, per listener.
@@ -197,6 +197,10 @@ impl Wire for RingWire {
 
     fn is_encrypted(&self) -> bool {
         self.tls().is_some()
+    }
+
+    fn security(&self) -> Option<Security> {
+        self.tls().and_then(Tls::security)
     }
 
     fn certificate(&self) -> Option<Vec<u8>> {

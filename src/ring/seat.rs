@@ -294,6 +294,7 @@ async fn accept(
                 }
             },
         };
+        kit.pace.set(shard.limits().handshakes_per_second_max);
         let tls = entry.and_then(|entry| secure.borrow().get(entry).cloned().flatten());
         let wire = match tls.map(|config| Tls::new(config, Rc::clone(&kit))) {
             None => wire,

@@ -39,6 +39,8 @@ pub struct Connection<F: Floor> {
     pub id: ConnectionId,
     peer: Cell<SocketAddr>,
     client: Cell<SocketAddr>,
+    /// No request has come on it yet.
+    is_new: Cell<bool>,
     /// Its socket.
     pub wire: Rc<F::Wire>,
     /// What is waited for.
@@ -60,6 +62,7 @@ impl<F: Floor> Connection<F> {
             id,
             peer: Cell::new(peer),
             client: Cell::new(peer),
+            is_new: Cell::new(true),
             wire: Rc::new(wire),
             patience: Patience::new(now),
             budget: Budget::default(),
@@ -85,6 +88,11 @@ impl<F: Floor> Connection<F> {
     pub(super) fn set_peer(&self, peer: SocketAddr) {
         self.peer.set(peer);
         self.client.set(peer);
+    }
+
+    /// A request has come, here or on the shard that it moves from; whether it is the first.
+    pub(super) fn note_request(&self) -> bool {
+        self.is_new.replace(false)
     }
 
     /// The head of a request says whose it is.

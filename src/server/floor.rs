@@ -34,6 +34,19 @@ pub enum Fill {
     End,
 }
 
+/// What a handshake has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// The version of TLS.
+    pub version: &'static str,
+    /// The cipher suite.
+    pub suite: &'static str,
+    /// The name that the client asked for.
+    pub server_name: Option<Box<str>>,
+    /// It goes on with the keys of an earlier connection.
+    pub is_resumed: bool,
+}
+
 /// One client connection.
 #[allow(async_fn_in_trait)]
 pub trait Wire: 'static {
@@ -91,6 +104,11 @@ pub trait Wire: 'static {
     /// Whether nobody on the way can read what goes over it.
     fn is_encrypted(&self) -> bool {
         false
+    }
+
+    /// What both sides have agreed on in a handshake of this wire, for the log.
+    fn security(&self) -> Option<Security> {
+        None
     }
 
     /// The certificate (DER) that the peer has shown, if it has: it was proven then, and the peer

@@ -35,6 +35,20 @@ pub struct Shown {
     is_forwarded: bool,
 }
 
+impl Shown {
+    /// For the log.
+    fn in_a_word(&self) -> &'static str {
+        match &self.credentials {
+            Ok(Some(credentials)) => credentials.scheme().word(),
+            Err(BadCredentials::UnknownScheme) => "other",
+            Err(BadCredentials::Ntlm) => "ntlm",
+            Err(_) => "malformed",
+            Ok(None) if matches!(self.named, Named::User(_)) => Scheme::Proxy.word(),
+            Ok(None) => "none",
+        }
+    }
+}
+
 /// What stands in the field in which a proxy names the user.
 enum Named {
     /// Nothing, or there is no such field.
@@ -116,14 +130,24 @@ impl<W: World> Exchange<W> {
             }
             false => peer,
         });
-        Shown {
-            credentials: match self.shard.asks() {
+        let asks = self.shard.asks();
+        let shown = Shown {
+            credentials: match asks {
                 true => Credentials::of(head),
                 false => Ok(None),
             },
             named: Named::of(head, &settings.user_header, is_trusted),
             is_forwarded: is_trusted || BY_PROXIES.iter().any(|name| has(head, name)),
+        };
+        let is_first = self.connection.note_request();
+        if asks {
+            self.shard.world.emit(Event::Shown {
+                peer: self.connection.client(),
+                scheme: shown.in_a_word(),
+                is_first,
+            });
         }
+        shown
     }
 
     /// Who asks for something beneath a path; `None` where nobody is asked.

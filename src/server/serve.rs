@@ -51,6 +51,9 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
     if !exchange.shake_hands().await {
         return shard.dismiss(id);
     }
+    if !arrived.is_empty() {
+        exchange.connection.note_request();
+    }
     match Inbox::with(&*shard.world, &arrived) {
         Ok(inbox) => exchange.inbox = inbox,
         Err(NoRoom) => {

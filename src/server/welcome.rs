@@ -23,6 +23,15 @@ impl<W: World> Exchange<W> {
             }
             _ => true,
         };
+        if let Some(security) = self.connection.wire.security() {
+            (self.shard.world).emit(Event::Secured {
+                peer: self.connection.peer(),
+                version: security.version,
+                suite: security.suite,
+                server_name: security.server_name.as_deref(),
+                is_resumed: security.is_resumed,
+            });
+        }
         let Err(why) = opened else {
             if !is_let_in {
                 self.say_there_is_no_place().await;

@@ -17,6 +17,7 @@
 //! change.
 
 pub mod material;
+pub mod pace;
 pub mod pem;
 pub mod served;
 pub mod session;

@@ -22,6 +22,17 @@ use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+thread_local! {
+    /// The name that was asked for last on this thread, which is the one that works through the
+    /// bytes of that client. rustls does not keep it where we could read it.
+    static ASKED: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+}
+
+/// The name that a client asked for just now, on this thread.
+pub fn take_asked() -> Option<Box<str>> {
+    ASKED.take()
+}
+
 /// Kinds of keys, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyKind {
@@ -207,6 +218,7 @@ impl Served {
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED.replace(hello.server_name().map(Box::from));
         let mut known = self.for_name(hello.server_name());
         known.sort_by_key(|pair| pair.kind);
         let suits = known.iter().find(|pair| pair.suits(&hello));

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
-use rustls::{Error, ServerConfig};
+use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::served;
 use super::trouble::Trouble;
+use crate::server::floor::Security;
 
 /// Bytes of plaintext in a record (RFC 8446 5.1).
 pub const RECORD_PLAIN_BYTES_MAX: usize = 16_384;
@@ -48,6 +49,8 @@ pub struct TlsSession {
     /// What came made no sense. rustls is not asked again: it would look at the same bytes once
     /// more.
     has_failed: bool,
+    /// The name that the client asked for.
+    server_name: Option<Box<str>>,
 }
 
 /// Where decrypted bytes go: into the reader's memory, and what does not fit is kept.
@@ -91,6 +94,7 @@ impl TlsSession {
             has_ended: false,
             is_closed: false,
             has_failed: false,
+            server_name: None,
         })
     }
 
@@ -108,6 +112,21 @@ impl TlsSession {
     /// By what a ticket can be bound to this connection, once hands were shaken.
     pub fn end_point(&self) -> Option<&[u8]> {
         self.end_point.as_deref()
+    }
+
+    /// What both sides have agreed on; `None` as long as they have not.
+    pub fn security(&self) -> Option<Security> {
+        let version = match self.connection.protocol_version()? {
+            ProtocolVersion::TLSv1_3 => "1.3",
+            _ => "1.2",
+        };
+        let suite = self.connection.negotiated_cipher_suite()?.suite();
+        Some(Security {
+            version,
+            suite: suite.as_str().unwrap_or_default(),
+            server_name: self.server_name.clone(),
+            is_resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        })
     }
 
     /// Whether the peer said that nothing more comes. What was decrypted before is still to be
@@ -187,6 +206,10 @@ impl TlsSession {
             return Err(Trouble::Closed);
         }
         let is_first = self.end_point.is_none();
+        if is_first {
+            // What a client that failed has left there.
+            let _of_others = (served::take_shown(), served::take_asked());
+        }
         let mut sink = Sink { memory, filled: 0 };
         let mut consumed = 0;
         loop {
@@ -227,6 +250,7 @@ impl TlsSession {
         if is_first {
             // A certificate is chosen as soon as the client has said hello; it may say so twice.
             self.end_point = served::take_shown();
+            self.server_name = served::take_asked();
         }
         Ok(Digested {
             consumed,

@@ -17,6 +17,8 @@ pub enum Trouble {
     LeftEarly,
     /// The peer sent more than any message of TLS has.
     Oversized,
+    /// More begin than may.
+    TooMany,
     /// Nothing can be sent any more.
     Closed,
     /// What rustls says.
@@ -45,7 +47,11 @@ impl Trouble {
 
 impl From<Trouble> for io::Error {
     fn from(trouble: Trouble) -> Self {
-        Self::new(io::ErrorKind::InvalidData, trouble)
+        let kind = match trouble {
+            Trouble::TooMany => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, trouble)
     }
 }
 
@@ -60,6 +66,9 @@ impl fmt::Display for Trouble {
             Self::NotTls => f.write_str("what it sent is no TLS"),
             Self::LeftEarly => f.write_str("it closed before both sides had agreed"),
             Self::Oversized => f.write_str("it sent more than any message of TLS has"),
+            Self::TooMany => f.write_str(
+                "more handshakes wait than begin in two seconds (limits.handshakes_per_second_max)",
+            ),
             Self::Closed => f.write_str("the connection has ended"),
             Self::Tls(error) => in_words(error, f),
             Self::Certificate(error, subject) => {

@@ -11,11 +11,13 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::ServerConfig;
 
+use super::pace::{Pace, TooMany};
 use super::session::{
     CIPHER_KEPT_MAX, Digested, RECORD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, TlsSession, bytes_to_come,
 };
@@ -23,7 +25,7 @@ use super::trouble::{self, Trouble};
 use crate::ring::blocks::{self, Pages, RingBlock};
 use crate::ring::link::{self, Link};
 use crate::ring::op;
-use crate::server::floor::Fill;
+use crate::server::floor::{Fill, Security};
 use crate::vault::disk::Block as _;
 
 /// Bytes that are received at a time, behind what was kept: small enough for the processor's cache,
@@ -40,11 +42,24 @@ const SEND_BYTES: usize = 4 * RECORD_PLAIN_BYTES_MAX;
 const SPEAK_TLS: &str = "this port speaks TLS: the URL must begin with https://";
 
 /// What the connections of one shard have in common.
-#[derive(Default)]
 pub struct Kit {
+    /// How many handshakes begin.
+    pub pace: Pace,
+    made: Instant,
     scratch: RefCell<Vec<u8>>,
     /// Cipher blocks that are free.
     ciphers: Rc<RefCell<Vec<Pages>>>,
+}
+
+impl Default for Kit {
+    fn default() -> Self {
+        Self {
+            pace: Pace::default(),
+            made: Instant::now(),
+            scratch: RefCell::default(),
+            ciphers: Rc::default(),
+        }
+    }
 }
 
 /// TLS of one connection.
@@ -55,6 +70,8 @@ pub struct Tls {
     kit: Rc<Kit>,
     /// Something is being sent; nothing else may come in between.
     is_sending: Cell<bool>,
+    /// Hands were shaken here, and not on another shard.
+    is_fresh: Cell<bool>,
 }
 
 impl Tls {
@@ -71,6 +88,7 @@ impl Tls {
             session: RefCell::new(Some(session)),
             kit,
             is_sending: Cell::new(false),
+            is_fresh: Cell::new(false),
         }
     }
 
@@ -103,6 +121,12 @@ impl Tls {
         (self.session.borrow().as_ref()).is_some_and(|session| session.holds_bytes())
     }
 
+    /// What both sides have agreed on, where that was here.
+    pub fn security(&self) -> Option<Security> {
+        let session = self.session.borrow();
+        session.as_ref().filter(|_| self.is_fresh.get())?.security()
+    }
+
     /// Something of the session, as long as there is one.
     fn with_session<T>(&self, act: impl FnOnce(&mut TlsSession) -> T) -> io::Result<T> {
         let mut session = self.session.borrow_mut();
@@ -125,6 +149,10 @@ enum Came {
 /// what still arrives can be read without TLS, and thrown away.
 pub async fn open(link: &Link, tls: &Tls) -> io::Result<()> {
     let mut is_first = true;
+    if tls.with_session(|session| session.is_handshaking())? {
+        take_turn(link, tls).await?;
+        tls.is_fresh.set(true);
+    }
     while tls.with_session(|session| session.is_handshaking())? {
         let mut out = Vec::new();
         let came = receive_now(link, tls, &mut [], is_first, &mut out);
@@ -153,6 +181,28 @@ pub async fn open(link: &Link, tls: &Tls) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until a client begins, and then for its turn.
+async fn take_turn(link: &Link, tls: &Tls) -> io::Result<()> {
+    op::poll_readable(&link.socket).await?;
+    let mut first = [0];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    let seen = rustix::net::recv(&*link.socket, &mut first, flags);
+    if !matches!(seen, Ok((_, 1)) if trouble::of_first_bytes(&first).is_none()) {
+        // It is gone, or no TLS: that costs nothing.
+        return Ok(());
+    }
+    let now = tls.kit.made.elapsed();
+    let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+    match tls.kit.pace.turn(now_us) {
+        Ok(0) => Ok(()),
+        Ok(wait_us) => {
+            tokio::time::sleep(Duration::from_micros(wait_us)).await;
+            Ok(())
+        }
+        Err(TooMany) => Err(Trouble::TooMany.into()),
+    }
 }
 
 fn answer_in_plain() -> Vec<u8> {
