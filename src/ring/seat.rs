@@ -28,7 +28,7 @@ use super::space::Spaces;
 use super::tls::wire::{Kit, Tls};
 use super::tree::Trees;
 use super::watch::Watch;
-use super::window::Asked;
+use super::window::Question;
 use super::{Boot, RingWorld, counting, op, queue, turn};
 use crate::admin::trace::Tap;
 use crate::config::Config;
@@ -107,7 +107,7 @@ pub struct Seat {
     /// Where packets can be watched.
     pub tap: Arc<Tap>,
     /// What an administrator asks of it.
-    pub asked: Receiver<Asked>,
+    pub asked: Receiver<Question>,
     pub generation: u64,
     pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
     pub directories: Arc<Directories>,
@@ -326,7 +326,7 @@ async fn take_settings(
 }
 
 /// Each is answered beside the others: one may have to wait for a client's write.
-async fn take_inquiries(shard: Rc<Shard<RingWorld>>, mut asked: Receiver<Asked>) {
+async fn take_inquiries(shard: Rc<Shard<RingWorld>>, mut asked: Receiver<Question>) {
     while let Some(asked) = asked.recv().await {
         let answering = Rc::clone(&shard);
         shard.world.spawn(async move {

@@ -14,7 +14,7 @@ use super::reloader::{Reloader, Reloads};
 use super::seat::News;
 use super::signals::Wish;
 use super::turn;
-use super::window::{Asked, Windows};
+use super::window::{Question, Windows};
 use crate::admin::health::{Premises, PremisesKind, SpaceReading};
 use crate::admin::trace::Tap;
 use crate::admin::{Closing, Doors, House, NoAnswer};
@@ -95,7 +95,7 @@ impl House for Steward {
     }
 
     fn ask(&self, shard: usize, inquiry: Inquiry) -> Result<Insight, NoAnswer> {
-        let (asked, answered) = Asked::new(inquiry);
+        let (asked, answered) = Question::new(inquiry);
         let window = self.to_ask.windows.get(shard).ok_or(NoAnswer)?;
         window.try_send(asked).map_err(|_| NoAnswer)?;
         answered.recv_timeout(PATIENCE).map_err(|_| NoAnswer)

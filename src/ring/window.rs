@@ -9,12 +9,12 @@ use crate::server::window::{Inquiry, Insight};
 pub const INQUIRIES_MAX: usize = VIEWERS_MAX;
 
 /// What a shard is asked, and where to say it.
-pub struct Asked {
+pub struct Question {
     pub inquiry: Inquiry,
     answer: SyncSender<Insight>,
 }
 
-impl Asked {
+impl Question {
     /// An inquiry, and where its answer comes.
     pub fn new(inquiry: Inquiry) -> (Self, Receiver<Insight>) {
         let (answer, answered) = sync_channel(1);
@@ -28,4 +28,4 @@ impl Asked {
 }
 
 /// Where the shards are asked.
-pub type Windows = Vec<tokio::sync::mpsc::Sender<Asked>>;
+pub type Windows = Vec<tokio::sync::mpsc::Sender<Question>>;
