@@ -1,5 +1,5 @@
-//! A connection as its shard has it in its table: what is waited for, and how it stands with its
-//! place. What is done on it stands above, in [`super::serve`].
+//! A connection as its shard has it in its table: what is waited for, and whether it has a place.
+//! What is done on it stands above, in [`super::serve`].
 
 use std::cell::Cell;
 use std::io;
@@ -19,7 +19,7 @@ use crate::vault::disk::Millis;
 /// client takes between two packets, short beside the time for which a proxy keeps connections.
 const REST_MS: u64 = 1_000;
 
-/// How it stands with a connection's place on its shard.
+/// Whether a connection has a place on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It has one.
@@ -51,7 +51,7 @@ pub struct Connection<F: Floor> {
     is_fast: Cell<bool>,
     /// The session whose file may be open for this connection.
     pub(super) session: Cell<Option<SessionId>>,
-    /// How it stands with its place.
+    /// Whether it has a place.
     pub standing: Cell<Admission>,
 }
 

@@ -53,8 +53,8 @@ impl Crowd {
 
     /// Of idle connections (client, milliseconds they have waited, and what names them) those that
     /// make room: of the client that has most connections, the ones that have waited longest;
-    /// `count_max` of them, so that the search is worth it. Nobody makes room for a newcomer who
-    /// has more himself: his are busy perhaps, and he would drive all others out.
+    /// `count_max` of them, so that the search is worth it. Nobody makes room for a newcomer that
+    /// has more connections itself: its own may be busy, and it would drive out all others.
     pub fn make_room<T>(
         &self,
         newcomer: IpAddr,

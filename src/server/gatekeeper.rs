@@ -116,8 +116,7 @@ impl Gate<'_> {
 }
 
 impl<W: World> Exchange<W> {
-    /// From where a request comes, which is noted of the connection, and what it shows of who sends
-    /// it.
+    /// Notes on the connection where a request comes from, and reads what it shows of who sends it.
     pub(super) fn look_who(&self, head: &Head<'_>) -> Shown {
         let config = self.shard.settings();
         let settings = &config.accounts;
@@ -258,7 +257,7 @@ impl<W: World> Exchange<W> {
         }
     }
 
-    /// Whether whoever was shown to use the connection goes on to be the one.
+    /// Whether the user that the connection is known for stays known.
     fn lasts(&self, access: &Access) -> bool {
         match access.auth_persist {
             Persist::Tls => self.connection.wire.is_encrypted(),
@@ -397,8 +396,8 @@ impl<W: World> Exchange<W> {
         }
     }
 
-    /// Whether this is the user's password. Of a user that there is not a password is tried too, so
-    /// that the time it takes does not tell.
+    /// Whether this is the user's password. If there is no such user, a password is tried all the
+    /// same, so that the time it takes does not tell.
     async fn is_password(
         &self,
         settings: &AccountSettings,

@@ -336,7 +336,7 @@ impl<W: World> Held<W> {
         if error.poisons()
             && let (_, Decision::Discard { ending, .. }) = self.decide(self.state(), Step::Poison)
         {
-            // Nobody is told of this end, so nothing keeps it from being one.
+            // No client has asked for this end, so it counts even if it cannot be written.
             let _always_ends = self.discard(ending).await;
         }
         error.refusal()

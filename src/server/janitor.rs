@@ -14,7 +14,7 @@ use crate::vault::disk::Millis;
 const SESSIONS_PER_TURN: usize = 512;
 /// The beat of [`super::floor::Floor::tick`].
 const TICK_MS: u64 = 1_000;
-/// Ticks that are late by less are not: clocks and schedulers are no better.
+/// A tick that is late by less counts as on time: clocks and schedulers are no better.
 const STALL_EXCUSED_MS: u64 = 20;
 /// A shard that stood still for so long is told of.
 const STALL_TOLD_MS: u64 = 250;

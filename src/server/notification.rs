@@ -87,9 +87,9 @@ impl<W: World> Held<W> {
                 let told = Told::Answered(answer.status);
                 shard.world.emit(Event::Notified { session, told });
             }
-            // Our own bound, which the refusal names: nobody was asked.
+            // It is our own bound, which the refusal names: nobody was asked.
             Err(NotifyError::Busy) => {}
-            // Our own disk: nothing is the matter with the application.
+            // It is our own disk: nothing is wrong with the application.
             Err(NotifyError::Disk(error)) => shard.world.emit(Event::DiskFailed {
                 op: DiskOp::Reply,
                 session: Some(session),

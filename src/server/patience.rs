@@ -15,7 +15,7 @@ const FAREWELL_DRAIN_MS: u64 = 1_000;
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// The hands to be shaken, before the first request.
+    /// The handshake of TLS, before the first request.
     Handshake,
     /// The first byte of a request.
     Request,
@@ -52,7 +52,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Of a connection just accepted.
+    /// For a connection that was just accepted.
     pub fn new(now: Millis) -> Self {
         Self {
             waiting: Cell::new(Waiting::Request),
@@ -78,8 +78,8 @@ impl Patience {
         now.saturating_sub(self.since_ms.get())
     }
 
-    /// The shard stood still for so long: bytes that came meanwhile were not read, and nobody is to
-    /// blame for that.
+    /// The shard stood still for so long. Bytes that arrived meanwhile were not read, and no client
+    /// is to blame for that.
     pub fn excuse(&self, stalled_ms: u64, now: Millis) {
         let since_ms = self.since_ms.get().saturating_add(stalled_ms);
         self.since_ms.set(since_ms.min(now));

@@ -19,8 +19,8 @@ const ROOM_SHARE: usize = 64;
 
 impl<W: World> Shard<W> {
     /// Enters a new connection. Where all places are taken, idle ones make room; whoever finds no
-    /// place nevertheless is entered to be turned away, as long as that are not too many
-    /// themselves.
+    /// place even then is entered only to be turned away, unless too many are being turned away
+    /// already.
     pub fn admit(&self, wire: W::Wire, peer: SocketAddr) -> Option<Rc<Connection<W>>> {
         if self.is_over() {
             // It was on its way from another shard.
@@ -118,7 +118,7 @@ impl<W: World> Shard<W> {
         self.turned_away.get() <= LINGERING_MAX
     }
 
-    /// Strikes a connection off.
+    /// Takes a connection out of the tables.
     pub fn dismiss(&self, id: ConnectionId) {
         let mut connections = self.connections.borrow_mut();
         let Some(connection) = connections.remove(&id) else {

@@ -55,7 +55,7 @@ pub enum Request {
 pub enum BodyLeft {
     /// This many bytes are unread; 0 is the normal case.
     Bytes(u64),
-    /// It comes in chunks and tells its end itself; so far this decoder was taken.
+    /// It comes in chunks and tells its own end; the decoder is where reading has stopped.
     Chunked(ChunkedDecoder),
     /// Nobody knows where it ends; the connection cannot be used again.
     Unknown,

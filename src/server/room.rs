@@ -81,8 +81,8 @@ impl<W: World> Held<W> {
         shard.note_reservation(self.id());
     }
 
-    /// Gives back what is reserved and not received; `false` if the disk refuses. Then it is held
-    /// still, and counted, and to be given back later.
+    /// Gives back what is reserved and not received; `false` if the disk refuses. Then it is still
+    /// held and counted, and is given back later.
     pub(super) async fn give_back(&mut self) -> bool {
         let State::Receiving { received, .. } = self.state() else {
             return true;

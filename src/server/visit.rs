@@ -34,7 +34,7 @@ impl Visit {
         };
     }
 
-    /// This user has shown who it is, and needs not do so again on this connection.
+    /// This user has shown who it is, and need not do so again on this connection.
     pub fn remember(&mut self, principal: &Principal, settings: &Arc<Config>) {
         if !self.is_shared {
             self.known = Some(Known {

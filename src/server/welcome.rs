@@ -1,4 +1,5 @@
-//! What happens to a connection before its first request: hands are shaken, or it is turned away.
+//! What happens to a connection before its first request: the handshake of TLS, or it is turned
+//! away.
 
 use std::io;
 
@@ -43,8 +44,7 @@ impl<W: World> Exchange<W> {
             self.shard.world.emit(Event::NotLetIn { peer, why });
             return false;
         }
-        // Whoever just connects and leaves, as those who look whether we are there do, is not worth
-        // a word.
+        // Somebody who connects and leaves at once, as a health check does, is not worth a word.
         if why.kind() == io::ErrorKind::InvalidData && !self.connection.is_hung_up() {
             let (peer, why) = (self.connection.peer(), &why);
             (self.shard.world).emit(Event::HandshakeFailed { peer, why });
