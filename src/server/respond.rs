@@ -26,7 +26,7 @@ pub enum Next {
 }
 
 /// A request whose head was read.
-pub struct Asked {
+pub struct Incoming {
     /// What it says.
     pub request: Request,
     /// Length of its head.
@@ -57,7 +57,7 @@ struct About<'p> {
 impl<W: World> Exchange<W> {
     /// Does what a request asks for, and answers it. `is_stranded` is one that belongs to another
     /// shard, which cannot take it now.
-    pub(super) async fn obey(&mut self, asked: Asked, is_stranded: bool) -> Next {
+    pub(super) async fn obey(&mut self, asked: Incoming, is_stranded: bool) -> Next {
         let shown = asked.shown;
         match asked.request {
             Request::Packet {

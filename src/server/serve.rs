@@ -9,7 +9,7 @@ use super::held;
 use super::inbox::{Inbox, NoRoom};
 use super::patience::Waiting;
 use super::request::Request;
-use super::respond::{Asked, Next};
+use super::respond::{Incoming, Next};
 use super::shard::{Phase, Shard};
 use super::visit::Visit;
 use crate::bits::packet::Packet;
@@ -158,7 +158,7 @@ impl<W: World> Exchange<W> {
     }
 
     /// Reads until a head is whole. `None` if the connection ends first.
-    async fn read_head(&mut self) -> Result<Option<Asked>, BadHead> {
+    async fn read_head(&mut self) -> Result<Option<Incoming>, BadHead> {
         self.wait_for(Waiting::Head);
         let mut progress = Progress::default();
         let mut blank_bytes = 0;
@@ -192,7 +192,7 @@ impl<W: World> Exchange<W> {
                     } => head.only("User-Agent").ok().flatten(),
                     _ => None,
                 };
-                return Ok(Some(Asked {
+                return Ok(Some(Incoming {
                     agent: agent.map(|agent| shard.agent(agent)),
                     bytes: head.bytes_len,
                     shown: self.look_who(&head),
