@@ -94,9 +94,6 @@ impl<W: World> Exchange<W> {
                 asked,
                 persistence,
             } => {
-                // The file goes out in a block of its own; one of the two is enough, unless the
-                // client sends ahead.
-                self.inbox.release();
                 if !is_stranded && let Err(refusal) = self.admit_download(&wanted, &shown).await {
                     let (is_head, from) = (asked.is_head(), self.answer.len());
                     reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);

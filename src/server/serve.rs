@@ -124,7 +124,8 @@ impl<W: World> Exchange<W> {
         }
         self.inbox.consume(asked.bytes);
         self.inbox.settle(&*self.shard.world);
-        // Whoever waits for the disk needs no block meanwhile.
+        // Whoever waits for the disk needs no block meanwhile, and a file goes out in one of its
+        // own. It is kept where the client sends ahead.
         self.inbox.release();
         self.obey(asked, is_stranded).await
     }
