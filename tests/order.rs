@@ -63,7 +63,7 @@ fn upload(work: &Path, root: &Path, log: &mut File) {
 
 #[test]
 fn what_was_done_before_a_synced_append_survives_a_power_cut() {
-    for kind in [Kind::Ext4, Kind::Xfs] {
+    for kind in [Kind::Ext4, Kind::FastExt4, Kind::Xfs] {
         let mount = match Mount::new(kind, 512) {
             Ok(mount) => mount,
             Err(why) => return skip(&why),
@@ -140,7 +140,7 @@ const UPLOAD_BYTES: u64 = 5_003;
 /// The files of the root, and of a root on another disk, which has a shelf of its own.
 #[test]
 fn a_closed_upload_survives_a_power_cut_on_each_disk() {
-    for kind in [Kind::Ext4, Kind::Xfs] {
+    for kind in [Kind::Ext4, Kind::FastExt4, Kind::Xfs] {
         let disks = Mount::new(kind, 512).and_then(|first| Ok((first, Mount::new(kind, 512)?)));
         let (first, second) = match disks {
             Ok(disks) => disks,

@@ -20,6 +20,8 @@ use super::support::wait_until;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ext4,
+    /// ext4 that writes short commits of its own kind (`fast_commit`).
+    FastExt4,
     Xfs,
     Tmpfs,
 }
@@ -48,6 +50,9 @@ impl Mount {
         }
         match kind {
             Kind::Ext4 => run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?,
+            Kind::FastExt4 => run(Command::new("mkfs.ext4")
+                .args(["-q", "-F", "-O", "fast_commit"])
+                .arg(&image))?,
             Kind::Xfs => run(Command::new("mkfs.xfs").args(["-q", "-f"]).arg(&image))?,
             Kind::Tmpfs => {}
         }
@@ -58,7 +63,7 @@ impl Mount {
                 command.args(["-t", "tmpfs", "-o", &size, "tmpfs"]);
                 run(command.arg(mount.point()))?;
             }
-            Kind::Ext4 | Kind::Xfs => mount.attach()?,
+            Kind::Ext4 | Kind::FastExt4 | Kind::Xfs => mount.attach()?,
         }
         Ok(mount)
     }
