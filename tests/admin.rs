@@ -182,6 +182,9 @@ fn what_is_counted_is_what_happened() {
         5_100.0
     );
     assert_eq!(series("bitsd_received_bytes_total{location=\"/\"}"), 300.0);
+    let by_route = |route| series(&format!("bitsd_written_bytes_total{{route=\"{route}\"}}"));
+    let written: f64 = ["direct", "ring", "inline"].into_iter().map(by_route).sum();
+    assert_eq!(written, 5_400.0);
     assert_eq!(
         series("bitsd_sessions{location=\"/in\",state=\"receiving\"}"),
         1.0

@@ -1,4 +1,4 @@
-//! PremisesKind is counted, as Prometheus reads it.
+//! What is counted, as Prometheus reads it.
 //!
 //! `prometheus-client` writes both formats, the classic one and OpenMetrics; a collector of ours
 //! gives it the numbers where they stand, at each scrape. A counter is named here without
@@ -38,7 +38,7 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// PremisesKind is counted by all shards; the rest is given beside it.
+    /// What is counted by all shards; the rest is given beside it.
     pub fn of(metrics: &Metrics) -> Self {
         Self {
             shards: metrics.shards.clone(),
@@ -59,7 +59,7 @@ impl Scrape {
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// PremisesKind every reader takes.
+    /// What every reader takes.
     Classic,
     OpenMetrics,
 }
@@ -130,7 +130,7 @@ impl Scrape {
             ("version", version::VERSION.to_owned()),
             ("revision", version::BUILD.to_owned()),
         ];
-        let help = "PremisesKind was built; always 1";
+        let help = "What was built; always 1";
         families.gauge("bitsd_build_info", help, [(build, 1u64)])?;
         let help = "Whether every shard has its turns, as /live says";
         families.gauge("bitsd_live", help, alone(self.health.is_live()))?;
@@ -315,9 +315,12 @@ impl Scrape {
         let name = "bitsd_disk_duration_seconds";
         let help = "How long the disk took";
         families.histogram(name, help, 1e6, timed)?;
-        let help = "PremisesKind the disk refused";
+        let help = "What the disk refused";
         let errors = self.by_word("op", labels::DISK_OPS, |shard, at| &shard.disk_errors[at]);
         families.counter("bitsd_disk_errors", help, errors)?;
+        let help = "Bytes that were written, by how they reached their file";
+        let written = self.by_word("route", labels::ROUTES, |shard, at| &shard.written[at]);
+        families.counter("bitsd_written_bytes", help, written)?;
         let help = "Files of the work directory that could not be understood";
         let set_aside = self.sum(|shard| &shard.set_aside);
         families.counter("bitsd_files_set_aside", help, alone(set_aside))
@@ -339,10 +342,10 @@ impl Scrape {
         let help = "Size of the file system that files of a location go to";
         let total = by_location(|space| space.bytes_total);
         families.gauge("bitsd_root_size_bytes", help, total)?;
-        let help = "PremisesKind is free of it";
+        let help = "What is free of it";
         let free = by_location(|space| space.bytes_free);
         families.gauge("bitsd_root_available_bytes", help, free)?;
-        let help = "PremisesKind is kept of it for running uploads";
+        let help = "What is kept of it for running uploads";
         let min = by_location(|space| space.bytes_min);
         families.gauge("bitsd_root_reserved_bytes", help, min)?;
         let help = "How many more files it can have";

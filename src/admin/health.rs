@@ -15,7 +15,7 @@ pub const JUDGED_MS_MAX: u64 = 15_000;
 /// Part of all descriptors, in percent, from which on new connections are in danger.
 const DESCRIPTORS_PERCENT_MAX: u64 = 90;
 
-/// PremisesKind was read of the server.
+/// What was read of the server.
 #[derive(Clone, Debug, Default)]
 pub struct Readings {
     /// The time of these readings, in milliseconds of the shards' clock.
@@ -30,7 +30,7 @@ pub struct Readings {
     pub descriptors_max: u64,
 }
 
-/// PremisesKind was read of a shard.
+/// What was read of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardBeat {
     /// When it was last seen to run; 0 before that.
@@ -46,9 +46,9 @@ pub struct Premises {
     pub path: PathBuf,
     /// The number of the root, if it is one.
     pub root: Option<usize>,
-    /// PremisesKind is not as it was at the start.
+    /// What is not as it was at the start.
     pub wrong: Option<String>,
-    /// PremisesKind its file system says; nothing where it cannot be asked.
+    /// What its file system says; nothing where it cannot be asked.
     pub space: Option<SpaceReading>,
 }
 
@@ -69,16 +69,16 @@ impl PremisesKind {
     }
 }
 
-/// PremisesKind a file system says of its space.
+/// What a file system says of its space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpaceReading {
     pub bytes_total: u64,
     pub bytes_free: u64,
-    /// PremisesKind is kept for running uploads.
+    /// What is kept for running uploads.
     pub bytes_min: u64,
     pub inodes_total: u64,
     pub inodes_free: u64,
-    /// PremisesKind is kept for running uploads.
+    /// What is kept for running uploads.
     pub inodes_min: u64,
     pub is_read_only: bool,
 }
@@ -103,7 +103,7 @@ impl Reason {
     }
 }
 
-/// PremisesKind was judged.
+/// What was judged.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     /// Why the server is not live.

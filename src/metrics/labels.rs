@@ -181,6 +181,16 @@ words! {
     }
 }
 
+/// How bytes reach their file: past the page cache by the ring, into it by the ring, or into it by
+/// a call on the shard.
+pub const ROUTES: &[&str] = &["direct", "ring", "inline"];
+/// See [`ROUTES`].
+pub const DIRECT: usize = place(ROUTES, "direct");
+/// See [`ROUTES`].
+pub const RING: usize = place(ROUTES, "ring");
+/// See [`ROUTES`].
+pub const INLINE: usize = place(ROUTES, "inline");
+
 /// What applications were told and said.
 pub const TOLD: &[&str] = &["taken", "refused", "failed"];
 /// See [`TOLD`].

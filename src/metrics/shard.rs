@@ -54,6 +54,8 @@ pub struct ShardMetrics {
     pub blocks_exhausted: Count,
     /// How long calls of the disk took: of those that [`TIMED`] names.
     pub disk: [Times; TIMED.len()],
+    /// Bytes that were written, by [`labels::ROUTES`].
+    pub written: [Count; labels::ROUTES.len()],
     /// Calls that failed, by [`labels::DISK_OPS`].
     pub disk_errors: [Count; labels::DISK_OPS.len()],
     /// Applications that were told of a file, by [`labels::TOLD`].
@@ -126,6 +128,7 @@ impl Default for ShardMetrics {
             stalled_ms: Count::default(),
             blocks_exhausted: Count::default(),
             disk: std::array::from_fn(|_| Times::default()),
+            written: zeros(),
             disk_errors: zeros(),
             notifications: zeros(),
             notifying: Gauge::default(),

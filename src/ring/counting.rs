@@ -6,6 +6,7 @@
 
 use std::cell::OnceCell;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
 use crate::admin::trace::Tap;
@@ -45,6 +46,18 @@ pub async fn timed<T>(op: DiskOp, work: impl Future<Output = T>) -> T {
         }
     });
     done
+}
+
+/// Bytes reached their file by one of [`crate::metrics::labels::ROUTES`].
+pub fn wrote(route: usize, written: &io::Result<usize>) {
+    let Ok(bytes) = written else {
+        return;
+    };
+    METRICS.with(|ours| {
+        if let Some((metrics, _)) = ours.get() {
+            metrics.written[route].add(*bytes as u64);
+        }
+    });
 }
 
 /// Microseconds of the exact clock.

@@ -32,6 +32,7 @@ use super::counting;
 use super::lane::Lane;
 use super::op::{self, SyncScope};
 use crate::event::DiskOp;
+use crate::metrics::labels;
 use crate::vault::disk::{Block as _, File, Readable};
 
 /// Files from this size on are worth the second descriptor that O_DIRECT needs.
@@ -138,14 +139,20 @@ impl RingFile {
         range: Range<usize>,
         offset: u64,
     ) -> (io::Result<usize>, RingBlock) {
-        if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
-            return op::write_at(&file, block, range.start..range.start + bytes, offset).await;
-        }
-        if self.route == Route::Inline && self.lane.is_quick() {
-            let written = self.write_inline(&block.bytes()[range], offset);
-            return (written, block);
-        }
-        op::write_at(&self.file, block, range, offset).await
+        let (route, (written, block)) =
+            if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
+                let pages = range.start..range.start + bytes;
+                let written = op::write_at(&file, block, pages, offset).await;
+                (labels::DIRECT, written)
+            } else if self.route == Route::Inline && self.lane.is_quick() {
+                let written = self.write_inline(&block.bytes()[range], offset);
+                (labels::INLINE, (written, block))
+            } else {
+                let written = op::write_at(&self.file, block, range, offset).await;
+                (labels::RING, written)
+            };
+        counting::wrote(route, &written);
+        (written, block)
     }
 }
 
