@@ -56,8 +56,8 @@
 //!    one before is stopped and awaited. [`bits::session::State::on`] decides what is to be done
 //!    with the fragment.
 //! 6. [`server::fragment`] moves the body: a registered block is filled from the socket, and the
-//!    same block is written to the file at the watermark ([`ring::disk`] says how). One write is in
-//!    flight per session, so the file is always a prefix.
+//!    same block is written to the file at the watermark ([`ring::work_file`] says how). One write
+//!    is in flight per session, so the file is always a prefix.
 //! 7. With the last byte, [`vault::keep`] makes the file ours to keep, as `durability` says. Where
 //!    an application is to hear of it, [`server::notification`] asks it, and keeps its answer. With
 //!    Close-Session the file gets its name in one step.

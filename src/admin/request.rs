@@ -74,7 +74,7 @@ impl std::fmt::Display for Malformed {
 /// Reads a request; `None` if more of it is to come.
 ///
 /// # Errors
-/// [`Malformed`]
+/// What is wrong with it.
 pub fn parse(bytes: &[u8]) -> Result<Option<AdminRequest>, Malformed> {
     let head = match head::parse(bytes, &LIMITS).map_err(Malformed::Head)? {
         Parsed::Incomplete => return Ok(None),

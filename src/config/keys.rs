@@ -14,6 +14,9 @@
 //!    `.iis(..)` if IIS has it.
 //! 4. `cargo test --test readme` prints the line that docs/settings.md needs.
 //! 5. Use the field; nothing else knows the key.
+//!
+//! A further table of the file: a row in `section.rs`, a struct here with its rows, a field of
+//! [`Config`] and one line each in `resolve.rs` and `print.rs`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
