@@ -281,6 +281,8 @@ pub enum Event<'a> {
         agent: Option<&'a str>,
         /// The user who made it.
         user: Option<&'a str>,
+        /// How that was shown.
+        proof: Option<&'static str>,
         /// The last client's address, if this server has seen one.
         peer: Option<SocketAddr>,
     },

@@ -524,6 +524,9 @@ fn a_client_cannot_choose_the_application() {
     assert!(trap.heard().is_empty());
 }
 
+/// `anna`, whose password is `sesame`.
+const USERS: &str = "anna:$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0\n";
+
 #[test]
 fn a_notification_can_be_checked_by_its_signature() {
     use hmac::{Hmac, KeyInit, Mac};
@@ -531,12 +534,24 @@ fn a_notification_can_be_checked_by_its_signature() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "correct horse battery staple\n").unwrap();
-    for kind in [BY_VALUE, BY_REFERENCE] {
+    let users = folder.path().join("users");
+    std::fs::write(&users, USERS).unwrap();
+    for (kind, user) in [(BY_VALUE, ""), (BY_REFERENCE, ""), (BY_VALUE, "anna")] {
         let backend = Backend::always(Act::status(200));
-        let more = format!("notification_secret_file = {:?}", secret.to_str().unwrap());
-        let server = server(kind, &backend, &more);
-        let (_client, answer) = upload(&server, "/a.bin", 500);
-        answer.assert(200, None);
+        let asked = match user {
+            "" => String::new(),
+            _ => format!("auth = [\"basic\"]\nusers_file = {users:?}\n"),
+        };
+        let secret = format!("notification_secret_file = {secret:?}\n{asked}");
+        let server = server(kind, &backend, &secret);
+        let mut client = Client::new(server.address(), "/a.bin");
+        if !user.is_empty() {
+            use base64::Engine as _;
+            let shown = base64::engine::general_purpose::STANDARD.encode("anna:sesame");
+            client.lines = format!("Authorization: Basic {shown}\r\n");
+        }
+        client.try_create().assert(200, None);
+        client.send(fragment(0..500)).assert(200, None);
         let heard = &backend.heard()[0];
         let field = |name| heard.field(name).unwrap_or_default();
         if kind == BY_VALUE {
@@ -545,7 +560,7 @@ fn a_notification_can_be_checked_by_its_signature() {
                 base64::engine::general_purpose::STANDARD.encode(Sha256::digest(content(500)));
             assert_eq!(field("Content-Digest"), format!("sha-256=:{digest}:"));
         }
-        let lines = [
+        let mut lines = vec![
             field("BITS-Notification-Timestamp"),
             field("BITS-Notification-Id"),
             field("BITS-Original-Request-URL"),
@@ -553,6 +568,11 @@ fn a_notification_can_be_checked_by_its_signature() {
             field("BITS-Response-DataFile-Name"),
             field("Content-Digest"),
         ];
+        assert_eq!(field("BITS-Remote-User"), user);
+        if !user.is_empty() {
+            assert_eq!(field("BITS-Auth-Type"), "basic");
+            lines.extend([user, "basic"]);
+        }
         let mut mac = Hmac::<Sha256>::new_from_slice(b"correct horse battery staple").unwrap();
         mac.update(lines.join("\n").as_bytes());
         let hex: String = (mac.finalize().into_bytes().iter())

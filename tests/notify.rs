@@ -108,6 +108,8 @@ fn order(kind: NotificationType, url: String) -> Order {
         reply: "ID.reply".to_owned(),
         lane: String::new(),
         bytes: 0,
+        user: None,
+        proof: None,
         settings: Notification {
             kind,
             url: String::new(),

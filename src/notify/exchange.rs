@@ -115,6 +115,14 @@ impl Files<'_> {
             add("BITS-Request-DataFile-Name", part)?;
             add("BITS-Response-DataFile-Name", reply)?;
         }
+        let (user, proof) = (
+            order.user.as_deref().unwrap_or_default(),
+            order.proof.unwrap_or_default(),
+        );
+        if !user.is_empty() {
+            add("BITS-Remote-User", user.as_bytes())?;
+            add("BITS-Auth-Type", proof.as_bytes())?;
+        }
         let Some(secret) = &order.settings.secret else {
             return Ok(());
         };
@@ -130,6 +138,8 @@ impl Files<'_> {
             part,
             reply,
             digest: &digest,
+            user,
+            proof,
         };
         let signature = signed.signature(secret.expose());
         add("BITS-Notification-Timestamp", timestamp.as_bytes())?;

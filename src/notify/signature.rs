@@ -5,7 +5,9 @@
 //! secret, of six lines joined by line feeds: `BITS-Notification-Timestamp`,
 //! `BITS-Notification-Id`, `BITS-Original-Request-URL`, `BITS-Request-DataFile-Name`,
 //! `BITS-Response-DataFile-Name`, `Content-Digest`; a field that the request does not have is an
-//! empty line. The body is covered by its digest (RFC 9530).
+//! empty line. The body is covered by its digest (RFC 9530). Where the request says who has sent the
+//! upload, two more lines follow: `BITS-Remote-User`, `BITS-Auth-Type`. Nobody can take them away,
+//! since no signature of fewer lines fits then.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -33,6 +35,10 @@ pub struct Signed<'a> {
     pub reply: &'a [u8],
     /// Content-Digest, or empty.
     pub digest: &'a str,
+    /// BITS-Remote-User, or empty.
+    pub user: &'a str,
+    /// BITS-Auth-Type; of nobody it does not count.
+    pub proof: &'a str,
 }
 
 impl Signed<'_> {
@@ -40,14 +46,20 @@ impl Signed<'_> {
     pub fn signature(&self, secret: &[u8]) -> String {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-        let lines = [
+        let lines: [&[u8]; 8] = [
             self.timestamp.as_bytes(),
             self.id.as_bytes(),
             self.upload_url.as_bytes(),
             self.part,
             self.reply,
             self.digest.as_bytes(),
+            self.user.as_bytes(),
+            self.proof.as_bytes(),
         ];
+        let lines = match self.user.is_empty() {
+            true => &lines[..6],
+            false => &lines[..],
+        };
         mac.update(&lines.join(&b'\n'));
         let mut text = "sha256=".to_owned();
         for byte in mac.finalize().into_bytes() {
@@ -95,6 +107,8 @@ mod tests {
             part: b"/w/ID.part",
             reply: b"/w/ID.reply",
             digest: "",
+            user: "",
+            proof: "",
         };
         // printf '1700000000\nID\nhttp://h/a\n/w/ID.part\n/w/ID.reply\n' | openssl dgst -sha256
         // -hmac secret
@@ -110,6 +124,20 @@ mod tests {
             signed("1700000000").signature(b"secret"),
             signed("1700000000").signature(b"secreT")
         );
+        // printf '1700000000\nID\nhttp://h/a\n/w/ID.part\n/w/ID.reply\n\nanna\nbasic' | openssl dgst
+        // -sha256 -hmac secret
+        let by = |user, proof| Signed {
+            user,
+            proof,
+            ..signed("1700000000")
+        };
+        let annas = by("anna", "basic").signature(b"secret");
+        assert_eq!(
+            annas,
+            "sha256=c1cc832021714a1501573844b248708311fc1cb4ae27abe9f61a98020bbf80b5"
+        );
+        assert_ne!(annas, by("bert", "basic").signature(b"secret"));
+        assert_ne!(annas, by("anna", "negotiate").signature(b"secret"));
     }
 
     #[test]

@@ -208,6 +208,7 @@ fn log_end(shard: usize, event: &Event<'_>) {
         connections,
         agent,
         user,
+        proof,
         peer,
         ..
     } = event
@@ -247,10 +248,10 @@ fn log_end(shard: usize, event: &Event<'_>) {
     // The fields' order is that of the line: who, what, how much.
     if let Some(remedy) = remedy {
         warn!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, user, agent, ending, remedy, "session ended");
+            connections, peer, user, proof, agent, ending, remedy, "session ended");
     } else {
         info!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, user, agent, ending, "session ended");
+            connections, peer, user, proof, agent, ending, "session ended");
     }
 }
 

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::visit::Visit;
 use crate::auth::hash::{Attempt, TooManyAttempts};
@@ -159,6 +160,10 @@ pub struct Order {
     pub lane: String,
     /// Size of the file.
     pub bytes: u64,
+    /// Who sends it, where somebody was asked.
+    pub user: Option<Arc<str>>,
+    /// How that was shown, as in the settings.
+    pub proof: Option<&'static str>,
     /// How.
     pub settings: Notification,
 }

@@ -17,6 +17,7 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location};
 use crate::diagnosis::Severity;
 use crate::event::Event;
+use crate::http::authorization::Scheme;
 use crate::http::path::{SentUrl, UploadPath};
 use crate::vault::error::StoreError;
 use crate::vault::keep::Keep;
@@ -410,6 +411,7 @@ impl<W: World> Held<W> {
             connections: life.connections,
             agent: life.agent.as_deref(),
             user: life.user.as_deref(),
+            proof: life.proof.map(Scheme::word),
             peer,
         });
         shard.bury(session.id, self.keep().tombstone(ending));

@@ -69,6 +69,7 @@ impl<W: World> Exchange<W> {
         let life = Life {
             agent,
             user,
+            proof: (self.principal.as_ref()).map(|principal| principal.scheme),
             ..Life::default()
         };
         let id = SessionId::mint(shard.world.random(), shard.index, shard.count);

@@ -17,6 +17,7 @@ use crate::bits::reply::Refusal;
 use crate::bits::session::{Reply, State, Step};
 use crate::config::Location;
 use crate::event::{DiskOp, Event, Told};
+use crate::http::authorization::Scheme;
 use crate::vault::disk::Millis;
 use crate::vault::error::StoreError;
 use crate::vault::names;
@@ -151,6 +152,7 @@ impl<W: World> Held<W> {
         )
         .map_err(|notification::BadUrl| Refusal::ApplicationFailed { received })?;
         let id = self.id();
+        let life = self.keep().record().life.clone();
         Ok(Order {
             id: id.plain().to_string(),
             url,
@@ -160,6 +162,8 @@ impl<W: World> Held<W> {
             reply: names::reply_name(id),
             lane: location.prefix.clone(),
             bytes: self.received(),
+            user: life.user,
+            proof: life.proof.map(Scheme::word),
             settings,
         })
     }

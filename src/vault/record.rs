@@ -32,6 +32,7 @@ use super::tombstones::{Origin, PathHash, Tombstone};
 use crate::bits::notification::Token;
 use crate::bits::session::{AfterPublish, Ending, Reply, State};
 use crate::bits::session_id::SessionId;
+use crate::http::authorization::Scheme;
 use crate::http::path::UploadPath;
 
 /// The codes of a tombstone's ending; the index counts.
@@ -94,6 +95,8 @@ pub struct Life {
     pub agent: Option<Arc<str>>,
     /// The user who made it; `None` where nobody was asked.
     pub user: Option<Arc<str>>,
+    /// How that was shown; `None` in records of before it was written.
+    pub proof: Option<Scheme>,
 }
 
 /// The part of an application's answer that is not in the state.
@@ -139,6 +142,8 @@ struct Payload<'a> {
     agent: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<Cow<'a, str>>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -208,6 +213,7 @@ impl Record {
             connections: self.life.connections,
             agent: self.life.agent.as_deref().map(Cow::Borrowed),
             user: self.life.user.as_deref().map(Cow::Borrowed),
+            proof: (self.life.proof).map(|proof| Cow::Borrowed(proof.word())),
         };
         frame::append(out, id, sequence, |out| {
             serde_json::to_writer(out, &payload).expect("strings and numbers always serialize");
@@ -286,6 +292,8 @@ impl Frame<'_> {
                 connections: payload.connections,
                 agent: payload.agent.map(|agent| agent.into()),
                 user: payload.user.map(|user| user.into()),
+                // One that only a newer version knows is nobody's loss.
+                proof: (payload.proof).and_then(|word| Scheme::from_word(&word)),
             },
         })
     }
@@ -405,6 +413,7 @@ mod tests {
                 connections: 5,
                 agent: Some("Microsoft BITS/7.8".into()),
                 user: Some("anna".into()),
+                proof: Some(Scheme::Negotiate),
             },
         }
     }

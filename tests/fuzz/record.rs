@@ -7,6 +7,7 @@ use bitsd::bits::notification::Token;
 use bitsd::bits::session::{AfterPublish, Ending, Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
+use bitsd::http::authorization::Scheme;
 use bitsd::vault::record::{Answered, FrameReader, Frames, Life, Record};
 
 fn state(choice: u8, total: u64) -> State {
@@ -77,6 +78,7 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
             connections: u32::from(damage),
             agent: (choice % 5 == 0).then(|| "an agent".into()),
             user: (choice % 7 == 0).then(|| "anna".into()),
+            proof: Scheme::ALL.get(usize::from(choice) % 7).copied(),
         },
         client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };

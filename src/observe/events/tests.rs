@@ -148,6 +148,7 @@ fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
         connections: 1,
         agent: None,
         user: None,
+        proof: None,
         peer: Some(peer()),
     };
     for ending in [
@@ -185,6 +186,7 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         connections: 7,
         agent: Some("Microsoft BITS/7.8"),
         user: Some("anna"),
+        proof: Some("negotiate"),
         peer: Some(peer()),
     }];
     let line = logged(LogFormat::Text, LogLevel::Info, &event);
@@ -198,7 +200,7 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         "interruptions=2",
         "connections=7",
         "location=\"in\"",
-        "user=\"anna\"",
+        "user=\"anna\" proof=\"negotiate\"",
         "agent=\"Microsoft BITS/7.8\"",
         "peer=192.0.2.1:50000",
         "ending=\"published\"",
