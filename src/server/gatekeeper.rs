@@ -149,14 +149,15 @@ impl<W: World> Exchange<W> {
         shown
     }
 
-    /// Who asks for something beneath a path; `None` where nobody is asked.
+    /// Who asks for something beneath a path; `None` where nobody is asked. What was shown is let go
+    /// of: a ticket is as large as a body that is waited for.
     ///
     /// # Errors
     /// They may not, or have not shown who they are.
     pub(super) async fn admit(
         &mut self,
         path: &UploadPath,
-        shown: &Shown,
+        shown: Shown,
     ) -> Result<Option<Principal>, Refusal> {
         self.proof.clear();
         if shown.is_forwarded {
@@ -174,9 +175,12 @@ impl<W: World> Exchange<W> {
             return Ok(None);
         }
         let config = self.shard.settings();
-        let principal = match named(access, shown) {
+        let principal = match named(access, &shown) {
             Some(principal) => principal,
-            None => self.shown_by_itself(access, &config, shown).await?,
+            None => {
+                self.shown_by_itself(access, &config, shown.credentials)
+                    .await?
+            }
         };
         match policy::may(&principal, &access.allow, &config.accounts.accounts) {
             true => Ok(Some(principal)),
@@ -189,7 +193,7 @@ impl<W: World> Exchange<W> {
         &mut self,
         access: &Access,
         config: &Arc<Config>,
-        shown: &Shown,
+        credentials: Result<Option<Credentials>, BadCredentials>,
     ) -> Result<Principal, Refusal> {
         if access.auth == [Scheme::Proxy] {
             // Nor is this 401: there is nothing that the client could show.
@@ -200,7 +204,7 @@ impl<W: World> Exchange<W> {
         let schemes: Vec<_> = schemes
             .filter(|scheme| *scheme != Scheme::Proxy && !(is_silent && scheme.is_told()))
             .collect();
-        let is_told = match &shown.credentials {
+        let is_told = match &credentials {
             Ok(Some(Credentials::Basic { .. } | Credentials::Bearer(_))) => true,
             Ok(_) | Err(_) => false,
         };
@@ -213,7 +217,7 @@ impl<W: World> Exchange<W> {
             config,
             schemes,
         };
-        let identified = self.identify(&gate, &shown.credentials).await;
+        let identified = self.identify(&gate, credentials).await;
         match &identified {
             Ok(principal) if self.lasts(access) => self.visit.remember(principal, config),
             Ok(_) => {}
@@ -237,7 +241,7 @@ impl<W: World> Exchange<W> {
     pub(super) async fn admit_download(
         &mut self,
         wanted: &Wanted,
-        shown: &Shown,
+        shown: Shown,
     ) -> Result<(), Refusal> {
         match wanted {
             Wanted::File(path) => {
@@ -270,15 +274,15 @@ impl<W: World> Exchange<W> {
     async fn identify(
         &mut self,
         gate: &Gate<'_>,
-        credentials: &Result<Option<Credentials>, BadCredentials>,
+        credentials: Result<Option<Credentials>, BadCredentials>,
     ) -> Result<Principal, Refusal> {
         if gate.schemes == [Scheme::Certificate] {
             return self.certified(gate);
         }
         match credentials {
             Ok(Some(Credentials::Basic { user, password })) if gate.asks_for(Scheme::Basic) => {
-                let hash = gate.settings().accounts.hash_of(user);
-                match (self.is_password(gate.settings(), user, password, hash)).await? {
+                let hash = gate.settings().accounts.hash_of(&user);
+                match (self.is_password(gate.settings(), &user, &password, hash)).await? {
                     true => Ok(Principal {
                         user: user.as_str().into(),
                         scheme: Scheme::Basic,
@@ -287,7 +291,7 @@ impl<W: World> Exchange<W> {
                 }
             }
             Ok(Some(Credentials::Bearer(token))) if gate.asks_for(Scheme::Bearer) => {
-                match gate.settings().accounts.owner_of(token) {
+                match gate.settings().accounts.owner_of(&token) {
                     Some(user) => Ok(Principal {
                         user: Arc::clone(user),
                         scheme: Scheme::Bearer,
@@ -297,8 +301,8 @@ impl<W: World> Exchange<W> {
             }
             Ok(Some(Credentials::Negotiate(token, shape))) if gate.asks_for(Scheme::Negotiate) => {
                 let leg = Leg {
-                    token: token.clone(),
-                    shape: *shape,
+                    token,
+                    shape,
                     conversation: self.visit.conversation.take(),
                     end_point: None,
                 };
@@ -307,7 +311,7 @@ impl<W: World> Exchange<W> {
             }
             Ok(Some(_)) => Err(gate.refuse(NotShown::Unusable(BadCredentials::UnknownScheme))),
             Ok(None) => self.recognize(gate),
-            Err(why) => Err(gate.refuse(NotShown::Unusable(*why))),
+            Err(why) => Err(gate.refuse(NotShown::Unusable(why))),
         }
     }
 

@@ -74,7 +74,7 @@ impl<W: World> Exchange<W> {
                 };
                 match packet {
                     Ok(packet) => {
-                        self.serve_packet(packet, asked.agent, &shown, manners)
+                        self.serve_packet(packet, asked.agent, shown, manners)
                             .await
                     }
                     Err((refusal, session)) => {
@@ -94,7 +94,7 @@ impl<W: World> Exchange<W> {
                 asked,
                 persistence,
             } => {
-                if !is_stranded && let Err(refusal) = self.admit_download(&wanted, &shown).await {
+                if !is_stranded && let Err(refusal) = self.admit_download(&wanted, shown).await {
                     let (is_head, from) = (asked.is_head(), self.answer.len());
                     reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);
                     self.prove_ourselves(from);
@@ -129,7 +129,7 @@ impl<W: World> Exchange<W> {
         &mut self,
         packet: Packet,
         agent: Option<Arc<str>>,
-        shown: &Shown,
+        shown: Shown,
         manners: Manners,
     ) -> Next {
         let (peer, persistence) = (self.connection.client(), manners.persistence);
