@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use support::client::{Client, E_ACCESSDENIED, fragment};
-use support::kdc::{Realm, Tickets, Wish};
+use support::kdc::{PYTHON, Realm, Tickets, Wish};
 use support::raw::Response;
 use support::server::{Server, Settings};
 use support::tls::{Authority, Pair};
@@ -576,4 +576,119 @@ fn who_was_shown_goes_with_the_connection_to_another_shard_but_not_behind_a_prox
         client.lines.clear();
         assert_asked(&client.ping());
     }
+}
+
+/// docs/kerberos.md, from the keytab on: its settings, with other places and ports, and a machine
+/// that uploads over https by curl, as the guide tries it.
+#[test]
+fn the_guide_leads_to_an_upload_as_the_machine() {
+    let Some(realm) = Realm::start("EXAMPLE.COM") else {
+        return;
+    };
+    let version = Command::new("curl").arg("--version").output();
+    if !version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("GSS-API")) {
+        skip("there is no curl with GSS-API");
+        return;
+    }
+    realm.add("PC1$");
+    realm.add("anna");
+    realm.add("bert");
+    realm.keytab("bitsd.keytab", &["HTTP/upload.example.com"]);
+    let authority = Authority::new();
+    let pair = authority.server("server", &["upload.example.com"]);
+    let guide = include_str!("../docs/kerberos.md");
+    let block = |language: &str| {
+        let block = guide.split(&format!("```{language}\n")).nth(1).unwrap();
+        let lines = block.split("```").next().unwrap().lines();
+        lines
+            .map(|line| format!("{}\n", line.trim_start()))
+            .collect::<String>()
+    };
+    let groups = block("text");
+    assert!(groups.starts_with("machines: PC1$"), "{groups}");
+    fs::write(realm.file("groups"), groups).unwrap();
+    let settings = block("toml")
+        .replace("root = \"/var/lib/bitsd/uploads\"\n", "")
+        .replace("[\"0.0.0.0:443\", \"[::]:443\"]", "\"127.0.0.1:0\"")
+        .replace("/etc/bitsd/ecdsa.pem", pair.chain.to_str().unwrap())
+        .replace("/etc/bitsd/ecdsa.key", pair.key.to_str().unwrap())
+        .replace("/etc/bitsd/", &format!("{}/", realm.file("").display()));
+    let server = Server::with(realm.around(Settings::default().file(&settings)));
+    let port = server.secure().port();
+    let request = |tickets: &Tickets, kind: &str, fields: &[&str], body: &str| {
+        let mut curl = realm.command("curl");
+        curl.args([
+            "--negotiate",
+            "--user",
+            ":",
+            "--max-time",
+            "20",
+            "--silent",
+            "--include",
+        ])
+        .args([
+            "-X",
+            "BITS_POST",
+            "-H",
+            &format!("BITS-Packet-Type: {kind}"),
+        ])
+        .args(["--resolve", &format!("upload.example.com:{port}:127.0.0.1")])
+        .args(["--data-binary", body])
+        .arg("--cacert")
+        .arg(authority.ca())
+        .env("KRB5CCNAME", tickets.name());
+        for field in fields {
+            curl.args(["-H", field]);
+        }
+        let url = format!("https://upload.example.com:{port}/today.zip");
+        String::from_utf8(curl.arg(url).output().unwrap().stdout).unwrap()
+    };
+    let machine = realm.log_in("PC1$", &[]);
+    let protocol = "BITS-Supported-Protocols: {7df0354d-249b-430f-820d-3d2a9bef4931}";
+    let created = request(&machine, "Create-Session", &[protocol], "");
+    let session = (created.lines())
+        .find(|line| line.starts_with("BITS-Session-Id: "))
+        .unwrap_or_else(|| panic!("{created}"));
+    let range = "Content-Range: bytes 0-4/5";
+    let sent = request(&machine, "Fragment", &[session, range], "hello");
+    assert!(sent.contains("BITS-Received-Content-Range: 5"), "{sent}");
+    let closed = request(&machine, "Close-Session", &[session], "");
+    assert!(closed.contains("HTTP/1.1 200 OK"), "{closed}");
+    assert_eq!(
+        fs::read_to_string(server.file("today.zip")).unwrap(),
+        "hello"
+    );
+    server.wait_for_log("user=\"PC1$\" proof=\"negotiate\"");
+    // Who is not in the list of the guide.
+    let refused = request(&realm.log_in("bert", &[]), "Ping", &[], "");
+    assert!(refused.contains("HTTP/1.1 403 "), "{refused}");
+    let let_in = request(&realm.log_in("anna", &[]), "Ping", &[], "");
+    assert!(let_in.contains("HTTP/1.1 200 OK"), "{let_in}");
+}
+
+#[test]
+fn python_uploads_with_a_ticket_and_knows_whom_it_speaks_with() {
+    let Some(house) = House::open("") else {
+        return;
+    };
+    let script = "import sys, requests\nfrom requests_kerberos import HTTPKerberosAuth, REQUIRED\n\
+                  auth = HTTPKerberosAuth(mutual_authentication=REQUIRED)\n\
+                  r = requests.request('BITS_POST', sys.argv[1], auth=auth, verify=sys.argv[2], timeout=20,\n    \
+                  headers={'BITS-Packet-Type': 'Ping'})\nprint(r.status_code)\n";
+    let found = Command::new(PYTHON)
+        .args(["-c", "import requests_kerberos"])
+        .output();
+    if !found.is_ok_and(|found| found.status.success()) {
+        skip("Python has no requests_kerberos (python3-requests-kerberos)");
+        return;
+    }
+    let url = format!("https://localhost:{}/a.bin", house.server.secure().port());
+    let output = (house.realm.command(PYTHON))
+        .args(["-c", script, &url])
+        .arg(house.authority.ca())
+        .env("KRB5CCNAME", house.anna().name())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.trim(), "200");
 }

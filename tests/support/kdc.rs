@@ -246,7 +246,7 @@ fn free_port() -> u16 {
 }
 
 /// Debian's own, for which there is the package.
-const PYTHON: &str = "/usr/bin/python3";
+pub const PYTHON: &str = "/usr/bin/python3";
 
 /// Prints tokens in base64. In two legs: SPNEGO that offers NEGOEX first and sends no token for it;
 /// then the ticket, and a check of the list with the ticket's key (RFC 4178 5).
