@@ -73,10 +73,7 @@ impl<W: World> Exchange<W> {
                     is_stranded,
                 };
                 match packet {
-                    Ok(packet) => {
-                        self.serve_packet(packet, asked.agent, shown, manners)
-                            .await
-                    }
+                    Ok(packet) => self.serve_packet(packet, asked.agent, shown, manners).await,
                     Err((refusal, session)) => {
                         let outcome = Outcome {
                             reply: Err(refusal),
