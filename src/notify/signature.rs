@@ -5,9 +5,9 @@
 //! secret, of six lines joined by line feeds: `BITS-Notification-Timestamp`,
 //! `BITS-Notification-Id`, `BITS-Original-Request-URL`, `BITS-Request-DataFile-Name`,
 //! `BITS-Response-DataFile-Name`, `Content-Digest`; a field that the request does not have is an
-//! empty line. The body is covered by its digest (RFC 9530). Where the request says who has sent the
-//! upload, two more lines follow: `BITS-Remote-User`, `BITS-Auth-Type`. Nobody can take them away,
-//! since no signature of fewer lines fits then.
+//! empty line. The body is covered by its digest (RFC 9530). Where the request says who has sent
+//! the upload, two more lines follow: `BITS-Remote-User`, `BITS-Auth-Type`. Nobody can take them
+//! away, since no signature of fewer lines fits then.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -124,8 +124,8 @@ mod tests {
             signed("1700000000").signature(b"secret"),
             signed("1700000000").signature(b"secreT")
         );
-        // printf '1700000000\nID\nhttp://h/a\n/w/ID.part\n/w/ID.reply\n\nanna\nbasic' | openssl dgst
-        // -sha256 -hmac secret
+        // printf '1700000000\nID\nhttp://h/a\n/w/ID.part\n/w/ID.reply\n\nanna\nbasic' | openssl
+        // dgst -sha256 -hmac secret
         let by = |user, proof| Signed {
             user,
             proof,

@@ -149,8 +149,8 @@ impl<W: World> Exchange<W> {
         shown
     }
 
-    /// Who asks for something beneath a path; `None` where nobody is asked. What was shown is let go
-    /// of: a ticket is as large as a body that is waited for.
+    /// Who asks for something beneath a path; `None` where nobody is asked. What was shown is let
+    /// go of: a ticket is as large as a body that is waited for.
     ///
     /// # Errors
     /// They may not, or have not shown who they are.
