@@ -326,9 +326,9 @@ pub fn may_wait_for_another_machine(folder: &OwnedFd) -> bool {
 
 /// Runs a call on the shard, and says how long it took.
 pub fn timed<T>(what: &'static str, call: impl FnOnce() -> T) -> (T, Duration) {
-    let began = Instant::now();
+    let began = turn::now();
     let result = call();
-    let took = began.elapsed();
+    let took = turn::look().saturating_duration_since(began);
     turn::spent(what, took);
     (result, took)
 }

@@ -3,12 +3,14 @@
 //! A busy shard asks the kernel the same thing thousands of times a second: where does the path of
 //! a root lead, what does a folder give to its files, does the journal still have a name. Whatever
 //! the answer is, somebody may change it before it is acted upon. So a shard that has asked
-//! [`LOOKS`] times within [`MOMENT`] trusts its last look until the moment is over. One that has
-//! less to do looks each time.
+//! [`LOOKS`] times within [`MOMENT`] trusts its last look until the moment is over, and looks once
+//! in the next, if that follows at once. One that has less to do looks each time.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::turn;
 
 /// How long a look is trusted at the most: less than it takes to start a program.
 pub const MOMENT: Duration = Duration::from_millis(1);
@@ -26,8 +28,10 @@ struct Last<K, V> {
     seen: V,
     /// When this moment began.
     began: Instant,
-    /// Looks since then.
-    looks: u32,
+    /// How often was asked since then.
+    asked_times: u32,
+    /// It is not looked at again in this moment.
+    is_trusted: bool,
 }
 
 impl<K, V> Default for Recent<K, V> {
@@ -47,7 +51,7 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
     /// # Errors
     /// Those of the look, which are not kept.
     pub fn look(&self, asked: K, look: impl FnOnce() -> io::Result<V>) -> io::Result<V> {
-        self.look_at(Instant::now(), asked, look)
+        self.look_at(turn::now(), asked, look)
     }
 
     fn look_at(
@@ -56,25 +60,32 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
         asked: K,
         look: impl FnOnce() -> io::Result<V>,
     ) -> io::Result<V> {
-        let last = self.last().take();
-        let is_in_moment = |last: &Last<K, V>| {
-            now.saturating_duration_since(last.began) < MOMENT && last.asked == asked
-        };
-        let (began, looks) = match last.filter(is_in_moment) {
-            Some(last) if last.looks >= LOOKS => {
-                let seen = last.seen.clone();
-                *self.last() = Some(last);
-                return Ok(seen);
+        let last = self.last().take().filter(|last| last.asked == asked);
+        let mut is_busy = false;
+        let (mut began, mut asked_times) = (now, 0);
+        if let Some(mut last) = last {
+            let age = now.saturating_duration_since(last.began);
+            if age < MOMENT {
+                if last.is_trusted {
+                    last.asked_times = last.asked_times.saturating_add(1);
+                    let seen = last.seen.clone();
+                    *self.last() = Some(last);
+                    return Ok(seen);
+                }
+                (began, asked_times) = (last.began, last.asked_times);
             }
-            Some(last) => (last.began, last.looks),
-            None => (now, 0),
-        };
-        let seen = look()?;
+            is_busy = age < 2 * MOMENT && last.asked_times >= LOOKS;
+        }
+        let seen = look();
+        turn::time_has_passed();
+        let seen = seen?;
+        asked_times += 1;
         *self.last() = Some(Last {
             asked,
             seen: seen.clone(),
             began,
-            looks: looks + 1,
+            asked_times,
+            is_trusted: is_busy || asked_times >= LOOKS,
         });
         Ok(seen)
     }
@@ -105,7 +116,20 @@ mod tests {
         assert_eq!(ask(Duration::ZERO, 100), LOOKS - 1);
         assert_eq!(ask(last, 101), LOOKS - 1);
         assert_eq!(ask(MOMENT, 102), 102, "and that is a new moment");
-        assert_eq!(ask(MOMENT, 103), 103);
+        assert_eq!(
+            ask(MOMENT, 103),
+            102,
+            "of a shard that was busy in the last"
+        );
+        let seldom = |number| ask(2 * MOMENT + number, 200);
+        assert_eq!(seldom(Duration::ZERO), 200);
+        // It had asked twice in the moment before: that is no longer often.
+        assert_eq!(ask(2 * MOMENT, 201), 201);
+        for look in 300..300 + LOOKS {
+            ask(4 * MOMENT, look);
+        }
+        assert_eq!(ask(6 * MOMENT, 400), 400);
+        assert_eq!(ask(6 * MOMENT, 401), 401, "its busy time is long over");
     }
 
     #[test]

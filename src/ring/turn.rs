@@ -7,11 +7,14 @@
 //! Every turn is timed by the coarse clock, which costs a few nanoseconds and moves every 4 ms on
 //! most kernels. Disk calls are timed exactly. So a turn that waits for the disk is told of from
 //! exactly `LONG` on, and one that computes, or waits for its core, from about that.
+//!
+//! The exact clock is read once for each disk call and not twice: one begins, for this, when the
+//! one before it in its turn has ended. What is computed between them takes microseconds.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::counting;
 use crate::event::Event;
@@ -28,7 +31,19 @@ struct Spent {
     what: &'static str,
 }
 
+/// What a thread remembers of the exact clock.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// Nothing: it has no turns.
+    Never,
+    /// Nothing yet in this turn, or something has taken its time since.
+    Old,
+    /// This, a moment ago.
+    At(Instant),
+}
+
 thread_local! {
+    static READING: Cell<Reading> = const { Cell::new(Reading::Never) };
     static SPENT: Cell<Spent> = const {
         Cell::new(Spent { all: Duration::ZERO, longest: Duration::ZERO, what: "" })
     };
@@ -43,6 +58,31 @@ pub fn spent(what: &'static str, took: Duration) {
         spent.what = what;
     }
     SPENT.set(spent);
+}
+
+/// The exact clock, as it was at the end of the last disk call of this turn; as it is if there was
+/// none.
+pub fn now() -> Instant {
+    match READING.get() {
+        Reading::At(instant) => instant,
+        Reading::Old | Reading::Never => look(),
+    }
+}
+
+/// The exact clock as it is.
+pub fn look() -> Instant {
+    let instant = Instant::now();
+    if !matches!(READING.get(), Reading::Never) {
+        READING.set(Reading::At(instant));
+    }
+    instant
+}
+
+/// Something has taken its time: [`now`] is to look again.
+pub fn time_has_passed() {
+    if let Reading::At(_) = READING.get() {
+        READING.set(Reading::Old);
+    }
 }
 
 /// Milliseconds of the coarse clock.
@@ -63,7 +103,9 @@ async fn each_turn<T>(task: impl Future<Output = T>, tell: impl Fn(&'static str,
     let mut task = pin!(task);
     poll_fn(|context| {
         let began = coarse_ms();
+        READING.set(Reading::Old);
         let polled = task.as_mut().poll(context);
+        READING.set(Reading::Never);
         let took = Duration::from_millis(coarse_ms().saturating_sub(began));
         let spent = SPENT.take();
         let took = took.max(spent.all);
@@ -85,6 +127,27 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn what_a_turn_has_read_of_the_clock_is_old_in_the_next() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(each_turn(
+            async {
+                let first = look();
+                assert_eq!(now(), first);
+                time_has_passed();
+                let second = now();
+                assert!(second >= first);
+                assert_eq!(now(), second);
+                tokio::task::yield_now().await;
+                let before = Instant::now();
+                assert!(now() >= before);
+            },
+            |_, _| {},
+        ));
+        let before = Instant::now();
+        assert!(now() >= before, "outside of turns nothing is remembered");
+    }
 
     #[test]
     fn a_long_turn_is_told_of_with_what_took_the_time() {

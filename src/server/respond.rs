@@ -275,7 +275,8 @@ impl<W: World> Exchange<W> {
         match persistence {
             Persistence::KeepAlive => Next::Request,
             Persistence::Close => {
-                self.linger().await;
+                // Apart, as what is rare: each request moves the space for all that may follow.
+                Box::pin(self.linger()).await;
                 Next::End
             }
         }

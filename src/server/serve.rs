@@ -92,7 +92,7 @@ impl<W: World> Exchange<W> {
             Err(why) => {
                 // What the answer looks like is seen in the first word; the log names the target.
                 let begin = self.inbox.bytes()[..self.inbox.len().min(SEEN_BYTES_MAX)].to_vec();
-                self.refuse_head(why, &begin).await;
+                Box::pin(self.refuse_head(why, &begin)).await;
                 return Next::End;
             }
         };

@@ -55,6 +55,8 @@ pub struct Shard<W: World> {
     settings: RefCell<Arc<Config>>,
     /// The locations of `settings`.
     locations: RefCell<Vec<Rc<Location>>>,
+    /// Whether any of them asks who somebody is: looked up with every head.
+    asks: Cell<bool>,
     /// Locations of earlier settings, as long as a request is under way that began under them.
     former_locations: RefCell<Vec<Rc<Location>>>,
     /// Sessions of clients on all shards.
@@ -113,6 +115,10 @@ fn locations<W: World>(world: &W, config: &Config) -> Vec<Rc<Location>> {
     counted.collect()
 }
 
+fn asks(config: &Config) -> bool {
+    (config.locations.iter()).any(|location| !location.access.auth.is_empty())
+}
+
 /// Whether anything has to survive a power cut.
 fn is_durable(config: &Config) -> bool {
     let mut locations = config.locations.iter();
@@ -157,6 +163,7 @@ impl<W: World> Shard<W> {
             locations: RefCell::new(locations(&*world, &config)),
             world,
             settings: RefCell::new(Arc::clone(&config)),
+            asks: Cell::new(asks(&config)),
             former_locations: RefCell::default(),
             clients,
             visitors: RefCell::new(Visitors::new(secret)),
@@ -198,10 +205,7 @@ impl<W: World> Shard<W> {
 
     /// Whether anybody is asked anywhere who they are.
     pub fn asks(&self) -> bool {
-        let locations = self.locations.borrow();
-        locations
-            .iter()
-            .any(|location| !location.access.auth.is_empty())
+        self.asks.get()
     }
 
     /// The bounds as they are now. Those that memory was taken by stay as they were at the start.
@@ -230,6 +234,7 @@ impl<W: World> Shard<W> {
         self.store.journal.set_limits(&settings.limits);
         self.store.set_durable(is_durable(&settings));
         let former = self.locations.replace(locations(&*self.world, &settings));
+        self.asks.set(asks(&settings));
         self.former_locations.borrow_mut().extend(former);
         self.next_cleanup_ms.set(self.world.now());
         self.to_reschedule.set(Some(SessionId::from_u128(0)));

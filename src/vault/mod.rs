@@ -25,6 +25,7 @@
 //! * *Fragment*, `durability = "fragment"`: `fdatasync(part)`, record with `durable` synced, names
 //!   synced; then the Ack.
 //! * *Seal*: `fdatasync(part)`; record `sealed`, synced; names synced; then the final fragment Ack.
+//!   With `durability = "none"` there is no record of it: the length of the part says it.
 //! * *Publish*: record `closing` (written, not synced); rename without replacing; sync of the
 //!   destination's folder; then the Close Ack. A restart that finds the part gone under a `closing`
 //!   record knows that the rename happened, since nothing else removes a part in that state. If a

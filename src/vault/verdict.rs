@@ -95,7 +95,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         // It has its name and yet is here: the record is not of this part.
         State::Published { .. } => Verdict::Forget,
         _ if survived => whole(record, bytes),
-        _ => after_power_cut(record, bytes),
+        _ => after_power_cut(evidence, bytes),
     }
 }
 
@@ -122,7 +122,8 @@ fn whole(record: &Record, bytes: u64) -> Verdict {
 }
 
 /// Only what was synced can be trusted.
-fn after_power_cut(record: &Record, bytes: u64) -> Verdict {
+fn after_power_cut(evidence: &Evidence<'_>, bytes: u64) -> Verdict {
+    let record = evidence.record;
     let durable = record.durable;
     match record.state {
         State::Receiving { .. } if bytes < durable => Verdict::SetAside(TOO_SHORT),
@@ -131,6 +132,9 @@ fn after_power_cut(record: &Record, bytes: u64) -> Verdict {
         // it. An empty file must not take their place at Close-Session. If there never were any
         // bytes, the client loses nothing by starting again.
         State::Receiving { total: None, .. } => Verdict::Forget,
+        // Perhaps it was whole, and its client has only to close it: as an incomplete one it would
+        // be discarded.
+        State::Receiving { .. } if !evidence.is_synced => Verdict::Forget,
         // The bytes after it are not safe, or nobody has heard of them.
         State::Receiving { total, .. } => Verdict::Cut(State::Receiving {
             received: durable,

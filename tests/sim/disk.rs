@@ -727,6 +727,10 @@ impl SimDisk {
             if is_cut_off || !is_kept {
                 lost += 1;
                 lost_folders.extend(change.folders().into_iter().map(str::to_owned));
+                if let Change::Link(place, Node::Folder) = &change {
+                    // And whatever came into it.
+                    lost_folders.insert(whole(place));
+                }
             } else {
                 change.apply(&mut self.base);
             }
@@ -792,6 +796,14 @@ fn shelf_of_folder(folder: &str) -> Shelf {
 pub fn shelf_of(path: &str) -> Shelf {
     let is_other = path.split('/').next() == Some(OTHER);
     Shelf(u16::from(is_other))
+}
+
+/// The path of a folder.
+fn whole((folder, name): &Place) -> String {
+    match folder.as_str() {
+        "" => name.clone(),
+        folder => format!("{folder}/{name}"),
+    }
 }
 
 fn place(path: &str) -> Place {

@@ -280,6 +280,7 @@ const TABLE: &[(&str, Test, &str)] = &[
         "aside: short",
     ),
     ("new", |e| e.part.is_some(), "forget"),
+    ("receiving", |e| e.part.is_some() && !e.is_synced, "forget"),
     ("receiving", |e| e.part.is_some(), "cut"),
     (
         "sealed notified referred denied closing publishing",
