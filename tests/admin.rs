@@ -6,9 +6,10 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -688,4 +689,112 @@ fn a_door_that_cannot_be_is_told_before_anything_begins() {
     let socket: &Path = &watched.socket;
     let said = refused(&format!("admin_socket = {socket:?}"));
     assert!(said.contains("another server answers"), "{said}");
+}
+
+/// What the service manager hears, until it hears this.
+fn hear(socket: &UnixDatagram, words: &str) -> String {
+    let mut message = [0; 4_096];
+    loop {
+        let bytes = socket.recv(&mut message).expect(words);
+        let heard = String::from_utf8_lossy(&message[..bytes]).into_owned();
+        if heard.contains(words) {
+            return heard;
+        }
+    }
+}
+
+#[test]
+fn the_service_manager_hears_how_the_server_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let variable = format!("NOTIFY_SOCKET={}", path.display());
+    let wrapper = ["env", &variable, "WATCHDOG_USEC=600000"];
+    let mut server = Server::with(Settings::default().wrapper(&wrapper).file("strict = true"));
+    let ready = hear(&manager, "READY=1");
+    assert!(ready.contains("STATUS=ready; 0 unfinished"), "{ready}");
+    hear(&manager, "WATCHDOG=1");
+    hear(&manager, "WATCHDOG=1");
+    server.reload("strict = false");
+    let reloading = hear(&manager, "RELOADING=1");
+    assert!(
+        reloading.contains("MONOTONIC_USEC="),
+        "in one message: {reloading}"
+    );
+    assert!(hear(&manager, "READY=1").contains("STATUS=ready; the settings were reloaded"));
+    server.reload("strict = 7");
+    assert!(hear(&manager, "STATUS=ready, under").contains("strict"));
+    server.terminate();
+    hear(&manager, "STOPPING=1");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Holds a thread of a server by ptrace(2), for as long as it runs itself.
+const HOLD: &str = "
+import ctypes, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
+thread = int(sys.argv[1])
+if libc.ptrace(PTRACE_SEIZE, thread, 0, 0) or libc.ptrace(PTRACE_INTERRUPT, thread, 0, 0):
+    sys.exit('not allowed')
+print('held', flush=True)
+time.sleep(600)
+";
+
+#[test]
+fn a_shard_that_stands_still_is_not_live_and_the_watchdog_is_not_fed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let variable = format!("NOTIFY_SOCKET={}", path.display());
+    let wrapper = ["env", &variable, "WATCHDOG_USEC=3000000"];
+    let watched = Watched::with(Settings::default().wrapper(&wrapper), "");
+    assert_eq!(watched.get("/live").0, 200);
+    let tasks = format!("/proc/{}/task", watched.server.pid());
+    let is_shard = |task: &PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "shard-1")
+    };
+    let mut tasks = std::fs::read_dir(tasks)
+        .unwrap()
+        .map(|task| task.unwrap().path());
+    let shard = tasks.find(is_shard).expect("shard-1");
+    let mut hold = Command::new("python3");
+    hold.args(["-c", HOLD]).arg(shard.file_name().unwrap());
+    let Ok(held) = hold.stdout(Stdio::piped()).spawn() else {
+        return skip("there is no python3");
+    };
+    let mut held = Program(held);
+    let mut said = String::new();
+    let stdout = held.0.stdout.take().unwrap();
+    let _ = std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said);
+    if said.trim() != "held" {
+        return skip("threads cannot be held by ptrace here");
+    }
+    wait_until("it is seen", || watched.get("/live").0 == 503);
+    let live = watched.json("/live");
+    assert_eq!(live["reasons"][0]["reason"], "stalled_shard");
+    assert!(
+        live["reasons"][0]["why"]
+            .as_str()
+            .unwrap()
+            .contains("shard-1"),
+        "{live}"
+    );
+    assert_eq!(watched.get("/ready").0, 503);
+    // What was said before is read; then nothing comes for longer than the watchdog has patience.
+    manager.set_nonblocking(true).unwrap();
+    let mut message = [0; 4_096];
+    while manager.recv(&mut message).is_ok() {}
+    manager.set_nonblocking(false).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(4)))
+        .unwrap();
+    assert!(
+        manager.recv(&mut message).is_err(),
+        "it is fed nevertheless"
+    );
+    drop(held);
+    wait_until("it is live again", || watched.get("/live").0 == 200);
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Metrics;
+
 /// A shard that was not seen to run for so long is stuck.
 pub const BEAT_MS_MAX: u64 = 10_000;
 /// Health that was judged longer ago says nothing: whoever judges is held up.
@@ -28,6 +30,22 @@ pub struct Readings {
     pub descriptors: u64,
     /// How many there may be.
     pub descriptors_max: u64,
+}
+
+impl Readings {
+    /// What is known of the shards without asking anybody.
+    pub fn of(metrics: &Metrics, now_ms: u64) -> Self {
+        let shards = metrics.shards.iter().map(|shard| ShardBeat {
+            beat_ms: shard.beat_ms.get(),
+            is_recovering: shard.is_recovering.get() != 0,
+        });
+        Self {
+            now_ms,
+            shards: shards.collect(),
+            is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
+            ..Self::default()
+        }
+    }
 }
 
 /// What was read of a shard.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::House;
 use super::exposition::Scrape;
-use super::health::{self, Health, JUDGED_MS_MAX, Premises, Readings, ShardBeat};
+use super::health::{self, Health, JUDGED_MS_MAX, Premises, Readings};
 use super::process;
 use super::view::{CountView, LocationView, PlaceView, ShardView, StatusView};
 use crate::metrics::labels;
@@ -91,17 +91,7 @@ impl Overview {
 
     /// What is known without asking anybody.
     fn beats(&self) -> Readings {
-        let metrics = self.house.metrics();
-        let shards = metrics.shards.iter().map(|shard| ShardBeat {
-            beat_ms: shard.beat_ms.get(),
-            is_recovering: shard.is_recovering.get() != 0,
-        });
-        Readings {
-            shards: shards.collect(),
-            now_ms: self.house.now_ms(),
-            is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
-            ..Readings::default()
-        }
+        Readings::of(self.house.metrics(), self.house.now_ms())
     }
 
     fn received(&self) -> u64 {

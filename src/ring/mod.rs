@@ -48,6 +48,7 @@ pub mod recent;
 pub mod reload;
 pub mod reloader;
 pub mod seat;
+pub mod service;
 pub mod shelves;
 pub mod signals;
 pub mod space;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Sender;
 use super::directories::{Directories, Ground};
 use super::launch_error::{BadRoot, LaunchError};
 use super::reload::{self, Offer};
+use super::service;
 use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
 use crate::metrics::Metrics;
@@ -74,7 +75,9 @@ impl Reloads {
             loop {
                 match to_fulfil.recv_timeout(DAY) {
                     Ok(asker) => {
+                        service::reloading();
                         let outcome = reloader.reload(&directories);
+                        service::reloaded(&outcome);
                         note(&metrics, outcome.is_ok());
                         if let Some(asker) = asker {
                             // It may have lost patience.

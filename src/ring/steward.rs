@@ -12,6 +12,7 @@ use super::launch_error::LaunchError;
 use super::lookout::{Seen, Spot};
 use super::reloader::{Reloader, Reloads};
 use super::seat::News;
+use super::service;
 use super::signals::Wish;
 use super::turn;
 use super::window::{Question, Windows};
@@ -162,6 +163,7 @@ pub fn begin(
     let reloads = Reloads::begin(reloader, directories, &to_ask.metrics);
     let reloads = reloads.map_err(LaunchError::Thread)?;
     let reloads = Arc::new(reloads);
+    service::begin_watchdog(&to_ask.metrics).map_err(LaunchError::Thread)?;
     let config = reloads.config();
     let addresses: Vec<_> = doors.addresses().iter().map(ToString::to_string).collect();
     let listen = (!addresses.is_empty()).then(|| addresses.join(","));

@@ -14,6 +14,7 @@ use super::listeners::Address;
 use super::probe;
 use super::reloader::Reloads;
 use super::seat::{News, Stage};
+use super::service;
 use super::signals::Wish;
 use crate::config::Config;
 use crate::vault::disk::millis;
@@ -132,6 +133,7 @@ pub fn supervise(
                 preparing -= 1;
                 if preparing == 0 && deadline.is_none() {
                     start.tell(config, unfinished, remembered);
+                    service::ready(unfinished);
                     observe::announce(
                         (start.addresses.iter()).map(|one| (one.address, one.is_secure)),
                     );
@@ -176,6 +178,7 @@ fn begin_to_stop(stage: &watch::Sender<Stage>, reloads: &Reloads) -> Instant {
         event = "stopping",
         "stopping: running requests may finish; a second signal stops at once"
     );
+    service::stopping();
     stage.send_replace(Stage::Drain);
     let limit = Duration::from_millis(reloads.config().limits.shutdown_ms_max);
     Instant::now() + limit + GRACE
