@@ -479,6 +479,12 @@ fn sessions_are_listed_shown_and_ended() {
     }
     let (status, body) = watched.get("/v1/sessions");
     assert_eq!((status, body.lines().count()), (200, 1_200));
+    // Who knows an id can end its session: an address, which asks nobody, shows none.
+    for line in body.lines() {
+        let session: Value = serde_json::from_str(line).unwrap();
+        let id = session["id"].as_str().unwrap();
+        assert!(id.chars().count() == 10 && id.ends_with('…'), "{id}");
+    }
     let (_, none) = watched.get("/v1/sessions?state=sealed");
     assert_eq!(none, "");
     let mut client = Client::create(server.address(), "/host-7/a.zip");
@@ -685,6 +691,19 @@ fn a_door_that_cannot_be_is_told_before_anything_begins() {
     let address = taken.local_addr().unwrap();
     let said = refused(&format!("admin_listen = \"{address}\""));
     assert!(said.contains("admin_listen"), "{said}");
+    let file = folder.path().join("check.toml");
+    let lines =
+        format!("root = {root:?}\nadmin_socket = {nowhere:?}\nadmin_listen = \"{address}\"");
+    std::fs::write(&file, lines).unwrap();
+    let checked = bitsd(&["check", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(checked.status.code(), Some(1), "{}", text(&checked));
+    for words in [
+        "# warning: admin_socket cannot be made",
+        "# wrong: admin_listen cannot be",
+    ] {
+        assert!(text(&checked).contains(words), "{}", text(&checked));
+    }
+    drop(taken);
     let watched = Watched::start("");
     let socket: &Path = &watched.socket;
     let said = refused(&format!("admin_socket = {socket:?}"));

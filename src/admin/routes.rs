@@ -86,7 +86,7 @@ pub fn respond(
         Err(why) => return AdminAnswer::outcome(400, why).write(out, is_head),
     };
     match route {
-        Route::Sessions if !is_head => list(overview, &filter, out),
+        Route::Sessions if !is_head => list(overview, &filter, from, out),
         Route::Trace if !is_head => trace(overview, &filter, out),
         route => whole(overview, &route, request, from).write(out, is_head),
     }
@@ -267,7 +267,7 @@ fn tell(order: Order, from: From, answer: &AdminAnswer) {
 }
 
 /// Sessions, one a line, slice by slice.
-fn list(overview: &Overview, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
+fn list(overview: &Overview, filter: &Filter, from: From, out: &mut impl Write) -> io::Result<()> {
     let shards = overview.house.metrics().shards.len();
     // Nothing is promised before the first shard has answered.
     let mut first = match overview.house.ask(0, Inquiry::List(None)) {
@@ -291,8 +291,11 @@ fn list(overview: &Overview, filter: &Filter, out: &mut impl Write) -> io::Resul
             };
             after = Some(last.id);
             let mut text = String::new();
-            for session in rows.into_iter().map(SessionView::of) {
+            for mut session in rows.into_iter().map(SessionView::of) {
                 if filter.takes(&session) {
+                    if let From::Address = from {
+                        session.hide_id();
+                    }
                     text.push_str(&serde_json::to_string(&session).map_err(io::Error::other)?);
                     text.push('\n');
                 }

@@ -66,6 +66,17 @@ impl SessionView {
     }
 }
 
+impl SessionView {
+    /// Whoever knows the id of a session may send its packets, and end it: where anybody may look,
+    /// only its beginning is shown.
+    pub fn hide_id(&mut self) {
+        self.id = self.id.chars().take(ID_CHARS_SHOWN).chain(['…']).collect();
+    }
+}
+
+/// A brace and the first group of an id: enough to find it in the log.
+const ID_CHARS_SHOWN: usize = 9;
+
 /// The word for a state.
 pub fn state(state: State) -> &'static str {
     labels::STATES[labels::state(state)]

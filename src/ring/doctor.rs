@@ -5,6 +5,7 @@
 //! server does.
 
 use std::fmt;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
@@ -72,6 +73,36 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     }
     findings.extend(directories);
     findings.extend(addresses(config, is_running));
+    if !is_running {
+        findings.extend(doors(config));
+    }
+    findings
+}
+
+/// Where the administrator's interface would be. Nothing is made: a folder that systemd makes for
+/// the service is not there before it starts.
+fn doors(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let socket = &config.admin_socket;
+    if !socket.as_os_str().is_empty() {
+        let folder = socket
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let shown = folder.display();
+        findings.push(match rustix::fs::access(folder, Access::WRITE_OK) {
+            Ok(()) => Finding::Good(format!("admin_socket can be made in {shown}")),
+            Err(error) => Finding::Doubtful(format!(
+                "admin_socket cannot be made in {shown} now: {error} (RuntimeDirectory= of the service makes \
+                 a folder in /run)"
+            )),
+        });
+    }
+    let listen = |address: &SocketAddr| match TcpListener::bind(address) {
+        Ok(_) => Finding::Good(format!("admin_listen can be {address}")),
+        Err(error) => Finding::Bad(format!("admin_listen cannot be {address}: {error}")),
+    };
+    findings.extend(config.admin_listen.iter().map(listen));
     findings
 }
 
