@@ -154,6 +154,13 @@ impl Accounts {
         self.groups.contains_key(group)
     }
 
+    /// Those who have a password, and those who have a token; some may be both.
+    pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
+        let users = self.users.keys().map(String::as_str);
+        let owners = self.tokens.values().map(AsRef::as_ref);
+        (users.collect(), owners.collect())
+    }
+
     /// How many users, groups and tokens there are.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.users.len(), self.groups.len(), self.tokens.len())
@@ -290,6 +297,17 @@ mod tests {
 
     const HASH: &str = "$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0";
     const COSTLY: &str = "$2y$10$/FLdgVBgKbHKQmjZY1JisOCmDrrqFxKdodD7DQfqTT9PalXLnPMyO";
+
+    /// The time of an answer is that of the hash.
+    #[test]
+    fn whoever_does_not_exist_costs_the_hash_that_costs_most() {
+        let of = |cost: u32| format!("$2y${cost:02}${}", "a".repeat(53));
+        let users = format!("a:{}\nb:{}\nc:{}\n", of(5), of(10), of(8));
+        let accounts = Accounts::parse(&users, "", "").unwrap();
+        let most = accounts.hash_of("b").unwrap();
+        assert_eq!(accounts.decoy(), Some(most));
+        assert_eq!(accounts.hash_of("nobody"), None);
+    }
 
     #[test]
     fn the_files_are_read() {

@@ -4,6 +4,7 @@
 //! it is in order. It creates nothing, because whoever checks may use another account than the
 //! server does.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -18,6 +19,7 @@ use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{listeners, net, probe};
 use crate::auth::keytab::Key;
+use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::Config;
 use crate::verify;
 
@@ -65,6 +67,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let secrets = probe::open_secrets(config);
     findings.extend(secrets.into_iter().map(Finding::Doubtful));
     findings.extend(certificates(config));
+    findings.extend(users_of_no_location(config));
     findings.extend(tickets(config));
     let (directories, is_running) = directories(config);
     // A server that runs already has taken what the limits give to its user.
@@ -105,6 +108,46 @@ fn doors(config: &Config) -> Vec<Finding> {
     findings.extend(config.admin_listen.iter().map(listen));
     findings
 }
+
+/// Users whom no location lets in: a slip in a name, or in `allow`.
+fn users_of_no_location(config: &Config) -> Option<Finding> {
+    let accounts = &config.accounts.accounts;
+    let is_let_in = |scheme, user: &str| {
+        let principal = Principal {
+            user: user.into(),
+            scheme,
+        };
+        config.locations.iter().any(|location| {
+            let access = &location.access;
+            access.auth.contains(&scheme) && policy::may(&principal, &access.allow, accounts)
+        })
+    };
+    let (users, owners) = accounts.names();
+    let with = |scheme, names: Vec<_>| names.into_iter().map(move |name| (scheme, name));
+    let all: Vec<_> = with(Scheme::Basic, users)
+        .chain(with(Scheme::Bearer, owners))
+        .collect();
+    let is_in = |name: &str| {
+        let mut ways = all.iter().filter(|(_, other)| *other == name);
+        ways.any(|(scheme, _)| is_let_in(*scheme, name))
+    };
+    let left_out: BTreeSet<_> = all.iter().map(|(_, name)| *name).collect();
+    let left_out: Vec<_> = left_out.into_iter().filter(|name| !is_in(name)).collect();
+    let more = match left_out.len().checked_sub(USERS_NAMED_MAX) {
+        None | Some(0) => String::new(),
+        Some(more) => format!(" and {more} more"),
+    };
+    let named = left_out.iter().take(USERS_NAMED_MAX).copied();
+    let named = named.collect::<Vec<_>>().join(", ");
+    (!left_out.is_empty()).then(|| {
+        Finding::Doubtful(format!(
+            "no location lets in {named}{more}: look at auth and allow, and at how the names are written"
+        ))
+    })
+}
+
+/// So many users are named; there may be thousands.
+const USERS_NAMED_MAX: usize = 10;
 
 /// What TLS would show, and whom it would trust.
 fn certificates(config: &Config) -> Vec<Finding> {
