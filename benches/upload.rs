@@ -61,6 +61,7 @@ impl Server {
                 fragment_bytes: 4 << 20,
                 prefix: format!("{mode:?}-{files}-{file_bytes}"),
                 end: End::Close,
+                credentials: None,
             },
             connections,
             files,

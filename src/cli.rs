@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod bench;
 pub mod log_format;
+pub mod proof;
 pub mod put;
 pub mod settings;
 pub mod token;

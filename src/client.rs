@@ -5,6 +5,7 @@
 //! connection broke, and gives up after too long without progress. Each wait doubles up to a bound
 //! and shrinks back with the first progress.
 
+pub mod authorization;
 pub mod connection;
 pub mod error;
 pub mod memory;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use authorization::Authorization;
 use connection::{Body, Broken, Connection, Timeouts};
 pub use error::PutError;
 use memory::{Entry, Memory};
@@ -45,6 +47,8 @@ pub struct Options {
     pub memory: Option<Memory>,
     /// For URLs that say https.
     pub secure: Option<Secure>,
+    /// Who sends, where that is to be shown.
+    pub credentials: Option<Authorization>,
 }
 
 impl Default for Options {
@@ -57,6 +61,7 @@ impl Default for Options {
             timeouts: Timeouts::default(),
             memory: None,
             secure: None,
+            credentials: None,
         }
     }
 }
@@ -192,7 +197,7 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
         }
         return Ok(false);
     };
-    let answered = cancel_session(url, &session, options.secure.as_ref());
+    let answered = cancel_session(url, &session, options);
     let broken = |broken| PutError::GaveUp {
         after: Duration::ZERO,
         last: Hitch::Broken(broken),
@@ -217,14 +222,15 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
 ///
 /// # Errors
 /// [`Broken`]
-pub fn cancel_session(url: &Url, session: &str, secure: Option<&Secure>) -> Result<Reply, Broken> {
+pub fn cancel_session(url: &Url, session: &str, options: &Options) -> Result<Reply, Broken> {
     let timeouts = Timeouts {
         connect: CANCEL_WAIT,
         send: CANCEL_WAIT,
         reply: CANCEL_WAIT,
     };
-    let head = packet_head(url, &Packet::CancelSession, Some(session), None, 0);
-    Connection::open(url, timeouts, secure)?.exchange(head, None, &mut |_| {})
+    let shown = options.credentials.as_ref();
+    let head = packet_head(url, &Packet::CancelSession, Some(session), None, 0, shown);
+    Connection::open(url, timeouts, options.secure.as_ref())?.exchange(head, None, &mut |_| {})
 }
 
 /// One upload under way.
@@ -329,6 +335,7 @@ impl Run<'_> {
             self.upload.session(),
             self.name.as_deref(),
             self.source.stamp.bytes,
+            self.options.credentials.as_ref(),
         );
         let reply = connection.exchange(head, Some(&body), &mut |offset| {
             if is_fragment {
@@ -355,7 +362,7 @@ impl Run<'_> {
     fn cancel(&mut self) {
         if let Some(session) = self.upload.session() {
             // Best effort: the user hears of the failure that brought us here.
-            let _ = cancel_session(self.url, session, self.options.secure.as_ref());
+            let _ = cancel_session(self.url, session, self.options);
         }
     }
 }
@@ -367,6 +374,7 @@ fn packet_head(
     session: Option<&str>,
     name: Option<&str>,
     total: u64,
+    credentials: Option<&Authorization>,
 ) -> String {
     let mut head = format!(
         "BITS_POST {} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {}\r\n",
@@ -404,6 +412,10 @@ fn packet_head(
         concat!("bitsd-put/", env!("CARGO_PKG_VERSION")),
     );
     field("Host", url.authority());
+    // With each packet: whoever answers may have forgotten, and a body need not go twice.
+    if let Some(credentials) = credentials {
+        field("Authorization", credentials.expose());
+    }
     field("Content-Length", &content_bytes.to_string());
     field("Connection", "Keep-Alive");
     head.push_str("\r\n");

@@ -516,3 +516,118 @@ fn a_root_that_is_a_file_is_refused_in_words() {
         "{said}"
     );
 }
+
+/// Runs a command with a password in the environment.
+#[track_caller]
+fn bitsd_knowing(password: &str, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    let command = command.args(words).stdin(Stdio::null());
+    command.env_remove("XDG_STATE_HOME").env_remove("HOME");
+    command.env("BITSD_PASSWORD", password).output().unwrap()
+}
+
+#[test]
+fn put_and_bench_show_who_sends_and_say_what_they_hear() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let hash = bcrypt::hash("sesame", 4).unwrap();
+    let users = file("users", &format!("anna:{hash}\nbert:{hash}\n"));
+    // Of the token `great-token`.
+    let digest = "47276af7bccdfda2a0b3d76bf85a025a489c1c17c26fe1fe67e3df937d1cb30c";
+    let tokens = file("tokens", &format!("robot:{digest}\n"));
+    let server = Server::with(Settings::default().file(&format!(
+        "users_file = {users:?}\ntokens_file = {tokens:?}\nauth = [\"basic\", \"bearer\"]\n\
+         allow = [\"anna\", \"robot\"]\n"
+    )));
+    let sent = file("a.txt", "what is sent");
+    let (password, token) = (
+        file("password", "sesame\nof anna\n"),
+        file("token", "great-token\n"),
+    );
+    let to = |path: &str| url(&server, path);
+    let own = |words: &[&str]| bitsd(&[&["put", "--no-resume"], words].concat());
+    for (path, words) in [
+        (
+            "/1.txt",
+            ["--user", "anna", "--password-file", &password].as_slice(),
+        ),
+        ("/2.txt", &["--token-file", &token]),
+    ] {
+        let put = own(&[words, &[&sent, &to(path)]].concat());
+        assert!(put.status.success(), "{}", said(&put));
+        assert_eq!(fs::read(server.file(&path[1..])).unwrap(), b"what is sent");
+    }
+    let by_env = ["put", "--user", "anna", &sent, &to("/3.txt")];
+    assert!(bitsd_knowing("sesame", &by_env).status.success());
+    server.wait_for_log("user=\"anna\"");
+    server.wait_for_log("user=\"robot\"");
+    for (words, told) in [
+        (
+            vec![],
+            "it asks who sends the file: --user or --token-file say so",
+        ),
+        (
+            vec!["--user", "bert", "--password-file", &password],
+            "this user may not upload here",
+        ),
+        (
+            vec!["--user", "anna", "--password-file", &sent],
+            "no such user, or another password",
+        ),
+        (vec!["--token-file", &sent], "holds none"),
+        (vec!["--user", "anna"], "no password"),
+        (
+            vec!["--user", "a:b", "--password-file", &password],
+            "no colons",
+        ),
+        (
+            vec!["--user", "anna", "--password-file", "/nowhere"],
+            "cannot read /nowhere",
+        ),
+    ] {
+        let put = own(&[&words[..], &[&sent, &to("/4.txt")]].concat());
+        assert_eq!(put.status.code(), Some(1), "{words:?}: {}", said(&put));
+        assert!(said(&put).contains(told), "{words:?}: {}", said(&put));
+    }
+    // Nothing goes to another machine in the clear, and nobody is asked for it.
+    let away = own(&["--user", "anna", &sent, "http://192.0.2.1/a"]);
+    assert!(said(&away).contains("without https"), "{}", said(&away));
+    let bench = [
+        "bench",
+        "--ping",
+        "--files",
+        "10",
+        "--user",
+        "anna",
+        &to("/"),
+    ];
+    let bench = bitsd_knowing("sesame", &bench);
+    assert!(bench.status.success(), "{}", said(&bench));
+}
+
+#[test]
+fn check_tells_of_users_whom_no_location_lets_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let hash = bcrypt::hash("sesame", 4).unwrap();
+    let users = folder.path().join("users");
+    fs::write(&users, format!("anna:{hash}\nAnna:{hash}\nbert:{hash}\n")).unwrap();
+    let file = folder.path().join("settings.toml");
+    let check = |allow: &str| {
+        let root = folder.path();
+        let text =
+            format!("root = {root:?}\nusers_file = {users:?}\nauth = \"basic\"\nallow = {allow}\n");
+        fs::write(&file, text).unwrap();
+        let check = bitsd(&["check", "--config", file.to_str().unwrap()]);
+        String::from_utf8(check.stdout).unwrap()
+    };
+    let text = check("[\"anna\", \"carl\"]");
+    assert!(
+        text.contains("# warning: no location lets in Anna, bert: "),
+        "{text}"
+    );
+    assert!(!check("\"*\"").contains("no location lets in"));
+}

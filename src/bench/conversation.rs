@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::ops::Range;
 
 use crate::bits::protocol::PROTOCOL;
+use crate::client::authorization::Authorization;
 use crate::client::upload::{Refused, Reply};
 use crate::client::url::Url;
 
@@ -49,6 +50,8 @@ pub struct Script {
     pub prefix: String,
     /// What becomes of a session whose bytes have all arrived.
     pub end: End,
+    /// Who sends, where that is to be shown.
+    pub credentials: Option<Authorization>,
 }
 
 /// What becomes of a session whose bytes have all arrived.
@@ -264,6 +267,9 @@ impl Conversation {
                 script.folder.authority()
             ),
         );
+        if let Some(credentials) = &script.credentials {
+            field(head, "Authorization", credentials.expose());
+        }
     }
 }
 
@@ -312,6 +318,7 @@ mod tests {
             fragment_bytes: 100,
             prefix: "bench".to_owned(),
             end: End::Close,
+            credentials: None,
         }
     }
 

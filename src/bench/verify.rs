@@ -69,6 +69,7 @@ mod tests {
             fragment_bytes: 1_000_000,
             prefix: "bench".to_owned(),
             end: End::Close,
+            credentials: None,
         };
         let check = || verify(&content, folder.path(), &script, 5);
         assert!(matches!(check(), Err(Fault::Unreadable { name, .. }) if name == "bench-5.bin"));

@@ -13,10 +13,10 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use bitsd::bench::conversation::{End, Mode, Script};
 use bitsd::bench::report::{Report, counted};
 use bitsd::bench::{self, Options, Progress};
-use bitsd::client::secure::BadTrust;
 use bitsd::client::url::{BadUrl, Url};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
 
+use super::proof::{NoProof, Proof};
 use super::trust::Believed;
 
 /// Flags of `bench`.
@@ -62,6 +62,8 @@ pub struct Bench {
     stall: Duration,
     #[command(flatten)]
     believed: Believed,
+    #[command(flatten)]
+    proof: Proof,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -94,7 +96,8 @@ fn prefix(mode: Mode) -> String {
 }
 
 impl Bench {
-    fn options(self) -> Result<Options, BadTrust> {
+    fn options(self) -> Result<Options, NoProof> {
+        let credentials = self.proof.credentials(&self.url)?;
         let secure = self.believed.secure(&self.url)?;
         let mode = match (self.ping, self.put, self.raw) {
             (true, ..) => Mode::Ping,
@@ -110,6 +113,7 @@ impl Bench {
                 file_bytes: self.file_bytes,
                 fragment_bytes: self.fragment_bytes,
                 prefix: prefix(mode),
+                credentials,
                 end: match self.keep || self.verify.is_some() {
                     true => End::Close,
                     false => End::Cancel,

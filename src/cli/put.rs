@@ -22,6 +22,7 @@ use display::Display;
 use files::Target;
 use interrupt::Interrupt;
 
+use crate::cli::proof::Proof;
 use crate::cli::trust::Believed;
 
 /// Flags of `put`.
@@ -49,6 +50,8 @@ pub struct Put {
     cancel: bool,
     #[command(flatten)]
     believed: Believed,
+    #[command(flatten)]
+    proof: Proof,
     /// Show errors only.
     #[arg(short, long)]
     quiet: bool,
@@ -66,6 +69,7 @@ Examples:
   bitsd put today.zip http://server:8080/logs/a.zip  under another name
   bitsd put -r dumps http://server:8080/             to /dumps/.., folders as they are
   bitsd put --cacert ca.pem today.zip https://server/   to a server with a certificate of your own
+  bitsd put --user anna today.zip https://server/    asks for the password
 
 An upload that was interrupted goes on where it was when the same command is run again.
 
@@ -100,6 +104,10 @@ pub fn run(put: Put) -> ExitCode {
         Ok(secure) => options.secure = secure,
         Err(error) => return crate::failed(error),
     }
+    match put.proof.credentials(&put.url) {
+        Ok(credentials) => options.credentials = credentials,
+        Err(error) => return crate::failed(error),
+    }
     if put.cancel {
         return cancel(&targets, &options, put.quiet);
     }
@@ -113,7 +121,7 @@ pub fn run(put: Put) -> ExitCode {
         let Target { file, url } = target;
         let count = (targets.len() > 1).then_some((at + 1, targets.len()));
         let mut display = Display::new(file, url, count, put.quiet, &interrupt);
-        display.is_secured_by(options.secure.as_ref());
+        display.goes_by(&options);
         let result = client::upload(file, url, &options, &mut display);
         display.end();
         match result {

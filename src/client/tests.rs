@@ -164,6 +164,7 @@ fn not_found() -> Step {
 fn options() -> Options {
     Options {
         secure: None,
+        credentials: None,
         fragment_bytes: 10_240,
         retry_for: BOUND,
         retry_delay: Duration::from_millis(1),

@@ -444,7 +444,8 @@ fn status_in_words(status: u16) -> Option<&'static str> {
     Some(match status {
         300..=399 => "redirected, which bitsd put does not follow",
         400 => "bad request",
-        401 | 407 => "it asks for a password, which bitsd put cannot give",
+        401 => "it asks who sends the file: --user or --token-file say so",
+        407 => "the proxy asks for a password, which bitsd put cannot give",
         403 => "forbidden: the destination exists, or may not be written",
         404 => "not found: the folder of the destination does not exist",
         405 => "method not allowed: no BITS server answers there",

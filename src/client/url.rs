@@ -106,6 +106,12 @@ impl FromStr for Url {
 }
 
 impl Url {
+    /// Whether what is sent there stays on this machine (RFC 6761 6.3 for the name).
+    pub fn is_of_this_machine(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        address.map_or(self.host == "localhost", |address| address.is_loopback())
+    }
+
     /// Whether it names a folder, so that the file's own name is appended.
     pub fn is_folder(&self) -> bool {
         self.path.ends_with('/')

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use bitsd::client::secure::Secure;
 use bitsd::client::url::Url;
-use bitsd::client::{Hitch, Watch};
+use bitsd::client::{Hitch, Options, Watch};
 
 use super::interrupt::{Interrupt, UnderWay};
 
@@ -32,10 +31,10 @@ enum Form {
 }
 
 impl<'i> Display<'i> {
-    /// What makes its connections secure; an interruption needs it too.
-    pub fn is_secured_by(&self, secure: Option<&Secure>) {
+    /// How it uploads; an interruption needs to know, too.
+    pub fn goes_by(&self, options: &Options) {
         if let Some(upload) = &mut *self.interrupt.under_way() {
-            upload.secure = secure.cloned();
+            upload.options = options.clone();
         }
     }
 
@@ -62,7 +61,7 @@ impl<'i> Display<'i> {
             },
         };
         *interrupt.under_way() = Some(UnderWay {
-            secure: None,
+            options: Options::default(),
             url: url.clone(),
             offset: 0,
             total: 0,

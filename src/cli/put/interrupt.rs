@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use bitsd::client;
-use bitsd::client::secure::Secure;
+use bitsd::client::Options;
 use bitsd::client::url::Url;
 
 /// Ends the process when a signal says so, with a word about the upload under way.
@@ -31,8 +31,8 @@ pub struct UnderWay {
     pub total: u64,
     /// Its session, if the server gave one.
     pub session: Option<String>,
-    /// What makes connections there secure, where they are to be.
-    pub secure: Option<Secure>,
+    /// How.
+    pub options: Options,
     /// Whether a later run goes on with it.
     pub is_remembered: bool,
     /// What is drawn of it.
@@ -99,16 +99,14 @@ impl Interrupt {
             Some(_) if upload.is_remembered => crate::say(format_args!(
                 "interrupted at {offset} of {total}; the same command goes on from there, with --cancel it gives it up"
             )),
-            Some(session) => {
-                match client::cancel_session(&upload.url, session, upload.secure.as_ref()) {
-                    Ok(_) => crate::say(format_args!(
-                        "interrupted at {offset} of {total}; the server was told to forget it"
-                    )),
-                    Err(error) => crate::say(format_args!(
-                        "interrupted at {offset} of {total}; the server keeps that until its session_timeout: {error}"
-                    )),
-                }
-            }
+            Some(session) => match client::cancel_session(&upload.url, session, &upload.options) {
+                Ok(_) => crate::say(format_args!(
+                    "interrupted at {offset} of {total}; the server was told to forget it"
+                )),
+                Err(error) => crate::say(format_args!(
+                    "interrupted at {offset} of {total}; the server keeps that until its session_timeout: {error}"
+                )),
+            },
         }
     }
 }

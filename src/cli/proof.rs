@@ -1,0 +1,100 @@
+//! Flags of the clients that say who sends: by a name and a password, or by a token. No secret
+//! stands on the command line, where every user of the machine could read it.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::path::PathBuf;
+
+use clap::Args;
+use thiserror::Error;
+
+use bitsd::client::authorization::{Authorization, NotShowable};
+use bitsd::client::secure::BadTrust;
+use bitsd::client::url::Url;
+use zeroize::Zeroizing;
+
+/// Who sends.
+#[derive(Args, Clone, Debug)]
+pub struct Proof {
+    /// Upload as this user. The password comes from --password-file or BITSD_PASSWORD, or is asked
+    /// for.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The first line of this file is the password of --user.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+    /// Show the token in this file, instead of a name and a password.
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    token_file: Option<PathBuf>,
+}
+
+/// Why nothing can be shown.
+#[derive(Debug, Error)]
+pub enum NoProof {
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+    /// There is nobody to be asked.
+    #[error(
+        "no password: name a file by --password-file, or set BITSD_PASSWORD (there is no terminal to ask at)"
+    )]
+    NoPassword,
+    /// The terminal could not be asked.
+    #[error("cannot ask for the password: {0}")]
+    Terminal(#[source] io::Error),
+    /// Nobody is believed.
+    #[error("{0}")]
+    Trust(#[from] BadTrust),
+    /// What there is cannot be shown, or not to that server.
+    #[error("{0}")]
+    Bad(#[from] NotShowable),
+}
+
+impl Proof {
+    /// What is shown to whoever answers at the URL; `None` if nothing is.
+    ///
+    /// # Errors
+    /// [`NoProof`]
+    pub fn credentials(&self, url: &Url) -> Result<Option<Authorization>, NoProof> {
+        let credentials = match (&self.token_file, &self.user) {
+            (Some(file), _) => Authorization::bearer(first_line(file)?.trim())?,
+            (None, Some(user)) => {
+                // Before anybody is asked for what must not be sent.
+                Authorization::basic(user, "")?.check(url)?;
+                Authorization::basic(user, &self.password(user)?)?
+            }
+            (None, None) => return Ok(None),
+        };
+        credentials.check(url)?;
+        Ok(Some(credentials))
+    }
+
+    fn password(&self, user: &str) -> Result<Zeroizing<String>, NoProof> {
+        if let Some(file) = &self.password_file {
+            return first_line(file);
+        }
+        if let Ok(password) = std::env::var(PASSWORD) {
+            return Ok(Zeroizing::new(password));
+        }
+        if !io::stdin().is_terminal() {
+            return Err(NoProof::NoPassword);
+        }
+        let asked = rpassword::prompt_password(format!("password of {user}: "));
+        asked.map(Zeroizing::new).map_err(NoProof::Terminal)
+    }
+}
+
+/// Without its end. What stands below it is for people.
+fn first_line(file: &PathBuf) -> Result<Zeroizing<String>, NoProof> {
+    let failed = |error| NoProof::File(file.clone(), error);
+    let mut text = Zeroizing::new(String::new());
+    let opened = File::open(file).map_err(failed)?;
+    let read = opened.take(SECRET_BYTES_MAX).read_to_string(&mut text);
+    read.map_err(failed)?;
+    let line = text.lines().next().unwrap_or_default();
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+/// More than any password or token has.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+const PASSWORD: &str = "BITSD_PASSWORD";
