@@ -2,12 +2,18 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Instant;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use support::client::{Client, fragment};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::skip;
+use support::tls::{Authority, listener};
 
 /// Raises our own limit of open files, for us and the servers we start.
 fn allow_files(files: u64) -> bool {
@@ -263,4 +269,74 @@ fn many_small_uploads_over_one_connection() {
     for seed in 0..200 {
         server.assert_file(&seed.to_string(), seed, 1000);
     }
+}
+
+/// What a process has computed so far, in milliseconds.
+fn computed_ms(pid: u32) -> u64 {
+    let mut ns = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let spent = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        ns += spent.split(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    ns / 1_000_000
+}
+
+/// The first words of a client, which cost it nothing and the server a signature.
+fn hello(authority: &Authority) -> Vec<u8> {
+    let name = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(authority.trusting(), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+/// Measured is what the server computes: on a machine that does other things time says nothing. The
+/// rate is lower than by default, so that it is reached also there.
+#[test]
+fn a_flood_of_handshakes_and_silent_ones_leave_room_for_uploads() {
+    const SILENT: u64 = 5_000;
+    const HELLOS: u64 = 4_000;
+    const PER_SECOND: u64 = 100;
+    const EACH_MAX: u64 = 12 << 10;
+    if !allow_files(SILENT + HELLOS + 1000) {
+        return skip("so many files cannot be open here (raise the hard limit of RLIMIT_NOFILE)");
+    }
+    let authority = Authority::new();
+    let pair = authority.server("ec", &["localhost"]);
+    let limits = format!("[limits]\nhandshakes_per_second_max = {PER_SECOND}\n");
+    let settings = listener("", &[&pair]).file(&limits);
+    let settings = settings.flags(&["--cores", "1", "--log-level", "warn"]);
+    let server = Server::with(settings);
+    let trust = authority.trusting();
+    let mut upload = Client::over(server.secure(), "/a.bin", Some(&trust));
+    upload.try_create().assert(200, None);
+    let hello = hello(&authority);
+    let flood = |count: u64| {
+        let streams = (0..count).map(|_| {
+            let mut stream = TcpStream::connect(server.secure()).unwrap();
+            // It may be ended already.
+            let _ = stream.write_all(&hello);
+            stream
+        });
+        streams.collect::<Vec<_>>()
+    };
+    drop(flood(PER_SECOND));
+    let before = resident_bytes(server.pid());
+    let silent: Vec<_> = (0..SILENT).map(|_| Raw::connect(server.secure())).collect();
+    let (began, computed) = (Instant::now(), computed_ms(server.pid()));
+    let streams = thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(HELLOS));
+        upload.send_rest(0, 16 << 20, 1 << 20);
+        flood.join().unwrap()
+    });
+    upload.close().assert(200, None);
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap();
+    let computed = computed_ms(server.pid()) - computed;
+    let grown = resident_bytes(server.pid()).saturating_sub(before);
+    server.assert_file("a.bin", 1, 16 << 20);
+    eprintln!("{computed} ms of {took_ms} ms, {} KiB", grown >> 10);
+    // Some 100 ms; if hands were shaken with all of them at once it would be 600.
+    assert!(computed < 400, "{computed} ms for {HELLOS} that come");
+    assert!(grown < (SILENT + HELLOS) * EACH_MAX, "{} KiB", grown >> 10);
+    drop((silent, streams));
 }

@@ -345,3 +345,124 @@ fn bench_drives_a_secure_server() {
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
 }
+
+/// Whoever scans what the server speaks: nothing below TLS 1.2, nothing weak.
+#[test]
+fn nmap_finds_nothing_weak() {
+    if !has("nmap") {
+        return;
+    }
+    let authority = Authority::new();
+    let ecdsa = authority.server("ecdsa", &["localhost"]);
+    let Some(rsa) = authority.rsa("rsa", "localhost") else {
+        return skip("openssl is not installed");
+    };
+    let server = Server::with(listener("", &[&ecdsa, &rsa]));
+    let port = server.secure().port().to_string();
+    let scan = Command::new("nmap")
+        .args([
+            "-Pn",
+            "-p",
+            &port,
+            "--script",
+            "ssl-enum-ciphers",
+            "127.0.0.1",
+        ])
+        .output()
+        .unwrap();
+    let said = text(&scan);
+    for expected in ["TLSv1.2", "TLSv1.3", "least strength: A"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    for old in ["SSLv", "TLSv1.0", "TLSv1.1", "_CBC_", "_RSA_WITH"] {
+        // Of RSA only what goes by ECDHE.
+        let said = said.replace("ECDHE_RSA_WITH", "");
+        assert!(!said.contains(old), "{old}: {said}");
+    }
+}
+
+#[test]
+fn sslyze_finds_nothing_weak() {
+    if !has("sslyze") {
+        return;
+    }
+    let authority = Authority::new();
+    let pair = authority.server("ecdsa", &["localhost"]);
+    let server = Server::with(listener("", &[&pair]));
+    let output = authority.file("sslyze.json");
+    let scan = Command::new("sslyze")
+        .args([
+            "--sslv2",
+            "--sslv3",
+            "--tlsv1",
+            "--tlsv1_1",
+            "--tlsv1_2",
+            "--tlsv1_3",
+        ])
+        .args([
+            "--reneg",
+            "--early_data",
+            "--compression",
+            "--heartbleed",
+            "--openssl_ccs",
+        ])
+        .arg(format!("--json_out={}", output.display()))
+        .arg(server.secure().to_string())
+        .output()
+        .unwrap();
+    let found = std::fs::read(&output).unwrap_or_else(|error| panic!("{error}: {}", text(&scan)));
+    let found: serde_json::Value = serde_json::from_slice(&found).unwrap();
+    let of = |part: &str| {
+        let result = &found["server_scan_results"][0]["scan_result"][part]["result"];
+        assert!(result.is_object(), "{part}: {found}");
+        result.clone()
+    };
+    let suites = |version: &str| {
+        let result = of(&format!("{version}_cipher_suites"));
+        result["accepted_cipher_suites"].as_array().unwrap().len()
+    };
+    for (version, count) in [
+        ("ssl_2_0", 0),
+        ("ssl_3_0", 0),
+        ("tls_1_0", 0),
+        ("tls_1_1", 0),
+        // Three for each kind of certificate.
+        ("tls_1_2", 3),
+        ("tls_1_3", 3),
+    ] {
+        assert_eq!(suites(version), count, "{version}");
+    }
+    assert_eq!(of("tls_1_3_early_data")["supports_early_data"], false);
+    assert_eq!(of("tls_compression")["supports_compression"], false);
+    assert_eq!(of("heartbleed")["is_vulnerable_to_heartbleed"], false);
+    assert_eq!(
+        of("openssl_ccs_injection")["is_vulnerable_to_ccs_injection"],
+        false
+    );
+    let again = of("session_renegotiation");
+    assert_eq!(again["is_vulnerable_to_client_renegotiation_dos"], false);
+}
+
+#[test]
+fn openssl_goes_on_with_the_keys_of_an_earlier_connection() {
+    if !has("openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    let pair = authority.server("ecdsa", &["localhost"]);
+    let server = Server::with(listener("", &[&pair]));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let file = authority.file(version);
+        let keys = file.to_str().unwrap();
+        let first = s_client(
+            &server,
+            &authority.ca(),
+            &[version, "-sess_out", keys],
+            PING,
+        );
+        assert!(first.contains("New, TLSv1"), "{version}: {first}");
+        let second = s_client(&server, &authority.ca(), &[version, "-sess_in", keys], PING);
+        assert!(second.contains("Reused, TLSv1"), "{version}: {second}");
+    }
+    server.wait_for_log("resumed=true");
+}

@@ -280,10 +280,29 @@ impl Server {
     }
 }
 
+/// Passwords and tokens of all tests, as they are and as they are sent: no log has any of them.
+const SECRETS: &[&str] = &[
+    "sesame",
+    "Sesame",
+    "c2VzYW1l",
+    "OnNlc2Ft",
+    "pzZXNhbW",
+    "great-token",
+    "other-token",
+    "change-me",
+    "guess 1",
+];
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let log = self.log();
+        let told = SECRETS.iter().find(|secret| log.contains(**secret));
+        assert!(
+            told.is_none() || thread::panicking(),
+            "a secret stands in the log: {told:?}"
+        );
         if thread::panicking() {
             eprintln!("--- the server said:\n{}", self.log());
         }
