@@ -121,7 +121,11 @@ impl Mount {
 
     /// Mounts it anew. Nobody may have a file open.
     pub fn mount_anew(&self) {
-        run(Command::new("umount").arg(self.point())).unwrap();
+        // The kernel takes the rings of a killed server down after its process, and with them the
+        // last files that it had open.
+        wait_until("nobody has a file open there", || {
+            run(Command::new("umount").arg(self.point())).is_ok()
+        });
         self.attach_when_free();
     }
 
