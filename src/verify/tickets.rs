@@ -25,15 +25,24 @@ pub struct Tickets {
 #[derive(Debug)]
 struct Desk {
     acceptance: RwLock<Acceptance>,
-    conversations: Mutex<Conversations>,
+    conversations: Mutex<Conversations<Context>>,
 }
 
 /// Those that wait for their next token.
-#[derive(Debug, Default)]
-struct Conversations {
+#[derive(Debug)]
+struct Conversations<C> {
     last: Conversation,
     /// Numbers go up, so that the oldest is the first.
-    waiting: BTreeMap<Conversation, (Instant, Context)>,
+    waiting: BTreeMap<Conversation, (Instant, C)>,
+}
+
+impl<C> Default for Conversations<C> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            waiting: BTreeMap::new(),
+        }
+    }
 }
 
 /// Gets ready to take tickets for the keys of a keytab, which may be empty.
@@ -85,7 +94,8 @@ impl Desk {
         let begun = match (leg.shape, leg.conversation) {
             (Shape::First, _) => None,
             (Shape::Further, number) => {
-                let found = number.and_then(|number| self.conversations().take(number));
+                let found =
+                    number.and_then(|number| self.conversations().take(number, Instant::now()));
                 let Some(context) = found else {
                     return Ok(Negotiated::OutOfPlace);
                 };
@@ -103,7 +113,7 @@ impl Desk {
                 is_bound,
             }),
             Said::GoesOn { context, answer } => {
-                let kept = self.conversations().keep(context);
+                let kept = self.conversations().keep(context, Instant::now());
                 kept.map(|conversation| Negotiated::GoesOn {
                     conversation,
                     answer,
@@ -115,31 +125,31 @@ impl Desk {
         }
     }
 
-    fn conversations(&self) -> std::sync::MutexGuard<'_, Conversations> {
+    fn conversations(&self) -> std::sync::MutexGuard<'_, Conversations<Context>> {
         (self.conversations.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Conversations {
-    fn take(&mut self, number: Conversation) -> Option<Context> {
-        self.forget_old();
+impl<C> Conversations<C> {
+    fn take(&mut self, number: Conversation, now: Instant) -> Option<C> {
+        self.forget_old(now);
         self.waiting.remove(&number).map(|(_, context)| context)
     }
 
-    fn keep(&mut self, context: Context) -> Option<Conversation> {
-        self.forget_old();
+    fn keep(&mut self, context: C, now: Instant) -> Option<Conversation> {
+        self.forget_old(now);
         if self.waiting.len() >= CONVERSATIONS_MAX {
             return None;
         }
         self.last += 1;
-        self.waiting.insert(self.last, (Instant::now(), context));
+        self.waiting.insert(self.last, (now, context));
         Some(self.last)
     }
 
-    fn forget_old(&mut self) {
+    fn forget_old(&mut self, now: Instant) {
         let patience = Duration::from_millis(CONVERSATION_MS_MAX);
         while let Some(oldest) = self.waiting.first_entry()
-            && oldest.get().0.elapsed() > patience
+            && now.saturating_duration_since(oldest.get().0) > patience
         {
             oldest.remove();
         }
@@ -147,3 +157,48 @@ impl Conversations {
 }
 
 const NO_KEYTAB: &str = "no `keytab` is set";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_are_bounded_and_those_that_last_too_long_are_forgotten() {
+        let (mut conversations, begin) = (Conversations::default(), Instant::now());
+        let first = conversations.keep("first", begin).unwrap();
+        for _ in 1..CONVERSATIONS_MAX {
+            assert!(conversations.keep("another", begin).is_some());
+        }
+        assert_eq!(conversations.keep("one more", begin), None);
+        assert_eq!(conversations.take(first, begin), Some("first"));
+        assert_eq!(conversations.take(first, begin), None, "each once");
+        let later = begin + Duration::from_millis(CONVERSATION_MS_MAX);
+        let last = conversations.keep("last", later).unwrap();
+        assert_eq!(conversations.keep("one more", later), None);
+        let later = later + Duration::from_millis(1);
+        assert!(conversations.keep("one more", later).is_some());
+        assert_eq!(conversations.waiting.len(), 2);
+        assert_eq!(conversations.take(last, later), Some("last"));
+    }
+
+    #[test]
+    fn without_a_keytab_nobody_can_say_whose_a_ticket_is() {
+        let tickets = Tickets::new(Workers::start("test", 1, 1).unwrap());
+        let leg = || Leg {
+            token: b"token".to_vec().into(),
+            shape: Shape::First,
+            conversation: None,
+            end_point: None,
+        };
+        let ask = |tickets: &Tickets| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.unwrap().block_on(tickets.negotiate(leg()))
+        };
+        let unusable = Err(NotNegotiated::Unusable(NO_KEYTAB.to_owned()));
+        assert_eq!(ask(&tickets), unusable);
+        tickets.accept_for(prepare(&Keytab::default()));
+        assert_eq!(ask(&tickets), unusable);
+        let idle = Tickets::new(Workers::idle());
+        assert_eq!(ask(&idle), Err(NotNegotiated::TooMany));
+    }
+}
