@@ -48,7 +48,8 @@ pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8
         return shard.dismiss(id);
     }
     shard.world.emit(Event::Connected { peer });
-    if !exchange.shake_hands().await {
+    // Apart, because the idle connection after it need not keep the room that a handshake took.
+    if !Box::pin(exchange.shake_hands()).await {
         return shard.dismiss(id);
     }
     if !arrived.is_empty() {
