@@ -34,6 +34,29 @@ pub struct Wish<'a> {
     pub is_bare: bool,
 }
 
+/// A port that was free a moment ago may be somebody else's when the KDC comes.
+const PORTS_TRIED: usize = 10;
+
+/// Settings of the KDC, and of those who ask it, at a port.
+fn write_settings(folder: &Path, name: &str, port: u16) {
+    let at = folder.display();
+    // No names are looked up: there is no network but loopback.
+    let client = format!(
+        "[libdefaults]\ndefault_realm = {name}\ndns_lookup_kdc = false\ndns_lookup_realm = false\n\
+         dns_canonicalize_hostname = false\nrdns = false\nforwardable = true\n\
+         [realms]\n{name} = {{\nkdc = 127.0.0.1:{port}\n}}\n[domain_realm]\nlocalhost = {name}\n"
+    );
+    let kdc = format!(
+        "[kdcdefaults]\nkdc_listen = 127.0.0.1:{port}\nkdc_tcp_listen = 127.0.0.1:{port}\n\
+         [realms]\n{name} = {{\ndatabase_name = {at}/principals\nkey_stash_file = {at}/stash\n\
+         acl_file = {at}/acl\nsupported_enctypes = aes256-cts:normal aes128-cts:normal\n}}\n\
+         [logging]\nkdc = FILE:{at}/kdc.log\n"
+    );
+    fs::write(folder.join("krb5.conf"), &client).unwrap();
+    fs::write(folder.join("server.conf"), client).unwrap();
+    fs::write(folder.join("kdc.conf"), kdc).unwrap();
+}
+
 impl Realm {
     /// Starts one; `None`, with a sentence, where the programs are missing.
     pub fn start(name: &str) -> Option<Self> {
@@ -47,38 +70,33 @@ impl Realm {
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let at = folder.path().display();
-        // No names are looked up: there is no network but loopback.
-        let client = format!(
-            "[libdefaults]\ndefault_realm = {name}\ndns_lookup_kdc = false\ndns_lookup_realm = false\n\
-             dns_canonicalize_hostname = false\nrdns = false\nforwardable = true\n\
-             [realms]\n{name} = {{\nkdc = 127.0.0.1:{port}\n}}\n[domain_realm]\nlocalhost = {name}\n"
-        );
-        let kdc = format!(
-            "[kdcdefaults]\nkdc_listen = 127.0.0.1:{port}\nkdc_tcp_listen = 127.0.0.1:{port}\n\
-             [realms]\n{name} = {{\ndatabase_name = {at}/principals\nkey_stash_file = {at}/stash\n\
-             acl_file = {at}/acl\nsupported_enctypes = aes256-cts:normal aes128-cts:normal\n}}\n\
-             [logging]\nkdc = FILE:{at}/kdc.log\n"
-        );
-        fs::write(folder.path().join("krb5.conf"), &client).unwrap();
-        fs::write(folder.path().join("server.conf"), client).unwrap();
-        fs::write(folder.path().join("kdc.conf"), kdc).unwrap();
+        write_settings(folder.path(), name, free_port());
         let mut made = within(folder.path(), "kdb5_util");
         made.args(["create", "-s", "-P", "of a test", "-r", name]);
         assert_ran(&made.output().unwrap());
-        let mut kdc = within(folder.path(), "krb5kdc");
-        let kdc = kdc.arg("-n").stdout(Stdio::null()).stderr(Stdio::null());
-        let kdc = Program(kdc.spawn().unwrap());
         let log = folder.path().join("kdc.log");
-        wait_until("the KDC has begun", || {
-            fs::read_to_string(&log).is_ok_and(|log| log.contains("commencing operation"))
-        });
-        Some(Self {
-            folder,
-            name: name.to_owned(),
-            _kdc: kdc,
-        })
+        for _ in 0..PORTS_TRIED {
+            write_settings(folder.path(), name, free_port());
+            let mut kdc = within(folder.path(), "krb5kdc");
+            let kdc = kdc.arg("-n").stdout(Stdio::null()).stderr(Stdio::null());
+            let mut kdc = Program(kdc.spawn().unwrap());
+            let mut has_ended = false;
+            wait_until("the KDC has begun, or has ended", || {
+                has_ended = kdc.0.try_wait().unwrap().is_some();
+                has_ended
+                    || fs::read_to_string(&log)
+                        .is_ok_and(|log| log.contains("commencing operation"))
+            });
+            if !has_ended {
+                return Some(Self {
+                    folder,
+                    name: name.to_owned(),
+                    _kdc: kdc,
+                });
+            }
+        }
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        panic!("somebody else was faster at each port: {log}");
     }
 
     /// A file of its folder.
