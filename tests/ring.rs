@@ -17,6 +17,7 @@ use std::time::Duration;
 use bitsd::config::Io;
 use bitsd::ring::blocks::{Blocks, Registration, RingBlock};
 use bitsd::ring::disk::RingDisk;
+use bitsd::ring::lane::Lane;
 use bitsd::ring::net::RingWire;
 use bitsd::ring::op::{self, SyncScope};
 use bitsd::ring::shelves::Shelves;
@@ -499,17 +500,7 @@ fn sync_errors_surface() {
     let path = mounts.disk.join("file");
     on_a_ring(move || async move {
         let file = Rc::new(OwnedFd::from(std::fs::File::create(&path).unwrap()));
-        let blocks = blocks();
-        let mut block: RingBlock = blocks.body().unwrap();
-        // A random-looking byte, so that no layer takes the block for a hole.
-        block.bytes_mut().fill(0xa5);
-        let mut refused = false;
-        for index in 0..256 {
-            let (written, back) =
-                op::write_at(&file, block, 0..BLOCK_BYTES, index * BLOCK_BYTES as u64).await;
-            block = back;
-            refused |= written.is_err();
-        }
+        let refused = overfill(&file).await;
         let synced = op::sync(&file, SyncScope::Data).await;
         assert!(
             refused || synced.is_err(),
@@ -520,6 +511,46 @@ fn sync_errors_surface() {
             "the writes were taken, so the sync must tell"
         );
     });
+}
+
+/// Writes 16 MiB; whether any of it was refused.
+async fn overfill(file: &Rc<OwnedFd>) -> bool {
+    let blocks = blocks();
+    let mut block: RingBlock = blocks.body().unwrap();
+    // A random-looking byte, so that no layer takes the block for a hole.
+    block.bytes_mut().fill(0xa5);
+    let mut refused = false;
+    for index in 0..256 {
+        let (written, back) =
+            op::write_at(file, block, 0..BLOCK_BYTES, index * BLOCK_BYTES as u64).await;
+        block = back;
+        refused |= written.is_err();
+    }
+    refused
+}
+
+/// A file that is only brought to the device, whose name and length a later sync of another file
+/// commits, must tell of the same errors: by the ring, and together with others.
+#[test]
+fn errors_of_writing_out_surface() {
+    for is_together in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(mounts) = FailingDisk::mount(folder.path()) else {
+            assert!(std::env::var_os("CI").is_none(), "CI must be able to mount");
+            eprintln!("SKIPPED: it needs root, tmpfs and a loop device");
+            return;
+        };
+        let path = mounts.disk.join("file");
+        on_a_ring(move || async move {
+            let file = Rc::new(OwnedFd::from(std::fs::File::create(&path).unwrap()));
+            let _refused = overfill(&file).await;
+            let written_out = match is_together {
+                true => Lane::new(false).write_out(file.try_clone().unwrap()).await,
+                false => op::write_out(&file).await,
+            };
+            assert!(written_out.is_err(), "16 MiB are on no disk of 4 MiB");
+        });
+    }
 }
 
 /// A tmpfs of 4 MiB, on it an ext4 image of 64 MiB, mounted; unmounted when dropped.
