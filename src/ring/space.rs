@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::StatVfs;
+
 use crate::vault::space::{Figures, Space};
 
 /// How often it looks.
@@ -106,18 +108,23 @@ fn look_again_and_again(watched: &Weak<Watched>) {
     }
 }
 
+/// What a file system says of its space to somebody who is not root.
+pub fn figures(stat: &StatVfs) -> Figures {
+    Figures {
+        bytes_total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        inodes_total: stat.f_files,
+        inodes_free: stat.f_favail,
+    }
+}
+
 impl FileSystem {
     fn look(&self, bytes_min: u64) {
         // Whoever cannot tell has told before; uploads find out what is the matter.
         let Ok(stat) = rustix::fs::fstatvfs(&*self.directory) else {
             return;
         };
-        let figures = Figures {
-            bytes_total: stat.f_blocks.saturating_mul(stat.f_frsize),
-            bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            inodes_total: stat.f_files,
-            inodes_free: stat.f_favail,
-        };
+        let figures = figures(&stat);
         let wanting = figures.wanting(bytes_min);
         match self.space.look(figures, bytes_min) {
             Some(true) => tracing::warn!(

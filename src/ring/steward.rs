@@ -14,6 +14,7 @@ use super::reloader::{Reloader, Reloads};
 use super::seat::News;
 use super::service;
 use super::signals::Wish;
+use super::space::figures;
 use super::turn;
 use super::window::{Question, Windows};
 use crate::admin::health::{Premises, PremisesKind, SpaceReading};
@@ -23,10 +24,10 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::server::window::{Inquiry, Insight};
-use crate::vault::space::Figures;
 
 /// How long a shard may take to answer: it may have to wait for a write to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Answers for the server.
 pub struct Steward {
     directories: Arc<Directories>,
@@ -131,12 +132,7 @@ fn look(spot: &Spot, bytes_min: u64) -> Premises {
 
 fn space(path: &Path, bytes_min: u64) -> Option<SpaceReading> {
     let stat = rustix::fs::statvfs(path).ok()?;
-    let figures = Figures {
-        bytes_total: stat.f_blocks.saturating_mul(stat.f_frsize),
-        bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        inodes_total: stat.f_files,
-        inodes_free: stat.f_favail,
-    };
+    let figures = figures(&stat);
     let wanting = figures.wanting(bytes_min);
     Some(SpaceReading {
         bytes_total: figures.bytes_total,
