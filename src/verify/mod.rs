@@ -73,11 +73,6 @@ impl Verifier {
     pub fn accept_for(&self, acceptance: Acceptance) {
         self.tickets.accept_for(acceptance);
     }
-
-    /// Attempts that wait or are under way.
-    pub fn waiting(&self) -> usize {
-        self.hashes.waiting()
-    }
 }
 
 /// Gets ready to take tickets for the keys of a keytab, which may be empty.
