@@ -99,6 +99,11 @@ impl Realm {
         panic!("somebody else was faster at each port: {log}");
     }
 
+    /// The same, where tokens can be made one by one too.
+    pub fn with_tokens(name: &str) -> Option<Self> {
+        Self::start(name).filter(|_| Self::can_make_tokens())
+    }
+
     /// A file of its folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -156,7 +161,7 @@ impl Realm {
     }
 
     /// Whether tokens can be made one by one; says what is missing where they cannot.
-    pub fn can_make_tokens() -> bool {
+    fn can_make_tokens() -> bool {
         let mut python = Command::new(PYTHON);
         let found = python.args(["-c", "import gssapi"]).output();
         let is_there = found.is_ok_and(|found| found.status.success());
