@@ -28,12 +28,11 @@ import sys
 import threading
 import time
 
-from rig.places import Folder, Image
+from rig.places import FREE_BYTES_MIN, Folder, Image
 from rig.subjects import PATIENCE_S, Bitsd, CannotRun
 
 LOAD_CORE = 1
 IMAGE_BYTES = 8 << 30
-FREE_BYTES_MIN = 24 << 30
 FRAGMENT_BYTES = 32 << 20
 PIECE_BYTES = 128 << 10
 PING_S = 0.001
