@@ -78,9 +78,11 @@ pub mod admin;
 pub mod auth;
 // The interface is the program. These are public for the binary and the tests, so only what a name
 // does not say is documented.
+#[cfg(feature = "bench")]
 #[allow(clippy::disallowed_methods, reason = "a program of its own")]
 pub mod bench;
 pub mod bits;
+#[cfg(feature = "client")]
 #[allow(clippy::disallowed_methods, reason = "a program of its own")]
 pub mod client;
 #[allow(

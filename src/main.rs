@@ -22,7 +22,7 @@ use bitsd::ring::offline;
 use bitsd::ring::signals;
 use cli::settings::{Check, Settings, about_key};
 use cli::token::{NoToken, Token};
-use cli::{Cli, Command};
+use cli::{Cli, Command, WRONG_USE, failed, say};
 
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
@@ -43,7 +43,9 @@ fn main() -> ExitCode {
             }
         },
         Command::Check(check) => run_check(&check),
+        #[cfg(feature = "put")]
         Command::Put(put) => cli::put::run(put),
+        #[cfg(feature = "bench")]
         Command::Bench(bench) => cli::bench::run(bench),
         Command::Token(token) => make_token(&token),
         Command::Status(status) => cli::admin::status(&status),
@@ -162,16 +164,4 @@ fn wrong_settings(error: bitsd::config::ConfigError) -> ExitCode {
     ExitCode::from(WRONG_USE)
 }
 
-fn failed(why: impl std::fmt::Display) -> ExitCode {
-    say(why);
-    ExitCode::FAILURE
-}
-
-/// One sentence on stderr; where nobody reads it, the exit code must do.
-fn say(what: impl std::fmt::Display) {
-    observe::say(&what);
-}
-
 const START_FAILED: &str = "start_failed";
-/// As clap's own usage errors.
-const WRONG_USE: u8 = 2;

@@ -135,7 +135,7 @@ pub fn run(bench: Bench) -> ExitCode {
     let is_json = bench.json;
     let options = match bench.options() {
         Ok(options) => options,
-        Err(error) => return crate::failed(error),
+        Err(error) => return super::failed(error),
     };
     if !is_json {
         announce(&options);
@@ -145,19 +145,19 @@ pub fn run(bench: Bench) -> ExitCode {
     line.end();
     let report = match result {
         Ok(report) => report,
-        Err(error) => return crate::failed(error),
+        Err(error) => return super::failed(error),
     };
     let told = tell(&report, is_json);
     // Whoever reads it may have seen enough.
     if let Err(error) = told.or_else(unless_reader_is_gone) {
-        return crate::failed(format_args!("cannot write the result: {error}"));
+        return super::failed(format_args!("cannot write the result: {error}"));
     }
     if report.is_success() {
         ExitCode::SUCCESS
     } else {
         let why = report.first_error.as_deref().unwrap_or("unknown");
         let failed = counted(report.failed, "upload", "uploads");
-        crate::failed(format_args!("{failed} failed: {why}"))
+        super::failed(format_args!("{failed} failed: {why}"))
     }
 }
 
@@ -173,7 +173,7 @@ fn announce(options: &Options) {
     let connections = counted(options.connections as u64, "connection", "connections");
     if *mode == Mode::Ping {
         let pings = counted(options.files, "Ping", "Pings");
-        return crate::say(format_args!("{pings} on {connections} to {folder}"));
+        return super::say(format_args!("{pings} on {connections} to {folder}"));
     }
     let files = counted(options.files, "file", "files");
     let all = HumanBytes(options.files.saturating_mul(*file_bytes));
@@ -182,7 +182,7 @@ fn announce(options: &Options) {
         (.., false, Some(_)) => "the files are removed when they were compared",
         _ => "the files stay there",
     };
-    crate::say(format_args!(
+    super::say(format_args!(
         "{files} of {}, {all} in all, on {connections} to {folder}; {what_stays}",
         HumanBytes(*file_bytes)
     ));

@@ -95,25 +95,25 @@ pub fn run(put: Put) -> ExitCode {
     let targets = match files::targets(&put.files, &put.url, put.recursive) {
         Ok(targets) => targets,
         Err(error) => {
-            crate::say(error);
-            return ExitCode::from(crate::WRONG_USE);
+            super::say(error);
+            return ExitCode::from(super::WRONG_USE);
         }
     };
     let mut options = put.options();
     match put.believed.secure(&put.url) {
         Ok(secure) => options.secure = secure,
-        Err(error) => return crate::failed(error),
+        Err(error) => return super::failed(error),
     }
     match put.proof.credentials(&put.url) {
         Ok(credentials) => options.credentials = credentials,
-        Err(error) => return crate::failed(error),
+        Err(error) => return super::failed(error),
     }
     if put.cancel {
         return cancel(&targets, &options, put.quiet);
     }
     let interrupt = match Interrupt::watch() {
         Ok(interrupt) => interrupt,
-        Err(error) => return crate::failed(format_args!("cannot watch for signals: {error}")),
+        Err(error) => return super::failed(format_args!("cannot watch for signals: {error}")),
     };
     let began = Instant::now();
     let mut sum = Sum::default();
@@ -134,7 +134,7 @@ pub fn run(put: Put) -> ExitCode {
             }
             Err(error) => {
                 sum.failed += 1;
-                crate::say(format_args!("{} -> {url}: {error}", file.display()));
+                super::say(format_args!("{} -> {url}: {error}", file.display()));
             }
         }
     }
@@ -158,7 +158,7 @@ fn cancel(targets: &[Target], options: &Options, quiet: bool) -> ExitCode {
                 file.display()
             )),
             Err(error) => {
-                code = crate::failed(format_args!("{} -> {url}: {error}", file.display()));
+                code = super::failed(format_args!("{} -> {url}: {error}", file.display()));
             }
         }
     }

@@ -34,7 +34,7 @@ impl Believed {
             (None, false) => Trust::Machine,
         };
         if trust == Trust::Anybody {
-            crate::say(
+            super::say(
                 "INSECURE: --insecure believes whoever answers; anybody on the way can read and change \
                  what is sent",
             );

@@ -142,7 +142,7 @@ impl Watch for Display<'_> {
             }
             Form::Lines if self.told.is_none_or(|told| told.elapsed() >= REMIND) => {
                 self.told = Some(Instant::now());
-                crate::say(line());
+                crate::cli::say(line());
             }
             Form::Bar(_) | Form::Lines | Form::Nothing => {}
         }

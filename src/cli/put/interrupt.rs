@@ -88,22 +88,22 @@ impl Interrupt {
 
     fn tell(&self) {
         let Some(upload) = self.under_way().take() else {
-            return crate::say("interrupted");
+            return crate::cli::say("interrupted");
         };
         if let Some(bar) = &upload.bar {
             bar.finish_and_clear();
         }
         let (offset, total) = (HumanBytes(upload.offset), HumanBytes(upload.total));
         match &upload.session {
-            None => crate::say("interrupted before the upload began"),
-            Some(_) if upload.is_remembered => crate::say(format_args!(
+            None => crate::cli::say("interrupted before the upload began"),
+            Some(_) if upload.is_remembered => crate::cli::say(format_args!(
                 "interrupted at {offset} of {total}; the same command goes on from there, with --cancel it gives it up"
             )),
             Some(session) => match client::cancel_session(&upload.url, session, &upload.options) {
-                Ok(_) => crate::say(format_args!(
+                Ok(_) => crate::cli::say(format_args!(
                     "interrupted at {offset} of {total}; the server was told to forget it"
                 )),
-                Err(error) => crate::say(format_args!(
+                Err(error) => crate::cli::say(format_args!(
                     "interrupted at {offset} of {total}; the server keeps that until its session_timeout: {error}"
                 )),
             },

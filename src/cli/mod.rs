@@ -1,16 +1,23 @@
 //! The command line: flags and their words. What they mean is known by `config` and `client`.
 
 pub mod admin;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod log_format;
+#[cfg(feature = "client")]
 pub mod proof;
+#[cfg(feature = "put")]
 pub mod put;
 pub mod settings;
 pub mod token;
+#[cfg(feature = "client")]
 pub mod trust;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use bitsd::observe;
 use settings::{Check, Settings};
 
 /// A BITS upload server for Linux.
@@ -41,8 +48,10 @@ pub enum Command {
     #[command(after_help = settings::CHECK_EXAMPLES, after_long_help = settings::all_of_check())]
     Check(Check),
     /// Upload files to a BITS server.
+    #[cfg(feature = "put")]
     Put(put::Put),
     /// Measure a BITS server: many uploads at once, every Ack checked.
+    #[cfg(feature = "bench")]
     Bench(bench::Bench),
     /// Ask a running server how it is.
     #[command(after_help = admin::STATUS_EXAMPLES)]
@@ -62,6 +71,20 @@ pub enum Command {
     #[command(after_help = token::EXAMPLES)]
     Token(token::Token),
 }
+
+/// Says why, and that it failed.
+pub fn failed(why: impl std::fmt::Display) -> ExitCode {
+    say(why);
+    ExitCode::FAILURE
+}
+
+/// One sentence on stderr; where nobody reads it, the exit code must do.
+pub fn say(what: impl std::fmt::Display) {
+    observe::say(&what);
+}
+
+/// As clap's own usage errors.
+pub const WRONG_USE: u8 = 2;
 
 #[cfg(test)]
 mod tests {
