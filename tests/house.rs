@@ -146,7 +146,7 @@ fn sources(folder: &str) -> Vec<Source> {
 }
 
 fn everything() -> Vec<Source> {
-    ["src", "tests", "benches"]
+    ["src", "tests", "benches", "examples"]
         .into_iter()
         .flat_map(sources)
         .collect()

@@ -495,7 +495,14 @@ fn every_file_that_is_named_exists() {
         let is_path = |c: char| c.is_ascii_alphanumeric() || "/_-.".contains(c);
         for word in text.split(|c: char| !is_path(c)) {
             let word = word.trim_end_matches(['.', '/']);
-            let is_ours = ["src/", "tests/", "scripts/", "docs/", "benches/"];
+            let is_ours = [
+                "src/",
+                "tests/",
+                "scripts/",
+                "docs/",
+                "benches/",
+                "examples/",
+            ];
             if is_ours.iter().any(|folder| word.starts_with(folder)) {
                 named += 1;
                 assert!(top().join(word).exists(), "{page}: {word}");
