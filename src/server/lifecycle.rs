@@ -139,7 +139,8 @@ pub fn find<W: World>(
         let is_named = session.path == *path && session.is_open_to(principal);
         return is_named.then_some(Known::Session(session));
     }
-    let ending = shard.store.journal.tombstones().ending(id, path)?;
+    let user = principal.map(|principal| &*principal.user);
+    let ending = (shard.store.journal.tombstones()).ending(id, path, user)?;
     Some(Known::Ended(id, ending))
 }
 

@@ -16,7 +16,7 @@ use super::names::{part_name, reply_name};
 use super::record::{Answered, Change, Life, Record};
 use super::space::Space;
 use super::store::Store;
-use super::tombstones::{Origin, PathHash, Tombstone};
+use super::tombstones::{Origin, PathAndUser, Tombstone};
 use crate::bits::notification::Token;
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
@@ -186,7 +186,7 @@ impl Keep {
         let record = self.kept.record();
         Tombstone {
             ending,
-            path: PathHash::of(&record.path),
+            key: PathAndUser::of(&record.path, record.life.user.as_deref()),
             origin: Origin::of(record.client),
             // Above all that may be in the journal, also of what was written in vain.
             sequence: self.sequence + 1,

@@ -15,7 +15,7 @@
 //! | 1 | how it ended, see `ENDINGS` |
 //! | 2 | its origin, little endian |
 //! | 4 | zeros |
-//! | 8 | hash of its path, little endian |
+//! | 8 | hash of its path and its user, little endian |
 //!
 //! Version 0.1.0 wrote `bitsd\0r2`, in which there is no `T`, and records have neither a beginning
 //! nor counts.
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame;
 pub use super::frame::{Damage, Frame, FrameReader, Frames};
-use super::tombstones::{Origin, PathHash, Tombstone};
+use super::tombstones::{Origin, PathAndUser, Tombstone};
 use crate::bits::notification::Token;
 use crate::bits::session::{AfterPublish, Ending, Reply, State};
 use crate::bits::session_id::SessionId;
@@ -232,7 +232,7 @@ impl Tombstone {
             out.extend([TOMBSTONE, code]);
             out.extend(self.origin.0.to_le_bytes());
             out.extend([0; 4]);
-            out.extend(self.path.0.to_le_bytes());
+            out.extend(self.key.0.to_le_bytes());
         })
     }
 
@@ -242,7 +242,7 @@ impl Tombstone {
         Some(Self {
             ending: *ENDINGS.get(code)?,
             origin: Origin(u16::from_le_bytes([payload[2], payload[3]])),
-            path: PathHash(u64::from_le_bytes(payload[8..].try_into().ok()?)),
+            key: PathAndUser(u64::from_le_bytes(payload[8..].try_into().ok()?)),
             sequence,
         })
     }
@@ -487,7 +487,7 @@ mod tests {
         for ending in ENDINGS {
             let tombstone = Tombstone {
                 ending,
-                path: PathHash::of(&record(State::NEW).path),
+                key: PathAndUser::of(&record(State::NEW).path, Some("anna")),
                 origin: Origin::of(Some(IpAddr::from([192, 0, 2, 1]))),
                 sequence: 9,
             };

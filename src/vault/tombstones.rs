@@ -20,9 +20,9 @@ use crate::http::path::UploadPath;
 pub struct Tombstone {
     /// How it ended.
     pub ending: Ending,
-    /// Of its path: a packet under another one is not its client's.
-    pub path: PathHash,
-    /// Whose it was.
+    /// Of its path and its user: a packet under another one is not its client's.
+    pub key: PathAndUser,
+    /// From where it came.
     pub origin: Origin,
     /// Of the newest record of the session; what is written of it later has higher ones.
     pub sequence: u64,
@@ -43,14 +43,19 @@ impl Tombstone {
     }
 }
 
-/// Tells paths apart. Not by force: whoever knows the id of a session knows its path.
+/// Tells apart what was uploaded where, and by whom. Not by force: the id of a session is what
+/// nobody can guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathHash(pub u64);
+pub struct PathAndUser(pub u64);
 
-impl PathHash {
-    /// Of a path; the same for ever, since it is written to disk (FNV-1a).
-    pub fn of(path: &UploadPath) -> Self {
-        Self(fnv(path.as_str().bytes()))
+impl PathAndUser {
+    /// Of a path, and of the user who made the session, if somebody was asked; the same for ever,
+    /// since it is written to disk (FNV-1a). Case does not tell users apart here: some are called
+    /// so in any ([`crate::auth::identity::is_same`]).
+    pub fn of(path: &UploadPath, user: Option<&str>) -> Self {
+        let user = user.map(|user| format!("\0{}", user.to_lowercase()));
+        let user = user.iter().flat_map(|user| user.bytes());
+        Self(fnv(path.as_str().bytes().chain(user)))
     }
 }
 
@@ -93,7 +98,7 @@ pub struct Tombstones {
 /// 24 bytes: with its id and its place in a queue, a tombstone takes some 80 of memory.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    path: PathHash,
+    key: PathAndUser,
     since_s: u32,
     sequence: u32,
     origin: Origin,
@@ -104,7 +109,7 @@ impl Known {
     fn tombstone(self) -> Tombstone {
         Tombstone {
             ending: self.ending,
-            path: self.path,
+            key: self.key,
             origin: self.origin,
             sequence: u64::from(self.sequence),
         }
@@ -150,7 +155,7 @@ impl Tombstones {
             return;
         }
         let known = Known {
-            path: tombstone.path,
+            key: tombstone.key,
             since_s: seconds(now),
             sequence: u32::try_from(tombstone.sequence).unwrap_or(u32::MAX),
             origin: tombstone.origin,
@@ -172,10 +177,15 @@ impl Tombstones {
         }
     }
 
-    /// How a session of this path ended.
-    pub fn ending(&self, id: SessionId, path: &UploadPath) -> Option<Ending> {
+    /// How a session of this path ended, if whoever asks may hear it: a session that a user made is
+    /// that user's still. One that was made where nobody was asked is open to all, and so is one
+    /// that ended before users were noted here.
+    pub fn ending(&self, id: SessionId, path: &UploadPath, user: Option<&str>) -> Option<Ending> {
         let known = self.known.get(&id)?;
-        (known.path == PathHash::of(path)).then_some(known.ending)
+        let is_open = [None, user]
+            .map(|user| PathAndUser::of(path, user))
+            .contains(&known.key);
+        is_open.then_some(known.ending)
     }
 
     /// Whether a session is remembered.
@@ -269,7 +279,7 @@ mod tests {
     fn tombstone(ending: Ending, address: [u8; 4]) -> Tombstone {
         Tombstone {
             ending,
-            path: PathHash::of(&UploadPath::from_text("a.bin").unwrap()),
+            key: PathAndUser::of(&UploadPath::from_text("a.bin").unwrap(), None),
             origin: Origin::of(Some(IpAddr::from(address))),
             sequence: 3,
         }
@@ -291,11 +301,17 @@ mod tests {
         }
         let path = UploadPath::from_text("a.bin").unwrap();
         assert_eq!(tombstones.len(), 1_000);
-        assert_eq!(tombstones.ending(id(0), &path), Some(Ending::Published));
-        assert_eq!(tombstones.ending(id(3_200), &path), None);
-        assert_eq!(tombstones.ending(id(3_202), &path), Some(Ending::Cancelled));
+        assert_eq!(
+            tombstones.ending(id(0), &path, None),
+            Some(Ending::Published)
+        );
+        assert_eq!(tombstones.ending(id(3_200), &path, None), None);
+        assert_eq!(
+            tombstones.ending(id(3_202), &path, None),
+            Some(Ending::Cancelled)
+        );
         let other = UploadPath::from_text("b.bin").unwrap();
-        assert_eq!(tombstones.ending(id(0), &other), None);
+        assert_eq!(tombstones.ending(id(0), &other, None), None);
     }
 
     #[test]
@@ -326,6 +342,32 @@ mod tests {
             assert!(turns < 20, "{} are left", tombstones.len());
         }
         assert!(turns > 1, "not all in one turn");
+    }
+
+    #[test]
+    fn how_a_users_session_ended_is_for_that_user_alone() {
+        let path = UploadPath::from_text("a.bin").unwrap();
+        let mut tombstones = Tombstones::new(10);
+        for (number, user) in [(0, None), (1, Some("Anna"))] {
+            let key = PathAndUser::of(&path, user);
+            let of_user = Tombstone {
+                key,
+                ..tombstone(Ending::Published, VICTIM)
+            };
+            tombstones.bury(id(number), of_user, 0);
+        }
+        for (user, hears) in [
+            (None, [true, false]),
+            (Some("bert"), [true, false]),
+            (Some("Anna"), [true, true]),
+            // A ticket may spell it otherwise.
+            (Some("anna"), [true, true]),
+        ] {
+            for (number, hears) in (0..).zip(hears) {
+                let ending = tombstones.ending(id(number), &path, user);
+                assert_eq!(ending.is_some(), hears, "{number} {user:?}");
+            }
+        }
     }
 
     #[test]
