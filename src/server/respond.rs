@@ -153,7 +153,10 @@ impl<W: World> Exchange<W> {
                 self.principal = principal;
                 self.dispatch(packet, agent).await
             }
-            Err(refusal) => Ok(Outcome::refused(refusal, &packet)),
+            Err(refusal) => {
+                let refusal = self.too_long(&packet, &refusal).unwrap_or(refusal);
+                Ok(Outcome::refused(refusal, &packet))
+            }
         };
         let outcome = match dispatched {
             Ok(outcome) => outcome,
@@ -194,6 +197,17 @@ impl<W: World> Exchange<W> {
             Packet::CancelSession(request) => Box::pin(self.end(request, Step::Cancel)).await?,
         };
         Ok(Outcome::whole(reply, session))
+    }
+
+    /// That a fragment is too long, where its client would be asked who it is. So much is not read
+    /// to its end, and with the connection a ticket that takes two requests would be lost, each
+    /// time. IIS filters requests before it authenticates them as well.
+    fn too_long(&self, packet: &Packet, why: &Refusal) -> Option<Refusal> {
+        let (Packet::Fragment(fragment), Refusal::Unauthorized(_)) = (packet, why) else {
+            return None;
+        };
+        let limit = self.shard.location(packet.path()).policy.fragment_bytes_max;
+        (fragment.content.len() > limit).then_some(Refusal::FragmentTooLarge { limit })
     }
 
     /// What a packet hears whatever it says.
