@@ -14,10 +14,11 @@ use super::request::Wanted;
 use crate::auth::accounts::is_name;
 use crate::auth::certificate;
 use crate::auth::forwarded;
-use crate::auth::hash::{Attempt, PasswordHash};
+use crate::auth::hash::{Attempt, PasswordHash, TooManyAttempts};
 use crate::auth::identity;
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::auth::policy::{self, Principal, Scheme};
+use crate::auth::visitors::TooMuch;
 use crate::bits::reply::{Challenges, NotShown, Refusal};
 use crate::config::{Access, AccountSettings, ChannelBinding, Config, Persist};
 use crate::event::Event;
@@ -363,7 +364,7 @@ impl<W: World> Exchange<W> {
             },
             ..leg
         };
-        match world.negotiate(leg).await {
+        match self.looked_at(world.negotiate(leg)).await? {
             Ok(Negotiated::Proven {
                 principal,
                 answer,
@@ -400,6 +401,18 @@ impl<W: World> Exchange<W> {
         }
     }
 
+    /// What comes of a look at what the client shows, which takes one of its places in the queue.
+    async fn looked_at<T>(&self, look: impl Future<Output = T>) -> Result<T, Refusal> {
+        let client = crowd::number(self.connection.client().ip());
+        let visitors = &self.shard.visitors;
+        let entered = visitors.borrow_mut().enter(client);
+        entered.map_err(|TooMuch| Refusal::Busy)?;
+        // Awaited to its end, so that nothing is left taken.
+        let come = look.await;
+        visitors.borrow_mut().leave(client);
+        Ok(come)
+    }
+
     /// Whether this is the user's password. If there is no such user, a password is tried all the
     /// same, so that the time it takes does not tell.
     async fn is_password(
@@ -432,7 +445,8 @@ impl<W: World> Exchange<W> {
             password: password.to_vec().into(),
             hash: tried.clone(),
         };
-        let is_right = world.verify(attempt).await.map_err(|_| Refusal::Busy)?;
+        let is_right = self.looked_at(world.verify(attempt)).await?;
+        let is_right = is_right.map_err(|TooManyAttempts| Refusal::Busy)?;
         let mut visitors = self.shard.visitors.borrow_mut();
         let now = world.now();
         match claim.filter(|_| is_right) {
