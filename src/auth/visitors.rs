@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::memory::Memory;
 use super::throttle::Throttle;
 
-/// So much of one client's may be looked at, or wait for that, at a time: an eighth of the queue, so
-/// that a flood of one client leaves places to others. A whole site may be one client, behind one
+/// So much of one client's may be looked at, or wait for that, at a time: an eighth of the queue.
+/// So a flood of one client leaves places to others. A whole site may be one client, behind one
 /// address.
 pub const UNDER_WAY_MAX: u32 = 32;
 

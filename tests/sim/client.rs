@@ -12,6 +12,7 @@ use bitsd::config::{EmptyFile, Publish};
 use crate::application::STATIC_URL;
 use crate::clock::sleep;
 use crate::executor::CLIENTS;
+use crate::identity::{self, Known, Shown, Thief};
 use crate::plan::Upload;
 use crate::rng::Rng;
 use crate::sim::Sim;
@@ -157,6 +158,7 @@ impl Client {
         if self.chance(mischief.steal) {
             return self.steal(session).await;
         }
+        self.meet_thief(session);
         if std::mem::take(&mut self.gives_up) || self.chance(mischief.cancel) {
             return self.cancel(session).await;
         }
@@ -207,7 +209,37 @@ impl Client {
         (start, (start + most).min(self.upload.size))
     }
 
+    /// Asks, and says who asks if the server wants to know.
     async fn ask(&mut self, text: &str) -> Result<Reply, Lost> {
+        loop {
+            let (signed, shown) = self.sign(text)?;
+            let reply = self.ask_once(&signed).await?;
+            if !self.heard_who(reply.status, shown) {
+                return Ok(reply);
+            }
+            if self.talk.is_none() {
+                return Err(Lost);
+            }
+        }
+    }
+
+    /// A request as it is sent, with what it shows, and what the client was to the server before.
+    fn sign(&mut self, text: &str) -> Result<(String, (Shown, Known)), Lost> {
+        let known = self.talk.as_ref().ok_or(Lost)?.known;
+        let signed = identity::sign(&self.sim, text, self.number, &known, &mut self.rng);
+        Ok((signed.0, (signed.1, known)))
+    }
+
+    /// Whether the client has to show who it is, and ask again.
+    fn heard_who(&mut self, status: u16, (shown, mut known): (Shown, Known)) -> bool {
+        let is_asked = identity::heard(&self.sim, self.number, status, shown, &mut known);
+        if let Some(talk) = &mut self.talk {
+            talk.known = known;
+        }
+        is_asked
+    }
+
+    async fn ask_once(&mut self, text: &str) -> Result<Reply, Lost> {
         let talk = self.talk.as_mut().ok_or(Lost)?;
         talk.check_silence().await;
         self.sim.tell(|| {
@@ -237,7 +269,8 @@ impl Client {
     async fn ping(&mut self) -> Result<(), Lost> {
         let text = packet("Ping", &self.upload.path.clone(), None);
         let reply = self.ask(&text).await?;
-        if reply.status != 200 && self.talk.is_some() {
+        let is_unsure = reply.status == 503 && self.sim.plan.identities.is_some();
+        if reply.status != 200 && self.talk.is_some() && !is_unsure {
             self.fail(format!("6: a Ping is answered by {reply:?}"));
         }
         Ok(())
@@ -336,7 +369,7 @@ impl Client {
                 self.number, head.range
             )
         });
-        let text = head.text();
+        let (text, shown) = self.sign(&head.text())?;
         if self.chance(self.sim.plan.mischief.stall) {
             // In the middle of the head.
             let half = self.rng.index(text.len() - 1) + 1;
@@ -364,6 +397,9 @@ impl Client {
                 self.hear().await?
             }
         };
+        if self.heard_who(reply.status, shown) {
+            return Ok(Next::Go);
+        }
         let is_odd = lies || changes_total;
         Ok(self.heard_fragment(id, &reply, floor, is_odd, (start, end)))
     }
@@ -529,11 +565,15 @@ impl Client {
         }
         let talk = self.talk.as_mut().ok_or(Lost)?;
         talk.check_silence().await;
-        talk.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
-            .await;
+        let (text, shown) = self.sign(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"))?;
+        let talk = self.talk.as_mut().ok_or(Lost)?;
+        talk.send(text.as_bytes()).await;
         let download = talk.hear_body().await?;
         if download.is_last {
             self.talk = None;
+        }
+        if self.heard_who(download.status, shown) {
+            return Ok(Next::Go);
         }
         let marks = &self.sim.marks;
         match (download.status, is_right) {
@@ -692,8 +732,35 @@ impl Client {
         });
     }
 
+    /// Somebody else knows of the session.
+    fn meet_thief(&mut self, session: SessionId) {
+        let rate = self
+            .sim
+            .plan
+            .identities
+            .as_ref()
+            .map_or(0, |identities| identities.thieves);
+        if !self.chance(rate) {
+            return;
+        }
+        let reply = self
+            .reply_url
+            .as_ref()
+            .and_then(|url| url.strip_prefix("http://h"));
+        let thief = Thief {
+            sim: Rc::clone(&self.sim),
+            owner: self.number,
+            upload: self.upload.clone(),
+            session,
+            reply: reply.map(str::to_owned),
+            rng: self.rng.fork(),
+        };
+        self.sim.executor.spawn(CLIENTS, thief.run());
+    }
+
     async fn garbage(&mut self) -> Result<Next, Lost> {
-        let text = packet("Ping", &self.upload.path.clone(), None);
+        let text = packet("Ping", &self.upload.path, None);
+        let text = identity::sign_whole(&self.sim, &text, self.number);
         let mut bytes = text.repeat(2).into_bytes();
         let junk = self.rng.next();
         bytes.extend_from_slice(&junk.to_le_bytes());
@@ -702,7 +769,8 @@ impl Client {
         talk.send(&bytes).await;
         for expected in [200, 200, 400] {
             let reply = talk.hear().await?;
-            if reply.status != expected && !reply.is_last {
+            let is_unsure = matches!(reply.status, 401 | 503) && self.sim.plan.identities.is_some();
+            if reply.status != expected && !reply.is_last && !is_unsure {
                 self.fail(format!("6: garbage is answered by {reply:?}"));
             }
             if reply.is_last {

@@ -26,11 +26,15 @@
 //!     for strangers.
 //! 13. The same seed tells the same story.
 //! 14. What stands at a destination can be read, as it stands, and nothing else.
+//! 15. What is counted is what happened (`tally.rs`).
+//! 16. Where somebody asks, nothing is made, moved, ended or told but for whom it belongs to; and
+//!     whoever has shown what is right is not asked again (`identity.rs`).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use bitsd::bits::reply::Refusal;
 use bitsd::bits::session::Ending;
 use bitsd::bits::session_id::SessionId;
 use bitsd::config::{Config, Durability, Publish};
@@ -40,6 +44,7 @@ use bitsd::vault::names::{self, WorkName};
 
 use crate::application::Replies;
 use crate::disk::SimDisk;
+use crate::identity::THIEF;
 use crate::marks::Marks;
 use crate::plan::{Plan, Upload};
 use crate::sim::Sim;
@@ -529,6 +534,19 @@ impl Judge {
                     told: Told::default(),
                 };
                 self.sessions.insert(session, made);
+            }
+            Event::Refused {
+                peer,
+                why: Refusal::TooManyFailures { .. },
+                ..
+            } => {
+                hit("made to wait for the next password");
+                // Where passwords change, honest clients show former ones, from one address.
+                let identities = sim.plan.identities.as_ref();
+                let are_constant = identities.is_some_and(|identities| identities.change_ms == 0);
+                if are_constant && peer.ip() != IpAddr::from(THIEF) {
+                    self.fail(format!("16: {peer} has to wait for what others had wrong"));
+                }
             }
             Event::SessionRecovered {
                 session,

@@ -11,6 +11,7 @@ mod clock;
 mod coverage;
 mod disk;
 mod executor;
+mod identity;
 mod judge;
 mod judge_told;
 mod marks;

@@ -14,6 +14,7 @@ use bitsd::config::{
 };
 
 use crate::application::Application;
+use crate::identity::Identities;
 use crate::rng::{Rng, mix};
 use crate::wire::Weather;
 
@@ -156,6 +157,8 @@ pub struct Plan {
     pub shards_max: u64,
     /// The application that hears of files, if there is one.
     pub application: Option<Application>,
+    /// Who clients are, where somebody asks.
+    pub identities: Option<Identities>,
 }
 
 /// Path of the folder that exists from the start.
@@ -171,7 +174,11 @@ impl Plan {
         // Drawn apart, so that the other choices of a seed stay what they were.
         let mut disks = Rng::new(mix(seed ^ 0xd15c));
         let has_two_disks = disks.chance(300);
+        let identities = Identities::draw(seed);
         let mut config = config(&mut rng, application.as_ref());
+        if let Some(identities) = &identities {
+            config.locations[0].access = identities.access();
+        }
         let block = config.limits.block_bytes as u64;
         let mut space = Rng::new(mix(seed ^ 0x5bace));
         config.limits.reserve_share_max = space.pick(&[0, 1, 25, 25]);
@@ -234,11 +241,20 @@ impl Plan {
             restarts_at_heal: rng.chance(400),
             shards_max: rng.within(1, 4),
             application,
+            identities,
         }
     }
 }
 
 impl Plan {
+    /// Nobody is asked who it is.
+    pub fn ask_nobody(&mut self) {
+        self.identities = None;
+        for location in &mut Arc::make_mut(&mut self.config).locations {
+            location.access = Access::default();
+        }
+    }
+
     /// All on one file system.
     pub fn join_disks(&mut self) {
         let config = Arc::make_mut(&mut self.config);

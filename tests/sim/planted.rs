@@ -34,6 +34,10 @@ pub fn find_all() -> ExitCode {
                 | Bug::SizelessTrusted
                 | Bug::DownloadHoldsTwo
                 | Bug::JournalUnsynced
+                | Bug::CacheOutlivesLine
+                | Bug::IdentityKept
+                | Bug::ThrottledByUser
+                | Bug::OwnerForgotten
         );
         let (searches, seeds_max) = if is_rare {
             (1, SEEDS_MAX_RARE)

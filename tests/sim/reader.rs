@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::clock::sleep;
+use crate::identity;
 use crate::sim::Sim;
 use crate::talk::Talk;
 
@@ -47,7 +48,8 @@ async fn read(sim: &Rc<Sim>, number: usize, path: &str) -> bool {
     };
     let head = format!("GET /{path} HTTP/1.1\r\nHost: h\r\n{range}Connection: close\r\n\r\n");
     let changes = sim.disk.borrow().changes_len();
-    talk.send(head.as_bytes()).await;
+    talk.send(identity::sign_whole(sim, &head, number).as_bytes())
+        .await;
     let Ok(heard) = talk.hear_body().await else {
         return false;
     };

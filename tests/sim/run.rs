@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::client::{Client, Outcome};
 use crate::executor::{CLIENTS, Stepped};
+use crate::identity;
 use crate::marks::Marks;
 use crate::plan::Plan;
 use crate::reader::read_all;
@@ -103,6 +104,8 @@ impl Run {
             sim.executor.spawn(CLIENTS, client.run());
             self.outcomes.push(outcome);
         }
+        let changes = identity::change_accounts(Rc::clone(&sim));
+        sim.executor.spawn(CLIENTS, changes);
         self.load()?;
         self.heal()?;
         self.read_back()?;

@@ -2,6 +2,7 @@
 //! mischief are taken out, one by one, and stay out if the run fails without them. What is out has
 //! a name, so that one command replays the rest.
 
+use crate::identity::Identities;
 use crate::plan::Plan;
 use crate::run::run;
 
@@ -9,6 +10,10 @@ use crate::run::run;
 struct Part {
     name: &'static str,
     take_out: fn(&mut Plan),
+}
+
+fn with(plan: &mut Plan, change: impl FnOnce(&mut Identities)) {
+    plan.identities.as_mut().map(change);
 }
 
 /// In the order in which they are tried: what makes a story longest comes first.
@@ -68,6 +73,26 @@ const PARTS: &[Part] = &[
     Part {
         name: "disks",
         take_out: Plan::join_disks,
+    },
+    Part {
+        name: "identities",
+        take_out: Plan::ask_nobody,
+    },
+    Part {
+        name: "thieves",
+        take_out: |plan| with(plan, |identities| identities.thieves = 0),
+    },
+    Part {
+        name: "account-changes",
+        take_out: |plan| with(plan, |identities| identities.change_ms = 0),
+    },
+    Part {
+        name: "late-verdicts",
+        take_out: |plan| {
+            with(plan, |identities| {
+                (identities.late_ms_max, identities.missing) = (0, 0);
+            });
+        },
     },
     Part {
         name: "short-writes",

@@ -21,6 +21,7 @@ use bitsd::vault::space::{Figures, Space};
 use crate::clock::{Wakers, sleep};
 use crate::disk::SimDisk;
 use crate::executor::Executor;
+use crate::identity::{self, Conversations};
 use crate::judge::Judge;
 use crate::marks::Marks;
 use crate::plan::{FOLDER, OTHER, Plan};
@@ -57,6 +58,10 @@ pub struct Sim {
     lives: Cell<u64>,
     last_shards: Cell<usize>,
     ports: Cell<u16>,
+    /// How often all passwords and tokens have changed.
+    pub changes: Cell<u64>,
+    /// Tickets of which half was taken.
+    pub conversations: RefCell<Conversations>,
     conns: RefCell<Vec<Weak<Conn>>>,
     hash: Cell<u64>,
     tail: RefCell<VecDeque<String>>,
@@ -146,6 +151,8 @@ impl Sim {
             lives: Cell::new(0),
             last_shards: Cell::new(0),
             ports: Cell::new(1),
+            changes: Cell::new(0),
+            conversations: RefCell::default(),
             conns: RefCell::default(),
             hash: Cell::new(plan.seed),
             tail: RefCell::default(),
@@ -404,6 +411,9 @@ impl Sim {
         });
         let mut config = (*self.plan.config).clone();
         config.cores = count;
+        if self.plan.identities.is_some() {
+            config.accounts = identity::accounts(self.changes.get());
+        }
         let config = Arc::new(config);
         let clients = Arc::new(Clients::default());
         for index in 0..count {
@@ -624,6 +634,15 @@ impl Sim {
 
     /// A client connects; `None` if nobody listens.
     pub fn connect(self: &Rc<Self>, upload: usize) -> Option<ClientEnd> {
+        self.connect_from([10, 0, 0, 1], Some(upload))
+    }
+
+    /// A connection from an address, by which an upload is sent or nothing at all.
+    pub fn connect_from(
+        self: &Rc<Self>,
+        address: [u8; 4],
+        upload: Option<usize>,
+    ) -> Option<ClientEnd> {
         let life = self.life.borrow().clone()?;
         let shards = life.shards.borrow();
         let shard = Rc::clone(&shards[self.below(shards.len() as u64)]);
@@ -632,8 +651,10 @@ impl Sim {
         }
         let port = self.ports.get();
         self.ports.set(port.checked_add(1).unwrap_or(1));
-        let peer = SocketAddr::from(([10, 0, 0, 1], port));
-        self.judge.borrow_mut().connected(peer, upload);
+        let peer = SocketAddr::from((address, port));
+        if let Some(upload) = upload {
+            self.judge.borrow_mut().connected(peer, upload);
+        }
         let rng = self.rng.borrow_mut().fork();
         let conn = Conn::open(self, peer, self.plan.weather, rng);
         let mut conns = self.conns.borrow_mut();

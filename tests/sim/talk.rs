@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bitsd::bits::protocol::PROTOCOL;
 use bitsd::bits::session_id::SessionId;
 
+use crate::identity::Known;
 use crate::sim::Sim;
 use crate::wire::ClientEnd;
 
@@ -49,6 +50,8 @@ pub struct Talk {
     sim: Rc<Sim>,
     end: ClientEnd,
     inbox: Vec<u8>,
+    /// Who its client is to the server.
+    pub known: Known,
 }
 
 impl Talk {
@@ -58,6 +61,7 @@ impl Talk {
             sim: Rc::clone(sim),
             end,
             inbox: Vec::new(),
+            known: Known::default(),
         }
     }
 

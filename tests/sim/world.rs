@@ -26,6 +26,7 @@ use bitsd::vault::space::Space;
 
 use crate::clock::sleep;
 use crate::disk::{self, SimDisk};
+use crate::identity;
 use crate::sim::{FREE_BYTES, Life, Sim};
 use crate::tally::{SERIES, Tally};
 use crate::wire::SimWire;
@@ -485,12 +486,11 @@ impl Floor for SimWorld {
     }
 
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts> {
-        Ok(attempt.hash.verify(&attempt.password))
+        identity::verify(&self.sim, &attempt).await
     }
 
-    async fn negotiate(&self, _leg: Leg) -> Result<Negotiated, NotNegotiated> {
-        // No client of this world has a ticket.
-        Err(NotNegotiated::TooMany)
+    async fn negotiate(&self, leg: Leg) -> Result<Negotiated, NotNegotiated> {
+        identity::negotiate(&self.sim, leg).await
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

@@ -76,6 +76,22 @@ pub enum Bug {
     PublishUncommitted,
     /// On another disk than the journal's the bytes are written out, and nothing is synced.
     ShelfUncommitted,
+
+    // What could go wrong with who asks.
+    /// A session is not its user's any more when it was read back.
+    OwnerForgotten,
+    /// Whoever knows the id of a session that ended hears how.
+    TombstoneForAll,
+    /// Nobody is asked who sends a Ping.
+    PingUnauthenticated,
+    /// A password that was right is believed when its line is another one.
+    CacheOutlivesLine,
+    /// Who was known on a connection is not, on another shard.
+    IdentityLost,
+    /// Who was known on a connection that others use as well is taken for them.
+    IdentityKept,
+    /// Wrong passwords hold up the user, and not the client that sends them.
+    ThrottledByUser,
 }
 
 impl Bug {
@@ -111,6 +127,13 @@ impl Bug {
         Self::SealNotWrittenOut,
         Self::PublishUncommitted,
         Self::ShelfUncommitted,
+        Self::OwnerForgotten,
+        Self::TombstoneForAll,
+        Self::PingUnauthenticated,
+        Self::CacheOutlivesLine,
+        Self::IdentityLost,
+        Self::IdentityKept,
+        Self::ThrottledByUser,
     ];
 }
 
