@@ -224,40 +224,6 @@ fn the_contract_is_the_stores() {
     }
 }
 
-#[test]
-fn the_unit_is_one_that_systemd_takes() {
-    let operations = read("docs/operations.md");
-    let unit = operations.split("```ini\n").nth(1).expect("the unit");
-    let unit = unit.split("```").next().expect("its end");
-    for line in [
-        "RequiresMountsFor=",
-        "RestartPreventExitStatus=2",
-        "check --quiet",
-    ] {
-        assert!(unit.contains(line), "{line}");
-    }
-    // The program need not be where the unit has it; and with the lines that are to be filled in.
-    let unit = unit
-        .replace("/usr/local/bin/bitsd", "/bin/true")
-        .replace("\n#ReadWrite", "\nReadWrite");
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bitsd.service");
-    std::fs::write(&path, unit).unwrap();
-    let verify = Command::new("systemd-analyze")
-        .arg("verify")
-        .arg(&path)
-        .output();
-    let Ok(verify) = verify else {
-        assert!(
-            std::env::var_os("CI").is_none_or(|value| value != "true"),
-            "systemd-analyze is missing"
-        );
-        return eprintln!("SKIPPED: there is no systemd-analyze here");
-    };
-    let said = String::from_utf8_lossy(&verify.stderr).into_owned();
-    assert!(verify.status.success() && said.is_empty(), "{said}");
-}
-
 /// Where the page for administrators has a refusal: the beginning of its row. A new variant must
 /// say so here, and so cannot be forgotten there.
 fn row_of(refusal: &Refusal) -> &'static str {

@@ -1,0 +1,437 @@
+//! What the package has beside the program, and the package itself: looked at here, and installed,
+//! run, upgraded and removed in a Debian that is booted for it.
+
+mod support;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use bitsd::config::{Config, Flags, SettingsFile, rows};
+
+use support::client::{Client, fragment};
+use support::program::Program;
+use support::server::{Server, Settings};
+use support::skip;
+
+/// The least of what systemd-analyze finds exposed that the service can do its work with.
+const EXPOSURE_MAX: f64 = 1.6;
+/// For a Debian to boot and to go through all of it, on a machine that has other things to do.
+const BOOTED_MAX: Duration = Duration::from_secs(240);
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn shipped(name: &str) -> PathBuf {
+    top().join("scripts/packaging").join(name)
+}
+
+/// What a program says, all of it; `None` where it is not installed.
+fn ask(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => Some((output.status.success(), words(&output))),
+        Err(_) => None,
+    }
+}
+
+fn words(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_takes() {
+    // The program and its manual need not be where the unit has them; and with the lines that
+    // are to be filled in.
+    let unit = std::fs::read_to_string(shipped("bitsd.service")).unwrap();
+    let unit = unit
+        .replace("/usr/bin/bitsd", "/bin/true")
+        .replace("\nDocumentation=", "\n#")
+        .replace("\n#ReadWrite", "\nReadWrite");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bitsd.service");
+    std::fs::write(&path, unit).unwrap();
+    let Some((is_good, said)) = ask("systemd-analyze", &["verify", path.to_str().unwrap()]) else {
+        return skip("there is no systemd-analyze here");
+    };
+    assert!(is_good && said.is_empty(), "{said}");
+}
+
+#[test]
+fn the_unit_exposes_no_more_than_it_must() {
+    let unit = shipped("bitsd.service");
+    let words = ["security", "--offline=yes", "--no-pager"];
+    let words = [&words[..], &[unit.to_str().unwrap()]].concat();
+    let Some((_, said)) = ask("systemd-analyze", &words) else {
+        return skip("there is no systemd-analyze here");
+    };
+    let level = said.split("bitsd.service: ").nth(1).expect(&said);
+    let level: f64 = level.split(' ').next().unwrap().parse().unwrap();
+    assert!(level <= EXPOSURE_MAX, "{said}");
+}
+
+/// The settings of the package let clients in; its examples and defaults are right as they stand.
+#[test]
+fn the_settings_of_the_package_are_right() {
+    let path = shipped("bitsd.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("users"), "").unwrap();
+    let read = |text: &str| {
+        let text = text.replace("/etc/bitsd/", &format!("{}/", folder.path().display()));
+        let file = SettingsFile::parse(&path, text).unwrap();
+        Config::resolve(Flags::default(), Some(file)).unwrap()
+    };
+    let config = read(&text);
+    assert!(config.listen.iter().all(|at| at.ip().is_unspecified()));
+    let (mut examples, mut tables) = (String::new(), 0);
+    for line in text.lines() {
+        match line.strip_prefix('#') {
+            // What is above the tables, then each with its keys.
+            Some(example) if !example.starts_with(' ') => {
+                tables += usize::from(example.starts_with('['));
+                examples.push_str(example);
+            }
+            _ => examples.push_str(line),
+        }
+        examples.push('\n');
+    }
+    assert_eq!(tables, 3);
+    let config = read(&examples);
+    assert!(config.location("logs/a").prefix == "logs" && !config.listeners.is_empty());
+}
+
+/// Without what cargo tells its tests: some build scripts would take it for theirs, and compile
+/// anew what is there.
+fn of_a_person(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let told = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+    ];
+    for (name, _) in std::env::vars_os() {
+        let is_told = |prefix| name.to_str().is_some_and(|name| name.starts_with(prefix));
+        if told.into_iter().any(is_told) {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(top());
+    command
+}
+
+/// What `examples/manuals.rs` writes.
+fn manuals() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manuals");
+        let made = of_a_person(env!("CARGO"))
+            .args([
+                "run",
+                "-q",
+                "--profile",
+                "test",
+                "--example",
+                "manuals",
+                "--",
+            ])
+            .arg(&folder)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", words(&made));
+        folder
+    })
+}
+
+#[test]
+fn every_page_of_the_manual_is_one_without_a_warning() {
+    let man = manuals().join("man");
+    let mut pages = 0;
+    for page in std::fs::read_dir(&man).unwrap() {
+        let page = page.unwrap().path();
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.contains(".SH NAME"), "{page:?}");
+        let path = page.to_str().unwrap();
+        let Some((is_good, said)) =
+            ask("man", &["--warnings", "-E", "UTF-8", "-l", "-Tutf8", path])
+        else {
+            return skip("there is no man here (Debian: man-db)");
+        };
+        let shown = said.contains("BITSD");
+        let is_warning = |line: &&str| line.contains("warning:");
+        assert!(is_good && shown, "{path}: {said}");
+        assert_eq!(said.lines().find(is_warning), None, "{path}");
+        pages += 1;
+    }
+    assert!(pages >= 15, "{pages}");
+    let settings = std::fs::read_to_string(man.join("bitsd.toml.5")).unwrap();
+    for row in rows() {
+        let key = format!("\\fB{}\\fR = ", row.name());
+        assert!(settings.contains(&key), "{key}");
+    }
+}
+
+#[test]
+fn completions_are_what_the_shells_take() {
+    let folder = manuals().join("completions");
+    for (shell, file) in [
+        ("bash", "bitsd.bash"),
+        ("zsh", "_bitsd"),
+        ("fish", "bitsd.fish"),
+    ] {
+        let file = folder.join(file);
+        let text = std::fs::read_to_string(&file).unwrap();
+        for word in ["serve", "sessions", "work-dir", "recursive"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+        // bash is everywhere; the other two are read where they are.
+        if let Some((is_good, said)) = ask(shell, &["-n", file.to_str().unwrap()]) {
+            assert!(is_good && said.is_empty(), "{shell}: {said}");
+        }
+    }
+    let schema = std::fs::read_to_string(manuals().join("bitsd.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert!(schema["properties"]["listen"].is_object());
+}
+
+/// The profile for containers lets all through that serving needs, and no namespaces.
+#[test]
+fn it_serves_under_the_profile_for_containers() {
+    let has = ask("/usr/bin/python3", &["-c", "import seccomp"]);
+    if !has.is_some_and(|(is_there, _)| is_there) {
+        return skip("python's seccomp is not installed (Debian: python3-seccomp)");
+    }
+    let runner = top().join("tests/package/under_profile.py");
+    let profile = shipped("seccomp.json");
+    let wrapper = [
+        "/usr/bin/python3",
+        runner.to_str().unwrap(),
+        profile.to_str().unwrap(),
+    ];
+    let mut server = Server::with(
+        Settings::default()
+            .wrapper(&wrapper)
+            .file("create_dirs = true"),
+    );
+    let mut client = Client::create(server.address(), "/folder/file").seed(1);
+    client.send(fragment(0..1000).of(1000));
+    client.close();
+    server.assert_file("folder/file", 1, 1000);
+    server.restart();
+    server.stop();
+    let namespaces = Command::new(wrapper[0])
+        .args(&wrapper[1..])
+        .args(["unshare", "--user", "true"])
+        .output()
+        .unwrap();
+    assert!(!namespaces.status.success());
+}
+
+/// The words of the Containerfile are flags of the program, and its files are those of the package.
+#[test]
+fn the_containerfile_runs_a_command_that_there_is() {
+    let text = std::fs::read_to_string(shipped("Containerfile")).unwrap();
+    let command = text.lines().find_map(|line| line.strip_prefix("CMD "));
+    let mut command: Vec<String> = serde_json::from_str(command.unwrap()).unwrap();
+    assert_eq!(command.remove(0), "serve");
+    let root = tempfile::tempdir().unwrap();
+    for word in &mut command {
+        if word == "/var/lib/bitsd" {
+            *word = root.path().to_str().unwrap().to_owned();
+        }
+        *word = word.replace(":8080", ":0");
+    }
+    let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["check", "--no-config"])
+        .args(&command)
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", words(&check));
+}
+
+/// Packages of this program: the one that there is, and one that is newer. `None` where they cannot
+/// be made.
+fn packages() -> Option<&'static Path> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        ask("cargo-deb", &["--version"])?;
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
+        let _ = std::fs::remove_dir_all(&folder);
+        let newer = format!("{}.99", env!("CARGO_PKG_VERSION"));
+        for (name, version) in [("old", env!("CARGO_PKG_VERSION")), ("new", &newer)] {
+            let made = of_a_person("bash")
+                .args(["scripts/package", "--no-build", "--profile", "dev"])
+                .args(["--version", version, "--into"])
+                .arg(folder.join(name))
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{}", words(&made));
+        }
+        Some(folder)
+    })
+    .as_deref()
+}
+
+/// The one file of a folder that ends so.
+fn only(folder: &Path, ending: &str) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let mut files = files.filter(|file| file.to_str().unwrap().ends_with(ending));
+    let file = files.next().expect(ending);
+    assert!(files.next().is_none(), "{folder:?}");
+    file
+}
+
+#[test]
+fn the_package_is_one_that_lintian_has_nothing_against() {
+    let Some(folder) = packages() else {
+        return skip("cargo-deb is not installed (cargo install --locked cargo-deb)");
+    };
+    let deb = only(&folder.join("old"), ".deb");
+    let deb = deb.to_str().unwrap();
+    let Some((_, content)) = ask("dpkg-deb", &["--contents", deb]) else {
+        return skip("there is no dpkg-deb here (Debian: dpkg)");
+    };
+    for file in [
+        "./usr/bin/bitsd",
+        "./etc/bitsd.toml",
+        "./usr/lib/systemd/system/bitsd.service",
+        "./usr/lib/sysusers.d/bitsd.conf",
+        "./usr/lib/tmpfiles.d/bitsd.conf",
+        "./usr/share/man/man1/bitsd-sessions-list.1.gz",
+        "./usr/share/man/man5/bitsd.toml.5.gz",
+        "./usr/share/bash-completion/completions/bitsd",
+        "./usr/share/bitsd/alerts.yml",
+        "./usr/share/bitsd/bitsd.schema.json",
+        "./usr/share/doc/bitsd/copyright",
+        "./usr/share/doc/bitsd/third-party.txt",
+        "./usr/share/doc/bitsd/changelog.Debian.gz",
+    ] {
+        let mut lines = content.lines();
+        assert!(lines.any(|line| line.ends_with(file)), "{file}: {content}");
+    }
+    let words = ["--allow-root", "--fail-on", "error,warning", deb];
+    let Some((is_good, said)) = ask("lintian", &words) else {
+        return skip("lintian is not installed");
+    };
+    assert!(is_good, "{said}");
+}
+
+/// The commands of a block of the guide.
+fn block_after(heading: &str) -> String {
+    let page = std::fs::read_to_string(top().join("docs/operations.md")).unwrap();
+    let section = page.split(&format!("\n{heading}\n")).nth(1).expect(heading);
+    let block = section.split("```sh\n").nth(1).expect(heading);
+    block.split("```").next().unwrap().to_owned()
+}
+
+/// A Debian as it is unpacked, of this machine's release; made once, and kept as a tarball.
+fn debian() -> Option<PathBuf> {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    let tarball = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("debian-{name}.tar"));
+    if tarball.exists() {
+        return Some(tarball);
+    }
+    let unfinished = tarball.with_extension("unfinished.tar");
+    let packages = "systemd,systemd-sysv,dbus,sudo,curl,iproute2,ca-certificates,prometheus";
+    let made = Command::new("mmdebstrap")
+        .args(["--variant=minbase", &format!("--include={packages}"), name])
+        .arg(&unfinished)
+        .output();
+    let made = made.ok()?;
+    assert!(made.status.success(), "{}", words(&made));
+    std::fs::rename(&unfinished, &tarball).unwrap();
+    Some(tarball)
+}
+
+/// Installed by the commands of the guide in a Debian that systemd boots: it serves, reloads,
+/// survives an upgrade and a downgrade, is removed, and leaves what it received.
+#[test]
+fn an_installed_package_serves_until_it_is_purged() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can boot a Debian");
+    }
+    if ask("systemd-nspawn", &["--version"]).is_none() {
+        return skip("systemd-nspawn is not installed (Debian: systemd-container)");
+    }
+    let (Some(folder), Some(tarball)) = (packages(), debian()) else {
+        return skip("cargo-deb or mmdebstrap is not installed, or this is no Debian");
+    };
+    let place = tempfile::tempdir().unwrap();
+    let (root, given) = (place.path().join("root"), place.path().join("given"));
+    std::fs::create_dir_all(&root).unwrap();
+    let unpacked = Command::new("tar")
+        .args(["--extract", "--numeric-owner", "--file"])
+        .arg(&tarball)
+        .arg("--directory")
+        .arg(&root)
+        .arg("--exclude=./dev/*")
+        .status();
+    assert!(unpacked.unwrap().success());
+    for name in ["old", "new"] {
+        std::fs::create_dir_all(given.join(name)).unwrap();
+        let deb = only(&folder.join(name), ".deb");
+        std::fs::copy(&deb, given.join(name).join(deb.file_name().unwrap())).unwrap();
+    }
+    let disks = "### Ports 80 and 443, and other disks";
+    let page_part = |number: usize| {
+        let page = std::fs::read_to_string(top().join("docs/operations.md")).unwrap();
+        let section = page.split(disks).nth(1).unwrap().to_owned();
+        let block = section.split("```sh\n").nth(number).unwrap();
+        block.split("```").next().unwrap().to_owned()
+    };
+    std::fs::write(given.join("commands"), block_after("## As a service")).unwrap();
+    std::fs::write(given.join("ports"), page_part(1)).unwrap();
+    std::fs::write(given.join("roots"), page_part(2)).unwrap();
+    let script = include_str!("package/booted.sh");
+    std::fs::write(root.join("booted.sh"), script).unwrap();
+    let unit = "[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/bin/bash /booted.sh\n";
+    let units = root.join("etc/systemd/system");
+    std::fs::write(units.join("booted.service"), unit).unwrap();
+    let wants = units.join("default.target.wants");
+    std::fs::create_dir_all(&wants).unwrap();
+    std::os::unix::fs::symlink(
+        "/etc/systemd/system/booted.service",
+        wants.join("booted.service"),
+    )
+    .unwrap();
+
+    let log = std::fs::File::create(place.path().join("console")).unwrap();
+    let nspawn = Command::new("systemd-nspawn")
+        .args([
+            "--boot",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--private-network",
+        ])
+        .args(["--system-call-filter=@aio openat2", "--console=pipe"])
+        .arg(format!("--bind={}:/given", given.display()))
+        .arg("--directory")
+        .arg(&root)
+        .stdin(Stdio::null())
+        .stderr(log.try_clone().unwrap())
+        .stdout(log)
+        .spawn()
+        .unwrap();
+    let mut nspawn = Program(nspawn);
+    let deadline = Instant::now() + BOOTED_MAX;
+    while nspawn.0.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    let told = std::fs::read_to_string(given.join("told")).unwrap_or_default();
+    let console = std::fs::read(place.path().join("console")).unwrap();
+    let _ = std::io::stderr().write_all(told.as_bytes());
+    assert!(
+        told.contains("ALL IS WELL"),
+        "{told}\n{}",
+        String::from_utf8_lossy(&console)
+    );
+}
