@@ -11,8 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use support::client::{Client, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
+use support::host::run;
 use support::raw::Response;
 use support::server::{Server, Settings};
+use support::skip;
 
 /// `anna` and `bert`, whose passwords are `sesame`; bert's takes some milliseconds to compare.
 const USERS: &str = "anna:$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0\n\
@@ -268,6 +270,71 @@ fn a_bad_file_is_told_with_its_line_and_changes_nothing_at_a_reload() {
         .wait_for_log("users:2: \\\"anna\\\" cannot be used");
     let mut client = guarded.client("/a.bin", &basic("anna", "sesame"));
     client.try_create().assert(200, None);
+}
+
+/// Makes a network of its own with an address that is none of loopback.
+const OWN_NETWORK: &[&str] = &[
+    "unshare",
+    "--net",
+    "sh",
+    "-c",
+    "ip link set lo up && ip address add 192.0.2.1/32 dev lo && exec \"$@\"",
+    "sh",
+];
+
+#[test]
+fn passwords_are_not_asked_for_where_others_may_listen() {
+    let can_have_one = run(&[OWN_NETWORK, &["curl", "--version"]].concat());
+    if !can_have_one {
+        return skip("there is no network of its own (needs root, unshare, ip and curl)");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("users"), USERS).unwrap();
+    fs::write(folder.path().join("groups"), "").unwrap();
+    fs::write(folder.path().join("tokens"), TOKENS).unwrap();
+    let lines = format!("{}auth = [\"basic\", \"bearer\"]\n", files(folder.path()));
+    for (more, status, asked) in [
+        ("", "403", 0),
+        ("allow_plaintext = true\n", "401", 2),
+        // What a proxy passes on, it has had over TLS.
+        ("trusted_proxies = [\"192.0.2.1\"]\n", "401", 2),
+    ] {
+        let settings = Settings::default()
+            .file(&format!("{lines}{more}"))
+            .flags(&["--listen", "192.0.2.1:0"])
+            .wrapper(OWN_NETWORK);
+        let server = Server::with(settings);
+        let heard = |credentials: &[&str]| {
+            let output = Command::new("nsenter")
+                .arg(format!("--net=/proc/{}/ns/net", server.pid()))
+                .args(["curl", "--silent", "--max-time", "20", "--include"])
+                .args([
+                    "--request",
+                    "BITS_POST",
+                    "--header",
+                    "BITS-Packet-Type: Ping",
+                ])
+                .args(credentials)
+                .arg(format!("http://{}/a.bin", server.address()))
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let answer = heard(&[]);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{more}{answer}"
+        );
+        let challenges = answer.matches("WWW-Authenticate: ").count();
+        assert_eq!(challenges, asked, "{more}{answer}");
+        // Nor is one that is right taken: it was told to all who listen.
+        let answer = heard(&["--user", "anna:sesame"]);
+        let status = if asked == 0 { "403" } else { "200" };
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{more}{answer}"
+        );
+    }
 }
 
 #[test]

@@ -80,8 +80,8 @@ fn a_certificate_says_who_uploads() {
     let bert = client_of(&authority, "bert", vec![upn("bert@EXAMPLE")], "anna");
     let nobody = client_of(&authority, "nobody", vec![], "anna");
     for (pair, path, user) in [
-        (&anna, "/a.bin", "Anna"),
-        (&machine, "/b.bin", "PC1.example"),
+        (&anna, "/a.bin", "anna"),
+        (&machine, "/b.bin", "pc1.example"),
     ] {
         let mut client = connect(&server, &authority.trusting_as(pair), path);
         client.try_create().assert(200, None);

@@ -163,7 +163,9 @@ fn a_machine_is_a_user_and_realms_are_left_out() {
         if error.is_none() {
             client.lines.clear();
             client.cancel().assert(200, None);
-            house.server.wait_for_log(&format!("user={principal:?}"));
+            // However it is spelt, it is one user.
+            let user = principal.to_lowercase();
+            house.server.wait_for_log(&format!("user={user:?}"));
         }
     }
     // Where the realm is not one of ours, the name has it.
@@ -229,6 +231,61 @@ fn what_is_no_ticket_for_us_is_401_and_the_server_lives() {
     house.server.wait_for_log("NTLM is not taken");
     client.lines = house.shows(&anna);
     client.ping().assert(200, None);
+}
+
+/// An element of DER with a length of one byte.
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = u8::try_from(content.len()).unwrap();
+    assert!(length < 128);
+    [&[tag, length], &content[..]].concat()
+}
+
+/// The plug-in for NTLM may read beyond its memory where a client begins with an NTLM token and the
+/// server goes on with it (gss-ntlmssp before 1.2: CVE-2023-25563 and its kin).
+#[test]
+fn with_the_plug_in_for_ntlm_there_its_tokens_do_no_harm() {
+    if !Path::new("/etc/gss/mech.d/mech.ntlmssp.conf").exists() {
+        return skip("gss-ntlmssp is not installed");
+    }
+    let Some(house) = House::open("") else {
+        return;
+    };
+    const SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
+    const KERBEROS: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
+    const NTLM: &[u8] = b"\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a";
+    // A NEGOTIATE message, as long as its header says and no longer.
+    let negotiate = b"NTLMSSP\0\x01\0\0\0\x97\x82\x08\xe2\xff\xff\xff\xff\xff\xff\xff\xff";
+    let init = |mechanisms: &[&[u8]], token: Option<&[u8]>| {
+        let list: Vec<_> = mechanisms.iter().map(|oid| der(0x06, &[oid])).collect();
+        let list = der(0xa0, &[&der(0x30, &[&list.concat()])]);
+        let token = token.map_or(Vec::new(), |token| der(0xa2, &[&der(0x04, &[token])]));
+        let choice = der(0xa0, &[&der(0x30, &[&list, &token])]);
+        der(0x60, &[&der(0x06, &[SPNEGO]), &choice])
+    };
+    let mut client = house.plain("/a.bin");
+    for token in [
+        negotiate.to_vec(),
+        init(&[NTLM], Some(negotiate)),
+        init(&[NTLM, KERBEROS], Some(negotiate)),
+        init(&[KERBEROS, NTLM], Some(negotiate)),
+        // These offer Kerberos, and are looked at by the library.
+        init(&[NTLM, KERBEROS], None),
+        init(&[NTLM, KERBEROS], Some(b"anything")),
+        der(0x60, &[&der(0x06, &[NTLM]), negotiate]),
+        der(
+            0xa1,
+            &[&der(0x30, &[&der(0xa2, &[&der(0x04, &[negotiate])])])],
+        ),
+    ] {
+        client = house.plain("/a.bin");
+        client.lines = line(&token);
+        assert_asked(&client.ping());
+    }
+    client.lines = house.shows(&house.anna());
+    client.ping().assert(200, None);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", house.server.pid())).unwrap();
+    assert!(maps.contains("libgssapi_krb5"), "the library was asked");
 }
 
 #[test]
@@ -640,7 +697,7 @@ fn the_guide_leads_to_an_upload_as_the_machine() {
         fs::read_to_string(server.file("today.zip")).unwrap(),
         "hello"
     );
-    server.wait_for_log("user=\"PC1$\" proof=\"negotiate\"");
+    server.wait_for_log("user=\"pc1$\" proof=\"negotiate\"");
     // Who is not in the list of the guide.
     let refused = request(&realm.log_in("bert", &[]), "Ping", &[], "");
     assert!(refused.contains("HTTP/1.1 403 "), "{refused}");

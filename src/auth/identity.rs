@@ -1,5 +1,7 @@
 //! From the name in a Kerberos ticket to the name of a user.
 
+use std::sync::Arc;
+
 use super::accounts::is_name;
 
 /// The user of a principal, as the library displays it: `anna@EXAMPLE` is `anna` where `EXAMPLE` is
@@ -18,6 +20,12 @@ pub fn user_of<'n>(principal: &'n str, realms: &[impl AsRef<str>]) -> Option<&'n
 
 fn is_one_of(realm: &str, realms: &[impl AsRef<str>]) -> bool {
     (realms.iter()).any(|known| known.as_ref().eq_ignore_ascii_case(realm))
+}
+
+/// A name out of Active Directory as it is called here: whoever types it otherwise has the same
+/// folder, and the same count of uploads.
+pub fn folded(name: &str) -> Arc<str> {
+    name.to_lowercase().into()
 }
 
 /// Whether two names are one to Active Directory, which does not tell case apart.
@@ -57,6 +65,7 @@ mod tests {
 
     #[test]
     fn case_does_not_tell_users_apart() {
+        assert_eq!(folded("PC1$"), folded("pc1$"));
         assert!(is_same("PC1$", "pc1$") && is_same("JÖRG", "jörg"));
         assert!(!is_same("PC1$", "PC1"));
     }

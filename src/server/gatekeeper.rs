@@ -348,7 +348,7 @@ impl<W: World> Exchange<W> {
         );
         let user = user.ok_or(Refusal::CertificateNameless)?;
         Ok(Principal {
-            user: user.into(),
+            user: identity::folded(&user),
             scheme: Scheme::Certificate,
         })
     }
@@ -376,7 +376,7 @@ impl<W: World> Exchange<W> {
                 self.proof = answer;
                 let user = identity::user_of(&principal, &settings.own_realms());
                 Ok(Principal {
-                    user: user.ok_or(Refusal::NotAllowed)?.into(),
+                    user: identity::folded(user.ok_or(Refusal::NotAllowed)?),
                     scheme: Scheme::Negotiate,
                 })
             }
