@@ -25,6 +25,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 const SETUP: &str = "425";
 const ENTER: &str = "426";
 const REGISTER: &str = "427";
+const OPENAT2: &str = "437";
 
 /// What a server without io_uring says, where one can be started.
 fn without_io_uring(call: &str, errno: &str) -> Option<String> {
@@ -64,6 +65,37 @@ fn each_of_the_three_calls_of_io_uring_is_missed_at_start() {
             assert!(said.contains("io_uring is forbidden here"), "{said}");
         }
     }
+}
+
+/// What `serve` finds out, `check` finds out, also before there is a work directory.
+#[test]
+fn without_openat2_neither_a_start_nor_a_check_passes() {
+    let Some(said) = without_io_uring(OPENAT2, "1") else {
+        return;
+    };
+    let remedy = "RestrictSUIDSGID";
+    assert!(said.contains("openat2") && said.contains(remedy), "{said}");
+    let root = tempfile::tempdir().unwrap();
+    let checked = Command::new("python3")
+        .args([
+            "-c",
+            WITHOUT_IO_URING,
+            OPENAT2,
+            "1",
+            env!("CARGO_BIN_EXE_bitsd"),
+        ])
+        .args(["check", "--no-config", "--listen", "127.0.0.1:0", "--root"])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(said.contains("wrong: ") && said.contains(remedy), "{said}");
+    assert_eq!(
+        std::fs::read_dir(root.path()).unwrap().count(),
+        0,
+        "a check makes nothing"
+    );
 }
 
 #[test]

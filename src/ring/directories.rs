@@ -144,11 +144,7 @@ impl Directories {
 
     fn open_root(&self, path: &Path) -> Result<Ground, LaunchError> {
         let failed = |why| LaunchError::Root(path.to_owned(), why);
-        let root = open_directory(path)?;
-        walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
-        if let Some(theirs) = work_folder::in_use_above(&root, &[LOCK_NAME, OWNER_NAME]) {
-            return Err(failed(BadRoot::InWorkDir(theirs)));
-        }
+        let root = look_at_root(path)?;
         let try_on = |shelf| {
             let folder = self.shelves.get(shelf);
             (trial::of(&folder, &root, self.id.id)).map_err(|error| failed(BadRoot::Trial(error)))
@@ -387,6 +383,22 @@ impl Directories {
     fn write_clean_stop(&self, boots: &[u128]) -> io::Result<()> {
         let text: String = boots.iter().map(|boot| format!("{boot:032x}\n")).collect();
         self.shelves.work().write(CLEAN_NAME, text.as_bytes())
+    }
+}
+
+/// A root, as far as it can be judged without a file being made in it.
+///
+/// # Errors
+/// [`LaunchError`]
+pub fn look_at_root(path: &Path) -> Result<OwnedFd, LaunchError> {
+    let root = open_directory(path)?;
+    walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
+    match work_folder::in_use_above(&root, &[LOCK_NAME, OWNER_NAME]) {
+        Some(theirs) => Err(LaunchError::Root(
+            path.to_owned(),
+            BadRoot::InWorkDir(theirs),
+        )),
+        None => Ok(root),
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 
 use super::account;
 use super::blocks::NOT_REGISTERED;
-use super::directories::{Directories, WORK_DIR_NAME};
+use super::directories::{Directories, WORK_DIR_NAME, look_at_root};
 use super::launch_error::LaunchError;
 use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
@@ -282,9 +282,12 @@ fn before_the_first_start(config: &Config) -> Vec<Finding> {
         let path = root.display();
         match may_write(root) {
             Ok(()) if !root.is_dir() => Finding::Bad(format!("the root {path} is not a directory")),
-            Ok(()) => Finding::Good(format!(
-                "{path} may be written; unfinished uploads will lie in {WORK_DIR_NAME} there"
-            )),
+            Ok(()) => match look_at_root(root) {
+                Ok(_) => Finding::Good(format!(
+                    "{path} may be written; unfinished uploads will lie in {WORK_DIR_NAME} there"
+                )),
+                Err(error) => Finding::Bad(error.to_string()),
+            },
             Err(rustix::io::Errno::NOENT) if is_default(root) => {
                 Finding::Good(format!("{path} will be made at start"))
             }

@@ -146,7 +146,7 @@ impl Seat {
             // Pinning is for speed; a host that forbids it is served all the same.
             if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
                 let shard = self.index;
-                tracing::debug!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
+                tracing::warn!(event = "not_pinned", shard, %error, "the shard is not kept on one core");
             }
         }
         counting::begin(&self.metrics.shards[self.index], &self.tap);
