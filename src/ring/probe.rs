@@ -2,11 +2,12 @@
 //! cores.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, opcode};
+use io_uring::{IoUring, opcode, squeue, types};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::blocks::{Blocks, Registration};
@@ -42,21 +43,42 @@ pub fn io_uring() -> Result<(), LaunchError> {
     if let Some((_, name)) = op::OPCODES.iter().find(is_missing) {
         return Err(LaunchError::RingOperation(name));
     }
-    let no_op = opcode::Nop::new().build();
-    // SAFETY: a no-op has neither pointers nor descriptors.
-    let pushed = unsafe { ring.submission().push(&no_op) };
-    pushed.expect("the queue of a new ring is empty");
     // A filter that forbids only io_uring_enter is noticed here, and not by shards that wait for
     // ever.
+    // SAFETY: a no-op has neither pointers nor descriptors.
+    unsafe { complete(&mut ring, &opcode::Nop::new().build()) }?;
+    // The operation is older than what it is asked for here: before Linux 5.19 nothing could be
+    // cancelled by its descriptor (IORING_ASYNC_CANCEL_FD), and that is all that EINVAL says. There
+    // is nothing to be cancelled, which is another error.
+    let itself = types::Fd(ring.as_raw_fd());
+    let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::fd(itself)).build();
+    // SAFETY: no pointers, and the descriptor is the ring's own.
+    let result = unsafe { complete(&mut ring, &cancel) }?;
+    if result == -rustix::io::Errno::INVAL.raw_os_error() {
+        return Err(LaunchError::RingOperation("ASYNC_CANCEL by descriptor"));
+    }
+    Ok(())
+}
+
+/// What a request comes to.
+///
+/// # Safety
+/// What the entry points to, and its descriptor, must outlive the ring.
+unsafe fn complete(ring: &mut IoUring, entry: &squeue::Entry) -> Result<i32, LaunchError> {
+    // SAFETY: the caller promises what the entry needs.
+    let pushed = unsafe { ring.submission().push(entry) };
+    pushed.expect("the queue of a new ring is empty");
     ring.submit().map_err(LaunchError::Ring)?;
     let deadline = Instant::now() + PATIENCE;
-    while ring.completion().next().is_none() {
+    loop {
+        if let Some(done) = ring.completion().next() {
+            return Ok(done.result());
+        }
         if Instant::now() >= deadline {
             return Err(LaunchError::RingSilent);
         }
         thread::sleep(Duration::from_millis(1));
     }
-    Ok(())
 }
 
 /// Whether every shard can have a ring at the same time: each locks memory.
