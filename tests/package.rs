@@ -435,3 +435,52 @@ fn an_installed_package_serves_until_it_is_purged() {
         String::from_utf8_lossy(&console)
     );
 }
+
+/// `scripts/release --check` lets a release pass that is ready, and no other.
+#[test]
+fn a_release_says_the_same_version_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let clone = folder.path().join("clone");
+    let git = |asked: &[&str]| {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@t"];
+        let mut git = Command::new("git");
+        let done = git.args(identity).args(asked).output().unwrap();
+        assert!(done.status.success(), "{asked:?}: {}", words(&done));
+    };
+    git(&["init", "--quiet", clone.to_str().unwrap()]);
+    let version = env!("CARGO_PKG_VERSION");
+    std::fs::create_dir(clone.join("scripts")).unwrap();
+    for file in ["scripts/release", "Cargo.toml", "Cargo.lock", "README.md"] {
+        std::fs::copy(top().join(file), clone.join(file)).unwrap();
+    }
+    for (heading, is_ready) in [
+        ("## Unreleased".to_owned(), false),
+        ("## 0.0.1 (2026-01-01)".to_owned(), false),
+        (format!("## {version}"), false),
+        (format!("## {version} (2026-01-01)"), true),
+    ] {
+        let text = format!("# Changes\n\n## Unreleased\n\n{heading}\n\n- A point.\n");
+        std::fs::write(clone.join("CHANGELOG.md"), text).unwrap();
+        let at = clone.to_str().unwrap();
+        git(&["-C", at, "add", "--all"]);
+        git(&["-C", at, "commit", "--quiet", "--message", "a state"]);
+        let check = || {
+            Command::new("bash")
+                .args(["scripts/release", "--check"])
+                .current_dir(&clone)
+                .output()
+                .unwrap()
+        };
+        let checked = check();
+        assert_eq!(
+            checked.status.success(),
+            is_ready,
+            "{heading}: {}",
+            words(&checked)
+        );
+        if is_ready {
+            std::fs::write(clone.join("left"), "").unwrap();
+            assert!(!check().status.success(), "a file that is not committed");
+        }
+    }
+}

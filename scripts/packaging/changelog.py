@@ -44,9 +44,11 @@ def main(path, version):
             day = datetime.datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), datetime.timezone.utc)
             own = version
         entries.append((own, day, points))
+    # What has come since the newest version, if that is the one that is packed again.
+    if len(entries) > 1 and entries[0][0] == entries[1][0]:
+        entries[:2] = [(version, entries[0][1], entries[0][2] + entries[1][2])]
     # The package at hand comes first, whatever its version is called.
-    if entries:
-        entries[0] = (version, *entries[0][1:])
+    entries[0] = (version, *entries[0][1:])
     for own, day, points in entries:
         print(f"bitsd ({own}) unstable; urgency=medium\n")
         for point in points:
