@@ -123,12 +123,31 @@ fn shutdown_wakes_a_pending_read() {
 fn shutdown_of_a_listener_wakes_a_pending_accept() {
     on_a_ring(|| async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let listener = Rc::new(OwnedFd::from(listener));
+        let listener = Arc::new(OwnedFd::from(listener));
         let mut accept = pin!(op::accept(&listener));
         start(accept.as_mut()).await;
         bitsd::ring::net::stop_listening(&listener);
         assert!(accept.await.is_err());
     });
+}
+
+/// What comes after it waits in the queue, for whoever has the listener next.
+#[test]
+fn a_cancelled_accept_takes_nobody_out_of_the_queue() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let next = listener.try_clone().unwrap();
+    on_a_ring(move || async move {
+        let listener = Arc::new(OwnedFd::from(listener));
+        let mut accept = pin!(op::accept(&listener));
+        start(accept.as_mut()).await;
+        op::cancel(&listener);
+        assert!(accept.await.is_err());
+        let _later = TcpStream::connect(address).unwrap();
+        op::give_way().await;
+    });
+    next.set_nonblocking(true).unwrap();
+    next.accept().unwrap();
 }
 
 #[test]
@@ -609,7 +628,7 @@ fn a_descriptor_from_the_ring_is_an_ordinary_one() {
     let address = listener.local_addr().unwrap();
     let raw = on_a_ring(move || async move {
         let _peer = TcpStream::connect(address).unwrap();
-        let listener = Rc::new(OwnedFd::from(listener));
+        let listener = Arc::new(OwnedFd::from(listener));
         let socket = op::accept(&listener).await.unwrap();
         // Blocking, as the ring wants it: EAGAIN would come at once otherwise.
         let flags = rustix::fs::fcntl_getfl(&socket).unwrap();

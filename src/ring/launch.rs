@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 
+use super::afoot::Afoot;
 use super::directories::Directories;
 use super::launch_error::{LaunchError, READY_PATIENCE};
 use super::listeners;
@@ -75,6 +76,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let clients = Arc::new(Clients::default());
     let metrics = Metrics::new(config.cores);
     let tap = Arc::new(Tap::default());
+    let afoot = Afoot::default();
     let mut windows = Vec::new();
     let mut reloads = Vec::new();
     let mut deals = Vec::new();
@@ -106,6 +108,7 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             secure: material.servers(),
             letters,
             senders: senders.clone(),
+            afoot: afoot.clone(),
             stage: stage.subscribe(),
             news: news_sender.clone(),
             alive: alive_sender.clone(),

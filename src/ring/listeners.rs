@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::launch_error::LaunchError;
 use super::net;
@@ -37,7 +38,7 @@ pub fn addresses(config: &Config) -> impl Iterator<Item = Address> {
 }
 
 /// The sockets of one shard, each with the number of its entry, if it has one.
-pub type Sockets = Vec<(OwnedFd, Option<usize>)>;
+pub type Sockets = Vec<(Arc<OwnedFd>, Option<usize>)>;
 
 /// One socket per address for each shard, and the addresses with their real ports.
 ///
@@ -54,7 +55,7 @@ pub fn listen(config: &Config) -> Result<(Vec<Sockets>, Vec<Address>), LaunchErr
             let socket = net::bind(address).map_err(failed)?;
             // Port 0 becomes a real one with the first shard; the others share it.
             address = net::local_address(&socket).map_err(failed)?;
-            sockets.push((socket, wanted.entry));
+            sockets.push((Arc::new(socket), wanted.entry));
         }
         wanted.address = address;
         all.push(wanted);

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::sync::mpsc;
 
+use super::afoot::OneAfoot;
 use super::tls::session::TlsSession;
 use crate::server::visit::Visit;
 
@@ -22,6 +23,8 @@ pub struct Letter {
     pub arrived: Vec<u8>,
     /// What it has shown of who uses it.
     pub visit: Visit,
+    /// It is under way.
+    pub afoot: OneAfoot,
 }
 
 /// The mailboxes of all shards, to send to.

@@ -18,6 +18,7 @@
 #![allow(unsafe_code)]
 
 pub mod account;
+pub mod afoot;
 pub mod blocks;
 pub mod commit_log;
 pub mod counting;
@@ -88,6 +89,7 @@ use crate::vault::disk::{
 };
 use crate::vault::space::Space;
 use crate::verify::Verifier;
+use afoot::Afoot;
 use blocks::{Blocks, RingBlock};
 use directories::Ground;
 use disk::RingDisk;
@@ -138,6 +140,8 @@ pub struct RingWorld {
     verifier: Verifier,
     watch: Watch,
     senders: Senders,
+    /// What is under way on all shards.
+    afoot: Afoot,
     /// The roots, by their number in the settings.
     grounds: RefCell<BTreeMap<usize, Arc<Ground>>>,
     /// The root that was last found at its path, by its number.
@@ -253,6 +257,7 @@ impl Floor for RingWorld {
             tls: wire.take_session(),
             arrived: arrived.to_vec(),
             visit: visit.clone(),
+            afoot: self.afoot.begin(),
         });
         Ok(())
     }

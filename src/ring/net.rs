@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -323,9 +324,9 @@ pub fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// Accepts until the listener is shut down.
+/// Accepts until it is to stop, and the accept that is pending then has ended.
 pub async fn accept_all(
-    listener: Rc<OwnedFd>,
+    listener: Arc<OwnedFd>,
     is_stopping: Rc<Cell<bool>>,
     mut on_failure: impl FnMut(&io::Error),
     mut on_connection: impl FnMut(RingWire),
@@ -362,10 +363,8 @@ fn prepare(socket: OwnedFd) -> io::Result<RingWire> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-    use std::sync::Arc;
-
     use rustls::ServerConfig;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
     use crate::ring::tls::served::Served;

@@ -14,6 +14,7 @@ use std::ops::{Deref, Range};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use io_uring::{cqueue, opcode, squeue, types};
@@ -114,13 +115,13 @@ fn len_u32(range: &Range<usize>) -> u32 {
 }
 
 /// Accepts one connection. The future must not be dropped before it completes, or the socket leaks.
-pub async fn accept(listener: &Rc<OwnedFd>) -> io::Result<OwnedFd> {
+pub async fn accept(listener: &Arc<OwnedFd>) -> io::Result<OwnedFd> {
     let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
         .flags(SOCK_CLOEXEC)
         .build();
     // SAFETY: the pointers are null, which asks for no address; the listener is kept open. It
     // completes once: it is no multishot accept.
-    let (result, _listener) = unsafe { submit(Rc::clone(listener), entry) }.await;
+    let (result, _listener) = unsafe { submit(Arc::clone(listener), entry) }.await;
     let raw = i32::try_from(result?).expect("file descriptors are small");
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
@@ -207,13 +208,18 @@ pub async fn send_block(
 ///
 /// The entry is in the queue when this returns, so that it can meet nothing that is submitted
 /// later. Where the queue is full, nothing is cancelled.
-pub fn cancel(socket: &Rc<OwnedFd>) {
+pub fn cancel<F>(socket: &F)
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
     if !queue::has_room() {
         return;
     }
-    let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(fd(socket))).build();
+    // The entry names the descriptor of what is handed over, whatever cloning it means.
+    let socket = socket.clone();
+    let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(fd(&socket))).build();
     // SAFETY: no pointers; the socket is kept open. It completes once.
-    let cancelled = unsafe { push(Rc::clone(socket), entry) };
+    let cancelled = unsafe { push(socket, entry) };
     tokio_uring::spawn(async move {
         // Nothing pending any more is as good.
         let (_result, _socket) = cancelled.await;

@@ -7,12 +7,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
+use super::afoot::Afoot;
 use super::blocks::{Blocks, NOT_REGISTERED, Registration};
 use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
@@ -55,12 +56,31 @@ pub enum Stage {
         /// All shards have journals of their own, and the old ones can go.
         is_renewed: bool,
     },
-    Drain,
+    /// All shards serve: clients may come.
+    Accept,
+    Drain {
+        /// The listeners outlive this process, and what waits in their queues is for the next one.
+        keeps_listeners: bool,
+    },
 }
 
 impl Stage {
     /// From here on sessions are served.
     pub const SERVE: Self = Self::Serve { is_renewed: false };
+    /// From here on there is an end.
+    pub const DRAIN: Self = Self::Drain {
+        keeps_listeners: false,
+    };
+
+    /// Whether somebody goes on with the listeners.
+    fn keeps_listeners(self) -> bool {
+        matches!(
+            self,
+            Self::Drain {
+                keeps_listeners: true
+            }
+        )
+    }
 }
 
 /// What comes to the main thread.
@@ -119,6 +139,7 @@ pub struct Seat {
     pub to_adopt: Receiver<Offer<NewSettings>>,
     pub listeners: listeners::Sockets,
     pub secure: Vec<Option<Arc<ServerConfig>>>,
+    pub afoot: Afoot,
     pub letters: Receiver<Letter>,
     pub senders: Senders,
     pub stage: watch::Receiver<Stage>,
@@ -193,6 +214,7 @@ impl Seat {
             verifier: self.verifier,
             watch: self.watch,
             senders: self.senders,
+            afoot: self.afoot.clone(),
             grounds: RefCell::default(),
             misses_a_shelf: self.directories.misses_a_shelf(),
             stats: Cell::new(0),
@@ -204,20 +226,20 @@ impl Seat {
         let is_stopping = Rc::new(Cell::new(false));
         let kit = Rc::new(Kit::default());
         let secure: Secure = Rc::new(RefCell::new(self.secure));
-        let listeners: Vec<_> = self
-            .listeners
-            .into_iter()
-            .map(|(l, at)| (Rc::new(l), at))
-            .collect();
-        for (listener, entry) in &listeners {
-            let tls = (Rc::clone(&secure), *entry, Rc::clone(&kit));
-            let (listener, is_stopping) = (Rc::clone(listener), Rc::clone(&is_stopping));
-            (shard.world).spawn(accept(Rc::clone(&shard), listener, is_stopping, tls));
+        let listeners = self.listeners;
+        let entrance = Entrance {
+            stage: self.stage.clone(),
+            is_stopping: Rc::clone(&is_stopping),
+            secure: Rc::clone(&secure),
+            kit: Rc::clone(&kit),
+        };
+        for (listener, entry) in listeners.iter().cloned() {
+            let accept = accept(Rc::clone(&shard), listener, entry, entrance.clone());
+            shard.world.spawn(self.afoot.begin().during(accept));
         }
-        let world = &shard.world;
-        world.spawn(take_letters(Rc::clone(&shard), self.letters, kit));
-        world.spawn(take_settings(Rc::clone(&shard), self.to_adopt, secure));
-        world.spawn(take_inquiries(Rc::clone(&shard), self.asked));
+        (shard.world).spawn(take_letters(Rc::clone(&shard), self.letters, kit));
+        (shard.world).spawn(take_settings(Rc::clone(&shard), self.to_adopt, secure));
+        (shard.world).spawn(take_inquiries(Rc::clone(&shard), self.asked));
 
         // If they cannot be read, the main thread hears of it, and that is the end.
         let Ok(dealt) = self.dealt.await else {
@@ -232,7 +254,7 @@ impl Seat {
         };
         let mut stage = self.stage;
         let served = stage.wait_for(|stage| *stage >= Stage::SERVE).await;
-        let reached = served.map_or(Stage::Drain, |stage| *stage);
+        let reached = served.map_or(Stage::DRAIN, |stage| *stage);
         if self.index == 0 && reached == (Stage::Serve { is_renewed: true }) {
             vault::recover::retire(&*shard.world, self.generation, &recovered.damaged).await;
         }
@@ -240,13 +262,11 @@ impl Seat {
         let _ = self.news.send(News::Serving);
         shard.world.spawn(Rc::clone(&shard).watch());
 
-        let _ = stage.wait_for(|stage| *stage >= Stage::Drain).await;
+        let keeps_listeners = stage.wait_for(|stage| *stage >= Stage::DRAIN).await;
+        let keeps_listeners = keeps_listeners.is_ok_and(|stage| stage.keeps_listeners());
         is_stopping.set(true);
-        for (listener, _) in &listeners {
-            net::stop_listening(listener);
-        }
-        end(&shard).await;
-        // Connections handed to this shard meanwhile are closed by the end of the process.
+        let stop = || stop_accepting(&listeners, keeps_listeners);
+        end(&shard, &self.afoot, stop).await;
         shard.unfinished_len()
     }
 }
@@ -261,25 +281,66 @@ async fn beat(world: Rc<RingWorld>) {
     }
 }
 
-/// Lets running requests finish, as long as they may take.
-async fn end(shard: &Shard<RingWorld>) {
+/// Lets running requests finish, as long as they may take, on all shards: until then one may come
+/// over to this one.
+async fn end(shard: &Shard<RingWorld>, afoot: &Afoot, stop_accepting: impl Fn()) {
     shard.drain();
     let limit = Duration::from_millis(shard.limits().shutdown_ms_max);
-    if tokio::time::timeout(limit, shard.empty()).await.is_err() {
-        shard.hang_up_all();
-        shard.empty().await;
+    let began = Instant::now();
+    // An accept that is asked to end may have just begun, or the queue may be full: so it is asked
+    // again.
+    while !afoot.is_none() {
+        stop_accepting();
+        match began.elapsed() < limit {
+            true => shard.part_from_idle(),
+            false => shard.hang_up_all(),
+        }
+        tokio::time::sleep(DRAIN_BEAT).await;
     }
 }
+
+/// Asks the accepts that are pending to end. A listener that is not kept is ended itself, with all
+/// who wait in its queue.
+fn stop_accepting(listeners: &listeners::Sockets, keeps_listeners: bool) {
+    for (listener, _) in listeners {
+        match keeps_listeners {
+            true => op::cancel(listener),
+            false => net::stop_listening(listener),
+        }
+    }
+}
+
+/// How often it is looked whether all requests have ended.
+const DRAIN_BEAT: Duration = Duration::from_millis(20);
+
+/// How long clients wait in the queues of the listeners while sessions are read back. Those who
+/// come in would hear 503, and BITS comes back only after ten minutes; those who wait hear nothing
+/// until then, and have more patience than this.
+const READ_BACK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What each listener of the settings speaks TLS with, as of the last reload.
 type Secure = Rc<RefCell<Vec<Option<Arc<ServerConfig>>>>>;
 
+/// All that listeners are served with.
+#[derive(Clone)]
+struct Entrance {
+    stage: watch::Receiver<Stage>,
+    is_stopping: Rc<Cell<bool>>,
+    secure: Secure,
+    kit: Rc<Kit>,
+}
+
 async fn accept(
     shard: Rc<Shard<RingWorld>>,
-    listener: Rc<OwnedFd>,
-    is_stopping: Rc<Cell<bool>>,
-    (secure, entry, kit): (Secure, Option<usize>, Rc<Kit>),
+    listener: Arc<OwnedFd>,
+    entry: Option<usize>,
+    mut entrance: Entrance,
 ) {
+    let opened = entrance.stage.wait_for(|stage| *stage >= Stage::Accept);
+    // Given back at once: as long as anybody looks at the stage, it cannot change.
+    drop(tokio::time::timeout(READ_BACK_PATIENCE, opened).await);
+    let (secure, kit) = (entrance.secure, entrance.kit);
+    let afoot = shard.world.afoot.clone();
     let index = shard.index;
     let complain = move |error: &io::Error| observe::log_failed_accept(index, error);
     let serve = |wire: RingWire| {
@@ -302,14 +363,10 @@ async fn accept(
             // Without keys it is not served in the clear.
             Some(None) => return,
         };
-        shard.world.spawn(serve::serve(
-            Rc::clone(&shard),
-            wire,
-            Vec::new(),
-            Visit::default(),
-        ));
+        let served = serve::serve(Rc::clone(&shard), wire, Vec::new(), Visit::default());
+        shard.world.spawn(afoot.begin().during(served));
     };
-    net::accept_all(listener, is_stopping, complain, serve).await;
+    net::accept_all(listener, entrance.is_stopping, complain, serve).await;
 }
 
 async fn take_settings(
@@ -345,11 +402,7 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
             Some(session) => wire.secured(Tls::with(session, Rc::clone(&kit))),
             None => wire,
         };
-        shard.world.spawn(serve::serve(
-            Rc::clone(&shard),
-            wire,
-            letter.arrived,
-            letter.visit,
-        ));
+        let served = serve::serve(Rc::clone(&shard), wire, letter.arrived, letter.visit);
+        shard.world.spawn(letter.afoot.during(served));
     }
 }

@@ -99,9 +99,7 @@ pub fn supervise(
     news: &mpsc::Receiver<News>,
     reloads: &Reloads,
 ) -> Result<(), LaunchError> {
-    let mut recovering = config.cores;
-    let mut preparing = config.cores;
-    let mut running = config.cores;
+    let [mut recovering, mut preparing, mut running] = [config.cores; 3];
     let mut is_renewed = true;
     let (mut unfinished, mut remembered, mut left) = (0, 0, 0);
     let mut stopping_since = None;
@@ -132,6 +130,7 @@ pub fn supervise(
             Some(News::Serving) => {
                 preparing -= 1;
                 if preparing == 0 && deadline.is_none() {
+                    stage.send_replace(Stage::Accept);
                     start.tell(config, unfinished, remembered);
                     service::ready(unfinished);
                     observe::announce(
@@ -179,7 +178,7 @@ fn begin_to_stop(stage: &watch::Sender<Stage>, reloads: &Reloads) -> Instant {
         "stopping: running requests may finish; a second signal stops at once"
     );
     service::stopping();
-    stage.send_replace(Stage::Drain);
+    stage.send_replace(Stage::DRAIN);
     let limit = Duration::from_millis(reloads.config().limits.shutdown_ms_max);
     Instant::now() + limit + GRACE
 }

@@ -48,6 +48,7 @@ pub struct Connection<F: Floor> {
     /// What it may do before others have their turn.
     pub budget: Budget,
     is_hung_up: Cell<bool>,
+    is_leaving: Cell<bool>,
     is_fast: Cell<bool>,
     /// The session whose file may be open for this connection.
     pub(super) session: Cell<Option<SessionId>>,
@@ -67,6 +68,7 @@ impl<F: Floor> Connection<F> {
             patience: Patience::new(now),
             budget: Budget::default(),
             is_hung_up: Cell::new(false),
+            is_leaving: Cell::new(false),
             is_fast: Cell::new(false),
             session: Cell::new(None),
             standing: Cell::new(Admission::Served),
@@ -161,6 +163,24 @@ impl<F: Floor> Connection<F> {
             Measure::End(_) if self.is_reading() && self.wire.has_unread() => None,
             Measure::End(why) => Some(why),
         }
+    }
+
+    /// Whether no request has come on it yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new.get()
+    }
+
+    /// Whether we have ended our side of it between two requests.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.get()
+    }
+
+    /// Ends our side of it, on which nothing is under way. What crosses that on its way is read and
+    /// not answered, so that the client finds an end and no reset.
+    pub(super) fn leave(&self, now: Millis) {
+        self.is_leaving.set(true);
+        self.wait_for(Waiting::Farewell, now);
+        self.wire.finish();
     }
 
     /// Ends it; whatever is pending on it returns.

@@ -9,7 +9,7 @@ use super::exchange::{Cut, Exchange};
 use super::floor::World;
 use super::held::Held;
 use super::session::Session;
-use super::shard::{self, Phase, Shard};
+use super::shard::{self, Shard};
 use crate::auth::policy::Principal;
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
@@ -28,7 +28,7 @@ impl<W: World> Exchange<W> {
     pub(super) async fn create(&mut self, target: Target, agent: Option<Arc<str>>) -> Heard {
         let shard = &self.shard;
         let path = target.path;
-        if shard.phase() == Phase::Draining {
+        if shard.is_over() {
             return Err(Refusal::Unavailable);
         }
         if !shard.has_room() {

@@ -101,6 +101,7 @@ pub mod clients;
 pub mod connection;
 pub mod crowd;
 pub mod download;
+pub mod drain;
 pub mod exchange;
 pub mod floor;
 pub mod fragment;

@@ -10,7 +10,7 @@ use crate::vault::disk::Millis;
 const HURRY_MS: u64 = 1_000;
 /// What a client has to close after its last answer when the server stops. Nothing is waited for
 /// but an end.
-const FAREWELL_DRAIN_MS: u64 = 1_000;
+pub const FAREWELL_DRAIN_MS: u64 = 500;
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +158,8 @@ mod tests {
         patience.wait_for(Waiting::Farewell, 10_000);
         let judge = |now, is_draining| patience.judge(now, &limits(), is_draining);
         assert_eq!(judge(12_999, false), Measure::Wait);
-        assert_eq!(judge(10_999, true), Measure::Wait);
-        assert_eq!(judge(11_000, true), Measure::End(Hangup::NotClosed));
+        assert_eq!(judge(10_499, true), Measure::Wait);
+        assert_eq!(judge(10_500, true), Measure::End(Hangup::NotClosed));
         assert_eq!(judge(13_000, false), Measure::End(Hangup::NotClosed));
     }
 

@@ -10,7 +10,7 @@ use super::inbox::{Inbox, NoRoom};
 use super::patience::Waiting;
 use super::request::Request;
 use super::respond::{Incoming, Next};
-use super::shard::{Phase, Shard};
+use super::shard::Shard;
 use super::visit::Visit;
 use crate::bits::packet::Packet;
 use crate::bits::reply;
@@ -141,11 +141,15 @@ impl<W: World> Exchange<W> {
             self.answer = Vec::new();
         }
         self.wait_for(Waiting::Request);
-        let is_over = self.shard.phase() == Phase::Draining;
-        match is_over || self.connection.wire.ready().await.is_err() {
-            true => Next::End,
-            false => Next::Request,
+        if self.connection.wire.ready().await.is_err() {
+            return Next::End;
         }
+        if self.connection.is_leaving() {
+            // What comes now has crossed our end, and nobody can be answered.
+            Box::pin(self.linger()).await;
+            return Next::End;
+        }
+        Next::Request
     }
 
     /// Answers bytes that are no request: why, and how they begin. Where the next request would

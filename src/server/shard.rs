@@ -422,15 +422,12 @@ impl<W: World> Shard<W> {
 
     // The end.
 
-    /// Takes no new request: idle connections end now, busy ones after their answer.
+    /// Begins to end: each connection ends after its next answer. Those without a request are for
+    /// [`Self::part_from_idle`].
     pub fn drain(&self) {
         self.phase.set(Phase::Draining);
         self.world.metrics().is_draining.set(1);
-        for connection in self.connections.borrow().values() {
-            if connection.is_idle() {
-                connection.hang_up();
-            }
-        }
+        self.part_from_idle();
     }
 
     /// Whether time is up, and nothing may be written any more that the note of a clean stop would

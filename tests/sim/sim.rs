@@ -510,6 +510,9 @@ impl Sim {
             let is_busy = || shards.iter().any(|shard| shard.connections_len() > 0);
             while is_busy() && sim.executor.now() < limit {
                 sleep(&sim.executor, 50).await;
+                for shard in &shards {
+                    shard.part_from_idle();
+                }
             }
             for shard in &shards {
                 shard.hang_up_all();

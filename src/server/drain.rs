@@ -1,0 +1,112 @@
+//! How a shard parts from its connections before it ends, so that no request is cut.
+//!
+//! A request under way gets its answer, with `Connection: close`. A connection without one is the
+//! difficulty: whoever closes it may meet a request that is on its way, and a client whose request
+//! was cut waits (BITS for ten minutes), while one that was answered goes on at once. So what has
+//! come is always served. A client that was served a moment ago is given the time to send the next
+//! request, and one that has just connected the time to send its first. Only then is our side
+//! ended, and what still comes is read for a moment, so that the client finds an end and no reset:
+//! then HTTP lets it send the request again on another connection (RFC 9112 9.3.1).
+
+use super::connection::Connection;
+use super::floor::{Wire as _, World};
+use super::patience::{FAREWELL_DRAIN_MS, Waiting};
+use super::shard::{Phase, Shard};
+use crate::vault::disk::Millis;
+
+/// A client that goes on has sent its next request so long after the answer, in milliseconds.
+const BETWEEN_MS: u64 = 250;
+/// A client that has connected has sent its first request, or its part of the handshake, after so
+/// long.
+const FIRST_MS: u64 = 1_000;
+/// What crosses our end on its way has come after so long.
+const CROSSING_MS: u64 = 250;
+
+/// What is done with a connection while its shard ends.
+#[derive(Debug, PartialEq, Eq)]
+enum Parting {
+    /// It has a request under way, or may have one soon.
+    Stay,
+    /// Our side is ended.
+    Leave,
+    /// All of it is ended.
+    HangUp,
+}
+
+impl<W: World> Shard<W> {
+    /// Parts from connections on which nothing is under way. To be called every few moments from
+    /// [`Self::drain`] on, until there are none.
+    pub fn part_from_idle(&self) {
+        if self.phase() != Phase::Draining {
+            return;
+        }
+        let now = self.world.now();
+        for connection in self.connections.borrow().values() {
+            match parting(connection, now) {
+                Parting::Stay => {}
+                // It has come, and is about to be read.
+                Parting::Leave if connection.wire.has_unread() => {}
+                Parting::Leave => connection.leave(now),
+                Parting::HangUp => connection.hang_up(),
+            }
+        }
+    }
+}
+
+fn parting<W: World>(connection: &Connection<W>, now: Millis) -> Parting {
+    if connection.is_hung_up() {
+        return Parting::Stay;
+    }
+    judge(
+        connection.patience.waiting(),
+        connection.patience.waited_ms(now),
+        connection.is_new(),
+        connection.is_leaving(),
+    )
+}
+
+fn judge(waiting: Waiting, waited_ms: u64, is_new: bool, is_leaving: bool) -> Parting {
+    let (ms_max, then) = match waiting {
+        Waiting::Request if is_new => (FIRST_MS, Parting::Leave),
+        Waiting::Request => (BETWEEN_MS, Parting::Leave),
+        Waiting::Handshake => (FIRST_MS, Parting::HangUp),
+        Waiting::Farewell if is_leaving => (CROSSING_MS, Parting::HangUp),
+        Waiting::Farewell => (FAREWELL_DRAIN_MS, Parting::HangUp),
+        Waiting::Head | Waiting::Body | Waiting::Answer | Waiting::Nothing => {
+            return Parting::Stay;
+        }
+    };
+    match waited_ms >= ms_max {
+        true => then,
+        false => Parting::Stay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_parted_from_who_may_have_sent_something() {
+        use Parting::{HangUp, Leave, Stay};
+        for (waiting, waited_ms, is_new, is_leaving, expected) in [
+            (Waiting::Request, 249, false, false, Stay),
+            (Waiting::Request, 250, false, false, Leave),
+            (Waiting::Request, 999, true, false, Stay),
+            (Waiting::Request, 1_000, true, false, Leave),
+            (Waiting::Handshake, 999, true, false, Stay),
+            (Waiting::Handshake, 1_000, true, false, HangUp),
+            (Waiting::Farewell, 249, false, true, Stay),
+            (Waiting::Farewell, 250, false, true, HangUp),
+            (Waiting::Farewell, 499, false, false, Stay),
+            (Waiting::Farewell, 500, false, false, HangUp),
+            (Waiting::Head, u64::MAX, false, false, Stay),
+            (Waiting::Body, u64::MAX, false, false, Stay),
+            (Waiting::Answer, u64::MAX, false, false, Stay),
+            (Waiting::Nothing, u64::MAX, false, false, Stay),
+        ] {
+            let verdict = judge(waiting, waited_ms, is_new, is_leaving);
+            assert_eq!(verdict, expected, "{waiting:?} {waited_ms}");
+        }
+    }
+}
