@@ -84,8 +84,10 @@ impl Directories {
     pub fn take(config: &Config) -> Result<(Self, Vec<Arc<Ground>>), LaunchError> {
         let (first, path) = (&config.roots[0], &config.work_dir);
         make_default_root(first)?;
-        // Told first: the work directory is mostly in it.
-        drop(open_directory(first)?);
+        // Before anything is made in one of them.
+        for root in &config.roots {
+            drop(look_at_root(root)?);
+        }
         let is_default = *path == first.join(WORK_DIR_NAME);
         let work = open_or_make(path, is_default).map_err(|why| match why {
             // It cannot be made: the remedy is for the folder above it.
