@@ -224,6 +224,32 @@ fn the_contract_is_the_stores() {
     }
 }
 
+/// The recipe for a share says nothing that Samba does not know.
+#[test]
+fn the_share_is_one_that_samba_takes() {
+    let guide = read("docs/moving-from-iis.md");
+    let share = guide.split("```ini\n").nth(1).expect("the share");
+    let share = share.split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("smb.conf");
+    std::fs::write(&path, share).unwrap();
+    let mut testparm = Command::new("testparm");
+    let Ok(said) = testparm.arg("-s").arg(&path).output() else {
+        assert!(
+            std::env::var_os("CI").is_none_or(|value| value != "true"),
+            "testparm is missing (Debian: samba-common-bin)"
+        );
+        return eprintln!("SKIPPED: there is no testparm here (Debian: samba-common-bin)");
+    };
+    let all = [&said.stdout[..], &said.stderr].concat();
+    let all = String::from_utf8_lossy(&all);
+    assert!(said.status.success(), "{all}");
+    for mistake in ["Unknown", "Ignoring", "ERROR"] {
+        assert!(!all.contains(mistake), "{all}");
+    }
+    assert!(all.contains("veto files = /.bitsd/"), "{all}");
+}
+
 /// Where the page for administrators has a refusal: the beginning of its row. A new variant must
 /// say so here, and so cannot be forgotten there.
 fn row_of(refusal: &Refusal) -> &'static str {

@@ -466,3 +466,54 @@ fn openssl_goes_on_with_the_keys_of_an_earlier_connection() {
     }
     server.wait_for_log("resumed=true");
 }
+
+/// Goal: whoever comes from IIS with a PFX gets what bitsd reads. Method: OpenSSL makes one as
+/// Windows exports it, with the authority in it, and the commands of docs/tls.md take it apart.
+#[test]
+fn a_pfx_is_taken_apart_by_the_commands_of_the_guide() {
+    if !has("openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    let pair = authority.server("of_iis", &["localhost"]);
+    let pfx = authority.file("upload.pfx");
+    let made = Command::new("openssl")
+        .args(["pkcs12", "-export", "-passout", "pass:secret", "-inkey"])
+        .arg(&pair.key)
+        .arg("-in")
+        .arg(&pair.chain)
+        .arg("-certfile")
+        .arg(authority.ca())
+        .arg("-out")
+        .arg(&pfx)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    let guide = include_str!("../docs/tls.md");
+    let blocks = guide
+        .split("```sh\n")
+        .map(|block| block.split("```").next().unwrap());
+    let block = blocks
+        .filter(|block| block.contains("openssl pkcs12"))
+        .last();
+    // A person is asked for the password.
+    let commands = block
+        .expect("the guide has it")
+        .replace("openssl pkcs12", "openssl pkcs12 -passin pass:secret");
+    assert_eq!(commands.matches("-passin").count(), 3, "{commands}");
+    let done = Command::new("sh")
+        .args(["-euc", &commands])
+        .current_dir(pfx.parent().unwrap())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    let taken = Pair {
+        chain: authority.file("ecdsa.pem"),
+        key: authority.file("ecdsa.key"),
+    };
+    let chain = std::fs::read_to_string(&taken.chain).unwrap();
+    assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2, "{chain}");
+    let server = Server::with(listener("", &[&taken]));
+    let said = s_client(&server, &authority.ca(), &[], PING);
+    assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
+}
