@@ -51,6 +51,7 @@ fn benches(criterion: &mut Criterion) {
             session,
             received: 4892,
             reply_url: None,
+            sha256: None,
         };
         let mut out = Vec::with_capacity(512);
         bencher.iter(|| {

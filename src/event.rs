@@ -9,6 +9,7 @@ use crate::bits::packet::PacketKind;
 use crate::bits::reply::Refusal;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
+use crate::http::digest::Digests;
 use crate::http::head::BadHead;
 
 /// What was being done to the disk when it failed.
@@ -246,6 +247,9 @@ pub enum Event<'a> {
         /// The number under which its location is counted.
         series: usize,
     },
+    /// Bytes were read again for the digest of an upload: those that had come after its newest
+    /// record when the server was killed.
+    ReadAgain { session: SessionId, bytes: u64 },
     /// A newer connection took a session from a stalled one.
     SessionTakenOver {
         session: SessionId,
@@ -283,6 +287,8 @@ pub enum Event<'a> {
         user: Option<&'a str>,
         /// How that was shown.
         proof: Option<&'static str>,
+        /// The digests of the whole file, where they were computed.
+        digests: Option<Digests>,
         /// The last client's address, if this server has seen one.
         peer: Option<SocketAddr>,
     },

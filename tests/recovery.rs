@@ -226,6 +226,7 @@ fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
         fs::write(work.join(format!("{}.reply", id.plain())), "half a re").unwrap();
         let token = Token::new(7);
         let record = Record {
+            hashed: None,
             path: UploadPath::from_text("empty.bin").unwrap(),
             state: State::Notified {
                 total: 0,
@@ -416,6 +417,7 @@ fn make_sessions(work: &Path, sessions: u64) {
         let part = work.join(format!("{}.part", id.plain()));
         fs::write(&part, "xxx").unwrap();
         let record = Record {
+            hashed: None,
             path: UploadPath::from_text(&format!("{number}.bin")).unwrap(),
             state: State::Receiving {
                 received: 0,

@@ -133,6 +133,8 @@ mod tests {
             agent: None,
             connections: 1,
             interruptions: 0,
+            sha256: None,
+            sha1: None,
         }
     }
 

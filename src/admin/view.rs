@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Reason;
 use crate::bits::session::State;
+use crate::http::digest::{Digests, Hex};
 use crate::metrics::labels;
 use crate::server::window::SessionRow;
 
@@ -41,11 +42,17 @@ pub struct SessionView {
     pub agent: Option<String>,
     pub connections: u32,
     pub interruptions: u32,
+    /// Of the whole file, once it is known and where it is computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha1: Option<String>,
 }
 
 impl SessionView {
     /// Of a row.
     pub fn of(row: SessionRow) -> Self {
+        let (sha256, sha1) = digests(row.digests);
         Self {
             id: row.id.to_string(),
             path: row.path,
@@ -62,6 +69,8 @@ impl SessionView {
             agent: row.agent.map(|agent| agent.to_string()),
             connections: row.connections,
             interruptions: row.interruptions,
+            sha256,
+            sha1,
         }
     }
 }
@@ -76,6 +85,15 @@ impl SessionView {
 
 /// A brace and the first group of an id: enough to find it in the log.
 const ID_CHARS_SHOWN: usize = 9;
+
+/// SHA-256 and SHA-1 in hexadecimal.
+pub fn digests(digests: Option<Digests>) -> (Option<String>, Option<String>) {
+    let sha1 = digests.and_then(|digests| digests.sha1);
+    (
+        digests.map(|digests| Hex(&digests.sha256).to_string()),
+        sha1.map(|sha1| Hex(&sha1).to_string()),
+    )
+}
 
 /// The word for a state.
 pub fn state(state: State) -> &'static str {

@@ -11,6 +11,7 @@ use super::protocol::PROTOCOL;
 use super::refusal::E_INVALIDARG;
 pub use super::refusal::{Obstacle, Reaction, Refusal};
 use super::session_id::SessionId;
+use crate::http::digest::{REPR_DIGEST, REPR_DIGEST_BYTES, repr_digest};
 use crate::http::head::BadHead;
 use crate::http::response::{AUTHENTICATE, Persistence, PlainRefusal, ResponseHead};
 
@@ -28,9 +29,13 @@ pub enum Ack {
         received: u64,
         /// Where the reply of an upload-reply job can be fetched; only with the last byte.
         reply_url: Option<Box<str>>,
+        /// SHA-256 of the whole file, where it is known; only with the last byte.
+        sha256: Option<[u8; 32]>,
     },
     Closed {
         session: SessionId,
+        /// SHA-256 of the file that was published, where it is known.
+        sha256: Option<[u8; 32]>,
     },
     Cancelled {
         session: SessionId,
@@ -71,6 +76,7 @@ pub fn write_ack(ack: &Ack, persistence: Persistence, out: &mut Vec<u8>) {
             session,
             received,
             reply_url,
+            sha256,
         } => {
             head.number(CONTENT_LENGTH, 0);
             head.number(RECEIVED_RANGE, *received);
@@ -78,8 +84,14 @@ pub fn write_ack(ack: &Ack, persistence: Persistence, out: &mut Vec<u8>) {
                 head.field("BITS-Reply-URL", url);
             }
             session_id(&mut head, *session);
+            digest(&mut head, sha256.as_ref());
         }
-        Ack::Closed { session } | Ack::Cancelled { session } => {
+        Ack::Closed { session, sha256 } => {
+            head.number(CONTENT_LENGTH, 0);
+            session_id(&mut head, *session);
+            digest(&mut head, sha256.as_ref());
+        }
+        Ack::Cancelled { session } => {
             head.number(CONTENT_LENGTH, 0);
             session_id(&mut head, *session);
         }
@@ -214,6 +226,14 @@ fn session_id(head: &mut ResponseHead<'_>, session: SessionId) {
         "BITS-Session-Id",
         session.encode(&mut [0; SessionId::TEXT_LEN]),
     );
+}
+
+/// Clients ignore fields that they do not know (MC-BUP 2.2); ours compares.
+fn digest(head: &mut ResponseHead<'_>, sha256: Option<&[u8; 32]>) {
+    if let Some(sha256) = sha256 {
+        let mut value = [0; REPR_DIGEST_BYTES];
+        head.field(REPR_DIGEST, repr_digest(sha256, &mut value));
+    }
 }
 
 /// Why a packet was refused, in a sentence for people.

@@ -28,6 +28,7 @@ use crate::auth::certificate::Rule as CertificateRule;
 use crate::auth::keytab::Keytab;
 use crate::auth::networks::{NETWORKS_TAKE, Networks};
 use crate::auth::policy::{Allowed, Scheme};
+use crate::http::digest::Algorithms;
 
 use super::form::{
     Form, Unit, Value, bytes, count, duration, milliseconds, number, or_unlimited, truth,
@@ -150,6 +151,9 @@ keys! {
         /// When a file appears at its destination: when the client closes the session, or with its
         /// last fragment.
         publish: Publish = Publish::Close, Row::of(Form::Word(Publish::WORDS));
+        /// Which digests of each file are computed while it comes: `"sha-256"`, or `sha-1` beside
+        /// it. An upload that has begun keeps what it began with.
+        digest: Algorithms = Algorithms::None, Row::of(Form::Words(Algorithms::WORDS)).by_default("\"none\"");
         /// Whether an upload may replace an existing file.
         allow_overwrite: bool = false, Row::of(truth()).iis(&["BITSAllowOverwrites"]);
         /// Whether missing folders of a destination are made.
@@ -378,6 +382,10 @@ keys! {
         /// Bytes of one shard's journal. New sessions are refused when records of running ones fill
         /// a quarter of it.
         journal_bytes_max: u64 = 4 * GIB, Row::of(bytes(16 * MIB..=TIB)).live();
+        // A second or two of reading. Each time it is a record of some hundred bytes.
+        /// Bytes of an upload after which the state of its digests is recorded anew: so much is
+        /// read again after a crash.
+        digest_step_bytes: u64 = GIB, Row::of(bytes(1..=TIB)).live();
         // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room
         // for half as many.
         /// Folders on the way from a root to a file.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::auth::accounts::{AccountFile, Accounts};
 use crate::auth::certificate::Rule;
 use crate::auth::policy::{Allowed, Scheme};
+use crate::http::digest::Algorithms;
 
 use super::complaint::Complaint;
 use super::error::{Cause, ConfigError, Origin};
@@ -185,6 +186,12 @@ fn refuse_repeated(
 fn resolve_location(given: &Given) -> Result<Location, ConfigError> {
     let host: Host = given.fill();
     let location = given.fill::<Location>();
+    if let Some(entry) = given.get("digest")
+        && let Value::Texts(words) = &entry.value
+        && Algorithms::from_words(words).is_none()
+    {
+        return Err(entry.refused(Complaint::Needs(DIGESTS_TAKE.to_owned())));
+    }
     Ok(Location {
         access: given.fill::<Access>(),
         notification: resolve_notification(given, location.public_url.is_some())?,
@@ -413,5 +420,7 @@ const PUBLIC_URL_WHY: &str = "public_url, to whose host it belongs: what a clien
 const WORK_DIR_NAME: &str = ".bitsd";
 /// As many as `cores` takes.
 const CORES_MAX: usize = 256;
+const DIGESTS_TAKE: &str =
+    "\"none\", \"sha-256\", or [\"sha-256\", \"sha-1\"]: SHA-1 alone proves little";
 /// The key of the file of certificates.
 const FINGERPRINTS: &str = "certificates_file";

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::auth::certificate::Rule as CertificateRule;
 use crate::auth::networks::Networks;
 use crate::auth::policy::{Allowed, Scheme};
+use crate::http::digest::Algorithms;
 
 use super::form::{Form, Value};
 use super::secret::Secret;
@@ -304,6 +305,11 @@ setting!(
     Vec<CertificateRule>,
     |rules| Value::Texts(rules.iter().map(|rule| rule.word().to_owned()).collect()),
     Value::Texts(words) => words.iter().filter_map(|word| CertificateRule::from_word(word)).collect()
+);
+setting!(
+    Algorithms,
+    |algorithms| Value::Texts(algorithms.words().iter().map(|word| (*word).to_owned()).collect()),
+    Value::Texts(words) => Self::from_words(&words).unwrap_or(Self::None)
 );
 setting!(
     Vec<Allowed>,

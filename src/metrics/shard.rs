@@ -218,6 +218,7 @@ impl ShardMetrics {
             | Event::CaseDiffers { .. }
             | Event::Gap { .. }
             | Event::SessionSealed { .. }
+            | Event::ReadAgain { .. }
             | Event::SessionRecovered { .. }
             | Event::NotGiven { .. } => {}
         }

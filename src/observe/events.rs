@@ -13,6 +13,7 @@ use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::diagnosis::{self, Diagnosis, Severity};
 use crate::event::{DiskOp, Event, Told};
+use crate::http::digest::Hex;
 
 /// Logs one event of one shard.
 pub fn log(shard: usize, event: &Event<'_>) {
@@ -83,6 +84,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::Gap { .. }
         | Event::SessionSealed { .. }
         | Event::SessionResumed { .. }
+        | Event::ReadAgain { .. }
         | Event::SessionTakenOver { .. }
         | Event::SessionRecovered { .. } => log_progress(shard, event),
     }
@@ -209,6 +211,7 @@ fn log_end(shard: usize, event: &Event<'_>) {
         agent,
         user,
         proof,
+        digests,
         peer,
         ..
     } = event
@@ -245,13 +248,16 @@ fn log_end(shard: usize, event: &Event<'_>) {
         peer.map(display),
     );
     let event = Kind::SessionEnded.event();
+    let sha256 = digests.map(|digests| Hex(&digests.sha256).to_string());
+    let sha1 = digests.and_then(|digests| digests.sha1);
+    let sha1 = sha1.map(|sha1| Hex(&sha1).to_string());
     // The fields' order is that of the line: who, what, how much.
     if let Some(remedy) = remedy {
         warn!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, user, proof, agent, ending, remedy, "session ended");
+            connections, peer, user, proof, agent, sha256, sha1, ending, remedy, "session ended");
     } else {
         info!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, user, proof, agent, ending, "session ended");
+            connections, peer, user, proof, agent, sha256, sha1, ending, "session ended");
     }
 }
 
@@ -311,6 +317,9 @@ fn log_progress(shard: usize, event: &Event<'_>) {
         }
         Event::SessionSealed { session } => {
             debug!(event = "session_sealed", shard, %session, "session sealed");
+        }
+        Event::ReadAgain { session, bytes } => {
+            debug!(event = "read_again", shard, %session, bytes, "bytes read again for the digest of an upload");
         }
         Event::SessionTakenOver { session, .. } => {
             debug!(event = "session_taken_over", shard, %session, "session taken over by a newer connection");

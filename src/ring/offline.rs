@@ -58,6 +58,7 @@ fn seen(work: &WorkFolder, config: &Config, id: SessionId, record: &Record) -> O
         _ => (record.state.received(), 0),
     };
     let location = config.location(record.path.as_str());
+    let (sha256, sha1) = view::digests(record.digests());
     Some(SessionView {
         id: id.to_string(),
         path: record.path.as_str().to_owned(),
@@ -76,5 +77,7 @@ fn seen(work: &WorkFolder, config: &Config, id: SessionId, record: &Record) -> O
         agent: record.life.agent.as_ref().map(ToString::to_string),
         connections: record.life.connections,
         interruptions: record.life.interruptions,
+        sha256,
+        sha1,
     })
 }

@@ -235,19 +235,68 @@ pub async fn write_at(
 ) -> (io::Result<usize>, RingBlock) {
     let memory = &block.bytes()[range.clone()];
     let (pointer, len) = (memory.as_ptr(), len_u32(&range));
-    let entry = match block.registered_index() {
+    let entry = write_entry(file, &block, pointer, len, offset);
+    // SAFETY: as in `receive`; the kernel only reads. A fixed write stays within the registered
+    // buffer of that index, which is the block's own. It completes once.
+    let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
+    let (result, (block, _file)) = submitted.await;
+    (result.map(|written| written as usize), block)
+}
+
+/// The same, and shows the bytes piece by piece while the kernel has them; others have their turns
+/// in between.
+pub async fn write_at_shown(
+    file: &Rc<OwnedFd>,
+    block: RingBlock,
+    range: Range<usize>,
+    offset: u64,
+    show: impl FnMut(&[u8]),
+) -> (io::Result<usize>, RingBlock) {
+    let block = Rc::new(block);
+    let memory = &block.bytes()[range.clone()];
+    let (pointer, len) = (memory.as_ptr(), len_u32(&range));
+    let entry = write_entry(file, &block, pointer, len, offset);
+    queue::room(push_no_op).await;
+    // SAFETY: as in `write_at`. The block is shared with this function, which only reads it, as the
+    // kernel does: nobody can write to it until the operation has given its share back.
+    let pushed = unsafe { push((Rc::clone(&block), Rc::clone(file)), entry) };
+    // Not before the kernel has it.
+    give_way().await;
+    show_in_turns(memory, show).await;
+    let (result, (back, _file)) = pushed.await;
+    drop(block);
+    let block = Rc::into_inner(back).expect("the operation and this function had it");
+    (result.map(|written| written as usize), block)
+}
+
+/// Shows bytes piece by piece, with others' turns in between.
+pub async fn show_in_turns(bytes: &[u8], mut show: impl FnMut(&[u8])) {
+    for (number, piece) in bytes.chunks(SHOWN_BYTES).enumerate() {
+        if number > 0 {
+            give_way().await;
+        }
+        show(piece);
+    }
+}
+
+/// Some 150 microseconds of SHA-256.
+const SHOWN_BYTES: usize = 256 << 10;
+
+fn write_entry(
+    file: &OwnedFd,
+    block: &RingBlock,
+    pointer: *const u8,
+    len: u32,
+    offset: u64,
+) -> squeue::Entry {
+    match block.registered_index() {
         Some(index) => opcode::WriteFixed::new(fd(file), pointer, len, index)
             .offset(offset)
             .build(),
         None => opcode::Write::new(fd(file), pointer, len)
             .offset(offset)
             .build(),
-    };
-    // SAFETY: as in `receive`; the kernel only reads. A fixed write stays within the registered
-    // buffer of that index, which is the block's own. It completes once.
-    let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
-    let (result, (block, _file)) = submitted.await;
-    (result.map(|written| written as usize), block)
+    }
 }
 
 /// Reads into `block[range]` from `offset` on: a fixed read if the block is registered.

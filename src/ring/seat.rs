@@ -283,7 +283,7 @@ async fn beat(world: Rc<RingWorld>) {
 
 /// Lets running requests finish, as long as they may take, on all shards: until then one may come
 /// over to this one.
-async fn end(shard: &Shard<RingWorld>, afoot: &Afoot, stop_accepting: impl Fn()) {
+async fn end(shard: &Rc<Shard<RingWorld>>, afoot: &Afoot, stop_accepting: impl Fn()) {
     shard.drain();
     let limit = Duration::from_millis(shard.limits().shutdown_ms_max);
     let began = Instant::now();
@@ -297,6 +297,7 @@ async fn end(shard: &Shard<RingWorld>, afoot: &Afoot, stop_accepting: impl Fn())
         }
         tokio::time::sleep(DRAIN_BEAT).await;
     }
+    shard.note_all_hashing().await;
 }
 
 /// Asks the accepts that are pending to end. A listener that is not kept is ended itself, with all

@@ -40,6 +40,9 @@ const DIRECT_BYTES_MIN: u64 = 16 << 20;
 /// What O_DIRECT asks of offset, length and memory on every common device.
 const PAGE_BYTES: usize = 4096;
 
+/// A write up to this size is shown before it: a turn of the ring would take longer.
+const SHORT_BYTES: usize = 64 << 10;
+
 /// Files up to this size go to the device together ([`super::write_out`]): one that is longer would
 /// hold up the others.
 const TOGETHER_BYTES_MAX: u64 = 1 << 20;
@@ -156,6 +159,41 @@ impl RingFile {
     }
 }
 
+impl RingFile {
+    /// [`Self::write_somehow`], and shows the bytes. What is short is shown first; of a plain write
+    /// the bytes are in the processor's cache behind it.
+    async fn write_somehow_shown(
+        &self,
+        block: RingBlock,
+        range: Range<usize>,
+        offset: u64,
+        mut show: impl FnMut(&[u8]),
+    ) -> (io::Result<usize>, RingBlock) {
+        if range.len() <= SHORT_BYTES {
+            show(&block.bytes()[range.clone()]);
+            return self.write_somehow(block, range, offset).await;
+        }
+        let (route, (written, block)) =
+            if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
+                let pages = range.start..range.start + bytes;
+                let written = op::write_at_shown(&file, block, pages, offset, show).await;
+                (labels::DIRECT, written)
+            } else if self.route == Route::Inline && self.lane.is_quick() {
+                let written = self.write_inline(&block.bytes()[range.clone()], offset);
+                if let Ok(taken) = written {
+                    let taken = range.start..range.start + taken;
+                    op::show_in_turns(&block.bytes()[taken], show).await;
+                }
+                (labels::INLINE, (written, block))
+            } else {
+                let written = op::write_at_shown(&self.file, block, range, offset, show).await;
+                (labels::RING, written)
+            };
+        counting::wrote(route, &written);
+        (written, block)
+    }
+}
+
 impl File for RingFile {
     async fn write_at(
         &self,
@@ -164,6 +202,17 @@ impl File for RingFile {
         offset: u64,
     ) -> (io::Result<usize>, RingBlock) {
         let write = self.write_somehow(block, range, offset);
+        counting::timed(DiskOp::Write, write).await
+    }
+
+    async fn write_shown(
+        &self,
+        block: RingBlock,
+        range: Range<usize>,
+        offset: u64,
+        show: impl FnMut(&[u8]),
+    ) -> (io::Result<usize>, RingBlock) {
+        let write = self.write_somehow_shown(block, range, offset, show);
         counting::timed(DiskOp::Write, write).await
     }
 

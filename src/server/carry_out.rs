@@ -5,9 +5,10 @@ use std::io;
 use std::rc::Rc;
 
 use super::floor::World;
+use super::hashing::Behind;
 use super::held::Held;
 use crate::bits::reply::{Ack, Refusal};
-use crate::bits::session::{Decision, Goodbye, State, Step, StorePlan};
+use crate::bits::session::{Decision, Ending, Goodbye, State, Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::vault::destination;
 use crate::vault::error::StoreError;
@@ -85,6 +86,12 @@ impl<W: World> Held<W> {
 
     async fn seal(&mut self, total: u64) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
+        match self.catch_up().await {
+            Ok(()) => {}
+            // Heard by nobody: the connection was hung up on.
+            Err(Behind::Stopped) => return Err(Refusal::Unavailable),
+            Err(Behind::Disk(error)) => return Err(self.fail(error).await),
+        }
         let durability = self.location().policy.durability;
         let sealed = match self.file().await {
             Ok(file) => {
@@ -181,13 +188,24 @@ impl<W: World> Held<W> {
             session: self.id(),
             received,
             reply_url: self.reply_url(),
+            sha256: self.sha256(),
         })
     }
 
-    fn say(&self, answer: Goodbye) -> Heard {
+    /// Of the whole file, if it is known.
+    fn sha256(&mut self) -> Option<[u8; 32]> {
+        self.keep().digests().map(|digests| digests.sha256)
+    }
+
+    fn say(&mut self, answer: Goodbye) -> Heard {
         let session = self.id();
         match answer {
-            Goodbye::Closed => Ok(Ack::Closed { session }),
+            Goodbye::Closed => {
+                // What was thrown away is nobody's file.
+                let is_there = self.state() == State::Gone(Ending::Published);
+                let sha256 = self.sha256().filter(|_| is_there);
+                Ok(Ack::Closed { session, sha256 })
+            }
             Goodbye::Cancelled => Ok(Ack::Cancelled { session }),
             // Heard by nobody.
             Goodbye::Nobody => Err(Refusal::SessionNotFound),

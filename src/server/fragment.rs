@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::carry_out::Done;
 use super::exchange::{Cut, Exchange, Outcome, at_most};
 use super::floor::{Fill, Wire as _, World};
+use super::hashing::Behind;
 use super::held::Held;
 use super::lifecycle::{self, Known};
 use super::patience::Waiting;
@@ -19,7 +20,7 @@ use crate::bits::session::{Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::http::chunked::{BadChunk, ChunkedDecoder};
 use crate::http::response::CONTINUE;
-use crate::vault::disk::{Block as _, File as _};
+use crate::vault::disk::Block as _;
 use crate::vault::error::StoreError;
 
 /// Why a body came to no proper end.
@@ -90,6 +91,11 @@ impl<W: World> Exchange<W> {
         };
         if let Err(error) = held.begin(range.total()).await {
             return Ok(outcome(Err(held.fail(error).await), unread));
+        }
+        match held.catch_up().await {
+            Ok(()) => {}
+            Err(Behind::Stopped) => return Err(Cut),
+            Err(Behind::Disk(error)) => return Ok(outcome(Err(held.fail(error).await), unread)),
         }
         if fragment.expects_continue && self.inbox.is_empty() {
             self.answer.extend_from_slice(CONTINUE);
@@ -344,7 +350,7 @@ async fn append<W: World>(
         return (Err(error), block);
     }
     while from < range.end {
-        let (result, back) = file.write_at(block, from..range.end, held.received()).await;
+        let (result, back) = held.write(&file, block, from..range.end).await;
         block = back;
         let written = match result {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -354,6 +360,7 @@ async fn append<W: World>(
             Ok(written) => {
                 from += written;
                 held.note_stored(written as u64);
+                held.note_hashing().await;
             }
             Err(source) => {
                 let op = DiskOp::Write;

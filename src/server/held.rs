@@ -30,6 +30,8 @@ pub struct Held<W: World> {
     pub(super) shard: Rc<Shard<W>>,
     session: Rc<Session<W>>,
     work: Option<Box<Work<W>>>,
+    /// The connection that works for it; none if the shard does.
+    connection: Option<Rc<Connection<W>>>,
     /// The URL of the upload as it was spelt by whoever asks.
     asked: SentUrl,
     /// The settings of its destination when it was held; new ones hold for the next packet.
@@ -83,6 +85,7 @@ impl<W: World> Held<W> {
         }
         let mut held = Self::with(shard, session, pass, asked);
         held.attach(connection);
+        held.connection = Some(Rc::clone(connection));
         Ok(held)
     }
 
@@ -118,6 +121,7 @@ impl<W: World> Held<W> {
             work: Some(session.take_work()),
             location: shard.location(&session.path),
             session: Rc::clone(session),
+            connection: None,
             asked,
             _pass: pass,
         }
@@ -137,6 +141,11 @@ impl<W: World> Held<W> {
             rest(&self.shard, connection);
         }
         connection.session.set(Some(id));
+    }
+
+    /// Whether somebody else waits for the session, or time is up.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.shard.is_over() || (self.connection.as_ref()).is_some_and(|it| it.is_hung_up())
     }
 
     /// Closes the part if it is open for this connection.
@@ -396,6 +405,7 @@ impl<W: World> Held<W> {
         let (peer, by_administrator) = (session.peer(), work.is_commanded);
         // Whoever hears of it may look at the session.
         let life = work.keep.record().life.clone();
+        let digests = work.keep.digests();
         shard.world.emit(Event::SessionEnded {
             session: session.id,
             ending,
@@ -412,6 +422,7 @@ impl<W: World> Held<W> {
             agent: life.agent.as_deref(),
             user: life.user.as_deref(),
             proof: life.proof.map(Scheme::word),
+            digests,
             peer,
         });
         shard.bury(session.id, self.keep().tombstone(ending));

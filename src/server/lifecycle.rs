@@ -72,8 +72,9 @@ impl<W: World> Exchange<W> {
             proof: (self.principal.as_ref()).map(|principal| principal.scheme),
             ..Life::default()
         };
+        let digest = location.policy.digest;
         let id = SessionId::mint(shard.world.random(), shard.index, shard.count);
-        let made = Keep::create(&shard.store, id, shelf, &path, address, life).await;
+        let made = Keep::create(&shard.store, id, shelf, &path, address, life, digest).await;
         let (keep, file) = made.map_err(|error| report(shard, Some(id), &error))?;
         let session = Session::new(shard.world.now(), path, keep, 0, counted);
         shard.enter(Rc::clone(&session));
@@ -154,7 +155,10 @@ fn repeat<W: World>(
 ) -> Heard {
     let rules = shard::rules(&shard.location(&request.target.path));
     match State::Gone(ending).on(event, &rules).1 {
-        Decision::Say(Goodbye::Closed) => Ok(Ack::Closed { session }),
+        Decision::Say(Goodbye::Closed) => Ok(Ack::Closed {
+            session,
+            sha256: None,
+        }),
         Decision::Say(Goodbye::Cancelled) => Ok(Ack::Cancelled { session }),
         Decision::Refuse(refusal) => Err(refusal),
         _ => Err(Refusal::SessionNotFound),

@@ -87,7 +87,7 @@
 //!  gatekeeper                                  who asks
 //!  exchange     janitor  recover  window       a request's things │ by the clock, at start, asked
 //!  carry_out                                   decisions
-//!  notification  room                          what takes long in them
+//!  notification  room  hashing                 what takes long in them
 //!  held                                        the right to work on a session
 //!  shard  places                               the tables
 //!  session  connection                         what stands in them
@@ -106,6 +106,7 @@ pub mod exchange;
 pub mod floor;
 pub mod fragment;
 pub mod gatekeeper;
+mod hashing;
 pub mod held;
 pub mod inbox;
 pub mod janitor;

@@ -18,6 +18,7 @@ use super::session::Session;
 use super::shard::{Phase, Shard};
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
+use crate::http::digest::Digests;
 
 /// Rows of one slice: about a tenth of a millisecond of the shard's time.
 pub const ROWS_MAX: usize = 256;
@@ -87,6 +88,8 @@ pub struct SessionRow {
     pub agent: Option<Arc<str>>,
     pub connections: u32,
     pub interruptions: u32,
+    /// The digests of the whole file, once they are known.
+    pub digests: Option<Digests>,
 }
 
 impl<W: World> Shard<W> {
@@ -125,6 +128,7 @@ impl<W: World> Shard<W> {
             agent: record.life.agent.clone(),
             connections: record.life.connections,
             interruptions: record.life.interruptions,
+            digests: record.digests(),
         }
     }
 

@@ -58,6 +58,16 @@ pub trait File: Readable {
         offset: u64,
     ) -> (io::Result<usize>, Self::Block);
 
+    /// The same, and shows the bytes meanwhile, in order and piece by piece: from the beginning of
+    /// the range, and mostly as many as it takes.
+    async fn write_shown(
+        &self,
+        block: Self::Block,
+        range: Range<usize>,
+        offset: u64,
+        show: impl FnMut(&[u8]),
+    ) -> (io::Result<usize>, Self::Block);
+
     /// Gets ready for a file of `bytes`; fails with `FileTooLarge` where no file can be so long.
     fn expect(&self, bytes: u64) -> io::Result<()>;
 

@@ -31,6 +31,7 @@ use std::rc::Rc;
 
 use super::disk::{Log, Millis, Shelf, Sync, WorkFiles};
 use super::gate::{Gate, SharedSync};
+use super::hashing::Hashed;
 use super::names::journal_name;
 use super::record::{Change, Record};
 use super::tombstones::{Tombstone, Tombstones};
@@ -38,6 +39,7 @@ use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
+use crate::http::digest::Digests;
 
 /// A journal is renewed when it is longer than this and twice what is needed of it.
 const RENEW_BYTES_MIN: u64 = 8 << 20;
@@ -127,6 +129,16 @@ impl Kept {
         let life = &mut self.record.borrow_mut().life;
         life.interruptions = life.interruptions.saturating_add(1);
         life.interruptions
+    }
+
+    /// Changes what is known of its digests, if any are computed; the next frame says it.
+    pub(super) fn with_hashed<T>(&self, change: impl FnOnce(&mut Hashed) -> T) -> Option<T> {
+        self.record.borrow_mut().hashed.as_deref_mut().map(change)
+    }
+
+    /// All bytes have come, which needs no record where the part tells it.
+    pub(super) fn set_digests(&self, digests: Digests) {
+        self.record.borrow_mut().set_digests(digests);
     }
 
     /// Whether a restart would find the session where it stands, but for its progress.

@@ -2,6 +2,7 @@
 //! ends stands in `ending`.
 
 mod ending;
+mod hashing;
 
 use std::cell::Ref;
 use std::io;
@@ -11,6 +12,7 @@ use std::rc::Rc;
 use super::destination;
 use super::disk::{Commit, Disk, File, Place, Published as _, Replace, Shelf, Sync};
 use super::error::StoreError;
+use super::hashing::Hashed;
 use super::journal::{JournalError, Kept};
 use super::names::{part_name, reply_name};
 use super::record::{Answered, Change, Life, Record};
@@ -22,6 +24,7 @@ use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
 use crate::event::DiskOp;
+use crate::http::digest::Algorithms;
 use crate::http::path::UploadPath;
 
 /// Files from this size on are refused before their bytes if they do not fit now; smaller ones find
@@ -42,6 +45,8 @@ pub struct Keep {
     name_durable: bool,
     /// An application was told, and may have written a reply.
     may_have_reply: bool,
+    /// What the digests had seen in the last frame that was written.
+    hashed_written: u64,
 }
 
 /// A file did not get its name, or nobody was told of it.
@@ -79,6 +84,7 @@ impl Keep {
             sequence,
             name_durable: false,
             may_have_reply,
+            hashed_written: 0,
         }
     }
 
@@ -108,6 +114,7 @@ impl Keep {
         path: &UploadPath,
         client: IpAddr,
         life: Life,
+        digest: Algorithms,
     ) -> Result<(Self, D::File), StoreError> {
         let part = part_name(id);
         let file =
@@ -122,6 +129,7 @@ impl Keep {
             client: Some(client),
             begun_ms: store.disk.wall_clock_ms(),
             life,
+            hashed: Hashed::begin(digest),
         };
         let mut keep = Self {
             id,
@@ -130,6 +138,7 @@ impl Keep {
             sequence: 0,
             name_durable: false,
             may_have_reply: false,
+            hashed_written: 0,
         };
         if let Err(error) = keep
             .commit(store, keep.in_state(State::NEW), Sync::No)
@@ -265,13 +274,18 @@ impl Keep {
         durability: Durability,
     ) -> Result<(), StoreError> {
         let sync = destination::sync(durability);
+        let digests = self.finish_hashing(total);
         if sync == Sync::No && total > 0 {
             // The length of the part says it, beside the size that was recorded before its first
             // byte.
             self.set_state(State::Sealed { total });
+            if let Some(digests) = digests {
+                self.kept.set_digests(digests);
+            }
             return Ok(());
         }
         let mut next = self.in_state(State::Sealed { total });
+        next.digests = digests;
         if sync == Sync::Yes {
             self.bring_out(store, file).await?;
             next.durable = total;
@@ -402,6 +416,8 @@ impl Keep {
 
     /// The session was read back: the next journal has it in this state, and speaks of this boot.
     pub fn remember<D: Disk>(&mut self, store: &Store<D>, state: State) {
+        // After a power cut other bytes may come behind those that are left.
+        self.kept.with_hashed(|hashed| hashed.cut(state.received()));
         self.sequence += 1;
         self.kept.restart(state, self.sequence);
         store.journal.remember(self.id, Rc::clone(&self.kept));
@@ -448,7 +464,10 @@ impl Keep {
             .write(disk, self.id, &self.kept, next, self.sequence, sync)
             .await;
         match written {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.hashed_written = self.hashed_at().unwrap_or(0);
+                Ok(())
+            }
             Err(JournalError::Append(source)) => Err(StoreError {
                 op: DiskOp::Record,
                 source,

@@ -57,8 +57,9 @@
 //! [`keep`] does the above for one session; the records go by [`store`] into the [`journal`], one
 //! [`frame`] each. [`names`] are those of all files. [`readback`] finds what a later start needs of
 //! former journals, [`verdict`] decides what becomes of each session, and [`recover`] does that.
-//! [`tombstones`] are what is left of sessions that ended. [`gate`] lets many share one sync.
-//! [`error`] says what the disk refused. All of it stands on the traits of [`disk`].
+//! [`hashing`] computes digests over restarts. [`tombstones`] are what is left of sessions that
+//! ended. [`gate`] lets many share one sync. [`error`] says what the disk refused. All of it stands
+//! on the traits of [`disk`].
 //!
 //! Nothing here knows a connection, a shard, or HTTP.
 #![forbid(unsafe_code)]
@@ -68,6 +69,7 @@ pub mod disk;
 pub mod error;
 pub mod frame;
 pub mod gate;
+pub mod hashing;
 pub mod journal;
 pub mod keep;
 pub mod names;

@@ -137,6 +137,7 @@ mod tests {
             client: None,
             begun_ms: 0,
             life: Default::default(),
+            hashed: None,
         }
     }
 

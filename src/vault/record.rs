@@ -28,11 +28,13 @@ use serde::{Deserialize, Serialize};
 
 use super::frame;
 pub use super::frame::{Damage, Frame, FrameReader, Frames};
+use super::hashing::{Hashed, Written};
 use super::tombstones::{Origin, PathAndUser, Tombstone};
 use crate::bits::notification::Token;
 use crate::bits::session::{AfterPublish, Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::http::authorization::Scheme;
+use crate::http::digest::{Digests, Hex, parse_hex};
 use crate::http::path::UploadPath;
 
 /// The codes of a tombstone's ending; the index counts.
@@ -70,6 +72,8 @@ pub struct Record {
     pub begun_ms: u64,
     /// What the line at its end tells of its life so far.
     pub life: Life,
+    /// Its digests, as far as they have come; `None` where none are computed.
+    pub hashed: Option<Box<Hashed>>,
 }
 
 /// What changes of a record from one frame to the next; how the upload goes is written with each.
@@ -81,6 +85,8 @@ pub struct Change {
     pub durable: u64,
     /// What the application answered; `None` if it says nothing new.
     pub answer: Option<Box<Answered>>,
+    /// The digests of the whole file, once they are known.
+    pub digests: Option<Digests>,
 }
 
 /// How an upload went, over restarts.
@@ -144,6 +150,12 @@ struct Payload<'a> {
     user: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proof: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hashing: Option<Written>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha1: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -166,16 +178,36 @@ impl Record {
             state,
             durable: self.durable,
             answer: None,
+            digests: None,
         }
     }
 
     /// Becomes what it was changed to.
     pub fn change(&mut self, change: Change) {
         self.state = change.state;
+        if let Some(hashed) = &mut self.hashed
+            && change.durable != self.durable
+        {
+            hashed.harden();
+        }
         self.durable = change.durable;
+        if let Some(digests) = change.digests {
+            self.set_digests(digests);
+        }
         if change.answer.is_some() {
             self.answer = change.answer;
         }
+    }
+
+    /// All bytes have come, and these are their digests.
+    pub fn set_digests(&mut self, digests: Digests) {
+        let bytes = self.state.received();
+        self.hashed = Some(Box::new(Hashed::Whole { bytes, digests }));
+    }
+
+    /// The digests of the whole file, if they are known.
+    pub fn digests(&self) -> Option<Digests> {
+        self.hashed.as_ref().and_then(|hashed| hashed.digests())
     }
 
     /// Appends its frame to others; how long it is.
@@ -195,6 +227,8 @@ impl Record {
         let (copies, reply) = told_to_text(change.state);
         let answer = change.answer.as_deref().or(self.answer.as_deref());
         let mut boot = [0; 32];
+        let digests = change.digests.or(self.digests());
+        let hashed = self.hashed.as_deref().filter(|_| digests.is_none());
         let payload = Payload {
             path: Cow::Borrowed(self.path.as_str()),
             state: Cow::Borrowed(state),
@@ -214,6 +248,9 @@ impl Record {
             agent: self.life.agent.as_deref().map(Cow::Borrowed),
             user: self.life.user.as_deref().map(Cow::Borrowed),
             proof: (self.life.proof).map(|proof| Cow::Borrowed(proof.word())),
+            hashing: hashed.and_then(Written::of),
+            sha256: digests.map(|digests| Hex(&digests.sha256).to_string()),
+            sha1: (digests.and_then(|digests| digests.sha1)).map(|sha1| Hex(&sha1).to_string()),
         };
         frame::append(out, id, sequence, |out| {
             serde_json::to_writer(out, &payload).expect("strings and numbers always serialize");
@@ -273,6 +310,7 @@ impl Frame<'_> {
         let payload: Payload = serde_json::from_slice(self.payload).ok()?;
         Some(Record {
             path: UploadPath::from_text(&payload.path).ok()?,
+            hashed: hashed_from_text(&payload).map(Box::new),
             state: state_from_text(&payload)?,
             durable: payload.durable,
             inode: payload.inode,
@@ -305,6 +343,20 @@ fn hexadecimal(number: u128, buffer: &mut [u8; 32]) -> &str {
         *digit = b"0123456789abcdef"[nibble as usize];
     }
     std::str::from_utf8(buffer).expect("hexadecimal digits")
+}
+
+/// What could not be read of its digests is nobody's loss: they are computed anew.
+fn hashed_from_text(payload: &Payload<'_>) -> Option<Hashed> {
+    let Some(sha256) = &payload.sha256 else {
+        return payload.hashing.as_ref()?.read();
+    };
+    Some(Hashed::Whole {
+        bytes: payload.total.unwrap_or(0),
+        digests: Digests {
+            sha256: parse_hex(sha256)?,
+            sha1: payload.sha1.as_deref().and_then(parse_hex),
+        },
+    })
 }
 
 fn state_to_text(state: State) -> (&'static str, Option<u64>) {
@@ -390,6 +442,7 @@ fn state_from_text(payload: &Payload<'_>) -> Option<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::digest::Algorithms;
     use proptest::prelude::*;
 
     fn record(state: State) -> Record {
@@ -415,6 +468,7 @@ mod tests {
                 user: Some("anna".into()),
                 proof: Some(Scheme::Negotiate),
             },
+            hashed: Hashed::begin(Algorithms::Both),
         }
     }
 

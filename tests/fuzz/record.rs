@@ -6,8 +6,10 @@ use libfuzzer_sys::fuzz_target;
 use bitsd::bits::notification::Token;
 use bitsd::bits::session::{AfterPublish, Ending, Reply, State};
 use bitsd::bits::session_id::SessionId;
+use bitsd::http::digest::Algorithms;
 use bitsd::http::path::UploadPath;
 use bitsd::http::authorization::Scheme;
+use bitsd::vault::hashing::Hashed;
 use bitsd::vault::record::{Answered, FrameReader, Frames, Life, Record};
 
 fn state(choice: u8, total: u64) -> State {
@@ -80,6 +82,7 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
             user: (choice % 7 == 0).then(|| "anna".into()),
             proof: Scheme::ALL.get(usize::from(choice) % 7).copied(),
         },
+        hashed: (choice % 2 == 0).then(|| Hashed::begin(Algorithms::Both)).flatten(),
         client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };
     let (id, sequence) = (SessionId::from_u128(id), u64::from(sequence) + 1);

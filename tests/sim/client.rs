@@ -481,7 +481,9 @@ impl Client {
                     .heard_offset(id, received, is_ack, floor, &disk, self.now());
                 if is_ack && received == self.upload.size {
                     let url = reply.reply_url.as_deref();
-                    sim.judge.borrow_mut().heard_final(id, url, &disk);
+                    let mut judge = sim.judge.borrow_mut();
+                    judge.heard_digest(id, reply.digest.as_deref(), true);
+                    judge.heard_final(id, url, &disk);
                     self.reply_url = reply.reply_url.clone();
                 }
                 if is_ack && end < received {
@@ -599,9 +601,9 @@ impl Client {
                 if self.upload.size == 0 {
                     sim.marks.hit("empty file published");
                 }
-                sim.judge
-                    .borrow_mut()
-                    .heard_closed(id, &sim.disk.borrow(), tells_empty);
+                let mut judge = sim.judge.borrow_mut();
+                judge.heard_digest(id, reply.digest.as_deref(), false);
+                judge.heard_closed(id, &sim.disk.borrow(), tells_empty);
             }
             403 if reply.is_of_application => return Ok(Next::End(Outcome::Refused)),
             404 | 408 | 500 | 502 | 503 if reply.is_of_application => return Ok(Next::Later),

@@ -29,6 +29,7 @@
 //! 15. What is counted is what happened (`tally.rs`).
 //! 16. Where somebody asks, nothing is made, moved, ended or told but for whom it belongs to; and
 //!     whoever has shown what is right is not asked again (`identity.rs`).
+//! 17. A digest is that of the bytes that were sent, and every upload that is to have one has it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -139,6 +140,8 @@ pub struct Judge {
     pub(crate) uploads: Vec<Upload>,
     /// The disk may be full now and then.
     can_be_full: bool,
+    /// A record may find no room, or a disk that fails.
+    pub(crate) may_refuse_records: bool,
     /// Ranges of each upload that were sent.
     ranges: Vec<Vec<(u64, u64)>>,
     /// Bytes of each upload sent without a gap.
@@ -177,6 +180,10 @@ impl Judge {
         Self {
             config: Rc::new((*plan.config).clone()),
             can_be_full: plan.faults.full,
+            may_refuse_records: plan.faults.full
+                || plan.faults.write + plan.faults.corrupt + plan.faults.unanswered > 0
+                || plan.faults.sync + plan.faults.sync_folder > 0
+                || plan.config.limits.journal_bytes_max < 1 << 30,
             ranges: vec![Vec::new(); plan.uploads.len()],
             sent: vec![0; plan.uploads.len()],
             uploads: plan.uploads.clone(),
@@ -571,8 +578,19 @@ impl Judge {
                 }
             }
             Event::SessionEnded {
-                session, ending, ..
-            } => self.ended(session, ending, sim),
+                session,
+                ending,
+                digests,
+                ..
+            } => {
+                let sha256 = digests.map(|digests| digests.sha256);
+                self.check_digest(session, sha256, ending == Ending::Published);
+                self.ended(session, ending, sim);
+            }
+            Event::ReadAgain { bytes, .. } => {
+                sim.marks.hit("read again for a digest");
+                self.check_read_again(bytes);
+            }
             Event::DiskFailed {
                 op: DiskOp::Record | DiskOp::Reply,
                 session: Some(session),

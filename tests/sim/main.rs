@@ -13,6 +13,7 @@ mod disk;
 mod executor;
 mod identity;
 mod judge;
+mod judge_digest;
 mod judge_told;
 mod marks;
 mod named;

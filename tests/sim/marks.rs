@@ -73,6 +73,7 @@ pub const REQUIRED: &[&str] = &[
     "published and replaced",
     "published on another file system",
     "published with the last fragment",
+    "read again for a digest",
     "record damaged",
     "record set aside",
     "recovering (503)",

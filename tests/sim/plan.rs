@@ -13,6 +13,8 @@ use bitsd::config::{
     LogFormat, LogLevel, Notification, NotificationType, Policy, PrefixCase, Publish,
 };
 
+use bitsd::http::digest::Algorithms;
+
 use crate::application::Application;
 use crate::identity::Identities;
 use crate::rng::{Rng, mix};
@@ -182,6 +184,14 @@ impl Plan {
         let block = config.limits.block_bytes as u64;
         let mut space = Rng::new(mix(seed ^ 0x5bace));
         config.limits.reserve_share_max = space.pick(&[0, 1, 25, 25]);
+        let mut digests = Rng::new(mix(seed ^ 0xd16e57));
+        config.limits.digest_step_bytes = digests.pick(&[1, 200, 1 << 30]);
+        config.global_mut().policy.digest = digests.pick(&[
+            Algorithms::None,
+            Algorithms::Sha256,
+            Algorithms::Sha256,
+            Algorithms::Both,
+        ]);
         config.limits.reserve_ms_max = space.pick(&[1_000, 60_000]);
         let largest_file = space.chance(150).then(|| space.within(100, 3_000));
         let mut uploads = uploads(&mut rng, &config, block);
@@ -255,6 +265,13 @@ impl Plan {
         }
     }
 
+    /// As before there were any.
+    pub fn compute_no_digests(&mut self) {
+        for location in &mut Arc::make_mut(&mut self.config).locations {
+            location.policy.digest = Algorithms::None;
+        }
+    }
+
     /// All on one file system.
     pub fn join_disks(&mut self) {
         let config = Arc::make_mut(&mut self.config);
@@ -300,6 +317,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             Durability::Upload,
             Durability::Fragment,
         ]),
+        digest: Algorithms::None,
         publish: rng.pick(&[Publish::Close, Publish::Close, Publish::LastFragment]),
         allow_overwrite: rng.chance(400),
         create_dirs: rng.chance(500),

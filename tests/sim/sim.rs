@@ -519,6 +519,7 @@ impl Sim {
             }
             for shard in &shards {
                 shard.empty().await;
+                shard.note_all_hashing().await;
             }
             sim.disk.borrow_mut().sync_all();
             let mut boots = sim.stopped_cleanly.borrow_mut();

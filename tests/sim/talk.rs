@@ -28,6 +28,8 @@ pub struct Reply {
     pub error: Option<String>,
     /// `BITS-Reply-URL`.
     pub reply_url: Option<String>,
+    /// The digest of the file.
+    pub digest: Option<String>,
     /// `BITS-Error-Context` is that of the application.
     pub is_of_application: bool,
     /// The server ends the connection.
@@ -225,6 +227,7 @@ fn parse(head: &[u8]) -> Option<Reply> {
         received: field("BITS-Received-Content-Range").and_then(|text| text.parse().ok()),
         error: field("BITS-Error-Code").map(str::to_owned),
         reply_url: field("BITS-Reply-URL").map(str::to_owned),
+        digest: field("Repr-Digest").map(str::to_owned),
         is_of_application: field("BITS-Error-Context") == Some("0x7"),
         is_last: field("Connection") == Some("close"),
     })

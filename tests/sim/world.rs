@@ -247,6 +247,22 @@ impl File for SimFile {
         (result, block)
     }
 
+    async fn write_shown(
+        &self,
+        block: SimBlock,
+        range: Range<usize>,
+        offset: u64,
+        mut show: impl FnMut(&[u8]),
+    ) -> (io::Result<usize>, SimBlock) {
+        let bytes = &block.bytes()[range.clone()];
+        // In pieces, before the disk has taken any. Nothing is drawn: runs without digests are the
+        // same.
+        let first = bytes.len() / 3;
+        show(&bytes[..first]);
+        show(&bytes[first..]);
+        self.write_at(block, range, offset).await
+    }
+
     fn expect(&self, bytes: u64) -> io::Result<()> {
         let largest = self.sim.plan.largest_file;
         if largest.is_some_and(|largest| bytes > largest) {

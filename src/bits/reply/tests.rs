@@ -50,18 +50,24 @@ fn every_ack_has_its_fields() {
             session,
             received: 1_048_576,
             reply_url: None,
+            sha256: None,
         },
         Ack::Fragment {
             session,
             received: 0,
             reply_url: None,
+            sha256: None,
         },
         Ack::Fragment {
             session,
             received: u64::MAX,
             reply_url: None,
+            sha256: None,
         },
-        Ack::Closed { session },
+        Ack::Closed {
+            session,
+            sha256: None,
+        },
         Ack::Cancelled { session },
     ] {
         // Exhaustive: a new Ack does not compile without its row.
@@ -118,10 +124,28 @@ fn a_node_and_a_reply_are_told() {
         session: id(),
         received: 4_892,
         reply_url: Some("http://h/r".into()),
+        sha256: None,
     };
     let text = acked(&last, Persistence::KeepAlive);
     let told = "BITS-Received-Content-Range: 4892\r\nBITS-Reply-URL: http://h/r\r\n";
     assert!(text.contains(told), "{text}");
+}
+
+/// A file's digest is told with its last byte, and again when it is closed.
+#[test]
+fn a_digest_is_told_behind_all_else() {
+    let (session, sha256) = (id(), Some([0xff; 32]));
+    let told = format!("Repr-Digest: sha-256=:{}8=:\r\n\r\n", "/".repeat(42));
+    let last = Ack::Fragment {
+        session,
+        received: 4_892,
+        reply_url: None,
+        sha256,
+    };
+    for ack in [last, Ack::Closed { session, sha256 }] {
+        let text = acked(&ack, Persistence::KeepAlive);
+        assert!(text.ends_with(&told), "{text}");
+    }
 }
 
 /// One row per cause: status line, HRESULT, words. The rows are the match as well as the list,

@@ -185,6 +185,11 @@ fn details(session: &SessionView) -> String {
     line("agent", or_none(&session.agent));
     line("connections", session.connections.to_string());
     line("interruptions", session.interruptions.to_string());
+    for (name, digest) in [("sha-256", &session.sha256), ("sha-1", &session.sha1)] {
+        if let Some(digest) = digest {
+            line(name, digest.clone());
+        }
+    }
     columns.to_text()
 }
 

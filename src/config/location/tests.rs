@@ -11,6 +11,7 @@ use crate::config::{
     Access, Download, Durability, EmptyFile, Host, Notification, NotificationType, Permissions,
     Persist, Policy, PrefixCase, Publish,
 };
+use crate::http::digest::Algorithms;
 
 fn located(tables: &str) -> Config {
     from_file(tables).unwrap()
@@ -103,7 +104,7 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 33] = [
+const KEYS: [(&str, &str); 34] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
@@ -115,6 +116,7 @@ const KEYS: [(&str, &str); 33] = [
     ("auth_persist", "\"request\""),
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
+    ("digest", "[\"sha-256\", \"sha-1\"]"),
     ("allow_overwrite", "true"),
     ("create_dirs", "true"),
     ("file_mode", "\"0640\""),
@@ -180,6 +182,7 @@ fn expected() -> Location {
             auth_persist: Persist::Request,
         },
         policy: Policy {
+            digest: Algorithms::Both,
             durability: Durability::Fragment,
             publish: Publish::LastFragment,
             allow_overwrite: true,

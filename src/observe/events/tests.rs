@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::Hangup;
+use crate::http::digest::Digests;
 use crate::observe::connections::TARGET_BYTES_MAX;
 use std::sync::{Arc, Mutex};
 
@@ -149,6 +150,7 @@ fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
         agent: None,
         user: None,
         proof: None,
+        digests: None,
         peer: Some(peer()),
     };
     for ending in [
@@ -187,6 +189,10 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         agent: Some("Microsoft BITS/7.8"),
         user: Some("anna"),
         proof: Some("negotiate"),
+        digests: Some(Digests {
+            sha256: [0xab; 32],
+            sha1: None,
+        }),
         peer: Some(peer()),
     }];
     let line = logged(LogFormat::Text, LogLevel::Info, &event);
@@ -201,6 +207,7 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         "connections=7",
         "location=\"in\"",
         "user=\"anna\" proof=\"negotiate\"",
+        "sha256=\"abababababababab",
         "agent=\"Microsoft BITS/7.8\"",
         "peer=192.0.2.1:50000",
         "ending=\"published\"",

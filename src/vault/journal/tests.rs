@@ -33,6 +33,16 @@ impl Readable for Never {
 }
 
 impl File for Never {
+    async fn write_shown(
+        &self,
+        _: Self,
+        _: std::ops::Range<usize>,
+        _: u64,
+        _: impl FnMut(&[u8]),
+    ) -> Read {
+        match *self {}
+    }
+
     async fn write_at(&self, _: Self, _: std::ops::Range<usize>, _: u64) -> Read {
         match *self {}
     }
@@ -191,6 +201,7 @@ fn record(state: State) -> Record {
         client: None,
         begun_ms: 0,
         life: Default::default(),
+        hashed: None,
     }
 }
 

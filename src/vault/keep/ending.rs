@@ -79,6 +79,7 @@ impl Keep {
         let file = self.open(&*store.disk).await?;
         (file.truncate(0).await).map_err(StoreError::new(DiskOp::Truncate))?;
         self.set_state(State::Receiving { received: 0, total });
+        self.kept.with_hashed(|hashed| hashed.cut(0));
         Ok(true)
     }
 

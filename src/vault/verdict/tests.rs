@@ -67,6 +67,7 @@ fn record(state: State, durable: u64, is_safe: bool) -> Record {
         client: None,
         begun_ms: 0,
         life: Default::default(),
+        hashed: None,
     }
 }
 

@@ -92,6 +92,14 @@ pub enum Bug {
     IdentityKept,
     /// Wrong passwords hold up the user, and not the client that sends them.
     ThrottledByUser,
+
+    // What could go wrong with digests.
+    /// The digest of a part goes on as if it had seen all that is there.
+    DigestWrongOffset,
+    /// A byte of a short write is left out of the digest.
+    DigestSkipsByte,
+    /// A part was cut, and its digest has seen what is gone.
+    DigestKeptAfterCut,
 }
 
 impl Bug {
@@ -134,6 +142,9 @@ impl Bug {
         Self::IdentityLost,
         Self::IdentityKept,
         Self::ThrottledByUser,
+        Self::DigestWrongOffset,
+        Self::DigestSkipsByte,
+        Self::DigestKeptAfterCut,
     ];
 }
 

@@ -1,0 +1,61 @@
+//! How far the digests of an upload have come, beside its bytes.
+
+use std::ops::Range;
+
+use super::Keep;
+use crate::http::digest::Digests;
+use crate::vault::hashing::{Hashed, Hashing};
+
+impl Keep {
+    /// The state that sees the bytes at the watermark next; `None` if nothing is computed.
+    pub fn hashing(&self) -> Option<Hashing> {
+        let newest = self.kept.with_hashed(|hashed| match hashed {
+            Hashed::Partly { newest, .. } => Some(Hashing::clone(newest)),
+            Hashed::Whole { .. } => None,
+        });
+        newest.flatten()
+    }
+
+    /// It has seen what was stored meanwhile.
+    pub fn set_hashing(&self, seen: Hashing) {
+        self.kept.with_hashed(|hashed| {
+            if let Hashed::Partly { newest, .. } = hashed {
+                **newest = seen;
+            }
+        });
+    }
+
+    /// The stored bytes that were not seen: those after the newest record, when the server was
+    /// killed.
+    pub fn unhashed(&self) -> Option<Range<u64>> {
+        let received = self.state().received();
+        self.hashed_at()
+            .filter(|at| *at < received)
+            .map(|at| at..received)
+    }
+
+    /// Whether so many bytes were seen since a record said how far it is.
+    pub fn is_hashing_due(&self, step_bytes: u64) -> bool {
+        self.hashed_at()
+            .is_some_and(|at| at.saturating_sub(self.hashed_written) >= step_bytes)
+    }
+
+    /// The digests of the whole file, if they are known.
+    pub fn digests(&self) -> Option<Digests> {
+        self.record().digests()
+    }
+
+    pub(super) fn hashed_at(&self) -> Option<u64> {
+        self.kept.with_hashed(|hashed| hashed.at())
+    }
+
+    /// Those of a file of so many bytes, all of which were seen.
+    pub(super) fn finish_hashing(&self, total: u64) -> Option<Digests> {
+        let digests = self.kept.with_hashed(|hashed| hashed.finish(total));
+        assert!(
+            digests.is_none_or(|digests| digests.is_some()),
+            "what was not seen is read before the seal"
+        );
+        digests.flatten()
+    }
+}

@@ -1,0 +1,117 @@
+//! Digests of uploads, as the real server computes and tells them.
+
+mod support;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+use support::client::{Client, fragment};
+use support::content::content;
+use support::raw::Response;
+use support::server::{Server, Settings};
+
+const MIB: u64 = 1 << 20;
+
+/// All of it is logged, and records come each MiB.
+fn settings() -> Settings {
+    Settings::default()
+        .file("digest = [\"sha-256\", \"sha-1\"]\n[limits]\ndigest_step_bytes = \"1 MiB\"")
+        .flags(&["--log-level", "debug"])
+}
+
+fn assert_digest(answer: &Response, seed: u64, bytes: u64) {
+    let digest = STANDARD.encode(Sha256::digest(content(seed, 0, bytes)));
+    let expected = format!("sha-256=:{digest}:");
+    assert_eq!(answer.field("Repr-Digest"), Some(&*expected));
+}
+
+/// The bytes that were read again, by the lines of the log; as many as there are.
+fn read_again(server: &Server) -> Vec<u64> {
+    let log = server.log();
+    let lines = log.lines().filter(|line| line.contains("event=read_again"));
+    let bytes = lines.filter_map(|line| line.split("bytes=").nth(1));
+    bytes
+        .map(|rest| rest.split(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_digest_is_told_with_the_last_byte_and_at_the_end() {
+    let server = Server::with(settings());
+    let mut client = Client::create(server.address(), "/a.bin").seed(7);
+    let first = client.send(fragment(0..1000).of(3000));
+    assert_eq!((first.received(), first.field("Repr-Digest")), (1000, None));
+    // An overlap: what is there already is not seen twice.
+    assert_eq!(client.send(fragment(500..2000).of(3000)).received(), 2000);
+    for _ in 0..2 {
+        assert_digest(&client.send(fragment(2000..3000).of(3000)), 7, 3000);
+    }
+    assert_digest(&client.close(), 7, 3000);
+    let bytes = content(7, 0, 3000);
+    let hex = |digest: &[u8]| -> String { digest.iter().map(|b| format!("{b:02x}")).collect() };
+    server.wait_for_log(&format!(
+        "sha256=\"{}\" sha1=\"{}\" ending=\"published\"",
+        hex(&Sha256::digest(&bytes)),
+        hex(&Sha1::digest(&bytes))
+    ));
+}
+
+#[test]
+fn nothing_is_said_where_nothing_is_asked_for() {
+    let server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    let last = client.send(fragment(0..30).of(30));
+    assert_eq!((last.received(), last.field("Repr-Digest")), (30, None));
+    assert_eq!(client.close().field("Repr-Digest"), None);
+}
+
+#[test]
+fn what_came_after_the_newest_record_is_read_again_after_a_kill() {
+    let mut server = Server::with(settings());
+    let total = 6 * MIB;
+    let mut client = Client::create(server.address(), "/a.bin").seed(3);
+    let received = 3 * MIB + 5000;
+    assert_eq!(
+        client.send(fragment(0..received).of(total)).received(),
+        received
+    );
+    server.kill9();
+    server.restart_with(server.settings().flags(&["--cores", "3"]));
+    client.reconnect_to(server.address());
+    assert_digest(&client.send(fragment(received..total).of(total)), 3, total);
+    server.wait_for_log("event=read_again");
+    let bytes = read_again(&server);
+    // A record, and at most one block beyond the step.
+    assert!(
+        bytes.iter().all(|bytes| *bytes <= MIB + MIB / 2),
+        "{bytes:?}"
+    );
+    client.close();
+    server.assert_file("a.bin", 3, total);
+}
+
+#[test]
+fn nothing_is_read_again_after_a_stop_in_order() {
+    let mut server = Server::with(settings());
+    let mut client = Client::create(server.address(), "/a.bin").seed(5);
+    assert_eq!(client.send(fragment(0..5000).of(9000)).received(), 5000);
+    server.stop();
+    server.restart();
+    client.reconnect_to(server.address());
+    assert_digest(&client.send(fragment(5000..9000).of(9000)), 5, 9000);
+    client.close();
+    server.wait_for_log("event=session_ended");
+    assert_eq!(read_again(&server), Vec::<u64>::new());
+}
+
+#[test]
+fn digests_that_make_no_sense_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for words in ["[\"sha-1\"]", "[\"none\", \"sha-256\"]", "\"md5\"", "[]"] {
+        let settings = Settings::default().file(&format!("digest = {words}"));
+        let (_, said) = Server::refused(folder.path(), &settings);
+        assert!(said.contains("digest"), "{words}: {said}");
+    }
+}
