@@ -7,6 +7,7 @@
 
 pub mod authorization;
 pub mod connection;
+pub mod digest;
 pub mod error;
 pub mod memory;
 mod patience;
@@ -15,12 +16,14 @@ mod source;
 pub mod upload;
 pub mod url;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use authorization::Authorization;
 use connection::{Body, Broken, Connection, Timeouts};
+use digest::Sent;
 pub use error::PutError;
 use memory::{Entry, Memory};
 use patience::Patience;
@@ -160,6 +163,7 @@ pub fn upload(
         resumes: 0,
         asks: recalled.is_some(),
         resumed_at: None,
+        sent: RefCell::default(),
     };
     match run.finish(watch) {
         Ok(()) => {
@@ -249,6 +253,8 @@ struct Run<'o> {
     /// It is not known yet how far an earlier run came.
     asks: bool,
     resumed_at: Option<u64>,
+    /// What went, for the digest.
+    sent: RefCell<Sent>,
 }
 
 impl Run<'_> {
@@ -284,6 +290,7 @@ impl Run<'_> {
         reply: &Reply,
         watch: &mut dyn Watch,
     ) -> Result<Option<Hitch>, PutError> {
+        self.compare(reply)?;
         let next = self.upload.answered(reply)?;
         self.patience.was_answered = true;
         if *packet == Packet::Ping && next != Next::Later && self.upload.session().is_some() {
@@ -310,6 +317,25 @@ impl Run<'_> {
         Ok(None)
     }
 
+    /// Whether the server has what we have, where it says what it has: with the last byte, before
+    /// the file is published, and at the end.
+    fn compare(&mut self, reply: &Reply) -> Result<(), PutError> {
+        let Some(theirs) = reply.digest.filter(|_| reply.status == 200) else {
+            return Ok(());
+        };
+        let Source { file, stamp, .. } = &self.source;
+        let ours = self.sent.borrow_mut().finish(file, stamp.bytes);
+        let ours = ours.map_err(|error| self.source.failed(error))?;
+        match ours == theirs {
+            true => Ok(()),
+            // Our own file may be another one by now.
+            false => Err(match self.source.check_unchanged() {
+                Err(changed) => changed,
+                Ok(()) => PutError::Differs { ours, theirs },
+            }),
+        }
+    }
+
     /// Sends a packet on the connection at hand, or on a new one.
     fn exchange(&mut self, packet: &Packet, watch: &mut dyn Watch) -> Result<Reply, Broken> {
         let mut connection = match self.connection.take() {
@@ -327,6 +353,7 @@ impl Run<'_> {
         let body = Body {
             file: &self.source.file,
             range,
+            sent: &self.sent,
         };
         let is_fragment = is_fragment && !self.asks;
         let head = packet_head(

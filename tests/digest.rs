@@ -2,6 +2,11 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::Sha1;
@@ -114,4 +119,61 @@ fn digests_that_make_no_sense_are_refused() {
         let (_, said) = Server::refused(folder.path(), &settings);
         assert!(said.contains("digest"), "{words}: {said}");
     }
+}
+
+/// Goal: what a network changes is found by whoever sent it. Method: something between `bitsd put`
+/// and the server changes one byte of the body.
+#[test]
+fn put_fails_loudly_where_something_else_arrives() {
+    let server = Server::with(settings());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.bin");
+    std::fs::write(&file, content(9, 0, 100_000)).unwrap();
+    let put = |address: SocketAddr, name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(["put", "--quiet"]).arg(&file);
+        command.arg(format!("http://{address}/{name}"));
+        command.env_remove("XDG_STATE_HOME").env_remove("HOME");
+        command.output().unwrap()
+    };
+    assert!(put(server.address(), "straight.bin").status.success());
+    server.assert_file("straight.bin", 9, 100_000);
+    let changer = changer(server.address());
+    let output = put(changer, "changed.bin");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("what arrived is not what was sent"), "{said}");
+    server.wait_for_log("ending=\"cancelled\"");
+    assert!(!server.file("changed.bin").exists());
+}
+
+/// An address that passes everything on, but for one byte of what is sent on each connection.
+fn changer(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut up = TcpStream::connect(server).unwrap();
+            let (mut back, mut down) = (client.try_clone().unwrap(), up.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut down, &mut back));
+            thread::spawn(move || {
+                let (mut block, mut at) = ([0; 4096], 0);
+                while let Ok(read) = client.read(&mut block)
+                    && read > 0
+                {
+                    let changed = 50_000_usize.checked_sub(at);
+                    if let Some(byte) = changed.and_then(|at| block[..read].get_mut(at)) {
+                        *byte ^= 1;
+                    }
+                    at += read;
+                    if up.write_all(&block[..read]).is_err() {
+                        return;
+                    }
+                }
+                let _ = up.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    address
 }

@@ -1,5 +1,6 @@
 //! One HTTP/1.1 connection of the client: a packet out, a reply in.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,6 +9,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::digest::{self, Sent};
 use super::secure::{NotSecure, Secure, Stream};
 use super::upload::Reply;
 use super::url::Url;
@@ -113,6 +115,8 @@ pub struct Body<'f> {
     pub file: &'f File,
     /// Which bytes.
     pub range: Range<u64>,
+    /// Sees them go.
+    pub sent: &'f RefCell<Sent>,
 }
 
 impl Connection {
@@ -192,7 +196,11 @@ impl Connection {
         let mut offset = range.start;
         loop {
             if let Some(body) = body {
-                offset += fill(&mut buffer, body.file, offset..range.end).map_err(Broken::File)?;
+                let head_bytes = buffer.len();
+                let filled = fill(&mut buffer, body.file, offset..range.end);
+                let filled = filled.map_err(Broken::File)?;
+                body.sent.borrow_mut().see(offset, &buffer[head_bytes..]);
+                offset += filled;
             }
             let written = self.stream.write_all(&buffer);
             if let Err(error) = written.and_then(|()| self.stream.flush()) {
@@ -353,6 +361,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
         is_bits: field("BITS-Packet-Type").is_some(),
         server: field("Server").map(str::to_owned),
         reason: field("Bitsd-Reason").and_then(printable),
+        digest: field("Repr-Digest").and_then(digest::parse),
     };
     Ok(Some(ReplyHead {
         reply,

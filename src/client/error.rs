@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Hitch;
 use super::connection::Broken;
+use super::digest::{Digest, hexadecimal};
 use super::upload::Failure;
 
 /// Why a file was not uploaded.
@@ -35,6 +36,13 @@ pub enum PutError {
     Changed {
         /// The file.
         path: PathBuf,
+    },
+    /// What the server has is not what was sent.
+    Differs {
+        /// SHA-256 of the file.
+        ours: Digest,
+        /// SHA-256 of what arrived.
+        theirs: Digest,
     },
     /// The server refuses it, or makes no sense.
     Failed(Failure),
@@ -72,6 +80,12 @@ impl fmt::Display for PutError {
                 f,
                 "{} changed while it was uploaded (copy it first, or rotate it)",
                 path.display()
+            ),
+            Self::Differs { ours, theirs } => write!(
+                f,
+                "what arrived is not what was sent: the SHA-256 of the file is {}, that of what the server has is {}",
+                hexadecimal(ours),
+                hexadecimal(theirs)
             ),
             Self::Failed(failure) => failure.fmt(f),
             Self::NoServer(broken) => broken.fmt(f),

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::digest::Digest;
+
 /// A packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
@@ -55,6 +57,8 @@ pub struct Reply {
     pub server: Option<String>,
     /// Why, in a sentence: bitsd says it in `Bitsd-Reason`.
     pub reason: Option<String>,
+    /// SHA-256 of the file, as the server has it (`Repr-Digest`).
+    pub digest: Option<Digest>,
 }
 
 /// What follows a reply.
