@@ -16,26 +16,32 @@ use clap::Parser;
 use bitsd::config::{Config, LogFormat, setting_like, settings_schema};
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
+use bitsd::ring::handed::Handed;
 use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
 use bitsd::ring::offline;
 use bitsd::ring::signals;
+use bitsd::ring::successor::Successor;
 use cli::settings::{Check, Settings, about_key};
 use cli::token::{NoToken, Token};
 use cli::{Cli, Command, WRONG_USE, failed, say};
 
 fn main() -> ExitCode {
+    let successor = Successor::of_this_program();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => return wrong_command(&error),
     };
+    let mut handed = Handed::default();
     if let Command::Serve(_) = command {
+        // Before anything else is opened.
+        handed = Handed::take();
         // Should that fail, it fails again where it is told.
         let _ = signals::survive();
     }
     match command {
         Command::Serve(settings) => match settings.resolve() {
-            Ok(config) => serve(config, settings),
+            Ok(config) => serve(config, settings, (handed, successor)),
             Err(error) => {
                 let format = cli::log_format::asked_for(settings.file());
                 observe::complain(format, "wrong_settings", &error);
@@ -57,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the server until it is told to stop.
-fn serve(config: Config, settings: Settings) -> ExitCode {
+fn serve(config: Config, settings: Settings, relay: (Handed, Successor)) -> ExitCode {
     if let Err(error) = observe::init(config.log_format, config.log_level) {
         let error = LaunchError::Thread(error);
         observe::complain(config.log_format, START_FAILED, &error);
@@ -66,6 +72,8 @@ fn serve(config: Config, settings: Settings) -> ExitCode {
     observe::abort_on_panic();
     let source = Source {
         file: settings.file().map(Path::to_owned),
+        handed: relay.0,
+        successor: relay.1,
         read: Box::new(move || settings.resolve()),
     };
     let code = match launch::serve(config, source) {

@@ -2,10 +2,19 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use support::client::{Client, fragment};
+use support::manager::Manager;
+use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
-use support::{raw::Raw, wait_until};
+use support::wait_until;
 
 const PING: &str = "BITS_POST /x HTTP/1.1\r\nHost: s\r\nBITS-Packet-Type: Ping\r\n\
                     Content-Length: 0\r\n\r\n";
@@ -69,4 +78,390 @@ fn an_idle_client_finds_an_end_and_no_reset() {
     server.terminate();
     idle.assert_closed();
     assert_eq!(server.wait().code(), Some(0));
+}
+
+// -- listeners that outlive the process
+
+/// Descriptors that are handed on may come to whatever is started meanwhile.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn starts(server: &Server) -> usize {
+    server.log().matches("event=started").count()
+}
+
+/// The program takes the place of itself; returns when it serves.
+fn replace(server: &Server) {
+    let before = starts(server);
+    server.make_way();
+    wait_until("the new program serves", || starts(server) > before);
+}
+
+fn stop_and_run(manager: &Manager, server: &mut Server, settings: Settings) {
+    server.stop();
+    let root = server.root().to_owned();
+    *server = manager.run(&root, settings);
+}
+
+/// How much is going on while a server is restarted.
+struct Load {
+    restarts: usize,
+    uploads: usize,
+    sessions: usize,
+    fragment_bytes: u64,
+    pause_max: Duration,
+}
+
+impl Load {
+    /// Restarts the server again and again; every request of every client is answered well, no byte
+    /// is sent twice.
+    fn restart(&self, mut server: Server, mut again: impl FnMut(&mut Server)) {
+        let address = server.address();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut open: Vec<_> = (0..self.sessions)
+            .map(|at| Client::new(address, &format!("/open-{at}.bin")))
+            .take(8)
+            .collect();
+        let count = open.len();
+        for at in 0..self.sessions {
+            open[at % count].try_create().assert(200, None);
+        }
+        drop(open);
+        let uploads = (0..self.uploads).map(|at| {
+            let (is_over, bytes) = (Arc::clone(&is_over), self.fragment_bytes);
+            thread::spawn(move || upload_until(&is_over, address, at, bytes))
+        });
+        let uploads: Vec<_> = uploads.collect();
+        let (seen, told) = (Arc::clone(&is_over), mpsc::channel::<Duration>());
+        let newcomers = thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                let sender = told.0.clone();
+                thread::spawn(move || {
+                    let began = Instant::now();
+                    let mut raw = Raw::connect(address);
+                    raw.send(PING).receive().assert(200, None);
+                    sender.send(began.elapsed()).unwrap();
+                });
+                thread::park_timeout(Duration::from_millis(10));
+            }
+            drop(told.0);
+            told.1.iter().collect::<Vec<_>>()
+        });
+        for _ in 0..self.restarts {
+            again(&mut server);
+            // Something is under way again.
+            thread::park_timeout(Duration::from_millis(100));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let fragments: usize = uploads.into_iter().map(|one| one.join().unwrap()).sum();
+        let answers = newcomers.join().unwrap();
+        let longest = answers.iter().max().copied().unwrap_or_default();
+        println!(
+            "{} restarts, {fragments} fragments, {} newcomers, longest wait {longest:?}",
+            self.restarts,
+            answers.len()
+        );
+        assert!(fragments > 0 && !answers.is_empty());
+        assert!(longest < self.pause_max, "{longest:?}");
+        // They were read back each time.
+        let line = format!("unfinished={}", self.sessions);
+        server.stop();
+        assert!(server.log().contains(&line), "{}", server.log());
+    }
+}
+
+/// Uploads one file after the other; gives the number of fragments. Each is sent once.
+fn upload_until(is_over: &AtomicBool, address: SocketAddr, at: usize, bytes: u64) -> usize {
+    let mut fragments = 0;
+    for number in 0.. {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        let mut client = Client::new(address, &format!("/up-{at}-{number}.bin"));
+        let go_on = |client: &mut Client, answer: &Response| {
+            answer.assert(200, None);
+            if answer.field("Connection") == Some("close") {
+                client.reconnect();
+            }
+        };
+        let answer = client.try_create();
+        go_on(&mut client, &answer);
+        for from in (0..4 * bytes).step_by(usize::try_from(bytes).unwrap()) {
+            let answer = client.send(fragment(from..from + bytes).of(4 * bytes));
+            assert_eq!(answer.received(), from + bytes);
+            go_on(&mut client, &answer);
+            fragments += 1;
+        }
+        client.close().assert(200, None);
+    }
+    fragments
+}
+
+const QUICK: Load = Load {
+    restarts: 3,
+    uploads: 16,
+    sessions: 2_000,
+    fragment_bytes: 300_000,
+    pause_max: Duration::from_secs(15),
+};
+
+const WHOLE: Load = Load {
+    restarts: 20,
+    uploads: 64,
+    sessions: 20_000,
+    fragment_bytes: 4 << 20,
+    pause_max: Duration::from_secs(15),
+};
+
+fn through_the_store(load: &Load) {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let server = manager.run(&root, Settings::default());
+    load.restart(server, |server| {
+        stop_and_run(&manager, server, Settings::default());
+    });
+}
+
+#[test]
+fn restarts_through_the_store_of_the_service_manager_go_unnoticed() {
+    through_the_store(&QUICK);
+}
+
+#[test]
+fn programs_that_take_the_place_of_each_other_go_unnoticed() {
+    let _alone = alone();
+    QUICK.restart(Server::start(), |server| replace(server));
+}
+
+#[test]
+#[ignore = "long: scripts/check --long"]
+fn twenty_restarts_through_the_store_go_unnoticed() {
+    through_the_store(&WHOLE);
+}
+
+#[test]
+#[ignore = "long: scripts/check --long"]
+fn twenty_programs_that_take_the_place_of_each_other_go_unnoticed() {
+    let _alone = alone();
+    WHOLE.restart(Server::start(), |server| replace(server));
+}
+
+#[test]
+fn more_and_fewer_shards_accept_from_the_same_listeners() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let cores = |count: &str| Settings::default().flags(&["--cores", count]);
+    let mut server = manager.run(&root, cores("2"));
+    let address = server.address();
+    for (count, kept) in [("5", 5), ("1", 5), ("3", 5)] {
+        stop_and_run(&manager, &mut server, cores(count));
+        assert_eq!(server.address(), address);
+        assert_eq!(manager.kept(), kept);
+        // Whatever socket the kernel chooses, somebody accepts from it.
+        for _ in 0..40 {
+            server.connect().send(PING).receive().assert(200, None);
+        }
+    }
+    server.stop();
+}
+
+/// As a `.socket` unit has it: it allows no others beside it, and does not wait.
+#[test]
+fn all_shards_accept_from_the_one_socket_of_a_unit() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    manager.keep("bitsd.socket", socket);
+    let listen = address.to_string();
+    let settings = Settings::default().flags(&["--listen", &listen]);
+    let mut server = manager.run(&root, settings.clone());
+    assert_eq!(server.address(), address);
+    let mut client = Client::create(address, "/a.bin");
+    client.send_rest(0, 300_000, 100_000);
+    for _ in 0..20 {
+        server.connect().send(PING).receive().assert(200, None);
+    }
+    // The manager has it still: who comes meanwhile waits.
+    server.stop();
+    let mut waits = Raw::connect(address);
+    waits.send(PING);
+    server = manager.run(&root, settings);
+    waits.receive().assert(200, None);
+    client.reconnect().close().assert(200, None);
+    server.assert_file("a.bin", 1, 300_000);
+}
+
+#[test]
+fn what_is_no_listener_or_is_named_by_nobody_is_closed_and_told() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let dropped = socket.local_addr().unwrap();
+    manager.keep("dropped", socket);
+    manager.keep("stranger", tempfile::tempfile().unwrap());
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    manager.keep("stranger too", udp);
+    let mut waits = Raw::connect(dropped);
+    let listen = support::program::free_address().to_string();
+    let settings = Settings::default().flags(&["--listen", &listen]);
+    let server = manager.run(&root, settings);
+    server.wait_for_log("event=listener_dropped");
+    assert!(server.log().contains("waiting=1"), "{}", server.log());
+    waits.assert_closed();
+    for why in ["it is no socket", "it is no TCP socket"] {
+        server.wait_for_log(why);
+    }
+    wait_until("the manager keeps what is served", || manager.kept() == 2);
+    assert!(!manager.has_listener(dropped.port()));
+    assert!(Raw::try_connect(dropped).is_err());
+    server.connect().send(PING).receive().assert(200, None);
+}
+
+// -- a program that takes the place of another
+
+#[test]
+fn a_new_program_has_the_listeners_and_the_locks_and_nothing_else() {
+    let _alone = alone();
+    let server = Server::start();
+    let (pid, address) = (server.pid(), server.address());
+    let open = || {
+        let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let links = folder.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        // Inodes differ; what they are does not.
+        let kinds = links.map(|link| link.to_string_lossy().split('[').next().unwrap().to_owned());
+        let mut kinds: Vec<String> = kinds.collect();
+        kinds.sort();
+        kinds
+    };
+    server.connect().send(PING).receive().assert(200, None);
+    wait_until("it is at rest", || server.log().contains("event=started"));
+    let before = open().len();
+    for _ in 0..3 {
+        replace(&server);
+        server.connect().send(PING).receive().assert(200, None);
+        assert_eq!(server.pid(), pid);
+        assert_eq!(server.address(), address);
+    }
+    wait_until("as much is open as at first", || open().len() <= before + 2);
+    assert!(
+        server.log().contains("listeners_taken_over=2"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn nobody_gets_the_work_directory_between_two_programs() {
+    let _alone = alone();
+    let server = Server::start();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let folder = std::fs::File::open(server.root().join(".bitsd")).unwrap();
+    let seen = Arc::clone(&is_over);
+    let other = thread::spawn(move || {
+        let mut tries = 0;
+        while !seen.load(Ordering::Relaxed) {
+            let locked = rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive);
+            assert_eq!(locked, Err(Errno::WOULDBLOCK));
+            tries += 1;
+            thread::yield_now();
+        }
+        tries
+    });
+    for _ in 0..3 {
+        replace(&server);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(other.join().unwrap() > 100);
+    let (status, said) = Server::refused(server.root(), &Settings::default());
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("another bitsd"), "{said}");
+}
+
+#[test]
+fn a_program_that_could_not_serve_does_not_take_over() {
+    let _alone = alone();
+    let settings = Settings::default().file("[limits]\nshutdown_ms_max = 5000");
+    let mut server = Server::with(settings);
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..1_000).of(2_000)).assert(200, None);
+    let file = server.root().with_extension("toml");
+    let good = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "no_such_key = 1\n").unwrap();
+    server.make_way();
+    server.wait_for_log("event=not_replaced");
+    assert!(server.log().contains("no_such_key"), "{}", server.log());
+    client
+        .send(fragment(1_000..1_500).of(2_000))
+        .assert(200, None);
+    assert_eq!(starts(&server), 1);
+    std::fs::write(&file, good).unwrap();
+    replace(&server);
+    client.reconnect();
+    client
+        .send(fragment(1_500..2_000).of(2_000))
+        .assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 2_000);
+    server.stop();
+}
+
+/// The manager starts the unit again, with what it has kept.
+#[test]
+fn a_version_that_does_not_start_leaves_the_listeners_to_the_next() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let mut server = manager.run(&root, Settings::default());
+    let address = server.address();
+    let mut client = Client::create(address, "/a.bin");
+    client.send(fragment(0..1_000).of(2_000)).assert(200, None);
+    server.stop();
+    let mut waits = Raw::connect(address);
+    waits.send(PING);
+    // It takes the listeners, and finds that it cannot have its directory.
+    let held = std::fs::File::open(root.join(".bitsd")).unwrap();
+    rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let failed = std::panic::catch_unwind(|| manager.run(&root, Settings::default()));
+    assert!(failed.is_err());
+    drop(held);
+    let server = manager.run(&root, Settings::default());
+    assert_eq!(server.address(), address);
+    waits.receive().assert(200, None);
+    client.reconnect();
+    client
+        .send(fragment(1_000..2_000).of(2_000))
+        .assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 2_000);
+}
+
+#[test]
+fn the_service_manager_hears_that_it_is_the_same_service() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let server = manager.run(&root, Settings::default());
+    wait_until("it is ready", || {
+        manager.said().iter().any(|m| m.contains("READY=1"))
+    });
+    let before = manager.said().len();
+    replace(&server);
+    wait_until("it is ready again", || {
+        manager.said()[before..]
+            .iter()
+            .any(|m| m.contains("READY=1"))
+    });
+    let said = manager.said()[before..].concat();
+    assert!(said.contains("RELOADING=1\nMONOTONIC_USEC="), "{said}");
+    assert!(!said.contains("STOPPING=1"), "{said}");
+    assert_eq!(manager.kept(), 2);
 }

@@ -42,6 +42,10 @@ pub struct Check {
     /// Print nothing; the exit code tells, and what is wrong is said.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Asked by a server that would make way for this program: can it go on with the listeners and
+    /// the locks of that one? Whoever does not know the flag cannot.
+    #[arg(long, hide = true)]
+    pub successor: bool,
     /// Print what one key means, takes and is by default.
     #[arg(long, value_name = "NAME", conflicts_with = "quiet")]
     pub key: Option<String>,

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::handed::HandedLocks;
 use super::launch_error::{BadRoot, LaunchError};
 use super::lookout::Spot;
 use super::owner::{NOTE_BYTES_MAX, OwnerNote, ServerId, holds_sessions};
@@ -70,6 +71,8 @@ pub struct Directories {
 #[derive(Default)]
 struct State {
     locks: Vec<Lock>,
+    /// Of the program that ran in this process before, at the start.
+    handed: HandedLocks,
     /// Open roots, and which of them somebody still uses.
     roots: BTreeMap<PathBuf, Weak<Ground>>,
     /// Shelves on the list that are not there now.
@@ -81,7 +84,10 @@ impl Directories {
     ///
     /// # Errors
     /// [`LaunchError`]
-    pub fn take(config: &Config) -> Result<(Self, Vec<Arc<Ground>>), LaunchError> {
+    pub fn take(
+        config: &Config,
+        mut handed: HandedLocks,
+    ) -> Result<(Self, Vec<Arc<Ground>>), LaunchError> {
         let (first, path) = (&config.roots[0], &config.work_dir);
         make_default_root(first)?;
         // Before anything is made in one of them.
@@ -96,12 +102,13 @@ impl Directories {
             }
             why => LaunchError::Folder(path.clone(), why),
         })?;
-        let lock = lock(&work)?;
+        let lock = lock(&work, &mut handed)?;
         let directories = Self {
             id: ServerId::of_work(&work)?,
             boot: boot_id().map_err(LaunchError::BootId)?,
             state: Mutex::new(State {
                 locks: vec![lock],
+                handed,
                 ..State::default()
             }),
             shelves: Arc::new(Shelves::new(work)),
@@ -109,7 +116,19 @@ impl Directories {
         let grounds = directories.open_roots(&config.roots)?;
         directories.find_former_shelves()?;
         directories.write_list()?;
+        // Those of shelves that nobody needs any more.
+        directories.state().handed = HandedLocks::default();
         Ok((directories, grounds))
+    }
+
+    /// Descriptors by which the locks outlive this program.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn hand_on(&self) -> io::Result<Vec<OwnedFd>> {
+        let state = self.state();
+        let locks: io::Result<Vec<_>> = state.locks.iter().map(Lock::hand_on).collect();
+        Ok(locks?.into_iter().flatten().collect())
     }
 
     /// The shelves.
@@ -184,7 +203,7 @@ impl Directories {
         if let Some(known) = self.shelves.find(folder.descriptor()) {
             return Ok(known);
         }
-        let lock = lock(&folder)?;
+        let lock = lock(&folder, &mut self.state().handed)?;
         let work = self.shelves.work();
         self.id.claim_shelf(&folder, work.path())?;
         tracing::info!(
@@ -242,7 +261,7 @@ impl Directories {
             // Another server's by now, or done with.
             return Ok(());
         }
-        let lock = lock(&folder)?;
+        let lock = lock(&folder, &mut self.state().handed)?;
         tracing::info!(
             event = "former_shelf",
             shelf = %folder.path().display(),
@@ -295,7 +314,7 @@ impl Directories {
         // Somebody may have made one there; it must be as safe as ours.
         let folder =
             open_or_make(&path, true).map_err(|why| LaunchError::Folder(path.clone(), why))?;
-        let lock = lock(&folder)?;
+        let lock = lock(&folder, &mut self.state().handed)?;
         let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
         let is_work = shelf == Shelf::WORK;
         let owner = OwnerNote {
@@ -454,9 +473,9 @@ fn open_or_make_any(path: &Path, is_default: bool) -> Result<WorkFolder, BadFold
     }
 }
 
-fn lock(folder: &WorkFolder) -> Result<Lock, LaunchError> {
+fn lock(folder: &WorkFolder, handed: &mut HandedLocks) -> Result<Lock, LaunchError> {
     let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
-    match folder.lock(LOCK_NAME).map_err(failed)? {
+    match folder.lock(LOCK_NAME, handed).map_err(failed)? {
         Some(lock) => {
             // What a trial that was cut short has left there, whatever root it was for.
             folder.remove(TRIAL_NAME).map_err(failed)?;

@@ -14,6 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 use super::account;
 use super::blocks::NOT_REGISTERED;
 use super::directories::{Directories, WORK_DIR_NAME, look_at_root};
+use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
@@ -245,7 +246,7 @@ fn directories(config: &Config) -> (Vec<Finding>, bool) {
         }
         Err(_) | Ok(_) => {}
     }
-    match Directories::take(config) {
+    match Directories::take(config, HandedLocks::default()) {
         Ok((directories, _grounds)) => {
             let mut findings: Vec<_> = (directories.shelves().all().iter())
                 .filter_map(|shelf| Some(shelf.exposure()?.to_words(shelf.path())))

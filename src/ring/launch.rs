@@ -9,16 +9,18 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use super::afoot::Afoot;
-use super::directories::Directories;
+use super::directories::{Directories, Ground};
+use super::handed::{Handed, HandedLocks};
 use super::launch_error::{LaunchError, READY_PATIENCE};
-use super::listeners;
+use super::listeners::Listening;
 use super::mailbox;
 use super::reloader::{self, ReadSettings, Reloader};
 use super::seat::{News, Seat, Stage};
 use super::signals;
 use super::space::Spaces;
 use super::steward::{self, ToAsk};
-use super::supervisor::{Start, supervise};
+use super::successor::Successor;
+use super::supervisor::{Ended, Start, Supervisor};
 use super::tls::material::Material;
 use super::watch::Watch;
 use super::window;
@@ -29,35 +31,36 @@ use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
+use crate::observe;
 use crate::processors;
 use crate::server::clients::Clients;
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
 
-/// Where the settings come from, for the line that tells of the start, and how to read them again.
+/// What this start begins with: where the settings come from, for the line that tells of the start,
+/// and how to read them again; what was handed on by whoever was here before, and how this program
+/// itself was started.
 pub struct Source {
     /// The settings file, if there is one.
     pub file: Option<PathBuf>,
     /// Reads the settings again.
     pub read: ReadSettings,
+    /// Open since before this program began.
+    pub handed: Handed,
+    /// What takes the place of this program when it is asked to make way.
+    pub successor: Successor,
 }
 
 /// Runs the server until a signal stops it. At SIGHUP the settings are read again.
 ///
 /// # Errors
 /// [`LaunchError`] if it cannot start.
-pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
+pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let begun = Instant::now();
-    probe::io_uring()?;
-    let descriptors = probe::descriptors(&config)?;
-    let (directories, grounds) = Directories::take(&config)?;
-    let directories = Arc::new(directories);
-    let material = Material::read(&config, None).map_err(LaunchError::Tls)?;
-    let (listeners, addresses) = listeners::listen(&config)?;
+    let locks = std::mem::take(&mut source.handed.locks);
+    let ready = prepare(&config, locks)?;
+    let listening = Listening::begin(&config, source.handed)?;
     let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
-    let boot = boot(&directories);
-    let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
-    let generation = directories.next_generation().map_err(failed)?;
     let (news_sender, news) = mpsc::channel();
     let to_main = news_sender.clone();
     signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())?;
@@ -67,20 +70,18 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
     let allowed = probe::allowed_processors();
     processors::settle(&allowed, config.cores);
-    probe::warn_of_surprises(&config, &addresses, descriptors, allowed.len());
+    probe::warn_of_surprises(&config, &listening.addresses, ready.descriptors, &allowed);
     let (alive_sender, alive) = mpsc::channel();
     let notifier = notifier(&config);
     let verifier = verifier(&config)?;
-    let lookout = Watch::start(Arc::clone(&directories)).map_err(LaunchError::Thread)?;
+    let lookout = Watch::start(Arc::clone(&ready.directories)).map_err(LaunchError::Thread)?;
     let spaces = spaces(&config);
     let clients = Arc::new(Clients::default());
-    let metrics = Metrics::new(config.cores);
-    let tap = Arc::new(Tap::default());
+    let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
     let afoot = Afoot::default();
-    let mut windows = Vec::new();
-    let mut reloads = Vec::new();
-    let mut deals = Vec::new();
-    for (index, (letters, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
+    let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
+    let sockets = listening.of_shards(config.cores);
+    for (index, (letters, listeners)) in receivers.into_iter().zip(sockets).enumerate() {
         let (new_settings, to_adopt) = tokio::sync::mpsc::channel(1);
         reloads.push(new_settings);
         let (window, asked) = tokio::sync::mpsc::channel(window::INQUIRIES_MAX);
@@ -97,15 +98,15 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
             spaces: spaces.clone(),
             clients: Arc::clone(&clients),
             config: Arc::clone(&config),
-            boot: boot.clone(),
+            boot: ready.boot.clone(),
             metrics: Arc::clone(&metrics),
             tap: Arc::clone(&tap),
             asked,
-            generation,
-            roots: reloader::open(&grounds)?,
-            directories: Arc::clone(&directories),
+            generation: ready.generation,
+            roots: reloader::open(&ready.grounds)?,
+            directories: Arc::clone(&ready.directories),
             listeners,
-            secure: material.servers(),
+            secure: ready.material.servers(),
             letters,
             senders: senders.clone(),
             afoot: afoot.clone(),
@@ -117,14 +118,59 @@ pub fn serve(config: Config, source: Source) -> Result<(), LaunchError> {
         seat.begin()?;
     }
     await_shards(&alive, config.cores)?;
-    let to_main = news_sender.clone();
-    deal_journals(directories.shelves().work(), generation, deals, news_sender)?;
-    material.tell();
-    let reloader = Reloader::new(&config, material, verifier, source.read, reloads);
-    let to_ask = ToAsk::new(metrics, tap, windows, to_main);
-    let (reloads, _until_the_end) = steward::begin(doors, reloader, &directories, to_ask)?;
-    let start = Start::new(begun, source.file, addresses, descriptors);
-    supervise(&config, &directories, &start, &stage, &news, &reloads)
+    let work = ready.directories.shelves().work();
+    deal_journals(work, ready.generation, deals, news_sender.clone())?;
+    ready.material.tell();
+    let reloader = Reloader::new(&config, ready.material, verifier, source.read, reloads);
+    let to_ask = ToAsk::new(metrics, tap, windows, news_sender.clone());
+    let (reloads, until_the_end) = steward::begin(doors, reloader, &ready.directories, to_ask)?;
+    let mut start = Start::new(begun, source.file, listening, ready.descriptors);
+    let relay = (&source.successor, news_sender);
+    let supervisor = Supervisor::new(&config, &ready.directories, &stage, &reloads, relay);
+    let ended = supervisor.supervise(&mut start, &news)?;
+    // Its name is free for whoever comes next.
+    drop(until_the_end);
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::MadeWay => make_way(&source.successor, &start.listening, &ready.directories),
+    }
+}
+
+/// What a server needs before it listens.
+struct Prepared {
+    descriptors: u64,
+    directories: Arc<Directories>,
+    grounds: Vec<Arc<Ground>>,
+    material: Material,
+    boot: Boot,
+    generation: u64,
+}
+
+fn prepare(config: &Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
+    probe::io_uring()?;
+    let descriptors = probe::descriptors(config)?;
+    let (directories, grounds) = Directories::take(config, locks)?;
+    let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
+    Ok(Prepared {
+        descriptors,
+        grounds,
+        material: Material::read(config, None).map_err(LaunchError::Tls)?,
+        boot: boot(&directories),
+        generation: directories.next_generation().map_err(failed)?,
+        directories: Arc::new(directories),
+    })
+}
+
+/// Begins the next program in this process; returns only if there is none.
+fn make_way(
+    successor: &Successor,
+    listening: &Listening,
+    directories: &Directories,
+) -> Result<(), LaunchError> {
+    let locks = directories.hand_on().map_err(LaunchError::Successor)?;
+    observe::flush();
+    let error = successor.take_over(&listening.all(), &locks);
+    Err(LaunchError::Successor(error))
 }
 
 fn boot(directories: &Directories) -> Boot {

@@ -58,6 +58,8 @@ pub enum LaunchError {
         /// What is needed before the first connection.
         needed: u64,
     },
+    /// Neither the new program nor this one could begin anew.
+    Successor(io::Error),
     /// Signals cannot be caught.
     Signals(io::Error),
     /// A shard's sessions could not be read back.
@@ -137,6 +139,7 @@ impl std::fmt::Display for LaunchError {
                 "the limit on open files is {soft}, and {needed} are needed before the first connection; raise \
                  LimitNOFILE= of the service (or `ulimit -n`), or lower cores"
             ),
+            Self::Successor(error) => write!(f, "no program can begin here: {error}"),
             Self::Signals(error) => write!(f, "cannot catch signals: {error}"),
             Self::Recovery(error) => {
                 write!(f, "the work directory cannot be read back: {error}")

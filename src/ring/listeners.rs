@@ -1,9 +1,15 @@
 //! The addresses that the server listens on: their sockets, and which settings hold for each.
+//!
+//! Sockets outlive the process that made them: closing one resets all who wait in its queue, also
+//! where another one has the same address (`SO_REUSEPORT`). So what was handed on is used again.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::handed::{Handed, HandedListener, Stranger};
 use super::launch_error::LaunchError;
 use super::net;
 use crate::config::Config;
@@ -40,25 +46,212 @@ pub fn addresses(config: &Config) -> impl Iterator<Item = Address> {
 /// The sockets of one shard, each with the number of its entry, if it has one.
 pub type Sockets = Vec<(Arc<OwnedFd>, Option<usize>)>;
 
-/// One socket per address for each shard, and the addresses with their real ports.
-///
-/// # Errors
-/// [`LaunchError::Listen`]
-pub fn listen(config: &Config) -> Result<(Vec<Sockets>, Vec<Address>), LaunchError> {
-    let mut shards: Vec<Sockets> = (0..config.cores).map(|_| Vec::new()).collect();
-    let mut all = Vec::new();
-    for mut wanted in addresses(config) {
-        let failed = |error| LaunchError::Listen(wanted.address, error);
-        net::check_free(wanted.address).map_err(failed)?;
-        let mut address = wanted.address;
-        for sockets in &mut shards {
-            let socket = net::bind(address).map_err(failed)?;
-            // Port 0 becomes a real one with the first shard; the others share it.
-            address = net::local_address(&socket).map_err(failed)?;
-            sockets.push((Arc::new(socket), wanted.entry));
+/// All listeners of the server.
+pub struct Listening {
+    /// With their real ports.
+    pub addresses: Vec<Address>,
+    /// The sockets of each of the addresses.
+    sockets: Vec<Vec<Arc<OwnedFd>>>,
+    /// How many of them were handed on.
+    pub taken_over: usize,
+    /// Handed on, and no address of the settings.
+    unnamed: Vec<HandedListener>,
+    strangers: Vec<Stranger>,
+    /// A service manager has the same sockets.
+    pub is_managed: bool,
+}
+
+/// Which of the wanted addresses each of those that were handed on is for. Port 0 is any port: it
+/// takes those that nobody names, of one port each.
+fn assign(wanted: &[SocketAddr], handed: &[SocketAddr]) -> Vec<Option<usize>> {
+    let mut real = wanted.to_vec();
+    let mut assigned = Vec::new();
+    for address in handed {
+        let exactly = real.iter().position(|known| known == address);
+        let any_port =
+            || (real.iter()).position(|known| known.port() == 0 && known.ip() == address.ip());
+        let place = exactly.or_else(any_port);
+        if let Some(place) = place {
+            real[place] = *address;
         }
-        wanted.address = address;
-        all.push(wanted);
+        assigned.push(place);
     }
-    Ok((shards, all))
+    assigned
+}
+
+/// Which of so many sockets each shard accepts from: each socket has a shard, and each shard has a
+/// socket.
+fn shares(sockets: usize, shards: usize) -> Vec<Vec<usize>> {
+    let share = |shard| match shard < sockets {
+        true => (shard..sockets).step_by(shards).collect(),
+        false => vec![shard % sockets],
+    };
+    (0..shards).map(share).collect()
+}
+
+impl Listening {
+    /// Takes what was handed on, and makes the sockets that are missing: one per address for each
+    /// shard, as far as the address may be shared.
+    ///
+    /// # Errors
+    /// [`LaunchError::Listen`]
+    pub fn begin(config: &Config, handed: Handed) -> Result<Self, LaunchError> {
+        let mut addresses: Vec<_> = addresses(config).collect();
+        let wanted: Vec<_> = addresses.iter().map(|wanted| wanted.address).collect();
+        let found: Vec<_> = handed.listeners.iter().map(|found| found.address).collect();
+        let mut groups: Vec<Group> = addresses.iter().map(|_| Group::default()).collect();
+        let mut unnamed = Vec::new();
+        let assigned = assign(&wanted, &found);
+        for (listener, place) in handed.listeners.into_iter().zip(assigned) {
+            match place {
+                None => unnamed.push(listener),
+                Some(place) => {
+                    addresses[place].address = listener.address;
+                    groups[place].take(listener);
+                }
+            }
+        }
+        let taken_over = groups.iter().map(|group| group.sockets.len()).sum();
+        for (wanted, group) in addresses.iter_mut().zip(&mut groups) {
+            let failed = |error| LaunchError::Listen(wanted.address, error);
+            wanted.address = (group.complete(wanted.address, config.cores)).map_err(failed)?;
+        }
+        Ok(Self {
+            addresses,
+            sockets: groups.into_iter().map(|group| group.sockets).collect(),
+            taken_over,
+            unnamed,
+            strangers: handed.strangers,
+            is_managed: handed.is_managed,
+        })
+    }
+
+    /// The sockets of each of so many shards.
+    pub fn of_shards(&self, shards: usize) -> Vec<Sockets> {
+        let mut all: Vec<Sockets> = (0..shards).map(|_| Vec::new()).collect();
+        for (address, group) in self.addresses.iter().zip(&self.sockets) {
+            for (sockets, share) in all.iter_mut().zip(shares(group.len(), shards)) {
+                let share = share.into_iter().map(|at| Arc::clone(&group[at]));
+                sockets.extend(share.map(|socket| (socket, address.entry)));
+            }
+        }
+        all
+    }
+
+    /// All sockets.
+    pub fn all(&self) -> Vec<Arc<OwnedFd>> {
+        self.sockets.iter().flatten().cloned().collect()
+    }
+
+    /// Each address with its sockets.
+    pub fn groups(&self) -> impl Iterator<Item = (SocketAddr, &[Arc<OwnedFd>])> {
+        let groups = self.addresses.iter().zip(&self.sockets);
+        groups.map(|(address, sockets)| (address.address, &sockets[..]))
+    }
+
+    /// Closes what was handed on and has no place among the settings, and gives the names that the
+    /// service manager has for it. To be called when this server serves: one that cannot start
+    /// leaves all to the next.
+    pub fn part_from_unnamed(&mut self) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        for Stranger { name, why } in self.strangers.drain(..) {
+            let event = "descriptor_refused";
+            tracing::warn!(
+                event,
+                name,
+                why,
+                "a descriptor that was handed on as a listener is none"
+            );
+            names.insert(name);
+        }
+        for listener in self.unnamed.drain(..) {
+            let (event, address) = ("listener_dropped", listener.address);
+            let waiting = net::empty_queue(&listener.socket);
+            tracing::info!(event, %address, waiting, "nobody listens there any more: the settings do not name it");
+            names.insert(listener.name);
+        }
+        names.into_iter().filter(|name| !name.is_empty()).collect()
+    }
+}
+
+/// The sockets of one address.
+#[derive(Default)]
+struct Group {
+    sockets: Vec<Arc<OwnedFd>>,
+    /// One of them allows no others beside it.
+    is_closed: bool,
+}
+
+impl Group {
+    fn take(&mut self, listener: HandedListener) {
+        self.is_closed |= !listener.is_in_group;
+        self.sockets.push(Arc::new(listener.socket));
+    }
+
+    /// Makes what is missing, as far as it can be made beside what there is; gives the address with
+    /// its real port.
+    fn complete(&mut self, mut address: SocketAddr, shards: usize) -> io::Result<SocketAddr> {
+        if self.sockets.is_empty() {
+            net::check_free(address)?;
+        }
+        while self.sockets.len() < shards && !self.is_closed {
+            let socket = match net::bind(address) {
+                // Made by another user, who alone may add to it: systemd binds as root.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && !self.sockets.is_empty() =>
+                {
+                    break;
+                }
+                result => result?,
+            };
+            // Port 0 becomes a real one with the first shard; the others share it.
+            address = net::local_address(&socket)?;
+            self.sockets.push(Arc::new(socket));
+        }
+        Ok(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_listener_goes_to_the_address_that_it_has() {
+        let wanted = [
+            at("0.0.0.0:80"),
+            at("[::]:80"),
+            at("127.0.0.1:0"),
+            at("127.0.0.1:0"),
+        ];
+        for (handed, place) in [
+            ("0.0.0.0:80", Some(0)),
+            ("[::]:80", Some(1)),
+            ("127.0.0.1:80", Some(2)),
+            ("0.0.0.0:81", None),
+            ("192.0.2.1:80", None),
+        ] {
+            assert_eq!(assign(&wanted, &[at(handed)]), [place], "{handed}");
+        }
+        let ports = ["127.0.0.1:5", "127.0.0.1:6", "127.0.0.1:5", "127.0.0.1:7"].map(at);
+        let places = [Some(2), Some(3), Some(2), None];
+        assert_eq!(assign(&wanted, &ports), places, "one port for each");
+    }
+
+    #[test]
+    fn each_socket_has_a_shard_and_each_shard_a_socket() {
+        assert_eq!(shares(2, 2), [[0], [1]]);
+        assert_eq!(shares(1, 3), [[0], [0], [0]]);
+        assert_eq!(shares(5, 2), [vec![0, 2, 4], vec![1, 3]]);
+        for (sockets, shards) in (1..9).flat_map(|a| (1..9).map(move |b| (a, b))) {
+            let shares = shares(sockets, shards);
+            assert!(shares.iter().all(|share| !share.is_empty()));
+            let all: BTreeSet<_> = shares.into_iter().flatten().collect();
+            assert_eq!(all.len(), sockets);
+        }
+    }
 }

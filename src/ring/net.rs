@@ -353,6 +353,27 @@ pub fn stop_listening(listener: &OwnedFd) {
     let _ = rustix::net::shutdown(listener.as_fd(), Shutdown::Both);
 }
 
+/// Ends all who wait in the queue of a listener that nobody serves any more, in order: closing it
+/// would reset them. Gives how many there were.
+pub fn empty_queue(listener: &OwnedFd) -> usize {
+    let Ok(flags) = rustix::fs::fcntl_getfl(listener) else {
+        return 0;
+    };
+    // Ours alone from now on.
+    let _ = rustix::fs::fcntl_setfl(listener, flags | rustix::fs::OFlags::NONBLOCK);
+    let mut count = 0;
+    while count < QUEUE_MAX
+        && let Ok(socket) = rustix::net::accept(listener)
+    {
+        let _ = rustix::net::shutdown(&socket, Shutdown::Write);
+        count += 1;
+    }
+    count
+}
+
+/// More than any queue holds.
+const QUEUE_MAX: usize = 1 << 16;
+
 fn prepare(socket: OwnedFd) -> io::Result<RingWire> {
     // Answers are whole segments; there is nothing to wait for.
     rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;

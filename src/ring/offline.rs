@@ -2,6 +2,7 @@
 //! without changing anything. The lock of the work directory is held meanwhile, so that no server
 //! begins under one's eyes.
 
+use super::handed::HandedLocks;
 use super::readback;
 use super::work_folder::WorkFolder;
 use crate::admin::view::{self, SessionView};
@@ -20,7 +21,9 @@ pub fn sessions(config: &Config) -> Result<Vec<SessionView>, String> {
     let path = &config.work_dir;
     let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     let work = WorkFolder::open(path, true).map_err(|why| why.to_words(path))?;
-    let lock = work.lock(LOCK_NAME).map_err(|error| failed(&error))?;
+    let lock = work
+        .lock(LOCK_NAME, &mut HandedLocks::default())
+        .map_err(|error| failed(&error))?;
     let Some(_until_the_end) = lock else {
         return Err(failed(
             &"a server is using it, and its admin_socket does not answer",

@@ -183,8 +183,9 @@ pub fn warn_of_surprises(
     config: &Config,
     addresses: &[Address],
     descriptors: u64,
-    processors: usize,
+    processors: &[usize],
 ) {
+    let processors = processors.len();
     if descriptors < FEW_DESCRIPTORS {
         let event = "few_descriptors";
         let remedy = "raise LimitNOFILE= of the service, or the hard limit of `ulimit -n`";

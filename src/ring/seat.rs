@@ -93,6 +93,8 @@ pub enum News {
     Ended(usize),
     /// A signal.
     Signal(Wish),
+    /// The new program was asked whether it could serve: why it could not.
+    Checked(Result<(), String>),
 }
 
 /// What one shard has read back.

@@ -4,9 +4,19 @@
 //! A `RELOADING=1` must come with the time on the monotonic clock in the same message, or systemd
 //! takes it for none (systemd.service(5), `Type=notify-reload`).
 
+use std::env;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::thread;
 
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
 use sd_notify::NotifyState;
 
 use super::turn;
@@ -39,6 +49,69 @@ pub fn reloaded(outcome: &Result<String, String>) {
     say(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
+/// Another program takes the place of this one: to the service manager it is a reload of the same
+/// process, which ends when that says that it is ready.
+pub fn replacing() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        let status =
+            NotifyState::Status("making way for the new program: running requests may finish");
+        say(&[NotifyState::Reloading, now, status]);
+    }
+}
+
+/// Whether there is a service manager.
+pub fn is_managed() -> bool {
+    env::var_os(NOTIFY_SOCKET).is_some()
+}
+
+/// Gives it the listeners of an address, to be kept while no process has them. Those that it has
+/// already it takes for what they are.
+pub fn keep(address: SocketAddr, sockets: &[Arc<OwnedFd>]) {
+    // One name for an address. It may hold no colon.
+    let name = format!("bitsd-{address}").replace(':', "_");
+    let text = format!("FDSTORE=1\nFDNAME={name}\n");
+    for sockets in sockets.chunks(FDS_PER_MESSAGE) {
+        let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+        told(send(&text, &sockets));
+    }
+}
+
+/// It need not keep what it has by this name any more.
+pub fn forget(name: &str) {
+    told(send(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[]));
+}
+
+/// Where it hears of us.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+/// Descriptors of one message; the kernel takes 253 (`SCM_MAX_FD`).
+const FDS_PER_MESSAGE: usize = 64;
+
+/// Sends a message with descriptors, if there is a service manager.
+fn send(text: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let Some(path) = env::var_os(NOTIFY_SOCKET) else {
+        return Ok(());
+    };
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        path => SocketAddrUnix::new(path)?,
+    };
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::net::connect(&socket, &address)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
+    let mut attached = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !attached.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let bytes = [IoSlice::new(text.as_bytes())];
+    rustix::net::sendmsg(&socket, &bytes, &mut attached, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
 /// No more requests are taken.
 pub fn stopping() {
     let status = NotifyState::Status("stopping: running requests may finish");
@@ -50,7 +123,7 @@ pub fn stopping() {
 ///
 /// # Errors
 /// There are no more threads.
-pub fn begin_watchdog(metrics: &Arc<Metrics>) -> std::io::Result<()> {
+pub fn begin_watchdog(metrics: &Arc<Metrics>) -> io::Result<()> {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
         return Ok(());
     };
@@ -69,7 +142,11 @@ pub fn begin_watchdog(metrics: &Arc<Metrics>) -> std::io::Result<()> {
 }
 
 fn say(what: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(what) {
+    told(sd_notify::notify(what));
+}
+
+fn told(result: io::Result<()>) {
+    if let Err(error) = result {
         let event = "service_not_told";
         tracing::debug!(event, %error, "the service manager cannot be told");
     }

@@ -10,7 +10,8 @@
 //! | SIGHUP | `systemctl reload` | Reads the settings again |
 //! | SIGXFSZ | a write beyond the limit on file sizes (`ulimit -f`, `LimitFSIZE=`): any client can cause it | Nothing: the write fails with EFBIG, which is answered |
 //! | SIGPIPE | a write to a connection or a pipe that nobody reads | Nothing: the runtime of Rust ignores it, and the write fails with EPIPE |
-//! | SIGUSR1, SIGUSR2 | people who are used to servers that reopen their logs | Nothing but a line that says so |
+//! | SIGUSR2 | people who have installed a new version | Puts it in the place of this one ([`super::successor`]) |
+//! | SIGUSR1 | people who are used to servers that reopen their logs | Nothing but a line that says so |
 //! | SIGALRM, SIGVTALRM, SIGPROF, SIGIO | timers and descriptors that we do not have | The same |
 //! | SIGTTOU, SIGTTIN | a terminal, whose job in the background we are (`stty tostop`), when the log is written to it | Nothing: the log is written, and the server does not stand still until somebody brings it to the foreground |
 //! | SIGQUIT | Ctrl-\ | As by default: the process ends and leaves a core, which is what it is for |
@@ -40,6 +41,8 @@ pub enum Wish {
     Stop,
     /// To read its settings again.
     Reload,
+    /// To make way for the program that is there now.
+    Replace,
 }
 
 /// A reload that was asked for before anybody could hear it.
@@ -84,6 +87,7 @@ pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchE
         for signal in signals.forever() {
             let wish = match signal {
                 SIGHUP => Wish::Reload,
+                SIGUSR2 => Wish::Replace,
                 SIGTERM | SIGINT if stops.counts(Instant::now()) => Wish::Stop,
                 // It comes every second from then on.
                 SIGXCPU if stops.is_first(Instant::now()) => {
@@ -111,6 +115,18 @@ pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchE
 /// what is ignored lets a write from the background through.
 fn ignore_the_terminal() {
     for signal in [libc::SIGTTOU, libc::SIGTTIN] {
+        // SAFETY: it takes two numbers; no handler of ours is called.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// From now on nothing but a wish to stop ends this process, nor the program that takes its place
+/// (execve(2) keeps what is ignored) until that hears signals itself.
+pub fn ignore_all_but_stops() {
+    let others = HEARD
+        .into_iter()
+        .filter(|signal| !matches!(*signal, SIGTERM | SIGINT));
+    for signal in others {
         // SAFETY: it takes two numbers; no handler of ours is called.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }

@@ -10,12 +10,13 @@ use tokio::sync::watch;
 
 use super::directories::Directories;
 use super::launch_error::LaunchError;
-use super::listeners::Address;
+use super::listeners::Listening;
 use super::probe;
 use super::reloader::Reloads;
-use super::seat::{News, Stage};
+use super::seat::{News, ReadBack, Stage};
 use super::service;
 use super::signals::Wish;
+use super::successor::Successor;
 use crate::config::Config;
 use crate::vault::disk::millis;
 use crate::{observe, version};
@@ -32,7 +33,8 @@ const SYNC_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Start {
     begun: Instant,
     settings_file: Option<PathBuf>,
-    addresses: Vec<Address>,
+    /// The listeners.
+    pub listening: Listening,
     descriptors: u64,
 }
 
@@ -41,13 +43,13 @@ impl Start {
     pub fn new(
         begun: Instant,
         settings_file: Option<PathBuf>,
-        addresses: Vec<Address>,
+        listening: Listening,
         descriptors: u64,
     ) -> Self {
         Self {
             begun,
             settings_file,
-            addresses,
+            listening,
             descriptors,
         }
     }
@@ -55,7 +57,8 @@ impl Start {
     /// Who has started, and how.
     fn tell(&self, config: &Config, unfinished: usize, remembered: usize) {
         let listen = |is_secure| {
-            let those = (self.addresses.iter()).filter(|address| address.is_secure == is_secure);
+            let those =
+                (self.listening.addresses.iter()).filter(|address| address.is_secure == is_secure);
             let those: Vec<String> = those.map(|one| one.address.to_string()).collect();
             (!those.is_empty()).then(|| those.join(","))
         };
@@ -76,6 +79,7 @@ impl Start {
             listen_tls = listen(true),
             shards = config.cores,
             io = config.io.name(),
+            listeners_taken_over = Some(self.listening.taken_over).filter(|taken| *taken > 0),
             descriptors = self.descriptors,
             connections_per_shard_max = config.limits.connections_per_shard_max,
             sessions_per_shard_max = config.limits.sessions_per_shard_max,
@@ -87,100 +91,225 @@ impl Start {
     }
 }
 
-/// Sees the shards through recovery, service and the end.
-///
-/// # Errors
-/// [`LaunchError::Recovery`]: what a journal says cannot be read.
-pub fn supervise(
-    config: &Config,
-    directories: &Arc<Directories>,
-    start: &Start,
-    stage: &watch::Sender<Stage>,
-    news: &mpsc::Receiver<News>,
-    reloads: &Reloads,
-) -> Result<(), LaunchError> {
-    let [mut recovering, mut preparing, mut running] = [config.cores; 3];
-    let mut is_renewed = true;
-    let (mut unfinished, mut remembered, mut left) = (0, 0, 0);
-    let mut stopping_since = None;
-    let mut deadline: Option<Instant> = None;
-    while running > 0 {
-        let next = match deadline {
-            None => news.recv().ok(),
-            Some(deadline) => news
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                .ok(),
-        };
-        match next {
-            Some(News::Recovered(result)) => {
-                let read_back = result.map_err(LaunchError::Recovery)?;
-                is_renewed &= read_back.is_renewed;
-                unfinished += read_back.unfinished;
-                remembered += read_back.remembered;
-                recovering -= 1;
-                if recovering == 0 {
-                    directories
-                        .forget_clean_stop(is_renewed)
-                        .map_err(LaunchError::Recovery)?;
-                    if deadline.is_none() {
-                        stage.send_replace(Stage::Serve { is_renewed });
-                    }
-                }
-            }
-            Some(News::Serving) => {
-                preparing -= 1;
-                if preparing == 0 && deadline.is_none() {
-                    stage.send_replace(Stage::Accept);
-                    start.tell(config, unfinished, remembered);
-                    service::ready(unfinished);
-                    observe::announce(
-                        (start.addresses.iter()).map(|one| (one.address, one.is_secure)),
-                    );
-                }
-            }
-            Some(News::Ended(unfinished)) => {
-                running -= 1;
-                left += unfinished;
-            }
-            Some(News::Signal(Wish::Reload)) => reloads.ask(),
-            Some(News::Signal(Wish::Stop)) if deadline.is_none() => {
-                stopping_since = Some(Instant::now());
-                deadline = Some(begin_to_stop(stage, reloads));
-            }
-            Some(News::Signal(Wish::Stop)) => {
-                let event = "stopped_at_once";
-                tracing::warn!(event, "stopped at once by a second signal");
-                observe::flush();
-                std::process::exit(1);
-            }
-            None => {
-                let event = "stopped_unfinished";
-                tracing::warn!(event, "stopped before all requests were finished");
-                break;
-            }
-        }
-    }
-    // A shard that still runs may be writing: the note would speak for bytes that are not synced.
-    if recovering == 0 && running == 0 {
-        let time = deadline.map_or(Duration::ZERO, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
-        let synced = note_clean_stop(directories, is_renewed, time + SYNC_PATIENCE);
-        tell_of_stop(left, synced, stopping_since);
-    }
-    Ok(())
+/// How the server has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// For good, or until somebody starts it.
+    Stopped,
+    /// For the program that takes its place.
+    MadeWay,
 }
 
-/// Asks all shards to end, and says until when they may take.
-fn begin_to_stop(stage: &watch::Sender<Stage>, reloads: &Reloads) -> Instant {
-    tracing::info!(
-        event = "stopping",
-        "stopping: running requests may finish; a second signal stops at once"
-    );
-    service::stopping();
-    stage.send_replace(Stage::DRAIN);
-    let limit = Duration::from_millis(reloads.config().limits.shutdown_ms_max);
-    Instant::now() + limit + GRACE
+/// Sees the shards through recovery, service and the end.
+pub struct Supervisor<'a> {
+    config: &'a Config,
+    directories: &'a Arc<Directories>,
+    stage: &'a watch::Sender<Stage>,
+    reloads: &'a Reloads,
+    successor: &'a Successor,
+    to_main: mpsc::Sender<News>,
+    /// Shards that have still to come so far.
+    recovering: usize,
+    preparing: usize,
+    running: usize,
+    is_renewed: bool,
+    unfinished: usize,
+    remembered: usize,
+    left: usize,
+    /// The new program is being asked whether it could serve.
+    is_checking: bool,
+    /// What follows the end.
+    then: Ended,
+    stopping_since: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+impl<'a> Supervisor<'a> {
+    /// For shards that have just begun.
+    pub fn new(
+        config: &'a Config,
+        directories: &'a Arc<Directories>,
+        stage: &'a watch::Sender<Stage>,
+        reloads: &'a Reloads,
+        (successor, to_main): (&'a Successor, mpsc::Sender<News>),
+    ) -> Self {
+        Self {
+            config,
+            directories,
+            stage,
+            reloads,
+            successor,
+            to_main,
+            recovering: config.cores,
+            preparing: config.cores,
+            running: config.cores,
+            is_renewed: true,
+            unfinished: 0,
+            remembered: 0,
+            left: 0,
+            is_checking: false,
+            then: Ended::Stopped,
+            stopping_since: None,
+            deadline: None,
+        }
+    }
+
+    /// Returns when all shards have ended, or have used up their time.
+    ///
+    /// # Errors
+    /// [`LaunchError::Recovery`]: what a journal says cannot be read.
+    pub fn supervise(
+        mut self,
+        start: &mut Start,
+        news: &mpsc::Receiver<News>,
+    ) -> Result<Ended, LaunchError> {
+        while self.running > 0 {
+            let next = match self.deadline {
+                None => news.recv().ok(),
+                Some(deadline) => news
+                    .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                    .ok(),
+            };
+            match next {
+                Some(News::Recovered(result)) => self.note_recovered(result)?,
+                Some(News::Serving) => self.note_serving(start),
+                Some(News::Ended(unfinished)) => {
+                    self.running -= 1;
+                    self.left += unfinished;
+                }
+                Some(News::Signal(Wish::Reload)) => self.reloads.ask(),
+                Some(News::Signal(Wish::Stop)) => self.note_stop(start),
+                Some(News::Signal(Wish::Replace)) => self.ask_successor(),
+                Some(News::Checked(result)) => self.note_checked(start, result),
+                None => {
+                    let event = "stopped_unfinished";
+                    tracing::warn!(event, "stopped before all requests were finished");
+                    break;
+                }
+            }
+        }
+        // A shard that still runs may be writing: the note would speak for bytes that are not
+        // synced, and a new program would read what is not at its end.
+        if self.recovering > 0 || self.running > 0 {
+            return Ok(Ended::Stopped);
+        }
+        let time = self.deadline.map_or(Duration::ZERO, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        let synced = note_clean_stop(self.directories, self.is_renewed, time + SYNC_PATIENCE);
+        tell_of_stop(self.left, synced, self.stopping_since);
+        Ok(self.then)
+    }
+
+    fn note_recovered(&mut self, result: io::Result<ReadBack>) -> Result<(), LaunchError> {
+        let read_back = result.map_err(LaunchError::Recovery)?;
+        let is_renewed = self.is_renewed && read_back.is_renewed;
+        self.is_renewed = is_renewed;
+        self.unfinished += read_back.unfinished;
+        self.remembered += read_back.remembered;
+        self.recovering -= 1;
+        if self.recovering == 0 {
+            self.directories
+                .forget_clean_stop(is_renewed)
+                .map_err(LaunchError::Recovery)?;
+            if self.deadline.is_none() {
+                self.stage.send_replace(Stage::Serve { is_renewed });
+            }
+        }
+        Ok(())
+    }
+
+    fn note_serving(&mut self, start: &mut Start) {
+        self.preparing -= 1;
+        if self.preparing > 0 || self.deadline.is_some() {
+            return;
+        }
+        self.stage.send_replace(Stage::Accept);
+        for name in start.listening.part_from_unnamed() {
+            service::forget(&name);
+        }
+        for (address, sockets) in start.listening.groups() {
+            service::keep(address, sockets);
+        }
+        start.tell(self.config, self.unfinished, self.remembered);
+        service::ready(self.unfinished);
+        let addresses = start.listening.addresses.iter();
+        observe::announce(addresses.map(|one| (one.address, one.is_secure)));
+    }
+
+    fn note_stop(&mut self, start: &Start) {
+        if self.deadline.is_none() {
+            tracing::info!(
+                event = "stopping",
+                "stopping: running requests may finish; a second signal stops at once"
+            );
+            service::stopping();
+            self.begin_to_end(start, Ended::Stopped);
+        } else if self.then == Ended::MadeWay {
+            self.then = Ended::Stopped;
+            let event = "not_replaced";
+            tracing::info!(event, "no new program begins: the server is asked to stop");
+        } else {
+            let event = "stopped_at_once";
+            tracing::warn!(event, "stopped at once by a second signal");
+            observe::flush();
+            std::process::exit(1);
+        }
+    }
+
+    /// Asks the program that is there now whether it could serve, on a thread of its own: it looks
+    /// at disks.
+    fn ask_successor(&mut self) {
+        if self.is_checking || self.deadline.is_some() {
+            return;
+        }
+        let (successor, to_main) = (self.successor.clone(), self.to_main.clone());
+        let ask = move || {
+            let _ended_meanwhile = to_main.send(News::Checked(successor.check()));
+        };
+        let thread = thread::Builder::new().name("successor".to_owned());
+        match thread.spawn(ask) {
+            Ok(_) => self.is_checking = true,
+            Err(error) => tell_not_replaced(&error),
+        }
+    }
+
+    fn note_checked(&mut self, start: &Start, result: Result<(), String>) {
+        self.is_checking = false;
+        match result {
+            // A server that stops meanwhile stops.
+            _ if self.deadline.is_some() => {}
+            // Its sessions would be read back twice.
+            Ok(()) if self.preparing > 0 => tell_not_replaced(&"it has not begun to serve itself"),
+            Ok(()) => {
+                let event = "making_way";
+                tracing::info!(
+                    event,
+                    "making way for the new program: running requests may finish"
+                );
+                service::replacing();
+                self.begin_to_end(start, Ended::MadeWay);
+            }
+            Err(why) => tell_not_replaced(&why),
+        }
+    }
+
+    /// Asks all shards to end, and notes until when they may take.
+    fn begin_to_end(&mut self, start: &Start, then: Ended) {
+        let keeps_listeners =
+            then == Ended::MadeWay || start.listening.is_managed || service::is_managed();
+        self.then = then;
+        self.stage.send_replace(Stage::Drain { keeps_listeners });
+        let limit = Duration::from_millis(self.reloads.config().limits.shutdown_ms_max);
+        let now = Instant::now();
+        self.stopping_since = Some(now);
+        self.deadline = Some(now + limit + GRACE);
+    }
+}
+
+fn tell_not_replaced(why: &dyn std::fmt::Display) {
+    let event = "not_replaced";
+    tracing::error!(event, %why, "the new program does not take over: this one goes on");
 }
 
 /// The last line of a server that was stopped in order.

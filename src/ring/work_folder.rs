@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::account;
+use super::handed::HandedLocks;
 
 /// How long the lock of a server that was killed may outlast it.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -277,12 +278,18 @@ impl WorkFolder {
 
     /// Locks it against a second server: the folder itself, so that nobody can undo it by what is
     /// done to the files in it, and the file that servers before this one knew. `None` if another
-    /// one has it.
+    /// one has it. What the program before has locked in this process is locked still.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
-        match self.lock_folder(name) {
+    pub fn lock(&self, name: &str, handed: &mut HandedLocks) -> io::Result<Option<Lock>> {
+        let exclusive = FlockOperation::NonBlockingLockExclusive;
+        let folder = handed.of(&self.descriptor);
+        let locked = match &folder {
+            Some(folder) => rustix::fs::flock(folder, exclusive),
+            None => self.lock_folder(name),
+        };
+        match locked {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
             // A file system that cannot lock folders (NFS asks for one that is open for writing):
@@ -293,15 +300,16 @@ impl WorkFolder {
         // Not for writing where that is enough, so that an administrator can remount the disk
         // read-only meanwhile.
         let mut file = self.open_lock(name, OFlags::RDONLY)?;
-        let mut locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        file = handed.of(&file).unwrap_or(file);
+        let mut locked = rustix::fs::flock(&file, exclusive);
         if locked == Err(Errno::BADF) {
             file = self.open_lock(name, OFlags::RDWR)?;
-            locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+            locked = rustix::fs::flock(&file, exclusive);
         }
         match locked {
             Ok(()) => Ok(Some(Lock {
-                _folder: self.clone(),
-                _file: file,
+                folder: folder.map_or_else(|| Arc::clone(&self.descriptor), Arc::new),
+                file,
             })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
@@ -409,8 +417,18 @@ pub fn in_use_above(folder: &OwnedFd, names: &[&str]) -> Option<PathBuf> {
 /// A folder that no other server can have; over when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _folder: WorkFolder,
-    _file: OwnedFd,
+    folder: Arc<OwnedFd>,
+    file: OwnedFd,
+}
+
+impl Lock {
+    /// Descriptors by which the lock outlives this program.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn hand_on(&self) -> io::Result<[OwnedFd; 2]> {
+        Ok([self.folder.try_clone()?, self.file.try_clone()?])
+    }
 }
 
 /// Whether a folder is ours alone.
@@ -548,12 +566,30 @@ mod tests {
     fn a_lock_holds_whatever_is_done_to_the_files() {
         let (_place, folder) = folder();
         let again = || WorkFolder::open(folder.path(), true).unwrap();
-        let lock = folder.lock("lock").unwrap().expect("nobody has it");
-        assert!(again().lock("lock").unwrap().is_none());
+        let lock = folder
+            .lock("lock", &mut HandedLocks::default())
+            .unwrap()
+            .expect("nobody has it");
+        assert!(
+            again()
+                .lock("lock", &mut HandedLocks::default())
+                .unwrap()
+                .is_none()
+        );
         folder.remove("lock").unwrap();
-        assert!(again().lock("lock").unwrap().is_none());
+        assert!(
+            again()
+                .lock("lock", &mut HandedLocks::default())
+                .unwrap()
+                .is_none()
+        );
         fs::write(folder.path().join("lock"), "").unwrap();
-        assert!(again().lock("lock").unwrap().is_none());
+        assert!(
+            again()
+                .lock("lock", &mut HandedLocks::default())
+                .unwrap()
+                .is_none()
+        );
         drop(lock);
         // The folder stays locked as long as one descriptor of that opening is left.
         drop(folder);
@@ -562,10 +598,18 @@ mod tests {
     #[test]
     fn a_lock_is_not_waited_for_where_its_holder_runs() {
         let (_place, folder) = folder();
-        let _lock = folder.lock("lock").unwrap().unwrap();
+        let _lock = folder
+            .lock("lock", &mut HandedLocks::default())
+            .unwrap()
+            .unwrap();
         let other = WorkFolder::open(folder.path(), true).unwrap();
         let began = Instant::now();
-        assert!(other.lock("lock").unwrap().is_none());
+        assert!(
+            other
+                .lock("lock", &mut HandedLocks::default())
+                .unwrap()
+                .is_none()
+        );
         let waited = began.elapsed();
         assert!(DYING <= waited && waited < RELEASE, "{waited:?}");
         assert!(runs(std::process::id()));

@@ -9,6 +9,7 @@ pub mod content;
 pub mod host;
 pub mod https;
 pub mod kdc;
+pub mod manager;
 pub mod mount;
 pub mod program;
 pub mod raw;

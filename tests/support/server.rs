@@ -242,6 +242,11 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Sends SIGUSR2.
+    pub fn make_way(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::USR2).unwrap();
+    }
+
     /// Sends SIGHUP after other lines were written into its settings file.
     #[track_caller]
     pub fn reload(&self, lines: &str) {

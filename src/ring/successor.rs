@@ -1,0 +1,178 @@
+//! The program that takes the place of this one in the same process (SIGUSR2): mostly a newer
+//! version of it, where no service manager keeps the listeners between two processes.
+//!
+//! It is the program that the path leads to by which this one was started, with the same arguments.
+//! First it is asked whether it could serve (`check`). Then this one ends in order, and the other
+//! begins by `execve`, with the listeners and the locks: clients wait in the queues of the
+//! listeners meanwhile, and there is no moment at which another server could take the work
+//! directory.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::FdFlags;
+
+use super::handed::{self, FROM_MANAGER, FROM_PREDECESSOR};
+use super::signals;
+use crate::observe;
+
+/// How long the check of the new program may take: it looks at every disk.
+const CHECK_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has ended.
+const CHECK_BEAT: Duration = Duration::from_millis(20);
+/// As much of what it says is told.
+const SAID_BYTES_MAX: u64 = 2_000;
+/// The program that runs, whatever has its path by now.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// By this a program is asked whether it can go on with what it is handed.
+const QUESTION: [&str; 3] = ["check", "--quiet", "--successor"];
+
+/// How this program was started.
+#[derive(Clone, Debug)]
+pub struct Successor {
+    program: PathBuf,
+    /// What it is called, and its arguments.
+    words: Vec<OsString>,
+}
+
+impl Successor {
+    /// Of this program. To be called at its start: the path by which it was started may lead
+    /// elsewhere later, and that is the purpose.
+    pub fn of_this_program() -> Self {
+        let words: Vec<_> = env::args_os().collect();
+        let name = words.first().cloned().unwrap_or_default();
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let paths: Vec<_> = env::split_paths(&paths).collect();
+        let here = env::current_dir().unwrap_or_default();
+        let program = program(&name, &here, &paths, |path| path.is_file());
+        let program = program.or_else(|| env::current_exe().ok());
+        Self {
+            program: program.unwrap_or_else(|| PathBuf::from(THIS_PROGRAM)),
+            words,
+        }
+    }
+
+    /// Asks the program that is there now whether it could serve with the same settings.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let program = self.program.display();
+        // The first argument is the command `serve`.
+        let mut child = Command::new(&self.program)
+            .args(QUESTION)
+            .args(self.words.iter().skip(2))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{program} cannot be started: {error}"))?;
+        let deadline = Instant::now() + CHECK_PATIENCE;
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => {
+                    return Err(format!("{program} check: {status}: {}", said(&mut child)));
+                }
+                Ok(None) if Instant::now() < deadline => thread::sleep(CHECK_BEAT),
+                Ok(None) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(format!("{program} check: it does not come to an end"));
+                }
+                Err(error) => return Err(format!("{program} check: {error}")),
+            }
+        }
+    }
+
+    /// Puts the new program in the place of this one. Nothing may be under way. If the path leads
+    /// to no program any more, this one begins anew.
+    ///
+    /// # Errors
+    /// What the kernel says of both; then this process can only end.
+    pub fn take_over(&self, listeners: &[Arc<OwnedFd>], locks: &[OwnedFd]) -> std::io::Error {
+        let numbers = |held: &mut dyn Iterator<Item = &OwnedFd>| -> Vec<RawFd> {
+            held.filter(|held| rustix::io::fcntl_setfd(held.as_fd(), FdFlags::empty()).is_ok())
+                .map(|held| held.as_raw_fd())
+                .collect()
+        };
+        let listeners = numbers(&mut listeners.iter().map(|listener| &**listener));
+        let locks = numbers(&mut locks.iter());
+        let mention = handed::mention(std::process::id(), &listeners, &locks);
+        // Until the new program hears them, none but those that stop it may end it.
+        signals::ignore_all_but_stops();
+        let begin = |program: &Path| {
+            let mut command = Command::new(program);
+            if let Some(name) = self.words.first() {
+                command.arg0(name);
+            }
+            command.args(self.words.iter().skip(1));
+            FROM_MANAGER.iter().for_each(|name| {
+                command.env_remove(name);
+            });
+            command.env(FROM_PREDECESSOR, &mention).exec()
+        };
+        let error = begin(&self.program);
+        let (event, program) = ("successor_missing", self.program.display());
+        tracing::error!(event, %program, %error, "the new program cannot begin: this one begins anew");
+        observe::flush();
+        begin(Path::new(THIS_PROGRAM))
+    }
+}
+
+/// The beginning of what a program has said, in one line.
+fn said(child: &mut Child) -> String {
+    let mut text = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(SAID_BYTES_MAX).read_to_end(&mut text);
+    }
+    let text = String::from_utf8_lossy(&text);
+    text.trim().replace('\n', "; ")
+}
+
+/// The path of a program that was started by this name, as a shell finds it. Where it is a link,
+/// that stays: whoever installs versions side by side lets it lead to the next one.
+fn program(
+    name: &OsStr,
+    here: &Path,
+    paths: &[PathBuf],
+    is_there: impl Fn(&Path) -> bool,
+) -> Option<PathBuf> {
+    let named = Path::new(name);
+    if named.components().count() > 1 || named.is_absolute() {
+        return Some(here.join(named)).filter(|path| is_there(path));
+    }
+    let found = paths.iter().map(|path| here.join(path).join(named));
+    found.into_iter().find(|path| is_there(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str) -> Option<PathBuf> {
+        let there = ["/opt/bitsd", "/home/x/bin/bitsd", "/usr/bin/bitsd"].map(PathBuf::from);
+        let paths = ["/bin", "/usr/bin", "/opt"].map(PathBuf::from);
+        program(OsStr::new(name), Path::new("/home/x"), &paths, |path| {
+            there.iter().any(|known| known == path)
+        })
+    }
+
+    #[test]
+    fn a_program_is_found_by_the_path_that_it_was_started_by() {
+        assert_eq!(found("/opt/bitsd"), Some(PathBuf::from("/opt/bitsd")));
+        assert_eq!(found("bin/bitsd"), Some(PathBuf::from("/home/x/bin/bitsd")));
+        assert_eq!(found("bitsd"), Some(PathBuf::from("/usr/bin/bitsd")));
+        assert_eq!(found("/bin/bitsd"), None);
+        assert_eq!(found("other"), None);
+        assert_eq!(found(""), None);
+    }
+}
