@@ -16,6 +16,7 @@ mod range;
 
 use std::ops::Range;
 
+use super::digest::{REPR_DIGEST, REPR_DIGEST_BYTES, repr_digest};
 use super::head::{Head, Method};
 use super::response::{Persistence, ResponseHead, TEXT_TYPE};
 use condition::{Conditions, Validators, Withheld};
@@ -75,6 +76,8 @@ pub struct Representation {
     pub modified_s: u64,
     /// A strong entity tag, quotes included: it changes whenever a byte does.
     pub etag: String,
+    /// SHA-256 of all of it, if it is known.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// The answer: status, fields, and which bytes of the file follow in which frames.
@@ -225,6 +228,11 @@ impl Plan {
         head.field("Last-Modified", &modified);
         head.field("ETag", &self.representation.etag);
         head.field("Accept-Ranges", "bytes");
+        if let Some(sha256) = &self.representation.sha256 {
+            // Of the whole file, whatever part of it is sent (RFC 9530 3).
+            let mut value = [0; REPR_DIGEST_BYTES];
+            head.field(REPR_DIGEST, repr_digest(sha256, &mut value));
+        }
     }
 
     /// Bytes of the body.

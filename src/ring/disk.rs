@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::freeing;
 use super::lane::Lane;
 use super::log::RingLog;
+use super::mark;
 use super::op::{self, SyncScope};
 use super::shelves::SharedShelves;
 use super::walk;
@@ -252,6 +253,7 @@ pub fn served(file: OwnedFd) -> io::Result<Option<(OwnedFd, ReplyStat)>> {
         modified_s: u64::try_from(stat.st_mtime).unwrap_or(0),
         modified_nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
         inode: stat.st_ino,
+        sha256: mark::get(&file, &stat),
     };
     Ok(Some((file, reply)))
 }

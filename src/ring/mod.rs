@@ -38,6 +38,7 @@ pub mod listeners;
 pub mod log;
 pub mod lookout;
 pub mod mailbox;
+mod mark;
 pub mod net;
 pub mod offline;
 pub mod op;

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use super::freeing;
 use super::inherit::{Given, Moving, give_folder_mode};
 use super::lane::Lane;
+use super::mark;
 use super::op::{self, SyncScope};
 use super::tree::{Trees, is_no_file};
 use super::walk::{self, Folder, Identity, Walk};
@@ -162,6 +163,10 @@ impl Publication {
             Err(sync_first) => return Ok(Progress::SyncFirst(sync_first)),
         };
         let part = rustix::fs::statat(&self.from, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(sha256) = &self.manner.sha256 {
+            // While its mode is ours.
+            mark::put(&self.from, &self.name, &part, sha256);
+        }
         let had = self.trees.given_at_birth(&self.from)?;
         let moving = Moving {
             from: &self.from,

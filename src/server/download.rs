@@ -204,6 +204,7 @@ fn representation(stat: &ReplyStat) -> Representation {
     let (inode, bytes) = (stat.inode, stat.bytes);
     let (seconds, nanos) = (stat.modified_s, stat.modified_nanos);
     Representation {
+        sha256: stat.sha256,
         len: bytes,
         modified_s: seconds,
         etag: format!("\"{inode:x}-{bytes:x}-{seconds:x}-{nanos:x}\""),

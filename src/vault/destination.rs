@@ -59,6 +59,7 @@ pub fn manner(policy: &Policy, place: &Place) -> Manner {
         sync: sync(policy.durability),
         file_mode: policy.file_mode.map(Permissions::bits),
         dir_mode: policy.dir_mode.map(Permissions::bits),
+        sha256: None,
     }
 }
 

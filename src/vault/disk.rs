@@ -152,6 +152,8 @@ pub struct ReplyStat {
     pub modified_nanos: u32,
     /// Identity of the file on its file system.
     pub inode: u64,
+    /// Its digest, where it is kept with the file and nobody has written to it since.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// A destination.
@@ -238,6 +240,8 @@ pub struct Manner {
     pub file_mode: Option<u16>,
     /// Permissions of folders that are made, whatever the umask; `None`: `0777` without the umask.
     pub dir_mode: Option<u16>,
+    /// Its digest, to be kept with it where the file system can.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// A file that has got its name, as long as nobody was told of it.

@@ -347,6 +347,7 @@ impl Keep {
         let disk = &*store.disk;
         self.commit(store, self.in_state(closing), Sync::No).await?;
         let mut manner = destination::manner(policy, place);
+        manner.sha256 = self.digests().map(|digests| digests.sha256);
         let must_sync = manner.sync == Sync::Yes;
         if disk.commits_in_order(self.shelf).is_some() {
             // Nor do folders that are made need a sync of their own.

@@ -597,6 +597,7 @@ impl WorkFiles for SimWorld {
             return Ok(None);
         };
         let reply = ReplyStat {
+            sha256: None,
             bytes: self.sim.disk.borrow().read(inode).len() as u64,
             modified_s: 1,
             modified_nanos: 0,
@@ -665,6 +666,7 @@ impl Disk for SimWorld {
             return Ok(None);
         };
         let stat = ReplyStat {
+            sha256: None,
             bytes: self.sim.disk.borrow().read(inode).len() as u64,
             modified_s: 1,
             modified_nanos: 0,

@@ -12,6 +12,7 @@ const BOUNDARY: &str = "bitsd-39c92dfcd49548eb";
 
 fn file(len: u64) -> Representation {
     Representation {
+        sha256: None,
         len,
         modified_s: 784_111_777,
         etag: ETAG.to_owned(),
