@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
+use support::backend::{Act, Backend};
 use support::client::{Client, fragment};
 use support::content::content;
 use support::raw::Response;
@@ -141,6 +142,22 @@ fn digests_that_make_no_sense_are_refused() {
         let (_, said) = Server::refused(folder.path(), &settings);
         assert!(said.contains("digest"), "{words}: {said}");
     }
+}
+
+#[test]
+fn an_application_hears_the_digest() {
+    let backend = Backend::always(Act::status(200));
+    let url = backend.url("/app");
+    let lines = format!("notification_type = \"by-reference\"\nnotification_url = \"{url}\"\n");
+    let server = Server::with(Settings::default().file(&(lines + "digest = \"sha-256\"")));
+    let mut client = Client::create(server.address(), "/a.bin").seed(2);
+    assert_digest(&client.send(fragment(0..3000).of(3000)), 2, 3000);
+    let digest = STANDARD.encode(Sha256::digest(content(2, 0, 3000)));
+    let heard = &backend.heard()[0];
+    assert_eq!(
+        heard.field("Repr-Digest"),
+        Some(&*format!("sha-256=:{digest}:"))
+    );
 }
 
 /// Goal: what a network changes is found by whoever sent it. Method: something between `bitsd put`

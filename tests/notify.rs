@@ -110,6 +110,7 @@ fn order(kind: NotificationType, url: String) -> Order {
         bytes: 0,
         user: None,
         proof: None,
+        sha256: None,
         settings: Notification {
             kind,
             url: String::new(),

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ureq::http::{HeaderMap, HeaderValue, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
@@ -123,6 +125,11 @@ impl Files<'_> {
             add("BITS-Remote-User", user.as_bytes())?;
             add("BITS-Auth-Type", proof.as_bytes())?;
         }
+        let mut repr_digest = String::new();
+        if let Some(sha256) = &order.sha256 {
+            repr_digest = format!("sha-256=:{}:", STANDARD.encode(sha256));
+            add("Repr-Digest", repr_digest.as_bytes())?;
+        }
         let Some(secret) = &order.settings.secret else {
             return Ok(());
         };
@@ -140,6 +147,7 @@ impl Files<'_> {
             digest: &digest,
             user,
             proof,
+            repr_digest: &repr_digest,
         };
         let signature = signed.signature(secret.expose());
         add("BITS-Notification-Timestamp", timestamp.as_bytes())?;

@@ -6,8 +6,9 @@
 //! `BITS-Notification-Id`, `BITS-Original-Request-URL`, `BITS-Request-DataFile-Name`,
 //! `BITS-Response-DataFile-Name`, `Content-Digest`; a field that the request does not have is an
 //! empty line. The body is covered by its digest (RFC 9530). Where the request says who has sent
-//! the upload, two more lines follow: `BITS-Remote-User`, `BITS-Auth-Type`. Nobody can take them
-//! away, since no signature of fewer lines fits then.
+//! the upload, two more lines follow: `BITS-Remote-User`, `BITS-Auth-Type`; and where it says the
+//! digest of the file, one last line: `Repr-Digest`. Nobody can take them away, since no signature
+//! of fewer lines fits then.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -39,6 +40,8 @@ pub struct Signed<'a> {
     pub user: &'a str,
     /// BITS-Auth-Type; of nobody it does not count.
     pub proof: &'a str,
+    /// Repr-Digest, or empty.
+    pub repr_digest: &'a str,
 }
 
 impl Signed<'_> {
@@ -56,10 +59,13 @@ impl Signed<'_> {
             self.user.as_bytes(),
             self.proof.as_bytes(),
         ];
-        let lines = match self.user.is_empty() {
-            true => &lines[..6],
-            false => &lines[..],
+        let mut lines = match self.user.is_empty() {
+            true => lines[..6].to_vec(),
+            false => lines.to_vec(),
         };
+        if !self.repr_digest.is_empty() {
+            lines.push(self.repr_digest.as_bytes());
+        }
         mac.update(&lines.join(&b'\n'));
         let mut text = "sha256=".to_owned();
         for byte in mac.finalize().into_bytes() {
@@ -109,6 +115,7 @@ mod tests {
             digest: "",
             user: "",
             proof: "",
+            repr_digest: "",
         };
         // printf '1700000000\nID\nhttp://h/a\n/w/ID.part\n/w/ID.reply\n' | openssl dgst -sha256
         // -hmac secret
@@ -138,6 +145,15 @@ mod tests {
         );
         assert_ne!(annas, by("bert", "basic").signature(b"secret"));
         assert_ne!(annas, by("anna", "negotiate").signature(b"secret"));
+        let with_digest = |user| Signed {
+            repr_digest: "sha-256=:AA==:",
+            ..by(user, "basic")
+        };
+        assert_ne!(annas, with_digest("anna").signature(b"secret"));
+        assert_ne!(
+            with_digest("").signature(b"secret"),
+            by("", "").signature(b"secret")
+        );
     }
 
     #[test]

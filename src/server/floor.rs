@@ -164,6 +164,8 @@ pub struct Order {
     pub user: Option<Arc<str>>,
     /// How that was shown, as in the settings.
     pub proof: Option<&'static str>,
+    /// SHA-256 of the file, where it is computed.
+    pub sha256: Option<[u8; 32]>,
     /// How.
     pub settings: Notification,
 }

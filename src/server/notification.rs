@@ -164,6 +164,7 @@ impl<W: World> Held<W> {
             bytes: self.received(),
             user: life.user,
             proof: life.proof.map(Scheme::word),
+            sha256: self.keep().digests().map(|digests| digests.sha256),
             settings,
         })
     }
