@@ -200,6 +200,11 @@ fn upload_until(is_over: &AtomicBool, address: SocketAddr, at: usize, bytes: u64
     fragments
 }
 
+/// All clients have one address here.
+fn crowded() -> Settings {
+    Settings::default().file("sessions_per_client_max = 100000")
+}
+
 const QUICK: Load = Load {
     restarts: 3,
     uploads: 16,
@@ -220,9 +225,9 @@ fn through_the_store(load: &Load) {
     let _alone = alone();
     let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
     let root = folder.path().join("root");
-    let server = manager.run(&root, Settings::default());
+    let server = manager.run(&root, crowded());
     load.restart(server, |server| {
-        stop_and_run(&manager, server, Settings::default());
+        stop_and_run(&manager, server, crowded());
     });
 }
 
@@ -234,7 +239,7 @@ fn restarts_through_the_store_of_the_service_manager_go_unnoticed() {
 #[test]
 fn programs_that_take_the_place_of_each_other_go_unnoticed() {
     let _alone = alone();
-    QUICK.restart(Server::start(), |server| replace(server));
+    QUICK.restart(Server::with(crowded()), |server| replace(server));
 }
 
 #[test]
@@ -247,7 +252,7 @@ fn twenty_restarts_through_the_store_go_unnoticed() {
 #[ignore = "long: scripts/check --long"]
 fn twenty_programs_that_take_the_place_of_each_other_go_unnoticed() {
     let _alone = alone();
-    WHOLE.restart(Server::start(), |server| replace(server));
+    WHOLE.restart(Server::with(crowded()), |server| replace(server));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Readings {
     pub shards: Vec<ShardBeat>,
     /// The server is stopping.
     pub is_draining: bool,
+    /// That are open: a server that stops waits for them.
+    pub connections: u64,
     pub premises: Vec<Premises>,
     pub descriptors: u64,
     /// How many there may be.
@@ -42,6 +44,9 @@ impl Readings {
         Self {
             now_ms,
             shards: shards.collect(),
+            connections: (metrics.shards.iter())
+                .map(|shard| shard.connections.get())
+                .sum(),
             is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
             ..Self::default()
         }
@@ -151,7 +156,11 @@ impl Health {
 pub fn judge(readings: &Readings) -> Health {
     let mut not_ready = Vec::new();
     if readings.is_draining {
-        let why = "the server is stopping".to_owned();
+        let why = match readings.connections {
+            0 => "the server is stopping".to_owned(),
+            1 => "the server is stopping, and waits for 1 connection to end".to_owned(),
+            count => format!("the server is stopping, and waits for {count} connections to end"),
+        };
         not_ready.push(Reason::new("draining", why, "wait for the next start"));
     }
     let recovering = readings.shards.iter().filter(|shard| shard.is_recovering);
@@ -262,6 +271,7 @@ mod tests {
             now_ms: 101_000,
             shards: vec![shard; 2],
             is_draining: false,
+            connections: 3,
             premises: vec![Premises {
                 path: "/r".into(),
                 space: Some(space),
@@ -293,6 +303,12 @@ mod tests {
         let not_ready = |reason: &str| (true, vec![reason.to_owned()]);
         assert_eq!(after(|_| {}), (true, vec![]));
         assert_eq!(after(|r| r.is_draining = true), not_ready("draining"));
+        let draining = Readings {
+            is_draining: true,
+            ..well()
+        };
+        let why = judge(&draining).not_ready[0].why.clone();
+        assert!(why.contains("waits for 3 connections"), "{why}");
         let recovering = |r: &mut Readings| r.shards[1].is_recovering = true;
         assert_eq!(after(recovering), not_ready("recovering"));
         assert_eq!(after(|r| space(r).bytes_free = 9), not_ready("space_low"));

@@ -119,6 +119,48 @@ packet Close-Session -H "BITS-Session-Id: $session" -H 'Content-Length: 0'
 [ "$(cat /var/lib/bitsd/half.txt)" = 0123456789abcde ]
 cmp /root/good.toml /etc/bitsd.toml
 
+step "restarts that no client notices"
+knock() {
+    while [ -e /root/knocking ]; do
+        curl -fsS --max-time 60 -o /dev/null -X BITS_POST -H 'BITS-Packet-Type: Ping' \
+            -H 'Content-Length: 0' http://127.0.0.1:8080/x || echo missed >>/root/missed
+        echo >>/root/knocked
+    done
+}
+ready() { [ "$(systemctl show bitsd -P ActiveState)" = active ] && curl -fsS http://127.0.0.1:9180/ready; }
+touch /root/knocking
+for _ in 1 2 3; do knock & done
+for _ in 1 2 3 4 5; do
+    # More than some starts within seconds would be too many.
+    systemctl reset-failed bitsd
+    systemctl restart bitsd
+    until_so ready
+done
+pid=$(systemctl show bitsd -P MainPID)
+made_way() { [ "$(journalctl -u bitsd -o cat | grep -c event=making_way)" -ge "$1" ]; }
+for count in 1 2 3; do
+    systemctl kill --signal=SIGUSR2 --kill-who=main bitsd
+    until_so made_way "$count"
+    until_so ready
+done
+[ "$pid" = "$(systemctl show bitsd -P MainPID)" ]
+# A version that does not start: the listeners wait with systemd for one that does.
+install -d /run/systemd/system/bitsd.service.d
+printf '[Service]\nExecStartPre=/bin/sh -c "[ ! -e /run/broken ]"\nRestartSec=500ms\n' \
+    >/run/systemd/system/bitsd.service.d/broken.conf
+systemctl daemon-reload
+systemctl reset-failed bitsd
+touch /run/broken
+fails systemctl restart bitsd
+rm /run/broken
+until_so ready
+rm /run/systemd/system/bitsd.service.d/broken.conf
+systemctl daemon-reload
+rm /root/knocking
+wait
+[ ! -e /root/missed ]
+[ "$(wc -l </root/knocked)" -gt 50 ]
+
 step "a folder's group is its uploads'"
 groupadd readers
 install -d -o bitsd -g readers -m 2750 /var/lib/bitsd/shared
