@@ -14,12 +14,17 @@ pub struct AdminAnswer {
     pub body: String,
     /// With 405: what would be taken.
     pub allow: Option<&'static str>,
+    /// With a page: what a browser may do with it.
+    pub policy: Option<&'static str>,
 }
 
 /// JSON.
 pub const JSON: &str = "application/json";
 /// One JSON object a line.
 pub const JSON_LINES: &str = "application/x-ndjson";
+/// A page.
+pub const HTML: &str = "text/html; charset=utf-8";
+const EVENTS: &str = "text/event-stream; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl AdminAnswer {
@@ -30,6 +35,7 @@ impl AdminAnswer {
             media_type: TEXT,
             body: body.into(),
             allow: None,
+            policy: None,
         }
     }
 
@@ -61,6 +67,12 @@ impl AdminAnswer {
         if let Some(allow) = self.allow {
             text.push_str(&format!("Allow: {allow}\r\n"));
         }
+        if let Some(policy) = self.policy {
+            text.push_str(&format!(
+                "Content-Security-Policy: {policy}\r\nReferrer-Policy: no-referrer\r\n\
+                 Cross-Origin-Resource-Policy: same-origin\r\n"
+            ));
+        }
         text.push_str(&format!("Content-Length: {}\r\n\r\n", self.body.len()));
         if !is_head {
             text.push_str(&self.body);
@@ -68,6 +80,11 @@ impl AdminAnswer {
         out.write_all(text.as_bytes())?;
         out.flush()
     }
+}
+
+/// The head of events that come until one side has had enough.
+pub fn begin_events() -> String {
+    begin(200, EVENTS) + "\r\n"
 }
 
 fn begin(status: u16, media_type: &str) -> String {

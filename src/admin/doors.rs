@@ -17,6 +17,7 @@ use super::answer::AdminAnswer;
 use super::overview::Overview;
 use super::request::{self, LIMITS};
 use super::routes::{self, From};
+use super::ticker::Ticker;
 use super::{House, VIEWERS_MAX};
 use crate::config::Config;
 
@@ -95,10 +96,12 @@ impl Doors {
             return Ok(closing);
         }
         let overview = Overview::begin(house)?;
+        let ticker = Ticker::begin(Arc::clone(&overview))?;
         let viewers = Arc::new(Viewers::default());
         if let Some(socket) = self.socket {
             closing.socket = Some((socket.path, socket.inode));
-            let (overview, viewers) = (Arc::clone(&overview), Arc::clone(&viewers));
+            let (ticker, viewers) = (Arc::clone(&ticker), Arc::clone(&viewers));
+            let overview = Arc::clone(&overview);
             spawn("admin", move || {
                 accept(
                     &viewers,
@@ -109,15 +112,16 @@ impl Doors {
                             user: peer.map(|peer| peer.uid.as_raw()),
                             process: peer.map(|peer| peer.pid.as_raw_pid()),
                         };
-                        serve(&overview, stream, from);
+                        serve(&overview, &ticker, stream, from);
                     },
                 );
             })?;
         }
         for (listener, _) in self.addresses {
-            let (overview, viewers) = (Arc::clone(&overview), Arc::clone(&viewers));
+            let (ticker, viewers) = (Arc::clone(&ticker), Arc::clone(&viewers));
+            let overview = Arc::clone(&overview);
             spawn("admin-tcp", move || {
-                let serve = move |(stream, _)| serve(&overview, stream, From::Address);
+                let serve = move |(stream, _)| serve(&overview, &ticker, stream, From::Address);
                 accept(&viewers, || listener.accept(), serve);
             })?;
         }
@@ -277,13 +281,13 @@ fn accept<S: Send + 'static>(
 }
 
 /// One request and its answer.
-fn serve(overview: &Arc<Overview>, mut stream: impl Stream, from: From) {
+fn serve(overview: &Arc<Overview>, ticker: &Ticker, mut stream: impl Stream, from: From) {
     if stream.be_patient().is_err() {
         return;
     }
     // Whoever is gone needs no answer.
     let _ = match read(&mut stream) {
-        Ok(Some(request)) => routes::respond(overview, &request, from, &mut stream),
+        Ok(Some(request)) => routes::respond(overview, ticker, &request, from, &mut stream),
         Ok(None) => Ok(()),
         Err(why) => AdminAnswer::outcome(why.status(), why.to_string()).write(&mut stream, false),
     };

@@ -17,6 +17,10 @@ pub struct Filter {
     state: Option<String>,
     session: Option<SessionId>,
     idle_seconds: u64,
+    /// In lower case.
+    any: Option<String>,
+    /// How many are wanted.
+    pub limit: Option<usize>,
 }
 
 /// As a shell would, in paths of URLs: `*` stops at no slash, because a host's folder is what most
@@ -42,6 +46,11 @@ impl Filter {
                     let pattern = Pattern::new(value.trim_start_matches('/'));
                     let pattern = pattern.map_err(|error| format!("path = {value}: {error}"))?;
                     filter.path = Some(pattern);
+                }
+                "any" => filter.any = Some(value.to_lowercase()),
+                "limit" => {
+                    let limit = value.parse();
+                    filter.limit = Some(limit.map_err(|_| format!("limit = {value}: a number"))?);
                 }
                 "client" => filter.client = text(),
                 "user" => filter.user = text(),
@@ -80,6 +89,7 @@ impl Filter {
             && is(&self.state, Some(&session.state))
             && self.is_session(Some(&session.id))
             && session.idle_seconds >= self.idle_seconds
+            && (self.any.as_ref()).is_none_or(|any| has(session, any))
     }
 
     /// Whether something that happened is to be shown.
@@ -109,6 +119,22 @@ impl Filter {
         })
     }
 }
+
+/// Whether a text stands in a path, an address or a user, or an id begins so. Of the id only what
+/// is shown to anybody is compared: who could try more of it would find it digit by digit.
+fn has(session: &SessionView, text: &str) -> bool {
+    let is_in = |found: &str| found.to_lowercase().contains(text);
+    let id = session.id.trim_matches(['{', '}']).to_lowercase();
+    let text_of_id = text.trim_matches(['{', '}']);
+    let shown = text_of_id.get(..ID_CHARS_COMPARED).unwrap_or(text_of_id);
+    is_in(&format!("/{}", session.path))
+        || session.client.as_deref().is_some_and(is_in)
+        || session.user.as_deref().is_some_and(is_in)
+        || (!shown.is_empty() && id.starts_with(shown))
+}
+
+/// The first group of an id.
+const ID_CHARS_COMPARED: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -153,6 +179,17 @@ mod tests {
             ("idle", "60"),
             ("session", "7a1cf7f0-fca6-4d1b-8883-5fbb10f7f1de"),
         ]));
+        for any in [
+            "HOST-7",
+            "/in/",
+            "192.0.2",
+            "7A1CF7F0",
+            "7a1c",
+            "{7a1cf7f0-0000",
+        ] {
+            assert!(takes(&[("any", any)]), "{any}");
+        }
+        assert!(!takes(&[("any", "host-8")]) && !takes(&[("any", "cf7f0")]));
         assert!(takes(&[("path", "*host-7*")]) && takes(&[("path", "/in/*")]));
         for pair in [
             ("location", "/"),

@@ -20,19 +20,30 @@
 //!
 //! What stands behind it is the trait [`House`], which `ring/` implements; tests have another one.
 //!
-//! The arrows: `process`, `health`, `view`, `trace`, `request` <- `filter`, `exposition`, `answer`
-//! <- `overview` <- `routes` <- `doors`.
+//! **The page** (`GET /` for a browser) is one file, `page.html`: it shows, and has nothing that
+//! acts. Without JavaScript it is how things were when it was asked for ([`page`]); with it, it
+//! reads a frame each second (`GET /events`), which is made once for all pages ([`ticker`]).
+//!
+//! The arrows: `process`, `health`, `view`, `trace`, `request` <- `filter`, `exposition`, `answer`,
+//! `samples` <- `page_view` <- `overview`, `survey` <- `attention` <- `page`, `ticker` <- `routes`
+//! <- `doors`.
 
 mod answer;
+mod attention;
 mod doors;
 mod exposition;
 mod families;
 pub mod filter;
 pub mod health;
 mod overview;
+mod page;
+pub mod page_view;
 mod process;
 mod request;
 mod routes;
+mod samples;
+mod survey;
+mod ticker;
 pub mod trace;
 pub mod view;
 
@@ -64,6 +75,11 @@ pub trait House: Send + Sync + 'static {
     /// # Errors
     /// [`NoAnswer`]
     fn ask(&self, shard: usize, question: Inquiry) -> Result<Insight, NoAnswer>;
+    /// The same by somebody who has no time: others wait for what comes of it.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    fn ask_soon(&self, shard: usize, question: Inquiry) -> Result<Insight, NoAnswer>;
     /// Reads the settings again; what has changed.
     ///
     /// # Errors

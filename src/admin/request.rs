@@ -25,6 +25,8 @@ pub struct AdminRequest {
     pub accept: Option<Vec<u8>>,
     /// As what the client knows this server.
     pub host: Option<String>,
+    /// A page in a browser has sent it (RFC 6454 7): every POST of one says so.
+    pub is_of_page: bool,
 }
 
 /// How.
@@ -113,6 +115,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<AdminRequest>, Malformed> {
         query: pairs.collect::<Result<_, Malformed>>()?,
         accept: head.only("Accept").ok().flatten().map(<[u8]>::to_vec),
         host: head.host.map(str::to_owned),
+        is_of_page: head.only("Origin") != Ok(None),
     }))
 }
 

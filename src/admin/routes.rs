@@ -11,7 +11,10 @@ use super::exposition::{self, Exposition};
 use super::filter::Filter;
 use super::health::Reason;
 use super::overview::Overview;
+use super::page;
 use super::request::{self, AdminMethod, AdminRequest};
+use super::survey::Survey;
+use super::ticker::Ticker;
 use super::view::SessionView;
 use crate::bits::session_id::SessionId;
 use crate::server::window::{How, Inquiry, Insight, NotEnded};
@@ -42,6 +45,10 @@ enum Route {
     Status,
     Sessions,
     Session(SessionId),
+    Attention,
+    Lately,
+    Folders,
+    Events,
     Trace,
     Order(Order),
 }
@@ -60,15 +67,15 @@ enum Order {
 /// What the stream says.
 pub fn respond(
     overview: &Arc<Overview>,
+    ticker: &Ticker,
     request: &AdminRequest,
     from: From,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let is_head = request.method == AdminMethod::Head;
     let config = overview.house.config();
-    if let From::Address = from
-        && !request::is_ours(request.host.as_deref(), &config.admin_names)
-    {
+    // Over the socket too: `ssh -L` brings browsers there.
+    if !request::is_ours(request.host.as_deref(), &config.admin_names) {
         let why = "this host is not one of admin_names: name the server by its address";
         return AdminAnswer::outcome(403, why).write(out, is_head);
     }
@@ -76,6 +83,10 @@ pub fn respond(
         let why = "there is nothing of that name: GET / says what there is";
         return AdminAnswer::outcome(404, why).write(out, is_head);
     };
+    if request.is_of_page && request.method == AdminMethod::Post {
+        let why = "a page in a browser gives no orders";
+        return AdminAnswer::outcome(403, why).write(out, is_head);
+    }
     if let Err(refused) = may(&route, request.method, from) {
         return refused.write(out, is_head);
     }
@@ -88,6 +99,7 @@ pub fn respond(
     match route {
         Route::Sessions if !is_head => list(overview, &filter, from, out),
         Route::Trace if !is_head => trace(overview, &filter, out),
+        Route::Events if !is_head => ticker.show(out),
         route => whole(overview, &route, request, from).write(out, is_head),
     }
 }
@@ -107,9 +119,13 @@ fn route(path: &str) -> Option<Route> {
         [Some("live"), None, ..] => Route::Live,
         [Some("ready"), None, ..] => Route::Ready,
         [Some("metrics"), None, ..] => Route::Metrics,
+        [Some("events"), None, ..] => Route::Events,
         [Some("v1"), Some("status"), None, ..] => Route::Status,
         [Some("v1"), Some("sessions"), None, ..] => Route::Sessions,
         [Some("v1"), Some("trace"), None, ..] => Route::Trace,
+        [Some("v1"), Some("attention"), None, ..] => Route::Attention,
+        [Some("v1"), Some("lately"), None, ..] => Route::Lately,
+        [Some("v1"), Some("folders"), None, ..] => Route::Folders,
         [Some("v1"), Some("reload"), None, ..] => Route::Order(Order::Reload),
         [Some("v1"), Some("drain"), None, ..] => Route::Order(Order::Drain),
         [Some("v1"), Some("sessions"), Some(text), None, _] => Route::Session(id(text)?),
@@ -149,7 +165,17 @@ fn may(route: &Route, method: AdminMethod, from: From) -> Result<(), AdminAnswer
 
 fn whole(overview: &Overview, route: &Route, request: &AdminRequest, from: From) -> AdminAnswer {
     match route {
-        Route::Index | Route::Sessions | Route::Trace => AdminAnswer::text(200, INDEX),
+        Route::Index if page::is_wanted(request.accept.as_deref()) => page::answer(overview),
+        Route::Index | Route::Sessions | Route::Trace | Route::Events => {
+            AdminAnswer::text(200, INDEX)
+        }
+        Route::Attention => AdminAnswer::json(200, &page::attention(overview)),
+        Route::Lately => {
+            let lately = Survey::of(&*overview.house).lately(&mut Vec::new());
+            let views: Vec<_> = lately.into_iter().rev().map(|known| known.view).collect();
+            AdminAnswer::json(200, &views)
+        }
+        Route::Folders => AdminAnswer::json(200, &Survey::of(&*overview.house).folders()),
         Route::Live => {
             let health = overview.health();
             judged(health.is_live(), &health.not_live)
@@ -174,7 +200,7 @@ fn whole(overview: &Overview, route: &Route, request: &AdminRequest, from: From)
                 Some(row) => AdminAnswer::json(200, &SessionView::of(row)),
                 None => AdminAnswer::outcome(404, "there is no such session, or no more"),
             },
-            Ok(Insight::Ended(_)) | Err(NoAnswer) => no_answer(),
+            Ok(_) | Err(NoAnswer) => no_answer(),
         },
         Route::Order(order) => {
             let answer = obey(overview, *order);
@@ -236,7 +262,7 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
                 };
                 AdminAnswer::outcome(status, why)
             }
-            Ok(Insight::Rows(_)) | Err(NoAnswer) => no_answer(),
+            Ok(_) | Err(NoAnswer) => no_answer(),
         },
     }
 }
@@ -272,9 +298,10 @@ fn list(overview: &Overview, filter: &Filter, from: From, out: &mut impl Write) 
     // Nothing is promised before the first shard has answered.
     let mut first = match overview.house.ask(0, Inquiry::List(None)) {
         Ok(Insight::Rows(rows)) => Some(rows),
-        Ok(Insight::Ended(_)) | Err(NoAnswer) => return no_answer().write(out, false),
+        Ok(_) | Err(NoAnswer) => return no_answer().write(out, false),
     };
     let mut lines = JsonLines::begin(out)?;
+    let mut left = filter.limit.unwrap_or(usize::MAX);
     for shard in 0..shards {
         let mut after = None;
         loop {
@@ -283,7 +310,7 @@ fn list(overview: &Overview, filter: &Filter, from: From, out: &mut impl Write) 
                 None => match overview.house.ask(shard, Inquiry::List(after)) {
                     Ok(Insight::Rows(rows)) => rows,
                     // Cut short, and seen to be.
-                    Ok(Insight::Ended(_)) | Err(NoAnswer) => return Ok(()),
+                    Ok(_) | Err(NoAnswer) => return Ok(()),
                 },
             };
             let Some(last) = rows.last() else {
@@ -292,7 +319,8 @@ fn list(overview: &Overview, filter: &Filter, from: From, out: &mut impl Write) 
             after = Some(last.id);
             let mut text = String::new();
             for mut session in rows.into_iter().map(SessionView::of) {
-                if filter.takes(&session) {
+                if left > 0 && filter.takes(&session) {
+                    left -= 1;
                     if let From::Address = from {
                         session.hide_id();
                     }
@@ -301,6 +329,9 @@ fn list(overview: &Overview, filter: &Filter, from: From, out: &mut impl Write) 
                 }
             }
             lines.write(&text)?;
+            if left == 0 {
+                return lines.end();
+            }
         }
     }
     lines.end()
@@ -331,13 +362,19 @@ fn trace(overview: &Overview, filter: &Filter, out: &mut impl Write) -> io::Resu
 const INDEX: &str = "\
 bitsd: the administrator's interface
 
+GET  /                         a page for a browser, this text for others
+GET  /events                   what the page shows, as server-sent events
 GET  /live                     200 while every shard has its turns
 GET  /ready                    200 while new uploads are taken, else why not
 GET  /metrics                  for Prometheus
 GET  /v1/status                the server as a whole
 GET  /v1/sessions              uploads that have not ended, one a line
-                               (location= path= client= user= state= idle=SECONDS session=)
+                               (location= path= client= user= state= idle=SECONDS session=
+                               any=TEXT limit=)
 GET  /v1/sessions/ID           one of them
+GET  /v1/attention             what is stuck, and why
+GET  /v1/lately                the last ends and refusals
+GET  /v1/folders               what came into each folder since the start
 
 Over admin_socket only:
 GET  /v1/trace                 packets as they come, one a line (client= path= session=)

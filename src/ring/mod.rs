@@ -84,6 +84,7 @@ use crate::event::{DiskOp, Event};
 use crate::metrics::Metrics;
 use crate::metrics::shard::ShardMetrics;
 use crate::notify::{Desk, Notifier};
+use crate::server::chronicle::Chronicle;
 use crate::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use crate::server::visit::Visit;
 use crate::vault::disk::{
@@ -157,6 +158,8 @@ pub struct RingWorld {
     drawn: RefCell<Vec<[u8; 16]>>,
     /// Files looked at so far.
     stats: Cell<usize>,
+    /// What happened lately.
+    chronicle: RefCell<Chronicle>,
 }
 
 impl RingWorld {
@@ -200,6 +203,7 @@ impl Runtime for RingWorld {
     }
 
     fn emit(&self, event: Event<'_>) {
+        self.chronicle.borrow_mut().note(self.now(), &event);
         counting::tell(self.shard, &event);
     }
 
@@ -283,6 +287,10 @@ impl Floor for RingWorld {
 
     fn metrics(&self) -> &ShardMetrics {
         &self.metrics.shards[self.shard]
+    }
+
+    fn chronicle(&self) -> &RefCell<Chronicle> {
+        &self.chronicle
     }
 
     fn series(&self, prefix: &str) -> usize {

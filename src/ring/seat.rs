@@ -220,6 +220,7 @@ impl Seat {
             grounds: RefCell::default(),
             misses_a_shelf: self.directories.misses_a_shelf(),
             stats: Cell::new(0),
+            chronicle: RefCell::default(),
         };
         world.add_roots(self.roots);
         let (world, count) = (Rc::new(world), self.config.cores);
@@ -390,7 +391,7 @@ async fn take_inquiries(shard: Rc<Shard<RingWorld>>, mut asked: Receiver<Questio
     while let Some(asked) = asked.recv().await {
         let answering = Rc::clone(&shard);
         shard.world.spawn(async move {
-            let insight = answering.answer(asked.inquiry).await;
+            let insight = answering.answer(asked.inquiry.clone()).await;
             asked.answer(insight);
         });
     }

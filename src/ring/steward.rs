@@ -27,6 +27,10 @@ use crate::server::window::{Inquiry, Insight};
 
 /// How long a shard may take to answer: it may have to wait for a write to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where others wait for what comes of it.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+/// A shard that was not seen to run for so long is not even asked then.
+const BEAT_MS_MAX: u64 = 3_000;
 
 /// Answers for the server.
 pub struct Steward {
@@ -97,10 +101,15 @@ impl House for Steward {
     }
 
     fn ask(&self, shard: usize, inquiry: Inquiry) -> Result<Insight, NoAnswer> {
-        let (asked, answered) = Question::new(inquiry);
-        let window = self.to_ask.windows.get(shard).ok_or(NoAnswer)?;
-        window.try_send(asked).map_err(|_| NoAnswer)?;
-        answered.recv_timeout(PATIENCE).map_err(|_| NoAnswer)
+        self.ask_within(PATIENCE, shard, inquiry)
+    }
+
+    fn ask_soon(&self, shard: usize, inquiry: Inquiry) -> Result<Insight, NoAnswer> {
+        let beat_ms = self.to_ask.metrics.shards[shard].beat_ms.get();
+        if self.now_ms().saturating_sub(beat_ms) > BEAT_MS_MAX {
+            return Err(NoAnswer);
+        }
+        self.ask_within(SHORT_PATIENCE, shard, inquiry)
     }
 
     fn reload(&self) -> Result<String, String> {
@@ -114,6 +123,20 @@ impl House for Steward {
 
     fn tap(&self) -> &Arc<Tap> {
         &self.to_ask.tap
+    }
+}
+
+impl Steward {
+    fn ask_within(
+        &self,
+        patience: Duration,
+        shard: usize,
+        inquiry: Inquiry,
+    ) -> Result<Insight, NoAnswer> {
+        let (asked, answered) = Question::new(inquiry);
+        let window = self.to_ask.windows.get(shard).ok_or(NoAnswer)?;
+        window.try_send(asked).map_err(|_| NoAnswer)?;
+        answered.recv_timeout(patience).map_err(|_| NoAnswer)
     }
 }
 

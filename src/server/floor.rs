@@ -5,6 +5,7 @@
 //! here as well, and one more: to stop a wait on a connection, [`Wire::shutdown`] it; the pending
 //! operation then returns.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::chronicle::Chronicle;
 use super::visit::Visit;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
@@ -247,6 +249,8 @@ pub trait Floor: Runtime {
     async fn negotiate(&self, leg: Leg) -> Result<Negotiated, NotNegotiated>;
     /// What is counted on this shard.
     fn metrics(&self) -> &ShardMetrics;
+    /// What happened lately on it.
+    fn chronicle(&self) -> &RefCell<Chronicle>;
     /// The number under which a location is counted, by its prefix. Asked when settings are taken
     /// over.
     fn series(&self, prefix: &str) -> usize;

@@ -403,6 +403,9 @@ impl<W: World> Held<W> {
         let duration_ms =
             (begun_ms > 0).then(|| shard.world.wall_clock_ms().saturating_sub(begun_ms));
         let (peer, by_administrator) = (session.peer(), work.is_commanded);
+        if let (true, Some(folder)) = (ending.is_good(), session.folder()) {
+            folder.note_delivery(shard.world.now(), last.received());
+        }
         // Whoever hears of it may look at the session.
         let life = work.keep.record().life.clone();
         let digests = work.keep.digests();

@@ -69,7 +69,8 @@
 //! ([`crate::vault::tombstones`]), so that a client that lost the answer to its Close or Cancel
 //! gets it again. One without progress for `session_timeout` ends by itself.
 //!
-//! **An administrator** may ask which sessions there are, and end one ([`window`]).
+//! **An administrator** may ask which sessions there are, and end one ([`window`]), and look at
+//! what goes on ([`glance`]) and what happened lately ([`chronicle`]).
 //!
 //! **It ends** when it is told to drain: idle connections are ended at once, busy ones after their
 //! answer, and sessions stay on disk for the next start. Nothing depends on that: after `kill -9`
@@ -86,17 +87,20 @@
 //!  fragment  lifecycle  download               by its kind
 //!  gatekeeper                                  who asks
 //!  exchange     janitor  recover  window       a request's things │ by the clock, at start, asked
+//!  glance                                      what is asked of all sessions
 //!  carry_out                                   decisions
 //!  notification  room  hashing                 what takes long in them
 //!  held                                        the right to work on a session
+//!  rows                                        a session, for a person to look at
 //!  shard  places                               the tables
 //!  session  connection                         what stands in them
-//!  visit  floor  inbox  patience  turnstile .. what all of it stands on
+//!  visit  floor  chronicle  inbox  patience .. what all of it stands on
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod budget;
 pub mod carry_out;
+pub mod chronicle;
 pub mod clients;
 pub mod connection;
 pub mod crowd;
@@ -106,6 +110,7 @@ pub mod exchange;
 pub mod floor;
 pub mod fragment;
 pub mod gatekeeper;
+pub mod glance;
 mod hashing;
 pub mod held;
 pub mod inbox;
@@ -118,6 +123,7 @@ pub mod recover;
 pub mod request;
 pub mod respond;
 mod room;
+pub mod rows;
 pub mod serve;
 pub mod session;
 pub mod shard;

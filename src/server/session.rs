@@ -1,10 +1,11 @@
 //! A session as its shard has it in its table: whose it is, where it stands, and what only its
 //! holder touches. What is done with it stands above, in [`super::held`].
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::chronicle::Deliveries;
 use super::clients::Counted;
 use super::connection::ConnectionId;
 use super::floor::World;
@@ -48,6 +49,8 @@ pub struct Session<W: World> {
     peer: Cell<Option<SocketAddr>>,
     /// As what it is counted.
     counted_as: Cell<Option<Gauged>>,
+    /// The folder that its file is for, from when its shard knows it.
+    folder: OnceCell<Rc<Deliveries>>,
 }
 
 /// What only the holder of the session touches.
@@ -117,6 +120,7 @@ impl<W: World> Session<W> {
             deadline_ms: Cell::new(0),
             peer: Cell::new(None),
             counted_as: Cell::new(None),
+            folder: OnceCell::new(),
         })
     }
 
@@ -207,6 +211,24 @@ impl<W: World> Session<W> {
     /// It is counted as this from now on; as what it was before.
     pub(super) fn count_as(&self, now: Option<Gauged>) -> Option<Gauged> {
         self.counted_as.replace(now)
+    }
+
+    /// Its file is for this folder.
+    pub(super) fn belongs_to(&self, folder: Rc<Deliveries>) {
+        // It is entered once.
+        let _ = self.folder.set(folder);
+    }
+
+    /// The folder that its file is for.
+    pub(super) fn folder(&self) -> Option<&Deliveries> {
+        self.folder.get().map(|folder| &**folder)
+    }
+
+    /// What its application said last, if it did not take the file and nobody asks it just now.
+    pub(super) fn application_said(&self) -> Option<Refusal> {
+        let work = self.work.borrow();
+        let pause = work.as_ref()?.pause.as_ref()?;
+        Some(pause.refusal.clone())
     }
 
     /// When its shard looks next whether it has expired.

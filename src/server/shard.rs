@@ -306,6 +306,10 @@ impl<W: World> Shard<W> {
     pub fn enter(&self, session: Rc<Session<W>>) {
         self.schedule(&session);
         self.count(&session);
+        let location = self.location(&session.path);
+        let mut chronicle = self.world.chronicle().borrow_mut();
+        session.belongs_to(chronicle.folder(&location.prefix, session.path.as_str()));
+        drop(chronicle);
         let before = self.sessions.borrow_mut().insert(session.id, session);
         assert!(before.is_none(), "a random 128-bit id came twice");
     }

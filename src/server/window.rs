@@ -8,23 +8,21 @@
 //! works on it is stopped and awaited, and its end goes the usual way through state, record, log
 //! and tombstone.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::chronicle::{FolderRow, Happened};
+use super::connection::ConnectionId;
 use super::floor::World;
+use super::glance::{AttachedSlice, NeedySlice};
 use super::held::Held;
-use super::session::Session;
+pub use super::rows::{ROWS_MAX, SessionRow};
 use super::shard::{Phase, Shard};
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
-use crate::http::digest::Digests;
-
-/// Rows of one slice: about a tenth of a millisecond of the shard's time.
-pub const ROWS_MAX: usize = 256;
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inquiry {
     /// The sessions behind this id, or from the first one on; [`ROWS_MAX`] at the most.
     List(Option<SessionId>),
@@ -32,6 +30,17 @@ pub enum Inquiry {
     Show(SessionId),
     /// That a session ends.
     End(SessionId, How),
+    /// Some sessions, by their ids; [`ROWS_MAX`] at the most.
+    These(Arc<[SessionId]>),
+    /// How far the sessions are whose clients are connected: of connections behind this one.
+    Attached(Option<ConnectionId>),
+    /// Sessions behind this id that somebody should look at; quiet ones only from so many
+    /// milliseconds on.
+    Needy(Option<SessionId>, u64),
+    /// What happened behind this change.
+    Lately(u64),
+    /// Folders behind this one.
+    Folders(Option<String>),
 }
 
 /// As what a session ends.
@@ -50,6 +59,15 @@ pub enum Insight {
     Rows(Vec<SessionRow>),
     /// What became of the session that was to end.
     Ended(Result<(), NotEnded>),
+    /// Sessions whose clients are connected.
+    Attached(AttachedSlice),
+    /// Sessions that somebody should look at.
+    Needy(NeedySlice),
+    /// What happened, in the order of changes; none where there is no more.
+    Lately(Vec<Happened>),
+    /// Folders, in the order of their names, none where there is no more; and all that are not
+    /// told apart.
+    Folders(Vec<FolderRow>, FolderRow),
 }
 
 /// Why a session did not end.
@@ -65,33 +83,6 @@ pub enum NotEnded {
     NotNow,
 }
 
-/// A session, for a person to look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionRow {
-    pub id: SessionId,
-    pub path: String,
-    /// The prefix of its location.
-    pub location: String,
-    pub state: State,
-    /// Time without progress, in milliseconds.
-    pub idle_ms: u64,
-    /// Until it expires without progress, in milliseconds.
-    pub expires_in_ms: u64,
-    /// When it was made, in milliseconds since 1970; 0 if nobody knows.
-    pub begun_ms: u64,
-    /// A request for it is under way.
-    pub is_busy: bool,
-    /// The address of its client.
-    pub client: Option<IpAddr>,
-    pub user: Option<Arc<str>>,
-    /// What its client calls itself.
-    pub agent: Option<Arc<str>>,
-    pub connections: u32,
-    pub interruptions: u32,
-    /// The digests of the whole file, once they are known.
-    pub digests: Option<Digests>,
-}
-
 impl<W: World> Shard<W> {
     /// Answers a question.
     pub async fn answer(self: &Rc<Self>, question: Inquiry) -> Insight {
@@ -102,34 +93,28 @@ impl<W: World> Shard<W> {
                 Insight::Rows(found.into_iter().collect())
             }
             Inquiry::End(id, how) => Insight::Ended(self.end_by_command(id, how).await),
+            Inquiry::These(ids) => {
+                let found = ids.iter().take(ROWS_MAX).filter_map(|id| self.session(*id));
+                Insight::Rows(found.map(|session| self.row(&session)).collect())
+            }
+            Inquiry::Attached(after) => Insight::Attached(self.attached_after(after)),
+            Inquiry::Needy(after, quiet_ms_min) => {
+                Insight::Needy(self.needy_after(after, quiet_ms_min))
+            }
+            Inquiry::Lately(change) => {
+                Insight::Lately(self.world.chronicle().borrow().after(change, ROWS_MAX))
+            }
+            Inquiry::Folders(after) => {
+                let chronicle = self.world.chronicle().borrow();
+                let rows = chronicle.folders_after(after.as_deref(), ROWS_MAX);
+                Insight::Folders(rows, chronicle.others())
+            }
         }
     }
 
     fn rows(&self, after: Option<SessionId>) -> Vec<SessionRow> {
         let some = self.sessions_after(after, ROWS_MAX);
         some.iter().map(|session| self.row(session)).collect()
-    }
-
-    fn row(&self, session: &Session<W>) -> SessionRow {
-        let now = self.world.now();
-        let location = self.location(&session.path);
-        let record = session.record();
-        SessionRow {
-            id: session.id,
-            path: session.path.as_str().to_owned(),
-            location: location.prefix.clone(),
-            state: record.state,
-            idle_ms: session.idle_ms(now),
-            expires_in_ms: (session.expires_ms(&location.policy)).saturating_sub(now),
-            begun_ms: record.begun_ms,
-            is_busy: session.is_held(),
-            client: session.peer().map(|peer| peer.ip()).or(record.client),
-            user: record.life.user.clone(),
-            agent: record.life.agent.clone(),
-            connections: record.life.connections,
-            interruptions: record.life.interruptions,
-            digests: record.digests(),
-        }
     }
 
     async fn end_by_command(self: &Rc<Self>, id: SessionId, how: How) -> Result<(), NotEnded> {

@@ -16,6 +16,7 @@ use bitsd::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::metrics::shard::ShardMetrics;
+use bitsd::server::chronicle::Chronicle;
 use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
 use bitsd::server::visit::Visit;
 use bitsd::vault::disk::{
@@ -70,6 +71,8 @@ pub struct SimWorld {
     shard: usize,
     /// What it counts.
     pub metrics: ShardMetrics,
+    /// What happened lately on it.
+    pub chronicle: RefCell<Chronicle>,
     /// What it should have counted.
     pub tally: RefCell<Tally>,
     /// Head blocks that are out.
@@ -86,6 +89,7 @@ impl SimWorld {
             life: Rc::clone(life),
             shard,
             metrics: ShardMetrics::default(),
+            chronicle: RefCell::default(),
             tally: RefCell::default(),
             heads_out: Rc::default(),
             bodies_out: Rc::default(),
@@ -426,6 +430,7 @@ impl Runtime for SimWorld {
     fn emit(&self, event: Event<'_>) {
         self.sim.tell(|| format!("shard {}: {event:?}", self.shard));
         self.metrics.on(&event);
+        self.chronicle.borrow_mut().note(self.now(), &event);
         self.tally.borrow_mut().note(&event);
         self.sim
             .judge
@@ -457,6 +462,10 @@ impl Floor for SimWorld {
 
     fn metrics(&self) -> &ShardMetrics {
         &self.metrics
+    }
+
+    fn chronicle(&self) -> &RefCell<Chronicle> {
+        &self.chronicle
     }
 
     fn series(&self, _prefix: &str) -> usize {
