@@ -39,7 +39,7 @@ fn refused_lately<'k>(
     happened: impl DoubleEndedIterator<Item = &'k Noted>,
 ) -> Vec<&'k Noted> {
     let mut seen = BTreeSet::new();
-    let mut arrived = BTreeSet::new();
+    let mut arrived = BTreeMap::new();
     let mut refused = Vec::new();
     for known in happened.rev() {
         if now_ms.saturating_sub(known.at_ms) > LATELY_MS || refused.len() == REFUSED_MAX {
@@ -48,7 +48,7 @@ fn refused_lately<'k>(
         let path = known.view.path.as_str();
         if known.reaction.is_none() {
             if known.view.is_good {
-                arrived.insert(path);
+                arrived.insert(path, known.at_ms);
             }
             continue;
         }
@@ -56,7 +56,9 @@ fn refused_lately<'k>(
             Some(id) => (Some(id), None, ""),
             None => (None, known.client, path),
         };
-        if !arrived.contains(path) && seen.insert(who) {
+        // Shards share no order within a tick of the clock: what is not later counts as before.
+        let has_arrived = arrived.get(path).is_some_and(|at_ms| *at_ms > known.at_ms);
+        if !has_arrived && seen.insert(who) {
             refused.push(known);
         }
     }
@@ -225,6 +227,7 @@ mod tests {
             known(now - 8, "/a", Some(7), false),
             known(now - 7, "/arrived", None, true),
             known(now - 6, "/a", Some(7), false),
+            known(now - 5, "/b", None, true),
             known(now - 5, "/b", None, false),
         ];
         let found = refused_lately(now, happened.iter());

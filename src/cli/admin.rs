@@ -5,6 +5,7 @@ mod conversation;
 mod orders;
 mod sessions;
 mod status;
+mod stuck;
 mod table;
 mod trace;
 
@@ -53,6 +54,9 @@ pub struct Status {
     /// Show it again every two seconds, until interrupted.
     #[arg(short, long)]
     watch: bool,
+    /// What came into each folder since the start, and who has waited longest for a file.
+    #[arg(long, conflicts_with = "watch")]
+    by_folder: bool,
     /// As JSON, for programs; one object a line with --watch.
     #[arg(long)]
     json: bool,
@@ -136,7 +140,7 @@ struct List {
 struct Show {
     #[command(flatten)]
     place: Where,
-    /// As `sessions list` and the log show it.
+    /// As `sessions list` and the log show it; its beginning is enough.
     id: String,
     /// As JSON.
     #[arg(long)]
@@ -147,7 +151,7 @@ struct Show {
 struct End {
     #[command(flatten)]
     place: Where,
-    /// Which ones.
+    /// Which ones; the beginning of an id is enough.
     #[arg(required_unless_present_any = ["location", "client", "user", "path", "state", "idle"])]
     ids: Vec<String>,
     #[command(flatten)]
@@ -292,6 +296,7 @@ pub const STATUS_EXAMPLES: &str = "\
 Examples:
   bitsd status                      how the server of /etc/bitsd.toml is
   bitsd status --watch
+  bitsd status --by-folder          who has not delivered
   bitsd status --json | jq .sessions
 
 Exit codes: 0 it is ready for uploads, 1 it is not (it says why), or does not answer, 2 the command

@@ -117,7 +117,6 @@ fn plain(id: &str) -> String {
 }
 
 fn show_one(show: &Show, offline: ReadOffline) -> Result<ExitCode, Failed> {
-    let id = parsed(&show.id)?;
     let is_asked = show.place.socket.is_some() || {
         let socket = show.place.settings()?.admin_socket;
         !socket.as_os_str().is_empty() && !is_nobody_there(&socket)
@@ -125,8 +124,8 @@ fn show_one(show: &Show, offline: ReadOffline) -> Result<ExitCode, Failed> {
     let session = match is_asked {
         true => {
             let conversation = show.place.conversation()?;
-            let (status, body) =
-                conversation.ask("GET", &format!("/v1/sessions/{}", plain(&show.id)))?;
+            let id = whole(&conversation, &show.id)?;
+            let (status, body) = conversation.ask("GET", &format!("/v1/sessions/{id}"))?;
             match status {
                 200 => serde_json::from_str(&body).ok(),
                 404 => None,
@@ -134,13 +133,14 @@ fn show_one(show: &Show, offline: ReadOffline) -> Result<ExitCode, Failed> {
             }
         }
         false => {
+            let id = parsed(&show.id)?;
             let sessions = found(&show.place, &Which::default(), offline)?;
             let is_it = |session: &SessionView| SessionId::parse(session.id.as_bytes()) == Some(id);
             sessions.into_iter().find(is_it)
         }
     };
-    let session: SessionView =
-        session.ok_or_else(|| Failed::new(format!("there is no session {id}, or no more")))?;
+    let session: SessionView = session
+        .ok_or_else(|| Failed::new(format!("there is no session {}, or no more", show.id)))?;
     print(&match show.json {
         true => json(&session),
         false => details(&session),
@@ -199,12 +199,52 @@ fn parsed(id: &str) -> Result<SessionId, Failed> {
         .ok_or_else(|| Failed::wrong_use(format!("{id} is no session: {hint}")))
 }
 
+/// An id, or its beginning, as it is compared.
+fn begun(text: &str) -> Result<String, Failed> {
+    let begin = plain(text).to_uppercase();
+    let is_begin = begin.len() >= ID_CHARS_MIN
+        && (begin.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if !is_begin {
+        parsed(text)?;
+    }
+    Ok(begin)
+}
+
+/// The id that begins so, without braces: the page and `bitsd status` show no more of it.
+fn whole(conversation: &Conversation, text: &str) -> Result<String, Failed> {
+    let begin = begun(text)?;
+    if SessionId::parse(begin.as_bytes()).is_some() {
+        return Ok(begin);
+    }
+    let mut found = Vec::new();
+    let target = target("/v1/sessions", &[("any", begin.clone())]);
+    conversation.lines(&target, |line| {
+        let session: SessionView = serde_json::from_str(line)?;
+        found.push(plain(&session.id));
+        Ok(())
+    })?;
+    found.retain(|id| id.starts_with(&begin));
+    match &found[..] {
+        [id] => Ok(id.clone()),
+        [] => Err(Failed::new(format!(
+            "no unfinished upload has an id that begins with {begin}"
+        ))),
+        [one, other, ..] => Err(Failed::new(format!(
+            "{begin} is the beginning of {one}, {other}, ..: say more of it"
+        ))),
+    }
+}
+
+/// Fewer digits of an id are taken for a slip.
+const ID_CHARS_MIN: usize = 4;
+
 fn end_all(end: &End, how: &str) -> Result<ExitCode, Failed> {
     for id in &end.ids {
-        parsed(id)?;
+        begun(id)?;
     }
     let conversation = end.place.conversation()?;
-    let mut ids: Vec<String> = end.ids.iter().map(|id| plain(id)).collect();
+    let ids = end.ids.iter().map(|id| whole(&conversation, id));
+    let mut ids = ids.collect::<Result<Vec<_>, _>>()?;
     if !end.which.pairs().is_empty() {
         let mut sessions = ask(&conversation, &end.which)?;
         if !ids.is_empty() {

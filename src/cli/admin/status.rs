@@ -8,6 +8,7 @@ use std::time::Duration;
 use bitsd::admin::view::StatusView;
 
 use super::conversation::refused;
+use super::stuck;
 use super::table::{self, Columns, Side};
 use super::{Failed, Status};
 
@@ -19,6 +20,11 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Shows it.
 pub fn run(status: &Status) -> Result<ExitCode, Failed> {
     let conversation = status.place.conversation()?;
+    let failed = |error| Failed::new(format!("cannot write: {error}"));
+    if status.by_folder {
+        table::print(&stuck::folders(&conversation, status.json)?).map_err(failed)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let clear = match status.watch && !status.json && io::stdout().is_terminal() {
         true => CLEAR,
         false => "",
@@ -33,9 +39,8 @@ pub fn run(status: &Status) -> Result<ExitCode, Failed> {
         })?;
         let text = match status.json {
             true => body,
-            false => page(&view),
+            false => page(&view) + &stuck::ask(&conversation)?,
         };
-        let failed = |error| Failed::new(format!("cannot write: {error}"));
         table::print(&format!("{clear}{text}")).map_err(failed)?;
         if !status.watch {
             return Ok(match view.is_ready {
