@@ -8,7 +8,7 @@
 //! ([`Hashed::cut`]).
 //!
 //! How a state is written is an affair of the libraries, which promise to read it within a minor
-//! version (`hazmat` of crypto-common). [`MAKER`] names that and our own form: a state by another
+//! version (`hazmat` of crypto-common). `MAKER` names that and our own form: a state by another
 //! maker is not read, and the part is read again from its beginning.
 
 use std::fmt;
