@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::client::{Client, fragment};
+use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -80,6 +81,49 @@ fn upload(server: &Server, path: &str) {
     client.close().assert(200, None);
 }
 
+/// A server at which one file has arrived, one is refused, and one is under way.
+fn with_uploads(root: &Path, address: SocketAddr) -> (Server, Client) {
+    let server = start(root, address, "");
+    upload(&server, "/host-7/done.zip");
+    upload(&server, "/host-8/there.zip");
+    let mut refused = Client::new(server.address(), "/host-8/there.zip");
+    assert_eq!(refused.try_create().status, 403);
+    let mut open = Client::create(server.address(), "/host-9/open.zip");
+    open.send(fragment(0..100).of(400)).assert(200, None);
+    (server, open)
+}
+
+#[test]
+fn it_lists_filters_and_is_for_everybody() {
+    let Some(tools) = tools() else {
+        return skip(NO_TOOLS);
+    };
+    let (root, address) = (tempfile::tempdir().unwrap(), free_address());
+    let (_server, _open) = with_uploads(root.path(), address);
+    look(&tools, "shows", address, |_| {});
+    look(&tools, "snapshot", address, |_| {});
+}
+
+#[test]
+fn names_from_outside_are_text() {
+    let Some(tools) = tools() else {
+        return skip(NO_TOOLS);
+    };
+    let (root, address) = (tempfile::tempdir().unwrap(), free_address());
+    let server = start(root.path(), address, "");
+    // Of 255 bytes, the most that a file system takes, and a path of almost 4 KiB.
+    let long = "l".repeat(255);
+    for name in ["a'&%E2%80%AEgpj.exe", "%E2%80%8Bhidden%E2%81%A6", &long] {
+        upload(&server, &format!("/h/{name}"));
+    }
+    // What no file may be called is shown as it was asked for.
+    let deep = format!("/{}", vec![long.as_str(); 15].join("/"));
+    for path in ["/h/%3Cimg%20src=x%20onerror=alert(1)%3E", &deep] {
+        Client::new(server.address(), path).try_create();
+    }
+    look(&tools, "hostile", address, |_| {});
+}
+
 #[test]
 fn it_survives_a_restart_of_the_server() {
     let Some(tools) = tools() else {
@@ -93,6 +137,39 @@ fn it_survives_a_restart_of_the_server() {
             _ => None,
         };
     });
+}
+
+#[test]
+fn a_full_disk_is_shown_with_what_helps() {
+    let Some(tools) = tools() else {
+        return skip(NO_TOOLS);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
+        return skip("no file system can be mounted here");
+    };
+    let (root, address) = (disk.path().join("root"), free_address());
+    std::fs::create_dir(&root).unwrap();
+    let _server = start(&root, address, "");
+    let filler = disk.path().join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 64 << 10]).is_ok() {}
+    drop(file);
+    wait_until("it is full", || status(address, "/ready") == 503);
+    look(&tools, "full", address, |_| {
+        std::fs::remove_file(&filler).unwrap()
+    });
+}
+
+/// Status of an answer.
+fn status(address: SocketAddr, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    let status = answer.split(' ').nth(1);
+    status.and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
 #[test]
