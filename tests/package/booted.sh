@@ -190,3 +190,16 @@ fails curl -fsS --max-time 5 http://127.0.0.1:9180/live
 [ -e /etc/bitsd.toml ] && [ ! -e /usr/bin/bitsd ]
 apt purge bitsd
 [ ! -e /etc/bitsd.toml ] && cmp hello.txt /var/lib/bitsd/hello.txt
+
+step "without the package, by the commands of INSTALL"
+tar --extract --gzip --directory /root --file /packages/old/bitsd-*.tar.gz
+cd /root/bitsd-*-linux
+sed -n 's/^    //p' INSTALL >/root/install
+[ "$(wc -l </root/install)" -ge 8 ]
+bash -eux /root/install
+# It was elsewhere before.
+hash -r
+until_so curl -fsS http://127.0.0.1:9180/ready
+bitsd put /root/hello.txt http://127.0.0.1:8080/tarball.txt
+cmp /root/hello.txt /var/lib/bitsd/tarball.txt
+[ "$(readlink "/proc/$(systemctl show bitsd -P MainPID)/exe")" = /usr/local/bin/bitsd ]
