@@ -1,6 +1,6 @@
 //! What the package has beside the program, and the package itself: looked at here, and installed,
-//! run, upgraded and removed in a Debian that is booted for it. On two cores with nothing else to do
-//! that takes a minute and a half, and once two more to fetch the Debian.
+//! run, upgraded and removed in a Debian that is booted for it. On two cores with nothing else to
+//! do that takes a minute and a half, and once two more to fetch the Debian.
 
 mod support;
 
