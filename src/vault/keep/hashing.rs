@@ -52,7 +52,8 @@ impl Keep {
     /// Those of a file of so many bytes, all of which were seen.
     pub(super) fn finish_hashing(&self, total: u64) -> Option<Digests> {
         let digests = self.kept.with_hashed(|hashed| hashed.finish(total));
-        assert!(
+        // Were it otherwise, a file without digests is better than a shard that ends.
+        debug_assert!(
             digests.is_none_or(|digests| digests.is_some()),
             "what was not seen is read before the seal"
         );
