@@ -265,7 +265,7 @@ fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
 }
 
 #[test]
-fn many_sessions_are_read_back_in_time_while_clients_are_put_off() {
+fn many_sessions_are_read_back_in_time_while_clients_wait() {
     let asked = std::env::var(SESSIONS_KEY).ok();
     let sessions = asked.as_ref().map_or(SESSIONS, |asked| {
         asked.parse().expect("a number of sessions")
@@ -309,9 +309,10 @@ fn many_sessions_are_read_back_in_time_while_clients_are_put_off() {
             let expected = [PUT_OFF, SERVED_HALF, SERVED];
             assert!(expected.contains(answers), "{start}: {answers:?}");
         }
+        // They wait until all is read back, and only where that takes long they hear 503.
         assert!(
-            heard.contains(&PUT_OFF),
-            "{start}: nobody was put off: {heard:?}"
+            took >= WAITED || heard.iter().all(|answers| *answers == SERVED),
+            "{start}: somebody was put off: {heard:?}"
         );
         assert_eq!(
             sessions_read_back(&server),
@@ -341,7 +342,10 @@ fn many_sessions_are_read_back_in_time_while_clients_are_put_off() {
     );
 }
 
-/// What Ping, Create and Fragment are answered while sessions are read back.
+/// How long clients wait in the queue while sessions are read back.
+const WAITED: Duration = Duration::from_secs(10);
+
+/// What Ping, Create and Fragment are answered while sessions are read back after that.
 const PUT_OFF: [u16; 3] = [200, 503, 503];
 /// The same when the shard that is asked serves already, and that of the fragment does not.
 const SERVED_HALF: [u16; 3] = [200, 200, 503];
