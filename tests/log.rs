@@ -788,10 +788,16 @@ fn a_service_that_only_this_machine_can_reach_says_so() {
     }
 }
 
-/// What a process does whose shard trips an assertion; run by the test below.
+/// Where this is set, `a_process_that_panics` does.
+const PANICS: &str = "BITSD_TEST_PANICS";
+
+/// What a process does whose shard trips an assertion; run by the test below, in a process of its
+/// own that is told to.
 #[test]
-#[ignore = "ends the process: run by the test of panics"]
-fn helper_that_panics() {
+fn a_process_that_panics() {
+    if std::env::var_os(PANICS).is_none() {
+        return;
+    }
     bitsd::observe::init(
         bitsd::config::LogFormat::Json,
         bitsd::config::LogLevel::Info,
@@ -811,8 +817,9 @@ fn a_panic_is_a_line_of_the_log_and_ends_the_process() {
     let (_reader, pipe) = full_pipe();
     for stderr in [Stdio::from(File::create(&log).unwrap()), pipe.into()] {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "helper_that_panics", "--ignored", "--nocapture"]);
+        command.args(["--exact", "a_process_that_panics", "--nocapture"]);
         command
+            .env(PANICS, "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);

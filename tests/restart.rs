@@ -221,38 +221,29 @@ const WHOLE: Load = Load {
     pause_max: Duration::from_secs(15),
 };
 
-fn through_the_store(load: &Load) {
+/// As much as CI has time for, or, by `scripts/check --long`, all.
+fn load() -> &'static Load {
+    match std::env::var_os("BITSD_TEST_RESTARTS") {
+        Some(_) => &WHOLE,
+        None => &QUICK,
+    }
+}
+
+#[test]
+fn restarts_through_the_store_of_the_service_manager_go_unnoticed() {
     let _alone = alone();
     let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
     let root = folder.path().join("root");
     let server = manager.run(&root, crowded());
-    load.restart(server, |server| {
+    load().restart(server, |server| {
         stop_and_run(&manager, server, crowded());
     });
 }
 
 #[test]
-fn restarts_through_the_store_of_the_service_manager_go_unnoticed() {
-    through_the_store(&QUICK);
-}
-
-#[test]
 fn programs_that_take_the_place_of_each_other_go_unnoticed() {
     let _alone = alone();
-    QUICK.restart(Server::with(crowded()), |server| replace(server));
-}
-
-#[test]
-#[ignore = "long: scripts/check --long"]
-fn twenty_restarts_through_the_store_go_unnoticed() {
-    through_the_store(&WHOLE);
-}
-
-#[test]
-#[ignore = "long: scripts/check --long"]
-fn twenty_programs_that_take_the_place_of_each_other_go_unnoticed() {
-    let _alone = alone();
-    WHOLE.restart(Server::with(crowded()), |server| replace(server));
+    load().restart(Server::with(crowded()), |server| replace(server));
 }
 
 #[test]

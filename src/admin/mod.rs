@@ -21,8 +21,8 @@
 //! What stands behind it is the trait [`House`], which `ring/` implements; tests have another one.
 //!
 //! **The page** (`GET /` for a browser) is one file, `page.html`: it shows, and has nothing that
-//! acts. Without JavaScript it is how things were when it was asked for ([`page`]); with it, it
-//! reads a frame each second (`GET /events`), which is made once for all pages ([`ticker`]).
+//! acts. Without JavaScript it is how things were when it was asked for (`page.rs`); with it, it
+//! reads a frame each second (`GET /events`), which is made once for all pages (`ticker.rs`).
 //!
 //! The arrows: `process`, `health`, `view`, `trace`, `request` <- `filter`, `exposition`, `answer`,
 //! `samples` <- `page_view` <- `overview`, `survey` <- `attention` <- `page`, `ticker` <- `routes`

@@ -68,7 +68,7 @@ fn mentioned(variable: impl Fn(&str) -> Option<String>, process: u32) -> Vec<(Ra
     found
 }
 
-/// What [`mentioned`] reads in the program that comes after this one.
+/// What `mentioned` reads in the program that comes after this one.
 pub fn mention(process: u32, listeners: &[RawFd], locks: &[RawFd]) -> String {
     let mut text = process.to_string();
     for (word, numbers) in [("listener", listeners), ("lock", locks)] {
