@@ -30,9 +30,10 @@ impl Afoot {
 }
 
 impl OneAfoot {
-    /// It is under way as long as this is.
-    pub async fn during(self, task: impl Future<Output = ()>) {
-        task.await;
+    /// It is under way as long as this is. The task is begun here: one that was handed over would
+    /// take its space twice, in the argument and where it is awaited.
+    pub async fn during<F: Future<Output = ()>>(self, begin: impl FnOnce() -> F) {
+        begin().await;
         drop(self);
     }
 }

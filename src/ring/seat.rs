@@ -238,7 +238,7 @@ impl Seat {
         };
         for (listener, entry) in listeners.iter().cloned() {
             let accept = accept(Rc::clone(&shard), listener, entry, entrance.clone());
-            shard.world.spawn(self.afoot.begin().during(accept));
+            shard.world.spawn(self.afoot.begin().during(|| accept));
         }
         (shard.world).spawn(take_letters(Rc::clone(&shard), self.letters, kit));
         (shard.world).spawn(take_settings(Rc::clone(&shard), self.to_adopt, secure));
@@ -367,8 +367,9 @@ async fn accept(
             // Without keys it is not served in the clear.
             Some(None) => return,
         };
-        let served = serve::serve(Rc::clone(&shard), wire, Vec::new(), Visit::default());
-        shard.world.spawn(afoot.begin().during(served));
+        let here = Rc::clone(&shard);
+        let serve = move || serve::serve(here, wire, Vec::new(), Visit::default());
+        shard.world.spawn(afoot.begin().during(serve));
     };
     net::accept_all(listener, entrance.is_stopping, complain, serve).await;
 }
@@ -406,7 +407,8 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
             Some(session) => wire.secured(Tls::with(session, Rc::clone(&kit))),
             None => wire,
         };
-        let served = serve::serve(Rc::clone(&shard), wire, letter.arrived, letter.visit);
-        shard.world.spawn(letter.afoot.during(served));
+        let (here, arrived, visit) = (Rc::clone(&shard), letter.arrived, letter.visit);
+        let serve = move || serve::serve(here, wire, arrived, visit);
+        shard.world.spawn(letter.afoot.during(serve));
     }
 }
