@@ -344,10 +344,13 @@ impl<W: World> Shard<W> {
 
     /// The same, where its location is known.
     pub(super) fn count_in(&self, series: usize, session: &Session<W>) {
-        let now = Gauged::of(series, session.state());
-        let before = session.count_as(now);
-        if before != now {
-            self.world.metrics().recount(before, now);
+        // One that is ending is counted as it stood until it is buried, as it is in the list.
+        let Some(now) = Gauged::of(series, session.state()) else {
+            return;
+        };
+        let before = session.count_as(Some(now));
+        if before != Some(now) {
+            self.world.metrics().recount(before, Some(now));
         }
     }
 
