@@ -36,7 +36,6 @@ pub fn find_all() -> ExitCode {
                 | Bug::JournalUnsynced
                 | Bug::CacheOutlivesLine
                 | Bug::IdentityKept
-                | Bug::ThrottledByUser
                 | Bug::OwnerForgotten
                 | Bug::TombstoneForAll
         );

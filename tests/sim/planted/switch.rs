@@ -90,8 +90,6 @@ pub enum Bug {
     IdentityLost,
     /// Who was known on a connection that others use as well is taken for them.
     IdentityKept,
-    /// Wrong passwords hold up the user, and not the client that sends them.
-    ThrottledByUser,
 
     // What could go wrong with digests.
     /// The digest of a part goes on as if it had seen all that is there.
@@ -141,7 +139,6 @@ impl Bug {
         Self::CacheOutlivesLine,
         Self::IdentityLost,
         Self::IdentityKept,
-        Self::ThrottledByUser,
         Self::DigestWrongOffset,
         Self::DigestSkipsByte,
         Self::DigestKeptAfterCut,
