@@ -30,7 +30,7 @@ pub fn folded(name: &str) -> Arc<str> {
 
 /// Whether two names are one to Active Directory, which does not tell case apart.
 pub fn is_same(one: &str, other: &str) -> bool {
-    one == other || one.to_lowercase() == other.to_lowercase()
+    one == other || folded(one) == folded(other)
 }
 
 #[cfg(test)]

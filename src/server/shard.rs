@@ -305,8 +305,8 @@ impl<W: World> Shard<W> {
     /// Enters a session.
     pub fn enter(&self, session: Rc<Session<W>>) {
         self.schedule(&session);
-        self.count(&session);
         let location = self.location(&session.path);
+        self.count_in(location.series, &session);
         let mut chronicle = self.world.chronicle().borrow_mut();
         session.belongs_to(chronicle.folder(&location.prefix, session.path.as_str()));
         drop(chronicle);
