@@ -4,8 +4,13 @@
 //! A shard ends when nothing is under way on any of them: until then a connection may come over
 //! that names one of its sessions, and nobody would be there to answer it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 /// The count that all shards share.
 #[derive(Clone, Debug, Default)]
@@ -30,11 +35,27 @@ impl Afoot {
 }
 
 impl OneAfoot {
-    /// It is under way as long as this is. The task is begun here: one that was handed over would
-    /// take its space twice, in the argument and where it is awaited.
-    pub async fn during<F: Future<Output = ()>>(self, begin: impl FnOnce() -> F) {
-        begin().await;
-        drop(self);
+    /// It is under way as long as this task is.
+    pub fn during<F: Future<Output = ()>>(self, task: F) -> During<F> {
+        During { task, of: self }
+    }
+}
+
+pin_project! {
+    /// A task that is counted until it is dropped. An `async fn` around it would keep room for it
+    /// more than once.
+    pub struct During<F> {
+        #[pin]
+        task: F,
+        of: OneAfoot,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for During<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.project().task.poll(context)
     }
 }
 

@@ -238,7 +238,7 @@ impl Seat {
         };
         for (listener, entry) in listeners.iter().cloned() {
             let accept = accept(Rc::clone(&shard), listener, entry, entrance.clone());
-            shard.world.spawn(self.afoot.begin().during(|| accept));
+            shard.world.spawn(self.afoot.begin().during(accept));
         }
         (shard.world).spawn(take_letters(Rc::clone(&shard), self.letters, kit));
         (shard.world).spawn(take_settings(Rc::clone(&shard), self.to_adopt, secure));
@@ -368,7 +368,7 @@ async fn accept(
             Some(None) => return,
         };
         let here = Rc::clone(&shard);
-        let serve = move || serve::serve(here, wire, Vec::new(), Visit::default());
+        let serve = serve::serve(here, wire, Vec::new(), Visit::default());
         shard.world.spawn(afoot.begin().during(serve));
     };
     net::accept_all(listener, entrance.is_stopping, complain, serve).await;
@@ -408,7 +408,7 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
             None => wire,
         };
         let (here, arrived, visit) = (Rc::clone(&shard), letter.arrived, letter.visit);
-        let serve = move || serve::serve(here, wire, arrived, visit);
+        let serve = serve::serve(here, wire, arrived, visit);
         shard.world.spawn(letter.afoot.during(serve));
     }
 }

@@ -12,9 +12,12 @@
 //! one before it in its turn has ended. What is computed between them takes microseconds.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
 
 use super::counting;
 use crate::event::Event;
@@ -94,17 +97,29 @@ pub fn coarse_ms() -> u64 {
 }
 
 /// Times the turns of a task, and tells of the long ones.
-pub async fn timed<T>(shard: usize, task: impl Future<Output = T>) -> T {
-    let tell = |what, ms| counting::tell(shard, &Event::Stalled { what, ms });
-    each_turn(task, tell).await
+pub fn timed<T>(shard: usize, task: impl Future<Output = T>) -> impl Future<Output = T> {
+    let tell = move |what, ms| counting::tell(shard, &Event::Stalled { what, ms });
+    Timed { task, tell }
 }
 
-async fn each_turn<T>(task: impl Future<Output = T>, tell: impl Fn(&'static str, u64)) -> T {
-    let mut task = pin!(task);
-    poll_fn(|context| {
+pin_project! {
+    /// A task whose turns are timed. An `async fn` around it would keep room for it three times: as
+    /// an argument, as a variable, and where it is awaited.
+    struct Timed<F, T> {
+        #[pin]
+        task: F,
+        tell: T,
+    }
+}
+
+impl<F: Future, T: Fn(&'static str, u64)> Future for Timed<F, T> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let timed = self.project();
         let began = coarse_ms();
         READING.set(Reading::Old);
-        let polled = task.as_mut().poll(context);
+        let polled = timed.task.poll(context);
         READING.set(Reading::Never);
         let took = Duration::from_millis(coarse_ms().saturating_sub(began));
         let spent = SPENT.take();
@@ -114,11 +129,10 @@ async fn each_turn<T>(task: impl Future<Output = T>, tell: impl Fn(&'static str,
                 true => spent.what,
                 false => "computing, or waiting for its core",
             };
-            tell(what, millis(took));
+            (timed.tell)(what, millis(took));
         }
         polled
-    })
-    .await
+    }
 }
 
 #[cfg(test)]
@@ -127,26 +141,39 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::ring::afoot::Afoot;
 
     #[test]
     fn what_a_turn_has_read_of_the_clock_is_old_in_the_next() {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.unwrap().block_on(each_turn(
-            async {
-                let first = look();
-                assert_eq!(now(), first);
-                time_has_passed();
-                let second = now();
-                assert!(second >= first);
-                assert_eq!(now(), second);
-                tokio::task::yield_now().await;
-                let before = Instant::now();
-                assert!(now() >= before);
-            },
-            |_, _| {},
-        ));
+        let task = async {
+            let first = look();
+            assert_eq!(now(), first);
+            time_has_passed();
+            let second = now();
+            assert!(second >= first);
+            assert_eq!(now(), second);
+            tokio::task::yield_now().await;
+            let before = Instant::now();
+            assert!(now() >= before);
+        };
+        let tell = |_, _| {};
+        runtime.unwrap().block_on(Timed { task, tell });
         let before = Instant::now();
         assert!(now() >= before, "outside of turns nothing is remembered");
+    }
+
+    #[test]
+    fn a_task_takes_its_space_once() {
+        let task = async {
+            let kept = [0_u8; 1_000];
+            tokio::task::yield_now().await;
+            assert_eq!(kept.len(), 1_000);
+        };
+        let alone = size_of_val(&task);
+        let counted = Afoot::default().begin().during(task);
+        let spawned = size_of_val(&timed(0, counted));
+        assert!(spawned <= alone + 32, "{spawned} for {alone}");
     }
 
     #[test]
@@ -164,7 +191,7 @@ mod tests {
                 tokio::task::yield_now().await;
                 thread::sleep(Duration::from_millis(60));
             };
-            each_turn(task, tell).await;
+            Timed { task, tell }.await;
         });
         let told = told.into_inner();
         // A machine that is busy makes turns longer, and more of them long.

@@ -1,5 +1,6 @@
 //! One connection's life: head → packet → right shard → answer → again.
 
+use std::future::Future;
 use std::rc::Rc;
 
 use super::connection::Admission;
@@ -27,48 +28,76 @@ const SEEN_BYTES_MAX: usize = 640;
 
 /// Serves a connection to its end. `arrived` are bytes that another shard read from it, and `visit`
 /// what was shown there.
-pub async fn serve<W: World>(shard: Rc<Shard<W>>, wire: W::Wire, arrived: Vec<u8>, visit: Visit) {
-    let peer = wire.announced().unwrap_or_else(|| wire.peer());
-    let Some(connection) = shard.admit(wire, peer) else {
+pub fn serve<W: World>(
+    shard: Rc<Shard<W>>,
+    wire: W::Wire,
+    arrived: Vec<u8>,
+    visit: Visit,
+) -> impl Future<Output = ()> {
+    // Boxed, because most connections are idle: a task keeps room for whatever an `async fn` is
+    // handed, for as long as it lasts and twice.
+    attend(shard, Box::new((wire, arrived, visit)))
+}
+
+async fn attend<W: World>(shard: Rc<Shard<W>>, newcomer: Box<(W::Wire, Vec<u8>, Visit)>) {
+    let Some((mut exchange, arrived)) = receive(&shard, *newcomer) else {
         return;
     };
-    let id = connection.id;
-    let mut exchange = Exchange {
-        shard: Rc::clone(&shard),
-        connection,
+    let id = exchange.connection.id;
+    if exchange.connection.standing.get() == Admission::TurnedAway {
+        drop(arrived);
+        Box::pin(exchange.turn_away()).await;
+        return shard.dismiss(id);
+    }
+    let peer = exchange.connection.peer();
+    shard.world.emit(Event::Connected { peer });
+    // Apart, because the idle connection after it need not keep the room that a handshake took.
+    if !Box::pin(exchange.shake_hands()).await {
+        return shard.dismiss(id);
+    }
+    if !arrived.is_empty() && !Box::pin(exchange.go_on_with(arrived)).await {
+        return shard.dismiss(id);
+    }
+    while let Next::Request = exchange.once().await {}
+    held::rest(&shard, &exchange.connection);
+    shard.dismiss(id);
+}
+
+/// What a connection has at hand, and what has arrived of it, if there is room for it.
+fn receive<W: World>(
+    shard: &Rc<Shard<W>>,
+    newcomer: (W::Wire, Vec<u8>, Visit),
+) -> Option<(Box<Exchange<W>>, Vec<u8>)> {
+    let (wire, arrived, visit) = newcomer;
+    let peer = wire.announced().unwrap_or_else(|| wire.peer());
+    let exchange = Exchange {
+        shard: Rc::clone(shard),
+        connection: shard.admit(wire, peer)?,
         inbox: Inbox::empty(),
         answer: Vec::new(),
         principal: None,
         visit,
         proof: Vec::new(),
     };
-    if exchange.connection.standing.get() == Admission::TurnedAway {
-        drop(arrived);
-        Box::pin(exchange.turn_away()).await;
-        return shard.dismiss(id);
-    }
-    shard.world.emit(Event::Connected { peer });
-    // Apart, because the idle connection after it need not keep the room that a handshake took.
-    if !Box::pin(exchange.shake_hands()).await {
-        return shard.dismiss(id);
-    }
-    if !arrived.is_empty() {
-        exchange.connection.note_request();
-    }
-    match Inbox::with(&*shard.world, &arrived) {
-        Ok(inbox) => exchange.inbox = inbox,
-        Err(NoRoom) => {
-            Box::pin(exchange.refuse_head(BadHead::NoRoom, &arrived)).await;
-            return shard.dismiss(id);
-        }
-    }
-    drop(arrived);
-    while let Next::Request = exchange.once().await {}
-    held::rest(&shard, &exchange.connection);
-    shard.dismiss(id);
+    Some((Box::new(exchange), arrived))
 }
 
 impl<W: World> Exchange<W> {
+    /// Takes what another shard has read of the connection; `false` if there is no room for it.
+    async fn go_on_with(&mut self, arrived: Vec<u8>) -> bool {
+        self.connection.note_request();
+        match Inbox::with(&*self.shard.world, &arrived) {
+            Ok(inbox) => {
+                self.inbox = inbox;
+                true
+            }
+            Err(NoRoom) => {
+                self.refuse_head(BadHead::NoRoom, &arrived).await;
+                false
+            }
+        }
+    }
+
     /// One request and its answer.
     async fn once(&mut self) -> Next {
         if self.wait_for_request().await == Next::End {
