@@ -560,6 +560,32 @@ fn a_session_in_mid_fragment_is_cut_and_ended() {
 }
 
 #[test]
+fn the_oldest_upload_has_an_age_over_restarts_and_none_when_it_ends() {
+    let mut watched = Watched::start("create_dirs = true\n[[location]]\nprefix = \"in\"");
+    // By the socket, which is the same after a restart.
+    let oldest = |watched: &Watched, location: &str| {
+        let name = format!("bitsd_oldest_session_age_seconds{{location=\"{location}\"}} ");
+        let (_, page) = watched.order("GET", "/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(&name));
+        line.expect("it is always there").parse::<f64>().unwrap()
+    };
+    assert_eq!(oldest(&watched, "/in"), 0.0, "there is none");
+    let mut old = Client::create(watched.server.address(), "/in/old.bin");
+    old.send(fragment(0..100).of(300)).assert(200, None);
+    wait_until("it is a second old", || oldest(&watched, "/in") >= 1.0);
+    let mut young = Client::create(watched.server.address(), "/in/young.bin");
+    assert!(oldest(&watched, "/in") >= 1.0, "the other one is younger");
+    assert_eq!(oldest(&watched, "/"), 0.0, "there is none");
+    let before = oldest(&watched, "/in");
+    watched.server.restart();
+    assert!(oldest(&watched, "/in") >= before, "it was not begun anew");
+    let address = watched.server.address();
+    old.reconnect_to(address).cancel().assert(200, None);
+    young.reconnect_to(address).cancel().assert(200, None);
+    assert_eq!(oldest(&watched, "/in"), 0.0, "there is none any more");
+}
+
+#[test]
 fn a_reload_says_what_has_changed_or_what_is_wrong() {
     let watched = Watched::start("upload_bytes_max = \"1GiB\"");
     let file = watched.server.root().with_extension("toml");

@@ -32,6 +32,8 @@ pub struct Scrape {
     pub reloads_failed: u64,
     pub log_lines_lost: u64,
     pub now_ms: u64,
+    /// In seconds since 1970.
+    pub wall_s: u64,
     pub health: Health,
     pub premises: Vec<Premises>,
     pub process: Process,
@@ -49,6 +51,7 @@ impl Scrape {
             reloads_failed: metrics.reloads_failed.get(),
             log_lines_lost: 0,
             now_ms: 0,
+            wall_s: 0,
             health: Health::default(),
             premises: Vec::new(),
             process: Process::default(),
@@ -265,6 +268,10 @@ impl Scrape {
         let help = "Bytes that are still to come of unfinished uploads whose size is known";
         let promised = self.levels(|location| &location.promised_bytes);
         families.gauge("bitsd_promised_bytes", help, promised)?;
+        let name = "bitsd_oldest_session_age_seconds";
+        let help =
+            "How long ago the oldest upload was begun that has not ended; 0 if there is none";
+        families.gauge(name, help, self.oldest())?;
         let help = "Uploads that were begun";
         let created = self.by_location(|location| &location.created);
         families.counter("bitsd_sessions_created", help, created)?;
@@ -421,6 +428,19 @@ impl Scrape {
             (labels, self.level(*series, read))
         });
         series.collect()
+    }
+
+    /// The age of the oldest session of each location.
+    fn oldest(&self) -> Vec<(SeriesLabels, u64)> {
+        let locations = self.locations.iter().map(|(series, name)| {
+            let shards = self.shards.iter();
+            let begun = shards.map(|shard| shard.location(*series).oldest_s.get());
+            let oldest_s = begun.filter(|begun_s| *begun_s > 0).min();
+            // A clock that was set back meanwhile makes it none younger than now.
+            let age = oldest_s.map_or(0, |begun_s| self.wall_s.saturating_sub(begun_s));
+            (vec![("location", name.clone())], age)
+        });
+        locations.collect()
     }
 
     fn distributions(

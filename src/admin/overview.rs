@@ -139,6 +139,7 @@ impl Overview {
             roots: roots.collect(),
             log_lines_lost: self.house.log_lines_lost(),
             now_ms: self.house.now_ms(),
+            wall_s: wall_clock().as_secs(),
             health: self.health(),
             premises: self.lock().premises.clone(),
             process: process::read(),
@@ -176,8 +177,7 @@ impl Overview {
         let promised = names
             .iter()
             .map(|(series, _)| scrape.level(*series, |location| &location.promised_bytes));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now_s = now.unwrap_or_default().as_secs_f64();
+        let now_s = wall_clock().as_secs_f64();
         let uptime = (now_s - process.start_seconds).max(0.0);
         StatusView {
             version: version::LONG.to_owned(),
@@ -229,6 +229,12 @@ impl Overview {
     fn lock(&self) -> MutexGuard<'_, Judged> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Since 1970.
+fn wall_clock() -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 fn shards(scrape: &Scrape) -> Vec<ShardView> {

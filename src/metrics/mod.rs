@@ -8,6 +8,7 @@
 //! ([`Metrics::series`]). There is none for a client, a path or a session: somebody who pays for
 //! each series would be at the mercy of whoever makes up names.
 
+pub mod beginnings;
 pub mod count;
 pub mod labels;
 pub mod shard;

@@ -85,6 +85,9 @@ pub struct LocationMetrics {
     pub unfinished_bytes: Gauge,
     /// Bytes that are still to come, of those whose size is known.
     pub promised_bytes: Gauge,
+    /// When the oldest of them was begun, in seconds since 1970; 0 where there is none. Kept by
+    /// [`super::beginnings`].
+    pub oldest_s: Gauge,
     /// Sessions that were made.
     pub created: Count,
     /// Sessions that ended, by [`labels::ENDINGS`].
@@ -257,26 +260,36 @@ impl ShardMetrics {
 /// What one session adds to the gauges of its location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauged {
-    series: usize,
-    state: usize,
     received: u64,
     promised: u64,
+    /// In seconds since 1970; 0 if nobody knows. Every session has one of these: so they are
+    /// narrow.
+    begun_s: u32,
+    series: u16,
+    state: u8,
 }
 
 impl Gauged {
-    /// Of a session of this series; `None` where it has ended.
-    pub fn of(series: usize, state: State) -> Option<Self> {
+    /// Of a session of this series, begun in this millisecond since 1970 (0 if nobody knows);
+    /// `None` where it has ended.
+    pub fn of(series: usize, state: State, begun_ms: u64) -> Option<Self> {
         if let State::Gone(_) = state {
             return None;
         }
         let received = state.received();
         let total = state.total().unwrap_or(received);
         Some(Self {
-            series,
-            state: labels::state(state),
             received,
             promised: total.saturating_sub(received),
+            begun_s: u32::try_from(begun_ms / 1_000).unwrap_or(u32::MAX),
+            series: u16::try_from(series.min(OTHER)).expect("so few"),
+            state: u8::try_from(labels::state(state)).expect("so few"),
         })
+    }
+
+    /// Of which series it is and when it was begun, if that is known.
+    pub(super) fn begun(self) -> Option<(u16, u32)> {
+        (self.begun_s > 0).then_some((self.series, self.begun_s))
     }
 }
 
@@ -285,14 +298,14 @@ impl ShardMetrics {
     /// no more.
     pub fn recount(&self, before: Option<Gauged>, now: Option<Gauged>) {
         if let Some(before) = before {
-            let location = self.location(before.series);
-            location.sessions[before.state].take(1);
+            let location = self.location(before.series.into());
+            location.sessions[usize::from(before.state)].take(1);
             location.unfinished_bytes.take(before.received);
             location.promised_bytes.take(before.promised);
         }
         if let Some(now) = now {
-            let location = self.location(now.series);
-            location.sessions[now.state].add(1);
+            let location = self.location(now.series.into());
+            location.sessions[usize::from(now.state)].add(1);
             location.unfinished_bytes.add(now.received);
             location.promised_bytes.add(now.promised);
         }
@@ -317,9 +330,9 @@ mod tests {
             received,
             total: Some(100),
         };
-        let begun = Gauged::of(3, receiving(0));
+        let begun = Gauged::of(3, receiving(0), 7_000);
         metrics.recount(None, begun);
-        let further = Gauged::of(3, receiving(60));
+        let further = Gauged::of(3, receiving(60), 7_000);
         metrics.recount(begun, further);
         let location = metrics.location(3);
         let read = |state| location.sessions[labels::state(state)].get();
@@ -331,7 +344,7 @@ mod tests {
             )
         };
         assert_eq!(bytes(), (60, 40));
-        let sealed = Gauged::of(3, State::Sealed { total: 100 });
+        let sealed = Gauged::of(3, State::Sealed { total: 100 }, 7_000);
         metrics.recount(further, sealed);
         assert_eq!(
             (read(receiving(0)), read(State::Sealed { total: 100 })),
@@ -341,7 +354,7 @@ mod tests {
         metrics.recount(sealed, None);
         assert_eq!((read(State::Sealed { total: 100 }), bytes()), (0, (0, 0)));
         // One that nobody has taken over counts with the others, and is no panic.
-        metrics.recount(None, Gauged::of(9, receiving(1)));
+        metrics.recount(None, Gauged::of(9, receiving(1), 7_000));
         assert_eq!(metrics.location(OTHER).unfinished_bytes.get(), 1);
         assert_eq!(metrics.location(SERIES_MAX).unfinished_bytes.get(), 1);
     }

@@ -22,6 +22,7 @@ use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
 use crate::event::Event;
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
+use crate::metrics::beginnings::Beginnings;
 use crate::metrics::shard::Gauged;
 use crate::vault::disk::{Millis, millis};
 use crate::vault::store::Store;
@@ -88,6 +89,8 @@ pub struct Shard<W: World> {
     /// Each session once, by the time at which it is looked at next: it may have made progress
     /// meanwhile.
     deadlines: RefCell<BTreeSet<(Millis, SessionId)>>,
+    /// When they were begun.
+    beginnings: RefCell<Beginnings>,
     /// New settings may have brought the deadlines forward: those after this session are still to
     /// be set anew.
     to_reschedule: Cell<Option<SessionId>>,
@@ -181,6 +184,7 @@ impl<W: World> Shard<W> {
             next_connection: Cell::new(0),
             sessions: RefCell::default(),
             deadlines: RefCell::default(),
+            beginnings: RefCell::default(),
             to_reschedule: Cell::new(None),
             agents: RefCell::default(),
             reservations: RefCell::default(),
@@ -319,7 +323,7 @@ impl<W: World> Shard<W> {
         if let Some(session) = self.sessions.borrow_mut().remove(&id) {
             let deadline = (session.deadline_ms().get(), id);
             self.deadlines.borrow_mut().remove(&deadline);
-            self.world.metrics().recount(session.count_as(None), None);
+            self.recount(session.count_as(None), None);
         }
         self.forget_reservation(id);
         (self.store.journal).bury(id, tombstone, self.world.now());
@@ -345,13 +349,20 @@ impl<W: World> Shard<W> {
     /// The same, where its location is known.
     pub(super) fn count_in(&self, series: usize, session: &Session<W>) {
         // One that is ending is counted as it stood until it is buried, as it is in the list.
-        let Some(now) = Gauged::of(series, session.state()) else {
+        let begun_ms = session.record().begun_ms;
+        let Some(now) = Gauged::of(series, session.state(), begun_ms) else {
             return;
         };
         let before = session.count_as(Some(now));
         if before != Some(now) {
-            self.world.metrics().recount(before, Some(now));
+            self.recount(before, Some(now));
         }
+    }
+
+    fn recount(&self, before: Option<Gauged>, now: Option<Gauged>) {
+        let metrics = self.world.metrics();
+        metrics.recount(before, now);
+        (self.beginnings.borrow_mut()).recount(metrics, before, now);
     }
 
     /// Space may be reserved for a session.

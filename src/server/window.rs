@@ -112,7 +112,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn rows(&self, after: Option<SessionId>) -> Vec<SessionRow> {
+    /// The sessions behind an id, or from the first one on; [`ROWS_MAX`] at the most.
+    pub fn rows(&self, after: Option<SessionId>) -> Vec<SessionRow> {
         let some = self.sessions_after(after, ROWS_MAX);
         some.iter().map(|session| self.row(session)).collect()
     }

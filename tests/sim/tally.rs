@@ -1,6 +1,7 @@
 //! What a shard counts, counted once more and otherwise: by what it told, and by looking at all of
 //! its sessions.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bitsd::event::Event;
@@ -20,6 +21,8 @@ pub struct Tally {
     counts: BTreeMap<String, u64>,
     /// Bytes that events say were stored.
     stored: u64,
+    /// How many sessions there were, and when the oldest was begun, when that was last looked at.
+    looked_at: Cell<(u64, u64)>,
 }
 
 impl Tally {
@@ -103,7 +106,28 @@ pub fn difference(shard: &Shard<SimWorld>) -> Option<String> {
     if let Some((what, counted, is)) = wrong {
         return Some(format!("{what}: counted {counted}, and it is {is}"));
     }
+    if let Some(wrong) = oldest_is_another(shard, &tally, location, sessions) {
+        return Some(wrong);
+    }
     // Told at the end of a fragment, counted with each block.
     let received = location.received.get();
     (received < tally.stored).then(|| format!("bytes: counted {received}, told {}", tally.stored))
+}
+
+/// Looks at all sessions whenever one has come or gone.
+fn oldest_is_another(
+    shard: &Shard<SimWorld>,
+    tally: &Tally,
+    location: &LocationMetrics,
+    sessions: u64,
+) -> Option<String> {
+    let counted = location.oldest_s.get();
+    if tally.looked_at.replace((sessions, counted)) == (sessions, counted) {
+        return None;
+    }
+    let mut rows = shard.rows(None);
+    rows.retain(|row| row.begun_ms > 0);
+    let is = rows.iter().map(|row| row.begun_ms / 1_000).min();
+    let is = is.unwrap_or(0);
+    (counted != is).then(|| format!("the oldest: counted {counted}, and it is {is}"))
 }
