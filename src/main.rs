@@ -55,7 +55,13 @@ fn main() -> ExitCode {
         Command::Bench(bench) => cli::bench::run(bench),
         Command::Token(token) => make_token(&token),
         Command::Status(status) => cli::admin::status(&status),
-        Command::Sessions(sessions) => cli::admin::sessions(&sessions, offline::sessions),
+        Command::Sessions(sessions) => {
+            let offline = cli::admin::Offline {
+                list: offline::sessions,
+                end: offline::end,
+            };
+            cli::admin::sessions(&sessions, offline)
+        }
         Command::Trace(trace) => cli::admin::trace(&trace),
         Command::Reload(plain) => cli::admin::reload(&plain),
         Command::Drain(plain) => cli::admin::drain(&plain),

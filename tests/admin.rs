@@ -659,10 +659,7 @@ fn without_a_server_the_journals_are_read_under_its_lock() {
     let mut client = Client::create(watched.server.address(), "/a.bin");
     client.send(fragment(0..100).of(300)).assert(200, None);
     upload(&watched.server, "/b.bin", 10);
-    let file = watched.server.root().with_extension("toml");
-    let root = watched.server.root().to_owned();
-    let lines = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("root = {root:?}\n{lines}")).unwrap();
+    let file = with_root_in_file(&watched);
     let list = |words: &[&str]| bitsd(words).arg("--config").arg(&file).output().unwrap();
     let online = list(&["sessions", "list", "--json"]);
     let seen: Value = serde_json::from_slice(&online.stdout).unwrap();
@@ -698,6 +695,119 @@ fn without_a_server_the_journals_are_read_under_its_lock() {
         "{}",
         text(&locked)
     );
+}
+
+/// A server whose settings file names its root too, so that a command finds all in it.
+fn with_root_in_file(watched: &Watched) -> PathBuf {
+    let file = watched.server.root().with_extension("toml");
+    let root = watched.server.root();
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("root = {root:?}\n{lines}")).unwrap();
+    file
+}
+
+#[test]
+fn uploads_of_a_server_that_was_killed_are_ended_without_it() {
+    let mut watched = Watched::start("");
+    let address = watched.server.address();
+    let begin = |path: &str| {
+        let mut client = Client::create(address, path);
+        client.send(fragment(0..100).of(300)).assert(200, None);
+        client
+    };
+    let (mut cancelled, mut expired) = (begin("/cancelled.bin"), begin("/old-expired.bin"));
+    let mut stays = begin("/stays.bin");
+    let file = with_root_in_file(&watched);
+    let sessions = |words: &[&str]| {
+        let words = [&["sessions"], words].concat();
+        bitsd(&words).arg("--config").arg(&file).output().unwrap()
+    };
+    watched.server.kill9();
+    let first = &cancelled.session().trim_matches(['{', '}'])[..8];
+    let done = sessions(&["cancel", first]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    assert!(text(&done).contains("is cancelled"), "{}", text(&done));
+    let dry = sessions(&["expire", "--path", "old-*", "--dry-run"]);
+    assert!(text(&dry).contains("old-expired.bin"), "{}", text(&dry));
+    assert!(watched.server.part(expired.session()).exists());
+    let done = sessions(&["expire", "--path", "old-*"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    let again = sessions(&["expire", "--path", "old-*"]);
+    assert!(
+        text(&again).contains("no upload is like that"),
+        "{}",
+        text(&again)
+    );
+    let again = sessions(&["cancel", first]);
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+    for client in [&cancelled, &expired] {
+        assert!(!watched.server.part(client.session()).exists());
+    }
+    let left = sessions(&["list", "--json"]);
+    let left: Value = serde_json::from_slice(&left.stdout).unwrap();
+    assert_eq!(left["path"], "stays.bin");
+    watched.server.restart();
+    let address = watched.server.address();
+    // As after an order to a server that runs: the repeated Cancel is answered, the rest begins
+    // anew, and the others go on.
+    let mut heard = cancelled.reconnect_to(address).cancel();
+    heard.assert(200, None);
+    heard = expired
+        .reconnect_to(address)
+        .send(fragment(100..200).of(300));
+    heard.assert(500, Some(SESSION_NOT_FOUND));
+    stays.reconnect_to(address);
+    stays.send(fragment(100..300).of(300)).assert(200, None);
+    stays.close().assert(200, None);
+    // One that runs without the socket has the lock.
+    let file = with_root_in_file(&watched);
+    let lines = std::fs::read(&file).unwrap();
+    watched.server.restart_with(Settings::default());
+    std::fs::write(&file, lines).unwrap();
+    let locked = sessions(&["expire", "--idle", "1s"]);
+    assert_eq!(locked.status.code(), Some(1), "{}", text(&locked));
+    assert!(
+        text(&locked).contains("a server is using it"),
+        "{}",
+        text(&locked)
+    );
+}
+
+#[test]
+fn on_a_full_disk_uploads_are_ended_without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 8 << 20, "rw") else {
+        return skip("needs root, mkfs.ext4 and a loop device");
+    };
+    let root = disk.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let socket = folder.path().join("admin.sock");
+    let lines = format!("root = {root:?}\nadmin_socket = {socket:?}\n[limits]\nfree_bytes_min = 0");
+    let mut server = Server::on(&root, Settings::default().file(&lines));
+    let mut client = Client::create(server.address(), "/half.bin");
+    client
+        .send(fragment(0..1_000_000).of(3_000_000))
+        .assert(200, None);
+    server.kill9();
+    let mut filler = std::fs::File::create(root.join("filler")).unwrap();
+    while filler.write_all(&[7; 4_096]).is_ok() {
+        while filler.write_all(&[7; 4_096]).is_ok() {}
+        filler.sync_all().unwrap();
+    }
+    assert!(std::fs::write(root.join("no room"), "x").is_err());
+    let file = root.with_extension("toml");
+    let done = bitsd(&["sessions", "expire", "--path", "*", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    assert!(disk.free_bytes() > 900_000, "its bytes made room");
+    server.restart();
+    let heard = client
+        .reconnect_to(server.address())
+        .send(fragment(1_000_000..1_000_100).of(3_000_000));
+    heard.assert(500, Some(SESSION_NOT_FOUND));
 }
 
 #[test]

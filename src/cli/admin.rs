@@ -2,6 +2,7 @@
 //! running server, over its socket.
 
 mod conversation;
+mod ending;
 mod orders;
 mod sessions;
 mod status;
@@ -15,14 +16,27 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use bitsd::admin::view::SessionView;
+use bitsd::bits::session::Step;
+use bitsd::bits::session_id::SessionId;
 use bitsd::config::Config;
 use bitsd::observe;
 
 use super::settings::Settings;
 use conversation::{Conversation, NoConversation};
+use ending::How;
 
-/// Reads the sessions of a server that does not run, under its lock.
-pub type ReadOffline = fn(&Config) -> Result<Vec<SessionView>, String>;
+/// What is done with the sessions of a server that does not run, under its lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Offline {
+    /// All of them.
+    pub list: ListOffline,
+    /// Ends some by a step, and says what became of each.
+    pub end: EndOffline,
+}
+
+type ListOffline = fn(&Config) -> Result<Vec<SessionView>, String>;
+type EndOffline =
+    fn(&Config, &[SessionId], Step) -> Result<Vec<(SessionId, Result<(), &'static str>)>, String>;
 
 /// Where the server is.
 #[derive(Args, Clone, Debug)]
@@ -77,10 +91,12 @@ enum SessionsCommand {
     List(List),
     /// Show all that is known of one upload.
     Show(Show),
-    /// Cancel uploads: what has arrived of them is removed, and their clients begin again.
+    /// Cancel uploads, also of a server that does not run: what has arrived of them is removed, and
+    /// their clients begin again.
     #[command(after_help = END_EXAMPLES)]
     Cancel(End),
-    /// Expire uploads, as if they had made no progress for the session time-out.
+    /// Expire uploads, also of a server that does not run, as if they had made no progress for the
+    /// session time-out.
     #[command(after_help = END_EXAMPLES)]
     Expire(End),
 }
@@ -193,8 +209,13 @@ pub fn status(status: &Status) -> ExitCode {
 }
 
 /// Runs `sessions`.
-pub fn sessions(sessions: &Sessions, offline: ReadOffline) -> ExitCode {
-    finish(sessions::run(&sessions.what, offline))
+pub fn sessions(sessions: &Sessions, offline: Offline) -> ExitCode {
+    finish(match &sessions.what {
+        SessionsCommand::List(list) => sessions::list_all(list, offline),
+        SessionsCommand::Show(show) => sessions::show_one(show, offline),
+        SessionsCommand::Cancel(end) => ending::run(end, How::Cancel, offline),
+        SessionsCommand::Expire(end) => ending::run(end, How::Expire, offline),
+    })
 }
 
 /// Runs `trace`.
@@ -276,6 +297,38 @@ impl Where {
     fn conversation(&self) -> Result<Conversation, Failed> {
         Ok(Conversation::with(&self.socket()?))
     }
+
+    /// Who knows the sessions. Whoever names a socket means a server that runs.
+    fn knower(&self) -> Result<Knower, Failed> {
+        if let Some(socket) = &self.socket {
+            return Ok(Knower::Server(Conversation::with(socket)));
+        }
+        let config = self.settings()?;
+        let socket = &config.admin_socket;
+        Ok(
+            match socket.as_os_str().is_empty() || is_nobody_there(socket) {
+                true => Knower::Journals(Box::new(config)),
+                false => Knower::Server(Conversation::with(socket)),
+            },
+        )
+    }
+}
+
+/// Who knows the sessions.
+enum Knower {
+    /// A server that runs.
+    Server(Conversation),
+    /// What one has left in the work directory of these settings.
+    Journals(Box<Config>),
+}
+
+/// Why the journals cannot be had.
+fn not_offline(config: &Config, why: &str) -> Failed {
+    let hint = match config.admin_socket.as_os_str().is_empty() {
+        true => "; a server that runs can be asked if the settings name an admin_socket",
+        false => "",
+    };
+    Failed::new(format!("{why}{hint}"))
 }
 
 /// Whether nobody answers there, as where the server does not run.
@@ -317,6 +370,7 @@ Examples:
   bitsd sessions cancel 7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE
   bitsd sessions expire --idle 7d --dry-run
   bitsd sessions expire --idle 7d
+  sudo -u bitsd bitsd sessions expire --idle 7d     where the server does not run
 
 Exit codes: 0 all of them have ended, 1 one has not (it says why), 2 the command line or the settings
 are wrong.";

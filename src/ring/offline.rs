@@ -1,86 +1,243 @@
-//! What the journals say of the sessions of a server that does not run: for a person to look at,
-//! without changing anything. The lock of the work directory is held meanwhile, so that no server
-//! begins under one's eyes.
+//! The sessions of a server that does not run, for a person to look at and to end. The lock of the
+//! work directory is held meanwhile, so that no server begins under one's eyes.
+//!
+//! Who ends a session here does what a server does: a tombstone of it is written and synced, and
+//! then its files go. The tombstones stand in a journal of their own, of a generation after all
+//! that are there. A crash between any two steps leaves a session that the next start either knows
+//! or has buried, and that start removes what is left of its files. Only where the disk has no room
+//! for so small a journal do the files go first: that is what such a disk needs, and their clients
+//! begin again just the same.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, Stat};
+
+use super::account;
 use super::handed::HandedLocks;
+use super::owner::{NOTE_BYTES_MAX, OwnerNote, is_full};
 use super::readback;
-use super::work_folder::WorkFolder;
+use super::work_folder::{BadFolder, Lock, WorkFolder};
 use crate::admin::view::{self, SessionView};
-use crate::bits::session::State;
+use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::Config;
-use crate::vault::names::{LOCK_NAME, part_name};
+use crate::server::shard::rules;
+use crate::vault::names::{
+    LOCK_NAME, OWNER_NAME, SHELVES_NAME, journal_name, next_generation, part_name, reply_name,
+};
 use crate::vault::readback::Newest;
 use crate::vault::record::Record;
+use crate::vault::tombstones::Tombstone;
+
+/// What became of a session that was to end: it is over, or why it is not.
+pub type EndedOffline = (SessionId, Result<(), &'static str>);
 
 /// Sessions that have not ended, in the order of their ids.
 ///
 /// # Errors
 /// Why they cannot be read, in words.
 pub fn sessions(config: &Config) -> Result<Vec<SessionView>, String> {
-    let path = &config.work_dir;
-    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let work = WorkFolder::open(path, true).map_err(|why| why.to_words(path))?;
-    let lock = work
-        .lock(LOCK_NAME, &mut HandedLocks::default())
-        .map_err(|error| failed(&error))?;
-    let Some(_until_the_end) = lock else {
-        return Err(failed(
-            &"a server is using it, and its admin_socket does not answer",
-        ));
-    };
-    let dealt = readback::read(&work, u64::MAX, 1).map_err(|error| failed(&error))?;
-    let told = dealt.into_iter().flat_map(|dealt| dealt.told);
+    let resting = Resting::open(config)?;
+    let told = resting.told.iter();
     let sessions = told.filter_map(|(id, newest)| match newest {
-        Newest::Record { record, .. } => seen(&work, config, id, &record),
+        Newest::Record { record, .. } => resting.seen(config, *id, record),
         Newest::Tombstone(_) | Newest::Unknown { .. } => None,
     });
     Ok(sessions.collect())
 }
 
-/// A session as its record and its part tell of it.
-fn seen(work: &WorkFolder, config: &Config, id: SessionId, record: &Record) -> Option<SessionView> {
-    // Parts of other shelves are not looked for: their length is not known here.
-    let part = work.stat(&part_name(id)).ok().flatten();
-    match record.state {
-        State::Gone(_) => return None,
-        // Its part has its name, and nobody wrote that down: the next start finds it out.
-        State::Closing { .. } if part.is_none() => return None,
-        _ => {}
-    }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now_s = now.unwrap_or_default().as_secs();
-    let (received, idle_s) = match (&part, record.state) {
-        (Some(part), State::Receiving { .. }) => {
-            let modified = u64::try_from(part.st_mtime).unwrap_or(now_s);
-            (
-                u64::try_from(part.st_size).unwrap_or(0),
-                now_s.saturating_sub(modified),
-            )
+/// Ends sessions by [`Step::Cancel`] or [`Step::Expire`]; what became of each.
+///
+/// # Errors
+/// Why none of them has ended, in words.
+pub fn end(config: &Config, ids: &[SessionId], by: Step) -> Result<Vec<EndedOffline>, String> {
+    let resting = Resting::open(config)?;
+    let (mut frames, mut outcomes) = (Vec::new(), Vec::new());
+    for id in ids {
+        let tombstone = resting.tombstone(config, *id, by);
+        outcomes.push((*id, tombstone.map(|_| ())));
+        if let Ok(tombstone) = tombstone {
+            tombstone.append(*id, &mut frames);
         }
-        _ => (record.state.received(), 0),
+    }
+    if frames.is_empty() {
+        return Ok(outcomes);
+    }
+    let ended = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+    let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
+    let mut written = resting.write_journal(&frames);
+    if written.as_ref().is_err_and(is_full) {
+        resting.remove_files(&ended);
+        written = resting.write_journal(&frames);
+    }
+    written.map_err(|error| {
+        let work = resting.work.path().display();
+        format!("{work}: that they have ended cannot be written: {error}")
+    })?;
+    resting.remove_files(&ended);
+    Ok(outcomes)
+}
+
+/// The work directory of a server that does not run, and what its journals say.
+struct Resting {
+    work: WorkFolder,
+    /// The other folders of unfinished uploads, as far as they are there.
+    shelves: Vec<WorkFolder>,
+    told: BTreeMap<SessionId, Newest>,
+    _until_the_end: Lock,
+}
+
+impl Resting {
+    fn open(config: &Config) -> Result<Self, String> {
+        let path = &config.work_dir;
+        let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+        let work = WorkFolder::open(path, true).map_err(|why| match why {
+            // Not the remedy of a start: whoever runs this is mostly root, and not the server.
+            BadFolder::Owner(owner) => failed(&format_args!(
+                "it belongs to {}: run this as that account, by `sudo -u {}`",
+                account::user(owner),
+                account::to_chown(owner)
+            )),
+            why => why.to_words(path),
+        })?;
+        let lock = work
+            .lock(LOCK_NAME, &mut HandedLocks::default())
+            .map_err(|error| failed(&error))?;
+        let lock = lock
+            .ok_or_else(|| failed(&"a server is using it, and its admin_socket does not answer"))?;
+        let dealt = readback::read(&work, u64::MAX, 1).map_err(|error| failed(&error))?;
+        Ok(Self {
+            shelves: shelves_of(&work).map_err(|error| failed(&error))?,
+            told: dealt.into_iter().flat_map(|dealt| dealt.told).collect(),
+            work,
+            _until_the_end: lock,
+        })
+    }
+
+    fn folders(&self) -> impl Iterator<Item = &WorkFolder> {
+        std::iter::once(&self.work).chain(&self.shelves)
+    }
+
+    fn part(&self, id: SessionId) -> Option<Stat> {
+        let name = part_name(id);
+        self.folders()
+            .find_map(|folder| folder.stat(&name).ok().flatten())
+    }
+
+    /// A session as its record and its part tell of it.
+    fn seen(&self, config: &Config, id: SessionId, record: &Record) -> Option<SessionView> {
+        let part = self.part(id);
+        match record.state {
+            State::Gone(_) => return None,
+            // Its part has its name, and nobody wrote that down: the next start finds it out.
+            State::Closing { .. } if part.is_none() => return None,
+            _ => {}
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now_s = now.unwrap_or_default().as_secs();
+        let idle_s = part.as_ref().map_or(0, |part| {
+            let modified = u64::try_from(part.st_mtime).unwrap_or(now_s);
+            now_s.saturating_sub(modified)
+        });
+        let received = match (&part, record.state) {
+            (Some(part), State::Receiving { .. }) => u64::try_from(part.st_size).unwrap_or(0),
+            _ => record.state.received(),
+        };
+        let location = config.location(record.path.as_str());
+        let (sha256, sha1) = view::digests(record.digests());
+        let client = record.client;
+        Some(SessionView {
+            id: id.to_string(),
+            path: record.path.as_str().to_owned(),
+            location: format!("/{}", location.prefix),
+            state: view::state(record.state).to_owned(),
+            received_bytes: received,
+            total_bytes: record.state.total(),
+            idle_seconds: idle_s,
+            expires_in_seconds: None,
+            begun_seconds: (record.begun_ms > 0).then_some(record.begun_ms / 1_000),
+            is_busy: false,
+            client: client.map(|client| client.to_canonical().to_string()),
+            user: record.life.user.as_ref().map(ToString::to_string),
+            agent: record.life.agent.as_ref().map(ToString::to_string),
+            connections: record.life.connections,
+            interruptions: record.life.interruptions,
+            sha256,
+            sha1,
+        })
+    }
+
+    /// What is remembered of a session that ends now; or why it cannot end.
+    fn tombstone(
+        &self,
+        config: &Config,
+        id: SessionId,
+        by: Step,
+    ) -> Result<Tombstone, &'static str> {
+        let Some(Newest::Record { sequence, record }) = self.told.get(&id) else {
+            return Err("there is no such session, or no more");
+        };
+        if let State::Closing { .. } = record.state {
+            return Err("its file is being given its name: the next start of the server does that");
+        }
+        let rules = rules(config.location(record.path.as_str()));
+        match record.state.on(by, &rules) {
+            (State::Gone(ending), _) => Ok(record.tombstone(ending, *sequence)),
+            _ => Err("it cannot end as it stands"),
+        }
+    }
+
+    /// A journal after all others, durable; or none.
+    fn write_journal(&self, frames: &[u8]) -> io::Result<()> {
+        let names = self.work.names()?;
+        let name = journal_name(next_generation(names.iter().map(String::as_str)), 0);
+        let mode = Mode::RUSR | Mode::WUSR;
+        let mut journal = File::from(self.work.create_file(&name, OFlags::WRONLY, mode)?);
+        let written = journal
+            .write_all(frames)
+            .and_then(|()| journal.sync_all())
+            .and_then(|()| Ok(rustix::fs::fsync(&self.work)?));
+        if written.is_err() {
+            // The next one has this name.
+            self.work.remove(&name)?;
+        }
+        written
+    }
+
+    /// What cannot be removed now is removed by the next start.
+    fn remove_files(&self, ids: &[SessionId]) {
+        for id in ids {
+            for folder in self.folders() {
+                for name in [part_name(*id), reply_name(*id)] {
+                    let _ = folder.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+/// The folders beside the work directory that are this server's, as far as they are there.
+fn shelves_of(work: &WorkFolder) -> io::Result<Vec<WorkFolder>> {
+    let owner = |folder: &WorkFolder| -> io::Result<Option<OwnerNote>> {
+        let note = folder.read(OWNER_NAME, NOTE_BYTES_MAX)?;
+        Ok(note.as_deref().and_then(OwnerNote::parse))
     };
-    let location = config.location(record.path.as_str());
-    let (sha256, sha1) = view::digests(record.digests());
-    Some(SessionView {
-        id: id.to_string(),
-        path: record.path.as_str().to_owned(),
-        location: format!("/{}", location.prefix),
-        state: view::state(record.state).to_owned(),
-        received_bytes: received,
-        total_bytes: record.state.total(),
-        idle_seconds: idle_s,
-        expires_in_seconds: None,
-        begun_seconds: (record.begun_ms > 0).then_some(record.begun_ms / 1_000),
-        is_busy: false,
-        client: record
-            .client
-            .map(|client| client.to_canonical().to_string()),
-        user: record.life.user.as_ref().map(ToString::to_string),
-        agent: record.life.agent.as_ref().map(ToString::to_string),
-        connections: record.life.connections,
-        interruptions: record.life.interruptions,
-        sha256,
-        sha1,
-    })
+    let Some(ours) = owner(work)? else {
+        return Ok(Vec::new());
+    };
+    let list = work.read(SHELVES_NAME, NOTE_BYTES_MAX)?.unwrap_or_default();
+    let paths = list
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let folders = paths.filter_map(|path| {
+        let folder = WorkFolder::open(Path::new(OsStr::from_bytes(path)), true).ok()?;
+        let note = owner(&folder).ok().flatten()?;
+        (note.id == ours.id).then_some(folder)
+    });
+    Ok(folders.collect())
 }

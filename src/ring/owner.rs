@@ -87,7 +87,8 @@ impl ServerId {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether an error says that there is no room.
+pub fn is_full(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::NOSPC | Errno::DQUOT))
 }

@@ -18,7 +18,7 @@ use super::names::{part_name, reply_name};
 use super::record::{Answered, Change, Life, Record};
 use super::space::Space;
 use super::store::Store;
-use super::tombstones::{Origin, PathAndUser, Tombstone};
+use super::tombstones::Tombstone;
 use crate::bits::notification::Token;
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
@@ -192,14 +192,7 @@ impl Keep {
 
     /// What is remembered of the session when it has ended.
     pub fn tombstone(&self, ending: Ending) -> Tombstone {
-        let record = self.kept.record();
-        Tombstone {
-            ending,
-            key: PathAndUser::of(&record.path, record.life.user.as_deref()),
-            origin: Origin::of(record.client),
-            // Above all that may be in the journal, also of what was written in vain.
-            sequence: self.sequence + 1,
-        }
+        self.kept.record().tombstone(ending, self.sequence)
     }
 
     /// Opens the part of a session.

@@ -210,6 +210,18 @@ impl Record {
         self.hashed.as_ref().and_then(|hashed| hashed.digests())
     }
 
+    /// What is remembered of its session once that has ended; `sequence` is the highest number of
+    /// its frames.
+    pub fn tombstone(&self, ending: Ending, sequence: u64) -> Tombstone {
+        Tombstone {
+            ending,
+            key: PathAndUser::of(&self.path, self.life.user.as_deref()),
+            origin: Origin::of(self.client),
+            // Above all that may be in the journal, also of what was written in vain.
+            sequence: sequence.saturating_add(1),
+        }
+    }
+
     /// Appends its frame to others; how long it is.
     pub fn append(&self, id: SessionId, sequence: u64, out: &mut Vec<u8>) -> usize {
         self.append_changed(&self.in_state(self.state), id, sequence, out)

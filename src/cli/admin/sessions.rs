@@ -1,4 +1,4 @@
-//! `bitsd sessions`: which uploads there are, and that some of them end.
+//! `bitsd sessions list` and `show`: which uploads there are.
 
 use std::process::ExitCode;
 
@@ -9,47 +9,25 @@ use bitsd::observe;
 
 use super::conversation::{Conversation, refused, target};
 use super::table::{self, Columns, Side};
-use super::{
-    End, Failed, List, ReadOffline, SessionsCommand, Show, Where, Which, is_nobody_there, orders,
-};
-
-/// Runs one of them.
-pub fn run(command: &SessionsCommand, offline: ReadOffline) -> Result<ExitCode, Failed> {
-    match command {
-        SessionsCommand::List(list) => list_all(list, offline),
-        SessionsCommand::Show(show) => show_one(show, offline),
-        SessionsCommand::Cancel(end) => end_all(end, "cancel"),
-        SessionsCommand::Expire(end) => end_all(end, "expire"),
-    }
-}
+use super::{Failed, Knower, List, Offline, Show, Which, not_offline};
 
 /// A server that runs is asked; of one that does not, the journals are read.
-fn found(place: &Where, which: &Which, offline: ReadOffline) -> Result<Vec<SessionView>, Failed> {
-    let config = match &place.socket {
-        // Who names a socket means a server that runs.
-        Some(socket) => return ask(&Conversation::with(socket), which),
-        None => place.settings()?,
+fn found(knower: &Knower, which: &Which, offline: Offline) -> Result<Vec<SessionView>, Failed> {
+    let config = match knower {
+        Knower::Server(conversation) => return ask(conversation, which),
+        Knower::Journals(config) => config,
     };
-    let socket = &config.admin_socket;
-    if !socket.as_os_str().is_empty() && !is_nobody_there(socket) {
-        return ask(&Conversation::with(socket), which);
-    }
     let pairs = which.pairs();
     let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
     let filter = Filter::read(pairs).map_err(Failed::wrong_use)?;
-    let mut sessions = offline(&config).map_err(|why| {
-        let hint = match socket.as_os_str().is_empty() {
-            true => "; a server that runs can be asked if the settings name an admin_socket",
-            false => "",
-        };
-        Failed::new(format!("{why}{hint}"))
-    })?;
+    let mut sessions = (offline.list)(config).map_err(|why| not_offline(config, &why))?;
     observe::say(&"the server does not run: this is what its journals say");
     sessions.retain(|session| filter.takes(session));
     Ok(sessions)
 }
 
-fn ask(conversation: &Conversation, which: &Which) -> Result<Vec<SessionView>, Failed> {
+/// What a server that runs says.
+pub fn ask(conversation: &Conversation, which: &Which) -> Result<Vec<SessionView>, Failed> {
     let mut sessions = Vec::new();
     let target = target("/v1/sessions", &which.pairs());
     conversation.lines(&target, |line| {
@@ -59,8 +37,9 @@ fn ask(conversation: &Conversation, which: &Which) -> Result<Vec<SessionView>, F
     Ok(sessions)
 }
 
-fn list_all(list: &List, offline: ReadOffline) -> Result<ExitCode, Failed> {
-    let mut sessions = found(&list.place, &list.which, offline)?;
+/// Runs `bitsd sessions list`.
+pub fn list_all(list: &List, offline: Offline) -> Result<ExitCode, Failed> {
+    let mut sessions = found(&list.place.knower()?, &list.which, offline)?;
     // Whoever waits longest stands first.
     sessions.sort_by_key(|session| std::cmp::Reverse(session.idle_seconds));
     let text = match list.json {
@@ -76,7 +55,8 @@ fn json(session: &SessionView) -> String {
     text + "\n"
 }
 
-fn table_of(sessions: &[SessionView]) -> String {
+/// For a person.
+pub fn table_of(sessions: &[SessionView]) -> String {
     if sessions.is_empty() {
         return "no unfinished uploads\n".to_owned();
     }
@@ -112,18 +92,14 @@ fn table_of(sessions: &[SessionView]) -> String {
 }
 
 /// Without braces, which a shell would have to be told of.
-fn plain(id: &str) -> String {
+pub fn plain(id: &str) -> String {
     id.trim_matches(['{', '}']).to_owned()
 }
 
-fn show_one(show: &Show, offline: ReadOffline) -> Result<ExitCode, Failed> {
-    let is_asked = show.place.socket.is_some() || {
-        let socket = show.place.settings()?.admin_socket;
-        !socket.as_os_str().is_empty() && !is_nobody_there(&socket)
-    };
-    let session = match is_asked {
-        true => {
-            let conversation = show.place.conversation()?;
+/// Runs `bitsd sessions show`.
+pub fn show_one(show: &Show, offline: Offline) -> Result<ExitCode, Failed> {
+    let session = match show.place.knower()? {
+        Knower::Server(conversation) => {
             let id = whole(&conversation, &show.id)?;
             let (status, body) = conversation.ask("GET", &format!("/v1/sessions/{id}"))?;
             match status {
@@ -132,11 +108,13 @@ fn show_one(show: &Show, offline: ReadOffline) -> Result<ExitCode, Failed> {
                 _ => return Err(refused(status, &body).into()),
             }
         }
-        false => {
-            let id = parsed(&show.id)?;
-            let sessions = found(&show.place, &Which::default(), offline)?;
-            let is_it = |session: &SessionView| SessionId::parse(session.id.as_bytes()) == Some(id);
-            sessions.into_iter().find(is_it)
+        journals @ Knower::Journals(_) => {
+            let begin = begun(&show.id)?;
+            let mut sessions = found(&journals, &Which::default(), offline)?;
+            let ids = sessions.iter().map(|session| plain(&session.id)).collect();
+            let id = the_one(ids, &begin)?;
+            sessions.retain(|session| plain(&session.id) == id);
+            sessions.pop()
         }
     };
     let session: SessionView = session
@@ -200,7 +178,7 @@ fn parsed(id: &str) -> Result<SessionId, Failed> {
 }
 
 /// An id, or its beginning, as it is compared.
-fn begun(text: &str) -> Result<String, Failed> {
+pub fn begun(text: &str) -> Result<String, Failed> {
     let begin = plain(text).to_uppercase();
     let is_begin = begin.len() >= ID_CHARS_MIN
         && (begin.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
@@ -211,7 +189,7 @@ fn begun(text: &str) -> Result<String, Failed> {
 }
 
 /// The id that begins so, without braces: the page and `bitsd status` show no more of it.
-fn whole(conversation: &Conversation, text: &str) -> Result<String, Failed> {
+pub fn whole(conversation: &Conversation, text: &str) -> Result<String, Failed> {
     let begin = begun(text)?;
     if SessionId::parse(begin.as_bytes()).is_some() {
         return Ok(begin);
@@ -223,8 +201,13 @@ fn whole(conversation: &Conversation, text: &str) -> Result<String, Failed> {
         found.push(plain(&session.id));
         Ok(())
     })?;
-    found.retain(|id| id.starts_with(&begin));
-    match &found[..] {
+    the_one(found, &begin)
+}
+
+/// The only one of these ids that begins so.
+pub fn the_one(mut ids: Vec<String>, begin: &str) -> Result<String, Failed> {
+    ids.retain(|id| id.starts_with(begin));
+    match &ids[..] {
         [id] => Ok(id.clone()),
         [] => Err(Failed::new(format!(
             "no unfinished upload has an id that begins with {begin}"
@@ -238,47 +221,7 @@ fn whole(conversation: &Conversation, text: &str) -> Result<String, Failed> {
 /// Fewer digits of an id are taken for a slip.
 const ID_CHARS_MIN: usize = 4;
 
-fn end_all(end: &End, how: &str) -> Result<ExitCode, Failed> {
-    for id in &end.ids {
-        begun(id)?;
-    }
-    let conversation = end.place.conversation()?;
-    let ids = end.ids.iter().map(|id| whole(&conversation, id));
-    let mut ids = ids.collect::<Result<Vec<_>, _>>()?;
-    if !end.which.pairs().is_empty() {
-        let mut sessions = ask(&conversation, &end.which)?;
-        if !ids.is_empty() {
-            sessions.retain(|session| ids.contains(&plain(&session.id)));
-        }
-        if end.dry_run {
-            print(&table_of(&sessions))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        ids = sessions.iter().map(|session| plain(&session.id)).collect();
-    }
-    if end.dry_run {
-        print(&(ids.join("\n") + "\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut failed = 0;
-    for id in &ids {
-        match orders::order(&conversation, &format!("/v1/sessions/{id}/{how}")) {
-            Ok(message) => print(&format!("{message}\n"))?,
-            Err(why) => {
-                failed += 1;
-                observe::say(&format_args!("{id}: {}", why.why));
-            }
-        }
-    }
-    if ids.is_empty() {
-        print("no upload is like that\n")?;
-    }
-    Ok(match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
-}
-
-fn print(text: &str) -> Result<(), Failed> {
+/// Writes it.
+pub fn print(text: &str) -> Result<(), Failed> {
     table::print(text).map_err(|error| Failed::new(format!("cannot write: {error}")))
 }
