@@ -7,7 +7,14 @@
 use std::cell::OnceCell;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+
+use super::turn;
 
 use crate::admin::trace::Tap;
 use crate::event::{DiskOp, Event};
@@ -36,16 +43,49 @@ pub fn tell(shard: usize, event: &Event<'_>) {
     observe::log(shard, event);
 }
 
+/// Tells of the long turns of a shard.
+pub fn tell_of_stalls(shard: usize) -> impl Fn(&'static str, u64) {
+    move |what, ms| tell(shard, &Event::Stalled { what, ms })
+}
+
 /// Times what is done to the disk.
-pub async fn timed<T>(op: DiskOp, work: impl Future<Output = T>) -> T {
-    let began_us = now_us();
-    let done = work.await;
-    METRICS.with(|ours| {
-        if let Some((metrics, _)) = ours.get() {
-            metrics.took(op, now_us().saturating_sub(began_us));
-        }
-    });
-    done
+pub fn timed<T>(op: DiskOp, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    Timed {
+        work,
+        op,
+        began: None,
+    }
+}
+
+pin_project! {
+    /// Work that is timed. An `async fn` around it would keep room for it twice.
+    struct Timed<F> {
+        #[pin]
+        work: F,
+        op: DiskOp,
+        began: Option<Instant>,
+    }
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let timed = self.project();
+        let began = *timed.began.get_or_insert_with(turn::now);
+        let done = ready!(timed.work.poll(context));
+        METRICS.with(|ours| {
+            if let Some((metrics, _)) = ours.get() {
+                let took = turn::now().saturating_duration_since(began);
+                metrics.took(*timed.op, microseconds_of(took));
+            }
+        });
+        Poll::Ready(done)
+    }
+}
+
+fn microseconds_of(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Bytes reached their file by one of [`crate::metrics::labels::ROUTES`].

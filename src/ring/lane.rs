@@ -186,7 +186,8 @@ impl Lane {
     ) -> io::Result<T> {
         match self.is_quick() {
             true => self.inline(what, call),
-            false => self.send(call).await,
+            // Boxed, because it is seldom so.
+            false => Box::pin(self.send(call)).await,
         }
     }
 
@@ -201,7 +202,7 @@ impl Lane {
     ) -> io::Result<T> {
         match self.is_quick() {
             true => self.inline(what, call),
-            false => self.send_admitted(call).await,
+            false => Box::pin(self.send_admitted(call)).await,
         }
     }
 

@@ -113,7 +113,7 @@ impl RingLog {
                 bytes: Cow::Owned(append.bytes.into_owned()),
                 ..append
             };
-            self.lane.send(move || append.run(&file)).await?;
+            Box::pin(self.lane.send(move || append.run(&file))).await?;
         }
         self.end.set(end);
         Ok(())

@@ -228,7 +228,7 @@ impl Floor for RingWorld {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        tokio_uring::spawn(turn::timed(self.shard, task));
+        tokio_uring::spawn(turn::timed(task, counting::tell_of_stalls(self.shard)));
     }
 
     async fn tick(&self) {

@@ -146,7 +146,9 @@ impl Wire for RingWire {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return (Err(error.into()), block),
         }
-        op::receive(&self.link.socket, block, range, op::Receive::Some).await
+        // Boxed, because it is seldom so.
+        let receive = op::receive(&self.link.socket, block, range, op::Receive::Some);
+        Box::pin(receive).await
     }
 
     async fn fill(&self, block: RingBlock, range: Range<usize>) -> (io::Result<Fill>, RingBlock) {

@@ -101,12 +101,12 @@ pub async fn publish(
         match progress? {
             Progress::Moved(moved) => break moved,
             Progress::SyncFirst(folder) => {
-                synced = op::sync(&Rc::new(folder), SyncScope::All).await;
+                synced = Box::pin(op::sync(&Rc::new(folder), SyncScope::All)).await;
             }
         }
     };
     if let Some(replaced) = moved.replaced {
-        lane.close(replaced).await;
+        Box::pin(lane.close(replaced)).await;
     }
     Ok(RingPublished {
         lane: Rc::clone(lane),

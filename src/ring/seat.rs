@@ -184,7 +184,8 @@ impl Seat {
             op::give_way().await;
             let _ = self.alive.send(Ok(()));
             let news = self.news.clone();
-            let unfinished = turn::timed(self.index, self.serve()).await;
+            let tell = counting::tell_of_stalls(self.index);
+            let unfinished = turn::timed(self.serve(), tell).await;
             // Told from within: at its end tokio-uring waits without limit for what is pending, and
             // the process ends first.
             let _ = news.send(News::Ended(unfinished));

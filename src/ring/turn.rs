@@ -1,7 +1,7 @@
 //! How long the turns of a shard's tasks take.
 //!
 //! A shard is one thread: while one of its tasks has its turn, nobody else is served. A turn that
-//! lasts longer than `LONG` is told of ([`Event::Stalled`]), with what took the time, as far as
+//! lasts longer than `LONG` is told of, with what took the time, as far as
 //! somebody has said so.
 //!
 //! Every turn is timed by the coarse clock, which costs a few nanoseconds and moves every 4 ms on
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use super::counting;
-use crate::event::Event;
 use crate::vault::disk::millis;
 
 /// A turn may last so long.
@@ -96,9 +94,11 @@ pub fn coarse_ms() -> u64 {
     seconds * 1_000 + millis
 }
 
-/// Times the turns of a task, and tells of the long ones.
-pub fn timed<T>(shard: usize, task: impl Future<Output = T>) -> impl Future<Output = T> {
-    let tell = move |what, ms| counting::tell(shard, &Event::Stalled { what, ms });
+/// Times the turns of a task, and tells of the long ones: what took how many milliseconds.
+pub fn timed<T>(
+    task: impl Future<Output = T>,
+    tell: impl Fn(&'static str, u64),
+) -> impl Future<Output = T> {
     Timed { task, tell }
 }
 
@@ -172,7 +172,7 @@ mod tests {
         };
         let alone = size_of_val(&task);
         let counted = Afoot::default().begin().during(task);
-        let spawned = size_of_val(&timed(0, counted));
+        let spawned = size_of_val(&timed(counted, |_, _| {}));
         assert!(spawned <= alone + 32, "{spawned} for {alone}");
     }
 

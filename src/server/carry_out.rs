@@ -51,11 +51,11 @@ impl<W: World> Held<W> {
                 }
                 Decision::Notify => {
                     self.go_to(next);
-                    self.notify().await
+                    Box::pin(self.notify()).await
                 }
                 Decision::Publish => self.publish(next).await,
                 Decision::Discard { ending, answer } => {
-                    return Done::Answered(match self.discard(ending).await {
+                    return Done::Answered(match Box::pin(self.discard(ending)).await {
                         Ok(()) => self.say(answer),
                         Err(refusal) => Err(refusal),
                     });
@@ -113,11 +113,16 @@ impl<W: World> Held<W> {
 
     /// Gives the file its name; `closing` is the state while that happens.
     async fn publish(&mut self, closing: State) -> Result<Step, Refusal> {
+        match self.give_name(closing).await {
+            Ok(()) => Ok(Step::Published),
+            Err(unpublished) => Err(Box::pin(self.stay_unpublished(unpublished)).await),
+        }
+    }
+
+    /// The file has not got its name, or it is not known whether that would last.
+    async fn stay_unpublished(&mut self, unpublished: Unpublished<W::Published>) -> Refusal {
+        let Unpublished { error, named } = unpublished;
         let shard = Rc::clone(&self.shard);
-        let Unpublished { error, named } = match self.give_name(closing).await {
-            Ok(()) => return Ok(Step::Published),
-            Err(unpublished) => unpublished,
-        };
         if let State::Closing { .. } = self.state()
             && !error.poisons()
         {
@@ -130,7 +135,7 @@ impl<W: World> Held<W> {
         {
             shard.store.take_back(self.id(), named).await;
         }
-        Err(refusal)
+        refusal
     }
 
     async fn give_name(&mut self, closing: State) -> Result<(), Unpublished<W::Published>> {

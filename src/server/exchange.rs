@@ -206,8 +206,8 @@ impl<W: World> Exchange<W> {
         };
         match outcome.body {
             BodyLeft::Bytes(bytes) if bytes <= read_max => {
-                self.skip(bytes).await?;
                 if bytes > 0 {
+                    Box::pin(self.skip(bytes)).await?;
                     self.check_again(outcome)?;
                 }
                 Ok(asked)
@@ -215,7 +215,7 @@ impl<W: World> Exchange<W> {
             BodyLeft::Chunked(decoder) => {
                 // Where it ends is for its sender to say, and here something was wrong: no request
                 // is looked for behind it.
-                self.skip_chunked(decoder, read_max).await?;
+                Box::pin(self.skip_chunked(decoder, read_max)).await?;
                 self.check_again(outcome)?;
                 Ok(Persistence::Close)
             }

@@ -75,7 +75,7 @@ impl<W: World> Exchange<W> {
         let mut held = entered.map_err(|_| Cut)?;
         let range = match fragment.content {
             FragmentContent::Bytes(range) => range,
-            FragmentContent::EmptyFile => return self.empty_file(held, &fragment).await,
+            FragmentContent::EmptyFile => return Box::pin(self.empty_file(held, &fragment)).await,
         };
         held.note_offer(range.start()..range.end()).await;
         let plan = match held.carry_out(Step::Fragment(range)).await {
@@ -156,7 +156,7 @@ impl<W: World> Exchange<W> {
         body: FragmentBody,
     ) -> Result<(), Broken> {
         match body {
-            FragmentBody::Chunked => self.store_chunked(held, plan).await,
+            FragmentBody::Chunked => Box::pin(self.store_chunked(held, plan)).await,
             FragmentBody::Length(_) => {
                 self.skip(plan.skip).await?;
                 self.store_sized(held, plan).await

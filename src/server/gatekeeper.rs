@@ -179,8 +179,8 @@ impl<W: World> Exchange<W> {
         let principal = match named(access, &shown) {
             Some(principal) => principal,
             None => {
-                self.shown_by_itself(access, &config, shown.credentials)
-                    .await?
+                // Boxed, so that a request of which nobody is asked has no room for it.
+                Box::pin(self.shown_by_itself(access, &config, shown.credentials)).await?
             }
         };
         match policy::may(&principal, &access.allow, &config.accounts.accounts) {

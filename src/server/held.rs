@@ -347,7 +347,7 @@ impl<W: World> Held<W> {
             && let (_, Decision::Discard { ending, .. }) = self.decide(self.state(), Step::Poison)
         {
             // No client has asked for this end, so it counts even if it cannot be written.
-            let _always_ends = self.discard(ending).await;
+            let _always_ends = Box::pin(self.discard(ending)).await;
         }
         error.refusal()
     }

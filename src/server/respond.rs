@@ -91,7 +91,11 @@ impl<W: World> Exchange<W> {
                 asked,
                 persistence,
             } => {
-                if !is_stranded && let Err(refusal) = self.admit_download(&wanted, shown).await {
+                let admitted = match is_stranded {
+                    false => Box::pin(self.admit_download(&wanted, shown)).await,
+                    true => Ok(()),
+                };
+                if let Err(refusal) = admitted {
                     let (is_head, from) = (asked.is_head(), self.answer.len());
                     reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);
                     self.prove_ourselves(from);

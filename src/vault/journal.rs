@@ -319,10 +319,11 @@ impl<D: WorkFiles> Journal<D> {
 
     async fn append_frame(&self, disk: &D, frame: &[u8]) -> io::Result<()> {
         let frame_bytes = frame.len() as u64;
+        // Boxed, as all that happens seldom: the task of an upload need not have room for it.
         if !self.is_open() {
-            self.renew(disk).await?;
+            Box::pin(self.renew(disk)).await?;
         } else if self.is_to_be_renewed(frame_bytes)
-            && let Err(error) = self.renew(disk).await
+            && let Err(error) = Box::pin(self.renew(disk)).await
         {
             // The old file is as good as it was.
             self.renew_at.set(self.length.get() + RETRY_BYTES);
@@ -363,7 +364,7 @@ impl<D: WorkFiles> Journal<D> {
             let _turn = self.gate.turn().await;
             return match self.is_open() {
                 true => Ok(()),
-                false => self.renew(disk).await,
+                false => Box::pin(self.renew(disk)).await,
             };
         };
         let synced = log.sync().await;

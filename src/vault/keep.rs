@@ -353,7 +353,7 @@ impl Keep {
                 // What was not found may be the folder of the destination, which can be made, or
                 // the part, which is lost.
                 if source.kind() == io::ErrorKind::NotFound {
-                    self.open(disk).await?;
+                    Box::pin(self.open(disk)).await?;
                 }
                 let op = DiskOp::Publish;
                 return Err(StoreError { op, source }.into());

@@ -65,7 +65,7 @@ impl<D: Disk> Store<D> {
     /// Tries once more to take back what could not be taken back.
     pub async fn take_back_rest(&self) {
         for (id, mut published) in self.unwanted.take() {
-            if published.undo().await.is_err() {
+            if Box::pin(published.undo()).await.is_err() {
                 self.unwanted.borrow_mut().push((id, published));
             }
         }
