@@ -1,5 +1,5 @@
-//! bitsd in a container: under the seccomp profile that is shipped, and in an image that is built of
-//! the package by the Containerfile.
+//! bitsd in a container: under the seccomp profile that is shipped, and in an image that is built
+//! of the package by the Containerfile.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -103,9 +103,9 @@ fn run_in(builder: &Builder<'_>, container: &str) -> Command {
     run
 }
 
-/// Goal: the Containerfile makes an image that serves. Method: buildah without an engine, on a small
-/// Debian that mmdebstrap makes in place of the one of the registry; run under the profile that is
-/// shipped, and under the one that is usual, where bitsd must say why not.
+/// Goal: the Containerfile makes an image that serves. Method: buildah without an engine, on a
+/// small Debian that mmdebstrap makes in place of the one of the registry; run under the profile
+/// that is shipped, and under the one that is usual, where bitsd must say why not.
 #[test]
 fn an_image_of_the_containerfile_serves() {
     if !rustix::process::geteuid().is_root() || ask("buildah", &["--version"]).is_none() {
