@@ -117,6 +117,10 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::NotNamed => Some(
             "let the proxy send user_header with each request, from an address among trusted_proxies",
         ),
+        Refusal::EventsOwed => Some(
+            "mend the target of events that does not take them (`bitsd status` names it), or raise \
+             limits.events_owed_per_shard_max",
+        ),
         Refusal::Busy => Some(
             "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max, \
              limits.mailbox_max or notifications_in_flight_max, whichever ran out",

@@ -84,6 +84,23 @@ impl std::fmt::Debug for Told<'_> {
     }
 }
 
+/// How it went to tell a target of events of a session.
+#[derive(Clone, Copy, Debug)]
+pub enum Relayed<'a> {
+    /// It says that it has it.
+    Taken {
+        /// Failures in a row before that, of whatever events.
+        failures: u32,
+    },
+    /// It does not.
+    NotTaken {
+        /// Failures in a row, this one included.
+        failures: u32,
+        /// Why, in words.
+        why: &'a str,
+    },
+}
+
 /// Something that happened on one shard.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
@@ -240,6 +257,18 @@ pub enum Event<'a> {
         session: SessionId,
         /// How it went.
         told: Told<'a>,
+    },
+    /// A target of events was told of a session.
+    Relayed {
+        session: SessionId,
+        /// Which.
+        target: &'static str,
+        how: Relayed<'a>,
+    },
+    /// Events are owed from before, and the settings name no target any more.
+    NobodyToTell {
+        /// How many.
+        count: usize,
     },
     /// An upload goes on after it was interrupted.
     SessionResumed {

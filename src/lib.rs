@@ -26,6 +26,7 @@
 //!    │     (tokio-uring,           (the talking,  (the keeping,  (BITS,     (HTTP/1.1,
 //!    │      unsafe, fds)            trait Floor)   trait Disk)    pure)      pure)
 //!    │        ├──► notify/ (the HTTP client to applications, on threads of its own)
+//!    │        ├──► courier/ (likewise: it carries events to who wants to hear of uploads)
 //!    │        └──► verify/ (passwords and tickets, likewise) ──► auth/ (who it is, pure)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  metrics/ counts events; admin/ shows them, and takes orders, on threads of its own.
@@ -90,6 +91,8 @@ pub mod client;
     reason = "before the start, and on the main thread at a reload"
 )]
 pub mod config;
+#[allow(clippy::disallowed_methods, reason = "on threads of its own")]
+pub mod courier;
 pub mod diagnosis;
 pub mod event;
 pub mod http;

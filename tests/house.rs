@@ -56,6 +56,19 @@ const ARROWS: &[(&str, &[&str])] = &[
         "notify",
         &["processors", "server", "vault", "bits", "config"],
     ),
+    // What carries events to their targets, likewise.
+    (
+        "courier",
+        &[
+            "notify",
+            "processors",
+            "server",
+            "vault",
+            "bits",
+            "http",
+            "config",
+        ],
+    ),
     ("observe", &["event", "diagnosis", "config", "bits", "http"]),
     ("client", &[]),
     ("bench", &["client", "bits", "config"]),

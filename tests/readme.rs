@@ -59,7 +59,11 @@ fn the_settings_table_is_the_programs() {
             cell(&setting.takes()),
             cell(setting.meaning()),
             match setting.scope {
-                Scope::Server | Scope::Limits | Scope::Listener | Scope::Certificate => "",
+                Scope::Server
+                | Scope::Limits
+                | Scope::Events
+                | Scope::Listener
+                | Scope::Certificate => "",
                 Scope::Both => "yes",
                 Scope::Location => "only there",
             },
@@ -303,7 +307,9 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::ApplicationFailed { .. } => "the application cannot be reached",
         R::ReplyUrlTooLong { .. } => "the application's reply URL",
         R::AsBefore { last, .. } => row_of(last),
-        R::TooManySessions | R::TooManyOfUser | R::Busy | R::Unavailable => "too many sessions",
+        R::EventsOwed | R::TooManySessions | R::TooManyOfUser | R::Busy | R::Unavailable => {
+            "too many sessions"
+        }
         R::DiskUnusable => "the work directory is gone",
     }
 }
@@ -354,6 +360,7 @@ fn refusals() -> Vec<Refusal> {
         R::ReplyUrlTooLong { received },
         R::TooManySessions,
         R::TooManyOfUser,
+        R::EventsOwed,
         R::Busy,
         R::DiskUnusable,
         R::Unavailable,

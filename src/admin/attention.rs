@@ -29,6 +29,8 @@ pub fn gather<'k>(
     let needy = survey.needy();
     let mut attention = assemble(survey.now_ms(), &refused, rows, needy);
     attention.is_partial = survey.is_partial.get();
+    // All uploads of their locations may wait for these.
+    attention.needs.splice(0..0, survey.stuck_events());
     attention
 }
 

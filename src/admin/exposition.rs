@@ -121,6 +121,7 @@ impl Collector for Scrape {
         self.write_packets(&mut families)?;
         self.write_sessions(&mut families)?;
         self.write_endings(&mut families)?;
+        self.write_events(&mut families)?;
         self.write_disk(&mut families)?;
         self.write_roots(&mut families)?;
         self.write_process(&mut families)

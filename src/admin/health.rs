@@ -29,6 +29,10 @@ pub struct Readings {
     /// That are open: a server that stops waits for them.
     pub connections: u64,
     pub premises: Vec<Premises>,
+    /// Events that one shard owes to one target, the most there are.
+    pub events_owed: u64,
+    /// How many it may be; 0 if nobody looks.
+    pub events_owed_max: u64,
     pub descriptors: u64,
     /// How many there may be.
     pub descriptors_max: u64,
@@ -48,6 +52,10 @@ impl Readings {
                 .map(|shard| shard.connections.get())
                 .sum(),
             is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
+            events_owed: (metrics.shards.iter().flat_map(|shard| &shard.events))
+                .map(|target| target.pending.get())
+                .max()
+                .unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -175,6 +183,12 @@ pub fn judge(readings: &Readings) -> Health {
     for place in &readings.premises {
         not_ready.extend(judge_premises(place));
     }
+    let (owed, max) = (readings.events_owed, readings.events_owed_max);
+    if max > 0 && owed >= max {
+        let why = format!("{owed} events wait for their target on one shard, and no more may");
+        let remedy = "mend the target; `bitsd status` names it";
+        not_ready.push(Reason::new("events_owed", why, remedy));
+    }
     let (open, max) = (readings.descriptors, readings.descriptors_max);
     if max > 0 && open > max / 100 * DESCRIPTORS_PERCENT_MAX {
         let why = format!("{open} of {max} file descriptors are open");
@@ -277,6 +291,8 @@ mod tests {
                 space: Some(space),
                 ..Premises::default()
             }],
+            events_owed: 0,
+            events_owed_max: 100,
             descriptors: 10,
             descriptors_max: 1_000,
         }
@@ -319,6 +335,8 @@ mod tests {
         );
         let wrong = |r: &mut Readings| r.premises[0].wrong = Some("renamed".to_owned());
         assert_eq!(after(wrong), not_ready("root_changed"));
+        assert_eq!(after(|r| r.events_owed = 100), not_ready("events_owed"));
+        assert_eq!(after(|r| r.events_owed = 99), (true, vec![]));
         assert_eq!(after(|r| r.descriptors = 901), not_ready("descriptors"));
         assert_eq!(after(|r| r.descriptors = 900), (true, vec![]));
         // tmpfs and btrfs count no inodes, and some file systems no bytes.

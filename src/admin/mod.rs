@@ -25,8 +25,8 @@
 //! reads a frame each second (`GET /events`), which is made once for all pages (`ticker.rs`).
 //!
 //! The arrows: `process`, `health`, `view`, `trace`, `request` <- `filter`, `exposition`, `answer`,
-//! `samples` <- `page_view` <- `overview`, `survey` <- `attention` <- `page`, `ticker` <- `routes`
-//! <- `doors`.
+//! `samples` <- `page_view` <- `targets` <- `overview`, `survey` <- `attention` <- `page`, `ticker`
+//! <- `routes` <- `doors`.
 
 mod answer;
 mod attention;
@@ -43,6 +43,7 @@ mod request;
 mod routes;
 mod samples;
 mod survey;
+mod targets;
 mod ticker;
 pub mod trace;
 pub mod view;

@@ -71,7 +71,9 @@ impl Overview {
     fn look(&self) {
         let premises = self.house.premises();
         let process = process::read();
+        let config = self.house.config();
         let readings = Readings {
+            events_owed_max: config.limits.events_owed_per_shard_max as u64,
             premises: premises.clone(),
             descriptors: process.open_descriptors,
             descriptors_max: process.descriptors_max,

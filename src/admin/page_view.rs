@@ -132,7 +132,7 @@ pub struct FolderView {
 /// An upload that somebody should look at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NeedView {
-    /// `refused`, `application`, `publication`, `quiet` or `unclosed`.
+    /// `events`, `refused`, `application`, `publication`, `quiet` or `unclosed`.
     pub need: String,
     pub why: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

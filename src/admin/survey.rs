@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::House;
-use super::page_view::{FolderView, HappenedView, short};
+use super::page_view::{FolderView, HappenedView, NeedView, short};
 use super::view::SessionView;
+use super::{House, targets};
 use crate::bits::refusal::Reaction;
 use crate::bits::session_id::SessionId;
 use crate::server::chronicle::{Happened, What};
@@ -89,6 +89,11 @@ impl<'h> Survey<'h> {
 
     fn shards(&self) -> usize {
         self.house.metrics().shards.len()
+    }
+
+    /// Events that a target has not taken for long.
+    pub fn stuck_events(&self) -> Vec<NeedView> {
+        targets::stuck(self.house.metrics().shards.iter().map(|shard| &**shard))
     }
 
     fn ask(&self, shard: usize, inquiry: Inquiry) -> Option<Insight> {

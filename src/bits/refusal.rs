@@ -160,6 +160,8 @@ pub enum Refusal {
     TooManySessions,
     /// And so has the user.
     TooManyOfUser,
+    /// As many events are owed to others as may be.
+    EventsOwed,
     /// Too many open files, sessions, notifications, or connections waiting.
     Busy,
     /// The disk cannot be used now: its directory is gone or may not be written, its server cannot
@@ -264,6 +266,7 @@ impl Refusal {
             | Self::TicketsUnusable
             | Self::TooManySessions
             | Self::TooManyOfUser
+            | Self::EventsOwed
             | Self::Busy
             | Self::DiskUnusable
             | Self::Unavailable => (503, None),
@@ -390,6 +393,7 @@ impl Refusal {
             }
             Self::TooManySessions => "the client has too many uploads under way",
             Self::TooManyOfUser => "the user has too many uploads under way",
+            Self::EventsOwed => "others have not taken in yet what has arrived before",
             Self::Busy => "too much is open or waiting",
             Self::DiskUnusable => "the disk cannot be used now",
             Self::Unavailable => "the server is starting, stopping or not ready",

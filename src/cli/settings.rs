@@ -204,7 +204,7 @@ pub fn about_key(name: &str) -> Option<String> {
 
 fn about(row: &'static Row) -> String {
     let place = match row.scope {
-        Scope::Server | Scope::Limits => "",
+        Scope::Server | Scope::Limits | Scope::Events => "",
         Scope::Both => " Also in a [[location]].",
         Scope::Location => " Only in a [[location]].",
         Scope::Listener => " Only in a [[listener]].",

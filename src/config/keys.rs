@@ -62,6 +62,8 @@ keys! {
         limits: Limits = Limits::default(),
         /// Who there is, and what is asked of them.
         accounts: AccountSettings = AccountSettings::default(),
+        /// Who hears of uploads that ended.
+        events: EventSettings = EventSettings::default(),
     } {
         /// Addresses to listen on, without TLS.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
@@ -137,6 +139,8 @@ keys! {
         // 50 in IIS. A user may be an account that all machines share.
         /// Unfinished uploads of one user, from wherever they come.
         sessions_per_user_max: Option<u32> = None, Row::of(or_unlimited(Unit::One, 1..=1_000_000));
+        /// Whether the targets of `[events]` hear of uploads that end.
+        send_events: bool = true, Row::of(truth());
         /// How clients reach this server through a proxy: what absolute URLs begin with.
         public_url: Option<String> = None, Row::of(Form::Text(url::parse_public_url, PUBLIC_URL_TAKES));
     }
@@ -288,7 +292,7 @@ keys! {
         retries: u32 = 0, Row::of(count(0..=10)).called("notification_retries");
         /// The secret that notifications are signed with (HMAC).
         secret: Option<Secret> = None,
-            Row::of(Form::File("a file of 16 to 4096 bytes, white space at the ends aside, or \"\" for none"))
+            Row::of(Form::File(SECRET_TAKES))
             .called("notification_secret_file");
         // Each holds a connection to the server application.
         /// Notifications of one location on their way at the same time; beyond it clients hear 503.
@@ -296,6 +300,36 @@ keys! {
         // A reply is a file; 16 TiB is the largest of ext4.
         /// Bytes of the server application's reply to an upload.
         reply_bytes_max: u64 = GIB, Row::of(bytes(1..=16 * TIB));
+    }
+}
+
+keys! {
+    /// Who hears of uploads that ended, by events.
+    pub struct EventSettings in Events "events." {
+        /// Where events are POSTed to; a 2xx says that they have come.
+        webhook: String = String::new(), Row::of(Form::Text(url::parse_webhook, WEBHOOK_TAKES));
+        /// The secret that they are signed with (HMAC).
+        webhook_secret: Option<Secret> = None, Row::of(Form::File(SECRET_TAKES)).called("events.webhook_secret_file");
+        /// The authorities that vouch for the webhook; none: those that the system trusts.
+        webhook_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE));
+        /// A server of NATS with JetStream that events are published to; its stream says that they
+        /// have come.
+        nats: String = String::new(), Row::of(Form::Text(url::parse_nats, NATS_TAKES));
+        /// Their subject; a stream must take it.
+        nats_subject: String = "bitsd.uploads".to_owned(), Row::of(Form::Text(parse_subject, SUBJECT_TAKES));
+        /// What the server of NATS is shown: a `.creds` file, a line of `user:password`, or a
+        /// token.
+        nats_credentials: Option<Secret> = None,
+            Row::of(Form::File(SECRET_TAKES)).called("events.nats_credentials_file");
+        /// The authorities that vouch for the server of NATS; none: those that the system trusts.
+        nats_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE));
+        /// What events call this server; none: its `host_id`, or the name of its host.
+        source: String = String::new(), Row::of(Form::Text(parse_source, SOURCE_TAKES));
+        /// How long a target may take to say that it has an event.
+        timeout: Duration = Duration::from_secs(30), Row::of(duration(SECOND..=HOUR));
+        // Each POST has a thread.
+        /// Events on their way to one target at the same time.
+        in_flight_max: usize = 8, Row::of(count(1..=256));
     }
 }
 
@@ -378,6 +412,9 @@ keys! {
         // Ten minutes at 1,000 a second, some 80 bytes each.
         /// How many closed or cancelled sessions one shard remembers.
         tombstones_per_shard_max: usize = 600_000, Row::of(count(0..=16_777_216)).live();
+        // Half a KiB each, in memory and in the journal.
+        /// Events that one shard may owe; beyond it new uploads hear 503 where events are sent.
+        events_owed_per_shard_max: usize = 100_000, Row::of(count(1..=16_777_216)).live();
         // Four times the records of `sessions_per_shard_max` with the longest paths, 2.5 KiB each.
         /// Bytes of one shard's journal. New sessions are refused when records of running ones fill
         /// a quarter of it.
@@ -411,6 +448,12 @@ const ADMIN_NAMES_TAKE: &str = "an array of host names";
 const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
 const FIELD_NAME_TAKES: &str = "the name of a field, such as `X-Remote-User`, or \"\" for none";
 const KERBEROS_REALM_TAKES: &str = "an array of realms, such as `EXAMPLE.COM`";
+const NATS_TAKES: &str = "a URL such as nats://host:4222 or tls://host:4222, or \"\" for none";
+const SECRET_TAKES: &str =
+    "a file of 16 to 4096 bytes, white space at the ends aside, or \"\" for none";
+const SOURCE_TAKES: &str = "a URI reference (RFC 3986) of at most 300 characters, or \"\" for none";
+const SUBJECT_TAKES: &str = "words of letters, digits, `-` and `_`, with dots between them";
+const WEBHOOK_TAKES: &str = "an http or https URL, or \"\" for none";
 const REALM_TAKES: &str = "1 to 100 characters of ASCII, no quotes, no backslashes";
 
 fn parse_allowed(text: &str) -> Option<String> {
@@ -433,6 +476,20 @@ fn parse_kerberos_realm(text: &str) -> Option<String> {
     let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && !"@/:\\".contains(c);
     let is_realm = (1..=255).contains(&text.len()) && text.chars().all(is_plain);
     is_realm.then(|| text.to_owned())
+}
+
+/// The subject of messages: no wildcards, no blanks, and nothing that only some servers take.
+fn parse_subject(text: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_plain);
+    let is_subject = text.len() <= 255 && text.split('.').all(is_word);
+    is_subject.then(|| text.to_owned())
+}
+
+/// The `source` of events (CloudEvents 1.0 3.1.1).
+fn parse_source(text: &str) -> Option<String> {
+    let is_source = (1..=300).contains(&text.len()) && fluent_uri::UriRef::parse(text).is_ok();
+    is_source.then(|| text.to_owned())
 }
 
 /// What may stand in a quoted string as it is (RFC 9110 5.6.4).
@@ -493,6 +550,7 @@ static ALL: LazyLock<Vec<(&'static Row, Value)>> = LazyLock::new(|| {
         of::<Listener>(),
         of::<Certificate>(),
         of::<Limits>(),
+        of::<EventSettings>(),
     ];
     tables.concat()
 });
@@ -509,6 +567,13 @@ pub fn default_of(row: &'static Row) -> String {
         .expect("every key is there");
     let written = || row.form.to_toml(value);
     row.default.map_or_else(written, str::to_owned)
+}
+
+impl EventSettings {
+    /// Who hears of uploads that ended.
+    pub fn is_any(&self) -> bool {
+        !self.webhook.is_empty() || !self.nats.is_empty()
+    }
 }
 
 impl AccountSettings {
@@ -603,5 +668,6 @@ mod tests {
         check::<Listener>();
         check::<Certificate>();
         check::<Limits>();
+        check::<EventSettings>();
     }
 }

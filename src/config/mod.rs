@@ -46,8 +46,8 @@ pub use error::ConfigError;
 pub use file::SettingsFile;
 pub use given::Flags;
 pub use keys::{
-    Access, AccountSettings, Certificate, Config, FREE_BYTES_MIN, Host, Limits, Listener, Location,
-    Notification, Policy, default_of, rows,
+    Access, AccountSettings, Certificate, Config, EventSettings, FREE_BYTES_MIN, Host, Limits,
+    Listener, Location, Notification, Policy, default_of, rows,
 };
 pub use permissions::Permissions;
 pub use reference::{setting_like, settings_schema};

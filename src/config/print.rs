@@ -82,6 +82,7 @@ fn write(config: &Config, given: &[Given]) -> String {
     let (_, locations) = config.locations.split_last().expect("never empty");
     let mut tables = vec![(Scope::Server, config.top())];
     tables.push((Scope::Limits, entries(&config.limits)));
+    tables.push((Scope::Events, entries(&config.events)));
     tables.extend((config.listeners.iter()).map(|table| (Scope::Listener, entries(table))));
     tables.extend((config.certificates.iter()).map(|table| (Scope::Certificate, entries(table))));
     tables.extend((locations.iter()).map(|location| (Scope::Location, location.all(config))));

@@ -103,6 +103,7 @@ mod tests {
             match line.split_once(" = ") {
                 Some((key, _)) => printed.push(format!("{table}{key}")),
                 None if line == "[limits]" => table = "limits.",
+                None if line == "[events]" => table = "events.",
                 None if line == "[[location]]" => table = "location.",
                 None if line == "[[listener]]" => table = "listener.",
                 None if line == "[[certificate]]" => table = "certificate.",

@@ -24,6 +24,7 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     adopted.certificates.clone_from(&new.certificates);
     take_over_listeners(&mut adopted.listeners, &new.listeners, &mut waiting);
     take_over(&mut adopted.limits, &new.limits, &mut waiting);
+    take_over(&mut adopted.events, &new.events, &mut waiting);
     adopted.accounts = new.accounts;
 
     adopted.locations = new.locations;

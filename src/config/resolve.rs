@@ -16,8 +16,8 @@ use super::file::SettingsFile;
 use super::form::Value;
 use super::given::{Entry, Flags, Given};
 use super::keys::{
-    Access, AccountSettings, Config, HEAD_BYTES_WITH_TICKETS, Host, Listener, Location,
-    NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
+    Access, AccountSettings, Config, EventSettings, HEAD_BYTES_WITH_TICKETS, Host, Listener,
+    Location, NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
 };
 use super::secret::{Secret, read_accounts, read_keytab};
 use super::section::Scope;
@@ -30,8 +30,8 @@ use super::words::ProxyProtocol;
 pub struct Settled {
     /// What holds.
     pub config: Config,
-    /// By table in the order in which they are printed: the top, limits, and those of which there
-    /// are several, locations as in [`Config::locations`].
+    /// By table in the order in which they are printed: the top, limits, events, and those of which
+    /// there are several, locations as in [`Config::locations`].
     pub(super) given: Vec<Given>,
 }
 
@@ -49,8 +49,10 @@ impl Settled {
         let global = flags.over(&file.top)?;
         let (listeners, certificates) = (of(Scope::Listener), of(Scope::Certificate));
         let limits = of(Scope::Limits).pop().unwrap_or_default();
+        let events = of(Scope::Events).pop().unwrap_or_default();
         let mut config = Config {
             limits: limits.fill(),
+            events: resolve_events(&events)?,
             listeners: listeners.iter().map(Given::fill).collect(),
             certificates: certificates.iter().map(Given::fill).collect(),
             accounts: resolve_accounts(&global)?,
@@ -76,7 +78,7 @@ impl Settled {
         }
         // That of the top, which is first already.
         let everything = locations.pop().expect("it is always there");
-        let mut given = vec![global, limits];
+        let mut given = vec![global, limits, events];
         given.extend(listeners.into_iter().chain(certificates));
         let (mut all, own): (Vec<_>, Vec<_>) = locations.into_iter().unzip();
         all.push(everything.0);
@@ -336,10 +338,39 @@ fn resolve_notification(
     if notification.url.starts_with('/') && !has_public_url {
         return Err(url.refused(Complaint::Needs(PUBLIC_URL_WHY.to_owned())));
     }
-    if let Some((origin, file)) = given.path("notification_secret_file") {
-        notification.secret = Some(Secret::read(origin, file)?);
+    let key = "notification_secret_file";
+    if let Some((origin, file)) = given.path(key) {
+        notification.secret = Some(Secret::read(origin, key, file)?);
     }
     Ok(Some(notification))
+}
+
+/// The targets of events, with their secrets; what is said of a target that there is not was meant
+/// otherwise.
+fn resolve_events(given: &Given) -> Result<EventSettings, ConfigError> {
+    let mut events: EventSettings = given.fill();
+    for (target, keys) in [
+        (WEBHOOK, &["webhook_secret_file", "webhook_ca"][..]),
+        (NATS, &["nats_credentials_file", "nats_ca"]),
+    ] {
+        let said = keys.iter().find_map(|key| given.said(key));
+        if let (None, Some(entry)) = (given.said(target), said) {
+            return Err(entry.refused(Complaint::Without(target)));
+        }
+    }
+    if let (Some(entry), false) = (given.said(NATS), cfg!(feature = "nats")) {
+        let build = "a bitsd that was built with NATS (`cargo build --features nats`)".to_owned();
+        return Err(entry.refused(Complaint::Needs(build)));
+    }
+    let key = "webhook_secret_file";
+    if let Some((origin, file)) = given.path(key) {
+        events.webhook_secret = Some(Secret::read(origin, key, file)?);
+    }
+    let key = "nats_credentials_file";
+    if let Some((origin, file)) = given.path(key) {
+        events.nats_credentials = Some(Secret::read(origin, key, file)?);
+    }
+    Ok(events)
 }
 
 /// A URL in a table that nobody uses, and of which nothing says that this is meant.
@@ -422,5 +453,7 @@ const WORK_DIR_NAME: &str = ".bitsd";
 const CORES_MAX: usize = 256;
 const DIGESTS_TAKE: &str =
     "\"none\", \"sha-256\", or [\"sha-256\", \"sha-1\"]: SHA-1 alone proves little";
+const WEBHOOK: &str = "webhook";
+const NATS: &str = "nats";
 /// The key of the file of certificates.
 const FINGERPRINTS: &str = "certificates_file";

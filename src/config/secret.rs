@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use super::error::{Cause, ConfigError, Origin};
 use crate::auth::keytab::{KEYTAB_BYTES_MAX, Keytab};
 
-/// What notifications are signed with (a key of HMAC, RFC 2104). `Debug` and `Display` name only
-/// the file.
+/// What notifications and events are signed with (a key of HMAC, RFC 2104), or what a target of
+/// events is shown. `Debug` and `Display` name only the file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     file: PathBuf,
@@ -37,12 +37,16 @@ impl Secret {
     }
 
     /// Reads the file; `origin` is where it is named.
-    pub(super) fn read(origin: Origin, file: PathBuf) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        origin: Origin,
+        key: &'static str,
+        file: PathBuf,
+    ) -> Result<Self, ConfigError> {
         let mut content = Vec::new();
         let read = open_regular(&file)
             .and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
         if let Err(error) = read {
-            return Err(Cause::UnreadableFile(origin, KEY, file, error).into());
+            return Err(Cause::UnreadableFile(origin, key, file, error).into());
         }
         let bytes = content.trim_ascii();
         let out_of_bounds = match bytes.len() {
@@ -51,7 +55,7 @@ impl Secret {
             _ => Some("more than 4096"),
         };
         if let Some(what) = out_of_bounds {
-            return Err(Cause::SecretLength(origin, file, what).into());
+            return Err(Cause::SecretLength(origin, key, file, what).into());
         }
         Ok(Self {
             bytes: bytes.to_vec(),
@@ -134,8 +138,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a secret is named.
-const KEY: &str = "notification_secret_file";
 /// 128 bits, below which a key could be guessed.
 const BYTES_MIN: usize = 16;
 const BYTES_MAX: usize = 4_096;
@@ -148,13 +150,15 @@ const FILE_BYTES_MAX: u64 = 65_536;
 mod tests {
     use super::*;
 
+    const KEY: &str = "notification_secret_file";
+
     #[test]
     fn who_else_can_read_it_is_seen_and_a_pipe_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         fs::write(&path, b"0123456789abcdef").unwrap();
         let origin = || Origin::Flag("test".to_owned());
-        let secret = Secret::read(origin(), path.clone()).unwrap();
+        let secret = Secret::read(origin(), KEY, path.clone()).unwrap();
         for (mode, is_open) in [(0o644, true), (0o640, false), (0o600, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(secret.is_open_to_others(), is_open, "{mode:o}");
@@ -162,7 +166,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        let error = Secret::read(origin(), pipe).unwrap_err().to_string();
+        let error = Secret::read(origin(), KEY, pipe).unwrap_err().to_string();
         assert!(error.contains("not a regular file"), "{error}");
     }
 
@@ -170,7 +174,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, content).unwrap();
-        Secret::read(Origin::Flag("--test".to_owned()), file)
+        Secret::read(Origin::Flag("--test".to_owned()), KEY, file)
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub enum Scope {
     Server,
     /// In `[limits]`: it holds for the whole server.
     Limits,
+    /// In `[events]`: it holds for the whole server.
+    Events,
     /// At the top, and in every `[[location]]`.
     Both,
     /// Only in a `[[location]]`.
@@ -29,8 +31,9 @@ pub(super) struct Section {
 }
 
 /// All of them, in the order in which they are printed.
-pub(super) static SECTIONS: [Section; 4] = [
+pub(super) static SECTIONS: [Section; 5] = [
     Section::of(Scope::Limits, "limits", "[limits]", &[]),
+    Section::of(Scope::Events, "events", "[events]", &[]),
     Section::of(Scope::Listener, "listener", "[[listener]]", &["address"]),
     Section::of(
         Scope::Certificate,

@@ -404,7 +404,7 @@ fn mistakes_are_told_with_what_to_write_instead() {
         ),
         (
             "[server]\nroot = \"/r\"",
-            "bitsd.toml:1:2: there is no table server: there are [limits], [[listener]], [[certificate]], [[location]]; all other",
+            "bitsd.toml:1:2: there is no table server: there are [limits], [events], [[listener]], [[certificate]], [[location]]; all other",
         ),
         (
             "[limit]\nheaders_max = 9",

@@ -27,6 +27,26 @@ pub(super) fn parse_notification_url(text: &str) -> Option<String> {
     (is_http_url(text) || is_path()).then(|| text.to_owned())
 }
 
+/// An http or https URL that events are posted to.
+pub(super) fn parse_webhook(text: &str) -> Option<String> {
+    is_http_url(text).then(|| text.to_owned())
+}
+
+/// A server of NATS.
+pub(super) fn parse_nats(text: &str) -> Option<String> {
+    let url = Uri::parse(text).ok()?;
+    let is_nats = matches!(url.scheme().as_str(), "nats" | "tls");
+    let is_bare =
+        matches!(url.path().as_str(), "" | "/") && !url.has_query() && !url.has_fragment();
+    let authority = url.authority().filter(|_| is_nats && is_bare)?;
+    let has_port = authority.port_to_u16().is_ok_and(|port| port != Some(0));
+    let is_good = has_port
+        && !authority.has_userinfo()
+        && parse_host(authority.host()).is_some()
+        && text.len() <= URL_CHARS_MAX;
+    is_good.then(|| text.to_owned())
+}
+
 /// A host name or an IP literal; IPv6 gets its brackets (RFC 3986 3.2.2).
 pub(super) fn parse_host(text: &str) -> Option<String> {
     if text.len() > HOST_CHARS_MAX {
@@ -169,6 +189,30 @@ mod tests {
             "http://[::1]x/",
         ] {
             assert_eq!(parse_public_url(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn servers_of_nats_are_a_scheme_a_host_and_a_port() {
+        for url in [
+            "nats://127.0.0.1:4222",
+            "tls://nats.example",
+            "nats://[::1]:4222/",
+        ] {
+            assert_eq!(parse_nats(url).as_deref(), Some(url));
+        }
+        for url in [
+            "",
+            "127.0.0.1:4222",
+            "http://a",
+            "nats://user:word@a",
+            "nats://a:0",
+            "nats://a:port",
+            "nats://a/b",
+            "nats://",
+            "tls://a?tls=no",
+        ] {
+            assert_eq!(parse_nats(url), None, "{url}");
         }
     }
 

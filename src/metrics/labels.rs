@@ -163,6 +163,7 @@ words! {
         Refusal::NoRoom => "no_room",
         Refusal::QuotaExceeded => "quota_exceeded",
         Refusal::SpaceLow => "space_low",
+        Refusal::EventsOwed => "events_owed",
         Refusal::ReadOnly => "read_only",
         Refusal::DiskFailed => "disk_failed",
         Refusal::UploadsDisabled => "uploads_disabled",
@@ -190,6 +191,14 @@ pub const DIRECT: usize = place(ROUTES, "direct");
 pub const RING: usize = place(ROUTES, "ring");
 /// See [`ROUTES`].
 pub const INLINE: usize = place(ROUTES, "inline");
+
+/// Targets of events.
+pub const TARGETS: &[&str] = &["webhook", "nats"];
+
+/// The number of a target.
+pub fn target(word: &str) -> Option<usize> {
+    TARGETS.iter().position(|target| *target == word)
+}
 
 /// What applications were told and said.
 pub const TOLD: &[&str] = &["taken", "refused", "failed"];

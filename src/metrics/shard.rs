@@ -6,7 +6,7 @@ use super::count::{Count, Gauge, Sizes, Times};
 use super::labels;
 use super::{OTHER, SERIES_MAX};
 use crate::bits::session::State;
-use crate::event::{DiskOp, Event, Told};
+use crate::event::{DiskOp, Event, Relayed, Told};
 
 /// The numbers of one shard. On cache lines of their own: no two shards write to the same one.
 #[derive(Debug)]
@@ -64,12 +64,27 @@ pub struct ShardMetrics {
     pub notifying: Gauge,
     /// How long they took to answer.
     pub notified: Times,
+    /// What targets of events are to hear, by [`labels::TARGETS`].
+    pub events: [TargetMetrics; labels::TARGETS.len()],
     /// Files of the work directory that were set aside.
     pub set_aside: Count,
     /// Sessions that were read back at the start.
     pub recovered: Count,
     /// By the number of a location's series; made when the shard takes the location over.
     locations: [OnceLock<Box<LocationMetrics>>; SERIES_MAX],
+}
+
+/// The numbers of one target of events on one shard.
+#[derive(Debug, Default)]
+pub struct TargetMetrics {
+    /// Events that it is still to have.
+    pub pending: Gauge,
+    /// When the oldest of them happened, in milliseconds since 1970; 0 if there is none.
+    pub oldest_ms: Gauge,
+    /// Events that it has said to have.
+    pub sent: Count,
+    /// Times at which it did not.
+    pub failed: Count,
 }
 
 /// The numbers of one location on one shard.
@@ -136,6 +151,7 @@ impl Default for ShardMetrics {
             notifications: zeros(),
             notifying: Gauge::default(),
             notified: Times::default(),
+            events: std::array::from_fn(|_| TargetMetrics::default()),
             set_aside: Count::default(),
             recovered: Count::default(),
             locations: std::array::from_fn(|_| OnceLock::new()),
@@ -195,6 +211,16 @@ impl ShardMetrics {
                 self.downloads_refused[labels::code(*status)].add(1);
             }
             Event::Moved { .. } => self.moved.add(1),
+            Event::Relayed { target, how, .. } => {
+                let Some(target) = labels::target(target) else {
+                    return;
+                };
+                let counts = &self.events[target];
+                match how {
+                    Relayed::Taken { .. } => counts.sent.add(1),
+                    Relayed::NotTaken { .. } => counts.failed.add(1),
+                }
+            }
             Event::Notified { told, .. } => {
                 let told = match told {
                     Told::Answered(200) => labels::TAKEN,
@@ -223,6 +249,7 @@ impl ShardMetrics {
             | Event::SessionSealed { .. }
             | Event::ReadAgain { .. }
             | Event::SessionRecovered { .. }
+            | Event::NobodyToTell { .. }
             | Event::NotGiven { .. } => {}
         }
     }

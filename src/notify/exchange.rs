@@ -25,9 +25,12 @@ const PIECE_BYTES: usize = 64 << 10;
 /// The client: no redirects, no proxies, no coding, no connection kept; certificates are checked
 /// against the system's roots.
 pub fn agent() -> Agent {
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::PlatformVerifier)
-        .build();
+    client(RootCerts::PlatformVerifier)
+}
+
+/// The same, which trusts these.
+pub fn client(roots: RootCerts) -> Agent {
+    let tls = TlsConfig::builder().root_certs(roots).build();
     let config = Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)

@@ -27,6 +27,7 @@ use crate::processors;
 use crate::server::floor::{NotifyError, Order};
 
 pub use desk::Desk;
+pub use exchange::client;
 
 /// What the shard waits for.
 pub type Delivery = Result<Answer, NotifyError>;

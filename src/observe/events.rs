@@ -7,6 +7,7 @@ use tracing::{Level, debug, enabled, info, warn};
 
 use super::connections::{in_short, log_connection};
 use super::limit::{self, Cause, Kind, Repeated, may};
+use super::outbox::log_events;
 use super::words::{disk_op_in_words, ending_in_words};
 use crate::bits::reply::{NotShown, Refusal};
 use crate::bits::session::Ending;
@@ -54,6 +55,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         }
         Event::NotGiven { .. } => {}
         Event::Notified { session, told } => log_notification(shard, session, told),
+        Event::Relayed { .. } | Event::NobodyToTell { .. } => log_events(shard, event),
         Event::SetAside { name, why } => {
             let remedy = "look at the renamed file in the work directory; delete it if nobody misses the upload";
             let event = "file_set_aside";

@@ -15,6 +15,7 @@ mod events;
 mod layer;
 pub mod limit;
 pub mod line;
+mod outbox;
 mod stream;
 mod tickets;
 mod words;

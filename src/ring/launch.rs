@@ -29,6 +29,7 @@ use super::{Boot, probe, readback};
 use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;
+use crate::courier::Courier;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
 use crate::observe;
@@ -72,13 +73,12 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     processors::settle(&allowed, config.cores);
     probe::warn_of_surprises(&config, &listening.addresses, ready.descriptors, &allowed);
     let (alive_sender, alive) = mpsc::channel();
-    let notifier = notifier(&config);
+    let (notifier, spaces) = (notifier(&config), spaces(&config));
+    let courier = Courier::start(&config).map_err(LaunchError::Courier)?;
     let verifier = verifier(&config)?;
     let lookout = Watch::start(Arc::clone(&ready.directories)).map_err(LaunchError::Thread)?;
-    let spaces = spaces(&config);
-    let clients = Arc::new(Clients::default());
     let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
-    let afoot = Afoot::default();
+    let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
     let sockets = listening.of_shards(config.cores);
     for (index, (letters, listeners)) in receivers.into_iter().zip(sockets).enumerate() {
@@ -93,6 +93,7 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
             dealt,
             to_adopt,
             notifier: notifier.clone(),
+            courier: courier.clone(),
             verifier: verifier.clone(),
             watch: lookout.clone(),
             spaces: spaces.clone(),

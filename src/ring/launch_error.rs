@@ -11,6 +11,7 @@ use super::account;
 use super::tls::material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Others};
 use crate::admin::BadDoor;
+use crate::courier::NoCourier;
 
 /// How long shards may take to come to life, before they read anything back.
 pub const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +48,8 @@ pub enum LaunchError {
     Admin(BadDoor),
     /// TLS cannot be spoken as the settings ask for.
     Tls(BadMaterial),
+    /// Events cannot be carried to their targets as the settings ask for.
+    Courier(NoCourier),
     /// A thread could not be started.
     Thread(io::Error),
     /// io_uring takes requests and does not complete them.
@@ -119,6 +122,7 @@ impl std::fmt::Display for LaunchError {
             }
             Self::Admin(why) => why.fmt(f),
             Self::Tls(why) => why.fmt(f),
+            Self::Courier(why) => why.fmt(f),
             Self::Thread(error) => {
                 write!(f, "cannot start a thread: {error}")?;
                 match errno(error) {

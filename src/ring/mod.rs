@@ -80,17 +80,19 @@ use std::time::Duration;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
+use crate::courier::Courier;
 use crate::event::{DiskOp, Event};
 use crate::metrics::Metrics;
 use crate::metrics::shard::ShardMetrics;
 use crate::notify::{Desk, Notifier};
 use crate::server::chronicle::Chronicle;
-use crate::server::floor::{Floor, HandOverFull, NotifyError, Order};
+use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
 use crate::server::visit::Visit;
 use crate::vault::disk::{
     Commit, Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
     millis,
 };
+use crate::vault::owed::EventTarget;
 use crate::vault::space::Space;
 use crate::verify::Verifier;
 use afoot::Afoot;
@@ -141,6 +143,7 @@ pub struct RingWorld {
     /// Those of the shelves, as they were at this count of changes.
     spaces_of: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
     notifier: Notifier,
+    courier: Courier,
     verifier: Verifier,
     watch: Watch,
     senders: Senders,
@@ -283,6 +286,11 @@ impl Floor for RingWorld {
         let answer = self.notifier.deliver(order, desk).await;
         // Its thread ended without a word.
         answer.unwrap_or(Err(NotifyError::Busy))
+    }
+
+    async fn tell_outside(&self, target: EventTarget, event: CloudEvent) -> Result<(), String> {
+        let outcome = self.courier.carry(target, event).await;
+        outcome.unwrap_or_else(|_| Err("there are no more threads".to_owned()))
     }
 
     fn metrics(&self) -> &ShardMetrics {

@@ -33,6 +33,7 @@ use super::window::Question;
 use super::{Boot, RingWorld, counting, op, queue, turn};
 use crate::admin::trace::Tap;
 use crate::config::Config;
+use crate::courier::Courier;
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -134,6 +135,7 @@ pub struct Seat {
     pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
     pub directories: Arc<Directories>,
     pub notifier: Notifier,
+    pub courier: Courier,
     pub verifier: Verifier,
     pub watch: Watch,
     pub spaces: Spaces,
@@ -214,6 +216,7 @@ impl Seat {
             shelf_seen: Arc::default(),
             drawn: RefCell::default(),
             notifier: self.notifier,
+            courier: self.courier,
             verifier: self.verifier,
             watch: self.watch,
             senders: self.senders,
@@ -227,8 +230,7 @@ impl Seat {
         let (world, count) = (Rc::new(world), self.config.cores);
         world.spawn(beat(Rc::clone(&world)));
         let shard = Shard::new(world, self.config, self.clients, self.index, count);
-        let is_stopping = Rc::new(Cell::new(false));
-        let kit = Rc::new(Kit::default());
+        let (is_stopping, kit) = (Rc::new(Cell::new(false)), Rc::new(Kit::default()));
         let secure: Secure = Rc::new(RefCell::new(self.secure));
         let listeners = self.listeners;
         let entrance = Entrance {

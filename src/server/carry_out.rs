@@ -151,8 +151,9 @@ impl<W: World> Held<W> {
         // Closed before it has its name, or watchers of the folder are told of that as well: all
         // they see is that it came.
         self.work().file = None;
+        let owed = shard.owed(&location, Ending::Published, closing.received());
         (self.keep())
-            .publish(&shard.store, &location.policy, &place, closing)
+            .publish(&shard.store, &location.policy, &place, closing, owed)
             .await
     }
 

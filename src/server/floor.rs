@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,9 +18,13 @@ use super::visit::Visit;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
+use crate::bits::session::Ending;
+use crate::bits::session_id::SessionId;
 use crate::config::Notification;
+use crate::http::digest::Digests;
 use crate::metrics::shard::ShardMetrics;
 use crate::vault::disk::{Block, Disk, File, Runtime, Shelf};
+use crate::vault::owed::EventTarget;
 
 /// A head block takes a head of so many bytes, even where longer ones are allowed: usual ones have
 /// less than one, those with a ticket of Kerberos up to 48 KiB more.
@@ -172,6 +176,60 @@ pub struct Order {
     pub settings: Notification,
 }
 
+/// What targets of events hear of a session that ended: all that an event says, but for the name
+/// of this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudEvent {
+    pub session: SessionId,
+    pub ending: Ending,
+    /// When it ended, or its file got its name, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Bytes that had come.
+    pub bytes: u64,
+    /// The prefix of its location.
+    pub location: String,
+    /// The destination beneath the root.
+    pub path: String,
+    pub digests: Option<Digests>,
+    pub client: Option<IpAddr>,
+    /// Who sent it, where somebody was asked.
+    pub user: Option<Arc<str>>,
+    /// How that was shown, as in the settings.
+    pub proof: Option<&'static str>,
+    /// What its client calls itself.
+    pub agent: Option<Arc<str>>,
+    /// When the session was made; 0 if that is not known.
+    pub begun_ms: u64,
+    /// When its first fragment began; 0 if there was none.
+    pub first_ms: u64,
+    /// When its last byte was stored; 0 if there was none.
+    pub last_ms: u64,
+    /// Fragments that brought something new.
+    pub fragments: u32,
+    /// How often it went on after an interruption.
+    pub resumes: u32,
+}
+
+impl CloudEvent {
+    /// The same for all attempts and restarts: who hears of it tells duplicates by it.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.session.plain(), ending_word(self.ending))
+    }
+}
+
+/// How a session ended, in the words of events.
+pub fn ending_word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Published => "published",
+        Ending::Delivered => "delivered",
+        Ending::Denied => "denied",
+        Ending::Incomplete => "incomplete",
+        Ending::Cancelled => "cancelled",
+        Ending::Expired => "expired",
+        Ending::Poisoned => "poisoned",
+    }
+}
+
 /// An application was not told, or its answer was lost.
 #[derive(Debug)]
 pub enum NotifyError {
@@ -247,6 +305,9 @@ pub trait Floor: Runtime {
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts>;
     /// What a token of Negotiate says; looked at on another thread, and awaited to its end.
     async fn negotiate(&self, leg: Leg) -> Result<Negotiated, NotNegotiated>;
+    /// Tells a target of events of a session that ended, once: whether it says that it has it. The
+    /// error says why not, in words.
+    async fn tell_outside(&self, target: EventTarget, event: CloudEvent) -> Result<(), String>;
     /// What is counted on this shard.
     fn metrics(&self) -> &ShardMetrics;
     /// What happened lately on it.

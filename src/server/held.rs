@@ -266,6 +266,7 @@ impl<W: World> Held<W> {
     pub async fn begin(&mut self, total: u64) -> Result<(), StoreError> {
         let shard = Rc::clone(&self.shard);
         let file = self.file().await?;
+        (self.keep().kept()).begin_fragment(shard.world.wall_clock_ms());
         self.keep().begin(&shard.store, &file, total).await
     }
 
@@ -301,6 +302,10 @@ impl<W: World> Held<W> {
         let work = self.work();
         work.keep.set_state(next);
         match next {
+            State::Published { .. } => {
+                work.reservation = None;
+                self.shard.tell_of(self.session.id);
+            }
             State::Receiving { received, .. } => {
                 if let Some(reservation) = &mut work.reservation {
                     reservation.reached(received);
@@ -316,6 +321,8 @@ impl<W: World> Held<W> {
         let (next, _nothing_to_do) = self.decide(self.state(), Step::Stored { bytes });
         self.go_to(next);
         self.note_progress();
+        let wall_ms = self.shard.world.wall_clock_ms();
+        self.keep().kept().note_byte(wall_ms);
         let metrics = self.shard.world.metrics();
         (metrics.location(self.location.series).received).add(bytes);
         self.recount();
@@ -361,7 +368,9 @@ impl<W: World> Held<W> {
         let shard = Rc::clone(&self.shard);
         let last = self.state();
         self.work().file = None;
-        if let Err(error) = self.keep().end_without_file(&shard.store, ending).await {
+        let owed = shard.owed(&self.location, ending, last.received());
+        let ended = (self.keep().end_without_file(&shard.store, ending, owed)).await;
+        if let Err(error) = ended {
             if self.received() < last.received() {
                 // What was reserved went with the bytes.
                 self.work().reservation = None;
@@ -429,6 +438,7 @@ impl<W: World> Held<W> {
             peer,
         });
         shard.bury(session.id, self.keep().tombstone(ending));
+        shard.tell_of(session.id);
     }
 
     pub(super) fn report(&self, error: &StoreError) {

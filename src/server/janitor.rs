@@ -42,6 +42,7 @@ impl<W: World> Shard<W> {
             (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
             self.close_roots();
             self.store.journal.heal(&*self.world).await;
+            self.tell_what_is_due();
             if self.phase() == Phase::Draining && self.connections_len() == 0 {
                 return;
             }

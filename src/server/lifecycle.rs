@@ -47,6 +47,9 @@ impl<W: World> Exchange<W> {
         if shard.world.space(shelf).is_low() {
             return Err(Refusal::SpaceLow);
         }
+        if shard.owes_too_much(&location) {
+            return Err(Refusal::EventsOwed);
+        }
         // One of them may be what stands in the way.
         shard.store.take_back_rest().await;
         let looked_at =

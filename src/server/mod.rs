@@ -72,6 +72,10 @@
 //! **An administrator** may ask which sessions there are, and end one ([`window`]), and look at
 //! what goes on ([`glance`]) and what happened lately ([`chronicle`]).
 //!
+//! **Others outside** may hear of each session that ended ([`telling`]): what is owed to them
+//! stands in the journal, and is handed to threads that speak with them, until they say that they
+//! have it.
+//!
 //! **It ends** when it is told to drain: idle connections are ended at once, busy ones after their
 //! answer, and sessions stay on disk for the next start. Nothing depends on that: after `kill -9`
 //! the next start reads the same files, also with another number of shards.
@@ -91,10 +95,11 @@
 //!  carry_out                                   decisions
 //!  notification  room  hashing                 what takes long in them
 //!  held                                        the right to work on a session
+//!  telling                                     what others are to hear
 //!  rows                                        a session, for a person to look at
 //!  shard  places                               the tables
 //!  session  connection                         what stands in them
-//!  visit  floor  chronicle  inbox  patience .. what all of it stands on
+//!  visit  floor  outbox  chronicle  inbox .. what all of it stands on
 //! ```
 #![forbid(unsafe_code)]
 
@@ -117,6 +122,7 @@ pub mod inbox;
 pub mod janitor;
 pub mod lifecycle;
 pub mod notification;
+mod outbox;
 pub mod patience;
 pub mod places;
 pub mod recover;
@@ -128,6 +134,8 @@ pub mod serve;
 pub mod session;
 pub mod shard;
 pub mod shares;
+mod telling;
+mod timetable;
 pub mod turnstile;
 pub mod visit;
 pub mod welcome;

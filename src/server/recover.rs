@@ -44,6 +44,7 @@ pub async fn recover<W: World>(
         owns: &|id| id.shard(shard.count) == shard.index,
         is_first: shard.index == 0,
         location: &|path| shard.location(path),
+        owes: &|location| shard.owes(location),
     };
     let found = recover::recover(&shard.store, &owner, generation, dealt).await?;
     let mut publishing = Vec::new();
@@ -55,6 +56,7 @@ pub async fn recover<W: World>(
         let session = enter(shard, restored);
         publishing.extend(is_publishing.then_some(session));
     }
+    shard.fill_outbox();
     shard.world.emit(Event::Recovered {
         sessions: shard.unfinished_len(),
         duration_ms: shard.world.now().saturating_sub(began),

@@ -13,6 +13,7 @@ use super::clients::Clients;
 use super::connection::{Connection, ConnectionId};
 use super::crowd::Crowd;
 use super::floor::{HEAD_BLOCK_BYTES_MAX, World};
+use super::outbox::Outbox;
 use super::session::Session;
 use super::shares::Shares;
 use crate::auth::visitors::Visitors;
@@ -76,6 +77,8 @@ pub struct Shard<W: World> {
     is_over: Cell<bool>,
     /// Body blocks that downloads may hold.
     pub downloads: Shares,
+    /// What others are still to hear of sessions that ended.
+    pub(super) outbox: Outbox,
     phase: Cell<Phase>,
     pub(super) connections: RefCell<BTreeMap<ConnectionId, Rc<Connection<W>>>>,
     /// Whose they are.
@@ -176,6 +179,7 @@ impl<W: World> Shard<W> {
             head_block_bytes: head_limits.head_bytes_max.min(HEAD_BLOCK_BYTES_MAX),
             is_over: Cell::new(false),
             downloads: Shares::of(config.limits.body_blocks_per_shard),
+            outbox: Outbox::new(&config.events),
             phase: Cell::new(Phase::Recovering),
             connections: RefCell::default(),
             crowd: RefCell::default(),

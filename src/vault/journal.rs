@@ -23,6 +23,11 @@
 //! outdated once every shard has its own new one. If a crash leaves several, the frame with the
 //! highest sequence number counts.
 
+mod kept;
+mod outbox;
+
+pub use kept::Kept;
+
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -31,15 +36,12 @@ use std::rc::Rc;
 
 use super::disk::{Log, Millis, Shelf, Sync, WorkFiles};
 use super::gate::{Gate, SharedSync};
-use super::hashing::Hashed;
 use super::names::journal_name;
-use super::record::{Change, Record};
+use super::record::Change;
 use super::tombstones::{Tombstone, Tombstones};
-use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
-use crate::http::digest::Digests;
 
 /// A journal is renewed when it is longer than this and twice what is needed of it.
 const RENEW_BYTES_MIN: u64 = 8 << 20;
@@ -65,93 +67,6 @@ pub enum JournalError {
     Sync(io::Error),
 }
 
-/// A session's record as it stands in the journal: the one truth about it, shared by the journal
-/// and the session's [`super::keep::Keep`].
-#[derive(Debug)]
-pub struct Kept {
-    record: RefCell<Record>,
-    /// Its newest frame says where the session stands, but for its progress.
-    is_written: Cell<bool>,
-    /// Of its newest frame.
-    sequence: Cell<u64>,
-    /// Length of its newest frame; 0 if there is none yet.
-    bytes: Cell<u32>,
-}
-
-impl Kept {
-    /// A record that is not written yet.
-    pub fn new(record: Record, sequence: u64) -> Rc<Self> {
-        Rc::new(Self {
-            record: RefCell::new(record),
-            is_written: Cell::new(false),
-            sequence: Cell::new(sequence),
-            bytes: Cell::new(0),
-        })
-    }
-
-    /// What is known of the session.
-    pub fn record(&self) -> Ref<'_, Record> {
-        self.record.borrow()
-    }
-
-    /// Where the session stands.
-    pub fn state(&self) -> State {
-        self.record.borrow().state
-    }
-
-    /// It stands there now, and no frame says so: its progress, which the part tells, or an end
-    /// that could not be written.
-    pub fn set_state(&self, state: State) {
-        let before = std::mem::replace(&mut self.record.borrow_mut().state, state);
-        let is_progress = matches!(
-            (before, state),
-            (State::Receiving { .. }, State::Receiving { .. })
-        );
-        if !is_progress && before != state {
-            self.is_written.set(false);
-        }
-    }
-
-    /// It was read back, and goes on like this; the next journal begins with it.
-    pub fn restart(&self, state: State, sequence: u64) {
-        self.record.borrow_mut().state = state;
-        self.sequence.set(sequence);
-    }
-
-    /// Another connection works for the session; the next frame says it.
-    pub fn count_connection(&self) {
-        let life = &mut self.record.borrow_mut().life;
-        life.connections = life.connections.saturating_add(1);
-    }
-
-    /// The upload was interrupted once more; the next frame says it. How often it was.
-    pub fn count_interruption(&self) -> u32 {
-        let life = &mut self.record.borrow_mut().life;
-        life.interruptions = life.interruptions.saturating_add(1);
-        life.interruptions
-    }
-
-    /// Changes what is known of its digests, if any are computed; the next frame says it.
-    pub(super) fn with_hashed<T>(&self, change: impl FnOnce(&mut Hashed) -> T) -> Option<T> {
-        self.record.borrow_mut().hashed.as_deref_mut().map(change)
-    }
-
-    /// All bytes have come, which needs no record where the part tells it.
-    pub(super) fn set_digests(&self, digests: Digests) {
-        self.record.borrow_mut().set_digests(digests);
-    }
-
-    /// Whether a restart would find the session where it stands, but for its progress.
-    pub fn is_written(&self) -> bool {
-        self.is_written.get()
-    }
-
-    /// The sequence number of its newest frame.
-    pub fn sequence(&self) -> u64 {
-        self.sequence.get()
-    }
-}
-
 /// The journal of one shard.
 pub struct Journal<D: WorkFiles> {
     shard: usize,
@@ -164,7 +79,7 @@ pub struct Journal<D: WorkFiles> {
     log: RefCell<Option<Rc<D::Log>>>,
     /// Names of our own files that the next one replaces.
     outdated: RefCell<Vec<String>>,
-    /// The newest record of each session that has not ended.
+    /// The newest record of each session that has not ended, or that owes an event.
     records: RefCell<BTreeMap<SessionId, Rc<Kept>>>,
     /// What is remembered of those that have.
     tombstones: RefCell<Tombstones>,
@@ -254,7 +169,7 @@ impl<D: WorkFiles> Journal<D> {
             .map_err(JournalError::Append)?;
         match sync {
             Sync::No => Ok(()),
-            Sync::Yes => (self.syncs.ask(|| self.sync(disk)).await).map_err(JournalError::Sync),
+            Sync::Yes => (self.sync_appended(disk).await).map_err(JournalError::Sync),
         }
     }
 
@@ -265,13 +180,29 @@ impl<D: WorkFiles> Journal<D> {
     }
 
     /// A session ended. What is remembered of it is written with the next renewal; until then its
-    /// own records say it.
+    /// own records say it. If it owes an event, its record stays until that is told.
     pub fn bury(&self, id: SessionId, tombstone: Tombstone, now: Millis) {
+        match self.owing(id) {
+            // What is written of it from now on is newer than all that was.
+            Some(kept) => kept.sequence.set(tombstone.sequence),
+            None => self.forget(id),
+        }
+        self.tombstones.borrow_mut().bury(id, tombstone, now);
+    }
+
+    fn forget(&self, id: SessionId) {
         if let Some(kept) = self.records.borrow_mut().remove(&id) {
             let bytes = u64::from(kept.bytes.get());
             self.needed.set(self.needed.get() - bytes);
         }
-        self.tombstones.borrow_mut().bury(id, tombstone, now);
+    }
+
+    /// Makes durable what was appended so far.
+    ///
+    /// # Errors
+    /// What the disk says; it is not known then what of it survives a power cut.
+    pub async fn sync_appended(&self, disk: &D) -> io::Result<()> {
+        self.syncs.ask(|| self.sync(disk)).await
     }
 
     /// Sessions that ended.
@@ -479,10 +410,15 @@ impl<D: WorkFiles> Journal<D> {
 
     fn tombstones_after(&self, last: &mut Option<SessionId>) -> Option<Vec<u8>> {
         let tombstones = self.tombstones.borrow();
+        let records = self.records.borrow();
         let mut piece = Vec::new();
         for (id, tombstone) in tombstones.after(*last) {
-            tombstone.append(id, &mut piece);
             *last = Some(id);
+            // Being newer, it would hide the record that still owes an event.
+            if records.contains_key(&id) {
+                continue;
+            }
+            tombstone.append(id, &mut piece);
             if piece.len() >= PIECE_BYTES {
                 break;
             }

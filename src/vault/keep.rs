@@ -1,8 +1,9 @@
 //! The disk side of one session: seal, publish, discard, as the contract says ([`super`]). How one
-//! ends stands in `ending`.
+//! ends stands in `ending`, what becomes of a reply in `reply`.
 
 mod ending;
 mod hashing;
+mod reply;
 
 use std::cell::Ref;
 use std::io;
@@ -14,12 +15,12 @@ use super::disk::{Commit, Disk, File, Place, Published as _, Replace, Shelf, Syn
 use super::error::StoreError;
 use super::hashing::Hashed;
 use super::journal::{JournalError, Kept};
-use super::names::{part_name, reply_name};
-use super::record::{Answered, Change, Life, Record};
+use super::names::part_name;
+use super::owed::Owed;
+use super::record::{Change, Life, Record};
 use super::space::Space;
 use super::store::Store;
 use super::tombstones::Tombstone;
-use crate::bits::notification::Token;
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
@@ -130,6 +131,7 @@ impl Keep {
             begun_ms: store.disk.wall_clock_ms(),
             life,
             hashed: Hashed::begin(digest),
+            owed: None,
         };
         let mut keep = Self {
             id,
@@ -153,16 +155,6 @@ impl Keep {
             });
         }
         Ok((keep, file))
-    }
-
-    /// What the application said, as far as the state does not say it.
-    pub fn answer(&self) -> Option<Answered> {
-        self.kept.record().answer.as_deref().cloned()
-    }
-
-    /// Names the reply that is kept here, if there is one.
-    pub fn token(&self) -> Option<Token> {
-        (self.kept.record().answer.as_ref()).map(|answer| answer.token)
     }
 
     /// What is known of the session.
@@ -290,43 +282,8 @@ impl Keep {
         }
     }
 
-    /// The application took the file: keeps its reply and what it said. `notified` is the state
-    /// that follows.
-    ///
-    /// # Errors
-    /// [`StoreError`]; it does not poison: the application is asked again, and a reply that could
-    /// not be kept is made anew.
-    pub async fn notified<D: Disk>(
-        &mut self,
-        store: &Store<D>,
-        notified: State,
-        mut answer: Answered,
-        durability: Durability,
-    ) -> Result<(), StoreError> {
-        let sync = destination::sync(durability);
-        if notified.reply() == Reply::File && sync == Sync::Yes {
-            self.sync_reply(store)
-                .await
-                .map_err(StoreError::new(DiskOp::Reply))?;
-            answer.is_safe = true;
-        }
-        let mut next = self.in_state(notified);
-        next.answer = Some(Box::new(answer));
-        self.commit(store, next, sync).await
-    }
-
-    async fn sync_reply<D: Disk>(&self, store: &Store<D>) -> io::Result<()> {
-        let (file, _) = (store
-            .disk
-            .open_reply(self.shelf, &reply_name(self.id))
-            .await?)
-            .ok_or(io::ErrorKind::NotFound)?;
-        file.sync_data().await?;
-        // Its name is new, whatever was synced before.
-        store.disk.sync_shelf(self.shelf).await
-    }
-
-    /// Gives a sealed file its name. `closing` is the state while it happens.
+    /// Gives a sealed file its name. `closing` is the state while it happens, and `owed` what is
+    /// owed to the outside from then on.
     ///
     /// # Errors
     /// [`Unpublished`]; unless it poisons, the file is still sealed and can be published again.
@@ -336,12 +293,22 @@ impl Keep {
         policy: &Policy,
         place: &Place,
         closing: State,
+        owed: Option<Owed>,
     ) -> Result<(), Unpublished<D::Published>> {
         let disk = &*store.disk;
-        self.commit(store, self.in_state(closing), Sync::No).await?;
         let mut manner = destination::manner(policy, place);
         manner.sha256 = self.digests().map(|digests| digests.sha256);
         let must_sync = manner.sync == Sync::Yes;
+        let mut next = self.in_state(closing);
+        next.owed = owed.map(Box::new);
+        // Before the rename, unless the sync that makes the name durable does it.
+        let is_owed_alone =
+            next.owed.is_some() && disk.commits_in_order(self.shelf) != Some(Commit::Journal);
+        let first_sync = match must_sync && is_owed_alone {
+            true => Sync::Yes,
+            false => Sync::No,
+        };
+        self.commit(store, next, first_sync).await?;
         if disk.commits_in_order(self.shelf).is_some() {
             // Nor do folders that are made need a sync of their own.
             manner.sync = Sync::No;
@@ -384,7 +351,7 @@ impl Keep {
                     // There is no room for a record, and the folder itself can still be synced.
                     Err(StoreError {
                         op: DiskOp::Record, ..
-                    }) => {}
+                    }) => self.sync_owed(store).await?,
                     result => return result,
                 }
             }
@@ -394,9 +361,13 @@ impl Keep {
         (published.sync().await).map_err(StoreError::new(DiskOp::SyncDirectory))
     }
 
-    /// From here on an application may write a reply.
-    pub fn expect_reply(&mut self) {
-        self.may_have_reply = true;
+    /// Makes the record durable that owes for a file, where there was no room for another one.
+    async fn sync_owed<D: Disk>(&self, store: &Store<D>) -> Result<(), StoreError> {
+        if self.record().owed.is_none() {
+            return Ok(());
+        }
+        let synced = store.journal.sync_appended(&*store.disk).await;
+        synced.map_err(StoreError::new(DiskOp::Sync))
     }
 
     /// Goes over to a state that the files would also tell without its record. If that cannot be

@@ -57,15 +57,17 @@
 //! [`keep`] does the above for one session; the records go by [`store`] into the [`journal`], one
 //! [`frame`] each. [`names`] are those of all files. [`readback`] finds what a later start needs of
 //! former journals, [`verdict`] decides what becomes of each session, and [`recover`] does that.
-//! [`hashing`] computes digests over restarts. [`tombstones`] are what is left of sessions that
-//! ended. [`gate`] lets many share one sync. [`error`] says what the disk refused. All of it stands
-//! on the traits of [`disk`].
+//! [`hashing`] computes digests over restarts. [`owed`] says what others are to hear, and why
+//! nobody is forgotten. [`tombstones`] are what is left of sessions that ended. [`gate`] lets many
+//! share one sync. [`error`] says what the disk refused. All of it stands on the traits of
+//! [`disk`].
 //!
 //! Nothing here knows a connection, a shard, or HTTP.
 #![forbid(unsafe_code)]
 
 pub mod destination;
 pub mod disk;
+pub mod ending_words;
 pub mod error;
 pub mod frame;
 pub mod gate;
@@ -73,6 +75,7 @@ pub mod hashing;
 pub mod journal;
 pub mod keep;
 pub mod names;
+pub mod owed;
 pub mod readback;
 pub mod record;
 pub mod recover;

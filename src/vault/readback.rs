@@ -138,6 +138,7 @@ mod tests {
             begun_ms: 0,
             life: Default::default(),
             hashed: None,
+            owed: None,
         }
     }
 

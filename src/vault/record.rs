@@ -12,7 +12,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 1 | `T` |
-//! | 1 | how it ended, see `ENDINGS` |
+//! | 1 | how it ended, see [`ENDINGS`] |
 //! | 2 | its origin, little endian |
 //! | 4 | zeros |
 //! | 8 | hash of its path and its user, little endian |
@@ -26,9 +26,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::ending_words::{ENDINGS, ending_from_text, ending_to_text};
 use super::frame;
 pub use super::frame::{Damage, Frame, FrameReader, Frames};
 use super::hashing::{Hashed, Written};
+use super::owed::{self, Owed, OwedText};
 use super::tombstones::{Origin, PathAndUser, Tombstone};
 use crate::bits::notification::Token;
 use crate::bits::session::{AfterPublish, Ending, Reply, State};
@@ -37,16 +39,6 @@ use crate::http::authorization::Scheme;
 use crate::http::digest::{Digests, Hex, parse_hex};
 use crate::http::path::UploadPath;
 
-/// The codes of a tombstone's ending; the index counts.
-const ENDINGS: [Ending; 7] = [
-    Ending::Published,
-    Ending::Delivered,
-    Ending::Denied,
-    Ending::Incomplete,
-    Ending::Cancelled,
-    Ending::Expired,
-    Ending::Poisoned,
-];
 const TOMBSTONE: u8 = b'T';
 const TOMBSTONE_BYTES: usize = 16;
 
@@ -74,6 +66,8 @@ pub struct Record {
     pub life: Life,
     /// Its digests, as far as they have come; `None` where none are computed.
     pub hashed: Option<Box<Hashed>>,
+    /// The event that is owed for its end; `None` if none is.
+    pub owed: Option<Box<Owed>>,
 }
 
 /// What changes of a record from one frame to the next; how the upload goes is written with each.
@@ -87,6 +81,8 @@ pub struct Change {
     pub answer: Option<Box<Answered>>,
     /// The digests of the whole file, once they are known.
     pub digests: Option<Digests>,
+    /// The event that is owed from then on; `None` if it is the same as before.
+    pub owed: Option<Box<Owed>>,
 }
 
 /// How an upload went, over restarts.
@@ -97,6 +93,13 @@ pub struct Life {
     pub interruptions: u32,
     /// On how many connections its packets came.
     pub connections: u32,
+    /// Fragments that brought something new.
+    pub fragments: u32,
+    /// When the first of them began, in milliseconds since 1970; 0 if there was none, or that is
+    /// not known.
+    pub first_ms: u64,
+    /// When its last byte so far was stored, likewise.
+    pub last_ms: u64,
     /// What its client calls itself.
     pub agent: Option<Arc<str>>,
     /// The user who made it; `None` where nobody was asked.
@@ -144,6 +147,12 @@ struct Payload<'a> {
     interruptions: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     connections: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    fragments: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    first: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    last: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agent: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,6 +165,8 @@ struct Payload<'a> {
     sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha1: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owed: Option<OwedText<'a>>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -179,6 +190,7 @@ impl Record {
             durable: self.durable,
             answer: None,
             digests: None,
+            owed: None,
         }
     }
 
@@ -197,6 +209,11 @@ impl Record {
         if change.answer.is_some() {
             self.answer = change.answer;
         }
+        if change.owed.is_some() {
+            self.owed = change.owed;
+        }
+        // A publication that was refused owes nothing.
+        self.owed.take_if(|_| !owed::may_owe(change.state));
     }
 
     /// All bytes have come, and these are their digests.
@@ -241,6 +258,8 @@ impl Record {
         let mut boot = [0; 32];
         let digests = change.digests.or(self.digests());
         let hashed = self.hashed.as_deref().filter(|_| digests.is_none());
+        let owed = change.owed.as_deref().or(self.owed.as_deref());
+        let owed = owed.filter(|_| owed::may_owe(change.state));
         let payload = Payload {
             path: Cow::Borrowed(self.path.as_str()),
             state: Cow::Borrowed(state),
@@ -257,12 +276,16 @@ impl Record {
             begun: self.begun_ms,
             interruptions: self.life.interruptions,
             connections: self.life.connections,
+            fragments: self.life.fragments,
+            first: self.life.first_ms,
+            last: self.life.last_ms,
             agent: self.life.agent.as_deref().map(Cow::Borrowed),
             user: self.life.user.as_deref().map(Cow::Borrowed),
             proof: (self.life.proof).map(|proof| Cow::Borrowed(proof.word())),
             hashing: hashed.and_then(Written::of),
             sha256: digests.map(|digests| Hex(&digests.sha256).to_string()),
             sha1: (digests.and_then(|digests| digests.sha1)).map(|sha1| Hex(&sha1).to_string()),
+            owed: owed.map(OwedText::of),
         };
         frame::append(out, id, sequence, |out| {
             serde_json::to_writer(out, &payload).expect("strings and numbers always serialize");
@@ -323,6 +346,9 @@ impl Frame<'_> {
         Some(Record {
             path: UploadPath::from_text(&payload.path).ok()?,
             hashed: hashed_from_text(&payload).map(Box::new),
+            owed: (payload.owed.as_ref())
+                .and_then(OwedText::read)
+                .map(Box::new),
             state: state_from_text(&payload)?,
             durable: payload.durable,
             inode: payload.inode,
@@ -340,6 +366,9 @@ impl Frame<'_> {
             life: Life {
                 interruptions: payload.interruptions,
                 connections: payload.connections,
+                fragments: payload.fragments,
+                first_ms: payload.first,
+                last_ms: payload.last,
                 agent: payload.agent.map(|agent| agent.into()),
                 user: payload.user.map(|user| user.into()),
                 // One that only a newer version knows is nobody's loss.
@@ -388,13 +417,7 @@ fn state_to_text(state: State) -> (&'static str, Option<u64>) {
             ..
         } => ("publishing", Some(total)),
         State::Published { total, .. } => ("published", Some(total)),
-        State::Gone(Ending::Published) => ("ended", None),
-        State::Gone(Ending::Delivered) => ("delivered", None),
-        State::Gone(Ending::Denied) => ("refused", None),
-        State::Gone(Ending::Incomplete) => ("incomplete", None),
-        State::Gone(Ending::Cancelled) => ("cancelled", None),
-        State::Gone(Ending::Expired) => ("expired", None),
-        State::Gone(Ending::Poisoned) => ("poisoned", None),
+        State::Gone(ending) => (ending_to_text(ending), None),
     }
 }
 
@@ -440,14 +463,7 @@ fn state_from_text(payload: &Payload<'_>) -> Option<State> {
             total: total?,
             reply: told.unwrap_or(Reply::None),
         }),
-        "ended" => Some(State::Gone(Ending::Published)),
-        "delivered" => Some(State::Gone(Ending::Delivered)),
-        "refused" => Some(State::Gone(Ending::Denied)),
-        "incomplete" => Some(State::Gone(Ending::Incomplete)),
-        "cancelled" => Some(State::Gone(Ending::Cancelled)),
-        "expired" => Some(State::Gone(Ending::Expired)),
-        "poisoned" => Some(State::Gone(Ending::Poisoned)),
-        _ => None,
+        other => ending_from_text(other).map(State::Gone),
     }
 }
 
@@ -476,11 +492,15 @@ mod tests {
             life: Life {
                 interruptions: 2,
                 connections: 5,
+                fragments: 8,
+                first_ms: 1_700_000_000_500,
+                last_ms: 1_700_000_001_000,
                 agent: Some("Microsoft BITS/7.8".into()),
                 user: Some("anna".into()),
                 proof: Some(Scheme::Negotiate),
             },
             hashed: Hashed::begin(Algorithms::Both),
+            owed: None,
         }
     }
 
@@ -546,6 +566,30 @@ mod tests {
         let frame = record(State::NEW).encode(ID, 1);
         let frame = Frames::of(&frame).next().unwrap();
         assert_eq!(frame.record(), Some(record(State::NEW)));
+    }
+
+    #[test]
+    fn what_is_owed_reads_back_and_goes_where_nothing_can_be_owed() {
+        for ending in ENDINGS {
+            let owed = Owed {
+                ending,
+                at_ms: 1_700_000_002_000,
+                bytes: 9,
+                told: owed::EventTargets::NONE.with(owed::EventTarget::Nats),
+            };
+            let mut record = record(State::Gone(ending));
+            record.owed = Some(Box::new(owed));
+            let frame = record.encode(ID, 1);
+            let read = Frames::of(&frame).next().unwrap().record();
+            assert_eq!(read.as_ref(), Some(&record));
+            let sealed = record.in_state(State::Sealed { total: 9 });
+            let mut frame = Vec::new();
+            record.append_changed(&sealed, ID, 2, &mut frame);
+            let read = Frames::of(&frame).next().unwrap().record();
+            assert_eq!(read.unwrap().owed, None);
+            record.change(sealed);
+            assert_eq!(record.owed, None);
+        }
     }
 
     #[test]

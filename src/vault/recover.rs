@@ -16,11 +16,12 @@ use super::disk::{Disk, File as _, Place, Shelf, WorkStat};
 use super::journal::Kept;
 use super::keep::Keep;
 use super::names::{self, ASIDE_SUFFIX, WorkName};
+use super::owed::{EventTargets, Owed};
 use super::readback::{Damaged, Dealt, Newest};
 use super::record::Record;
 use super::store::Store;
 use super::verdict::{self, Destination, Evidence, IN_THE_DAMAGE, Verdict};
-use crate::bits::session::{Reply, State};
+use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location, Publish};
 use crate::event::{DiskOp, Event};
@@ -34,6 +35,8 @@ pub struct Owner<'a> {
     pub is_first: bool,
     /// The settings of a path.
     pub location: &'a dyn Fn(&UploadPath) -> Rc<Location>,
+    /// Whether events of a location are owed to anybody.
+    pub owes: &'a dyn Fn(&Location) -> bool,
 }
 
 /// A session that goes on.
@@ -258,14 +261,18 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// Does with a session what the verdict says.
-    async fn settle(&mut self, case: Case) {
+    async fn settle(&mut self, mut case: Case) {
         let store = self.store;
         let disk = &*store.disk;
         let name = names::part_name(case.id);
         let location = (self.owner.location)(&case.record.path);
         let user = case.record.life.user.as_deref();
         let place = destination::place(&location, &case.record.path, user).ok();
-        match self.judge(&case, &location, place.as_ref()).await {
+        let verdict = self.judge(&case, &location, place.as_ref()).await;
+        if case.part.is_none() && (self.owner.owes)(&location) {
+            owe(&mut case.record, verdict, disk.wall_clock_ms());
+        }
+        match verdict {
             Verdict::GoOn(state) => self.go_on(case, state, 0),
             Verdict::Cut(state) => {
                 let bytes = case.part.map_or(0, |part| part.bytes);
@@ -281,6 +288,13 @@ impl<D: Disk> Recovery<'_, D> {
                 };
                 match disk.sync_destination(&place).await {
                     Ok(()) => self.go_on(case, state, 0),
+                    // It was taken away, with its folder: somebody is still to hear of it.
+                    Err(error)
+                        if case.record.owed.is_some()
+                            && error.kind() == io::ErrorKind::NotFound =>
+                    {
+                        self.go_on(case, state, 0);
+                    }
                     // Nobody can say more: the client starts again.
                     Err(error) => self.report(case.id, DiskOp::SyncDirectory, &error),
                 }
@@ -341,6 +355,9 @@ impl<D: Disk> Recovery<'_, D> {
         let boot_id = disk.boot_id();
         let mut keep = Keep::resume(case.id, case.shelf, case.record, case.sequence, boot_id);
         if let State::Gone(ending) = state {
+            if keep.record().owed.is_some() {
+                keep.remember(store, state);
+            }
             let tombstone = keep.tombstone(ending);
             return store.journal.bury(case.id, tombstone, disk.now());
         }
@@ -391,6 +408,23 @@ impl<D: Disk> Recovery<'_, D> {
             session: Some(id),
             error,
         });
+    }
+}
+
+/// A file got its name, and a power cut took back the record that owed for it.
+fn owe(record: &mut Record, verdict: Verdict, at_ms: u64) {
+    let is_taken_back = matches!(record.state, State::Sealed { .. } | State::Notified { .. });
+    let is_published = matches!(
+        verdict,
+        Verdict::Ended(Ending::Published) | Verdict::GoOn(State::Published { .. })
+    );
+    if is_taken_back && is_published {
+        record.owed = Some(Box::new(Owed {
+            ending: Ending::Published,
+            at_ms,
+            bytes: record.state.received(),
+            told: EventTargets::NONE,
+        }));
     }
 }
 

@@ -155,7 +155,14 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         ..
     } = *evidence;
     if destination == Destination::Nowhere {
-        return Verdict::Forget;
+        // Nobody can ask for it any more, but who is owed an event of it.
+        return match (&record.owed, record.state) {
+            (Some(_), State::Gone(ending)) => Verdict::Ended(ending),
+            (Some(_), State::Closing { .. } | State::Published { .. }) => {
+                Verdict::Ended(Ending::Published)
+            }
+            _ => Verdict::Forget,
+        };
     }
     match record.state {
         State::Gone(ending) => Verdict::Ended(ending),

@@ -78,11 +78,16 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
         life: Life {
             interruptions: u32::from(sequence),
             connections: u32::from(damage),
+            fragments: u32::from(choice),
+            first_ms: total,
+            last_ms: durable,
             agent: (choice % 5 == 0).then(|| "an agent".into()),
             user: (choice % 7 == 0).then(|| "anna".into()),
             proof: Scheme::ALL.get(usize::from(choice) % 7).copied(),
         },
         hashed: (choice % 2 == 0).then(|| Hashed::begin(Algorithms::Both)).flatten(),
+        // States that owe nothing are written without it.
+        owed: None,
         client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };
     let (id, sequence) = (SessionId::from_u128(id), u64::from(sequence) + 1);

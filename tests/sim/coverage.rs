@@ -31,6 +31,7 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
             Refusal::TargetInvalid(_) => "path that is none",
             Refusal::TotalChanged { .. } => "total changed (400)",
             Refusal::Unavailable => "recovering (503)",
+            Refusal::EventsOwed => "too many events owed (503)",
             Refusal::Busy => "limit of sessions (503)",
             _ => return,
         },

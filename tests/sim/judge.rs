@@ -30,6 +30,8 @@
 //! 16. Where somebody asks, nothing is made, moved, ended or told but for whom it belongs to; and
 //!     whoever has shown what is right is not asked again (`identity.rs`).
 //! 17. A digest is that of the bytes that were sent, and every upload that is to have one has it.
+//! 18. Whoever is to hear of files by events hears of each that was published, and of none that was
+//!     not, whatever happens to them and to us.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +48,7 @@ use bitsd::vault::names::{self, WorkName};
 use crate::application::Replies;
 use crate::disk::SimDisk;
 use crate::identity::THIEF;
+use crate::judge_owed::Outside;
 use crate::marks::Marks;
 use crate::plan::{Plan, Upload};
 use crate::sim::Sim;
@@ -80,6 +83,8 @@ pub(crate) struct Session {
     pub(crate) has_crashed: bool,
     /// What its application did.
     pub(crate) told: Told,
+    /// What others outside are to hear.
+    pub(crate) outside: Outside,
 }
 
 impl Session {
@@ -343,6 +348,7 @@ impl Judge {
         if session.cancelling_since.is_some() && session.is_cancelled {
             return self.fail(format!("3: {path} appears after Cancel"));
         }
+        session.outside.is_published = true;
         let upload = session.upload;
         let whole = self.uploads[upload].bytes(0, self.uploads[upload].size);
         if disk.destination(path) != Some(&whole) && !self.is_void_session(name) {
@@ -417,6 +423,12 @@ impl Judge {
         if let Some(place) = self.places.get_mut(path) {
             place.was_taken_back = true;
         }
+        for session in self.sessions.values_mut().filter(|it| it.path == path) {
+            // Each sync that failed is an excuse: it need not be told, and may be.
+            if session.excuse.is_some() || session.may_be_poisoned {
+                session.outside.is_published = false;
+            }
+        }
     }
 
     /// The process was killed.
@@ -474,6 +486,7 @@ impl Judge {
                 }
             }
         }
+        self.unname(disk);
         self.check_tree(disk);
         self.check_closed(disk, "after a power cut");
     }
@@ -539,6 +552,7 @@ impl Judge {
                     progress_ms: now,
                     has_crashed: false,
                     told: Told::default(),
+                    outside: Outside::default(),
                 };
                 self.sessions.insert(session, made);
             }
@@ -707,6 +721,13 @@ impl Judge {
         }
         self.sent[upload] = sent;
         ranges.retain(|&(_, end)| end > sent);
+    }
+
+    /// Whether no other upload goes to the same place, and it was begun once.
+    pub(crate) fn is_alone(&self, upload: usize) -> bool {
+        let path = &self.uploads[upload].path;
+        let sessions = self.sessions.values().filter(|it| it.path == *path);
+        sessions.count() == 1
     }
 
     /// The highest offset heard for a session.

@@ -6,6 +6,7 @@
 //! stands in `judge.rs`.
 
 mod application;
+mod broker;
 mod client;
 mod clock;
 mod coverage;
@@ -14,6 +15,7 @@ mod executor;
 mod identity;
 mod judge;
 mod judge_digest;
+mod judge_owed;
 mod judge_told;
 mod marks;
 mod named;

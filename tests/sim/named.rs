@@ -70,8 +70,10 @@ pub fn hold() -> bool {
         if !asks {
             plan.ask_nobody();
         }
-        // Records of digests draw from the chance of a run, and these are older.
+        // Records of digests and what is told to others draw from the chance of a run, and these
+        // are older.
         plan.compute_no_digests();
+        plan.tell_nobody();
         if let Some(failure) = run(&plan, false).failure {
             println!("{rule}: seed {seed} FAILED again: {failure}");
             all = false;

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitsd::config::{
-    Access, AccountSettings, Config, Download, Durability, EmptyFile, Io, Limits, Location,
-    LogFormat, LogLevel, Notification, NotificationType, Policy, PrefixCase, Publish,
+    Access, AccountSettings, Config, Download, Durability, EmptyFile, EventSettings, Io, Limits,
+    Location, LogFormat, LogLevel, Notification, NotificationType, Policy, PrefixCase, Publish,
 };
 
 use bitsd::http::digest::Algorithms;
+use bitsd::vault::owed::{EventTarget, EventTargets};
 
 use crate::application::Application;
+use crate::broker::Broker;
 use crate::identity::Identities;
 use crate::rng::{Rng, mix};
 use crate::wire::Weather;
@@ -159,6 +161,8 @@ pub struct Plan {
     pub shards_max: u64,
     /// The application that hears of files, if there is one.
     pub application: Option<Application>,
+    /// Who hears of uploads that ended, if anybody does.
+    pub broker: Option<Broker>,
     /// Who clients are, where somebody asks.
     pub identities: Option<Identities>,
 }
@@ -177,11 +181,19 @@ impl Plan {
         let mut disks = Rng::new(mix(seed ^ 0xd15c));
         let has_two_disks = disks.chance(300);
         let identities = Identities::draw(seed);
+        let broker = Broker::draw(seed);
         let mut config = config(&mut rng, application.as_ref());
         if let Some(identities) = &identities {
             config.locations[0].access = identities.access();
         }
         let block = config.limits.block_bytes as u64;
+        if let Some(broker) = &broker {
+            config.limits.events_owed_per_shard_max = broker.owed_max;
+            config.events.webhook = "http://events.example/".to_owned();
+            if broker.are_two {
+                config.events.nats = "nats://events.example".to_owned();
+            }
+        }
         let mut space = Rng::new(mix(seed ^ 0x5bace));
         config.limits.reserve_share_max = space.pick(&[0, 1, 25, 25]);
         let mut digests = Rng::new(mix(seed ^ 0xd16e57));
@@ -251,6 +263,7 @@ impl Plan {
             restarts_at_heal: rng.chance(400),
             shards_max: rng.within(1, 4),
             application,
+            broker,
             identities,
         }
     }
@@ -269,6 +282,23 @@ impl Plan {
     pub fn compute_no_digests(&mut self) {
         for location in &mut Arc::make_mut(&mut self.config).locations {
             location.policy.digest = Algorithms::None;
+        }
+    }
+
+    /// Nobody wants to hear of uploads.
+    pub fn tell_nobody(&mut self) {
+        self.broker = None;
+        Arc::make_mut(&mut self.config).events = EventSettings::default();
+    }
+
+    /// Who hears of uploads that ended.
+    pub fn targets(&self) -> EventTargets {
+        match &self.broker {
+            None => EventTargets::NONE,
+            Some(broker) if broker.are_two => EventTargets::NONE
+                .with(EventTarget::Webhook)
+                .with(EventTarget::Nats),
+            Some(_) => EventTargets::NONE.with(EventTarget::Webhook),
         }
     }
 
@@ -372,9 +402,11 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             notification,
             sessions_per_client_max: None,
             sessions_per_user_max: None,
+            send_events: true,
         }],
         limits,
         accounts: AccountSettings::default(),
+        events: EventSettings::default(),
     }
 }
 

@@ -75,6 +75,10 @@ const PARTS: &[Part] = &[
         take_out: Plan::join_disks,
     },
     Part {
+        name: "events",
+        take_out: Plan::tell_nobody,
+    },
+    Part {
         name: "identities",
         take_out: Plan::ask_nobody,
     },

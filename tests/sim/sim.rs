@@ -18,6 +18,7 @@ use bitsd::vault::readback::{Dealt, Readback};
 use bitsd::vault::record::Frames;
 use bitsd::vault::space::{Figures, Space};
 
+use crate::broker::Away;
 use crate::clock::{Wakers, sleep};
 use crate::disk::SimDisk;
 use crate::executor::Executor;
@@ -60,6 +61,8 @@ pub struct Sim {
     ports: Cell<u16>,
     /// How often all passwords and tokens have changed.
     pub changes: Cell<u64>,
+    /// Until when targets of events are away.
+    pub brokers_away: Away,
     /// Tickets of which half was taken.
     pub conversations: RefCell<Conversations>,
     conns: RefCell<Vec<Weak<Conn>>>,
@@ -152,6 +155,7 @@ impl Sim {
             last_shards: Cell::new(0),
             ports: Cell::new(1),
             changes: Cell::new(0),
+            brokers_away: Away::default(),
             conversations: RefCell::default(),
             conns: RefCell::default(),
             hash: Cell::new(plan.seed),

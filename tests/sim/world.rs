@@ -17,12 +17,13 @@ use bitsd::bits::notification::Answer;
 use bitsd::event::Event;
 use bitsd::metrics::shard::ShardMetrics;
 use bitsd::server::chronicle::Chronicle;
-use bitsd::server::floor::{Floor, HandOverFull, NotifyError, Order};
+use bitsd::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
 use bitsd::server::visit::Visit;
 use bitsd::vault::disk::{
     Block, Commit, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime,
     Shelf, Standing, WorkFiles, WorkStat,
 };
+use bitsd::vault::owed::EventTarget;
 use bitsd::vault::space::Space;
 
 use crate::clock::sleep;
@@ -516,6 +517,12 @@ impl Floor for SimWorld {
 
     async fn negotiate(&self, leg: Leg) -> Result<Negotiated, NotNegotiated> {
         identity::negotiate(&self.sim, leg).await
+    }
+
+    async fn tell_outside(&self, target: EventTarget, event: CloudEvent) -> Result<(), String> {
+        let broker = self.sim.plan.broker.as_ref();
+        let broker = broker.expect("nobody is told where nobody listens");
+        broker.hear(&self.sim, target, event).await
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

@@ -295,6 +295,8 @@ rows! {
             "the server application did not answer in time; it is asked again in 7 s at the earliest";
     R::TooManyFailures { .. }, R::TooManyFailures { retry_after_s: 7 }
         => "503 Service Unavailable", None, "too many wrong passwords: wait, then try again";
+    R::EventsOwed, R::EventsOwed
+        => "503 Service Unavailable", None, "others have not taken in yet what has arrived before";
     R::TicketsUnusable, R::TicketsUnusable
         => "503 Service Unavailable", None, "Kerberos tickets cannot be looked at now";
     R::TooManyOfUser, R::TooManyOfUser

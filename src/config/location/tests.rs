@@ -104,7 +104,7 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 34] = [
+const KEYS: [(&str, &str); 35] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
@@ -129,6 +129,7 @@ const KEYS: [(&str, &str); 34] = [
     ("empty_session_timeout", "\"2h\""),
     ("sessions_per_client_max", "7"),
     ("sessions_per_user_max", "50"),
+    ("send_events", "false"),
     ("public_url", "\"https://up.example/bits\""),
     ("host_id", "\"node-1\""),
     ("host_id_fallback", "\"1h\""),
@@ -168,6 +169,7 @@ fn expected() -> Location {
         root: 0,
         has_own_root: false,
         is_enabled: false,
+        send_events: false,
         prefix_case: PrefixCase::Ignore,
         download: Download::Head,
         access: Access {

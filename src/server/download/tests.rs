@@ -13,9 +13,12 @@ use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
 use crate::http::head::{self, HeadLimits, Parsed};
 use crate::metrics::shard::ShardMetrics;
-use crate::server::floor::{Fill, HEAD_BLOCK_BYTES_MAX, HandOverFull, NotifyError, Order, Wire};
+use crate::server::floor::{
+    CloudEvent, Fill, HEAD_BLOCK_BYTES_MAX, HandOverFull, NotifyError, Order, Wire,
+};
 use crate::server::visit::Visit;
 use crate::vault::disk::Runtime;
+use crate::vault::owed::EventTarget;
 
 const BODY_BLOCK_BYTES: usize = 256 << 10;
 
@@ -215,6 +218,10 @@ impl Floor for InMemory {
 
     async fn negotiate(&self, _: Leg) -> Result<Negotiated, NotNegotiated> {
         Err(NotNegotiated::TooMany)
+    }
+
+    async fn tell_outside(&self, _: EventTarget, _: CloudEvent) -> Result<(), String> {
+        unreachable!("nothing ends here")
     }
 
     async fn notify(&self, _: Order) -> Result<Answer, NotifyError> {

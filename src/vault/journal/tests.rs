@@ -4,9 +4,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::bits::session::{AfterPublish, Ending, State};
 use crate::http::path::UploadPath;
 use crate::vault::disk::{Block, File, Readable, ReplyStat, Runtime, WorkStat};
+use crate::vault::owed::{EventTarget, EventTargets, Owed};
 use crate::vault::readback::{Newest, Readback};
+use crate::vault::record::Record;
 use crate::vault::space::Space;
 
 /// What has no memory and no parts has none of these.
@@ -202,20 +205,25 @@ fn record(state: State) -> Record {
         begun_ms: 0,
         life: Default::default(),
         hashed: None,
+        owed: None,
     }
 }
 
 /// What a start would read of the only session in the files.
 fn read_back(disk: &InMemory) -> (u64, State) {
+    match newest(disk) {
+        Newest::Record { sequence, record } => (sequence, record.state),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn newest(disk: &InMemory) -> Newest {
     let mut readback = Readback::new(1);
     for (name, bytes) in &*disk.0.logs.borrow() {
         readback.journal(name, &bytes[..]).unwrap();
     }
     let dealt = readback.deal().pop().unwrap();
-    match dealt.told.into_values().next() {
-        Some(Newest::Record { sequence, record }) => (sequence, record.state),
-        other => panic!("{other:?}"),
-    }
+    dealt.told.into_values().next().expect("one session")
 }
 
 #[test]
@@ -263,6 +271,77 @@ fn only_what_no_frame_says_is_unwritten() {
     assert_eq!(read_back(&disk), (1, receiving(0)));
     done(journal.begin(&disk, 5)).unwrap();
     assert_eq!(read_back(&disk).1, kept.state());
+}
+
+/// Goal: what a session owes outlives its end, its tombstone and renewals, until both targets have
+/// it; and then nothing of it is left. Method: after each step it is read back, and renewed.
+#[test]
+fn what_is_owed_stays_until_all_targets_have_it() {
+    let disk = InMemory::default();
+    let journal = Journal::new(0, true, &Limits::default());
+    done(journal.begin(&disk, 0)).unwrap();
+    let id = SessionId::from_u128(7);
+    let kept = Kept::new(record(State::Sealed { total: 9 }), 0);
+    let mut change = kept.record().in_state(State::Closing {
+        total: 9,
+        then: AfterPublish::End,
+        told: None,
+    });
+    change.owed = Some(Box::new(Owed {
+        ending: Ending::Published,
+        at_ms: 1,
+        bytes: 9,
+        told: EventTargets::NONE,
+    }));
+    done(journal.write(&disk, id, &kept, change, 1, Sync::No)).unwrap();
+    assert!(journal.owing(id).is_none(), "it has no name yet");
+    let ended = State::Gone(Ending::Published);
+    let change = kept.record().in_state(ended);
+    done(journal.write(&disk, id, &kept, change, 2, Sync::No)).unwrap();
+    let tombstone = kept.record().tombstone(Ending::Published, 2);
+    journal.bury(id, tombstone, 0);
+    assert!(journal.tombstones().remembers(id));
+    let both = EventTargets::NONE
+        .with(EventTarget::Webhook)
+        .with(EventTarget::Nats);
+    let mut generation = 5;
+    let mut renewed = || {
+        done(journal.begin(&disk, generation)).unwrap();
+        generation += 5;
+        newest(&disk)
+    };
+    let owed_to = |newest: &Newest| match newest {
+        Newest::Record { record, .. } => {
+            let owed = record.owed.as_ref().expect("it is owed");
+            both.without(owed.told).iter().collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        owed_to(&renewed()),
+        [EventTarget::Webhook, EventTarget::Nats]
+    );
+    assert!(!done(journal.acknowledge(
+        &disk,
+        id,
+        EventTarget::Webhook,
+        both
+    )));
+    assert_eq!(owed_to(&newest(&disk)), [EventTarget::Nats]);
+    assert_eq!(owed_to(&renewed()), [EventTarget::Nats]);
+    assert!(done(journal.acknowledge(
+        &disk,
+        id,
+        EventTarget::Nats,
+        both
+    )));
+    assert!(journal.owing(id).is_none());
+    for newest in [newest(&disk), renewed()] {
+        let Newest::Tombstone(of) = newest else {
+            panic!("{newest:?}");
+        };
+        assert_eq!(of.ending, Ending::Published);
+    }
 }
 
 /// Goal: nobody waits for the whole of a long journal. Method: one of three pieces or more is

@@ -8,11 +8,13 @@ use crate::event::DiskOp;
 use crate::vault::disk::{Disk, File as _, Sync};
 use crate::vault::error::StoreError;
 use crate::vault::names::{part_name, reply_name};
+use crate::vault::owed::Owed;
 use crate::vault::store::Store;
 
 impl Keep {
     /// The session ended with its file at its place, or long after. Where the record says
-    /// `closing`, a part that is gone says the rest.
+    /// `closing`, a part that is gone says the rest; but where that owes an event, it says it
+    /// itself, for as long as that takes the file may be gone as well, with its folder.
     pub async fn note_end<D: Disk>(&mut self, store: &Store<D>, ending: Ending) {
         let is_told = matches!(
             self.state(),
@@ -21,7 +23,7 @@ impl Keep {
                 ..
             }
         );
-        match is_told {
+        match is_told && self.record().owed.is_none() {
             true => self.set_state(State::Gone(ending)),
             false => self.note(store, State::Gone(ending)).await,
         }
@@ -30,6 +32,7 @@ impl Keep {
     /// The session ends without a file: its record says how, and then its tombstone. Whoever is
     /// told of the end may ask again, also after a restart, so it is written, or the session goes
     /// on. An end that nobody is told of needs no record: the part that is missing tells enough.
+    /// `owed` is what is owed to the outside from then on.
     ///
     /// # Errors
     /// [`StoreError`] of the record; then the session has not ended.
@@ -37,22 +40,25 @@ impl Keep {
         &mut self,
         store: &Store<D>,
         ending: Ending,
+        owed: Option<Owed>,
     ) -> Result<(), StoreError> {
         let ended = State::Gone(ending);
-        if !self.tombstone(ending).matters() {
-            self.note(store, ended).await;
-            return Ok(());
-        }
-        let written = self.commit(store, self.in_state(ended), Sync::No).await;
+        let mut next = self.in_state(ended);
+        next.owed = owed.map(Box::new);
+        let written = self.commit(store, next.clone(), Sync::No).await;
         let Err(error) = written else {
             return Ok(());
         };
+        if !self.tombstone(ending).matters() {
+            self.kept.become_unwritten(next);
+            return Ok(());
+        }
         match self.make_room(store, &error).await {
-            Ok(true) => self.commit(store, self.in_state(ended), Sync::No).await,
+            Ok(true) => self.commit(store, next, Sync::No).await,
             Ok(false) => Err(error),
             // Nobody knows how long the part is now: nothing may go on with it.
             Err(_) => {
-                self.set_state(ended);
+                self.kept.become_unwritten(next);
                 Ok(())
             }
         }

@@ -68,6 +68,7 @@ fn record(state: State, durable: u64, is_safe: bool) -> Record {
         begun_ms: 0,
         life: Default::default(),
         hashed: None,
+        owed: None,
     }
 }
 

@@ -1,0 +1,94 @@
+//! The couriers: they carry events to their targets, on threads of their own.
+//!
+//! What is owed, to whom, and when it is tried again is decided by who asks
+//! ([`crate::server::floor::Floor::tell_outside`]); here one attempt is made, and it is told
+//! whether the target has said that it has the event. An attempt has a bound in time; so many are
+//! made at once as are asked for.
+
+mod form;
+mod webhook;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::processors;
+use crate::server::floor::CloudEvent;
+use crate::vault::owed::EventTarget;
+use webhook::Webhook;
+
+/// Whether the target says that it has it; if not, why, in words.
+pub type Carried = Result<(), String>;
+
+/// Why there are no couriers; in words that name the remedy.
+#[derive(Debug, Error)]
+pub enum NoCourier {
+    /// A file of authorities cannot be read.
+    #[error("{0}: cannot read {1}: {2}")]
+    Unreadable(&'static str, PathBuf, #[source] io::Error),
+    /// It is none.
+    #[error("{0}: {1} holds no certificate (PEM)")]
+    NoCertificate(&'static str, PathBuf),
+}
+
+/// Carries events to whoever the settings name; one for all shards.
+#[derive(Clone)]
+pub struct Courier {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// What events call this server.
+    source: String,
+    webhook: Option<Webhook>,
+}
+
+impl Courier {
+    /// To the targets of the settings.
+    ///
+    /// # Errors
+    /// [`NoCourier`]
+    pub fn start(config: &Config) -> Result<Self, NoCourier> {
+        let shared = Shared {
+            source: form::source(config),
+            webhook: Webhook::of(&config.events)?,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Returns at once; the outcome comes later.
+    pub fn carry(&self, target: EventTarget, event: CloudEvent) -> oneshot::Receiver<Carried> {
+        let (told, outcome) = oneshot::channel();
+        match target {
+            EventTarget::Webhook => self.post(event, told),
+            // No setting can name it.
+            EventTarget::Nats => drop(told.send(Err("built without NATS".to_owned()))),
+        }
+        outcome
+    }
+
+    fn post(&self, event: CloudEvent, told: oneshot::Sender<Carried>) {
+        let shared = Arc::clone(&self.shared);
+        let post = move || {
+            // It was started by a shard.
+            processors::leave_to_shards();
+            let Some(webhook) = &shared.webhook else {
+                return;
+            };
+            let body = form::body(&shared.source, &event);
+            // Whoever asked may be gone: the next start asks again.
+            let _ = told.send(webhook.post(&body));
+        };
+        // Without a thread its sender is dropped, which says so.
+        let _ = thread::Builder::new()
+            .name("webhook".to_owned())
+            .spawn(post);
+    }
+}

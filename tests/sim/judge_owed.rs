@@ -1,0 +1,80 @@
+//! The part of the judge that looks at events: invariant 18.
+
+use bitsd::bits::session::Ending;
+use bitsd::server::floor::CloudEvent;
+use bitsd::vault::owed::{EventTarget, EventTargets};
+
+use crate::disk::SimDisk;
+use crate::judge::Judge;
+
+/// What is known of the file of a session, and of who has heard of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outside {
+    /// It got its name, and that was not taken back by us.
+    pub(crate) is_published: bool,
+    /// The targets that have heard so.
+    pub(crate) told: EventTargets,
+}
+
+impl Judge {
+    /// A target of events hears of a session. Whether it has heard the same before.
+    pub fn heard_outside(&mut self, target: EventTarget, event: &CloudEvent) -> bool {
+        let id = event.session;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            // One that was killed before it could say that it had made it.
+            if event.ending == Ending::Published {
+                self.fail(format!("18: {} tells of nothing", event.id()));
+            }
+            return false;
+        };
+        let has_excuse = session.excuse.is_some() || session.may_be_poisoned;
+        if event.path != session.path {
+            let path = session.path.clone();
+            self.fail(format!("18: {id} goes to {path}, not to {}", event.path));
+            return false;
+        }
+        if event.ending != Ending::Published {
+            return false;
+        }
+        let is_again = session.outside.told.has(target);
+        session.outside.told = session.outside.told.with(target);
+        let (is_published, upload) = (session.outside.is_published, session.upload);
+        if !is_published && !has_excuse {
+            self.fail(format!("18: {id} is told, and has no file"));
+        } else if event.bytes != self.uploads[upload].size && !has_excuse {
+            self.fail(format!("18: {id} is told with {} bytes", event.bytes));
+        } else if let Some(digests) = &event.digests {
+            self.check_digest(id, Some(digests.sha256), true);
+        }
+        is_again
+    }
+
+    /// The power was cut: a file of which nobody was told may have lost its name.
+    pub(crate) fn unname(&mut self, disk: &SimDisk) {
+        for session in self.sessions.values_mut() {
+            let upload = &self.uploads[session.upload];
+            let whole = upload.bytes(0, upload.size);
+            if disk.destination(&session.path) != Some(&whole) && !session.is_closed {
+                session.outside.is_published = false;
+            }
+        }
+    }
+
+    /// The end: whoever was to hear of a file has.
+    pub fn check_outside(&mut self, targets: EventTargets, disk: &SimDisk) {
+        let mut wrong = Vec::new();
+        for (id, session) in &self.sessions {
+            let upload = &self.uploads[session.upload];
+            let whole = upload.bytes(0, upload.size);
+            let is_alone = self.is_alone(session.upload);
+            // One of which no Ack was heard counts if it stands there for sure.
+            let stands = is_alone && disk.destination(&session.path) == Some(&whole);
+            let is_owed = session.outside.is_published && (session.is_closed || stands);
+            let is_told = targets.without(session.outside.told).is_empty();
+            if is_owed && !is_told && session.excuse.is_none() && !session.may_be_poisoned {
+                wrong.push(format!("18: nobody was told of {} of {id}", session.path));
+            }
+        }
+        wrong.into_iter().for_each(|wrong| self.fail(wrong));
+    }
+}
