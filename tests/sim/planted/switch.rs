@@ -98,6 +98,16 @@ pub enum Bug {
     DigestSkipsByte,
     /// A part was cut, and its digest has seen what is gone.
     DigestKeptAfterCut,
+
+    // What could go wrong with events.
+    /// A tombstone hides the record that owes an event when the journal is renewed.
+    EventForgottenAtRenewal,
+    /// An event is owed no more before its target has answered.
+    EventAcknowledgedEarly,
+    /// What a session that ended owes is not read back.
+    EventLostAtRecovery,
+    /// A session that ended without a file is told as one that has one.
+    EventToldRefused,
 }
 
 impl Bug {
@@ -142,6 +152,10 @@ impl Bug {
         Self::DigestWrongOffset,
         Self::DigestSkipsByte,
         Self::DigestKeptAfterCut,
+        Self::EventForgottenAtRenewal,
+        Self::EventAcknowledgedEarly,
+        Self::EventLostAtRecovery,
+        Self::EventToldRefused,
     ];
 }
 
