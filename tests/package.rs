@@ -2,6 +2,8 @@
 //! run, upgraded and removed in a Debian that is booted for it. On two cores with nothing else to
 //! do that takes a minute and a half, and once two more to fetch the Debian.
 
+#[path = "package/container.rs"]
+mod container;
 mod support;
 
 use std::io::Write;
@@ -12,15 +14,16 @@ use std::time::{Duration, Instant};
 
 use bitsd::config::{Config, Flags, SettingsFile, rows};
 
-use support::client::{Client, fragment};
 use support::program::Program;
-use support::server::{Server, Settings};
 use support::skip;
 
 /// The least of what systemd-analyze finds exposed that the service can do its work with.
 const EXPOSURE_MAX: f64 = 1.6;
 /// For a Debian to boot and to go through all of it, on a machine that has other things to do.
 const BOOTED_MAX: Duration = Duration::from_secs(240);
+
+/// What the Debian has that is booted.
+const BOOTED_WITH: &str = "systemd,systemd-sysv,dbus,sudo,curl,iproute2,ca-certificates,prometheus";
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -199,61 +202,6 @@ fn completions_are_what_the_shells_take() {
     assert!(schema["properties"]["listen"].is_object());
 }
 
-/// The profile for containers lets all through that serving needs, and no namespaces.
-#[test]
-fn it_serves_under_the_profile_for_containers() {
-    let has = ask("/usr/bin/python3", &["-c", "import seccomp"]);
-    if !has.is_some_and(|(is_there, _)| is_there) {
-        return skip("python's seccomp is not installed (Debian: python3-seccomp)");
-    }
-    let runner = top().join("tests/package/under_profile.py");
-    let profile = shipped("seccomp.json");
-    let wrapper = [
-        "/usr/bin/python3",
-        runner.to_str().unwrap(),
-        profile.to_str().unwrap(),
-    ];
-    let mut server = Server::with(
-        Settings::default()
-            .wrapper(&wrapper)
-            .file("create_dirs = true"),
-    );
-    let mut client = Client::create(server.address(), "/folder/file").seed(1);
-    client.send(fragment(0..1000).of(1000));
-    client.close();
-    server.assert_file("folder/file", 1, 1000);
-    server.restart();
-    server.stop();
-    let namespaces = Command::new(wrapper[0])
-        .args(&wrapper[1..])
-        .args(["unshare", "--user", "true"])
-        .output()
-        .unwrap();
-    assert!(!namespaces.status.success());
-}
-
-/// The words of the Containerfile are flags of the program, and its files are those of the package.
-#[test]
-fn the_containerfile_runs_a_command_that_there_is() {
-    let text = std::fs::read_to_string(shipped("Containerfile")).unwrap();
-    let command = text.lines().find_map(|line| line.strip_prefix("CMD "));
-    let mut command: Vec<String> = serde_json::from_str(command.unwrap()).unwrap();
-    assert_eq!(command.remove(0), "serve");
-    let root = tempfile::tempdir().unwrap();
-    for word in &mut command {
-        if word == "/var/lib/bitsd" {
-            *word = root.path().to_str().unwrap().to_owned();
-        }
-        *word = word.replace(":8080", ":0");
-    }
-    let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-        .args(["check", "--no-config"])
-        .args(&command)
-        .output()
-        .unwrap();
-    assert!(check.status.success(), "{}", words(&check));
-}
-
 /// Packages of this program: the one that there is, and one that is newer. `None` where they cannot
 /// be made.
 fn packages() -> Option<&'static Path> {
@@ -330,20 +278,25 @@ fn block_after(heading: &str) -> String {
     block.split("```").next().unwrap().to_owned()
 }
 
-/// A Debian as it is unpacked, of this machine's release; made once, and kept as a tarball.
-fn debian() -> Option<PathBuf> {
+/// A Debian as it is unpacked, of this machine's release, with some packages; made once, and kept
+/// as a tarball of this name.
+fn tarball_of(name: &str, packages: &str) -> Option<PathBuf> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let name = release
+    let codename = release
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
-    let tarball = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("debian-{name}.tar"));
+    let tarball = format!("{name}-{codename}.tar");
+    let tarball = Path::new(env!("CARGO_TARGET_TMPDIR")).join(tarball);
     if tarball.exists() {
         return Some(tarball);
     }
     let unfinished = tarball.with_extension("unfinished.tar");
-    let packages = "systemd,systemd-sysv,dbus,sudo,curl,iproute2,ca-certificates,prometheus";
     let made = Command::new("mmdebstrap")
-        .args(["--variant=minbase", &format!("--include={packages}"), name])
+        .args([
+            "--variant=minbase",
+            &format!("--include={packages}"),
+            codename,
+        ])
         .arg(&unfinished)
         .output();
     let made = made.ok()?;
@@ -362,7 +315,7 @@ fn an_installed_package_serves_until_it_is_purged() {
     if ask("systemd-nspawn", &["--version"]).is_none() {
         return skip("systemd-nspawn is not installed (Debian: systemd-container)");
     }
-    let (Some(folder), Some(tarball)) = (packages(), debian()) else {
+    let (Some(folder), Some(tarball)) = (packages(), tarball_of("debian", BOOTED_WITH)) else {
         return skip("cargo-deb or mmdebstrap is not installed, or this is no Debian");
     };
     let place = tempfile::tempdir().unwrap();

@@ -10,9 +10,9 @@ import subprocess
 import time
 
 from rig import places
-from rig.subjects import CannotRun
+from rig.flood import Flood
+from rig.subjects import LOAD_CORE, CannotRun
 
-LOAD_CORE = "1"
 SETTLE_S = 0.2
 SYNCS = 300
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -21,7 +21,8 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Load:
     """Flags of `bitsd bench`."""
 
-    def __init__(self, connections, file_bytes, fragment_bytes, files=None, idle=0, ping=False, is_synced=False, is_by_h2load=False):
+    def __init__(self, connections, file_bytes, fragment_bytes, files=None, idle=0, ping=False, is_synced=False, is_by_h2load=False,
+                 is_connection_each=False, flood=0):
         self.connections = connections
         self.file_bytes = file_bytes
         self.fragment_bytes = fragment_bytes
@@ -31,6 +32,10 @@ class Load:
         # What was written to the device counts, all of it.
         self.is_synced = is_synced
         self.is_by_h2load = is_by_h2load
+        # A connection for each file.
+        self.is_connection_each = is_connection_each
+        # Handshakes a second of others meanwhile.
+        self.flood = flood
 
     def flags(self):
         flags = [
@@ -39,6 +44,8 @@ class Load:
         ]
         if self.idle:
             flags += ["--idle", self.idle]
+        if self.is_connection_each:
+            flags.append("--connection-per-session")
         return [str(flag) for flag in flags] + ["--ping"] * self.ping
 
 
@@ -78,10 +85,11 @@ def drive(tools, subject, load):
     command = ["taskset", "-c", LOAD_CORE, str(tools.bitsd), "bench", "--json", "--keep"] + subject.mode + load.flags() + [url]
     pids = subject.pids()
     cpu_before, busy_before, load_before = cpu_seconds(pids), busy_seconds(), children_cpu_seconds()
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
-    except subprocess.TimeoutExpired:
-        raise CannotRun(f"it took longer than {tools.run_s_max} s") from None
+    with Flood(tools, subject, load.flood) as flood:
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
+        except subprocess.TimeoutExpired:
+            raise CannotRun(f"it took longer than {tools.run_s_max} s") from None
     cpu = cpu_seconds(pids) - cpu_before
     busy = busy_seconds() - busy_before
     load_cpu = children_cpu_seconds() - load_before
@@ -99,6 +107,7 @@ def drive(tools, subject, load):
         "session_p50_us": report["session"]["p50_us"],
         "session_p99_us": report["session"]["p99_us"],
         "idle_lost": report["idle_lost"],
+        "flood_per_s": flood.begun / report["seconds"],
         "cpu_s": cpu,
         "cpu_s_per_gb": cpu / gigabytes if gigabytes else None,
         "cpu_us_per_file": cpu * 1e6 / report["files"],

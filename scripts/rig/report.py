@@ -26,15 +26,18 @@ class Row:
         if self.ours is None or not self.reference:
             self.why = "the run was too short to measure"
             return
-        self.ratio = self.median_ratio(results) or self.ours / self.reference
+        plainly = self.ours - self.reference if target.is_more else self.ours / self.reference
+        found = self.median_ratio(results)
+        self.ratio = plainly if found is None else found
 
     def median_ratio(self, results):
-        """The median of the rounds' ratios: neighbours in time share the machine's mood."""
+        """The median of the rounds' ratios, or differences: neighbours in time share the machine's mood."""
         if not self.target.reference:
             return None
         rounds = zip(results[self.target.ours]["rounds"], results[self.target.reference]["rounds"])
         figure = self.target.figure
-        ratios = [ours[figure] / theirs[figure] for ours, theirs in rounds if ours.get(figure) and theirs.get(figure)]
+        both = [(ours[figure], theirs[figure]) for ours, theirs in rounds if ours.get(figure) and theirs.get(figure)]
+        ratios = [ours - theirs if self.target.is_more else ours / theirs for ours, theirs in both]
         self.spread = (min(ratios), max(ratios)) if len(ratios) > 1 else None
         return statistics.median(ratios) if ratios else None
 
@@ -47,6 +50,8 @@ class Row:
     def bound(self):
         if self.target.limit:
             return f"≤ {self.target.limit}"
+        if self.target.is_more:
+            return f"≤ {self.target.bound} more"
         return f"{'≤' if self.target.better == LOW else '≥'} {self.target.bound:.2f}"
 
 
@@ -60,6 +65,8 @@ def markdown(rows, results, refusals, remarks):
     lines = ["| workload | figure | bitsd | reference | ratio | target | |", "| --- | --- | --: | --: | --: | --: | --- |"]
     for row in rows:
         ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
+        if row.ratio is not None and row.target.is_more:
+            ratio = f"+{ratio}"
         if row.spread:
             ratio += f" ({row.spread[0]:.2f} to {row.spread[1]:.2f})"
         words = row.verdict() + (f": {row.why}" if row.why else "")
@@ -72,7 +79,7 @@ def markdown(rows, results, refusals, remarks):
         ("GB/s", "gb_per_s"), ("CPU s/GB", "cpu_s_per_gb"), ("CPU µs/file", "cpu_us_per_file"),
         ("machine busy s/GB", "busy_s_per_gb"), ("peak MiB", "peak_mib"), ("context switches", "context_switches"),
         ("files/s", "files_per_s"), ("fragment p99 µs", "fragment_p99_us"), ("whole upload p50 µs", "session_p50_us"),
-        ("p99 µs", "session_p99_us"), ("written per byte", "written_per_byte"), ("load's share of its core", "load_cpu_share"),
+        ("p99 µs", "session_p99_us"), ("written per byte", "written_per_byte"), ("load's share of its core", "load_cpu_share"), ("handshakes/s beside", "flood_per_s"),
         ("cores busy with others", "others_cores"),
     ]
     lines.append("| run | " + " | ".join(name for name, _ in columns) + " |")
@@ -121,7 +128,7 @@ def svg(rows):
         cost = row.ratio / row.target.bound
         if row.target.better == HIGH:
             cost = 1 / cost if cost else 2
-        length = min(cost, 2) * scale
+        length = max(0, min(cost, 2)) * scale
         colour = "#2da44e" if row.verdict() == MET else "#cf222e"
         parts.append(
             f'<rect x="{bar_left}" y="{y}" width="{length:.1f}" height="16" rx="2" fill="{colour}"/>'

@@ -13,6 +13,7 @@ import time
 
 PATIENCE_S = 20
 SERVER_CORE = "0"
+LOAD_CORE = "1"
 BOTH_CORES = "0,1"
 
 
@@ -110,11 +111,54 @@ class Bitsd(Subject):
         ]
 
 
+class Watched(Bitsd):
+    """The same, with its page open, and read by a Prometheus that asks each second."""
+
+    def command(self, folder):
+        self.place = tempfile.TemporaryDirectory()
+        settings = pathlib.Path(self.place.name) / "settings.toml"
+        settings.write_text('admin_listen = "127.0.0.1:0"\n')
+        return super().command(folder) + ["--config", str(settings)]
+
+    def start(self, folder):
+        super().start(folder)
+        admin = self.await_admin()
+        core = ["taskset", "-c", LOAD_CORE]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        page = core + ["curl", "-sN", f"http://{admin}/events"]
+        scrapes = f"while sleep 1; do curl -s http://{admin}/metrics; done"
+        self.watchers = [
+            subprocess.Popen(words, start_new_session=True, **quiet) for words in (page, core + ["sh", "-c", scrapes])
+        ]
+
+    def await_admin(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            said = os.pread(self.words.fileno(), 1 << 16, 0).decode(errors="replace")
+            found = re.search(r'event=admin_listening .*listen="([^"]+)"', said)
+            if found:
+                return found.group(1)
+            time.sleep(0.02)
+        raise CannotRun(f"the administrator's interface did not answer: {self.stop_and_hear()}")
+
+    def stop(self):
+        for watcher in self.watchers:
+            os.killpg(watcher.pid, signal.SIGKILL)
+            watcher.wait()
+        return super().stop()
+
+
 class Secure(Bitsd):
     """The same, by TLS, with a certificate that is made for the run."""
 
     mode = ["--insecure"]
     scheme = "https"
+    key = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+
+    def __init__(self, tools, handshakes_per_second_max=500, key=None):
+        super().__init__(tools)
+        self.handshakes_per_second_max = handshakes_per_second_max
+        self.key = key or self.key
 
     def command(self, folder):
         if not shutil.which("openssl"):
@@ -122,14 +166,14 @@ class Secure(Bitsd):
         self.material = tempfile.TemporaryDirectory()
         at = pathlib.Path(self.material.name)
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-             "-keyout", at / "key", "-out", at / "chain", "-days", "2", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+            ["openssl", "req", "-x509", "-newkey", *self.key, "-nodes", "-keyout", at / "key", "-out", at / "chain",
+             "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
             check=True, stderr=subprocess.DEVNULL,
         )
         (at / "settings.toml").write_text(
             f'[[listener]]\naddress = "127.0.0.1:0"\ntls = true\n'
             f'[[certificate]]\nchain = "{at}/chain"\nkey = "{at}/key"\n'
+            f"[limits]\nhandshakes_per_second_max = {self.handshakes_per_second_max}\n"
         )
         return [
             str(self.tools.bitsd), "serve", "--config", str(at / "settings.toml"), "--root", str(folder),

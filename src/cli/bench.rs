@@ -13,6 +13,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use bitsd::bench::conversation::{End, Mode, Script};
 use bitsd::bench::report::{Report, counted};
 use bitsd::bench::{self, Options, Progress};
+use bitsd::client::secure::Secure;
 use bitsd::client::url::{BadUrl, Url};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
 
@@ -99,6 +100,7 @@ impl Bench {
     fn options(self) -> Result<Options, NoProof> {
         let credentials = self.proof.credentials(&self.url)?;
         let secure = self.believed.secure(&self.url)?;
+        let secure = secure.map(Secure::of_many_machines);
         let mode = match (self.ping, self.put, self.raw) {
             (true, ..) => Mode::Ping,
             (_, true, _) => Mode::Put,

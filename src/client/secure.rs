@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -85,6 +85,15 @@ impl Secure {
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
+    }
+
+    /// As many machines at once would do it: none knows of the connections of another, so that each
+    /// handshake is a full one.
+    #[must_use]
+    pub fn of_many_machines(self) -> Self {
+        let mut config = Arc::unwrap_or_clone(self.0);
+        config.resumption = Resumption::disabled();
+        Self(Arc::new(config))
     }
 
     /// A connection to this host, of which nothing has been sent yet.
