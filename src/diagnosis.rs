@@ -9,6 +9,7 @@
 //! because somebody mends the server, must look transient to it. What cannot heal must not, or the
 //! client would retry for weeks ([`Refusal::reaction`]). And only EIO and its kin blame the device.
 
+mod ops;
 mod table;
 
 use std::fmt;

@@ -41,6 +41,10 @@ pub enum DiskOp {
     Reply,
     /// Removing a file.
     Remove,
+    /// Writing a line of the custody ledger.
+    Ledger,
+    /// Making the digest file of an upload.
+    DigestFile,
     /// Cutting a part to the length that is known to be safe.
     Truncate,
 }

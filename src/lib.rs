@@ -27,6 +27,7 @@
 //!    │      unsafe, fds)            trait Floor)   trait Disk)    pure)      pure)
 //!    │        ├──► notify/ (the HTTP client to applications, on threads of its own)
 //!    │        ├──► courier/ (likewise: it carries events to who wants to hear of uploads)
+//!    │        ├──► custody/ (the ledger of uploads that ended, on a thread of its own)
 //!    │        └──► verify/ (passwords and tickets, likewise) ──► auth/ (who it is, pure)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  metrics/ counts events; admin/ shows them, and takes orders, on threads of its own.
@@ -93,6 +94,11 @@ pub mod client;
 pub mod config;
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod courier;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "on a thread of its own, and in programs of their own"
+)]
+pub mod custody;
 pub mod diagnosis;
 pub mod event;
 pub mod http;

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "bench")]
         Command::Bench(bench) => cli::bench::run(bench),
         Command::Token(token) => make_token(&token),
+        Command::Custody(custody) => cli::custody::run(&custody),
         Command::Status(status) => cli::admin::status(&status),
         Command::Sessions(sessions) => {
             let offline = cli::admin::Offline {

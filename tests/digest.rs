@@ -55,6 +55,8 @@ fn a_digest_is_told_with_the_last_byte_and_at_the_end() {
         assert_digest(&client.send(fragment(2000..3000).of(3000)), 7, 3000);
     }
     assert_digest(&client.close(), 7, 3000);
+    // Its client asks again, and hears the same.
+    assert_digest(&client.close(), 7, 3000);
     let bytes = content(7, 0, 3000);
     let hex = |digest: &[u8]| -> String { digest.iter().map(|b| format!("{b:02x}")).collect() };
     server.wait_for_log(&format!(
@@ -84,6 +86,136 @@ fn a_published_file_has_its_digest_until_somebody_writes_to_it() {
     assert_digest(&head(), 4, 3000);
     std::fs::write(server.file("in/a.bin"), "something else").unwrap();
     assert_eq!((head().status, head().field("Repr-Digest")), (200, None));
+}
+
+#[test]
+fn how_a_session_ended_is_told_with_its_digest_after_restarts_too() {
+    let mut server = Server::with(settings());
+    let mut client = Client::create(server.address(), "/a.bin").seed(7);
+    client.send(fragment(0..3000));
+    assert_digest(&client.close(), 7, 3000);
+    for _ in 0..2 {
+        server.kill9();
+        server.restart();
+        client.reconnect_to(server.address());
+        assert_digest(&client.close(), 7, 3000);
+    }
+}
+
+/// The settings of a location where files get digest files.
+fn with_digest_files(lines: &str) -> Settings {
+    let lines = format!("digest = \"sha-256\"\ndigest_file = true\n{lines}");
+    Settings::default().file(&lines)
+}
+
+/// What `sha256sum -c` says of a digest file.
+fn sha256sum(server: &Server, name: &str) -> bool {
+    let mut command = Command::new("sha256sum");
+    command.args(["-c", "--strict", "--status", name]);
+    command
+        .current_dir(server.root())
+        .status()
+        .unwrap()
+        .success()
+}
+
+#[test]
+fn a_digest_file_stands_beside_each_file_and_no_client_can_make_one() {
+    let server = Server::with(with_digest_files("create_dirs = true"));
+    let mut client = Client::create(server.address(), "/a%20b.bin").seed(7);
+    client.send(fragment(0..3000)).assert(200, None);
+    assert!(!server.file("a b.bin.sha256").exists());
+    client.close().assert(200, None);
+    assert!(sha256sum(&server, "a b.bin.sha256"));
+    let named = "/new/folder/0123456789.bin";
+    let mut client = Client::create(server.address(), named).seed(8);
+    client.send(fragment(0..3000)).assert(200, None);
+    client.close().assert(200, None);
+    let text = std::fs::read_to_string(server.file("new/folder/0123456789.bin.sha256")).unwrap();
+    assert!(text.ends_with("  0123456789.bin\n"), "{text}");
+    for (path, status) in [("/c.sha256", 400), ("/a.bin.SHA256", 400)] {
+        let refused = Client::new(server.address(), path).try_create();
+        assert_eq!(refused.status, status, "{path}");
+    }
+    // There is no room for the ending.
+    let long = format!("/{}", "x".repeat(250));
+    assert_eq!(
+        Client::new(server.address(), &long).try_create().status,
+        400
+    );
+    std::fs::write(server.file("d.bin.sha256"), "somebody's").unwrap();
+    let taken = Client::new(server.address(), "/d.bin").try_create();
+    assert_eq!(taken.status, 403);
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_costs_the_digest_file_and_not_the_upload() {
+    let server = Server::with(with_digest_files(""));
+    let mut client = Client::create(server.address(), "/a.bin").seed(7);
+    client.send(fragment(0..3000)).assert(200, None);
+    std::fs::write(server.file("a.bin.sha256"), "somebody's").unwrap();
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 7, 3000);
+    server.wait_for_log("event=not_given");
+    let stays = std::fs::read_to_string(server.file("a.bin.sha256")).unwrap();
+    assert_eq!(stays, "somebody's");
+}
+
+#[test]
+fn files_that_may_be_replaced_are_with_their_digest_files() {
+    let server = Server::with(with_digest_files(
+        "allow_overwrite = true\ndurability = \"none\"",
+    ));
+    for seed in [1, 2] {
+        let mut client = Client::create(server.address(), "/a.bin").seed(seed);
+        client.send(fragment(0..3000)).assert(200, None);
+        client.close().assert(200, None);
+        assert!(sha256sum(&server, "a.bin.sha256"));
+    }
+}
+
+/// Goal: after a crash between the two, a file has its digest file. Method: the server is killed
+/// while clients close, again and again.
+#[test]
+fn after_kills_no_digest_file_is_missing_and_none_is_wrong() {
+    let mut server = Server::with(with_digest_files("create_dirs = true"));
+    for life in 0..4 {
+        let address = server.address();
+        let clients: Vec<_> = (0..8)
+            .map(|number| {
+                thread::spawn(move || {
+                    let path = format!("/life-{life}/{number}.bin");
+                    let mut client = Client::create(address, &path).seed(number);
+                    client.send(fragment(0..5_000)).assert(200, None);
+                    let _cut = client.try_close();
+                })
+            })
+            .collect();
+        let is_published = |server: &Server| {
+            let folder = std::fs::read_dir(server.file(&format!("life-{life}")));
+            folder.is_ok_and(|mut names| names.next().is_some())
+        };
+        support::wait_until("a file is published", || is_published(&server));
+        server.kill9();
+        clients.into_iter().for_each(|client| drop(client.join()));
+        server.restart();
+        let names = std::fs::read_dir(server.file(&format!("life-{life}"))).unwrap();
+        let names: Vec<_> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        for name in names.iter().filter(|name| name.ends_with(".bin")) {
+            let name = format!("life-{life}/{name}.sha256");
+            support::wait_until("the digest file is made", || server.file(&name).exists());
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", "sha256sum -c --strict --quiet *.sha256"]);
+        command.current_dir(server.file(&format!("life-{life}")));
+        assert!(command.status().unwrap().success(), "{names:?}");
+    }
+    let left = std::fs::read_dir(server.file(".bitsd")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    let is_digest = |name: &std::ffi::OsString| name.to_str().unwrap().ends_with(".sha256");
+    assert!(!left.iter().any(is_digest), "{left:?}");
 }
 
 #[test]

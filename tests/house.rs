@@ -10,6 +10,11 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("auth", &["http"]),
+    // The ledger of uploads that ended, and the thread that writes it.
+    (
+        "custody",
+        &["bits", "http", "metrics", "processors", "version"],
+    ),
     // The threads that try passwords.
     ("verify", &["auth", "http", "processors"]),
     ("bits", &["http"]),
@@ -20,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "bits",
             "http",
             "auth",
+            "custody",
             "event",
             "diagnosis",
             "config",
@@ -42,7 +48,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // Counts events; the states and refusals that they name are its labels.
     ("metrics", &["event", "bits"]),
-    ("vault", &["bits", "http", "event", "diagnosis", "config"]),
+    (
+        "vault",
+        &["bits", "http", "custody", "event", "diagnosis", "config"],
+    ),
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
     // A prefix among the settings is read as a request target is.

@@ -13,8 +13,10 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, SeriesLabels, alone};
 use super::health::{Health, Premises};
+use super::ledger;
 use super::process::Process;
 use crate::metrics::count::{Count, Distribution, Gauge};
+use crate::metrics::ledger::LedgerMetrics;
 use crate::metrics::shard::{LocationMetrics, ShardMetrics, TIMED};
 use crate::metrics::{Metrics, labels};
 use crate::version;
@@ -31,6 +33,7 @@ pub struct Scrape {
     pub reloaded_s: u64,
     pub reloads_failed: u64,
     pub log_lines_lost: u64,
+    pub ledger: Arc<LedgerMetrics>,
     pub now_ms: u64,
     /// In seconds since 1970.
     pub wall_s: u64,
@@ -50,6 +53,7 @@ impl Scrape {
             reloaded_s: metrics.reloaded_s.get(),
             reloads_failed: metrics.reloads_failed.get(),
             log_lines_lost: 0,
+            ledger: Arc::clone(&metrics.ledger),
             now_ms: 0,
             wall_s: 0,
             health: Health::default(),
@@ -124,6 +128,7 @@ impl Collector for Scrape {
         self.write_events(&mut families)?;
         self.write_disk(&mut families)?;
         self.write_roots(&mut families)?;
+        ledger::write(&self.ledger, self.now_ms, &mut families)?;
         self.write_process(&mut families)
     }
 }

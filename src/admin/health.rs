@@ -14,6 +14,8 @@ use crate::metrics::Metrics;
 pub const BEAT_MS_MAX: u64 = 10_000;
 /// Health that was judged longer ago says nothing: whoever judges is held up.
 pub const JUDGED_MS_MAX: u64 = 15_000;
+/// A line of the custody ledger that waits for longer says that its disk does not answer.
+const LEDGER_MS_MAX: u64 = 10_000;
 /// Part of all descriptors, in percent, from which on new connections are in danger.
 const DESCRIPTORS_PERCENT_MAX: u64 = 90;
 
@@ -36,6 +38,10 @@ pub struct Readings {
     pub descriptors: u64,
     /// How many there may be.
     pub descriptors_max: u64,
+    /// The last write to the custody ledger failed.
+    pub is_ledger_failing: bool,
+    /// For how long the oldest line has waited for it, in milliseconds.
+    pub ledger_waits_ms: u64,
 }
 
 impl Readings {
@@ -51,6 +57,8 @@ impl Readings {
             connections: (metrics.shards.iter())
                 .map(|shard| shard.connections.get())
                 .sum(),
+            is_ledger_failing: metrics.ledger.is_failing.get() != 0,
+            ledger_waits_ms: metrics.ledger.oldest_waits_ms(now_ms),
             is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
             events_owed: (metrics.shards.iter().flat_map(|shard| &shard.events))
                 .map(|target| target.pending.get())
@@ -189,6 +197,7 @@ pub fn judge(readings: &Readings) -> Health {
         let remedy = "mend the target; `bitsd status` names it";
         not_ready.push(Reason::new("events_owed", why, remedy));
     }
+    not_ready.extend(judge_ledger(readings));
     let (open, max) = (readings.descriptors, readings.descriptors_max);
     if max > 0 && open > max / 100 * DESCRIPTORS_PERCENT_MAX {
         let why = format!("{open} of {max} file descriptors are open");
@@ -199,6 +208,20 @@ pub fn judge(readings: &Readings) -> Health {
         not_live: stuck(readings),
         not_ready,
     }
+}
+
+/// Uploads could be taken, and none of them closed.
+fn judge_ledger(readings: &Readings) -> Option<Reason> {
+    let seconds = readings.ledger_waits_ms / 1_000;
+    let why = match readings.is_ledger_failing {
+        true => "the custody ledger cannot be written".to_owned(),
+        false if readings.ledger_waits_ms > LEDGER_MS_MAX => {
+            format!("the custody ledger has written nothing for {seconds} s, and lines wait")
+        }
+        false => return None,
+    };
+    let remedy = "look at the folder of `custody` and its disk (`df -h`, `dmesg`); clients come back by themselves";
+    Some(Reason::new("custody_failed", why, remedy))
 }
 
 /// The shards that do not run.
@@ -295,6 +318,8 @@ mod tests {
             events_owed_max: 100,
             descriptors: 10,
             descriptors_max: 1_000,
+            is_ledger_failing: false,
+            ledger_waits_ms: 9_000,
         }
     }
 
@@ -337,6 +362,10 @@ mod tests {
         assert_eq!(after(wrong), not_ready("root_changed"));
         assert_eq!(after(|r| r.events_owed = 100), not_ready("events_owed"));
         assert_eq!(after(|r| r.events_owed = 99), (true, vec![]));
+        let failing = |r: &mut Readings| r.is_ledger_failing = true;
+        assert_eq!(after(failing), not_ready("custody_failed"));
+        let slow = |r: &mut Readings| r.ledger_waits_ms = 11_000;
+        assert_eq!(after(slow), not_ready("custody_failed"));
         assert_eq!(after(|r| r.descriptors = 901), not_ready("descriptors"));
         assert_eq!(after(|r| r.descriptors = 900), (true, vec![]));
         // tmpfs and btrfs count no inodes, and some file systems no bytes.

@@ -35,6 +35,7 @@ mod exposition;
 mod families;
 pub mod filter;
 pub mod health;
+mod ledger;
 mod overview;
 mod page;
 pub mod page_view;

@@ -51,6 +51,22 @@ impl Rule {
     }
 }
 
+/// Characters of a subject that are kept: clients choose how long theirs are.
+const SUBJECT_CHARS_MAX: usize = 256;
+
+/// SHA-256 of a certificate (DER).
+pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+/// The subject of a certificate (DER), in the words of RFC 4514; empty if it has none.
+pub fn subject_of(certificate: &[u8]) -> String {
+    let parsed = Certificate::from_der(certificate);
+    let subject = parsed.map(|parsed| parsed.tbs_certificate().subject().to_string());
+    let subject = subject.unwrap_or_default();
+    subject.chars().take(SUBJECT_CHARS_MAX).collect()
+}
+
 /// The user of a certificate (DER), by the first rule that finds a name. Of a UPN the realm is left
 /// out where it is one of ours, so that a user is called alike by certificate and by ticket.
 pub fn user_of(
@@ -79,7 +95,7 @@ pub fn user_of(
             common.ok().flatten().map(|name| name.value().into_owned())
         }
         Rule::Fingerprint => {
-            let fingerprint = Sha256::digest(certificate).into();
+            let fingerprint = fingerprint(certificate);
             accounts
                 .owner_of_certificate(&fingerprint)
                 .map(|user| user.to_string())

@@ -294,6 +294,17 @@ impl State {
         }
     }
 
+    /// Where a publication leads whose client is not told yet that the file has its name.
+    pub fn named(self) -> Self {
+        match self {
+            Self::Closing { total, told, .. } => Self::Published {
+                total,
+                reply: told.unwrap_or(Reply::None),
+            },
+            other => other,
+        }
+    }
+
     /// Whether `event` may be given to this state at all; the others are our own mistakes.
     pub fn admits(self, event: Step) -> bool {
         match event {

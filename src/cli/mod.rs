@@ -3,6 +3,7 @@
 pub mod admin;
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod custody;
 pub mod log_format;
 #[cfg(feature = "client")]
 pub mod proof;
@@ -70,6 +71,9 @@ pub enum Command {
     /// Make a token by which a user may upload (docs/accounts.md).
     #[command(after_help = token::EXAMPLES)]
     Token(token::Token),
+    /// Verify the custody ledger, or write what it says of some uploads.
+    #[command(after_help = custody::EXAMPLES)]
+    Custody(custody::Custody),
 }
 
 /// Says why, and that it failed.

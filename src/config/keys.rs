@@ -93,6 +93,9 @@ keys! {
         admin_listen: Vec<SocketAddr> = Vec::new(), Row::of(Form::Addresses).by_default("[]");
         /// Names by which clients may call `admin_listen`, beside addresses and `localhost`.
         admin_names: Vec<String> = Vec::new(), Row::of(Form::Texts(url::parse_host, ADMIN_NAMES_TAKE)).live();
+        /// The folder of the custody ledger: a line for each upload that ended, chained by hash,
+        /// before its client hears of it. Not in a root, nor in `work_dir`.
+        custody: PathBuf = PathBuf::new(), Row::of(Form::File(CUSTODY_TAKES));
         // Bounds as in IIS, but from 1 s; there it is 12 h by default.
         /// How often expired uploads are looked for.
         cleanup_interval: Duration = Duration::from_secs(1), Row::of(duration(SECOND..=360 * DAY))
@@ -158,6 +161,9 @@ keys! {
         /// Which digests of each file are computed while it comes: `"sha-256"`, or `sha-1` beside
         /// it. An upload that has begun keeps what it began with.
         digest: Algorithms = Algorithms::None, Row::of(Form::Words(Algorithms::WORDS)).by_default("\"none\"");
+        /// Whether each file gets a digest file beside it, `NAME.sha256`, as `sha256sum -c` reads
+        /// it; clients may not upload to such names then. It needs `digest`.
+        digest_file: bool = false, Row::of(truth());
         /// Whether an upload may replace an existing file.
         allow_overwrite: bool = false, Row::of(truth()).iis(&["BITSAllowOverwrites"]);
         /// Whether missing folders of a destination are made.
@@ -409,7 +415,7 @@ keys! {
         shutdown_ms_max: u64 = 30_000, Row::of(milliseconds(0..=3_600_000)).live();
         /// How long a closed or cancelled session is remembered, in milliseconds.
         tombstone_ms_max: u64 = 600_000, Row::of(milliseconds(0..=86_400_000)).live();
-        // Ten minutes at 1,000 a second, some 80 bytes each.
+        // Ten minutes at 1,000 a second, some 90 bytes each, and 50 more with a digest.
         /// How many closed or cancelled sessions one shard remembers.
         tombstones_per_shard_max: usize = 600_000, Row::of(count(0..=16_777_216)).live();
         // Half a KiB each, in memory and in the journal.
@@ -446,6 +452,7 @@ keys! {
 const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
 const ADMIN_NAMES_TAKE: &str = "an array of host names";
 const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
+const CUSTODY_TAKES: &str = "a path from `/` on, or \"\" for none";
 const FIELD_NAME_TAKES: &str = "the name of a field, such as `X-Remote-User`, or \"\" for none";
 const KERBEROS_REALM_TAKES: &str = "an array of realms, such as `EXAMPLE.COM`";
 const NATS_TAKES: &str = "a URL such as nats://host:4222 or tls://host:4222, or \"\" for none";

@@ -6,6 +6,8 @@
 //! the file system, unless `prefix_case` says otherwise: then a path is spelt anew with the prefix
 //! as the settings have it, before anything else looks at it.
 
+use std::path::{Path, PathBuf};
+
 use super::keys::{Config, Location};
 use super::words::PrefixCase;
 use crate::http::path::UploadPath;
@@ -56,6 +58,12 @@ fn strip_in_any_case<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 }
 
 impl Config {
+    /// The folders that uploads are written to.
+    pub fn upload_folders(&self) -> Vec<&Path> {
+        let roots = self.roots.iter().chain([&self.work_dir]);
+        roots.map(PathBuf::as_path).collect()
+    }
+
     /// What holds where no location says otherwise.
     pub fn global(&self) -> &Location {
         self.locations.last().expect("never empty")

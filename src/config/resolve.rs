@@ -68,6 +68,7 @@ impl Settled {
         if !config.accounts.keys.is_empty() && limits.get("head_bytes_max").is_none() {
             config.limits.head_bytes_max = HEAD_BYTES_WITH_TICKETS;
         }
+        check_custody(&global)?;
         check_tls(&config, &listeners)?;
         check_proxies(&config, &global, &listeners)?;
         refuse_repeated(&global, &config.listen, &listeners)?;
@@ -136,6 +137,16 @@ fn resolve_locations(
     Ok(locations)
 }
 
+/// Evidence must not depend on where the server was started from.
+fn check_custody(global: &Given) -> Result<(), ConfigError> {
+    match global.said("custody") {
+        Some(entry) if matches!(&entry.value, Value::Path(path) if path.is_relative()) => {
+            Err(entry.refused(Complaint::Unusable))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the keys of listeners need of each other.
 fn check_tls(config: &Config, listeners: &[Given]) -> Result<(), ConfigError> {
     for (listener, given) in config.listeners.iter().zip(listeners) {
@@ -194,10 +205,16 @@ fn resolve_location(given: &Given) -> Result<Location, ConfigError> {
     {
         return Err(entry.refused(Complaint::Needs(DIGESTS_TAKE.to_owned())));
     }
+    let policy = given.fill::<Policy>();
+    if let (true, Algorithms::None, Some(entry)) =
+        (policy.digest_file, policy.digest, given.get("digest_file"))
+    {
+        return Err(entry.refused(Complaint::Without("`digest`")));
+    }
     Ok(Location {
         access: given.fill::<Access>(),
         notification: resolve_notification(given, location.public_url.is_some())?,
-        policy: given.fill::<Policy>(),
+        policy,
         host: Some(host).filter(|host| !host.id.is_empty()),
         ..location
     })

@@ -6,59 +6,11 @@ use super::Heals::{ByItself, Never, WithServer};
 use super::Row;
 use super::Severity::{Info, Silent, Warning};
 use super::Write::{Harmless, InDoubt};
+use super::ops::{ANYWHERE, DESTINATION, NOT_AHEAD, WORK};
 
 use crate::bits::reply::{Obstacle, Refusal as R};
 use crate::event::DiskOp as Op;
 use crate::http::path::BadTarget;
-
-/// Files of ours.
-pub const WORK: &[Op] = &[
-    Op::Create,
-    Op::Open,
-    Op::Read,
-    Op::Allocate,
-    Op::Write,
-    Op::Record,
-    Op::Sync,
-    Op::Reply,
-    Op::Remove,
-    Op::Truncate,
-];
-/// What the client has named.
-pub const DESTINATION: &[Op] = &[Op::LookUp, Op::CreateDirectories, Op::Publish];
-/// Everything but what looks ahead.
-pub const NOT_AHEAD: &[Op] = &[
-    Op::Create,
-    Op::Open,
-    Op::Read,
-    Op::Write,
-    Op::Record,
-    Op::Sync,
-    Op::Reply,
-    Op::Remove,
-    Op::Truncate,
-    Op::SyncDirectory,
-    Op::LookUp,
-    Op::CreateDirectories,
-    Op::Publish,
-];
-/// Everything.
-pub const ANYWHERE: &[Op] = &[
-    Op::Create,
-    Op::Open,
-    Op::Read,
-    Op::Allocate,
-    Op::Write,
-    Op::Record,
-    Op::Sync,
-    Op::Reply,
-    Op::Remove,
-    Op::Truncate,
-    Op::SyncDirectory,
-    Op::LookUp,
-    Op::CreateDirectories,
-    Op::Publish,
-];
 
 /// The table. No operation and number stand in two rows.
 pub const ROWS: &[Row] = &[
@@ -293,6 +245,34 @@ pub const ROWS: &[Row] = &[
         write: InDoubt,
         cause: "something that the server has not made stands in the work directory",
         remedy: KEEP_OUT,
+    },
+    Row {
+        ops: &[Op::Ledger],
+        errnos: &[
+            Errno::ACCESS,
+            Errno::PERM,
+            Errno::NOENT,
+            Errno::NOTDIR,
+            Errno::EXIST,
+            Errno::ISDIR,
+            Errno::LOOP,
+        ],
+        hears: R::DiskUnusable,
+        heals: WithServer,
+        severity: Warning,
+        write: Harmless,
+        cause: "the folder of the custody ledger, or a file in it, is not what the server has made",
+        remedy: "give the server's user its folder of `custody` back, and keep other programs out",
+    },
+    Row {
+        ops: &[Op::Ledger],
+        errnos: &[Errno::BUSY],
+        hears: R::DiskUnusable,
+        heals: ByItself,
+        severity: Warning,
+        write: Harmless,
+        cause: "the disk of the custody ledger does not keep up",
+        remedy: "look at that disk (`iostat -x`), or put the folder of `custody` on a quicker one",
     },
     Row {
         ops: DESTINATION,

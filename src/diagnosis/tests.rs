@@ -1,5 +1,6 @@
 //! Every row of the table, and what must hold for all of them.
 
+use super::ops::{ANYWHERE, DESTINATION};
 use super::table::*;
 use super::*;
 use crate::bits::reply::{Reaction, Refusal as R};

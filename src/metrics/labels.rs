@@ -116,6 +116,8 @@ words! {
         DiskOp::Reply => "reply",
         DiskOp::Remove => "remove",
         DiskOp::Truncate => "truncate",
+        DiskOp::Ledger => "ledger",
+        DiskOp::DigestFile => "digest_file",
     }
 }
 

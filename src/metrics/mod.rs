@@ -11,11 +11,13 @@
 pub mod beginnings;
 pub mod count;
 pub mod labels;
+pub mod ledger;
 pub mod shard;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use count::{Count, Gauge};
+use ledger::LedgerMetrics;
 use shard::ShardMetrics;
 
 /// Locations that are told apart; all further ones are one series.
@@ -36,6 +38,8 @@ pub struct Metrics {
     pub reloaded_s: Gauge,
     /// Reloads that failed.
     pub reloads_failed: Count,
+    /// The custody ledger.
+    pub ledger: Arc<LedgerMetrics>,
 }
 
 impl Metrics {
@@ -47,6 +51,7 @@ impl Metrics {
             is_reloaded: Gauge::default(),
             reloaded_s: Gauge::default(),
             reloads_failed: Count::default(),
+            ledger: Arc::default(),
         })
     }
 

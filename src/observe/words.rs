@@ -33,5 +33,7 @@ pub(super) fn disk_op_in_words(op: DiskOp) -> &'static str {
         DiskOp::Reply => "keep a reply",
         DiskOp::Remove => "remove a file",
         DiskOp::Truncate => "truncate a file",
+        DiskOp::Ledger => "write the custody ledger",
+        DiskOp::DigestFile => "make a digest file",
     }
 }

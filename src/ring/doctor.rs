@@ -22,6 +22,7 @@ use super::{listeners, net, probe};
 use crate::auth::keytab::Key;
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::Config;
+use crate::custody::folder::{self, BadLedger};
 use crate::verify;
 
 /// Fewer descriptors than this are soon used up.
@@ -76,6 +77,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         findings.push(blocks(config));
     }
     findings.extend(directories);
+    findings.extend(custody(config));
     findings.extend(addresses(config, is_running));
     if !is_running {
         findings.extend(doors(config));
@@ -108,6 +110,24 @@ fn doors(config: &Config) -> Vec<Finding> {
     };
     findings.extend(config.admin_listen.iter().map(listen));
     findings
+}
+
+/// Where the custody ledger would be. Nothing is made.
+fn custody(config: &Config) -> Option<Finding> {
+    let path = &config.custody;
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let shown = path.display();
+    Some(match folder::look(path, &config.upload_folders()) {
+        Ok(Some(())) => Finding::Good(format!("the custody ledger can be written in {shown}")),
+        Ok(None) => Finding::Doubtful(format!("{shown} is not there: a start makes it, if it may")),
+        // Whoever checks may be another user than the one who serves.
+        Err(error @ BadLedger::Owner(_)) if account::our_id() == 0 => {
+            Finding::Doubtful(error.to_string())
+        }
+        Err(error) => Finding::Bad(error.to_string()),
+    })
 }
 
 /// Users whom no location lets in: a slip in a name, or in `allow`.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
@@ -30,6 +30,7 @@ use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::courier::Courier;
+use crate::custody::writer::Ledger;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
 use crate::observe;
@@ -63,8 +64,7 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let listening = Listening::begin(&config, source.handed)?;
     let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
     let (news_sender, news) = mpsc::channel();
-    let to_main = news_sender.clone();
-    signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())?;
+    catch_signals(news_sender.clone())?;
 
     let config = Arc::new(config);
     let (stage, _) = watch::channel(Stage::Recover);
@@ -79,15 +79,14 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let lookout = Watch::start(Arc::clone(&ready.directories)).map_err(LaunchError::Thread)?;
     let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
     let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
+    let ledger = ledger(&config, &metrics)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
     let sockets = listening.of_shards(config.cores);
     for (index, (letters, listeners)) in receivers.into_iter().zip(sockets).enumerate() {
-        let (new_settings, to_adopt) = tokio::sync::mpsc::channel(1);
-        reloads.push(new_settings);
-        let (window, asked) = tokio::sync::mpsc::channel(window::INQUIRIES_MAX);
-        windows.push(window);
-        let (deal, dealt) = oneshot::channel();
-        deals.push(deal);
+        let to_adopt = keep_sender(&mut reloads, tokio::sync::mpsc::channel(1));
+        let inquiries = tokio::sync::mpsc::channel(window::INQUIRIES_MAX);
+        let asked = keep_sender(&mut windows, inquiries);
+        let dealt = keep_sender(&mut deals, oneshot::channel());
         let seat = Seat {
             index,
             dealt,
@@ -95,6 +94,7 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
             notifier: notifier.clone(),
             courier: courier.clone(),
             verifier: verifier.clone(),
+            ledger: ledger.clone(),
             watch: lookout.clone(),
             spaces: spaces.clone(),
             clients: Arc::clone(&clients),
@@ -131,10 +131,21 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let ended = supervisor.supervise(&mut start, &news)?;
     // Its name is free for whoever comes next.
     drop(until_the_end);
+    ledger.inspect(|ledger| ledger.end(LEDGER_PATIENCE));
     match ended {
         Ended::Stopped => Ok(()),
         Ended::MadeWay => make_way(&source.successor, &start.listening, &ready.directories),
     }
+}
+
+/// Keeps one end of a channel beside those to other shards, and gives the other one.
+fn keep_sender<S, R>(senders: &mut Vec<S>, (sender, receiver): (S, R)) -> R {
+    senders.push(sender);
+    receiver
+}
+
+fn catch_signals(to_main: mpsc::Sender<News>) -> Result<(), LaunchError> {
+    signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())
 }
 
 /// What a server needs before it listens.
@@ -174,6 +185,9 @@ fn make_way(
     Err(LaunchError::Successor(error))
 }
 
+/// What the last lines of the ledger may take to be written when the server ends.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(2);
+
 fn boot(directories: &Directories) -> Boot {
     Boot {
         current: directories.boot(),
@@ -186,6 +200,16 @@ fn notifier(config: &Config) -> Notifier {
         in_flight_max: config.limits.notifications_max,
         bytes_max: config.limits.notification_bytes_max,
     })
+}
+
+/// The ledger, and the thread that writes it, where one is kept.
+fn ledger(config: &Config, metrics: &Metrics) -> Result<Option<Ledger>, LaunchError> {
+    if config.custody.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let uploads = config.upload_folders();
+    let started = Ledger::start(&config.custody, &uploads, Arc::clone(&metrics.ledger));
+    started.map(Some).map_err(LaunchError::Custody)
 }
 
 /// Threads that look at passwords and tickets, with the keys for these.

@@ -12,6 +12,7 @@ use super::tls::material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Others};
 use crate::admin::BadDoor;
 use crate::courier::NoCourier;
+use crate::custody::folder::BadLedger;
 
 /// How long shards may take to come to life, before they read anything back.
 pub const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +47,8 @@ pub enum LaunchError {
     Listen(SocketAddr, io::Error),
     /// The administrator's interface cannot be where the settings want it.
     Admin(BadDoor),
+    /// The custody ledger cannot be kept.
+    Custody(BadLedger),
     /// TLS cannot be spoken as the settings ask for.
     Tls(BadMaterial),
     /// Events cannot be carried to their targets as the settings ask for.
@@ -105,22 +108,13 @@ impl std::fmt::Display for LaunchError {
                 "the system call openat2 cannot be used ({error}), without which uploads could not be kept beneath the \
                  root; under systemd it is taken away by RestrictSUIDSGID=yes, which DynamicUser=yes implies"
             ),
-            Self::Locked(path, process) => {
-                write!(f, "another bitsd ")?;
-                if let Some(process) = process {
-                    write!(f, "(process {process}) ")?;
-                }
-                write!(
-                    f,
-                    "is using the work directory {}; stop it, or give this one its own root and work_dir",
-                    path.display()
-                )
-            }
+            Self::Locked(path, process) => write_locked(f, path, *process),
             Self::Listen(address, error) => {
                 let remedy = of_address(*address, error);
                 write!(f, "cannot listen on {address}: {error}{remedy}")
             }
             Self::Admin(why) => why.fmt(f),
+            Self::Custody(why) => why.fmt(f),
             Self::Tls(why) => why.fmt(f),
             Self::Courier(why) => why.fmt(f),
             Self::Thread(error) => {
@@ -150,6 +144,23 @@ impl std::fmt::Display for LaunchError {
             }
         }
     }
+}
+
+/// Who has the work directory.
+fn write_locked(
+    f: &mut std::fmt::Formatter<'_>,
+    path: &Path,
+    process: Option<u32>,
+) -> std::fmt::Result {
+    write!(f, "another bitsd ")?;
+    if let Some(process) = process {
+        write!(f, "(process {process}) ")?;
+    }
+    write!(
+        f,
+        "is using the work directory {}; stop it, or give this one its own root and work_dir",
+        path.display()
+    )
 }
 
 /// Why io_uring cannot be had.

@@ -81,6 +81,8 @@ use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
 use crate::courier::Courier;
+use crate::custody::entry::LedgerEntry;
+use crate::custody::writer::{self, Ledger};
 use crate::event::{DiskOp, Event};
 use crate::metrics::Metrics;
 use crate::metrics::shard::ShardMetrics;
@@ -145,6 +147,7 @@ pub struct RingWorld {
     notifier: Notifier,
     courier: Courier,
     verifier: Verifier,
+    ledger: Option<Ledger>,
     watch: Watch,
     senders: Senders,
     /// What is under way on all shards.
@@ -291,6 +294,18 @@ impl Floor for RingWorld {
     async fn tell_outside(&self, target: EventTarget, event: CloudEvent) -> Result<(), String> {
         let outcome = self.courier.carry(target, event).await;
         outcome.unwrap_or_else(|_| Err("there are no more threads".to_owned()))
+    }
+
+    fn keeps_custody(&self) -> bool {
+        self.ledger.is_some()
+    }
+
+    async fn write_line(&self, entry: LedgerEntry, is_durable: bool) -> io::Result<()> {
+        writer::write_into(self.ledger.as_ref(), entry, is_durable).await
+    }
+
+    fn tell_line(&self, entry: LedgerEntry) {
+        writer::tell_into(self.ledger.as_ref(), entry);
     }
 
     fn metrics(&self) -> &ShardMetrics {

@@ -20,6 +20,7 @@ use super::reload::{self, Offer};
 use super::service;
 use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
+use crate::custody::folder;
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::verify::tickets::Acceptance;
@@ -170,6 +171,10 @@ impl Reloader {
         directories: &Directories,
     ) -> Result<String, Box<dyn std::error::Error>> {
         let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
+        let ledger = &config.custody;
+        if !ledger.as_os_str().is_empty() {
+            folder::look(ledger, &config.upload_folders())?;
+        }
         let known = named_roots(&self.config);
         let mut new_roots = named_roots(&config);
         new_roots.retain(|number| !known.contains(number));

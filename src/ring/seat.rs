@@ -34,6 +34,7 @@ use super::{Boot, RingWorld, counting, op, queue, turn};
 use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::courier::Courier;
+use crate::custody::writer::Ledger;
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -137,6 +138,7 @@ pub struct Seat {
     pub notifier: Notifier,
     pub courier: Courier,
     pub verifier: Verifier,
+    pub ledger: Option<Ledger>,
     pub watch: Watch,
     pub spaces: Spaces,
     pub clients: Arc<Clients>,
@@ -218,6 +220,7 @@ impl Seat {
             notifier: self.notifier,
             courier: self.courier,
             verifier: self.verifier,
+            ledger: self.ledger,
             watch: self.watch,
             senders: self.senders,
             afoot: self.afoot.clone(),
@@ -232,14 +235,13 @@ impl Seat {
         let shard = Shard::new(world, self.config, self.clients, self.index, count);
         let (is_stopping, kit) = (Rc::new(Cell::new(false)), Rc::new(Kit::default()));
         let secure: Secure = Rc::new(RefCell::new(self.secure));
-        let listeners = self.listeners;
         let entrance = Entrance {
             stage: self.stage.clone(),
             is_stopping: Rc::clone(&is_stopping),
             secure: Rc::clone(&secure),
             kit: Rc::clone(&kit),
         };
-        for (listener, entry) in listeners.iter().cloned() {
+        for (listener, entry) in self.listeners.iter().cloned() {
             let accept = accept(Rc::clone(&shard), listener, entry, entrance.clone());
             shard.world.spawn(self.afoot.begin().during(accept));
         }
@@ -271,7 +273,7 @@ impl Seat {
         let keeps_listeners = stage.wait_for(|stage| *stage >= Stage::DRAIN).await;
         let keeps_listeners = keeps_listeners.is_ok_and(|stage| stage.keeps_listeners());
         is_stopping.set(true);
-        let stop = || stop_accepting(&listeners, keeps_listeners);
+        let stop = || stop_accepting(&self.listeners, keeps_listeners);
         end(&shard, &self.afoot, stop).await;
         shard.unfinished_len()
     }

@@ -42,6 +42,11 @@ impl<W: World> Held<W> {
         let (mut from, mut event) = (self.state(), event);
         loop {
             let (next, decision) = self.decide(from, event);
+            if self.must_settle(from, event, &decision)
+                && let Err(refusal) = Box::pin(self.settle(from, &decision)).await
+            {
+                return Done::Answered(Err(refusal));
+            }
             let followed = match decision {
                 // The size of the file is recorded before its first byte ([`Held::begin`]).
                 Decision::Store(plan) => return Done::Store(plan),
@@ -92,6 +97,7 @@ impl<W: World> Held<W> {
             Err(Behind::Stopped) => return Err(Refusal::Unavailable),
             Err(Behind::Disk(error)) => return Err(self.fail(error).await),
         }
+        self.note_unsettled();
         let durability = self.location().policy.durability;
         let sealed = match self.file().await {
             Ok(file) => {
@@ -151,6 +157,7 @@ impl<W: World> Held<W> {
         // Closed before it has its name, or watchers of the folder are told of that as well: all
         // they see is that it came.
         self.work().file = None;
+        self.note_unsettled();
         let owed = shard.owed(&location, Ending::Published, closing.received());
         (self.keep())
             .publish(&shard.store, &location.policy, &place, closing, owed)
@@ -162,6 +169,8 @@ impl<W: World> Held<W> {
         let closing = self.state();
         if let Ok(published) = self.publish(closing).await {
             match self.decide(closing, published) {
+                // Nobody waits for it here: it is settled when all are read back.
+                _ if self.keep().is_unsettled() => self.go_to(closing.named()),
                 (next, Decision::Say(_)) => self.end(next).await,
                 (next, _) => self.go_to(next),
             }

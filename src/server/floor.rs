@@ -21,6 +21,7 @@ use crate::bits::notification::Answer;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::config::Notification;
+use crate::custody::entry::LedgerEntry;
 use crate::http::digest::Digests;
 use crate::metrics::shard::ShardMetrics;
 use crate::vault::disk::{Block, Disk, File, Runtime, Shelf};
@@ -308,6 +309,17 @@ pub trait Floor: Runtime {
     /// Tells a target of events of a session that ended, once: whether it says that it has it. The
     /// error says why not, in words.
     async fn tell_outside(&self, target: EventTarget, event: CloudEvent) -> Result<(), String>;
+    /// Whether a custody ledger is kept.
+    fn keeps_custody(&self) -> bool {
+        false
+    }
+    /// Writes the line of an upload into the ledger, unless it stands there; it survives a power
+    /// cut if it has to. After an error it may stand there or not.
+    async fn write_line(&self, _entry: LedgerEntry, _is_durable: bool) -> io::Result<()> {
+        Ok(())
+    }
+    /// Has a line written that nobody waits for.
+    fn tell_line(&self, _entry: LedgerEntry) {}
     /// What is counted on this shard.
     fn metrics(&self) -> &ShardMetrics;
     /// What happened lately on it.

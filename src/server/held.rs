@@ -403,6 +403,7 @@ impl<W: World> Held<W> {
         if self.work().counted.take().is_none() {
             return;
         }
+        self.tell_of_end(ending, last);
         self.work().reservation = None;
         let shard = Rc::clone(&self.shard);
         let location = self.location();

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use super::carry_out::Heard;
 use super::clients::{Client, Reached, SessionsMax};
+use super::digest_file;
 use super::exchange::{Cut, Exchange};
-use super::floor::World;
+use super::floor::{Wire as _, World};
 use super::held::Held;
 use super::session::Session;
 use super::shard::{self, Shard};
+use crate::auth::certificate;
 use crate::auth::policy::Principal;
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Decision, Ending, Goodbye, State, Step};
 use crate::bits::session_id::SessionId;
+use crate::custody::entry::ShownCertificate;
 use crate::event::Event;
 use crate::http::path::{BadTarget, Target};
 use crate::vault::destination;
@@ -55,6 +58,8 @@ impl<W: World> Exchange<W> {
         let looked_at =
             destination::check_destination(&*shard.world, &location.policy, &place).await;
         looked_at.map_err(|error| report(shard, None, &error))??;
+        let looked_at = digest_file::check(&*shard.world, &location, &place).await;
+        looked_at.map_err(|error| report(shard, None, &error))??;
         // Counted also where nothing bounds it: after a reload something may.
         let address = self.connection.client().ip().to_canonical();
         let client = Client::new(&location.prefix, address);
@@ -73,6 +78,7 @@ impl<W: World> Exchange<W> {
             agent,
             user,
             proof: (self.principal.as_ref()).map(|principal| principal.scheme),
+            certificate: self.shown_certificate(),
             ..Life::default()
         };
         let digest = location.policy.digest;
@@ -96,6 +102,18 @@ impl<W: World> Exchange<W> {
             fallback_s: host.fallback_timeout.as_secs(),
         });
         Ok(Ack::Created { session: id, node })
+    }
+
+    /// What the ledger tells of the certificate that the client has shown, if it has.
+    fn shown_certificate(&self) -> Option<Arc<ShownCertificate>> {
+        if !self.shard.world.keeps_custody() {
+            return None;
+        }
+        let certificate = self.connection.wire.certificate()?;
+        Some(Arc::new(ShownCertificate {
+            subject: certificate::subject_of(&certificate),
+            sha256: certificate::fingerprint(&certificate),
+        }))
     }
 
     /// Closes a session (publishes a whole file, discards an incomplete one), or cancels it (a file
@@ -160,7 +178,7 @@ fn repeat<W: World>(
     match State::Gone(ending).on(event, &rules).1 {
         Decision::Say(Goodbye::Closed) => Ok(Ack::Closed {
             session,
-            sha256: None,
+            sha256: shard.store.journal.tombstones().sha256(session),
         }),
         Decision::Say(Goodbye::Cancelled) => Ok(Ack::Cancelled { session }),
         Decision::Refuse(refusal) => Err(refusal),

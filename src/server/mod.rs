@@ -109,6 +109,8 @@ pub mod chronicle;
 pub mod clients;
 pub mod connection;
 pub mod crowd;
+pub mod custody;
+pub mod digest_file;
 pub mod download;
 pub mod drain;
 pub mod exchange;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::clients::Client;
+use super::custody;
 use super::floor::World;
 use super::held::Held;
 use super::session::Session;
@@ -47,13 +48,15 @@ pub async fn recover<W: World>(
         owes: &|location| shard.owes(location),
     };
     let found = recover::recover(&shard.store, &owner, generation, dealt).await?;
-    let mut publishing = Vec::new();
+    let (mut publishing, mut unsettled) = (Vec::new(), Vec::new());
     for (number, restored) in found.sessions.into_iter().enumerate() {
         if number % SESSIONS_PER_TURN == 0 {
             shard.world.give_way().await;
         }
         let is_publishing = matches!(restored.keep.state(), State::Closing { .. });
+        let is_unsettled = restored.keep.is_unsettled();
         let session = enter(shard, restored);
+        unsettled.extend(is_unsettled.then(|| Rc::clone(&session)));
         publishing.extend(is_publishing.then_some(session));
     }
     shard.fill_outbox();
@@ -65,6 +68,11 @@ pub async fn recover<W: World>(
         if let Some(mut held) = Held::for_shard(shard, &session) {
             held.finish_publication().await;
         }
+    }
+    unsettled.retain(|session| matches!(session.state(), State::Published { .. }));
+    if !unsettled.is_empty() {
+        // Clients need not wait for that.
+        (shard.world).spawn(custody::settle_all(Rc::clone(shard), unsettled));
     }
     if let Err(error) = &found.begun {
         shard.world.emit(Event::DiskFailed {

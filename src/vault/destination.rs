@@ -36,6 +36,27 @@ pub fn place(location: &Location, path: &UploadPath, user: Option<&str>) -> Resu
     })
 }
 
+/// Where the digest file of an upload goes.
+///
+/// # Errors
+/// The upload itself has such a name, which is the server's; or one that has no room for the
+/// ending.
+pub fn digest_file(place: &Place) -> Result<Place, Refusal> {
+    let path = place.path.as_str();
+    let is_one = |path: &str| path.to_ascii_lowercase().ends_with(DIGEST_ENDING);
+    if is_one(path) {
+        return Err(Refusal::TargetInvalid(BadTarget::Reserved));
+    }
+    let path = UploadPath::from_text(&format!("{path}{DIGEST_ENDING}"));
+    Ok(Place {
+        path: path.map_err(Refusal::TargetInvalid)?,
+        ..place.clone()
+    })
+}
+
+/// How the names of digest files end.
+const DIGEST_ENDING: &str = ".sha256";
+
 /// Whether what is told of a whole upload has to survive a power cut.
 pub fn sync(durability: Durability) -> Sync {
     match durability {

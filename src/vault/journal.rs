@@ -55,8 +55,6 @@ const PIECE_BYTES: usize = 256 << 10;
 const ROOM_SHARE: u64 = 4;
 /// A renewal must be worth this share of what the journal may be.
 const GAIN_SHARE: u64 = 8;
-/// What a tombstone takes in a journal.
-const TOMBSTONE_BYTES: u64 = 56;
 
 /// An append or a sync was refused.
 #[derive(Debug)]
@@ -278,7 +276,7 @@ impl<D: WorkFiles> Journal<D> {
     /// Whether a new file takes the place of this one before a frame of so many bytes.
     fn is_to_be_renewed(&self, frame_bytes: u64) -> bool {
         let (length, bytes_max) = (self.length.get(), self.bytes_max.get());
-        let needed = self.needed.get() + self.tombstones.borrow().len() as u64 * TOMBSTONE_BYTES;
+        let needed = self.needed.get() + self.tombstones.borrow().journal_bytes();
         let is_worth_it =
             length.saturating_sub(needed) >= bytes_max / GAIN_SHARE || 2 * needed <= length;
         // A renewal that failed is put off, but not beyond the end of the file: nothing could be

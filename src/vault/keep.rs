@@ -1,6 +1,7 @@
 //! The disk side of one session: seal, publish, discard, as the contract says ([`super`]). How one
 //! ends stands in `ending`, what becomes of a reply in `reply`.
 
+mod custody;
 mod ending;
 mod hashing;
 mod reply;
@@ -132,6 +133,7 @@ impl Keep {
             life,
             hashed: Hashed::begin(digest),
             owed: None,
+            is_unsettled: false,
         };
         let mut keep = Self {
             id,

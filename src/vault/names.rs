@@ -12,6 +12,11 @@ pub fn reply_name(id: SessionId) -> String {
     format!("{}.reply", id.plain())
 }
 
+/// Name of a digest file until it stands beside its file.
+pub fn digest_name(id: SessionId) -> String {
+    format!("{}.sha256", id.plain())
+}
+
 /// Name of a file that holds records.
 pub fn journal_name(generation: u64, shard: usize) -> String {
     format!("{generation:016x}-{shard}.journal")
@@ -33,6 +38,8 @@ pub enum WorkName {
     Part(SessionId),
     /// What its application has for the client.
     Reply(SessionId),
+    /// Its digest file, on its way.
+    Digest(SessionId),
     /// Records of sessions.
     Journal {
         /// Later starts have higher ones.
@@ -79,6 +86,9 @@ pub fn parse_name(name: &str) -> WorkName {
         "reply" => SessionId::parse(stem.as_bytes())
             .filter(|id| reply_name(*id) == name)
             .map(WorkName::Reply),
+        "sha256" => SessionId::parse(stem.as_bytes())
+            .filter(|id| digest_name(*id) == name)
+            .map(WorkName::Digest),
         "journal" => parse_journal_stem(stem)
             .filter(|(generation, shard)| journal_name(*generation, *shard) == name)
             .map(|(generation, _)| WorkName::Journal { generation }),

@@ -139,6 +139,7 @@ mod tests {
             life: Default::default(),
             hashed: None,
             owed: None,
+            is_unsettled: false,
         }
     }
 

@@ -16,6 +16,7 @@
 //! | 2 | its origin, little endian |
 //! | 4 | zeros |
 //! | 8 | hash of its path and its user, little endian |
+//! | 32 | SHA-256 of the file that it has published, if it was computed |
 //!
 //! Version 0.1.0 wrote `bitsd\0r2`, in which there is no `T`, and records have neither a beginning
 //! nor counts.
@@ -35,6 +36,7 @@ use super::tombstones::{Origin, PathAndUser, Tombstone};
 use crate::bits::notification::Token;
 use crate::bits::session::{AfterPublish, Ending, Reply, State};
 use crate::bits::session_id::SessionId;
+use crate::custody::entry::ShownCertificate;
 use crate::http::authorization::Scheme;
 use crate::http::digest::{Digests, Hex, parse_hex};
 use crate::http::path::UploadPath;
@@ -68,6 +70,9 @@ pub struct Record {
     pub hashed: Option<Box<Hashed>>,
     /// The event that is owed for its end; `None` if none is.
     pub owed: Option<Box<Owed>>,
+    /// What goes with the file when it has its name (its line in the custody ledger, its digest
+    /// file) is still to be made.
+    pub is_unsettled: bool,
 }
 
 /// What changes of a record from one frame to the next; how the upload goes is written with each.
@@ -106,6 +111,8 @@ pub struct Life {
     pub user: Option<Arc<str>>,
     /// How that was shown; `None` in records of before it was written.
     pub proof: Option<Scheme>,
+    /// The certificate that its client has shown, where a custody ledger tells of it.
+    pub certificate: Option<Arc<ShownCertificate>>,
 }
 
 /// The part of an application's answer that is not in the state.
@@ -167,6 +174,10 @@ struct Payload<'a> {
     sha1: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owed: Option<OwedText<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unsettled: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -236,6 +247,7 @@ impl Record {
             origin: Origin::of(self.client),
             // Above all that may be in the journal, also of what was written in vain.
             sequence: sequence.saturating_add(1),
+            sha256: (self.digests().filter(|_| ending == Ending::Published)).map(|it| it.sha256),
         }
     }
 
@@ -286,6 +298,8 @@ impl Record {
             sha256: digests.map(|digests| Hex(&digests.sha256).to_string()),
             sha1: (digests.and_then(|digests| digests.sha1)).map(|sha1| Hex(&sha1).to_string()),
             owed: owed.map(OwedText::of),
+            certificate: (self.life.certificate.as_deref()).map(ShownCertificate::to_text),
+            unsettled: self.is_unsettled,
         };
         frame::append(out, id, sequence, |out| {
             serde_json::to_writer(out, &payload).expect("strings and numbers always serialize");
@@ -305,17 +319,22 @@ impl Tombstone {
             out.extend(self.origin.0.to_le_bytes());
             out.extend([0; 4]);
             out.extend(self.key.0.to_le_bytes());
+            out.extend(self.sha256.iter().flatten());
         })
     }
 
     fn read(payload: &[u8], sequence: u64) -> Option<Self> {
-        let payload: &[u8; TOMBSTONE_BYTES] = payload.try_into().ok()?;
+        let (payload, digest) = payload.split_first_chunk::<TOMBSTONE_BYTES>()?;
         let code = usize::from(payload[1]);
         Some(Self {
             ending: *ENDINGS.get(code)?,
             origin: Origin(u16::from_le_bytes([payload[2], payload[3]])),
             key: PathAndUser(u64::from_le_bytes(payload[8..].try_into().ok()?)),
             sequence,
+            sha256: match digest {
+                [] => None,
+                digest => Some(digest.try_into().ok()?),
+            },
         })
     }
 }
@@ -343,12 +362,17 @@ impl Frame<'_> {
     /// Its record, if it is one that this version understands.
     pub fn record(&self) -> Option<Record> {
         let payload: Payload = serde_json::from_slice(self.payload).ok()?;
+        let certificate = payload
+            .certificate
+            .as_deref()
+            .and_then(ShownCertificate::from_text);
         Some(Record {
             path: UploadPath::from_text(&payload.path).ok()?,
             hashed: hashed_from_text(&payload).map(Box::new),
             owed: (payload.owed.as_ref())
                 .and_then(OwedText::read)
                 .map(Box::new),
+            is_unsettled: payload.unsettled,
             state: state_from_text(&payload)?,
             durable: payload.durable,
             inode: payload.inode,
@@ -364,6 +388,7 @@ impl Frame<'_> {
             client: payload.client,
             begun_ms: payload.begun,
             life: Life {
+                certificate: certificate.map(Arc::new),
                 interruptions: payload.interruptions,
                 connections: payload.connections,
                 fragments: payload.fragments,
@@ -498,9 +523,14 @@ mod tests {
                 agent: Some("Microsoft BITS/7.8".into()),
                 user: Some("anna".into()),
                 proof: Some(Scheme::Negotiate),
+                certificate: Some(Arc::new(ShownCertificate {
+                    subject: "CN=a \"b\",O=c".to_owned(),
+                    sha256: [0xcd; 32],
+                })),
             },
             hashed: Hashed::begin(Algorithms::Both),
             owed: None,
+            is_unsettled: true,
         }
     }
 
@@ -600,12 +630,20 @@ mod tests {
                 key: PathAndUser::of(&record(State::NEW).path, Some("anna")),
                 origin: Origin::of(Some(IpAddr::from([192, 0, 2, 1]))),
                 sequence: 9,
+                sha256: None,
             };
-            let mut journal = record(State::NEW).encode(ID, 8);
-            assert_eq!(tombstone.append(ID, &mut journal), 56);
-            let last = Frames::of(&journal).last().unwrap();
-            assert_eq!(last.content(), Some(Content::Tombstone(tombstone)));
-            assert_eq!(last.record(), None);
+            for sha256 in [None, Some([9; 32])] {
+                let tombstone = Tombstone {
+                    sha256,
+                    ..tombstone
+                };
+                let mut journal = record(State::NEW).encode(ID, 8);
+                let bytes = tombstone.append(ID, &mut journal) as u64;
+                assert_eq!(bytes, Tombstone::journal_bytes(sha256.is_some()));
+                let last = Frames::of(&journal).last().unwrap();
+                assert_eq!(last.content(), Some(Content::Tombstone(tombstone)));
+                assert_eq!(last.record(), None);
+            }
         }
     }
 

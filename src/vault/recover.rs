@@ -150,6 +150,13 @@ async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Listed> {
             let (ids, id) = match names::parse_name(&name) {
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
+                WorkName::Digest(id) => {
+                    // Where its session is not settled it is made anew.
+                    if (owner.owns)(id) {
+                        disk.remove(shelf, &name).await?;
+                    }
+                    continue;
+                }
                 WorkName::Foreign if owner.is_first => {
                     set_aside(disk, shelf, &name, "not a name that this server makes").await;
                     continue;

@@ -26,9 +26,16 @@ pub struct Tombstone {
     pub origin: Origin,
     /// Of the newest record of the session; what is written of it later has higher ones.
     pub sequence: u64,
+    /// SHA-256 of the file that was published, where it was computed.
+    pub sha256: Option<[u8; 32]>,
 }
 
 impl Tombstone {
+    /// What it takes in a journal, in bytes.
+    pub(super) fn journal_bytes(has_digest: bool) -> u64 {
+        56 + if has_digest { 32 } else { 0 }
+    }
+
     /// Whether a packet could hear something else from it than "session not found".
     pub(super) fn matters(self) -> bool {
         !matches!(self.ending, Ending::Expired | Ending::Poisoned)
@@ -89,29 +96,34 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
 pub struct Tombstones {
     /// So many at the most.
     count_max: usize,
+    /// How many of them have digests.
+    digests: usize,
     known: BTreeMap<SessionId, Known>,
     origins: BTreeMap<Origin, Queues>,
     /// The first origin that the next look for old ones begins with.
     next: Origin,
 }
 
-/// 24 bytes: with its id and its place in a queue, a tombstone takes some 80 of memory.
-#[derive(Clone, Copy, Debug)]
+/// 32 bytes: with its id and its place in a queue, a tombstone takes some 90 of memory, and some 50
+/// more for a digest.
+#[derive(Clone, Debug)]
 struct Known {
     key: PathAndUser,
     since_s: u32,
     sequence: u32,
     origin: Origin,
     ending: Ending,
+    sha256: Option<Box<[u8; 32]>>,
 }
 
 impl Known {
-    fn tombstone(self) -> Tombstone {
+    fn tombstone(&self) -> Tombstone {
         Tombstone {
             ending: self.ending,
             key: self.key,
             origin: self.origin,
             sequence: u64::from(self.sequence),
+            sha256: self.sha256.as_deref().copied(),
         }
     }
 }
@@ -128,6 +140,7 @@ impl Tombstones {
     pub fn new(count_max: usize) -> Self {
         Self {
             count_max,
+            digests: 0,
             known: BTreeMap::new(),
             origins: BTreeMap::new(),
             next: Origin(0),
@@ -142,6 +155,13 @@ impl Tombstones {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// What all of them take in a journal, in bytes.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        let (digests, others) = (self.digests, self.known.len() - self.digests);
+        digests as u64 * Tombstone::journal_bytes(true)
+            + others as u64 * Tombstone::journal_bytes(false)
     }
 
     /// Whether there is none.
@@ -160,8 +180,11 @@ impl Tombstones {
             sequence: u32::try_from(tombstone.sequence).unwrap_or(u32::MAX),
             origin: tombstone.origin,
             ending: tombstone.ending,
+            sha256: tombstone.sha256.map(Box::new),
         };
-        if self.known.insert(id, known).is_some() {
+        self.digests += usize::from(known.sha256.is_some());
+        if let Some(before) = self.known.insert(id, known) {
+            self.digests -= usize::from(before.sha256.is_some());
             return;
         }
         let queues = self.origins.entry(tombstone.origin).or_default();
@@ -174,6 +197,17 @@ impl Tombstones {
             if self.known.len() > self.count_max {
                 self.forget_least();
             }
+        }
+    }
+
+    /// The digest of the file that a session has published, where it was computed.
+    pub fn sha256(&self, id: SessionId) -> Option<[u8; 32]> {
+        self.known.get(&id)?.sha256.as_deref().copied()
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        if let Some(known) = self.known.remove(&id) {
+            self.digests -= usize::from(known.sha256.is_some());
         }
     }
 
@@ -225,7 +259,9 @@ impl Tombstones {
                         return;
                     }
                     left -= 1;
-                    self.known.remove(id);
+                    if let Some(known) = self.known.remove(id) {
+                        self.digests -= usize::from(known.sha256.is_some());
+                    }
                     queue.pop_front();
                 }
                 if queue.len() < queue.capacity() / 4 {
@@ -262,7 +298,7 @@ impl Tombstones {
                 false => &mut queues.without,
             };
             if let Some(id) = queue.pop_front() {
-                self.known.remove(&id);
+                self.forget(id);
             }
         }
     }
@@ -282,6 +318,7 @@ mod tests {
             key: PathAndUser::of(&UploadPath::from_text("a.bin").unwrap(), None),
             origin: Origin::of(Some(IpAddr::from(address))),
             sequence: 3,
+            sha256: None,
         }
     }
 
@@ -312,6 +349,27 @@ mod tests {
         );
         let other = UploadPath::from_text("b.bin").unwrap();
         assert_eq!(tombstones.ending(id(0), &other, None), None);
+    }
+
+    #[test]
+    fn a_digest_is_remembered_with_its_session_and_forgotten_with_it() {
+        let mut tombstones = Tombstones::new(2);
+        for number in 0..4 {
+            let with_digest = Tombstone {
+                sha256: (number % 2 == 1).then_some([7; 32]),
+                ..tombstone(Ending::Published, VICTIM)
+            };
+            tombstones.bury(id(number), with_digest, 0);
+            tombstones.bury(id(number), with_digest, 0);
+        }
+        assert_eq!(tombstones.sha256(id(3)), Some([7; 32]));
+        assert_eq!(
+            (tombstones.sha256(id(2)), tombstones.sha256(id(1))),
+            (None, None)
+        );
+        assert_eq!((tombstones.len(), tombstones.journal_bytes()), (2, 56 + 88));
+        tombstones.forget_old(10_000, 1_000);
+        assert_eq!(tombstones.journal_bytes(), 0);
     }
 
     #[test]

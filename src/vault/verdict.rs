@@ -169,13 +169,11 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         state @ State::Published { .. } => Verdict::GoOn(state),
         // Only the rename takes a part away in this state. After a power cut it is there, or the
         // part would be.
-        State::Closing { total, then, told } => {
+        closing @ State::Closing { then, .. } => {
             let state = match then {
-                AfterPublish::End => State::Gone(Ending::Published),
-                AfterPublish::AwaitClose => State::Published {
-                    total,
-                    reply: told.unwrap_or(Reply::None),
-                },
+                // Nobody was told as long as it is not settled.
+                AfterPublish::End if !record.is_unsettled => State::Gone(Ending::Published),
+                AfterPublish::End | AfterPublish::AwaitClose => closing.named(),
             };
             match evidence.is_synced && survived {
                 true => Verdict::Sync(state),
@@ -198,7 +196,7 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
             Destination::Unseen => Verdict::LookUp,
             // A power cut took the record back; the inode survives the rename.
             Destination::Seen(Some(Standing::File { inode })) if inode == record.inode => {
-                published(match evidence.is_named_early {
+                published(match evidence.is_named_early || record.is_unsettled {
                     true => State::Published {
                         total,
                         reply: record.state.reply(),

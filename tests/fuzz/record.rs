@@ -6,6 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use bitsd::bits::notification::Token;
 use bitsd::bits::session::{AfterPublish, Ending, Reply, State};
 use bitsd::bits::session_id::SessionId;
+use bitsd::custody::entry::ShownCertificate;
 use bitsd::http::digest::Algorithms;
 use bitsd::http::path::UploadPath;
 use bitsd::http::authorization::Scheme;
@@ -84,10 +85,17 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
             agent: (choice % 5 == 0).then(|| "an agent".into()),
             user: (choice % 7 == 0).then(|| "anna".into()),
             proof: Scheme::ALL.get(usize::from(choice) % 7).copied(),
+            certificate: (choice % 11 == 0).then(|| {
+                std::sync::Arc::new(ShownCertificate {
+                    subject: "CN=a".to_owned(),
+                    sha256: [choice; 32],
+                })
+            }),
         },
         hashed: (choice % 2 == 0).then(|| Hashed::begin(Algorithms::Both)).flatten(),
         // States that owe nothing are written without it.
         owed: None,
+        is_unsettled: choice % 4 == 0,
         client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };
     let (id, sequence) = (SessionId::from_u128(id), u64::from(sequence) + 1);

@@ -604,6 +604,7 @@ impl Client {
                 let mut judge = sim.judge.borrow_mut();
                 judge.heard_digest(id, reply.digest.as_deref(), false);
                 judge.heard_closed(id, &sim.disk.borrow(), tells_empty);
+                judge.heard_closed_with_line(id, &sim.ledger.borrow());
             }
             403 if reply.is_of_application => return Ok(Next::End(Outcome::Refused)),
             404 | 408 | 500 | 502 | 503 if reply.is_of_application => return Ok(Next::Later),
@@ -625,9 +626,9 @@ impl Client {
                 };
                 if reply.status == 200 {
                     sim.marks.hit("close repeated and answered alike");
-                    sim.judge
-                        .borrow_mut()
-                        .heard_closed(id, &sim.disk.borrow(), false);
+                    let mut judge = sim.judge.borrow_mut();
+                    judge.heard_digest(id, reply.digest.as_deref(), false);
+                    judge.heard_closed(id, &sim.disk.borrow(), false);
                 } else if reply.is_not_found() {
                     let now = self.now();
                     sim.judge.borrow_mut().heard_not_found(

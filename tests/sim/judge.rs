@@ -32,6 +32,8 @@
 //! 17. A digest is that of the bytes that were sent, and every upload that is to have one has it.
 //! 18. Whoever is to hear of files by events hears of each that was published, and of none that was
 //!     not, whatever happens to them and to us.
+//! 19. Where a custody ledger is kept, no Close is acked without its line, no line speaks of a file
+//!     that is not there, and the chain holds.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -161,6 +163,8 @@ pub struct Judge {
     has_journal_sync_failed: bool,
     /// A sync of a folder failed in this life; events say for whom.
     has_folder_sync_failed: bool,
+    /// A custody ledger is kept.
+    pub(crate) keeps_custody: bool,
     /// Whether the application, if there is one, wants files at their destinations.
     pub(crate) copies: Option<bool>,
     /// What the application answers with.
@@ -199,6 +203,7 @@ impl Judge {
             writers: BTreeMap::new(),
             has_journal_sync_failed: false,
             has_folder_sync_failed: false,
+            keeps_custody: plan.keeps_custody,
             copies: (plan.application.as_ref()).map(|application| application.copies),
             replies: (plan.application.as_ref())
                 .map_or(Replies::None, |application| application.replies),
@@ -209,6 +214,16 @@ impl Judge {
     /// The first thing that was wrong.
     pub fn failure(&self) -> Option<&String> {
         self.failures.first()
+    }
+
+    /// Whether nothing can be said of a destination.
+    pub(crate) fn is_void(&self, path: &str) -> bool {
+        self.places[path].is_void
+    }
+
+    /// Whether several uploads go to a destination.
+    pub(crate) fn is_shared(&self, path: &str) -> bool {
+        self.places[path].uploads.len() > 1
     }
 
     /// Sessions made.
@@ -225,7 +240,9 @@ impl Judge {
         let id = match names::parse_name(name) {
             WorkName::Part(id) => id,
             WorkName::Reply(id) => id,
-            WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => return None,
+            WorkName::Digest(_) | WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => {
+                return None;
+            }
         };
         self.sessions.get_mut(&id).map(|session| (id, session))
     }

@@ -74,6 +74,7 @@ pub fn hold() -> bool {
         // are older.
         plan.compute_no_digests();
         plan.tell_nobody();
+        plan.keep_no_custody();
         if let Some(failure) = run(&plan, false).failure {
             println!("{rule}: seed {seed} FAILED again: {failure}");
             all = false;

@@ -165,6 +165,8 @@ pub struct Plan {
     pub broker: Option<Broker>,
     /// Who clients are, where somebody asks.
     pub identities: Option<Identities>,
+    /// Whether a custody ledger is kept.
+    pub keeps_custody: bool,
 }
 
 /// Path of the folder that exists from the start.
@@ -265,6 +267,7 @@ impl Plan {
             application,
             broker,
             identities,
+            keeps_custody: Rng::new(mix(seed ^ 0xc057_0d1a)).chance(500),
         }
     }
 }
@@ -276,6 +279,11 @@ impl Plan {
         for location in &mut Arc::make_mut(&mut self.config).locations {
             location.access = Access::default();
         }
+    }
+
+    /// As before there was one.
+    pub fn keep_no_custody(&mut self) {
+        self.keeps_custody = false;
     }
 
     /// As before there were any.
@@ -348,6 +356,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
             Durability::Fragment,
         ]),
         digest: Algorithms::None,
+        digest_file: false,
         publish: rng.pick(&[Publish::Close, Publish::Close, Publish::LastFragment]),
         allow_overwrite: rng.chance(400),
         create_dirs: rng.chance(500),
@@ -381,6 +390,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         admin_socket: PathBuf::new(),
         admin_listen: Vec::new(),
         admin_names: Vec::new(),
+        custody: PathBuf::new(),
         work_dir: PathBuf::new(),
         cores: 1,
         log_format: LogFormat::Text,

@@ -286,6 +286,8 @@ impl Run {
         }
         judge.check_tree(&disk);
         judge.check_outside(sim.plan.targets(), &disk);
+        judge.check_chain(sim.ledger.borrow().check());
+        judge.check_lines(&sim.ledger.borrow(), "at the end");
         Ok(())
     }
 

@@ -83,6 +83,10 @@ const PARTS: &[Part] = &[
         take_out: Plan::ask_nobody,
     },
     Part {
+        name: "custody",
+        take_out: Plan::keep_no_custody,
+    },
+    Part {
         name: "thieves",
         take_out: |plan| with(plan, |identities| identities.thieves = 0),
     },

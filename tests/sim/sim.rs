@@ -24,6 +24,7 @@ use crate::disk::SimDisk;
 use crate::executor::Executor;
 use crate::identity::{self, Conversations};
 use crate::judge::Judge;
+use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::plan::{FOLDER, OTHER, Plan};
 use crate::rng::{Rng, mix};
@@ -45,6 +46,8 @@ pub struct Sim {
     pub disk: RefCell<SimDisk>,
     /// The judge.
     pub judge: RefCell<Judge>,
+    /// The custody ledger; empty where none is kept.
+    pub ledger: RefCell<Ledger>,
     /// Coverage.
     pub marks: Marks,
     /// Whether faults and mischief happen still.
@@ -143,6 +146,7 @@ impl Sim {
             executor: Executor::new(rng.fork()),
             disk: RefCell::new(disk),
             judge: RefCell::new(Judge::new(&plan)),
+            ledger: RefCell::default(),
             marks: Marks::default(),
             has_faults: Cell::new(true),
             life: RefCell::default(),
@@ -388,6 +392,8 @@ impl Sim {
     /// Starts a server.
     pub fn start(self: &Rc<Self>) {
         let count = self.below(self.plan.shards_max) + 1;
+        let checked = self.ledger.borrow_mut().begin();
+        self.judge.borrow_mut().check_chain(checked);
         let before = self.last_shards.replace(count);
         if before != 0 && before != count {
             self.marks.hit("restart with another number of shards");
@@ -559,6 +565,8 @@ impl Sim {
         self.judge
             .borrow_mut()
             .killed(&self.disk.borrow(), self.executor.now());
+        let ledger = self.ledger.borrow();
+        self.judge.borrow_mut().check_lines(&ledger, "after a kill");
     }
 
     /// The power goes and comes back.
@@ -582,6 +590,12 @@ impl Sim {
         self.judge
             .borrow_mut()
             .power_cut(&self.disk.borrow(), &self.marks, now);
+        let mut ledger = self.ledger.borrow_mut();
+        if ledger.cut_power(&mut self.rng.borrow_mut()) {
+            self.marks.hit("ledger torn by a power cut");
+        }
+        let when = "after a power cut";
+        self.judge.borrow_mut().check_lines(&ledger, when);
     }
 
     /// Whether it was recovering.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bitsd::auth::hash::{Attempt, TooManyAttempts};
 use bitsd::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use bitsd::bits::notification::Answer;
+use bitsd::custody::entry::LedgerEntry;
 use bitsd::event::Event;
 use bitsd::metrics::shard::ShardMetrics;
 use bitsd::server::chronicle::Chronicle;
@@ -29,6 +30,7 @@ use bitsd::vault::space::Space;
 use crate::clock::sleep;
 use crate::disk::{self, SimDisk};
 use crate::identity;
+use crate::ledger;
 use crate::sim::{FREE_BYTES, Life, Sim};
 use crate::tally::{SERIES, Tally};
 use crate::wire::SimWire;
@@ -523,6 +525,21 @@ impl Floor for SimWorld {
         let broker = self.sim.plan.broker.as_ref();
         let broker = broker.expect("nobody is told where nobody listens");
         broker.hear(&self.sim, target, event).await
+    }
+
+    fn keeps_custody(&self) -> bool {
+        self.sim.plan.keeps_custody
+    }
+
+    async fn write_line(&self, entry: LedgerEntry, is_durable: bool) -> io::Result<()> {
+        ledger::write(&self.sim, entry, is_durable).await
+    }
+
+    fn tell_line(&self, entry: LedgerEntry) {
+        let sim = Rc::clone(&self.sim);
+        self.spawn(async move {
+            let _nobody_waits = ledger::write(&sim, entry, false).await;
+        });
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

@@ -100,18 +100,14 @@ impl State {
     /// How a publication ended.
     fn on_published(self, event: Step) -> (Self, Decision) {
         match (self, event) {
-            (Self::Closing { total, then, told }, Step::Published) => match then {
+            (Self::Closing { total, then, .. }, Step::Published) => match then {
                 AfterPublish::End => (
                     Self::Gone(Ending::Published),
                     Decision::Say(Goodbye::Closed),
                 ),
-                AfterPublish::AwaitClose => (
-                    Self::Published {
-                        total,
-                        reply: told.unwrap_or(super::Reply::None),
-                    },
-                    Decision::AckFragment { received: total },
-                ),
+                AfterPublish::AwaitClose => {
+                    (self.named(), Decision::AckFragment { received: total })
+                }
             },
             (Self::Closing { .. }, Step::PublishRefused) => (self.unpublished(), Decision::Nothing),
             _ => self.never(event),

@@ -104,7 +104,7 @@ fn beneath_its_own_root_the_prefix_is_not_part_of_the_path() {
 }
 
 /// Every key that may stand in both, with a value that is not the default.
-const KEYS: [(&str, &str); 35] = [
+const KEYS: [(&str, &str); 36] = [
     ("enabled", "false"),
     ("prefix_case", "\"ignore\""),
     ("download", "\"head\""),
@@ -117,6 +117,7 @@ const KEYS: [(&str, &str); 35] = [
     ("durability", "\"fragment\""),
     ("publish", "\"last-fragment\""),
     ("digest", "[\"sha-256\", \"sha-1\"]"),
+    ("digest_file", "true"),
     ("allow_overwrite", "true"),
     ("create_dirs", "true"),
     ("file_mode", "\"0640\""),
@@ -185,6 +186,7 @@ fn expected() -> Location {
         },
         policy: Policy {
             digest: Algorithms::Both,
+            digest_file: true,
             durability: Durability::Fragment,
             publish: Publish::LastFragment,
             allow_overwrite: true,
@@ -264,7 +266,7 @@ fn a_location_may_set_every_key_back_to_its_default() {
 #[test]
 fn each_key_is_overridden_by_itself() {
     let (lines, files, _folder) = all_keys();
-    let base = "notification_type = \"by-reference\"\nnotification_url = \"http://x\"\nhost_id = \"h\"\nauth = \"bearer\"\n";
+    let base = "digest = \"sha-256\"\nnotification_type = \"by-reference\"\nnotification_url = \"http://x\"\nhost_id = \"h\"\nauth = \"bearer\"\n";
     let keys = Location::default().shared();
     assert_eq!(keys.len(), KEYS.len());
     for line in lines.lines() {

@@ -102,6 +102,11 @@ impl Kept {
         self.record.borrow_mut().hashed.as_deref_mut().map(change)
     }
 
+    /// Changes what no state depends on; the next frame says it.
+    pub(in crate::vault) fn with_record<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        change(&mut self.record.borrow_mut())
+    }
+
     /// All bytes have come, which needs no record where the part tells it.
     pub(in crate::vault) fn set_digests(&self, digests: Digests) {
         self.record.borrow_mut().set_digests(digests);

@@ -206,6 +206,7 @@ fn record(state: State) -> Record {
         life: Default::default(),
         hashed: None,
         owed: None,
+        is_unsettled: false,
     }
 }
 

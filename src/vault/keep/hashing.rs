@@ -45,6 +45,11 @@ impl Keep {
         self.record().digests()
     }
 
+    /// Whether there are, or will be, digests of the file.
+    pub fn has_digests(&self) -> bool {
+        self.hashed_at().is_some()
+    }
+
     pub(super) fn hashed_at(&self) -> Option<u64> {
         self.kept.with_hashed(|hashed| hashed.at())
     }

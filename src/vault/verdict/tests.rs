@@ -69,6 +69,7 @@ fn record(state: State, durable: u64, is_safe: bool) -> Record {
         life: Default::default(),
         hashed: None,
         owed: None,
+        is_unsettled: false,
     }
 }
 
@@ -398,4 +399,46 @@ fn what_goes_on_knows_where_it_stands() {
         judge(&gone),
         Verdict::Sync(State::Published { total, reply })
     );
+}
+
+#[test]
+fn a_session_that_is_not_settled_goes_on_though_its_file_is_published() {
+    let total = TOTAL;
+    let closing = State::Closing {
+        total,
+        then: AfterPublish::End,
+        told: None,
+    };
+    let published = State::Published {
+        total,
+        reply: Reply::None,
+    };
+    for (state, survived) in [
+        (closing, true),
+        (closing, false),
+        (State::Sealed { total }, false),
+    ] {
+        for is_unsettled in [false, true] {
+            let record = Record {
+                is_unsettled,
+                ..record(state, total, true)
+            };
+            let evidence = Evidence {
+                record: &record,
+                may_be_outdated: false,
+                part: None,
+                survived,
+                destination: Destination::Seen(Some(Standing::File { inode: INODE })),
+                is_synced: true,
+                is_named_early: false,
+            };
+            let expected = match (is_unsettled, survived) {
+                (true, true) => Verdict::Sync(published),
+                (true, false) => Verdict::GoOn(published),
+                (false, true) => Verdict::Sync(State::Gone(Ending::Published)),
+                (false, false) => Verdict::Ended(Ending::Published),
+            };
+            assert_eq!(judge(&evidence), expected, "{state:?}");
+        }
+    }
 }

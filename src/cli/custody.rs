@@ -1,0 +1,184 @@
+//! `bitsd custody`: is the ledger what was written, and what does it say?
+
+use std::io::{self, BufWriter, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bitsd::custody::export::{ExportFormat, export};
+use bitsd::custody::verify::{Audit, Wishes, verify};
+use bitsd::http::digest::{Hex, parse_hex};
+
+use super::{failed, say};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  bitsd custody verify                               is each line what was written?
+  bitsd custody verify --files --head HASH           and each file what its line says?
+  bitsd custody export --path host-0007/ > case.csv  for a report
+
+docs/evidence.md says what a line tells, and what the chain proves.";
+
+pub const VERIFY_EXAMPLES: &str = "\
+Examples:
+  bitsd custody verify /var/lib/bitsd-custody
+  bitsd custody verify --head $(journalctl -u bitsd | grep -o 'head=[0-9a-f]*' | tail -n 1 | cut -c 6-)
+
+The end of the ledger is proven by nothing in it. The log has the hash of the last line once a day
+and at each stop (event custody_head): give it by --head. Exit codes: 0 all is as it was written, 1
+something is not, or cannot be read, 2 the command line is wrong.";
+
+pub const EXPORT_EXAMPLES: &str = "\
+Examples:
+  bitsd custody export --path host-0007/ > case.csv
+  bitsd custody export --path host-0007/ --format text
+
+A cell that a spreadsheet would take for a formula begins with '. The chain is not looked at: that is
+what `bitsd custody verify` is for. Exit codes: 0 there are such uploads, 1 there are none, or the
+ledger cannot be read, 2 the command line is wrong.";
+
+/// Flags of `bitsd custody`.
+#[derive(Debug, clap::Args)]
+pub struct Custody {
+    /// What to do.
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Find out whether the ledger, and the files, are as they were written.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
+    /// Write what the ledger says of some uploads.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// The folder of `custody`.
+    #[arg(value_name = "DIR", default_value = DEFAULT)]
+    folder: PathBuf,
+    /// Read each published file, and compare it with its line.
+    #[arg(long)]
+    files: bool,
+    /// The hash of a line that must be there, as the log has told it.
+    #[arg(long, value_name = "HASH", value_parser = head)]
+    head: Option<[u8; 32]>,
+    /// The first days were taken away on purpose.
+    #[arg(long)]
+    begins_later: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// The folder of `custody`.
+    #[arg(value_name = "DIR", default_value = DEFAULT)]
+    folder: PathBuf,
+    /// Only uploads whose path beneath the root begins so.
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    path: String,
+    /// A row, or a paragraph, for each upload.
+    #[arg(long, value_enum, default_value = "csv")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Csv,
+    Text,
+}
+
+const DEFAULT: &str = "/var/lib/bitsd-custody";
+
+fn head(text: &str) -> Result<[u8; 32], &'static str> {
+    parse_hex(text).ok_or("a hash has 64 hexadecimal digits")
+}
+
+/// Does it.
+pub fn run(custody: &Custody) -> ExitCode {
+    match &custody.task {
+        Task::Verify(wanted) => run_verify(wanted),
+        Task::Export(wanted) => run_export(wanted),
+    }
+}
+
+fn run_verify(wanted: &Verify) -> ExitCode {
+    let wishes = Wishes {
+        head: wanted.head,
+        looks_at_files: wanted.files,
+        begins_later: wanted.begins_later,
+    };
+    let verified = match verify(&wanted.folder, &wishes) {
+        Ok(verified) => verified,
+        Err(error) => return failed(format_args!("{}: {error}", wanted.folder.display())),
+    };
+    if verified.lines == 0 && verified.discrepancies_count == 0 {
+        return failed(format_args!(
+            "{}: there is no ledger",
+            wanted.folder.display()
+        ));
+    }
+    verified.discrepancies.iter().for_each(say);
+    let more = verified.discrepancies_count - verified.discrepancies.len() as u64;
+    if more > 0 {
+        say(format_args!("and {more} more"));
+    }
+    if let Err(error) = io::stdout().write_all(summary(&verified, wanted).as_bytes()) {
+        return failed(format_args!("cannot write: {error}"));
+    }
+    match verified.discrepancies_count {
+        0 => ExitCode::SUCCESS,
+        count => failed(format_args!("{count} discrepancies")),
+    }
+}
+
+fn summary(verified: &Audit, wanted: &Verify) -> String {
+    let Audit {
+        days,
+        lines,
+        repeats,
+        files,
+        files_without_digest,
+        ..
+    } = verified;
+    let mut text = format!(
+        "{lines} lines of {days} days; the last one is {}\n",
+        Hex(&verified.head)
+    );
+    if *repeats > 0 {
+        text += &format!("{repeats} lines stand twice, in the same words: after a crash\n");
+    }
+    for torn in &verified.torn_ends {
+        text += &format!("{torn} is an end that a crash has torn off\n");
+    }
+    if wanted.files {
+        text += &format!("{files} files were read\n");
+    }
+    if *files_without_digest > 0 {
+        text += &format!(
+            "of {files_without_digest} files there is no digest: only their sizes were compared\n"
+        );
+    }
+    if wanted.head.is_none() {
+        text += "nothing proves that this is the end: compare it with custody_head in the log, or give --head\n";
+    }
+    text
+}
+
+fn run_export(wanted: &Export) -> ExitCode {
+    let format = match wanted.format {
+        Format::Csv => ExportFormat::Csv,
+        Format::Text => ExportFormat::Text,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let exported = export(&wanted.folder, &wanted.path, format, &mut out)
+        .and_then(|count| out.flush().map(|()| count));
+    match exported {
+        Ok(0) => failed("there are no such uploads"),
+        Ok(_) => ExitCode::SUCCESS,
+        // Whoever reads it has seen enough (`| head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => failed(format_args!("{}: {error}", wanted.folder.display())),
+    }
+}

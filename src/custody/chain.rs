@@ -1,0 +1,240 @@
+//! The chain itself: which line comes after which, and which sessions have theirs. Bytes in, bytes
+//! out; nothing here knows a file.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, BufRead, Read as _};
+
+use sha2::{Digest as _, Sha256};
+
+use super::entry::{LedgerEntry, LedgerLine, Scribe};
+use crate::bits::session_id::SessionId;
+use crate::http::digest::parse_hex;
+
+/// The hash that the very first line names.
+pub const BEGINNING: [u8; 32] = [0; 32];
+
+/// So many of the last sessions are known to have their lines: far more than can be acked and not
+/// recorded when the server is killed. Some 80 bytes each.
+const RECENT_MAX: usize = 65_536;
+
+/// Longer lines are none of ours: a path has 2,200 bytes, of which each may take six in JSON.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The hash of a line, its newline included, as `sha256sum` sees it.
+pub fn hash_of(line: &[u8]) -> [u8; 32] {
+    Sha256::digest(line).into()
+}
+
+/// Where a chain stands: the hash of its last line, and who has one.
+#[derive(Debug)]
+pub struct Chain {
+    scribe: Scribe,
+    /// Of the last line that was kept.
+    head: [u8; 32],
+    recent: Lately,
+    /// Of the last line that was appended.
+    next_head: [u8; 32],
+    /// The sessions of what was appended and not kept yet.
+    appended: Vec<SessionId>,
+}
+
+/// What a file was found to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundLines {
+    /// Bytes of its whole lines.
+    pub whole: u64,
+    /// Number of the first line, from 1, that does not follow the one before: somebody has changed
+    /// something.
+    pub broken: Option<usize>,
+}
+
+impl Chain {
+    /// Before its first line.
+    pub fn new(scribe: Scribe) -> Self {
+        Self {
+            scribe,
+            head: BEGINNING,
+            recent: Lately::default(),
+            next_head: BEGINNING,
+            appended: Vec::new(),
+        }
+    }
+
+    /// Who writes its lines.
+    pub fn scribe(&self) -> &Scribe {
+        &self.scribe
+    }
+
+    /// The hash of the last line.
+    pub fn head(&self) -> [u8; 32] {
+        self.head
+    }
+
+    /// Goes on behind a file of which this is all. What comes after its whole lines was torn by a
+    /// power cut, and does not count. Lines that somebody has changed do: they are not for us to
+    /// mend.
+    ///
+    /// # Errors
+    /// Of reading.
+    pub fn read_back(&mut self, mut file: impl BufRead) -> io::Result<FoundLines> {
+        let mut found = FoundLines {
+            whole: 0,
+            broken: None,
+        };
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let mut limited = file.by_ref().take(LINE_BYTES_MAX as u64);
+            limited.read_until(b'\n', &mut line)?;
+            // A write that reached the disk in parts leaves an end without a newline, or zeros.
+            if !line.ends_with(b"\n") || line.contains(&0) {
+                break;
+            }
+            let read = LedgerLine::read(&line);
+            let prev = read.as_ref().and_then(|line| parse_hex(&line.prev));
+            // The first one follows a file that may not be here any more.
+            if prev != Some(self.head) && !(number == 1 && self.head == BEGINNING) {
+                found.broken.get_or_insert(number);
+            }
+            if let Some(id) = read.and_then(|line| line.session_id()) {
+                self.recent.add(id);
+            }
+            self.head = hash_of(&line);
+            found.whole += line.len() as u64;
+        }
+        self.next_head = self.head;
+        Ok(found)
+    }
+
+    /// Appends the line of an upload, unless it has one. Nothing is known of it until
+    /// [`Chain::keep`].
+    pub fn append(&mut self, entry: &LedgerEntry, out: &mut Vec<u8>) {
+        if self.recent.has(entry.session) || self.appended.contains(&entry.session) {
+            return;
+        }
+        let begin = out.len();
+        entry.append(&self.scribe, &self.next_head, out);
+        self.next_head = hash_of(&out[begin..]);
+        self.appended.push(entry.session);
+    }
+
+    /// What was appended is written.
+    pub fn keep(&mut self) {
+        self.head = self.next_head;
+        for id in std::mem::take(&mut self.appended) {
+            self.recent.add(id);
+        }
+    }
+
+    /// What was appended could not be written: it is as if it had never been.
+    pub fn drop_appended(&mut self) {
+        self.next_head = self.head;
+        self.appended.clear();
+    }
+}
+
+/// The sessions that got their lines last.
+#[derive(Debug, Default)]
+struct Lately {
+    /// How often each is in the queue.
+    known: BTreeMap<SessionId, u32>,
+    queue: VecDeque<SessionId>,
+}
+
+impl Lately {
+    fn has(&self, id: SessionId) -> bool {
+        self.known.contains_key(&id)
+    }
+
+    fn add(&mut self, id: SessionId) {
+        *self.known.entry(id).or_default() += 1;
+        self.queue.push_back(id);
+        if self.queue.len() > RECENT_MAX
+            && let Some(oldest) = self.queue.pop_front()
+            && let Some(count) = self.known.get_mut(&oldest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::tests::{entry, scribe};
+    use super::*;
+
+    fn chain() -> Chain {
+        Chain::new(scribe())
+    }
+
+    fn lines(numbers: impl IntoIterator<Item = u128>) -> Vec<u8> {
+        let (mut chain, mut out) = (chain(), Vec::new());
+        numbers
+            .into_iter()
+            .for_each(|number| chain.append(&entry(number), &mut out));
+        out
+    }
+
+    #[test]
+    fn a_chain_goes_on_where_its_file_ends() {
+        let whole = lines(1..=4);
+        let (mut first, mut out) = (chain(), Vec::new());
+        first.append(&entry(1), &mut out);
+        first.append(&entry(2), &mut out);
+        first.keep();
+        let mut second = chain();
+        let found = second.read_back(&out[..]).unwrap();
+        assert_eq!(found.whole, out.len() as u64);
+        assert_eq!((found.broken, second.head()), (None, first.head()));
+        // Who has a line gets no other.
+        for number in 1..=4 {
+            second.append(&entry(number), &mut out);
+        }
+        assert_eq!(out, whole);
+    }
+
+    #[test]
+    fn what_could_not_be_written_has_never_been() {
+        let (mut chain, mut out) = (chain(), Vec::new());
+        chain.append(&entry(1), &mut out);
+        chain.keep();
+        let before = out.clone();
+        chain.append(&entry(2), &mut out);
+        chain.append(&entry(2), &mut out);
+        chain.drop_appended();
+        out.truncate(before.len());
+        chain.append(&entry(2), &mut out);
+        chain.append(&entry(3), &mut out);
+        chain.keep();
+        assert_eq!(out, lines(1..=3));
+    }
+
+    #[test]
+    fn a_torn_end_does_not_count_wherever_it_is_torn() {
+        let whole = lines(1..=3);
+        let two = lines(1..=2).len();
+        let expected = (two as u64, None);
+        for cut in two..whole.len() {
+            let found = chain().read_back(&whole[..cut]).unwrap();
+            assert_eq!((found.whole, found.broken), expected, "{cut}");
+            // The length has come, and the bytes have not.
+            let mut zeros = whole[..cut].to_vec();
+            zeros.resize(whole.len(), 0);
+            let found = chain().read_back(&zeros[..]).unwrap();
+            assert_eq!((found.whole, found.broken), expected, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_changed_line_is_told_and_left_as_it_is() {
+        let mut changed = lines(1..=3);
+        let at = changed.iter().position(|byte| *byte == b'5').unwrap();
+        changed[at] = b'6';
+        let found = chain().read_back(&changed[..]).unwrap();
+        assert_eq!(found.whole, changed.len() as u64);
+        assert_eq!(found.broken, Some(2));
+    }
+}

@@ -1,0 +1,193 @@
+//! What a ledger says, for people and for spreadsheets.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::entry::LedgerLine;
+use super::folder;
+use super::verify::each_line;
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// A row for each upload (RFC 4180), below a row of names.
+    Csv,
+    /// A paragraph for each upload.
+    Text,
+}
+
+/// The columns, in the order of the lines.
+const COLUMNS: [&str; 22] = [
+    "time",
+    "session",
+    "ending",
+    "location",
+    "root",
+    "path",
+    "bytes",
+    "total",
+    "sha256",
+    "sha1",
+    "client",
+    "user",
+    "proof",
+    "certificate_subject",
+    "certificate_sha256",
+    "first_byte",
+    "last_byte",
+    "resumes",
+    "agent",
+    "host",
+    "version",
+    "place",
+];
+
+/// Writes the lines of all paths that begin so; how many there are.
+///
+/// # Errors
+/// Of reading the ledger, and of writing.
+pub fn export(
+    path: &Path,
+    prefix: &str,
+    format: ExportFormat,
+    out: &mut impl Write,
+) -> io::Result<u64> {
+    let mut count = 0;
+    if format == ExportFormat::Csv {
+        write!(out, "{}\r\n", COLUMNS.join(","))?;
+    }
+    for name in folder::days(path)? {
+        each_line(path, &name, |number, line| {
+            let Some(read) = LedgerLine::read(line) else {
+                let why = format!("{name}:{number} is no line of a ledger");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            };
+            if !read.path.starts_with(prefix) {
+                return Ok(());
+            }
+            count += 1;
+            let cells = cells(&read, format!("{name}:{number}"));
+            match format {
+                ExportFormat::Csv => {
+                    let row: Vec<_> = cells.iter().map(|cell| for_csv(cell)).collect();
+                    write!(out, "{}\r\n", row.join(","))
+                }
+                ExportFormat::Text => paragraph(&cells, out),
+            }
+        })?;
+    }
+    Ok(count)
+}
+
+fn cells(line: &LedgerLine<'_>, place: String) -> [String; COLUMNS.len()] {
+    let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
+    [
+        line.time.to_string(),
+        line.session.to_string(),
+        line.ending.to_string(),
+        line.location.to_string(),
+        line.root.to_string(),
+        line.path.to_string(),
+        line.bytes.to_string(),
+        line.total.map_or(String::new(), |total| total.to_string()),
+        text(&line.sha256),
+        text(&line.sha1),
+        text(&line.client),
+        text(&line.user),
+        text(&line.proof),
+        text(&line.certificate_subject),
+        text(&line.certificate_sha256),
+        text(&line.first_byte),
+        text(&line.last_byte),
+        line.resumes.to_string(),
+        text(&line.agent),
+        line.host.to_string(),
+        line.version.to_string(),
+        place,
+    ]
+}
+
+/// In quotes where it must be. What a spreadsheet would take for a formula begins with `'`: clients
+/// choose names.
+fn for_csv(cell: &str) -> String {
+    let guard = match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => "'",
+        false => "",
+    };
+    match cell.contains(['"', ',', '\r', '\n']) {
+        true => format!("\"{guard}{}\"", cell.replace('"', "\"\"")),
+        false => format!("{guard}{cell}"),
+    }
+}
+
+/// The path first; what there is not is left out, and control characters are escaped.
+fn paragraph(cells: &[String; COLUMNS.len()], out: &mut impl Write) -> io::Result<()> {
+    let printable = |text: &str| -> String {
+        let chars = text.chars();
+        chars
+            .flat_map(|c| match c.is_control() {
+                true => c.escape_default().collect::<Vec<_>>(),
+                false => vec![c],
+            })
+            .collect()
+    };
+    let all = COLUMNS.iter().zip(cells);
+    let (path, others): (Vec<_>, Vec<_>) = all.partition(|(name, _)| **name == "path");
+    for (_, path) in path {
+        writeln!(out, "{}", printable(path))?;
+    }
+    for (name, cell) in others.into_iter().filter(|(_, cell)| !cell.is_empty()) {
+        writeln!(out, "    {:<20}{}", name.replace('_', " "), printable(cell))?;
+    }
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::entry::tests::{entry, scribe};
+    use super::*;
+
+    fn exported(prefix: &str, format: ExportFormat) -> (u64, String) {
+        let place = tempfile::tempdir().unwrap();
+        let mut lines = Vec::new();
+        for (number, path) in [(1, "a/one.7z"), (2, "b/=two, \"2\"\n.7z"), (3, "-three")] {
+            let mut told = entry(number);
+            told.path = path.to_owned();
+            told.append(&scribe(), &[0; 32], &mut lines);
+        }
+        fs::write(place.path().join("2026-11-26.jsonl"), lines).unwrap();
+        let mut out = Vec::new();
+        let count = export(place.path(), prefix, format, &mut out).unwrap();
+        (count, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_spreadsheet_gets_each_upload_in_a_row_and_no_formula() {
+        let (count, text) = exported("", ExportFormat::Csv);
+        assert_eq!(count, 3);
+        assert!(text.starts_with("time,session,ending,"));
+        assert!(text.contains(",a/one.7z,5,5,0707"), "{text}");
+        assert!(text.contains(",\"b/=two, \"\"2\"\"\n.7z\",5,"), "{text}");
+        assert!(text.contains(",'-three,5,"), "{text}");
+        assert!(text.ends_with(",h,1.2.3,2026-11-26.jsonl:3\r\n"), "{text}");
+        assert_eq!(exported("b/", ExportFormat::Csv).0, 1);
+    }
+
+    #[test]
+    fn people_get_a_paragraph_for_each() {
+        let (count, text) = exported("b/", ExportFormat::Text);
+        assert_eq!(count, 1);
+        assert!(
+            text.starts_with("b/=two, \"2\"\\n.7z\n    time                2026-"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n    first byte          2026-11-18T11:06:39.000Z\n"),
+            "{text}"
+        );
+        assert!(!text.contains("sha1"), "{text}");
+    }
+}

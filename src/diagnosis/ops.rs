@@ -1,0 +1,56 @@
+//! Which operations the rows of the table speak of.
+
+use crate::event::DiskOp as Op;
+
+/// Files of ours.
+pub const WORK: &[Op] = &[
+    Op::Create,
+    Op::Open,
+    Op::Read,
+    Op::Allocate,
+    Op::Write,
+    Op::Record,
+    Op::Sync,
+    Op::Reply,
+    Op::Remove,
+    Op::Truncate,
+];
+/// What the client has named.
+pub const DESTINATION: &[Op] = &[Op::LookUp, Op::CreateDirectories, Op::Publish];
+/// Everything but what looks ahead.
+pub const NOT_AHEAD: &[Op] = &[
+    Op::Create,
+    Op::Open,
+    Op::Read,
+    Op::Write,
+    Op::Record,
+    Op::Sync,
+    Op::Reply,
+    Op::Remove,
+    Op::Truncate,
+    Op::SyncDirectory,
+    Op::LookUp,
+    Op::CreateDirectories,
+    Op::Publish,
+    Op::Ledger,
+    Op::DigestFile,
+];
+/// Everything.
+pub const ANYWHERE: &[Op] = &[
+    Op::Create,
+    Op::Open,
+    Op::Read,
+    Op::Allocate,
+    Op::Write,
+    Op::Record,
+    Op::Sync,
+    Op::Reply,
+    Op::Remove,
+    Op::Truncate,
+    Op::SyncDirectory,
+    Op::LookUp,
+    Op::CreateDirectories,
+    Op::Publish,
+    Op::Ledger,
+    Op::DigestFile,
+];

@@ -1,0 +1,155 @@
+//! The digest file beside a file: `NAME.sha256`, as `sha256sum` writes it and reads it with `-c`.
+//!
+//! It gets its name after the file has its own, in one step as well: who finds it knows that the
+//! file is whole, and no digest file speaks of a file that is not there. After a crash in between
+//! it is made by the next start ([`super::custody`]). Its name is the server's: no client may
+//! upload to it.
+
+use std::io;
+use std::rc::Rc;
+
+use super::floor::World;
+use super::held::Held;
+use crate::bits::reply::Refusal;
+use crate::config::Durability;
+use crate::event::{DiskOp, Event};
+use crate::http::digest::Hex;
+use crate::vault::destination;
+use crate::vault::disk::{Block as _, File as _, Place, Published as _, Readable as _};
+use crate::vault::error::StoreError;
+use crate::vault::names;
+
+impl<W: World> Held<W> {
+    /// Whether the file is to have one.
+    pub(super) fn has_digest_file(&mut self) -> bool {
+        self.location().policy.digest_file && self.keep().has_digests()
+    }
+
+    /// Makes it, unless it stands there.
+    ///
+    /// # Errors
+    /// What the client hears; it comes back. Where another file has taken the name meanwhile, that
+    /// stays, and the log says so.
+    pub(super) async fn place_digest_file(&mut self) -> Result<(), Refusal> {
+        let location = self.location();
+        let (Some(digests), true) = (self.keep().digests(), location.policy.digest_file) else {
+            return Ok(());
+        };
+        let user = self.keep().record().life.user.clone();
+        let place = destination::place(&location, self.path(), user.as_deref());
+        let Ok(place) = place.and_then(|place| destination::digest_file(&place)) else {
+            // The setting came after the upload, and the name is too long, say.
+            self.tell_not_given("its digest file: it can have no name", io::ErrorKind::Other);
+            return Ok(());
+        };
+        let name = self.path().file_name();
+        let text = format!("{}  {name}\n", Hex(&digests.sha256)).into_bytes();
+        match self.write_digest_file(&place, &text).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !self.stands_there(&place, &text).await {
+                    let what = "its digest file: another file has that name";
+                    self.tell_not_given(what, io::ErrorKind::AlreadyExists);
+                }
+                Ok(())
+            }
+            Err(source) => {
+                let op = DiskOp::DigestFile;
+                Err(self.fail(StoreError { op, source }).await)
+            }
+        }
+    }
+
+    async fn write_digest_file(&mut self, place: &Place, text: &[u8]) -> io::Result<()> {
+        let shard = Rc::clone(&self.shard);
+        let (disk, policy) = (&*shard.world, &self.location().policy);
+        let (shelf, name) = (self.keep().shelf(), names::digest_name(self.id()));
+        // What a crash has left.
+        disk.remove(shelf, &name).await?;
+        let written = async {
+            let file = disk.create(shelf, &name).await?;
+            write_all(&*shard.world, &file, text).await?;
+            if policy.durability != Durability::None {
+                file.sync_data().await?;
+            }
+            drop(file);
+            let manner = destination::manner(policy, place);
+            let published = disk.publish(shelf, &name, place, manner).await?;
+            match policy.durability {
+                Durability::None => Ok(()),
+                Durability::Upload | Durability::Fragment => published.sync().await,
+            }
+        };
+        let written = written.await;
+        if written.is_err() {
+            // If that fails too, the next start removes it.
+            let _left = disk.remove(shelf, &name).await;
+        }
+        written
+    }
+
+    /// Whether it was made before: by whoever was here before a crash.
+    async fn stands_there(&mut self, place: &Place, text: &[u8]) -> bool {
+        let shard = Rc::clone(&self.shard);
+        let Ok(Some((file, stat))) = shard.world.open_published(place).await else {
+            return false;
+        };
+        let block = shard.world.head_block();
+        if stat.bytes != text.len() as u64 || text.len() > block.bytes().len() {
+            return false;
+        }
+        let (mut block, mut at) = (block, 0);
+        while at < text.len() {
+            let (read, back) = file.read_at(block, at..text.len(), at as u64).await;
+            block = back;
+            match read {
+                Ok(read @ 1..) => at += read,
+                _ => return false,
+            }
+        }
+        block.bytes()[..at] == *text
+    }
+
+    fn tell_not_given(&mut self, what: &'static str, why: io::ErrorKind) {
+        let (shard, error) = (Rc::clone(&self.shard), why.into());
+        let path = self.path().as_str();
+        let error = &error;
+        (shard.world).emit(Event::NotGiven { path, what, error });
+    }
+}
+
+async fn write_all<W: World>(world: &W, file: &W::File, text: &[u8]) -> io::Result<()> {
+    let (mut block, mut at) = (world.head_block(), 0);
+    // A name has 255 bytes, and a head block more than twice as many.
+    let room = block.bytes_mut().get_mut(..text.len());
+    room.ok_or(io::ErrorKind::InvalidInput)?
+        .copy_from_slice(text);
+    while at < text.len() {
+        let (written, back) = file.write_at(block, at..text.len(), at as u64).await;
+        block = back;
+        at += match written? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => written,
+        };
+    }
+    Ok(())
+}
+
+/// Whether an upload to `place` leaves the name of a digest file alone, and can have one of its
+/// own.
+///
+/// # Errors
+/// What the client hears.
+pub(super) async fn check<W: World>(
+    world: &W,
+    location: &crate::config::Location,
+    place: &Place,
+) -> Result<Result<(), Refusal>, StoreError> {
+    if !location.policy.digest_file {
+        return Ok(Ok(()));
+    }
+    match destination::digest_file(place) {
+        Ok(beside) => destination::check_destination(world, &location.policy, &beside).await,
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}

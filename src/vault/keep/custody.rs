@@ -1,0 +1,26 @@
+//! What the custody ledger tells of an upload beside its bytes, and whether it was told.
+
+use super::Keep;
+use crate::vault::disk::Disk;
+use crate::vault::store::Store;
+
+impl Keep {
+    /// What goes with the file is to be made when it has its name: the record says so before that,
+    /// so that no crash forgets it.
+    pub fn note_unsettled(&self, is_unsettled: bool) {
+        self.kept
+            .with_record(|record| record.is_unsettled = is_unsettled);
+    }
+
+    /// Whether what goes with the file is still to be made.
+    pub fn is_unsettled(&self) -> bool {
+        self.record().is_unsettled
+    }
+
+    /// All that goes with the file is made. If that cannot be written, a restart looks once more,
+    /// and finds it made.
+    pub async fn note_settled<D: Disk>(&mut self, store: &Store<D>) {
+        self.note_unsettled(false);
+        self.note_life(store).await;
+    }
+}

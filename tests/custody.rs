@@ -1,0 +1,494 @@
+//! The custody ledger of the real server: a line for each upload before its Ack, over kills and
+//! disks that fail, and what `bitsd custody` finds in it.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use support::backend::{Act, Backend};
+use support::client::{Client, DISK_FULL, fragment};
+use support::content::content;
+use support::mount::Disk;
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+/// A server with a ledger beside its root.
+struct Kept {
+    server: Server,
+    ledger: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+fn kept(lines: &str) -> Kept {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("custody");
+    let server = Server::on(&folder.path().join("root"), settings(&ledger, lines));
+    Kept {
+        server,
+        ledger,
+        _folder: folder,
+    }
+}
+
+fn settings(ledger: &Path, lines: &str) -> Settings {
+    let custody = format!("custody = {ledger:?}\ndigest = \"sha-256\"\n{lines}");
+    Settings::default().file(&custody)
+}
+
+/// All lines, as they stand there now.
+fn lines(ledger: &Path) -> Vec<Value> {
+    let mut days: Vec<PathBuf> = (fs::read_dir(ledger).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+        .collect();
+    days.sort();
+    let text: String = days
+        .iter()
+        .map(|day| fs::read_to_string(day).unwrap())
+        .collect();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn upload(server: &Server, path: &str, seed: u64, bytes: u64) -> Client {
+    let mut client = Client::create(server.address(), path).seed(seed);
+    client.send(fragment(0..bytes)).assert(200, None);
+    client
+}
+
+fn custody(words: &[&str], ledger: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.arg("custody").args(words).arg(ledger);
+    command.output().unwrap()
+}
+
+/// What `verify` says, and its exit code.
+fn verify(words: &[&str], ledger: &Path) -> (Option<i32>, String) {
+    let output = custody(&[&["verify"], words].concat(), ledger);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[track_caller]
+fn assert_whole(ledger: &Path) {
+    let (code, said) = verify(&["--files"], ledger);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn a_line_stands_there_when_the_close_is_acked() {
+    let kept = kept("create_dirs = true");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    let mut client = Client::create(server.address(), "/case/a%20b.bin").seed(7);
+    client.send(fragment(0..1000).of(3000)).assert(200, None);
+    // It begins again where it had been.
+    client.reconnect();
+    client.send(fragment(500..3000).of(3000)).assert(200, None);
+    client.close().assert(200, None);
+    let lines = lines(ledger);
+    assert_eq!(lines.len(), 1);
+    let line = &lines[0];
+    let sha256: String = (Sha256::digest(content(7, 0, 3000)).iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    for (field, value) in [
+        ("ending", "published"),
+        ("location", ""),
+        ("root", server.root().to_str().unwrap()),
+        ("path", "case/a b.bin"),
+        ("sha256", &sha256),
+        ("client", "127.0.0.1"),
+        ("agent", "Microsoft BITS/7.8"),
+        ("session", client.session().trim_matches(['{', '}'])),
+        ("prev", &"0".repeat(64)),
+    ] {
+        assert_eq!(line[field], value, "{field}");
+    }
+    assert_eq!(
+        (&line["bytes"], &line["resumes"]),
+        (&3000.into(), &1.into())
+    );
+    let time = |field: &str| line[field].as_str().unwrap().to_owned();
+    assert!(time("first_byte") <= time("last_byte") && time("last_byte") <= time("time"));
+    assert!(!line["host"].as_str().unwrap().is_empty());
+    // A client whose Ack was lost asks again.
+    client.close().assert(200, None);
+    assert_eq!(self::lines(ledger).len(), 1);
+    assert_whole(ledger);
+    let mode = fs::metadata(ledger).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn uploads_that_end_without_a_file_have_lines_too() {
+    let kept = kept("session_timeout = \"1s\"");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    let mut cancelled = Client::create(server.address(), "/cancelled.bin");
+    cancelled.send(fragment(0..10).of(30)).assert(200, None);
+    cancelled.cancel().assert(200, None);
+    let mut expired = Client::create(server.address(), "/expired.bin");
+    expired.send(fragment(0..20).of(30)).assert(200, None);
+    // Nothing came of it.
+    let mut empty = Client::create(server.address(), "/empty.bin");
+    empty.cancel().assert(200, None);
+    wait_until("both have their lines", || lines(ledger).len() == 2);
+    let told: Vec<_> = lines(ledger)
+        .iter()
+        .map(|line| {
+            (
+                line["ending"].to_string(),
+                line["bytes"].as_u64(),
+                line["total"].as_u64(),
+            )
+        })
+        .collect();
+    assert_eq!(told[0], ("\"cancelled\"".to_owned(), Some(10), Some(30)));
+    assert_eq!(told[1], ("\"expired\"".to_owned(), Some(20), Some(30)));
+    assert_whole(ledger);
+}
+
+#[test]
+fn a_file_that_is_named_with_its_last_fragment_has_its_line_then() {
+    let kept = kept("publish = \"last-fragment\"");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    let mut client = upload(server, "/a.bin", 1, 30);
+    assert_eq!(lines(ledger).len(), 1);
+    client.send(fragment(0..30)).assert(200, None);
+    client.close().assert(200, None);
+    assert_eq!(lines(ledger).len(), 1);
+}
+
+#[test]
+fn what_an_application_has_taken_has_a_line() {
+    let backend = Backend::always(Act::status(200));
+    let url = backend.url("/app");
+    let kept = kept(&format!(
+        "notification_type = \"by-reference\"\nnotification_url = \"{url}\""
+    ));
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    let mut client = upload(server, "/a.bin", 1, 30);
+    assert_eq!(lines(ledger).len(), 0);
+    client.close().assert(200, None);
+    let lines = lines(ledger);
+    assert_eq!((lines.len(), &lines[0]["bytes"]), (1, &30.into()));
+}
+
+/// Goal: no Ack without its line, none twice, and one chain. Method: the server is killed while
+/// clients close, again and again.
+#[test]
+fn each_close_that_was_acked_has_one_line_after_kills() {
+    let mut kept = kept("create_dirs = true");
+    let mut acked = Vec::new();
+    for life in 0..4 {
+        let address = kept.server.address();
+        let clients: Vec<_> = (0..12)
+            .map(|number| {
+                std::thread::spawn(move || {
+                    let path = format!("life-{life}/{number}.bin");
+                    let mut client = Client::create(address, &format!("/{path}")).seed(number);
+                    client.send(fragment(0..5_000)).assert(200, None);
+                    let closed = client.try_close();
+                    let is_acked = closed.is_some_and(|answer| answer.status == 200);
+                    (path, client.session().to_owned(), is_acked)
+                })
+            })
+            .collect();
+        wait_until("the first lines are written", || {
+            lines(&kept.ledger).len() > acked.len()
+        });
+        kept.server.kill9();
+        let mut unheard = Vec::new();
+        for client in clients {
+            match client.join() {
+                Ok((path, _, true)) => acked.push(path),
+                Ok((path, session, false)) => unheard.push((path, session)),
+                // It was not as far as that.
+                Err(_) => {}
+            }
+        }
+        kept.server.restart();
+        for (path, session) in unheard {
+            let mut again = Client::new(kept.server.address(), &format!("/{path}"));
+            again.adopt(&session);
+            if again.close().status == 200 {
+                acked.push(path);
+            }
+        }
+    }
+    let lines = lines(&kept.ledger);
+    for path in &acked {
+        let count = lines.iter().filter(|line| line["path"] == **path).count();
+        assert_eq!(count, 1, "{path}");
+    }
+    for line in &lines {
+        let path = line["path"].as_str().unwrap();
+        assert!(kept.server.file(path).exists(), "{path}");
+    }
+    assert_whole(&kept.ledger);
+    assert!(acked.len() >= 4, "{acked:?}");
+}
+
+#[test]
+fn where_the_ledger_cannot_be_written_nothing_is_acked_and_nothing_is_lost() {
+    let mut kept = kept("");
+    let mut client = upload(&kept.server, "/a.bin", 3, 30);
+    // Nobody can write to a day that is a folder.
+    let today = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let tomorrow = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
+    let tomorrow = humantime::format_rfc3339_seconds(tomorrow).to_string();
+    let days = [today, tomorrow].map(|day| kept.ledger.join(format!("{}.jsonl", &day[..10])));
+    days.iter().for_each(|day| fs::create_dir(day).unwrap());
+    client.close().assert(503, None);
+    kept.server.wait_for_log("event=disk_failed");
+    kept.server.wait_for_log("event=custody_failed");
+    // The file stands there, and is not given up: the client comes back.
+    kept.server.assert_file("a.bin", 3, 30);
+    client.close().assert(503, None);
+    kept.server.kill9();
+    kept.server.restart();
+    client.reconnect_to(kept.server.address());
+    client.close().assert(503, None);
+    days.iter().for_each(|day| fs::remove_dir(day).unwrap());
+    client.close().assert(200, None);
+    assert_eq!(lines(&kept.ledger).len(), 1);
+    kept.server.wait_for_log("event=custody_restored");
+    client.close().assert(200, None);
+    assert_eq!(lines(&kept.ledger).len(), 1);
+    assert_whole(&kept.ledger);
+}
+
+#[test]
+fn a_session_that_was_read_back_gets_its_line_by_itself() {
+    let mut kept = kept("");
+    let mut client = upload(&kept.server, "/a.bin", 3, 30);
+    let day = |after| {
+        let day = std::time::SystemTime::now() + std::time::Duration::from_secs(after);
+        let day = humantime::format_rfc3339_seconds(day).to_string();
+        kept.ledger.join(format!("{}.jsonl", &day[..10]))
+    };
+    let days = [day(0), day(86_400)];
+    days.iter().for_each(|day| fs::create_dir(day).unwrap());
+    client.close().assert(503, None);
+    kept.server.kill9();
+    days.iter().for_each(|day| fs::remove_dir(day).unwrap());
+    kept.server.restart();
+    kept.server.wait_for_log("event=session_ended");
+    assert_eq!(lines(&kept.ledger).len(), 1);
+    client.reconnect_to(kept.server.address());
+    client.close().assert(200, None);
+    assert_eq!(lines(&kept.ledger).len(), 1);
+}
+
+#[test]
+fn a_full_disk_of_the_ledger_is_told_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = "noatime";
+    let Some(disk) = Disk::mount(folder.path(), &["mkfs.ext4", "-q", "-F"], 8 << 20, options)
+    else {
+        return skip("a file system in an image cannot be mounted");
+    };
+    let ledger = disk.path().join("custody");
+    let server = Server::on(&folder.path().join("root"), settings(&ledger, ""));
+    upload(&server, "/first.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    let filler = disk.path().join("filler");
+    let free = disk.free_bytes();
+    let filled = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4096", "conv=fsync"])
+        .arg(format!("of={}", filler.display()))
+        .arg(format!("count={}", free / 4096 + 16))
+        .output()
+        .unwrap();
+    assert!(!filled.status.success(), "the disk takes more than is free");
+    // What is left of its last block takes some lines.
+    let mut client = None;
+    for number in 0..64 {
+        let mut next = upload(&server, &format!("/{number}.bin"), 1, 30);
+        if next.close().status != 200 {
+            client = Some(next);
+            break;
+        }
+    }
+    let mut client = client.expect("the disk is full");
+    client.close().assert(500, Some(DISK_FULL));
+    fs::remove_file(filler).unwrap();
+    wait_until("the disk takes lines again", || {
+        client.close().status == 200
+    });
+    assert_whole(&ledger);
+}
+
+#[test]
+fn a_torn_end_is_set_apart_at_the_next_start() {
+    let mut kept = kept("");
+    upload(&kept.server, "/a.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    kept.server.kill9();
+    let day = fs::read_dir(&kept.ledger)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut bytes = fs::read(&day).unwrap();
+    let half = bytes[..100].to_vec();
+    bytes.extend(half);
+    fs::write(&day, bytes).unwrap();
+    kept.server.restart();
+    upload(&kept.server, "/b.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    kept.server.wait_for_log("event=custody_torn");
+    assert_eq!(lines(&kept.ledger).len(), 2);
+    let (code, said) = verify(&[], &kept.ledger);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("an end that a crash has torn off"), "{said}");
+}
+
+#[test]
+fn the_log_is_a_witness_of_the_end() {
+    let mut kept = kept("");
+    for number in 0..3 {
+        upload(&kept.server, &format!("/{number}.bin"), 1, 30)
+            .close()
+            .assert(200, None);
+    }
+    kept.server.stop();
+    kept.server.wait_for_log("event=custody_head");
+    let log = kept.server.log();
+    let head = log.split("head=").nth(1).unwrap()[..64].to_owned();
+    let (code, said) = verify(&["--head", &head], &kept.ledger);
+    assert_eq!(code, Some(0), "{said}");
+    // What was taken off the end is missed.
+    let day = fs::read_dir(&kept.ledger)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let text = fs::read_to_string(&day).unwrap();
+    let shorter: Vec<_> = text.split_inclusive('\n').take(2).collect();
+    fs::write(&day, shorter.concat()).unwrap();
+    let (code, said) = verify(&["--head", &head], &kept.ledger);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the end is missing"), "{said}");
+    let (code, said) = verify(&[], &kept.ledger);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("nothing proves that this is the end"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_that_was_changed_is_found_and_a_report_has_all_of_it() {
+    let kept = kept("create_dirs = true");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    for name in ["h1/a.bin", "h1/b.bin", "h2/a.bin"] {
+        upload(server, &format!("/{name}"), 1, 30)
+            .close()
+            .assert(200, None);
+    }
+    fs::write(server.file("h1/b.bin"), [0; 30]).unwrap();
+    let (code, said) = verify(&["--files"], ledger);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("h1/b.bin: its SHA-256 is not that of"),
+        "{said}"
+    );
+    assert_eq!(verify(&[], ledger).0, Some(0));
+    let output = custody(&["export", "--path", "h1/"], ledger);
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), report.lines().count()), (Some(0), 3));
+    assert!(report.contains(",h1/a.bin,30,30,"), "{report}");
+    let output = custody(&["export", "--path", "none"], ledger);
+    assert_eq!(output.status.code(), Some(1));
+    let nowhere = ledger.join("nowhere");
+    assert_eq!(verify(&[], &nowhere).0, Some(1));
+    assert_eq!(verify(&["--head", "12"], ledger).0, Some(2));
+}
+
+#[test]
+fn a_ledger_that_clients_or_others_could_write_to_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let refused = |ledger: &Path| {
+        let (status, said) = Server::refused(&root, &settings(ledger, ""));
+        (status.code(), said)
+    };
+    let (_, said) = refused(&root.join("custody"));
+    assert!(said.contains("where uploads are"), "{said}");
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let (_, said) = refused(&open);
+    assert!(said.contains("others can write to"), "{said}");
+    let (code, said) = refused(Path::new("custody"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("a path from `/` on"), "{said}");
+    // Two servers would break one another's chain.
+    let ledger = folder.path().join("custody");
+    let first = Server::on(&root, settings(&ledger, ""));
+    let other = folder.path().join("other");
+    let (_, said) = Server::refused(&other, &settings(&ledger, ""));
+    assert!(said.contains("another server writes to"), "{said}");
+    let location = format!("[[location]]\nprefix = \"x\"\nroot = {ledger:?}");
+    first.reload(&settings(&ledger, &location).file);
+    first.wait_for_log("event=reload_failed");
+}
+
+/// Goal: whoever has collected archives finds out which have not come as they were made. Method:
+/// the lines of docs/evidence.md, with an outcome file of three archives, of which two arrive
+/// whole.
+#[test]
+fn archives_of_dfir_orc_that_did_not_come_are_named() {
+    let kept = kept("create_dirs = true");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    let folder = ledger.parent().unwrap();
+    if Command::new("jq").arg("--version").output().is_err() {
+        return skip("jq is not installed");
+    }
+    let settings = settings(ledger, "create_dirs = true").file;
+    server.reload(&settings.replace("\"sha-256\"", "[\"sha-256\", \"sha-1\"]"));
+    server.wait_for_log("event=reloaded");
+    for (name, seed, bytes) in [
+        ("General", 1, 3000),
+        ("Little", 2, 2000),
+        ("Browsers", 3, 1000),
+    ] {
+        let path = format!("/host-7/ORC_WorkStation_HOST-7_{name}.7z");
+        upload(server, &path, seed, bytes).close().assert(200, None);
+    }
+    let sha1: String = (sha1::Sha1::digest(content(1, 0, 3000)).iter())
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    let outcome = include_str!("data/dfir-orc-outcome.json").replace("@SHA1-OF-3000@", &sha1);
+    fs::write(folder.join("outcome.json"), outcome).unwrap();
+    let page = include_str!("../docs/evidence.md");
+    let commands = page
+        .split("```sh\ncat ")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let commands = commands.replace("/var/lib/bitsd-custody", ledger.to_str().unwrap());
+    let output = Command::new("sh")
+        .args(["-ec", &format!("cat {commands}")])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let missing = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(missing, "ORC_WorkStation_HOST-7_Browsers.7z\n");
+}

@@ -1,0 +1,83 @@
+//! The part of the judge that looks at the custody ledger: invariant 18.
+
+use bitsd::bits::session::Ending;
+use bitsd::bits::session_id::SessionId;
+use bitsd::config::Durability;
+use bitsd::custody::entry::LedgerEntry;
+use bitsd::http::digest::Algorithms;
+use sha2::{Digest as _, Sha256};
+
+use crate::disk::SimDisk;
+use crate::judge::Judge;
+use crate::ledger::Ledger;
+
+impl Judge {
+    /// A line is about to be written: what it says of a file is so, and will be after a power cut.
+    pub fn check_line(&mut self, entry: &LedgerEntry, disk: &SimDisk) {
+        let id = entry.session;
+        let Some(session) = self.sessions.get(&id) else {
+            return self.fail(format!("18: a line for {id}, which was never made"));
+        };
+        let (path, excuse) = (session.path.clone(), session.excuse);
+        let upload = &self.uploads[session.upload];
+        let whole = upload.bytes(0, upload.size);
+        if entry.ending != Ending::Published || excuse.is_some() || self.is_void(&path) {
+            return;
+        }
+        let is_computed = self.config.global().policy.digest != Algorithms::None;
+        let sha256 = entry.digests.map(|digests| digests.sha256);
+        let expected = is_computed.then(|| Sha256::digest(&whole).into());
+        if (entry.bytes, sha256) != (upload.size, expected) || entry.path != path {
+            return self.fail(format!("18: the line of {id} says {entry:?}"));
+        }
+        // Another one may have replaced it meanwhile.
+        let is_whole = |found: Option<&[u8]>| match self.is_shared(&path) {
+            true => found.is_some(),
+            false => found == Some(&whole),
+        };
+        let is_synced = self.config.global().policy.durability != Durability::None;
+        if !is_whole(disk.destination(&path)) {
+            self.fail(format!("18: a line for {path}, which is not there"));
+        } else if is_synced && !is_whole(disk.durable_destination(&path)) {
+            self.fail(format!(
+                "18: a line for {path}, which a power cut may take back"
+            ));
+        }
+    }
+
+    /// Close was acked: the line is there, and stays.
+    pub fn heard_closed_with_line(&mut self, id: SessionId, ledger: &Ledger) {
+        if !self.keeps_custody || self.sessions.get(&id).is_none_or(|it| it.excuse.is_some()) {
+            return;
+        }
+        let is_whole = self.sessions[&id].is_sealed;
+        let (is_there, is_synced) = ledger.has(id);
+        let is_durable = self.config.global().policy.durability != Durability::None;
+        if is_whole && (!is_there || is_durable && !is_synced) {
+            self.fail(format!(
+                "18: {id} is closed without a line (there: {is_there})"
+            ));
+        }
+    }
+
+    /// The server ended somehow: each upload that was closed has its line.
+    pub fn check_lines(&mut self, ledger: &Ledger, when: &str) {
+        if !self.keeps_custody {
+            return;
+        }
+        let promised = self.sessions.iter().filter(|(_, session)| {
+            session.is_closed && session.is_sealed && session.excuse.is_none()
+        });
+        let missing = promised.map(|(id, _)| *id).find(|id| !ledger.has(*id).0);
+        if let Some(id) = missing {
+            self.fail(format!("18: the line of {id} is gone {when}"));
+        }
+    }
+
+    /// What is wrong with the chain itself.
+    pub fn check_chain(&mut self, checked: Result<(), String>) {
+        if let Err(why) = checked {
+            self.fail(format!("18: {why}"));
+        }
+    }
+}
