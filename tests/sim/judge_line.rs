@@ -1,4 +1,4 @@
-//! The part of the judge that looks at the custody ledger: invariant 18.
+//! The part of the judge that looks at the custody ledger: invariant 19.
 
 use bitsd::bits::session::Ending;
 use bitsd::bits::session_id::SessionId;
@@ -16,7 +16,7 @@ impl Judge {
     pub fn check_line(&mut self, entry: &LedgerEntry, disk: &SimDisk) {
         let id = entry.session;
         let Some(session) = self.sessions.get(&id) else {
-            return self.fail(format!("18: a line for {id}, which was never made"));
+            return self.fail(format!("19: a line for {id}, which was never made"));
         };
         let (path, excuse) = (session.path.clone(), session.excuse);
         let upload = &self.uploads[session.upload];
@@ -28,7 +28,7 @@ impl Judge {
         let sha256 = entry.digests.map(|digests| digests.sha256);
         let expected = is_computed.then(|| Sha256::digest(&whole).into());
         if (entry.bytes, sha256) != (upload.size, expected) || entry.path != path {
-            return self.fail(format!("18: the line of {id} says {entry:?}"));
+            return self.fail(format!("19: the line of {id} says {entry:?}"));
         }
         // Another one may have replaced it meanwhile.
         let is_whole = |found: Option<&[u8]>| match self.is_shared(&path) {
@@ -37,10 +37,10 @@ impl Judge {
         };
         let is_synced = self.config.global().policy.durability != Durability::None;
         if !is_whole(disk.destination(&path)) {
-            self.fail(format!("18: a line for {path}, which is not there"));
+            self.fail(format!("19: a line for {path}, which is not there"));
         } else if is_synced && !is_whole(disk.durable_destination(&path)) {
             self.fail(format!(
-                "18: a line for {path}, which a power cut may take back"
+                "19: a line for {path}, which a power cut may take back"
             ));
         }
     }
@@ -55,7 +55,7 @@ impl Judge {
         let is_durable = self.config.global().policy.durability != Durability::None;
         if is_whole && (!is_there || is_durable && !is_synced) {
             self.fail(format!(
-                "18: {id} is closed without a line (there: {is_there})"
+                "19: {id} is closed without a line (there: {is_there})"
             ));
         }
     }
@@ -70,14 +70,14 @@ impl Judge {
         });
         let missing = promised.map(|(id, _)| *id).find(|id| !ledger.has(*id).0);
         if let Some(id) = missing {
-            self.fail(format!("18: the line of {id} is gone {when}"));
+            self.fail(format!("19: the line of {id} is gone {when}"));
         }
     }
 
     /// What is wrong with the chain itself.
     pub fn check_chain(&mut self, checked: Result<(), String>) {
         if let Err(why) = checked {
-            self.fail(format!("18: {why}"));
+            self.fail(format!("19: {why}"));
         }
     }
 }

@@ -108,6 +108,16 @@ pub enum Bug {
     EventLostAtRecovery,
     /// A session that ended without a file is told as one that has one.
     EventToldRefused,
+
+    // What could go wrong with the custody ledger.
+    /// A Close is acked before its line is written.
+    LineAfterAck,
+    /// A line is written before its file has its name.
+    LineBeforeName,
+    /// A torn end is taken for a line when the ledger is read back.
+    ChainNotHealed,
+    /// A restart forgets that a session is not settled.
+    UnsettledForgotten,
 }
 
 impl Bug {
@@ -156,6 +166,10 @@ impl Bug {
         Self::EventAcknowledgedEarly,
         Self::EventLostAtRecovery,
         Self::EventToldRefused,
+        Self::LineAfterAck,
+        Self::LineBeforeName,
+        Self::ChainNotHealed,
+        Self::UnsettledForgotten,
     ];
 }
 
