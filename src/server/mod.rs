@@ -72,7 +72,7 @@
 //! **An administrator** may ask which sessions there are, and end one ([`window`]), and look at
 //! what goes on ([`glance`]) and what happened lately ([`chronicle`]).
 //!
-//! **Others outside** may hear of each session that ended ([`telling`]): what is owed to them
+//! **Others outside** may hear of each session that ended (`telling`): what is owed to them
 //! stands in the journal, and is handed to threads that speak with them, until they say that they
 //! have it.
 //!

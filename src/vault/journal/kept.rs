@@ -9,7 +9,7 @@ use crate::vault::hashing::Hashed;
 use crate::vault::record::{Change, Record};
 
 /// A session's record as it stands in the journal: the one truth about it, shared by the journal
-/// and the session's [`super::keep::Keep`].
+/// and the session's [`crate::vault::keep::Keep`].
 #[derive(Debug)]
 pub struct Kept {
     pub(super) record: RefCell<Record>,
