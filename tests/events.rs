@@ -351,7 +351,7 @@ fn settings_that_cannot_mean_anything_are_refused() {
 /// By Debian's python3-jsonschema.
 #[test]
 fn events_are_what_their_schema_says() {
-    let has_validator = Command::new("python3")
+    let has_validator = Command::new("/usr/bin/python3")
         .args(["-c", "import jsonschema"])
         .stderr(Stdio::null())
         .status()
@@ -370,7 +370,7 @@ fn events_are_what_their_schema_says() {
         let script = "import json, sys, jsonschema\n\
                       both = json.load(sys.stdin)\n\
                       jsonschema.validate(both[1], both[0])";
-        let mut python = Command::new("python3")
+        let mut python = Command::new("/usr/bin/python3")
             .args(["-c", script])
             .stdin(Stdio::piped())
             .stderr(Stdio::null())

@@ -75,9 +75,9 @@ pub(super) enum Cause {
     #[error("{0}: {1}: cannot read {2}: {3}")]
     UnreadableFile(Origin, &'static str, PathBuf, #[source] io::Error),
     #[error(
-        "{0}: {1}: {2} holds {3} bytes: it takes 16 to 4096 bytes, white space at the ends aside"
+        "{0}: {1}: {2} holds {3} bytes: it takes {4} to 4096 bytes, white space at the ends aside"
     )]
-    SecretLength(Origin, &'static str, PathBuf, &'static str),
+    SecretLength(Origin, &'static str, PathBuf, &'static str, &'static str),
     #[error("{path}:{1}: {2}", path = .0.display())]
     BadAccount(PathBuf, usize, BadAccount),
     #[error("{0}: keytab: {1} cannot be used: {2}")]

@@ -326,7 +326,7 @@ keys! {
         /// What the server of NATS is shown: a `.creds` file, a line of `user:password`, or a
         /// token.
         nats_credentials: Option<Secret> = None,
-            Row::of(Form::File(SECRET_TAKES)).called("events.nats_credentials_file");
+            Row::of(Form::File(CREDENTIALS_TAKE)).called("events.nats_credentials_file");
         /// The authorities that vouch for the server of NATS; none: those that the system trusts.
         nats_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE));
         /// What events call this server; none: its `host_id`, or the name of its host.
@@ -453,6 +453,7 @@ const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
 const ADMIN_NAMES_TAKE: &str = "an array of host names";
 const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
 const CUSTODY_TAKES: &str = "a path from `/` on, or \"\" for none";
+const CREDENTIALS_TAKE: &str = "a file of at most 4096 bytes, or \"\" for none";
 const FIELD_NAME_TAKES: &str = "the name of a field, such as `X-Remote-User`, or \"\" for none";
 const KERBEROS_REALM_TAKES: &str = "an array of realms, such as `EXAMPLE.COM`";
 const NATS_TAKES: &str = "a URL such as nats://host:4222 or tls://host:4222, or \"\" for none";

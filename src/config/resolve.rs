@@ -385,7 +385,7 @@ fn resolve_events(given: &Given) -> Result<EventSettings, ConfigError> {
     }
     let key = "nats_credentials_file";
     if let Some((origin, file)) = given.path(key) {
-        events.nats_credentials = Some(Secret::read(origin, key, file)?);
+        events.nats_credentials = Some(Secret::read_short(origin, key, file)?);
     }
     Ok(events)
 }

@@ -20,7 +20,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// The bytes: 16 to 4,096, without white space at either end.
+    /// The bytes, 4,096 at the most, without white space at either end.
     pub fn expose(&self) -> &[u8] {
         &self.bytes
     }
@@ -36,11 +36,29 @@ impl Secret {
         others_can_read(&self.file)
     }
 
-    /// Reads the file; `origin` is where it is named.
+    /// Reads a file of 16 bytes or more; `origin` is where it is named.
     pub(super) fn read(
         origin: Origin,
         key: &'static str,
         file: PathBuf,
+    ) -> Result<Self, ConfigError> {
+        Self::read_at_least(BYTES_MIN, ("less than 16", "16"), (origin, key, file))
+    }
+
+    /// Reads a file of what others have made, which may be short.
+    pub(super) fn read_short(
+        origin: Origin,
+        key: &'static str,
+        file: PathBuf,
+    ) -> Result<Self, ConfigError> {
+        Self::read_at_least(1, ("no", "1"), (origin, key, file))
+    }
+
+    /// `words` are those for too few bytes, and for how few there may be.
+    fn read_at_least(
+        bytes_min: usize,
+        words: (&'static str, &'static str),
+        (origin, key, file): (Origin, &'static str, PathBuf),
     ) -> Result<Self, ConfigError> {
         let mut content = Vec::new();
         let read = open_regular(&file)
@@ -50,12 +68,12 @@ impl Secret {
         }
         let bytes = content.trim_ascii();
         let out_of_bounds = match bytes.len() {
-            ..BYTES_MIN => Some("less than 16"),
-            BYTES_MIN..=BYTES_MAX => None,
+            len if len < bytes_min => Some(words.0),
+            ..=BYTES_MAX => None,
             _ => Some("more than 4096"),
         };
         if let Some(what) = out_of_bounds {
-            return Err(Cause::SecretLength(origin, key, file, what).into());
+            return Err(Cause::SecretLength(origin, key, file, what, words.1).into());
         }
         Ok(Self {
             bytes: bytes.to_vec(),

@@ -6,6 +6,8 @@
 //! made at once as are asked for.
 
 mod form;
+#[cfg(feature = "nats")]
+mod nats;
 mod webhook;
 
 use std::io;
@@ -34,6 +36,9 @@ pub enum NoCourier {
     /// It is none.
     #[error("{0}: {1} holds no certificate (PEM)")]
     NoCertificate(&'static str, PathBuf),
+    /// One has no thread.
+    #[error("cannot start the thread of NATS: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// Carries events to whoever the settings name; one for all shards.
@@ -46,6 +51,8 @@ struct Shared {
     /// What events call this server.
     source: String,
     webhook: Option<Webhook>,
+    #[cfg(feature = "nats")]
+    nats: Option<nats::Nats>,
 }
 
 impl Courier {
@@ -57,6 +64,8 @@ impl Courier {
         let shared = Shared {
             source: form::source(config),
             webhook: Webhook::of(&config.events)?,
+            #[cfg(feature = "nats")]
+            nats: nats::Nats::start(&config.events)?,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -68,10 +77,22 @@ impl Courier {
         let (told, outcome) = oneshot::channel();
         match target {
             EventTarget::Webhook => self.post(event, told),
-            // No setting can name it.
-            EventTarget::Nats => drop(told.send(Err("built without NATS".to_owned()))),
+            EventTarget::Nats => self.publish(&event, told),
         }
         outcome
+    }
+
+    #[cfg(feature = "nats")]
+    fn publish(&self, event: &CloudEvent, told: oneshot::Sender<Carried>) {
+        if let Some(nats) = &self.shared.nats {
+            nats.publish(event.id(), form::body(&self.shared.source, event), told);
+        }
+    }
+
+    /// No setting can name it.
+    #[cfg(not(feature = "nats"))]
+    fn publish(&self, _: &CloudEvent, told: oneshot::Sender<Carried>) {
+        drop(told);
     }
 
     fn post(&self, event: CloudEvent, told: oneshot::Sender<Carried>) {

@@ -1,0 +1,166 @@
+//! NATS: events are published to a subject, and the stream of JetStream that takes it says that it
+//! has them.
+//!
+//! One connection, on a thread of its own with a runtime of its own. It comes back by itself;
+//! while it is away nothing is handed to it, since it would keep it and send it later without
+//! anybody who waits. `Nats-Msg-Id` is the id of the event: told twice within the stream's window
+//! of duplicates, it is one message.
+
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{ConnectOptions, HeaderMap, connection::State};
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Carried, NoCourier};
+use crate::config::{EventSettings, Secret};
+use crate::processors;
+
+/// Events that wait for the thread to take them; those that ask have bounds of their own.
+const ORDERS_MAX: usize = 1_024;
+/// The longest pause between two attempts to connect.
+const RECONNECT_MAX: Duration = Duration::from_secs(10);
+/// The form of an event, for who looks at a message.
+const FORM: &str = "application/cloudevents+json";
+/// A file of credentials has a token in it that begins so.
+const CREDENTIALS_MARK: &str = "BEGIN NATS USER JWT";
+
+/// An event on its way.
+struct Order {
+    id: String,
+    body: Vec<u8>,
+    told: oneshot::Sender<Carried>,
+}
+
+/// What speaks with the server of the settings.
+pub struct Nats {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Nats {
+    /// That of the settings; `None` if they name none. It connects when it can.
+    pub fn start(settings: &EventSettings) -> Result<Option<Self>, NoCourier> {
+        if settings.nats.is_empty() {
+            return Ok(None);
+        }
+        let options = options(settings)?;
+        let (orders, taken) = mpsc::channel(ORDERS_MAX);
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(NoCourier::Thread)?;
+        let (url, subject) = (settings.nats.clone(), settings.nats_subject.clone());
+        let timeout = settings.timeout;
+        let run = move || {
+            processors::leave_to_shards();
+            runtime.block_on(serve(url, options, subject, timeout, taken));
+        };
+        let spawned = thread::Builder::new().name("nats".to_owned()).spawn(run);
+        spawned.map_err(NoCourier::Thread)?;
+        Ok(Some(Self { orders }))
+    }
+
+    /// One attempt; the outcome comes later.
+    pub fn publish(&self, id: String, body: Vec<u8>, told: oneshot::Sender<Carried>) {
+        if let Err(refused) = self.orders.try_send(Order { id, body, told }) {
+            let why = "as many events are on their way to NATS as may be".to_owned();
+            // Whoever asked may be gone: the next start asks again.
+            let _ = refused.into_inner().told.send(Err(why));
+        }
+    }
+}
+
+fn options(settings: &EventSettings) -> Result<ConnectOptions, NoCourier> {
+    let mut options = ConnectOptions::new()
+        .name("bitsd")
+        .retry_on_initial_connect()
+        .require_tls(settings.nats.starts_with("tls:"))
+        .reconnect_delay_callback(|attempts| {
+            let ms = 100_u64 << attempts.min(10);
+            RECONNECT_MAX.min(Duration::from_millis(ms))
+        });
+    if !settings.nats_ca.as_os_str().is_empty() {
+        let key = "events.nats_ca";
+        let file: PathBuf = settings.nats_ca.clone();
+        std::fs::metadata(&file).map_err(|why| NoCourier::Unreadable(key, file.clone(), why))?;
+        options = options.add_root_certificates(file);
+    }
+    match &settings.nats_credentials {
+        None => Ok(options),
+        Some(secret) => shown(options, secret),
+    }
+}
+
+/// With what the server is shown.
+fn shown(options: ConnectOptions, secret: &Secret) -> Result<ConnectOptions, NoCourier> {
+    let unusable = |why: io::Error| {
+        let key = "events.nats_credentials_file";
+        NoCourier::Unreadable(key, secret.file().to_owned(), why)
+    };
+    let text = std::str::from_utf8(secret.expose());
+    let text = text.map_err(|_| unusable(io::Error::other("it is not text")))?;
+    if text.contains(CREDENTIALS_MARK) {
+        return options.credentials(text).map_err(unusable);
+    }
+    Ok(match text.split_once(':') {
+        Some((user, password)) => options.user_and_password(user.to_owned(), password.to_owned()),
+        None => options.token(text.to_owned()),
+    })
+}
+
+/// Publishes what comes, each beside the others, until nobody can ask any more.
+async fn serve(
+    url: String,
+    options: ConnectOptions,
+    subject: String,
+    timeout: Duration,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    // It returns at once, and connects meanwhile.
+    let connected = async_nats::connect_with_options(url, options).await;
+    let client = match connected {
+        Ok(client) => {
+            let mut context = jetstream::new(client.clone());
+            context.set_timeout(timeout);
+            Some((client, context))
+        }
+        Err(error) => {
+            let remedy = "look at events.nats and at what it names";
+            tracing::error!(event = "nats_unusable", %error, remedy, "nothing can be sent to NATS");
+            None
+        }
+    };
+    while let Some(order) = orders.recv().await {
+        let Some((client, context)) = &client else {
+            let _ = order
+                .told
+                .send(Err("the settings cannot be used".to_owned()));
+            continue;
+        };
+        if client.connection_state() != State::Connected {
+            let _ = order.told.send(Err("there is no connection".to_owned()));
+            continue;
+        }
+        let (context, subject) = (context.clone(), subject.clone());
+        tokio::spawn(async move {
+            let published = publish(context, subject, order.id, order.body);
+            let outcome = match tokio::time::timeout(timeout, published).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err("no answer in time".to_owned()),
+            };
+            let _ = order.told.send(outcome);
+        });
+    }
+}
+
+async fn publish(context: Context, subject: String, id: String, body: Vec<u8>) -> Carried {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id);
+    headers.insert("Content-Type", FORM);
+    let sent = context.publish_with_headers(subject, headers, body.into());
+    let acknowledged = sent.await.map_err(|error| error.to_string())?;
+    // Of a duplicate too: it is there.
+    (acknowledged.await.map(drop)).map_err(|error| error.to_string())
+}
