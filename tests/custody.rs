@@ -41,7 +41,7 @@ fn settings(ledger: &Path, lines: &str) -> Settings {
     Settings::default().file(&custody)
 }
 
-/// All lines, as they stand there now.
+/// All whole lines, as they stand there now.
 fn lines(ledger: &Path) -> Vec<Value> {
     let mut days: Vec<PathBuf> = (fs::read_dir(ledger).unwrap())
         .map(|entry| entry.unwrap().path())
@@ -52,7 +52,9 @@ fn lines(ledger: &Path) -> Vec<Value> {
         .iter()
         .map(|day| fs::read_to_string(day).unwrap())
         .collect();
-    text.lines()
+    // The last one may just be on its way.
+    (text.split_inclusive('\n'))
+        .filter(|line| line.ends_with('\n'))
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
@@ -252,6 +254,20 @@ fn where_the_ledger_cannot_be_written_nothing_is_acked_and_nothing_is_lost() {
     kept.server.assert_file("a.bin", 3, 30);
     client.close().assert(503, None);
     kept.server.kill9();
+    // Nor does anybody end the session without its line.
+    let offline = kept.ledger.with_file_name("offline.toml");
+    let (root, settings) = (kept.server.root(), kept.server.settings().file);
+    fs::write(&offline, format!("root = {root:?}\n{settings}")).unwrap();
+    let id = client.session().trim_matches(['{', '}']).to_owned();
+    let mut cancel = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    cancel.args(["sessions", "cancel", &id, "--config"]);
+    let output = cancel.arg(&offline).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the next start of the server does that"),
+        "{said}"
+    );
     kept.server.restart();
     client.reconnect_to(kept.server.address());
     client.close().assert(503, None);

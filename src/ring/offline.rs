@@ -185,6 +185,11 @@ impl Resting {
         if let State::Closing { .. } = record.state {
             return Err("its file is being given its name: the next start of the server does that");
         }
+        if let (State::Published { .. }, true) = (record.state, record.is_unsettled) {
+            return Err(
+                "its line in the custody ledger is still to be written: the next start of the server does that",
+            );
+        }
         let rules = rules(config.location(record.path.as_str()));
         match record.state.on(by, &rules) {
             (State::Gone(ending), _) => Ok(record.tombstone(ending, *sequence)),
