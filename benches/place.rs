@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bitsd::bits::range::{self, ContentRange};
-use bitsd::bits::session::{Rules, State, Step};
+use bitsd::bits::session::{Keeper, Rules, State, Step};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const RULES: Rules = Rules {
@@ -12,6 +12,7 @@ const RULES: Rules = Rules {
     publish_with_last_fragment: false,
     close_creates_empty_file: false,
     notifies: false,
+    keeper: Keeper::Folder,
 };
 
 fn benches(criterion: &mut Criterion) {

@@ -109,6 +109,10 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::ReadOnly => Some(REMOUNT),
         Refusal::DiskFailed => Some(CHECK_DEVICE),
         Refusal::DiskUnusable => Some(SEE_BEFORE),
+        Refusal::StoreFailed => Some("see the line object_not_taken: credentials, bucket, rights"),
+        Refusal::StagingFull => {
+            Some("look at the object store; or raise store_staging_max where the disk has room")
+        }
         Refusal::AccessDenied => Some(GRANT_DESTINATION),
         Refusal::Obstructed(obstacle) => Some(of_obstacle(*obstacle).remedy),
         Refusal::DataVanished => Some(KEEP_OUT),

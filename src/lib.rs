@@ -28,6 +28,7 @@
 //!    │        ├──► notify/ (the HTTP client to applications, on threads of its own)
 //!    │        ├──► courier/ (likewise: it carries events to who wants to hear of uploads)
 //!    │        ├──► custody/ (the ledger of uploads that ended, on a thread of its own)
+//!    │        ├──► objects/ (files into an object store, on a thread of its own)
 //!    │        └──► verify/ (passwords and tickets, likewise) ──► auth/ (who it is, pure)
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  metrics/ counts events; admin/ shows them, and takes orders, on threads of its own.
@@ -105,6 +106,8 @@ pub mod http;
 pub mod metrics;
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod notify;
+#[allow(clippy::disallowed_methods, reason = "on a thread of its own")]
+pub mod objects;
 #[allow(clippy::disallowed_methods, reason = "on the thread of the log")]
 pub mod observe;
 pub mod processors;

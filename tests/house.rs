@@ -78,6 +78,19 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
+    // Files into an object store, on a thread of its own.
+    (
+        "objects",
+        &[
+            "processors",
+            "server",
+            "vault",
+            "bits",
+            "http",
+            "config",
+            "metrics",
+        ],
+    ),
     ("observe", &["event", "diagnosis", "config", "bits", "http"]),
     ("client", &[]),
     ("bench", &["client", "bits", "config"]),

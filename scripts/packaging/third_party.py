@@ -16,7 +16,8 @@ def cargo_metadata():
     host = re.search(r"^host: (.*)$", subprocess.run(
         ["rustc", "-vV"], check=True, capture_output=True, text=True).stdout, re.M)[1]
     return json.loads(subprocess.run(
-        ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host],
+        ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host,
+         "--features", "s3"],
         check=True, capture_output=True, text=True).stdout)
 
 

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::families::{Families, SeriesLabels, alone};
 use super::health::{Health, Premises};
 use super::ledger;
+use super::object_series::ObjectsShown;
 use super::process::Process;
 use crate::metrics::count::{Count, Distribution, Gauge};
 use crate::metrics::ledger::LedgerMetrics;
@@ -32,6 +33,7 @@ pub struct Scrape {
     pub is_reloaded: u64,
     pub reloaded_s: u64,
     pub reloads_failed: u64,
+    pub objects: ObjectsShown,
     pub log_lines_lost: u64,
     pub ledger: Arc<LedgerMetrics>,
     pub now_ms: u64,
@@ -52,6 +54,7 @@ impl Scrape {
             is_reloaded: metrics.is_reloaded.get(),
             reloaded_s: metrics.reloaded_s.get(),
             reloads_failed: metrics.reloads_failed.get(),
+            objects: ObjectsShown::default(),
             log_lines_lost: 0,
             ledger: Arc::clone(&metrics.ledger),
             now_ms: 0,
@@ -129,6 +132,7 @@ impl Collector for Scrape {
         self.write_disk(&mut families)?;
         self.write_roots(&mut families)?;
         ledger::write(&self.ledger, self.now_ms, &mut families)?;
+        self.objects.write(&mut families)?;
         self.write_process(&mut families)
     }
 }

@@ -35,6 +35,10 @@ pub struct Readings {
     pub events_owed: u64,
     /// How many it may be; 0 if nobody looks.
     pub events_owed_max: u64,
+    /// Buckets of object stores that do not take what is theirs, and why.
+    pub stores: Vec<(String, String)>,
+    /// Locations at which as much waits for the store as may.
+    pub staging_full: Vec<String>,
     pub descriptors: u64,
     /// How many there may be.
     pub descriptors_max: u64,
@@ -59,6 +63,7 @@ impl Readings {
                 .sum(),
             is_ledger_failing: metrics.ledger.is_failing.get() != 0,
             ledger_waits_ms: metrics.ledger.oldest_waits_ms(now_ms),
+            stores: metrics.objects.wrong(),
             is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
             events_owed: (metrics.shards.iter().flat_map(|shard| &shard.events))
                 .map(|target| target.pending.get())
@@ -198,6 +203,16 @@ pub fn judge(readings: &Readings) -> Health {
         not_ready.push(Reason::new("events_owed", why, remedy));
     }
     not_ready.extend(judge_ledger(readings));
+    for (bucket, why) in &readings.stores {
+        let why = format!("the object store of the bucket {bucket} takes nothing: {why}");
+        let remedy = "look at the store; files wait here, and get there by themselves";
+        not_ready.push(Reason::new("object_store", why, remedy));
+    }
+    for prefix in &readings.staging_full {
+        let why = format!("as much waits for the object store of /{prefix} as may");
+        let remedy = "look at the store, or raise store_staging_max";
+        not_ready.push(Reason::new("staging_full", why, remedy));
+    }
     let (open, max) = (readings.descriptors, readings.descriptors_max);
     if max > 0 && open > max / 100 * DESCRIPTORS_PERCENT_MAX {
         let why = format!("{open} of {max} file descriptors are open");
@@ -305,6 +320,8 @@ mod tests {
             is_read_only: false,
         };
         Readings {
+            stores: Vec::new(),
+            staging_full: Vec::new(),
             now_ms: 101_000,
             shards: vec![shard; 2],
             is_draining: false,
@@ -388,5 +405,16 @@ mod tests {
         let reasons = judge(&readings).reasons();
         assert!(reasons[0].why.contains("shard-1"), "{reasons:?}");
         assert!(reasons[1].why.contains("/r"), "{reasons:?}");
+    }
+
+    #[test]
+    fn a_store_that_takes_nothing_is_not_ready() {
+        let mut readings = well();
+        readings.stores = vec![("b".to_owned(), "AccessDenied".to_owned())];
+        readings.staging_full = vec!["in".to_owned()];
+        let health = judge(&readings);
+        let reasons: Vec<_> = health.not_ready.iter().map(|why| &*why.reason).collect();
+        assert_eq!(reasons, ["object_store", "staging_full"]);
+        assert!(health.is_live());
     }
 }

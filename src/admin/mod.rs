@@ -36,6 +36,7 @@ mod families;
 pub mod filter;
 pub mod health;
 mod ledger;
+mod object_series;
 mod overview;
 mod page;
 pub mod page_view;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::House;
 use super::exposition::Scrape;
 use super::health::{self, Health, JUDGED_MS_MAX, Premises, Readings};
+use super::object_series::ObjectsShown;
 use super::process;
 use super::view::{CountView, LocationView, PlaceView, ShardView, StatusView};
 use crate::metrics::labels;
@@ -75,6 +76,7 @@ impl Overview {
         let readings = Readings {
             events_owed_max: config.limits.events_owed_per_shard_max as u64,
             premises: premises.clone(),
+            staging_full: self.staging_full(),
             descriptors: process.open_descriptors,
             descriptors_max: process.descriptors_max,
             ..self.beats()
@@ -94,6 +96,20 @@ impl Overview {
     /// What is known without asking anybody.
     fn beats(&self) -> Readings {
         Readings::of(self.house.metrics(), self.house.now_ms())
+    }
+
+    /// Locations at which as much waits for the store as may.
+    fn staging_full(&self) -> Vec<String> {
+        let (config, metrics) = (self.house.config(), self.house.metrics());
+        let full = config.locations.iter().filter(|location| {
+            let max = location
+                .objects
+                .as_ref()
+                .and_then(|store| store.staging_max);
+            let series = || metrics.series(&location.prefix);
+            max.is_some_and(|max| metrics.unfinished_bytes(series()) >= max)
+        });
+        full.map(|location| location.prefix.clone()).collect()
     }
 
     fn received(&self) -> u64 {
@@ -145,6 +161,7 @@ impl Overview {
             health: self.health(),
             premises: self.lock().premises.clone(),
             process: process::read(),
+            objects: ObjectsShown::of(&metrics.objects, self.house.now_ms()),
             ..Scrape::of(metrics)
         }
     }

@@ -113,6 +113,8 @@ pub enum Refusal {
     QuotaExceeded,
     /// The same: what is left is for the uploads that run.
     SpaceLow,
+    /// The same: as much waits for the object store as may.
+    StagingFull,
     /// HRESULT_FROM_WIN32(ERROR_WRITE_PROTECT).
     ReadOnly,
     /// HRESULT_FROM_WIN32(ERROR_IO_DEVICE); the session goes on.
@@ -164,6 +166,10 @@ pub enum Refusal {
     EventsOwed,
     /// Too many open files, sessions, notifications, or connections waiting.
     Busy,
+    /// The object store has not taken the file yet.
+    StorePending,
+    /// The object store does not take the file.
+    StoreFailed,
     /// The disk cannot be used now: its directory is gone or may not be written, its server cannot
     /// be reached.
     DiskUnusable,
@@ -248,9 +254,11 @@ impl Refusal {
             Self::SessionNotFound => (500, Some(BG_E_SESSION_NOT_FOUND)),
             Self::UploadTooLarge { .. } | Self::FileTooLarge => (500, Some(BG_E_TOO_LARGE)),
             // MC-BUP prints 0x80070112 here: Win32 error 112 is 0x70.
-            Self::DiskFull | Self::NoRoom | Self::QuotaExceeded | Self::SpaceLow => {
-                (500, Some(DISK_FULL))
-            }
+            Self::DiskFull
+            | Self::NoRoom
+            | Self::QuotaExceeded
+            | Self::SpaceLow
+            | Self::StagingFull => (500, Some(DISK_FULL)),
             Self::ReadOnly => (500, Some(WRITE_PROTECT)),
             Self::DiskFailed => (500, Some(IO_DEVICE)),
             Self::UploadsDisabled => (501, Some(E_ACCESSDENIED)),
@@ -268,6 +276,8 @@ impl Refusal {
             | Self::TooManyOfUser
             | Self::EventsOwed
             | Self::Busy
+            | Self::StorePending
+            | Self::StoreFailed
             | Self::DiskUnusable
             | Self::Unavailable => (503, None),
         }
@@ -395,6 +405,9 @@ impl Refusal {
             Self::TooManyOfUser => "the user has too many uploads under way",
             Self::EventsOwed => "others have not taken in yet what has arrived before",
             Self::Busy => "too much is open or waiting",
+            Self::StorePending => "the object store has not taken the file yet",
+            Self::StoreFailed => "the object store does not take the file",
+            Self::StagingFull => "too much waits for the object store",
             Self::DiskUnusable => "the disk cannot be used now",
             Self::Unavailable => "the server is starting, stopping or not ready",
             Self::FieldRepeated(_)

@@ -94,6 +94,9 @@ pub enum AfterPublish {
     End,
     /// By the last fragment: Close-Session is still to come.
     AwaitClose,
+    /// By Close-Session, which was acknowledged already: the session ends when an object store has
+    /// the file, however long that takes.
+    Promised,
 }
 
 /// How a session ended; one line per session is logged from this.
@@ -148,6 +151,9 @@ pub enum Step {
     /// The application refused the file for good.
     Denied,
     Close,
+    /// What [`Decision::Publish`] asked for is ours to do from now on, and that is recorded
+    /// ([`AfterPublish::Promised`]).
+    Taken,
     /// What [`Decision::Publish`] asked for is done.
     Published,
     /// The destination could not be given to the file.
@@ -178,7 +184,8 @@ pub enum Decision {
     /// Tell the application of the file; then [`Step::Notified`], [`Step::Denied`], or nothing if
     /// it is to be asked again.
     Notify,
-    /// Give the file its name; then [`Step::Published`] or [`Step::PublishRefused`].
+    /// Give the file its name; then [`Step::Published`], [`Step::PublishRefused`], or
+    /// [`Step::Taken`] where the name can come later.
     Publish,
     /// Remove the session's files, then carry out the answer.
     Discard {
@@ -228,6 +235,19 @@ pub struct Rules {
     pub close_creates_empty_file: bool,
     /// An application is told of each whole file, and says whether it is published.
     pub notifies: bool,
+    /// Where files go.
+    pub keeper: Keeper,
+}
+
+/// Who has files in the end, and what Close-Session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// A folder, where a file gets its name in one step.
+    Folder,
+    /// An object store, which may take its time: a file may be asked for again meanwhile.
+    Store,
+    /// The same; that it is recorded here is enough.
+    StoreLater,
 }
 
 impl State {
@@ -324,6 +344,13 @@ impl State {
             }
             Step::Notified { .. } | Step::Denied => matches!(self, Self::Sealed { .. }),
             Step::Published | Step::PublishRefused => matches!(self, Self::Closing { .. }),
+            Step::Taken => matches!(
+                self,
+                Self::Closing {
+                    then: AfterPublish::Promised,
+                    ..
+                }
+            ),
         }
     }
 }

@@ -42,8 +42,8 @@ use super::section::Scope;
 use super::table::{Row, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
 use super::words::{
-    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType,
-    Persist, PrefixCase, ProxyProtocol, Publish, TlsVersion,
+    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NoReplace,
+    NotificationType, Persist, PrefixCase, ProxyProtocol, Publish, StoreAck, StoreKind, TlsVersion,
 };
 
 keys! {
@@ -125,6 +125,8 @@ keys! {
         /// The server application to notify of each upload; `None`: files are published without
         /// asking anybody.
         notification: Option<Notification> = None,
+        /// The object store that files go into; `None`: they go beneath the root.
+        objects: Option<Arc<ObjectStore>> = None,
     } {
         /// Whether uploads are accepted.
         is_enabled: bool = true, Row::of(truth()).called("enabled").iis(&["BITSUploadEnabled"]);
@@ -340,6 +342,43 @@ keys! {
 }
 
 keys! {
+    /// The object store that files go into instead of a folder.
+    pub struct ObjectStore in Both "" {
+        /// Where finished files go: beneath `root`, or into a bucket of an object store that speaks
+        /// S3.
+        kind: StoreKind = StoreKind::S3, Row::of(Form::Word(STORE_WORDS)).called("store").by_default("\"none\"");
+        /// The bucket; required if there is a `store`.
+        bucket: String = String::new(), Row::of(Form::Text(url::parse_bucket, BUCKET_TAKES)).called("store_bucket");
+        /// What the keys of objects begin with, before the path of the upload.
+        prefix: String = String::new(), Row::of(Form::Text(url::parse_key_prefix, KEY_PREFIX_TAKES)).called("store_prefix");
+        /// The region that requests are signed for.
+        region: String = "us-east-1".to_owned(), Row::of(Form::Text(url::parse_region, REGION_TAKES)).called("store_region");
+        /// The store; none: that of AWS in the region.
+        endpoint: Option<String> = None, Row::of(Form::Text(url::parse_public_url, PUBLIC_URL_TAKES)).called("store_endpoint");
+        /// Whether the bucket stands in the path of URLs, and not in the name of the host.
+        path_style: bool = false, Row::of(truth()).called("store_path_style");
+        /// The authorities (PEM) that vouch for the store; none: those of this machine.
+        ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE)).called("store_ca");
+        /// When a client hears that its upload is closed: when the store has the `object`, or when
+        /// the file is `staged` here and this server answers for the rest.
+        ack: StoreAck = StoreAck::Object, Row::of(Form::Word(StoreAck::WORDS)).called("store_ack");
+        // Clients give up after five minutes.
+        /// How long a client that closes waits for the store; then it hears 503 and comes back, and
+        /// the work goes on.
+        wait: Duration = Duration::from_secs(60), Row::of(duration(SECOND..=240 * SECOND)).called("store_wait");
+        // S3 takes no smaller one but the last, and no larger one.
+        /// Bytes of the parts in which larger files are sent; more where there would be over 9,000.
+        part_bytes: u64 = 16 * MIB, Row::of(bytes(5 * MIB..=5 * GIB)).called("store_part_bytes");
+        /// Bytes of unfinished uploads and of files that the store has not taken yet, from which on
+        /// new uploads wait.
+        staging_max: Option<u64> = None, Row::of(or_unlimited(Unit::Bytes, MIB..=1024 * TIB)).called("store_staging_max");
+        /// Where `allow_overwrite` is off: by `probe` the store must have shown that it refuses to
+        /// replace an object; by `look` this server looks before, and others can come between.
+        no_replace: NoReplace = NoReplace::Probe, Row::of(Form::Word(NoReplace::WORDS)).called("store_no_replace");
+    }
+}
+
+keys! {
     /// Addresses, and what holds for those who connect there.
     pub struct Listener in Listener "listener." {
         /// Addresses to listen on.
@@ -438,6 +477,9 @@ keys! {
         /// Bytes of the files that are on their way to applications at the same time; a larger file
         /// goes alone.
         notification_bytes_max: u64 = 4 * GIB, Row::of(bytes(1..=1024 * TIB));
+        // Each holds a connection to the store, and a block of its file in memory.
+        /// Uploads to object stores on their way at the same time.
+        store_uploads_max: usize = 16, Row::of(count(1..=256));
         // Enough for what runs, and no more than a hundredth of a small disk (`vault/space.rs`).
         /// Where less is free on a file system, new uploads to it wait, and running ones go on. The
         /// default is a hundredth of a file system of less than 25 GiB.
@@ -554,6 +596,7 @@ static ALL: LazyLock<Vec<(&'static Row, Value)>> = LazyLock::new(|| {
         of::<Policy>(),
         of::<Host>(),
         of::<Notification>(),
+        of::<ObjectStore>(),
         in_words(OF_A_LOCATION),
         of::<Listener>(),
         of::<Certificate>(),
@@ -616,6 +659,13 @@ const NOTIFICATION_WORDS: &[&str] = &[
     NotificationType::WORDS[0],
     NotificationType::WORDS[1],
 ];
+/// The word for no store at all, which is no [`StoreKind`].
+pub(super) const NO_STORE: &str = "none";
+const STORE_WORDS: &[&str] = &[NO_STORE, StoreKind::WORDS[0]];
+const BUCKET_TAKES: &str = "3 to 63 lower-case letters, digits, dots and hyphens";
+const KEY_PREFIX_TAKES: &str =
+    "up to 200 characters without a slash at the beginning, such as `in/`";
+const REGION_TAKES: &str = "a region, such as `eu-central-1`";
 const PEM_OR_NONE: &str = "a PEM file, or \"\" for none";
 pub(super) const ROOT_DEFAULT: &str = "./uploads";
 const SECOND: u64 = 1000;
@@ -673,6 +723,7 @@ mod tests {
         check::<AccountSettings>();
         check::<Host>();
         check::<Notification>();
+        check::<ObjectStore>();
         check::<Listener>();
         check::<Certificate>();
         check::<Limits>();

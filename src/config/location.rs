@@ -7,9 +7,10 @@
 //! as the settings have it, before anything else looks at it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::keys::{Config, Location};
-use super::words::PrefixCase;
+use super::keys::{Config, Location, ObjectStore};
+use super::words::{NoReplace, PrefixCase};
 use crate::http::path::UploadPath;
 
 impl Location {
@@ -107,6 +108,16 @@ impl Config {
         };
         let found = self.locations.iter().find(differs)?;
         Some(&found.prefix)
+    }
+
+    /// The stores that must not replace an object, and have to show that they can keep one.
+    pub fn stores_to_try(&self) -> impl Iterator<Item = &Arc<ObjectStore>> {
+        let locations = self.locations.iter().filter(|location| {
+            let objects = location.objects.as_ref();
+            let probes = objects.is_some_and(|store| store.no_replace == NoReplace::Probe);
+            probes && location.is_enabled && !location.policy.allow_overwrite
+        });
+        locations.filter_map(|location| location.objects.as_ref())
     }
 
     /// The location with the longest prefix of a path; see [`Self::location_index`].

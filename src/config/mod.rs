@@ -30,6 +30,7 @@ mod form;
 mod given;
 mod keys;
 mod location;
+mod object_store;
 mod permissions;
 mod print;
 pub mod quantity;
@@ -47,7 +48,7 @@ pub use file::SettingsFile;
 pub use given::Flags;
 pub use keys::{
     Access, AccountSettings, Certificate, Config, EventSettings, FREE_BYTES_MIN, Host, Limits,
-    Listener, Location, Notification, Policy, default_of, rows,
+    Listener, Location, Notification, ObjectStore, Policy, default_of, rows,
 };
 pub use permissions::Permissions;
 pub use reference::{setting_like, settings_schema};
@@ -57,8 +58,8 @@ pub use secret::Secret;
 pub use section::Scope;
 pub use table::Row;
 pub use words::{
-    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType,
-    Persist, PrefixCase, ProxyProtocol, Publish, TlsVersion,
+    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NoReplace,
+    NotificationType, Persist, PrefixCase, ProxyProtocol, Publish, StoreAck, StoreKind, TlsVersion,
 };
 
 #[cfg(test)]

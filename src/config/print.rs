@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::complaint::quoted;
 use super::form::Value;
 use super::given::Given;
-use super::keys::{Config, Host, Location, NO_NOTIFICATION, Notification};
+use super::keys::{Config, Host, Location, NO_NOTIFICATION, NO_STORE, Notification, ObjectStore};
 use super::resolve::Settled;
 use super::section::{SECTIONS, Scope};
 use super::table::{Row, Table};
@@ -59,6 +59,12 @@ impl Location {
                 .iter_mut()
                 .find(|(row, _)| row.key == "notification_type");
             kind.expect("it is a key").1 = quoted(NO_NOTIFICATION);
+        }
+        let no_store = ObjectStore::default();
+        all.extend(entries(self.objects.as_deref().unwrap_or(&no_store)));
+        if self.objects.is_none() {
+            let kind = all.iter_mut().find(|(row, _)| row.key == "store");
+            kind.expect("it is a key").1 = quoted(NO_STORE);
         }
         all
     }

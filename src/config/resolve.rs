@@ -19,6 +19,7 @@ use super::keys::{
     Access, AccountSettings, Config, EventSettings, HEAD_BYTES_WITH_TICKETS, Host, Listener,
     Location, NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
 };
+use super::object_store::{check_company, resolve_store};
 use super::secret::{Secret, read_accounts, read_keytab};
 use super::section::Scope;
 use super::table::Setting as _;
@@ -76,6 +77,7 @@ impl Settled {
         let mut locations = resolve_locations(&global, of(Scope::Location), &mut roots)?;
         for (location, given) in &locations {
             check_access(location, given, &global, &config)?;
+            check_company(location, given, &global, &config)?;
         }
         // That of the top, which is first already.
         let everything = locations.pop().expect("it is always there");
@@ -212,6 +214,7 @@ fn resolve_location(given: &Given) -> Result<Location, ConfigError> {
         return Err(entry.refused(Complaint::Without("`digest`")));
     }
     Ok(Location {
+        objects: resolve_store(given)?.map(Arc::new),
         access: given.fill::<Access>(),
         notification: resolve_notification(given, location.public_url.is_some())?,
         policy,

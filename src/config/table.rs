@@ -14,8 +14,8 @@ use super::form::{Form, Value};
 use super::secret::Secret;
 use super::section::Scope;
 use super::words::{
-    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NotificationType,
-    Persist, PrefixCase, ProxyProtocol, Publish, TlsVersion,
+    ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NoReplace,
+    NotificationType, Persist, PrefixCase, ProxyProtocol, Publish, StoreAck, StoreKind, TlsVersion,
 };
 
 /// What is known of a key.
@@ -276,7 +276,7 @@ macro_rules! words {
 
 numbers!(u32 u64 usize);
 words!(ChannelBinding Download Durability EmptyFile Io LogFormat LogLevel NotificationType Persist);
-words!(PrefixCase ProxyProtocol Publish TlsVersion);
+words!(NoReplace PrefixCase ProxyProtocol Publish StoreAck StoreKind TlsVersion);
 setting!(bool, |truth| Value::Truth(*truth), Value::Truth(truth) => truth);
 setting!(
     Duration,

@@ -79,6 +79,27 @@ fn is_name_or_ipv4(text: &str) -> bool {
     })
 }
 
+/// A name that every store takes for a bucket.
+pub(super) fn parse_bucket(text: &str) -> Option<String> {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+    let is_name = (3..=63).contains(&text.len()) && text.bytes().all(is_plain);
+    is_name.then(|| text.to_owned())
+}
+
+/// What the keys of objects may begin with.
+pub(super) fn parse_key_prefix(text: &str) -> Option<String> {
+    let is_good =
+        text.len() <= 200 && !text.starts_with('/') && !text.chars().any(char::is_control);
+    is_good.then(|| text.to_owned())
+}
+
+/// A word that may stand in a host name.
+pub(super) fn parse_region(text: &str) -> Option<String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    let is_good = (1..=64).contains(&text.len()) && text.bytes().all(is_plain);
+    is_good.then(|| text.to_owned())
+}
+
 /// Whether there are a scheme that we speak, a host, and a port if there is a colon; no user, and
 /// no fragment, which is never sent.
 fn is_http_url(text: &str) -> bool {

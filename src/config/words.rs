@@ -138,6 +138,29 @@ words! {
         Create "create"
     }
 
+    /// What kind of store files go into instead of a folder. The setting knows a second word,
+    /// "none".
+    StoreKind {
+        /// Whatever speaks the protocol of Amazon S3.
+        S3 "s3"
+    }
+
+    /// When Close-Session is acknowledged where files go into an object store.
+    StoreAck {
+        /// When the store has the object.
+        Object "object"
+        /// When the file is ours to keep: the server answers for the rest.
+        Staged "staged"
+    }
+
+    /// How an object that is there is kept from being replaced.
+    NoReplace {
+        /// By the store, on condition (`If-None-Match`), which it must have shown to keep.
+        Probe "probe"
+        /// By a look before: others can still come between.
+        Look "look"
+    }
+
     /// How the server application gets the upload. The setting knows a third word, "none".
     NotificationType {
         /// As the paths of two files (type 1 of IIS).

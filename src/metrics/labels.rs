@@ -166,6 +166,7 @@ words! {
         Refusal::QuotaExceeded => "quota_exceeded",
         Refusal::SpaceLow => "space_low",
         Refusal::EventsOwed => "events_owed",
+        Refusal::StagingFull => "staging_full",
         Refusal::ReadOnly => "read_only",
         Refusal::DiskFailed => "disk_failed",
         Refusal::UploadsDisabled => "uploads_disabled",
@@ -179,6 +180,8 @@ words! {
         Refusal::TooManySessions => "too_many_sessions",
         Refusal::TooManyOfUser => "too_many_of_user",
         Refusal::Busy => "busy",
+        Refusal::StorePending => "store_pending",
+        Refusal::StoreFailed => "store_failed",
         Refusal::DiskUnusable => "disk_unusable",
         Refusal::Unavailable => "unavailable",
     }

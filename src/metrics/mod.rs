@@ -12,12 +12,14 @@ pub mod beginnings;
 pub mod count;
 pub mod labels;
 pub mod ledger;
+pub mod objects;
 pub mod shard;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use count::{Count, Gauge};
 use ledger::LedgerMetrics;
+use objects::ObjectMetrics;
 use shard::ShardMetrics;
 
 /// Locations that are told apart; all further ones are one series.
@@ -40,6 +42,8 @@ pub struct Metrics {
     pub reloads_failed: Count,
     /// The custody ledger.
     pub ledger: Arc<LedgerMetrics>,
+    /// Of object stores.
+    pub objects: ObjectMetrics,
 }
 
 impl Metrics {
@@ -52,6 +56,7 @@ impl Metrics {
             reloaded_s: Gauge::default(),
             reloads_failed: Count::default(),
             ledger: Arc::default(),
+            objects: ObjectMetrics::default(),
         })
     }
 
@@ -68,6 +73,13 @@ impl Metrics {
         }
         series.push(prefix.to_owned());
         series.len() - 1
+    }
+
+    /// Bytes of a location that have no place of their own yet.
+    pub fn unfinished_bytes(&self, series: usize) -> u64 {
+        let shards = self.shards.iter();
+        let bytes = shards.map(|shard| shard.location(series).unfinished_bytes.get());
+        bytes.sum()
     }
 
     /// What each series is called: the prefix of its location, with a slash before it.

@@ -24,7 +24,7 @@ use super::supervisor::{Ended, Start, Supervisor};
 use super::tls::material::Material;
 use super::watch::Watch;
 use super::window;
-use super::work_folder::{BadFolder, WorkFolder};
+use super::work_folder::BadFolder;
 use super::{Boot, probe, readback};
 use crate::admin::Doors;
 use crate::admin::trace::Tap;
@@ -33,9 +33,11 @@ use crate::courier::Courier;
 use crate::custody::writer::Ledger;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
+use crate::objects::Objects;
 use crate::observe;
 use crate::processors;
 use crate::server::clients::Clients;
+use crate::vault::names::{WorkName, parse_name};
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
 
@@ -59,27 +61,26 @@ pub struct Source {
 /// [`LaunchError`] if it cannot start.
 pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let begun = Instant::now();
-    let locks = std::mem::take(&mut source.handed.locks);
-    let ready = prepare(&config, locks)?;
+    let ready = prepare(&config, std::mem::take(&mut source.handed.locks))?;
     let listening = Listening::begin(&config, source.handed)?;
     let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
     let (news_sender, news) = mpsc::channel();
     catch_signals(news_sender.clone())?;
 
     let config = Arc::new(config);
-    let (stage, _) = watch::channel(Stage::Recover);
+    let stage = watch::channel(Stage::Recover).0;
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
     let allowed = probe::allowed_processors();
     processors::settle(&allowed, config.cores);
     probe::warn_of_surprises(&config, &listening.addresses, ready.descriptors, &allowed);
     let (alive_sender, alive) = mpsc::channel();
     let (notifier, spaces) = (notifier(&config), spaces(&config));
-    let courier = Courier::start(&config).map_err(LaunchError::Courier)?;
-    let verifier = verifier(&config)?;
+    let (courier, verifier) = (courier(&config)?, verifier(&config)?);
     let lookout = Watch::start(Arc::clone(&ready.directories)).map_err(LaunchError::Thread)?;
     let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
     let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
     let ledger = ledger(&config, &metrics)?;
+    let objects = objects(&config, &metrics, &ready)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
     let sockets = listening.of_shards(config.cores);
     for (index, (letters, listeners)) in receivers.into_iter().zip(sockets).enumerate() {
@@ -93,6 +94,7 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
             to_adopt,
             notifier: notifier.clone(),
             courier: courier.clone(),
+            objects: objects.clone(),
             verifier: verifier.clone(),
             ledger: ledger.clone(),
             watch: lookout.clone(),
@@ -119,10 +121,10 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
         seat.begin()?;
     }
     await_shards(&alive, config.cores)?;
-    let work = ready.directories.shelves().work();
-    deal_journals(work, ready.generation, deals, news_sender.clone())?;
+    deal_journals(&ready, deals, news_sender.clone())?;
     ready.material.tell();
-    let reloader = Reloader::new(&config, ready.material, verifier, source.read, reloads);
+    let theirs = (verifier, objects);
+    let reloader = Reloader::new(&config, ready.material, theirs, source.read, reloads);
     let to_ask = ToAsk::new(metrics, tap, windows, news_sender.clone());
     let (reloads, until_the_end) = steward::begin(doors, reloader, &ready.directories, to_ask)?;
     let mut start = Start::new(begun, source.file, listening, ready.descriptors);
@@ -202,6 +204,10 @@ fn notifier(config: &Config) -> Notifier {
     })
 }
 
+fn courier(config: &Config) -> Result<Courier, LaunchError> {
+    Courier::start(config).map_err(LaunchError::Courier)
+}
+
 /// The ledger, and the thread that writes it, where one is kept.
 fn ledger(config: &Config, metrics: &Metrics) -> Result<Option<Ledger>, LaunchError> {
     if config.custody.as_os_str().is_empty() {
@@ -210,6 +216,23 @@ fn ledger(config: &Config, metrics: &Metrics) -> Result<Option<Ledger>, LaunchEr
     let uploads = config.upload_folders();
     let started = Ledger::start(&config.custody, &uploads, Arc::clone(&metrics.ledger));
     started.map(Some).map_err(LaunchError::Custody)
+}
+
+/// The thread of object stores, which have shown that they do what the settings need.
+fn objects(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    ready: &Prepared,
+) -> Result<Objects, LaunchError> {
+    let work = ready.directories.shelves().work();
+    let descriptor = Arc::clone(work.descriptor());
+    let uploads_max = config.limits.store_uploads_max;
+    let objects = Objects::new(Arc::clone(metrics), uploads_max, descriptor);
+    let names = work.names().unwrap_or_default();
+    let has_notes = (names.iter()).any(|name| matches!(parse_name(name), WorkName::Note(_)));
+    let begun = objects.begin(config.stores_to_try(), has_notes);
+    begun.map_err(LaunchError::Store)?;
+    Ok(objects)
 }
 
 /// Threads that look at passwords and tickets, with the keys for these.
@@ -245,11 +268,11 @@ fn await_shards(alive: &mpsc::Receiver<io::Result<()>>, shards: usize) -> Result
 
 /// Reads the journals of former starts once, and gives each shard its part.
 fn deal_journals(
-    work: WorkFolder,
-    generation: u64,
+    ready: &Prepared,
     deals: Vec<oneshot::Sender<Dealt>>,
     news: mpsc::Sender<News>,
 ) -> Result<(), LaunchError> {
+    let (work, generation) = (ready.directories.shelves().work(), ready.generation);
     let read = move || match readback::read(&work, generation, deals.len()) {
         // A shard that has ended needs nothing.
         Ok(dealt) => deals.into_iter().zip(dealt).for_each(|(deal, dealt)| {

@@ -13,6 +13,7 @@ use super::work_folder::{BadFolder, Exposure, Others};
 use crate::admin::BadDoor;
 use crate::courier::NoCourier;
 use crate::custody::folder::BadLedger;
+use crate::objects::Unfit;
 
 /// How long shards may take to come to life, before they read anything back.
 pub const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +54,8 @@ pub enum LaunchError {
     Tls(BadMaterial),
     /// Events cannot be carried to their targets as the settings ask for.
     Courier(NoCourier),
+    /// An object store does not do what the settings need.
+    Store(Unfit),
     /// A thread could not be started.
     Thread(io::Error),
     /// io_uring takes requests and does not complete them.
@@ -117,6 +120,7 @@ impl std::fmt::Display for LaunchError {
             Self::Custody(why) => why.fmt(f),
             Self::Tls(why) => why.fmt(f),
             Self::Courier(why) => why.fmt(f),
+            Self::Store(why) => why.fmt(f),
             Self::Thread(error) => {
                 write!(f, "cannot start a thread: {error}")?;
                 match errno(error) {

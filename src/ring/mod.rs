@@ -50,6 +50,7 @@ pub mod readback;
 pub mod recent;
 pub mod reload;
 pub mod reloader;
+mod roots;
 pub mod seat;
 pub mod service;
 pub mod shelves;
@@ -73,13 +74,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
+use crate::bits::session_id::SessionId;
 use crate::courier::Courier;
 use crate::custody::entry::LedgerEntry;
 use crate::custody::writer::{self, Ledger};
@@ -87,8 +88,10 @@ use crate::event::{DiskOp, Event};
 use crate::metrics::Metrics;
 use crate::metrics::shard::ShardMetrics;
 use crate::notify::{Desk, Notifier};
+use crate::objects::Objects;
 use crate::server::chronicle::Chronicle;
 use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
+use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
 use crate::vault::disk::{
     Commit, Disk, Manner, Millis, Place, ReplyStat, Runtime, Shelf, Standing, WorkFiles, WorkStat,
@@ -146,6 +149,7 @@ pub struct RingWorld {
     spaces_of: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
     notifier: Notifier,
     courier: Courier,
+    objects: Objects,
     verifier: Verifier,
     ledger: Option<Ledger>,
     watch: Watch,
@@ -168,35 +172,9 @@ pub struct RingWorld {
     chronicle: RefCell<Chronicle>,
 }
 
-impl RingWorld {
-    /// Takes over roots that new settings name, with their numbers.
-    pub fn add_roots(&self, roots: Vec<(usize, Arc<Ground>, OwnedFd)>) {
-        let mut opened = Vec::new();
-        for (number, ground, root) in roots {
-            self.grounds.borrow_mut().insert(number, ground);
-            opened.push((number, root));
-        }
-        self.trees.add_roots(opened);
-    }
-
-    /// What is looked up or published in a root must be seen at its path.
-    async fn check_ground(&self, place: &Place) -> io::Result<()> {
-        let Some(ground) = self.grounds.borrow().get(&place.root).cloned() else {
-            return Ok(());
-        };
-        let (root, seen) = (place.root, Arc::clone(&self.ground_seen));
-        let lane = self.disk.lane(ground.shelf);
-        let look = move || seen.look(root, || ground.spot.check());
-        lane.run("look at a root", look).await
-    }
-}
-
 impl Runtime for RingWorld {
     fn now(&self) -> Millis {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock starts at zero");
-        let millis = u64::try_from(time.tv_nsec / 1_000_000).expect("not negative");
-        seconds * 1_000 + millis
+        turn::coarse_ms()
     }
 
     fn now_us(&self) -> u64 {
@@ -306,6 +284,27 @@ impl Floor for RingWorld {
 
     fn tell_line(&self, entry: LedgerEntry) {
         writer::tell_into(self.ledger.as_ref(), entry);
+    }
+
+    async fn store_object(
+        &self,
+        order: &ObjectOrder,
+        wait: Millis,
+    ) -> Result<Storing, ObjectError> {
+        let shelf = self.disk.shelves().get(order.shelf);
+        self.objects.deliver(order, shelf.descriptor(), wait).await
+    }
+
+    async fn await_object(&self, session: SessionId, wait: Millis) {
+        self.objects.await_end(session, wait).await;
+    }
+
+    fn abandon_object(&self, session: SessionId) {
+        self.objects.abandon(session);
+    }
+
+    fn staged_bytes(&self, series: usize) -> u64 {
+        self.metrics.unfinished_bytes(series)
     }
 
     fn metrics(&self) -> &ShardMetrics {

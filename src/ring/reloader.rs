@@ -22,6 +22,7 @@ use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
 use crate::custody::folder;
 use crate::metrics::Metrics;
+use crate::objects::Objects;
 use crate::observe;
 use crate::verify::tickets::Acceptance;
 use crate::verify::{self, Verifier};
@@ -131,6 +132,7 @@ pub struct Reloader {
     config: Arc<Config>,
     material: Material,
     verifier: Verifier,
+    objects: Objects,
     read_settings: ReadSettings,
     shards: Vec<Sender<Offer<NewSettings>>>,
 }
@@ -140,7 +142,7 @@ impl Reloader {
     pub fn new(
         config: &Arc<Config>,
         material: Material,
-        verifier: Verifier,
+        (verifier, objects): (Verifier, Objects),
         read_settings: ReadSettings,
         shards: Vec<Sender<Offer<NewSettings>>>,
     ) -> Self {
@@ -148,6 +150,7 @@ impl Reloader {
             config: Arc::clone(config),
             material,
             verifier,
+            objects,
             read_settings,
             shards,
         }
@@ -198,6 +201,7 @@ impl Reloader {
                 })
             })
             .collect();
+        self.objects.try_stores(config.stores_to_try())?;
         let acceptance = verify::prepare(&config.accounts.keys);
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
         tell_of_tickets(&config, &acceptance);

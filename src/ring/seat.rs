@@ -38,6 +38,7 @@ use crate::custody::writer::Ledger;
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
+use crate::objects::Objects;
 use crate::observe;
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
@@ -137,6 +138,7 @@ pub struct Seat {
     pub directories: Arc<Directories>,
     pub notifier: Notifier,
     pub courier: Courier,
+    pub objects: Objects,
     pub verifier: Verifier,
     pub ledger: Option<Ledger>,
     pub watch: Watch,
@@ -204,14 +206,13 @@ impl Seat {
             tracing::warn!(event, %error, "{NOT_REGISTERED}");
         }
         let disk = RingDisk::new(self.directories.shelves(), self.config.io);
-        let trees = Arc::new(Trees::new(Vec::new(), self.directories.shelves()));
         let world = RingWorld {
             shard: self.index,
             boot: self.boot,
             metrics: self.metrics,
             blocks,
             disk,
-            trees,
+            trees: Arc::new(Trees::new(Vec::new(), self.directories.shelves())),
             spaces: self.spaces,
             spaces_of: RefCell::default(),
             ground_seen: Arc::default(),
@@ -219,6 +220,7 @@ impl Seat {
             drawn: RefCell::default(),
             notifier: self.notifier,
             courier: self.courier,
+            objects: self.objects,
             verifier: self.verifier,
             ledger: self.ledger,
             watch: self.watch,

@@ -119,6 +119,9 @@ impl<W: World> Held<W> {
 
     /// Gives the file its name; `closing` is the state while that happens.
     async fn publish(&mut self, closing: State) -> Result<Step, Refusal> {
+        if let Some(objects) = self.location().objects.clone() {
+            return Box::pin(self.give_to_store(closing, &objects)).await;
+        }
         match self.give_name(closing).await {
             Ok(()) => Ok(Step::Published),
             Err(unpublished) => Err(Box::pin(self.stay_unpublished(unpublished)).await),

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chronicle::Chronicle;
+use super::object_order::{ObjectError, ObjectOrder, Storing};
 use super::visit::Visit;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
@@ -24,7 +25,7 @@ use crate::config::Notification;
 use crate::custody::entry::LedgerEntry;
 use crate::http::digest::Digests;
 use crate::metrics::shard::ShardMetrics;
-use crate::vault::disk::{Block, Disk, File, Runtime, Shelf};
+use crate::vault::disk::{Block, Disk, File, Millis, Runtime, Shelf};
 use crate::vault::owed::EventTarget;
 
 /// A head block takes a head of so many bytes, even where longer ones are allowed: usual ones have
@@ -302,6 +303,34 @@ pub trait Floor: Runtime {
     /// Tells an application of a file. By 200 and a reply, that stands under its name on the shelf
     /// of the file, unsynced. After an error nothing stands there, and nothing appears there later.
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
+    /// Has a file taken to its object store, by threads that go on with it whoever waits; and waits
+    /// so long for what comes of it. Asked again for the same session it is the same work. What
+    /// came of it is told once; then the work is forgotten.
+    ///
+    /// # Errors
+    /// [`ObjectError`]; the file is still here.
+    async fn store_object(
+        &self,
+        order: &ObjectOrder,
+        wait: Millis,
+    ) -> Result<Storing, ObjectError> {
+        let _no_store_here = (order, wait);
+        Err(ObjectError::Refused)
+    }
+    /// Bytes of this location that are here and have no place of their own yet, on all shards.
+    fn staged_bytes(&self, series: usize) -> u64 {
+        (self.metrics().location(series)).unfinished_bytes.get()
+    }
+    /// Waits so long until something has come of the work on a session's file; never ready at once,
+    /// and not for long where there is none.
+    async fn await_object(&self, session: SessionId, wait: Millis) {
+        let _no_store_here = (session, wait);
+        self.tick().await;
+    }
+    /// Nobody wants the file of a session any more: what a store has of it goes, sooner or later.
+    fn abandon_object(&self, session: SessionId) {
+        let _no_store_here = session;
+    }
     /// Whether a password is the one of a hash; tried on another thread, and awaited to its end.
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts>;
     /// What a token of Negotiate says; looked at on another thread, and awaited to its end.

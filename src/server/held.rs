@@ -143,6 +143,11 @@ impl<W: World> Held<W> {
         connection.session.set(Some(id));
     }
 
+    /// Whether a client waits for what comes of it.
+    pub(super) fn is_for_client(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Whether somebody else waits for the session, or time is up.
     pub(super) fn is_stopped(&self) -> bool {
         self.shard.is_over() || (self.connection.as_ref()).is_some_and(|it| it.is_hung_up())
@@ -380,6 +385,9 @@ impl<W: World> Held<W> {
         }
         if let Err(error) = self.keep().remove_files(&shard.store).await {
             self.report(&error);
+        }
+        if self.location.objects.is_some() {
+            shard.world.abandon_object(self.id());
         }
         self.bury(ending, last);
         Ok(())

@@ -45,7 +45,7 @@ impl<W: World> Exchange<W> {
         if place.path.depth() > shard.limits().path_depth_max {
             return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
         }
-        let shelf = shard.world.shelf(&place);
+        let shelf = destination::shelf(&*shard.world, &location, &place);
         // Before anything is made; uploads that run go on with what is left.
         if shard.world.space(shelf).is_low() {
             return Err(Refusal::SpaceLow);
@@ -55,11 +55,16 @@ impl<W: World> Exchange<W> {
         }
         // One of them may be what stands in the way.
         shard.store.take_back_rest().await;
-        let looked_at =
-            destination::check_destination(&*shard.world, &location.policy, &place).await;
-        looked_at.map_err(|error| report(shard, None, &error))??;
-        let looked_at = digest_file::check(&*shard.world, &location, &place).await;
-        looked_at.map_err(|error| report(shard, None, &error))??;
+        match &location.objects {
+            Some(objects) => shard.check_store(&location, objects, &place)?,
+            None => {
+                let looked_at =
+                    destination::check_destination(&*shard.world, &location.policy, &place).await;
+                looked_at.map_err(|error| report(shard, None, &error))??;
+                let looked_at = digest_file::check(&*shard.world, &location, &place).await;
+                looked_at.map_err(|error| report(shard, None, &error))??;
+            }
+        }
         // Counted also where nothing bounds it: after a reload something may.
         let address = self.connection.client().ip().to_canonical();
         let client = Client::new(&location.prefix, address);

@@ -124,6 +124,8 @@ pub mod inbox;
 pub mod janitor;
 pub mod lifecycle;
 pub mod notification;
+pub mod object_order;
+pub mod objects;
 mod outbox;
 pub mod patience;
 pub mod places;

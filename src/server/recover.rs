@@ -66,6 +66,7 @@ pub async fn recover<W: World>(
     });
     for session in publishing {
         if let Some(mut held) = Held::for_shard(shard, &session) {
+            // Of what goes into a store it only begins, and goes on by itself.
             held.finish_publication().await;
         }
     }

@@ -69,6 +69,8 @@ pub(super) struct Work<W: World> {
     pub(super) reservation: Option<Box<Reservation>>,
     /// How long its application is left alone.
     pub(super) pause: Option<Box<Pause>>,
+    /// A task sees its way into an object store through.
+    pub(super) is_followed: bool,
     /// An administrator has asked for its end.
     pub(super) is_commanded: bool,
     /// Its share of what its client may have; absent when its end was told.
@@ -105,6 +107,7 @@ impl<W: World> Session<W> {
             is_restored: received > 0,
             reservation: None,
             pause: None,
+            is_followed: false,
             is_commanded: false,
             counted: Some(counted),
         };

@@ -17,9 +17,9 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::shares::Shares;
 use crate::auth::visitors::Visitors;
-use crate::bits::session::Rules;
+use crate::bits::session::{Keeper, Rules};
 use crate::bits::session_id::SessionId;
-use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish};
+use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish, StoreAck};
 use crate::event::Event;
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
@@ -140,6 +140,11 @@ pub fn rules(location: &Location) -> Rules {
         publish_with_last_fragment: policy.publish == Publish::LastFragment,
         close_creates_empty_file: policy.empty_file == EmptyFile::Create,
         notifies: location.notification.is_some(),
+        keeper: match location.objects.as_ref().map(|objects| objects.ack) {
+            None => Keeper::Folder,
+            Some(StoreAck::Object) => Keeper::Store,
+            Some(StoreAck::Staged) => Keeper::StoreLater,
+        },
     }
 }
 

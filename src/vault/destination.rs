@@ -1,9 +1,9 @@
 //! Where an upload goes, whether it may go there, and how files get their names there.
 
-use super::disk::{Disk, Manner, Parents, Place, Replace, Standing, Sync};
+use super::disk::{Disk, Manner, Parents, Place, Replace, Shelf, Standing, Sync};
 use super::error::StoreError;
 use crate::bits::reply::Refusal;
-use crate::config::{Durability, Location, Permissions, Policy};
+use crate::config::{Durability, Location, ObjectStore, Permissions, Policy};
 use crate::event::DiskOp;
 use crate::http::path::{BadTarget, UploadPath};
 
@@ -56,6 +56,25 @@ pub fn digest_file(place: &Place) -> Result<Place, Refusal> {
 
 /// How the names of digest files end.
 const DIGEST_ENDING: &str = ".sha256";
+
+/// Where the files of an upload are until it has its name. What goes into an object store is in the
+/// work directory.
+pub fn shelf<D: Disk>(disk: &D, location: &Location, place: &Place) -> Shelf {
+    match location.objects {
+        Some(_) => Shelf::WORK,
+        None => disk.shelf(place),
+    }
+}
+
+/// The key of an upload in the store of its location; `None` if that would be too long for any
+/// store. S3 takes whatever characters a path has.
+pub fn key(objects: &ObjectStore, place: &Place) -> Option<String> {
+    let key = format!("{}{}", objects.prefix, place.path.as_str());
+    (key.len() <= KEY_BYTES_MAX).then_some(key)
+}
+
+/// Bytes of a key in S3.
+const KEY_BYTES_MAX: usize = 1_024;
 
 /// Whether what is told of a whole upload has to survive a power cut.
 pub fn sync(durability: Durability) -> Sync {

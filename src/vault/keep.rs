@@ -338,6 +338,29 @@ impl Keep {
         Ok(())
     }
 
+    /// Before a sealed file is given to an object store: `closing`, the state until the store has
+    /// it, is written so that it survives a power cut. From then on a part that is gone says that
+    /// the store has it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin_delivery<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        closing: State,
+    ) -> Result<(), StoreError> {
+        self.commit(store, self.in_state(closing), Sync::Yes).await
+    }
+
+    /// The object store has the file: it goes here.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what stays is given again, and found to be there.
+    pub async fn end_delivery<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
+        let removed = store.disk.remove(self.shelf, &part_name(self.id)).await;
+        removed.map_err(StoreError::new(DiskOp::Remove))
+    }
+
     /// Makes the name of the file durable. Where the file system commits in order, a record that is
     /// appended after the rename does it, with the one sync that all who publish now share. The
     /// record says nothing new.

@@ -17,6 +17,13 @@ pub fn digest_name(id: SessionId) -> String {
     format!("{}.sha256", id.plain())
 }
 
+/// Name of the note of what an object store was begun to be told of a session's file.
+pub fn note_name(id: SessionId) -> String {
+    format!("{}{NOTE_SUFFIX}", id.plain())
+}
+
+const NOTE_SUFFIX: &str = ".object";
+
 /// Name of a file that holds records.
 pub fn journal_name(generation: u64, shard: usize) -> String {
     format!("{generation:016x}-{shard}.journal")
@@ -40,6 +47,8 @@ pub enum WorkName {
     Reply(SessionId),
     /// Its digest file, on its way.
     Digest(SessionId),
+    /// What an object store knows of the file of a session.
+    Note(SessionId),
     /// Records of sessions.
     Journal {
         /// Later starts have higher ones.
@@ -71,7 +80,8 @@ pub fn parse_name(name: &str) -> WorkName {
     // What is written anew has this ending until it is whole.
     let name_itself = name.strip_suffix(".new").unwrap_or(name);
     let notes = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, COMMIT_NAME, TRIAL_NAME];
-    let is_note = notes.contains(&name_itself);
+    let is_half = name != name_itself && name_itself.ends_with(NOTE_SUFFIX);
+    let is_note = notes.contains(&name_itself) || is_half;
     if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
         return WorkName::Ours;
     }
@@ -89,6 +99,9 @@ pub fn parse_name(name: &str) -> WorkName {
         "sha256" => SessionId::parse(stem.as_bytes())
             .filter(|id| digest_name(*id) == name)
             .map(WorkName::Digest),
+        "object" => SessionId::parse(stem.as_bytes())
+            .filter(|id| note_name(*id) == name)
+            .map(WorkName::Note),
         "journal" => parse_journal_stem(stem)
             .filter(|(generation, shard)| journal_name(*generation, *shard) == name)
             .map(|(generation, _)| WorkName::Journal { generation }),

@@ -441,6 +441,11 @@ fn state_to_text(state: State) -> (&'static str, Option<u64>) {
             then: AfterPublish::AwaitClose,
             ..
         } => ("publishing", Some(total)),
+        State::Closing {
+            total,
+            then: AfterPublish::Promised,
+            ..
+        } => ("storing", Some(total)),
         State::Published { total, .. } => ("published", Some(total)),
         State::Gone(ending) => (ending_to_text(ending), None),
     }
@@ -484,6 +489,7 @@ fn state_from_text(payload: &Payload<'_>) -> Option<State> {
         "denied" => total.map(|total| State::Denied { total }),
         "closing" => closing(AfterPublish::End),
         "publishing" => closing(AfterPublish::AwaitClose),
+        "storing" => closing(AfterPublish::Promised),
         "published" => Some(State::Published {
             total: total?,
             reply: told.unwrap_or(Reply::None),

@@ -161,7 +161,10 @@ async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Listed> {
                     set_aside(disk, shelf, &name, "not a name that this server makes").await;
                     continue;
                 }
-                WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => continue,
+                WorkName::Note(_)
+                | WorkName::Journal { .. }
+                | WorkName::Ours
+                | WorkName::Foreign => continue,
             };
             if (owner.owns)(id)
                 && let Some(other) = ids.insert(id, shelf)
@@ -264,7 +267,9 @@ impl<D: Disk> Recovery<'_, D> {
     fn shelf_of(&self, record: &Record) -> Shelf {
         let location = (self.owner.location)(&record.path);
         let place = destination::place(&location, &record.path, record.life.user.as_deref());
-        place.map_or(Shelf::WORK, |place| self.store.disk.shelf(&place))
+        place.map_or(Shelf::WORK, |place| {
+            destination::shelf(&*self.store.disk, &location, &place)
+        })
     }
 
     /// Does with a session what the verdict says.
@@ -330,6 +335,7 @@ impl<D: Disk> Recovery<'_, D> {
             part: case.part.map(|part| part.bytes),
             survived: disk.survived(case.record.boot_id),
             destination: match place {
+                Some(_) if location.objects.is_some() => Destination::Store,
                 Some(_) => Destination::Unseen,
                 None => Destination::Nowhere,
             },

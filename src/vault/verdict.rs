@@ -41,6 +41,8 @@ pub enum Destination {
     Unseen,
     /// This stands there, if anything could be learnt.
     Seen(Option<Standing>),
+    /// An object store, which is asked later, by whoever goes on with the session.
+    Store,
 }
 
 /// What is to be done with a session.
@@ -172,10 +174,16 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         closing @ State::Closing { then, .. } => {
             let state = match then {
                 // Nobody was told as long as it is not settled.
-                AfterPublish::End if !record.is_unsettled => State::Gone(Ending::Published),
-                AfterPublish::End | AfterPublish::AwaitClose => closing.named(),
+                AfterPublish::End | AfterPublish::Promised if !record.is_unsettled => {
+                    State::Gone(Ending::Published)
+                }
+                AfterPublish::End | AfterPublish::Promised | AfterPublish::AwaitClose => {
+                    closing.named()
+                }
             };
-            match evidence.is_synced && survived {
+            // A store has what it said that it has.
+            let is_folder = destination != Destination::Store;
+            match evidence.is_synced && survived && is_folder {
                 true => Verdict::Sync(state),
                 false => published(state),
             }
@@ -204,7 +212,7 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
                     false => State::Gone(Ending::Published),
                 })
             }
-            Destination::Seen(_) | Destination::Nowhere => Verdict::Forget,
+            Destination::Seen(_) | Destination::Nowhere | Destination::Store => Verdict::Forget,
         },
         State::Receiving { .. } | State::Denied { .. } => Verdict::Forget,
     }

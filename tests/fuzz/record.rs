@@ -14,7 +14,7 @@ use bitsd::vault::hashing::Hashed;
 use bitsd::vault::record::{Answered, FrameReader, Frames, Life, Record};
 
 fn state(choice: u8, total: u64) -> State {
-    match choice % 11 {
+    match choice % 12 {
         0 => State::NEW,
         1 => State::Receiving {
             received: 0,
@@ -43,6 +43,11 @@ fn state(choice: u8, total: u64) -> State {
             reply: Reply::None,
         },
         9 => State::Denied { total },
+        10 => State::Closing {
+            total,
+            then: AfterPublish::Promised,
+            told: None,
+        },
         _ => State::Gone(Ending::Poisoned),
     }
 }

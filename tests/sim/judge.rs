@@ -240,7 +240,11 @@ impl Judge {
         let id = match names::parse_name(name) {
             WorkName::Part(id) => id,
             WorkName::Reply(id) => id,
-            WorkName::Digest(_) | WorkName::Journal { .. } | WorkName::Ours | WorkName::Foreign => {
+            WorkName::Digest(_)
+            | WorkName::Note(_)
+            | WorkName::Journal { .. }
+            | WorkName::Ours
+            | WorkName::Foreign => {
                 return None;
             }
         };

@@ -398,6 +398,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         io: Io::Auto,
         cleanup_interval: Duration::from_secs(1),
         locations: vec![Location {
+            objects: None,
             series: 0,
             prefix: String::new(),
             root: 0,

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod backend;
+pub mod bucket;
 pub mod client;
 pub mod content;
 pub mod host;

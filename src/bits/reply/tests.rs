@@ -276,6 +276,8 @@ rows! {
         => "500 Internal Server Error", Some("0x80070070"), "the disk quota is used up";
     R::SpaceLow, R::SpaceLow
         => "500 Internal Server Error", Some("0x80070070"), "what is free on the disk is kept for uploads that run";
+    R::StagingFull, R::StagingFull
+        => "500 Internal Server Error", Some("0x80070070"), "too much waits for the object store";
     R::ReadOnly, R::ReadOnly
         => "500 Internal Server Error", Some("0x80070013"), "the file system is read-only";
     R::DiskFailed, R::DiskFailed
@@ -305,6 +307,10 @@ rows! {
         => "503 Service Unavailable", None, "the client has too many uploads under way";
     R::Busy, R::Busy
         => "503 Service Unavailable", None, "too much is open or waiting";
+    R::StorePending, R::StorePending
+        => "503 Service Unavailable", None, "the object store has not taken the file yet";
+    R::StoreFailed, R::StoreFailed
+        => "503 Service Unavailable", None, "the object store does not take the file";
     R::DiskUnusable, R::DiskUnusable
         => "503 Service Unavailable", None, "the disk cannot be used now";
     R::Unavailable, R::Unavailable

@@ -10,6 +10,7 @@ const RULES: Rules = Rules {
     publish_with_last_fragment: false,
     close_creates_empty_file: false,
     notifies: false,
+    keeper: Keeper::Folder,
 };
 
 fn range(start: u64, end: u64, total: u64) -> ContentRange {
@@ -27,6 +28,7 @@ fn all_events() -> Vec<Step> {
         Step::Close,
         Step::Published,
         Step::PublishRefused,
+        Step::Taken,
         Step::Denied,
         Step::Cancel,
         Step::Expire,
@@ -49,7 +51,8 @@ fn all_events() -> Vec<Step> {
 
 fn all_rules() -> Vec<Rules> {
     let mut all = Vec::new();
-    for switches in 0..8 {
+    for switches in 0..24 {
+        let keeper = [Keeper::Folder, Keeper::Store, Keeper::StoreLater][switches / 8];
         for fragment_bytes_max in [2, 100] {
             for upload_bytes_max in [2, 100] {
                 all.push(Rules {
@@ -58,6 +61,7 @@ fn all_rules() -> Vec<Rules> {
                     publish_with_last_fragment: switches & 1 != 0,
                     close_creates_empty_file: switches & 2 != 0,
                     notifies: switches & 4 != 0,
+                    keeper,
                 });
             }
         }
@@ -136,21 +140,33 @@ fn check_invariants(before: State, event: Step, after: State, decision: &Decisio
         }
         Decision::Publish => {
             assert!(matches!(after, State::Closing { .. }), "{context}");
-            assert!(
-                matches!(
-                    before,
-                    State::Sealed { .. }
-                        | State::Receiving { .. }
-                        | State::Notified { copies: true, .. }
-                ),
-                "{context}"
-            );
+            let is_asked_again = before == after && event == Step::Close;
+            let may = match before {
+                State::Sealed { .. }
+                | State::Receiving { .. }
+                | State::Notified { copies: true, .. } => true,
+                // What came of it; nobody has heard of it yet.
+                State::Closing {
+                    then: AfterPublish::End,
+                    ..
+                } => is_asked_again,
+                _ => false,
+            };
+            assert!(may, "{context}");
         }
         Decision::Notify => {
             assert!(matches!(after, State::Sealed { .. }), "{context}");
         }
         Decision::Discard { .. } => {
             assert!(matches!(after, State::Gone(_)), "{context}");
+            let is_owed = matches!(
+                before,
+                State::Closing {
+                    then: AfterPublish::Promised,
+                    ..
+                }
+            );
+            assert!(!is_owed, "promised and thrown away: {context}");
             assert!(
                 !matches!(before, State::Published { .. }),
                 "published lost: {context}"
@@ -410,4 +426,53 @@ fn cancel_after_publication_with_the_last_fragment_keeps_the_file() {
     let (after, decision) = published.on(Step::Cancel, &RULES);
     assert_eq!(after, State::Gone(Ending::Published));
     assert_eq!(decision, Decision::Say(Goodbye::Cancelled));
+}
+
+#[test]
+fn a_file_on_its_way_into_a_store_is_closed_again_for_what_came_of_it() {
+    let rules = |keeper| Rules { keeper, ..RULES };
+    let closing = |then| State::Closing {
+        total: 3,
+        then,
+        told: None,
+    };
+    let sealed = State::Sealed { total: 3 };
+    let end = closing(AfterPublish::End);
+    let owed = closing(AfterPublish::Promised);
+    let closed = Decision::Say(Goodbye::Closed);
+    let on = |state: State, event, keeper| state.on(event, &rules(keeper));
+    assert_eq!(
+        on(sealed, Step::Close, Keeper::Store),
+        (end, Decision::Publish)
+    );
+    assert_eq!(
+        on(end, Step::Close, Keeper::Store),
+        (end, Decision::Publish)
+    );
+    let busy = Decision::Refuse(Refusal::Busy);
+    assert_eq!(on(end, Step::Close, Keeper::Folder), (end, busy));
+    assert_eq!(
+        on(end, Step::PublishRefused, Keeper::Store),
+        (sealed, Decision::Nothing)
+    );
+    // Once it was promised, nothing takes it back.
+    assert_eq!(
+        on(sealed, Step::Close, Keeper::StoreLater),
+        (owed, Decision::Publish)
+    );
+    assert_eq!(
+        on(owed, Step::Taken, Keeper::StoreLater),
+        (owed, closed.clone())
+    );
+    // Whatever the settings say by now.
+    for keeper in [Keeper::Folder, Keeper::Store, Keeper::StoreLater] {
+        assert_eq!(on(owed, Step::Close, keeper), (owed, closed.clone()));
+        let unknown = Decision::Refuse(Refusal::SessionNotFound);
+        assert_eq!(on(owed, Step::Cancel, keeper), (owed, unknown));
+        for event in [Step::Expire, Step::Poison, Step::PublishRefused] {
+            assert_eq!(on(owed, event, keeper), (owed, Decision::Nothing));
+        }
+        let gone = State::Gone(Ending::Published);
+        assert_eq!(on(owed, Step::Published, keeper), (gone, closed.clone()));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every state is named in every function, so that a new one is a question to each.
 
-use super::{AfterPublish, Decision, Ending, Goodbye, Rules, State, Step, StorePlan};
+use super::{AfterPublish, Decision, Ending, Goodbye, Keeper, Rules, State, Step, StorePlan};
 use crate::bits::range::{ContentRange, Placement};
 use crate::bits::reply::Refusal;
 
@@ -17,7 +17,7 @@ impl State {
                 self.on_stored(event, rules)
             }
             Step::Notified { .. } | Step::Denied => self.on_answered(event, rules),
-            Step::Published | Step::PublishRefused => self.on_published(event),
+            Step::Published | Step::PublishRefused | Step::Taken => self.on_published(event),
             Step::Close => self.on_close(rules),
             Step::Cancel => self.on_cancel(rules),
             Step::Expire => self.on_expire(),
@@ -101,7 +101,7 @@ impl State {
     fn on_published(self, event: Step) -> (Self, Decision) {
         match (self, event) {
             (Self::Closing { total, then, .. }, Step::Published) => match then {
-                AfterPublish::End => (
+                AfterPublish::End | AfterPublish::Promised => (
                     Self::Gone(Ending::Published),
                     Decision::Say(Goodbye::Closed),
                 ),
@@ -109,6 +109,21 @@ impl State {
                     (self.named(), Decision::AckFragment { received: total })
                 }
             },
+            (
+                Self::Closing {
+                    then: AfterPublish::Promised,
+                    ..
+                },
+                Step::Taken,
+            ) => (self, Decision::Say(Goodbye::Closed)),
+            // Its client was told that it is kept, and has gone.
+            (
+                Self::Closing {
+                    then: AfterPublish::Promised,
+                    ..
+                },
+                Step::PublishRefused,
+            ) => (self, Decision::Nothing),
             (Self::Closing { .. }, Step::PublishRefused) => (self.unpublished(), Decision::Nothing),
             _ => self.never(event),
         }
@@ -134,12 +149,26 @@ impl State {
             // it.
             Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
             Self::Sealed { .. } | Self::Notified { copies: true, .. } => {
-                self.publish(AfterPublish::End)
+                self.publish(match rules.keeper {
+                    Keeper::Folder | Keeper::Store => AfterPublish::End,
+                    Keeper::StoreLater => AfterPublish::Promised,
+                })
             }
             Self::Notified { copies: false, .. } => discard(Ending::Delivered),
             Self::Denied { .. } => discard(Ending::Denied),
-            // A file in the middle of getting its name is not closed twice.
-            Self::Closing { .. } => (self, Decision::Refuse(Refusal::Busy)),
+            // It was closed already, and nothing more is promised than before.
+            Self::Closing {
+                then: AfterPublish::Promised,
+                ..
+            } => (self, Decision::Say(Goodbye::Closed)),
+            // A file in the middle of getting its name is not closed twice; what came of one that
+            // goes into a store is asked again.
+            Self::Closing { then, .. } => match (then, rules.keeper) {
+                (AfterPublish::End, Keeper::Store | Keeper::StoreLater) => {
+                    (self, Decision::Publish)
+                }
+                _ => (self, Decision::Refuse(Refusal::Busy)),
+            },
             Self::Published { .. } => (
                 Self::Gone(Ending::Published),
                 Decision::Say(Goodbye::Closed),
@@ -155,6 +184,11 @@ impl State {
     fn on_cancel(self, rules: &Rules) -> (Self, Decision) {
         let answer = Goodbye::Cancelled;
         match self {
+            // As of a session that ended: its file is kept.
+            Self::Closing {
+                then: AfterPublish::Promised,
+                ..
+            } => (self, Decision::Refuse(Refusal::SessionNotFound)),
             Self::Receiving { .. }
             | Self::Sealed { .. }
             | Self::Notified { .. }
@@ -188,6 +222,11 @@ impl State {
     fn on_poison(self) -> (Self, Decision) {
         let answer = Goodbye::Nobody;
         match self {
+            // Nobody would send it again.
+            Self::Closing {
+                then: AfterPublish::Promised,
+                ..
+            } => (self, Decision::Nothing),
             Self::Receiving { .. }
             | Self::Sealed { .. }
             | Self::Notified { .. }

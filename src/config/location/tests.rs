@@ -143,6 +143,79 @@ const KEYS: [(&str, &str); 36] = [
     ("reply_bytes_max", "\"1 MiB\""),
 ];
 
+/// The same for an object store, which does not go with all of those.
+const STORE_KEYS: [(&str, &str); 12] = [
+    ("store", "\"s3\""),
+    ("store_bucket", "\"b-1.x\""),
+    ("store_prefix", "\"in/\""),
+    ("store_region", "\"eu-central-1\""),
+    ("store_endpoint", "\"https://h:8443\""),
+    ("store_path_style", "true"),
+    ("store_ca", "\"/ca.pem\""),
+    ("store_ack", "\"staged\""),
+    ("store_wait", "\"2m\""),
+    ("store_part_bytes", "\"8 MiB\""),
+    ("store_staging_max", "\"1 GiB\""),
+    ("store_no_replace", "\"look\""),
+];
+
+#[test]
+fn a_location_may_name_a_store_and_inherits_it() {
+    let lines = STORE_KEYS.map(|(key, value)| format!("{key} = {value}\n"));
+    let lines = lines.concat();
+    let own = format!("[[location]]\nprefix = \"in\"\n{lines}");
+    let inherited = format!("{lines}[[location]]\nprefix = \"in\"\n");
+    for text in [own, inherited] {
+        let read = from_file(&text);
+        if !cfg!(feature = "s3") {
+            let why = read.unwrap_err().to_string();
+            assert!(why.contains("built with the feature `s3`"), "{why}");
+            continue;
+        }
+        let config = read.unwrap();
+        let store = config.locations[0].objects.as_ref().unwrap();
+        assert_eq!(store.bucket, "b-1.x");
+        assert_eq!(store.wait, Duration::from_secs(120));
+        assert_eq!(from_file(&config.to_toml()).unwrap(), config);
+        let printed = config.to_toml();
+        for (key, value) in STORE_KEYS {
+            assert!(printed.contains(&format!("{key} = {value}")), "{printed}");
+        }
+    }
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn what_does_not_go_with_a_store_is_refused() {
+    let store = "store = \"s3\"\n";
+    for (more, why) in [
+        ("", "needs store_bucket"),
+        ("store_bucket = \"No\"\n", "lower-case"),
+        (
+            "store_bucket = \"abc\"\ndurability = \"none\"\n",
+            "durability",
+        ),
+        (
+            "store_bucket = \"abc\"\npublish = \"last-fragment\"\n",
+            "publish",
+        ),
+        ("store_bucket = \"abc\"\ndownload = \"head\"\n", "download"),
+        (
+            "store_bucket = \"abc\"\nnotification_type = \"by-value\"\nnotification_url = \"http://x\"\n",
+            "notification_type",
+        ),
+        (
+            "store_bucket = \"abc\"\nstore_part_bytes = \"1 MiB\"\n",
+            "5 MiB",
+        ),
+    ] {
+        let said = from_file(&format!("{store}{more}"))
+            .unwrap_err()
+            .to_string();
+        assert!(said.contains(why), "{said}");
+    }
+}
+
 /// The keys as lines, the files that they need as lines for the top, and what keeps those in being.
 fn all_keys() -> (String, String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -169,6 +242,7 @@ fn expected() -> Location {
         prefix: "in".to_owned(),
         root: 0,
         has_own_root: false,
+        objects: None,
         is_enabled: false,
         send_events: false,
         prefix_case: PrefixCase::Ignore,
@@ -268,7 +342,7 @@ fn each_key_is_overridden_by_itself() {
     let (lines, files, _folder) = all_keys();
     let base = "digest = \"sha-256\"\nnotification_type = \"by-reference\"\nnotification_url = \"http://x\"\nhost_id = \"h\"\nauth = \"bearer\"\n";
     let keys = Location::default().shared();
-    assert_eq!(keys.len(), KEYS.len());
+    assert_eq!(keys.len(), KEYS.len() + STORE_KEYS.len());
     for line in lines.lines() {
         let config = located(&format!(
             "{files}{base}[[location]]\nprefix = \"in\"\n{line}\n"

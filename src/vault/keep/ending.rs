@@ -19,7 +19,7 @@ impl Keep {
         let is_told = matches!(
             self.state(),
             State::Closing {
-                then: AfterPublish::End,
+                then: AfterPublish::End | AfterPublish::Promised,
                 ..
             }
         );

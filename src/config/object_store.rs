@@ -1,0 +1,66 @@
+//! What an object store among the settings needs of the others, and what does not go with it.
+
+use super::complaint::Complaint;
+use super::error::ConfigError;
+use super::form::Value;
+use super::given::Given;
+use super::keys::{Config, Location, NO_NOTIFICATION, NO_STORE, ObjectStore, Policy};
+use super::words::{Download, Durability, Publish};
+
+/// `None` if files go beneath the root. What was not tried with a store is refused.
+pub(super) fn resolve_store(given: &Given) -> Result<Option<ObjectStore>, ConfigError> {
+    let none = Value::Text(NO_STORE.to_owned());
+    let Some(kind) = given.get("store").filter(|kind| kind.value != none) else {
+        return Ok(None);
+    };
+    let refuse = |needed: &str| Err(kind.refused(Complaint::Needs(needed.to_owned())));
+    if !cfg!(feature = "s3") {
+        return refuse("a bitsd that was built with the feature `s3`");
+    }
+    if given.said("store_bucket").is_none() {
+        return refuse("store_bucket: the name of the bucket");
+    }
+    let policy: Policy = given.fill();
+    let location: Location = given.fill();
+    if policy.durability == Durability::None {
+        return refuse(
+            "durability = \"upload\" or \"fragment\": a file stays here until the store has it",
+        );
+    }
+    if policy.publish == Publish::LastFragment {
+        return refuse("publish = \"close\"");
+    }
+    if location.download != Download::None {
+        return refuse("download = \"none\": what is in a store is read from there");
+    }
+    let unasked = Value::Text(NO_NOTIFICATION.to_owned());
+    let notified = given.get("notification_type");
+    if notified.is_some_and(|kind| kind.value != unasked) {
+        return refuse("notification_type = \"none\": let the store tell of its objects");
+    }
+    if policy.digest_file {
+        return refuse("digest_file = false: the digest is a mark of the object");
+    }
+    Ok(Some(given.fill()))
+}
+
+/// What is told of files for the whole server is not told of those in a store yet.
+pub(super) fn check_company(
+    location: &Location,
+    own: &Given,
+    global: &Given,
+    config: &Config,
+) -> Result<(), ConfigError> {
+    let entry = own.get("store").or_else(|| global.get("store"));
+    let (Some(_), Some(entry)) = (&location.objects, entry) else {
+        return Ok(());
+    };
+    let refuse = |needed: &str| Err(entry.refused(Complaint::Needs(needed.to_owned())));
+    if !config.custody.as_os_str().is_empty() {
+        return refuse("custody = \"\": the ledger has no lines for objects yet");
+    }
+    if !config.events.webhook.is_empty() || !config.events.nats.is_empty() {
+        return refuse("no [events]: let the store tell of its objects");
+    }
+    Ok(())
+}

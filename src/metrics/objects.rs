@@ -1,0 +1,122 @@
+//! What is counted of object stores: by their own thread, and not by shards.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::count::{Count, Gauge};
+
+/// The numbers of all object stores together.
+#[derive(Debug, Default)]
+pub struct ObjectMetrics {
+    /// Files on their way.
+    pub pending: Gauge,
+    /// Bytes of them.
+    pub pending_bytes: Gauge,
+    /// Files that a store has taken.
+    pub stored: Count,
+    /// Bytes of them.
+    pub stored_bytes: Count,
+    /// Tries that came to nothing.
+    pub failures: Count,
+    /// When those on their way began, in milliseconds of the shards' clock, each with their number.
+    begun: Mutex<BTreeMap<u64, usize>>,
+    /// Buckets with which something is wrong, and what.
+    wrong: Mutex<BTreeMap<String, String>>,
+    told: Mutex<Option<u64>>,
+}
+
+impl ObjectMetrics {
+    /// A file begins its way.
+    pub fn begin(&self, bytes: u64, now_ms: u64) {
+        self.pending.add(1);
+        self.pending_bytes.add(bytes);
+        *lock(&self.begun).entry(now_ms).or_default() += 1;
+    }
+
+    /// One that began then has come to an end.
+    pub fn end(&self, bytes: u64, began_ms: u64) {
+        self.pending.take(1);
+        self.pending_bytes.take(bytes);
+        let mut begun = lock(&self.begun);
+        if let Some(count) = begun.get_mut(&began_ms) {
+            *count -= 1;
+            if *count == 0 {
+                begun.remove(&began_ms);
+            }
+        }
+    }
+
+    /// For how long the oldest one has been on its way, in milliseconds.
+    pub fn oldest_ms(&self, now_ms: u64) -> u64 {
+        let begun = lock(&self.begun);
+        let oldest = begun.first_key_value();
+        oldest.map_or(0, |(began_ms, _)| now_ms.saturating_sub(*began_ms))
+    }
+
+    /// What is wrong with a bucket; `None`: nothing.
+    pub fn note(&self, bucket: &str, wrong: Option<&String>) {
+        let mut all = lock(&self.wrong);
+        match wrong {
+            Some(why) => all.insert(bucket.to_owned(), why.clone()),
+            None => all.remove(bucket),
+        };
+    }
+
+    /// All of that.
+    pub fn wrong(&self) -> Vec<(String, String)> {
+        let all = lock(&self.wrong);
+        let pairs = all
+            .iter()
+            .map(|(bucket, why)| (bucket.clone(), why.clone()));
+        pairs.collect()
+    }
+
+    /// Whether one more failure may be told of: a store that is away fails for all files at once.
+    pub fn may_tell(&self, now_ms: u64) -> bool {
+        let mut told = lock(&self.told);
+        let is_due = told.is_none_or(|told| now_ms.saturating_sub(told) >= TOLD_EVERY_MS);
+        if is_due {
+            *told = Some(now_ms);
+        }
+        is_due
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Between two lines of the log.
+const TOLD_EVERY_MS: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_known_until_it_has_come_to_an_end() {
+        let metrics = ObjectMetrics::default();
+        assert_eq!(metrics.oldest_ms(9), 0);
+        for began_ms in [5, 5, 7] {
+            metrics.begin(100, began_ms);
+        }
+        assert_eq!(
+            (metrics.pending.get(), metrics.pending_bytes.get()),
+            (3, 300)
+        );
+        metrics.end(100, 5);
+        assert_eq!(metrics.oldest_ms(9), 4);
+        metrics.end(100, 5);
+        assert_eq!(metrics.oldest_ms(9), 2);
+        metrics.end(100, 7);
+        assert_eq!((metrics.oldest_ms(9), metrics.pending.get()), (0, 0));
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_told_of_now_and_then() {
+        let metrics = ObjectMetrics::default();
+        assert!(metrics.may_tell(1));
+        assert!(!metrics.may_tell(10_000));
+        assert!(metrics.may_tell(10_001));
+    }
+}

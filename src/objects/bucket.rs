@@ -1,0 +1,207 @@
+//! What is asked of an object store: a few requests, each of which may have been carried out
+//! although it failed.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+/// An object that is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its name.
+    pub key: String,
+    /// The session that it comes from: its mark.
+    pub session: String,
+    pub bytes: u64,
+    /// SHA-256, where it is known; a mark too.
+    pub sha256: Option<[u8; 32]>,
+    /// Whether one that stands there gives way.
+    pub may_replace: bool,
+}
+
+/// A part that a store has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 1 on.
+    pub number: u32,
+    pub bytes: u64,
+    /// The store's name for its content; empty where it has told none.
+    pub etag: String,
+    /// CRC-32 of it as the store writes it, where that is known.
+    pub crc32: Option<String>,
+}
+
+/// What stands under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenObject {
+    /// The mark of the session that it comes from, if it has one.
+    pub session: Option<String>,
+    pub bytes: u64,
+}
+
+/// A request did not do what was asked.
+#[derive(Debug)]
+pub enum StoreTrouble {
+    /// The store says that an object is there already.
+    Exists,
+    /// It knows no such upload.
+    Gone,
+    /// It refuses, and nothing was done.
+    Refused(String),
+    /// Nobody knows whether it was done: no answer, or one that says nothing of that.
+    Doubt(String),
+    /// It answers, and nobody can read what.
+    Unreadable(String),
+    /// The file cannot be read, or the note not written.
+    Local(io::Error),
+}
+
+impl fmt::Display for StoreTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => f.write_str("another object has that name"),
+            Self::Gone => f.write_str("the store has lost the upload"),
+            Self::Refused(why) => f.write_str(why),
+            Self::Doubt(why) => write!(f, "no clear answer: {why}"),
+            Self::Unreadable(why) => write!(f, "an answer that makes no sense: {why}"),
+            Self::Local(error) => write!(f, "the disk failed: {error}"),
+        }
+    }
+}
+
+impl From<io::Error> for StoreTrouble {
+    fn from(error: io::Error) -> Self {
+        Self::Local(error)
+    }
+}
+
+/// One bucket of one store.
+#[allow(async_fn_in_trait)]
+pub trait Bucket {
+    /// Where the bytes of an object are read from.
+    type Source: From<Vec<u8>>;
+
+    /// Makes a whole object. `Exists` only where it may not replace.
+    async fn put(&self, object: &Object, source: &Self::Source) -> Result<(), StoreTrouble>;
+    /// Begins an upload in parts, and names it.
+    async fn begin(&self, object: &Object) -> Result<String, StoreTrouble>;
+    /// Sends a part; one of the same number gives way.
+    async fn part(
+        &self,
+        key: &str,
+        upload: &str,
+        number: u32,
+        source: &Self::Source,
+        range: Range<u64>,
+    ) -> Result<Part, StoreTrouble>;
+    /// The parts that the store has.
+    async fn parts(&self, key: &str, upload: &str) -> Result<Vec<Part>, StoreTrouble>;
+    /// Makes an object of the parts.
+    async fn complete(
+        &self,
+        object: &Object,
+        upload: &str,
+        parts: &[Part],
+    ) -> Result<(), StoreTrouble>;
+    /// Ends an upload without an object.
+    async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreTrouble>;
+    /// The uploads that were begun for this very key, and not ended.
+    async fn uploads(&self, key: &str) -> Result<Vec<String>, StoreTrouble>;
+    /// What stands under a key.
+    async fn look(&self, key: &str) -> Result<Option<SeenObject>, StoreTrouble>;
+    /// Removes an object.
+    async fn remove(&self, key: &str) -> Result<(), StoreTrouble>;
+    /// Lets so many milliseconds pass.
+    async fn rest(&self, ms: u64);
+}
+
+/// In a program that knows no store. The settings of such a program name none.
+#[cfg(not(feature = "s3"))]
+pub mod nowhere {
+    use std::fs::File;
+    use std::ops::Range;
+
+    use super::{Bucket, Object, Part, SeenObject, StoreTrouble};
+    use crate::objects::note::StorePlace;
+
+    /// None.
+    pub enum NoBucket {}
+
+    /// Bytes that go nowhere.
+    pub struct NoSource;
+
+    impl From<Vec<u8>> for NoSource {
+        fn from(_: Vec<u8>) -> Self {
+            Self
+        }
+    }
+
+    impl From<File> for NoSource {
+        fn from(_: File) -> Self {
+            Self
+        }
+    }
+
+    impl NoBucket {
+        /// There is none.
+        ///
+        /// # Errors
+        /// Always.
+        #[allow(clippy::unused_async, reason = "as the others")]
+        pub async fn open(_: &StorePlace) -> Result<Self, StoreTrouble> {
+            let why = "this program was built without the feature `s3`";
+            Err(StoreTrouble::Refused(why.to_owned()))
+        }
+    }
+
+    impl Bucket for NoBucket {
+        type Source = NoSource;
+
+        async fn put(&self, _: &Object, _: &NoSource) -> Result<(), StoreTrouble> {
+            match *self {}
+        }
+
+        async fn begin(&self, _: &Object) -> Result<String, StoreTrouble> {
+            match *self {}
+        }
+
+        async fn part(
+            &self,
+            _: &str,
+            _: &str,
+            _: u32,
+            _: &NoSource,
+            _: Range<u64>,
+        ) -> Result<Part, StoreTrouble> {
+            match *self {}
+        }
+
+        async fn parts(&self, _: &str, _: &str) -> Result<Vec<Part>, StoreTrouble> {
+            match *self {}
+        }
+
+        async fn complete(&self, _: &Object, _: &str, _: &[Part]) -> Result<(), StoreTrouble> {
+            match *self {}
+        }
+
+        async fn abort(&self, _: &str, _: &str) -> Result<(), StoreTrouble> {
+            match *self {}
+        }
+
+        async fn uploads(&self, _: &str) -> Result<Vec<String>, StoreTrouble> {
+            match *self {}
+        }
+
+        async fn look(&self, _: &str) -> Result<Option<SeenObject>, StoreTrouble> {
+            match *self {}
+        }
+
+        async fn remove(&self, _: &str) -> Result<(), StoreTrouble> {
+            match *self {}
+        }
+
+        async fn rest(&self, _: u64) {
+            match *self {}
+        }
+    }
+}

@@ -1,0 +1,570 @@
+//! A store that loses requests and answers, repeats, delays, refuses and lies, and a server that is
+//! killed at every step: what was acknowledged is there, whole and once, and nothing else is.
+//!
+//! Goal: no order of faults makes us call an object stored that is not ours and whole, replace what
+//! must stay, or leave an upload that nobody knows of. Method: 40,000 seeds; each is one file, one
+//! store with its own faults, and as many lives of the server as it takes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::super::bucket::SeenObject;
+use super::*;
+
+const KEY: &str = "in/a b+c%.bin";
+const OURS: &str = "ours";
+const THEIRS: &str = "theirs";
+const PART_BYTES: u64 = 8;
+
+/// Numbers that look random and are the same for a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn one_in(&mut self, times: u64) -> bool {
+        self.roll(times) == 0
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stored {
+    session: String,
+    content: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct Upload {
+    session: String,
+    parts: BTreeMap<u32, Vec<u8>>,
+}
+
+/// What changes something at the store.
+#[derive(Clone, Debug)]
+enum Request {
+    Put(Object, Vec<u8>),
+    Begin(Object),
+    Part(String, u32, Vec<u8>),
+    Complete(Object, String, Vec<u32>),
+    Abort(String),
+}
+
+struct World {
+    dice: Dice,
+    /// The store keeps the condition not to replace.
+    keeps_condition: bool,
+    /// Faults that are still to come; without an end to them nothing would ever end.
+    faults: u32,
+    objects: BTreeMap<String, Stored>,
+    uploads: BTreeMap<String, Upload>,
+    begun: u64,
+    notes: BTreeMap<String, Note>,
+    /// On their way still, though somebody has given up waiting.
+    late: Vec<Request>,
+    /// Uploads that were begun by a request that came late: nobody can know of them.
+    nobodys: Vec<String>,
+    /// Steps until the server is killed.
+    fuse: Option<u64>,
+    /// Somebody else wants the same name, on condition.
+    rival_at: Option<u64>,
+    asked: u64,
+}
+
+impl World {
+    fn carry_out(&mut self, request: Request) -> Result<String, StoreTrouble> {
+        match request {
+            Request::Put(object, content) => {
+                self.give(object.clone(), content)?;
+                Ok(String::new())
+            }
+            Request::Begin(object) => {
+                self.begun += 1;
+                let name = format!("u{}", self.begun);
+                let upload = Upload {
+                    session: object.session,
+                    parts: BTreeMap::new(),
+                };
+                self.uploads.insert(name.clone(), upload);
+                Ok(name)
+            }
+            Request::Part(name, number, content) => {
+                let upload = self.uploads.get_mut(&name).ok_or(StoreTrouble::Gone)?;
+                upload.parts.insert(number, content);
+                Ok(format!("e{number}"))
+            }
+            Request::Complete(object, name, numbers) => {
+                let upload = self.uploads.get(&name).ok_or(StoreTrouble::Gone)?.clone();
+                let mut content = Vec::new();
+                for number in &numbers {
+                    let Some(part) = upload.parts.get(number) else {
+                        return Err(StoreTrouble::Refused("InvalidPart".to_owned()));
+                    };
+                    content.extend(part);
+                }
+                assert_eq!(upload.session, object.session);
+                self.give(object, content)?;
+                self.uploads.remove(&name);
+                Ok(String::new())
+            }
+            Request::Abort(name) => {
+                self.uploads.remove(&name).ok_or(StoreTrouble::Gone)?;
+                Ok(String::new())
+            }
+        }
+    }
+
+    fn give(&mut self, object: Object, content: Vec<u8>) -> Result<(), StoreTrouble> {
+        let stands = self.objects.get(&object.key);
+        if !object.may_replace && self.keeps_condition && stands.is_some() {
+            return Err(StoreTrouble::Exists);
+        }
+        assert!(
+            object.may_replace || stands.is_none_or(|stored| stored.session == object.session),
+            "replaced what was to stay"
+        );
+        let session = object.session;
+        self.objects.insert(object.key, Stored { session, content });
+        Ok(())
+    }
+
+    fn before(&mut self) {
+        self.asked += 1;
+        if self.rival_at == Some(self.asked) {
+            self.objects.entry(KEY.to_owned()).or_insert_with(theirs);
+        }
+        if !self.late.is_empty() && self.dice.one_in(2) {
+            self.let_one_arrive();
+        }
+    }
+
+    fn let_one_arrive(&mut self) {
+        let request = self.late.remove(0);
+        let is_begin = matches!(request, Request::Begin(_));
+        if let Ok(name) = self.carry_out(request)
+            && is_begin
+        {
+            self.nobodys.push(name);
+        }
+    }
+
+    /// A request, with what may happen to it.
+    fn ask(&mut self, request: Request) -> Result<String, StoreTrouble> {
+        self.before();
+        let doubt = || Err(StoreTrouble::Doubt("lost".to_owned()));
+        if self.faults == 0 || self.dice.one_in(2) {
+            return self.carry_out(request);
+        }
+        self.faults -= 1;
+        let is_complete = matches!(request, Request::Complete(..));
+        match self.dice.roll(6) {
+            // The request is lost.
+            0 => doubt(),
+            // Its answer is.
+            1 => {
+                let _lost = self.carry_out(request);
+                doubt()
+            }
+            2 => {
+                self.late.push(request);
+                doubt()
+            }
+            // Something on the way repeats it.
+            3 if !matches!(request, Request::Begin(_)) => {
+                let _first = self.carry_out(request.clone());
+                self.carry_out(request)
+            }
+            4 => Err(StoreTrouble::Refused("ExpiredToken".to_owned())),
+            // 200, and nothing was done.
+            5 if is_complete => Ok(String::new()),
+            _ => self.carry_out(request),
+        }
+    }
+
+    /// A question, which may stay without an answer.
+    fn question(&mut self) -> Result<(), StoreTrouble> {
+        self.before();
+        if self.faults > 0 && self.dice.one_in(4) {
+            self.faults -= 1;
+            return Err(StoreTrouble::Doubt("lost".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn theirs() -> Stored {
+    Stored {
+        session: THEIRS.to_owned(),
+        content: b"not yours".to_vec(),
+    }
+}
+
+#[derive(Clone)]
+struct Model(Rc<RefCell<World>>);
+
+impl Model {
+    /// One step: the server may be killed at it, and then nothing follows.
+    async fn step(&self) {
+        let is_killed = {
+            let mut world = self.0.borrow_mut();
+            match &mut world.fuse {
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+                None => false,
+            }
+        };
+        if is_killed {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Result<String, StoreTrouble> {
+        self.step().await;
+        let answer = self.0.borrow_mut().ask(request);
+        self.step().await;
+        answer
+    }
+}
+
+impl Bucket for Model {
+    type Source = Vec<u8>;
+
+    async fn put(&self, object: &Object, source: &Vec<u8>) -> Result<(), StoreTrouble> {
+        let put = Request::Put(object.clone(), source.clone());
+        self.ask(put).await.map(drop)
+    }
+
+    async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {
+        self.ask(Request::Begin(object.clone())).await
+    }
+
+    async fn part(
+        &self,
+        _: &str,
+        upload: &str,
+        number: u32,
+        source: &Vec<u8>,
+        range: Range<u64>,
+    ) -> Result<Part, StoreTrouble> {
+        let bytes = range.end - range.start;
+        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        let part = Request::Part(upload.to_owned(), number, source[range].to_vec());
+        let etag = self.ask(part).await?;
+        Ok(Part {
+            number,
+            bytes,
+            etag,
+            crc32: None,
+        })
+    }
+
+    async fn parts(&self, _: &str, upload: &str) -> Result<Vec<Part>, StoreTrouble> {
+        self.step().await;
+        let mut world = self.0.borrow_mut();
+        world.question()?;
+        if world.dice.one_in(8) {
+            return Err(StoreTrouble::Unreadable("what is this?".to_owned()));
+        }
+        let tells_etags = world.dice.one_in(2);
+        let upload = world.uploads.get(upload).ok_or(StoreTrouble::Gone)?;
+        let parts = upload.parts.iter().map(|(number, content)| Part {
+            number: *number,
+            bytes: content.len() as u64,
+            etag: match tells_etags {
+                true => format!("e{number}"),
+                false => String::new(),
+            },
+            crc32: None,
+        });
+        Ok(parts.collect())
+    }
+
+    async fn complete(
+        &self,
+        object: &Object,
+        upload: &str,
+        parts: &[Part],
+    ) -> Result<(), StoreTrouble> {
+        let numbers = parts.iter().map(|part| part.number).collect();
+        let complete = Request::Complete(object.clone(), upload.to_owned(), numbers);
+        self.ask(complete).await.map(drop)
+    }
+
+    async fn abort(&self, _: &str, upload: &str) -> Result<(), StoreTrouble> {
+        self.ask(Request::Abort(upload.to_owned())).await.map(drop)
+    }
+
+    async fn uploads(&self, _: &str) -> Result<Vec<String>, StoreTrouble> {
+        self.step().await;
+        let mut world = self.0.borrow_mut();
+        world.question()?;
+        Ok(world.uploads.keys().cloned().collect())
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<SeenObject>, StoreTrouble> {
+        self.step().await;
+        let mut world = self.0.borrow_mut();
+        world.question()?;
+        Ok(world.objects.get(key).map(|stored| SeenObject {
+            session: Some(stored.session.clone()),
+            bytes: stored.content.len() as u64,
+        }))
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreTrouble> {
+        self.0.borrow_mut().objects.remove(key);
+        Ok(())
+    }
+
+    async fn rest(&self, _: u64) {
+        self.step().await;
+    }
+}
+
+impl Notebook for Model {
+    async fn read(&self, session: &str) -> io::Result<Option<Note>> {
+        self.step().await;
+        Ok(self.0.borrow().notes.get(session).cloned())
+    }
+
+    async fn write(&self, session: &str, note: &Note) -> io::Result<()> {
+        self.step().await;
+        let note = note.clone();
+        self.0.borrow_mut().notes.insert(session.to_owned(), note);
+        self.step().await;
+        Ok(())
+    }
+
+    async fn remove(&self, session: &str) -> io::Result<()> {
+        self.step().await;
+        self.0.borrow_mut().notes.remove(session);
+        Ok(())
+    }
+
+    async fn named(&self) -> io::Result<Vec<String>> {
+        let world = self.0.borrow();
+        Ok(world
+            .notes
+            .values()
+            .filter_map(|note| note.upload.clone())
+            .collect())
+    }
+}
+
+/// Runs a life of the server to its end, or to the moment at which it is killed.
+fn live<T>(life: impl Future<Output = T>) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(life).poll(&mut context) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
+    }
+}
+
+struct Case {
+    model: Model,
+    object: Object,
+    content: Vec<u8>,
+    looks_first: bool,
+    is_promised: bool,
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let bytes = dice.roll(41);
+        let content = (0..bytes)
+            .map(|at| u8::try_from((at * 7 + seed) % 251).unwrap())
+            .collect();
+        let keeps_condition = !dice.one_in(4);
+        let may_replace = dice.one_in(3);
+        let is_taken = dice.one_in(6);
+        let object = Object {
+            key: KEY.to_owned(),
+            session: OURS.to_owned(),
+            bytes,
+            sha256: None,
+            may_replace,
+        };
+        let mut world = World {
+            keeps_condition,
+            faults: u32::try_from(dice.roll(9)).unwrap(),
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            begun: 0,
+            notes: BTreeMap::new(),
+            late: Vec::new(),
+            nobodys: Vec::new(),
+            fuse: None,
+            rival_at: (keeps_condition && dice.one_in(6)).then(|| dice.roll(12)),
+            asked: 0,
+            dice,
+        };
+        if is_taken {
+            world.objects.insert(KEY.to_owned(), theirs());
+        }
+        let is_promised =
+            world.dice.one_in(3) && world.rival_at.is_none() && (may_replace || !is_taken);
+        Self {
+            model: Model(Rc::new(RefCell::new(world))),
+            object,
+            content,
+            looks_first: !keeps_condition,
+            is_promised,
+        }
+    }
+
+    fn life(&self, is_repeat: bool) -> Option<Result<Rest, Untaken>> {
+        let place = StorePlace {
+            bucket: "b".to_owned(),
+            region: "r".to_owned(),
+            endpoint: None,
+            path_style: false,
+            ca: "".into(),
+        };
+        let slots = Semaphore::new(1);
+        let deliverer = Deliverer {
+            bucket: &self.model,
+            notes: &self.model,
+            slots: &slots,
+            object: &self.object,
+            place: &place,
+            part_bytes: PART_BYTES,
+            looks_first: self.looks_first,
+            is_promised: self.is_promised,
+            is_repeat,
+        };
+        live(deliverer.run(&self.content, |_| {}))
+    }
+
+    /// Its session is over: whatever the note names is ended.
+    fn give_up(&self) {
+        self.model.0.borrow_mut().fuse = None;
+        for _ in 0..100 {
+            let Some(note) = self.model.0.borrow().notes.get(OURS).cloned() else {
+                return;
+            };
+            let _again = live(abandon(&self.model, &self.model, OURS, &note));
+        }
+        panic!("the note stays");
+    }
+
+    fn judge(&self, is_acked: bool, seed: u64) {
+        let mut world = self.model.0.borrow_mut();
+        while !world.late.is_empty() {
+            world.let_one_arrive();
+        }
+        if is_acked {
+            let stored = &world.objects[KEY];
+            assert_eq!(stored.session, OURS, "seed {seed}");
+            assert_eq!(stored.content, self.content, "seed {seed}");
+        }
+        let nobodys = world.nobodys.clone();
+        world.uploads.retain(|name, _| !nobodys.contains(name));
+        assert!(world.uploads.is_empty(), "seed {seed}: {:?}", world.uploads);
+        assert!(world.notes.is_empty(), "seed {seed}: {:?}", world.notes);
+    }
+}
+
+#[test]
+fn whatever_is_lost_an_object_that_was_acked_is_there_whole_and_nothing_else() {
+    let (mut acked, mut killed, mut refused, mut gone) = (0, 0, 0, 0);
+    for seed in 1..=40_000 {
+        let case = Case::new(seed);
+        let mut is_repeat = false;
+        let mut is_acked = false;
+        for life in 0.. {
+            let fuse = {
+                let mut world = case.model.0.borrow_mut();
+                let is_killed = life < 4 && world.dice.one_in(2);
+                is_killed.then(|| world.dice.roll(40))
+            };
+            case.model.0.borrow_mut().fuse = fuse;
+            match case.life(is_repeat) {
+                // Its record says `closing`.
+                None => {
+                    killed += 1;
+                    is_repeat = true;
+                }
+                Some(Ok(_)) => {
+                    is_acked = true;
+                    break;
+                }
+                Some(Err(Untaken::Exists)) => {
+                    assert!(!case.object.may_replace, "seed {seed}");
+                    let stands = case.model.0.borrow().objects.get(KEY).cloned();
+                    assert_eq!(stands, Some(theirs()), "seed {seed}");
+                    break;
+                }
+                Some(Err(Untaken::Refused(_))) => {
+                    refused += 1;
+                    is_repeat = false;
+                    // Its client has had enough.
+                    if case.model.0.borrow_mut().dice.one_in(8) {
+                        break;
+                    }
+                }
+                Some(Err(Untaken::Unreadable(error))) => panic!("seed {seed}: {error}"),
+            }
+            assert!(life < 50, "seed {seed} does not end");
+        }
+        acked += u64::from(is_acked);
+        gone += u64::from(!is_acked);
+        case.give_up();
+        case.judge(is_acked, seed);
+    }
+    // All of it was reached.
+    assert!(acked > 20_000 && killed > 10_000 && refused > 500 && gone > 500);
+}
+
+#[test]
+fn a_file_has_at_most_nine_thousand_parts_and_they_are_all_of_it() {
+    const MIB: u64 = 1 << 20;
+    for (bytes, setting, expected) in [
+        (0, 16 * MIB, 16 * MIB),
+        (144_000 * MIB, 16 * MIB, 16 * MIB),
+        (144_000 * MIB + 1, 16 * MIB, 17 * MIB),
+        (5 << 40, 16 * MIB, 583 * MIB),
+    ] {
+        let part = part_bytes(bytes, setting);
+        assert_eq!(part, expected, "{bytes}");
+        let parts: Vec<_> = cut(bytes, part).collect();
+        assert!(parts.len() <= 9_000);
+        let ends = parts
+            .windows(2)
+            .all(|pair| pair[0].1.end == pair[1].1.start);
+        assert!(ends && parts[0].1.start == 0);
+        assert_eq!(parts.last().map(|(_, range)| range.end), Some(bytes));
+        assert_eq!(
+            parts.last().map(|(number, _)| *number as usize),
+            Some(parts.len())
+        );
+    }
+}
+
+#[test]
+fn a_store_that_replaces_is_found_out() {
+    use super::super::probe;
+    for (keeps_condition, expected) in [(true, true), (false, false)] {
+        let case = Case::new(3);
+        case.model.0.borrow_mut().keeps_condition = keeps_condition;
+        case.model.0.borrow_mut().faults = 0;
+        case.model.0.borrow_mut().objects.clear();
+        let shown = live(probe::try_it(&case.model, "probe")).unwrap().unwrap();
+        assert_eq!(shown.is_ok(), expected);
+        assert!(case.model.0.borrow().objects.is_empty());
+        assert!(case.model.0.borrow().uploads.is_empty());
+    }
+}

@@ -1,0 +1,260 @@
+//! Files that go into an object store: how one gets there, whatever is lost on the way.
+//!
+//! # What can go wrong, and what is done
+//!
+//! An answer that is lost leaves open whether the request was carried out.
+//! `CompleteMultipartUpload` may take minutes, is not the same when it is repeated, and may say 200
+//! with an error inside. So nothing is believed but a look: the object is ours if it bears our
+//! session as a mark (`x-amz-meta-bitsd-session`) and has our size. If not, it is sent again; the
+//! file is still here.
+//!
+//! An upload in parts that nobody ends costs its owner money for ever. So a note in the work
+//! directory ([`note`]) names it before the store is asked for it, and goes when it is completed or
+//! aborted and both were seen to hold. Whatever an earlier life of the server has left is found by
+//! its note.
+//!
+//! # The rooms
+//!
+//! [`bucket`] is what is asked of a store, as a trait; [`deliver`] decides and asks ([`probe`]
+//! finds out whether a store can refuse to replace an object), and is tried against a store that
+//! loses, repeats, delays and lies in its tests. `s3` speaks to real ones, by the client of AWS.
+//! [`Objects`] is the thread that all this runs on: nothing of it ever runs on a shard.
+
+pub mod bucket;
+pub mod deliver;
+pub mod note;
+pub mod probe;
+#[cfg(feature = "s3")]
+mod s3;
+mod staff;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::bits::session_id::SessionId;
+use crate::config::ObjectStore;
+use crate::metrics::Metrics;
+use crate::processors;
+use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
+use crate::vault::disk::Millis;
+
+/// Takes files to object stores; one for all shards. Its thread begins with the first one.
+#[derive(Clone)]
+pub struct Objects {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    jobs: Jobs,
+    metrics: Arc<Metrics>,
+    uploads_max: usize,
+    /// The work directory, where the notes are.
+    work: Arc<OwnedFd>,
+    staff: OnceLock<Option<mpsc::UnboundedSender<Task>>>,
+}
+
+/// What is under way, by session. As many as there are sessions, which are bounded.
+type Jobs = Arc<Mutex<BTreeMap<SessionId, watch::Receiver<Progress>>>>;
+
+/// How far a job is.
+#[derive(Clone, Debug, Default)]
+enum Progress {
+    #[default]
+    UnderWay,
+    /// What came of it; taken by whoever asks first.
+    Ended(Arc<Mutex<Option<Result<(), ObjectError>>>>),
+}
+
+/// What the thread is asked to do. No more wait than there are sessions.
+enum Task {
+    /// Takes a file to its store; it lies in this folder.
+    Deliver(Box<ObjectOrder>, Arc<OwnedFd>, watch::Sender<Progress>),
+    /// Nobody wants the file of a session any more.
+    Abandon(SessionId),
+    /// Ends what an earlier life of the server has left of sessions that are over.
+    CleanUp,
+    /// Looks whether the stores can do what is asked of them.
+    Try(Vec<Arc<ObjectStore>>, std::sync::mpsc::Sender<Fitness>),
+}
+
+/// What a trial of a store has shown.
+pub type Fitness = Result<(), Unfit>;
+
+/// A store does not do what the settings need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// The bucket.
+    pub bucket: String,
+    /// What is wrong, in words.
+    pub why: String,
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { bucket, why } = self;
+        write!(
+            f,
+            "the store of the bucket {bucket} {why}: set allow_overwrite = true, or \
+             store_no_replace = \"look\" where nobody else writes into it"
+        )
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+impl Objects {
+    /// With nothing on its way. `work` is the work directory.
+    pub fn new(metrics: Arc<Metrics>, uploads_max: usize, work: Arc<OwnedFd>) -> Self {
+        let shared = Shared {
+            jobs: Jobs::default(),
+            metrics,
+            uploads_max,
+            work,
+            staff: OnceLock::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// See [`crate::server::floor::Floor::store_object`]; the file lies in `folder`.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub async fn deliver(
+        &self,
+        order: &ObjectOrder,
+        folder: &Arc<OwnedFd>,
+        wait: Millis,
+    ) -> Result<Storing, ObjectError> {
+        let mut progress = self.job(order, folder)?;
+        let ended = |progress: &Progress| matches!(progress, Progress::Ended(_));
+        // No operation of the ring is dropped by this one.
+        let wait = Duration::from_millis(wait);
+        let waited = tokio::time::timeout(wait, progress.wait_for(ended)).await;
+        let outcome = match waited {
+            Err(_) => return Ok(Storing::UnderWay),
+            // Its thread has ended without a word.
+            Ok(Err(_)) => Some(Err(ObjectError::Refused)),
+            Ok(Ok(progress)) => match &*progress {
+                Progress::UnderWay => return Ok(Storing::UnderWay),
+                Progress::Ended(outcome) => lock(outcome).take(),
+            },
+        };
+        lock(&self.shared.jobs).remove(&order.session);
+        // Two never hold one session; if they did, the second would ask anew.
+        match outcome {
+            None => Ok(Storing::UnderWay),
+            Some(outcome) => outcome.map(|()| Storing::Done),
+        }
+    }
+
+    fn job(
+        &self,
+        order: &ObjectOrder,
+        folder: &Arc<OwnedFd>,
+    ) -> Result<watch::Receiver<Progress>, ObjectError> {
+        let mut jobs = lock(&self.shared.jobs);
+        if let Some(progress) = jobs.get(&order.session) {
+            return Ok(progress.clone());
+        }
+        let (told, progress) = watch::channel(Progress::UnderWay);
+        let task = Task::Deliver(Box::new(order.clone()), Arc::clone(folder), told);
+        self.ask(task).ok_or(ObjectError::Refused)?;
+        jobs.insert(order.session, progress.clone());
+        Ok(progress)
+    }
+
+    /// See [`crate::server::floor::Floor::await_object`].
+    pub async fn await_end(&self, session: SessionId, wait: Millis) {
+        let wait = Duration::from_millis(wait);
+        let progress = lock(&self.shared.jobs).get(&session).cloned();
+        let Some(mut progress) = progress else {
+            return tokio::time::sleep(NO_JOB.min(wait)).await;
+        };
+        let ended = |progress: &Progress| matches!(progress, Progress::Ended(_));
+        let _whatever_it_is = tokio::time::timeout(wait, progress.wait_for(ended)).await;
+        // Whoever holds the session now is told first.
+        tokio::time::sleep(MOMENT).await;
+    }
+
+    /// See [`crate::server::floor::Floor::abandon_object`].
+    pub fn abandon(&self, session: SessionId) {
+        lock(&self.shared.jobs).remove(&session);
+        let _is_found_by_its_note = self.ask(Task::Abandon(session));
+    }
+
+    /// At a start: ends what is left of sessions that are over, and tries the stores. Those that
+    /// cannot be reached in time are tried again before anything goes there.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub fn begin<'s>(
+        &self,
+        stores: impl Iterator<Item = &'s Arc<ObjectStore>>,
+        has_notes: bool,
+    ) -> Fitness {
+        if has_notes {
+            let _later = self.ask(Task::CleanUp);
+        }
+        self.try_stores(stores)
+    }
+
+    /// Tries the stores that new settings name.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub fn try_stores<'s>(&self, stores: impl Iterator<Item = &'s Arc<ObjectStore>>) -> Fitness {
+        let mut all: Vec<Arc<ObjectStore>> = Vec::new();
+        for store in stores {
+            if !all.contains(store) {
+                all.push(Arc::clone(store));
+            }
+        }
+        if all.is_empty() {
+            return Ok(());
+        }
+        let (told, verdict) = std::sync::mpsc::channel();
+        if self.ask(Task::Try(all, told)).is_none() {
+            return Ok(());
+        }
+        // Without an answer in time it is not known: new files wait until it is.
+        verdict.recv_timeout(TRIAL_PATIENCE).unwrap_or(Ok(()))
+    }
+
+    fn ask(&self, task: Task) -> Option<()> {
+        let shared = &self.shared;
+        let staff = shared.staff.get_or_init(|| {
+            let (tasks, to_do) = mpsc::unbounded_channel();
+            let staff = staff::Staff::new(
+                Arc::clone(&shared.metrics),
+                shared.uploads_max,
+                Arc::clone(&shared.work),
+            );
+            let run = move || {
+                // It may have been started by a shard.
+                processors::leave_to_shards();
+                staff.work(to_do);
+            };
+            let thread = thread::Builder::new().name("objects".to_owned());
+            thread.spawn(run).ok().map(|_| tasks)
+        });
+        staff.as_ref()?.send(task).ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where there is nothing to wait for.
+const NO_JOB: Duration = Duration::from_secs(1);
+/// Between the end of a job and whoever only waits for it.
+const MOMENT: Duration = Duration::from_millis(10);
+/// How long a start waits for all stores together.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,59 @@
+//! Whether a store can keep an object from being replaced.
+//!
+//! Of the stores that speak S3, some ignore `If-None-Match`, some know it for a whole object and
+//! not for one in parts. So it is tried with an object of our own, before anybody relies on it.
+
+use super::bucket::{Bucket, Object, StoreTrouble};
+
+/// What is wrong with a store, in words.
+pub type Wrong = &'static str;
+
+/// Writes an object twice, in both ways. `name` is one that nobody else has.
+///
+/// # Errors
+/// [`StoreTrouble`]: nobody knows.
+pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Result<Result<(), Wrong>, StoreTrouble> {
+    let object = Object {
+        key: name.to_owned(),
+        session: "probe".to_owned(),
+        bytes: 1,
+        sha256: None,
+        may_replace: false,
+    };
+    let source = B::Source::from(vec![b'?']);
+    bucket.put(&object, &source).await?;
+    let tried = twice(bucket, &object, &source).await;
+    // What is left of it is one byte.
+    let _best_effort = bucket.remove(name).await;
+    tried
+}
+
+async fn twice<B: Bucket>(
+    bucket: &B,
+    object: &Object,
+    source: &B::Source,
+) -> Result<Result<(), Wrong>, StoreTrouble> {
+    match bucket.put(object, source).await {
+        Err(StoreTrouble::Exists) => {}
+        Err(trouble) => return Err(trouble),
+        Ok(()) => return Ok(Err("replaces an object that is there")),
+    }
+    let key = &object.key;
+    let upload = bucket.begin(object).await?;
+    let part = bucket.part(key, &upload, 1, source, 0..object.bytes).await;
+    let completed = match part {
+        Ok(part) => bucket.complete(object, &upload, &[part]).await,
+        Err(trouble) => Err(trouble),
+    };
+    if completed.is_err() {
+        let _best_effort = bucket.abort(key, &upload).await;
+    }
+    match completed {
+        Err(StoreTrouble::Exists) => Ok(Ok(())),
+        // Some words of a success nobody can read.
+        Ok(()) | Err(StoreTrouble::Unreadable(_)) => {
+            Ok(Err("replaces an object that is there by one in parts"))
+        }
+        Err(trouble) => Err(trouble),
+    }
+}

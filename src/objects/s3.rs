@@ -1,0 +1,400 @@
+//! A store that speaks S3, by the client of AWS: what each request says, and what its answer means.
+//!
+//! The client's own retries are off: what is repeated, and what is believed, is decided in
+//! [`super::deliver`]. Its credentials come as for every program of AWS: from the environment, a
+//! profile, a web identity or the role of the machine.
+//!
+//! Bytes are read from their file twice: once for their CRC-32, which goes into a field of the
+//! request, and once to be sent. The other way, a trailer behind the body, is unknown to many
+//! stores.
+
+use std::error::Error as _;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{AppName, BehaviorVersion, Region};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::head_object::HeadObjectError;
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_types::byte_stream::{FsBuilder, Length};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::bucket::{Bucket, Object, Part, SeenObject, StoreTrouble};
+use super::note::StorePlace;
+use crate::http::digest::Hex;
+
+/// A client of one bucket.
+pub struct S3Bucket {
+    client: aws_sdk_s3::Client,
+    bucket: String,
+}
+
+/// Bytes of an object.
+pub enum S3Source {
+    File(Arc<File>),
+    Bytes(Vec<u8>),
+}
+
+impl From<Vec<u8>> for S3Source {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<File> for S3Source {
+    fn from(file: File) -> Self {
+        Self::File(Arc::new(file))
+    }
+}
+
+impl S3Bucket {
+    /// Of a bucket; nothing is asked of the store yet.
+    ///
+    /// # Errors
+    /// The authorities cannot be read.
+    pub async fn open(place: &StorePlace) -> Result<Self, StoreTrouble> {
+        let mut trust = TrustStore::default();
+        if !place.ca.as_os_str().is_empty() {
+            let pem = std::fs::read(&place.ca).map_err(|error| {
+                StoreTrouble::Refused(format!("store_ca {}: {error}", place.ca.display()))
+            })?;
+            trust = TrustStore::empty().with_pem_certificate(pem);
+        }
+        let context = TlsContext::builder().with_trust_store(trust).build();
+        let context = context.map_err(|error| StoreTrouble::Refused(error.to_string()))?;
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(context)
+            .build_https();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_PATIENCE)
+            .operation_attempt_timeout(PATIENCE);
+        let name =
+            AppName::new("bitsd").map_err(|error| StoreTrouble::Refused(error.to_string()))?;
+        let shared = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .region(Region::new(place.region.clone()))
+            .app_name(name)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts.build())
+            .load()
+            .await;
+        let mut config = aws_sdk_s3::config::Builder::from(&shared)
+            .force_path_style(place.path_style)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        config.set_endpoint_url(place.endpoint.clone());
+        Ok(Self {
+            client: aws_sdk_s3::Client::from_conf(config.build()),
+            bucket: place.bucket.clone(),
+        })
+    }
+}
+
+impl Bucket for S3Bucket {
+    type Source = S3Source;
+
+    async fn put(&self, object: &Object, source: &S3Source) -> Result<(), StoreTrouble> {
+        let range = 0..object.bytes;
+        let crc32 = source.crc32(range.clone()).await?;
+        let request = (self.client.put_object())
+            .bucket(&self.bucket)
+            .key(&object.key)
+            .set_metadata(Some(marks(object)))
+            .set_if_none_match(condition(object))
+            .checksum_crc32(crc32)
+            .content_length(length(&range)?)
+            .body(source.body(range).await?);
+        request.send().await.map(drop).map_err(trouble)
+    }
+
+    async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {
+        let request = (self.client.create_multipart_upload())
+            .bucket(&self.bucket)
+            .key(&object.key)
+            .set_metadata(Some(marks(object)))
+            .checksum_algorithm(ChecksumAlgorithm::Crc32);
+        let begun = request.send().await.map_err(trouble)?;
+        let upload = begun.upload_id.filter(|upload| !upload.is_empty());
+        upload.ok_or_else(|| StoreTrouble::Doubt("an upload without a name".to_owned()))
+    }
+
+    async fn part(
+        &self,
+        key: &str,
+        upload: &str,
+        number: u32,
+        source: &S3Source,
+        range: Range<u64>,
+    ) -> Result<Part, StoreTrouble> {
+        let crc32 = source.crc32(range.clone()).await?;
+        let request = (self.client.upload_part())
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload)
+            .part_number(part_number(number)?)
+            .checksum_crc32(&crc32)
+            .content_length(length(&range)?)
+            .body(source.body(range.clone()).await?);
+        let sent = request.send().await.map_err(trouble)?;
+        Ok(Part {
+            number,
+            bytes: range.end - range.start,
+            etag: sent.e_tag.unwrap_or_default(),
+            crc32: Some(crc32),
+        })
+    }
+
+    async fn parts(&self, key: &str, upload: &str) -> Result<Vec<Part>, StoreTrouble> {
+        let mut all = Vec::new();
+        let mut marker = None;
+        loop {
+            let request = (self.client.list_parts())
+                .bucket(&self.bucket)
+                .key(key)
+                .upload_id(upload)
+                .set_part_number_marker(marker.take());
+            let page = request.send().await.map_err(trouble)?;
+            for part in page.parts() {
+                let number = part
+                    .part_number
+                    .and_then(|number| u32::try_from(number).ok());
+                let bytes = part.size.and_then(|bytes| u64::try_from(bytes).ok());
+                if let (Some(number), Some(bytes)) = (number, bytes) {
+                    all.push(Part {
+                        number,
+                        bytes,
+                        etag: part.e_tag.clone().unwrap_or_default(),
+                        crc32: part.checksum_crc32.clone(),
+                    });
+                }
+            }
+            let next = page.next_part_number_marker;
+            match page.is_truncated {
+                Some(true) if next.is_some() && all.len() < PARTS_MAX => marker = next,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        object: &Object,
+        upload: &str,
+        parts: &[Part],
+    ) -> Result<(), StoreTrouble> {
+        let mut completed = CompletedMultipartUpload::builder();
+        for part in parts {
+            completed = completed.parts(
+                CompletedPart::builder()
+                    .part_number(part_number(part.number)?)
+                    .e_tag(&part.etag)
+                    .set_checksum_crc32(part.crc32.clone())
+                    .build(),
+            );
+        }
+        let request = (self.client.complete_multipart_upload())
+            .bucket(&self.bucket)
+            .key(&object.key)
+            .upload_id(upload)
+            .set_if_none_match(condition(object))
+            .multipart_upload(completed.build());
+        request.send().await.map(drop).map_err(trouble)
+    }
+
+    async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreTrouble> {
+        let request = (self.client.abort_multipart_upload())
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload);
+        request.send().await.map(drop).map_err(trouble)
+    }
+
+    async fn uploads(&self, key: &str) -> Result<Vec<String>, StoreTrouble> {
+        let request = (self.client.list_multipart_uploads())
+            .bucket(&self.bucket)
+            .prefix(key);
+        let page = request.send().await.map_err(trouble)?;
+        let ours = (page.uploads().iter()).filter(|upload| upload.key.as_deref() == Some(key));
+        Ok(ours.filter_map(|upload| upload.upload_id.clone()).collect())
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<SeenObject>, StoreTrouble> {
+        let request = self.client.head_object().bucket(&self.bucket).key(key);
+        match request.send().await {
+            Ok(seen) => Ok(Some(SeenObject {
+                session: (seen.metadata.as_ref()).and_then(|marks| marks.get(MARK).cloned()),
+                bytes: (seen
+                    .content_length
+                    .and_then(|bytes| u64::try_from(bytes).ok()))
+                .unwrap_or(0),
+            })),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(trouble(error)),
+        }
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreTrouble> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(key);
+        request.send().await.map(drop).map_err(trouble)
+    }
+
+    async fn rest(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+impl S3Source {
+    /// CRC-32 of a range, as the store writes it.
+    async fn crc32(&self, range: Range<u64>) -> Result<String, StoreTrouble> {
+        let crc = match self {
+            Self::Bytes(bytes) => crc32fast::hash(bytes),
+            Self::File(file) => {
+                let file = Arc::clone(file);
+                let read = tokio::task::spawn_blocking(move || crc32_of(&file, range));
+                read.await.map_err(io::Error::other)??
+            }
+        };
+        Ok(STANDARD.encode(crc.to_be_bytes()))
+    }
+
+    async fn body(&self, range: Range<u64>) -> Result<ByteStream, StoreTrouble> {
+        let file = match self {
+            Self::Bytes(bytes) => return Ok(ByteStream::new(SdkBody::from(bytes.clone()))),
+            Self::File(file) => Arc::clone(file),
+        };
+        // One of its own: what still reads for a request that was given up moves another one.
+        let again = tokio::task::spawn_blocking(move || {
+            File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        });
+        let file = again.await.map_err(io::Error::other)??;
+        let body = FsBuilder::new()
+            .file(tokio::fs::File::from_std(file))
+            .offset(range.start)
+            .length(Length::Exact(range.end - range.start))
+            .buffer_size(BLOCK_BYTES);
+        body.build()
+            .await
+            .map_err(|error| StoreTrouble::Local(io::Error::other(error)))
+    }
+}
+
+fn crc32_of(file: &File, range: Range<u64>) -> io::Result<u32> {
+    let mut crc = crc32fast::Hasher::new();
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let wanted = left.min(BLOCK_BYTES);
+        file.read_exact_at(&mut block[..wanted], at)?;
+        crc.update(&block[..wanted]);
+        at += wanted as u64;
+    }
+    Ok(crc.finalize())
+}
+
+/// What an object bears.
+fn marks(object: &Object) -> std::collections::HashMap<String, String> {
+    let mut marks = std::collections::HashMap::new();
+    marks.insert(MARK.to_owned(), object.session.clone());
+    if let Some(sha256) = &object.sha256 {
+        marks.insert("bitsd-sha256".to_owned(), Hex(sha256).to_string());
+    }
+    marks
+}
+
+fn condition(object: &Object) -> Option<String> {
+    (!object.may_replace).then(|| "*".to_owned())
+}
+
+fn length(range: &Range<u64>) -> Result<i64, StoreTrouble> {
+    i64::try_from(range.end - range.start)
+        .map_err(|_| StoreTrouble::Local(io::ErrorKind::FileTooLarge.into()))
+}
+
+fn part_number(number: u32) -> Result<i32, StoreTrouble> {
+    i32::try_from(number).map_err(|_| StoreTrouble::Local(io::ErrorKind::FileTooLarge.into()))
+}
+
+fn is_missing(error: &SdkError<HeadObjectError>) -> bool {
+    status(error) == Some(404) && error.code() != Some("NoSuchBucket")
+}
+
+fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error
+        .raw_response()
+        .map(|response| response.status().as_u16())
+}
+
+/// What an error means for the question whether anything was done.
+fn trouble<E>(error: SdkError<E>) -> StoreTrouble
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = status(&error);
+    let SdkError::ServiceError(_) = &error else {
+        // Not sent at all for want of credentials, cut, timed out, or not understood.
+        return StoreTrouble::Doubt(in_words(&error));
+    };
+    let code = error.code().unwrap_or_default();
+    let why = match (error.message(), code, status) {
+        (Some(message), code, _) if !code.is_empty() => format!("{code}: {message}"),
+        (_, "", Some(status)) => format!("status {status}"),
+        (_, code, _) => code.to_owned(),
+    };
+    match (status, code) {
+        (_, "NoSuchUpload") => StoreTrouble::Gone,
+        (Some(412), _) | (_, "PreconditionFailed") => StoreTrouble::Exists,
+        (Some(200..=299), "") => StoreTrouble::Unreadable(why),
+        (_, code) if TRANSIENT.contains(&code) => StoreTrouble::Doubt(why),
+        (Some(408 | 409 | 425 | 429), _) => StoreTrouble::Doubt(why),
+        (Some(400..=499 | 501), _) => StoreTrouble::Refused(why),
+        _ => StoreTrouble::Doubt(why),
+    }
+}
+
+/// The innermost cause says most.
+fn in_words<E>(error: &SdkError<E>) -> String
+where
+    E: std::error::Error + 'static,
+{
+    let mut cause = error.source();
+    while let Some(next) = cause.and_then(std::error::Error::source) {
+        cause = Some(next);
+    }
+    match cause {
+        Some(cause) => format!("{error}: {cause}"),
+        None => format!("{}", DisplayErrorContext(error)),
+    }
+}
+
+/// The mark of the session that an object comes from.
+const MARK: &str = "bitsd-session";
+/// What heals by itself, whatever its status.
+const TRANSIENT: &[&str] = &[
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "ConditionalRequestConflict",
+];
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// One request, from its beginning to the end of its answer: a part over a slow line, or the
+/// making of an object of thousands of them.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// What is read of a file at a time.
+const BLOCK_BYTES: usize = 256 << 10;
+/// S3 has no more.
+const PARTS_MAX: usize = 10_000;

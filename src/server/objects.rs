@@ -1,0 +1,186 @@
+//! Giving a whole file to an object store, and what its client hears meanwhile.
+//!
+//! The file stays here until the store has it. The record says `closing` before the store hears of
+//! it, and the part goes only afterwards; so a crash in between leads to the same question again,
+//! which a store that has the object answers by its mark (see `objects/`). A client waits as long
+//! as the settings say, and comes back for what came of it. The work goes on whoever waits; a task
+//! of the shard sees to its end where nobody does.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::floor::World;
+use super::held::Held;
+use super::object_order::{ObjectError, ObjectOrder, Storing};
+use super::shard::Shard;
+use crate::bits::reply::Refusal;
+use crate::bits::session::{AfterPublish, State, Step};
+use crate::bits::session_id::SessionId;
+use crate::config::{Location, ObjectStore};
+use crate::http::path::BadTarget;
+use crate::vault::destination;
+use crate::vault::disk::{Millis, Place, millis};
+use crate::vault::names;
+
+/// A client that waits is looked at so often: it may have gone, or another one may want its turn.
+const LOOK_MS: Millis = 200;
+/// A task that waits for the end of the work looks so often whether its session is still there.
+const FOLLOW_MS: Millis = 5_000;
+
+impl<W: World> Shard<W> {
+    /// Whether a new upload can be taken for a store, told before any byte is sent.
+    pub(super) fn check_store(
+        &self,
+        location: &Location,
+        store: &ObjectStore,
+        place: &Place,
+    ) -> Result<(), Refusal> {
+        destination::key(store, place).ok_or(Refusal::TargetInvalid(BadTarget::TooLong))?;
+        let staged = self.world.staged_bytes(location.series);
+        match store.staging_max {
+            Some(max) if staged >= max => Err(Refusal::StagingFull),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<W: World> Held<W> {
+    /// Gives a whole file to its store; `closing` is the state until that has it.
+    pub(super) async fn give_to_store(
+        &mut self,
+        closing: State,
+        store: &Arc<ObjectStore>,
+    ) -> Result<Step, Refusal> {
+        let shard = Rc::clone(&self.shard);
+        // Before the record: it may have been given before only if that says so.
+        let is_repeat = matches!(self.state(), State::Closing { .. });
+        let order = self.object_order(closing, store, is_repeat)?;
+        if !is_repeat && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
+            return Err(self.fail(error).await);
+        }
+        self.work().file = None;
+        let is_first = !is_repeat;
+        if order.is_promised && is_first {
+            // The record is durable, and so is the file.
+            self.follow();
+            return Ok(Step::Taken);
+        }
+        let patience = match self.is_for_client() {
+            true => millis(store.wait),
+            false => 0,
+        };
+        match self.await_store(&order, patience).await {
+            Ok(Storing::Done) => {}
+            Ok(Storing::UnderWay) => {
+                self.follow();
+                return Err(Refusal::StorePending);
+            }
+            Err(error) => return Err(self.untaken(error).await),
+        }
+        if let Err(error) = self.keep().end_delivery(&shard.store).await {
+            // It is found to be there at the next try.
+            self.report(&error);
+            return Err(error.refusal());
+        }
+        Ok(Step::Published)
+    }
+
+    fn object_order(
+        &mut self,
+        closing: State,
+        store: &Arc<ObjectStore>,
+        is_repeat: bool,
+    ) -> Result<ObjectOrder, Refusal> {
+        let location = self.location();
+        let user = self.keep().record().life.user.clone();
+        let place = destination::place(&location, self.path(), user.as_deref())?;
+        // The settings have got a longer prefix meanwhile.
+        let key = destination::key(store, &place);
+        let key = key.ok_or(Refusal::TargetInvalid(BadTarget::TooLong))?;
+        let then = match closing {
+            State::Closing { then, .. } => then,
+            _ => AfterPublish::End,
+        };
+        Ok(ObjectOrder {
+            session: self.id(),
+            shelf: self.keep().shelf(),
+            part: names::part_name(self.id()),
+            bytes: closing.received(),
+            sha256: self.keep().digests().map(|digests| digests.sha256),
+            key,
+            may_replace: location.policy.allow_overwrite,
+            is_promised: then == AfterPublish::Promised,
+            is_repeat,
+            store: Arc::clone(store),
+        })
+    }
+
+    /// Waits for the store as long as anybody waits for us.
+    async fn await_store(
+        &mut self,
+        order: &ObjectOrder,
+        patience: Millis,
+    ) -> Result<Storing, ObjectError> {
+        let world = Rc::clone(&self.shard.world);
+        let began = world.now();
+        loop {
+            let left = patience.saturating_sub(world.now().saturating_sub(began));
+            let delivery = world.store_object(order, left.min(LOOK_MS)).await?;
+            if delivery == Storing::Done || left <= LOOK_MS || self.is_stopped() {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    /// The store does not take it: the file is still sealed, and its client may ask again.
+    async fn untaken(&mut self, error: ObjectError) -> Refusal {
+        let shard = Rc::clone(&self.shard);
+        let (sealed, _nothing_more) = self.decide(self.state(), Step::PublishRefused);
+        if sealed != self.state() {
+            self.keep().note(&shard.store, sealed).await;
+        }
+        match error {
+            ObjectError::Exists => Refusal::TargetExists,
+            ObjectError::Refused => Refusal::StoreFailed,
+            ObjectError::Unreadable(_) => Refusal::DiskFailed,
+        }
+    }
+
+    /// Sees to it that the end of the work is taken note of, also if nobody asks for it.
+    fn follow(&mut self) {
+        if std::mem::replace(&mut self.work().is_followed, true) {
+            return;
+        }
+        let (shard, session) = (Rc::clone(&self.shard), self.id());
+        let follow = Rc::clone(&shard).follow(session);
+        shard.world.spawn(follow);
+    }
+}
+
+impl<W: World> Shard<W> {
+    /// Goes on with a session on its way into a store, until it has come to an end there. It is
+    /// held only when there is something to be done with it.
+    async fn follow(self: Rc<Self>, id: SessionId) {
+        loop {
+            let Some(session) = self.session(id) else {
+                return;
+            };
+            if self.is_over() {
+                return;
+            }
+            if let Some(mut held) = Held::for_shard(&self, &session) {
+                if !matches!(held.state(), State::Closing { .. }) {
+                    held.work().is_followed = false;
+                    return;
+                }
+                held.finish_publication().await;
+                if held.is_buried() {
+                    return;
+                }
+            }
+            drop(session);
+            self.world.give_way().await;
+            self.world.await_object(id, FOLLOW_MS).await;
+        }
+    }
+}

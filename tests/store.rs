@@ -1,0 +1,439 @@
+//! Files that go into an object store, by the real binary and a store that speaks S3, over a proxy
+//! that loses, delays and makes up answers.
+#![cfg(feature = "s3")]
+
+mod support;
+
+use std::path::Path;
+use std::thread;
+
+use support::bucket::{BUCKET, CREDENTIALS, Fate, Moto, Proxy};
+use support::client::{Client, DISK_FULL};
+use support::content::content;
+use support::server::{Server, Settings};
+use support::{skip, wait_until};
+
+/// Three parts of a large file.
+const LARGE: u64 = 12 << 20;
+const SMALL: u64 = 70_000;
+
+/// A store, and a proxy before it.
+struct Store {
+    moto: Moto,
+    proxy: Proxy,
+}
+
+impl Store {
+    fn start() -> Option<Self> {
+        let Some(moto) = Moto::start() else {
+            skip("there is no moto_server (PyPI: moto[server])");
+            return None;
+        };
+        let proxy = Proxy::start(moto.address);
+        Some(Self { moto, proxy })
+    }
+
+    fn settings(&self, more: &str) -> Settings {
+        Settings::default().wrapper(CREDENTIALS).file(&format!(
+            "store = \"s3\"\nstore_bucket = \"{BUCKET}\"\nstore_endpoint = \"http://{}\"\n\
+             store_path_style = true\nstore_part_bytes = \"5MiB\"\ncreate_dirs = true\n{more}",
+            self.proxy.address
+        ))
+    }
+
+    /// The object is there, whole, and bears its session; nothing else is left.
+    #[track_caller]
+    fn assert_object(&self, server: &Server, key: &str, session: &str, bytes: u64) {
+        let object = self.moto.object(key).expect("the object is there");
+        assert!(object.body == content(1, 0, bytes), "{key} differs");
+        let mark = session.trim_matches(['{', '}']).to_lowercase();
+        let field = format!("x-amz-meta-bitsd-session: {mark}");
+        assert!(object.head.contains(&field), "{}", object.head);
+        self.assert_nothing_is_left(server);
+    }
+
+    #[track_caller]
+    fn assert_nothing_is_left(&self, server: &Server) {
+        wait_until("no upload is left", || self.moto.uploads() == 0);
+        wait_until("no note and no part is left", || {
+            leftovers(server).is_empty()
+        });
+    }
+}
+
+fn leftovers(server: &Server) -> Vec<String> {
+    let names = std::fs::read_dir(server.root().join(".bitsd")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_left = |name: &String| {
+        let path = Path::new(name);
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        matches!(ending, Some("part" | "object" | "new"))
+    };
+    names.filter(is_left).collect()
+}
+
+/// Sends a file, but does not close it.
+fn sent(server: &Server, path: &str, bytes: u64) -> Client {
+    let mut client = Client::create(server.address(), path);
+    client.send_rest(0, bytes, 4 << 20);
+    client
+}
+
+/// Closes until that is acknowledged; whatever else is answered must lead a client to come back.
+#[track_caller]
+fn close_at_last(client: &mut Client, server: &Server) {
+    wait_until("the upload is closed", || {
+        client.reconnect_to(server.address());
+        match client.try_close() {
+            Some(response) if response.status == 200 => true,
+            Some(response) => {
+                assert_eq!(response.status, 503, "{response:?}");
+                false
+            }
+            None => false,
+        }
+    });
+}
+
+#[test]
+fn files_of_every_size_and_name_become_objects() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings(""));
+    for (path, key, bytes) in [
+        ("/in/small.bin", "in/small.bin", SMALL),
+        ("/in/one.bin", "in/one.bin", 1),
+        ("/in/part.bin", "in/part.bin", 5 << 20),
+        ("/in/large.bin", "in/large.bin", LARGE),
+        (
+            "/a%20b/c+d%25e/%C3%BC%E2%82%AC.bin",
+            "a%20b/c%2Bd%25e/%C3%BC%E2%82%AC.bin",
+            LARGE,
+        ),
+        ("/=&;$!'(),.bin", "%3D%26%3B%24%21%27%28%29%2C.bin", SMALL),
+    ] {
+        let mut client = sent(&server, path, bytes);
+        client.close().assert(200, None);
+        let session = client.session().to_owned();
+        store.assert_object(&server, key, &session, bytes);
+        // Also the repeated packet, from memory.
+        client.close().assert(200, None);
+    }
+    assert_eq!(store.moto.objects(), 6, "the probe is gone");
+}
+
+#[test]
+fn an_object_that_stands_there_stays() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings(""));
+    for (name, bytes) in [("small", SMALL), ("large", LARGE)] {
+        store
+            .moto
+            .ask("PUT", &format!("/{BUCKET}/in/{name}"), b"theirs");
+        let mut client = sent(&server, &format!("/in/{name}"), bytes);
+        client.close().assert(403, Some("0x80070005"));
+        assert_eq!(
+            store.moto.object(&format!("in/{name}")).unwrap().body,
+            b"theirs"
+        );
+        client.cancel().assert(200, None);
+        store.assert_nothing_is_left(&server);
+    }
+    let mut settings = store.settings("allow_overwrite = true");
+    settings.flags = server.settings().flags;
+    let server = Server::with(settings);
+    let mut client = sent(&server, "/in/large", LARGE);
+    client.close().assert(200, None);
+    let session = client.session().to_owned();
+    store.assert_object(&server, "in/large", &session, LARGE);
+}
+
+/// Each answer is lost once, and each request; nothing of that is heard by a client as an end.
+#[test]
+fn a_lost_request_or_answer_costs_nothing_but_time() {
+    let Some(store) = Store::start() else { return };
+    for more in ["allow_overwrite = true", "store_no_replace = \"look\""] {
+        let server = Server::with(store.settings(more));
+        for bytes in [SMALL, LARGE] {
+            for lost in 1..=7 {
+                for fate in [Fate::LoseAnswer, Fate::LoseRequest] {
+                    let is_answer = matches!(fate, Fate::LoseAnswer);
+                    let name = format!("{bytes}-{lost}-{is_answer}-{}", more.len());
+                    store.proxy.rule(move |number, _| match number == lost {
+                        true => fate.clone(),
+                        false => Fate::Pass,
+                    });
+                    let mut client = sent(&server, &format!("/{name}"), bytes);
+                    client.close().assert(200, None);
+                    let session = client.session().to_owned();
+                    store.assert_object(&server, &name, &session, bytes);
+                }
+            }
+        }
+    }
+}
+
+/// The store is killed between the parts, or nobody can read what it says of them.
+#[test]
+fn parts_that_nobody_can_list_are_sent_again() {
+    let Some(store) = Store::start() else { return };
+    store.proxy.spoil_lists();
+    let mut server = Server::with(store.settings("allow_overwrite = true"));
+    store
+        .proxy
+        .rule(|_, line| match line.contains("partNumber=3") {
+            true => Fate::Hang,
+            false => Fate::Pass,
+        });
+    let mut client = sent(&server, "/again.bin", LARGE);
+    let session = client.session().to_owned();
+    thread::scope(|scope| {
+        scope.spawn(|| client.try_close());
+        wait_until("the last part is on its way", || {
+            (store.proxy.lines().iter()).any(|line| line.contains("partNumber=3"))
+        });
+        server.kill9();
+    });
+    store.proxy.rule(|_, _| Fate::Pass);
+    server.restart();
+    close_at_last(&mut client, &server);
+    store.assert_object(&server, "again.bin", &session, LARGE);
+}
+
+/// The server is killed while the store holds back the answer to each request in turn, which was
+/// carried out or was not.
+#[test]
+fn a_server_that_is_killed_at_any_step_goes_on() {
+    let Some(store) = Store::start() else { return };
+    let mut server = Server::with(store.settings("allow_overwrite = true"));
+    for bytes in [SMALL, LARGE] {
+        for at in 1..=6 {
+            let name = format!("{bytes}-{at}");
+            store.proxy.rule(move |number, _| match number == at {
+                true => Fate::Hang,
+                false => Fate::Pass,
+            });
+            let mut client = sent(&server, &format!("/{name}"), bytes);
+            let session = client.session().to_owned();
+            let reached = usize::try_from(at).unwrap();
+            thread::scope(|scope| {
+                let closing = scope.spawn(|| client.try_close());
+                wait_until("the store is asked, or the upload is closed", || {
+                    store.proxy.lines().len() >= reached || closing.is_finished()
+                });
+                server.kill9();
+                let _cut = closing.join();
+            });
+            store.proxy.rule(|_, _| Fate::Pass);
+            server.restart();
+            close_at_last(&mut client, &server);
+            store.assert_object(&server, &name, &session, bytes);
+        }
+    }
+}
+
+#[test]
+fn the_ack_comes_after_the_object_and_never_before() {
+    let Some(mut store) = Store::start() else {
+        return;
+    };
+    let server = Server::with(store.settings("store_wait = \"1s\"\nallow_overwrite = true"));
+    // The store is gone between the last part and what makes an object of them.
+    store.proxy.rule(
+        |_, line| match line.starts_with("POST") && line.contains("uploadId=") {
+            true => Fate::LoseRequest,
+            false => Fate::Pass,
+        },
+    );
+    let mut client = sent(&server, "/late.bin", LARGE);
+    client.close().assert(503, None);
+    assert!(store.moto.object("late.bin").is_none());
+    assert_eq!(server.work_files().len(), 1, "the file is still here");
+    // It comes back, and has forgotten everything.
+    let address = store.moto.address;
+    store.moto.kill9();
+    store.moto = Moto::at(address).unwrap();
+    store.proxy.rule(|_, _| Fate::Pass);
+    close_at_last(&mut client, &server);
+    let session = client.session().to_owned();
+    store.assert_object(&server, "late.bin", &session, LARGE);
+}
+
+/// Nobody closes again: the work goes on, and its end is taken note of.
+#[test]
+fn a_client_that_does_not_come_back_has_its_object_all_the_same() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings("store_wait = \"1s\"\nallow_overwrite = true"));
+    store.proxy.rule(|number, _| match number {
+        1 => Fate::Delay(2_500),
+        _ => Fate::Pass,
+    });
+    let mut client = sent(&server, "/slow.bin", SMALL);
+    let session = client.session().to_owned();
+    client.close().assert(503, None);
+    store.assert_object_at_last(&server, "slow.bin", &session, SMALL);
+    server.wait_for_log("session_ended");
+    client.close().assert(200, None);
+}
+
+impl Store {
+    #[track_caller]
+    fn assert_object_at_last(&self, server: &Server, key: &str, session: &str, bytes: u64) {
+        wait_until("the object is there", || self.moto.object(key).is_some());
+        self.assert_object(server, key, session, bytes);
+    }
+}
+
+#[test]
+fn a_staged_file_is_acked_at_once_and_gets_there_whatever_happens() {
+    let Some(store) = Store::start() else { return };
+    let more = "store_ack = \"staged\"\nallow_overwrite = true";
+    let mut server = Server::with(store.settings(more));
+    for (bytes, fate) in [
+        (SMALL, Fate::LoseRequest),
+        (LARGE, Fate::LoseAnswer),
+        (LARGE, Fate::Say(403, "ExpiredToken")),
+        (SMALL, Fate::Say(404, "NoSuchBucket")),
+        (LARGE, Fate::Say(507, "InsufficientStorage")),
+    ] {
+        let name = format!("{fate:?}-{bytes}").replace([' ', '(', ')', '"', ','], "");
+        store.proxy.rule(move |_, _| fate.clone());
+        let mut client = sent(&server, &format!("/{name}"), bytes);
+        let session = client.session().to_owned();
+        client.close().assert(200, None);
+        client.close().assert(200, None);
+        // It was promised: nobody can take it back.
+        client.cancel().assert(500, Some("0x8020001F"));
+        server.restart();
+        client.reconnect_to(server.address());
+        client.close().assert(200, None);
+        store.proxy.rule(|_, _| Fate::Pass);
+        store.assert_object_at_last(&server, &name, &session, bytes);
+    }
+}
+
+#[test]
+fn an_upload_that_is_cancelled_leaves_nothing_at_the_store() {
+    let Some(store) = Store::start() else { return };
+    let mut server = Server::with(store.settings("store_wait = \"1s\"\nallow_overwrite = true"));
+    for restarts in [false, true] {
+        // The last part never gets there.
+        store
+            .proxy
+            .rule(|_, line| match line.contains("partNumber=3") {
+                true => Fate::LoseRequest,
+                false => Fate::Pass,
+            });
+        let mut client = sent(&server, "/never.bin", LARGE);
+        client.close().assert(503, None);
+        wait_until("an upload was begun", || store.moto.uploads() == 1);
+        // Nor does its end, for a while.
+        store
+            .proxy
+            .rule(|_, line| match line.starts_with("DELETE") {
+                true => Fate::LoseRequest,
+                false => Fate::Pass,
+            });
+        client.cancel().assert(200, None);
+        wait_until("its end was asked for", || {
+            store
+                .proxy
+                .lines()
+                .iter()
+                .any(|line| line.starts_with("DELETE"))
+        });
+        if restarts {
+            server.restart();
+        }
+        store.proxy.rule(|_, _| Fate::Pass);
+        store.assert_nothing_is_left(&server);
+        assert!(store.moto.object("never.bin").is_none());
+    }
+}
+
+#[test]
+fn what_the_store_refuses_is_told_and_can_be_mended() {
+    let Some(store) = Store::start() else { return };
+    let more = "store_wait = \"1s\"\nallow_overwrite = true";
+    let server = Server::with(store.settings(more));
+    for (fate, reason) in [
+        (Fate::Say(403, "ExpiredToken"), "does not take"),
+        (Fate::Say(404, "NoSuchBucket"), "does not take"),
+        (Fate::Say(503, "SlowDown"), "not taken the file yet"),
+        (
+            Fate::Say(507, "InsufficientStorage"),
+            "not taken the file yet",
+        ),
+    ] {
+        let code = format!("{fate:?}").split('"').nth(1).unwrap().to_owned();
+        for bytes in [SMALL, LARGE] {
+            let name = format!("{code}-{bytes}");
+            let fate = fate.clone();
+            store.proxy.rule(move |_, _| fate.clone());
+            let mut client = sent(&server, &format!("/{name}"), bytes);
+            let response = client.close();
+            response.assert(503, None);
+            let told = response.field("Bitsd-Reason").unwrap();
+            assert!(told.contains(reason), "{told:?}");
+            store.proxy.rule(|_, _| Fate::Pass);
+            close_at_last(&mut client, &server);
+            let session = client.session().to_owned();
+            store.assert_object(&server, &name, &session, bytes);
+        }
+    }
+    server.wait_for_log("object_not_taken");
+}
+
+#[test]
+fn a_store_that_would_replace_objects_is_refused_at_the_start() {
+    let Some(store) = Store::start() else { return };
+    for in_parts_only in [false, true] {
+        store.proxy.rule(
+            move |_, line| match in_parts_only && line.starts_with("PUT") {
+                true => Fate::Pass,
+                false => Fate::Unconditional,
+            },
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let (status, said) = Server::refused(&root, &store.settings(""));
+        assert!(!status.success());
+        assert!(said.contains("lets an object be replaced"), "{said}");
+        assert!(said.contains("store_no_replace"), "{said}");
+    }
+    let server = Server::with(store.settings("store_no_replace = \"look\""));
+    store
+        .moto
+        .ask("PUT", &format!("/{BUCKET}/there.bin"), b"theirs");
+    let mut client = sent(&server, "/there.bin", SMALL);
+    client.close().assert(403, Some("0x80070005"));
+    assert_eq!(store.moto.object("there.bin").unwrap().body, b"theirs");
+}
+
+#[test]
+fn a_start_does_not_wait_for_a_store_that_is_away() {
+    let Some(store) = Store::start() else { return };
+    store.proxy.rule(|_, _| Fate::LoseRequest);
+    let server = Server::with(store.settings("store_wait = \"1s\""));
+    server.wait_for_log("object_store_away");
+    let mut client = sent(&server, "/later.bin", SMALL);
+    client.close().assert(503, None);
+    store.proxy.rule(|_, _| Fate::Pass);
+    close_at_last(&mut client, &server);
+    let session = client.session().to_owned();
+    store.assert_object(&server, "later.bin", &session, SMALL);
+}
+
+#[test]
+fn what_waits_for_the_store_is_bounded() {
+    let Some(store) = Store::start() else { return };
+    let more = "store_wait = \"1s\"\nallow_overwrite = true\nstore_staging_max = \"1MiB\"";
+    let server = Server::with(store.settings(more));
+    store.proxy.rule(|_, _| Fate::LoseRequest);
+    let mut client = sent(&server, "/first.bin", 2 << 20);
+    client.close().assert(503, None);
+    let mut other = Client::new(server.address(), "/second.bin");
+    other.try_create().assert(500, Some(DISK_FULL));
+    store.proxy.rule(|_, _| Fate::Pass);
+    close_at_last(&mut client, &server);
+    other.try_create().assert(200, None);
+}
