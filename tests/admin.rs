@@ -450,22 +450,54 @@ fn the_socket_is_for_user_and_group_and_goes_with_the_server() {
 }
 
 #[test]
-fn viewers_are_bounded_and_whoever_is_silent_is_dropped() {
+fn whoever_is_silent_keeps_nobody_from_the_interface() {
     let watched = Watched::start("");
-    let silent: Vec<_> = (0..32)
-        .map(|_| TcpStream::connect(watched.address).unwrap())
+    // More than there are places, twice over; each request is begun and never ended.
+    let silent: Vec<_> = (0..70)
+        .map(|_| {
+            let mut stream = TcpStream::connect(watched.address).unwrap();
+            stream.write_all(b"GET /met").unwrap();
+            stream
+        })
         .collect();
-    let refused = || {
-        let mut stream = TcpStream::connect(watched.address).unwrap();
-        let _ = stream.write_all(b"GET /live HTTP/1.0\r\n\r\n");
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer.is_empty()
-    };
-    wait_until("all places are taken", refused);
-    watched.server.wait_for_log("event=admin_crowded");
-    drop(silent);
-    wait_until("there is a place again", || !refused());
+    for _ in 0..3 {
+        assert_eq!(watched.get("/live").0, 200);
+        assert_eq!(watched.order("GET", "/v1/status").0, 200);
+    }
+    let quiet: Vec<_> = (0..70)
+        .map(|_| UnixStream::connect(&watched.socket).unwrap())
+        .collect();
+    assert_eq!(watched.order("GET", "/v1/status").0, 200);
+    assert_eq!(watched.get("/live").0, 200);
+    // The oldest have made room.
+    for mut stream in silent.iter().take(30) {
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        assert!(!matches!(stream.read(&mut [0; 9]), Ok(1..)));
+    }
+    drop((silent, quiet));
+    assert!(!watched.server.log().contains("event=admin_crowded"));
+}
+
+#[test]
+fn a_socket_that_somebody_removes_is_made_again() {
+    let mut watched = Watched::start("");
+    let made_again = "event=admin_socket_made_again";
+    std::fs::remove_file(&watched.socket).unwrap();
+    watched.server.wait_for_log(made_again);
+    let status = watched.command(&["status"]);
+    assert_eq!(status.status.code(), Some(0), "{}", text(&status));
+    let mode = std::fs::metadata(&watched.socket).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o660);
+    // Something else in its place is left alone, and told once.
+    std::fs::remove_file(&watched.socket).unwrap();
+    std::fs::create_dir(&watched.socket).unwrap();
+    watched.server.wait_for_log("event=admin_socket_lost");
+    std::fs::remove_dir(&watched.socket).unwrap();
+    wait_until("it is made again", || {
+        UnixStream::connect(&watched.socket).is_ok()
+    });
+    watched.server.stop();
+    assert!(!watched.socket.exists(), "it goes with the server");
 }
 
 #[test]

@@ -13,10 +13,11 @@
 //! of them speaks to a Unix socket.
 //!
 //! Everything here runs on threads beside the shards, one for each viewer and [`VIEWERS_MAX`] of
-//! them at the most, with plain blocking sockets and time-outs. What is counted is read where it
-//! stands ([`crate::metrics`]); health is judged every few seconds ([`health`]) and not for each
-//! request. Only lists and orders ask a shard something ([`House::ask`]), in slices that it
-//! answers between two other things.
+//! them at the most, with plain blocking sockets and time-outs. The socket has places of its own,
+//! and whoever has asked nothing yet makes room for the next one (`viewers.rs`). What is counted is
+//! read where it stands ([`crate::metrics`]); health is judged every few seconds ([`health`]) and
+//! not for each request. Only lists and orders ask a shard something ([`House::ask`]), in slices
+//! that it answers between two other things.
 //!
 //! What stands behind it is the trait [`House`], which `ring/` implements; tests have another one.
 //!
@@ -26,7 +27,7 @@
 //!
 //! The arrows: `process`, `health`, `view`, `trace`, `request` <- `filter`, `exposition`, `answer`,
 //! `samples` <- `page_view` <- `targets` <- `overview`, `survey` <- `attention` <- `page`, `ticker`
-//! <- `routes` <- `doors`.
+//! <- `routes` <- `viewers`, `socket` <- `doors`.
 
 mod answer;
 mod attention;
@@ -44,22 +45,28 @@ mod process;
 mod request;
 mod routes;
 mod samples;
+mod socket;
 mod survey;
 mod targets;
 mod ticker;
 pub mod trace;
 pub mod view;
+mod viewers;
 
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::server::window::{Inquiry, Insight};
-pub use doors::{BadDoor, Closing, Doors};
+pub use doors::{Doors, listen};
 pub use request::parse as parse_request;
+pub use socket::{BadDoor, Closing, try_socket};
 
-/// Viewers at the same time; the next one hears 503.
-pub const VIEWERS_MAX: usize = 32;
+/// Viewers at the same time on the socket, and as many on all addresses together: a page, a scrape
+/// and a health check need one each.
+const PLACES_MAX: usize = 32;
+/// Viewers at the same time.
+pub const VIEWERS_MAX: usize = 2 * PLACES_MAX;
 
 /// What the interface stands before.
 pub trait House: Send + Sync + 'static {

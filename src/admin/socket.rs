@@ -1,0 +1,338 @@
+//! The administrator's socket: a name in a folder, which must be there for as long as the server
+//! runs.
+//!
+//! Those who clean folders remove sockets too, and without its name nobody can ask the server
+//! anything, nor stop it in order. So the name is looked at every few seconds, and made again.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use thiserror::Error;
+
+/// Who may connect to the socket: its user and its group.
+const SOCKET_MODE: u32 = 0o660;
+/// How often the name is looked at while nobody comes.
+const LOOK_INTERVAL: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
+
+/// Why the interface cannot be where the settings want it.
+#[derive(Debug, Error)]
+pub enum BadDoor {
+    #[error("admin_socket: another server answers at {0}; give this one a socket of its own")]
+    Taken(PathBuf),
+    #[error("admin_socket: {0} exists and is no socket; remove it, or name another path")]
+    NoSocket(PathBuf),
+    #[error(
+        "admin_socket: there can be no socket at {0} ({1}); its folder must exist and be writable for the server \
+         (systemd: RuntimeDirectory=bitsd), and its path be shorter than 108 bytes"
+    )]
+    Socket(PathBuf, io::Error),
+    #[error("admin_listen: cannot listen on {0}: {1}")]
+    Address(SocketAddr, io::Error),
+}
+
+/// A socket that listens and has its name.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    name: Arc<Name>,
+    /// It was told that the name cannot be made again.
+    is_told: bool,
+}
+
+/// What has the name.
+#[derive(Debug)]
+struct Name {
+    state: Mutex<NameState>,
+}
+
+#[derive(Debug)]
+struct NameState {
+    /// Device and inode.
+    identity: (u64, u64),
+    /// The server ends, and the name with it.
+    is_given_up: bool,
+}
+
+impl Name {
+    fn lock(&self) -> MutexGuard<'_, NameState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a connection to this path would find somebody. Never waits: whoever has a long queue is
+/// there.
+fn is_answered(path: &Path) -> bool {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let connected = SocketAddrUnix::new(path).and_then(|address| {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &address)
+    });
+    matches!(connected, Ok(()) | Err(Errno::AGAIN))
+}
+
+/// A name beside the one that is wanted. It has the same length in every process, so that a check
+/// finds what a start would find.
+fn beside(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".{:06x}", std::process::id()))
+}
+
+/// Makes a socket beside its place, with its permissions.
+fn make_beside(path: &Path) -> Result<(UnixListener, PathBuf), BadDoor> {
+    let failed = |error: io::Error| BadDoor::Socket(path.to_owned(), error);
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(BadDoor::NoSocket(path.to_owned()));
+        }
+        Ok(_) if is_answered(path) => return Err(BadDoor::Taken(path.to_owned())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.ends_with(b"/") || bytes.ends_with(b"/.") {
+        return Err(failed(Errno::ISDIR.into()));
+    }
+    // Under a longer name nobody could find it.
+    SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
+    let beside = beside(path);
+    // What a process of this number may have left long ago.
+    let is_socket = |found: fs::Metadata| found.file_type().is_socket();
+    if fs::symlink_metadata(&beside).is_ok_and(is_socket) {
+        let _ = fs::remove_file(&beside);
+    }
+    let listener = UnixListener::bind(&beside).map_err(failed)?;
+    let mode = fs::Permissions::from_mode(SOCKET_MODE);
+    if let Err(error) = fs::set_permissions(&beside, mode) {
+        let _ = fs::remove_file(&beside);
+        return Err(failed(error));
+    }
+    Ok((listener, beside))
+}
+
+/// Finds out whether a socket could be had, as a start does, and leaves nothing behind.
+///
+/// # Errors
+/// [`BadDoor`]
+pub fn try_socket(path: &Path) -> Result<(), BadDoor> {
+    let (_listener, beside) = make_beside(path)?;
+    fs::remove_file(&beside).map_err(|error| BadDoor::Socket(path.to_owned(), error))
+}
+
+/// Makes it beside its place and then gives it its name in one step: nobody finds one that is open
+/// to others, and one that an earlier server left behind is replaced. Gives device and inode, too.
+fn make(path: &Path) -> Result<(UnixListener, (u64, u64)), BadDoor> {
+    let (listener, beside) = make_beside(path)?;
+    let named = fs::symlink_metadata(&beside).and_then(|found| {
+        fs::rename(&beside, path)?;
+        Ok((found.dev(), found.ino()))
+    });
+    match named {
+        Ok(identity) => Ok((listener, identity)),
+        Err(error) => {
+            let _ = fs::remove_file(&beside);
+            Err(BadDoor::Socket(path.to_owned(), error))
+        }
+    }
+}
+
+fn is_there(path: &Path, identity: (u64, u64)) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == identity)
+}
+
+impl Socket {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// [`BadDoor`]
+    pub fn bind(path: &Path) -> Result<Self, BadDoor> {
+        let (listener, identity) = make(path)?;
+        let state = Mutex::new(NameState {
+            identity,
+            is_given_up: false,
+        });
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            name: Arc::new(Name { state }),
+            is_told: false,
+        })
+    }
+
+    /// What takes the name away at the end.
+    pub fn closing(&self) -> Closing {
+        Closing {
+            socket: Some((self.path.clone(), Arc::clone(&self.name))),
+        }
+    }
+
+    /// The next connection. While there is none, the name is looked at.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn next(&mut self) -> io::Result<UnixStream> {
+        loop {
+            let mut waiting = [PollFd::new(&self.listener, PollFlags::IN)];
+            match rustix::event::poll(&mut waiting, Some(&LOOK_INTERVAL)) {
+                Ok(0) => self.look(),
+                Ok(_) => return self.listener.accept().map(|(stream, _)| stream),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes the name again, if it is gone or something else has it.
+    fn look(&mut self) {
+        let mut state = self.name.lock();
+        if state.is_given_up {
+            return;
+        }
+        if is_there(&self.path, state.identity) {
+            self.is_told = false;
+            return;
+        }
+        let socket = self.path.display();
+        match make(&self.path) {
+            Ok((listener, identity)) => {
+                state.identity = identity;
+                self.listener = listener;
+                self.is_told = false;
+                let event = "admin_socket_made_again";
+                tracing::warn!(event, %socket, "somebody has removed the administrator's socket: it was made again");
+            }
+            Err(why) if !self.is_told => {
+                self.is_told = true;
+                let event = "admin_socket_lost";
+                tracing::warn!(event, %socket, %why, "the administrator's socket is gone: nobody can give orders");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Takes the name of the socket away at the end, if it is still ours.
+#[derive(Debug, Default)]
+pub struct Closing {
+    socket: Option<(PathBuf, Arc<Name>)>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some((path, name)) = &self.socket {
+            let mut state = name.lock();
+            state.is_given_up = true;
+            if is_there(path, state.identity) {
+                // Whoever cannot remove it replaces it at the next start.
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap();
+        names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_socket_is_made_with_its_mode_and_replaces_one_that_nobody_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let first = Socket::bind(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+        assert!(matches!(Socket::bind(&path), Err(BadDoor::Taken(_))));
+        assert!(matches!(try_socket(&path), Err(BadDoor::Taken(_))));
+        let closing = first.closing();
+        let identity = first.name.lock().identity;
+        drop(first);
+        try_socket(&path).unwrap();
+        assert!(is_there(&path, identity), "a trial replaces nothing");
+        let second = Socket::bind(&path).unwrap();
+        // The first one's name was taken over: its end takes nothing away.
+        let is_another = second.name.lock().identity != identity;
+        drop(closing);
+        assert_eq!(is_answered(&path), is_another);
+        assert!(names(folder.path()).len() <= 1);
+    }
+
+    #[test]
+    fn where_there_can_be_no_socket_a_trial_says_what_a_start_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let pipe = folder.path().join("pipe");
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        for (path, is_no_socket) in [
+            (file.clone(), true),
+            (pipe, true),
+            (PathBuf::from("/"), true),
+            (PathBuf::from("/dev/null"), true),
+            (folder.path().join("no/such/folder"), false),
+            (folder.path().join("folder/"), false),
+            (folder.path().join("l".repeat(120)), false),
+            (PathBuf::from("a\0b"), false),
+            (PathBuf::from("/proc/a.sock"), false),
+        ] {
+            let refused = [
+                Socket::bind(&path).map(drop).unwrap_err(),
+                try_socket(&path).unwrap_err(),
+            ];
+            for why in refused {
+                let is = matches!(why, BadDoor::NoSocket(_));
+                assert_eq!(is, is_no_socket, "{path:?}: {why}");
+                assert!(is || why.to_string().contains("RuntimeDirectory"), "{why}");
+            }
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"x");
+        assert_eq!(names(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn a_name_that_is_gone_is_made_again_until_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let mut socket = Socket::bind(&path).unwrap();
+        let closing = socket.closing();
+        socket.look();
+        for _ in 0..2 {
+            fs::remove_file(&path).unwrap();
+            socket.look();
+            assert!(is_answered(&path));
+        }
+        // What is no socket is somebody's.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "x").unwrap();
+        socket.look();
+        assert!(socket.is_told);
+        fs::remove_file(&path).unwrap();
+        socket.look();
+        assert!(is_answered(&path) && !socket.is_told);
+        drop(closing);
+        assert!(!path.exists());
+        socket.look();
+        assert!(!path.exists(), "the server has ended");
+    }
+}
