@@ -866,8 +866,8 @@ fn a_door_that_cannot_be_is_told_before_anything_begins() {
     let checked = bitsd(&["check", "--config"]).arg(&file).output().unwrap();
     assert_eq!(checked.status.code(), Some(1), "{}", text(&checked));
     for words in [
-        "# warning: admin_socket cannot be made",
-        "# wrong: admin_listen cannot be",
+        "# wrong: admin_socket: there can be no socket at",
+        "# wrong: admin_listen: cannot listen on",
     ] {
         assert!(text(&checked).contains(words), "{}", text(&checked));
     }
@@ -876,6 +876,101 @@ fn a_door_that_cannot_be_is_told_before_anything_begins() {
     let socket: &Path = &watched.socket;
     let said = refused(&format!("admin_socket = {socket:?}"));
     assert!(said.contains("another server answers"), "{said}");
+}
+
+/// The exit codes of `check` and of `serve`, and what the former says.
+fn checked_and_served(root: &Path, lines: &str) -> (Option<i32>, Option<i32>, String) {
+    let file = root.with_extension("check");
+    std::fs::write(&file, format!("root = {root:?}\n{lines}")).unwrap();
+    let checked = bitsd(&["check", "--quiet", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let mut served = bitsd(&["serve", "--cores", "1", "--config"]);
+    let served = served
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut served = Program(served.spawn().unwrap());
+    // It says where it listens, or ends.
+    let mut heard = [0; 9];
+    let stdout = served.0.stdout.as_mut().unwrap();
+    let code = match stdout.read(&mut heard).unwrap() {
+        0 => served.wait().code(),
+        _ => None,
+    };
+    (checked.status.code(), code, text(&checked))
+}
+
+#[test]
+fn a_check_looks_at_sockets_and_addresses_as_a_start_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let nowhere = folder.path().join("no/a.sock");
+    let long = folder.path().join("l".repeat(200));
+    let free = support::program::free_address().port();
+    let any = "listen = \"127.0.0.1:0\"\n";
+    let socket = |path: &Path| format!("{any}admin_socket = {path:?}");
+    for (lines, code) in [
+        (socket(Path::new("/")), 1),
+        (socket(Path::new("/etc")), 1),
+        (socket(Path::new("/dev/null")), 1),
+        (socket(Path::new("/proc/a.sock")), 1),
+        (socket(&file), 1),
+        (socket(&nowhere), 1),
+        (socket(&long), 1),
+        (format!("{any}admin_socket = \"a\\u0000b\""), 1),
+        (
+            format!("listen = [\"0.0.0.0:{free}\", \"127.0.0.1:{free}\"]"),
+            2,
+        ),
+        (
+            format!("listen = \"127.0.0.1:{free}\"\nadmin_listen = \"127.0.0.1:{free}\""),
+            2,
+        ),
+        (
+            format!("listen = \"127.0.0.1:{free}\"\nadmin_listen = \"[::]:{free}\""),
+            2,
+        ),
+        (format!("{any}admin_listen = \"[fe80::1]:{free}\""), 2),
+    ] {
+        let (checked, served, said) = checked_and_served(&root, &lines);
+        assert_eq!(
+            (checked, served),
+            (Some(code), Some(code)),
+            "{lines}: {said}"
+        );
+    }
+    let socket = socket(&folder.path().join("a.sock"));
+    let (checked, served, said) = checked_and_served(&root, &socket);
+    assert_eq!((checked, served), (Some(0), None), "{said}");
+}
+
+#[test]
+fn beside_a_server_that_runs_a_check_finds_what_the_next_start_would() {
+    let watched = Watched::start("");
+    let root = watched.server.root();
+    let check = |lines: &str| {
+        let file = root.with_extension("check");
+        std::fs::write(&file, format!("root = {root:?}\n{lines}")).unwrap();
+        let mut check = bitsd(&["check", "--quiet", "--config"]);
+        let checked = check.arg(&file).output().unwrap();
+        (checked.status.code(), text(&checked))
+    };
+    let (listen, admin) = (watched.server.address(), watched.address);
+    let socket: &Path = &watched.socket;
+    let own =
+        format!("listen = \"{listen}\"\nadmin_listen = \"{admin}\"\nadmin_socket = {socket:?}");
+    assert_eq!(check(&own), (Some(0), String::new()));
+    let (code, said) = check("admin_socket = \"/dev/null\"");
+    assert!(code == Some(1) && said.contains("is no socket"), "{said}");
+    let (code, said) = check("listen = \"192.0.2.1:8080\"");
+    assert!(code == Some(1) && said.contains("no address"), "{said}");
+    let (code, said) = check("admin_listen = \"192.0.2.1:8080\"");
+    assert!(code == Some(1) && said.contains("no address"), "{said}");
 }
 
 /// What the service manager hears, until it hears this.

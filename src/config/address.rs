@@ -1,6 +1,6 @@
 //! Addresses to listen on. What people write instead of one is told with what they meant.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::complaint::{Complaint, quoted};
 use super::url;
@@ -11,13 +11,61 @@ pub(super) fn parse_addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Compl
     let mut addresses = Vec::new();
     for text in texts {
         let address = parse_address(text)?;
-        // Port 0 is another one each time.
-        if address.port() != 0 && addresses.contains(&address) {
-            return Err(Complaint::ListedTwice(address));
+        if let Some(why) = conflict(&addresses, address) {
+            return Err(why);
         }
         addresses.push(address);
     }
     Ok(addresses)
+}
+
+/// Why an address cannot be listened on beside these: the server would find its own port in use.
+pub(super) fn conflict(known: &[SocketAddr], address: SocketAddr) -> Option<Complaint> {
+    // Port 0 is another one each time.
+    if address.port() == 0 {
+        return None;
+    }
+    if known.contains(&address) {
+        return Some(Complaint::ListedTwice(address));
+    }
+    // All addresses of a family, and one of them.
+    let is_beneath = |all: SocketAddr, one: SocketAddr| {
+        all.ip().is_unspecified() && all.port() == one.port() && all.is_ipv4() == one.is_ipv4()
+    };
+    let other = known
+        .iter()
+        .find(|&&other| is_beneath(other, address) || is_beneath(address, other))?;
+    Some(match is_beneath(*other, address) {
+        true => Complaint::Covered(address, *other),
+        false => Complaint::Covered(*other, address),
+    })
+}
+
+/// What an address of the administrator's interface takes: `[::]` means IPv4 there too.
+pub(super) fn taken_by_admin(address: SocketAddr) -> Vec<SocketAddr> {
+    let is_all = address.is_ipv6() && address.ip().is_unspecified();
+    let of_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+    [address]
+        .into_iter()
+        .chain(is_all.then_some(of_v4))
+        .collect()
+}
+
+/// What the kernel would call an invalid argument.
+fn cannot_be_bound(address: &SocketAddr) -> Option<String> {
+    let SocketAddr::V6(v6) = address else {
+        return None;
+    };
+    if let Some(v4) = v6.ip().to_ipv4_mapped() {
+        return Some(format!("; write {v4}:{}", v6.port()));
+    }
+    let needs_scope = v6.ip().is_unicast_link_local() && v6.scope_id() == 0;
+    needs_scope.then(|| {
+        let (ip, port) = (v6.ip(), v6.port());
+        format!(
+            ": it needs the number of its interface (`ip link` shows it), as in [{ip}%2]:{port}"
+        )
+    })
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
@@ -29,7 +77,13 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
         Complaint::NotAnAddress(hint)
     };
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return match cannot_be_bound(&address) {
+            None => Ok(address),
+            Some(hint) => Err(Complaint::NotAnAddress(format!(
+                "nobody can listen on {}{hint}",
+                quoted(text)
+            ))),
+        };
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let address = rest.split('/').next().unwrap_or_default();
@@ -68,4 +122,59 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
         "localhost" => format!(": names are not looked up; write 127.0.0.1:{port}"),
         _ => ": names are not looked up; write the address".to_owned(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(texts: &[&str]) -> Result<Vec<SocketAddr>, Complaint> {
+        let texts: Vec<_> = texts.iter().map(|&text| text.to_owned()).collect();
+        parse_addresses(&texts)
+    }
+
+    #[test]
+    fn addresses_that_exclude_each_other_are_told() {
+        for texts in [
+            ["0.0.0.0:80", "[::]:80"],
+            ["0.0.0.0:80", "127.0.0.1:81"],
+            ["0.0.0.0:80", "[::1]:80"],
+            ["127.0.0.1:80", "127.0.0.2:80"],
+            ["0.0.0.0:0", "127.0.0.1:0"],
+        ] {
+            assert_eq!(parsed(&texts).unwrap().len(), 2, "{texts:?}");
+        }
+        let at = |text: &str| text.parse().unwrap();
+        for [all, one] in [["0.0.0.0:80", "127.0.0.1:80"], ["[::]:80", "[::1]:80"]] {
+            let covered = Complaint::Covered(at(one), at(all));
+            assert_eq!(parsed(&[all, one]), Err(covered));
+            let covered = Complaint::Covered(at(one), at(all));
+            assert_eq!(parsed(&[one, all]), Err(covered));
+        }
+        let twice = Complaint::ListedTwice(at("127.0.0.1:80"));
+        assert_eq!(parsed(&["127.0.0.1:80", "127.0.0.1:80"]), Err(twice));
+        assert_eq!(
+            taken_by_admin(at("[::]:9")),
+            [at("[::]:9"), at("0.0.0.0:9")]
+        );
+        assert_eq!(taken_by_admin(at("[::1]:9")), [at("[::1]:9")]);
+    }
+
+    #[test]
+    fn what_nobody_can_listen_on_is_told_with_what_to_write() {
+        for (text, hint) in [
+            ("[::ffff:127.0.0.1]:80", Some("; write 127.0.0.1:80")),
+            ("[fe80::1]:80", Some("[fe80::1%2]:80")),
+            ("[fe80::1%2]:80", None),
+            ("[2001:db8::1]:80", None),
+        ] {
+            let told = match parsed(&[text]) {
+                Err(Complaint::NotAnAddress(told)) => Some(told),
+                _ => None,
+            };
+            assert_eq!(told.is_some(), hint.is_some(), "{text}");
+            let told = told.unwrap_or_default();
+            assert!(told.ends_with(hint.unwrap_or_default()), "{told}");
+        }
+    }
 }

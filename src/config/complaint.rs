@@ -21,6 +21,8 @@ pub(super) enum Complaint {
     NothingToListenOn,
     /// An address stands twice: the server would find its own port in use.
     ListedTwice(SocketAddr),
+    /// One address is among those that another stands for.
+    Covered(SocketAddr, SocketAddr),
     EmptyPath,
     /// What only a shell would replace.
     ShellPath,
@@ -49,6 +51,9 @@ impl Complaint {
             Self::NotAnAddress(why) => format!("cannot be used: {why}"),
             Self::NothingToListenOn => "is empty: name at least one ADDR:PORT".to_owned(),
             Self::ListedTwice(address) => format!("cannot be used: {address} stands there twice"),
+            Self::Covered(one, all) => {
+                format!("cannot be used: {all} takes {one} in, and the settings name both: leave one out")
+            }
             Self::EmptyPath => "is empty: name a directory, `.` for this one".to_owned(),
             Self::ShellPath => {
                 "is a path for a shell, which nobody replaces here: write it whole, such as /srv/uploads"

@@ -10,6 +10,7 @@ use crate::auth::certificate::Rule;
 use crate::auth::policy::{Allowed, Scheme};
 use crate::http::digest::Algorithms;
 
+use super::address::{conflict, taken_by_admin};
 use super::complaint::Complaint;
 use super::error::{Cause, ConfigError, Origin};
 use super::file::SettingsFile;
@@ -184,14 +185,21 @@ fn refuse_repeated(
         return Err(entry.refused(Complaint::NothingToListenOn));
     }
     let mut known = listen.to_vec();
-    for entry in listeners.iter().filter_map(|given| given.get("address")) {
+    let entries = listeners.iter().filter_map(|given| given.get("address"));
+    let entries = entries.map(|entry| (entry, false));
+    let admin = global.get("admin_listen").map(|entry| (entry, true));
+    for (entry, is_admin) in entries.chain(admin) {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         addresses.take(entry.value.clone());
         for address in addresses {
-            if address.port() != 0 && known.contains(&address) {
-                return Err(entry.refused(Complaint::ListedTwice(address)));
+            let taken = match is_admin {
+                true => taken_by_admin(address),
+                false => vec![address],
+            };
+            if let Some(why) = taken.iter().find_map(|one| conflict(&known, *one)) {
+                return Err(entry.refused(why));
             }
-            known.push(address);
+            known.extend(taken);
         }
     }
     Ok(())

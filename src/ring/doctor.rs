@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
@@ -19,6 +21,7 @@ use super::launch_error::LaunchError;
 use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{listeners, net, probe};
+use crate::admin::{self, BadDoor};
 use crate::auth::keytab::Key;
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::Config;
@@ -78,38 +81,65 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     }
     findings.extend(directories);
     findings.extend(custody(config));
-    findings.extend(addresses(config, is_running));
-    if !is_running {
-        findings.extend(doors(config));
+    // A start has all of them at the same time, so none is given back before the last one.
+    let mut held = Vec::new();
+    findings.extend(addresses(config, is_running, &mut held));
+    findings.extend(socket(config, is_running));
+    findings.extend(admin_addresses(config, is_running, &mut held));
+    findings
+}
+
+/// Whether the administrator's socket can be made. It is made for a moment, as a start does, and
+/// replaces nothing.
+fn socket(config: &Config, is_running: bool) -> Option<Finding> {
+    let path = &config.admin_socket;
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let shown = path.display();
+    Some(match admin::try_socket(path) {
+        Ok(()) => Finding::Good(format!("admin_socket can be {shown}")),
+        Err(BadDoor::Taken(_)) if is_running => {
+            Finding::Good(format!("a server answers at admin_socket, {shown}"))
+        }
+        Err(why) if is_made_at_start(path) => Finding::Doubtful(format!(
+            "{why}; it is in order if RuntimeDirectory= of the service makes the folder"
+        )),
+        Err(why) => Finding::Bad(why.to_string()),
+    })
+}
+
+/// Whether a folder is missing that systemd may make before the start. It makes them in `/run`.
+fn is_made_at_start(socket: &Path) -> bool {
+    let folder = socket.parent().filter(|folder| !folder.exists());
+    folder.is_some_and(|folder| {
+        ["/run", "/var/run"]
+            .iter()
+            .any(|run| folder.parent() == Some(Path::new(run)))
+    })
+}
+
+/// Whether the administrator's interface can have its addresses. Those of a server that runs are
+/// in use.
+fn admin_addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for &address in &config.admin_listen {
+        findings.push(match admin::listen(address) {
+            Ok((listener, _)) => {
+                held.push(listener.into());
+                Finding::Good(format!("admin_listen can be {address}"))
+            }
+            Err(why) if is_running && is_in_use(&why) => {
+                Finding::Good(format!("admin_listen {address} is in use: a server runs"))
+            }
+            Err(why) => Finding::Bad(LaunchError::Admin(why).to_string()),
+        });
     }
     findings
 }
 
-/// Where the administrator's interface would be. Nothing is made: a folder that systemd makes for
-/// the service is not there before it starts.
-fn doors(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let socket = &config.admin_socket;
-    if !socket.as_os_str().is_empty() {
-        let folder = socket
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        let shown = folder.display();
-        findings.push(match rustix::fs::access(folder, Access::WRITE_OK) {
-            Ok(()) => Finding::Good(format!("admin_socket can be made in {shown}")),
-            Err(error) => Finding::Doubtful(format!(
-                "admin_socket cannot be made in {shown} now: {error} (RuntimeDirectory= of the service makes \
-                 a folder in /run)"
-            )),
-        });
-    }
-    let listen = |address: &SocketAddr| match TcpListener::bind(address) {
-        Ok(_) => Finding::Good(format!("admin_listen can be {address}")),
-        Err(error) => Finding::Bad(format!("admin_listen cannot be {address}: {error}")),
-    };
-    findings.extend(config.admin_listen.iter().map(listen));
-    findings
+fn is_in_use(why: &BadDoor) -> bool {
+    matches!(why, BadDoor::Address(_, error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// Where the custody ledger would be. Nothing is made.
@@ -283,8 +313,8 @@ fn directories(config: &Config) -> (Vec<Finding>, bool) {
             let process = process.map_or(String::new(), |process| format!(" (process {process})"));
             let path = path.display();
             let finding = Finding::Good(format!(
-                "a server{process} is running with the work directory {path}: directories and addresses are its own, and \
-                 were looked at when it started"
+                "a server{process} is running with the work directory {path}: the directories are its own, and were \
+                 looked at when it started"
             ));
             (vec![finding], true)
         }
@@ -321,18 +351,32 @@ fn before_the_first_start(config: &Config) -> Vec<Finding> {
     config.roots.iter().map(examine).collect()
 }
 
-fn addresses(config: &Config, is_running: bool) -> Vec<Finding> {
-    if is_running {
-        return Vec::new();
-    }
-    let examine = |address: &std::net::SocketAddr| {
-        let bound = net::check_free(*address).and_then(|()| net::bind(*address));
-        match bound {
-            Ok(_listener) => Finding::Good(format!("{address} can be listened on")),
-            Err(error) => Finding::Bad(LaunchError::Listen(*address, error).to_string()),
+/// Whether the addresses can be listened on. Where a server runs, they are mostly its own, and
+/// none is taken from it; but settings that have changed since it started may name others.
+fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<Finding> {
+    let mut examine = |address: SocketAddr| {
+        if is_running {
+            return beside_a_server(address);
+        }
+        match net::check_free(address).and_then(|()| net::bind(address)) {
+            Ok(listener) => {
+                held.push(listener);
+                Finding::Good(format!("{address} can be listened on"))
+            }
+            Err(error) => Finding::Bad(LaunchError::Listen(address, error).to_string()),
         }
     };
     listeners::addresses(config)
-        .map(|one| examine(&one.address))
+        .map(|one| examine(one.address))
         .collect()
+}
+
+fn beside_a_server(address: SocketAddr) -> Finding {
+    match net::check_beside(address) {
+        Ok(()) => Finding::Good(format!("{address} can be listened on")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::Doubtful(format!(
+            "{address} is in use: by the server that runs, if it listens there"
+        )),
+        Err(error) => Finding::Bad(LaunchError::Listen(address, error).to_string()),
+    }
 }

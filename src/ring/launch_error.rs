@@ -116,7 +116,13 @@ impl std::fmt::Display for LaunchError {
                 let remedy = of_address(*address, error);
                 write!(f, "cannot listen on {address}: {error}{remedy}")
             }
-            Self::Admin(why) => why.fmt(f),
+            Self::Admin(why) => {
+                why.fmt(f)?;
+                match why {
+                    BadDoor::Address(address, error) => f.write_str(&of_address(*address, error)),
+                    _ => Ok(()),
+                }
+            }
             Self::Custody(why) => why.fmt(f),
             Self::Tls(why) => why.fmt(f),
             Self::Courier(why) => why.fmt(f),

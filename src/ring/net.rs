@@ -262,6 +262,17 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// Whether an address can be listened on beside a server that runs: nobody is kept from that one,
+/// for nothing listens.
+///
+/// # Errors
+/// `AddrInUse` if a program of another user has it, or what else the kernel says.
+pub fn check_beside(address: SocketAddr) -> io::Result<()> {
+    let socket = new_socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())
+}
+
 /// How long the listener of a server that was just killed may take to disappear.
 const LISTENER_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks.
