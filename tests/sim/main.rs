@@ -31,6 +31,7 @@ mod shrink;
 mod sim;
 mod talk;
 mod tally;
+mod threads;
 mod wire;
 mod world;
 
@@ -92,31 +93,40 @@ fn main() -> ExitCode {
     }
     let (mut passed, mut failed, mut sessions, mut steps) = (0u64, 0u64, 0, 0);
     let marks = Marks::default();
-    for seed in args.first..args.first + args.seeds {
+    let plan = |seed| {
         let mut plan = Plan::draw(seed);
-        if let Err(why) = shrink::take_out(&mut plan, &args.without) {
-            eprintln!("{why}");
-            return ExitCode::from(2);
-        }
-        let report = run::run(&plan, args.is_traced);
-        let mut failure = report.failure.clone();
+        shrink::take_out(&mut plan, &args.without).map(|()| plan)
+    };
+    if let Err(why) = plan(args.first) {
+        eprintln!("{why}");
+        return ExitCode::from(2);
+    }
+    let run = |seed| {
+        // What is taken out is named by a failure of this very seed.
+        let plan = plan(seed).expect("asked above");
+        let mut report = run::run(&plan, args.is_traced);
         if args.is_single || seed % 10 == 0 {
             let again = run::run(&plan, false);
             if again.hash != report.hash {
-                failure.get_or_insert("13: the same seed gave another story".to_owned());
+                let why = "13: the same seed gave another story";
+                report.failure.get_or_insert(why.to_owned());
             }
         }
+        report
+    };
+    threads::for_each(args.first..args.first + args.seeds, run, |seed, report| {
         marks.add(&report.marks);
         sessions += report.sessions;
         steps += report.steps;
-        match failure {
+        match report.failure {
             None => passed += 1,
             Some(failure) => {
                 failed += 1;
+                let plan = plan(seed).expect("asked above");
                 tell_failure(&plan, &failure, &report.tail, &args);
             }
         }
-    }
+    });
     let crashes = marks.count("kill") + marks.count("power cut");
     println!(
         "{} runs: {sessions} sessions, {crashes} crashes ({} kills, {} power cuts), {} graceful stops, {steps} steps",
