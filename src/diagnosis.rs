@@ -170,9 +170,28 @@ impl From<Displaced> for io::Error {
     }
 }
 
+/// Somebody has put something else in the place of an upload's file, or has cut it.
+#[derive(Debug)]
+pub struct PartChanged;
+
+impl std::fmt::Display for PartChanged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the file in the work directory is not what was written")
+    }
+}
+
+impl std::error::Error for PartChanged {}
+
+/// Whether it is that.
+pub fn is_part_changed(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<PartChanged>())
+}
+
 fn displaced() -> Diagnosis {
     Diagnosis {
-        hears: Refusal::Unavailable,
+        hears: Refusal::Displaced,
         poisons: false,
         heals: WithServer,
         severity: Warning,

@@ -345,6 +345,15 @@ pub enum Event<'a> {
         /// What was wrong with it, in words.
         why: &'a str,
     },
+    /// At the start, files of uploads of which no record says anything were removed. Their clients
+    /// begin again. A power cut leaves some where nothing is synced; else somebody has changed the
+    /// journals.
+    Orphaned {
+        /// How many that held bytes.
+        parts: u64,
+        /// Of all of them.
+        bytes: u64,
+    },
     /// The disk refused something.
     DiskFailed {
         /// What was being done.

@@ -346,6 +346,9 @@ fn an_orphan_is_removed_at_start() {
     }
     server.restart();
     assert_eq!(server.work_files(), [""; 0]);
+    // No byte that was acked goes without a word.
+    server.wait_for_log("event=orphans_removed");
+    server.wait_for_log("parts=1 bytes=10");
     client.reconnect_to(server.address());
     client
         .send(fragment(10..30))

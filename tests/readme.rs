@@ -314,7 +314,7 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::EventsOwed | R::TooManySessions | R::TooManyOfUser | R::Busy | R::Unavailable => {
             "too many sessions"
         }
-        R::DiskUnusable => "the work directory is gone",
+        R::DiskUnusable | R::Displaced => "the work directory is gone",
     }
 }
 
@@ -371,6 +371,7 @@ fn refusals() -> Vec<Refusal> {
         R::Busy,
         R::DiskUnusable,
         R::Unavailable,
+        R::Displaced,
     ];
     all.extend(Obstacle::ALL.map(R::Obstructed));
     all.extend(

@@ -97,6 +97,21 @@ fn sizes_that_no_disk_holds_are_too_large_and_nobodys_fault() {
     assert!(!log.contains("dmesg") && !log.contains("WARN"), "{log}");
 }
 
+/// Records of sessions that ended are of no use: a journal of nothing else is no reason to refuse
+/// uploads for ever.
+#[test]
+fn a_journal_stays_within_the_limit_of_the_process() {
+    // In blocks of 512 bytes or of a KiB, as the shell counts.
+    let wrapper = ["sh", "-c", "ulimit -f 100; exec \"$@\"", "sh"];
+    let server = Server::with(Settings::default().wrapper(&wrapper).file("cores = 1\n"));
+    server.wait_for_log("event=file_size_limit");
+    for number in 0..500 {
+        let mut client = Client::create(server.address(), &format!("/{number}.bin"));
+        client.send(fragment(0..10).of(10)).assert(200, None);
+        client.close().assert(200, None);
+    }
+}
+
 #[test]
 fn a_file_over_the_limit_of_the_process_is_too_large_before_its_bytes() {
     // In blocks of 512 bytes or of a KiB, as the shell counts.

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::host::{Tmpfs, allow, folder_and_root, make_pipe};
+use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 use tempfile::TempDir;
@@ -388,6 +389,30 @@ fn the_work_directory_of_another_server_is_no_shelf() {
 
 // -- what was opened is looked at again
 
+/// Two subvolumes of btrfs are reached by one mount, and nothing can be renamed from one into the
+/// other. The bytes must not be taken and never get a name.
+#[test]
+fn a_root_in_another_subvolume_has_its_own_folder() {
+    let folder = TempDir::new().unwrap();
+    let Some(disk) = Disk::mount(folder.path(), &["mkfs.btrfs", "-q"], 256 << 20, "rw") else {
+        return skip("btrfs cannot be mounted (needs root and btrfs-progs)");
+    };
+    for name in ["work", "root"] {
+        let made = Command::new("btrfs")
+            .args(["-q", "subvolume", "create"])
+            .arg(disk.path().join(name))
+            .status();
+        assert!(made.unwrap().success());
+    }
+    let work = disk.path().join("work/.bitsd");
+    fs::create_dir(&work).unwrap();
+    let settings = Settings::default().flags(&["--work-dir", work.to_str().unwrap()]);
+    let root = disk.path().join("root");
+    let server = Server::on(&root, settings);
+    upload(&server, "/a.bin", 10);
+    assert!(root.join(".bitsd").exists());
+}
+
 #[test]
 fn a_work_directory_that_is_removed_is_made_again() {
     let mut server = Server::start();
@@ -428,6 +453,57 @@ fn a_part_that_is_removed_before_close_is_told_as_lost() {
     // It is over, and its name is free.
     client.close().assert(500, Some(SESSION_NOT_FOUND));
     upload(&server, "/a.bin", 20);
+}
+
+/// Whoever cleans up by hand: the note of whose the folder is goes too, and without it no start
+/// would take the folder for its own.
+#[test]
+fn a_work_directory_that_is_emptied_is_filled_again() {
+    let mut server = Server::start();
+    let note = server.file(".bitsd/owner");
+    for entry in fs::read_dir(server.file(".bitsd")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    server.wait_for_log("event=work_dir_mended");
+    assert!(note.exists() && server.file(".bitsd/lock").exists());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let (status, said) = Server::refused(server.root(), &Settings::default());
+    assert_eq!(status.code(), Some(1), "{said}");
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+}
+
+/// All that stands under the name of a part would be published with the server's rights.
+#[test]
+fn a_part_that_was_exchanged_or_cut_gets_no_name() {
+    let server = Server::start();
+    let exchange: [&dyn Fn(&Path); 3] = [
+        &|part| {
+            fs::remove_file(part).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", part).unwrap();
+        },
+        &|part| {
+            fs::remove_file(part).unwrap();
+            fs::write(part, "other").unwrap();
+        },
+        &|part| {
+            let part = fs::OpenOptions::new().write(true).open(part).unwrap();
+            part.set_len(10).unwrap();
+        },
+    ];
+    for (number, exchange) in exchange.into_iter().enumerate() {
+        let name = format!("/{number}.bin");
+        let mut client = Client::create(server.address(), &name);
+        client.send(fragment(0..20).of(20)).assert(200, None);
+        exchange(&server.file(".bitsd").join(&parts(server.root())[0]));
+        client.close().assert(500, Some(SESSION_NOT_FOUND));
+        assert!(fs::symlink_metadata(server.file(&name[1..])).is_err());
+    }
+    server.wait_for_log("or changed there");
 }
 
 #[test]

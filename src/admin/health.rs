@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Metrics;
+use crate::metrics::labels;
+use crate::metrics::shard::ShardMetrics;
 
 /// A shard that was not seen to run for so long is stuck.
 pub const BEAT_MS_MAX: u64 = 10_000;
@@ -16,6 +18,8 @@ pub const BEAT_MS_MAX: u64 = 10_000;
 pub const JUDGED_MS_MAX: u64 = 15_000;
 /// A line of the custody ledger that waits for longer says that its disk does not answer.
 const LEDGER_MS_MAX: u64 = 10_000;
+/// A refusal because of the disk that is older says nothing of the disk as it is: nobody has tried.
+const DISK_REFUSAL_MS_MAX: u64 = 60_000;
 /// Part of all descriptors, in percent, from which on new connections are in danger.
 const DESCRIPTORS_PERCENT_MAX: u64 = 90;
 
@@ -54,6 +58,7 @@ impl Readings {
         let shards = metrics.shards.iter().map(|shard| ShardBeat {
             beat_ms: shard.beat_ms.get(),
             is_recovering: shard.is_recovering.get() != 0,
+            disk_refusal: disk_refusal(shard, now_ms),
         });
         Self {
             now_ms,
@@ -81,6 +86,18 @@ pub struct ShardBeat {
     pub beat_ms: u64,
     /// It is reading its sessions back.
     pub is_recovering: bool,
+    /// By which of [`labels::REASONS`] the disk has refused uploads, if no new one was taken since.
+    pub disk_refusal: Option<&'static str>,
+}
+
+fn disk_refusal(shard: &ShardMetrics, now_ms: u64) -> Option<&'static str> {
+    let refused_ms = shard.disk_refused_ms.get();
+    let is_recent = now_ms.saturating_sub(refused_ms) <= DISK_REFUSAL_MS_MAX;
+    let was_taken_since = shard.taken_ms.get() > refused_ms;
+    let reason = usize::try_from(shard.disk_refused.get()).ok();
+    reason
+        .filter(|_| refused_ms > 0 && is_recent && !was_taken_since)
+        .and_then(|reason| labels::REASONS.get(reason).copied())
 }
 
 /// A folder of the server's.
@@ -90,8 +107,8 @@ pub struct Premises {
     pub path: PathBuf,
     /// The number of the root, if it is one.
     pub root: Option<usize>,
-    /// What is not as it was at the start.
-    pub wrong: Option<String>,
+    /// What is not as it was at the start, and what helps.
+    pub wrong: Option<(String, &'static str)>,
     /// What its file system says; nothing where it cannot be asked.
     pub space: Option<SpaceReading>,
 }
@@ -196,6 +213,12 @@ pub fn judge(readings: &Readings) -> Health {
     for place in &readings.premises {
         not_ready.extend(judge_premises(place));
     }
+    // What the file system does not say of itself: the first upload that it refuses does.
+    let refusal = (readings.shards.iter()).find_map(|shard| shard.disk_refusal);
+    if let Some(refusal) = refusal.filter(|_| not_ready.is_empty()) {
+        let (why, remedy) = refused_by_disk(refusal);
+        not_ready.push(Reason::new("disk_refuses", why, remedy));
+    }
     let (owed, max) = (readings.events_owed, readings.events_owed_max);
     if max > 0 && owed >= max {
         let why = format!("{owed} events wait for their target on one shard, and no more may");
@@ -239,6 +262,32 @@ fn judge_ledger(readings: &Readings) -> Option<Reason> {
     Some(Reason::new("custody_failed", why, remedy))
 }
 
+fn refused_by_disk(refusal: &str) -> (String, &'static str) {
+    let (what, remedy) = match refusal {
+        "disk_full" => (
+            "no space, or no inode, is left",
+            "free some space (`df -h`, `df -i`); clients come back by themselves",
+        ),
+        "quota_exceeded" => (
+            "the disk quota of the server's user is used up",
+            "raise it (`quota`, `repquota`), or free some space",
+        ),
+        "read_only" => (
+            "the file system is read-only",
+            "look at `dmesg`, and mount it for writing",
+        ),
+        "disk_failed" => (
+            "the device reports errors",
+            "look at `dmesg` and at the device",
+        ),
+        _ => (
+            "the disk cannot be used",
+            "look at the lines `disk_failed` of the log, which name the cause",
+        ),
+    };
+    (format!("the last upload was refused: {what}"), remedy)
+}
+
 /// The shards that do not run.
 pub fn stuck(readings: &Readings) -> Vec<Reason> {
     let shards = readings.shards.iter().enumerate();
@@ -265,13 +314,12 @@ pub fn not_judged(age_ms: u64) -> Reason {
 fn judge_premises(place: &Premises) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let (what, path) = (place.kind.word(), place.path.display());
-    if let Some(wrong) = &place.wrong {
+    if let Some((wrong, remedy)) = &place.wrong {
         let reason = match place.kind {
             PremisesKind::Root => "root_changed",
             PremisesKind::WorkDirectory => "work_dir_changed",
         };
         let why = format!("the {what} {path} is not what it was: {wrong}");
-        let remedy = "put back what was there, or restart the server";
         reasons.push(Reason::new(reason, why, remedy));
     }
     let Some(space) = place.space else {
@@ -282,7 +330,7 @@ fn judge_premises(place: &Premises) -> Vec<Reason> {
         let remedy = "look at `dmesg`, and mount it for writing";
         reasons.push(Reason::new("read_only", why, remedy));
     }
-    if space.bytes_total > 0 && space.bytes_free < space.bytes_min {
+    if space.bytes_total > 0 && (space.bytes_free < space.bytes_min || space.bytes_free == 0) {
         let why = format!(
             "{} bytes are free at the {what} {path}, and {} are kept for running uploads",
             space.bytes_free, space.bytes_min
@@ -290,7 +338,7 @@ fn judge_premises(place: &Premises) -> Vec<Reason> {
         let remedy = "free some space (`df -h`); clients come back by themselves";
         reasons.push(Reason::new("space_low", why, remedy));
     }
-    if space.inodes_total > 0 && space.inodes_free < space.inodes_min {
+    if space.inodes_total > 0 && (space.inodes_free < space.inodes_min || space.inodes_free == 0) {
         let why = format!(
             "{} more files can be made at the {what} {path}, and {} are kept for running uploads",
             space.inodes_free, space.inodes_min
@@ -309,6 +357,7 @@ mod tests {
         let shard = ShardBeat {
             beat_ms: 100_000,
             is_recovering: false,
+            disk_refusal: None,
         };
         let space = SpaceReading {
             bytes_total: 1_000,
@@ -370,12 +419,23 @@ mod tests {
         let recovering = |r: &mut Readings| r.shards[1].is_recovering = true;
         assert_eq!(after(recovering), not_ready("recovering"));
         assert_eq!(after(|r| space(r).bytes_free = 9), not_ready("space_low"));
+        let nothing_is_kept = |r: &mut Readings| {
+            (space(r).bytes_min, space(r).bytes_free) = (0, 0);
+        };
+        assert_eq!(after(nothing_is_kept), not_ready("space_low"));
+        let no_inode = |r: &mut Readings| {
+            (space(r).inodes_min, space(r).inodes_free) = (0, 0);
+        };
+        assert_eq!(after(no_inode), not_ready("inodes_low"));
+        let refused = |r: &mut Readings| r.shards[1].disk_refusal = Some("read_only");
+        assert_eq!(after(refused), not_ready("disk_refuses"));
         assert_eq!(after(|r| space(r).inodes_free = 0), not_ready("inodes_low"));
         assert_eq!(
             after(|r| space(r).is_read_only = true),
             not_ready("read_only")
         );
-        let wrong = |r: &mut Readings| r.premises[0].wrong = Some("renamed".to_owned());
+        let wrong =
+            |r: &mut Readings| r.premises[0].wrong = Some(("renamed".to_owned(), "rename it"));
         assert_eq!(after(wrong), not_ready("root_changed"));
         assert_eq!(after(|r| r.events_owed = 100), not_ready("events_owed"));
         assert_eq!(after(|r| r.events_owed = 99), (true, vec![]));

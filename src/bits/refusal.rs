@@ -175,6 +175,8 @@ pub enum Refusal {
     DiskUnusable,
     /// The server is starting or stopping.
     Unavailable,
+    /// A root or a folder of the server's own is not what it was.
+    Displaced,
 }
 
 /// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft
@@ -192,6 +194,18 @@ pub enum Reaction {
 }
 
 impl Refusal {
+    /// Whether the disk is the reason, whoever uploads and whatever.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::DiskFull
+                | Self::QuotaExceeded
+                | Self::ReadOnly
+                | Self::DiskFailed
+                | Self::DiskUnusable
+        )
+    }
+
     pub fn status(&self) -> u16 {
         self.answer().0
     }
@@ -279,7 +293,8 @@ impl Refusal {
             | Self::StorePending
             | Self::StoreFailed
             | Self::DiskUnusable
-            | Self::Unavailable => (503, None),
+            | Self::Unavailable
+            | Self::Displaced => (503, None),
         }
     }
 
@@ -409,7 +424,10 @@ impl Refusal {
             Self::StoreFailed => "the object store does not take the file",
             Self::StagingFull => "too much waits for the object store",
             Self::DiskUnusable => "the disk cannot be used now",
-            Self::Unavailable => "the server is starting, stopping or not ready",
+            Self::Unavailable => "the server is starting or stopping",
+            Self::Displaced => {
+                "a folder of the server is not the one that it was started with; its log says which"
+            }
             Self::FieldRepeated(_)
             | Self::TargetInvalid(_)
             | Self::TotalChanged { .. }

@@ -81,6 +81,19 @@ pub const ROWS: &[Row] = &[
     },
     // -- what is short for the moment
     Row {
+        // The ring works by threads of the kernel where a file system cannot be asked without
+        // waiting; they count as the process's own.
+        ops: ANYWHERE,
+        errnos: &[Errno::CANCELED],
+        hears: R::Busy,
+        heals: ByItself,
+        severity: Warning,
+        write: Harmless,
+        cause: "the kernel could start no thread for it",
+        remedy: "the limit of processes and threads is reached: raise TasksMax= of the service (of a \
+                 container: --pids-limit)",
+    },
+    Row {
         ops: ANYWHERE,
         errnos: &[Errno::MFILE],
         hears: R::Busy,
@@ -216,7 +229,7 @@ pub const ROWS: &[Row] = &[
         heals: WithServer,
         severity: Warning,
         write: InDoubt,
-        cause: "the bytes of the session were removed from the work directory",
+        cause: "the bytes of the session were removed from the work directory, or changed there",
         remedy: KEEP_OUT,
     },
     Row {
@@ -312,7 +325,7 @@ pub const ROWS: &[Row] = &[
         heals: Never,
         severity: Warning,
         write: Harmless,
-        cause: "the destination is on another mount, or under another project quota, than the \
+        cause: "the destination is on another mount or subvolume, or under another project quota, than the \
                 work directory",
         remedy: "put work_dir on the file system (and in the quota project) of root; give a mount \
                  beneath the root a [[location]] of its own",

@@ -404,7 +404,7 @@ fn what_is_not_in_its_place_may_be_put_back() {
         let error = io::Error::from(Displaced("/srv/up was renamed".to_owned()));
         assert_eq!(error.to_string(), "/srv/up was renamed");
         let found = diagnose(op, &error);
-        assert_eq!(found.hears, Refusal::Unavailable);
+        assert_eq!(found.hears, Refusal::Displaced);
         assert_eq!((found.poisons, found.heals), (false, WithServer));
     }
 }

@@ -184,6 +184,7 @@ words! {
         Refusal::StoreFailed => "store_failed",
         Refusal::DiskUnusable => "disk_unusable",
         Refusal::Unavailable => "unavailable",
+        Refusal::Displaced => "displaced",
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::count::{Count, Gauge, Sizes, Times};
 use super::labels;
 use super::{OTHER, SERIES_MAX};
+use crate::bits::packet::PacketKind;
 use crate::bits::session::State;
 use crate::event::{DiskOp, Event, Relayed, Told};
 
@@ -54,6 +55,13 @@ pub struct ShardMetrics {
     pub blocks_exhausted: Count,
     /// How long calls of the disk took: of those that [`TIMED`] names.
     pub disk: [Times; TIMED.len()],
+    /// When an upload was last refused because of the disk, by [`ShardMetrics::beat_ms`]; 0 if none
+    /// was.
+    pub disk_refused_ms: Gauge,
+    /// Why, by [`labels::REASONS`].
+    pub disk_refused: Gauge,
+    /// When an upload was last taken, by [`ShardMetrics::beat_ms`].
+    pub taken_ms: Gauge,
     /// Bytes that were written, by [`labels::ROUTES`].
     pub written: [Count; labels::ROUTES.len()],
     /// Calls that failed, by [`labels::DISK_OPS`].
@@ -146,6 +154,9 @@ impl Default for ShardMetrics {
             stalled_ms: Count::default(),
             blocks_exhausted: Count::default(),
             disk: std::array::from_fn(|_| Times::default()),
+            disk_refused_ms: Gauge::default(),
+            disk_refused: Gauge::default(),
+            taken_ms: Gauge::default(),
             written: zeros(),
             disk_errors: zeros(),
             notifications: zeros(),
@@ -203,8 +214,23 @@ impl ShardMetrics {
             Event::NotLetIn { .. } => self.not_let_in.add(1),
             Event::EndedEarly { .. } => self.ended_early.add(1),
             Event::BrokeOff { .. } => self.broke_off.add(1),
-            Event::Answered { packet, status, .. } => {
+            Event::Answered {
+                packet,
+                status,
+                why,
+                ..
+            } => {
                 self.packets[labels::packet(*packet)][labels::code(*status)].add(1);
+                match why {
+                    None if *packet == Some(PacketKind::CreateSession) => {
+                        self.taken_ms.set(self.beat_ms.get());
+                    }
+                    Some(why) if why.is_of_disk() => {
+                        self.disk_refused.set(labels::reason(why) as u64);
+                        self.disk_refused_ms.set(self.beat_ms.get());
+                    }
+                    None | Some(_) => {}
+                }
             }
             Event::Refused { why, .. } => self.refused[labels::reason(why)].add(1),
             Event::DownloadRefused { status, .. } => {
@@ -239,7 +265,8 @@ impl ShardMetrics {
             | Event::SessionTakenOver { .. }
             | Event::SessionEnded { .. } => self.on_session(event),
             // What they tell of is counted otherwise, or is for a person to read.
-            Event::Announced { .. }
+            Event::Orphaned { .. }
+            | Event::Announced { .. }
             | Event::TicketRefused { .. }
             | Event::TicketsUnusable { .. }
             | Event::Secured { .. }

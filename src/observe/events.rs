@@ -56,14 +56,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::NotGiven { .. } => {}
         Event::Notified { session, told } => log_notification(shard, session, told),
         Event::Relayed { .. } | Event::NobodyToTell { .. } => log_events(shard, event),
-        Event::SetAside { name, why } => {
-            let remedy = "look at the renamed file in the work directory; delete it if nobody misses the upload";
-            let event = "file_set_aside";
-            warn!(
-                event,
-                shard, name, why, remedy, "a file of the work directory was set aside"
-            );
-        }
+        Event::SetAside { .. } | Event::Orphaned { .. } => log_odd_file(shard, event),
         Event::Recovered {
             sessions,
             duration_ms,
@@ -89,6 +82,30 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::ReadAgain { .. }
         | Event::SessionTakenOver { .. }
         | Event::SessionRecovered { .. } => log_progress(shard, event),
+    }
+}
+
+/// Files of the work directory that are not as they should be at a start.
+fn log_odd_file(shard: usize, event: &Event<'_>) {
+    match event {
+        Event::SetAside { name, why } => {
+            let remedy = "look at the renamed file in the work directory; delete it if nobody misses the upload";
+            let event = "file_set_aside";
+            warn!(
+                event,
+                shard, name, why, remedy, "a file of the work directory was set aside"
+            );
+        }
+        Event::Orphaned { parts, bytes } => {
+            warn!(
+                event = "orphans_removed",
+                shard,
+                parts,
+                bytes,
+                "unfinished uploads without a record were removed: their clients begin again"
+            );
+        }
+        _ => {}
     }
 }
 

@@ -12,6 +12,8 @@
 //! no longer name is found again as long as files of sessions are on it. And each shelf says whose
 //! it is, so that no other server takes those files for orphans.
 
+mod again;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -302,36 +304,6 @@ impl Directories {
             shelves.map(|shelf| self.shelves.spot(shelf)).collect(),
             roots,
         )
-    }
-
-    /// Makes a shelf again that somebody has removed. Journals are written anew from memory; the
-    /// parts are lost.
-    ///
-    /// # Errors
-    /// [`LaunchError`]
-    pub fn make_again(&self, shelf: Shelf) -> Result<(), LaunchError> {
-        let path = self.shelves.get(shelf).path().to_owned();
-        // Somebody may have made one there; it must be as safe as ours.
-        let folder =
-            open_or_make(&path, true).map_err(|why| LaunchError::Folder(path.clone(), why))?;
-        let lock = lock(&folder, &mut self.state().handed)?;
-        let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
-        let is_work = shelf == Shelf::WORK;
-        let owner = OwnerNote {
-            id: self.id.id,
-            work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
-        };
-        if holds_sessions(&folder).map_err(failed)? {
-            let by = None;
-            return Err(LaunchError::Claimed { shelf: path, by });
-        }
-        folder.write(OWNER_NAME, &owner.text()).map_err(failed)?;
-        let mut state = self.state();
-        let number = usize::from(shelf.0);
-        state.locks[number] = lock;
-        self.shelves.replace(shelf, folder);
-        drop(state);
-        self.write_list()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -20,11 +20,11 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{listeners, net, probe};
+use super::{listeners, net, probe, work_file};
 use crate::admin::{self, BadDoor};
 use crate::auth::keytab::Key;
 use crate::auth::policy::{self, Principal, Scheme};
-use crate::config::Config;
+use crate::config::{Config, quantity};
 use crate::custody::folder::{self, BadLedger};
 use crate::verify;
 
@@ -266,7 +266,15 @@ fn limits(config: &Config) -> Vec<Finding> {
         }
         cores => Finding::Good(format!("{cores} shards on {available} cores")),
     };
-    vec![files, cores]
+    let mut findings = vec![files, cores];
+    findings.extend(work_file::file_bytes_max().map(|bytes| {
+        let size = quantity::render_size(bytes);
+        let remedy = "raise LimitFSIZE= of the service (`ulimit -f`)";
+        Finding::Doubtful(format!(
+            "no file may be longer than {size}, an upload or the journal: {remedy}"
+        ))
+    }));
+    findings
 }
 
 /// What the shards need at a time: threads, and locked memory for their body blocks.

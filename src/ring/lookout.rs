@@ -37,6 +37,8 @@ pub enum Seen {
     Same,
     /// Nothing; the folder was renamed, and this is its path now.
     Renamed(PathBuf),
+    /// Nothing that is the folder, which has its name still: a file system was mounted above it.
+    Hidden,
     /// Another folder, on the file system of the one that was opened.
     Another,
     /// Another file system: something is mounted there, or no longer.
@@ -52,6 +54,7 @@ impl std::fmt::Display for Seen {
         match self {
             Self::Same => f.write_str("it is the folder that was opened at start"),
             Self::Renamed(path) => write!(f, "it was renamed to {}", path.display()),
+            Self::Hidden => f.write_str("a file system was mounted above it, and hides it"),
             Self::Another => f.write_str("another folder has its place"),
             Self::OtherFileSystem => f.write_str(
                 "another file system has its place: one was mounted there, or taken away",
@@ -64,6 +67,29 @@ impl std::fmt::Display for Seen {
 
 /// Device and inode of a folder.
 type Identity = (u32, u32, u64);
+
+impl Seen {
+    /// What helps.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Same => "nothing is to be done",
+            Self::Renamed(_) => "give it its name back, or restart the server with new settings",
+            Self::Another => {
+                "put the folder back that was there, or restart the server (unfinished uploads in the old one wait until that \
+                 is used again)"
+            }
+            Self::OtherFileSystem | Self::Hidden => {
+                "undo the mount, or restart the server to use what is there now (unfinished uploads stay in the folder \
+                 beneath, and wait until that is used again)"
+            }
+            Self::Removed => "make it again, and restart the server",
+            Self::Unknown(Errno::IO) => {
+                "the device or the file system failed: look at `dmesg`, mend it, mount it again, and restart the server"
+            }
+            Self::Unknown(_) => "look at the file system and at the rights on the way to it",
+        }
+    }
+}
 
 impl Spot {
     /// A folder that was just opened by this path.
@@ -121,6 +147,8 @@ impl Spot {
     pub fn check(&self) -> io::Result<()> {
         match self.look() {
             Seen::Same => Ok(()),
+            // It is there; the device says no.
+            Seen::Unknown(Errno::IO) => Err(Errno::IO.into()),
             seen => {
                 let path = self.path.display();
                 Err(Displaced(format!("{path} is not what it was: {seen}")).into())
@@ -165,7 +193,10 @@ fn look(path: &Path, folder: &Arc<OwnedFd>) -> Result<Seen, Errno> {
         _ if opened.stx_nlink == 0 => Seen::Removed,
         Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
         Some(_) => Seen::Another,
-        None => Seen::Renamed(path_of(folder)),
+        None => match path_of(folder) {
+            now if now == path => Seen::Hidden,
+            now => Seen::Renamed(now),
+        },
     })
 }
 

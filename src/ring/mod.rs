@@ -408,6 +408,10 @@ impl WorkFiles for RingWorld {
         self.disk.create_log(name).await
     }
 
+    fn log_bytes_max(&self) -> u64 {
+        work_file::file_bytes_max().unwrap_or(u64::MAX)
+    }
+
     async fn open_reply(
         &self,
         shelf: Shelf,

@@ -16,6 +16,7 @@ use super::launch_error::LaunchError;
 use super::listeners::{self, Address};
 use super::op;
 use super::queue;
+use super::work_file;
 use crate::config::Config;
 
 /// How long io_uring may take for a request that does nothing.
@@ -194,6 +195,16 @@ pub fn warn_of_surprises(
             descriptors,
             remedy,
             "few connections can be open at once"
+        );
+    }
+    if let Some(bytes) = work_file::file_bytes_max() {
+        let event = "file_size_limit";
+        let remedy = "raise LimitFSIZE= of the service (`ulimit -f`)";
+        tracing::warn!(
+            event,
+            bytes,
+            remedy,
+            "the process may write no longer files"
         );
     }
     if (1..config.cores).contains(&processors) {

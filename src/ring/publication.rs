@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::freeing;
@@ -27,7 +27,7 @@ use super::op::{self, SyncScope};
 use super::tree::{Trees, is_no_file};
 use super::walk::{self, Folder, Identity, Walk};
 use crate::bits::reply::Obstacle;
-use crate::diagnosis::{self, Blocked};
+use crate::diagnosis::{self, Blocked, PartChanged};
 use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Sync};
 
 /// Permissions of a folder, before the umask.
@@ -118,6 +118,10 @@ pub async fn publish(
     })
 }
 
+fn is_regular(mode: u32) -> bool {
+    FileType::from_raw_mode(mode) == FileType::RegularFile
+}
+
 fn steps(place: &Place) -> usize {
     place.path.as_str().split('/').count() + TRIES_MAX
 }
@@ -163,6 +167,12 @@ impl Publication {
             Err(sync_first) => return Ok(Progress::SyncFirst(sync_first)),
         };
         let part = rustix::fs::statat(&self.from, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let bytes = u64::try_from(part.st_size).ok();
+        let is_as_written = is_regular(part.st_mode)
+            && (self.manner.bytes).is_none_or(|expected| bytes == Some(expected));
+        if !is_as_written {
+            return Err(io::Error::other(PartChanged));
+        }
         if let Some(sha256) = &self.manner.sha256 {
             // While its mode is ours.
             mark::put(&self.from, &self.name, &part, sha256);

@@ -143,7 +143,7 @@ impl Steward {
 fn look(spot: &Spot, bytes_min: u64) -> Premises {
     let wrong = match spot.look() {
         Seen::Same => None,
-        seen => Some(seen.to_string()),
+        seen => Some((seen.to_string(), seen.remedy())),
     };
     Premises {
         path: spot.path().to_owned(),

@@ -8,7 +8,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, IFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 
 use super::account;
@@ -22,7 +24,7 @@ pub enum Trial {
     Passed,
     /// The disk is full, and nothing more could be found out. It may not stay so.
     Full,
-    /// The shelf and the root are not on one mount.
+    /// The shelf and the root are not on one mount, or not in one subvolume.
     OtherMount,
 }
 
@@ -49,7 +51,9 @@ pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> io::Result<Trial> {
         Err(Errno::NOSPC | Errno::DQUOT) => Ok(Trial::Full),
         // On one mount: the root counts its files for a project, which a publication gives them
         // first.
-        Err(Errno::XDEV) => Ok(Trial::Passed),
+        Err(Errno::XDEV) if gives_project(root) => Ok(Trial::Passed),
+        // On one mount, and in two subvolumes of btrfs.
+        Err(Errno::XDEV) => Ok(Trial::OtherMount),
         Err(error) => Err(error.into()),
     }
 }
@@ -74,6 +78,11 @@ fn is_other_mount(shelf: &WorkFolder, root: &OwnedFd) -> io::Result<bool> {
 fn is_append_only(root: &OwnedFd) -> bool {
     let stat = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
     stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::APPEND))
+}
+
+fn gives_project(root: &OwnedFd) -> bool {
+    let flags = rustix::fs::ioctl_getflags(root);
+    flags.is_ok_and(|flags| flags.contains(IFlags::PROJECT_INHERIT))
 }
 
 /// Removes what a trial that was cut short has left.

@@ -88,7 +88,7 @@ impl Watchman {
         for root in &roots {
             let wrong = match root.spot.look() {
                 Seen::Same => None,
-                seen => Some(format!("{seen}; {}", remedy(&seen))),
+                seen => Some(format!("{seen}; {}", seen.remedy())),
             };
             self.tell("root", &root.spot, wrong);
         }
@@ -96,7 +96,20 @@ impl Watchman {
 
     fn look_at_shelf(&mut self, shelf: Shelf, spot: &Spot) {
         let wrong = match spot.look() {
-            Seen::Same => None,
+            Seen::Same => match self.directories.mend(shelf) {
+                Ok(false) => None,
+                Ok(true) => {
+                    tracing::warn!(
+                        event = "work_dir_mended",
+                        path = %spot.path().display(),
+                        "somebody has removed files of the server's own: what can be made again was made again; the clients \
+                         of uploads whose files are gone begin again"
+                    );
+                    None
+                }
+                // The next look tries again; a start would say it.
+                Err(_) => None,
+            },
             Seen::Removed => match self.directories.make_again(shelf) {
                 Ok(()) => {
                     tracing::warn!(
@@ -109,7 +122,7 @@ impl Watchman {
                 }
                 Err(error) => Some(format!("it was removed, and cannot be made again: {error}")),
             },
-            seen => Some(format!("{seen}; {}", remedy(&seen))),
+            seen => Some(format!("{seen}; {}", seen.remedy())),
         };
         self.tell("work directory", spot, wrong);
     }
@@ -136,22 +149,5 @@ impl Watchman {
                 }
             }
         }
-    }
-}
-
-fn remedy(seen: &Seen) -> &'static str {
-    match seen {
-        Seen::Same => "nothing is to be done",
-        Seen::Renamed(_) => "give it its name back, or restart the server with new settings",
-        Seen::Another => {
-            "put the folder back that was there, or restart the server (unfinished uploads in the old one wait until that \
-             is used again)"
-        }
-        Seen::OtherFileSystem => {
-            "undo the mount, or restart the server to use what is there now (unfinished uploads stay in the folder \
-             beneath, and wait until that is used again)"
-        }
-        Seen::Removed => "make it again, and restart the server",
-        Seen::Unknown(_) => "look at the file system and at the rights on the way to it",
     }
 }

@@ -53,7 +53,7 @@ const FITS_ANYWHERE_BYTES: u64 = DIRECT_BYTES_MIN - 1;
 
 /// The limit for files that the process was started with (`RLIMIT_FSIZE`). A write tells if it was
 /// changed since.
-fn file_bytes_max() -> Option<u64> {
+pub fn file_bytes_max() -> Option<u64> {
     static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
     *LIMIT.get_or_init(|| rustix::process::getrlimit(rustix::process::Resource::Fsize).current)
 }

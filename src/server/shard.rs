@@ -244,7 +244,7 @@ impl<W: World> Shard<W> {
     /// Goes over to new settings; running sessions go on under them. Their roots must be open
     /// already.
     pub fn adopt(&self, settings: Arc<Config>) {
-        self.store.journal.set_limits(&settings.limits);
+        (self.store.journal).set_limits(&*self.world, &settings.limits);
         self.store.set_durable(is_durable(&settings));
         let former = self.locations.replace(locations(&*self.world, &settings));
         self.asks.set(asks(&settings));

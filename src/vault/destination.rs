@@ -99,6 +99,7 @@ pub fn manner(policy: &Policy, place: &Place) -> Manner {
         sync: sync(policy.durability),
         file_mode: policy.file_mode.map(Permissions::bits),
         dir_mode: policy.dir_mode.map(Permissions::bits),
+        bytes: None,
         sha256: None,
     }
 }

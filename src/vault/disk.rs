@@ -240,6 +240,9 @@ pub struct Manner {
     pub file_mode: Option<u16>,
     /// Permissions of folders that are made, whatever the umask; `None`: `0777` without the umask.
     pub dir_mode: Option<u16>,
+    /// How long it must be: what somebody else has put in its place gets no name. `None` where that
+    /// is not known yet.
+    pub bytes: Option<u64>,
     /// Its digest, to be kept with it where the file system can.
     pub sha256: Option<[u8; 32]>,
 }
@@ -309,6 +312,10 @@ pub trait WorkFiles: Runtime {
     async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>>;
     /// Makes an empty log in the work directory; fails if the name is taken.
     async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
+    /// The longest that a log can become: what the process is allowed, and the file system.
+    fn log_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
     /// Opens the reply of an application for reading; `None` if there is none, or something that is
     /// no file.
     async fn open_reply(

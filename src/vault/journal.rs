@@ -53,6 +53,8 @@ const PIECE_BYTES: usize = 256 << 10;
 /// let in: they grow by the URL of a reply, and a journal that is all needed would be renewed for
 /// each new record.
 const ROOM_SHARE: u64 = 4;
+/// What is remembered of sessions that ended may take this share of it.
+const TOMBSTONES_SHARE: u64 = 4;
 /// A renewal must be worth this share of what the journal may be.
 const GAIN_SHARE: u64 = 8;
 
@@ -68,8 +70,12 @@ pub enum JournalError {
 /// The journal of one shard.
 pub struct Journal<D: WorkFiles> {
     shard: usize,
-    /// The longest it may be.
+    /// The longest that the settings let it be.
+    bytes_set: Cell<u64>,
+    /// The longest that it can be and may be.
     bytes_max: Cell<u64>,
+    /// Sessions that ended and are remembered, as the settings say.
+    tombstones_set: Cell<usize>,
     /// Whether a new file is synced before it replaces the old one.
     is_durable: Cell<bool>,
     generation: Cell<u64>,
@@ -100,7 +106,9 @@ impl<D: WorkFiles> Journal<D> {
     pub fn new(shard: usize, is_durable: bool, limits: &Limits) -> Self {
         Self {
             shard,
+            bytes_set: Cell::new(limits.journal_bytes_max),
             bytes_max: Cell::new(limits.journal_bytes_max),
+            tombstones_set: Cell::new(limits.tombstones_per_shard_max),
             is_durable: Cell::new(is_durable),
             generation: Cell::new(0),
             log: RefCell::default(),
@@ -123,8 +131,19 @@ impl<D: WorkFiles> Journal<D> {
     /// What the disk says; the next append tries again.
     pub async fn begin(&self, disk: &D, generation: u64) -> io::Result<()> {
         self.generation.set(generation);
+        self.fit_into(disk.log_bytes_max());
         let _turn = self.gate.turn().await;
         self.renew(disk).await
+    }
+
+    /// No log may be longer than this. A journal that ran into the limit of the process for its
+    /// files would refuse every session from then on.
+    fn fit_into(&self, bytes_max: u64) {
+        self.bytes_max.set(self.bytes_set.get().min(bytes_max));
+        let room = self.bytes_max.get() / TOMBSTONES_SHARE / Tombstone::journal_bytes(true);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let count_max = self.tombstones_set.get().min(room);
+        self.tombstones.borrow_mut().set_count_max(count_max);
     }
 
     /// Whether the next new file is synced before it replaces the old one.
@@ -133,10 +152,10 @@ impl<D: WorkFiles> Journal<D> {
     }
 
     /// Goes over to new limits.
-    pub fn set_limits(&self, limits: &Limits) {
-        self.bytes_max.set(limits.journal_bytes_max);
-        let tombstones_max = limits.tombstones_per_shard_max;
-        self.tombstones.borrow_mut().set_count_max(tombstones_max);
+    pub fn set_limits(&self, disk: &D, limits: &Limits) {
+        self.bytes_set.set(limits.journal_bytes_max);
+        self.tombstones_set.set(limits.tombstones_per_shard_max);
+        self.fit_into(disk.log_bytes_max());
     }
 
     /// Whether frames can be appended without a renewal that may fail.

@@ -25,6 +25,7 @@ use super::tombstones::Tombstone;
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
+use crate::diagnosis;
 use crate::event::DiskOp;
 use crate::http::digest::Algorithms;
 use crate::http::path::UploadPath;
@@ -299,6 +300,7 @@ impl Keep {
     ) -> Result<(), Unpublished<D::Published>> {
         let disk = &*store.disk;
         let mut manner = destination::manner(policy, place);
+        manner.bytes = closing.total();
         manner.sha256 = self.digests().map(|digests| digests.sha256);
         let must_sync = manner.sync == Sync::Yes;
         let mut next = self.in_state(closing);
@@ -318,6 +320,11 @@ impl Keep {
         let part = part_name(self.id);
         let published = match disk.publish(self.shelf, &part, place, manner).await {
             Ok(published) => published,
+            Err(source) if diagnosis::is_part_changed(&source) => {
+                let op = DiskOp::Open;
+                let source = io::ErrorKind::NotFound.into();
+                return Err(StoreError { op, source }.into());
+            }
             Err(source) => {
                 // What was not found may be the folder of the destination, which can be made, or
                 // the part, which is lost.

@@ -80,6 +80,7 @@ pub async fn recover<D: Disk>(
         is_damaged: !damaged.is_empty(),
         replies,
         sessions: Vec::new(),
+        orphans: (0, 0),
     };
     let mut told = told;
     for (id, shelf) in parts {
@@ -92,6 +93,9 @@ pub async fn recover<D: Disk>(
         recovery.without_part(id, told).await;
     }
     recovery.remove_replies().await;
+    if let (parts @ 1.., bytes) = recovery.orphans {
+        store.disk.emit(Event::Orphaned { parts, bytes });
+    }
     let sessions = recovery.sessions;
     let begun = store.journal.begin(&*store.disk, generation).await;
     Ok(Found {
@@ -187,6 +191,8 @@ struct Recovery<'a, D: Disk> {
     /// Replies that no session was found for so far.
     replies: BTreeMap<SessionId, Shelf>,
     sessions: Vec<Restored>,
+    /// Parts without a record that held bytes, and these bytes.
+    orphans: (u64, u64),
 }
 
 /// One session of which a record is there.
@@ -218,7 +224,15 @@ impl<D: Disk> Recovery<'_, D> {
             }
             None if self.is_damaged => return set_aside(disk, shelf, &name, IN_THE_DAMAGE).await,
             // Its record was lost with the power: the client hears session-not-found.
-            None => return self.remove(id, shelf, &name).await,
+            None => {
+                let bytes = disk.stat(shelf, &name).await.ok().flatten();
+                if let Some(WorkStat { bytes: 1.., .. }) = bytes {
+                    let (parts, all) = self.orphans;
+                    let bytes = bytes.map_or(0, |part| part.bytes);
+                    self.orphans = (parts + 1, all.saturating_add(bytes));
+                }
+                return self.remove(id, shelf, &name).await;
+            }
         };
         let mut case = Case {
             id,

@@ -45,6 +45,7 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
             _ => return,
         },
         Event::SetAside { .. } => "record set aside",
+        Event::Orphaned { .. } => "part without a record removed",
         Event::BlocksExhausted => "block exhausted",
         _ => return,
     };

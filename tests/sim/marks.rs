@@ -72,6 +72,7 @@ pub const REQUIRED: &[&str] = &[
     "notification repeated",
     "overlap",
     "path that is none",
+    "part without a record removed",
     "phantom bytes taken by a power cut",
     "power cut",
     "power cut during recovery",

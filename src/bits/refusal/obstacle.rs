@@ -5,9 +5,10 @@ use std::fmt;
 /// Why no file can get this name, whoever sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// It is on another mount than the work directory: a file cannot move there in one step.
+    /// It is on another mount than the work directory, or in another subvolume: a file cannot move
+    /// there in one step.
     OtherMount,
-    /// A link on the way leads out of the root.
+    /// A link on the way leads out of the root, or is not relative.
     LinkLeadsOut,
     /// A link on the way leads into the work directory.
     LinkIntoWork,
@@ -48,8 +49,10 @@ impl Obstacle {
 
     pub fn words(self) -> &'static str {
         match self {
-            Self::OtherMount => "the destination is on another mount",
-            Self::LinkLeadsOut => "a link on the way to the destination leads out of the root",
+            Self::OtherMount => "the destination is on another mount, or in another subvolume",
+            Self::LinkLeadsOut => {
+                "a link on the way to the destination leads out of the root, or begins with a slash"
+            }
             Self::LinkIntoWork => {
                 "a link on the way to the destination leads into the work directory"
             }

@@ -314,7 +314,9 @@ rows! {
     R::DiskUnusable, R::DiskUnusable
         => "503 Service Unavailable", None, "the disk cannot be used now";
     R::Unavailable, R::Unavailable
-        => "503 Service Unavailable", None, "the server is starting, stopping or not ready";
+        => "503 Service Unavailable", None, "the server is starting or stopping";
+    R::Displaced, R::Displaced
+        => "503 Service Unavailable", None, "a folder of the server is not the one that it was started with; its log says which";
 }
 
 #[test]

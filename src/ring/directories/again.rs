@@ -1,0 +1,70 @@
+//! What somebody has removed of the folders of ours is made again, as far as it can be.
+
+use super::{Directories, lock, open_or_make};
+use crate::ring::launch_error::LaunchError;
+use crate::ring::owner::{OwnerNote, holds_sessions};
+use crate::ring::work_folder::BadFolder;
+use crate::vault::disk::Shelf;
+use crate::vault::names::{LOCK_NAME, OWNER_NAME};
+
+impl Directories {
+    /// Makes a shelf again that somebody has removed. Journals are written anew from memory; the
+    /// parts are lost.
+    ///
+    /// # Errors
+    /// [`LaunchError`]
+    pub fn make_again(&self, shelf: Shelf) -> Result<(), LaunchError> {
+        let path = self.shelves.get(shelf).path().to_owned();
+        // Somebody may have made one there; it must be as safe as ours.
+        let folder =
+            open_or_make(&path, true).map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        let lock = lock(&folder, &mut self.state().handed)?;
+        let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
+        let is_work = shelf == Shelf::WORK;
+        let owner = OwnerNote {
+            id: self.id.id,
+            work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
+        };
+        if holds_sessions(&folder).map_err(failed)? {
+            let by = None;
+            return Err(LaunchError::Claimed { shelf: path, by });
+        }
+        folder.write(OWNER_NAME, &owner.text()).map_err(failed)?;
+        let mut state = self.state();
+        let number = usize::from(shelf.0);
+        state.locks[number] = lock;
+        self.shelves.replace(shelf, folder);
+        drop(state);
+        self.write_list()
+    }
+
+    /// Makes what is ours in a folder of ours again, if somebody has emptied it: without the note
+    /// of whose it is, the next start would refuse it, with all that came since. Whether there was
+    /// any need.
+    ///
+    /// # Errors
+    /// [`LaunchError`]
+    pub fn mend(&self, shelf: Shelf) -> Result<bool, LaunchError> {
+        let folder = self.shelves.get(shelf);
+        let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
+        let is_missing = |name| folder.stat(name).map(|stat| stat.is_none()).map_err(failed);
+        let (no_owner, no_lock) = (is_missing(OWNER_NAME)?, is_missing(LOCK_NAME)?);
+        if no_lock {
+            let mut state = self.state();
+            let number = usize::from(shelf.0);
+            state.locks[number] = lock(&folder, &mut state.handed)?;
+        }
+        if no_owner {
+            let is_work = shelf == Shelf::WORK;
+            let owner = OwnerNote {
+                id: self.id.id,
+                work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
+            };
+            folder.write(OWNER_NAME, &owner.text()).map_err(failed)?;
+        }
+        if no_owner || no_lock {
+            self.write_list()?;
+        }
+        Ok(no_owner || no_lock)
+    }
+}
