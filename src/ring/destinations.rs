@@ -1,0 +1,75 @@
+//! What a shard does at destinations: looks them up, and moves files there.
+
+use std::io;
+use std::sync::Arc;
+
+use super::publication::{self, RingPublished};
+use super::work_file::RingFile;
+use super::{RingWorld, counting, disk, op};
+use crate::event::{DiskOp, Event};
+use crate::vault::disk::{Disk, Manner, Place, ReplyStat, Runtime as _, Shelf, Standing};
+
+impl Disk for RingWorld {
+    type Published = RingPublished;
+
+    fn shelf(&self, place: &Place) -> Shelf {
+        let grounds = self.grounds.borrow();
+        grounds
+            .get(&place.root)
+            .map_or(Shelf::WORK, |ground| ground.shelf)
+    }
+
+    async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
+        self.check_ground(place).await?;
+        let (trees, looked_up) = (Arc::clone(&self.trees), place.clone());
+        let look_up = move || trees.look_up(&looked_up, before);
+        let lane = self.disk.lane(self.shelf(place));
+        lane.run("look at a destination", look_up).await
+    }
+
+    async fn open_published(&self, place: &Place) -> io::Result<Option<(RingFile, ReplyStat)>> {
+        self.check_ground(place).await?;
+        let (trees, opened) = (Arc::clone(&self.trees), place.clone());
+        let open = move || match trees.open_file(&opened)? {
+            Some(opened) => disk::served(opened),
+            None => Ok(None),
+        };
+        let shelf = self.shelf(place);
+        let served = self
+            .disk
+            .lane(shelf)
+            .run("open a file to be sent", open)
+            .await?;
+        Ok(served.map(|served| self.disk.to_be_sent(shelf, served)))
+    }
+
+    async fn publish(
+        &self,
+        shelf: Shelf,
+        name: &str,
+        place: &Place,
+        manner: Manner,
+    ) -> io::Result<RingPublished> {
+        self.check_ground(place).await?;
+        let (lane, folder) = (self.disk.lane(shelf), self.disk.shelves().get(shelf));
+        let from = folder.descriptor();
+        let publish = publication::publish(&self.trees, &lane, from, name, place, manner);
+        let published = counting::timed(DiskOp::Publish, publish).await?;
+        for (what, error) in published.not_given() {
+            self.emit(Event::NotGiven {
+                path: place.path.as_str(),
+                what,
+                error,
+            });
+        }
+        Ok(published)
+    }
+
+    async fn sync_destination(&self, place: &Place) -> io::Result<()> {
+        let (trees, synced) = (Arc::clone(&self.trees), place.clone());
+        let open = move || trees.open_folder(&synced);
+        let lane = self.disk.lane(self.shelf(place));
+        let folder = lane.run("open a folder", open).await?;
+        op::sync(&folder, op::SyncScope::All).await
+    }
+}
