@@ -94,9 +94,7 @@ use crate::server::chronicle::Chronicle;
 use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
-use crate::vault::disk::{
-    Commit, Millis, Place, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat, millis,
-};
+use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat, millis};
 use crate::vault::owed::EventTarget;
 use crate::vault::space::Space;
 use crate::verify::Verifier;
