@@ -27,6 +27,7 @@ mod planted;
 mod reader;
 mod rng;
 mod run;
+mod secure;
 mod shrink;
 mod sim;
 mod talk;

@@ -159,6 +159,8 @@ pub struct Plan {
     pub restarts_at_heal: bool,
     /// Shards at the most.
     pub shards_max: u64,
+    /// Connections speak TLS.
+    pub is_secure: bool,
     /// The application that hears of files, if there is one.
     pub application: Option<Application>,
     /// Who hears of uploads that ended, if anybody does.
@@ -264,6 +266,7 @@ impl Plan {
             commits_in_order: disks.chance(500),
             restarts_at_heal: rng.chance(400),
             shards_max: rng.within(1, 4),
+            is_secure: Rng::new(mix(seed ^ 0x715)).chance(250),
             application,
             broker,
             identities,

@@ -79,6 +79,10 @@ const PARTS: &[Part] = &[
         take_out: Plan::tell_nobody,
     },
     Part {
+        name: "tls",
+        take_out: |plan| plan.is_secure = false,
+    },
+    Part {
         name: "identities",
         take_out: Plan::ask_nobody,
     },

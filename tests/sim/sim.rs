@@ -28,6 +28,7 @@ use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::plan::{FOLDER, OTHER, Plan};
 use crate::rng::{Rng, mix};
+use crate::secure;
 use crate::wire::{ClientEnd, Conn, SimWire};
 use crate::world::{SimWorld, eio};
 
@@ -682,12 +683,16 @@ impl Sim {
         let mut conns = self.conns.borrow_mut();
         conns.retain(|conn| conn.strong_count() > 0);
         conns.push(Rc::downgrade(&conn));
-        let wire = SimWire::new(&conn);
+        let tls = (self.plan.is_secure).then(|| secure::server_side(&shard.world.kit));
+        let wire = SimWire::new(&conn, tls);
         self.executor.spawn(
             life.number,
             serve::serve(shard, wire, Vec::new(), Visit::default()),
         );
-        Some(ClientEnd::new(conn))
+        Some(match self.plan.is_secure {
+            true => ClientEnd::secure(conn),
+            false => ClientEnd::new(conn),
+        })
     }
 }
 

@@ -11,11 +11,14 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 
-use bitsd::server::floor::{Fill, Wire};
+use bitsd::ring::tls::line::Received;
+use bitsd::ring::tls::wire::{self as tls, Kit, Tls};
+use bitsd::server::floor::{Fill, Security, Wire};
 use bitsd::vault::disk::Block as _;
 
 use crate::clock::{Park, Wakers};
 use crate::rng::Rng;
+use crate::secure::{ClientSide, Found};
 use crate::sim::Sim;
 use crate::world::SimBlock;
 
@@ -197,6 +200,98 @@ impl Conn {
         }
     }
 
+    /// The world that it is in.
+    pub fn sim(&self) -> &Sim {
+        &self.sim
+    }
+
+    /// Waits until the server could read bytes, or the end.
+    pub async fn arrived(&self) {
+        let pipe = &self.up;
+        loop {
+            let now = self.now();
+            let has_bytes = (pipe.segments.borrow().front()).is_some_and(|(at, _)| *at <= now);
+            let is_over = pipe.end.get().is_some_and(|at| at <= now) && pipe.bytes.get() == 0;
+            if has_bytes || is_over || pipe.is_reset.get() || self.is_shut_by_server.get() {
+                return;
+            }
+            self.parked(pipe).await;
+        }
+    }
+
+    /// The first byte that the server could read.
+    pub fn first_arrived(&self) -> Option<u8> {
+        let segments = self.up.segments.borrow();
+        let (at, segment) = segments.front()?;
+        segment.front().copied().filter(|_| *at <= self.now())
+    }
+
+    /// Gives the server what has arrived; `None` if that is nothing.
+    pub fn receive(&self, memory: &mut [u8]) -> Option<io::Result<usize>> {
+        self.count_read();
+        match self.is_shut_by_server.get() {
+            true => Some(Ok(0)),
+            false => self.take(&self.up, memory),
+        }
+    }
+
+    /// Fills the server's memory; see [`SimWire::hurry`].
+    pub async fn receive_whole(&self, memory: &mut [u8]) -> io::Result<Received> {
+        let mut filled = 0;
+        self.is_hurried.set(false);
+        loop {
+            if self.is_shut_by_server.get() {
+                return Ok(Received::Bytes(filled));
+            }
+            match self.take(&self.up, &mut memory[filled..]) {
+                Some(Ok(0)) => return Ok(Received::Bytes(filled)),
+                Some(Ok(taken)) => filled += taken,
+                Some(Err(error)) => return Err(error),
+                None if self.is_hurried.replace(false) => {
+                    self.sim.marks.hit("fill hurried");
+                    return Ok(match filled {
+                        0 => Received::Slow,
+                        filled => Received::Bytes(filled),
+                    });
+                }
+                None => self.parked(&self.up).await,
+            }
+            if filled == memory.len() {
+                return Ok(Received::Bytes(filled));
+            }
+        }
+    }
+
+    /// Sends the server's bytes.
+    pub async fn push(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            if self.is_shut_by_server.get() || self.down.is_reset.get() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            // An answer fits any socket's buffer; less would be a deadlock with a client that sends
+            // first.
+            let capacity = self.weather.capacity.max(1_024);
+            let room = capacity.saturating_sub(self.down.bytes.get());
+            let now = room.min(bytes.len() - sent);
+            if now == 0 {
+                Park::new(&self.sim.executor, Some(&self.down.wakers), None).await;
+                continue;
+            }
+            self.put(&self.down, &bytes[sent..sent + now]);
+            sent += now;
+        }
+        Ok(())
+    }
+
+    /// Sends what there is room for.
+    pub fn push_now(&self, bytes: &[u8]) {
+        let is_open = !self.is_shut_by_server.get() && self.down.end.get().is_none();
+        if is_open && !self.down.is_reset.get() {
+            self.put(&self.down, bytes);
+        }
+    }
+
     /// The last descriptor of the server is gone.
     fn close_by_server(&self) {
         if self.up.bytes.get() > 0 && !self.up.is_stalled.get() {
@@ -213,51 +308,47 @@ impl Conn {
 }
 
 /// The server's end.
-pub struct SimWire(Rc<Conn>);
+pub struct SimWire {
+    conn: Rc<Conn>,
+    tls: Option<Tls>,
+}
 
 impl SimWire {
     /// One more descriptor of the server's side.
-    pub fn new(conn: &Rc<Conn>) -> Self {
+    pub fn new(conn: &Rc<Conn>, tls: Option<Tls>) -> Self {
         conn.handles.set(conn.handles.get() + 1);
-        Self(Rc::clone(conn))
+        let conn = Rc::clone(conn);
+        Self { conn, tls }
     }
 
-    /// A second descriptor.
-    pub fn duplicate(&self) -> Self {
-        Self::new(&self.0)
+    /// A second descriptor, for another shard, which gets what TLS knows as well.
+    pub fn hand_over(&self, kit: &Rc<Kit>) -> Self {
+        let session = self.tls.as_ref().and_then(Tls::take);
+        if session.is_some() {
+            self.conn.sim.marks.hit("hand-over of a secure connection");
+        }
+        let tls = session.map(|session| Tls::with(session, Rc::clone(kit)));
+        Self::new(&self.conn, tls)
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref().filter(|tls| tls.is_on())
+    }
+
+    fn say_the_end(&self) {
+        if let Some(tls) = self.tls() {
+            tls::close(&*self.conn, tls);
+        }
     }
 }
 
 impl Drop for SimWire {
     fn drop(&mut self) {
-        self.0.handles.set(self.0.handles.get() - 1);
-        if self.0.handles.get() == 0 {
-            self.0.close_by_server();
+        self.say_the_end();
+        self.conn.handles.set(self.conn.handles.get() - 1);
+        if self.conn.handles.get() == 0 {
+            self.conn.close_by_server();
         }
-    }
-}
-
-impl SimWire {
-    async fn push(&self, bytes: &[u8]) -> io::Result<()> {
-        let conn = &self.0;
-        let mut sent = 0;
-        while sent < bytes.len() {
-            if conn.is_shut_by_server.get() || conn.down.is_reset.get() {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            // An answer fits any socket's buffer; less would be a deadlock with a client that sends
-            // first.
-            let capacity = conn.weather.capacity.max(1_024);
-            let room = capacity.saturating_sub(conn.down.bytes.get());
-            let now = room.min(bytes.len() - sent);
-            if now == 0 {
-                Park::new(&conn.sim.executor, Some(&conn.down.wakers), None).await;
-                continue;
-            }
-            conn.put(&conn.down, &bytes[sent..sent + now]);
-            sent += now;
-        }
-        Ok(())
     }
 }
 
@@ -265,19 +356,23 @@ impl Wire for SimWire {
     type Block = SimBlock;
 
     fn peer(&self) -> SocketAddr {
-        self.0.peer
+        self.conn.peer
+    }
+
+    async fn open(&self) -> io::Result<()> {
+        match self.tls() {
+            Some(tls) => tls::open(&*self.conn, tls).await,
+            None => Ok(()),
+        }
     }
 
     async fn ready(&self) -> io::Result<()> {
-        let (conn, pipe) = (&self.0, &self.0.up);
-        loop {
-            let now = conn.now();
-            let has_bytes = (pipe.segments.borrow().front()).is_some_and(|(at, _)| *at <= now);
-            let is_over = pipe.end.get().is_some_and(|at| at <= now) && pipe.bytes.get() == 0;
-            if has_bytes || is_over || pipe.is_reset.get() || conn.is_shut_by_server.get() {
-                return Ok(());
+        match self.tls() {
+            Some(tls) => tls::ready(&*self.conn, tls).await,
+            None => {
+                self.conn.arrived().await;
+                Ok(())
             }
-            conn.parked(pipe).await;
         }
     }
 
@@ -290,16 +385,14 @@ impl Wire for SimWire {
             !range.is_empty(),
             "a read of nothing would look like the end"
         );
-        let conn = &self.0;
-        conn.count_read();
+        if let Some(tls) = self.tls() {
+            return tls::read(&*self.conn, tls, block, range).await;
+        }
         loop {
-            if conn.is_shut_by_server.get() {
-                return (Ok(0), block);
-            }
-            if let Some(result) = conn.take(&conn.up, &mut block.bytes_mut()[range.clone()]) {
+            if let Some(result) = self.conn.receive(&mut block.bytes_mut()[range.clone()]) {
                 return (result, block);
             }
-            conn.parked(&conn.up).await;
+            self.conn.parked(&self.conn.up).await;
         }
     }
 
@@ -308,92 +401,121 @@ impl Wire for SimWire {
             !range.is_empty(),
             "a fill of nothing would look like the end"
         );
-        let conn = &self.0;
-        let mut from = range.start;
-        conn.is_hurried.set(false);
-        loop {
-            let filled = from - range.start;
-            let came = |filled| {
-                if filled > 0 {
-                    Fill::Bytes(filled)
-                } else {
-                    Fill::End
-                }
-            };
-            if conn.is_shut_by_server.get() {
-                return (Ok(came(filled)), block);
-            }
-            match conn.take(&conn.up, &mut block.bytes_mut()[from..range.end]) {
-                Some(Ok(0)) => return (Ok(came(filled)), block),
-                Some(Ok(taken)) => from += taken,
-                Some(Err(error)) => return (Err(error), block),
-                None if conn.is_hurried.replace(false) => {
-                    let fill = if filled > 0 {
-                        Fill::Bytes(filled)
-                    } else {
-                        Fill::Slow
-                    };
-                    conn.sim.marks.hit("fill hurried");
-                    return (Ok(fill), block);
-                }
-                None => conn.parked(&conn.up).await,
-            }
-            if from == range.end {
-                return (Ok(Fill::Bytes(range.len())), block);
-            }
+        if let Some(tls) = self.tls() {
+            self.conn.sim.marks.hit("secure body filled");
+            return tls::fill(&*self.conn, tls, block, range).await;
         }
+        let received = self.conn.receive_whole(&mut block.bytes_mut()[range]).await;
+        let fill = received.map(|received| match received {
+            Received::Bytes(0) => Fill::End,
+            Received::Bytes(bytes) => Fill::Bytes(bytes),
+            Received::Slow => Fill::Slow,
+        });
+        (fill, block)
     }
 
     fn hurry(&self) {
-        self.0.is_hurried.set(true);
-        self.0.up.wakers.wake();
+        self.conn.is_hurried.set(true);
+        self.conn.up.wakers.wake();
     }
 
     async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        self.0.sim.judge_answer(&bytes);
-        (self.push(&bytes).await, bytes)
+        self.conn.sim.judge_answer(&bytes);
+        let sent = match self.tls() {
+            Some(tls) => tls::send(&*self.conn, tls, &bytes).await,
+            None => self.conn.push(&bytes).await,
+        };
+        (sent, bytes)
     }
 
     async fn send_block(&self, block: SimBlock, range: Range<usize>) -> (io::Result<()>, SimBlock) {
-        (self.push(&block.bytes()[range]).await, block)
+        let sent = match self.tls() {
+            Some(tls) => tls::send_block(&*self.conn, tls, &block, range).await,
+            None => self.conn.push(&block.bytes()[range]).await,
+        };
+        (sent, block)
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.tls().is_some()
+    }
+
+    fn security(&self) -> Option<Security> {
+        self.tls().and_then(Tls::security)
     }
 
     fn has_left(&self) -> bool {
-        let up = &self.0.up;
-        up.is_reset.get() || up.end.get().is_some_and(|at| at <= self.0.now())
+        let up = &self.conn.up;
+        up.is_reset.get() || up.end.get().is_some_and(|at| at <= self.conn.now())
     }
 
     fn has_unread(&self) -> bool {
-        let (up, now) = (&self.0.up, self.0.now());
+        let (up, now) = (&self.conn.up, self.conn.now());
         let first = up.segments.borrow().front().map(|(at, _)| *at);
-        first.or(up.end.get()).is_some_and(|at| at <= now)
+        let has_come = first.or(up.end.get()).is_some_and(|at| at <= now);
+        has_come || self.tls().is_some_and(Tls::holds_bytes)
     }
 
     fn finish(&self) {
-        self.0.end(&self.0.down);
+        self.say_the_end();
+        self.conn.end(&self.conn.down);
     }
 
     fn shutdown(&self) {
-        self.0.is_shut_by_server.set(true);
-        self.0.end(&self.0.down);
-        self.0.up.wakers.wake();
+        self.say_the_end();
+        self.conn.is_shut_by_server.set(true);
+        self.conn.end(&self.conn.down);
+        self.conn.up.wakers.wake();
     }
 }
 
+/// How long a client shakes hands, in milliseconds.
+const HANDSHAKE_MS: u64 = 120_000;
+
 /// The client's end; dropping it closes the connection.
-pub struct ClientEnd(Rc<Conn>);
+pub struct ClientEnd {
+    conn: Rc<Conn>,
+    tls: Option<ClientSide>,
+}
 
 impl ClientEnd {
     /// The only one of a connection.
     pub fn new(conn: Rc<Conn>) -> Self {
-        Self(conn)
+        Self { conn, tls: None }
+    }
+
+    /// The same, but it speaks TLS.
+    pub fn secure(conn: Rc<Conn>) -> Self {
+        let tls = Some(ClientSide::new());
+        Self { conn, tls }
     }
 
     /// Sends all bytes, or finds the connection broken.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let conn = &self.0;
+        let conn = &self.conn;
         conn.sim
             .tell(|| format!("{} sends {:?}", conn.peer, String::from_utf8_lossy(bytes)));
+        let Some(tls) = &self.tls else {
+            return self.push(bytes).await;
+        };
+        let deadline = conn.now() + HANDSHAKE_MS;
+        while tls.is_handshaking() {
+            self.push(&tls.take_out()).await?;
+            if tls.is_handshaking() {
+                match self.digest(tls, deadline).await {
+                    Some(Ok(1..)) => {}
+                    Some(Ok(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(io::ErrorKind::TimedOut.into()),
+                }
+            }
+        }
+        tls.seal(bytes);
+        self.push(&tls.take_out()).await
+    }
+
+    async fn push(&self, bytes: &[u8]) -> io::Result<()> {
+        let conn = &self.conn;
         let mut sent = 0;
         while sent < bytes.len() {
             if conn.is_shut_by_server.get() || conn.up.is_reset.get() {
@@ -413,7 +535,42 @@ impl ClientEnd {
 
     /// Reads what is there; 0 is the end. `None` if nothing came until `deadline`.
     pub async fn read(&self, into: &mut [u8], deadline: u64) -> Option<io::Result<usize>> {
-        let conn = &self.0;
+        let Some(tls) = &self.tls else {
+            return self.pull(into, deadline).await;
+        };
+        loop {
+            match tls.read(into) {
+                Ok(Found::Bytes(bytes)) => return Some(Ok(bytes)),
+                Ok(Found::End) => return Some(Ok(0)),
+                Ok(Found::Nothing) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            match self.digest(tls, deadline).await? {
+                Ok(1..) => {}
+                // Without its word that nothing more comes: a cut.
+                Ok(_) => return Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Receives something for TLS; as [`Self::pull`].
+    async fn digest(&self, tls: &ClientSide, deadline: u64) -> Option<io::Result<usize>> {
+        let mut bytes = [0; 4_096];
+        let read = self.pull(&mut bytes, deadline).await?;
+        if let Ok(read) = read
+            && let Err(why) = tls.digest(&bytes[..read])
+        {
+            // Networks lose bytes only with all that follow, so this is the server's doing.
+            let what = format!("6: TLS of the server makes no sense: {why}");
+            self.conn.sim.judge.borrow_mut().fail(what);
+            return Some(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Some(read)
+    }
+
+    async fn pull(&self, into: &mut [u8], deadline: u64) -> Option<io::Result<usize>> {
+        let conn = &self.conn;
         loop {
             if let Some(result) = conn.take(&conn.down, into) {
                 return Some(result);
@@ -427,28 +584,36 @@ impl ClientEnd {
         }
     }
 
-    /// Ends its own side and reads on.
+    /// Ends its own side and reads on; by TLS it says so, or not.
     pub fn half_close(&self) {
-        self.0.end(&self.0.up);
+        if let Some(tls) = &self.tls
+            && !tls.is_handshaking()
+            && self.conn.rng.borrow_mut().chance(700)
+        {
+            self.conn.sim.marks.hit("close_notify in mid-body");
+            tls.close();
+            self.conn.put(&self.conn.up, &tls.take_out());
+        }
+        self.conn.end(&self.conn.up);
     }
 
     /// Breaks the connection.
     pub fn reset(&self) {
-        self.0.reset();
+        self.conn.reset();
     }
 
     /// From now on nothing that is sent arrives, nor does the end.
     pub fn stall(&self) {
-        self.0.up.is_stalled.set(true);
+        self.conn.up.is_stalled.set(true);
     }
 }
 
 impl Drop for ClientEnd {
     fn drop(&mut self) {
-        if self.0.down.bytes.get() > 0 {
-            self.0.reset();
+        if self.conn.down.bytes.get() > 0 {
+            self.conn.reset();
         } else {
-            self.0.end(&self.0.up);
+            self.conn.end(&self.conn.up);
         }
     }
 }

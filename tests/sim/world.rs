@@ -17,6 +17,7 @@ use bitsd::bits::notification::Answer;
 use bitsd::custody::entry::LedgerEntry;
 use bitsd::event::Event;
 use bitsd::metrics::shard::ShardMetrics;
+use bitsd::ring::tls::wire::Kit;
 use bitsd::server::chronicle::Chronicle;
 use bitsd::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
 use bitsd::server::visit::Visit;
@@ -78,6 +79,8 @@ pub struct SimWorld {
     pub chronicle: RefCell<Chronicle>,
     /// What it should have counted.
     pub tally: RefCell<Tally>,
+    /// What its secure connections have in common.
+    pub kit: Rc<Kit>,
     /// Head blocks that are out.
     pub heads_out: Rc<Cell<usize>>,
     /// Body blocks that are out.
@@ -94,6 +97,7 @@ impl SimWorld {
             metrics: ShardMetrics::default(),
             chronicle: RefCell::default(),
             tally: RefCell::default(),
+            kit: Rc::default(),
             heads_out: Rc::default(),
             bodies_out: Rc::default(),
         }
@@ -508,7 +512,8 @@ impl Floor for SimWorld {
         }
         self.sim.marks.hit("hand-over");
         letters.set(letters.get() + 1);
-        let (wire, arrived, visit) = (wire.duplicate(), arrived.to_vec(), visit.clone());
+        let kit = Rc::clone(&self.life.shards.borrow()[to].world.kit);
+        let (wire, arrived, visit) = (wire.hand_over(&kit), arrived.to_vec(), visit.clone());
         self.life.deliver(&self.sim, wire, arrived, visit, to);
         Ok(())
     }

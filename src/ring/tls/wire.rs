@@ -1,5 +1,5 @@
-//! TLS between the flow of a connection and its socket on the ring: what a wire does that has a TLS
-//! session.
+//! TLS between the flow of a connection and what lies beneath ([`Line`]): what a wire does that has
+//! a TLS session.
 //!
 //! Cipher bytes never stay in the kernel longer than needed, and never in a buffer of a connection
 //! that waits: small reads use one scratch of the shard within one turn, and a whole-block receive
@@ -11,22 +11,18 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 use rustls::ServerConfig;
 
+use super::line::{CipherPool, Line, Received};
 use super::pace::{Pace, TooMany};
 use super::session::{
     CIPHER_KEPT_MAX, Digested, RECORD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, TlsSession, bytes_to_come,
 };
 use super::trouble::{self, Trouble};
-use crate::ring::blocks::{self, Pages, RingBlock};
-use crate::ring::link::{self, Link};
-use crate::ring::op;
 use crate::server::floor::{Fill, Security};
-use crate::vault::disk::Block as _;
+use crate::vault::disk::Block;
 
 /// Bytes that are received at a time, behind what was kept: small enough for the processor's cache,
 /// in which they are decrypted.
@@ -42,24 +38,12 @@ const SEND_BYTES: usize = 4 * RECORD_PLAIN_BYTES_MAX;
 const SPEAK_TLS: &str = "this port speaks TLS: the URL must begin with https://";
 
 /// What the connections of one shard have in common.
+#[derive(Default)]
 pub struct Kit {
     /// How many handshakes begin.
     pub pace: Pace,
-    made: Instant,
     scratch: RefCell<Vec<u8>>,
-    /// Cipher blocks that are free.
-    ciphers: Rc<RefCell<Vec<Pages>>>,
-}
-
-impl Default for Kit {
-    fn default() -> Self {
-        Self {
-            pace: Pace::default(),
-            made: Instant::now(),
-            scratch: RefCell::default(),
-            ciphers: Rc::default(),
-        }
-    }
+    ciphers: CipherPool,
 }
 
 /// TLS of one connection.
@@ -147,7 +131,7 @@ enum Came {
 
 /// Does the handshake. A peer that speaks plain HTTP gets an answer in plain HTTP. After an error,
 /// what still arrives can be read without TLS, and thrown away.
-pub async fn open(link: &Link, tls: &Tls) -> io::Result<()> {
+pub async fn open<L: Line>(link: &L, tls: &Tls) -> io::Result<()> {
     let mut is_first = true;
     if tls.with_session(|session| session.is_handshaking())? {
         take_turn(link, tls).await?;
@@ -164,7 +148,7 @@ pub async fn open(link: &Link, tls: &Tls) -> io::Result<()> {
                 send_now(link, &out);
                 tls.take();
                 if is_plain_http(&error) {
-                    let _heard = link.send(answer_in_plain()).await;
+                    let _heard = link.send_all(answer_in_plain()).await;
                 }
                 return Err(error);
             }
@@ -177,28 +161,25 @@ pub async fn open(link: &Link, tls: &Tls) -> io::Result<()> {
             continue;
         }
         if tls.with_session(|session| session.is_handshaking())? {
-            op::poll_readable(&link.socket).await?;
+            link.readable().await?;
         }
     }
     Ok(())
 }
 
 /// Waits until a client begins, and then for its turn.
-async fn take_turn(link: &Link, tls: &Tls) -> io::Result<()> {
-    op::poll_readable(&link.socket).await?;
-    let mut first = [0];
-    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-    let seen = rustix::net::recv(&*link.socket, &mut first, flags);
-    if !matches!(seen, Ok((_, 1)) if trouble::of_first_bytes(&first).is_none()) {
+async fn take_turn(link: &impl Line, tls: &Tls) -> io::Result<()> {
+    link.readable().await?;
+    let first = link.peek_now();
+    if first.is_none_or(|first| trouble::of_first_bytes(&[first]).is_some()) {
         // It is gone, or no TLS: that costs nothing.
         return Ok(());
     }
-    let now = tls.kit.made.elapsed();
-    let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+    let now_us = u64::try_from(link.now().as_micros()).unwrap_or(u64::MAX);
     match tls.kit.pace.turn(now_us) {
         Ok(0) => Ok(()),
         Ok(wait_us) => {
-            tokio::time::sleep(Duration::from_micros(wait_us)).await;
+            link.pause(Duration::from_micros(wait_us)).await;
             Ok(())
         }
         Err(TooMany) => Err(Trouble::TooMany.into()),
@@ -219,20 +200,20 @@ fn is_plain_http(error: &io::Error) -> bool {
 }
 
 /// Waits until something has come.
-pub async fn ready(link: &Link, tls: &Tls) -> io::Result<()> {
+pub async fn ready<L: Line>(link: &L, tls: &Tls) -> io::Result<()> {
     if tls.with_session(|session| session.has_something())? {
         return Ok(());
     }
-    op::poll_readable(&link.socket).await
+    link.readable().await
 }
 
 /// Reads what is there, or waits for it.
-pub async fn read(
-    link: &Link,
+pub async fn read<L: Line, B: Block>(
+    link: &L,
     tls: &Tls,
-    mut block: RingBlock,
+    mut block: B,
     range: Range<usize>,
-) -> (io::Result<usize>, RingBlock) {
+) -> (io::Result<usize>, B) {
     loop {
         let memory = &mut block.bytes_mut()[range.clone()];
         let mut out = Vec::new();
@@ -254,7 +235,7 @@ pub async fn read(
             return (Err(error), block);
         }
         // After empty records too: whoever sends only those gets no more turns than others.
-        if let Err(error) = op::poll_readable(&link.socket).await {
+        if let Err(error) = link.readable().await {
             return (Err(error), block);
         }
     }
@@ -262,7 +243,7 @@ pub async fn read(
 
 /// One look at the socket, and all that came of it; never waits.
 fn receive_now(
-    link: &Link,
+    link: &impl Line,
     tls: &Tls,
     memory: &mut [u8],
     is_first: bool,
@@ -282,13 +263,9 @@ fn receive_now(
         // No more than the reader takes, or a record: what is read ahead would have to be kept.
         let bytes = memory.len().clamp(RECORD_BYTES_MAX, RECEIVE_BYTES_MAX);
         let room = &mut scratch[kept..kept + bytes];
-        let came = match rustix::net::recv(&*link.socket, room, RecvFlags::DONTWAIT) {
-            Ok((_, came)) => came,
-            Err(Errno::AGAIN | Errno::INTR) => {
-                session.keep(&scratch[..kept])?;
-                return Ok(Came::Nothing);
-            }
-            Err(error) => return Err(error.into()),
+        let Some(came) = link.receive_now(room)? else {
+            session.keep(&scratch[..kept])?;
+            return Ok(Came::Nothing);
         };
         if came == 0 {
             session.keep(&scratch[..kept])?;
@@ -309,12 +286,12 @@ fn receive_now(
 }
 
 /// Fills memory, by receives of as much as is certain to come.
-pub async fn fill(
-    link: &Link,
+pub async fn fill<L: Line, B: Block>(
+    link: &L,
     tls: &Tls,
-    mut block: RingBlock,
+    mut block: B,
     range: Range<usize>,
-) -> (io::Result<Fill>, RingBlock) {
+) -> (io::Result<Fill>, B) {
     let begun = tls.with_session(|session| {
         let at = range.start + session.read(&mut block.bytes_mut()[range.clone()]);
         (at, session.has_ended())
@@ -339,29 +316,28 @@ pub async fn fill(
 
 /// Goes on at `range.start`. Gives how far it came, and why no further; the reason is to be told
 /// only where it came nowhere.
-async fn fill_on(
-    link: &Link,
+async fn fill_on<L: Line, B: Block>(
+    link: &L,
     tls: &Tls,
-    block: &mut RingBlock,
+    block: &mut B,
     range: Range<usize>,
 ) -> io::Result<(usize, Fill)> {
     let mut at = range.start;
-    let mut cipher = blocks::pooled(&tls.kit.ciphers, CIPHER_BLOCK_BYTES);
+    let mut cipher = link.cipher_block(&tls.kit.ciphers, CIPHER_BLOCK_BYTES);
     let mut kept = tls.with_session(|session| session.lend(cipher.bytes_mut()))?;
     let mut end = None;
     while at < range.end && end.is_none() {
         let bytes = bytes_to_come(&cipher.bytes()[..kept], range.end - at);
         let bytes = bytes.min(RECEIVE_BYTES_MAX);
         let receive = kept..kept + bytes;
-        let (result, back) = link.fill(cipher, receive).await;
+        let (result, back) = link.receive_all(cipher, receive).await;
         cipher = back;
-        let came = match result {
-            Ok(came) => came,
-            Err(error) if link::is_interruption(&error) => {
+        let came = match result? {
+            Received::Bytes(came) => came,
+            Received::Slow => {
                 end = Some(Fill::Slow);
                 break;
             }
-            Err(error) => return Err(error),
         };
         // Fewer than asked for: it was hurried, or the peer has ended, which the next receive will
         // find out.
@@ -399,7 +375,7 @@ async fn fill_on(
 }
 
 /// Encrypts and sends.
-pub async fn send(link: &Link, tls: &Tls, bytes: &[u8]) -> io::Result<()> {
+pub async fn send<L: Line>(link: &L, tls: &Tls, bytes: &[u8]) -> io::Result<()> {
     let mut out = Vec::new();
     let sealed = tls.with_session(|session| session.seal(bytes, &mut out))?;
     match sealed {
@@ -412,10 +388,10 @@ pub async fn send(link: &Link, tls: &Tls, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Encrypts and sends a part of a block, piece by piece.
-pub async fn send_block(
-    link: &Link,
+pub async fn send_block<L: Line, B: Block>(
+    link: &L,
     tls: &Tls,
-    block: &RingBlock,
+    block: &B,
     range: Range<usize>,
 ) -> io::Result<()> {
     for piece in block.bytes()[range].chunks(SEND_BYTES) {
@@ -425,7 +401,7 @@ pub async fn send_block(
 }
 
 /// Says that nothing more is sent, unless something is on its way just now.
-pub fn close(link: &Link, tls: &Tls) {
+pub fn close(link: &impl Line, tls: &Tls) {
     if tls.is_sending.get() {
         return;
     }
@@ -435,21 +411,20 @@ pub fn close(link: &Link, tls: &Tls) {
     }
 }
 
-async fn send_all(link: &Link, tls: &Tls, bytes: Vec<u8>) -> io::Result<()> {
+async fn send_all(link: &impl Line, tls: &Tls, bytes: Vec<u8>) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
     tls.is_sending.set(true);
-    let (result, _sent) = link.send(bytes).await;
+    let result = link.send_all(bytes).await;
     // Half of it was sent: nothing can follow.
     tls.is_sending.set(result.is_err());
     result
 }
 
-/// Sends last words. What the socket does not take at once is dropped.
-fn send_now(link: &Link, bytes: &[u8]) {
+/// Sends last words. What is not taken at once is dropped.
+fn send_now(link: &impl Line, bytes: &[u8]) {
     if !bytes.is_empty() {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = rustix::net::send(&*link.socket, bytes, flags);
+        link.send_now(bytes);
     }
 }
