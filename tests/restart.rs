@@ -98,6 +98,10 @@ fn replace(server: &Server) {
     let before = starts(server);
     server.make_way();
     wait_until("the new program serves", || starts(server) > before);
+    // It is the same boot: nobody waits for the disk.
+    let log = server.log();
+    let stopped = log.lines().rfind(|line| line.contains("event=stopped "));
+    assert!(!stopped.expect("it stopped").contains("synced="), "{log}");
 }
 
 fn stop_and_run(manager: &Manager, server: &mut Server, settings: Settings) {
