@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use support::backend::{Act, Backend, Heard};
-use support::client::{Client, fragment};
+use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -235,6 +235,37 @@ fn what_is_owed_outlives_a_kill_and_another_number_of_shards() {
         let new: BTreeSet<String> = ids(&webhook)[before..].iter().cloned().collect();
         assert!(new.is_disjoint(&expected), "told again: {new:?}");
     }
+}
+
+#[test]
+fn an_end_without_a_server_is_told_by_the_next_one() {
+    let (webhook, is_open) = closed();
+    let mut server = Server::with(to(&webhook, ""));
+    let delivered = published(&upload(&server, "/delivered.bin", 10));
+    let mut half = Client::create(server.address(), "/half.bin");
+    half.send(fragment(0..10).of(30)).assert(200, None);
+    server.kill9();
+    let root = server.root().to_owned();
+    let file = root.with_extension("toml");
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("root = {root:?}\n{lines}")).unwrap();
+    let ended = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["sessions", "expire", "--path", "half*", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    is_open.store(true, Ordering::SeqCst);
+    server.restart();
+    let id = half.session().trim_matches(['{', '}']);
+    let expired = format!("{id}-expired");
+    wait_for(&webhook, &BTreeSet::from([delivered, expired.clone()]));
+    let heard = webhook.heard();
+    let told = heard.iter().map(event).find(|event| event["id"] == expired);
+    assert_eq!(told.unwrap()["type"], "io.bitsd.upload.failed.v1");
+    half.reconnect_to(server.address())
+        .send(fragment(10..30).of(30))
+        .assert(500, Some(SESSION_NOT_FOUND));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The sessions of a server that does not run, for a person to look at and to end. The lock of the
 //! work directory is held meanwhile, so that no server begins under one's eyes.
 //!
-//! Who ends a session here does what a server does: a tombstone of it is written and synced, and
-//! then its files go. The tombstones stand in a journal of their own, of a generation after all
+//! Who ends a session here does what a server does: a tombstone of it, or the record that owes others
+//! an event of its end, is written and synced, and then its files go. They stand in a journal of their own, of a generation after all
 //! that are there. A crash between any two steps leaves a session that the next start either knows
 //! or has buried, and that start removes what is left of its files. Only where the disk has no room
 //! for so small a journal do the files go first: that is what such a disk needs, and their clients
@@ -27,12 +27,13 @@ use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::Config;
 use crate::server::shard::rules;
+use crate::vault::disk::millis;
 use crate::vault::names::{
     LOCK_NAME, OWNER_NAME, SHELVES_NAME, journal_name, next_generation, part_name, reply_name,
 };
+use crate::vault::owed::{EventTargets, Owed};
 use crate::vault::readback::Newest;
 use crate::vault::record::Record;
-use crate::vault::tombstones::Tombstone;
 
 /// What became of a session that was to end: it is over, or why it is not.
 pub type EndedOffline = (SessionId, Result<(), &'static str>);
@@ -59,11 +60,7 @@ pub fn end(config: &Config, ids: &[SessionId], by: Step) -> Result<Vec<EndedOffl
     let resting = Resting::open(config)?;
     let (mut frames, mut outcomes) = (Vec::new(), Vec::new());
     for id in ids {
-        let tombstone = resting.tombstone(config, *id, by);
-        outcomes.push((*id, tombstone.map(|_| ())));
-        if let Ok(tombstone) = tombstone {
-            tombstone.append(*id, &mut frames);
-        }
+        outcomes.push((*id, resting.end(config, *id, by, &mut frames)));
     }
     if frames.is_empty() {
         return Ok(outcomes);
@@ -144,10 +141,7 @@ impl Resting {
             let modified = u64::try_from(part.st_mtime).unwrap_or(now_s);
             now_s.saturating_sub(modified)
         });
-        let received = match (&part, record.state) {
-            (Some(part), State::Receiving { .. }) => u64::try_from(part.st_size).unwrap_or(0),
-            _ => record.state.received(),
-        };
+        let received = self.received(id, record);
         let location = config.location(record.path.as_str());
         let (sha256, sha1) = view::digests(record.digests());
         let client = record.client;
@@ -172,13 +166,15 @@ impl Resting {
         })
     }
 
-    /// What is remembered of a session that ends now; or why it cannot end.
-    fn tombstone(
+    /// Appends that a session ends now; or says why it cannot end. Where others are to hear of that,
+    /// it is the record that says so: the next start tells them.
+    fn end(
         &self,
         config: &Config,
         id: SessionId,
         by: Step,
-    ) -> Result<Tombstone, &'static str> {
+        frames: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
         let Some(Newest::Record { sequence, record }) = self.told.get(&id) else {
             return Err("there is no such session, or no more");
         };
@@ -190,10 +186,35 @@ impl Resting {
                 "its line in the custody ledger is still to be written: the next start of the server does that",
             );
         }
-        let rules = rules(config.location(record.path.as_str()));
-        match record.state.on(by, &rules) {
-            (State::Gone(ending), _) => Ok(record.tombstone(ending, *sequence)),
-            _ => Err("it cannot end as it stands"),
+        let location = config.location(record.path.as_str());
+        let (State::Gone(ending), _) = record.state.on(by, &rules(location)) else {
+            return Err("it cannot end as it stands");
+        };
+        let (webhook, nats) = (&config.events.webhook, &config.events.nats);
+        let owes = location.send_events && !(webhook.is_empty() && nats.is_empty());
+        let mut ended = (**record).clone();
+        if owes && ended.owed.is_none() {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            ended.owed = Some(Box::new(Owed {
+                ending,
+                at_ms: millis(now.unwrap_or_default()),
+                bytes: self.received(id, record),
+                told: EventTargets::NONE,
+            }));
+        }
+        if ended.owed.is_some() {
+            ended.state = State::Gone(ending);
+            ended.append(id, sequence.saturating_add(1), frames);
+        } else {
+            ended.tombstone(ending, *sequence).append(id, frames);
+        }
+        Ok(())
+    }
+
+    fn received(&self, id: SessionId, record: &Record) -> u64 {
+        match (self.part(id), record.state) {
+            (Some(part), State::Receiving { .. }) => u64::try_from(part.st_size).unwrap_or(0),
+            _ => record.state.received(),
         }
     }
 
