@@ -48,6 +48,9 @@ impl<W: World> Shard<W> {
             self.world.emit(Event::NobodyToTell { count });
         }
         for (id, kept) in owing {
+            if self.store.journal.settle(id, self.outbox.targets) {
+                continue;
+            }
             if let Some(owed) = kept.record().owed.as_deref() {
                 self.put(id, owed);
             }

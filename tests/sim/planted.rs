@@ -98,6 +98,7 @@ fn is_rare(bug: Bug) -> bool {
             | Bug::IdentityKept
             | Bug::OwnerForgotten
             | Bug::TombstoneForAll
+            | Bug::GoodbyeIsTheRest
     )
 }
 

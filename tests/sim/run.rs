@@ -245,11 +245,13 @@ impl Run {
         };
         let mut left = Vec::new();
         for shard in life.shards.borrow().iter() {
+            for (id, _) in shard.store.journal.owing_all() {
+                left.push(format!("the event of {id}"));
+            }
             let world = &shard.world;
             for (count, what) in [
                 (shard.unfinished_len(), "sessions"),
                 (shard.store.journal.tombstones().len(), "tombstones"),
-                (shard.store.journal.owing_all().len(), "events"),
                 (shard.connections_len(), "connections"),
                 (world.heads_out.get(), "head blocks"),
                 (world.bodies_out.get(), "body blocks"),

@@ -60,6 +60,25 @@ impl<D: WorkFiles> Journal<D> {
         }
         is_done
     }
+
+    /// Lets go of what `all` have heard already: a renewal wrote that down while the tombstone was
+    /// on its way, and a power cut has taken the tombstone back. Whether nothing is owed.
+    pub fn settle(&self, id: SessionId, all: EventTargets) -> bool {
+        let Some(kept) = self.owing(id) else {
+            return true;
+        };
+        let told = kept.record().owed.as_ref().map(|owed| owed.told);
+        let is_told = told.is_some_and(|told| all.without(told).is_empty());
+        // Where there is nobody to tell, it waits for somebody.
+        if all.is_empty() || !is_told {
+            return false;
+        }
+        match kept.state() {
+            State::Gone(_) => self.forget(id),
+            _ => kept.record.borrow_mut().owed = None,
+        }
+        true
+    }
 }
 
 /// Whether it is to be told: while a file is getting its name, it is not yet.

@@ -345,6 +345,26 @@ fn what_is_owed_stays_until_all_targets_have_it() {
     }
 }
 
+/// A renewal wrote down that it was told, and the power took the tombstone back.
+#[test]
+fn what_all_have_heard_is_owed_no_more() {
+    let journal: Journal<InMemory> = Journal::new(0, true, &Limits::default());
+    let id = SessionId::from_u128(7);
+    let webhook = EventTargets::NONE.with(EventTarget::Webhook);
+    let mut told = record(State::Gone(Ending::Published));
+    told.owed = Some(Box::new(Owed {
+        ending: Ending::Published,
+        at_ms: 1,
+        bytes: 9,
+        told: webhook,
+    }));
+    journal.remember(id, Kept::new(told, 3));
+    assert!(!journal.settle(id, webhook.with(EventTarget::Nats)));
+    assert!(!journal.settle(id, EventTargets::NONE), "it waits for one");
+    assert!(journal.settle(id, webhook));
+    assert!(journal.owing(id).is_none());
+}
+
 /// Goal: nobody waits for the whole of a long journal. Method: one of three pieces or more is
 /// renewed, on a disk that counts appends and turns.
 #[test]

@@ -91,6 +91,14 @@ pub enum Bug {
     /// Who was known on a connection that others use as well is taken for them.
     IdentityKept,
 
+    // What could go wrong with TLS.
+    /// What was decrypted and had no room in a block is lost.
+    PlainLost,
+    /// Nobody is told of bytes that are decrypted already.
+    ReadySleeps,
+    /// Who says that nothing more comes is taken to have sent the rest.
+    GoodbyeIsTheRest,
+
     // What could go wrong with digests.
     /// The digest of a part goes on as if it had seen all that is there.
     DigestWrongOffset,
@@ -159,6 +167,9 @@ impl Bug {
         Self::CacheOutlivesLine,
         Self::IdentityLost,
         Self::IdentityKept,
+        Self::PlainLost,
+        Self::ReadySleeps,
+        Self::GoodbyeIsTheRest,
         Self::DigestWrongOffset,
         Self::DigestSkipsByte,
         Self::DigestKeptAfterCut,
