@@ -775,6 +775,13 @@ fn uploads_of_a_server_that_was_killed_are_ended_without_it() {
     for client in [&cancelled, &expired] {
         assert!(!watched.server.part(client.session()).exists());
     }
+    // Where each end has its line in a ledger, that is for a server to write.
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("custody = \"/nowhere\"\n{lines}")).unwrap();
+    let kept = sessions(&["cancel", "--path", "stays*"]);
+    assert_eq!(kept.status.code(), Some(1), "{}", text(&kept));
+    assert!(text(&kept).contains("custody ledger"), "{}", text(&kept));
+    std::fs::write(&file, lines).unwrap();
     let left = sessions(&["list", "--json"]);
     let left: Value = serde_json::from_slice(&left.stdout).unwrap();
     assert_eq!(left["path"], "stays.bin");

@@ -190,6 +190,11 @@ impl Resting {
         let (State::Gone(ending), _) = record.state.on(by, &rules(location)) else {
             return Err("it cannot end as it stands");
         };
+        if !config.custody.as_os_str().is_empty() && self.received(id, record) > 0 {
+            return Err(
+                "its end is a line of the custody ledger, which only a server that runs writes",
+            );
+        }
         let (webhook, nats) = (&config.events.webhook, &config.events.nats);
         let owes = location.send_events && !(webhook.is_empty() && nats.is_empty());
         let mut ended = (**record).clone();
