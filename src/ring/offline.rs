@@ -1,12 +1,12 @@
 //! The sessions of a server that does not run, for a person to look at and to end. The lock of the
 //! work directory is held meanwhile, so that no server begins under one's eyes.
 //!
-//! Who ends a session here does what a server does: a tombstone of it, or the record that owes others
-//! an event of its end, is written and synced, and then its files go. They stand in a journal of their own, of a generation after all
-//! that are there. A crash between any two steps leaves a session that the next start either knows
-//! or has buried, and that start removes what is left of its files. Only where the disk has no room
-//! for so small a journal do the files go first: that is what such a disk needs, and their clients
-//! begin again just the same.
+//! Who ends a session here does what a server does: a tombstone of it, or the record that owes
+//! others an event of its end, is written and synced, and then its files go. They stand in a
+//! journal of their own, of a generation after all that are there. A crash between any two steps
+//! leaves a session that the next start either knows or has buried, and that start removes what is
+//! left of its files. Only where the disk has no room for so small a journal do the files go first:
+//! that is what such a disk needs, and their clients begin again just the same.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -166,8 +166,8 @@ impl Resting {
         })
     }
 
-    /// Appends that a session ends now; or says why it cannot end. Where others are to hear of that,
-    /// it is the record that says so: the next start tells them.
+    /// Appends that a session ends now; or says why it cannot end. Where others are to hear of
+    /// that, it is the record that says so: the next start tells them.
     fn end(
         &self,
         config: &Config,

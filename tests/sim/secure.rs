@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bitsd::ring::tls::line::{CipherPool, Line, Received};
+use bitsd::ring::tls::line::{Carrier, CipherPool, Received};
 use bitsd::ring::tls::served::{Pair, Served};
 use bitsd::ring::tls::wire::{Kit, Tls};
 use bitsd::vault::disk::Block;
@@ -83,7 +83,7 @@ impl Block for SimCipher {
     }
 }
 
-impl Line for Conn {
+impl Carrier for Conn {
     type Cipher = SimCipher;
 
     fn cipher_block(&self, _: &CipherPool, bytes: usize) -> SimCipher {

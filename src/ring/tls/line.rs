@@ -30,7 +30,7 @@ pub enum Received {
 
 /// One connection, as TLS needs it. The rules of [`crate::server::floor::Wire`] hold here as well.
 #[allow(async_fn_in_trait)]
-pub trait Line {
+pub trait Carrier {
     /// The memory that whole receives go to.
     type Cipher: Block;
 
@@ -66,7 +66,7 @@ pub trait Line {
     fn send_now(&self, bytes: &[u8]);
 }
 
-impl Line for Link {
+impl Carrier for Link {
     type Cipher = RingBlock;
 
     fn cipher_block(&self, pool: &CipherPool, bytes: usize) -> RingBlock {

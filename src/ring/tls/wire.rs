@@ -1,4 +1,4 @@
-//! TLS between the flow of a connection and what lies beneath ([`Line`]): what a wire does that has
+//! TLS between the flow of a connection and what lies beneath ([`Carrier`]): what a wire does that has
 //! a TLS session.
 //!
 //! Cipher bytes never stay in the kernel longer than needed, and never in a buffer of a connection
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use super::line::{CipherPool, Line, Received};
+use super::line::{Carrier, CipherPool, Received};
 use super::pace::{Pace, TooMany};
 use super::session::{
     CIPHER_KEPT_MAX, Digested, RECORD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, TlsSession, bytes_to_come,
@@ -131,7 +131,7 @@ enum Came {
 
 /// Does the handshake. A peer that speaks plain HTTP gets an answer in plain HTTP. After an error,
 /// what still arrives can be read without TLS, and thrown away.
-pub async fn open<L: Line>(link: &L, tls: &Tls) -> io::Result<()> {
+pub async fn open<L: Carrier>(link: &L, tls: &Tls) -> io::Result<()> {
     let mut is_first = true;
     if tls.with_session(|session| session.is_handshaking())? {
         take_turn(link, tls).await?;
@@ -168,7 +168,7 @@ pub async fn open<L: Line>(link: &L, tls: &Tls) -> io::Result<()> {
 }
 
 /// Waits until a client begins, and then for its turn.
-async fn take_turn(link: &impl Line, tls: &Tls) -> io::Result<()> {
+async fn take_turn(link: &impl Carrier, tls: &Tls) -> io::Result<()> {
     link.readable().await?;
     let first = link.peek_now();
     if first.is_none_or(|first| trouble::of_first_bytes(&[first]).is_some()) {
@@ -200,7 +200,7 @@ fn is_plain_http(error: &io::Error) -> bool {
 }
 
 /// Waits until something has come.
-pub async fn ready<L: Line>(link: &L, tls: &Tls) -> io::Result<()> {
+pub async fn ready<L: Carrier>(link: &L, tls: &Tls) -> io::Result<()> {
     if tls.with_session(|session| session.has_something())? {
         return Ok(());
     }
@@ -208,7 +208,7 @@ pub async fn ready<L: Line>(link: &L, tls: &Tls) -> io::Result<()> {
 }
 
 /// Reads what is there, or waits for it.
-pub async fn read<L: Line, B: Block>(
+pub async fn read<L: Carrier, B: Block>(
     link: &L,
     tls: &Tls,
     mut block: B,
@@ -243,7 +243,7 @@ pub async fn read<L: Line, B: Block>(
 
 /// One look at the socket, and all that came of it; never waits.
 fn receive_now(
-    link: &impl Line,
+    link: &impl Carrier,
     tls: &Tls,
     memory: &mut [u8],
     is_first: bool,
@@ -286,7 +286,7 @@ fn receive_now(
 }
 
 /// Fills memory, by receives of as much as is certain to come.
-pub async fn fill<L: Line, B: Block>(
+pub async fn fill<L: Carrier, B: Block>(
     link: &L,
     tls: &Tls,
     mut block: B,
@@ -316,7 +316,7 @@ pub async fn fill<L: Line, B: Block>(
 
 /// Goes on at `range.start`. Gives how far it came, and why no further; the reason is to be told
 /// only where it came nowhere.
-async fn fill_on<L: Line, B: Block>(
+async fn fill_on<L: Carrier, B: Block>(
     link: &L,
     tls: &Tls,
     block: &mut B,
@@ -375,7 +375,7 @@ async fn fill_on<L: Line, B: Block>(
 }
 
 /// Encrypts and sends.
-pub async fn send<L: Line>(link: &L, tls: &Tls, bytes: &[u8]) -> io::Result<()> {
+pub async fn send<L: Carrier>(link: &L, tls: &Tls, bytes: &[u8]) -> io::Result<()> {
     let mut out = Vec::new();
     let sealed = tls.with_session(|session| session.seal(bytes, &mut out))?;
     match sealed {
@@ -388,7 +388,7 @@ pub async fn send<L: Line>(link: &L, tls: &Tls, bytes: &[u8]) -> io::Result<()> 
 }
 
 /// Encrypts and sends a part of a block, piece by piece.
-pub async fn send_block<L: Line, B: Block>(
+pub async fn send_block<L: Carrier, B: Block>(
     link: &L,
     tls: &Tls,
     block: &B,
@@ -401,7 +401,7 @@ pub async fn send_block<L: Line, B: Block>(
 }
 
 /// Says that nothing more is sent, unless something is on its way just now.
-pub fn close(link: &impl Line, tls: &Tls) {
+pub fn close(link: &impl Carrier, tls: &Tls) {
     if tls.is_sending.get() {
         return;
     }
@@ -411,7 +411,7 @@ pub fn close(link: &impl Line, tls: &Tls) {
     }
 }
 
-async fn send_all(link: &impl Line, tls: &Tls, bytes: Vec<u8>) -> io::Result<()> {
+async fn send_all(link: &impl Carrier, tls: &Tls, bytes: Vec<u8>) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
@@ -423,7 +423,7 @@ async fn send_all(link: &impl Line, tls: &Tls, bytes: Vec<u8>) -> io::Result<()>
 }
 
 /// Sends last words. What is not taken at once is dropped.
-fn send_now(link: &impl Line, bytes: &[u8]) {
+fn send_now(link: &impl Carrier, bytes: &[u8]) {
     if !bytes.is_empty() {
         link.send_now(bytes);
     }
