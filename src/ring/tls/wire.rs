@@ -1,5 +1,5 @@
-//! TLS between the flow of a connection and what lies beneath ([`Carrier`]): what a wire does that has
-//! a TLS session.
+//! TLS between the flow of a connection and what lies beneath ([`Carrier`]): what a wire does that
+//! has a TLS session.
 //!
 //! Cipher bytes never stay in the kernel longer than needed, and never in a buffer of a connection
 //! that waits: small reads use one scratch of the shard within one turn, and a whole-block receive
