@@ -52,10 +52,7 @@ impl SettingsFile {
     /// # Errors
     /// The text is not TOML, or holds an unknown key or a value that its key does not take.
     pub fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
-        let text = Text {
-            path: path.to_owned(),
-            text,
-        };
+        let text = Text::new(path, text);
         let (table, errors) = DeTable::parse_recoverable(&text.text);
         match errors.into_iter().next() {
             Some(error) => Err(text.not_toml(error, table.get_ref()).into()),
@@ -95,9 +92,21 @@ type Key<'t> = Spanned<std::borrow::Cow<'t, str>>;
 struct Text {
     path: PathBuf,
     text: String,
+    /// Where each line begins: every value is told with its line, and there may be many.
+    lines: Vec<usize>,
 }
 
 impl Text {
+    fn new(path: &Path, text: String) -> Self {
+        let ends = text.match_indices('\n');
+        let lines = [0].into_iter().chain(ends.map(|(at, _)| at + 1));
+        Self {
+            path: path.to_owned(),
+            lines: lines.collect(),
+            text,
+        }
+    }
+
     fn read(&self, table: &DeTable<'_>) -> Result<SettingsFile, ConfigError> {
         let mut file = SettingsFile::default();
         for (key, value) in in_order(table) {
@@ -242,12 +251,19 @@ impl Text {
 
     /// The place of a byte of the text.
     fn place(&self, at: usize) -> Place {
-        let before = self.text.get(..at).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let end = self.text.len();
+        let at = if self.text.is_char_boundary(at) {
+            at
+        } else {
+            end
+        };
+        // The first one begins at 0.
+        let line = self.lines.partition_point(|start| *start <= at);
+        let line_start = self.lines[line - 1];
         Place {
             path: self.path.clone(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            line,
+            column: self.text[line_start..at].chars().count() + 1,
             text: self.text[line_start..]
                 .lines()
                 .next()

@@ -1,6 +1,7 @@
 //! From what was given to what holds: defaults, inheritance, and what must fit together.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,13 +114,14 @@ fn resolve_locations(
     // First of all, so that an inherited mistake is told once, where it stands.
     let everything = resolve_location(global)?;
     let mut locations: Vec<(Location, Given)> = Vec::new();
-    let mut prefixes: Vec<Entry> = Vec::new();
+    let mut prefixes = BTreeMap::new();
     for own in tables {
         let prefix = own.get("prefix").expect("no table without it is read");
-        if let Some(first) = prefixes.iter().find(|other| other.value == prefix.value) {
-            return Err(prefix.refused(Complaint::Repeated(first.origin.to_string())));
+        let mut text = String::new();
+        text.take(prefix.value.clone());
+        if let Some(first) = prefixes.insert(text, prefix.origin.clone()) {
+            return Err(prefix.refused(Complaint::Repeated(first.to_string())));
         }
-        prefixes.push(prefix.clone());
         let root = own.path("root");
         let mut location = Location {
             has_own_root: root.is_some(),

@@ -775,3 +775,29 @@ fn certificates_and_authorities_change_at_a_reload_and_sockets_do_not() {
         assert_eq!(waiting, ["listener"]);
     }
 }
+
+/// Each value is told with its line, and each prefix is compared with those before it: neither may
+/// take longer for each of many.
+#[test]
+fn many_locations_take_as_long_for_each_as_few() {
+    let took = |count: usize| {
+        let table = |at| format!("[[location]]\nprefix = \"/l{at}\"\n");
+        let text: String = (0..count).map(table).collect();
+        // Others have the processor, too.
+        let now = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            time.tv_sec * 1_000_000_000 + time.tv_nsec
+        };
+        let begun = now();
+        let file = SettingsFile::parse(Path::new("test"), text).unwrap();
+        let config = Config::resolve(Flags::default(), Some(file)).unwrap();
+        assert_eq!(config.locations.len(), count + 1);
+        now() - begun
+    };
+    let few = (0..3).map(|_| took(500)).min().unwrap();
+    let many = took(16_000);
+    assert!(
+        many < few * 32 * 3,
+        "{few} ns for 500, {many} ns for 16,000"
+    );
+}
