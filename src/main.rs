@@ -11,8 +11,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use bitsd::config::{Config, LogFormat, setting_like, settings_schema};
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
@@ -28,9 +26,12 @@ use cli::{Cli, Command, WRONG_USE, failed, say};
 
 fn main() -> ExitCode {
     let successor = Successor::of_this_program();
-    let command = match Cli::try_parse() {
+    let command = match Cli::read() {
         Ok(cli) => cli.command,
-        Err(error) => return wrong_command(&error),
+        Err(mut error) => {
+            cli::hide_secret(&mut error);
+            return wrong_command(&error);
+        }
     };
     let mut handed = Handed::default();
     if let Command::Serve(_) = command {

@@ -411,6 +411,22 @@ fn the_environment_stands_between_flags_and_file() {
 }
 
 #[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.args(["check", "--no-config", "--root", "/srv/uploads"]);
+    let empty = ["CONFIG", "CORES", "LOG_LEVEL", "LISTEN", "WORK_DIR", "IO"];
+    command.envs(empty.map(|name| (format!("BITSD_{name}"), "")));
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_ne!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(text.contains("log_level = \"info\"\n"), "{text}");
+    assert!(
+        text.contains("work_dir = \"/srv/uploads/.bitsd\"\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn flags_win_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bitsd.toml");

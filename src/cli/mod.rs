@@ -16,7 +16,9 @@ pub mod trust;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use bitsd::observe;
 use settings::{Check, Settings};
@@ -28,6 +30,39 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What the command line and the environment say.
+    ///
+    /// # Errors
+    /// Help, the version, or what is wrong.
+    pub fn read() -> Result<Self, clap::Error> {
+        let mut command = without_empty_variables(Self::command());
+        let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let read = Self::from_arg_matches_mut(&mut matches);
+        read.map_err(|error| error.format(&mut command))
+    }
+}
+
+/// A variable that is set to nothing is one that is not set: `${CORES:-}` in a file for containers,
+/// `Environment=BITSD_CORES=` in a unit.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty =
+        |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let names: Vec<_> = (command.get_subcommands())
+        .map(|below| below.get_name().to_owned())
+        .collect();
+    let command = command.mut_args(|arg| {
+        let is_unset = arg.get_env().is_some_and(is_empty);
+        match is_unset {
+            true => arg.env(Resettable::Reset),
+            false => arg,
+        }
+    });
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, without_empty_variables)
+    })
 }
 
 const EXAMPLES: &str = "\
@@ -76,6 +111,16 @@ pub enum Command {
     Custody(custody::Custody),
 }
 
+/// A value that is refused is shown without what may be a password: others read screens and logs.
+pub fn hide_secret(error: &mut clap::Error) {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let Some((_secret, rest)) = value.rsplit_once('@')
+    {
+        let shown = ContextValue::String(format!("..@{rest}"));
+        error.insert(ContextKind::InvalidValue, shown);
+    }
+}
+
 /// Says why, and that it failed.
 pub fn failed(why: impl std::fmt::Display) -> ExitCode {
     say(why);
@@ -93,7 +138,6 @@ pub const WRONG_USE: u8 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

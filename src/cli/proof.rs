@@ -73,8 +73,10 @@ impl Proof {
         if let Some(file) = &self.password_file {
             return first_line(file);
         }
-        if let Ok(password) = std::env::var(PASSWORD) {
-            return Ok(Zeroizing::new(password));
+        let password = std::env::var(PASSWORD).map(Zeroizing::new);
+        // One that is set to nothing is not set.
+        if let Some(password) = password.ok().filter(|password| !password.is_empty()) {
+            return Ok(password);
         }
         if !io::stdin().is_terminal() {
             return Err(NoProof::NoPassword);
