@@ -18,6 +18,7 @@ pub mod url;
 
 use std::cell::RefCell;
 use std::fmt;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use authorization::Authorization;
 use connection::{Body, Broken, Connection, Timeouts};
 use digest::Sent;
 pub use error::PutError;
-use memory::{Entry, Memory};
+use memory::{Entry, Identity, Memory};
 use patience::Patience;
 use secure::Secure;
 use source::Source;
@@ -144,6 +145,7 @@ pub fn upload(
     let started = Instant::now();
     let mut entry = source.entry(url, options);
     let recalled = entry.as_mut().and_then(Entry::recall);
+    let left_behind = entry.as_mut().and_then(Entry::recall_other);
     let upload = match &recalled {
         Some(session) => {
             watch.has_session(session, true);
@@ -158,6 +160,7 @@ pub fn upload(
         url,
         options,
         entry,
+        left_behind,
         connection: None,
         patience: Patience::new(options),
         resumes: 0,
@@ -182,7 +185,10 @@ pub fn upload(
         }),
         Err(error) => {
             run.cancel();
-            run.forget();
+            // What is still to be given up is found by the next run, or by `--cancel`.
+            if run.left_behind.is_none() {
+                run.forget();
+            }
             Err(error)
         }
     }
@@ -193,9 +199,15 @@ pub fn upload(
 /// # Errors
 /// [`PutError`]
 pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutError> {
-    let source = Source::open(path)?;
-    let mut entry = source.entry(url, options);
-    let Some(session) = entry.as_mut().and_then(Entry::recall) else {
+    // The file may be another one by now, or gone: what was left of it is still there.
+    let metadata = fs::metadata(path).ok();
+    let identity = Identity::of(path, url, metadata.as_ref());
+    let mut entry = match (&options.memory, identity) {
+        (Some(memory), Some(identity)) => memory.existing(identity),
+        _ => None,
+    };
+    let session = |entry: &mut Entry| entry.recall().or_else(|| entry.recall_other());
+    let Some(session) = entry.as_mut().and_then(session) else {
         if let Some(entry) = entry {
             entry.forget();
         }
@@ -247,6 +259,8 @@ struct Run<'o> {
     options: &'o Options,
     /// What a later run finds.
     entry: Option<Entry>,
+    /// The session of an earlier run, when another file had the path.
+    left_behind: Option<String>,
     connection: Option<Connection>,
     patience: Patience,
     resumes: u32,
@@ -261,6 +275,11 @@ impl Run<'_> {
     fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), PutError> {
         while let Some(packet) = self.upload.packet() {
             self.source.check_unchanged()?;
+            match packet {
+                Packet::CreateSession => self.give_up_what_was_left(),
+                Packet::CloseSession => self.source.check_end()?,
+                _ => {}
+            }
             let hitch = match self.exchange(&packet, watch) {
                 Ok(reply) => self.take(&packet, &reply, watch)?,
                 Err(Broken::File(source)) => return Err(self.source.failed(source)),
@@ -383,6 +402,14 @@ impl Run<'_> {
     fn forget(&mut self) {
         if let Some(entry) = self.entry.take() {
             entry.forget();
+        }
+    }
+
+    /// Nobody goes on with it, and it would lie at the server until it expires.
+    fn give_up_what_was_left(&mut self) {
+        if let Some(session) = self.left_behind.take() {
+            // Best effort: the upload at hand does not depend on it.
+            let _ = cancel_session(self.url, &session, self.options);
         }
     }
 

@@ -170,7 +170,7 @@ fn note(home: &Home, url: &str, session: &str) {
     let file = home.folder.path().join("a.bin");
     let metadata = fs::metadata(&file).unwrap();
     let url = url.parse().unwrap();
-    let identity = Identity::of(&file, &url, metadata.len(), metadata.modified().ok());
+    let identity = Identity::of(&file, &url, Some(&metadata));
     let memory = Memory::at(home.folder.path().join("state/bitsd/put"));
     let mut entry = memory.entry(identity.unwrap()).unwrap();
     entry.note(session).unwrap();
@@ -203,6 +203,97 @@ fn an_interrupted_upload_can_be_given_up() {
     assert!(heard(&output).0.starts_with("cancelled "), "{output:?}");
     assert_eq!(server.work_files(), [""; 0]);
     assert_eq!(home.remembered(), 0);
+}
+
+/// An upload whose first half is at the server, and remembered.
+fn half_there(home: &Home, server: &Server) -> String {
+    let url = format!("http://{}/a.bin", server.address());
+    let mut client = support::client::Client::create(server.address(), "/a.bin");
+    client
+        .send(support::client::fragment(0..ACKED).of(FILE_BYTES))
+        .assert(200, None);
+    note(home, &url, client.session());
+    url
+}
+
+#[test]
+fn a_file_that_was_rewritten_begins_anew_whatever_its_times_say() {
+    let (home, server) = (Home::new(), Server::start());
+    let file = home.path("a.bin");
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    let url = half_there(&home, &server);
+    // In place, as long, and with the time of before.
+    fs::write(&file, content(2, 0, FILE_BYTES)).unwrap();
+    let rewritten = fs::File::options().write(true).open(&file).unwrap();
+    rewritten.set_modified(modified).unwrap();
+    let output = home.put(&[&file, &url]).output().unwrap();
+    let (said, errors) = heard(&output);
+    assert!(output.status.success(), "{errors}");
+    assert!(!said.contains("resumed at"), "{said}");
+    server.assert_file("a.bin", 2, FILE_BYTES);
+    assert_eq!(
+        server.work_files(),
+        [""; 0],
+        "the first session is given up"
+    );
+    assert_eq!(home.remembered(), 0);
+}
+
+#[test]
+fn what_was_left_of_a_file_is_found_when_it_is_another_or_gone() {
+    let (home, server) = (Home::new(), Server::start());
+    let file = home.path("a.bin");
+    for is_gone in [false, true] {
+        let url = half_there(&home, &server);
+        match is_gone {
+            true => fs::remove_file(&file).unwrap(),
+            false => fs::write(&file, "small").unwrap(),
+        }
+        let output = home.put(&["--cancel", &file, &url]).output().unwrap();
+        assert!(heard(&output).0.starts_with("cancelled "), "{output:?}");
+        assert_eq!(server.work_files(), [""; 0]);
+        assert_eq!(home.remembered(), 0);
+        fs::write(&file, content(1, 0, FILE_BYTES)).unwrap();
+    }
+    // A file that fits into one fragment by now gives up what the large one left.
+    let url = half_there(&home, &server);
+    fs::write(&file, content(3, 0, 1_000)).unwrap();
+    let output = home.put(&[&file, &url]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    server.assert_file("a.bin", 3, 1_000);
+    assert_eq!(server.work_files(), [""; 0]);
+    assert_eq!(home.remembered(), 0);
+}
+
+#[test]
+fn a_file_that_is_longer_than_it_says_is_not_cut_in_silence() {
+    let (home, server) = (Home::new(), Server::start());
+    let url = format!("http://{}/version", server.address());
+    assert_eq!(fs::metadata("/proc/version").unwrap().len(), 0);
+    let output = home.put(&["/proc/version", &url]).output().unwrap();
+    let (_, words) = heard(&output);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("longer than its length says"), "{words}");
+    assert!(!server.file("version").exists());
+}
+
+#[test]
+fn a_password_in_a_url_is_refused_and_not_shown() {
+    let home = Home::new();
+    let file = home.path("a.bin");
+    for url in [
+        "http://anna:letmein@127.0.0.1:1/a",
+        "http://anna:let@mein@127.0.0.1:1/a#b",
+        "ftp://anna:letmein@127.0.0.1/a",
+        "anna:letmein@127.0.0.1/a",
+    ] {
+        let output = home.put(&[&file, url]).output().unwrap();
+        let (_, words) = heard(&output);
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(!words.contains("mein"), "{words}");
+        let is_http = url == "http://anna:letmein@127.0.0.1:1/a";
+        assert_eq!(is_http, words.contains("--user"), "{words}");
+    }
 }
 
 #[test]

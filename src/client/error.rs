@@ -32,6 +32,13 @@ pub enum PutError {
         /// Why.
         source: io::Error,
     },
+    /// The file has more bytes than its length says.
+    Longer {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
     /// The file's size or time changed while it was sent.
     Changed {
         /// The file.
@@ -76,6 +83,11 @@ impl fmt::Display for PutError {
                 path.display()
             ),
             Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Self::Longer { path, bytes } => write!(
+                f,
+                "{} is longer than its length says ({bytes} bytes): write it to a file first",
+                path.display()
+            ),
             Self::Changed { path } => write!(
                 f,
                 "{} changed while it was uploaded (copy it first, or rotate it)",

@@ -1,21 +1,24 @@
 //! What is remembered of uploads that were interrupted, so that the same command goes on with them.
 //!
 //! One small JSON file for each upload under way, in `$XDG_STATE_HOME/bitsd/put` (or
-//! `~/.local/state/bitsd/put`). Its name is a digest of what makes two runs the same upload: the
-//! URL, the file's path, its size and its time. It is made when the server has given a session, and
-//! removed when the upload has ended, well or not. Nothing depends on it: if it cannot be read or
-//! written, a later run only begins at the first byte.
+//! `~/.local/state/bitsd/put`). Its name is a digest of the URL and the file's path. In it stands
+//! what tells the file from another one that had the same path: its size, its times and its inode.
+//! The time of the last change of the inode is among them, because that of the content can be set
+//! back (`cp -p`, `rsync -t`). Of a file that is another one by now, the session is given up at the
+//! server, and a new one begun. The note is made when the server has given a session, and removed
+//! when the upload has ended, well or not. Nothing depends on it: if it cannot be read or written,
+//! a later run only begins at the first byte.
 //!
 //! The file is locked while its upload runs. A second run of the same upload at the same time finds
 //! it locked and begins a session of its own, because two clients of one session would take it from
 //! each other for ever.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -36,10 +39,21 @@ pub struct Identity {
     pub url: String,
     /// The file, without links and `..`.
     pub path: PathBuf,
+    /// Which file has this path; `None` if none has.
+    pub version: Option<Version>,
+}
+
+/// What tells a file from another one that had its path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
     /// Its size.
     pub bytes: u64,
-    /// When it was last written to, in nanoseconds since 1970.
-    pub modified_ns: u64,
+    /// When it was last written to, in seconds since 1970 and nanoseconds.
+    pub modified: (i64, i64),
+    /// When it, or what is known of it, was last changed: nobody can set that back.
+    pub changed: (i64, i64),
+    /// Its number on its file system.
+    pub inode: u64,
 }
 
 /// What stands in a file of the memory.
@@ -60,24 +74,41 @@ pub struct Entry {
 
 impl Identity {
     /// The identity of a file on its way to a URL. `None` where the path ends in no name.
-    pub fn of(path: &Path, url: &Url, bytes: u64, modified: Option<SystemTime>) -> Option<Self> {
-        let modified = modified?.duration_since(UNIX_EPOCH).ok()?;
+    pub fn of(path: &Path, url: &Url, metadata: Option<&Metadata>) -> Option<Self> {
+        let version = metadata.map(|metadata| Version {
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        });
         Some(Self {
             url: url.to_string(),
-            path: fs::canonicalize(path).ok()?,
-            bytes,
-            modified_ns: u64::try_from(modified.as_nanos()).ok()?,
+            path: whole(path)?,
+            version,
         })
     }
 
+    /// Of the URL and the path, so that what was left of another version is found.
     fn digest(&self) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
+        let text = serde_json::to_string(&(&self.url, &self.path)).unwrap_or_default();
         let digest = Sha256::digest(text.as_bytes());
         digest[..16].iter().fold(String::new(), |mut name, byte| {
             let _ = write!(name, "{byte:02x}");
             name
         })
     }
+}
+
+/// A path without links and `..`; of a file that is not there, that of its folder.
+fn whole(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok().or_else(|| {
+        let folder = path.parent()?;
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+    })
 }
 
 impl Memory {
@@ -107,16 +138,19 @@ impl Memory {
             .mode(0o700)
             .create(&self.folder);
         made.ok()?;
+        self.open(identity, OpenOptions::new().create(true))
+    }
+
+    /// The same, if there is one.
+    pub fn existing(&self, identity: Identity) -> Option<Entry> {
+        self.open(identity, &mut OpenOptions::new())
+    }
+
+    fn open(&self, identity: Identity, options: &mut OpenOptions) -> Option<Entry> {
         let path = self.folder.join(format!("{}.json", identity.digest()));
+        options.read(true).write(true).truncate(false).mode(0o600);
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .ok()?;
+            let file = options.open(&path).ok()?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
             // Whoever had it before may have removed it between the two calls above.
             if is_same(&file, &path) {
@@ -145,8 +179,19 @@ impl Memory {
 }
 
 impl Entry {
-    /// The session of an earlier run.
+    /// The session of an earlier run that sent the same file.
     pub fn recall(&mut self) -> Option<String> {
+        let note = self.read().filter(|note| note.identity == self.identity)?;
+        self.identity.version.is_some().then_some(note.session)
+    }
+
+    /// The session of an earlier run that sent another file, which had the same path.
+    pub fn recall_other(&mut self) -> Option<String> {
+        let note = self.read().filter(|note| note.identity != self.identity)?;
+        Some(note.session)
+    }
+
+    fn read(&mut self) -> Option<Note> {
         let mut text = String::new();
         self.file.seek(SeekFrom::Start(0)).ok()?;
         (&self.file)
@@ -155,7 +200,8 @@ impl Entry {
             .ok()?;
         let note: Note = serde_json::from_str(&text).ok()?;
         // Two uploads may have one digest only in theory, but the file may be anybody's work.
-        (note.identity == self.identity).then_some(note.session)
+        let Identity { url, path, .. } = &self.identity;
+        (note.identity.url == *url && note.identity.path == *path).then_some(note)
     }
 
     /// Remembers the session of this run.
@@ -180,7 +226,6 @@ impl Entry {
 }
 
 fn is_same(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match (file.metadata(), fs::metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,
@@ -200,7 +245,7 @@ mod tests {
         let path = folder.join("a.bin");
         fs::write(&path, "x").unwrap();
         let url = "http://h/a.bin".parse().unwrap();
-        Identity::of(&path, &url, 1, Some(UNIX_EPOCH + Duration::from_secs(7))).unwrap()
+        Identity::of(&path, &url, fs::metadata(&path).ok().as_ref()).unwrap()
     }
 
     #[test]
@@ -217,22 +262,41 @@ mod tests {
             memory.entry(same.clone()).unwrap().recall(),
             Some("{T}".to_owned())
         );
-        for other in [
-            Identity {
-                bytes: 2,
+        let version = same.version.clone().unwrap();
+        let mut others = vec![None];
+        others.push(Some(Version {
+            bytes: 2,
+            ..version.clone()
+        }));
+        others.push(Some(Version {
+            modified: (8, 0),
+            ..version.clone()
+        }));
+        // Written to, and its time set back.
+        others.push(Some(Version {
+            changed: (version.changed.0, version.changed.1 + 1),
+            ..version.clone()
+        }));
+        others.push(Some(Version {
+            inode: version.inode + 1,
+            ..version
+        }));
+        for version in others {
+            let other = Identity {
+                version,
                 ..same.clone()
-            },
-            Identity {
-                modified_ns: 8,
-                ..same.clone()
-            },
-            Identity {
-                url: "http://h/b.bin".to_owned(),
-                ..same.clone()
-            },
-        ] {
-            assert_eq!(memory.entry(other).unwrap().recall(), None);
+            };
+            let mut entry = memory.existing(other).unwrap();
+            assert_eq!(entry.recall(), None);
+            assert_eq!(entry.recall_other().as_deref(), Some("{T}"));
         }
+        let elsewhere = Identity {
+            url: "http://h/b.bin".to_owned(),
+            ..same.clone()
+        };
+        assert!(memory.existing(elsewhere.clone()).is_none());
+        let mut entry = memory.entry(elsewhere).unwrap();
+        assert_eq!((entry.recall(), entry.recall_other()), (None, None));
         memory.entry(same.clone()).unwrap().forget();
         assert_eq!(memory.entry(same).unwrap().recall(), None);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -47,21 +48,41 @@ impl Source {
         }
         let file = File::open(path).map_err(open_error)?;
         let stamp = Stamp::of(&file.metadata().map_err(open_error)?);
-        Ok(Self {
+        let source = Self {
             path: path.to_owned(),
             file,
             stamp,
-        })
+        };
+        source.check_end()?;
+        Ok(source)
     }
 
-    /// Its place among the remembered uploads. One fragment is not worth remembering.
-    pub fn entry(&self, url: &Url, options: &Options) -> Option<Entry> {
-        let Stamp { bytes, modified } = self.stamp;
-        if bytes <= options.fragment_bytes {
-            return None;
+    /// Whether the file ends where its length says. Those of `/proc` and of some file systems do
+    /// not, and what is behind that would be left out in silence.
+    pub fn check_end(&self) -> Result<(), PutError> {
+        let path = self.path.clone();
+        match self.file.read_at(&mut [0], self.stamp.bytes) {
+            Ok(0) => Ok(()),
+            Ok(_) => {
+                // It may only have grown since.
+                self.check_unchanged()?;
+                let bytes = self.stamp.bytes;
+                Err(PutError::Longer { path, bytes })
+            }
+            Err(source) => Err(PutError::Read { path, source }),
         }
-        let identity = Identity::of(&self.path, url, bytes, modified)?;
-        options.memory.as_ref()?.entry(identity)
+    }
+
+    /// Its place among the remembered uploads. One fragment is not worth remembering, but what an
+    /// earlier run has left there is found.
+    pub fn entry(&self, url: &Url, options: &Options) -> Option<Entry> {
+        let memory = options.memory.as_ref()?;
+        let metadata = self.file.metadata().ok()?;
+        let identity = Identity::of(&self.path, url, Some(&metadata))?;
+        match self.stamp.bytes > options.fragment_bytes {
+            true => memory.entry(identity),
+            false => memory.existing(identity),
+        }
     }
 
     pub fn check_unchanged(&self) -> Result<(), PutError> {

@@ -58,7 +58,8 @@ impl fmt::Display for BadUrl {
             Self::HostInvalid => "the URL's host holds a character that no host has",
             Self::PortInvalid => "the URL's port is not a number from 1 to 65535",
             Self::UserInfo => {
-                "the URL must not hold a user name: `bitsd put` does not authenticate"
+                "the URL must not hold a user name: name the user by --user, and the password by \
+                 --password-file or BITSD_PASSWORD, for others can read command lines"
             }
             Self::Fragment => "the URL must not hold a `#`: write %23 if the name has one",
             Self::FileNameMissing => "the URL ends in `/`, and the file has no name to put there",
