@@ -850,6 +850,32 @@ fn on_a_full_disk_uploads_are_ended_without_a_server() {
 }
 
 #[test]
+fn what_is_no_filter_is_told_and_not_taken_for_good_news() {
+    let watched = Watched::start("[[location]]\nprefix = \"/in\"");
+    for (flag, value, word) in [
+        ("--location", "/none", "there are /in, /"),
+        ("--client", "10.1.2.O", "an address such as"),
+        ("--state", "stuck", "receiving"),
+        ("--path", "[", "path"),
+    ] {
+        for command in ["list", "cancel"] {
+            let told = watched.command(&["sessions", command, flag, value]);
+            assert_eq!(told.status.code(), Some(2), "{flag}: {}", text(&told));
+            assert!(text(&told).contains(word), "{flag}: {}", text(&told));
+        }
+    }
+    for (flag, value) in [
+        ("--location", "in"),
+        ("--location", "/"),
+        ("--client", "192.0.2.1"),
+        ("--state", "Receiving"),
+    ] {
+        let told = watched.command(&["sessions", "list", flag, value]);
+        assert_eq!(told.status.code(), Some(0), "{flag}: {}", text(&told));
+    }
+}
+
+#[test]
 fn a_door_that_cannot_be_is_told_before_anything_begins() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");

@@ -1,10 +1,13 @@
 //! Which sessions, or packets, somebody wants to see.
 
+use std::net::{IpAddr, SocketAddr};
+
 use glob::{MatchOptions, Pattern};
 
 use super::trace::Traced;
 use super::view::SessionView;
 use crate::bits::session_id::SessionId;
+use crate::config::Config;
 use crate::metrics::labels;
 
 /// All of what is named must be so.
@@ -12,7 +15,7 @@ use crate::metrics::labels;
 pub struct Filter {
     location: Option<String>,
     path: Option<Pattern>,
-    client: Option<String>,
+    client: Option<Client>,
     user: Option<String>,
     state: Option<String>,
     session: Option<SessionId>,
@@ -22,6 +25,37 @@ pub struct Filter {
     /// How many are wanted.
     pub limit: Option<usize>,
 }
+
+/// An address, perhaps with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Client {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl Client {
+    fn parse(text: &str) -> Option<Self> {
+        let with_port = text.parse::<SocketAddr>();
+        let (ip, port) = match with_port {
+            Ok(address) => (address.ip(), Some(address.port())),
+            Err(_) => (text.trim_matches(['[', ']']).parse().ok()?, None),
+        };
+        let ip = ip.to_canonical();
+        Some(Self { ip, port })
+    }
+
+    /// Whether a client that was seen is this one; only where both say a port, it counts.
+    fn is(self, found: Option<&str>) -> bool {
+        let Some(found) = found.and_then(Self::parse) else {
+            return false;
+        };
+        let ports = self.port.zip(found.port);
+        found.ip == self.ip && ports.is_none_or(|(wanted, found)| wanted == found)
+    }
+}
+
+/// So many locations are named where one is not there.
+const LOCATIONS_NAMED_MAX: usize = 10;
 
 /// As a shell would, in paths of URLs: `*` stops at no slash, because a host's folder is what most
 /// people look for.
@@ -52,14 +86,20 @@ impl Filter {
                     let limit = value.parse();
                     filter.limit = Some(limit.map_err(|_| format!("limit = {value}: a number"))?);
                 }
-                "client" => filter.client = text(),
+                "client" => {
+                    let client = Client::parse(value);
+                    filter.client = Some(client.ok_or_else(|| {
+                        format!("client = {value}: an address such as 192.0.2.1")
+                    })?);
+                }
                 "user" => filter.user = text(),
                 "state" => {
-                    if !labels::STATES.contains(&value) {
+                    let state = value.to_ascii_lowercase();
+                    if !labels::STATES.contains(&state.as_str()) {
                         let known = labels::STATES.join(", ");
                         return Err(format!("there is no state {value}: there are {known}"));
                     }
-                    filter.state = text();
+                    filter.state = Some(state);
                 }
                 "session" => {
                     let id = SessionId::parse(value.as_bytes());
@@ -76,6 +116,35 @@ impl Filter {
         Ok(filter)
     }
 
+    /// Whether what is named is there: nothing is found in a location that there is not, and that
+    /// looks like good news.
+    ///
+    /// # Errors
+    /// What is not there, in words.
+    pub fn check(&self, config: &Config) -> Result<(), String> {
+        let Some(wanted) = &self.location else {
+            return Ok(());
+        };
+        let known = || {
+            config
+                .locations
+                .iter()
+                .map(|one| format!("/{}", one.prefix))
+        };
+        if known().any(|prefix| prefix == *wanted) {
+            return Ok(());
+        }
+        let named: Vec<_> = known().take(LOCATIONS_NAMED_MAX).collect();
+        let more = match config.locations.len().saturating_sub(named.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = named.join(", ");
+        Err(format!(
+            "there is no location {wanted}: there are {named}{more}"
+        ))
+    }
+
     /// Whether a session is one of those.
     pub fn takes(&self, session: &SessionView) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| {
@@ -84,7 +153,7 @@ impl Filter {
         let path = session.path.as_str();
         is(&self.location, Some(&session.location))
             && (self.path.as_ref()).is_none_or(|pattern| pattern.matches_with(path, OPTIONS))
-            && is(&self.client, session.client.as_deref())
+            && (self.client).is_none_or(|client| client.is(session.client.as_deref()))
             && is(&self.user, session.user.as_deref())
             && is(&self.state, Some(&session.state))
             && self.is_session(Some(&session.id))
@@ -95,20 +164,11 @@ impl Filter {
     /// Whether something that happened is to be shown.
     pub fn shows(&self, traced: &Traced) -> bool {
         let client = traced.client.as_deref();
-        // With or without the port.
-        let is_client = |wanted: &String| {
-            client.is_some_and(|client| {
-                let address = client
-                    .rsplit_once(':')
-                    .map_or(client, |(address, _)| address);
-                client == wanted || address.trim_matches(['[', ']']) == wanted
-            })
-        };
         let is_path = |pattern: &Pattern| {
             let path = traced.path.as_deref();
             path.is_some_and(|path| pattern.matches_with(path, OPTIONS))
         };
-        self.client.as_ref().is_none_or(is_client)
+        self.client.is_none_or(|wanted| wanted.is(client))
             && self.path.as_ref().is_none_or(is_path)
             && self.is_session(traced.session.as_deref())
     }
@@ -175,7 +235,7 @@ mod tests {
             ("location", "in"),
             ("path", "in/host-7/*"),
             ("client", "192.0.2.1"),
-            ("state", "receiving"),
+            ("state", "Receiving"),
             ("idle", "60"),
             ("session", "7a1cf7f0-fca6-4d1b-8883-5fbb10f7f1de"),
         ]));
@@ -210,12 +270,33 @@ mod tests {
             (("size", "1"), "size"),
             (("state", "stuck"), "receiving"),
             (("path", "a[b"), "path"),
+            (("client", "bogus"), "192.0.2.1"),
+            (("client", "10.1.2.O"), "192.0.2.1"),
             (("idle", "2h"), "idle"),
             (("session", "7"), "session"),
         ] {
             let why = Filter::read([pair]).unwrap_err();
             assert!(why.contains(word), "{why}");
         }
+    }
+
+    #[test]
+    fn a_location_that_is_not_there_is_told_with_those_that_are() {
+        let mut text = String::new();
+        for at in 0..12 {
+            text.push_str(&format!("[[location]]\nprefix = \"/in-{at}\"\n"));
+        }
+        let file = crate::config::SettingsFile::parse(std::path::Path::new("test"), text).unwrap();
+        let config = Config::resolve(crate::config::Flags::default(), Some(file)).unwrap();
+        let check = |location| {
+            let filter = Filter::read([("location", location)]).unwrap();
+            filter.check(&config)
+        };
+        assert_eq!(check("/"), Ok(()));
+        assert_eq!(check("in-7/"), Ok(()));
+        let why = check("/none").unwrap_err();
+        assert!(why.starts_with("there is no location /none: there are /in-"));
+        assert!(why.ends_with(" and 3 more"), "{why}");
     }
 
     #[test]
@@ -229,6 +310,7 @@ mod tests {
         let shows = |pair| Filter::read([pair]).unwrap().shows(&traced);
         assert!(shows(("client", "2001:db8::1")) && shows(("client", "[2001:db8::1]:5")));
         assert!(shows(("path", "in/*")) && shows(("session", ID)));
+        assert!(!shows(("client", "[2001:db8::1]:6")) && shows(("client", "2001:db8:0::1")));
         assert!(!shows(("client", "192.0.2.1")) && !shows(("path", "b*")));
         let v4 = Traced {
             client: Some("192.0.2.1:5".to_owned()),

@@ -92,7 +92,8 @@ pub fn respond(
     }
     let pairs = request.query.iter();
     let filter = Filter::read(pairs.map(|(name, value)| (name.as_str(), value.as_str())));
-    let filter = match filter {
+    let checked = filter.and_then(|filter| filter.check(&config).map(|()| filter));
+    let filter = match checked {
         Ok(filter) => filter,
         Err(why) => return AdminAnswer::outcome(400, why).write(out, is_head),
     };

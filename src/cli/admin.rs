@@ -259,7 +259,10 @@ impl Failed {
 
 impl From<NoConversation> for Failed {
     fn from(why: NoConversation) -> Self {
-        Self::new(why.to_string())
+        match why {
+            NoConversation::Misunderstood(why) => Self::wrong_use(why),
+            why => Self::new(why.to_string()),
+        }
     }
 }
 

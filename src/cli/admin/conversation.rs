@@ -32,6 +32,8 @@ pub enum NoConversation {
     Malformed,
     /// The server refuses; why.
     Refused(String),
+    /// It does not understand what it is asked for; why.
+    Misunderstood(String),
 }
 
 impl fmt::Display for NoConversation {
@@ -51,7 +53,7 @@ impl fmt::Display for NoConversation {
             }
             Self::Broken(error) => write!(f, "the server's answer broke off: {error}"),
             Self::Malformed => f.write_str("what answers there is no bitsd"),
-            Self::Refused(why) => f.write_str(why),
+            Self::Refused(why) | Self::Misunderstood(why) => f.write_str(why),
         }
     }
 }
@@ -116,10 +118,14 @@ impl Conversation {
 /// Why a request was refused, as the server says it.
 pub fn refused(status: u16, body: &str) -> NoConversation {
     let outcome: Option<OrderOutcome> = serde_json::from_str(body).ok();
-    NoConversation::Refused(match outcome {
+    let why = match outcome {
         Some(outcome) => outcome.message,
         None => format!("the server answers {status}: {}", body.trim()),
-    })
+    };
+    match status {
+        400 => NoConversation::Misunderstood(why),
+        _ => NoConversation::Refused(why),
+    }
 }
 
 /// A target with a query.

@@ -65,6 +65,7 @@ fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result
     let pairs = end.which.pairs();
     let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
     let filter = Filter::read(pairs).map_err(Failed::wrong_use)?;
+    filter.check(config).map_err(Failed::wrong_use)?;
     let failed = |why: String| not_offline(config, &why);
     let mut sessions = (offline.list)(config).map_err(failed)?;
     observe::say(&"the server does not run: this is done in its work directory");

@@ -20,6 +20,7 @@ fn found(knower: &Knower, which: &Which, offline: Offline) -> Result<Vec<Session
     let pairs = which.pairs();
     let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
     let filter = Filter::read(pairs).map_err(Failed::wrong_use)?;
+    filter.check(config).map_err(Failed::wrong_use)?;
     let mut sessions = (offline.list)(config).map_err(|why| not_offline(config, &why))?;
     observe::say(&"the server does not run: this is what its journals say");
     sessions.retain(|session| filter.takes(session));
