@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 
 use support::server::{Server, Settings};
@@ -124,4 +125,42 @@ fn missing_io_uring_is_one_sentence_with_a_remedy() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_start_that_fails_names_the_folder_that_is_to_blame() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, work) = (folder.path().join("root"), folder.path().join("work"));
+    std::fs::create_dir(&root).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&root, &link).unwrap();
+    let refused = |root: &Path, work: &Path, words: &str| {
+        let lines = format!("work_dir = {work:?}");
+        let file = folder.path().join("check.toml");
+        std::fs::write(&file, format!("root = {root:?}\n{lines}")).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let check = check.args(["check", "--quiet", "--config"]).arg(&file);
+        let checked = check.output().unwrap();
+        let told = String::from_utf8(checked.stderr).unwrap();
+        assert_eq!(checked.status.code(), Some(1), "{told}");
+        assert!(told.contains(words), "{told}");
+        // Its settings would stand beside the root.
+        if root.starts_with(folder.path()) {
+            let settings = Settings::default().file(&lines);
+            let (status, said) = Server::refused(root, &settings);
+            assert_eq!(status.code(), Some(1), "{said}");
+            assert!(said.contains(words), "{said}");
+        }
+    };
+    refused(Path::new("/proc"), &work, "holds no files (proc)");
+    refused(&root, Path::new("/sys/kernel"), "holds no files (sysfs)");
+    refused(&root, &link, "perhaps by a link");
+    // Its own names, taken by what is no file of ours.
+    std::os::unix::fs::symlink("/dev/null", work.join("owner")).unwrap();
+    refused(&root, &work, "owner in it is a link");
+    std::fs::remove_file(work.join("owner")).unwrap();
+    std::fs::remove_file(work.join("lock")).unwrap();
+    std::fs::create_dir(work.join("lock")).unwrap();
+    refused(&root, &work, "lock in it is not a regular file");
 }

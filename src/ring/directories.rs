@@ -26,10 +26,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::footing;
 use super::handed::HandedLocks;
 use super::launch_error::{BadRoot, LaunchError};
 use super::lookout::Spot;
 use super::owner::{NOTE_BYTES_MAX, OwnerNote, ServerId, holds_sessions};
+use super::probe;
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
 use super::walk;
@@ -104,10 +106,15 @@ impl Directories {
             }
             why => LaunchError::Folder(path.clone(), why),
         })?;
+        // By a link: the settings could only compare the paths.
+        if let Some(root) = footing::first_within(work.descriptor(), &config.roots) {
+            let why = BadRoot::OwnWorkDir(path.clone());
+            return Err(LaunchError::Root(root.clone(), why));
+        }
         let lock = lock(&work, &mut handed)?;
         let directories = Self {
             id: ServerId::of_work(&work)?,
-            boot: boot_id().map_err(LaunchError::BootId)?,
+            boot: probe::boot_id().map_err(LaunchError::BootId)?,
             state: Mutex::new(State {
                 locks: vec![lock],
                 handed,
@@ -170,7 +177,7 @@ impl Directories {
         let root = look_at_root(path)?;
         let try_on = |shelf| {
             let folder = self.shelves.get(shelf);
-            (trial::of(&folder, &root, self.id.id)).map_err(|error| failed(BadRoot::Trial(error)))
+            trial::of(&folder, &root, self.id.id).map_err(|why| why.of(path, &folder))
         };
         let mut shelf = Shelf::WORK;
         let mut trial = try_on(shelf)?;
@@ -385,6 +392,9 @@ impl Directories {
 /// [`LaunchError`]
 pub fn look_at_root(path: &Path) -> Result<OwnedFd, LaunchError> {
     let root = open_directory(path)?;
+    if let Some(name) = footing::kind_without_files(&root) {
+        return Err(LaunchError::Root(path.to_owned(), BadRoot::NoFiles(name)));
+    }
     walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
     match work_folder::in_use_above(&root, &[LOCK_NAME, OWNER_NAME]) {
         Some(theirs) => Err(LaunchError::Root(
@@ -458,10 +468,4 @@ fn lock(folder: &WorkFolder, handed: &mut HandedLocks) -> Result<Lock, LaunchErr
             folder.holder(LOCK_NAME),
         )),
     }
-}
-
-fn boot_id() -> io::Result<u128> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    u128::from_str_radix(&digits, 16).map_err(|_| io::ErrorKind::InvalidData.into())
 }

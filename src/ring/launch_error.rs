@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -208,6 +209,10 @@ pub enum BadRoot {
     Trial(io::Error),
     /// It is, or lies in, the work directory of a server that runs.
     InWorkDir(PathBuf),
+    /// It is, or lies in, this server's own work directory.
+    OwnWorkDir(PathBuf),
+    /// Its file system, of this name, holds no files.
+    NoFiles(&'static str),
     /// Nothing can be moved to it even from the shelf in it.
     ShelfElsewhere(PathBuf),
 }
@@ -245,6 +250,16 @@ impl BadRoot {
                  server's own files",
                 theirs.display()
             ),
+            Self::OwnWorkDir(work) => format!(
+                "the root {path} is in the work directory {}, perhaps by a link: uploads could overwrite the server's \
+                 own files; name another work_dir",
+                work.display()
+            ),
+            Self::NoFiles(kind) => {
+                format!(
+                    "the root {path} is on a file system that holds no files ({kind}): name another folder"
+                )
+            }
             Self::ShelfElsewhere(shelf) => format!(
                 "nothing can be moved from {} to the root {path}: the one is a mount of its own; unmount it",
                 shelf.display()
@@ -275,6 +290,9 @@ impl BadFolder {
                  published with the server's rights: if nobody has put anything there, `chmod go-w {path}`",
                 account::us(),
                 mode.as_raw_mode()
+            ),
+            Self::NoFiles(kind) => format!(
+                "the work directory {path} is on a file system that holds no files ({kind}): name another folder"
             ),
             Self::Exposed(exposure) => format!(
                 "it cannot be told whether the work directory {path} is the server's own: {}",
@@ -318,6 +336,9 @@ fn errno(error: &io::Error) -> Option<Errno> {
 fn why(directory: &Path, error: &io::Error) -> String {
     let path = directory.display();
     let remedy = match errno(error) {
+        Some(Errno::ACCESS) if is_ours_and_shut(directory) => {
+            format!("its own mode forbids it: `chmod u+rwx {path}`")
+        }
         Some(Errno::ACCESS) => format!(
             "{} may not write to it, or not reach it: `chown {} {path}`",
             account::us(),
@@ -338,6 +359,12 @@ fn why(directory: &Path, error: &io::Error) -> String {
         _ => return error.to_string(),
     };
     format!("{error}; {remedy}")
+}
+
+/// Whether a folder is ours and its mode keeps even us out.
+fn is_ours_and_shut(folder: &Path) -> bool {
+    let found = std::fs::metadata(folder);
+    found.is_ok_and(|found| found.uid() == account::our_id() && found.mode() & 0o700 != 0o700)
 }
 
 fn is_under_systemd() -> bool {

@@ -27,6 +27,7 @@ pub mod directories;
 pub mod disk;
 pub mod doctor;
 pub mod door;
+mod footing;
 pub mod freeing;
 pub mod handed;
 pub mod helper;
@@ -115,8 +116,7 @@ use work_file::RingFile;
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Files looked at before the other tasks of the shard have their turn: less than a millisecond of
-/// work.
+/// Files looked at before other tasks have their turn: less than a millisecond of work.
 const STATS_PER_TURN: usize = 32;
 
 /// Bytes of randomness drawn at a time; more might not come whole (getrandom(2)).

@@ -249,3 +249,13 @@ pub fn kernel() -> String {
     let name = rustix::system::uname();
     name.release().to_string_lossy().into_owned()
 }
+
+/// The boot of the machine, as the kernel numbers it.
+///
+/// # Errors
+/// What it says: it may be hidden.
+pub fn boot_id() -> io::Result<u128> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).map_err(|_| io::ErrorKind::InvalidData.into())
+}

@@ -6,7 +6,7 @@ use std::io;
 
 use rustix::fs::OFlags;
 
-use super::work_folder::WorkFolder;
+use super::work_folder::{WorkFolder, or_link};
 use crate::vault::names::{self, WorkName};
 use crate::vault::readback::{Dealt, Readback};
 
@@ -22,7 +22,8 @@ pub fn read(work: &WorkFolder, generation: u64, shards: usize) -> io::Result<Vec
     names.sort_unstable();
     let mut readback = Readback::new(shards);
     for name in names {
-        let journal = File::from(work.open_file(&name, OFlags::RDONLY)?);
+        let journal = work.open_file(&name, OFlags::RDONLY);
+        let journal = File::from(journal.map_err(|error| or_link(&name, error))?);
         readback.journal(&name, journal)?;
     }
     Ok(readback.deal())

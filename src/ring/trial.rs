@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, IFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags,
@@ -14,7 +15,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::account;
-use super::work_folder::WorkFolder;
+use super::launch_error::{BadRoot, LaunchError};
+use super::work_folder::{BadFolder, WorkFolder};
 use crate::vault::names::TRIAL_NAME;
 
 /// How a trial went.
@@ -28,11 +30,38 @@ pub enum Trial {
     OtherMount,
 }
 
+/// What could not be used.
+#[derive(Debug)]
+pub enum BadTrial {
+    /// Nothing can be made on the shelf.
+    Shelf(io::Error),
+    /// Nothing can be moved to the root.
+    Root(io::Error),
+}
+
+impl From<Errno> for BadTrial {
+    fn from(error: Errno) -> Self {
+        Self::Root(error.into())
+    }
+}
+
+impl BadTrial {
+    /// Why the server cannot start with this root and this shelf.
+    pub fn of(self, root: &Path, shelf: &WorkFolder) -> LaunchError {
+        match self {
+            Self::Root(error) => LaunchError::Root(root.to_owned(), BadRoot::Trial(error)),
+            Self::Shelf(error) => {
+                LaunchError::Folder(shelf.path().to_owned(), BadFolder::Io(error))
+            }
+        }
+    }
+}
+
 /// Tries a root. `id` tells the trials of one server from those of another with the same root.
 ///
 /// # Errors
 /// What the kernel says to what a publication would have done.
-pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> io::Result<Trial> {
+pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> Result<Trial, BadTrial> {
     if is_other_mount(shelf, root)? {
         return Ok(Trial::OtherMount);
     }
@@ -43,6 +72,11 @@ pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> io::Result<Trial> {
         return Ok(Trial::Passed);
     }
     cleaned?;
+    let made = match make(shelf) {
+        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(Trial::Full),
+        made => made,
+    };
+    made.map_err(|error| BadTrial::Shelf(error.into()))?;
     let tried = move_there_and_back(shelf, root, &there);
     // Also after an error; the next start does it again.
     let _ = clear(shelf, root, &there);
@@ -65,7 +99,7 @@ fn name_in_root(id: u128) -> String {
 
 /// The kernel looks at the mounts before it looks at the names, and "." can never be replaced: so
 /// nothing is moved.
-fn is_other_mount(shelf: &WorkFolder, root: &OwnedFd) -> io::Result<bool> {
+fn is_other_mount(shelf: &WorkFolder, root: &OwnedFd) -> Result<bool, BadTrial> {
     let flags = RenameFlags::NOREPLACE;
     match rustix::fs::renameat_with(shelf, TRIAL_NAME, root, ".", flags) {
         Err(Errno::XDEV) => Ok(true),
@@ -86,8 +120,8 @@ fn gives_project(root: &OwnedFd) -> bool {
 }
 
 /// Removes what a trial that was cut short has left.
-fn clear(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> io::Result<()> {
-    shelf.remove(TRIAL_NAME)?;
+fn clear(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> Result<(), BadTrial> {
+    shelf.remove(TRIAL_NAME).map_err(BadTrial::Shelf)?;
     let Ok(stat) = rustix::fs::statat(root, there, AtFlags::SYMLINK_NOFOLLOW) else {
         return Ok(());
     };
@@ -98,10 +132,13 @@ fn clear(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn move_there_and_back(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> Result<(), Errno> {
+fn make(shelf: &WorkFolder) -> Result<(), Errno> {
     let mode = Mode::RUSR | Mode::WUSR;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(shelf, TRIAL_NAME, flags, mode)?);
+    rustix::fs::openat(shelf, TRIAL_NAME, flags, mode).map(drop)
+}
+
+fn move_there_and_back(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> Result<(), Errno> {
     match rustix::fs::renameat_with(shelf, TRIAL_NAME, root, there, RenameFlags::NOREPLACE) {
         // The file system does not know the flag; publication links there, and so does this.
         Err(Errno::INVAL | Errno::NOSYS) => {
@@ -148,10 +185,21 @@ mod tests {
         let shelf = WorkFolder::make(&place.path().join(".bitsd")).unwrap();
         let taken = place.path().join(name_in_root(7));
         fs::write(&taken, "somebody's").unwrap();
-        let refused = of(&shelf, &root, 7).unwrap_err();
+        let Err(BadTrial::Root(refused)) = of(&shelf, &root, 7) else {
+            panic!("it is the root");
+        };
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&taken).unwrap(), b"somebody's");
         assert!(shelf.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_done_on_the_shelf_is_not_blamed_on_the_root() {
+        let place = tempfile::tempdir().unwrap();
+        let root: OwnedFd = fs::File::open(place.path()).unwrap().into();
+        let shelf = WorkFolder::make(&place.path().join(".bitsd")).unwrap();
+        fs::create_dir(place.path().join(".bitsd").join(TRIAL_NAME)).unwrap();
+        assert!(matches!(of(&shelf, &root, 7), Err(BadTrial::Shelf(_))));
     }
 
     #[test]

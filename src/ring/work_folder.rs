@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::account;
+use super::footing;
 use super::handed::HandedLocks;
 
 /// How long the lock of a server that was killed may outlast it.
@@ -56,6 +57,8 @@ pub enum BadFolder {
     Writable(Mode),
     /// Others may have put it in the place of ours.
     Exposed(Exposure),
+    /// Its file system, of this name, holds no files.
+    NoFiles(&'static str),
     /// Something else.
     Io(io::Error),
 }
@@ -102,6 +105,9 @@ impl WorkFolder {
             flags |= OFlags::NOFOLLOW;
         }
         let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
+        if let Some(name) = footing::kind_without_files(&descriptor) {
+            return Err(BadFolder::NoFiles(name));
+        }
         check(&descriptor)?;
         // Only a message and the names told to applications show it.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -160,7 +166,7 @@ impl WorkFolder {
         if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "it is not a regular file",
+                format!("{name} in it is not a regular file"),
             ));
         }
         // With the flag, the ring would fail what has to wait on some file systems.
@@ -184,7 +190,7 @@ impl WorkFolder {
     pub fn read(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match self.open_file(name, OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => result?,
+            result => result.map_err(|error| or_link(name, error))?,
         };
         let mut bytes = Vec::new();
         let mut limited = fs::File::from(file).take(bytes_max.saturating_add(1));
@@ -341,7 +347,7 @@ impl WorkFolder {
     fn open_lock(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
         match self.open_file(name, access) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => return result,
+            result => return result.map_err(|error| or_link(name, error)),
         }
         match self.create_file(name, access, OURS_MODE) {
             // Somebody was faster.
@@ -387,6 +393,17 @@ fn is_running(stat: &str) -> bool {
         .is_some_and(|state| !matches!(state, "Z" | "X"));
     let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
     is_alive && flags.is_some_and(|flags| flags & ENDS == 0)
+}
+
+/// A link of that name is told by name: the kernel would only speak of too many of them.
+pub fn or_link(name: &str, error: io::Error) -> io::Error {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::LOOP) => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{name} in it is a link"),
+        ),
+        _ => error,
+    }
 }
 
 /// The folder that a server has locked, among this one and those above it; it holds one of these
