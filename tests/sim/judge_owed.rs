@@ -49,12 +49,16 @@ impl Judge {
         is_again
     }
 
-    /// The power was cut: a file of which nobody was told may have lost its name.
+    /// The power was cut: a file of which nobody was told may have lost its name. Where others have
+    /// the same destination, one of theirs may have replaced it before.
     pub(crate) fn unname(&mut self, disk: &SimDisk) {
         for session in self.sessions.values_mut() {
             let upload = &self.uploads[session.upload];
             let whole = upload.bytes(0, upload.size);
-            if disk.destination(&session.path) != Some(&whole) && !session.is_closed {
+            let there = self.uploads.iter().filter(|it| it.path == session.path);
+            let is_alone = there.count() == 1;
+            let is_gone = disk.destination(&session.path) != Some(&whole);
+            if is_gone && is_alone && !session.is_closed {
                 session.outside.is_published = false;
             }
         }
