@@ -292,6 +292,11 @@ const TABLES: &[(&str, &str, &[Scope])] = &[
         &[Scope::Certificate],
     ),
     (
+        "KEYS IN [events]",
+        "Who hears of each upload that ended.",
+        &[Scope::Events],
+    ),
+    (
         "KEYS IN [limits]",
         "Bounds that hold for the whole server; the defaults are made for it.",
         &[Scope::Limits],
