@@ -99,6 +99,7 @@ fn is_rare(bug: Bug) -> bool {
             | Bug::OwnerForgotten
             | Bug::TombstoneForAll
             | Bug::GoodbyeIsTheRest
+            | Bug::UnsettledForgotten
     )
 }
 
