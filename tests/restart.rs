@@ -95,6 +95,8 @@ fn starts(server: &Server) -> usize {
 
 /// The program takes the place of itself; returns when it serves.
 fn replace(server: &Server) {
+    // The log is written by a thread of its own.
+    server.wait_for_log("event=started");
     let before = starts(server);
     server.make_way();
     wait_until("the new program serves", || starts(server) > before);
