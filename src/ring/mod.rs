@@ -1,5 +1,5 @@
-//! The server's [`Floor`] and [`Disk`] on tokio-uring: the only place that knows the ring,
-//! descriptors and `unsafe`.
+//! The server's [`Floor`] and [`Disk`](crate::vault::disk::Disk) on tokio-uring: the only place
+//! that knows the ring, descriptors and `unsafe`.
 //!
 //! # The four house rules of the ring
 //!

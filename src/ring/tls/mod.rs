@@ -8,7 +8,7 @@
 //!
 //! * [`session`] is one connection without its socket: bytes in, bytes out. It goes along when a
 //!   connection is handed to another shard.
-//! * [`wire`] moves the bytes between a session and what lies beneath: a [`line`], which is a
+//! * [`wire`] moves the bytes between a session and what lies beneath: a [`mod@line`], which is a
 //!   socket of the ring, or a network of the simulator.
 //! * [`trouble`] says why TLS came to an end, for the log.
 //! * [`material`] reads certificates, keys and authorities ([`pem`]); [`served`] chooses what a
