@@ -119,6 +119,19 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// What the ledger and events call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Delivered => "delivered",
+            Self::Denied => "denied",
+            Self::Incomplete => "incomplete",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Poisoned => "poisoned",
+        }
+    }
+
     /// Whether the file came whole, and somebody has it.
     pub fn is_good(self) -> bool {
         matches!(self, Self::Published | Self::Delivered)

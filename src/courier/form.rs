@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::http::digest::Hex;
-use crate::server::floor::{CloudEvent, ending_word};
+use crate::server::floor::CloudEvent;
 
 /// The media type of [`body`].
 pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
@@ -76,7 +76,7 @@ pub fn body(source: &str, event: &CloudEvent) -> Vec<u8> {
         datacontenttype: "application/json",
         data: Data {
             session: event.session.plain().to_string(),
-            ending: ending_word(event.ending),
+            ending: event.ending.word(),
             location: format!("/{}", event.location),
             path: &event.path,
             size: event.bytes,

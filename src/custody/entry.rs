@@ -133,7 +133,7 @@ impl LedgerEntry {
             v: FORM,
             time: rfc3339(self.time_ms).into(),
             session: self.session.plain().to_string().into(),
-            ending: word_of(self.ending).into(),
+            ending: self.ending.word().into(),
             location: Cow::Borrowed(&self.location),
             root: Cow::Borrowed(&self.root),
             path: Cow::Borrowed(&self.path),
@@ -172,25 +172,12 @@ impl<'a> LedgerLine<'a> {
 
     /// Whether the file was given its name.
     pub fn is_published(&self) -> bool {
-        self.ending == word_of(Ending::Published)
+        self.ending == Ending::Published.word()
     }
 }
 
 fn hex(bytes: &[u8]) -> Cow<'static, str> {
     Hex(bytes).to_string().into()
-}
-
-/// As the metrics call it.
-fn word_of(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Published => "published",
-        Ending::Delivered => "delivered",
-        Ending::Denied => "denied",
-        Ending::Incomplete => "incomplete",
-        Ending::Cancelled => "cancelled",
-        Ending::Expired => "expired",
-        Ending::Poisoned => "poisoned",
-    }
 }
 
 /// Milliseconds since 1970 as RFC 3339 has them.

@@ -215,20 +215,7 @@ pub struct CloudEvent {
 impl CloudEvent {
     /// The same for all attempts and restarts: who hears of it tells duplicates by it.
     pub fn id(&self) -> String {
-        format!("{}-{}", self.session.plain(), ending_word(self.ending))
-    }
-}
-
-/// How a session ended, in the words of events.
-pub fn ending_word(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Published => "published",
-        Ending::Delivered => "delivered",
-        Ending::Denied => "denied",
-        Ending::Incomplete => "incomplete",
-        Ending::Cancelled => "cancelled",
-        Ending::Expired => "expired",
-        Ending::Poisoned => "poisoned",
+        format!("{}-{}", self.session.plain(), self.ending.word())
     }
 }
 

@@ -20,16 +20,13 @@ impl Directories {
             open_or_make(&path, true).map_err(|why| LaunchError::Folder(path.clone(), why))?;
         let lock = lock(&folder, &mut self.state().handed)?;
         let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
-        let is_work = shelf == Shelf::WORK;
-        let owner = OwnerNote {
-            id: self.id.id,
-            work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
-        };
         if holds_sessions(&folder).map_err(failed)? {
             let by = None;
             return Err(LaunchError::Claimed { shelf: path, by });
         }
-        folder.write(OWNER_NAME, &owner.text()).map_err(failed)?;
+        folder
+            .write(OWNER_NAME, &self.note_of(shelf).text())
+            .map_err(failed)?;
         let mut state = self.state();
         let number = usize::from(shelf.0);
         state.locks[number] = lock;
@@ -55,16 +52,21 @@ impl Directories {
             state.locks[number] = lock(&folder, &mut state.handed)?;
         }
         if no_owner {
-            let is_work = shelf == Shelf::WORK;
-            let owner = OwnerNote {
-                id: self.id.id,
-                work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
-            };
-            folder.write(OWNER_NAME, &owner.text()).map_err(failed)?;
+            let note = self.note_of(shelf).text();
+            folder.write(OWNER_NAME, &note).map_err(failed)?;
         }
         if no_owner || no_lock {
             self.write_list()?;
         }
         Ok(no_owner || no_lock)
+    }
+
+    /// Says in a folder of ours whose it is.
+    fn note_of(&self, shelf: Shelf) -> OwnerNote {
+        let is_work = shelf == Shelf::WORK;
+        OwnerNote {
+            id: self.id.id,
+            work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
+        }
     }
 }

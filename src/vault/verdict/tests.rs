@@ -4,6 +4,7 @@
 use super::*;
 use crate::bits::notification::Token;
 use crate::http::path::UploadPath;
+use crate::vault::ending_words::ENDINGS;
 use crate::vault::record::Answered;
 
 const TOTAL: u64 = 10;
@@ -39,16 +40,7 @@ fn states() -> Vec<State> {
             told,
         }));
     }
-    let endings = [
-        Ending::Published,
-        Ending::Delivered,
-        Ending::Denied,
-        Ending::Incomplete,
-        Ending::Cancelled,
-        Ending::Expired,
-        Ending::Poisoned,
-    ];
-    states.extend(endings.map(State::Gone));
+    states.extend(ENDINGS.map(State::Gone));
     states
 }
 
