@@ -137,9 +137,19 @@ fn upload_together(address: SocketAddr, folder: &str) {
 const UPLOADS: u64 = 24;
 const UPLOAD_BYTES: u64 = 5_003;
 
-/// The files of the root, and of a root on another disk, which has a shelf of its own.
 #[test]
 fn a_closed_upload_survives_a_power_cut_on_each_disk() {
+    survive_power_cuts(false);
+}
+
+/// The sync of the ledger is the one that makes the names of the first root durable.
+#[test]
+fn a_closed_upload_and_its_line_survive_a_power_cut() {
+    survive_power_cuts(true);
+}
+
+/// The files of the root, and of a root on another disk, which has a shelf of its own.
+fn survive_power_cuts(keeps_custody: bool) {
     for kind in [Kind::Ext4, Kind::FastExt4, Kind::Xfs] {
         let disks = Mount::new(kind, 512).and_then(|first| Ok((first, Mount::new(kind, 512)?)));
         let (first, second) = match disks {
@@ -147,8 +157,13 @@ fn a_closed_upload_survives_a_power_cut_on_each_disk() {
             Err(why) => return skip(&why),
         };
         let other = second.root();
+        let ledger = first.point().join("ledger");
+        let custody = match keeps_custody {
+            true => format!("custody = \"{}\"\n", ledger.display()),
+            false => String::new(),
+        };
         let lines = format!(
-            "create_dirs = true\n[[location]]\nprefix = \"other\"\nroot = \"{}\"\n",
+            "{custody}create_dirs = true\n[[location]]\nprefix = \"other\"\nroot = \"{}\"\n",
             other.display()
         );
         let mut server = Server::on(&first.root(), Settings::default().file(&lines));
@@ -168,6 +183,12 @@ fn a_closed_upload_survives_a_power_cut_on_each_disk() {
                 let is_whole = found == support::content::content(number, 0, bytes);
                 assert!(is_whole, "{kind:?}: {}", path.display());
             }
+        }
+        if keeps_custody {
+            let days = bitsd::custody::folder::days(&ledger).unwrap();
+            let lines = days.iter().map(|day| fs::read(ledger.join(day)).unwrap());
+            let lines = lines.flatten().filter(|byte| *byte == b'\n').count();
+            assert_eq!(lines as u64, 2 * UPLOADS, "{kind:?}: each has its line");
         }
         server.restart();
         server.stop();

@@ -14,6 +14,11 @@
 //! 2. its line is written, and survives a power cut;
 //! 3. the client hears the Ack.
 //!
+//! Where the ledger is in the same log as the names of files ([`crate::ring::commit_log`]), one
+//! sync makes both durable: the log is cut off somewhere by a power cut, and the name stands before
+//! the line in it. Where an event is owed, the name is durable first all the same: it may be told
+//! while the line cannot be written.
+//!
 //! So a line never speaks of a file that was not published, and no Ack is given without its line.
 //! Between 1 and 2 the file stands there without a line. From before 1 on the session's record
 //! says that it is not settled ([`crate::vault::record::Record::is_unsettled`]), and whoever comes

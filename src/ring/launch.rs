@@ -1,5 +1,6 @@
 //! The start: probe the kernel, take the directories, listen, and give each shard its seat.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -16,6 +17,7 @@ use super::listeners::Listening;
 use super::mailbox;
 use super::reloader::{self, ReadSettings, Reloader};
 use super::seat::{News, Seat, Stage};
+use super::shelves::Shelves;
 use super::signals;
 use super::space::Spaces;
 use super::steward::{self, ToAsk};
@@ -79,7 +81,7 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let lookout = Watch::start(Arc::clone(&ready.directories)).map_err(LaunchError::Thread)?;
     let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
     let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
-    let ledger = ledger(&config, &metrics)?;
+    let ledger = ledger(&config, &metrics, &ready.directories.shelves())?;
     let objects = objects(&config, &metrics, &ready)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
     let sockets = listening.of_shards(config.cores);
@@ -209,13 +211,22 @@ fn courier(config: &Config) -> Result<Courier, LaunchError> {
 }
 
 /// The ledger, and the thread that writes it, where one is kept.
-fn ledger(config: &Config, metrics: &Metrics) -> Result<Option<Ledger>, LaunchError> {
+fn ledger(
+    config: &Config,
+    metrics: &Metrics,
+    shelves: &Shelves,
+) -> Result<Option<Ledger>, LaunchError> {
     if config.custody.as_os_str().is_empty() {
         return Ok(None);
     }
     let uploads = config.upload_folders();
     let started = Ledger::start(&config.custody, &uploads, Arc::clone(&metrics.ledger));
-    started.map(Some).map_err(LaunchError::Custody)
+    let ledger = started.map_err(LaunchError::Custody)?;
+    // Opened anew: the lock of the ledger's own descriptor ends with its thread.
+    if let Ok(folder) = File::open(&config.custody) {
+        shelves.keep_ledger_in(&folder.into());
+    }
+    Ok(Some(ledger))
 }
 
 /// The thread of object stores, which have shown that they do what the settings need.

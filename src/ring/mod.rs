@@ -346,6 +346,10 @@ impl WorkFiles for RingWorld {
         self.disk.shelves().commits_in_order(shelf)
     }
 
+    fn line_commits(&self, shelf: Shelf) -> bool {
+        self.disk.shelves().line_commits(shelf)
+    }
+
     fn space(&self, shelf: Shelf) -> Arc<Space> {
         let shelves = self.disk.shelves();
         let changes = shelves.changes();

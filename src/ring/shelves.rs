@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::commit_log::{self, CommitLog};
 use super::lane;
@@ -15,6 +15,8 @@ use crate::vault::disk::{Commit, Shelf};
 #[derive(Debug)]
 pub struct Shelves {
     folders: RwLock<Vec<Known>>,
+    /// Where the custody ledger is: that of its file system, if it commits in order.
+    ledger: OnceLock<CommitLog>,
     /// How often they changed.
     changes: AtomicU64,
 }
@@ -34,6 +36,7 @@ impl Shelves {
     pub fn new(work: WorkFolder) -> Self {
         Self {
             folders: RwLock::new(vec![known(work)]),
+            ledger: OnceLock::new(),
             changes: AtomicU64::new(0),
         }
     }
@@ -57,6 +60,20 @@ impl Shelves {
             true => Commit::Journal,
             false => Commit::Shelf,
         })
+    }
+
+    /// The custody ledger is kept in this folder.
+    pub fn keep_ledger_in(&self, folder: &OwnedFd) {
+        if let Some(log) = commit_log::of(folder) {
+            // The ledger is opened once.
+            let _ = self.ledger.set(log);
+        }
+    }
+
+    /// See [`crate::vault::disk::WorkFiles::line_commits`].
+    pub fn line_commits(&self, shelf: Shelf) -> bool {
+        let log = self.read()[usize::from(shelf.0)].log;
+        self.commits_in_order(shelf) == Some(Commit::Journal) && log.as_ref() == self.ledger.get()
     }
 
     /// Where one of them stands, to be looked at again.

@@ -302,6 +302,11 @@ pub trait WorkFiles: Runtime {
     fn commits_in_order(&self, _shelf: Shelf) -> Option<Commit> {
         None
     }
+    /// Whether a line of the custody ledger that is made durable makes durable all that was done
+    /// before on this shelf: it stands in the same log as the journal ([`Commit::Journal`]).
+    fn line_commits(&self, _shelf: Shelf) -> bool {
+        false
+    }
     /// The space of the file system of a shelf.
     fn space(&self, shelf: Shelf) -> Arc<Space>;
     /// Makes an empty work file; fails if the name is taken.

@@ -335,7 +335,10 @@ impl Keep {
                 return Err(StoreError { op, source }.into());
             }
         };
-        if must_sync && let Err(error) = self.sync_published(store, &published, closing).await {
+        if must_sync
+            && !self.follows_line(disk)
+            && let Err(error) = self.sync_published(store, &published, closing).await
+        {
             return Err(Unpublished {
                 error,
                 // Where it replaced nothing it can go.

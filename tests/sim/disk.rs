@@ -97,7 +97,7 @@ struct Write {
 }
 
 /// What was done before what.
-type Moment = u64;
+pub type Moment = u64;
 
 /// One file's bytes.
 #[derive(Clone, Debug)]
@@ -230,6 +230,9 @@ pub struct SimDisk {
     reuses_inodes: bool,
     sector: usize,
     commits_in_order: bool,
+    /// What was done until then on the disk of the work directory has survived the last power cut,
+    /// and nothing that was done later; where it commits in order.
+    survived: Option<Moment>,
     /// Descriptors of the server that is alive.
     pub open: BTreeMap<u64, usize>,
 }
@@ -248,6 +251,7 @@ impl SimDisk {
             reuses_inodes,
             sector,
             commits_in_order,
+            survived: None,
             open: BTreeMap::new(),
         }
     }
@@ -377,6 +381,23 @@ impl SimDisk {
             for write in &mut content.pending {
                 write.out.get_or_insert(now);
             }
+        }
+    }
+
+    /// The custody ledger, which is on the disk of the work directory, is appended to.
+    pub fn begin_line(&mut self) -> Moment {
+        self.next_moment()
+    }
+
+    /// Whether what was done then can have survived the last power cut.
+    pub fn may_have_survived(&self, moment: Moment) -> bool {
+        self.survived.is_none_or(|survived| moment <= survived)
+    }
+
+    /// A line of the custody ledger was synced.
+    pub fn sync_line(&mut self) {
+        if self.commits_in_order {
+            self.commit(Shelf::WORK);
         }
     }
 
@@ -714,6 +735,7 @@ impl SimDisk {
             _ => rng.within(self.first_unsafe(), self.now),
         };
         let committed = self.commits_in_order.then(|| [committed(), committed()]);
+        self.survived = committed.map(|both| both[usize::from(Shelf::WORK.0)]);
         let committed_on = |shelf: Shelf| committed.map(|both| both[usize::from(shelf.0)]);
         let keeps_most = rng.chance(500);
         let mut lost_folders: BTreeSet<String> = BTreeSet::new();

@@ -38,9 +38,30 @@ impl Judge {
         let is_synced = self.config.global().policy.durability != Durability::None;
         if !is_whole(disk.destination(&path)) {
             self.fail(format!("19: a line for {path}, which is not there"));
-        } else if is_synced && !is_whole(disk.durable_destination(&path)) {
+        } else if is_synced
+            && !disk.commits_in_order()
+            && !is_whole(disk.durable_destination(&path))
+        {
             self.fail(format!(
                 "19: a line for {path}, which a power cut may take back"
+            ));
+        }
+    }
+
+    /// Where the disk commits in order, a line that is durable has made the name durable that was
+    /// given before it.
+    pub fn check_durable_line(&mut self, entry: &LedgerEntry, disk: &SimDisk) {
+        let path = entry.path.clone();
+        let is_known = (self.sessions.get(&entry.session)).is_some_and(|it| it.excuse.is_none());
+        let is_one_of_many = self.is_void(&path) || self.is_shared(&path);
+        if entry.ending == Ending::Published
+            && is_known
+            && !is_one_of_many
+            && disk.destination(&path).is_some()
+            && disk.durable_destination(&path).is_none()
+        {
+            self.fail(format!(
+                "19: a durable line for {path}, which a power cut may take back"
             ));
         }
     }

@@ -13,6 +13,7 @@ use bitsd::custody::chain::Chain;
 use bitsd::custody::entry::{LedgerEntry, LedgerLine, Scribe};
 use bitsd::vault::gate::Gate;
 
+use crate::disk::{Moment, SimDisk};
 use crate::rng::Rng;
 use crate::sim::Sim;
 use crate::world::eio;
@@ -24,6 +25,8 @@ pub struct Ledger {
     synced: Vec<u8>,
     /// What is written behind that.
     unsynced: Vec<u8>,
+    /// When that came to be so long.
+    lengths: Vec<(Moment, usize)>,
     /// So much of that counts; the rest failed, and is cut off before the next line.
     kept: usize,
     /// One writes at a time.
@@ -43,6 +46,7 @@ impl Default for Ledger {
             chain: chain(),
             synced: Vec::new(),
             unsynced: Vec::new(),
+            lengths: Vec::new(),
             kept: 0,
             gate: Rc::default(),
         }
@@ -88,12 +92,18 @@ impl Ledger {
         }
     }
 
+    fn extend(&mut self, bytes: &[u8], moment: Moment) {
+        self.unsynced.extend(bytes);
+        self.lengths.push((moment, self.unsynced.len()));
+    }
+
     /// What was appended counts.
     fn keep(&mut self, is_durable: bool) {
         self.chain.keep();
         match is_durable {
             true => {
                 self.synced.append(&mut self.unsynced);
+                self.lengths.clear();
                 self.kept = 0;
             }
             false => self.kept = self.unsynced.len(),
@@ -110,8 +120,13 @@ impl Ledger {
     }
 
     /// The power goes; whether it tore a line.
-    pub fn cut_power(&mut self, rng: &mut Rng) -> bool {
-        let unsynced = std::mem::take(&mut self.unsynced);
+    pub fn cut_power(&mut self, rng: &mut Rng, disk: &SimDisk) -> bool {
+        let mut unsynced = std::mem::take(&mut self.unsynced);
+        let lengths = std::mem::take(&mut self.lengths);
+        // In order: not longer than its disk knows that it is.
+        let survived = lengths.iter().filter(|(at, _)| disk.may_have_survived(*at));
+        unsynced.truncate(survived.map(|(_, length)| *length).max().unwrap_or(0));
+        self.kept = 0;
         if unsynced.is_empty() {
             return false;
         }
@@ -121,7 +136,6 @@ impl Ledger {
             self.synced
                 .resize(self.synced.len() + unsynced.len() - left, 0);
         }
-        self.kept = 0;
         !self.synced.ends_with(b"\n")
     }
 }
@@ -146,6 +160,9 @@ pub async fn write(sim: &Rc<Sim>, entry: LedgerEntry, is_durable: bool) -> io::R
         let mut ledger = sim.ledger.borrow_mut();
         let kept = ledger.kept;
         ledger.unsynced.truncate(kept);
+        for (_, length) in &mut ledger.lengths {
+            *length = kept.min(*length);
+        }
         ledger.chain.append(&entry, &mut lines);
         if lines.is_empty() {
             sim.marks.hit("line asked for again");
@@ -160,11 +177,12 @@ pub async fn write(sim: &Rc<Sim>, entry: LedgerEntry, is_durable: bool) -> io::R
         sim.be_critical();
         let partly = sim.below(lines.len() as u64 + 1);
         let mut ledger = sim.ledger.borrow_mut();
-        ledger.unsynced.extend(&lines[..partly]);
+        ledger.extend(&lines[..partly], sim.disk.borrow_mut().begin_line());
         ledger.chain.drop_appended();
         return Err(fault);
     }
-    sim.ledger.borrow_mut().unsynced.extend(&lines);
+    let moment = sim.disk.borrow_mut().begin_line();
+    sim.ledger.borrow_mut().extend(&lines, moment);
     sim.be_critical();
     sim.disk_time().await;
     if is_durable && sim.chance(sim.plan.faults.sync) {
@@ -173,7 +191,16 @@ pub async fn write(sim: &Rc<Sim>, entry: LedgerEntry, is_durable: bool) -> io::R
         sim.ledger.borrow_mut().chain.drop_appended();
         return Err(eio());
     }
+    // A file that did not grow has nothing to commit.
+    if is_durable && !sim.ledger.borrow().unsynced.is_empty() {
+        sim.disk.borrow_mut().sync_line();
+    }
     sim.ledger.borrow_mut().keep(is_durable);
+    if is_durable {
+        sim.judge
+            .borrow_mut()
+            .check_durable_line(&entry, &sim.disk.borrow());
+    }
     sim.marks.hit(match entry.ending {
         Ending::Published => "line written",
         _ => "line of another ending written",

@@ -592,7 +592,7 @@ impl Sim {
             .borrow_mut()
             .power_cut(&self.disk.borrow(), &self.marks, now);
         let mut ledger = self.ledger.borrow_mut();
-        if ledger.cut_power(&mut self.rng.borrow_mut()) {
+        if ledger.cut_power(&mut self.rng.borrow_mut(), &self.disk.borrow()) {
             self.marks.hit("ledger torn by a power cut");
         }
         let when = "after a power cut";

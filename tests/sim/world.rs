@@ -580,6 +580,10 @@ impl WorkFiles for SimWorld {
         (self.sim.disk.borrow().commits_in_order()).then_some(commit)
     }
 
+    fn line_commits(&self, shelf: Shelf) -> bool {
+        self.keeps_custody() && self.commits_in_order(shelf) == Some(Commit::Journal)
+    }
+
     fn space(&self, _shelf: Shelf) -> Arc<Space> {
         self.sim.look_at(&self.life.space);
         Arc::clone(&self.life.space)

@@ -17,6 +17,13 @@ impl Keep {
         self.record().is_unsettled
     }
 
+    /// Whether the line that follows makes the name durable. Nobody hears of the file before it. An
+    /// event is told to others, who must not hear of the file where the line cannot be written.
+    pub(super) fn follows_line<D: Disk>(&self, disk: &D) -> bool {
+        let owes = self.record().owed.is_some();
+        self.is_unsettled() && !owes && disk.line_commits(self.shelf)
+    }
+
     /// All that goes with the file is made. If that cannot be written, a restart looks once more,
     /// and finds it made.
     pub async fn note_settled<D: Disk>(&mut self, store: &Store<D>) {

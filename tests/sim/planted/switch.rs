@@ -122,6 +122,8 @@ pub enum Bug {
     LineAfterAck,
     /// A line is written before its file has its name.
     LineBeforeName,
+    /// Every line is trusted to make the name of its file durable.
+    LineCommitsAll,
     /// A torn end is taken for a line when the ledger is read back.
     ChainNotHealed,
     /// A restart forgets that a session is not settled.
@@ -179,6 +181,7 @@ impl Bug {
         Self::EventToldRefused,
         Self::LineAfterAck,
         Self::LineBeforeName,
+        Self::LineCommitsAll,
         Self::ChainNotHealed,
         Self::UnsettledForgotten,
     ];
