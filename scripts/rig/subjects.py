@@ -151,7 +151,7 @@ class Watched(Bitsd):
 class Secure(Bitsd):
     """The same, by TLS, with a certificate that is made for the run."""
 
-    mode = ["--insecure"]
+    mode = ["--insecure", "--aes-128"]
     scheme = "https"
     key = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
 

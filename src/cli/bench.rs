@@ -13,7 +13,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use bitsd::bench::conversation::{End, Mode, Script};
 use bitsd::bench::report::{Report, counted};
 use bitsd::bench::{self, Options, Progress};
-use bitsd::client::secure::Secure;
+use bitsd::client::secure::{Secure, Suites};
 use bitsd::client::url::{BadUrl, Url};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
 
@@ -61,6 +61,9 @@ pub struct Bench {
     /// An upload has failed when it does not move for this long.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     stall: Duration,
+    /// Of https: offer AES-128-GCM only.
+    #[arg(long)]
+    aes_128: bool,
     #[command(flatten)]
     believed: Believed,
     #[command(flatten)]
@@ -99,7 +102,11 @@ fn prefix(mode: Mode) -> String {
 impl Bench {
     fn options(self) -> Result<Options, NoProof> {
         let credentials = self.proof.credentials(&self.url)?;
-        let secure = self.believed.secure(&self.url)?;
+        let suites = match self.aes_128 {
+            true => Suites::Aes128Gcm,
+            false => Suites::All,
+        };
+        let secure = self.believed.secure(&self.url, suites)?;
         let secure = secure.map(Secure::of_many_machines);
         let mode = match (self.ping, self.put, self.raw) {
             (true, ..) => Mode::Ping,

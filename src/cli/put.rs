@@ -14,6 +14,7 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
 
 use bitsd::client::memory::Memory;
+use bitsd::client::secure::Suites;
 use bitsd::client::upload::FRAGMENT_BYTES_MIN;
 use bitsd::client::url::Url;
 use bitsd::client::{self, Options, Uploaded};
@@ -100,7 +101,7 @@ pub fn run(put: Put) -> ExitCode {
         }
     };
     let mut options = put.options();
-    match put.believed.secure(&put.url) {
+    match put.believed.secure(&put.url, Suites::All) {
         Ok(secure) => options.secure = secure,
         Err(error) => return super::failed(error),
     }

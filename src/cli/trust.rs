@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use bitsd::client::secure::{BadTrust, Secure, Trust};
+use bitsd::client::secure::{BadTrust, Secure, Suites, Trust};
 use bitsd::client::url::Url;
 
 /// Whom to believe, where the URL says https.
@@ -24,7 +24,7 @@ impl Believed {
     ///
     /// # Errors
     /// [`BadTrust`]
-    pub fn secure(&self, url: &Url) -> Result<Option<Secure>, BadTrust> {
+    pub fn secure(&self, url: &Url, suites: Suites) -> Result<Option<Secure>, BadTrust> {
         if !url.is_secure() {
             return Ok(None);
         }
@@ -39,6 +39,6 @@ impl Believed {
                  what is sent",
             );
         }
-        Secure::with(&trust).map(Some)
+        Secure::with(&trust, suites).map(Some)
     }
 }

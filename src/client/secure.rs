@@ -12,8 +12,8 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
-    Error, RootCertStore, SignatureScheme, StreamOwned,
+    AlertDescription, CertificateError, CipherSuite, ClientConfig, ClientConnection,
+    DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
 };
 
 /// Whom a client believes that it speaks with the host of its URL.
@@ -25,6 +25,33 @@ pub enum Trust {
     File(PathBuf),
     /// Everybody.
     Anybody,
+}
+
+/// Which cipher suites a client offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suites {
+    /// All that there are, those of 256 bits first.
+    #[default]
+    All,
+    /// Those of AES-128-GCM: what a server chooses costs the same in each run.
+    Aes128Gcm,
+}
+
+impl Suites {
+    fn provider(self) -> CryptoProvider {
+        let mut provider = ring::default_provider();
+        if self == Self::Aes128Gcm {
+            provider.cipher_suites.retain(|suite| {
+                matches!(
+                    suite.suite(),
+                    CipherSuite::TLS13_AES_128_GCM_SHA256
+                        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+                )
+            });
+        }
+        provider
+    }
 }
 
 /// How connections are made secure; cheap to clone.
@@ -74,8 +101,8 @@ impl Secure {
     ///
     /// # Errors
     /// [`BadTrust`]
-    pub fn with(trust: &Trust) -> Result<Self, BadTrust> {
-        let provider = Arc::new(ring::default_provider());
+    pub fn with(trust: &Trust, suites: Suites) -> Result<Self, BadTrust> {
+        let provider = Arc::new(suites.provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(BadTrust::NoAuthorities)?
@@ -344,5 +371,23 @@ impl Write for Stream {
             Self::Plain(socket) => socket.flush(),
             Self::Secure(stream) => stream.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_one_cipher_offers_no_other() {
+        let offered = |suites: Suites| {
+            let suites = suites.provider().cipher_suites.into_iter();
+            suites.map(|suite| format!("{:?}", suite.suite())).collect()
+        };
+        let of_128: Vec<String> = offered(Suites::Aes128Gcm);
+        // TLS 1.3, and TLS 1.2 with either kind of certificate.
+        assert_eq!(of_128.len(), 3, "{of_128:?}");
+        assert!(of_128.iter().all(|name| name.contains("AES_128_GCM")));
+        assert!(offered(Suites::All).len() > of_128.len());
     }
 }
