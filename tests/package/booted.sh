@@ -183,6 +183,14 @@ bitsd put hello.txt http://127.0.0.1/logs/a.txt
 bitsd put hello.txt 'http://[::1]/dumps/b.txt'
 cmp hello.txt /srv/logs/a.txt && cmp hello.txt /srv/dumps/b.txt
 
+step "a custody ledger, in the folder that is ready for it"
+sed -i '1i custody = "/var/lib/bitsd-custody"' /etc/bitsd.toml
+systemctl restart bitsd
+until_so curl -fsS http://127.0.0.1:9180/ready
+bitsd put hello.txt http://127.0.0.1/logs/custody.txt
+bitsd custody verify --files
+grep -q '"path":"logs/custody.txt"' /var/lib/bitsd-custody/*.jsonl
+
 step "removed, and purged: the uploads stay"
 apt remove bitsd
 fails systemctl is-active --quiet bitsd
@@ -190,6 +198,7 @@ fails curl -fsS --max-time 5 http://127.0.0.1:9180/live
 [ -e /etc/bitsd.toml ] && [ ! -e /usr/bin/bitsd ]
 apt purge bitsd
 [ ! -e /etc/bitsd.toml ] && cmp hello.txt /var/lib/bitsd/hello.txt
+[ -n "$(ls /var/lib/bitsd-custody)" ]
 
 step "without the package, by the commands of INSTALL"
 tar --extract --gzip --directory /root --file /packages/old/bitsd-*.tar.gz
