@@ -69,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "courier",
         &[
+            "custody",
             "notify",
             "processors",
             "server",
@@ -82,6 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "objects",
         &[
+            "custody",
             "processors",
             "server",
             "vault",

@@ -253,6 +253,7 @@ fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
             hashed: None,
             owed: None,
             is_unsettled: false,
+            object: None,
             path: UploadPath::from_text("empty.bin").unwrap(),
             state: State::Notified {
                 total: 0,
@@ -450,6 +451,7 @@ fn make_sessions(work: &Path, sessions: u64) {
             hashed: None,
             owed: None,
             is_unsettled: false,
+            object: None,
             path: UploadPath::from_text(&format!("{number}.bin")).unwrap(),
             state: State::Receiving {
                 received: 0,

@@ -4,9 +4,16 @@
 
 mod support;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use support::backend::{Act, Backend};
 use support::bucket::{BUCKET, CREDENTIALS, Fate, Moto, Proxy};
 use support::client::{Client, DISK_FULL};
 use support::content::content;
@@ -436,4 +443,314 @@ fn what_waits_for_the_store_is_bounded() {
     store.proxy.rule(|_, _| Fate::Pass);
     close_at_last(&mut client, &server);
     other.try_create().assert(200, None);
+}
+
+/// A server on a store, with a ledger, and with a webhook that hears of each end.
+struct Joined {
+    store: Store,
+    webhook: Backend,
+    folder: tempfile::TempDir,
+}
+
+impl Joined {
+    fn start() -> Option<Self> {
+        let store = Store::start()?;
+        store.moto.keep_versions();
+        Some(Self {
+            store,
+            webhook: Backend::always(Act::status(204)),
+            folder: tempfile::tempdir().unwrap(),
+        })
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.path().join("custody")
+    }
+
+    fn server(&self, more: &str) -> Server {
+        let (ledger, url) = (self.ledger(), self.webhook.url("/events"));
+        let more = format!(
+            "digest = \"sha-256\"\ncustody = {ledger:?}\n{more}\n[events]\nwebhook = \"{url}\""
+        );
+        Server::on(&self.folder.path().join("root"), self.store.settings(&more))
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let mut lines = Vec::new();
+        for day in fs::read_dir(self.ledger()).unwrap() {
+            let day = day.unwrap().path();
+            if day.is_file() {
+                let text = fs::read_to_string(day).unwrap();
+                let whole = text
+                    .split_inclusive('\n')
+                    .filter(|line| line.ends_with('\n'));
+                lines.extend(whole.map(|line| serde_json::from_str::<Value>(line).unwrap()));
+            }
+        }
+        lines
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let heard = self.webhook.heard();
+        let events = heard
+            .iter()
+            .map(|heard| serde_json::from_slice(&heard.body).unwrap());
+        events.collect()
+    }
+
+    /// The object is there once, and its one line and its event name it.
+    #[track_caller]
+    fn assert_told(&self, server: &Server, key: &str, session: &str, bytes: u64) {
+        self.store.assert_object(server, key, session, bytes);
+        let object = self.store.moto.object(key).unwrap();
+        let named = serde_json::json!({
+            "bucket": BUCKET,
+            "key": key,
+            "version": object.field("x-amz-version-id").unwrap(),
+            "etag": object.field("etag").unwrap().trim_matches('"'),
+        });
+        let sha256: String = (Sha256::digest(content(1, 0, bytes)).iter())
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let session = session.trim_matches(['{', '}']);
+        let lines = self.lines();
+        let mut lines = lines.iter().filter(|line| line["session"] == session);
+        let line = lines.next().expect("a line");
+        assert!(lines.next().is_none(), "two lines of {session}");
+        assert_eq!(
+            (&line["object"], &line["sha256"]),
+            (&named, &sha256.as_str().into())
+        );
+        assert_eq!(
+            (&line["ending"], &line["root"]),
+            (&"published".into(), &"".into())
+        );
+        let id = format!("{session}-published");
+        let is_told = || self.events().iter().any(|event| event["id"] == id.as_str());
+        wait_until("its event is heard", is_told);
+        for event in self
+            .events()
+            .iter()
+            .filter(|event| event["id"] == id.as_str())
+        {
+            assert_eq!(event["data"]["object"], named);
+            assert_eq!(event["data"]["sha256"], sha256.as_str());
+        }
+    }
+
+    /// What `bitsd custody verify --files` says, which must be well.
+    #[track_caller]
+    fn assert_ledger_is_whole(&self) -> String {
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        verify
+            .args(["custody", "verify", "--files"])
+            .arg(self.ledger());
+        let said = verify.output().unwrap();
+        let text = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+        assert!(said.status.success(), "{text}");
+        text
+    }
+
+    /// Nothing can be written into the ledger until these folders are removed, which stand where
+    /// its files would.
+    fn block_ledger(&self) -> [PathBuf; 2] {
+        let day = |ahead: u64| {
+            let now = std::time::SystemTime::now() + std::time::Duration::from_secs(ahead);
+            let day = humantime::format_rfc3339_seconds(now).to_string();
+            self.ledger().join(format!("{}.jsonl", &day[..10]))
+        };
+        let days = [day(0), day(86_400)];
+        days.iter().for_each(|day| fs::create_dir(day).unwrap());
+        days
+    }
+}
+
+#[test]
+fn an_object_has_its_digest_its_line_and_its_event() {
+    let Some(joined) = Joined::start() else {
+        return;
+    };
+    let server = joined.server("store_prefix = \"hosts/\"");
+    for (path, bytes) in [("case/small.bin", SMALL), ("case/large.bin", LARGE)] {
+        let mut client = sent(&server, &format!("/{path}"), bytes);
+        let answer = client.close();
+        answer.assert(200, None);
+        // Its line was there before that.
+        assert!(joined.lines().iter().any(|line| line["path"] == path));
+        let session = client.session().to_owned();
+        let key = format!("hosts/{path}");
+        joined.assert_told(&server, &key, &session, bytes);
+        client.close().assert(200, None);
+    }
+    let said = joined.assert_ledger_is_whole();
+    assert!(said.contains("2 lines name objects of a store"), "{said}");
+    assert_eq!(joined.lines().len(), 2);
+    // One that came to nothing names none.
+    let mut client = sent(&server, "/gone.bin", SMALL);
+    client.cancel().assert(200, None);
+    let is_gone = |event: &Value| event["data"]["ending"] == "cancelled";
+    wait_until("its end is heard of", || {
+        joined.events().iter().any(is_gone)
+    });
+    let gone = joined.events().into_iter().find(is_gone).unwrap();
+    assert_eq!(gone["data"].get("object"), None);
+}
+
+/// The digest stands with the object where it was known before the object was begun.
+#[test]
+fn a_reader_of_the_store_can_check_the_digest() {
+    let Some(joined) = Joined::start() else {
+        return;
+    };
+    let server = joined.server("");
+    let mut client = sent(&server, "/small.bin", SMALL);
+    client.close().assert(200, None);
+    let object = joined.store.moto.object("small.bin").unwrap();
+    let sha256: String = (Sha256::digest(&object.body).iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(object.field("x-amz-meta-bitsd-sha256"), Some(&*sha256));
+}
+
+/// The server is killed while the store holds back the answer to each request in turn.
+#[test]
+fn each_object_has_one_line_and_its_event_after_kills() {
+    let Some(joined) = Joined::start() else {
+        return;
+    };
+    let mut server = joined.server("allow_overwrite = true");
+    for (bytes, steps) in [(SMALL, 1..=1), (LARGE, 1..=6)] {
+        for at in steps {
+            let name = format!("{bytes}-{at}");
+            joined
+                .store
+                .proxy
+                .rule(move |number, _| match number == at {
+                    true => Fate::Hang,
+                    false => Fate::Pass,
+                });
+            let mut client = sent(&server, &format!("/{name}"), bytes);
+            let session = client.session().to_owned();
+            let reached = usize::try_from(at).unwrap();
+            thread::scope(|scope| {
+                let closing = scope.spawn(|| client.try_close());
+                wait_until("the store is asked, or the upload is closed", || {
+                    joined.store.proxy.lines().len() >= reached || closing.is_finished()
+                });
+                server.kill9();
+                let _cut = closing.join();
+            });
+            joined.store.proxy.rule(|_, _| Fate::Pass);
+            server.restart();
+            close_at_last(&mut client, &server);
+            joined.assert_told(&server, &name, &session, bytes);
+        }
+    }
+    joined.assert_ledger_is_whole();
+}
+
+/// Between the object and its line: the ledger cannot be written, and the server is killed.
+#[test]
+fn an_object_without_a_line_is_not_acked_and_gets_its_line_at_the_next_start() {
+    for comes_back in [true, false] {
+        let Some(joined) = Joined::start() else {
+            return;
+        };
+        let mut server = joined.server("allow_overwrite = true");
+        let name = "once.bin";
+        let mut client = sent(&server, "/once.bin", SMALL);
+        let session = client.session().to_owned();
+        let part = server.part(&session);
+        let again = joined.folder.path().join("part");
+        fs::hard_link(&part, &again).unwrap();
+        let days = joined.block_ledger();
+        client.close().assert(503, None);
+        assert!(joined.store.moto.object(name).is_some());
+        assert!(!part.exists(), "the store has it");
+        server.kill9();
+        days.iter().for_each(|day| fs::remove_dir(day).unwrap());
+        // As after a power cut: what was removed is there again. It is not stored again.
+        fs::rename(&again, &part).unwrap();
+        joined.store.proxy.rule(|_, _| Fate::Pass);
+        server.restart();
+        match comes_back {
+            true => close_at_last(&mut client, &server),
+            false => {
+                server.wait_for_log("event=session_ended");
+                client.reconnect_to(server.address());
+                client.close().assert(200, None);
+            }
+        }
+        let puts = joined.store.proxy.lines();
+        let is_put = |line: &&String| line.contains(name);
+        assert_eq!(puts.iter().filter(is_put).count(), 0, "{puts:?}");
+        joined.assert_told(&server, name, &session, SMALL);
+        joined.assert_ledger_is_whole();
+    }
+}
+
+#[test]
+fn a_staged_file_has_its_line_when_the_store_has_it() {
+    let Some(joined) = Joined::start() else {
+        return;
+    };
+    let server = joined.server("store_ack = \"staged\"\nallow_overwrite = true");
+    joined.store.proxy.rule(|_, _| Fate::LoseRequest);
+    let mut client = sent(&server, "/later.bin", LARGE);
+    let session = client.session().to_owned();
+    client.close().assert(200, None);
+    assert_eq!(joined.lines().len(), 0);
+    let days = joined.block_ledger();
+    joined.store.proxy.rule(|_, _| Fate::Pass);
+    joined
+        .store
+        .assert_object_at_last(&server, "later.bin", &session, LARGE);
+    days.iter().for_each(|day| fs::remove_dir(day).unwrap());
+    server.wait_for_log("event=session_ended");
+    joined.assert_told(&server, "later.bin", &session, LARGE);
+    assert_eq!(ids(&joined.events()).len(), 1);
+}
+
+fn ids(events: &[Value]) -> BTreeSet<String> {
+    events.iter().map(|event| event["id"].to_string()).collect()
+}
+
+#[test]
+fn an_application_is_asked_before_the_store() {
+    let Some(store) = Store::start() else { return };
+    for (kind, act, is_kept) in [
+        (
+            "by-value",
+            Act::fields("BITS-Copy-File-To-Destination: yes\r\n"),
+            true,
+        ),
+        (
+            "by-reference",
+            Act::fields("BITS-Copy-File-To-Destination: yes\r\n"),
+            true,
+        ),
+        ("by-value", Act::status(200), false),
+    ] {
+        let application = Backend::always(act);
+        let url = application.url("/app");
+        let server = Server::with(store.settings(&format!(
+            "allow_overwrite = true\nnotification_type = \"{kind}\"\nnotification_url = \"{url}\""
+        )));
+        let name = format!("{kind}-{is_kept}.bin");
+        let mut client = sent(&server, &format!("/{name}"), SMALL);
+        client.close().assert(200, None);
+        let heard = application.heard();
+        assert_eq!(heard.len(), 1);
+        if kind == "by-value" {
+            assert!(heard[0].body == content(1, 0, SMALL));
+        }
+        let session = client.session().to_owned();
+        match is_kept {
+            true => store.assert_object(&server, &name, &session, SMALL),
+            false => {
+                assert!(store.moto.object(&name).is_none());
+                store.assert_nothing_is_left(&server);
+            }
+        }
+    }
 }

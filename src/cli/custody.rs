@@ -140,6 +140,7 @@ fn summary(verified: &Audit, wanted: &Verify) -> String {
         repeats,
         files,
         files_without_digest,
+        objects,
         ..
     } = verified;
     let mut text = format!(
@@ -154,6 +155,9 @@ fn summary(verified: &Audit, wanted: &Verify) -> String {
     }
     if wanted.files {
         text += &format!("{files} files were read\n");
+    }
+    if *objects > 0 {
+        text += &format!("{objects} lines name objects of a store: those were not read\n");
     }
     if *files_without_digest > 0 {
         text += &format!(

@@ -4,7 +4,7 @@ use super::complaint::Complaint;
 use super::error::ConfigError;
 use super::form::Value;
 use super::given::Given;
-use super::keys::{Config, Location, NO_NOTIFICATION, NO_STORE, ObjectStore, Policy};
+use super::keys::{Location, NO_STORE, ObjectStore, Policy};
 use super::words::{Download, Durability, Publish};
 
 /// `None` if files go beneath the root. What was not tried with a store is refused.
@@ -33,34 +33,8 @@ pub(super) fn resolve_store(given: &Given) -> Result<Option<ObjectStore>, Config
     if location.download != Download::None {
         return refuse("download = \"none\": what is in a store is read from there");
     }
-    let unasked = Value::Text(NO_NOTIFICATION.to_owned());
-    let notified = given.get("notification_type");
-    if notified.is_some_and(|kind| kind.value != unasked) {
-        return refuse("notification_type = \"none\": let the store tell of its objects");
-    }
     if policy.digest_file {
         return refuse("digest_file = false: the digest is a mark of the object");
     }
     Ok(Some(given.fill()))
-}
-
-/// What is told of files for the whole server is not told of those in a store yet.
-pub(super) fn check_company(
-    location: &Location,
-    own: &Given,
-    global: &Given,
-    config: &Config,
-) -> Result<(), ConfigError> {
-    let entry = own.get("store").or_else(|| global.get("store"));
-    let (Some(_), Some(entry)) = (&location.objects, entry) else {
-        return Ok(());
-    };
-    let refuse = |needed: &str| Err(entry.refused(Complaint::Needs(needed.to_owned())));
-    if !config.custody.as_os_str().is_empty() {
-        return refuse("custody = \"\": the ledger has no lines for objects yet");
-    }
-    if !config.events.webhook.is_empty() || !config.events.nats.is_empty() {
-        return refuse("no [events]: let the store tell of its objects");
-    }
-    Ok(())
 }

@@ -21,7 +21,7 @@ use super::keys::{
     Access, AccountSettings, Config, EventSettings, HEAD_BYTES_WITH_TICKETS, Host, Listener,
     Location, NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
 };
-use super::object_store::{check_company, resolve_store};
+use super::object_store::resolve_store;
 use super::secret::{Secret, read_accounts, read_keytab};
 use super::section::Scope;
 use super::table::Setting as _;
@@ -79,7 +79,6 @@ impl Settled {
         let mut locations = resolve_locations(&global, of(Scope::Location), &mut roots)?;
         for (location, given) in &locations {
             check_access(location, given, &global, &config)?;
-            check_company(location, given, &global, &config)?;
         }
         // That of the top, which is first already.
         let everything = locations.pop().expect("it is always there");

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::custody::object::StoredObject;
 use crate::http::digest::Hex;
 use crate::server::floor::CloudEvent;
 
@@ -37,6 +38,8 @@ struct Data<'e> {
     ending: &'static str,
     location: String,
     path: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<&'e StoredObject>,
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
@@ -79,6 +82,7 @@ pub fn body(source: &str, event: &CloudEvent) -> Vec<u8> {
             ending: event.ending.word(),
             location: format!("/{}", event.location),
             path: &event.path,
+            object: event.object.as_ref(),
             size: event.bytes,
             sha256: digests.map(|digests| Hex(&digests.sha256).to_string()),
             sha1: (digests.and_then(|digests| digests.sha1)).map(|sha1| Hex(&sha1).to_string()),
@@ -135,6 +139,7 @@ mod tests {
             bytes: 9,
             location: "in".to_owned(),
             path: "in/a \"b\".bin".to_owned(),
+            object: None,
             digests: Some(Digests {
                 sha256: [0xab; 32],
                 sha1: None,

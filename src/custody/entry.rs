@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::object::StoredObject;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::http::authorization::Scheme;
@@ -24,9 +25,11 @@ pub struct LedgerEntry {
     pub ending: Ending,
     /// The prefix of its location.
     pub location: String,
-    /// The folder of the server that the path is beneath.
+    /// The folder of the server that the path is beneath; empty where files go into a store.
     pub root: String,
     pub path: String,
+    /// The object that the file has become, if it has.
+    pub object: Option<StoredObject>,
     /// Bytes that came.
     pub bytes: u64,
     /// Size of the file, if its client has said it.
@@ -95,6 +98,8 @@ pub struct LedgerLine<'a> {
     pub location: Cow<'a, str>,
     pub root: Cow<'a, str>,
     pub path: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<Cow<'a, StoredObject>>,
     pub bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
@@ -137,6 +142,7 @@ impl LedgerEntry {
             location: Cow::Borrowed(&self.location),
             root: Cow::Borrowed(&self.root),
             path: Cow::Borrowed(&self.path),
+            object: self.object.as_ref().map(Cow::Borrowed),
             bytes: self.bytes,
             total: self.total,
             sha256: digests.map(|digests| hex(&digests.sha256)),
@@ -198,6 +204,7 @@ pub(super) mod tests {
             location: "evidence".to_owned(),
             root: "/srv/uploads".to_owned(),
             path: format!("evidence/host-{number}.7z"),
+            object: None,
             bytes: 5,
             total: Some(5),
             digests: Some(Digests {
@@ -226,6 +233,12 @@ pub(super) mod tests {
     fn a_line_is_an_object_that_reads_back_whatever_the_names_are() {
         let mut odd = entry(9);
         odd.path = "a\"b\\c\n\u{7f}\u{2028}é.bin".to_owned();
+        odd.object = Some(StoredObject {
+            bucket: "collected".to_owned(),
+            key: "hosts/a\"b\\c\n.bin".to_owned(),
+            version: Some("v/1".to_owned()),
+            etag: None,
+        });
         odd.certificate = Some(Arc::new(ShownCertificate {
             subject: "CN=host-9,O=\"x\"".to_owned(),
             sha256: [0xab; 32],
@@ -235,6 +248,7 @@ pub(super) mod tests {
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let line = LedgerLine::read(&out).unwrap();
         assert_eq!(line.path, odd.path);
+        assert_eq!(line.object.as_deref(), odd.object.as_ref());
         assert_eq!(line.session_id(), Some(odd.session));
         assert_eq!(line.time, "2026-11-18T11:06:40.123Z");
         assert_eq!(line.prev, "11".repeat(32));

@@ -18,7 +18,7 @@ pub enum ExportFormat {
 }
 
 /// The columns, in the order of the lines.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 26] = [
     "time",
     "session",
     "ending",
@@ -29,6 +29,10 @@ const COLUMNS: [&str; 22] = [
     "total",
     "sha256",
     "sha1",
+    "bucket",
+    "key",
+    "object_version",
+    "etag",
     "client",
     "user",
     "proof",
@@ -82,6 +86,8 @@ pub fn export(
 
 fn cells(line: &LedgerLine<'_>, place: String) -> [String; COLUMNS.len()] {
     let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
+    let object = line.object.as_deref();
+    let of_store = |text: Option<&String>| text.cloned().unwrap_or_default();
     [
         line.time.to_string(),
         line.session.to_string(),
@@ -93,6 +99,10 @@ fn cells(line: &LedgerLine<'_>, place: String) -> [String; COLUMNS.len()] {
         line.total.map_or(String::new(), |total| total.to_string()),
         text(&line.sha256),
         text(&line.sha1),
+        of_store(object.map(|object| &object.bucket)),
+        of_store(object.map(|object| &object.key)),
+        of_store(object.and_then(|object| object.version.as_ref())),
+        of_store(object.and_then(|object| object.etag.as_ref())),
         text(&line.client),
         text(&line.user),
         text(&line.proof),
@@ -148,6 +158,7 @@ mod tests {
     use std::fs;
 
     use super::super::entry::tests::{entry, scribe};
+    use super::super::object::StoredObject;
     use super::*;
 
     fn exported(prefix: &str, format: ExportFormat) -> (u64, String) {
@@ -156,6 +167,12 @@ mod tests {
         for (number, path) in [(1, "a/one.7z"), (2, "b/=two, \"2\"\n.7z"), (3, "-three")] {
             let mut told = entry(number);
             told.path = path.to_owned();
+            told.object = (number == 2).then(|| StoredObject {
+                bucket: "collected".to_owned(),
+                key: "k,2".to_owned(),
+                version: None,
+                etag: Some("e2".to_owned()),
+            });
             told.append(&scribe(), &[0; 32], &mut lines);
         }
         fs::write(place.path().join("2026-11-26.jsonl"), lines).unwrap();
@@ -171,6 +188,7 @@ mod tests {
         assert!(text.starts_with("time,session,ending,"));
         assert!(text.contains(",a/one.7z,5,5,0707"), "{text}");
         assert!(text.contains(",\"b/=two, \"\"2\"\"\n.7z\",5,"), "{text}");
+        assert!(text.contains(",collected,\"k,2\",,e2,"), "{text}");
         assert!(text.contains(",'-three,5,"), "{text}");
         assert!(text.ends_with(",h,1.2.3,2026-11-26.jsonl:3\r\n"), "{text}");
         assert_eq!(exported("b/", ExportFormat::Csv).0, 1);

@@ -19,6 +19,9 @@
 //! the line in it. Where an event is owed, the name is durable first all the same: it may be told
 //! while the line cannot be written.
 //!
+//! A file that goes into an object store ([`crate::objects`]) has its name when the store has the
+//! object: its record says so, and what the store calls it ([`object`]), before the file goes here.
+//!
 //! So a line never speaks of a file that was not published, and no Ack is given without its line.
 //! Between 1 and 2 the file stands there without a line. From before 1 on the session's record
 //! says that it is not settled ([`crate::vault::record::Record::is_unsettled`]), and whoever comes
@@ -48,5 +51,6 @@ pub mod chain;
 pub mod entry;
 pub mod export;
 pub mod folder;
+pub mod object;
 pub mod verify;
 pub mod writer;

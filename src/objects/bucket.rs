@@ -37,7 +37,35 @@ pub struct SeenObject {
     /// The mark of the session that it comes from, if it has one.
     pub session: Option<String>,
     pub bytes: u64,
+    pub names: StoreNames,
 }
+
+/// What a store itself calls an object; it may tell neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreNames {
+    /// Its name for this very version, where it keeps several.
+    pub version: Option<String>,
+    /// Its name for the content, without quotes.
+    pub etag: Option<String>,
+}
+
+impl StoreNames {
+    /// As a store tells them; what makes no sense is left out.
+    pub fn told(version: Option<&str>, etag: Option<&str>) -> Self {
+        let plain = |text: &str| {
+            let is_plain = !text.is_empty() && text.len() <= NAME_BYTES_MAX;
+            is_plain.then(|| text.to_owned())
+        };
+        Self {
+            // So stores call the one version of a bucket that has no versions.
+            version: version.filter(|text| *text != "null").and_then(plain),
+            etag: etag.map(|text| text.trim_matches('"')).and_then(plain),
+        }
+    }
+}
+
+/// Bytes of a name of S3; keys have as many.
+const NAME_BYTES_MAX: usize = 1_024;
 
 /// A request did not do what was asked.
 #[derive(Debug)]
@@ -82,7 +110,8 @@ pub trait Bucket {
     type Source: From<Vec<u8>>;
 
     /// Makes a whole object. `Exists` only where it may not replace.
-    async fn put(&self, object: &Object, source: &Self::Source) -> Result<(), StoreTrouble>;
+    async fn put(&self, object: &Object, source: &Self::Source)
+    -> Result<StoreNames, StoreTrouble>;
     /// Begins an upload in parts, and names it.
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble>;
     /// Sends a part; one of the same number gives way.
@@ -121,7 +150,7 @@ pub mod nowhere {
     use std::fs::File;
     use std::ops::Range;
 
-    use super::{Bucket, Object, Part, SeenObject, StoreTrouble};
+    use super::{Bucket, Object, Part, SeenObject, StoreNames, StoreTrouble};
     use crate::objects::note::StorePlace;
 
     /// None.
@@ -157,7 +186,7 @@ pub mod nowhere {
     impl Bucket for NoBucket {
         type Source = NoSource;
 
-        async fn put(&self, _: &Object, _: &NoSource) -> Result<(), StoreTrouble> {
+        async fn put(&self, _: &Object, _: &NoSource) -> Result<StoreNames, StoreTrouble> {
             match *self {}
         }
 

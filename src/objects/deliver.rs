@@ -5,7 +5,7 @@
 
 use tokio::sync::Semaphore;
 
-use super::bucket::{Bucket, Object, Part, StoreTrouble};
+use super::bucket::{Bucket, Object, Part, StoreNames, StoreTrouble};
 use super::note::{Note, Notebook, StorePlace};
 
 /// A file on its way to a store.
@@ -35,6 +35,13 @@ pub enum Untaken {
     Unreadable(std::io::Error),
 }
 
+/// The object is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    pub names: StoreNames,
+    pub rest: Rest,
+}
+
 /// What is left to do when the object is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
@@ -53,7 +60,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         &self,
         source: &B::Source,
         tell: impl Fn(&StoreTrouble),
-    ) -> Result<Rest, Untaken> {
+    ) -> Result<Delivered, Untaken> {
         let mut in_doubt = self.is_repeat;
         let mut pause = PAUSE_MS;
         loop {
@@ -61,7 +68,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             let tried = self.attempt(source, in_doubt).await;
             drop(slot);
             let trouble = match tried {
-                Ok(rest) => return Ok(rest),
+                Ok(delivered) => return Ok(delivered),
                 Err(trouble) => trouble,
             };
             tell(&trouble);
@@ -82,12 +89,12 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         }
     }
 
-    async fn attempt(&self, source: &B::Source, in_doubt: bool) -> Result<Rest, StoreTrouble> {
+    async fn attempt(&self, source: &B::Source, in_doubt: bool) -> Result<Delivered, StoreTrouble> {
         let note = self.notes.read(&self.object.session).await?;
         let looks_first = self.looks_first && !self.object.may_replace;
         if in_doubt || note.is_some() || looks_first {
             match self.look().await? {
-                Standing::Ours => return Ok(self.settle().await),
+                Standing::Ours(names) => return Ok(self.settle(names).await),
                 Standing::Other if !self.object.may_replace => return Err(StoreTrouble::Exists),
                 Standing::Other | Standing::Nothing => {}
             }
@@ -96,13 +103,20 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             return self.in_parts(source, note).await;
         }
         match self.bucket.put(self.object, source).await {
-            Ok(()) => Ok(Rest::Nothing),
+            Ok(names) => Ok(Delivered {
+                names,
+                rest: Rest::Nothing,
+            }),
             Err(StoreTrouble::Exists) => self.whose().await,
             Err(trouble) => Err(trouble),
         }
     }
 
-    async fn in_parts(&self, source: &B::Source, note: Option<Note>) -> Result<Rest, StoreTrouble> {
+    async fn in_parts(
+        &self,
+        source: &B::Source,
+        note: Option<Note>,
+    ) -> Result<Delivered, StoreTrouble> {
         let part_bytes = note
             .as_ref()
             .map_or(self.part_bytes, |note| note.part_bytes);
@@ -126,7 +140,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         match self.bucket.complete(self.object, &upload, &parts).await {
             // Also if it says that it is done: 200 may come before the work, and lie.
             Ok(()) | Err(StoreTrouble::Unreadable(_)) => match self.look().await? {
-                Standing::Ours => Ok(self.settle().await),
+                Standing::Ours(names) => Ok(self.settle(names).await),
                 _ => Err(StoreTrouble::Doubt("completed, and not there".to_owned())),
             },
             Err(StoreTrouble::Exists) => self.whose().await,
@@ -180,9 +194,9 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
     }
 
     /// Something stands there, says the store: perhaps by a request of ours whose answer was lost.
-    async fn whose(&self) -> Result<Rest, StoreTrouble> {
+    async fn whose(&self) -> Result<Delivered, StoreTrouble> {
         match self.look().await? {
-            Standing::Ours => Ok(self.settle().await),
+            Standing::Ours(names) => Ok(self.settle(names).await),
             Standing::Other => Err(StoreTrouble::Exists),
             Standing::Nothing => Err(StoreTrouble::Doubt("there, and not there".to_owned())),
         }
@@ -195,18 +209,19 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                 if seen.session.as_ref() == Some(&self.object.session)
                     && seen.bytes == self.object.bytes =>
             {
-                Standing::Ours
+                Standing::Ours(seen.names)
             }
             Some(_) => Standing::Other,
         })
     }
 
     /// The object is there: nothing else is to stay. What cannot be cleared away now is later.
-    async fn settle(&self) -> Rest {
-        match self.withdraw().await {
+    async fn settle(&self, names: StoreNames) -> Delivered {
+        let rest = match self.withdraw().await {
             Ok(()) => Rest::Nothing,
             Err(_) => Rest::Note,
-        }
+        };
+        Delivered { names, rest }
     }
 
     /// Ends the upload, if there is one.
@@ -233,7 +248,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
 /// What stands under the key of an object.
 enum Standing {
     Nothing,
-    Ours,
+    Ours(StoreNames),
     Other,
 }
 

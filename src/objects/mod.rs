@@ -38,6 +38,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::bits::session_id::SessionId;
 use crate::config::ObjectStore;
+use crate::custody::object::StoredObject;
 use crate::metrics::Metrics;
 use crate::processors;
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
@@ -67,7 +68,7 @@ enum Progress {
     #[default]
     UnderWay,
     /// What came of it; taken by whoever asks first.
-    Ended(Arc<Mutex<Option<Result<(), ObjectError>>>>),
+    Ended(Arc<Mutex<Option<Result<StoredObject, ObjectError>>>>),
 }
 
 /// What the thread is asked to do. No more wait than there are sessions.
@@ -150,7 +151,7 @@ impl Objects {
         // Two never hold one session; if they did, the second would ask anew.
         match outcome {
             None => Ok(Storing::UnderWay),
-            Some(outcome) => outcome.map(|()| Storing::Done),
+            Some(outcome) => outcome.map(Storing::Done),
         }
     }
 

@@ -36,7 +36,7 @@ async fn twice<B: Bucket>(
     match bucket.put(object, source).await {
         Err(StoreTrouble::Exists) => {}
         Err(trouble) => return Err(trouble),
-        Ok(()) => return Ok(Err("replaces an object that is there")),
+        Ok(_) => return Ok(Err("replaces an object that is there")),
     }
     let key = &object.key;
     let upload = bucket.begin(object).await?;

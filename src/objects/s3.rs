@@ -30,7 +30,7 @@ use aws_smithy_types::byte_stream::{FsBuilder, Length};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::bucket::{Bucket, Object, Part, SeenObject, StoreTrouble};
+use super::bucket::{Bucket, Object, Part, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
 use crate::http::digest::Hex;
 
@@ -105,7 +105,7 @@ impl S3Bucket {
 impl Bucket for S3Bucket {
     type Source = S3Source;
 
-    async fn put(&self, object: &Object, source: &S3Source) -> Result<(), StoreTrouble> {
+    async fn put(&self, object: &Object, source: &S3Source) -> Result<StoreNames, StoreTrouble> {
         let range = 0..object.bytes;
         let crc32 = source.crc32(range.clone()).await?;
         let request = (self.client.put_object())
@@ -116,7 +116,8 @@ impl Bucket for S3Bucket {
             .checksum_crc32(crc32)
             .content_length(length(&range)?)
             .body(source.body(range).await?);
-        request.send().await.map(drop).map_err(trouble)
+        let made = request.send().await.map_err(trouble)?;
+        Ok(StoreNames::told(made.version_id(), made.e_tag()))
     }
 
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {
@@ -234,6 +235,7 @@ impl Bucket for S3Bucket {
         let request = self.client.head_object().bucket(&self.bucket).key(key);
         match request.send().await {
             Ok(seen) => Ok(Some(SeenObject {
+                names: StoreNames::told(seen.version_id(), seen.e_tag()),
                 session: (seen.metadata.as_ref()).and_then(|marks| marks.get(MARK).cloned()),
                 bytes: (seen
                     .content_length

@@ -17,11 +17,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{self, AbortHandle, LocalSet};
 
 use super::bucket::{Object, StoreTrouble};
-use super::deliver::{self, Deliverer, Rest, Untaken};
+use super::deliver::{self, Delivered, Deliverer, Rest, Untaken};
 use super::note::{Note, Notebook, StorePlace};
 use super::{Fitness, Progress, Task, Unfit, probe};
 use crate::bits::session_id::SessionId;
 use crate::config::{NoReplace, ObjectStore};
+use crate::custody::object::StoredObject;
 use crate::metrics::Metrics;
 use crate::metrics::objects::ObjectMetrics;
 use crate::server::object_order::{ObjectError, ObjectOrder};
@@ -136,7 +137,7 @@ impl Desk {
         self: &Rc<Self>,
         order: &ObjectOrder,
         folder: Arc<OwnedFd>,
-    ) -> Result<(), ObjectError> {
+    ) -> Result<StoredObject, ObjectError> {
         let tell = |trouble: &StoreTrouble| tell(&self.metrics.objects, order, trouble);
         let name = order.part.clone();
         let file = on_a_thread(move || open(&folder, &name)).await;
@@ -175,10 +176,16 @@ impl Desk {
             is_repeat: order.is_repeat,
         };
         match deliverer.run(&ChosenSource::from(file), tell).await {
-            Ok(Rest::Nothing) => Ok(()),
-            Ok(Rest::Note) => {
-                task::spawn_local(Rc::clone(self).abandon(object.session));
-                Ok(())
+            Ok(Delivered { names, rest }) => {
+                if rest == Rest::Note {
+                    task::spawn_local(Rc::clone(self).abandon(object.session));
+                }
+                Ok(StoredObject {
+                    bucket: place.bucket,
+                    key: object.key,
+                    version: names.version,
+                    etag: names.etag,
+                })
             }
             Err(Untaken::Exists) => Err(ObjectError::Exists),
             Err(Untaken::Refused(_)) => Err(ObjectError::Refused),

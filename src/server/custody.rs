@@ -102,7 +102,9 @@ impl<W: World> Held<W> {
         // A folder by new settings: then the path is all there is to tell.
         let path = place.map_or_else(|_| self.path().clone(), |place| place.path);
         let settings = shard.settings();
-        let root = settings.roots.get(location.root);
+        let object = self.keep().record().object.as_deref().cloned();
+        let is_in_folder = object.is_none() && location.objects.is_none();
+        let root = settings.roots.get(location.root).filter(|_| is_in_folder);
         LedgerEntry {
             time_ms: shard.world.wall_clock_ms(),
             session: self.id(),
@@ -110,6 +112,7 @@ impl<W: World> Held<W> {
             location: location.prefix.clone(),
             root: root.map_or_else(String::new, |root| root.to_string_lossy().into()),
             path: path.as_str().to_owned(),
+            object,
             bytes: last.received(),
             total: last.total(),
             digests: self.keep().digests(),
@@ -126,7 +129,7 @@ impl<W: World> Held<W> {
 
     /// The session was read back and is not settled: does that, and ends where nothing else was
     /// left.
-    async fn settle_by_itself(&mut self) {
+    pub(super) async fn settle_by_itself(&mut self) {
         let state = self.state();
         let told = Decision::AckFragment {
             received: state.received(),

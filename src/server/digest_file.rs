@@ -22,7 +22,8 @@ use crate::vault::names;
 impl<W: World> Held<W> {
     /// Whether the file is to have one.
     pub(super) fn has_digest_file(&mut self) -> bool {
-        self.location().policy.digest_file && self.keep().has_digests()
+        let location = self.location();
+        location.policy.digest_file && location.objects.is_none() && self.keep().has_digests()
     }
 
     /// Makes it, unless it stands there.
@@ -32,7 +33,8 @@ impl<W: World> Held<W> {
     /// stays, and the log says so.
     pub(super) async fn place_digest_file(&mut self) -> Result<(), Refusal> {
         let location = self.location();
-        let (Some(digests), true) = (self.keep().digests(), location.policy.digest_file) else {
+        let is_wanted = location.policy.digest_file && location.objects.is_none();
+        let (Some(digests), true) = (self.keep().digests(), is_wanted) else {
             return Ok(());
         };
         let user = self.keep().record().life.user.clone();

@@ -23,6 +23,7 @@ use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::config::Notification;
 use crate::custody::entry::LedgerEntry;
+use crate::custody::object::StoredObject;
 use crate::http::digest::Digests;
 use crate::metrics::shard::ShardMetrics;
 use crate::vault::disk::{Block, Disk, File, Millis, Runtime, Shelf};
@@ -192,6 +193,8 @@ pub struct CloudEvent {
     pub location: String,
     /// The destination beneath the root.
     pub path: String,
+    /// The object that the file has become, if it has.
+    pub object: Option<StoredObject>,
     pub digests: Option<Digests>,
     pub client: Option<IpAddr>,
     /// Who sent it, where somebody was asked.

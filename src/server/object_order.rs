@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::bits::session_id::SessionId;
 use crate::config::ObjectStore;
+use crate::custody::object::StoredObject;
 use crate::vault::disk::Shelf;
 
 /// A file that is to become an object, all decided.
@@ -37,12 +38,12 @@ pub struct ObjectOrder {
 }
 
 /// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Storing {
     /// It goes on.
     UnderWay,
     /// The store has the object, whole.
-    Done,
+    Done(StoredObject),
 }
 
 /// The store does not have it, and will not get it before it is asked for again.

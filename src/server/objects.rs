@@ -14,7 +14,7 @@ use super::held::Held;
 use super::object_order::{ObjectError, ObjectOrder, Storing};
 use super::shard::Shard;
 use crate::bits::reply::Refusal;
-use crate::bits::session::{AfterPublish, State, Step};
+use crate::bits::session::{AfterPublish, Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::{Location, ObjectStore};
 use crate::http::path::BadTarget;
@@ -52,6 +52,10 @@ impl<W: World> Held<W> {
         store: &Arc<ObjectStore>,
     ) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
+        if self.keep().is_object() {
+            return Ok(self.end_staging().await);
+        }
+        self.note_unsettled();
         // Before the record: it may have been given before only if that says so.
         let is_repeat = matches!(self.state(), State::Closing { .. });
         let order = self.object_order(closing, store, is_repeat)?;
@@ -69,20 +73,33 @@ impl<W: World> Held<W> {
             true => millis(store.wait),
             false => 0,
         };
-        match self.await_store(&order, patience).await {
-            Ok(Storing::Done) => {}
+        let object = match self.await_store(&order, patience).await {
+            Ok(Storing::Done(object)) => object,
             Ok(Storing::UnderWay) => {
                 self.follow();
                 return Err(Refusal::StorePending);
             }
             Err(error) => return Err(self.untaken(error).await),
-        }
-        if let Err(error) = self.keep().end_delivery(&shard.store).await {
+        };
+        let owed = shard.owed(&self.location(), Ending::Published, closing.received());
+        let noted = self.keep().note_object(&shard.store, object, owed).await;
+        if let Err(error) = noted {
             // It is found to be there at the next try.
             self.report(&error);
             return Err(error.refusal());
         }
-        Ok(Step::Published)
+        Ok(self.end_staging().await)
+    }
+
+    /// The record says that the store has the file: it goes here.
+    async fn end_staging(&mut self) -> Step {
+        let shard = Rc::clone(&self.shard);
+        self.work().file = None;
+        if let Err(error) = self.keep().end_delivery(&shard.store).await {
+            // The next start removes it.
+            self.report(&error);
+        }
+        Step::Published
     }
 
     fn object_order(
@@ -126,7 +143,7 @@ impl<W: World> Held<W> {
         loop {
             let left = patience.saturating_sub(world.now().saturating_sub(began));
             let delivery = world.store_object(order, left.min(LOOK_MS)).await?;
-            if delivery == Storing::Done || left <= LOOK_MS || self.is_stopped() {
+            if matches!(delivery, Storing::Done(_)) || left <= LOOK_MS || self.is_stopped() {
                 return Ok(delivery);
             }
         }
@@ -161,6 +178,7 @@ impl<W: World> Shard<W> {
     /// Goes on with a session on its way into a store, until it has come to an end there. It is
     /// held only when there is something to be done with it.
     async fn follow(self: Rc<Self>, id: SessionId) {
+        let mut tries = 0_u32;
         loop {
             let Some(session) = self.session(id) else {
                 return;
@@ -169,11 +187,24 @@ impl<W: World> Shard<W> {
                 return;
             }
             if let Some(mut held) = Held::for_shard(&self, &session) {
-                if !matches!(held.state(), State::Closing { .. }) {
-                    held.work().is_followed = false;
-                    return;
+                if let State::Closing { .. } = held.state() {
+                    held.finish_publication().await;
                 }
-                held.finish_publication().await;
+                match held.state() {
+                    State::Closing { .. } => {}
+                    // Nobody waits for what goes with it. Where it cannot be made it is tried
+                    // again, less and less often.
+                    State::Published { .. } if held.keep().is_unsettled() => {
+                        tries = tries.wrapping_add(1);
+                        if tries.is_power_of_two() || tries.is_multiple_of(64) {
+                            held.settle_by_itself().await;
+                        }
+                    }
+                    _ => {
+                        held.work().is_followed = false;
+                        return;
+                    }
+                }
                 if held.is_buried() {
                     return;
                 }

@@ -171,6 +171,7 @@ fn cloud_event(
         bytes: owed.bytes,
         location: location(record),
         path: record.path.as_str().to_owned(),
+        object: (record.object.as_deref().cloned()).filter(|_| owed.ending.is_good()),
         digests: record.digests().filter(|_| owed.ending.is_good()),
         client: record.client,
         user: life.user.clone(),

@@ -2,6 +2,7 @@
 //! ends stands in `ending`, what becomes of a reply in `reply`.
 
 mod custody;
+mod delivery;
 mod ending;
 mod hashing;
 mod reply;
@@ -135,6 +136,7 @@ impl Keep {
             hashed: Hashed::begin(digest),
             owed: None,
             is_unsettled: false,
+            object: None,
         };
         let mut keep = Self {
             id,
@@ -346,29 +348,6 @@ impl Keep {
             });
         }
         Ok(())
-    }
-
-    /// Before a sealed file is given to an object store: `closing`, the state until the store has
-    /// it, is written so that it survives a power cut. From then on a part that is gone says that
-    /// the store has it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn begin_delivery<D: Disk>(
-        &mut self,
-        store: &Store<D>,
-        closing: State,
-    ) -> Result<(), StoreError> {
-        self.commit(store, self.in_state(closing), Sync::Yes).await
-    }
-
-    /// The object store has the file: it goes here.
-    ///
-    /// # Errors
-    /// [`StoreError`]; what stays is given again, and found to be there.
-    pub async fn end_delivery<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        let removed = store.disk.remove(self.shelf, &part_name(self.id)).await;
-        removed.map_err(StoreError::new(DiskOp::Remove))
     }
 
     /// Makes the name of the file durable. Where the file system commits in order, a record that is

@@ -140,6 +140,7 @@ mod tests {
             hashed: None,
             owed: None,
             is_unsettled: false,
+            object: None,
         }
     }
 

@@ -21,25 +21,29 @@
 //! Version 0.1.0 wrote `bitsd\0r2`, in which there is no `T`, and records have neither a beginning
 //! nor counts.
 
+mod words;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ending_words::{ENDINGS, ending_from_text, ending_to_text};
+use super::ending_words::ENDINGS;
 use super::frame;
 pub use super::frame::{Damage, Frame, FrameReader, Frames};
 use super::hashing::{Hashed, Written};
 use super::owed::{self, Owed, OwedText};
 use super::tombstones::{Origin, PathAndUser, Tombstone};
 use crate::bits::notification::Token;
-use crate::bits::session::{AfterPublish, Ending, Reply, State};
+use crate::bits::session::{Ending, State};
 use crate::bits::session_id::SessionId;
 use crate::custody::entry::ShownCertificate;
+use crate::custody::object::StoredObject;
 use crate::http::authorization::Scheme;
 use crate::http::digest::{Digests, Hex, parse_hex};
 use crate::http::path::UploadPath;
+use words::{state_from_text, state_to_text, told_to_text};
 
 const TOMBSTONE: u8 = b'T';
 const TOMBSTONE_BYTES: usize = 16;
@@ -73,6 +77,8 @@ pub struct Record {
     /// What goes with the file when it has its name (its line in the custody ledger, its digest
     /// file) is still to be made.
     pub is_unsettled: bool,
+    /// The object that the file has become: the store has it, and need not be asked again.
+    pub object: Option<Box<StoredObject>>,
 }
 
 /// What changes of a record from one frame to the next; how the upload goes is written with each.
@@ -88,6 +94,8 @@ pub struct Change {
     pub digests: Option<Digests>,
     /// The event that is owed from then on; `None` if it is the same as before.
     pub owed: Option<Box<Owed>>,
+    /// The object that the file has become; `None` if that says nothing new.
+    pub object: Option<Box<StoredObject>>,
 }
 
 /// How an upload went, over restarts.
@@ -178,6 +186,8 @@ struct Payload<'a> {
     certificate: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unsettled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    object: Option<Cow<'a, StoredObject>>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -202,6 +212,7 @@ impl Record {
             answer: None,
             digests: None,
             owed: None,
+            object: None,
         }
     }
 
@@ -222,6 +233,9 @@ impl Record {
         }
         if change.owed.is_some() {
             self.owed = change.owed;
+        }
+        if change.object.is_some() {
+            self.object = change.object;
         }
         // A publication that was refused owes nothing.
         self.owed.take_if(|_| !owed::may_owe(change.state));
@@ -300,6 +314,7 @@ impl Record {
             owed: owed.map(OwedText::of),
             certificate: (self.life.certificate.as_deref()).map(ShownCertificate::to_text),
             unsettled: self.is_unsettled,
+            object: (change.object.as_deref().or(self.object.as_deref())).map(Cow::Borrowed),
         };
         frame::append(out, id, sequence, |out| {
             serde_json::to_writer(out, &payload).expect("strings and numbers always serialize");
@@ -368,6 +383,7 @@ impl Frame<'_> {
             .and_then(ShownCertificate::from_text);
         Some(Record {
             path: UploadPath::from_text(&payload.path).ok()?,
+            object: (payload.object.as_ref()).map(|object| Box::new(StoredObject::clone(object))),
             hashed: hashed_from_text(&payload).map(Box::new),
             owed: (payload.owed.as_ref())
                 .and_then(OwedText::read)
@@ -425,82 +441,10 @@ fn hashed_from_text(payload: &Payload<'_>) -> Option<Hashed> {
     })
 }
 
-fn state_to_text(state: State) -> (&'static str, Option<u64>) {
-    match state {
-        State::Receiving { total, .. } => ("receiving", total),
-        State::Sealed { total } => ("sealed", Some(total)),
-        State::Notified { total, .. } => ("notified", Some(total)),
-        State::Denied { total } => ("denied", Some(total)),
-        State::Closing {
-            total,
-            then: AfterPublish::End,
-            ..
-        } => ("closing", Some(total)),
-        State::Closing {
-            total,
-            then: AfterPublish::AwaitClose,
-            ..
-        } => ("publishing", Some(total)),
-        State::Closing {
-            total,
-            then: AfterPublish::Promised,
-            ..
-        } => ("storing", Some(total)),
-        State::Published { total, .. } => ("published", Some(total)),
-        State::Gone(ending) => (ending_to_text(ending), None),
-    }
-}
-
-/// What the application asked for, and what it has for the client: `copies` and `reply`.
-fn told_to_text(state: State) -> (Option<bool>, Option<&'static str>) {
-    let text = |reply| match reply {
-        Reply::None => "none",
-        Reply::File => "file",
-        Reply::Elsewhere => "elsewhere",
-    };
-    match state {
-        State::Notified { copies, reply, .. } => (Some(copies), Some(text(reply))),
-        State::Closing {
-            told: Some(reply), ..
-        } => (None, Some(text(reply))),
-        State::Published { reply, .. } if reply != Reply::None => (None, Some(text(reply))),
-        _ => (None, None),
-    }
-}
-
-fn state_from_text(payload: &Payload<'_>) -> Option<State> {
-    let told = match payload.reply.as_deref() {
-        None => None,
-        Some("none") => Some(Reply::None),
-        Some("file") => Some(Reply::File),
-        Some("elsewhere") => Some(Reply::Elsewhere),
-        Some(_) => return None,
-    };
-    let total = payload.total;
-    let closing = |then| total.map(|total| State::Closing { total, then, told });
-    match &*payload.state {
-        "receiving" => Some(State::Receiving { received: 0, total }),
-        "sealed" => total.map(|total| State::Sealed { total }),
-        "notified" => Some(State::Notified {
-            total: total?,
-            copies: payload.copies?,
-            reply: told?,
-        }),
-        "denied" => total.map(|total| State::Denied { total }),
-        "closing" => closing(AfterPublish::End),
-        "publishing" => closing(AfterPublish::AwaitClose),
-        "storing" => closing(AfterPublish::Promised),
-        "published" => Some(State::Published {
-            total: total?,
-            reply: told.unwrap_or(Reply::None),
-        }),
-        other => ending_from_text(other).map(State::Gone),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bits::session::{AfterPublish, Reply};
     use crate::http::digest::Algorithms;
     use proptest::prelude::*;
 
@@ -537,6 +481,12 @@ mod tests {
             hashed: Hashed::begin(Algorithms::Both),
             owed: None,
             is_unsettled: true,
+            object: Some(Box::new(StoredObject {
+                bucket: "collected".to_owned(),
+                key: "hosts/in/a \"b\".bin".to_owned(),
+                version: Some("3/L4kqtJlcpXroDTDmJ".to_owned()),
+                etag: Some("d41d8-3".to_owned()),
+            })),
         }
     }
 
@@ -720,6 +670,12 @@ mod tests {
                 token: Token::new(u128::MAX),
                 static_url: Some("\"".repeat(2_200)),
                 is_safe: false,
+            })),
+            object: Some(Box::new(StoredObject {
+                bucket: "b".repeat(63),
+                key: "\"".repeat(1_024),
+                version: Some("\"".repeat(1_024)),
+                etag: Some("\"".repeat(1_024)),
             })),
             ..record(State::NEW)
         };

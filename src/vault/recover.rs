@@ -299,7 +299,14 @@ impl<D: Disk> Recovery<'_, D> {
             owe(&mut case.record, verdict, disk.wall_clock_ms());
         }
         match verdict {
-            Verdict::GoOn(state) => self.go_on(case, state, 0),
+            Verdict::GoOn(state) => {
+                if let State::Published { .. } = state
+                    && case.part.take().is_some()
+                {
+                    self.remove(case.id, case.shelf, &name).await;
+                }
+                self.go_on(case, state, 0);
+            }
             Verdict::Cut(state) => {
                 let bytes = case.part.map_or(0, |part| part.bytes);
                 let truncated = bytes.saturating_sub(state.received());

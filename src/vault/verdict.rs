@@ -94,6 +94,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     };
     match record.state {
         State::Gone(ending) => Verdict::Ended(ending),
+        // A power cut has brought back what was removed when a store had it.
+        state @ State::Published { .. } if record.object.is_some() => Verdict::GoOn(state),
         // It has its name and yet is here: the record is not of this part.
         State::Published { .. } => Verdict::Forget,
         _ if survived => whole(record, bytes),

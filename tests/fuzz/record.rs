@@ -101,6 +101,7 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
         // States that owe nothing are written without it.
         owed: None,
         is_unsettled: choice % 4 == 0,
+        object: None,
         client: (choice % 3 == 0).then(|| std::net::IpAddr::from(boot_id.to_be_bytes())),
     };
     let (id, sequence) = (SessionId::from_u128(id), u64::from(sequence) + 1);

@@ -38,6 +38,14 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// The value of a field; its name in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines();
+        lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+    }
+}
+
 impl Moto {
     /// Starts one with an empty bucket; `None` if it is not installed.
     pub fn start() -> Option<Self> {
@@ -87,6 +95,13 @@ impl Moto {
     pub fn object(&self, key: &str) -> Option<Answer> {
         let answer = self.ask("GET", &format!("/{BUCKET}/{key}"), b"");
         (answer.status == 200).then_some(answer)
+    }
+
+    /// The bucket keeps each version of an object from now on.
+    pub fn keep_versions(&self) {
+        let wanted = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        let answer = self.ask("PUT", &format!("/{BUCKET}?versioning"), wanted.as_bytes());
+        assert_eq!(answer.status, 200);
     }
 
     /// Keys of the uploads that were begun and not ended.

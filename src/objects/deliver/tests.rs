@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::super::bucket::SeenObject;
+use super::super::bucket::{SeenObject, StoreNames};
 use super::*;
 
 const KEY: &str = "in/a b+c%.bin";
@@ -242,9 +242,10 @@ impl Model {
 impl Bucket for Model {
     type Source = Vec<u8>;
 
-    async fn put(&self, object: &Object, source: &Vec<u8>) -> Result<(), StoreTrouble> {
+    async fn put(&self, object: &Object, source: &Vec<u8>) -> Result<StoreNames, StoreTrouble> {
         let put = Request::Put(object.clone(), source.clone());
-        self.ask(put).await.map(drop)
+        let _nothing = self.ask(put).await?;
+        Ok(StoreNames::default())
     }
 
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {
@@ -321,6 +322,7 @@ impl Bucket for Model {
         Ok(world.objects.get(key).map(|stored| SeenObject {
             session: Some(stored.session.clone()),
             bytes: stored.content.len() as u64,
+            names: StoreNames::default(),
         }))
     }
 
@@ -426,7 +428,7 @@ impl Case {
         }
     }
 
-    fn life(&self, is_repeat: bool) -> Option<Result<Rest, Untaken>> {
+    fn life(&self, is_repeat: bool) -> Option<Result<Delivered, Untaken>> {
         let place = StorePlace {
             bucket: "b".to_owned(),
             region: "r".to_owned(),

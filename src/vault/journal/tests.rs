@@ -207,6 +207,7 @@ fn record(state: State) -> Record {
         hashed: None,
         owed: None,
         is_unsettled: false,
+        object: None,
     }
 }
 

@@ -62,6 +62,7 @@ fn record(state: State, durable: u64, is_safe: bool) -> Record {
         hashed: None,
         owed: None,
         is_unsettled: false,
+        object: None,
     }
 }
 
