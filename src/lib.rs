@@ -34,6 +34,7 @@
 //!  metrics/ counts events; admin/ shows them, and takes orders, on threads of its own.
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
 //!  version.rs names the build; processors.rs says where threads run that are no shards.
+//!  named_file.rs reads what settings and flags name.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
@@ -104,6 +105,11 @@ pub mod diagnosis;
 pub mod event;
 pub mod http;
 pub mod metrics;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "before the start, at a reload, and in programs of their own"
+)]
+pub mod named_file;
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod notify;
 #[allow(clippy::disallowed_methods, reason = "on a thread of its own")]

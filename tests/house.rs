@@ -13,7 +13,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The ledger of uploads that ended, and the thread that writes it.
     (
         "custody",
-        &["bits", "http", "metrics", "processors", "version"],
+        &[
+            "bits",
+            "http",
+            "metrics",
+            "named_file",
+            "processors",
+            "version",
+        ],
     ),
     // The threads that try passwords.
     ("verify", &["auth", "http", "processors"]),
@@ -55,10 +62,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
     // A prefix among the settings is read as a request target is.
-    ("config", &["auth", "http"]),
+    ("config", &["auth", "http", "named_file"]),
     // The table of what the disk says: pure, for the flow and for the log.
     ("diagnosis", &["bits", "http", "event"]),
     ("processors", &[]),
+    ("named_file", &[]),
     ("version", &[]),
     // The HTTP client of `World::notify`, on threads of its own.
     (
@@ -70,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "courier",
         &[
             "custody",
+            "named_file",
             "notify",
             "processors",
             "server",
@@ -84,6 +93,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "objects",
         &[
             "custody",
+            "named_file",
             "processors",
             "server",
             "vault",
@@ -94,8 +104,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("observe", &["event", "diagnosis", "config", "bits", "http"]),
-    ("client", &[]),
-    ("bench", &["client", "bits", "config"]),
+    ("client", &["named_file"]),
+    ("bench", &["client", "bits", "config", "named_file"]),
 ];
 const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];
 

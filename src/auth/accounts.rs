@@ -65,7 +65,8 @@ impl fmt::Display for BadAccount {
             Self::NoColon => f.write_str("there is no colon behind the name"),
             Self::Name(name) => write!(
                 f,
-                "{:?} is no name: it takes 1 to {USER_BYTES_MAX} bytes without control characters, blanks at its ends, or colons",
+                "{:?} is no name: it takes 1 to {USER_BYTES_MAX} bytes without control characters, blanks at its ends, or \
+                 colons, and no `#` at its beginning",
                 name
             ),
             Self::Repeated(name) => write!(f, "{name:?} stood in a line before"),

@@ -1,12 +1,12 @@
 //! Reads back what a run stored.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use super::content::Content;
 use super::conversation::Script;
 use super::fault::Fault;
+use crate::named_file;
 
 /// Compares file number `file` below `folder` with what was sent.
 ///
@@ -18,7 +18,7 @@ pub fn verify(content: &Content, folder: &Path, script: &Script, file: u64) -> R
         name: name(),
         source,
     };
-    let mut stored = File::open(folder.join(name())).map_err(unreadable)?;
+    let mut stored = named_file::open(&folder.join(name())).map_err(unreadable)?;
     let mut block = vec![0; BLOCK_BYTES];
     let mut offset = 0;
     loop {

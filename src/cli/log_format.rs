@@ -4,7 +4,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use bitsd::config::LogFormat;
+use bitsd::config::{FILE_BYTES_MAX, LogFormat};
+use bitsd::named_file;
 
 /// What flags, environment or settings file ask for, in this order, whatever else is wrong with
 /// them.
@@ -13,8 +14,8 @@ pub fn asked_for(file: Option<&Path>) -> LogFormat {
     let variable = || std::env::var("BITSD_LOG_FORMAT").ok();
     // A pipe can be read once, and that is for the settings themselves.
     let in_file = || {
-        let file = file.filter(|file| file.is_file())?;
-        std::fs::read_to_string(file).ok()
+        let text = named_file::read(file?, FILE_BYTES_MAX).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
     };
     let is_json = by_flag(&words)
         .or_else(|| variable().map(|word| word.eq_ignore_ascii_case("json")))

@@ -1,9 +1,9 @@
 //! Flags of the clients that say who sends: by a name and a password, or by a token. No secret
 //! stands on the command line, where every user of the machine could read it.
 
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use thiserror::Error;
@@ -11,6 +11,7 @@ use thiserror::Error;
 use bitsd::client::authorization::{Authorization, NotShowable};
 use bitsd::client::secure::BadTrust;
 use bitsd::client::url::Url;
+use bitsd::named_file;
 use zeroize::Zeroizing;
 
 /// Who sends.
@@ -87,16 +88,18 @@ impl Proof {
 }
 
 /// Without its end. What stands below it is for people.
-fn first_line(file: &PathBuf) -> Result<Zeroizing<String>, NoProof> {
-    let failed = |error| NoProof::File(file.clone(), error);
-    let mut text = Zeroizing::new(String::new());
-    let opened = File::open(file).map_err(failed)?;
-    let read = opened.take(SECRET_BYTES_MAX).read_to_string(&mut text);
-    read.map_err(failed)?;
+fn first_line(file: &Path) -> Result<Zeroizing<String>, NoProof> {
+    let failed = |error| NoProof::File(file.to_owned(), error);
+    let bytes = named_file::read_or_pipe(file, SECRET_BYTES_MAX, PIPE_PATIENCE).map_err(failed)?;
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| failed(io::Error::other("it is not text (UTF-8)")))?;
     let line = text.lines().next().unwrap_or_default();
     Ok(Zeroizing::new(line.to_owned()))
 }
 
 /// More than any password or token has.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// How long a program that writes one into a pipe (`--password-file <(..)`) may take: it may have
+/// to ask somebody.
+const PIPE_PATIENCE: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "BITSD_PASSWORD";

@@ -1,14 +1,14 @@
 //! `bitsd token`: a new token for a user.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use bitsd::auth::accounts::{Accounts, digest_of, render_digest};
+use bitsd::auth::accounts::{Accounts, BadAccount, digest_of, is_name, render_digest};
+use bitsd::config::ACCOUNTS_BYTES_MAX;
+use bitsd::named_file;
 
 /// Bytes of randomness in a token: nobody guesses 256 bits.
 const TOKEN_BYTES: usize = 32;
@@ -36,7 +36,7 @@ pub struct Token {
 pub enum NoToken {
     /// The user's name cannot stand in the file.
     #[error("{0}")]
-    Name(String),
+    Name(BadAccount),
     /// The kernel gives no randomness.
     #[error("no randomness: {0}")]
     Randomness(io::Error),
@@ -51,13 +51,17 @@ impl Token {
     /// # Errors
     /// [`NoToken`]
     pub fn make(&self) -> Result<String, NoToken> {
+        // Behind it, a line would be a comment.
+        if !is_name(&self.user) || self.user.starts_with('#') {
+            return Err(NoToken::Name(BadAccount::Name(self.user.clone())));
+        }
         let mut bytes = [0; TOKEN_BYTES];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| NoToken::Randomness(error.into()))?;
         let token = URL_SAFE_NO_PAD.encode(bytes);
         let line = format!("{}:{}\n", self.user, render_digest(&digest_of(&token)));
         // The line must be one that the server takes.
-        Accounts::parse("", "", &line).map_err(|(_, bad)| NoToken::Name(bad.why.to_string()))?;
+        Accounts::parse("", "", &line).map_err(|(_, bad)| NoToken::Name(bad.why))?;
         match &self.file {
             Some(file) => {
                 append(file, &line).map_err(|error| NoToken::File(file.clone(), error))?;
@@ -68,21 +72,25 @@ impl Token {
     }
 }
 
-/// Appends a line, to the last one too if that has no end.
+/// Appends a line, to the last one too if that has no end. Half of one would keep the server from
+/// reading the file, so it is taken away again.
 fn append(path: &Path, line: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = (options.read(true).append(true).create(true))
-        .mode(0o600)
-        .open(path)?;
-    let before = io::read_to_string(&mut file)?;
-    let gap = if before.is_empty() || before.ends_with('\n') {
-        ""
-    } else {
-        "\n"
+    let mut file = named_file::open_to_append(path)?;
+    let before = named_file::read_all(&file, ACCOUNTS_BYTES_MAX - ROOM_BYTES)?;
+    let gap = match before.last() {
+        None | Some(b'\n') => "",
+        Some(_) => "\n",
     };
-    file.write_all(format!("{gap}{line}").as_bytes())?;
-    file.sync_all()
+    let written = file.write_all(format!("{gap}{line}").as_bytes());
+    let result = written.and_then(|()| file.sync_all());
+    if result.is_err() {
+        let _ = file.set_len(before.len() as u64);
+    }
+    result
 }
+
+/// More than any line has: with it, the file must not be larger than the server takes.
+const ROOM_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -111,8 +119,10 @@ mod tests {
             accounts.owner_of(other.trim()).map(|user| &**user),
             Some("c")
         );
-        assert!(matches!(token("a:b").make(), Err(NoToken::Name(_))));
-        assert!(matches!(token("").make(), Err(NoToken::Name(_))));
+        for name in ["a:b", "", "a\nb", " a", "#a"] {
+            let refused = token(name).make().unwrap_err();
+            assert!(refused.to_string().contains("is no name"), "{refused}");
+        }
         assert_eq!(
             Accounts::parse("", "", &fs::read_to_string(&path).unwrap()).unwrap(),
             accounts

@@ -16,6 +16,8 @@ use rustls::{
     DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
 };
 
+use crate::named_file::{self, PEM_BYTES_MAX};
+
 /// Whom a client believes that it speaks with the host of its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -144,8 +146,9 @@ fn verifier(
         Trust::File(path) => {
             let bad = |why: String| BadTrust::File(path.clone(), why);
             let mut roots = RootCertStore::empty();
-            let found = CertificateDer::pem_file_iter(path).map_err(|why| bad(why.to_string()))?;
-            for certificate in found {
+            let text = named_file::read(path, PEM_BYTES_MAX);
+            let text = text.map_err(|why| bad(why.to_string()))?;
+            for certificate in CertificateDer::pem_slice_iter(&text) {
                 let certificate = certificate.map_err(|why| bad(why.to_string()))?;
                 roots.add(certificate).map_err(|why| bad(why.to_string()))?;
             }

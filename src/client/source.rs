@@ -10,6 +10,7 @@ use super::Options;
 use super::error::PutError;
 use super::memory::{Entry, Identity};
 use super::url::Url;
+use crate::named_file;
 
 /// The local file, opened once.
 pub struct Source {
@@ -40,13 +41,12 @@ impl Source {
             path: path.to_owned(),
             source,
         };
-        // Asked before opening: to open a pipe would wait for its writer.
-        if !std::fs::metadata(path).map_err(open_error)?.is_file() {
-            return Err(PutError::NotAFile {
+        let file = named_file::open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidInput => PutError::NotAFile {
                 path: path.to_owned(),
-            });
-        }
-        let file = File::open(path).map_err(open_error)?;
+            },
+            _ => open_error(source),
+        })?;
         let stamp = Stamp::of(&file.metadata().map_err(open_error)?);
         let source = Self {
             path: path.to_owned(),

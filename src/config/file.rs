@@ -1,12 +1,8 @@
 //! The settings file: every value with its place. A mistake is told with what to write instead.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Mode, OFlags};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -16,10 +12,12 @@ use super::given::Given;
 use super::keys::rows;
 use super::section::{SECTIONS, Scope, Section};
 use super::table::Row;
+use crate::named_file;
 
-/// More than any settings file has; a device such as `/dev/zero` has no end.
-const FILE_BYTES_MAX: u64 = 4 << 20;
-/// How long whoever writes the settings into a pipe may take.
+/// More than any settings file has.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+/// How long whoever writes the settings into a pipe (`--config <(..)`) may take: a server that
+/// reads its settings again hears nothing else meanwhile.
 const PIPE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A settings file: read, and each of its values known to be one that its key takes.
@@ -38,12 +36,10 @@ impl SettingsFile {
     /// The file cannot be read, is not TOML, or holds an unknown key or a value that its key does
     /// not take.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = read_bytes(path).map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            let error = io::Error::other("it is larger than 4 MiB");
-            return Err(Cause::Unreadable(path.to_owned(), error).into());
-        }
-        let text = String::from_utf8(bytes).map_err(|_| Cause::NotText(path.to_owned()))?;
+        let bytes = named_file::read_or_pipe(path, FILE_BYTES_MAX, PIPE_PATIENCE)
+            .map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
+        let text = String::from_utf8(bytes.to_vec());
+        let text = text.map_err(|_| Cause::NotText(path.to_owned()))?;
         Self::parse(path, text)
     }
 
@@ -57,31 +53,6 @@ impl SettingsFile {
         match errors.into_iter().next() {
             Some(error) => Err(text.not_toml(error, table.get_ref()).into()),
             None => text.read(table.get_ref()),
-        }
-    }
-}
-
-/// All of a file. A pipe is read too (`--config <(..)`), but it is not waited for without end:
-/// nobody may ever write into it, and a server that reads its settings again hears nothing else
-/// meanwhile.
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let deadline = Instant::now() + PIPE_PATIENCE;
-    let mut bytes = Vec::new();
-    // Each read that finds nothing yet is one turn.
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        let mut waiting = [PollFd::new(&file, PollFlags::IN)];
-        if rustix::event::poll(&mut waiting, Some(&left))? == 0 {
-            return Err(io::Error::other("it is a pipe, and nobody writes into it"));
-        }
-        let room = FILE_BYTES_MAX + 1 - bytes.len() as u64;
-        match (&file).take(room).read_to_end(&mut bytes) {
-            Ok(_) => return Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
         }
     }
 }

@@ -35,8 +35,10 @@ pub(super) enum Form {
     Addresses,
     /// A path that is not empty.
     Directory(&'static str),
-    /// A path, or none.
+    /// The path of a file that is read, or none.
     File(&'static str),
+    /// The path of what the server makes, or none.
+    Place(&'static str),
     /// Something with a reader of its own, or none.
     Text(fn(&str) -> Option<String>, &'static str),
     /// Any of these, each once, in any case.
@@ -142,13 +144,13 @@ impl Form {
             (Self::Addresses, Written::Texts(texts)) => {
                 parse_addresses(&texts).map(Value::Addresses)
             }
-            (Self::Directory(_) | Self::File(_), Written::Raw(path)) => {
+            (Self::Directory(_) | Self::File(_) | Self::Place(_), Written::Raw(path)) => {
                 Ok(Value::Path(path.into()))
             }
             (Self::Directory(_), Written::Text(text)) if text.is_empty() => {
                 Err(Complaint::EmptyPath)
             }
-            (Self::Directory(_) | Self::File(_), Written::Text(text)) => {
+            (Self::Directory(_) | Self::File(_) | Self::Place(_), Written::Text(text)) => {
                 if is_of_windows(&text) {
                     Err(Complaint::WindowsPath)
                 } else if is_for_a_shell(&text) {
@@ -194,7 +196,7 @@ impl Form {
         let Written::Raw(raw) = written else {
             return written;
         };
-        let is_path = matches!(self, Self::Directory(_) | Self::File(_));
+        let is_path = matches!(self, Self::Directory(_) | Self::File(_) | Self::Place(_));
         match (raw.into_string(), self) {
             (Ok(text), Self::Truth) => text.parse().map_or(Written::Text(text), Written::Truth),
             (Ok(text), Self::Number(_)) => match text.parse() {
@@ -225,6 +227,7 @@ impl Form {
             Self::Prefix => PREFIX_TAKES.to_owned(),
             Self::Directory(takes)
             | Self::File(takes)
+            | Self::Place(takes)
             | Self::Text(_, takes)
             | Self::Texts(_, takes) => (*takes).to_owned(),
         }

@@ -44,7 +44,7 @@ mod url;
 mod words;
 
 pub use error::ConfigError;
-pub use file::SettingsFile;
+pub use file::{FILE_BYTES_MAX, SettingsFile};
 pub use given::Flags;
 pub use keys::{
     Access, AccountSettings, Certificate, Config, EventSettings, FREE_BYTES_MIN, Host, Limits,
@@ -54,7 +54,7 @@ pub use permissions::Permissions;
 pub use reference::{setting_like, settings_schema};
 pub use reload::adopt;
 pub use resolve::Settled;
-pub use secret::Secret;
+pub use secret::{ACCOUNTS_BYTES_MAX, Secret};
 pub use section::Scope;
 pub use table::Row;
 pub use words::{

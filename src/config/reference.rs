@@ -75,7 +75,7 @@ fn schema_of(row: &'static Row) -> Json {
         Form::Words(words) => one_or_several(&json!({ "enum": words })),
         Form::Texts(..) => one_or_several(&json!({ "type": "string", "minLength": 1 })),
         Form::Directory(_) | Form::Prefix => json!({ "type": "string", "minLength": 1 }),
-        Form::File(_) | Form::Text(..) => json!({ "type": "string" }),
+        Form::File(_) | Form::Place(_) | Form::Text(..) => json!({ "type": "string" }),
     };
     let (meaning, takes, default) = (row.meaning(), row.takes(), default_of(row));
     schema["description"] = json!(format!("{meaning} Takes {takes}. Default: {default}."));

@@ -1,15 +1,14 @@
 //! A secret and the file it came from. Nothing prints it.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
 use super::error::{Cause, ConfigError, Origin};
 use crate::auth::keytab::{KEYTAB_BYTES_MAX, Keytab};
+use crate::named_file;
 
 /// What notifications and events are signed with (a key of HMAC, RFC 2104), or what a target of
 /// events is shown. `Debug` and `Display` name only the file.
@@ -60,12 +59,10 @@ impl Secret {
         words: (&'static str, &'static str),
         (origin, key, file): (Origin, &'static str, PathBuf),
     ) -> Result<Self, ConfigError> {
-        let mut content = Vec::new();
-        let read = open_regular(&file)
-            .and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut content));
-        if let Err(error) = read {
-            return Err(Cause::UnreadableFile(origin, key, file, error).into());
-        }
+        let content = match named_file::read_secret(&file, FILE_BYTES_MAX) {
+            Ok(content) => content,
+            Err(error) => return Err(Cause::UnreadableFile(origin, key, file, error).into()),
+        };
         let bytes = content.trim_ascii();
         let out_of_bounds = match bytes.len() {
             len if len < bytes_min => Some(words.0),
@@ -89,57 +86,25 @@ pub(super) fn others_can_read(file: &Path) -> bool {
 }
 
 /// Reads a file of accounts; `origin` is where it is named, by `key`.
-#[allow(clippy::disallowed_methods, reason = "not on a shard")]
 pub(super) fn read_accounts(
     origin: Origin,
     key: &'static str,
     file: PathBuf,
 ) -> Result<String, ConfigError> {
-    let mut content = String::new();
-    let read = open_regular(&file).and_then(|opened| {
-        let read = opened
-            .take(ACCOUNTS_BYTES_MAX + 1)
-            .read_to_string(&mut content)?;
-        match u64::try_from(read) {
-            Ok(..=ACCOUNTS_BYTES_MAX) => Ok(()),
-            _ => Err(io::ErrorKind::FileTooLarge.into()),
-        }
+    let read = named_file::read(&file, ACCOUNTS_BYTES_MAX).and_then(|content| {
+        String::from_utf8(content).map_err(|_| io::Error::other("it is not text (UTF-8)"))
     });
-    match read {
-        Ok(()) => Ok(content),
-        Err(error) => Err(Cause::UnreadableFile(origin, key, file, error).into()),
-    }
+    read.map_err(|error| Cause::UnreadableFile(origin, key, file, error).into())
 }
 
 /// Reads a keytab; `origin` is where it is named.
-#[allow(clippy::disallowed_methods, reason = "not on a shard")]
 pub(super) fn read_keytab(origin: Origin, file: PathBuf) -> Result<Keytab, ConfigError> {
-    let mut content = Zeroizing::new(Vec::new());
-    let most = u64::try_from(KEYTAB_BYTES_MAX).unwrap_or(u64::MAX);
-    let read = open_regular(&file).and_then(|opened| {
-        // Room for all of it, so that no copy is left behind when it grows.
-        content.reserve_exact(KEYTAB_BYTES_MAX + 1);
-        match opened.take(most + 1).read_to_end(&mut content)? {
-            0..=KEYTAB_BYTES_MAX => Ok(()),
-            _ => Err(io::ErrorKind::FileTooLarge.into()),
-        }
-    });
-    match read {
-        Ok(()) => {
-            let content = Zeroizing::new(content.to_vec());
+    match named_file::read_secret(&file, KEYTAB_BYTES_MAX as u64) {
+        Ok(content) => {
             Keytab::parse(content).map_err(|why| Cause::BadKeytab(origin, file, why).into())
         }
         Err(error) => Err(Cause::UnreadableFile(origin, "keytab", file, error).into()),
     }
-}
-
-/// Opens a file, and waits for nobody: a pipe would hold the start up until somebody writes.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let file = fs::metadata(path)?;
-    if !file.is_file() && !file.is_dir() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    File::open(path)
 }
 
 impl fmt::Display for Secret {
@@ -160,7 +125,7 @@ impl fmt::Debug for Secret {
 const BYTES_MIN: usize = 16;
 const BYTES_MAX: usize = 4_096;
 /// Some 100,000 users.
-const ACCOUNTS_BYTES_MAX: u64 = 16 << 20;
+pub const ACCOUNTS_BYTES_MAX: u64 = 16 << 20;
 /// White space at the ends is read too, but not without end.
 const FILE_BYTES_MAX: u64 = 65_536;
 

@@ -113,6 +113,11 @@ impl Row {
         self.key.rsplit_once('.').map_or(self.key, |(_, name)| name)
     }
 
+    /// Whether it names a file that is read.
+    pub fn names_a_file(&self) -> bool {
+        matches!(self.form, Form::File(_))
+    }
+
     /// The values it takes, in words.
     pub fn takes(&self) -> String {
         format!("{}{}", self.form.takes(), self.note)
@@ -130,7 +135,7 @@ impl Row {
             Form::Addresses => "ADDR:PORT",
             Form::Number(_) => "N",
             Form::Directory(_) => "DIR",
-            Form::File(_) => "FILE",
+            Form::File(_) | Form::Place(_) => "FILE",
             _ => "VALUE",
         }
     }

@@ -11,14 +11,16 @@ mod nats;
 mod webhook;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use thiserror::Error;
 use tokio::sync::oneshot;
+use ureq::tls::{Certificate, PemItem, parse_pem};
 
 use crate::config::Config;
+use crate::named_file::{self, PEM_BYTES_MAX};
 use crate::processors;
 use crate::server::floor::CloudEvent;
 use crate::vault::owed::EventTarget;
@@ -39,6 +41,40 @@ pub enum NoCourier {
     /// One has no thread.
     #[error("cannot start the thread of NATS: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// Reads the files of authorities that the settings name, those of object stores too: some are
+/// read again and again by others, who would not say what is wrong with them.
+///
+/// # Errors
+/// [`NoCourier`]
+pub fn look(config: &Config) -> Result<(), NoCourier> {
+    let events = [
+        ("events.webhook_ca", &config.events.webhook_ca),
+        ("events.nats_ca", &config.events.nats_ca),
+    ];
+    let stores = (config.locations.iter())
+        .filter_map(|location| Some(("store_ca", &location.objects.as_ref()?.ca)));
+    let files = events.into_iter().chain(stores);
+    for (key, file) in files.filter(|(_, file)| !file.as_os_str().is_empty()) {
+        authorities(key, file)?;
+    }
+    Ok(())
+}
+
+/// The authorities of a file.
+fn authorities(key: &'static str, file: &Path) -> Result<Vec<Certificate<'static>>, NoCourier> {
+    let text = named_file::read(file, PEM_BYTES_MAX);
+    let text = text.map_err(|error| NoCourier::Unreadable(key, file.to_owned(), error))?;
+    let certificates = parse_pem(&text).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    match certificates.is_empty() {
+        true => Err(NoCourier::NoCertificate(key, file.to_owned())),
+        false => Ok(certificates),
+    }
 }
 
 /// Carries events to whoever the settings name; one for all shards.

@@ -7,7 +7,6 @@
 //! of duplicates, it is one message.
 
 use std::io;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use async_nats::{ConnectOptions, HeaderMap, connection::State};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Carried, NoCourier};
+use super::{Carried, NoCourier, authorities};
 use crate::config::{EventSettings, Secret};
 use crate::processors;
 
@@ -83,9 +82,9 @@ fn options(settings: &EventSettings) -> Result<ConnectOptions, NoCourier> {
         });
     if !settings.nats_ca.as_os_str().is_empty() {
         let key = "events.nats_ca";
-        let file: PathBuf = settings.nats_ca.clone();
-        std::fs::metadata(&file).map_err(|why| NoCourier::Unreadable(key, file.clone(), why))?;
-        options = options.add_root_certificates(file);
+        // The client reads it itself, each time it connects, and would not say what is wrong.
+        authorities(key, &settings.nats_ca)?;
+        options = options.add_root_certificates(settings.nats_ca.clone());
     }
     match &settings.nats_credentials {
         None => Ok(options),

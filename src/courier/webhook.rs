@@ -4,16 +4,14 @@
 //! `Bitsd-Event-Signature: sha256=HEX` is the HMAC-SHA256 (RFC 2104), under the secret, of the
 //! value of `Bitsd-Event-Timestamp` (seconds since 1970), a line feed, and the body as it was sent.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use ureq::tls::{PemItem, RootCerts, parse_pem};
+use ureq::tls::RootCerts;
 
 use super::form::MEDIA_TYPE;
-use super::{Carried, NoCourier};
+use super::{Carried, NoCourier, authorities};
 use crate::config::{EventSettings, Secret};
 use crate::http::digest::Hex;
 use crate::notify;
@@ -34,7 +32,7 @@ impl Webhook {
         }
         let roots = match settings.webhook_ca.as_os_str().is_empty() {
             true => RootCerts::PlatformVerifier,
-            false => authorities("events.webhook_ca", &settings.webhook_ca)?,
+            false => RootCerts::from(authorities("events.webhook_ca", &settings.webhook_ca)?),
         };
         Ok(Some(Self {
             agent: notify::client(roots),
@@ -71,21 +69,6 @@ fn signature(secret: &[u8], timestamp: &str, body: &[u8]) -> String {
     mac.update(b"\n");
     mac.update(body);
     format!("sha256={}", Hex(&mac.finalize().into_bytes()))
-}
-
-/// The authorities of a file.
-fn authorities(key: &'static str, file: &Path) -> Result<RootCerts, NoCourier> {
-    let text = fs::read(file);
-    let text = text.map_err(|error| NoCourier::Unreadable(key, file.to_owned(), error))?;
-    let certificates = parse_pem(&text).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let certificates: Vec<_> = certificates.collect();
-    match certificates.is_empty() {
-        true => Err(NoCourier::NoCertificate(key, file.to_owned())),
-        false => Ok(RootCerts::from(certificates)),
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::chain::Chain;
 use crate::http::download::date;
+use crate::named_file;
 
 /// How the name of a day ends.
 const ENDING: &str = ".jsonl";
@@ -156,7 +157,7 @@ impl LedgerFolder {
         // Of who has a line, too: the last day may just have begun.
         for name in before.last().into_iter().chain([last]) {
             let path = self.path.join(name);
-            let file = BufReader::with_capacity(1 << 20, File::open(&path)?);
+            let file = BufReader::with_capacity(1 << 20, named_file::open(&path)?);
             let found = chain.read_back(file)?;
             told.broken = told
                 .broken

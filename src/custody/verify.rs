@@ -2,7 +2,6 @@
 //! files are those of which it speaks.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use super::entry::LedgerLine;
 use super::folder;
 use crate::bits::session_id::SessionId;
 use crate::http::digest::{Hex, parse_hex};
+use crate::named_file;
 
 /// So many discrepancies are kept; all are counted.
 const TOLD_MAX: usize = 1_000;
@@ -132,7 +132,7 @@ pub fn each_line(
     name: &str,
     mut look: impl FnMut(usize, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path.join(name))?);
+    let mut file = BufReader::with_capacity(1 << 20, named_file::open(&path.join(name))?);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -260,7 +260,7 @@ impl Walk<'_> {
 
 fn look_at(path: &Path, expected: &Expected) -> io::Result<Option<Discrepancy>> {
     let (path, line) = (path.to_owned(), expected.line.clone());
-    let mut file = match File::open(&path) {
+    let mut file = match named_file::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Some(Discrepancy::FileMissing(path, line)));

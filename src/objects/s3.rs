@@ -33,6 +33,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::bucket::{Bucket, Object, Part, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
 use crate::http::digest::Hex;
+use crate::named_file::{self, PEM_BYTES_MAX};
 
 /// A client of one bucket.
 pub struct S3Bucket {
@@ -66,7 +67,7 @@ impl S3Bucket {
     pub async fn open(place: &StorePlace) -> Result<Self, StoreTrouble> {
         let mut trust = TrustStore::default();
         if !place.ca.as_os_str().is_empty() {
-            let pem = std::fs::read(&place.ca).map_err(|error| {
+            let pem = named_file::read(&place.ca, PEM_BYTES_MAX).map_err(|error| {
                 StoreTrouble::Refused(format!("store_ca {}: {error}", place.ca.display()))
             })?;
             trust = TrustStore::empty().with_pem_certificate(pem);

@@ -375,8 +375,9 @@ fn ticketer() -> Result<Arc<dyn ProducesTickets>, BadMaterial> {
 
 fn read_pair(certificate: &Certificate, provider: &CryptoProvider) -> Result<Pair, BadMaterial> {
     let chain = Pem::read(&certificate.chain)?.certificates()?;
+    let key = Pem::read(&certificate.key)?;
     refuse_exposed(&certificate.key)?;
-    let key = Pem::read(&certificate.key)?.key()?;
+    let key = key.key()?;
     let key = (provider.key_provider.load_private_key(key))
         .map_err(|_| BadMaterial::UnknownKey(certificate.key.clone()))?;
     let key = CertifiedKey::new(chain, key);

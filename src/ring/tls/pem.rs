@@ -1,15 +1,13 @@
 //! Reads PEM files: what a file must hold, and what is wrong with one, by its line.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-/// More than any chain, bundle of authorities or list of revocations of one organisation.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+use crate::named_file::{self, PEM_BYTES_MAX};
 
 /// What is wrong with a file; its words say what to do.
 #[derive(Debug)]
@@ -70,24 +68,13 @@ impl Pem {
     ///
     /// # Errors
     /// [`BadPem`]
-    #[allow(clippy::disallowed_methods, reason = "not on a shard")]
     pub fn read(path: &Path) -> Result<Self, BadPem> {
         let bad = |why| BadPem {
             path: path.to_owned(),
             why,
         };
-        let mut bytes = Vec::new();
-        // A pipe would hold the start up until somebody writes.
-        let is_file = std::fs::metadata(path).map(|file| file.is_file());
-        let read = is_file.and_then(|is_file| match is_file {
-            true => (File::open(path)?.take(FILE_BYTES_MAX + 1)).read_to_end(&mut bytes),
-            false => Err(io::Error::other("it is not a regular file")),
-        });
-        read.map_err(|error| bad(Why::Unreadable(error)))?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            let error = io::Error::other("it is larger than 16 MiB");
-            return Err(bad(Why::Unreadable(error)));
-        }
+        let bytes = named_file::read(path, PEM_BYTES_MAX);
+        let bytes = bytes.map_err(|error| bad(Why::Unreadable(error)))?;
         match &*bytes {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(bad(Why::Utf16)),
             // A sequence of ASN.1.

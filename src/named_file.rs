@@ -1,0 +1,301 @@
+//! Files that a person has named, by a setting or by a flag.
+//!
+//! A name can lead to anything. The other end of a pipe may never come, a device may have no end,
+//! and a file of the kernel may have neither a length nor an end (`/proc/kmsg`). So what is named
+//! is opened without waiting, has to be a regular file, and is read up to a bound. Only what a
+//! person has made for one run may be a pipe as well (`--config <(..)`), and that is bounded in
+//! time.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+/// Opens a regular file for reading.
+///
+/// # Errors
+/// What the kernel says, or that it is none.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Already to be opened does something to some devices.
+    check(&rustix::fs::stat(path)?)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let opened = match rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty()) {
+        // Another program has a lease on it (F_SETLEASE in fcntl(2)), as file servers do. The
+        // kernel takes it away in a bounded time.
+        Err(Errno::WOULDBLOCK) => rustix::fs::open(path, flags, Mode::empty())?,
+        opened => opened?,
+    };
+    // Another one may have come in its place.
+    check(&rustix::fs::fstat(&opened)?)?;
+    Ok(File::from(opened))
+}
+
+/// Opens a regular file to read it and to write at its end. It is made, for its owner alone, where
+/// there is none.
+///
+/// # Errors
+/// What the kernel says, or that it is none.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    match rustix::fs::stat(path) {
+        Ok(stat) => check(&stat)?,
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let opened = rustix::fs::open(path, flags | OFlags::NONBLOCK, mode)?;
+    check(&rustix::fs::fstat(&opened)?)?;
+    Ok(File::from(opened))
+}
+
+/// Reads a regular file of at most `bytes_max`.
+///
+/// # Errors
+/// What the kernel says, that it is none, or that it is larger.
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    read_all(&open(path)?, bytes_max)
+}
+
+/// The same, of what nobody else may see: nothing of it stays in memory when it is dropped.
+///
+/// # Errors
+/// Likewise.
+pub fn read_secret(path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    read(path, bytes_max).map(Zeroizing::new)
+}
+
+/// The same, of a pipe or of `/dev/null` too. Whoever writes into a pipe may take that long in all.
+///
+/// # Errors
+/// Likewise, or that nothing came in time.
+pub fn read_or_pipe(
+    path: &Path,
+    bytes_max: u64,
+    patience: Duration,
+) -> io::Result<Zeroizing<Vec<u8>>> {
+    let found = rustix::fs::stat(path)?;
+    if is_null(&found) {
+        return Ok(Zeroizing::default());
+    }
+    if FileType::from_raw_mode(found.st_mode) != FileType::Fifo {
+        return read_secret(path, bytes_max);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let pipe = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    read_pipe(&pipe, bytes_max, patience)
+}
+
+/// Reads what is left of a file that is open, at most `bytes_max`.
+///
+/// # Errors
+/// What the kernel says, or that it is larger.
+pub fn read_all(file: &File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    // To read some of them takes away what others wait for.
+    if let Some(kind) = kind_without_files(file) {
+        return Err(io::Error::other(format!(
+            "it is a file of the kernel ({kind}), not a regular file"
+        )));
+    }
+    let bytes = file.metadata()?.len().min(bytes_max);
+    // Room for all of it, so that no copy of a secret is left behind when it grows.
+    let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0).saturating_add(1));
+    file.take(bytes_max.saturating_add(1))
+        .read_to_end(&mut content)?;
+    within(content, bytes_max)
+}
+
+fn read_pipe(
+    mut pipe: &File,
+    bytes_max: u64,
+    patience: Duration,
+) -> io::Result<Zeroizing<Vec<u8>>> {
+    let deadline = Instant::now() + patience;
+    let mut content = Zeroizing::new(Vec::with_capacity(PIPE_BYTES));
+    // Each read that finds nothing yet is one turn.
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut waiting = [PollFd::new(&pipe, PollFlags::IN)];
+        if rustix::event::poll(&mut waiting, Some(&left))? == 0 {
+            return Err(io::Error::other("it is a pipe, and nobody writes into it"));
+        }
+        let room = (bytes_max + 1).saturating_sub(content.len() as u64);
+        match pipe.by_ref().take(room).read_to_end(&mut content) {
+            Ok(_) => return within(std::mem::take(&mut *content), bytes_max).map(Zeroizing::new),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn within(content: Vec<u8>, bytes_max: u64) -> io::Result<Vec<u8>> {
+    if content.len() as u64 <= bytes_max {
+        return Ok(content);
+    }
+    let size = match bytes_max {
+        mib if mib % (1 << 20) == 0 => format!("{} MiB", mib >> 20),
+        kib if kib % (1 << 10) == 0 => format!("{} KiB", kib >> 10),
+        bytes => format!("{bytes} bytes"),
+    };
+    let why = format!("it is larger than {size}");
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
+}
+
+fn check(found: &Stat) -> io::Result<()> {
+    let what = match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    };
+    let why = format!("it is {what}, not a regular file");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+/// `/dev/null`, by the numbers that it has on every Linux (null(4)).
+fn is_null(found: &Stat) -> bool {
+    let is_device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+    let number = (
+        rustix::fs::major(found.st_rdev),
+        rustix::fs::minor(found.st_rdev),
+    );
+    is_device && number == (1, 3)
+}
+
+/// The name of the file system of a file or a folder, if that is one of the kernel's own in which
+/// no file can be made (statfs(2) and `linux/magic.h` have the numbers). Rights and errors do not
+/// tell: root may write everywhere.
+pub fn kind_without_files(opened: impl AsFd) -> Option<&'static str> {
+    let kind = u64::try_from(rustix::fs::fstatfs(opened).ok()?.f_type).ok()?;
+    let found = KINDS_WITHOUT_FILES
+        .iter()
+        .find(|(number, _)| *number == kind);
+    found.map(|(_, name)| *name)
+}
+
+const KINDS_WITHOUT_FILES: [(u64, &str); 9] = [
+    (0x9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x0027_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0x0000_1cd1, "devpts"),
+    (0x6462_6720, "debugfs"),
+    (0x7472_6163, "tracefs"),
+    (0x7363_6673, "securityfs"),
+    (0xcafe_4a11, "bpf"),
+];
+
+/// More than any chain, bundle of authorities or list of revocations of one organisation.
+pub const PEM_BYTES_MAX: u64 = 16 << 20;
+/// As much as a pipe holds.
+const PIPE_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn told<T: std::fmt::Debug>(result: io::Result<T>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_nothing_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, mode, 0).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
+        for (path, is) in [
+            (&*pipe, "a pipe"),
+            (&*socket, "a socket"),
+            (folder.path(), "a directory"),
+            (Path::new("/dev/zero"), "a device"),
+            (Path::new("/dev/full"), "a device"),
+        ] {
+            let expected = format!("it is {is}, not a regular file");
+            assert_eq!(told(open(path)), expected);
+            assert_eq!(told(read(path, 9)), expected);
+            assert_eq!(told(open_to_append(path)), expected);
+        }
+        assert!(told(read(Path::new("/proc/version"), 1 << 20)).contains("of the kernel (proc)"));
+        assert!(told(read_or_pipe(Path::new("/proc/version"), 9, SOON)).contains("of the kernel"));
+        assert!(told(read_or_pipe(Path::new("/dev/zero"), 9, SOON)).contains("a device"));
+        assert!(told(read_or_pipe(&pipe, 9, SOON)).contains("nobody writes"));
+        assert!(
+            read_or_pipe(Path::new("/dev/null"), 9, SOON)
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "123456789").unwrap();
+        assert_eq!(read(&path, 9).unwrap(), b"123456789");
+        assert_eq!(**read_secret(&path, 10).unwrap(), *b"123456789");
+        let error = read(&path, 8).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(error.to_string(), "it is larger than 8 bytes");
+        // It holds nothing, and is as long as a disk.
+        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(told(read(&path, 16 << 20)), "it is larger than 16 MiB");
+        assert_eq!(
+            told(read_or_pipe(&path, 64 << 10, SOON)),
+            "it is larger than 64 KiB"
+        );
+        let error = read(&folder.path().join("none"), 9).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_pipe_is_read_up_to_its_bound() {
+        for (bytes, is_good) in [(1, true), (100_000, true), (100_001, false)] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            let writer = std::thread::spawn(move || {
+                // Whoever reads may have had enough.
+                let _ = writer.write_all(&vec![7; bytes]);
+            });
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+            let result = read_or_pipe(Path::new(&path), 100_000, Duration::from_secs(10));
+            drop(reader);
+            writer.join().unwrap();
+            match result {
+                Ok(content) => assert!(is_good && content.len() == bytes),
+                Err(error) => assert!(!is_good, "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_made_to_be_appended_to_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for line in ["one\n", "two\n"] {
+            open_to_append(&path)
+                .unwrap()
+                .write_all(line.as_bytes())
+                .unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+}
