@@ -20,6 +20,23 @@ fn main() {
     };
     let build = build.unwrap_or_else(|| "unknown commit".to_owned());
     println!("cargo:rustc-env=BITSD_BUILD={build}");
+    println!("cargo:rustc-env=BITSD_FEATURES={}", features());
+}
+
+/// What the program has beside the server, by the names of `[features]` in `Cargo.toml`.
+fn features() -> String {
+    let is_in = |name: &&str| {
+        let variable = format!("CARGO_FEATURE_{}", name.to_ascii_uppercase());
+        std::env::var_os(variable).is_some()
+    };
+    let names: Vec<_> = ["put", "bench", "nats", "s3"]
+        .into_iter()
+        .filter(is_in)
+        .collect();
+    match names.is_empty() {
+        true => "the server alone".to_owned(),
+        false => names.join(", "),
+    }
 }
 
 /// The commit that is checked out, if this is its own repository and not a folder in another one.

@@ -728,7 +728,7 @@ fn a_signal_that_arrives_twice_at_once_is_one() {
 }
 
 #[test]
-fn the_version_names_the_build() {
+fn the_version_names_the_build_and_its_features() {
     let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
         .arg("--version")
         .output()
@@ -739,6 +739,15 @@ fn the_version_names_the_build() {
         build.is_some_and(|build| build.len() > 4 && build.ends_with(")\n")),
         "{said}"
     );
+    let (_, features) = said.split_once("; with ").expect("features");
+    for (name, is_in) in [
+        ("put", cfg!(feature = "put")),
+        ("bench", cfg!(feature = "bench")),
+        ("nats", cfg!(feature = "nats")),
+        ("s3", cfg!(feature = "s3")),
+    ] {
+        assert_eq!(features.contains(name), is_in, "{said}");
+    }
 }
 
 #[path = "../build.rs"]
