@@ -4,7 +4,7 @@
 //! how keep their values until the next start; each row says whether it is one of them. Roots are
 //! only ever added, because sessions and open directories know them by their index.
 
-use super::keys::{Config, Listener, ROOT};
+use super::keys::{Config, EventSettings, Listener, ROOT};
 use super::resolve::{holds, index_of};
 use super::table::Table;
 
@@ -25,6 +25,7 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     take_over_listeners(&mut adopted.listeners, &new.listeners, &mut waiting);
     take_over(&mut adopted.limits, &new.limits, &mut waiting);
     take_over(&mut adopted.events, &new.events, &mut waiting);
+    tell_of_secrets(&old.events, &new.events, &mut waiting);
     adopted.accounts = new.accounts;
 
     adopted.locations = new.locations;
@@ -57,6 +58,26 @@ fn take_over_listeners(
             take_over(adopted, new, waiting);
         } else {
             waiting.push("listener");
+        }
+    }
+}
+
+/// The files have the names that they had, and others may stand in them.
+fn tell_of_secrets(old: &EventSettings, new: &EventSettings, waiting: &mut Vec<&'static str>) {
+    for (old, new, key) in [
+        (
+            &old.webhook_secret,
+            &new.webhook_secret,
+            "events.webhook_secret_file",
+        ),
+        (
+            &old.nats_credentials,
+            &new.nats_credentials,
+            "events.nats_credentials_file",
+        ),
+    ] {
+        if old != new && !waiting.contains(&key) {
+            waiting.push(key);
         }
     }
 }
@@ -136,6 +157,27 @@ mod tests {
             assert_eq!(adopted, config(OLD), "{key}");
             assert_eq!(waiting, [key]);
         }
+    }
+
+    #[test]
+    fn another_secret_in_the_same_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let text = format!(
+            "{OLD}[events]\nwebhook = \"http://h/\"\nwebhook_secret_file = \"{}\"\n",
+            file.display()
+        );
+        let with = |secret: &str| {
+            std::fs::write(&file, secret).unwrap();
+            config(&text)
+        };
+        let (old, new) = (with("sixteen letters 1"), with("sixteen letters 2"));
+        let (adopted, waiting) = adopt(&old, new);
+        assert_eq!(waiting, ["events.webhook_secret_file"]);
+        assert_eq!(adopted, old);
+        let (_, waiting) = adopt(&old, config(OLD));
+        let keys = ["events.webhook", "events.webhook_secret_file"];
+        assert_eq!(waiting, keys, "each once");
     }
 
     #[test]
