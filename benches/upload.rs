@@ -71,7 +71,8 @@ impl Server {
             keep: true,
             stall: Duration::from_secs(30),
         };
-        let report = run(&options, &mut |_| {}).expect("the server is there");
+        let report = run(&options, &mut |_| std::ops::ControlFlow::Continue(()))
+            .expect("the server is there");
         assert!(report.is_success(), "{report}");
         Duration::from_secs_f64(report.seconds)
     }

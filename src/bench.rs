@@ -12,25 +12,32 @@ pub mod fault;
 pub mod generator;
 pub mod options;
 pub mod report;
+pub mod tidy;
 pub mod verify;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::ControlFlow;
 
 use content::Content;
 use conversation::{Mode, Script};
 pub use fault::{CannotRun, Fault};
-use generator::{Generator, Keep};
+use generator::{Generator, Keep, Watcher};
 pub use options::{Options, Progress};
-use report::Report;
+use report::{Left, Report};
 
-/// Runs it all; `watch` hears about ten times a second how it fares.
+/// Runs it all; `watch` hears about ten times a second how it fares, and may end it. What has
+/// failed half way is cancelled.
 ///
 /// # Errors
 /// [`CannotRun`], if nothing could be tried. Uploads that fail are in the [`Report`].
-pub fn run(options: &Options, watch: &mut dyn FnMut(Progress)) -> Result<Report, CannotRun> {
+pub fn run(options: &Options, watch: &mut Watcher<'_>) -> Result<Report, CannotRun> {
     let address = address(options)?;
     let content = Content::new();
+    let removed_from = options.verify.as_ref().filter(|_| !options.keep);
+    if let (Some(folder), Mode::Bits) = (removed_from, options.script.mode) {
+        tidy::find_folder(options, address, &content, folder, watch)?;
+    }
     let idle = open_idle(options, address, &content)?;
     let keep = if options.is_connection_per_session {
         Keep::Session
@@ -40,6 +47,13 @@ pub fn run(options: &Options, watch: &mut dyn FnMut(Progress)) -> Result<Report,
     let mut generator = Generator::new(options, address, &content, keep)?;
     generator.run(watch)?;
     let mut tally = generator.into_tally();
+    let unfinished = std::mem::take(&mut tally.unfinished);
+    let files: Vec<_> = unfinished.iter().map(|one| one.file).collect();
+    let unfinished = tidy::cancel(options, address, &content, unfinished)?;
+    let mut left = Left {
+        unfinished,
+        files: 0,
+    };
     let verified_bytes = options.verify.as_ref().map(|folder| {
         let mut verified_bytes = 0;
         for file in std::mem::take(&mut tally.stored) {
@@ -48,12 +62,18 @@ pub fn run(options: &Options, watch: &mut dyn FnMut(Progress)) -> Result<Report,
                 Err(fault) => tally.fail(&fault),
             }
             if !options.keep {
-                // What is not there was told above.
-                let _ = std::fs::remove_file(folder.join(options.script.file_name(file)));
+                let removed = std::fs::remove_file(folder.join(options.script.file_name(file)));
+                left.files += u64::from(removed.is_err());
             }
         }
         verified_bytes
     });
+    // Their last answer may have been lost.
+    if let Some(folder) = removed_from {
+        for file in files {
+            let _ = std::fs::remove_file(folder.join(options.script.file_name(file)));
+        }
+    }
     let seconds = tally.duration.as_secs_f64();
     let file_bytes = match options.script.mode {
         Mode::Ping => 0,
@@ -77,6 +97,7 @@ pub fn run(options: &Options, watch: &mut dyn FnMut(Progress)) -> Result<Report,
         fragment: tally.fragments.summary(),
         session: tally.sessions.summary(),
         verified_bytes,
+        left,
     })
 }
 
@@ -111,7 +132,7 @@ fn open_idle<'c>(
         ..options.clone()
     };
     let mut idle = Generator::new(&pings, address, content, Keep::Held)?;
-    idle.run(&mut |_| {})?;
+    idle.run(&mut |_| ControlFlow::Continue(()))?;
     let tally = idle.tally();
     match &tally.first_error {
         None => Ok(Some(idle)),

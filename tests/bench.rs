@@ -4,10 +4,12 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use support::server::{Server, Settings};
+use support::wait_until;
 
 fn bench(address: SocketAddr, flags: &[&str]) -> (Output, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
@@ -103,21 +105,83 @@ fn refused_uploads_are_counted_and_end_in_failure() {
     assert_eq!((&json["files"], &json["failed"]), (&0.into(), &6.into()));
     let error = json["first_error"].as_str().unwrap();
     assert!(error.contains("answered 500"), "{error}");
+    assert!(parts(&server).is_empty(), "what has failed is cancelled");
+}
+
+fn parts(server: &Server) -> Vec<String> {
+    let mut names = server.work_files();
+    names.retain(|name| name.ends_with(".part"));
+    names
 }
 
 #[test]
-fn bytes_that_are_not_where_they_should_be_end_in_failure() {
+fn an_interrupted_run_leaves_nothing() {
     let server = Server::start();
-    let empty = tempfile::tempdir().unwrap();
-    let flags = [
-        "--connections=1",
-        "--file-bytes=10",
-        "--verify",
-        words(empty.path()),
-    ];
-    let (output, json) = bench(server.address(), &flags);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!((&json["files"], &json["failed"]), (&1.into(), &1.into()));
+    for verify in [&[][..], &["--verify", words(server.root())]] {
+        let child = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+            .args([
+                "bench",
+                "--connections=3",
+                "--files=1000000",
+                "--file-bytes=100MB",
+            ])
+            .args(["--fragment-bytes=64KiB"])
+            .args(verify)
+            .arg(format!("http://{}/", server.address()))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_until("uploads are under way", || parts(&server).len() > 2);
+        let pid = Pid::from_child(&child);
+        rustix::process::kill_process(pid, Signal::INT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let is_clean = said.contains("interrupted") && !said.contains("at the server");
+        assert!(is_clean, "{said}");
+        assert!(
+            parts(&server).is_empty(),
+            "{verify:?}: {:?}",
+            parts(&server)
+        );
+        assert_eq!(files(server.root()), 0, "{verify:?}");
+    }
+}
+
+#[test]
+fn where_files_are_stored_elsewhere_none_is_stored() {
+    let place = tempfile::tempdir().unwrap();
+    let (empty, missing) = (place.path().join("empty"), place.path().join("missing"));
+    std::fs::create_dir(&empty).unwrap();
+    for lines in ["", "allow_overwrite = true"] {
+        let server = Server::with(Settings::default().file(lines));
+        for (folder, says) in [(&empty, "stored elsewhere"), (&missing, "No such file")] {
+            let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+                .args(["bench", "--file-bytes=10", "--verify", words(folder)])
+                .arg(format!("http://{}/", server.address()))
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains(says), "{said}");
+            assert_eq!(files(server.root()), 0);
+            assert!(parts(&server).is_empty(), "{:?}", parts(&server));
+        }
+        let left = std::fs::read_dir(server.root()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [".bitsd"]);
+        assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0);
+        // And where it is the right one, it is found.
+        let flags = [
+            "--file-bytes=10",
+            "--files=3",
+            "--verify",
+            words(server.root()),
+        ];
+        let (output, json) = bench(server.address(), &flags);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(json["verified_bytes"], 30);
+    }
 }
 
 #[test]

@@ -146,6 +146,20 @@ impl Conversation {
         Self { file, stage }
     }
 
+    /// Goes on with a session that is only to be ended.
+    pub fn ending(file: u64, session: String) -> Self {
+        let stage = Stage::Closing { session };
+        Self { file, stage }
+    }
+
+    /// The session that the server has given, until it has ended.
+    pub fn session(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::Sending { session, .. } | Stage::Closing { session } => Some(session),
+            Stage::Creating | Stage::Single => None,
+        }
+    }
+
     pub fn file(&self) -> u64 {
         self.file
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::conversation::WrongReply;
@@ -74,6 +75,10 @@ pub enum CannotRun {
         /// The first reason.
         why: String,
     },
+    /// Nothing can be made, and removed, in the folder of the stored files.
+    Folder(PathBuf, io::Error),
+    /// The server stores its files elsewhere.
+    OtherFolder(PathBuf),
 }
 
 impl fmt::Display for CannotRun {
@@ -84,6 +89,16 @@ impl fmt::Display for CannotRun {
             Self::Idle { failed, why } => {
                 write!(f, "{failed} idle connections could not be opened: {why}")
             }
+            Self::Folder(path, error) => write!(
+                f,
+                "--verify {}: {error}; files are read back and removed there",
+                path.display()
+            ),
+            Self::OtherFolder(path) => write!(
+                f,
+                "--verify {}: what is uploaded to this URL is stored elsewhere; nothing was stored",
+                path.display()
+            ),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -31,6 +32,13 @@ pub enum Keep {
     Held,
 }
 
+/// An upload that has a session at the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    pub file: u64,
+    pub session: String,
+}
+
 /// What a run came to so far.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -40,6 +48,8 @@ pub struct Tally {
     pub first_error: Option<String>,
     /// Numbers of the files that must be stored now, if they are to be read back.
     pub stored: Vec<u64>,
+    /// What was begun, and has failed or was interrupted.
+    pub unfinished: Vec<Unfinished>,
     pub sent_bytes: u64,
     /// Times of the requests that carry bytes.
     pub fragments: Latencies,
@@ -80,6 +90,8 @@ pub struct Generator<'c> {
     stall: Duration,
     files: u64,
     keeps_numbers: bool,
+    /// What is ended, and nothing else is done; by number of the file.
+    to_end: Vec<Unfinished>,
     /// `next_file <= files`; the number of the file to begin next.
     next_file: u64,
     lanes: Vec<Lane>,
@@ -114,6 +126,7 @@ impl<'c> Generator<'c> {
             stall: options.stall,
             files: options.files,
             keeps_numbers: options.verify.is_some(),
+            to_end: Vec::new(),
             next_file: 0,
             lanes: Vec::new(),
             lanes_max: options.connections,
@@ -122,6 +135,11 @@ impl<'c> Generator<'c> {
             tally: Tally::default(),
             block: vec![0; BLOCK_BYTES],
         })
+    }
+
+    /// The same, of a run that only ends these: as many files as there are.
+    pub fn ending(self, to_end: Vec<Unfinished>) -> Self {
+        Self { to_end, ..self }
     }
 
     /// What it came to so far.
@@ -142,11 +160,11 @@ impl<'c> Generator<'c> {
             .count()
     }
 
-    /// Runs until every file has succeeded or failed.
+    /// Runs until every file has succeeded or failed, or the watcher has seen enough.
     ///
     /// # Errors
     /// [`CannotRun::Poll`].
-    pub fn run(&mut self, watch: &mut dyn FnMut(Progress)) -> Result<(), CannotRun> {
+    pub fn run(&mut self, watch: &mut Watcher<'_>) -> Result<(), CannotRun> {
         let began = Instant::now();
         let mut events = Events::with_capacity(EVENTS);
         let mut told = began;
@@ -176,12 +194,19 @@ impl<'c> Generator<'c> {
             if now.duration_since(told) >= TICK {
                 told = now;
                 self.end_stalled(now);
-                watch(Progress {
+                let progress = Progress {
                     files: self.tally.files,
                     failed: self.tally.failed,
                     bytes: self.tally.sent_bytes,
-                });
+                };
+                if watch(progress).is_break() {
+                    break;
+                }
             }
+        }
+        for lane in &mut self.lanes {
+            let left = lane.upload.take();
+            (self.tally.unfinished).extend(left.as_ref().and_then(Unfinished::of));
         }
         self.tally.duration = began.elapsed();
         Ok(())
@@ -214,7 +239,13 @@ impl<'c> Generator<'c> {
             let lane = &mut self.lanes[at];
             lane.upload_began = now;
             lane.moved = now;
-            lane.upload = Some(Conversation::new(file, self.script.mode));
+            let to_end = usize::try_from(file)
+                .ok()
+                .and_then(|at| self.to_end.get(at));
+            lane.upload = Some(match to_end {
+                Some(one) => Conversation::ending(one.file, one.session.clone()),
+                None => Conversation::new(file, self.script.mode),
+            });
             match self.connect(at) {
                 Ok(()) => return self.ask(at),
                 Err(broken) => {
@@ -359,7 +390,9 @@ impl<'c> Generator<'c> {
     /// The upload failed; the lane goes on with the next file on a new connection.
     fn give_up(&mut self, at: usize, fault: &Fault) {
         let lane = &mut self.lanes[at];
-        let is_between_uploads = lane.upload.take().is_none();
+        let upload = lane.upload.take();
+        let is_between_uploads = upload.is_none();
+        (self.tally.unfinished).extend(upload.as_ref().and_then(Unfinished::of));
         lane.connection = None;
         if std::mem::take(&mut lane.is_new) {
             self.new_lanes -= 1;
@@ -379,6 +412,17 @@ impl<'c> Generator<'c> {
         }
     }
 }
+
+impl Unfinished {
+    fn of(upload: &Conversation) -> Option<Self> {
+        let session = upload.session()?.to_owned();
+        let file = upload.file();
+        Some(Self { file, session })
+    }
+}
+
+/// Hears how a run fares, and may end it.
+pub type Watcher<'w> = dyn FnMut(Progress) -> ControlFlow<()> + 'w;
 
 /// How often the watcher hears, and stalls are looked for.
 const TICK: Duration = Duration::from_millis(100);

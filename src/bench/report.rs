@@ -71,6 +71,15 @@ fn milliseconds(microseconds: u64) -> String {
     }
 }
 
+/// What stays at the server though it should not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Uploads that could not be cancelled.
+    pub unfinished: u64,
+    /// Files that were not found where they were to be removed.
+    pub files: u64,
+}
+
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -102,6 +111,9 @@ pub struct Report {
     pub session: Summary,
     /// Bytes read back and found right; `None` if nothing was read back.
     pub verified_bytes: Option<u64>,
+    /// What stays at the server.
+    #[serde(skip)]
+    pub left: Left,
 }
 
 impl Report {

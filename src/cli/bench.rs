@@ -2,16 +2,21 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use bitsd::bench::conversation::{End, Mode, Script};
-use bitsd::bench::report::{Report, counted};
+use bitsd::bench::report::{Left, Report, counted};
 use bitsd::bench::{self, Options, Progress};
 use bitsd::client::secure::{Secure, Suites};
 use bitsd::client::url::{BadUrl, Url};
@@ -84,7 +89,8 @@ Examples:
   bitsd bench --verify /srv/uploads http://127.0.0.1:8080/
 
 Unless told otherwise it cancels each session after its last byte, so that nothing stays at the
-server. Exit codes: 0 every upload succeeded, 1 one failed, 2 the command line is wrong.";
+server. Ctrl-C cancels them too. Exit codes: 0 every upload succeeded, 1 one failed or it was
+interrupted, 2 the command line is wrong.";
 
 /// Names that no other run has: two at the same time must not meet.
 fn prefix(mode: Mode) -> String {
@@ -149,8 +155,19 @@ pub fn run(bench: Bench) -> ExitCode {
     if !is_json {
         announce(&options);
     }
+    let prefix = options.script.prefix.clone();
     let line = Line::new(&options);
-    let result = bench::run(&options, &mut |progress| line.show(progress));
+    let interrupted = match interrupted() {
+        Ok(interrupted) => interrupted,
+        Err(error) => return super::failed(format_args!("cannot catch signals: {error}")),
+    };
+    let result = bench::run(&options, &mut |progress| {
+        line.show(progress);
+        match interrupted.load(Ordering::Relaxed) {
+            false => ControlFlow::Continue(()),
+            true => ControlFlow::Break(()),
+        }
+    });
     line.end();
     let report = match result {
         Ok(report) => report,
@@ -161,12 +178,46 @@ pub fn run(bench: Bench) -> ExitCode {
     if let Err(error) = told.or_else(unless_reader_is_gone) {
         return super::failed(format_args!("cannot write the result: {error}"));
     }
-    if report.is_success() {
+    tell_what_stays(&report.left, &prefix);
+    if interrupted.load(Ordering::Relaxed) {
+        super::failed("interrupted")
+    } else if report.is_success() {
         ExitCode::SUCCESS
     } else {
         let why = report.first_error.as_deref().unwrap_or("unknown");
         let failed = counted(report.failed, "upload", "uploads");
         super::failed(format_args!("{failed} failed: {why}"))
+    }
+}
+
+/// Set by the first Ctrl-C; the second ends the process.
+fn interrupted() -> io::Result<Arc<AtomicBool>> {
+    let is_first = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal meets a flag that is not set yet.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&is_first))?;
+        flag::register(signal, Arc::clone(&is_first))?;
+    }
+    Ok(is_first)
+}
+
+/// By name, so that somebody can remove it.
+fn tell_what_stays(left: &Left, prefix: &str) {
+    if left.files > 0 {
+        let files = counted(left.files, "file stays", "files stay");
+        super::say(format_args!(
+            "{files} at the server, by the name of {prefix}-*.bin: remove what you find"
+        ));
+    }
+    if left.unfinished > 0 {
+        let uploads = counted(
+            left.unfinished,
+            "unfinished upload stays",
+            "unfinished uploads stay",
+        );
+        super::say(format_args!(
+            "{uploads} at the server, by the name of {prefix}-*.bin, until its time for them is over"
+        ));
     }
 }
 
