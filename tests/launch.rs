@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal};
+use support::client::{Client, fragment};
 use support::server::{Server, Settings};
 use support::skip;
 
@@ -125,6 +128,144 @@ fn missing_io_uring_is_one_sentence_with_a_remedy() {
             "{said}"
         );
     }
+}
+
+/// Starts a server in a process with limits; whether it runs, and what it says.
+fn started(folder: &Path, words: &[&str], lines: &str) -> (Option<Child>, String, String) {
+    let file = folder.join("limits.toml");
+    let text = format!(
+        "root = {:?}\nlisten = \"127.0.0.1:0\"\ncores = 2\n{lines}",
+        folder.join("root")
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
+        .args(["serve", "--config"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    // To its end, if the server does not start.
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    if !line.is_empty() {
+        return (Some(child), line, String::new());
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+    let refusals: Vec<_> = (said.lines())
+        .filter(|line| line.contains("level=ERROR"))
+        .collect();
+    assert!(
+        said.lines().all(|line| line.starts_with("timestamp=")),
+        "{said}"
+    );
+    assert_eq!(refusals.len(), 1, "{words:?}: {said}");
+    assert!(refusals[0].contains("event=start_failed"), "{said}");
+    (None, line, said)
+}
+
+/// What cannot be allocated ends a program without a word that anybody could act on.
+#[test]
+fn want_of_memory_at_start_is_one_sentence_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("root")).unwrap();
+    let bitsd = env!("CARGO_BIN_EXE_bitsd");
+    // Address space in KiB: from too little for anything to enough. Between them the allocator's
+    // own reservations decide.
+    for kib in [
+        40_000, 60_000, 90_000, 150_000, 200_000, 250_000, 300_000, 400_000, 800_000,
+    ] {
+        let limit = format!("ulimit -v {kib}; exec \"$@\"");
+        let words = ["sh", "-c", &limit, "sh", bitsd];
+        let (running, _, said) = started(folder.path(), &words, "");
+        match running {
+            Some(mut child) => {
+                assert!(kib > 60_000, "it needs more");
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            None => assert!(
+                said.contains("LimitAS=") && said.contains("memory"),
+                "{kib}: {said}"
+            ),
+        }
+    }
+    // What the settings ask for is what is missing.
+    let lines = "[limits]\nbody_blocks_per_shard = 512\nblock_bytes = \"8 MiB\"\n";
+    let words = ["sh", "-c", "ulimit -v 4000000; exec \"$@\"", "sh", bitsd];
+    let (running, _, said) = started(folder.path(), &words, lines);
+    assert!(
+        running.is_none() && said.contains("limits.block_bytes"),
+        "{said}"
+    );
+}
+
+/// The ring works by threads of the kernel, which count as the process's: whatever the limit, a
+/// server that starts can do its work, and be asked.
+#[test]
+fn whatever_the_limit_of_threads_a_server_that_starts_serves() {
+    let user = 60_000 + std::process::id() % 5_000;
+    let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
+    let as_user = ["setpriv", &reuid, &regid, "--clear-groups"];
+    if !support::host::run(&[&as_user[..], &["prlimit", "--nproc=5", "true"]].concat()) {
+        skip("there is no other account to count the threads of (needs root, setpriv and prlimit)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    for path in [folder.path(), &root] {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    }
+    // Where that account may run it.
+    let bitsd = folder.path().join("bitsd");
+    std::fs::copy(env!("CARGO_BIN_EXE_bitsd"), &bitsd).unwrap();
+    let (bitsd, socket) = (bitsd.to_str().unwrap(), folder.path().join("admin.sock"));
+    let (mut refused, mut served) = (0, 0);
+    for threads in 3..26 {
+        let limit = format!("--nproc={threads}");
+        let words = [&as_user[..], &["prlimit", &limit, bitsd]].concat();
+        let lines = format!("admin_socket = {socket:?}\n");
+        let (running, line, said) = started(folder.path(), &words, &lines);
+        let Some(mut child) = running else {
+            assert!(said.contains("TasksMax="), "{threads}: {said}");
+            refused += 1;
+            continue;
+        };
+        let address = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .expect(&line);
+        let path = format!("/{threads}");
+        let mut client = Client::create(address.parse().unwrap(), &path);
+        client.send(fragment(0..300_000)).assert(200, None);
+        client.close().assert(200, None);
+        let status = Command::new(bitsd)
+            .args(["status", "--socket"])
+            .arg(&socket)
+            .output()
+            .unwrap();
+        assert!(status.status.success(), "{threads}: {status:?}");
+        rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(child.wait().unwrap().success(), "{threads}: {said}");
+        assert!(said.contains("synced=true"), "{threads}: {said}");
+        served += 1;
+    }
+    assert!(
+        refused > 3 && served > 3,
+        "{refused} refused, {served} served"
+    );
 }
 
 #[test]

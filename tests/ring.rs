@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bitsd::config::Io;
-use bitsd::ring::blocks::{Blocks, Registration, RingBlock};
+use bitsd::ring::blocks::{Blocks, Pages, Registration, RingBlock};
 use bitsd::ring::disk::RingDisk;
 use bitsd::ring::lane::Lane;
 use bitsd::ring::net::RingWire;
@@ -58,7 +58,11 @@ fn wire_and_peer() -> (RingWire, TcpStream) {
 }
 
 fn blocks() -> Blocks {
-    let (blocks, registration) = Blocks::new(4096, 2, 2, BLOCK_BYTES);
+    let (blocks, registration) = Blocks::new(
+        (4096, 2),
+        Pages::several(2, BLOCK_BYTES).unwrap(),
+        BLOCK_BYTES,
+    );
     assert!(
         matches!(registration, Registration::Done),
         "{registration:?}"

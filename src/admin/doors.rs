@@ -10,7 +10,7 @@ use super::House;
 use super::answer::AdminAnswer;
 use super::overview::Overview;
 use super::request::{self, LIMITS};
-use super::routes::{self, From};
+use super::routes::{self, From, Stay};
 use super::socket::{BadDoor, Closing, Socket};
 use super::ticker::Ticker;
 use super::viewers::{Admitted, PATIENCE, Stream, Viewers, Who};
@@ -128,15 +128,28 @@ fn accept<S: Stream>(
             viewers.turn_away(&*stream);
             continue;
         };
-        let (overview, ticker) = (Arc::clone(overview), Arc::clone(ticker));
         let its = Arc::clone(&stream);
-        let spawned = spawn("admin-viewer", move || {
-            serve(&overview, &ticker, &*its, &place, from);
-            // Before the place is given on, so that there are never more of them.
-            drop((its, place));
-        });
-        if spawned.is_err() {
-            viewers.turn_away(&*stream);
+        let serve_apart = {
+            let (overview, ticker) = (Arc::clone(overview), Arc::clone(ticker));
+            move || {
+                serve(
+                    &overview,
+                    &ticker,
+                    &*its,
+                    &place,
+                    (from, Stay::AsLongAsItLikes),
+                );
+                // Before the place is given on, so that there are never more of them.
+                drop((its, place));
+            }
+        };
+        if spawn("admin-viewer", serve_apart).is_ok() {
+            continue;
+        }
+        // There can be no more threads, and somebody should be able to ask why.
+        match viewers.admit(&stream, who) {
+            Some(place) => serve(overview, ticker, &*stream, &place, (from, Stay::Briefly)),
+            None => viewers.turn_away(&*stream),
         }
     }
 }
@@ -147,7 +160,7 @@ fn serve<'s, S: Stream>(
     ticker: &Ticker,
     mut stream: &'s S,
     place: &Admitted<S>,
-    from: From,
+    (from, stay): (From, Stay),
 ) where
     &'s S: Read + Write,
 {
@@ -158,7 +171,7 @@ fn serve<'s, S: Stream>(
     place.has_asked();
     // Whoever is gone needs no answer.
     let _ = match read {
-        Ok(Some(request)) => routes::respond(overview, ticker, &request, from, &mut stream),
+        Ok(Some(request)) => routes::respond(overview, ticker, &request, (from, stay), &mut stream),
         Ok(None) => Ok(()),
         Err(why) => AdminAnswer::outcome(why.status(), why.to_string()).write(&mut stream, false),
     };

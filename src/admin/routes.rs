@@ -35,6 +35,15 @@ pub enum From {
     Address,
 }
 
+/// How long an answer may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// It has a thread of its own.
+    AsLongAsItLikes,
+    /// Others wait for its end.
+    Briefly,
+}
+
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Route {
@@ -69,7 +78,7 @@ pub fn respond(
     overview: &Arc<Overview>,
     ticker: &Ticker,
     request: &AdminRequest,
-    from: From,
+    (from, stay): (From, Stay),
     out: &mut impl Write,
 ) -> io::Result<()> {
     let is_head = request.method == AdminMethod::Head;
@@ -98,6 +107,10 @@ pub fn respond(
         Err(why) => return AdminAnswer::outcome(400, why).write(out, is_head),
     };
     match route {
+        Route::Trace | Route::Events if stay == Stay::Briefly => {
+            let why = "the server can start no thread for it: raise TasksMax= of the service";
+            AdminAnswer::outcome(503, why).write(out, is_head)
+        }
         Route::Sessions if !is_head => list(overview, &filter, from, out),
         Route::Trace if !is_head => trace(overview, &filter, out),
         Route::Events if !is_head => ticker.show(out),

@@ -125,11 +125,16 @@ pub fn announce(addresses: impl Iterator<Item = (std::net::SocketAddr, bool)>) {
             }
         })
         .collect();
-    let write = move || writer::write_briefly(io::stdout(), &text, FLUSH_PATIENCE);
-    // Without a thread it is not told; the log has said it.
-    let _ = std::thread::Builder::new()
-        .name("announce".to_owned())
-        .spawn(write);
+    let text = std::sync::Arc::new(text);
+    let write = {
+        let text = std::sync::Arc::clone(&text);
+        move || writer::write_briefly(io::stdout(), &text, FLUSH_PATIENCE)
+    };
+    let thread = std::thread::Builder::new().name("announce".to_owned());
+    // Where there can be no thread, it waits here a little.
+    if thread.spawn(write).is_err() {
+        writer::write_briefly(io::stdout(), &text, FLUSH_PATIENCE);
+    }
 }
 
 /// A panic is one line of the log and the end of the process: a shard that trips an assertion must

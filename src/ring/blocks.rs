@@ -94,33 +94,39 @@ pub enum Registration {
 }
 
 impl Blocks {
-    /// The blocks that the limits allow one shard. To be called inside its runtime.
-    pub fn of(limits: &Limits) -> (Self, Registration) {
-        Self::new(
-            limits.head_bytes_max,
-            limits.long_heads_per_shard_max,
-            limits.body_blocks_per_shard,
-            limits.block_bytes,
-        )
+    /// Memory for the body blocks that the limits allow one shard; `None` if there is not enough.
+    pub fn memory(limits: &Limits) -> Option<Vec<Pages>> {
+        Pages::several(limits.body_blocks_per_shard, limits.block_bytes)
     }
 
-    /// Allocates and registers all body blocks of this shard. To be called on the shard's own
-    /// thread, inside its runtime. `head_bytes` is the longest head that is allowed; up to
-    /// `long_heads_max` blocks for long heads are in use at a time.
+    /// The blocks that the limits allow one shard, with memory for the body blocks. To be called
+    /// inside its runtime.
+    pub fn of(limits: &Limits, memory: Vec<Pages>) -> (Self, Registration) {
+        let heads = (limits.head_bytes_max, limits.long_heads_per_shard_max);
+        Self::new(heads, memory, limits.block_bytes)
+    }
+
+    /// Registers all body blocks of this shard; each of `bodies` is one. To be called on the
+    /// shard's own thread, inside its runtime. `head_bytes` is the longest head that is allowed; up
+    /// to `long_heads_max` blocks for long heads are in use at a time.
     pub fn new(
-        head_bytes: usize,
-        long_heads_max: usize,
-        bodies: usize,
+        (head_bytes, long_heads_max): (usize, usize),
+        bodies: Vec<Pages>,
         body_bytes: usize,
     ) -> (Self, Registration) {
         // One page more than the longest head: room to see that a head is too long.
         let block_bytes = |head_bytes: usize| head_bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
         let head_block_bytes = block_bytes(head_bytes.min(HEAD_BLOCK_BYTES_MAX));
-        let pool = FixedBufPool::new((0..bodies).map(|_| Pages::new(body_bytes)));
+        let count = bodies.len();
+        let pool = FixedBufPool::new(bodies);
         let (bodies, registration) = match pool.register() {
             Ok(()) => (Bodies::Registered(pool), Registration::Done),
             Err(error) => {
-                let plain = (0..bodies).map(|_| Pages::new(body_bytes)).collect();
+                // It keeps its memory for itself, so that is given back first.
+                drop(pool);
+                let plain = (0..count)
+                    .map_while(|_| Pages::try_new(body_bytes))
+                    .collect();
                 (
                     Bodies::Plain(Rc::new(RefCell::new(plain))),
                     Registration::Refused(error),
@@ -262,14 +268,26 @@ pub struct Pages {
 impl Pages {
     /// Allocates `bytes`, a positive multiple of the page size.
     pub fn new(bytes: usize) -> Self {
-        assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "whole pages");
-        let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("a few MiB");
+        Self::try_new(bytes).unwrap_or_else(|| std::alloc::handle_alloc_error(layout(bytes)))
+    }
+
+    /// The same; `None` if there is not enough memory.
+    fn try_new(bytes: usize) -> Option<Self> {
+        let layout = layout(bytes);
         // SAFETY: the layout has a size that is not zero.
         let start = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            std::alloc::handle_alloc_error(layout)
-        };
-        Self { start, layout }
+        let start = NonNull::new(start)?;
+        Some(Self { start, layout })
+    }
+
+    /// So many at once, or none.
+    pub fn several(count: usize, bytes: usize) -> Option<Vec<Self>> {
+        let mut all = Vec::new();
+        all.try_reserve_exact(count).ok()?;
+        for _ in 0..count {
+            all.push(Self::try_new(bytes)?);
+        }
+        Some(all)
     }
 
     fn memory(&self) -> &[u8] {
@@ -284,9 +302,14 @@ impl Pages {
     }
 }
 
+fn layout(bytes: usize) -> Layout {
+    assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "whole pages");
+    Layout::from_size_align(bytes, PAGE_BYTES).expect("a few MiB")
+}
+
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this very layout, and freed once.
+        // SAFETY: allocated in `try_new` with this very layout, and freed once.
         unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) }
     }
 }

@@ -1,8 +1,8 @@
 //! `bitsd check`: finds out what a start would find out, without starting.
 //!
 //! It takes the same steps as `serve` up to listening, by the same code, and says for each whether
-//! it is in order. It creates nothing, because whoever checks may use another account than the
-//! server does.
+//! it is in order. What it has to make for that it removes again, and it writes nothing that a
+//! server would find: whoever checks may use another account than the server does.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,6 +25,7 @@ use crate::admin::{self, BadDoor};
 use crate::auth::keytab::Key;
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::{Config, quantity};
+use crate::courier;
 use crate::custody::folder::{self, BadLedger};
 use crate::verify;
 
@@ -72,12 +73,17 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let secrets = probe::open_secrets(config);
     findings.extend(secrets.into_iter().map(Finding::Doubtful));
     findings.extend(certificates(config));
+    let authorities = courier::look(config).map_err(LaunchError::Courier);
+    findings.extend(authorities.err().map(|why| Finding::Bad(why.to_string())));
     findings.extend(users_of_no_location(config));
     findings.extend(tickets(config));
     let (directories, is_running) = directories(config);
     // A server that runs already has taken what the limits give to its user.
     if has_rings && !is_running {
-        findings.push(blocks(config));
+        findings.push(match probe::memory(config) {
+            Ok(()) => blocks(config),
+            Err(error) => Finding::Bad(error.to_string()),
+        });
     }
     findings.extend(directories);
     findings.extend(custody(config));
@@ -280,7 +286,7 @@ fn limits(config: &Config) -> Vec<Finding> {
 /// What the shards need at a time: threads, and locked memory for their body blocks.
 fn blocks(config: &Config) -> Finding {
     match probe::registration(config) {
-        Err(error) => Finding::Bad(LaunchError::Thread(error).to_string()),
+        Err(error) => Finding::Bad(error.to_string()),
         Ok(Some(error)) => Finding::Doubtful(format!("{NOT_REGISTERED} ({error})")),
         Ok(None) => Finding::Good("body blocks can be registered with io_uring".to_owned()),
     }

@@ -1,7 +1,6 @@
 //! The start: probe the kernel, take the directories, listen, and give each shard its seat.
 
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -31,7 +30,7 @@ use super::{Boot, probe, readback};
 use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;
-use crate::courier::Courier;
+use crate::courier::{self, Courier};
 use crate::custody::writer::Ledger;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
@@ -164,7 +163,9 @@ struct Prepared {
 
 fn prepare(config: &Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
     probe::io_uring()?;
+    probe::memory(config)?;
     let descriptors = probe::descriptors(config)?;
+    courier::look(config).map_err(LaunchError::Courier)?;
     let (directories, grounds) = Directories::take(config, locks)?;
     let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
     Ok(Prepared {
@@ -265,12 +266,15 @@ fn spaces(config: &Config) -> Spaces {
 
 /// Waits until every shard has a ring that answers. What it reads back after that may take its
 /// time.
-fn await_shards(alive: &mpsc::Receiver<io::Result<()>>, shards: usize) -> Result<(), LaunchError> {
+fn await_shards(
+    alive: &mpsc::Receiver<Result<(), LaunchError>>,
+    shards: usize,
+) -> Result<(), LaunchError> {
     let deadline = Instant::now() + READY_PATIENCE;
     for _ in 0..shards {
         let left = deadline.saturating_duration_since(Instant::now());
         match alive.recv_timeout(left) {
-            Ok(ready) => ready.map_err(LaunchError::Ring)?,
+            Ok(ready) => ready?,
             Err(_) => return Err(LaunchError::RingSilent),
         }
     }

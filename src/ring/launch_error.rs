@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::account;
 use super::tls::material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Others};
+use super::{account, memory};
 use crate::admin::BadDoor;
+use crate::config::{Config, quantity};
 use crate::courier::NoCourier;
 use crate::custody::folder::BadLedger;
 use crate::objects::Unfit;
@@ -57,6 +58,8 @@ pub enum LaunchError {
     Courier(NoCourier),
     /// An object store does not do what the settings need.
     Store(Unfit),
+    /// There is not so much memory, which the settings ask for.
+    Memory(u64),
     /// A thread could not be started.
     Thread(io::Error),
     /// io_uring takes requests and does not complete them.
@@ -74,6 +77,13 @@ pub enum LaunchError {
     Signals(io::Error),
     /// A shard's sessions could not be read back.
     Recovery(io::Error),
+}
+
+impl LaunchError {
+    /// There is not the memory that a start with these settings needs.
+    pub fn memory(config: &Config) -> Self {
+        Self::Memory(memory::needed(config))
+    }
 }
 
 impl std::fmt::Display for LaunchError {
@@ -128,15 +138,8 @@ impl std::fmt::Display for LaunchError {
             Self::Tls(why) => why.fmt(f),
             Self::Courier(why) => why.fmt(f),
             Self::Store(why) => why.fmt(f),
-            Self::Thread(error) => {
-                write!(f, "cannot start a thread: {error}")?;
-                match errno(error) {
-                    Some(Errno::AGAIN) => f.write_str(
-                        "; raise the limit of processes (systemd: TasksMax=; a shell: ulimit -u)",
-                    ),
-                    _ => Ok(()),
-                }
-            }
+            Self::Memory(needed) => write_memory(f, *needed),
+            Self::Thread(error) => write_thread(f, error),
             Self::RingSilent => write!(
                 f,
                 "io_uring takes requests and does not answer them, so that no core came to life in {} s; look at the \
@@ -174,6 +177,31 @@ fn write_locked(
     )
 }
 
+fn write_memory(f: &mut std::fmt::Formatter<'_>, needed: u64) -> std::fmt::Result {
+    write!(
+        f,
+        "{} of memory are needed before the first connection, and the process cannot have them: raise the limit \
+         (systemd: LimitAS=, LimitDATA=; a shell: ulimit -v, ulimit -d), or lower cores, \
+         limits.body_blocks_per_shard or limits.block_bytes",
+        quantity::render_size(needed)
+    )
+}
+
+fn write_thread(f: &mut std::fmt::Formatter<'_>, error: &io::Error) -> std::fmt::Result {
+    write!(f, "cannot start a thread: {error}")?;
+    match errno(error) {
+        // pthread_create(3): for want of a process, or of memory for its stack.
+        Some(Errno::AGAIN) if memory::is_limited() => f.write_str(
+            "; raise the limit of memory (systemd: LimitAS=, LimitDATA=; a shell: ulimit -v, ulimit -d) or that of \
+             processes (TasksMax=; ulimit -u)",
+        ),
+        Some(Errno::AGAIN) => {
+            f.write_str("; raise the limit of processes (systemd: TasksMax=; a shell: ulimit -u)")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Why io_uring cannot be had.
 fn write_ring(f: &mut std::fmt::Formatter<'_>, error: &io::Error) -> std::fmt::Result {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -185,6 +213,18 @@ fn write_ring(f: &mut std::fmt::Formatter<'_>, error: &io::Error) -> std::fmt::R
             f,
             "io_uring is forbidden here; in a container allow io_uring_setup, io_uring_enter and \
                      io_uring_register in its seccomp profile, on a host set sysctl kernel.io_uring_disabled=0"
+        ),
+        // What may wait is done by threads of the kernel, which count as the process's
+        // (io_uring(7)).
+        Some(Errno::CANCELED) => write!(
+            f,
+            "io_uring cannot start a thread of its own ({error}), without which nothing can be synced; raise the \
+             limit of processes (systemd: TasksMax=; a container: --pids-limit; a shell: ulimit -u)"
+        ),
+        Some(Errno::NOMEM) if memory::is_limited() => write!(
+            f,
+            "not enough memory for io_uring ({error}); raise its limit (systemd: LimitAS=, LimitMEMLOCK=infinity; a \
+             shell: ulimit -v, ulimit -l)"
         ),
         Some(Errno::NOMEM) => write!(
             f,

@@ -105,6 +105,18 @@ pub fn push_no_op() -> Pushed<()> {
     unsafe { push((), opcode::Nop::new().build()) }
 }
 
+/// Has a no-op done by a thread of the kernel, as it does what may wait (syncs, reservations). One
+/// stays for the next, so that from here on there is always one.
+///
+/// # Errors
+/// `ECANCELED` where the kernel can start none.
+pub async fn begin_worker() -> io::Result<()> {
+    let entry = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
+    // SAFETY: there is no pointer and no descriptor in it, and it completes once.
+    let (result, ()) = unsafe { submit((), entry) }.await;
+    result.map(drop)
+}
+
 fn fd(fd: &OwnedFd) -> types::Fd {
     types::Fd(fd.as_raw_fd())
 }

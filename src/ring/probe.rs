@@ -14,6 +14,7 @@ use super::blocks::{Blocks, Registration};
 use super::lane;
 use super::launch_error::LaunchError;
 use super::listeners::{self, Address};
+use super::memory;
 use super::op;
 use super::queue;
 use super::work_file;
@@ -93,33 +94,59 @@ pub fn rings(shards: usize) -> Result<(), LaunchError> {
     rings.map(drop).map_err(LaunchError::Ring)
 }
 
-/// Tries to register the body blocks of all shards at the same time. If the kernel refuses, its
-/// error is given; a server would then copy each block once more. Each shard has a thread and a
-/// ring of its own here too, because the limit counts for all of them together.
+/// Whether the process may have the memory that a start needs. Later, each piece that is missing
+/// would end the process without a word of where it came from.
 ///
 /// # Errors
-/// A thread or a ring cannot be had.
-pub fn registration(config: &Config) -> io::Result<Option<io::Error>> {
+/// [`LaunchError::Memory`]
+pub fn memory(config: &Config) -> Result<(), LaunchError> {
+    match memory::can_be_had(memory::needed(config)) {
+        true => Ok(()),
+        false => Err(LaunchError::memory(config)),
+    }
+}
+
+/// Tries to register the body blocks of all shards at the same time. If the kernel refuses, its
+/// error is given; a server would then copy each block once more. Each shard has a thread, a ring
+/// and a thread of the kernel here too, because the limits count for all of them together.
+///
+/// # Errors
+/// Any of these cannot be had.
+pub fn registration(config: &Config) -> Result<Option<io::Error>, LaunchError> {
     let (tell, told) = mpsc::channel();
+    let needed = memory::needed(config);
     let start = |_| {
         let (tell, limits) = (tell.clone(), config.limits.clone());
         let (end, ended) = mpsc::channel::<()>();
         let register = move || {
-            let registered = queue::runtime().map(|runtime| {
-                let (blocks, registration) = runtime.block_on(async { Blocks::of(&limits) });
-                let _ = tell.send(Ok(registration));
-                // Each keeps its ring until the last one has reported.
-                let _ = ended.recv();
-                runtime.block_on(async { drop(blocks) });
+            let runtime = match queue::runtime() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = tell.send(Err(LaunchError::Ring(error)));
+                    return;
+                }
+            };
+            let Some(memory) = Blocks::memory(&limits) else {
+                let _ = tell.send(Err(LaunchError::Memory(needed)));
+                return;
+            };
+            let blocks = runtime.block_on(async {
+                let begun = op::begin_worker().await.map_err(LaunchError::Ring);
+                let (blocks, registration) = Blocks::of(&limits, memory);
+                let _ = tell.send(begun.map(|()| registration));
+                blocks
             });
-            if let Err(error) = registered {
-                let _ = tell.send(Err(error));
-            }
+            // Each keeps its ring until the last one has reported.
+            let _ = ended.recv();
+            runtime.block_on(async { drop(blocks) });
         };
-        Ok((end, thread::Builder::new().spawn(register)?))
+        let thread = thread::Builder::new().spawn(register);
+        Ok((end, thread.map_err(LaunchError::Thread)?))
     };
-    let threads: Vec<_> = (0..config.cores).map(start).collect::<io::Result<_>>()?;
-    let told: io::Result<Vec<_>> = told.iter().take(threads.len()).collect();
+    let threads: Vec<_> = (0..config.cores)
+        .map(start)
+        .collect::<Result<_, LaunchError>>()?;
+    let told: Result<Vec<_>, LaunchError> = told.iter().take(threads.len()).collect();
     for (end, thread) in threads {
         drop(end);
         let _ = thread.join();

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
 use super::afoot::Afoot;
-use super::blocks::{Blocks, NOT_REGISTERED, Registration};
+use super::blocks::{Blocks, NOT_REGISTERED, Pages, Registration};
 use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
 use super::door::Door;
@@ -153,7 +153,7 @@ pub struct Seat {
     pub stage: watch::Receiver<Stage>,
     pub news: mpsc::Sender<News>,
     /// Told when the ring answers.
-    pub alive: mpsc::Sender<io::Result<()>>,
+    pub alive: mpsc::Sender<Result<(), LaunchError>>,
     pub processor: Option<usize>,
 }
 
@@ -179,19 +179,29 @@ impl Seat {
             }
         }
         counting::begin(&self.metrics.shards[self.index], &self.tap);
-        let runtime = match queue::runtime() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let _ = self.alive.send(Err(error));
+        let begun = match (queue::runtime(), Blocks::memory(&self.config.limits)) {
+            (Ok(runtime), Some(memory)) => Ok((runtime, memory)),
+            (Err(error), _) => Err(LaunchError::Ring(error)),
+            (_, None) => Err(LaunchError::memory(&self.config)),
+        };
+        let (runtime, memory) = match begun {
+            Ok(begun) => begun,
+            Err(why) => {
+                let _ = self.alive.send(Err(why));
                 return;
             }
         };
         runtime.block_on(async {
             op::give_way().await;
-            let _ = self.alive.send(Ok(()));
+            let begun = op::begin_worker().await;
+            let is_alive = begun.is_ok();
+            let _ = self.alive.send(begun.map_err(LaunchError::Ring));
+            if !is_alive {
+                return;
+            }
             let news = self.news.clone();
             let tell = counting::tell_of_stalls(self.index);
-            let unfinished = turn::timed(self.serve(), tell).await;
+            let unfinished = turn::timed(self.serve(memory), tell).await;
             // Told from within: at its end tokio-uring waits without limit for what is pending, and
             // the process ends first.
             let _ = news.send(News::Ended(unfinished));
@@ -199,8 +209,8 @@ impl Seat {
     }
 
     /// Serves until it is told to end, and gives how many uploads are not finished then.
-    async fn serve(self) -> usize {
-        let (blocks, registration) = Blocks::of(&self.config.limits);
+    async fn serve(self, memory: Vec<Pages>) -> usize {
+        let (blocks, registration) = Blocks::of(&self.config.limits, memory);
         if let (Registration::Refused(error), 0) = (registration, self.index) {
             let event = "blocks_not_registered";
             tracing::warn!(event, %error, "{NOT_REGISTERED}");

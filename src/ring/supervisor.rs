@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -355,13 +355,14 @@ fn begin_to_sync(directories: &Directories) {
 /// hangs is left alone: the process ends without it, as far as the kernel allows.
 fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: Duration) -> bool {
     let directories = Arc::clone(directories);
-    match within(patience, move || directories.note_clean_stop(is_renewed)) {
-        Ok(Some(Ok(()))) => return true,
-        Ok(Some(Err(error))) | Err(error) => {
+    let note = move || directories.note_clean_stop(is_renewed);
+    match within(patience, spawn_sync, note) {
+        Some(Ok(())) => return true,
+        Some(Err(error)) => {
             let event = "stop_not_safe";
             tracing::warn!(event, %error, "the stop could not be made safe against a power cut");
         }
-        Ok(None) => tracing::warn!(
+        None => tracing::warn!(
             event = "stop_not_safe",
             waited = ?patience,
             "the disk took too long to sync: the stop is not noted as a clean one, and after a reboot \
@@ -372,16 +373,33 @@ fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: D
 }
 
 /// Does some work on a thread of its own, and gives what it comes to; `None` if it takes too long.
+/// Where there can be no thread, it is done here, however long it takes: whoever manages the
+/// service has a bound for the stop, too.
 fn within<T: Send + 'static>(
     patience: Duration,
+    spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
     work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<Option<T>> {
+) -> Option<T> {
     let (tell, told) = mpsc::channel();
-    let run = move || {
-        let _nobody_waits = tell.send(work());
+    // A thread that does not begin drops what it was given.
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| {
+        let taken = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.expect("it is done once")
     };
-    thread::Builder::new().name("sync".to_owned()).spawn(run)?;
-    Ok(told.recv_timeout(patience).ok())
+    let theirs = Arc::clone(&work);
+    let run = move || {
+        let _nobody_waits = tell.send(take(&theirs)());
+    };
+    match spawn(Box::new(run)) {
+        Ok(()) => told.recv_timeout(patience).ok(),
+        Err(_) => Some(take(&work)()),
+    }
+}
+
+fn spawn_sync(run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    let thread = thread::Builder::new().name("sync".to_owned());
+    thread.spawn(run).map(drop)
 }
 
 #[cfg(test)]
@@ -391,10 +409,12 @@ mod tests {
     #[test]
     fn work_that_does_not_end_is_left_to_itself() {
         let long = Duration::from_secs(60);
-        assert_eq!(within(long, || 1).unwrap(), Some(1));
+        assert_eq!(within(long, spawn_sync, || 1), Some(1));
+        let none = |_| Err(io::ErrorKind::WouldBlock.into());
+        assert_eq!(within(long, none, || 2), Some(2), "it is done all the same");
         let (release, held) = mpsc::channel::<()>();
         let hangs = move || held.recv();
-        assert!(within(Duration::from_millis(20), hangs).unwrap().is_none());
+        assert!(within(Duration::from_millis(20), spawn_sync, hangs).is_none());
         drop(release);
     }
 }
