@@ -13,37 +13,35 @@
 //! it is, so that no other server takes those files for orphans.
 
 mod again;
+mod taking;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-
-use rustix::fs::{Mode, OFlags};
 
 use super::footing;
 use super::handed::HandedLocks;
 use super::launch_error::{BadRoot, LaunchError};
 use super::lookout::Spot;
-use super::owner::{NOTE_BYTES_MAX, OwnerNote, ServerId, holds_sessions};
+use super::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, ServerId, holds_sessions};
 use super::probe;
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
-use super::walk;
-use super::work_folder::{self, BadFolder, Lock, WorkFolder};
+use super::work_folder::{BadFolder, Lock, WorkFolder};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
-use crate::vault::names::{self, CLEAN_NAME, LOCK_NAME, OWNER_NAME, SHELVES_NAME, TRIAL_NAME};
+use crate::vault::names::{self, CLEAN_NAME, OWNER_NAME, SHELVES_NAME};
+
+pub use taking::look_at_root;
+use taking::{Made, lock, make_default_root, open_or_make};
 
 /// The default name of the work directory and of shelves, in their root.
 pub const WORK_DIR_NAME: &str = ".bitsd";
-/// The root where none is named; the only one that is made.
-const ROOT_DEFAULT: &str = "./uploads";
+
 /// A root, as all shards have it open.
 #[derive(Debug)]
 pub struct Ground {
@@ -65,6 +63,7 @@ impl Ground {
 
 /// The roots and shelves, and the locks that make the latter ours.
 pub struct Directories {
+    purpose: Purpose,
     shelves: SharedShelves,
     /// Names this server on its shelves.
     id: ServerId,
@@ -81,6 +80,7 @@ struct State {
     roots: BTreeMap<PathBuf, Weak<Ground>>,
     /// Shelves on the list that are not there now.
     missing: Vec<PathBuf>,
+    made: Made,
 }
 
 impl Directories {
@@ -90,16 +90,18 @@ impl Directories {
     /// [`LaunchError`]
     pub fn take(
         config: &Config,
+        purpose: Purpose,
         mut handed: HandedLocks,
     ) -> Result<(Self, Vec<Arc<Ground>>), LaunchError> {
         let (first, path) = (&config.roots[0], &config.work_dir);
-        make_default_root(first)?;
+        let mut made = Made::none(purpose);
+        make_default_root(first, &mut made)?;
         // Before anything is made in one of them.
         for root in &config.roots {
             drop(look_at_root(root)?);
         }
         let is_default = *path == first.join(WORK_DIR_NAME);
-        let work = open_or_make(path, is_default).map_err(|why| match why {
+        let work = open_or_make(path, is_default, &mut made).map_err(|why| match why {
             // It cannot be made: the remedy is for the folder above it.
             BadFolder::Io(error) if is_default && !path.exists() => {
                 LaunchError::Root(first.clone(), BadRoot::Open(error))
@@ -111,13 +113,15 @@ impl Directories {
             let why = BadRoot::OwnWorkDir(path.clone());
             return Err(LaunchError::Root(root.clone(), why));
         }
-        let lock = lock(&work, &mut handed)?;
+        let lock = lock(&work, purpose, &mut handed)?;
         let directories = Self {
-            id: ServerId::of_work(&work)?,
+            purpose,
+            id: ServerId::of_work(&work, purpose)?,
             boot: probe::boot_id().map_err(LaunchError::BootId)?,
             state: Mutex::new(State {
                 locks: vec![lock],
                 handed,
+                made,
                 ..State::default()
             }),
             shelves: Arc::new(Shelves::new(work)),
@@ -207,14 +211,14 @@ impl Directories {
 
     /// The shelf of a root that nothing can be moved to from the work directory.
     fn open_shelf(&self, path: &Path) -> Result<Shelf, LaunchError> {
-        let folder =
-            open_or_make(path, true).map_err(|why| LaunchError::Folder(path.to_owned(), why))?;
+        let folder = open_or_make(path, true, &mut self.state().made);
+        let folder = folder.map_err(|why| LaunchError::Folder(path.to_owned(), why))?;
         if let Some(known) = self.shelves.find(folder.descriptor()) {
             return Ok(known);
         }
-        let lock = lock(&folder, &mut self.state().handed)?;
+        let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         let work = self.shelves.work();
-        self.id.claim_shelf(&folder, work.path())?;
+        (self.id).claim_shelf(&folder, work.path(), self.purpose)?;
         tracing::info!(
             event = "shelf_used",
             shelf = %path.display(),
@@ -270,7 +274,7 @@ impl Directories {
             // Another server's by now, or done with.
             return Ok(());
         }
-        let lock = lock(&folder, &mut self.state().handed)?;
+        let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         tracing::info!(
             event = "former_shelf",
             shelf = %folder.path().display(),
@@ -281,6 +285,9 @@ impl Directories {
 
     /// Notes all shelves, so that the next start finds them whatever the settings say then.
     fn write_list(&self) -> Result<(), LaunchError> {
+        if self.purpose == Purpose::Check {
+            return Ok(());
+        }
         let work = self.shelves.work();
         let state = self.state();
         let mut list = Vec::new();
@@ -383,89 +390,5 @@ impl Directories {
     fn write_clean_stop(&self, boots: &[u128]) -> io::Result<()> {
         let text: String = boots.iter().map(|boot| format!("{boot:032x}\n")).collect();
         self.shelves.work().write(CLEAN_NAME, text.as_bytes())
-    }
-}
-
-/// A root, as far as it can be judged without a file being made in it.
-///
-/// # Errors
-/// [`LaunchError`]
-pub fn look_at_root(path: &Path) -> Result<OwnedFd, LaunchError> {
-    let root = open_directory(path)?;
-    if let Some(name) = footing::kind_without_files(&root) {
-        return Err(LaunchError::Root(path.to_owned(), BadRoot::NoFiles(name)));
-    }
-    walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
-    match work_folder::in_use_above(&root, &[LOCK_NAME, OWNER_NAME]) {
-        Some(theirs) => Err(LaunchError::Root(
-            path.to_owned(),
-            BadRoot::InWorkDir(theirs),
-        )),
-        None => Ok(root),
-    }
-}
-
-fn open_directory(root: &Path) -> Result<OwnedFd, LaunchError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(root, flags, Mode::empty())
-        .map_err(|error| LaunchError::Root(root.to_owned(), error.into()))
-}
-
-/// The only root that is made: nobody has named it, so nobody can have misspelt it.
-fn make_default_root(root: &Path) -> Result<(), LaunchError> {
-    if root != Path::new(ROOT_DEFAULT) {
-        return Ok(());
-    }
-    // Not for a group, whatever the umask: the work directory will be in it.
-    match fs::DirBuilder::new().mode(0o755).create(root) {
-        Ok(()) => {
-            tracing::info!(event = "root_made", root = %root.display(), "made the root");
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(LaunchError::Root(root.to_owned(), BadRoot::Trial(error))),
-    }
-}
-
-/// Opens a folder of ours; one in a place that nobody chose is made, and may not be a link.
-fn open_or_make(path: &Path, is_default: bool) -> Result<WorkFolder, BadFolder> {
-    let folder = open_or_make_any(path, is_default)?;
-    let Some(exposure) = folder.exposure() else {
-        return Ok(folder);
-    };
-    // Uploads can be made to look like a work directory, and moved to its place.
-    if !folder.is_marked(OWNER_NAME) && holds_sessions(&folder).map_err(BadFolder::Io)? {
-        return Err(BadFolder::Exposed(exposure));
-    }
-    let event = "work_dir_exposed";
-    tracing::warn!(event, why = %exposure.to_words(path), "the work directory is not in a safe place");
-    Ok(folder)
-}
-
-fn open_or_make_any(path: &Path, is_default: bool) -> Result<WorkFolder, BadFolder> {
-    match WorkFolder::open(path, !is_default) {
-        // The one above it must be there, or `mkdir` says so.
-        Err(BadFolder::Missing) if is_default => {
-            let folder = WorkFolder::make(path)?;
-            let event = "work_dir_made";
-            tracing::info!(event, work_dir = %path.display(), "made the folder of unfinished uploads");
-            Ok(folder)
-        }
-        result => result,
-    }
-}
-
-fn lock(folder: &WorkFolder, handed: &mut HandedLocks) -> Result<Lock, LaunchError> {
-    let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
-    match folder.lock(LOCK_NAME, handed).map_err(failed)? {
-        Some(lock) => {
-            // What a trial that was cut short has left there, whatever root it was for.
-            folder.remove(TRIAL_NAME).map_err(failed)?;
-            Ok(lock)
-        }
-        None => Err(LaunchError::Locked(
-            folder.path().to_owned(),
-            folder.holder(LOCK_NAME),
-        )),
     }
 }

@@ -18,6 +18,7 @@ use super::blocks::NOT_REGISTERED;
 use super::directories::{Directories, WORK_DIR_NAME, look_at_root};
 use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
+use super::owner::Purpose;
 use super::tls::material::{KnownCertificate, Material};
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{listeners, net, probe, work_file};
@@ -77,6 +78,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(authorities.err().map(|why| Finding::Bad(why.to_string())));
     findings.extend(users_of_no_location(config));
     findings.extend(tickets(config));
+    let of_the_system = probe::system_folders(config);
+    findings.extend(of_the_system.into_iter().map(Finding::Doubtful));
     let (directories, is_running) = directories(config);
     // A server that runs already has taken what the limits give to its user.
     if has_rings && !is_running {
@@ -310,7 +313,7 @@ fn directories(config: &Config) -> (Vec<Finding>, bool) {
         }
         Err(_) | Ok(_) => {}
     }
-    match Directories::take(config, HandedLocks::default()) {
+    match Directories::take(config, Purpose::Check, HandedLocks::default()) {
         Ok((directories, _grounds)) => {
             let mut findings: Vec<_> = (directories.shelves().all().iter())
                 .filter_map(|shelf| Some(shelf.exposure()?.to_words(shelf.path())))

@@ -1,31 +1,40 @@
-//! Where a folder stands: on a file system that holds files, and apart from the server's own.
+//! Where a folder stands: apart from the server's own.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-/// The name of a folder's file system, if that is one of the kernel's own in which no file can be
-/// made (statfs(2) and `linux/magic.h` have the numbers). Rights and errors do not tell: root may
-/// write everywhere.
-pub fn kind_without_files(folder: &OwnedFd) -> Option<&'static str> {
-    let kind = u64::try_from(rustix::fs::fstatfs(folder).ok()?.f_type).ok()?;
-    let found = KINDS_WITHOUT_FILES
-        .iter()
-        .find(|(number, _)| *number == kind);
-    found.map(|(_, name)| *name)
+/// Whether a folder belongs to the system (the Filesystem Hierarchy Standard 3.0 says which do).
+/// What clients send does not belong there, and a server makes files of its own in it. Links are
+/// followed.
+pub fn is_of_the_system(folder: &Path) -> bool {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let path = std::fs::canonicalize(folder).unwrap_or(absolute);
+    let is_beneath = |all: &[&str]| all.iter().any(|one| path.starts_with(one));
+    let holds_others = HOLD_OTHERS.iter().any(|one| path == Path::new(one));
+    holds_others || (is_beneath(&WHOLE) && !is_beneath(&NOT_OF_THEM))
 }
 
-const KINDS_WITHOUT_FILES: [(u64, &str); 9] = [
-    (0x9fa0, "proc"),
-    (0x6265_6572, "sysfs"),
-    (0x0027_e0eb, "cgroup"),
-    (0x6367_7270, "cgroup2"),
-    (0x0000_1cd1, "devpts"),
-    (0x6462_6720, "debugfs"),
-    (0x7472_6163, "tracefs"),
-    (0x7363_6673, "securityfs"),
-    (0xcafe_4a11, "bpf"),
+/// Nothing may lie even beneath these.
+const WHOLE: [&str; 12] = [
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin",
+    "/sys", "/usr",
+];
+const NOT_OF_THEM: [&str; 2] = ["/dev/shm", "/usr/local"];
+/// These hold what belongs to others.
+const HOLD_OTHERS: [&str; 11] = [
+    "/",
+    "/dev/shm",
+    "/home",
+    "/root",
+    "/run",
+    "/tmp",
+    "/usr/local",
+    "/var",
+    "/var/lib",
+    "/var/run",
+    "/var/tmp",
 ];
 
 /// The first of the folders that is this one, or lies in it; what cannot be opened does not.
@@ -59,4 +68,41 @@ fn holds(folder: &OwnedFd, within: &OwnedFd) -> bool {
         here = rustix::fs::openat(&folder, "..", flags, Mode::empty()).ok();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_system_are_known_by_whatever_name() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        for path in [
+            "/",
+            "/etc",
+            "/etc/none",
+            "/usr/bin/../lib",
+            "/run",
+            "/home",
+            "/dev/shm",
+            "//",
+        ] {
+            assert!(is_of_the_system(Path::new(path)), "{path}");
+        }
+        assert!(is_of_the_system(&link));
+        for path in [
+            "/srv",
+            "/srv/uploads",
+            "/var/lib/bitsd",
+            "/run/bitsd",
+            "/mnt",
+            "/dev/shm/x",
+            "/usr/local/x",
+        ] {
+            assert!(!is_of_the_system(Path::new(path)), "{path}");
+        }
+        assert!(!is_of_the_system(place.path()));
+    }
 }

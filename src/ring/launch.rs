@@ -14,6 +14,7 @@ use super::handed::{Handed, HandedLocks};
 use super::launch_error::{LaunchError, READY_PATIENCE};
 use super::listeners::Listening;
 use super::mailbox;
+use super::owner::Purpose;
 use super::reloader::{self, ReadSettings, Reloader};
 use super::seat::{News, Seat, Stage};
 use super::shelves::Shelves;
@@ -166,7 +167,7 @@ fn prepare(config: &Config, locks: HandedLocks) -> Result<Prepared, LaunchError>
     probe::memory(config)?;
     let descriptors = probe::descriptors(config)?;
     courier::look(config).map_err(LaunchError::Courier)?;
-    let (directories, grounds) = Directories::take(config, locks)?;
+    let (directories, grounds) = Directories::take(config, Purpose::Serve, locks)?;
     let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
     Ok(Prepared {
         descriptors,

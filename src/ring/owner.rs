@@ -14,6 +14,17 @@ use crate::vault::names::{self, OWNER_NAME, WorkName};
 /// More than any of our own notes needs.
 pub const NOTE_BYTES_MAX: u64 = 1 << 20;
 
+/// What folders are taken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve: what is missing is made, and stays.
+    #[default]
+    Serve,
+    /// To find out whether a server could: what has to be made for that is removed again, and no
+    /// notes are written.
+    Check,
+}
+
 /// The name of a server, that is of its work directory.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerId {
@@ -24,11 +35,11 @@ pub struct ServerId {
 }
 
 impl ServerId {
-    /// That of a work directory, which gets one unless it has one.
+    /// That of a work directory, which gets one unless it has one; for a check it stays without.
     ///
     /// # Errors
     /// [`LaunchError`]
-    pub fn of_work(work: &WorkFolder) -> Result<Self, LaunchError> {
+    pub fn of_work(work: &WorkFolder, purpose: Purpose) -> Result<Self, LaunchError> {
         let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
         let owner = work.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
         match owner.as_deref().and_then(OwnerNote::parse) {
@@ -47,6 +58,9 @@ impl ServerId {
             .map_err(|error| failed(error.into()))?;
         let id = u128::from_ne_bytes(id);
         let owner = OwnerNote { id, work_dir: None };
+        if purpose == Purpose::Check {
+            return Ok(Self { id, is_kept: true });
+        }
         match work.write(OWNER_NAME, &owner.text()) {
             Ok(()) => Ok(Self { id, is_kept: true }),
             // A disk that is full now must not keep the server from what it can do; only a shelf
@@ -61,7 +75,12 @@ impl ServerId {
     ///
     /// # Errors
     /// [`LaunchError`]
-    pub fn claim_shelf(&self, folder: &WorkFolder, work_dir: &Path) -> Result<(), LaunchError> {
+    pub fn claim_shelf(
+        &self,
+        folder: &WorkFolder,
+        work_dir: &Path,
+        purpose: Purpose,
+    ) -> Result<(), LaunchError> {
         let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
         let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
         let owner = owner.as_deref().and_then(OwnerNote::parse);
@@ -75,6 +94,9 @@ impl ServerId {
                 shelf: folder.path().to_owned(),
                 by: owner.and_then(|owner| owner.work_dir),
             });
+        }
+        if purpose == Purpose::Check {
+            return Ok(());
         }
         if !self.is_kept {
             return Err(failed(io::ErrorKind::StorageFull.into()));

@@ -11,6 +11,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::blocks::{Blocks, Registration};
+use super::footing;
 use super::lane;
 use super::launch_error::LaunchError;
 use super::listeners::{self, Address};
@@ -206,6 +207,20 @@ pub fn open_secrets(config: &Config) -> Vec<String> {
     open
 }
 
+/// A warning for each folder of the settings that belongs to the system: a slip, mostly.
+pub fn system_folders(config: &Config) -> Vec<String> {
+    let own = [("work_dir", &config.work_dir), ("custody", &config.custody)];
+    let folders = (config.roots.iter()).map(|root| ("root", root)).chain(own);
+    folders
+        .filter(|(_, folder)| !folder.as_os_str().is_empty())
+        .filter(|(_, folder)| footing::is_of_the_system(folder))
+        .map(|(key, folder)| {
+            let folder = folder.display();
+            format!("{key}: {folder} belongs to the system: give the server a folder of its own")
+        })
+        .collect()
+}
+
 /// Warns of what will surprise somebody later, although the server can run.
 pub fn warn_of_surprises(
     config: &Config,
@@ -248,6 +263,10 @@ pub fn warn_of_surprises(
     for why in open_secrets(config) {
         let event = "secret_readable";
         tracing::warn!(event, why, "a secret is none");
+    }
+    for why in system_folders(config) {
+        let event = "system_folder";
+        tracing::warn!(event, why, "a folder is not the server's own");
     }
     let is_service = std::env::var_os("INVOCATION_ID").is_some();
     if is_service && addresses.iter().all(|one| one.address.ip().is_loopback()) {

@@ -1,6 +1,7 @@
 //! What somebody has removed of the folders of ours is made again, as far as it can be.
 
-use super::{Directories, lock, open_or_make};
+use super::Directories;
+use super::taking::{lock, open_or_make};
 use crate::ring::launch_error::LaunchError;
 use crate::ring::owner::{OwnerNote, holds_sessions};
 use crate::ring::work_folder::BadFolder;
@@ -16,9 +17,9 @@ impl Directories {
     pub fn make_again(&self, shelf: Shelf) -> Result<(), LaunchError> {
         let path = self.shelves.get(shelf).path().to_owned();
         // Somebody may have made one there; it must be as safe as ours.
-        let folder =
-            open_or_make(&path, true).map_err(|why| LaunchError::Folder(path.clone(), why))?;
-        let lock = lock(&folder, &mut self.state().handed)?;
+        let folder = open_or_make(&path, true, &mut self.state().made);
+        let folder = folder.map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
         if holds_sessions(&folder).map_err(failed)? {
             let by = None;
@@ -49,7 +50,7 @@ impl Directories {
         if no_lock {
             let mut state = self.state();
             let number = usize::from(shelf.0);
-            state.locks[number] = lock(&folder, &mut state.handed)?;
+            state.locks[number] = lock(&folder, self.purpose, &mut state.handed)?;
         }
         if no_owner {
             let note = self.note_of(shelf).text();

@@ -1,0 +1,149 @@
+//! How directories are taken: opened, made where nobody chose their place, and locked; to serve, or
+//! for the moment of a check.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::named_file::kind_without_files;
+use crate::ring::handed::HandedLocks;
+use crate::ring::launch_error::{BadRoot, LaunchError};
+use crate::ring::owner::{Purpose, holds_sessions};
+use crate::ring::walk;
+use crate::ring::work_folder::{self, BadFolder, Lock, WorkFolder};
+use crate::vault::names::{LOCK_NAME, OWNER_NAME, TRIAL_NAME};
+
+/// The root where none is named; the only one that is made.
+const ROOT_DEFAULT: &str = "./uploads";
+
+/// Folders that were made. Those of a check go with it; one that somebody has put something into
+/// stays.
+#[derive(Default)]
+pub(super) struct Made {
+    purpose: Purpose,
+    folders: Vec<PathBuf>,
+}
+
+impl Made {
+    /// None yet.
+    pub(super) fn none(purpose: Purpose) -> Self {
+        let folders = Vec::new();
+        Self { purpose, folders }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if self.purpose == Purpose::Check {
+            for folder in self.folders.iter().rev() {
+                let _ = fs::remove_dir(folder);
+            }
+        }
+    }
+}
+
+/// A root, as far as it can be judged without a file being made in it.
+///
+/// # Errors
+/// [`LaunchError`]
+pub fn look_at_root(path: &Path) -> Result<OwnedFd, LaunchError> {
+    let root = open_directory(path)?;
+    if let Some(name) = kind_without_files(&root) {
+        return Err(LaunchError::Root(path.to_owned(), BadRoot::NoFiles(name)));
+    }
+    walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
+    match work_folder::in_use_above(&root, &[LOCK_NAME, OWNER_NAME]) {
+        Some(theirs) => Err(LaunchError::Root(
+            path.to_owned(),
+            BadRoot::InWorkDir(theirs),
+        )),
+        None => Ok(root),
+    }
+}
+
+fn open_directory(root: &Path) -> Result<OwnedFd, LaunchError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(root, flags, Mode::empty())
+        .map_err(|error| LaunchError::Root(root.to_owned(), error.into()))
+}
+
+/// The only root that is made: nobody has named it, so nobody can have misspelt it.
+pub(super) fn make_default_root(root: &Path, made: &mut Made) -> Result<(), LaunchError> {
+    if root != Path::new(ROOT_DEFAULT) {
+        return Ok(());
+    }
+    // Not for a group, whatever the umask: the work directory will be in it.
+    match fs::DirBuilder::new().mode(0o755).create(root) {
+        Ok(()) => {
+            tracing::info!(event = "root_made", root = %root.display(), "made the root");
+            made.folders.push(root.to_owned());
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(LaunchError::Root(root.to_owned(), BadRoot::Trial(error))),
+    }
+}
+
+/// Opens a folder of ours; one in a place that nobody chose is made, and may not be a link.
+pub(super) fn open_or_make(
+    path: &Path,
+    is_default: bool,
+    made: &mut Made,
+) -> Result<WorkFolder, BadFolder> {
+    let folder = open_or_make_any(path, is_default, made)?;
+    let Some(exposure) = folder.exposure() else {
+        return Ok(folder);
+    };
+    // Uploads can be made to look like a work directory, and moved to its place.
+    if !folder.is_marked(OWNER_NAME) && holds_sessions(&folder).map_err(BadFolder::Io)? {
+        return Err(BadFolder::Exposed(exposure));
+    }
+    let event = "work_dir_exposed";
+    tracing::warn!(event, why = %exposure.to_words(path), "the work directory is not in a safe place");
+    Ok(folder)
+}
+
+fn open_or_make_any(
+    path: &Path,
+    is_default: bool,
+    made: &mut Made,
+) -> Result<WorkFolder, BadFolder> {
+    match WorkFolder::open(path, !is_default) {
+        // The one above it must be there, or `mkdir` says so.
+        Err(BadFolder::Missing) if is_default => {
+            let folder = WorkFolder::make(path)?;
+            made.folders.push(path.to_owned());
+            let event = "work_dir_made";
+            tracing::info!(event, work_dir = %path.display(), "made the folder of unfinished uploads");
+            Ok(folder)
+        }
+        result => result,
+    }
+}
+
+pub(super) fn lock(
+    folder: &WorkFolder,
+    purpose: Purpose,
+    handed: &mut HandedLocks,
+) -> Result<Lock, LaunchError> {
+    let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
+    let locked = match purpose {
+        Purpose::Serve => folder.lock(LOCK_NAME, handed),
+        Purpose::Check => folder.lock_for_now(LOCK_NAME),
+    };
+    match locked.map_err(failed)? {
+        Some(lock) => {
+            // What a trial that was cut short has left there, whatever root it was for.
+            folder.remove(TRIAL_NAME).map_err(failed)?;
+            Ok(lock)
+        }
+        None => Err(LaunchError::Locked(
+            folder.path().to_owned(),
+            folder.holder(LOCK_NAME),
+        )),
+    }
+}

@@ -1,0 +1,187 @@
+//! `bitsd check` leaves nothing behind, wherever it is run and whatever it finds.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::host::{Tmpfs, allow, as_nobody};
+use support::server::{Server, Settings};
+
+/// Each file and folder beneath a place: what it is, whose, and when its content changed. Those of
+/// folders change with what is made and removed in them.
+fn listing(place: &Path) -> BTreeMap<PathBuf, (u64, u32, u32, u64, i64)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![place.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let stat = fs::symlink_metadata(&path).unwrap();
+            let (mut bytes, mut changed) = (stat.len(), stat.mtime_nsec());
+            if stat.is_dir() {
+                (bytes, changed) = (0, 0);
+                folders.push(path.clone());
+            }
+            let seen = (stat.ino(), stat.mode(), stat.uid(), bytes, changed);
+            found.insert(path, seen);
+        }
+    }
+    found
+}
+
+/// Checks in a place, which must be afterwards as it was; what is said.
+fn check(place: &Path, lines: &str, wrapper: &[String]) -> String {
+    let file = place.join("bitsd.toml");
+    fs::write(
+        &file,
+        format!("listen = \"127.0.0.1:0\"\ncores = 1\n{lines}"),
+    )
+    .unwrap();
+    let before = listing(place);
+    let words = [wrapper, &[env!("CARGO_BIN_EXE_bitsd").to_owned()]].concat();
+    let output = Command::new(&words[0])
+        .args(&words[1..])
+        .args(["check", "--config"])
+        .arg(&file)
+        .current_dir(place)
+        .output()
+        .unwrap();
+    assert_eq!(listing(place), before, "{lines}");
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8(said).unwrap()
+}
+
+/// A place with a root and a work directory, which are `owner`'s.
+fn place(owner: u32) -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    allow(place.path(), 0o755);
+    for name in ["root", "work"] {
+        let folder = place.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        chown(&folder, Some(owner), None).unwrap();
+    }
+    allow(&place.path().join("work"), 0o700);
+    place
+}
+
+const GOOD: &str = "files can be made and published in";
+
+#[test]
+fn a_check_leaves_nothing_behind() {
+    let us = rustix::process::geteuid().as_raw();
+    for (lines, says) in [
+        (
+            "root = \"root\"",
+            "unfinished uploads will lie in .bitsd there",
+        ),
+        ("root = \"root\"\nwork_dir = \"work\"", GOOD),
+        ("work_dir = \"work\"", GOOD),
+        ("", "./uploads will be made at start"),
+        ("root = \"root\"\nwork_dir = \"none\"", "does not exist"),
+        ("root = \"none\"\nwork_dir = \"work\"", "does not exist"),
+        ("root = \"root\"\nwork_dir = \"root\"", "must not be a root"),
+        (
+            "root = \"root\"\nwork_dir = \"work\"\nadmin_socket = \"admin.sock\"",
+            "admin_socket can be",
+        ),
+        // The first root is good, and the second one is not.
+        (
+            "root = \"root\"\nwork_dir = \"work\"\n[[location]]\nprefix = \"a\"\nroot = \"none\"",
+            "does not exist",
+        ),
+    ] {
+        let place = place(us);
+        let said = check(place.path(), lines, &[]);
+        assert!(said.contains(says), "{lines}: {said}");
+    }
+}
+
+#[test]
+fn a_check_leaves_what_a_server_has_left_as_it_is() {
+    let place = place(rustix::process::geteuid().as_raw());
+    let root = place.path().join("root");
+    let mut server = Server::on(&root, Settings::default());
+    let said = check(place.path(), "root = \"root\"", &[]);
+    assert!(said.contains("a server (process"), "{said}");
+    server.stop();
+    let said = check(place.path(), "root = \"root\"", &[]);
+    assert!(said.contains(GOOD), "{said}");
+}
+
+#[test]
+fn a_check_leaves_nothing_on_another_file_system() {
+    let us = rustix::process::geteuid().as_raw();
+    let place = place(us);
+    let disk = place.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let Some(_mounted) = Tmpfs::on(&disk, "size=1m") else {
+        return;
+    };
+    let lines =
+        "root = \"root\"\nwork_dir = \"work\"\n[[location]]\nprefix = \"a\"\nroot = \"disk\"\n";
+    let said = check(place.path(), lines, &[]);
+    assert!(said.contains(&format!("{GOOD} disk")), "{said}");
+    let more = "[[location]]\nprefix = \"b\"\nroot = \"none\"\n";
+    let said = check(place.path(), &format!("{lines}{more}"), &[]);
+    assert!(said.contains("does not exist"), "{said}");
+    // A folder of uploads that only looks like one of ours is left alone.
+    let theirs = disk.join(".bitsd");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("file"), "theirs").unwrap();
+    check(place.path(), lines, &[]);
+}
+
+#[test]
+fn a_check_by_another_account_leaves_nothing() {
+    let Some(nobody) = as_nobody() else {
+        return;
+    };
+    let place = place(65534);
+    let lines = "root = \"root\"\nwork_dir = \"work\"";
+    let said = check(place.path(), lines, &nobody.wrapper);
+    assert!(said.contains(GOOD), "{said}");
+    let said = check(place.path(), lines, &[]);
+    assert!(said.contains("belongs to user nobody"), "{said}");
+    let said = check(place.path(), "root = \"root\"", &nobody.wrapper);
+    assert!(said.contains("will lie in .bitsd"), "{said}");
+}
+
+/// A slip in the settings, or a variable that was empty: `root = "$DIR/"`. It is tried by somebody
+/// who may not write there.
+#[test]
+fn folders_of_the_system_are_told() {
+    let (owner, wrapper) = match rustix::process::geteuid() {
+        root if root.is_root() => match as_nobody() {
+            Some(nobody) => (65534, nobody.wrapper),
+            None => return,
+        },
+        us => (us.as_raw(), Vec::new()),
+    };
+    let place = place(owner);
+    for (lines, told) in [
+        (
+            "root = \"/etc\"\nwork_dir = \"work\"",
+            "root: /etc belongs to the system",
+        ),
+        (
+            "root = \"root\"\nwork_dir = \"/usr\"",
+            "work_dir: /usr belongs to the system",
+        ),
+        (
+            "root = \"root\"\n[[location]]\nprefix = \"a\"\nroot = \"/\"",
+            "root: / belongs to the system",
+        ),
+    ] {
+        let said = check(place.path(), lines, &wrapper);
+        assert!(said.contains(told), "{said}");
+    }
+    let said = check(
+        place.path(),
+        "root = \"root\"\nwork_dir = \"work\"",
+        &wrapper,
+    );
+    assert!(!said.contains("belongs to the system"), "{said}");
+}
