@@ -200,6 +200,40 @@ fn a_field_of_a_client_behind_the_proxy_protocol_is_no_proxys_word() {
     server.wait_for_log("peer=192.0.2.7:5");
 }
 
+/// Fields are the client's own, also where the announcement names nobody, or a proxy.
+#[test]
+fn behind_an_announcement_no_field_is_a_word_of_a_proxy() {
+    let server = server(
+        "log_level = \"debug\"\ntrusted_proxies = [\"127.0.0.1\", \"10.9.0.0/16\"]\n\
+         user_header = \"X-Remote-User\"\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\n\
+         [[location]]\nprefix = \"named\"\nauth = \"proxy\"\n\
+         [[location]]\nprefix = \"near\"\nallow_from = \"192.0.2.0/24\"\n",
+    );
+    let own = |line: &str| line.as_bytes().to_vec();
+    let nameless = |kind: &[u8]| [&b"\r\n\r\n\0\r\nQUIT\n"[..], kind].concat();
+    for header in [
+        own("PROXY UNKNOWN\r\n"),
+        own("PROXY UNKNOWN 192.0.2.7 127.0.0.1 5 80\r\n"),
+        own("PROXY TCP4 10.9.1.1 127.0.0.1 5 80\r\n"),
+        own("PROXY TCP4 127.0.0.1 127.0.0.1 5 80\r\n"),
+        binary([10, 9, 1, 1]),
+        // LOCAL, of no family, and a Unix socket's.
+        nameless(b"\x20\0\0\0"),
+        nameless(b"\x21\0\0\0"),
+        nameless(&[&b"\x21\x31\0\xd8"[..], &[0; 216]].concat()),
+    ] {
+        let mut raw = Raw::connect(server.plain());
+        raw.send(&header);
+        let fields = "X-Remote-User: anna\r\nX-Forwarded-For: 192.0.2.7\r\n";
+        for folder in ["named", "near"] {
+            let ping = ping(fields).replacen("/a.bin", &format!("/{folder}/a.bin"), 1);
+            let status = raw.send(&ping).receive().status;
+            assert!(matches!(status, 401 | 403), "{folder} {status}: {header:?}");
+        }
+    }
+}
+
 fn ping(lines: &str) -> String {
     format!(
         "BITS_POST /a.bin HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\

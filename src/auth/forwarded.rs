@@ -39,6 +39,29 @@ pub enum Announced {
     },
 }
 
+/// What a proxy has said of a connection by the PROXY protocol, before all else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Announcement {
+    /// Nothing: nobody asked it to.
+    #[default]
+    None,
+    /// No client: it speaks for itself, or it does not know or say who that is. What follows may
+    /// be a client's all the same.
+    Nobody,
+    /// Whose it is.
+    Client(SocketAddr),
+}
+
+impl Announcement {
+    /// The client, where it is known.
+    pub fn client(self) -> Option<SocketAddr> {
+        match self {
+            Self::Client(client) => Some(client),
+            Self::None | Self::Nobody => None,
+        }
+    }
+}
+
 /// Why bytes are no header of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadAnnouncement {

@@ -11,7 +11,7 @@ use rustix::net::RecvFlags;
 
 use super::link::Link;
 use super::op;
-use crate::auth::forwarded::{self, Announced, BadAnnouncement};
+use crate::auth::forwarded::{self, Announced, Announcement, BadAnnouncement};
 use crate::config::{Config, Listener, ProxyProtocol};
 
 /// Bytes of an announcement that are looked at together: most have a hundred.
@@ -101,16 +101,16 @@ impl Door {
     }
 }
 
-/// Reads the announcement, and not a byte more. The client that it names, if it names one; where it
-/// does not, the proxy itself is the client.
+/// Reads the announcement, and not a byte more. Where it names no client, the proxy itself is the
+/// client.
 ///
 /// # Errors
 /// [`Shut`], or what the socket says.
-pub async fn announcement(link: &Link) -> io::Result<Option<SocketAddr>> {
+pub async fn announcement(link: &Link) -> io::Result<Announcement> {
     let mut bytes = Vec::new();
     loop {
-        if let Some(client) = look_on(link, &mut bytes)? {
-            return Ok(client);
+        if let Some(announcement) = look_on(link, &mut bytes)? {
+            return Ok(announcement);
         }
         op::poll_readable(&link.socket).await?;
     }
@@ -118,7 +118,7 @@ pub async fn announcement(link: &Link) -> io::Result<Option<SocketAddr>> {
 
 /// One look at the socket; takes what belongs to the announcement off it. `None`: there is more to
 /// come.
-fn look_on(link: &Link, bytes: &mut Vec<u8>) -> io::Result<Option<Option<SocketAddr>>> {
+fn look_on(link: &Link, bytes: &mut Vec<u8>) -> io::Result<Option<Announcement>> {
     let before = bytes.len();
     bytes.resize(before + PIECE_BYTES, 0);
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
@@ -132,16 +132,19 @@ fn look_on(link: &Link, bytes: &mut Vec<u8>) -> io::Result<Option<Option<SocketA
         Err(error) => return Err(error.into()),
     };
     bytes.truncate(before + came);
-    let (end, client) = match forwarded::read_announcement(bytes) {
+    let (end, announcement) = match forwarded::read_announcement(bytes) {
         Ok(Announced::Incomplete) => (bytes.len(), None),
-        Ok(Announced::Whole { bytes, client }) => (bytes, Some(client)),
+        Ok(Announced::Whole { bytes, client }) => {
+            let named = client.map_or(Announcement::Nobody, Announcement::Client);
+            (bytes, Some(named))
+        }
         Err(why) => return Err(Shut::Unannounced(why).into()),
     };
     bytes.truncate(end);
     let (_, taken) = rustix::net::recv(&*link.socket, &mut bytes[before..], RecvFlags::DONTWAIT)?;
     // They were there a moment ago, and nobody else reads.
     assert_eq!(before + taken, end, "bytes that were seen are there");
-    Ok(client)
+    Ok(announcement)
 }
 
 #[cfg(test)]

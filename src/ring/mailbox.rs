@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::afoot::OneAfoot;
 use super::tls::session::TlsSession;
+use crate::auth::forwarded::Announcement;
 use crate::server::visit::Visit;
 
 /// A connection on its way to the shard that owns its session.
@@ -16,7 +17,7 @@ pub struct Letter {
     /// The address at its other end.
     pub peer: SocketAddr,
     /// Whose it is, where a proxy has said so.
-    pub announced: Option<SocketAddr>,
+    pub announcement: Announcement,
     /// What TLS knows of it, if it speaks that.
     pub tls: Option<Box<TlsSession>>,
     /// Bytes that were read and not consumed: at least a whole head.

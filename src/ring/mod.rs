@@ -242,7 +242,7 @@ impl Floor for RingWorld {
         mailbox.send(Letter {
             socket,
             peer: wire.peer(),
-            announced: wire.announced(),
+            announcement: wire.announcement(),
             tls: wire.take_session(),
             arrived: arrived.to_vec(),
             visit: visit.clone(),

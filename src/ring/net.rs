@@ -20,6 +20,7 @@ use super::link::{self, Link};
 use super::op;
 use super::tls::session::TlsSession;
 use super::tls::wire::{self as secure, Tls};
+use crate::auth::forwarded::Announcement;
 use crate::server::floor::{Fill, Security, Wire};
 use crate::vault::disk::Block as _;
 
@@ -37,8 +38,8 @@ pub struct RingWire {
     tls: Option<Box<Tls>>,
     /// What is asked of a proxy before all else, where it was not asked yet.
     door: Cell<Option<Box<Door>>>,
-    /// The client that it has named.
-    announced: Cell<Option<SocketAddr>>,
+    /// What it has said.
+    announcement: Cell<Announcement>,
 }
 
 impl RingWire {
@@ -49,7 +50,7 @@ impl RingWire {
             peer,
             tls: None,
             door: Cell::new(None),
-            announced: Cell::new(None),
+            announcement: Cell::default(),
         }
     }
 
@@ -60,8 +61,8 @@ impl RingWire {
     }
 
     /// The same, and it is known whose it is.
-    pub fn announced_as(self, client: Option<SocketAddr>) -> Self {
-        self.announced.set(client);
+    pub fn announced_as(self, announcement: Announcement) -> Self {
+        self.announcement.set(announcement);
         self
     }
 
@@ -101,16 +102,16 @@ impl Wire for RingWire {
         self.peer
     }
 
-    fn announced(&self) -> Option<SocketAddr> {
-        self.announced.get()
+    fn announcement(&self) -> Announcement {
+        self.announcement.get()
     }
 
     async fn open(&self) -> io::Result<()> {
         if let Some(door) = self.door.take() {
-            let client = Box::pin(door::announcement(&self.link)).await?;
+            let announcement = Box::pin(door::announcement(&self.link)).await?;
             // Before it is judged: the log names it.
-            self.announced.set(client);
-            door.look_at_client(client.unwrap_or(self.peer))?;
+            self.announcement.set(announcement);
+            door.look_at_client(announcement.client().unwrap_or(self.peer))?;
         }
         match self.tls() {
             Some(tls) => Box::pin(secure::open(&self.link, tls)).await,

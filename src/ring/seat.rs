@@ -419,7 +419,7 @@ async fn take_letters(shard: Rc<Shard<RingWorld>>, mut letters: Receiver<Letter>
     let budget = Budget::default();
     while let Some(letter) = letters.recv().await {
         budget.spend(&*shard.world, letter.arrived.len()).await;
-        let wire = RingWire::new(letter.socket, letter.peer).announced_as(letter.announced);
+        let wire = RingWire::new(letter.socket, letter.peer).announced_as(letter.announcement);
         let wire = match letter.tls {
             Some(session) => wire.secured(Tls::with(session, Rc::clone(&kit))),
             None => wire,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::chronicle::Chronicle;
 use super::object_order::{ObjectError, ObjectOrder, Storing};
 use super::visit::Visit;
+use crate::auth::forwarded::Announcement;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
@@ -66,10 +67,9 @@ pub trait Wire: 'static {
     /// The address at the other end: the client's, or that of a proxy.
     fn peer(&self) -> SocketAddr;
 
-    /// The client that a proxy in between has named before all else, if one did; known when the
-    /// wire is open.
-    fn announced(&self) -> Option<SocketAddr> {
-        None
+    /// What a proxy in between has said before all else; known when the wire is open.
+    fn announcement(&self) -> Announcement {
+        Announcement::None
     }
 
     /// Gets ready for the first request: shakes hands, where the wire has to. Once for each

@@ -13,7 +13,7 @@ use super::floor::{Wire as _, World};
 use super::request::Wanted;
 use crate::auth::accounts::is_name;
 use crate::auth::certificate;
-use crate::auth::forwarded;
+use crate::auth::forwarded::{self, Announcement};
 use crate::auth::hash::{Attempt, PasswordHash, TooManyAttempts};
 use crate::auth::identity;
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
@@ -122,7 +122,9 @@ impl<W: World> Exchange<W> {
         let config = self.shard.settings();
         let settings = &config.accounts;
         let peer = self.connection.peer();
-        let is_trusted = settings.trusted_proxies.hold(peer.ip());
+        let is_proxy = settings.trusted_proxies.hold(peer.ip());
+        // Behind an announcement all fields are the client's own, whoever that is.
+        let is_trusted = is_proxy && self.connection.wire.announcement() == Announcement::None;
         self.connection.set_client(match is_trusted {
             true => {
                 let told = head.values("X-Forwarded-For");
@@ -137,7 +139,7 @@ impl<W: World> Exchange<W> {
                 false => Ok(None),
             },
             named: Named::of(head, &settings.user_header, is_trusted),
-            is_forwarded: is_trusted || BY_PROXIES.iter().any(|name| has(head, name)),
+            is_forwarded: is_proxy || BY_PROXIES.iter().any(|name| has(head, name)),
         };
         let is_first = self.connection.note_request();
         if asks {

@@ -69,7 +69,7 @@ fn receive<W: World>(
     newcomer: (W::Wire, Vec<u8>, Visit),
 ) -> Option<(Box<Exchange<W>>, Vec<u8>)> {
     let (wire, arrived, visit) = newcomer;
-    let peer = wire.announced().unwrap_or_else(|| wire.peer());
+    let peer = wire.announcement().client().unwrap_or_else(|| wire.peer());
     let exchange = Exchange {
         shard: Rc::clone(shard),
         connection: shard.admit(wire, peer)?,

@@ -16,7 +16,7 @@ impl<W: World> Exchange<W> {
     pub async fn shake_hands(&mut self) -> bool {
         self.wait_for(Waiting::Handshake);
         let opened = self.connection.wire.open().await;
-        let is_let_in = match self.connection.wire.announced() {
+        let is_let_in = match self.connection.wire.announcement().client() {
             Some(client) if self.connection.peer() != client => {
                 let proxy = self.connection.peer();
                 (self.shard.world).emit(Event::Announced { client, proxy });
