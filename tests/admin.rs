@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use support::client::{Client, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
+use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
 use support::mount::Disk;
 use support::program::Program;
 use support::server::{Server, Settings};
@@ -352,6 +352,7 @@ fn a_read_only_disk_and_a_full_one_are_not_ready_and_live() {
     std::fs::create_dir(&root).unwrap();
     let watched = Watched::start(&format!("[[location]]\nprefix = \"in\"\nroot = {root:?}"));
     wait_until("it is ready", || watched.get("/ready").0 == 200);
+    let mut client = Client::create(watched.server.address(), "/in/a.bin");
     let filler = std::fs::File::create(disk.path().join("filler")).unwrap();
     rustix::fs::fallocate(
         &filler,
@@ -366,6 +367,10 @@ fn a_read_only_disk_and_a_full_one_are_not_ready_and_live() {
     wait_until("it is full", || watched.get("/ready").0 == 503);
     assert!(watched.reasons().contains(&"space_low".to_owned()));
     assert_eq!(watched.get("/live").0, 200);
+    // The disk refuses an upload; nobody comes again, since a load balancer keeps them away.
+    client
+        .send(fragment(0..400_000))
+        .assert(500, Some(DISK_FULL));
     drop((filler, rest));
     std::fs::remove_file(disk.path().join("filler")).unwrap();
     std::fs::remove_file(disk.path().join("rest")).unwrap();

@@ -18,8 +18,6 @@ pub const BEAT_MS_MAX: u64 = 10_000;
 pub const JUDGED_MS_MAX: u64 = 15_000;
 /// A line of the custody ledger that waits for longer says that its disk does not answer.
 const LEDGER_MS_MAX: u64 = 10_000;
-/// A refusal because of the disk that is older says nothing of the disk as it is: nobody has tried.
-const DISK_REFUSAL_MS_MAX: u64 = 60_000;
 /// Part of all descriptors, in percent, from which on new connections are in danger.
 const DESCRIPTORS_PERCENT_MAX: u64 = 90;
 
@@ -58,7 +56,7 @@ impl Readings {
         let shards = metrics.shards.iter().map(|shard| ShardBeat {
             beat_ms: shard.beat_ms.get(),
             is_recovering: shard.is_recovering.get() != 0,
-            disk_refusal: disk_refusal(shard, now_ms),
+            disk_refusal: disk_refusal(shard, metrics.disk_tried_ms.get()),
         });
         Self {
             now_ms,
@@ -86,17 +84,20 @@ pub struct ShardBeat {
     pub beat_ms: u64,
     /// It is reading its sessions back.
     pub is_recovering: bool,
-    /// By which of [`labels::REASONS`] the disk has refused uploads, if no new one was taken since.
+    /// By which of [`labels::REASONS`] the disk has refused uploads, if no new one was taken since,
+    /// and no write that was tried has gone well.
     pub disk_refusal: Option<&'static str>,
 }
 
-fn disk_refusal(shard: &ShardMetrics, now_ms: u64) -> Option<&'static str> {
+/// By what the disk has refused the uploads of a shard, and may do so still: whoever sends others
+/// here by [`judge`] sends none while it says that, so the server tries by itself. `tried_ms`: when
+/// that last went well.
+pub fn disk_refusal(shard: &ShardMetrics, tried_ms: u64) -> Option<&'static str> {
     let refused_ms = shard.disk_refused_ms.get();
-    let is_recent = now_ms.saturating_sub(refused_ms) <= DISK_REFUSAL_MS_MAX;
-    let was_taken_since = shard.taken_ms.get() > refused_ms;
+    let good_ms = shard.taken_ms.get().max(tried_ms);
     let reason = usize::try_from(shard.disk_refused.get()).ok();
     reason
-        .filter(|_| refused_ms > 0 && is_recent && !was_taken_since)
+        .filter(|_| refused_ms > 0 && good_ms <= refused_ms)
         .and_then(|reason| labels::REASONS.get(reason).copied())
 }
 

@@ -40,6 +40,9 @@ pub struct Metrics {
     pub reloaded_s: Gauge,
     /// Reloads that failed.
     pub reloads_failed: Count,
+    /// When a write to each work directory, tried because an upload had been refused, last went
+    /// well: by [`ShardMetrics::beat_ms`]; 0 before that.
+    pub disk_tried_ms: Gauge,
     /// The custody ledger.
     pub ledger: Arc<LedgerMetrics>,
     /// Of object stores.
@@ -55,6 +58,7 @@ impl Metrics {
             is_reloaded: Gauge::default(),
             reloaded_s: Gauge::default(),
             reloads_failed: Count::default(),
+            disk_tried_ms: Gauge::default(),
             ledger: Arc::default(),
             objects: ObjectMetrics::default(),
         })

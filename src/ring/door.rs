@@ -194,7 +194,8 @@ mod tests {
         client.write_all(&header[9..]).unwrap();
         client.write_all(b"\x16\x03\x01").unwrap();
         let seen = look_on(&link, &mut bytes).unwrap();
-        assert_eq!(seen, Some("192.0.2.7:4660".parse().ok()));
+        let announced = "192.0.2.7:4660".parse().unwrap();
+        assert_eq!(seen, Some(Announcement::Client(announced)));
         let mut server = UnixStream::from(link.socket.try_clone().unwrap());
         let mut rest = [0; 9];
         assert_eq!(server.read(&mut rest).unwrap(), 3);
@@ -222,7 +223,7 @@ mod tests {
                 break seen;
             }
         };
-        assert_eq!(seen, Some(peer("192.0.2.7")));
+        assert_eq!(seen, Announcement::Client(peer("192.0.2.7")));
         assert_eq!(looks, header.len().div_ceil(PIECE_BYTES));
     }
 }

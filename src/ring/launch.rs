@@ -78,8 +78,8 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let (alive_sender, alive) = mpsc::channel();
     let (notifier, spaces) = (notifier(&config), spaces(&config));
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
-    let lookout = Watch::start(Arc::clone(&ready.directories)).map_err(LaunchError::Thread)?;
     let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
+    let lookout = Watch::start(&ready.directories, &metrics).map_err(LaunchError::Thread)?;
     let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
     let ledger = ledger(&config, &metrics, &ready.directories.shelves())?;
     let objects = objects(&config, &metrics, &ready)?;

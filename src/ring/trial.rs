@@ -5,7 +5,8 @@
 //! mounts, between which nothing can be renamed: systemd makes a mount of each path that a unit may
 //! write to. And a root may be read-only, immutable, or somebody else's.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -18,6 +19,9 @@ use super::account;
 use super::launch_error::{BadRoot, LaunchError};
 use super::work_folder::{BadFolder, WorkFolder};
 use crate::vault::names::TRIAL_NAME;
+
+/// Bytes that a disk takes which takes small uploads.
+const WRITTEN_BYTES: usize = 64 << 10;
 
 /// How a trial went.
 #[derive(Debug)]
@@ -90,6 +94,23 @@ pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> Result<Trial, BadTria
         Err(Errno::XDEV) => Ok(Trial::OtherMount),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Tries whether a shelf takes a file and its bytes, as an upload would bring them.
+///
+/// # Errors
+/// What the disk says.
+pub fn write(shelf: &WorkFolder) -> io::Result<()> {
+    shelf.remove(TRIAL_NAME)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(shelf, TRIAL_NAME, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut file = File::from(made);
+    let written = file
+        .write_all(&[0; WRITTEN_BYTES])
+        .and_then(|()| file.sync_all());
+    // Also after an error.
+    shelf.remove(TRIAL_NAME)?;
+    written
 }
 
 /// Hidden, and nobody else's: a process that is killed may leave it for a while.

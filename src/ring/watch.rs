@@ -1,5 +1,6 @@
 //! The thread that looks again at what was opened at start, says what it sees, and makes again what
-//! can be made again.
+//! can be made again. Where the disk has refused an upload, it tries whether it takes bytes again:
+//! a load balancer that asks whether the server is ready sends nobody who could find that out.
 //!
 //! | seen | root | work directory or shelf |
 //! | --- | --- | --- |
@@ -17,6 +18,9 @@ use tokio::sync::oneshot;
 
 use super::directories::Directories;
 use super::lookout::{Seen, Spot};
+use super::{trial, turn};
+use crate::admin::health;
+use crate::metrics::Metrics;
 use crate::vault::disk::Shelf;
 
 /// How often everything is looked at.
@@ -35,10 +39,11 @@ impl Watch {
     ///
     /// # Errors
     /// There may be no more threads.
-    pub fn start(directories: Arc<Directories>) -> std::io::Result<Self> {
+    pub fn start(directories: &Arc<Directories>, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
         let (asks, asked) = channel();
         let watchman = Watchman {
-            directories,
+            directories: Arc::clone(directories),
+            metrics: Arc::clone(metrics),
             told: BTreeMap::new(),
         };
         thread::Builder::new()
@@ -58,6 +63,7 @@ impl Watch {
 
 struct Watchman {
     directories: Arc<Directories>,
+    metrics: Arc<Metrics>,
     /// What is wrong with a path, as it was last told.
     told: BTreeMap<PathBuf, String>,
 }
@@ -91,6 +97,22 @@ impl Watchman {
                 seen => Some(format!("{seen}; {}", seen.remedy())),
             };
             self.tell("root", &root.spot, wrong);
+        }
+        self.try_disks();
+    }
+
+    /// Where a disk has refused an upload, finds out whether it still would.
+    fn try_disks(&self) {
+        let tried_ms = self.metrics.disk_tried_ms.get();
+        let mut shards = self.metrics.shards.iter();
+        if !shards.any(|shard| health::disk_refusal(shard, tried_ms).is_some()) {
+            return;
+        }
+        // Of what is refused from now on this trial says nothing.
+        let now_ms = turn::coarse_ms();
+        let shelves = self.directories.shelves().all();
+        if shelves.iter().all(|shelf| trial::write(shelf).is_ok()) {
+            self.metrics.disk_tried_ms.set(now_ms);
         }
     }
 
