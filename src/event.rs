@@ -252,8 +252,25 @@ pub enum Event<'a> {
         /// The watermark after it.
         received: u64,
     },
+    /// All bytes of a fragment were there already, as where its Ack was lost.
+    Repeated {
+        session: SessionId,
+        /// The number under which its location is counted.
+        series: usize,
+        /// How many they are; 0 where the client waits before it sends them.
+        bytes: u64,
+        /// The watermark.
+        received: u64,
+    },
     /// A fragment lay beyond the watermark; the client was told where to go on.
-    Gap { session: SessionId, received: u64 },
+    Gap {
+        session: SessionId,
+        /// The number under which its location is counted.
+        series: usize,
+        /// Its bytes, which will come again; 0 where the client waits before it sends them.
+        bytes: u64,
+        received: u64,
+    },
     /// All bytes of a session arrived and are kept.
     SessionSealed { session: SessionId },
     /// A server application was told of a file.

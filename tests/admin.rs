@@ -388,6 +388,26 @@ fn a_read_only_disk_and_a_full_one_are_not_ready_and_live() {
 }
 
 #[test]
+fn bytes_that_came_for_nothing_are_counted() {
+    let watched = Watched::start("");
+    let mut client = Client::create(watched.server.address(), "/a.bin");
+    client.send(fragment(0..1_000).of(3_000)).assert(200, None);
+    // As after an Ack that was lost; then with a part that is new; then too far.
+    client.send(fragment(0..1_000).of(3_000)).assert(200, None);
+    client.send(fragment(500..2_000).of(3_000)).assert(200, None);
+    client.send(fragment(2_500..3_000).of(3_000)).assert(416, None);
+    let counted = || {
+        let (_, page) = watched.get("/metrics");
+        let lines = page.lines();
+        let lines = lines.filter(|line| line.starts_with("bitsd_skipped_bytes_total{"));
+        let counts = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+        counts.sum::<f64>()
+    };
+    wait_until("they are counted", || counted() >= 2_000.0);
+    assert_eq!(counted(), 2_000.0);
+}
+
+#[test]
 fn an_address_takes_questions_from_nobody_elses_page_and_no_orders() {
     let watched = Watched::start("admin_names = [\"metrics.example\"]");
     let ask = |method: &str, target: &str, host: &str| {

@@ -259,7 +259,7 @@ impl Scrape {
         let help = "Bytes of uploads that were stored";
         let received = self.by_location(|location| &location.received);
         families.counter("bitsd_received_bytes", help, received)?;
-        let help = "Bytes of uploads that came again, for nothing";
+        let help = "Bytes of uploads that came for nothing: they were there already, or others before them were missing";
         let skipped = self.by_location(|location| &location.skipped);
         families.counter("bitsd_skipped_bytes", help, skipped)?;
         let mut sessions = Vec::new();

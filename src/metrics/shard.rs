@@ -100,7 +100,7 @@ pub struct TargetMetrics {
 pub struct LocationMetrics {
     /// Bytes that were stored.
     pub received: Count,
-    /// Bytes that came again, for nothing.
+    /// Bytes that came for nothing: they were there, or others before them were not.
     pub skipped: Count,
     /// Sessions that have not ended, by [`labels::STATES`].
     pub sessions: [Gauge; labels::STATES.len()],
@@ -261,6 +261,8 @@ impl ShardMetrics {
             Event::BlocksExhausted => self.blocks_exhausted.add(1),
             Event::SessionCreated { .. }
             | Event::FragmentStored { .. }
+            | Event::Repeated { .. }
+            | Event::Gap { .. }
             | Event::SessionResumed { .. }
             | Event::SessionTakenOver { .. }
             | Event::SessionEnded { .. } => self.on_session(event),
@@ -272,7 +274,6 @@ impl ShardMetrics {
             | Event::Secured { .. }
             | Event::Shown { .. }
             | Event::CaseDiffers { .. }
-            | Event::Gap { .. }
             | Event::SessionSealed { .. }
             | Event::ReadAgain { .. }
             | Event::SessionRecovered { .. }
@@ -287,6 +288,9 @@ impl ShardMetrics {
             Event::FragmentStored {
                 series, skipped, ..
             } => self.location(*series).skipped.add(*skipped),
+            Event::Repeated { series, bytes, .. } | Event::Gap { series, bytes, .. } => {
+                self.location(*series).skipped.add(*bytes);
+            }
             Event::SessionResumed { series, .. } => self.location(*series).resumed.add(1),
             Event::SessionTakenOver { series, .. } => self.location(*series).taken_over.add(1),
             Event::SessionEnded {

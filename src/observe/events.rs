@@ -76,6 +76,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         }
         Event::SessionCreated { .. }
         | Event::FragmentStored { .. }
+        | Event::Repeated { .. }
         | Event::Gap { .. }
         | Event::SessionSealed { .. }
         | Event::SessionResumed { .. }
@@ -330,8 +331,21 @@ fn log_progress(shard: usize, event: &Event<'_>) {
         } => {
             debug!(event = "fragment_stored", shard, %session, stored, skipped, received, "fragment stored");
         }
-        Event::Gap { session, received } => {
-            debug!(event = "gap", shard, %session, received,
+        Event::Repeated {
+            session,
+            bytes,
+            received,
+            ..
+        } => {
+            debug!(event = "repeated", shard, %session, bytes, received, "all of the fragment was there already");
+        }
+        Event::Gap {
+            session,
+            bytes,
+            received,
+            ..
+        } => {
+            debug!(event = "gap", shard, %session, bytes, received,
                 "fragment beyond what was received; the client goes back");
         }
         Event::SessionSealed { session } => {

@@ -6,7 +6,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::carry_out::Done;
+use super::carry_out::{Done, Heard};
 use super::exchange::{Cut, Exchange, Outcome, at_most};
 use super::floor::{Fill, Wire as _, World};
 use super::hashing::Behind;
@@ -15,6 +15,7 @@ use super::lifecycle::{self, Known};
 use super::patience::Waiting;
 use super::request::{self, BodyLeft};
 use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
+use crate::bits::range::ContentRange;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Step, StorePlan};
 use crate::event::{DiskOp, Event};
@@ -82,10 +83,7 @@ impl<W: World> Exchange<W> {
             Done::Store(plan) => plan,
             Done::Answered(reply) => {
                 held.note_answer();
-                if let Err(Refusal::Gap { received }) = reply {
-                    let session = held.id();
-                    self.shard.world.emit(Event::Gap { session, received });
-                }
+                self.tell_of_vain(&held, range, &reply, fragment.expects_continue);
                 return Ok(outcome(reply, unread));
             }
         };
@@ -122,6 +120,31 @@ impl<W: World> Exchange<W> {
             Err(Broken::Disk(error, left)) => Ok(outcome(Err(held.fail(error).await), left)),
             Err(Broken::Refused(refusal)) => Ok(outcome(Err(refusal), BodyLeft::Unknown)),
         }
+    }
+
+    /// Tells of a fragment of which nothing is stored. `waits`: its bytes come only when they are
+    /// asked for.
+    fn tell_of_vain(&self, held: &Held<W>, range: ContentRange, reply: &Heard, waits: bool) {
+        let (session, series) = (held.id(), held.location().series);
+        let bytes = match waits && self.inbox.is_empty() {
+            true => 0,
+            false => range.end() - range.start(),
+        };
+        self.shard.world.emit(match reply {
+            Ok(_) => Event::Repeated {
+                session,
+                series,
+                bytes,
+                received: held.received(),
+            },
+            Err(Refusal::Gap { received }) => Event::Gap {
+                session,
+                series,
+                bytes,
+                received: *received,
+            },
+            Err(_) => return,
+        });
     }
 
     async fn empty_file(&mut self, mut held: Held<W>, fragment: &Fragment) -> Result<Outcome, Cut> {

@@ -169,6 +169,8 @@ pub async fn write(sim: &Rc<Sim>, entry: LedgerEntry, is_durable: bool) -> io::R
         }
     }
     let fault = match sim.full() {
+        // A line that stands there takes no room.
+        _ if lines.is_empty() => None,
         None if sim.chance(sim.plan.faults.write) => Some(eio()),
         fault => fault,
     };
@@ -185,7 +187,8 @@ pub async fn write(sim: &Rc<Sim>, entry: LedgerEntry, is_durable: bool) -> io::R
     sim.ledger.borrow_mut().extend(&lines, moment);
     sim.be_critical();
     sim.disk_time().await;
-    if is_durable && sim.chance(sim.plan.faults.sync) {
+    let is_clean = sim.ledger.borrow().unsynced.is_empty();
+    if is_durable && !is_clean && sim.chance(sim.plan.faults.sync) {
         sim.marks.hit("ledger refused a line");
         sim.be_critical();
         sim.ledger.borrow_mut().chain.drop_appended();

@@ -301,8 +301,16 @@ fn every_line_has_a_word_for_its_kind() {
         Event::Connected { peer: peer() },
         Event::SessionSealed { session },
         Event::SessionTakenOver { session, series: 0 },
+        Event::Repeated {
+            session,
+            series: 0,
+            bytes: 1,
+            received: 1,
+        },
         Event::Gap {
             session,
+            series: 0,
+            bytes: 1,
             received: 1,
         },
         Event::SetAside {
