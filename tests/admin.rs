@@ -394,8 +394,12 @@ fn bytes_that_came_for_nothing_are_counted() {
     client.send(fragment(0..1_000).of(3_000)).assert(200, None);
     // As after an Ack that was lost; then with a part that is new; then too far.
     client.send(fragment(0..1_000).of(3_000)).assert(200, None);
-    client.send(fragment(500..2_000).of(3_000)).assert(200, None);
-    client.send(fragment(2_500..3_000).of(3_000)).assert(416, None);
+    client
+        .send(fragment(500..2_000).of(3_000))
+        .assert(200, None);
+    client
+        .send(fragment(2_500..3_000).of(3_000))
+        .assert(416, None);
     let counted = || {
         let (_, page) = watched.get("/metrics");
         let lines = page.lines();

@@ -177,6 +177,15 @@ fn zeros<const COUNTS: usize>() -> [Count; COUNTS] {
     std::array::from_fn(|_| Count::default())
 }
 
+/// How an application was told, among [`labels::TOLD`].
+fn place_of(told: &Told<'_>) -> usize {
+    match told {
+        Told::Answered(200) => labels::TAKEN,
+        Told::Answered(_) => labels::REFUSED,
+        Told::Failed(_) => labels::FAILED,
+    }
+}
+
 impl ShardMetrics {
     /// The shard takes over a location of this series.
     pub fn begin(&self, series: usize) {
@@ -247,14 +256,7 @@ impl ShardMetrics {
                     Relayed::NotTaken { .. } => counts.failed.add(1),
                 }
             }
-            Event::Notified { told, .. } => {
-                let told = match told {
-                    Told::Answered(200) => labels::TAKEN,
-                    Told::Answered(_) => labels::REFUSED,
-                    Told::Failed(_) => labels::FAILED,
-                };
-                self.notifications[told].add(1);
-            }
+            Event::Notified { told, .. } => self.notifications[place_of(told)].add(1),
             Event::Recovered { sessions, .. } => self.recovered.add(*sessions as u64),
             Event::SetAside { .. } => self.set_aside.add(1),
             Event::DiskFailed { op, .. } => self.disk_errors[labels::disk_op(*op)].add(1),
