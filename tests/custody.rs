@@ -28,6 +28,7 @@ struct Kept {
 fn kept(lines: &str) -> Kept {
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("custody");
+    fs::create_dir(&ledger).unwrap();
     let server = Server::on(&folder.path().join("root"), settings(&ledger, lines));
     Kept {
         server,
@@ -124,8 +125,9 @@ fn a_line_stands_there_when_the_close_is_acked() {
     client.close().assert(200, None);
     assert_eq!(self::lines(ledger).len(), 1);
     assert_whole(ledger);
-    let mode = fs::metadata(ledger).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    let day = fs::read_dir(ledger).unwrap().next().unwrap().unwrap();
+    let mode = day.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
@@ -311,6 +313,7 @@ fn a_full_disk_of_the_ledger_is_told_as_one() {
         return skip("a file system in an image cannot be mounted");
     };
     let ledger = disk.path().join("custody");
+    fs::create_dir(&ledger).unwrap();
     let server = Server::on(&folder.path().join("root"), settings(&ledger, ""));
     upload(&server, "/first.bin", 1, 30)
         .close()
@@ -433,30 +436,59 @@ fn a_file_that_was_changed_is_found_and_a_report_has_all_of_it() {
     assert_eq!(verify(&["--head", "12"], ledger).0, Some(2));
 }
 
+/// Goal: what a check passes, a start can use. Method: both are asked about places where no ledger
+/// can be, and about one that is in use.
 #[test]
-fn a_ledger_that_clients_or_others_could_write_to_is_refused() {
+fn where_no_ledger_can_be_a_start_and_a_check_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
-    let refused = |ledger: &Path| {
-        let (status, said) = Server::refused(&root, &settings(ledger, ""));
-        (status.code(), said)
+    fs::create_dir(&root).unwrap();
+    let check = |ledger: &Path| {
+        let file = folder.path().join("check.toml");
+        let text = format!("listen = \"127.0.0.1:0\"\nroot = {root:?}\ncustody = {ledger:?}\n");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let output = command.args(["check", "--config"]).arg(&file).output();
+        let output = output.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
     };
-    let (_, said) = refused(&root.join("custody"));
-    assert!(said.contains("where uploads are"), "{said}");
-    let open = folder.path().join("open");
-    fs::create_dir(&open).unwrap();
-    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-    let (_, said) = refused(&open);
-    assert!(said.contains("others can write to"), "{said}");
-    let (code, said) = refused(Path::new("custody"));
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("a path from `/` on"), "{said}");
+    let assert_refused = |ledger: &Path, why: &str| {
+        let (_, said) = Server::refused(&root, &settings(ledger, ""));
+        assert!(said.contains(why), "{ledger:?}: {said}");
+        let (code, said) = check(ledger);
+        assert!(said.contains(why), "{ledger:?}: {said}");
+        assert!(code.is_some_and(|code| code > 0), "{ledger:?}: {said}");
+    };
+    let with_mode = |name: &str, mode| {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let here = folder.path();
+    assert_refused(&here.join("none"), "is not there: mount its disk");
+    assert!(!here.join("none").exists());
+    assert_refused(&here.join("none/none"), "is not there");
+    assert_refused(&root, "where uploads are");
+    assert_refused(&with_mode("open", 0o777), "others can write to");
+    assert_refused(&here.join("check.toml"), "is no folder");
+    assert_refused(Path::new("/proc"), "no file can be made in /proc");
+    assert_refused(Path::new("custody"), "a path from `/` on");
+    if rustix::process::geteuid().is_root() {
+        let theirs = with_mode("theirs", 0o700);
+        std::os::unix::fs::chown(&theirs, Some(65_534), None).unwrap();
+        assert_refused(&theirs, "belongs to another user");
+    } else {
+        skip("only root gives a folder to another user");
+        assert_refused(Path::new("/usr"), "belongs to another user");
+    }
     // Two servers would break one another's chain.
-    let ledger = folder.path().join("custody");
-    let first = Server::on(&root, settings(&ledger, ""));
-    let other = folder.path().join("other");
-    let (_, said) = Server::refused(&other, &settings(&ledger, ""));
-    assert!(said.contains("another server writes to"), "{said}");
+    let ledger = with_mode("custody", 0o700);
+    assert_eq!(check(&ledger).0, Some(0));
+    assert_eq!(fs::read_dir(&ledger).unwrap().count(), 0);
+    let first = Server::on(&here.join("other"), settings(&ledger, ""));
+    assert_refused(&ledger, "another server writes to");
     let location = format!("[[location]]\nprefix = \"x\"\nroot = {ledger:?}");
     first.reload(&settings(&ledger, &location).file);
     first.wait_for_log("event=reload_failed");

@@ -159,7 +159,10 @@ fn survive_power_cuts(keeps_custody: bool) {
         let other = second.root();
         let ledger = first.point().join("ledger");
         let custody = match keeps_custody {
-            true => format!("custody = \"{}\"\n", ledger.display()),
+            true => {
+                std::fs::create_dir(&ledger).unwrap();
+                format!("custody = \"{}\"\n", ledger.display())
+            }
             false => String::new(),
         };
         let lines = format!(

@@ -456,11 +456,13 @@ impl Joined {
     fn start() -> Option<Self> {
         let store = Store::start()?;
         store.moto.keep_versions();
-        Some(Self {
+        let joined = Self {
             store,
             webhook: Backend::always(Act::status(204)),
             folder: tempfile::tempdir().unwrap(),
-        })
+        };
+        fs::create_dir(joined.ledger()).unwrap();
+        Some(joined)
     }
 
     fn ledger(&self) -> PathBuf {

@@ -1,47 +1,22 @@
 //! The folder of the ledger: whose it is, its days, and what a power cut has left at the end of the
 //! last one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
-use thiserror::Error;
-
 use super::chain::Chain;
+use super::site::{BadLedger, PROBE_NAME, Site};
 use crate::http::download::date;
 use crate::named_file;
 
 /// How the name of a day ends.
 const ENDING: &str = ".jsonl";
-/// Those of other users who might write there.
-const OTHERS_WRITE: u32 = 0o022;
-
-/// Why no ledger can be kept in a folder.
-#[derive(Debug, Error)]
-pub enum BadLedger {
-    #[error("custody: {path}: {0}", path = .1.display())]
-    Io(#[source] io::Error, PathBuf),
-    #[error("custody: {path} is no folder", path = .0.display())]
-    NoFolder(PathBuf),
-    #[error("custody: {path} belongs to another user: `chown` it to the one who serves", path = .0.display())]
-    Owner(PathBuf),
-    #[error("custody: others can write to {path}: take that right away (`chmod go-w`)", path = .0.display())]
-    Mode(PathBuf),
-    #[error("custody: {path} is in {other}, where uploads are: give the ledger a folder of its own",
-            path = .0.display(), other = .1.display())]
-    Within(PathBuf, PathBuf),
-    #[error("custody: another server writes to {path}", path = .0.display())]
-    Locked(PathBuf),
-    #[error("custody: there is no thread that writes: {0}")]
-    Thread(#[source] io::Error),
-}
-
 /// The folder, for the one who writes to it.
 #[derive(Debug)]
 pub struct LedgerFolder {
-    path: PathBuf,
+    site: Site,
     folder: File,
 }
 
@@ -78,69 +53,14 @@ pub struct LedgerReadBack {
     pub broken: Option<(PathBuf, usize)>,
 }
 
-/// Looks whether a ledger could be kept there, without making anything; `None`: the folder is not
-/// there, and would be made.
-///
-/// # Errors
-/// [`BadLedger`]
-pub fn look(path: &Path, uploads: &[&Path]) -> Result<Option<()>, BadLedger> {
-    let failed = |error| BadLedger::Io(error, path.to_owned());
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let here = real(path);
-    for other in uploads {
-        let there = real(other);
-        if here.starts_with(&there) {
-            return Err(BadLedger::Within(path.to_owned(), (*other).to_owned()));
-        }
-    }
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    if !metadata.is_dir() {
-        return Err(BadLedger::NoFolder(path.to_owned()));
-    }
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(BadLedger::Owner(path.to_owned()));
-    }
-    if metadata.mode() & OTHERS_WRITE != 0 {
-        return Err(BadLedger::Mode(path.to_owned()));
-    }
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(path, access).map_err(|errno| failed(errno.into()))?;
-    Ok(Some(()))
-}
-
 impl LedgerFolder {
-    /// Opens the folder, made if it is missing, for this server alone. `uploads` are the folders
-    /// that clients write to.
+    /// Opens the folder for this server alone.
     ///
     /// # Errors
     /// [`BadLedger`]
-    pub fn open(path: &Path, uploads: &[&Path]) -> Result<Self, BadLedger> {
-        let failed = |error| BadLedger::Io(error, path.to_owned());
-        if look(path, uploads)?.is_none() {
-            let made = DirBuilder::new().mode(0o700).create(path);
-            made.map_err(failed)?;
-            if let Some(parent) = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
-                let synced = File::open(parent).and_then(|parent| parent.sync_all());
-                synced.map_err(failed)?;
-            }
-        }
-        let folder = File::open(path).map_err(failed)?;
-        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(BadLedger::Locked(path.to_owned())),
-            Err(errno) => return Err(failed(errno.into())),
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            folder,
-        })
+    pub fn open(site: Site) -> Result<Self, BadLedger> {
+        let folder = site.take()?;
+        Ok(Self { site, folder })
     }
 
     /// Reads the last days back into a chain, and goes on with the last one; `None` where there is
@@ -150,13 +70,13 @@ impl LedgerFolder {
     /// Of reading, or of putting a torn end aside.
     pub fn read_back(&self, chain: &mut Chain) -> io::Result<(Option<Day>, LedgerReadBack)> {
         let mut told = LedgerReadBack::default();
-        let names = days(&self.path)?;
+        let names = days(self.site.path())?;
         let Some((last, before)) = names.split_last() else {
             return Ok((None, told));
         };
         // Of who has a line, too: the last day may just have begun.
         for name in before.last().into_iter().chain([last]) {
-            let path = self.path.join(name);
+            let path = self.site.path().join(name);
             let file = BufReader::with_capacity(1 << 20, named_file::open(&path)?);
             let found = chain.read_back(file)?;
             told.broken = told
@@ -187,7 +107,7 @@ impl LedgerFolder {
     /// Puts what stands behind so many bytes into a file of its own: nothing is thrown away.
     fn set_apart(&self, name: &str, mut file: &File, whole: u64) -> io::Result<PathBuf> {
         let apart = (1..u32::MAX)
-            .map(|number| self.path.join(format!("{name}.{number}.torn")))
+            .map(|number| self.site.path().join(format!("{name}.{number}.torn")))
             .find(|path| !path.exists())
             .ok_or(io::ErrorKind::AlreadyExists)?;
         let mut copy = OpenOptions::new();
@@ -222,7 +142,7 @@ impl LedgerFolder {
         let open = || {
             let mut options = OpenOptions::new();
             let options = options.write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(self.path.join(&repair.name))?;
+            let file = options.open(self.site.path().join(&repair.name))?;
             file.set_len(repair.synced)?;
             file.write_all_at(&repair.unsynced, repair.synced)?;
             Ok(file)
@@ -244,7 +164,7 @@ impl LedgerFolder {
     /// # Errors
     /// Why not.
     pub fn probe(&self) -> io::Result<()> {
-        let path = self.path.join(".probe");
+        let path = self.site.path().join(PROBE_NAME);
         let file = File::create(&path)?;
         let probed = file
             .write_all_at(&[0; 4096], 0)
@@ -374,11 +294,8 @@ mod tests {
     fn a_torn_end_is_set_apart_and_the_chain_goes_on() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("custody");
-        let folder = LedgerFolder::open(&path, &[]).unwrap();
-        assert!(matches!(
-            LedgerFolder::open(&path, &[]),
-            Err(BadLedger::Locked(_))
-        ));
+        fs::create_dir(&path).unwrap();
+        let folder = LedgerFolder::open(Site::new(&path, &[])).unwrap();
         let mut chain = Chain::new(scribe());
         let (none, _) = folder.read_back(&mut chain).unwrap();
         assert!(none.is_none());
@@ -409,7 +326,7 @@ mod tests {
     #[test]
     fn after_a_failure_what_was_not_synced_is_written_anew() {
         let place = tempfile::tempdir().unwrap();
-        let folder = LedgerFolder::open(&place.path().join("c"), &[]).unwrap();
+        let folder = LedgerFolder::open(Site::new(place.path(), &[])).unwrap();
         let mut chain = Chain::new(scribe());
         let mut day = folder.begin("2026-11-18.jsonl").unwrap();
         append(&mut chain, &mut day, 1..=1);
@@ -420,34 +337,10 @@ mod tests {
         day.append(b"what was not written whole").unwrap();
         let mut day = folder.reopen(day.repair()).unwrap();
         append(&mut chain, &mut day, 3..=3);
-        let bytes = fs::read(place.path().join("c/2026-11-18.jsonl")).unwrap();
+        let bytes = fs::read(place.path().join("2026-11-18.jsonl")).unwrap();
         let mut again = Chain::new(scribe());
         let found = again.read_back(&bytes[..]).unwrap();
         assert_eq!((found.whole, found.broken), (bytes.len() as u64, None));
         assert_eq!(again.head(), chain.head());
-    }
-
-    #[test]
-    fn a_folder_that_others_could_write_to_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("custody");
-        let open = |uploads: &[&Path]| LedgerFolder::open(&path, uploads).map(drop);
-        fs::create_dir(&path).unwrap();
-        open(&[]).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
-        assert!(matches!(open(&[]), Err(BadLedger::Mode(_))));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
-        open(&[]).unwrap();
-        open(&[&path.join("root")]).unwrap();
-        for uploads in [place.path(), &path] {
-            assert!(
-                matches!(open(&[uploads]), Err(BadLedger::Within(..))),
-                "{uploads:?}"
-            );
-        }
-        fs::remove_dir(&path).unwrap();
-        fs::write(&path, "").unwrap();
-        assert!(matches!(open(&[]), Err(BadLedger::NoFolder(_))));
     }
 }

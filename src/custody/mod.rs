@@ -52,5 +52,6 @@ pub mod entry;
 pub mod export;
 pub mod folder;
 pub mod object;
+pub mod site;
 pub mod verify;
 pub mod writer;

@@ -5,7 +5,6 @@
 //! try again, and in between the thread looks by itself whether the disk is well again.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -15,7 +14,8 @@ use tokio::sync::oneshot;
 
 use super::chain::Chain;
 use super::entry::{LedgerEntry, Scribe};
-use super::folder::{BadLedger, Day, LedgerFolder, Repair, day_of};
+use super::folder::{Day, LedgerFolder, Repair, day_of};
+use super::site::{BadLedger, Site};
 use crate::http::digest::Hex;
 use crate::metrics::ledger::LedgerMetrics;
 use crate::processors;
@@ -59,16 +59,12 @@ struct Wanted {
 }
 
 impl Ledger {
-    /// Opens the folder, and starts the thread. `uploads` are the folders that clients write to.
+    /// Opens the folder, and starts the thread.
     ///
     /// # Errors
     /// [`BadLedger`]
-    pub fn start(
-        path: &Path,
-        uploads: &[&Path],
-        metrics: Arc<LedgerMetrics>,
-    ) -> Result<Self, BadLedger> {
-        let folder = LedgerFolder::open(path, uploads)?;
+    pub fn start(site: Site, metrics: Arc<LedgerMetrics>) -> Result<Self, BadLedger> {
+        let folder = LedgerFolder::open(site)?;
         let (orders, tasks) = sync_channel(WAITING_MAX);
         let scribe = Scribe {
             host: rustix::system::uname().nodename().to_string_lossy().into(),
@@ -459,9 +455,10 @@ mod tests {
     fn each_session_has_one_line_also_over_restarts() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("custody");
+        fs::create_dir(&path).unwrap();
         for life in 0..3 {
             let metrics = Arc::new(LedgerMetrics::default());
-            let ledger = Ledger::start(&path, &[], Arc::clone(&metrics)).unwrap();
+            let ledger = Ledger::start(Site::new(&path, &[]), Arc::clone(&metrics)).unwrap();
             block_on(async {
                 ledger.write(entry(1), true).await.unwrap();
                 ledger.write(entry(10 + life), life != 1).await.unwrap();
@@ -482,8 +479,9 @@ mod tests {
     fn who_waits_hears_that_the_disk_fails_and_later_that_it_does_not() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("custody");
+        fs::create_dir(&path).unwrap();
         let metrics = Arc::new(LedgerMetrics::default());
-        let ledger = Ledger::start(&path, &[], Arc::clone(&metrics)).unwrap();
+        let ledger = Ledger::start(Site::new(&path, &[]), Arc::clone(&metrics)).unwrap();
         // Nobody can make a file where a folder is.
         let day = path.join(day_of(now_ms()));
         let tomorrow = path.join(day_of(now_ms() + 86_400_000));

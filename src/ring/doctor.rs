@@ -27,7 +27,7 @@ use crate::auth::keytab::Key;
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::{Config, quantity};
 use crate::courier;
-use crate::custody::folder::{self, BadLedger};
+use crate::custody::site::{BadLedger, Site};
 use crate::verify;
 
 /// Fewer descriptors than this are soon used up.
@@ -89,7 +89,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         });
     }
     findings.extend(directories);
-    findings.extend(custody(config));
+    findings.extend(custody(config, is_running));
     // A start has all of them at the same time, so none is given back before the last one.
     let mut held = Vec::new();
     findings.extend(addresses(config, is_running, &mut held));
@@ -151,22 +151,37 @@ fn is_in_use(why: &BadDoor) -> bool {
     matches!(why, BadDoor::Address(_, error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Where the custody ledger would be. Nothing is made.
-fn custody(config: &Config) -> Option<Finding> {
+/// Whether the custody ledger can be kept where it should be.
+fn custody(config: &Config, is_running: bool) -> Option<Finding> {
     let path = &config.custody;
     if path.as_os_str().is_empty() {
         return None;
     }
     let shown = path.display();
-    Some(match folder::look(path, &config.upload_folders()) {
-        Ok(Some(())) => Finding::Good(format!("the custody ledger can be written in {shown}")),
-        Ok(None) => Finding::Doubtful(format!("{shown} is not there: a start makes it, if it may")),
+    Some(match Site::new(path, &config.upload_folders()).take() {
+        Ok(_) => Finding::Good(format!("the custody ledger can be written in {shown}")),
+        Err(BadLedger::Locked(_)) if is_running => Finding::Good(format!(
+            "a server writes the custody ledger in {shown}, and looked at it when it started"
+        )),
         // Whoever checks may be another user than the one who serves.
-        Err(error @ BadLedger::Owner(_)) if account::our_id() == 0 => {
-            Finding::Doubtful(error.to_string())
+        Err(error @ BadLedger::Owner(_, owner))
+            if account::our_id() == 0 && server_of(config) == Some(owner) =>
+        {
+            let owner = account::to_chown(owner);
+            Finding::Doubtful(format!(
+                "{error}; it is in order if {owner} serves, as of the work directory"
+            ))
         }
         Err(error) => Finding::Bad(error.to_string()),
     })
+}
+
+/// Who serves, by what is there: the owner of the work directory, or of the root that it will be
+/// made in.
+fn server_of(config: &Config) -> Option<u32> {
+    let folders = [&config.work_dir, &config.roots[0]];
+    let mut stats = folders.into_iter().map(rustix::fs::stat);
+    stats.find_map(Result::ok).map(|stat| stat.st_uid)
 }
 
 /// Users whom no location lets in: a slip in a name, or in `allow`.

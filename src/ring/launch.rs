@@ -32,6 +32,7 @@ use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::courier::{self, Courier};
+use crate::custody::site::Site;
 use crate::custody::writer::Ledger;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
@@ -221,8 +222,8 @@ fn ledger(
     if config.custody.as_os_str().is_empty() {
         return Ok(None);
     }
-    let uploads = config.upload_folders();
-    let started = Ledger::start(&config.custody, &uploads, Arc::clone(&metrics.ledger));
+    let site = Site::new(&config.custody, &config.upload_folders());
+    let started = Ledger::start(site, Arc::clone(&metrics.ledger));
     let ledger = started.map_err(LaunchError::Custody)?;
     // Opened anew: the lock of the ledger's own descriptor ends with its thread.
     if let Ok(folder) = File::open(&config.custody) {

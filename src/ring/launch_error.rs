@@ -14,7 +14,7 @@ use super::{account, memory};
 use crate::admin::BadDoor;
 use crate::config::{Config, quantity};
 use crate::courier::NoCourier;
-use crate::custody::folder::BadLedger;
+use crate::custody::site::BadLedger;
 use crate::objects::Unfit;
 
 /// How long shards may take to come to life, before they read anything back.

@@ -20,7 +20,7 @@ use super::reload::{self, Offer};
 use super::service;
 use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
-use crate::custody::folder;
+use crate::custody::site::Site;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::observe;
@@ -176,7 +176,7 @@ impl Reloader {
         let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
         let ledger = &config.custody;
         if !ledger.as_os_str().is_empty() {
-            folder::look(ledger, &config.upload_folders())?;
+            Site::new(ledger, &config.upload_folders()).look()?;
         }
         let known = named_roots(&self.config);
         let mut new_roots = named_roots(&config);

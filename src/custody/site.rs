@@ -1,0 +1,201 @@
+//! Where a ledger may be kept: whose folder it has to be, and where it must not stand. A check asks
+//! the same as a start does, and so does the writer when another folder has its place.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::named_file::kind_without_files;
+
+/// Those of other users who might write there.
+const OTHERS_WRITE: u32 = 0o022;
+/// A file that is made to see whether one can be.
+pub(super) const PROBE_NAME: &str = ".probe";
+
+/// Why no ledger can be kept in a folder.
+#[derive(Debug, Error)]
+pub enum BadLedger {
+    #[error("custody: {path}: {0}", path = .1.display())]
+    Io(#[source] io::Error, PathBuf),
+    #[error(
+        "custody: {path} is not there: mount its disk, or make a folder for the user who serves (`install -d -m 700 \
+         -o USER {path}`); it is never made by itself, so that no line goes to another disk than is meant",
+        path = .0.display()
+    )]
+    Missing(PathBuf),
+    #[error("custody: {path} is no folder", path = .0.display())]
+    NoFolder(PathBuf),
+    #[error("custody: {path} belongs to another user: `chown` it to the one who serves", path = .0.display())]
+    Owner(PathBuf, u32),
+    #[error("custody: others can write to {path}: take that right away (`chmod go-w`)", path = .0.display())]
+    Mode(PathBuf),
+    #[error("custody: {path} is in {other}, where uploads are: give the ledger a folder of its own",
+            path = .0.display(), other = .1.display())]
+    Within(PathBuf, PathBuf),
+    #[error("custody: another server writes to {path}", path = .0.display())]
+    Locked(PathBuf),
+    #[error("custody: no file can be made in {path}: {0}", path = .1.display())]
+    NoFiles(#[source] io::Error, PathBuf),
+    #[error("custody: there is no thread that writes: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// The place that the settings name.
+#[derive(Clone, Debug)]
+pub struct Site {
+    path: PathBuf,
+    /// The folders that clients write to.
+    uploads: Vec<PathBuf>,
+}
+
+impl Site {
+    /// That of the ledger; `uploads` are the folders that clients write to.
+    pub fn new(path: &Path, uploads: &[&Path]) -> Self {
+        Self {
+            path: path.to_owned(),
+            uploads: uploads.iter().map(|path| (*path).to_owned()).collect(),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the folder, and looks whether a ledger may be kept there. Nothing is made.
+    ///
+    /// # Errors
+    /// [`BadLedger`]
+    pub fn look(&self) -> Result<File, BadLedger> {
+        let path = &self.path;
+        let failed = |errno: Errno| BadLedger::Io(errno.into(), path.clone());
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let here = real(path);
+        if let Some(other) = (self.uploads.iter()).find(|other| here.starts_with(real(other))) {
+            return Err(BadLedger::Within(path.clone(), other.clone()));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(folder) => File::from(folder),
+            Err(Errno::NOENT) => return Err(BadLedger::Missing(path.clone())),
+            Err(Errno::NOTDIR) => return Err(BadLedger::NoFolder(path.clone())),
+            Err(errno) => return Err(failed(errno)),
+        };
+        if let Some(kind) = kind_without_files(&folder) {
+            let why = io::Error::other(format!("{kind} is a file system of the kernel"));
+            return Err(BadLedger::NoFiles(why, path.clone()));
+        }
+        let stat = rustix::fs::fstat(&folder).map_err(failed)?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(BadLedger::Owner(path.clone(), stat.st_uid));
+        }
+        if stat.st_mode & OTHERS_WRITE != 0 {
+            return Err(BadLedger::Mode(path.clone()));
+        }
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::accessat(&folder, ".", access, AtFlags::EACCESS).map_err(failed)?;
+        Ok(folder)
+    }
+
+    /// Takes the folder for this program alone, for as long as it is open, and tries to make a file
+    /// in it. A full disk is in order: room may come.
+    ///
+    /// # Errors
+    /// [`BadLedger`]
+    pub fn take(&self) -> Result<File, BadLedger> {
+        let folder = self.look()?;
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(BadLedger::Locked(self.path.clone())),
+            Err(errno) => return Err(BadLedger::Io(errno.into(), self.path.clone())),
+        }
+        let tried = open_file(&folder, PROBE_NAME, OFlags::WRONLY | OFlags::CREATE)
+            .and_then(|_| Ok(rustix::fs::unlinkat(&folder, PROBE_NAME, AtFlags::empty())?));
+        match tried {
+            Ok(()) => Ok(folder),
+            Err(error) if is_full(&error) => Ok(folder),
+            Err(error) => Err(BadLedger::NoFiles(error, self.path.clone())),
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// Opens a regular file in the folder: no link is followed, nothing is waited for, and it is on the
+/// folder's own file system, whose syncs are counted on.
+///
+/// # Errors
+/// What the kernel says, or that it is something else.
+pub(super) fn open_file(folder: &File, name: &str, access: OFlags) -> io::Result<File> {
+    let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = rustix::fs::openat(folder, name, flags, mode)?;
+    let (stat, above) = (rustix::fs::fstat(&file)?, rustix::fs::fstat(folder)?);
+    let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    match is_regular && stat.st_dev == above.st_dev {
+        true => Ok(File::from(file)),
+        false => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{name} in the ledger's folder is not a regular file of its own"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_could_write_to_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("custody");
+        let take = |uploads: &[&Path]| Site::new(&path, uploads).take().map(drop);
+        // A slip in the name, or a disk that is not mounted.
+        assert!(matches!(take(&[]), Err(BadLedger::Missing(_))));
+        assert!(!path.exists());
+        fs::create_dir(&path).unwrap();
+        take(&[]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(matches!(take(&[]), Err(BadLedger::Mode(_))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        take(&[]).unwrap();
+        take(&[&path.join("root")]).unwrap();
+        for uploads in [place.path(), &path] {
+            assert!(
+                matches!(take(&[uploads]), Err(BadLedger::Within(..))),
+                "{uploads:?}"
+            );
+        }
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        let held = Site::new(&path, &[]).take().unwrap();
+        assert!(matches!(take(&[]), Err(BadLedger::Locked(_))));
+        drop(held);
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(matches!(take(&[]), Err(BadLedger::NoFolder(_))));
+    }
+
+    #[test]
+    fn a_file_of_the_ledger_is_a_regular_one_of_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = File::open(place.path()).unwrap();
+        let access = OFlags::RDWR | OFlags::CREATE;
+        open_file(&folder, "file", access).unwrap();
+        let pipe = place.path().join("pipe");
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, mode, 0).unwrap();
+        std::os::unix::fs::symlink("file", place.path().join("link")).unwrap();
+        for name in ["pipe", "link"] {
+            assert!(open_file(&folder, name, access).is_err(), "{name}");
+        }
+    }
+}
