@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use support::backend::{Act, Backend};
 use support::bucket::{BUCKET, CREDENTIALS, Fate, Moto, Proxy};
-use support::client::{Client, DISK_FULL};
+use support::client::{Client, DISK_FULL, fragment};
 use support::content::content;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -212,9 +212,14 @@ fn parts_that_nobody_can_list_are_sent_again() {
 fn a_server_that_is_killed_at_any_step_goes_on() {
     let Some(store) = Store::start() else { return };
     let mut server = Server::with(store.settings("allow_overwrite = true"));
-    for bytes in [SMALL, LARGE] {
+    for (bytes, ahead) in [(SMALL, true), (LARGE, true), (LARGE, false)] {
+        let mut settings =
+            store.settings(&format!("allow_overwrite = true\nstore_ahead = {ahead}"));
+        settings.flags = server.settings().flags;
+        server.stop();
+        server.restart_with(settings);
         for at in 1..=6 {
-            let name = format!("{bytes}-{at}");
+            let name = format!("{bytes}-{ahead}-{at}");
             store.proxy.rule(move |number, _| match number == at {
                 true => Fate::Hang,
                 false => Fate::Pass,
@@ -755,4 +760,136 @@ fn an_application_is_asked_before_the_store() {
             }
         }
     }
+}
+
+/// Sends the first bytes of a file, and waits until the store has the first part of it.
+#[track_caller]
+fn begun(store: &Store, server: &Server, name: &str) -> Client {
+    let mut client = Client::create(server.address(), &format!("/{name}"));
+    for at in 0..2 {
+        let range = at * (4 << 20)..(at + 1) * (4 << 20);
+        client.send(fragment(range).of(LARGE)).assert(200, None);
+    }
+    wait_until("the first part is there", || store.moto.parts(name) == [1]);
+    client
+}
+
+#[test]
+fn parts_go_ahead_while_the_file_is_still_coming() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings("allow_overwrite = true"));
+    let mut client = begun(&store, &server, "ahead.bin");
+    client
+        .send(fragment(8 << 20..LARGE).of(LARGE))
+        .assert(200, None);
+    wait_until("all parts are there", || {
+        store.moto.parts("ahead.bin") == [1, 2, 3]
+    });
+    store.proxy.rule(|_, _| Fate::Pass);
+    client.close().assert(200, None);
+    let lines = store.proxy.lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("partNumber")),
+        "{lines:?}"
+    );
+    let session = client.session().to_owned();
+    store.assert_object(&server, "ahead.bin", &session, LARGE);
+}
+
+#[test]
+fn a_store_that_is_slow_or_away_slows_no_fragment() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings("allow_overwrite = true"));
+    for (name, fate) in [
+        ("away.bin", Fate::LoseRequest),
+        ("slow.bin", Fate::Delay(3_000)),
+    ] {
+        store.proxy.rule(move |_, _| fate.clone());
+        let began = std::time::Instant::now();
+        let mut client = sent(&server, &format!("/{name}"), LARGE);
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(3), "{took:?}");
+        store.proxy.rule(|_, _| Fate::Pass);
+        close_at_last(&mut client, &server);
+        let session = client.session().to_owned();
+        store.assert_object(&server, name, &session, LARGE);
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_goes_on_with_the_parts_that_went_ahead() {
+    let Some(store) = Store::start() else { return };
+    let mut server = Server::with(store.settings("allow_overwrite = true"));
+    let mut client = begun(&store, &server, "ahead.bin");
+    let session = client.session().to_owned();
+    server.kill9();
+    store.proxy.rule(|_, _| Fate::Pass);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send_rest(8 << 20, LARGE, 4 << 20);
+    client.close().assert(200, None);
+    let lines = store.proxy.lines();
+    let is_first = |line: &String| line.starts_with("PUT") && line.contains("partNumber=1&");
+    assert!(!lines.iter().any(is_first), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.contains("?uploads ")),
+        "{lines:?}"
+    );
+    store.assert_object(&server, "ahead.bin", &session, LARGE);
+}
+
+#[test]
+fn an_upload_that_is_given_up_half_way_leaves_nothing_at_the_store() {
+    let Some(store) = Store::start() else { return };
+    let settings = || store.settings("allow_overwrite = true");
+    let mut server = Server::with(settings());
+    for restarts in [false, true] {
+        let mut client = begun(&store, &server, "half.bin");
+        if restarts {
+            server.restart();
+            client.reconnect_to(server.address());
+        }
+        client.cancel().assert(200, None);
+        store.assert_nothing_is_left(&server);
+    }
+    // One that nobody comes back for.
+    let _client = begun(&store, &server, "half.bin");
+    server.stop();
+    server.restart_with(settings().file("session_timeout = \"1s\""));
+    store.assert_nothing_is_left(&server);
+    assert!(store.moto.object("half.bin").is_none());
+}
+
+#[test]
+fn an_upload_goes_where_new_settings_say_and_nothing_is_left_at_the_old_place() {
+    let Some(store) = Store::start() else { return };
+    let mut server = Server::with(store.settings("allow_overwrite = true"));
+    let mut client = begun(&store, &server, "moved.bin");
+    let session = client.session().to_owned();
+    server.stop();
+    server.restart_with(store.settings("allow_overwrite = true\nstore_prefix = \"new/\""));
+    client.reconnect_to(server.address());
+    client.send_rest(8 << 20, LARGE, 4 << 20);
+    close_at_last(&mut client, &server);
+    store.assert_object(&server, "new/moved.bin", &session, LARGE);
+    assert!(store.moto.object("moved.bin").is_none());
+}
+
+#[test]
+fn nothing_goes_ahead_where_another_object_stands() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings(""));
+    store
+        .moto
+        .ask("PUT", &format!("/{BUCKET}/taken.bin"), b"theirs");
+    store.proxy.rule(|_, _| Fate::Pass);
+    let mut client = sent(&server, "/taken.bin", LARGE);
+    wait_until("it is looked for", || !store.proxy.lines().is_empty());
+    client.close().assert(403, Some("0x80070005"));
+    // Had it been begun before, the look would have been enough: only then is it asked for.
+    let is_asked = |line: &String| line.starts_with("POST") && line.contains("uploadId=");
+    assert!(store.proxy.lines().iter().any(is_asked));
+    client.cancel().assert(200, None);
+    store.assert_nothing_is_left(&server);
+    assert_eq!(store.moto.object("taken.bin").unwrap().body, b"theirs");
 }

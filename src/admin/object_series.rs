@@ -12,6 +12,7 @@ pub struct ObjectsShown {
     pending_bytes: u64,
     stored: u64,
     stored_bytes: u64,
+    sent_ahead_bytes: u64,
     failures: u64,
     oldest_ms: u64,
 }
@@ -24,6 +25,7 @@ impl ObjectsShown {
             pending_bytes: metrics.pending_bytes.get(),
             stored: metrics.stored.get(),
             stored_bytes: metrics.stored_bytes.get(),
+            sent_ahead_bytes: metrics.sent_ahead_bytes.get(),
             failures: metrics.failures.get(),
             oldest_ms: metrics.oldest_ms(now_ms),
         }
@@ -49,6 +51,10 @@ impl ObjectsShown {
         families.counter("bitsd_objects_stored", help, alone(self.stored))?;
         let help = "Bytes of them";
         families.counter("bitsd_objects_stored_bytes", help, alone(self.stored_bytes))?;
+        let help =
+            "Bytes that were sent to an object store while the rest of their file was coming";
+        let ahead = alone(self.sent_ahead_bytes);
+        families.counter("bitsd_objects_sent_ahead_bytes", help, ahead)?;
         let help = "Tries to give a file to an object store that came to nothing";
         families.counter("bitsd_objects_failures", help, alone(self.failures))
     }

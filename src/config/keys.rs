@@ -369,6 +369,9 @@ keys! {
         // S3 takes no smaller one but the last, and no larger one.
         /// Bytes of the parts in which larger files are sent; more where there would be over 9,000.
         part_bytes: u64 = 16 * MIB, Row::of(bytes(5 * MIB..=5 * GIB)).called("store_part_bytes");
+        /// Whether parts of a file are sent ahead, while the rest of it is still coming. Its object
+        /// does not bear its digest as a mark then: it was begun before that was known.
+        ahead: bool = true, Row::of(truth()).called("store_ahead");
         /// Bytes of unfinished uploads and of files that the store has not taken yet, from which on
         /// new uploads wait.
         staging_max: Option<u64> = None, Row::of(or_unlimited(Unit::Bytes, MIB..=1024 * TIB)).called("store_staging_max");

@@ -16,6 +16,8 @@ pub struct ObjectMetrics {
     pub stored: Count,
     /// Bytes of them.
     pub stored_bytes: Count,
+    /// Bytes that were sent while the rest of their file was still coming.
+    pub sent_ahead_bytes: Count,
     /// Tries that came to nothing.
     pub failures: Count,
     /// When those on their way began, in milliseconds of the shards' clock, each with their number.

@@ -114,6 +114,9 @@ pub trait Bucket {
     -> Result<StoreNames, StoreTrouble>;
     /// Begins an upload in parts, and names it.
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble>;
+    /// CRC-32 of some bytes, as the store writes it.
+    async fn crc32(&self, source: &Self::Source, range: Range<u64>)
+    -> Result<String, StoreTrouble>;
     /// Sends a part; one of the same number gives way.
     async fn part(
         &self,
@@ -191,6 +194,10 @@ pub mod nowhere {
         }
 
         async fn begin(&self, _: &Object) -> Result<String, StoreTrouble> {
+            match *self {}
+        }
+
+        async fn crc32(&self, _: &NoSource, _: Range<u64>) -> Result<String, StoreTrouble> {
             match *self {}
         }
 

@@ -5,8 +5,10 @@
 
 use tokio::sync::Semaphore;
 
-use super::bucket::{Bucket, Object, Part, StoreNames, StoreTrouble};
-use super::note::{Note, Notebook, StorePlace};
+use super::abandon::{abandon, abort};
+use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
+use super::note::{Notebook, StorePlace};
+use super::parts::{InParts, SentParts};
 
 /// A file on its way to a store.
 pub struct Deliverer<'a, B: Bucket, N: Notebook> {
@@ -24,6 +26,8 @@ pub struct Deliverer<'a, B: Bucket, N: Notebook> {
     pub is_promised: bool,
     /// The store may have been told of it before.
     pub is_repeat: bool,
+    /// Which boot of the machine this is.
+    pub boot: &'a str,
 }
 
 /// The store does not take it.
@@ -52,20 +56,22 @@ pub enum Rest {
 
 impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
     /// Returns when the store has the object, or will not have it; `tell` hears of each try that
-    /// came to nothing.
+    /// came to nothing. `known` is what was sent ahead.
     ///
     /// # Errors
     /// [`Untaken`].
     pub async fn run(
         &self,
         source: &B::Source,
+        mut known: SentParts,
         tell: impl Fn(&StoreTrouble),
     ) -> Result<Delivered, Untaken> {
         let mut in_doubt = self.is_repeat;
         let mut pause = PAUSE_MS;
         loop {
+            let was_found = known.is_found();
             let slot = self.slots.acquire().await;
-            let tried = self.attempt(source, in_doubt).await;
+            let tried = self.attempt(source, &mut known, in_doubt).await;
             drop(slot);
             let trouble = match tried {
                 Ok(delivered) => return Ok(delivered),
@@ -74,7 +80,13 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             tell(&trouble);
             in_doubt = true;
             match trouble {
-                StoreTrouble::Doubt(_) | StoreTrouble::Unreadable(_) | StoreTrouble::Gone => {}
+                StoreTrouble::Gone if was_found => {
+                    // What was known is outdated: the store is asked at once.
+                    known.forget();
+                    continue;
+                }
+                StoreTrouble::Gone => known.forget(),
+                StoreTrouble::Doubt(_) | StoreTrouble::Unreadable(_) => {}
                 _ if self.is_promised => {}
                 StoreTrouble::Exists => {
                     // If that fails, it is done when the session ends.
@@ -89,7 +101,12 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         }
     }
 
-    async fn attempt(&self, source: &B::Source, in_doubt: bool) -> Result<Delivered, StoreTrouble> {
+    async fn attempt(
+        &self,
+        source: &B::Source,
+        known: &mut SentParts,
+        in_doubt: bool,
+    ) -> Result<Delivered, StoreTrouble> {
         let note = self.notes.read(&self.object.session).await?;
         let looks_first = self.looks_first && !self.object.may_replace;
         if in_doubt || note.is_some() || looks_first {
@@ -100,7 +117,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             }
         }
         if note.is_some() || self.object.bytes >= self.part_bytes {
-            return self.in_parts(source, note).await;
+            return self.in_parts(source, known).await;
         }
         match self.bucket.put(self.object, source).await {
             Ok(names) => Ok(Delivered {
@@ -115,29 +132,27 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
     async fn in_parts(
         &self,
         source: &B::Source,
-        note: Option<Note>,
+        known: &mut SentParts,
     ) -> Result<Delivered, StoreTrouble> {
-        let part_bytes = note
-            .as_ref()
-            .map_or(self.part_bytes, |note| note.part_bytes);
-        let known = self.known_parts(note.as_ref()).await?;
-        let (upload, known) = match known {
-            Some(known) => known,
-            None => (self.begin(note).await?, Vec::new()),
+        let parts = InParts {
+            bucket: self.bucket,
+            notes: self.notes,
+            object: self.object,
+            place: self.place,
+            part_bytes: self.part_bytes,
+            boot: self.boot,
         };
-        let key = &self.object.key;
-        let mut parts = Vec::new();
-        for (number, range) in cut(self.object.bytes, part_bytes) {
-            let bytes = range.end - range.start;
-            let is_it = |part: &&Part| {
-                part.number == number && part.bytes == bytes && !part.etag.is_empty()
-            };
-            parts.push(match known.iter().find(is_it) {
-                Some(part) => part.clone(),
-                None => (self.bucket.part(key, &upload, number, source, range)).await?,
-            });
+        let bytes = self.object.bytes;
+        parts.find(known, source, bytes).await?;
+        while let Some((number, range)) = known.next(bytes, bytes) {
+            parts.send(known, source, number, range).await?;
         }
-        match self.bucket.complete(self.object, &upload, &parts).await {
+        let (upload, parts) = known.all().ok_or(StoreTrouble::Gone)?;
+        let completed = self.bucket.complete(self.object, upload, &parts).await;
+        // If that was not all, the next try asks what the store has: it may have lost the upload,
+        // and some stores do not say so here.
+        known.forget();
+        match completed {
             // Also if it says that it is done: 200 may come before the work, and lie.
             Ok(()) | Err(StoreTrouble::Unreadable(_)) => match self.look().await? {
                 Standing::Ours(names) => Ok(self.settle(names).await),
@@ -151,46 +166,6 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             }
             Err(trouble) => Err(trouble),
         }
-    }
-
-    /// The upload that the note names, and what the store has of it; `None` if a new one is needed.
-    async fn known_parts(
-        &self,
-        note: Option<&Note>,
-    ) -> Result<Option<(String, Vec<Part>)>, StoreTrouble> {
-        let Some(upload) = note.and_then(|note| note.upload.as_ref()) else {
-            return Ok(None);
-        };
-        match self.bucket.parts(&self.object.key, upload).await {
-            Ok(parts) => Ok(Some((upload.clone(), parts))),
-            Err(StoreTrouble::Gone) => Ok(None),
-            // All of them are sent again.
-            Err(StoreTrouble::Unreadable(_)) => Ok(Some((upload.clone(), Vec::new()))),
-            Err(trouble) => Err(trouble),
-        }
-    }
-
-    /// Begins an upload. It is noted before, so that none is there that nobody knows of.
-    async fn begin(&self, before: Option<Note>) -> Result<String, StoreTrouble> {
-        let session = &self.object.session;
-        let is_first = before.is_none();
-        let mut note = before.unwrap_or_else(|| Note {
-            place: self.place.clone(),
-            key: self.object.key.clone(),
-            upload: None,
-            begun: 0,
-            part_bytes: part_bytes(self.object.bytes, self.part_bytes),
-        });
-        note.upload = None;
-        note.begun = note.begun.saturating_add(1);
-        self.notes.write(session, &note).await?;
-        if !is_first {
-            end_strays(self.bucket, self.notes, &note.key).await?;
-        }
-        let upload = self.bucket.begin(self.object).await?;
-        note.upload = Some(upload.clone());
-        self.notes.write(session, &note).await?;
-        Ok(upload)
     }
 
     /// Something stands there, says the store: perhaps by a request of ours whose answer was lost.
@@ -252,111 +227,10 @@ enum Standing {
     Other,
 }
 
-/// Ends what a note names, and removes the note when that holds.
-///
-/// # Errors
-/// [`StoreTrouble`]; the note stands.
-pub async fn abandon<B: Bucket, N: Notebook>(
-    bucket: &B,
-    notes: &N,
-    session: &str,
-    note: &Note,
-) -> Result<(), StoreTrouble> {
-    if let Some(upload) = &note.upload {
-        abort(bucket, &note.key, upload).await?;
-    }
-    if note.upload.is_none() || note.begun > 1 {
-        notes_without(notes, session, note).await?;
-        end_strays(bucket, notes, &note.key).await?;
-    }
-    Ok(notes.remove(session).await?)
-}
-
-/// The note does not name an upload that was ended.
-async fn notes_without<N: Notebook>(
-    notes: &N,
-    session: &str,
-    note: &Note,
-) -> Result<(), StoreTrouble> {
-    if note.upload.is_some() {
-        let note = Note {
-            upload: None,
-            ..note.clone()
-        };
-        notes.write(session, &note).await?;
-    }
-    Ok(())
-}
-
-/// Aborts until it holds: a part that was on its way may come after it.
-async fn abort<B: Bucket>(bucket: &B, key: &str, upload: &str) -> Result<(), StoreTrouble> {
-    for _ in 0..ABORTS_MAX {
-        match bucket.abort(key, upload).await {
-            Ok(()) => {}
-            Err(StoreTrouble::Gone) => return Ok(()),
-            Err(trouble) => return Err(trouble),
-        }
-        match bucket.parts(key, upload).await {
-            Err(StoreTrouble::Gone) => return Ok(()),
-            // Some stores tell of no parts instead.
-            Ok(parts) if parts.is_empty() => return Ok(()),
-            // What the next answer to the same says can be read.
-            Ok(_) | Err(StoreTrouble::Unreadable(_)) => {}
-            Err(trouble) => return Err(trouble),
-        }
-    }
-    Err(StoreTrouble::Doubt("aborted, and there still".to_owned()))
-}
-
-/// Ends uploads for a key that no note names: answers to a request for them were lost.
-async fn end_strays<B: Bucket, N: Notebook>(
-    bucket: &B,
-    notes: &N,
-    key: &str,
-) -> Result<(), StoreTrouble> {
-    let uploads = match bucket.uploads(key).await {
-        Ok(uploads) => uploads,
-        // It may not be asked for: what is left then is for a rule of the bucket.
-        Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => return Ok(()),
-        Err(trouble) => return Err(trouble),
-    };
-    if uploads.is_empty() {
-        return Ok(());
-    }
-    let named = notes.named().await?;
-    for upload in uploads.iter().filter(|upload| !named.contains(upload)) {
-        abort(bucket, key, upload).await?;
-    }
-    Ok(())
-}
-
-/// Bytes of the parts of a file: as the settings say, or more where there would be too many (S3
-/// takes 10,000).
-pub fn part_bytes(bytes: u64, setting: u64) -> u64 {
-    match bytes.div_ceil(setting) > PARTS_MAX {
-        true => bytes.div_ceil(PARTS_MAX).div_ceil(MIB) * MIB,
-        false => setting,
-    }
-}
-
-/// The parts of a file, each with its number.
-fn cut(bytes: u64, part_bytes: u64) -> impl Iterator<Item = (u32, std::ops::Range<u64>)> {
-    let count = bytes.div_ceil(part_bytes).max(1);
-    (0..count).map(move |at| {
-        let begin = at * part_bytes;
-        let number = u32::try_from(at + 1).unwrap_or(u32::MAX);
-        (number, begin..bytes.min(begin + part_bytes))
-    })
-}
-
 /// The first pause between tries.
 const PAUSE_MS: u64 = 500;
 /// The longest one.
 const PAUSE_MS_MAX: u64 = 60_000;
-/// How often an upload is aborted before it is left for later.
-const ABORTS_MAX: usize = 4;
-const PARTS_MAX: u64 = 9_000;
-const MIB: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -15,14 +15,17 @@
 //!
 //! # The rooms
 //!
-//! [`bucket`] is what is asked of a store, as a trait; [`deliver`] decides and asks ([`probe`]
-//! finds out whether a store can refuse to replace an object), and is tried against a store that
-//! loses, repeats, delays and lies in its tests. `s3` speaks to real ones, by the client of AWS.
+//! [`bucket`] is what is asked of a store, as a trait; [`deliver`] decides and asks ([`parts`] for
+//! an upload in parts, which may begin before its file is whole; [`probe`] finds out whether a
+//! store can refuse to replace an object), and is tried against a store that loses, repeats, delays
+//! and lies in its tests. `s3` speaks to real ones, by the client of AWS.
 //! [`Objects`] is the thread that all this runs on: nothing of it ever runs on a shard.
 
+pub mod abandon;
 pub mod bucket;
 pub mod deliver;
 pub mod note;
+pub mod parts;
 pub mod probe;
 #[cfg(feature = "s3")]
 mod s3;
@@ -56,6 +59,8 @@ struct Shared {
     uploads_max: usize,
     /// The work directory, where the notes are.
     work: Arc<OwnedFd>,
+    /// Files of which parts are sent ahead: how many bytes of each were acked.
+    ahead: Mutex<BTreeMap<SessionId, watch::Sender<u64>>>,
     staff: OnceLock<Option<mpsc::UnboundedSender<Task>>>,
 }
 
@@ -75,6 +80,9 @@ enum Progress {
 enum Task {
     /// Takes a file to its store; it lies in this folder.
     Deliver(Box<ObjectOrder>, Arc<OwnedFd>, watch::Sender<Progress>),
+    /// Sends parts of a file that is still coming; it lies in this folder, and so many bytes of it
+    /// were acked.
+    Ahead(Box<ObjectOrder>, Arc<OwnedFd>, watch::Receiver<u64>),
     /// Nobody wants the file of a session any more.
     Abandon(SessionId),
     /// Ends what an earlier life of the server has left of sessions that are over.
@@ -116,6 +124,7 @@ impl Objects {
             metrics,
             uploads_max,
             work,
+            ahead: Mutex::default(),
             staff: OnceLock::new(),
         };
         Self {
@@ -164,11 +173,30 @@ impl Objects {
         if let Some(progress) = jobs.get(&order.session) {
             return Ok(progress.clone());
         }
+        // Whoever sends it ahead ends then.
+        lock(&self.shared.ahead).remove(&order.session);
         let (told, progress) = watch::channel(Progress::UnderWay);
         let task = Task::Deliver(Box::new(order.clone()), Arc::clone(folder), told);
         self.ask(task).ok_or(ObjectError::Refused)?;
         jobs.insert(order.session, progress.clone());
         Ok(progress)
+    }
+
+    /// See [`crate::server::floor::Floor::send_ahead`]; the file lies in `folder`.
+    pub fn send_ahead(&self, order: &ObjectOrder, folder: &Arc<OwnedFd>, acked: u64) {
+        if lock(&self.shared.jobs).contains_key(&order.session) {
+            return;
+        }
+        let mut ahead = lock(&self.shared.ahead);
+        if let Some(told) = ahead.get(&order.session) {
+            told.send_replace(acked);
+            return;
+        }
+        let (told, acked) = watch::channel(acked);
+        let task = Task::Ahead(Box::new(order.clone()), Arc::clone(folder), acked);
+        if self.ask(task).is_some() {
+            ahead.insert(order.session, told);
+        }
     }
 
     /// See [`crate::server::floor::Floor::await_object`].
@@ -187,6 +215,7 @@ impl Objects {
     /// See [`crate::server::floor::Floor::abandon_object`].
     pub fn abandon(&self, session: SessionId) {
         lock(&self.shared.jobs).remove(&session);
+        lock(&self.shared.ahead).remove(&session);
         let _is_found_by_its_note = self.ask(Task::Abandon(session));
     }
 

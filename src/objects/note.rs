@@ -22,6 +22,9 @@ pub struct Note {
     pub begun: u32,
     /// What its parts were cut by.
     pub part_bytes: u64,
+    /// The boot of this machine in which it was begun.
+    #[serde(default)]
+    pub boot: Option<String>,
 }
 
 /// Where a bucket is.

@@ -132,6 +132,10 @@ impl Bucket for S3Bucket {
         upload.ok_or_else(|| StoreTrouble::Doubt("an upload without a name".to_owned()))
     }
 
+    async fn crc32(&self, source: &S3Source, range: Range<u64>) -> Result<String, StoreTrouble> {
+        source.crc32(range).await
+    }
+
     async fn part(
         &self,
         key: &str,

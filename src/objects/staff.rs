@@ -1,24 +1,28 @@
 //! The thread of the object stores, and what it does: one runtime, on which all jobs wait for their
 //! answers. What reads or writes a file does so on further threads.
 
+mod ahead;
+mod notes;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::Future;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{self, AbortHandle, LocalSet};
 
+use super::abandon;
 use super::bucket::{Object, StoreTrouble};
-use super::deliver::{self, Delivered, Deliverer, Rest, Untaken};
-use super::note::{Note, Notebook, StorePlace};
+use super::deliver::{Delivered, Deliverer, Rest, Untaken};
+use super::note::{Note, Notebook as _, StorePlace};
+use super::parts::SentParts;
 use super::{Fitness, Progress, Task, Unfit, probe};
 use crate::bits::session_id::SessionId;
 use crate::config::{NoReplace, ObjectStore};
@@ -27,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::metrics::objects::ObjectMetrics;
 use crate::server::object_order::{ObjectError, ObjectOrder};
 use crate::vault::names::{self, WorkName};
+use notes::{Notes, work_names};
 
 #[cfg(not(feature = "s3"))]
 use super::bucket::nowhere::{NoBucket as Chosen, NoSource as ChosenSource};
@@ -44,12 +49,20 @@ pub struct Staff {
 struct Desk {
     metrics: Arc<Metrics>,
     slots: Semaphore,
+    /// For files of which parts are sent ahead; they never keep one waiting that is whole.
+    slots_ahead: Semaphore,
     notes: Notes,
+    /// Which boot of this machine it is; a name that no other one has.
+    boot: String,
     /// Clients of the stores, as far as there were any.
     buckets: RefCell<BTreeMap<StorePlace, Rc<Chosen>>>,
     /// Stores that were tried, and what that has shown.
     tried: RefCell<BTreeMap<StorePlace, Result<(), String>>>,
     running: RefCell<BTreeMap<SessionId, AbortHandle>>,
+    /// Files of which parts are sent ahead: each tells when that has ended.
+    ahead: RefCell<BTreeMap<SessionId, watch::Receiver<()>>>,
+    /// And what was sent, until somebody goes on with it.
+    known: RefCell<BTreeMap<SessionId, SentParts>>,
     /// Numbers that make the names of probes differ.
     probes: Cell<u64>,
 }
@@ -75,10 +88,14 @@ impl Staff {
         let desk = Rc::new(Desk {
             metrics: self.metrics,
             slots: Semaphore::new(self.uploads_max),
+            slots_ahead: Semaphore::new(self.uploads_max.div_ceil(2)),
             notes: Notes { folder: self.work },
+            boot: boot(),
             buckets: RefCell::default(),
             tried: RefCell::default(),
             running: RefCell::default(),
+            ahead: RefCell::default(),
+            known: RefCell::default(),
             probes: Cell::new(0),
         });
         LocalSet::new().block_on(&runtime, async move {
@@ -99,12 +116,16 @@ impl Desk {
                 let handle = job.abort_handle();
                 self.running.borrow_mut().insert(session, handle);
             }
+            Task::Ahead(order, folder, acked) => self.begin_ahead(order, folder, acked),
             Task::Abandon(session) => {
                 let running = self.running.borrow_mut().remove(&session);
                 if let Some(job) = running {
                     job.abort();
                 }
-                task::spawn_local(desk.abandon(session.plain().to_string()));
+                task::spawn_local(async move {
+                    let _known = desk.end_ahead(session).await;
+                    desk.abandon(session.plain().to_string()).await;
+                });
             }
             Task::CleanUp => {
                 task::spawn_local(desk.clean_up());
@@ -139,6 +160,7 @@ impl Desk {
         folder: Arc<OwnedFd>,
     ) -> Result<StoredObject, ObjectError> {
         let tell = |trouble: &StoreTrouble| tell(&self.metrics.objects, order, trouble);
+        let known = self.end_ahead(order.session).await;
         let name = order.part.clone();
         let file = on_a_thread(move || open(&folder, &name)).await;
         let file = file.map_err(ObjectError::Unreadable)?;
@@ -157,13 +179,12 @@ impl Desk {
             tokio::time::sleep(pause).await;
             pause = PAUSE_MAX.min(2 * pause);
         };
-        let object = Object {
-            key: order.key.clone(),
-            session: order.session.plain().to_string(),
-            bytes: order.bytes,
-            sha256: order.sha256,
-            may_replace: order.may_replace,
-        };
+        let object = object_of(order);
+        let left = self.leave_other_upload(&object.session, &place, &object.key);
+        left.await.map_err(|trouble| match trouble {
+            StoreTrouble::Local(error) => ObjectError::Unreadable(error),
+            _ => ObjectError::Refused,
+        })?;
         let deliverer = Deliverer {
             bucket: &*bucket,
             notes: &self.notes,
@@ -174,8 +195,9 @@ impl Desk {
             looks_first: order.store.no_replace == NoReplace::Look,
             is_promised: order.is_promised,
             is_repeat: order.is_repeat,
+            boot: &self.boot,
         };
-        match deliverer.run(&ChosenSource::from(file), tell).await {
+        match deliverer.run(&ChosenSource::from(file), known, tell).await {
             Ok(Delivered { names, rest }) => {
                 if rest == Rest::Note {
                     task::spawn_local(Rc::clone(self).abandon(object.session));
@@ -191,6 +213,25 @@ impl Desk {
             Err(Untaken::Refused(_)) => Err(ObjectError::Refused),
             Err(Untaken::Unreadable(error)) => Err(ObjectError::Unreadable(error)),
         }
+    }
+
+    /// The settings may have changed since an upload was begun: one that is not for this key of
+    /// this store is ended by and by, under a note that is no session's.
+    async fn leave_other_upload(
+        self: &Rc<Self>,
+        session: &str,
+        place: &StorePlace,
+        key: &str,
+    ) -> Result<(), StoreTrouble> {
+        let note = self.notes.read(session).await?;
+        let is_other = |note: Note| note.key != key || note.place != *place;
+        if note.is_some_and(is_other) {
+            let nobodys = SessionId::from_u128(u128::from_ne_bytes(random()?));
+            let nobodys = nobodys.plain().to_string();
+            self.notes.rename(session, &nobodys).await?;
+            task::spawn_local(Rc::clone(self).abandon(nobodys));
+        }
+        Ok(())
     }
 
     /// Ends what the note of a session names, however often it takes.
@@ -216,7 +257,7 @@ impl Desk {
             return Ok(());
         };
         let bucket = self.bucket(&note.place).await?;
-        deliver::abandon(&*bucket, &self.notes, session, &note).await
+        abandon::abandon(&*bucket, &self.notes, session, &note).await
     }
 
     /// Ends what an earlier life of the server has left of sessions that are over.
@@ -268,10 +309,7 @@ impl Desk {
         bucket: &Chosen,
     ) -> Result<(), StoreTrouble> {
         let number = self.probes.replace(self.probes.get() + 1);
-        let mut random = [0; 8];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(io::Error::from)?;
-        let random = u64::from_le_bytes(random);
+        let random = u64::from_le_bytes(random()?);
         let name = format!("{}.bitsd-probe-{random:016x}-{number}", store.prefix);
         let shown = probe::try_it(bucket, &name).await?;
         let unfit = shown.map_err(|wrong| {
@@ -369,92 +407,6 @@ fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, trouble: &StoreTrouble) {
     tracing::warn!(event, %session, bucket, key, why = %trouble, remedy, "an object store does not take a file");
 }
 
-/// The notes, in the work directory.
-struct Notes {
-    folder: Arc<OwnedFd>,
-}
-
-impl Notes {
-    fn name(session: &str) -> io::Result<String> {
-        let id = SessionId::parse(session.as_bytes());
-        id.map(names::note_name)
-            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
-    }
-}
-
-impl Notebook for Notes {
-    async fn read(&self, session: &str) -> io::Result<Option<Note>> {
-        let (folder, name) = (Arc::clone(&self.folder), Self::name(session)?);
-        on_a_thread(move || read_note(&folder, &name)).await
-    }
-
-    async fn write(&self, session: &str, note: &Note) -> io::Result<()> {
-        let (folder, name) = (Arc::clone(&self.folder), Self::name(session)?);
-        let text = serde_json::to_vec(note)?;
-        on_a_thread(move || write_note(&folder, &name, &text)).await
-    }
-
-    async fn remove(&self, session: &str) -> io::Result<()> {
-        let (folder, name) = (Arc::clone(&self.folder), Self::name(session)?);
-        on_a_thread(
-            move || match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => Ok(()),
-                Err(error) => Err(error.into()),
-            },
-        )
-        .await
-    }
-
-    async fn named(&self) -> io::Result<Vec<String>> {
-        let folder = Arc::clone(&self.folder);
-        on_a_thread(move || {
-            let mut uploads = Vec::new();
-            for name in work_names(&folder)? {
-                if let WorkName::Note(_) = names::parse_name(&name)
-                    && let Some(note) = read_note(&folder, &name)?
-                {
-                    uploads.extend(note.upload);
-                }
-            }
-            Ok(uploads)
-        })
-        .await
-    }
-}
-
-/// What was torn by a crash while it was written is under another name: this one is whole.
-fn read_note(folder: &OwnedFd, name: &str) -> io::Result<Option<Note>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(None),
-        file => File::from(file?),
-    };
-    let mut text = Vec::new();
-    file.take(NOTE_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(Some(serde_json::from_slice(&text)?))
-}
-
-fn write_note(folder: &OwnedFd, name: &str, text: &[u8]) -> io::Result<()> {
-    let half = format!("{name}.new");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o600);
-    let mut file = File::from(rustix::fs::openat(folder, &half, flags, mode)?);
-    file.write_all(text)?;
-    file.sync_data()?;
-    rustix::fs::renameat(folder, &half, folder, name)?;
-    let here = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let names = rustix::fs::openat(folder, ".", here, Mode::empty())?;
-    Ok(rustix::fs::fsync(names)?)
-}
-
-fn work_names(folder: &OwnedFd) -> io::Result<Vec<String>> {
-    let mut all = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder.as_fd())? {
-        all.extend(entry?.file_name().to_str().ok().map(str::to_owned));
-    }
-    Ok(all)
-}
-
 /// Opens a regular file for reading.
 fn open(folder: &OwnedFd, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -475,6 +427,33 @@ fn on_a_thread<T: Send + 'static>(
     }
 }
 
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut random = [0; N];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(random)
+}
+
+/// The boot of this machine. Where it cannot be told, nothing is taken for granted of an earlier
+/// life of the server: each has another name then.
+fn boot() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let told = told.ok().map(|text| text.trim().to_owned());
+    told.unwrap_or_else(|| {
+        random::<16>().map_or_else(|_| String::new(), |bytes| format!("{bytes:?}"))
+    })
+}
+
+/// What is to be made of the file of a session.
+fn object_of(order: &ObjectOrder) -> Object {
+    Object {
+        key: order.key.clone(),
+        session: order.session.plain().to_string(),
+        bytes: order.bytes,
+        sha256: order.sha256,
+        may_replace: order.may_replace,
+    }
+}
+
 /// The shards' clock.
 fn now_ms() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
@@ -484,7 +463,6 @@ fn now_ms() -> u64 {
 
 /// Threads that read and write files for all jobs together.
 const FILE_THREADS_MAX: usize = 16;
-const NOTE_BYTES_MAX: u64 = 64 << 10;
 /// The first pause between tries.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest one.

@@ -293,6 +293,11 @@ impl Floor for RingWorld {
         self.objects.deliver(order, shelf.descriptor(), wait).await
     }
 
+    fn send_ahead(&self, order: &ObjectOrder, acked: u64) {
+        let shelf = self.disk.shelves().get(order.shelf);
+        self.objects.send_ahead(order, shelf.descriptor(), acked);
+    }
+
     async fn await_object(&self, session: SessionId, wait: Millis) {
         self.objects.await_end(session, wait).await;
     }

@@ -202,6 +202,7 @@ impl<W: World> Held<W> {
         if let Err(error) = self.harden().await {
             return Err(self.fail(error).await);
         }
+        self.send_ahead(received);
         Ok(Ack::Fragment {
             session: self.id(),
             received,

@@ -311,6 +311,11 @@ pub trait Floor: Runtime {
     fn staged_bytes(&self, series: usize) -> u64 {
         (self.metrics().location(series)).unfinished_bytes.get()
     }
+    /// So many bytes of a file that is still coming may be sent to its object store already; by
+    /// others, who go on until the file is stored or abandoned. Never waits.
+    fn send_ahead(&self, order: &ObjectOrder, acked: u64) {
+        let _no_store_here = (order, acked);
+    }
     /// Waits so long until something has come of the work on a session's file; never ready at once,
     /// and not for long where there is none.
     async fn await_object(&self, session: SessionId, wait: Millis) {

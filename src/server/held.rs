@@ -386,7 +386,8 @@ impl<W: World> Held<W> {
         if let Err(error) = self.keep().remove_files(&shard.store).await {
             self.report(&error);
         }
-        if self.location.objects.is_some() {
+        // Also if files go elsewhere by new settings.
+        if self.location.objects.is_some() || self.work().sent_ahead > 0 {
             shard.world.abandon_object(self.id());
         }
         self.bury(ending, last);

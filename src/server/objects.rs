@@ -58,7 +58,15 @@ impl<W: World> Held<W> {
         self.note_unsettled();
         // Before the record: it may have been given before only if that says so.
         let is_repeat = matches!(self.state(), State::Closing { .. });
-        let order = self.object_order(closing, store, is_repeat)?;
+        let mut order = self.object_order(closing.received(), store)?;
+        order.is_repeat = is_repeat;
+        order.is_promised = matches!(
+            closing,
+            State::Closing {
+                then: AfterPublish::Promised,
+                ..
+            }
+        );
         if !is_repeat && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
             return Err(self.fail(error).await);
         }
@@ -102,11 +110,39 @@ impl<W: World> Held<W> {
         Step::Published
     }
 
+    /// Before so many bytes are acked: what is whole of them in parts may go to the store already,
+    /// if the file is to have several.
+    pub(super) fn send_ahead(&mut self, received: u64) {
+        let Some(store) = self.location().objects.clone().filter(|store| store.ahead) else {
+            return;
+        };
+        let total = match self.state() {
+            State::Receiving {
+                total: Some(total), ..
+            } => total,
+            State::Sealed { total } | State::Notified { total, .. } => total,
+            _ => return,
+        };
+        let part_bytes = ObjectStore::bytes_of_parts(total, store.part_bytes);
+        let whole = match received == total {
+            true => total,
+            false => received - received % part_bytes,
+        };
+        if total <= part_bytes || whole <= self.work().sent_ahead {
+            return;
+        }
+        // Where it cannot go any more, its Close is refused.
+        if let Ok(order) = self.object_order(total, &store) {
+            self.work().sent_ahead = whole;
+            self.shard.world.send_ahead(&order, whole);
+        }
+    }
+
+    /// What is to become of the file of so many bytes.
     fn object_order(
         &mut self,
-        closing: State,
+        bytes: u64,
         store: &Arc<ObjectStore>,
-        is_repeat: bool,
     ) -> Result<ObjectOrder, Refusal> {
         let location = self.location();
         let user = self.keep().record().life.user.clone();
@@ -114,20 +150,16 @@ impl<W: World> Held<W> {
         // The settings have got a longer prefix meanwhile.
         let key = destination::key(store, &place);
         let key = key.ok_or(Refusal::TargetInvalid(BadTarget::TooLong))?;
-        let then = match closing {
-            State::Closing { then, .. } => then,
-            _ => AfterPublish::End,
-        };
         Ok(ObjectOrder {
             session: self.id(),
             shelf: self.keep().shelf(),
             part: names::part_name(self.id()),
-            bytes: closing.received(),
+            bytes,
             sha256: self.keep().digests().map(|digests| digests.sha256),
             key,
             may_replace: location.policy.allow_overwrite,
-            is_promised: then == AfterPublish::Promised,
-            is_repeat,
+            is_promised: false,
+            is_repeat: false,
             store: Arc::clone(store),
         })
     }

@@ -71,6 +71,8 @@ pub(super) struct Work<W: World> {
     pub(super) pause: Option<Box<Pause>>,
     /// A task sees its way into an object store through.
     pub(super) is_followed: bool,
+    /// So many of its first bytes may go to an object store already, as others were told.
+    pub(super) sent_ahead: u64,
     /// An administrator has asked for its end.
     pub(super) is_commanded: bool,
     /// Its share of what its client may have; absent when its end was told.
@@ -108,6 +110,7 @@ impl<W: World> Session<W> {
             reservation: None,
             pause: None,
             is_followed: false,
+            sent_ahead: 0,
             is_commanded: false,
             counted: Some(counted),
         };

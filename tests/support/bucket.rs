@@ -111,6 +111,27 @@ impl Moto {
         text.matches("<UploadId>").count()
     }
 
+    /// The numbers of the parts that are there of a key, of which at most one upload was begun.
+    pub fn parts(&self, key: &str) -> Vec<u32> {
+        let text = |target: String| {
+            let answer = self.ask("GET", &target, b"");
+            String::from_utf8_lossy(&answer.body).into_owned()
+        };
+        let uploads = text(format!("/{BUCKET}?uploads"));
+        let Some(id) = uploads
+            .split("<UploadId>")
+            .nth(1)
+            .and_then(|rest| rest.split('<').next())
+        else {
+            return Vec::new();
+        };
+        let listed = text(format!("/{BUCKET}/{key}?uploadId={id}"));
+        let numbers = listed.split("<PartNumber>").skip(1);
+        numbers
+            .map(|rest| rest.split('<').next().unwrap().parse().unwrap())
+            .collect()
+    }
+
     /// How many objects there are.
     pub fn objects(&self) -> usize {
         let answer = self.ask("GET", &format!("/{BUCKET}"), b"");
@@ -267,7 +288,11 @@ impl Shared {
         let _until_its_end = upstream.read_to_end(&mut all);
         if !self.spoils_lists.load(Ordering::SeqCst) {
             for name in ["ListParts", "ListMultipartUploads"] {
-                rename(&mut all, &format!("{name}Output"), &format!("{name}Result"));
+                for other in ["Output", "Response"] {
+                    // What is too long is filled with blanks, which mean nothing there.
+                    let (from, to) = (format!("{name}{other}"), format!("{name}Result"));
+                    rename(&mut all, &from, &format!("{to:len$}", len = from.len()));
+                }
             }
         }
         if matches!(fate, Fate::LoseAnswer) {

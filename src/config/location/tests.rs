@@ -144,7 +144,7 @@ const KEYS: [(&str, &str); 36] = [
 ];
 
 /// The same for an object store, which does not go with all of those.
-const STORE_KEYS: [(&str, &str); 12] = [
+const STORE_KEYS: [(&str, &str); 13] = [
     ("store", "\"s3\""),
     ("store_bucket", "\"b-1.x\""),
     ("store_prefix", "\"in/\""),
@@ -155,6 +155,7 @@ const STORE_KEYS: [(&str, &str); 12] = [
     ("store_ack", "\"staged\""),
     ("store_wait", "\"2m\""),
     ("store_part_bytes", "\"8 MiB\""),
+    ("store_ahead", "false"),
     ("store_staging_max", "\"1 GiB\""),
     ("store_no_replace", "\"look\""),
 ];

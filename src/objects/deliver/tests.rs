@@ -3,7 +3,9 @@
 //!
 //! Goal: no order of faults makes us call an object stored that is not ours and whole, replace what
 //! must stay, or leave an upload that nobody knows of. Method: 40,000 seeds; each is one file, one
-//! store with its own faults, and as many lives of the server as it takes.
+//! store with its own faults, and as many lives of the server as it takes. In the first of them
+//! parts are sent ahead while the file is still coming, and a power cut may take back what was not
+//! synced, after which other bytes come.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,13 +16,17 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::super::bucket::{SeenObject, StoreNames};
+use super::super::bucket::{Part, SeenObject, StoreNames};
+use super::super::note::Note;
+use super::super::parts::cut;
 use super::*;
+use crate::config::ObjectStore;
 
 const KEY: &str = "in/a b+c%.bin";
 const OURS: &str = "ours";
 const THEIRS: &str = "theirs";
 const PART_BYTES: u64 = 8;
+const SEEDS: u64 = 40_000;
 
 /// Numbers that look random and are the same for a seed.
 struct Dice(u64);
@@ -56,11 +62,25 @@ enum Request {
     Put(Object, Vec<u8>),
     Begin(Object),
     Part(String, u32, Vec<u8>),
-    Complete(Object, String, Vec<u32>),
+    Complete(Object, String, Vec<(u32, String)>),
     Abort(String),
 }
 
+/// A mistake of ours that must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Planted {
+    /// Parts of an earlier life are taken for what is here, whatever is in them.
+    Unlooked,
+    /// Nobody knows that the machine was started anew.
+    BootForgotten,
+    /// An upload is noted only when it was begun.
+    NotedLate,
+    /// Whatever stands under the key is taken for ours.
+    AnybodysTaken,
+}
+
 struct World {
+    planted: Option<Planted>,
     dice: Dice,
     /// The store keeps the condition not to replace.
     keeps_condition: bool,
@@ -100,14 +120,16 @@ impl World {
             }
             Request::Part(name, number, content) => {
                 let upload = self.uploads.get_mut(&name).ok_or(StoreTrouble::Gone)?;
+                let etag = etag(&content);
                 upload.parts.insert(number, content);
-                Ok(format!("e{number}"))
+                Ok(etag)
             }
-            Request::Complete(object, name, numbers) => {
+            Request::Complete(object, name, parts) => {
                 let upload = self.uploads.get(&name).ok_or(StoreTrouble::Gone)?.clone();
                 let mut content = Vec::new();
-                for number in &numbers {
-                    let Some(part) = upload.parts.get(number) else {
+                for (number, expected) in &parts {
+                    let part = upload.parts.get(number);
+                    let Some(part) = part.filter(|part| etag(part) == *expected) else {
                         return Err(StoreTrouble::Refused("InvalidPart".to_owned()));
                     };
                     content.extend(part);
@@ -166,8 +188,7 @@ impl World {
             return self.carry_out(request);
         }
         self.faults -= 1;
-        let is_complete = matches!(request, Request::Complete(..));
-        match self.dice.roll(6) {
+        match self.dice.roll(7) {
             // The request is lost.
             0 => doubt(),
             // Its answer is.
@@ -186,7 +207,11 @@ impl World {
             }
             4 => Err(StoreTrouble::Refused("ExpiredToken".to_owned())),
             // 200, and nothing was done.
-            5 if is_complete => Ok(String::new()),
+            5 => match request {
+                Request::Complete(..) => Ok(String::new()),
+                Request::Part(_, _, content) => Ok(etag(&content)),
+                other => self.carry_out(other),
+            },
             _ => self.carry_out(request),
         }
     }
@@ -200,6 +225,15 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What a store calls a content, and so does its checksum.
+fn etag(content: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(content))
+}
+
+fn slice(source: &[u8], range: Range<u64>) -> &[u8] {
+    &source[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
 }
 
 fn theirs() -> Stored {
@@ -231,6 +265,10 @@ impl Model {
         }
     }
 
+    fn planted(&self) -> Option<Planted> {
+        self.0.borrow().planted
+    }
+
     async fn ask(&self, request: Request) -> Result<String, StoreTrouble> {
         self.step().await;
         let answer = self.0.borrow_mut().ask(request);
@@ -252,6 +290,20 @@ impl Bucket for Model {
         self.ask(Request::Begin(object.clone())).await
     }
 
+    async fn crc32(&self, source: &Vec<u8>, range: Range<u64>) -> Result<String, StoreTrouble> {
+        self.step().await;
+        let world = self.0.borrow();
+        let number = u32::try_from(range.start / PART_BYTES + 1).unwrap();
+        let mut parts = world
+            .uploads
+            .values()
+            .filter_map(|upload| upload.parts.get(&number));
+        Ok(match (world.planted, parts.next()) {
+            (Some(Planted::Unlooked), Some(there)) => etag(there),
+            _ => etag(slice(source, range)),
+        })
+    }
+
     async fn part(
         &self,
         _: &str,
@@ -261,8 +313,7 @@ impl Bucket for Model {
         range: Range<u64>,
     ) -> Result<Part, StoreTrouble> {
         let bytes = range.end - range.start;
-        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
-        let part = Request::Part(upload.to_owned(), number, source[range].to_vec());
+        let part = Request::Part(upload.to_owned(), number, slice(source, range).to_vec());
         let etag = self.ask(part).await?;
         Ok(Part {
             number,
@@ -279,16 +330,16 @@ impl Bucket for Model {
         if world.dice.one_in(8) {
             return Err(StoreTrouble::Unreadable("what is this?".to_owned()));
         }
-        let tells_etags = world.dice.one_in(2);
+        let (tells_etags, tells_checksums) = (!world.dice.one_in(4), world.dice.one_in(2));
         let upload = world.uploads.get(upload).ok_or(StoreTrouble::Gone)?;
         let parts = upload.parts.iter().map(|(number, content)| Part {
             number: *number,
             bytes: content.len() as u64,
             etag: match tells_etags {
-                true => format!("e{number}"),
+                true => etag(content),
                 false => String::new(),
             },
-            crc32: None,
+            crc32: tells_checksums.then(|| etag(content)),
         });
         Ok(parts.collect())
     }
@@ -299,8 +350,8 @@ impl Bucket for Model {
         upload: &str,
         parts: &[Part],
     ) -> Result<(), StoreTrouble> {
-        let numbers = parts.iter().map(|part| part.number).collect();
-        let complete = Request::Complete(object.clone(), upload.to_owned(), numbers);
+        let named = parts.iter().map(|part| (part.number, part.etag.clone()));
+        let complete = Request::Complete(object.clone(), upload.to_owned(), named.collect());
         self.ask(complete).await.map(drop)
     }
 
@@ -320,7 +371,10 @@ impl Bucket for Model {
         let mut world = self.0.borrow_mut();
         world.question()?;
         Ok(world.objects.get(key).map(|stored| SeenObject {
-            session: Some(stored.session.clone()),
+            session: Some(match world.planted {
+                Some(Planted::AnybodysTaken) => OURS.to_owned(),
+                _ => stored.session.clone(),
+            }),
             bytes: stored.content.len() as u64,
             names: StoreNames::default(),
         }))
@@ -344,8 +398,11 @@ impl Notebook for Model {
 
     async fn write(&self, session: &str, note: &Note) -> io::Result<()> {
         self.step().await;
-        let note = note.clone();
-        self.0.borrow_mut().notes.insert(session.to_owned(), note);
+        let is_kept = note.upload.is_some() || self.planted() != Some(Planted::NotedLate);
+        if is_kept {
+            let note = note.clone();
+            self.0.borrow_mut().notes.insert(session.to_owned(), note);
+        }
         self.step().await;
         Ok(())
     }
@@ -375,16 +432,43 @@ fn live<T>(life: impl Future<Output = T>) -> Option<T> {
     }
 }
 
+fn place() -> StorePlace {
+    StorePlace {
+        bucket: "b".to_owned(),
+        region: "r".to_owned(),
+        endpoint: None,
+        path_style: false,
+        ca: "".into(),
+    }
+}
+
+/// How often something was reached.
+#[derive(Default)]
+struct Counts {
+    acked: u64,
+    killed: u64,
+    refused: u64,
+    gone: u64,
+    /// Parts that were sent ahead.
+    ahead: u64,
+    /// Power cuts after which other bytes came.
+    cuts: u64,
+}
+
 struct Case {
     model: Model,
     object: Object,
     content: Vec<u8>,
+    /// What was cut off by a power cut that is still to come: the first byte of it.
+    to_be_cut: Option<u64>,
+    /// The boot of the machine.
+    boot: &'static str,
     looks_first: bool,
     is_promised: bool,
 }
 
 impl Case {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, planted: Option<Planted>) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let bytes = dice.roll(41);
         let content = (0..bytes)
@@ -401,6 +485,7 @@ impl Case {
             may_replace,
         };
         let mut world = World {
+            planted,
             keeps_condition,
             faults: u32::try_from(dice.roll(9)).unwrap(),
             objects: BTreeMap::new(),
@@ -419,23 +504,76 @@ impl Case {
         }
         let is_promised =
             world.dice.one_in(3) && world.rival_at.is_none() && (may_replace || !is_taken);
+        let to_be_cut = world.dice.one_in(2).then(|| world.dice.roll(bytes + 1));
         Self {
             model: Model(Rc::new(RefCell::new(world))),
             object,
             content,
+            to_be_cut,
+            boot: "1",
             looks_first: !keeps_condition,
             is_promised,
         }
     }
 
-    fn life(&self, is_repeat: bool) -> Option<Result<Delivered, Untaken>> {
-        let place = StorePlace {
-            bucket: "b".to_owned(),
-            region: "r".to_owned(),
-            endpoint: None,
-            path_style: false,
-            ca: "".into(),
+    /// The server is killed at some step from now on, perhaps.
+    fn light_fuse(&self, is_lit: bool) {
+        let mut world = self.model.0.borrow_mut();
+        let is_killed = is_lit && world.dice.one_in(2);
+        world.fuse = is_killed.then(|| world.dice.roll(40));
+    }
+
+    fn roll(&self, sides: u64) -> u64 {
+        self.model.0.borrow_mut().dice.roll(sides)
+    }
+
+    /// Lives of the server while the file is still coming. What the last one of them knows that
+    /// goes on; `None` if it was killed.
+    fn send_ahead(&mut self, counts: &mut Counts) -> Option<SentParts> {
+        let mut acked = 0;
+        let mut left = None;
+        for _ in 0..self.roll(4) {
+            self.light_fuse(true);
+            left = self.send_ahead_in_one_life(&mut acked, counts);
+            if left.is_none()
+                && let Some(durable) = self.to_be_cut.take_if(|durable| *durable <= acked)
+            {
+                // What comes now is something else.
+                let at = usize::try_from(durable).unwrap();
+                self.content[at..].iter_mut().for_each(|byte| *byte ^= 0x55);
+                if self.model.planted() != Some(Planted::BootForgotten) {
+                    self.boot = "2";
+                }
+                acked = durable;
+                counts.cuts += 1;
+            }
+        }
+        self.model.0.borrow_mut().fuse = None;
+        left
+    }
+
+    fn send_ahead_in_one_life(&self, acked: &mut u64, counts: &mut Counts) -> Option<SentParts> {
+        let place = place();
+        let parts = InParts {
+            bucket: &self.model,
+            notes: &self.model,
+            object: &self.object,
+            place: &place,
+            part_bytes: PART_BYTES,
+            boot: self.boot,
         };
+        let mut known = SentParts::default();
+        for _ in 0..self.roll(5) {
+            *acked = self.object.bytes.min(*acked + self.roll(20));
+            while let Ok(Some(_)) = live(parts.send_ahead(&mut known, &self.content, *acked))? {
+                counts.ahead += 1;
+            }
+        }
+        Some(known)
+    }
+
+    fn life(&self, known: SentParts, is_repeat: bool) -> Option<Result<Delivered, Untaken>> {
+        let place = place();
         let slots = Semaphore::new(1);
         let deliverer = Deliverer {
             bucket: &self.model,
@@ -447,8 +585,9 @@ impl Case {
             looks_first: self.looks_first,
             is_promised: self.is_promised,
             is_repeat,
+            boot: self.boot,
         };
-        live(deliverer.run(&self.content, |_| {}))
+        live(deliverer.run(&self.content, known, |_| {}))
     }
 
     /// Its session is over: whatever the note names is ended.
@@ -480,55 +619,74 @@ impl Case {
     }
 }
 
+/// One file from its first byte to the end of all that came of it.
+fn run(seed: u64, planted: Option<Planted>, counts: &mut Counts) {
+    let mut case = Case::new(seed, planted);
+    let mut known = case.send_ahead(counts).unwrap_or_default();
+    let mut is_repeat = false;
+    let mut is_acked = false;
+    for life in 0.. {
+        case.light_fuse(life < 4);
+        match case.life(std::mem::take(&mut known), is_repeat) {
+            // Its record says `closing`.
+            None => {
+                counts.killed += 1;
+                is_repeat = true;
+            }
+            Some(Ok(_)) => {
+                is_acked = true;
+                break;
+            }
+            Some(Err(Untaken::Exists)) => {
+                assert!(!case.object.may_replace, "seed {seed}");
+                let stands = case.model.0.borrow().objects.get(KEY).cloned();
+                assert_eq!(stands, Some(theirs()), "seed {seed}");
+                break;
+            }
+            Some(Err(Untaken::Refused(_))) => {
+                counts.refused += 1;
+                is_repeat = false;
+                // Its client has had enough.
+                if case.model.0.borrow_mut().dice.one_in(8) {
+                    break;
+                }
+            }
+            Some(Err(Untaken::Unreadable(error))) => panic!("seed {seed}: {error}"),
+        }
+        assert!(life < 50, "seed {seed} does not end");
+    }
+    counts.acked += u64::from(is_acked);
+    counts.gone += u64::from(!is_acked);
+    case.give_up();
+    case.judge(is_acked, seed);
+}
+
 #[test]
 fn whatever_is_lost_an_object_that_was_acked_is_there_whole_and_nothing_else() {
-    let (mut acked, mut killed, mut refused, mut gone) = (0, 0, 0, 0);
-    for seed in 1..=40_000 {
-        let case = Case::new(seed);
-        let mut is_repeat = false;
-        let mut is_acked = false;
-        for life in 0.. {
-            let fuse = {
-                let mut world = case.model.0.borrow_mut();
-                let is_killed = life < 4 && world.dice.one_in(2);
-                is_killed.then(|| world.dice.roll(40))
-            };
-            case.model.0.borrow_mut().fuse = fuse;
-            match case.life(is_repeat) {
-                // Its record says `closing`.
-                None => {
-                    killed += 1;
-                    is_repeat = true;
-                }
-                Some(Ok(_)) => {
-                    is_acked = true;
-                    break;
-                }
-                Some(Err(Untaken::Exists)) => {
-                    assert!(!case.object.may_replace, "seed {seed}");
-                    let stands = case.model.0.borrow().objects.get(KEY).cloned();
-                    assert_eq!(stands, Some(theirs()), "seed {seed}");
-                    break;
-                }
-                Some(Err(Untaken::Refused(_))) => {
-                    refused += 1;
-                    is_repeat = false;
-                    // Its client has had enough.
-                    if case.model.0.borrow_mut().dice.one_in(8) {
-                        break;
-                    }
-                }
-                Some(Err(Untaken::Unreadable(error))) => panic!("seed {seed}: {error}"),
-            }
-            assert!(life < 50, "seed {seed} does not end");
-        }
-        acked += u64::from(is_acked);
-        gone += u64::from(!is_acked);
-        case.give_up();
-        case.judge(is_acked, seed);
+    let mut counts = Counts::default();
+    for seed in 1..=SEEDS {
+        run(seed, None, &mut counts);
     }
     // All of it was reached.
-    assert!(acked > 20_000 && killed > 10_000 && refused > 500 && gone > 500);
+    assert!(counts.acked > 20_000 && counts.killed > 10_000);
+    assert!(counts.refused > 500 && counts.gone > 500);
+    assert!(counts.ahead > 20_000 && counts.cuts > 2_000);
+}
+
+#[test]
+fn each_planted_mistake_is_found() {
+    for planted in [
+        Planted::Unlooked,
+        Planted::BootForgotten,
+        Planted::NotedLate,
+        Planted::AnybodysTaken,
+    ] {
+        let is_found = |seed| {
+            let ran = std::panic::catch_unwind(|| run(seed, Some(planted), &mut Counts::default()));
+            ran.is_err()
+        };
+        assert!((1..=SEEDS).any(is_found), "{planted:?} is not found");
+    }
 }
 
 #[test]
@@ -540,7 +698,7 @@ fn a_file_has_at_most_nine_thousand_parts_and_they_are_all_of_it() {
         (144_000 * MIB + 1, 16 * MIB, 17 * MIB),
         (5 << 40, 16 * MIB, 583 * MIB),
     ] {
-        let part = part_bytes(bytes, setting);
+        let part = ObjectStore::bytes_of_parts(bytes, setting);
         assert_eq!(part, expected, "{bytes}");
         let parts: Vec<_> = cut(bytes, part).collect();
         assert!(parts.len() <= 9_000);
@@ -560,7 +718,7 @@ fn a_file_has_at_most_nine_thousand_parts_and_they_are_all_of_it() {
 fn a_store_that_replaces_is_found_out() {
     use super::super::probe;
     for (keeps_condition, expected) in [(true, true), (false, false)] {
-        let case = Case::new(3);
+        let case = Case::new(3, None);
         case.model.0.borrow_mut().keeps_condition = keeps_condition;
         case.model.0.borrow_mut().faults = 0;
         case.model.0.borrow_mut().objects.clear();

@@ -1,0 +1,89 @@
+//! How an upload in parts is ended without an object, and what nobody knows of is found.
+
+use super::bucket::{Bucket, StoreTrouble};
+use super::note::{Note, Notebook};
+
+/// Ends what a note names, and removes the note when that holds.
+///
+/// # Errors
+/// [`StoreTrouble`]; the note stands.
+pub async fn abandon<B: Bucket, N: Notebook>(
+    bucket: &B,
+    notes: &N,
+    session: &str,
+    note: &Note,
+) -> Result<(), StoreTrouble> {
+    if let Some(upload) = &note.upload {
+        abort(bucket, &note.key, upload).await?;
+    }
+    if note.upload.is_none() || note.begun > 1 {
+        notes_without(notes, session, note).await?;
+        end_strays(bucket, notes, &note.key).await?;
+    }
+    Ok(notes.remove(session).await?)
+}
+
+/// The note does not name an upload that was ended.
+async fn notes_without<N: Notebook>(
+    notes: &N,
+    session: &str,
+    note: &Note,
+) -> Result<(), StoreTrouble> {
+    if note.upload.is_some() {
+        let note = Note {
+            upload: None,
+            ..note.clone()
+        };
+        notes.write(session, &note).await?;
+    }
+    Ok(())
+}
+
+/// Aborts until it holds: a part that was on its way may come after it.
+pub(super) async fn abort<B: Bucket>(
+    bucket: &B,
+    key: &str,
+    upload: &str,
+) -> Result<(), StoreTrouble> {
+    for _ in 0..ABORTS_MAX {
+        match bucket.abort(key, upload).await {
+            Ok(()) => {}
+            Err(StoreTrouble::Gone) => return Ok(()),
+            Err(trouble) => return Err(trouble),
+        }
+        match bucket.parts(key, upload).await {
+            Err(StoreTrouble::Gone) => return Ok(()),
+            // Some stores tell of no parts instead.
+            Ok(parts) if parts.is_empty() => return Ok(()),
+            // What the next answer to the same says can be read.
+            Ok(_) | Err(StoreTrouble::Unreadable(_)) => {}
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Err(StoreTrouble::Doubt("aborted, and there still".to_owned()))
+}
+
+/// Ends uploads for a key that no note names: answers to a request for them were lost.
+pub(super) async fn end_strays<B: Bucket, N: Notebook>(
+    bucket: &B,
+    notes: &N,
+    key: &str,
+) -> Result<(), StoreTrouble> {
+    let uploads = match bucket.uploads(key).await {
+        Ok(uploads) => uploads,
+        // It may not be asked for: what is left then is for a rule of the bucket.
+        Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => return Ok(()),
+        Err(trouble) => return Err(trouble),
+    };
+    if uploads.is_empty() {
+        return Ok(());
+    }
+    let named = notes.named().await?;
+    for upload in uploads.iter().filter(|upload| !named.contains(upload)) {
+        abort(bucket, key, upload).await?;
+    }
+    Ok(())
+}
+
+/// How often an upload is aborted before it is left for later.
+const ABORTS_MAX: usize = 4;

@@ -1,0 +1,246 @@
+//! An upload in parts: which one goes on, what the store has of it, and what is sent.
+//!
+//! Parts may be sent while the rest of the file is still coming ([`InParts::send_ahead`]). So a
+//! part that the store lists need not be what is here: a power cut takes back what was not synced,
+//! and other bytes may come in its place. Within one boot a file only grows. So what an earlier
+//! life of the server has sent counts if its checksum is that of the bytes here; where the store
+//! tells none, if the upload was begun in this boot. Everything else is sent again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::abandon::end_strays;
+use super::bucket::{Bucket, Object, Part, StoreTrouble};
+use super::note::{Note, Notebook, StorePlace};
+use crate::config::ObjectStore;
+
+/// What is to be in parts.
+pub struct InParts<'a, B: Bucket, N: Notebook> {
+    pub bucket: &'a B,
+    pub notes: &'a N,
+    pub object: &'a Object,
+    pub place: &'a StorePlace,
+    /// Bytes of a part, as in the settings.
+    pub part_bytes: u64,
+    /// Which boot of the machine this is.
+    pub boot: &'a str,
+}
+
+/// What this life of the server knows of the upload of a file.
+#[derive(Debug, Default)]
+pub struct SentParts(Option<Upload>);
+
+#[derive(Debug)]
+struct Upload {
+    name: String,
+    part_bytes: u64,
+    /// What the store has, and is what is here.
+    parts: BTreeMap<u32, Part>,
+}
+
+impl SentParts {
+    /// Whether the upload is known that goes on.
+    pub fn is_found(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Nothing any more: the store has lost it, or says that something in it is wrong.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// The first part that was not sent, if all of it is among the first `here` bytes of the file.
+    pub fn next(&self, bytes: u64, here: u64) -> Option<(u32, Range<u64>)> {
+        let Upload {
+            part_bytes, parts, ..
+        } = self.0.as_ref()?;
+        cut(bytes, *part_bytes)
+            .take_while(|(_, range)| range.end <= here)
+            .find(|(number, _)| !parts.contains_key(number))
+    }
+
+    /// Its name, and all parts of it.
+    pub fn all(&self) -> Option<(&str, Vec<Part>)> {
+        let upload = self.0.as_ref()?;
+        Some((&upload.name, upload.parts.values().cloned().collect()))
+    }
+}
+
+impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
+    /// Finds the upload that goes on, and what the store has of the first `here` bytes; begins one
+    /// if there is none.
+    ///
+    /// # Errors
+    /// [`StoreTrouble`].
+    pub async fn find(
+        &self,
+        known: &mut SentParts,
+        source: &B::Source,
+        here: u64,
+    ) -> Result<(), StoreTrouble> {
+        if known.is_found() {
+            return Ok(());
+        }
+        let note = self.notes.read(&self.object.session).await?;
+        let listed = self.listed(note.as_ref(), source, here).await?;
+        known.0 = Some(match listed {
+            Some(upload) => upload,
+            None => self.begin(note).await?,
+        });
+        Ok(())
+    }
+
+    /// Sends one part of the upload that was found.
+    ///
+    /// # Errors
+    /// [`StoreTrouble`].
+    pub async fn send(
+        &self,
+        known: &mut SentParts,
+        source: &B::Source,
+        number: u32,
+        range: Range<u64>,
+    ) -> Result<(), StoreTrouble> {
+        let upload = known.0.as_mut().ok_or(StoreTrouble::Gone)?;
+        let key = &self.object.key;
+        let sent = self.bucket.part(key, &upload.name, number, source, range);
+        let sent = sent.await?;
+        upload.parts.insert(number, sent);
+        Ok(())
+    }
+
+    /// While the rest of the file is still coming: sends one part that is whole among the first
+    /// `here` bytes and was not sent. How many bytes that were; `None` if there is none.
+    ///
+    /// It is an offer, which nothing waits for: what the store does not take now is sent by whoever
+    /// delivers the file.
+    ///
+    /// # Errors
+    /// [`StoreTrouble`]; [`StoreTrouble::Exists`] if another object has the name, so that it would
+    /// be in vain.
+    pub async fn send_ahead(
+        &self,
+        known: &mut SentParts,
+        source: &B::Source,
+        here: u64,
+    ) -> Result<Option<u64>, StoreTrouble> {
+        let sent = self.try_to_send_ahead(known, source, here).await;
+        if let Err(StoreTrouble::Gone) = sent {
+            known.forget();
+        }
+        sent
+    }
+
+    async fn try_to_send_ahead(
+        &self,
+        known: &mut SentParts,
+        source: &B::Source,
+        here: u64,
+    ) -> Result<Option<u64>, StoreTrouble> {
+        let object = self.object;
+        if !known.is_found() && !object.may_replace {
+            let stands = self.bucket.look(&object.key).await?;
+            if stands.is_some() {
+                return Err(StoreTrouble::Exists);
+            }
+        }
+        self.find(known, source, here).await?;
+        let Some((number, range)) = known.next(object.bytes, here) else {
+            return Ok(None);
+        };
+        let bytes = range.end - range.start;
+        self.send(known, source, number, range).await?;
+        Ok(Some(bytes))
+    }
+
+    /// The upload that the note names, and what the store has of it; `None` if a new one is needed.
+    async fn listed(
+        &self,
+        note: Option<&Note>,
+        source: &B::Source,
+        here: u64,
+    ) -> Result<Option<Upload>, StoreTrouble> {
+        let Some((note, name)) = note.and_then(|note| Some((note, note.upload.as_ref()?))) else {
+            return Ok(None);
+        };
+        let listed = match self.bucket.parts(&self.object.key, name).await {
+            Ok(parts) => parts,
+            Err(StoreTrouble::Gone) => return Ok(None),
+            // All of them are sent again.
+            Err(StoreTrouble::Unreadable(_)) => Vec::new(),
+            Err(trouble) => return Err(trouble),
+        };
+        let numbered = listed.into_iter().map(|part| (part.number, part));
+        let mut listed: BTreeMap<u32, Part> = numbered.collect();
+        let mut parts = BTreeMap::new();
+        for (number, range) in cut(self.object.bytes, note.part_bytes) {
+            if range.end > here {
+                break;
+            }
+            if let Some(part) = listed.remove(&number)
+                && self.is_this(&part, note, source, range).await?
+            {
+                parts.insert(number, part);
+            }
+        }
+        Ok(Some(Upload {
+            name: name.clone(),
+            part_bytes: note.part_bytes,
+            parts,
+        }))
+    }
+
+    /// Whether a part that the store has is what is here.
+    async fn is_this(
+        &self,
+        part: &Part,
+        note: &Note,
+        source: &B::Source,
+        range: Range<u64>,
+    ) -> Result<bool, StoreTrouble> {
+        if part.bytes != range.end - range.start || part.etag.is_empty() {
+            return Ok(false);
+        }
+        Ok(match &part.crc32 {
+            Some(crc32) => *crc32 == self.bucket.crc32(source, range).await?,
+            None => note.boot.as_deref() == Some(self.boot),
+        })
+    }
+
+    /// Begins an upload. It is noted before, so that none is there that nobody knows of.
+    async fn begin(&self, before: Option<Note>) -> Result<Upload, StoreTrouble> {
+        let session = &self.object.session;
+        let is_first = before.is_none();
+        let begun = before.map_or(0, |note| note.begun);
+        let mut note = Note {
+            place: self.place.clone(),
+            key: self.object.key.clone(),
+            upload: None,
+            begun: begun.saturating_add(1),
+            part_bytes: ObjectStore::bytes_of_parts(self.object.bytes, self.part_bytes),
+            boot: Some(self.boot.to_owned()),
+        };
+        self.notes.write(session, &note).await?;
+        if !is_first {
+            end_strays(self.bucket, self.notes, &note.key).await?;
+        }
+        let name = self.bucket.begin(self.object).await?;
+        note.upload = Some(name.clone());
+        self.notes.write(session, &note).await?;
+        Ok(Upload {
+            name,
+            part_bytes: note.part_bytes,
+            parts: BTreeMap::new(),
+        })
+    }
+}
+
+/// The parts of a file, each with its number.
+pub(super) fn cut(bytes: u64, part_bytes: u64) -> impl Iterator<Item = (u32, Range<u64>)> {
+    let count = bytes.div_ceil(part_bytes).max(1);
+    (0..count).map(move |at| {
+        let begin = at * part_bytes;
+        let number = u32::try_from(at + 1).unwrap_or(u32::MAX);
+        (number, begin..bytes.min(begin + part_bytes))
+    })
+}

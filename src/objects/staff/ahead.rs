@@ -1,0 +1,160 @@
+//! Sending parts of files ahead that are still coming ([`InParts::send_ahead`]): a task for each
+//! file, which shards tell how much of it was acked.
+//!
+//! It ends when nobody can tell it more: then the file is on its way as a whole, or given up, and
+//! whoever does that waits for the request that is under way. What it waits for otherwise it stops
+//! waiting for. While it waits it holds neither the file nor a place among those that send.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task;
+
+use super::{ChosenSource, Desk, PAUSE, PAUSE_MAX, object_of, on_a_thread, open, tell};
+use crate::bits::session_id::SessionId;
+use crate::objects::bucket::StoreTrouble;
+use crate::objects::note::StorePlace;
+use crate::objects::parts::{InParts, SentParts};
+use crate::server::object_order::ObjectOrder;
+
+/// A whole file waits so long for a part of it that is under way.
+const PART_PATIENCE: Duration = Duration::from_secs(20);
+
+impl Desk {
+    /// Begins to send a file ahead. `acked` is how many bytes of it may be sent.
+    pub(super) fn begin_ahead(
+        self: &Rc<Self>,
+        order: Box<ObjectOrder>,
+        folder: Arc<OwnedFd>,
+        acked: watch::Receiver<u64>,
+    ) {
+        let session = order.session;
+        let (ends, has_ended) = watch::channel(());
+        self.ahead.borrow_mut().insert(session, has_ended);
+        let desk = Rc::clone(self);
+        task::spawn_local(async move {
+            let known = desk.run_ahead(&order, folder, acked).await;
+            desk.known.borrow_mut().insert(session, known);
+            desk.ahead.borrow_mut().remove(&session);
+            drop(ends);
+        });
+    }
+
+    /// Waits until nothing of a file is sent ahead any more; what was.
+    pub(super) async fn end_ahead(&self, session: SessionId) -> SentParts {
+        let has_ended = self.ahead.borrow().get(&session).cloned();
+        if let Some(mut has_ended) = has_ended {
+            let _it_has = has_ended.changed().await;
+        }
+        let known = self.known.borrow_mut().remove(&session);
+        known.unwrap_or_default()
+    }
+
+    async fn run_ahead(
+        self: &Rc<Self>,
+        order: &ObjectOrder,
+        folder: Arc<OwnedFd>,
+        mut acked: watch::Receiver<u64>,
+    ) -> SentParts {
+        let mut known = SentParts::default();
+        let mut pause = PAUSE;
+        loop {
+            let here = *acked.borrow_and_update();
+            // In memory of its own: most of the time there is none.
+            let sent = Box::pin(self.send_ahead(order, &folder, here, &mut known, &acked)).await;
+            let Err(trouble) = sent else {
+                pause = PAUSE;
+                match acked.changed().await {
+                    Ok(()) => continue,
+                    Err(_) => return known,
+                }
+            };
+            tell(&self.metrics.objects, order, &trouble);
+            let is_in_vain = matches!(trouble, StoreTrouble::Exists | StoreTrouble::Local(_));
+            let resting = async {
+                match is_in_vain {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(pause).await,
+                }
+            };
+            if before_end(resting, &acked, Duration::ZERO).await.is_none() {
+                return known;
+            }
+            pause = PAUSE_MAX.min(2 * pause);
+        }
+    }
+
+    /// Sends all that is whole of the first `here` bytes.
+    async fn send_ahead(
+        self: &Rc<Self>,
+        order: &ObjectOrder,
+        folder: &Arc<OwnedFd>,
+        here: u64,
+        known: &mut SentParts,
+        acked: &watch::Receiver<u64>,
+    ) -> Result<(), StoreTrouble> {
+        let object = object_of(order);
+        let place = StorePlace::from(&*order.store);
+        loop {
+            let slot = before_end(self.slots_ahead.acquire(), acked, Duration::ZERO);
+            let Some(Ok(_slot)) = slot.await else {
+                return Ok(());
+            };
+            let bucket = self.ready(&order.store, order.may_replace).await?;
+            self.leave_other_upload(&object.session, &place, &object.key)
+                .await?;
+            let (folder, name) = (Arc::clone(folder), order.part.clone());
+            let source = ChosenSource::from(on_a_thread(move || open(&folder, &name)).await?);
+            let parts = InParts {
+                bucket: &*bucket,
+                notes: &self.notes,
+                object: &object,
+                place: &place,
+                part_bytes: order.store.part_bytes,
+                boot: &self.boot,
+            };
+            // Where it is known only the part is sent: that may be given up, and come late.
+            let patience = match known.is_found() {
+                true => PART_PATIENCE,
+                false => Duration::MAX,
+            };
+            let sending = parts.send_ahead(known, &source, here);
+            let Some(sent) = before_end(sending, acked, patience).await else {
+                return Ok(());
+            };
+            match sent? {
+                Some(bytes) => self.metrics.objects.sent_ahead_bytes.add(bytes),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// What comes of something; `None` if it has not come so long after nobody can tell the task more.
+async fn before_end<T>(
+    wanted: impl Future<Output = T>,
+    acked: &watch::Receiver<u64>,
+    patience: Duration,
+) -> Option<T> {
+    let mut acked = acked.clone();
+    let mut wanted = pin!(wanted);
+    let mut end = pin!(async move {
+        while acked.changed().await.is_ok() {}
+        if !patience.is_zero() {
+            tokio::time::sleep(patience).await;
+        }
+    });
+    poll_fn(|context| {
+        if end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        wanted.as_mut().poll(context).map(Some)
+    })
+    .await
+}
