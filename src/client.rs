@@ -9,12 +9,14 @@ pub mod authorization;
 pub mod connection;
 pub mod digest;
 pub mod error;
+mod head;
 pub mod memory;
 mod patience;
 pub mod secure;
 mod source;
 pub mod upload;
 pub mod url;
+mod way;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -26,12 +28,14 @@ use authorization::Authorization;
 use connection::{Body, Broken, Connection, Timeouts};
 use digest::Sent;
 pub use error::PutError;
-use memory::{Entry, Identity, Memory};
+use head::{content_name, packet_head};
+use memory::{Entry, Identity, Left, Memory};
 use patience::Patience;
 use secure::Secure;
 use source::Source;
 use upload::{Failure, Next, Packet, Refused, Reply, Upload};
 use url::Url;
+use way::Way;
 
 /// How to upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,14 +151,21 @@ pub fn upload(
     let recalled = entry.as_mut().and_then(Entry::recall);
     let left_behind = entry.as_mut().and_then(Entry::recall_other);
     let upload = match &recalled {
-        Some(session) => {
-            watch.has_session(session, true);
-            Upload::resume(total, options.fragment_bytes, session.clone())
+        Some(left) => {
+            watch.has_session(&left.session, true);
+            Upload::resume(total, options.fragment_bytes, left.session.clone())
         }
         None => Upload::new(total, options.fragment_bytes),
     };
+    let mut way = Way::home(url.clone());
+    if let Some(node) = recalled.as_ref().and_then(|left| left.node.as_deref()) {
+        // Where it is gone, so is the session, and the upload begins anew.
+        way.lead_to(node, Some(Duration::ZERO));
+    }
     let mut run = Run {
         upload,
+        way,
+        greets: false,
         name: content_name(path),
         source,
         url,
@@ -206,14 +217,14 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
         (Some(memory), Some(identity)) => memory.existing(identity),
         _ => None,
     };
-    let session = |entry: &mut Entry| entry.recall().or_else(|| entry.recall_other());
-    let Some(session) = entry.as_mut().and_then(session) else {
+    let left = |entry: &mut Entry| entry.recall().or_else(|| entry.recall_other());
+    let Some(left) = entry.as_mut().and_then(left) else {
         if let Some(entry) = entry {
             entry.forget();
         }
         return Ok(false);
     };
-    let answered = cancel_session(url, &session, options);
+    let answered = cancel_left(url, &left, options);
     let broken = |broken| PutError::GaveUp {
         after: Duration::ZERO,
         last: Hitch::Broken(broken),
@@ -249,9 +260,18 @@ pub fn cancel_session(url: &Url, session: &str, options: &Options) -> Result<Rep
     Connection::open(url, timeouts, options.secure.as_ref())?.exchange(head, None, &mut |_| {})
 }
 
+/// Gives up what an earlier run has left, where that is.
+fn cancel_left(url: &Url, left: &Left, options: &Options) -> Result<Reply, Broken> {
+    let node = left.node.as_deref().and_then(|node| url.at_host(node));
+    cancel_session(node.as_ref().unwrap_or(url), &left.session, options)
+}
+
 /// One upload under way.
 struct Run<'o> {
     upload: Upload,
+    way: Way,
+    /// A node is greeted, which is no interruption.
+    greets: bool,
     /// For `Content-Name`, where the file's name may stand there.
     name: Option<String>,
     source: Source,
@@ -260,7 +280,7 @@ struct Run<'o> {
     /// What a later run finds.
     entry: Option<Entry>,
     /// The session of an earlier run, when another file had the path.
-    left_behind: Option<String>,
+    left_behind: Option<Left>,
     connection: Option<Connection>,
     patience: Patience,
     resumes: u32,
@@ -309,21 +329,41 @@ impl Run<'_> {
         reply: &Reply,
         watch: &mut dyn Watch,
     ) -> Result<Option<Hitch>, PutError> {
+        if self.way.is_doubtful() && !reply.is_bits {
+            self.lead_home();
+            self.upload.broken();
+            return Ok(Some(Hitch::Unavailable(Refused::of(packet.name(), reply))));
+        }
         self.compare(reply)?;
         let next = self.upload.answered(reply)?;
         self.patience.was_answered = true;
         if *packet == Packet::Ping && next != Next::Later && self.upload.session().is_some() {
-            self.resumes += u32::from(!self.asks);
+            let is_greeting = std::mem::take(&mut self.greets);
+            self.resumes += u32::from(!self.asks && !is_greeting);
+        }
+        if self.upload.session().is_none() {
+            self.lead_home();
         }
         if matches!(packet, Packet::Fragment { .. }) && std::mem::take(&mut self.asks) {
             self.resumed_at = self.upload.session().map(|_| self.upload.offset());
         }
         if *packet == Packet::CreateSession
-            && let Some(session) = self.upload.session()
+            && let Some(session) = self.upload.session().map(str::to_owned)
         {
-            let noted = self.entry.as_mut().map(|entry| entry.note(session));
+            if let Some(node) = &reply.node
+                && self.way.lead_to(node, reply.node_fallback)
+            {
+                self.connection = None;
+                self.greets = true;
+                self.upload.greets();
+            }
+            let left = Left {
+                session: session.clone(),
+                node: reply.node.clone(),
+            };
+            let noted = self.entry.as_mut().map(|entry| entry.note(left));
             let is_remembered = noted.is_some_and(|noted| noted.is_ok());
-            watch.has_session(session, is_remembered);
+            watch.has_session(&session, is_remembered);
         }
         match next {
             Next::Forward => {
@@ -355,13 +395,19 @@ impl Run<'_> {
         }
     }
 
+    fn lead_home(&mut self) {
+        if self.way.lead_home() {
+            self.connection = None;
+        }
+    }
+
     /// Sends a packet on the connection at hand, or on a new one.
     fn exchange(&mut self, packet: &Packet, watch: &mut dyn Watch) -> Result<Reply, Broken> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
                 let secure = self.options.secure.as_ref();
-                Connection::open(self.url, self.options.timeouts, secure)?
+                self.way.connect(self.options.timeouts, secure)?
             }
         };
         let range = match packet {
@@ -376,7 +422,7 @@ impl Run<'_> {
         };
         let is_fragment = is_fragment && !self.asks;
         let head = packet_head(
-            self.url,
+            self.way.url(),
             packet,
             self.upload.session(),
             self.name.as_deref(),
@@ -407,94 +453,20 @@ impl Run<'_> {
 
     /// Nobody goes on with it, and it would lie at the server until it expires.
     fn give_up_what_was_left(&mut self) {
-        if let Some(session) = self.left_behind.take() {
+        if let Some(left) = self.left_behind.take() {
             // Best effort: the upload at hand does not depend on it.
-            let _ = cancel_session(self.url, &session, self.options);
+            let _ = cancel_left(self.url, &left, self.options);
         }
     }
 
     fn cancel(&mut self) {
         if let Some(session) = self.upload.session() {
             // Best effort: the user hears of the failure that brought us here.
-            let _ = cancel_session(self.url, session, self.options);
+            let _ = cancel_session(self.way.url(), session, self.options);
         }
     }
 }
 
-/// The head of a packet. Field names and order are those of the Windows client (MC-BUP 4.1).
-fn packet_head(
-    url: &Url,
-    packet: &Packet,
-    session: Option<&str>,
-    name: Option<&str>,
-    total: u64,
-    credentials: Option<&Authorization>,
-) -> String {
-    let mut head = format!(
-        "BITS_POST {} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {}\r\n",
-        url.target(),
-        packet.name()
-    );
-    let mut field = |name: &str, value: &str| {
-        head.push_str(name);
-        head.push_str(": ");
-        head.push_str(value);
-        head.push_str("\r\n");
-    };
-    let mut content_bytes = 0;
-    match packet {
-        Packet::CreateSession => field("BITS-Supported-Protocols", UPLOAD_PROTOCOL),
-        Packet::Fragment { range } => {
-            content_bytes = range.end - range.start;
-            field(
-                "Content-Range",
-                &content_range(range.start, range.end, total),
-            );
-        }
-        Packet::Ping | Packet::CloseSession | Packet::CancelSession => {}
-    }
-    if *packet != Packet::Ping {
-        if let Some(session) = session {
-            field("BITS-Session-Id", session);
-        }
-        if let Some(name) = name {
-            field("Content-Name", name);
-        }
-    }
-    field(
-        "User-Agent",
-        concat!("bitsd-put/", env!("CARGO_PKG_VERSION")),
-    );
-    field("Host", url.authority());
-    // With each packet: whoever answers may have forgotten, and a body need not go twice.
-    if let Some(credentials) = credentials {
-        field("Authorization", credentials.expose());
-    }
-    field("Content-Length", &content_bytes.to_string());
-    field("Connection", "Keep-Alive");
-    head.push_str("\r\n");
-    head
-}
-
-/// The file's name, where `Content-Name` may hold it (MC-BUP 2.2.1.1); the server does not need it.
-fn content_name(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && !br#"\/:*?"<>|"#.contains(&b);
-    (name.len() <= 260 && name.bytes().all(is_plain) && name.trim() == name)
-        .then(|| name.to_owned())
-}
-
-/// An empty file has no first and last byte; `*` says so (protocol.md 4.7).
-fn content_range(start: u64, end: u64, total: u64) -> String {
-    if total == 0 {
-        "bytes */0".to_owned()
-    } else {
-        format!("bytes {start}-{}/{total}", end - 1)
-    }
-}
-
-/// BITS 1.5 Upload Protocol, the only one there is.
-const UPLOAD_PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

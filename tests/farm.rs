@@ -74,12 +74,13 @@ impl FarmClient {
     }
 }
 
-#[test]
-fn no_file_is_lost_when_a_node_of_a_farm_is_killed() {
+/// Three nodes, and HAProxy in front of them.
+fn farm() -> Option<(Vec<Server>, SocketAddr, Program)> {
     if Command::new("haproxy").arg("-v").output().is_err() {
-        return skip("haproxy is not installed");
+        skip("haproxy is not installed");
+        return None;
     }
-    let mut nodes: Vec<Server> = (1..=3)
+    let nodes: Vec<Server> = (1..=3)
         .map(|number| {
             let listen = free_address().to_string();
             let settings = Settings::default()
@@ -107,7 +108,39 @@ fn no_file_is_lost_when_a_node_of_a_farm_is_killed() {
         assert_eq!(haproxy.0.try_wait().unwrap(), None, "haproxy has ended");
         TcpStream::connect(proxy).is_ok()
     });
+    Some((nodes, proxy, haproxy))
+}
 
+/// The names of the nodes are known to the proxy alone; where each packet went to any of them, no
+/// session would be found.
+#[test]
+fn put_talks_to_the_node_that_has_its_session() {
+    let Some((nodes, proxy, _haproxy)) = farm() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.bin");
+    let bytes = support::content::content(1, 0, BYTES);
+    std::fs::write(&file, &bytes).unwrap();
+    let mut put = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    put.args(["put", "--fragment-bytes", "50KB"]).arg(&file);
+    put.env("XDG_STATE_HOME", folder.path());
+    let done = put.arg(format!("http://{proxy}/")).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    assert!(!said.contains("interruption"), "{said}");
+    let standing = nodes.iter().filter(|node| node.file("a.bin").exists());
+    assert_eq!(standing.count(), 1);
+    for node in nodes {
+        assert_eq!(node.work_files(), [""; 0], "no session is left behind");
+    }
+}
+
+#[test]
+fn no_file_is_lost_when_a_node_of_a_farm_is_killed() {
+    let Some((mut nodes, proxy, _haproxy)) = farm() else {
+        return;
+    };
     let mut clients: Vec<FarmClient> = (0..12)
         .map(|number| FarmClient::new(proxy, number))
         .collect();

@@ -166,14 +166,18 @@ fn what_was_sent_is_not_sent_again() {
 
 /// Remembers a session as an interrupted run would have.
 fn note(home: &Home, url: &str, session: &str) {
-    use bitsd::client::memory::{Identity, Memory};
+    use bitsd::client::memory::{Identity, Left, Memory};
     let file = home.folder.path().join("a.bin");
     let metadata = fs::metadata(&file).unwrap();
     let url = url.parse().unwrap();
     let identity = Identity::of(&file, &url, Some(&metadata));
     let memory = Memory::at(home.folder.path().join("state/bitsd/put"));
     let mut entry = memory.entry(identity.unwrap()).unwrap();
-    entry.note(session).unwrap();
+    let left = Left {
+        session: session.to_owned(),
+        node: None,
+    };
+    entry.note(left).unwrap();
 }
 
 #[test]

@@ -584,7 +584,7 @@ fn put_and_bench_show_who_sends_and_say_what_they_hear() {
     for (words, told) in [
         (
             vec![],
-            "it asks who sends the file: --user or --token-file say so",
+            "it asks who sends the file (--user, --token-file), or does not believe it",
         ),
         (
             vec!["--user", "bert", "--password-file", &password],

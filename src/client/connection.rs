@@ -361,6 +361,12 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
         is_bits: field("BITS-Packet-Type").is_some(),
         server: field("Server").map(str::to_owned),
         reason: field("Bitsd-Reason").and_then(printable),
+        node: field("BITS-Host-Id")
+            .filter(|node| !node.is_empty())
+            .map(str::to_owned),
+        node_fallback: field("BITS-Host-Id-Fallback-Timeout")
+            .and_then(parse_offset)
+            .map(Duration::from_secs),
         digest: field("Repr-Digest").and_then(digest::parse),
     };
     Ok(Some(ReplyHead {

@@ -61,7 +61,18 @@ pub struct Version {
 struct Note {
     #[serde(flatten)]
     identity: Identity,
-    session: String,
+    #[serde(flatten)]
+    left: Left,
+}
+
+/// What an earlier run has left at the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Its session.
+    pub session: String,
+    /// The node of a farm that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// The place of one upload in the memory, held until its end.
@@ -180,15 +191,15 @@ impl Memory {
 
 impl Entry {
     /// The session of an earlier run that sent the same file.
-    pub fn recall(&mut self) -> Option<String> {
+    pub fn recall(&mut self) -> Option<Left> {
         let note = self.read().filter(|note| note.identity == self.identity)?;
-        self.identity.version.is_some().then_some(note.session)
+        self.identity.version.is_some().then_some(note.left)
     }
 
     /// The session of an earlier run that sent another file, which had the same path.
-    pub fn recall_other(&mut self) -> Option<String> {
+    pub fn recall_other(&mut self) -> Option<Left> {
         let note = self.read().filter(|note| note.identity != self.identity)?;
-        Some(note.session)
+        Some(note.left)
     }
 
     fn read(&mut self) -> Option<Note> {
@@ -208,10 +219,10 @@ impl Entry {
     ///
     /// # Errors
     /// Those of writing the file; the upload itself does not mind.
-    pub fn note(&mut self, session: &str) -> io::Result<()> {
+    pub fn note(&mut self, left: Left) -> io::Result<()> {
         let note = Note {
             identity: self.identity.clone(),
-            session: session.to_owned(),
+            left,
         };
         let text = serde_json::to_vec(&note)?;
         self.file.set_len(0)?;
@@ -255,13 +266,17 @@ mod tests {
         let same = identity(folder.path());
         let mut entry = memory.entry(same.clone()).unwrap();
         assert_eq!(entry.recall(), None);
-        entry.note("{S}").unwrap();
-        entry.note("{T}").unwrap();
+        let left = |session: &str, node: Option<&str>| Left {
+            session: session.to_owned(),
+            node: node.map(str::to_owned),
+        };
+        entry.note(left("{S}", None)).unwrap();
+        assert_eq!(entry.recall(), Some(left("{S}", None)));
+        let last = left("{T}", Some("node2.example"));
+        entry.note(last.clone()).unwrap();
         drop(entry);
-        assert_eq!(
-            memory.entry(same.clone()).unwrap().recall(),
-            Some("{T}".to_owned())
-        );
+        let recalled = memory.entry(same.clone()).unwrap().recall();
+        assert_eq!(recalled.as_ref(), Some(&last));
         let version = same.version.clone().unwrap();
         let mut others = vec![None];
         others.push(Some(Version {
@@ -288,7 +303,7 @@ mod tests {
             };
             let mut entry = memory.existing(other).unwrap();
             assert_eq!(entry.recall(), None);
-            assert_eq!(entry.recall_other().as_deref(), Some("{T}"));
+            assert_eq!(entry.recall_other().as_ref(), Some(&last));
         }
         let elsewhere = Identity {
             url: "http://h/b.bin".to_owned(),

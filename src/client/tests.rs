@@ -2,6 +2,7 @@
 //! connection, and compares what it was sent. The server's waits are bounded, so a client that does
 //! not come fails the test and never hangs it.
 
+use super::head::UPLOAD_PROTOCOL;
 use super::*;
 
 use std::io::{Read, Write};

@@ -6,8 +6,12 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::digest::Digest;
+use words::{hresult_in_words, status_in_words};
+
+mod words;
 
 /// A packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,10 @@ pub struct Reply {
     pub server: Option<String>,
     /// Why, in a sentence: bitsd says it in `Bitsd-Reason`.
     pub reason: Option<String>,
+    /// `BITS-Host-Id`: the node that has the session.
+    pub node: Option<String>,
+    /// `BITS-Host-Id-Fallback-Timeout`.
+    pub node_fallback: Option<Duration>,
     /// SHA-256 of the file, as the server has it (`Repr-Digest`).
     pub digest: Option<Digest>,
 }
@@ -116,7 +124,9 @@ pub struct Refused {
 impl Refused {
     /// The refusal that a reply to `packet` is.
     pub fn of(packet: &'static str, reply: &Reply) -> Self {
-        let stranger = (!reply.is_bits).then(|| reply.server.clone().unwrap_or_default().into());
+        // Only bitsd says why in a field, also where it was asked for no packet.
+        let is_stranger = !reply.is_bits && reply.reason.is_none();
+        let stranger = is_stranger.then(|| reply.server.clone().unwrap_or_default().into());
         Self {
             packet,
             status: reply.status,
@@ -297,6 +307,11 @@ impl Upload {
         }
     }
 
+    /// Another host is talked to from now on.
+    pub fn greets(&mut self) {
+        self.is_ping_due = true;
+    }
+
     /// The connection broke while [`Upload::packet`] was sent or its reply awaited.
     ///
     /// A line that breaks fragment after fragment gets smaller ones: what the server kept of a
@@ -442,44 +457,6 @@ fn is_transient(reply: &Reply) -> bool {
         400..=499 => false,
         _ => true,
     }
-}
-
-fn status_in_words(status: u16) -> Option<&'static str> {
-    Some(match status {
-        300..=399 => "redirected, which bitsd put does not follow",
-        400 => "bad request",
-        401 => "it asks who sends the file: --user or --token-file say so",
-        407 => "the proxy asks for a password, which bitsd put cannot give",
-        403 => "forbidden: the destination exists, or may not be written",
-        404 => "not found: the folder of the destination does not exist",
-        405 => "method not allowed: no BITS server answers there",
-        408 => "timed out",
-        411 => "length required",
-        413 => "too large",
-        431 => "request head too large",
-        500 => "server error",
-        501 => "not implemented: uploads are not enabled there",
-        502 | 504 => "a proxy could not reach the server",
-        503 => "service unavailable",
-        505 => "HTTP version not supported",
-        507 => "out of storage",
-        _ => return None,
-    })
-}
-
-fn hresult_in_words(hresult: u32) -> Option<&'static str> {
-    Some(match hresult {
-        SESSION_NOT_FOUND => "session not found",
-        0x8007_0005 => "access denied",
-        INVALID_ARGUMENT => "invalid argument",
-        0x8007_0070 | 0x8007_0112 => "disk full",
-        0x8007_0013 => "the disk is write-protected",
-        0x8007_045D => "the disk failed",
-        TOO_LARGE => "the file is larger than the server accepts",
-        0x8020_0022 => "protocol mismatch",
-        0x8020_0023 => "the folder allows programs to run",
-        _ => return None,
-    })
 }
 
 /// BG_E_SESSION_NOT_FOUND.

@@ -1,7 +1,7 @@
 //! The URL of an upload: where to connect, what to ask for.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Component, Path};
 use std::str::FromStr;
 
@@ -149,6 +149,28 @@ impl Url {
                 .push_str(&encode(name.as_encoded_bytes(), is_unreserved_byte));
         }
         Ok(url)
+    }
+
+    /// The same at another host; `None` if that is no host.
+    pub fn at_host(&self, host: &str) -> Option<Self> {
+        let bare = match host.parse::<Ipv6Addr>().is_ok() {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
+        };
+        let (name, None) = split_authority(&bare).ok()? else {
+            return None;
+        };
+        let name = name.to_owned();
+        let is_usual = self.port == if self.is_secure { 443 } else { 80 };
+        let authority = match is_usual {
+            true => bare,
+            false => format!("{bare}:{}", self.port),
+        };
+        Some(Self {
+            host: name,
+            authority,
+            ..self.clone()
+        })
     }
 
     /// Whether it is https.

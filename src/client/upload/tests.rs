@@ -269,7 +269,10 @@ fn refusals_are_told_in_words() {
     assert_eq!(told(&reply), words);
     reply.reason = Some("it exists".to_owned());
     assert_eq!(told(&reply), format!("{words}: it exists"));
+    // As where a port that speaks TLS was asked without.
     reply.is_bits = false;
+    assert_eq!(told(&reply), format!("{words}: it exists"));
+    reply.reason = None;
     reply.server = Some("SimpleHTTP/0.6".to_owned());
     assert_eq!(
         Refused::of("Ping", &reply).to_string(),
