@@ -893,3 +893,52 @@ fn nothing_goes_ahead_where_another_object_stands() {
     store.assert_nothing_is_left(&server);
     assert_eq!(store.moto.object("taken.bin").unwrap().body, b"theirs");
 }
+
+/// The digest file of each object, whatever the store does to it.
+#[test]
+fn an_object_has_its_digest_file_beside_it_when_the_close_is_acked() {
+    let Some(store) = Store::start() else { return };
+    let digest = "digest = \"sha-256\"\ndigest_file = true";
+    let server = Server::with(store.settings(&format!("{digest}\nallow_overwrite = true")));
+    for (number, fate) in [
+        Fate::Pass,
+        Fate::LoseRequest,
+        Fate::LoseAnswer,
+        Fate::Say(503, "SlowDown"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("{number}.bin");
+        let is_lost = std::sync::atomic::AtomicBool::new(false);
+        store.proxy.rule(move |_, line| {
+            let is_it = line.starts_with("PUT") && line.contains(".sha256");
+            match is_it && !is_lost.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                true => fate.clone(),
+                false => Fate::Pass,
+            }
+        });
+        let mut client = sent(&server, &format!("/in/{name}"), LARGE);
+        client.close().assert(200, None);
+        let object = store.moto.object(&format!("in/{name}")).unwrap();
+        let sha256: String = (Sha256::digest(&object.body).iter())
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let beside = store.moto.object(&format!("in/{name}.sha256")).unwrap();
+        let text = String::from_utf8(beside.body).unwrap();
+        assert_eq!(text, format!("{sha256}  {name}\n"));
+        store.assert_nothing_is_left(&server);
+    }
+    Client::new(server.address(), "/in/a.SHA256")
+        .try_create()
+        .assert(400, None);
+    // What stands there stays.
+    let server = Server::with(store.settings(digest));
+    store
+        .moto
+        .ask("PUT", &format!("/{BUCKET}/b.bin.sha256"), b"theirs");
+    let mut client = sent(&server, "/b.bin", SMALL);
+    client.close().assert(200, None);
+    assert_eq!(store.moto.object("b.bin.sha256").unwrap().body, b"theirs");
+    server.wait_for_log("event=not_given");
+}

@@ -22,6 +22,7 @@
 //! [`Objects`] is the thread that all this runs on: nothing of it ever runs on a shard.
 
 pub mod abandon;
+pub mod beside;
 pub mod bucket;
 pub mod deliver;
 pub mod note;

@@ -2,6 +2,7 @@
 //! answers. What reads or writes a file does so on further threads.
 
 mod ahead;
+mod beside;
 mod notes;
 
 use std::cell::{Cell, RefCell};
@@ -199,6 +200,7 @@ impl Desk {
         };
         match deliverer.run(&ChosenSource::from(file), known, tell).await {
             Ok(Delivered { names, rest }) => {
+                self.put_beside(&bucket, order).await;
                 if rest == Rest::Note {
                     task::spawn_local(Rc::clone(self).abandon(object.session));
                 }

@@ -25,6 +25,8 @@ pub struct ObjectOrder {
     pub sha256: Option<[u8; 32]>,
     /// What the object is to be called.
     pub key: String,
+    /// What is to stand beside it when it is there, if anything is.
+    pub digest_file: Option<DigestFile>,
     /// Whether another object of that name gives way.
     pub may_replace: bool,
     /// Its client was told that it is kept: it is tried until the store has it, whatever the store
@@ -35,6 +37,14 @@ pub struct ObjectOrder {
     pub is_repeat: bool,
     /// Which store.
     pub store: Arc<ObjectStore>,
+}
+
+/// A digest file, as a second object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestFile {
+    pub key: String,
+    /// As `sha256sum` writes it.
+    pub text: String,
 }
 
 /// How far it is.

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use super::floor::World;
 use super::held::Held;
-use super::object_order::{ObjectError, ObjectOrder, Storing};
+use super::object_order::{DigestFile, ObjectError, ObjectOrder, Storing};
 use super::shard::Shard;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{AfterPublish, Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::{Location, ObjectStore};
+use crate::http::digest::Hex;
 use crate::http::path::BadTarget;
 use crate::vault::destination;
 use crate::vault::disk::{Millis, Place, millis};
@@ -35,7 +36,12 @@ impl<W: World> Shard<W> {
         store: &ObjectStore,
         place: &Place,
     ) -> Result<(), Refusal> {
-        destination::key(store, place).ok_or(Refusal::TargetInvalid(BadTarget::TooLong))?;
+        let too_long = Refusal::TargetInvalid(BadTarget::TooLong);
+        match location.policy.digest_file {
+            true => destination::key(store, &destination::digest_file(place)?),
+            false => destination::key(store, place),
+        }
+        .ok_or(too_long)?;
         let staged = self.world.staged_bytes(location.series);
         match store.staging_max {
             Some(max) if staged >= max => Err(Refusal::StagingFull),
@@ -156,11 +162,32 @@ impl<W: World> Held<W> {
             part: names::part_name(self.id()),
             bytes,
             sha256: self.keep().digests().map(|digests| digests.sha256),
+            digest_file: self.digest_file(&location, store, &place),
             key,
             may_replace: location.policy.allow_overwrite,
             is_promised: false,
             is_repeat: false,
             store: Arc::clone(store),
+        })
+    }
+
+    /// What is to stand beside the object, if its digest is known and the settings say so.
+    fn digest_file(
+        &mut self,
+        location: &Location,
+        store: &ObjectStore,
+        place: &Place,
+    ) -> Option<DigestFile> {
+        let digests = self
+            .keep()
+            .digests()
+            .filter(|_| location.policy.digest_file)?;
+        // Asked when it was made; new settings may have a longer prefix.
+        let beside = destination::digest_file(place).ok()?;
+        let (sha256, name) = (Hex(&digests.sha256), self.path().file_name());
+        Some(DigestFile {
+            key: destination::key(store, &beside)?,
+            text: format!("{sha256}  {name}\n"),
         })
     }
 

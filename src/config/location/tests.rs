@@ -202,10 +202,6 @@ fn what_does_not_go_with_a_store_is_refused() {
         ),
         ("store_bucket = \"abc\"\ndownload = \"head\"\n", "download"),
         (
-            "store_bucket = \"abc\"\ndigest = \"sha-256\"\ndigest_file = true\n",
-            "digest_file",
-        ),
-        (
             "store_bucket = \"abc\"\nstore_part_bytes = \"1 MiB\"\n",
             "5 MiB",
         ),

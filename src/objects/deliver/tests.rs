@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::super::beside::put_beside;
 use super::super::bucket::{Part, SeenObject, StoreNames};
 use super::super::note::Note;
 use super::super::parts::cut;
@@ -23,6 +24,7 @@ use super::*;
 use crate::config::ObjectStore;
 
 const KEY: &str = "in/a b+c%.bin";
+const BESIDE: &str = "in/a b+c%.bin.sha256";
 const OURS: &str = "ours";
 const THEIRS: &str = "theirs";
 const PART_BYTES: u64 = 8;
@@ -590,6 +592,23 @@ impl Case {
         live(deliverer.run(&self.content, known, |_| {}))
     }
 
+    /// Its digest file, in as many lives as it takes.
+    fn put_beside(&self) {
+        let object = Object {
+            key: BESIDE.to_owned(),
+            bytes: 6,
+            ..self.object.clone()
+        };
+        for life in 0..50 {
+            self.light_fuse(life < 4);
+            if let Some(Ok(is_ours)) = live(put_beside(&self.model, &object, b"digest")) {
+                assert!(is_ours);
+                return;
+            }
+        }
+        panic!("the digest file does not get there");
+    }
+
     /// Its session is over: whatever the note names is ended.
     fn give_up(&self) {
         self.model.0.borrow_mut().fuse = None;
@@ -611,6 +630,7 @@ impl Case {
             let stored = &world.objects[KEY];
             assert_eq!(stored.session, OURS, "seed {seed}");
             assert_eq!(stored.content, self.content, "seed {seed}");
+            assert_eq!(world.objects[BESIDE].content, b"digest", "seed {seed}");
         }
         let nobodys = world.nobodys.clone();
         world.uploads.retain(|name, _| !nobodys.contains(name));
@@ -654,6 +674,9 @@ fn run(seed: u64, planted: Option<Planted>, counts: &mut Counts) {
             Some(Err(Untaken::Unreadable(error))) => panic!("seed {seed}: {error}"),
         }
         assert!(life < 50, "seed {seed} does not end");
+    }
+    if is_acked {
+        case.put_beside();
     }
     counts.acked += u64::from(is_acked);
     counts.gone += u64::from(!is_acked);
