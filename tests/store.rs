@@ -931,7 +931,7 @@ fn an_object_has_its_digest_file_beside_it_when_the_close_is_acked() {
     }
     Client::new(server.address(), "/in/a.SHA256")
         .try_create()
-        .assert(400, None);
+        .assert(400, Some("0x80070057"));
     // What stands there stays.
     let server = Server::with(store.settings(digest));
     store
