@@ -22,9 +22,24 @@ use zeroize::Zeroizing;
 /// # Errors
 /// What the kernel says, or that it is none.
 pub fn open(path: &Path) -> io::Result<File> {
+    open_as(path, OFlags::empty())
+}
+
+/// Opens what stands there itself: a link to a regular file is none.
+///
+/// # Errors
+/// Likewise.
+pub fn open_itself(path: &Path) -> io::Result<File> {
+    open_as(path, OFlags::NOFOLLOW)
+}
+
+fn open_as(path: &Path, how: OFlags) -> io::Result<File> {
     // Already to be opened does something to some devices.
-    check(&rustix::fs::stat(path)?)?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    check(&match how.contains(OFlags::NOFOLLOW) {
+        true => rustix::fs::lstat(path)?,
+        false => rustix::fs::stat(path)?,
+    })?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | how;
     let opened = match rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty()) {
         // Another program has a lease on it (F_SETLEASE in fcntl(2)), as file servers do. The
         // kernel takes it away in a bounded time.
@@ -152,6 +167,7 @@ fn check(found: &Stat) -> io::Result<()> {
         FileType::RegularFile => return Ok(()),
         FileType::Directory => "a directory",
         FileType::Fifo => "a pipe",
+        FileType::Symlink => "a link",
         FileType::Socket => "a socket",
         _ => "a device",
     };
@@ -231,6 +247,12 @@ mod tests {
             assert_eq!(told(read(path, 9)), expected);
             assert_eq!(told(open_to_append(path)), expected);
         }
+        let link = folder.path().join("link");
+        fs::write(folder.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        open(&link).unwrap();
+        assert_eq!(told(open_itself(&link)), "it is a link, not a regular file");
+        open_itself(&folder.path().join("file")).unwrap();
         assert!(told(read(Path::new("/proc/version"), 1 << 20)).contains("of the kernel (proc)"));
         assert!(told(read_or_pipe(Path::new("/proc/version"), 9, SOON)).contains("of the kernel"));
         assert!(told(read_or_pipe(Path::new("/dev/zero"), 9, SOON)).contains("a device"));

@@ -260,7 +260,8 @@ impl Walk<'_> {
 
 fn look_at(path: &Path, expected: &Expected) -> io::Result<Option<Discrepancy>> {
     let (path, line) = (path.to_owned(), expected.line.clone());
-    let mut file = match named_file::open(&path) {
+    // Publication makes no link: somebody has put it there.
+    let file = match named_file::open_itself(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Some(Discrepancy::FileMissing(path, line)));
@@ -276,6 +277,8 @@ fn look_at(path: &Path, expected: &Expected) -> io::Result<Option<Discrepancy>> 
         return Ok(None);
     };
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    // It may grow as fast as it is read.
+    let mut file = file.take(bytes + 1);
     loop {
         match file.read(&mut buffer)? {
             0 => break,
@@ -445,5 +448,28 @@ mod tests {
         assert!(found().unwrap().contains("it was changed"));
         fs::write(&file, "bytes and more").unwrap();
         assert!(found().unwrap().contains("14 bytes, not the 5"));
+        // Whoever may write to the folder must not keep the auditor from a result.
+        fs::remove_file(&file).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(
+            found()
+                .unwrap()
+                .contains("it is a pipe, not a regular file")
+        );
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        assert!(
+            found()
+                .unwrap()
+                .contains("it is a link, not a regular file")
+        );
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(
+            found()
+                .unwrap()
+                .contains("it is a directory, not a regular file")
+        );
     }
 }
