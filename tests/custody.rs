@@ -98,13 +98,15 @@ fn a_line_stands_there_when_the_close_is_acked() {
     let lines = lines(ledger);
     assert_eq!(lines.len(), 1);
     let line = &lines[0];
+    let real = fs::canonicalize(server.root()).unwrap();
+    let real = real.to_str().unwrap().to_owned();
     let sha256: String = (Sha256::digest(content(7, 0, 3000)).iter())
         .map(|byte| format!("{byte:02x}"))
         .collect();
     for (field, value) in [
         ("ending", "published"),
         ("location", ""),
-        ("root", server.root().to_str().unwrap()),
+        ("root", &real),
         ("path", "case/a b.bin"),
         ("sha256", &sha256),
         ("client", "127.0.0.1"),
@@ -434,6 +436,29 @@ fn a_file_that_was_changed_is_found_and_a_report_has_all_of_it() {
     let nowhere = ledger.join("nowhere");
     assert_eq!(verify(&[], &nowhere).0, Some(1));
     assert_eq!(verify(&["--head", "12"], ledger).0, Some(2));
+}
+
+#[test]
+fn a_line_names_its_root_so_that_it_is_found_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("custody");
+    let (root, link) = (folder.path().join("root"), folder.path().join("link"));
+    for path in [&ledger, &root] {
+        fs::create_dir(path).unwrap();
+    }
+    std::os::unix::fs::symlink("root", &link).unwrap();
+    // From wherever the tests run, up to the first folder.
+    let here = std::env::current_dir().unwrap();
+    let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let relative = up.join(link.strip_prefix("/").unwrap());
+    let server = Server::on(&relative, settings(&ledger, ""));
+    upload(&server, "/a.bin", 1, 30).close().assert(200, None);
+    let real = fs::canonicalize(&root).unwrap();
+    assert_eq!(lines(&ledger)[0]["root"], real.to_str().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.args(["custody", "verify", "--files"]).arg(&ledger);
+    let output = command.current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// Goal: what a check passes, a start can use. Method: both are asked about places where no ledger

@@ -31,7 +31,7 @@ use super::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, ServerId, holds_sessions}
 use super::probe;
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
-use super::work_folder::{BadFolder, Lock, WorkFolder};
+use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME, OWNER_NAME, SHELVES_NAME};
@@ -47,6 +47,9 @@ pub const WORK_DIR_NAME: &str = ".bitsd";
 pub struct Ground {
     /// The folder itself.
     pub spot: Spot,
+    /// Its path without links, whatever the settings call it: what is told to others, who are
+    /// elsewhere, and later.
+    pub real: PathBuf,
     /// Where its unfinished uploads are.
     pub shelf: Shelf,
 }
@@ -204,6 +207,7 @@ impl Directories {
         // Absolute, so that it means the same for as long as we run.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(Ground {
+            real: path_of(&root),
             spot: Spot::new(&path, Arc::new(root)),
             shelf,
         })

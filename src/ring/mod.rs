@@ -276,6 +276,11 @@ impl Floor for RingWorld {
         self.ledger.is_some()
     }
 
+    fn path_of_root(&self, root: usize) -> Option<String> {
+        let grounds = self.grounds.borrow();
+        Some(grounds.get(&root)?.real.to_string_lossy().into())
+    }
+
     async fn write_line(&self, entry: LedgerEntry, is_durable: bool) -> io::Result<()> {
         writer::write_into(self.ledger.as_ref(), entry, is_durable).await
     }

@@ -104,13 +104,17 @@ impl<W: World> Held<W> {
         let settings = shard.settings();
         let object = self.keep().record().object.as_deref().cloned();
         let is_in_folder = object.is_none() && location.objects.is_none();
-        let root = settings.roots.get(location.root).filter(|_| is_in_folder);
+        let root = is_in_folder.then(|| {
+            let open = shard.world.path_of_root(location.root);
+            let named = settings.roots.get(location.root);
+            open.or_else(|| named.map(|root| root.to_string_lossy().into()))
+        });
         LedgerEntry {
             time_ms: shard.world.wall_clock_ms(),
             session: self.id(),
             ending,
             location: location.prefix.clone(),
-            root: root.map_or_else(String::new, |root| root.to_string_lossy().into()),
+            root: root.flatten().unwrap_or_default(),
             path: path.as_str().to_owned(),
             object,
             bytes: last.received(),
