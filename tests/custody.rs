@@ -438,6 +438,130 @@ fn a_file_that_was_changed_is_found_and_a_report_has_all_of_it() {
     assert_eq!(verify(&["--head", "12"], ledger).0, Some(2));
 }
 
+/// The file of the day; there is one.
+fn day_of(ledger: &Path) -> PathBuf {
+    let names = fs::read_dir(ledger).unwrap();
+    let mut days = names.map(|name| name.unwrap().path());
+    let is_day = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "jsonl");
+    days.find(is_day).unwrap()
+}
+
+#[test]
+fn what_is_done_to_the_file_of_the_day_is_told_and_no_line_is_nowhere() {
+    let kept = kept("");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    let close = |path: &str| {
+        upload(server, path, 1, 30).close().assert(200, None);
+    };
+    close("/a.bin");
+    let day = day_of(ledger);
+    fs::remove_file(&day).unwrap();
+    // Where nothing comes, too.
+    server.wait_for_log("its file was removed: it was written anew");
+    assert_eq!(lines(ledger).len(), 1);
+    fs::rename(&day, day.with_extension("bak")).unwrap();
+    close("/b.bin");
+    server.wait_for_log("its file is not in the folder under its name");
+    // As `sed -i` does, or whoever rotates logs.
+    fs::remove_file(&day).unwrap();
+    fs::write(&day, "something else\n").unwrap();
+    close("/c.bin");
+    server.wait_for_log("something else had its name");
+    let names: Vec<_> = (lines(ledger).iter())
+        .map(|line| line["path"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["a.bin", "b.bin", "c.bin"]);
+    let (code, said) = verify(&["--files"], ledger);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(".jsonl.1.other is what somebody"), "{said}");
+    // What was cut off is lost, and that is seen.
+    fs::write(&day, "").unwrap();
+    close("/d.bin");
+    server.wait_for_log("bytes were cut off its end");
+    let (code, said) = verify(&[], ledger);
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(lines(ledger).len(), 1);
+}
+
+#[test]
+fn no_upload_is_closed_while_the_folder_of_the_ledger_is_not_in_its_place() {
+    let kept = kept("");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    upload(server, "/a.bin", 1, 30).close().assert(200, None);
+    let away = ledger.with_extension("away");
+    fs::rename(ledger, &away).unwrap();
+    // Where nothing comes, too.
+    server.wait_for_log("event=custody_failed");
+    let mut client = upload(server, "/b.bin", 1, 30);
+    client.close().assert(503, None);
+    assert_eq!(lines(&away).len(), 1);
+    // Somebody has put the old one away for good.
+    fs::create_dir(ledger).unwrap();
+    client.close().assert(200, None);
+    server.wait_for_log("another folder has its place");
+    assert_eq!(lines(ledger).len(), 2);
+    assert_whole(ledger);
+}
+
+/// Unmounts, whatever a test has found.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// The sync of the ledger makes the names of files durable only on its own file system.
+#[test]
+fn a_disk_that_is_mounted_over_the_ledger_gets_no_line() {
+    let kept = kept("");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    upload(server, "/a.bin", 1, 30).close().assert(200, None);
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "mode=700", "none"]);
+    let mounted = mount.arg(ledger).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        return skip("no file system can be mounted");
+    }
+    let over = Mounted(ledger.clone());
+    let mut client = upload(server, "/b.bin", 1, 30);
+    client.close().assert(503, None);
+    server.wait_for_log("is on another file system now");
+    assert_eq!(fs::read_dir(ledger).unwrap().count(), 0);
+    drop(over);
+    client.close().assert(200, None);
+    server.wait_for_log("event=custody_restored");
+    assert_eq!(lines(ledger).len(), 2);
+    assert_whole(ledger);
+}
+
+#[test]
+fn a_start_misses_the_end_that_was_taken_away_meanwhile() {
+    let mut kept = kept("");
+    upload(&kept.server, "/a.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    kept.server.stop();
+    let day = day_of(&kept.ledger);
+    fs::rename(&day, day.with_extension("bak")).unwrap();
+    kept.server.restart();
+    kept.server.wait_for_log("event=custody_cut");
+    upload(&kept.server, "/b.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    let (code, said) = verify(&[], &kept.ledger);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("earlier days are missing"), "{said}");
+    // Behind the one that was taken away it fits.
+    let new = day_of(&kept.ledger);
+    let old = fs::read(day.with_extension("bak")).unwrap();
+    let whole = [old, fs::read(&new).unwrap()].concat();
+    kept.server.stop();
+    fs::write(new, whole).unwrap();
+    assert_eq!(verify(&[], &kept.ledger).0, Some(0));
+}
+
 #[test]
 fn a_line_names_its_root_so_that_it_is_found_from_anywhere() {
     let folder = tempfile::tempdir().unwrap();

@@ -24,5 +24,8 @@ pub fn write(ledger: &LedgerMetrics, now_ms: u64, families: &mut Families<'_>) -
     let oldest_s = ledger.oldest_waits_ms(now_ms) as f64 / 1e3;
     families.gauge(name, help, alone(oldest_s))?;
     let help = "Writes and syncs of the custody ledger that failed";
-    families.counter("bitsd_custody_failures", help, alone(ledger.failures.get()))
+    families.counter("bitsd_custody_failures", help, alone(ledger.failures.get()))?;
+    let help = "Times that somebody had changed the custody ledger, or taken its end away";
+    let count = alone(ledger.disturbances.get());
+    families.counter("bitsd_custody_disturbances", help, count)
 }

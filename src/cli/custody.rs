@@ -153,6 +153,11 @@ fn summary(verified: &Audit, wanted: &Verify) -> String {
     for torn in &verified.torn_ends {
         text += &format!("{torn} is an end that a crash has torn off\n");
     }
+    for other in &verified.others {
+        text += &format!(
+            "{other} is what somebody has put in the place of a file of the ledger, or behind its end\n"
+        );
+    }
     if wanted.files {
         text += &format!("{files} files were read\n");
     }

@@ -25,6 +25,27 @@ pub fn hash_of(line: &[u8]) -> [u8; 32] {
     Sha256::digest(line).into()
 }
 
+/// Calls with each line of a file, newline included, and its number.
+///
+/// # Errors
+/// Of reading, and what is answered.
+pub fn each_line(
+    mut file: impl BufRead,
+    mut look: impl FnMut(usize, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        // A line that is too long is told as several that are none.
+        let mut limited = file.by_ref().take(LINE_BYTES_MAX as u64);
+        if limited.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        look(number, &line)?;
+    }
+    Ok(())
+}
+
 /// Where a chain stands: the hash of its last line, and who has one.
 #[derive(Debug)]
 pub struct Chain {
@@ -36,6 +57,8 @@ pub struct Chain {
     next_head: [u8; 32],
     /// The sessions of what was appended and not kept yet.
     appended: Vec<SessionId>,
+    /// The hash of a line that should be there, and was not read yet.
+    sought: Option<[u8; 32]>,
 }
 
 /// What a file was found to hold.
@@ -57,7 +80,23 @@ impl Chain {
             recent: Lately::default(),
             next_head: BEGINNING,
             appended: Vec::new(),
+            sought: None,
         }
+    }
+
+    /// A line of this hash should be in what is read back.
+    pub fn seek(&mut self, head: [u8; 32]) {
+        self.sought = Some(head);
+    }
+
+    /// The one that should be there, if it was in nothing that was read back.
+    pub fn missing(&self) -> Option<[u8; 32]> {
+        self.sought
+    }
+
+    /// Goes on behind a line that is missing: the next one names it, and the gap shows.
+    pub fn go_on_behind(&mut self, head: [u8; 32]) {
+        (self.head, self.next_head) = (head, head);
     }
 
     /// Who writes its lines.
@@ -100,6 +139,7 @@ impl Chain {
                 self.recent.add(id);
             }
             self.head = hash_of(&line);
+            self.sought = self.sought.filter(|sought| *sought != self.head);
             found.whole += line.len() as u64;
         }
         self.next_head = self.head;

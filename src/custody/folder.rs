@@ -1,23 +1,39 @@
-//! The folder of the ledger: whose it is, its days, and what a power cut has left at the end of the
-//! last one.
+//! The folder of the ledger: its days, what a power cut has left at the end of the last one, and
+//! whether they are still at their names ([`mending`]).
+//!
+//! All is done by the descriptor of the folder, so that nothing goes to another one that somebody
+//! has put in its place.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::chain::Chain;
-use super::site::{BadLedger, PROBE_NAME, Site};
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::chain::{Chain, each_line, hash_of};
+use super::site::{self, BadLedger, PROBE_NAME, Site};
 use crate::http::download::date;
-use crate::named_file;
+use mending::Disturbance;
+use whereabouts::FileIdentity;
+
+pub mod mending;
+mod whereabouts;
 
 /// How the name of a day ends.
 const ENDING: &str = ".jsonl";
+/// How the name of an end ends that a power cut has torn off.
+const TORN: &str = ".torn";
+/// The same of what somebody has put in the place of the ledger's own.
+const SET_APART: &str = ".other";
+
 /// The folder, for the one who writes to it.
 #[derive(Debug)]
 pub struct LedgerFolder {
     site: Site,
     folder: File,
+    identity: FileIdentity,
 }
 
 /// The file of a day, and how far it is written.
@@ -25,22 +41,14 @@ pub struct LedgerFolder {
 pub struct Day {
     name: String,
     file: File,
+    identity: FileIdentity,
     /// What survives a power cut.
     synced: u64,
-    /// What was written behind that.
+    /// What was written behind that, and counts. After a write or a sync that failed it is written
+    /// anew: the kernel may have dropped what it could not write, and would call the next sync of
+    /// it a success.
     unsynced: Vec<u8>,
     /// Its name survives a power cut.
-    is_named: bool,
-}
-
-/// What is to be put right after a write or a sync that failed: the bytes from here on are written
-/// anew. The kernel may have dropped what it could not write, and would call the next sync of it a
-/// success.
-#[derive(Debug)]
-pub struct Repair {
-    name: String,
-    synced: u64,
-    unsynced: Vec<u8>,
     is_named: bool,
 }
 
@@ -60,7 +68,36 @@ impl LedgerFolder {
     /// [`BadLedger`]
     pub fn open(site: Site) -> Result<Self, BadLedger> {
         let folder = site.take()?;
-        Ok(Self { site, folder })
+        let found = whereabouts::of(&folder);
+        let found = found.map_err(|error| BadLedger::Io(error, site.path().to_owned()))?;
+        Ok(Self {
+            site,
+            folder,
+            identity: found.identity,
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        self.site.path()
+    }
+
+    /// The folder once more, without the lock of this one.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn open_again(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.folder, ".", flags, Mode::empty())?)
+    }
+
+    fn open_file(&self, name: &str, access: OFlags) -> io::Result<File> {
+        site::open_file(&self.folder, name, access)
+    }
+
+    fn read(&self, name: &str) -> io::Result<BufReader<File>> {
+        let file = self.open_file(name, OFlags::RDONLY)?;
+        Ok(BufReader::with_capacity(1 << 20, file))
     }
 
     /// Reads the last days back into a chain, and goes on with the last one; `None` where there is
@@ -70,30 +107,31 @@ impl LedgerFolder {
     /// Of reading, or of putting a torn end aside.
     pub fn read_back(&self, chain: &mut Chain) -> io::Result<(Option<Day>, LedgerReadBack)> {
         let mut told = LedgerReadBack::default();
-        let names = days(self.site.path())?;
+        let names = names_in(&self.folder, is_day)?;
         let Some((last, before)) = names.split_last() else {
             return Ok((None, told));
         };
         // Of who has a line, too: the last day may just have begun.
         for name in before.last().into_iter().chain([last]) {
             let path = self.site.path().join(name);
-            let file = BufReader::with_capacity(1 << 20, named_file::open(&path)?);
-            let found = chain.read_back(file)?;
+            let found = chain.read_back(self.read(name)?)?;
             told.broken = told
                 .broken
                 .or(found.broken.map(|line| (path.clone(), line)));
             if name != last {
                 continue;
             }
-            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            let file = self.open_file(name, OFlags::RDWR)?;
             let torn = file.metadata()?.len() - found.whole;
             if torn > 0 {
-                told.torn = Some((self.set_apart(name, &file, found.whole)?, torn));
+                let apart = self.set_apart(name, &file, found.whole, TORN)?;
+                told.torn = Some((self.site.path().join(apart), torn));
             }
             file.sync_all()?;
             self.folder.sync_all()?;
             let day = Day {
                 name: name.clone(),
+                identity: whereabouts::of(&file)?.identity,
                 file,
                 synced: found.whole,
                 unsynced: Vec::new(),
@@ -104,14 +142,36 @@ impl LedgerFolder {
         Ok((None, told))
     }
 
-    /// Puts what stands behind so many bytes into a file of its own: nothing is thrown away.
-    fn set_apart(&self, name: &str, mut file: &File, whole: u64) -> io::Result<PathBuf> {
-        let apart = (1..u32::MAX)
-            .map(|number| self.site.path().join(format!("{name}.{number}.torn")))
-            .find(|path| !path.exists())
-            .ok_or(io::ErrorKind::AlreadyExists)?;
-        let mut copy = OpenOptions::new();
-        let mut copy = (copy.write(true).create_new(true).mode(0o600)).open(&apart)?;
+    /// Whether a line of this hash is in any of the days.
+    ///
+    /// # Errors
+    /// Of reading.
+    pub fn holds(&self, head: &[u8; 32]) -> io::Result<bool> {
+        for name in names_in(&self.folder, is_day)?.iter().rev() {
+            let mut is_found = false;
+            each_line(self.read(name)?, |_, line| {
+                is_found |= hash_of(line) == *head;
+                Ok(())
+            })?;
+            if is_found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts what stands behind so many bytes into a file of its own, of which the name is given:
+    /// nothing is thrown away.
+    fn set_apart(
+        &self,
+        name: &str,
+        mut file: &File,
+        whole: u64,
+        ending: &str,
+    ) -> io::Result<String> {
+        let apart = self.free_name(name, ending)?;
+        let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let mut copy = self.open_file(&apart, access)?;
         file.seek(SeekFrom::Start(whole))?;
         io::copy(&mut file.by_ref(), &mut copy)?;
         copy.sync_all()?;
@@ -120,43 +180,56 @@ impl LedgerFolder {
         Ok(apart)
     }
 
-    /// Begins the file of a day, or goes on with one that is there and empty.
+    /// A name beside another one that nothing has.
+    fn free_name(&self, name: &str, ending: &str) -> io::Result<String> {
+        for number in 1..u32::MAX {
+            let free = format!("{name}.{number}{ending}");
+            if whereabouts::within(&self.folder, &free)?.is_none() {
+                return Ok(free);
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Begins the file of a day. What has its name is none of ours, and is set apart.
     ///
     /// # Errors
     /// Of making it.
-    pub fn begin(&self, name: &str) -> io::Result<Day> {
-        self.reopen(Repair {
+    pub fn begin(&self, name: &str) -> io::Result<(Day, Option<Disturbance>)> {
+        let disturbance = match whereabouts::within(&self.folder, name)? {
+            Some(_) => Some(Disturbance::Replaced(self.put_aside(name)?)),
+            None => None,
+        };
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        let day = Day {
             name: name.to_owned(),
+            identity: whereabouts::of(&file)?.identity,
+            file,
             synced: 0,
             unsynced: Vec::new(),
             is_named: false,
-        })
-        .map_err(|(error, _)| error)
+        };
+        Ok((day, disturbance))
     }
 
-    /// Opens a day anew after something failed.
+    /// Opens a day anew after something failed there, and puts right what may be half written.
     ///
     /// # Errors
-    /// Of that, with what is still to be put right.
-    pub fn reopen(&self, repair: Repair) -> Result<Day, (io::Error, Repair)> {
-        let open = || {
-            let mut options = OpenOptions::new();
-            let options = options.write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(self.site.path().join(&repair.name))?;
-            file.set_len(repair.synced)?;
-            file.write_all_at(&repair.unsynced, repair.synced)?;
-            Ok(file)
-        };
-        match open() {
-            Ok(file) => Ok(Day {
-                name: repair.name,
-                file,
-                synced: repair.synced,
-                unsynced: repair.unsynced,
-                is_named: repair.is_named,
-            }),
-            Err(error) => Err((error, repair)),
+    /// Of that; it is to be opened anew once more.
+    pub fn reopen(&self, day: &mut Day) -> io::Result<Option<Disturbance>> {
+        match whereabouts::within(&self.folder, &day.name)? {
+            Some(found) if found.identity == day.identity && found.bytes >= day.synced => {}
+            // Of what is not open any more only the end would be there.
+            _ => return self.keep_day(day),
         }
+        let file = self.open_file(&day.name, OFlags::RDWR)?;
+        if whereabouts::of(&file)?.identity != day.identity {
+            return self.keep_day(day);
+        }
+        file.set_len(day.synced)?;
+        file.write_all_at(&day.unsynced, day.synced)?;
+        day.file = file;
+        Ok(None)
     }
 
     /// Whether something can be written and synced there; for whoever waits for that.
@@ -164,12 +237,12 @@ impl LedgerFolder {
     /// # Errors
     /// Why not.
     pub fn probe(&self) -> io::Result<()> {
-        let path = self.site.path().join(PROBE_NAME);
-        let file = File::create(&path)?;
+        let access = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let file = self.open_file(PROBE_NAME, access)?;
         let probed = file
             .write_all_at(&[0; 4096], 0)
             .and_then(|()| file.sync_all());
-        fs::remove_file(&path)?;
+        rustix::fs::unlinkat(&self.folder, PROBE_NAME, AtFlags::empty())?;
         probed
     }
 }
@@ -185,13 +258,17 @@ impl Day {
         self.unsynced.len()
     }
 
+    /// How long its file is.
+    fn end(&self) -> u64 {
+        self.synced + self.unsynced.len() as u64
+    }
+
     /// Appends lines.
     ///
     /// # Errors
-    /// Of the disk; then the day is to be opened anew ([`Day::repair`]).
+    /// Of the disk; then the day is to be opened anew ([`LedgerFolder::reopen`]).
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let end = self.synced + self.unsynced.len() as u64;
-        self.file.write_all_at(lines, end)
+        self.file.write_all_at(lines, self.end())
     }
 
     /// What was appended counts, and is written anew after a failure.
@@ -217,16 +294,6 @@ impl Day {
         self.synced += self.unsynced.len() as u64;
         self.unsynced.clear();
     }
-
-    /// What is to be put right after a failure.
-    pub fn repair(self) -> Repair {
-        Repair {
-            name: self.name,
-            synced: self.synced,
-            unsynced: self.unsynced,
-            is_named: self.is_named,
-        }
-    }
 }
 
 /// The name of the day of a moment, in milliseconds since 1970.
@@ -249,18 +316,30 @@ pub fn days(folder: &Path) -> io::Result<Vec<String>> {
 /// # Errors
 /// Of listing the folder.
 pub fn torn_ends(folder: &Path) -> io::Result<Vec<String>> {
-    names(folder, |name| name.ends_with(".torn"))
+    names(folder, |name| name.ends_with(TORN))
+}
+
+/// What somebody has put in the place of a file of the ledger, or behind its end, and was set
+/// apart.
+///
+/// # Errors
+/// Of listing the folder.
+pub fn others(folder: &Path) -> io::Result<Vec<String>> {
+    names(folder, |name| name.ends_with(SET_APART))
 }
 
 fn names(folder: &Path, is_meant: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    names_in(&File::from(folder), is_meant)
+}
+
+fn names_in(folder: &File, is_meant: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for found in fs::read_dir(folder)? {
-        let name = found?.file_name();
-        names.extend(
-            name.to_str()
-                .filter(|name| is_meant(name))
-                .map(str::to_owned),
-        );
+    for found in rustix::fs::Dir::read_from(folder)? {
+        let found = found?;
+        let name = found.file_name().to_str().ok();
+        names.extend(name.filter(|name| is_meant(name)).map(str::to_owned));
     }
     names.sort();
     Ok(names)
@@ -279,6 +358,8 @@ fn is_day(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::entry::tests::{entry, scribe};
     use super::*;
 
@@ -301,7 +382,7 @@ mod tests {
         assert!(none.is_none());
         let name = day_of(1_795_000_000_000);
         assert_eq!(name, "2026-11-18.jsonl");
-        let mut day = folder.begin(&name).unwrap();
+        let (mut day, _) = folder.begin(&name).unwrap();
         append(&mut chain, &mut day, 1..=3);
         day.sync(&folder).unwrap();
         let whole = fs::read(path.join(&name)).unwrap();
@@ -315,7 +396,7 @@ mod tests {
         append(&mut again, &mut day.unwrap(), 3..=4);
         append(
             &mut chain,
-            &mut folder.begin("2026-11-19.jsonl").unwrap(),
+            &mut folder.begin("2026-11-19.jsonl").unwrap().0,
             4..=4,
         );
         assert_eq!(again.head(), chain.head());
@@ -328,14 +409,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let folder = LedgerFolder::open(Site::new(place.path(), &[])).unwrap();
         let mut chain = Chain::new(scribe());
-        let mut day = folder.begin("2026-11-18.jsonl").unwrap();
+        let (mut day, _) = folder.begin("2026-11-18.jsonl").unwrap();
         append(&mut chain, &mut day, 1..=1);
         day.sync(&folder).unwrap();
         day.note_synced();
         append(&mut chain, &mut day, 2..=2);
         // These do not count.
         day.append(b"what was not written whole").unwrap();
-        let mut day = folder.reopen(day.repair()).unwrap();
+        assert_eq!(folder.reopen(&mut day).unwrap(), None);
         append(&mut chain, &mut day, 3..=3);
         let bytes = fs::read(place.path().join("2026-11-18.jsonl")).unwrap();
         let mut again = Chain::new(scribe());

@@ -46,12 +46,20 @@
 //!
 //! What a power cut has torn off the end of a file was acked to nobody. It is put into a file of
 //! its own beside it (`.torn`), and the chain goes on after the last whole line ([`folder`]).
+//!
+//! Folder and file are looked at again before each write, and every few seconds: lines that go into
+//! a file without its name are nowhere ([`folder::mending`]). While the server does not run nobody
+//! looks; so the end of the ledger is noted elsewhere, and a start that does not find it says so,
+//! and goes on with the hash of the line that is missing ([`note`]).
 
 pub mod chain;
 pub mod entry;
 pub mod export;
 pub mod folder;
+pub mod ledger;
+pub mod note;
 pub mod object;
 pub mod site;
+mod task;
 pub mod verify;
 pub mod writer;

@@ -2,13 +2,13 @@
 //! files are those of which it speaks.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::chain::{BEGINNING, LINE_BYTES_MAX, hash_of};
+use super::chain::{self, BEGINNING, hash_of};
 use super::entry::LedgerLine;
 use super::folder;
 use crate::bits::session_id::SessionId;
@@ -82,6 +82,8 @@ pub struct Audit {
     pub discrepancies_count: u64,
     /// Ends that a crash has torn off, by the names of their files.
     pub torn_ends: Vec<String>,
+    /// The same of what somebody has put in the place of the ledger's own.
+    pub others: Vec<String>,
     /// The hash of the last line.
     pub head: [u8; 32],
 }
@@ -104,6 +106,7 @@ pub fn verify(path: &Path, wishes: &Wishes) -> io::Result<Audit> {
         wishes,
         verified: Audit {
             torn_ends: folder::torn_ends(path)?,
+            others: folder::others(path)?,
             ..Audit::default()
         },
         is_head_found: wishes.head.is_none_or(|head| head == BEGINNING),
@@ -130,20 +133,10 @@ pub fn verify(path: &Path, wishes: &Wishes) -> io::Result<Audit> {
 pub fn each_line(
     path: &Path,
     name: &str,
-    mut look: impl FnMut(usize, &[u8]) -> io::Result<()>,
+    look: impl FnMut(usize, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut file = BufReader::with_capacity(1 << 20, named_file::open(&path.join(name))?);
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        // A line that is too long is told as several that are none.
-        let mut limited = file.by_ref().take(LINE_BYTES_MAX as u64);
-        if limited.read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        look(number, &line)?;
-    }
-    Ok(())
+    let file = named_file::open(&path.join(name))?;
+    chain::each_line(BufReader::with_capacity(1 << 20, file), look)
 }
 
 struct Walk<'w> {

@@ -1,172 +1,30 @@
-//! The thread that writes the ledger, for all shards, and the way to it.
+//! The thread that writes the ledger, for all shards.
 //!
 //! It takes all that waits, appends it in one write, and syncs once where anybody asked for that.
 //! Nobody else waits for its disk. After a failure everybody who waited hears of it; the next ones
-//! try again, and in between the thread looks by itself whether the disk is well again.
+//! try again, and in between the thread looks by itself whether the disk is well again, and whether
+//! folder and file are still where they are looked for.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::oneshot;
-
-use super::chain::Chain;
-use super::entry::{LedgerEntry, Scribe};
-use super::folder::{Day, LedgerFolder, Repair, day_of};
-use super::site::{BadLedger, Site};
+use super::chain::{BEGINNING, Chain};
+use super::entry::Scribe;
+use super::folder::mending::Disturbance;
+use super::folder::{Day, LedgerFolder, LedgerReadBack, day_of};
+use super::note::{HeadNote, Witness};
+use super::task::{Task, Wanted};
 use crate::http::digest::Hex;
 use crate::metrics::ledger::LedgerMetrics;
-use crate::processors;
-use crate::version;
 
-/// So many lines may wait: as many as a shard has connections. Some 1 KiB each.
-const WAITING_MAX: usize = 16_384;
 /// So many are written at a time.
 const BATCH_MAX: usize = 1_024;
 /// What nobody waits for is synced when there is so much of it, or at the next beat.
 const UNSYNCED_BYTES_MAX: usize = 256 << 10;
-/// Whoever waits for a line hears after this that it takes too long; the line is written all the
-/// same, if the disk comes back.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the thread looks around when nothing comes.
-const BEAT: Duration = Duration::from_secs(5);
-
-/// EBUSY: the disk does not keep up.
-const BUSY: i32 = 16;
-
-/// The way to the ledger; one for all shards.
-#[derive(Clone, Debug)]
-pub struct Ledger {
-    orders: SyncSender<Task>,
-    metrics: Arc<LedgerMetrics>,
-}
-
-enum Task {
-    Write(Box<Wanted>),
-    /// The server ends.
-    End(mpsc::Sender<()>),
-}
-
-/// A line that is to be written.
-struct Wanted {
-    entry: LedgerEntry,
-    /// It has to survive a power cut before anybody hears of it.
-    is_durable: bool,
-    since_ms: u64,
-    tell: Option<oneshot::Sender<io::Result<()>>>,
-}
-
-impl Ledger {
-    /// Opens the folder, and starts the thread.
-    ///
-    /// # Errors
-    /// [`BadLedger`]
-    pub fn start(site: Site, metrics: Arc<LedgerMetrics>) -> Result<Self, BadLedger> {
-        let folder = LedgerFolder::open(site)?;
-        let (orders, tasks) = sync_channel(WAITING_MAX);
-        let scribe = Scribe {
-            host: rustix::system::uname().nodename().to_string_lossy().into(),
-            version: version::VERSION.to_owned(),
-        };
-        let mut writer = Writer {
-            folder,
-            chain: Chain::new(scribe),
-            place: Place::Unread,
-            told_day: day_of(now_ms()),
-            is_failing: false,
-            metrics: Arc::clone(&metrics),
-        };
-        metrics.is_kept.set(1);
-        let run = move || {
-            processors::leave_to_shards();
-            let ended = writer.run(&tasks);
-            // The folder is free for whoever comes next.
-            drop(writer);
-            if let Some(tell) = ended {
-                let _nobody_waits = tell.send(());
-            }
-        };
-        let thread = thread::Builder::new().name("custody".to_owned());
-        thread.spawn(run).map_err(BadLedger::Thread)?;
-        Ok(Self { orders, metrics })
-    }
-
-    /// Returns when the line is written, and survives a power cut if it has to.
-    ///
-    /// # Errors
-    /// Of the disk; the line may be written all the same, and is not written twice.
-    pub async fn write(&self, entry: LedgerEntry, is_durable: bool) -> io::Result<()> {
-        let (tell, told) = oneshot::channel();
-        self.send(entry, is_durable, Some(tell))?;
-        match tokio::time::timeout(PATIENCE, told).await {
-            Ok(Ok(result)) => result,
-            // The thread is gone.
-            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
-            Err(_) => Err(io::Error::from_raw_os_error(BUSY)),
-        }
-    }
-
-    /// Has a line written that nobody waits for. If too many wait it is lost, and counted.
-    pub fn tell(&self, entry: LedgerEntry) {
-        if self.send(entry, false, None).is_err() {
-            self.metrics.lost.add(1);
-        }
-    }
-
-    fn send(
-        &self,
-        entry: LedgerEntry,
-        is_durable: bool,
-        tell: Option<oneshot::Sender<io::Result<()>>>,
-    ) -> io::Result<()> {
-        let wanted = Wanted {
-            entry,
-            is_durable,
-            since_ms: clock_ms(),
-            tell,
-        };
-        self.metrics.asked.add(1);
-        let sent = self.orders.try_send(Task::Write(Box::new(wanted)));
-        sent.map_err(|_| {
-            self.metrics.answered.add(1);
-            // As many wait as may: the disk is not quick enough.
-            io::Error::from_raw_os_error(BUSY)
-        })
-    }
-
-    /// The server ends: what waits is written and synced, and the log is told of the head. Waits no
-    /// longer than this.
-    pub fn end(&self, patience: Duration) {
-        let (tell, told) = mpsc::channel();
-        if self.orders.try_send(Task::End(tell)).is_ok() {
-            let _ = told.recv_timeout(patience);
-        }
-    }
-}
-
-/// Writes a line where a ledger is kept ([`Ledger::write`]).
-///
-/// # Errors
-/// As of that.
-pub async fn write_into(
-    ledger: Option<&Ledger>,
-    entry: LedgerEntry,
-    is_durable: bool,
-) -> io::Result<()> {
-    match ledger {
-        Some(ledger) => ledger.write(entry, is_durable).await,
-        None => Ok(()),
-    }
-}
-
-/// The same for one that nobody waits for ([`Ledger::tell`]).
-pub fn tell_into(ledger: Option<&Ledger>, entry: LedgerEntry) {
-    if let Some(ledger) = ledger {
-        ledger.tell(entry);
-    }
-}
+/// How often the thread looks around.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// Where the next line goes.
 enum Place {
@@ -176,13 +34,22 @@ enum Place {
     Nowhere,
     Open(Day),
     /// Something failed there.
-    Broken(Repair),
+    Broken(Day),
 }
 
-struct Writer {
+/// Writes, on a thread of its own.
+pub(super) struct Writer {
     folder: LedgerFolder,
     chain: Chain,
     place: Place,
+    /// Remembers the last line while nobody runs.
+    witness: Box<dyn Witness>,
+    /// The hash that it remembers.
+    noted: [u8; 32],
+    /// It could not be told of the last one.
+    is_unnoted: bool,
+    /// When the thread looked around last.
+    looked: Instant,
     /// The day of which the log was told the head.
     told_day: String,
     /// The last write failed.
@@ -191,8 +58,29 @@ struct Writer {
 }
 
 impl Writer {
+    /// For a folder that was just opened.
+    pub(super) fn new(
+        folder: LedgerFolder,
+        scribe: Scribe,
+        witness: Box<dyn Witness>,
+        metrics: Arc<LedgerMetrics>,
+    ) -> Self {
+        Self {
+            folder,
+            chain: Chain::new(scribe),
+            place: Place::Unread,
+            witness,
+            noted: BEGINNING,
+            is_unnoted: false,
+            looked: Instant::now(),
+            told_day: day_of(now_ms()),
+            is_failing: false,
+            metrics,
+        }
+    }
+
     /// Works until the server ends; whoever has asked for the end is returned.
-    fn run(&mut self, tasks: &Receiver<Task>) -> Option<mpsc::Sender<()>> {
+    pub(super) fn run(&mut self, tasks: &Receiver<Task>) -> Option<mpsc::Sender<()>> {
         let ready = self.ready();
         self.note(&ready);
         loop {
@@ -225,6 +113,10 @@ impl Writer {
                 self.end();
                 return ending;
             }
+            // Also where something always waits.
+            if self.looked.elapsed() >= BEAT {
+                self.look_around();
+            }
         }
     }
 
@@ -247,7 +139,7 @@ impl Writer {
     }
 
     fn try_write(&mut self, batch: &[Wanted]) -> io::Result<()> {
-        self.ready()?;
+        self.stand()?;
         self.turn_to_today()?;
         let mut lines = Vec::new();
         for wanted in batch {
@@ -283,39 +175,92 @@ impl Writer {
         })
     }
 
+    /// Sees to it that lines go where they are looked for: the folder is at its path, the file of
+    /// the day has its name and its length. What is not so is mended and told, or nothing is
+    /// written.
+    fn stand(&mut self) -> io::Result<()> {
+        if let Some(disturbance) = self.folder.keep_place()? {
+            self.tell_disturbance(&disturbance);
+            if let Place::Nowhere = self.place {
+                self.place = Place::Unread;
+            }
+        }
+        self.ready()?;
+        let Place::Open(day) = &mut self.place else {
+            return Ok(());
+        };
+        if let Some(disturbance) = self.folder.keep_day(day)? {
+            self.tell_disturbance(&disturbance);
+        }
+        Ok(())
+    }
+
+    fn tell_disturbance(&self, disturbance: &Disturbance) {
+        self.metrics.disturbances.add(1);
+        let file = match &self.place {
+            Place::Open(day) | Place::Broken(day) => day.name(),
+            Place::Unread | Place::Nowhere => "",
+        };
+        let (event, folder) = ("custody_disturbed", self.folder.path().display());
+        tracing::error!(
+            event, %folder, file, why = %disturbance,
+            "somebody has done something to the custody ledger: keep other programs away from its folder, and run \
+             `bitsd custody verify`"
+        );
+    }
+
     /// Opens what is not open: the last day at start, or the one on which something failed.
     fn ready(&mut self) -> io::Result<()> {
         match std::mem::replace(&mut self.place, Place::Unread) {
-            Place::Unread => {
-                let scribe = self.chain.scribe().clone();
-                let mut chain = Chain::new(scribe);
-                let (day, told) = self.folder.read_back(&mut chain)?;
-                self.chain = chain;
-                self.place = day.map_or(Place::Nowhere, Place::Open);
-                if let Some((apart, bytes)) = told.torn {
-                    let (event, apart) = ("custody_torn", apart.display());
-                    tracing::warn!(
-                        event, %apart, bytes,
-                        "the end of the custody ledger was torn by a crash: it was acked to nobody, and is set apart"
-                    );
+            Place::Unread => self.read_back(),
+            Place::Broken(mut day) => match self.folder.reopen(&mut day) {
+                Ok(disturbance) => {
+                    self.place = Place::Open(day);
+                    disturbance
+                        .iter()
+                        .for_each(|disturbance| self.tell_disturbance(disturbance));
+                    Ok(())
                 }
-                if let Some((file, line)) = told.broken {
-                    let (event, file) = ("custody_broken", file.display());
-                    tracing::error!(
-                        event, %file, line,
-                        "the custody ledger was changed by somebody: run `bitsd custody verify`; new lines follow the last one"
-                    );
-                }
-            }
-            Place::Broken(repair) => match self.folder.reopen(repair) {
-                Ok(day) => self.place = Place::Open(day),
-                Err((error, repair)) => {
-                    self.place = Place::Broken(repair);
-                    return Err(error);
+                Err(error) => {
+                    self.place = Place::Broken(day);
+                    Err(error)
                 }
             },
-            open => self.place = open,
+            open => {
+                self.place = open;
+                Ok(())
+            }
         }
+    }
+
+    fn read_back(&mut self) -> io::Result<()> {
+        let mut chain = Chain::new(self.chain.scribe().clone());
+        // What cannot be read says nothing; the work directory has its own lines about that.
+        let note = self.witness.recall().ok().flatten();
+        let note = note.and_then(|bytes| HeadNote::read(&bytes));
+        let noted = note.as_ref().and_then(HeadNote::head);
+        noted.into_iter().for_each(|head| chain.seek(head));
+        let (day, told) = self.folder.read_back(&mut chain)?;
+        tell_of_damage(&told);
+        if let (Some(note), Some(head)) = (note, chain.missing())
+            && !self.folder.holds(&head)?
+        {
+            self.metrics.disturbances.add(1);
+            let (event, shown) = ("custody_cut", Hex(&head));
+            let (folder, file) = (note.folder, note.file);
+            tracing::error!(
+                event, folder, file, head = %shown,
+                "the last line of the custody ledger is not there: its end was taken away, or `custody` names another \
+                 folder; the next line names it all the same, so that `bitsd custody verify` finds the gap"
+            );
+            // Where lines were changed, nobody knows what is missing behind them.
+            if told.broken.is_none() {
+                chain.go_on_behind(head);
+            }
+        }
+        self.noted = noted.unwrap_or(BEGINNING);
+        self.chain = chain;
+        self.place = day.map_or(Place::Nowhere, Place::Open);
         Ok(())
     }
 
@@ -327,7 +272,11 @@ impl Writer {
             Place::Open(_) => self.sync()?,
             _ => {}
         }
-        self.place = Place::Open(self.folder.begin(&today)?);
+        let (day, disturbance) = self.folder.begin(&today)?;
+        self.place = Place::Open(day);
+        disturbance
+            .iter()
+            .for_each(|disturbance| self.tell_disturbance(disturbance));
         Ok(())
     }
 
@@ -342,29 +291,61 @@ impl Writer {
         })
     }
 
-    /// Nothing has come for a while.
+    /// What is done now and then, whether something comes or not.
     fn look_around(&mut self) {
+        self.looked = Instant::now();
+        let mut looked = self.stand();
         if self.is_failing {
-            let opened = self.ready().and_then(|()| self.turn_to_today());
-            let probed = opened.and_then(|()| self.folder.probe());
-            self.note(&probed);
+            looked = looked
+                .and_then(|()| self.turn_to_today())
+                .and_then(|()| self.folder.probe());
         }
-        let synced = self.sync();
-        if synced.is_err() {
-            self.note(&synced);
+        let looked = looked.and_then(|()| self.sync());
+        self.note(&looked);
+        if looked.is_err() {
+            return;
         }
+        self.remember();
         let today = day_of(now_ms());
-        if today > self.told_day && synced.is_ok() {
+        if today > self.told_day {
             self.tell_head();
             self.told_day = today;
         }
     }
 
     fn end(&mut self) {
+        let stood = self.stand();
+        // Wherever the last lines are.
         let synced = self.sync();
-        self.note(&synced);
+        self.note(&stood.and(synced.as_ref().map_err(again).copied()));
         if synced.is_ok() {
+            self.remember();
             self.tell_head();
+        }
+    }
+
+    /// All that is written survives a power cut: the next start is to find it.
+    fn remember(&mut self) {
+        let head = self.chain.head();
+        let Place::Open(day) = &self.place else {
+            return;
+        };
+        if head == self.noted || head == BEGINNING {
+            return;
+        }
+        let note = HeadNote::new(self.folder.path(), day.name(), &head);
+        match self.witness.note(&note.to_bytes()) {
+            Ok(()) => (self.noted, self.is_unnoted) = (head, false),
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_unnoted, true) {
+                    let event = "custody_unnoted";
+                    tracing::warn!(
+                        event, %error,
+                        "the end of the custody ledger cannot be noted in the work directory: a start will not know if it \
+                         is missing"
+                    );
+                }
+            }
         }
     }
 
@@ -411,9 +392,26 @@ impl Place {
         if changed.is_err()
             && let Self::Open(day) = std::mem::replace(self, Self::Nowhere)
         {
-            *self = Self::Broken(day.repair());
+            *self = Self::Broken(day);
         }
         changed
+    }
+}
+
+fn tell_of_damage(told: &LedgerReadBack) {
+    if let Some((apart, bytes)) = &told.torn {
+        let (event, apart) = ("custody_torn", apart.display());
+        tracing::warn!(
+            event, %apart, bytes,
+            "the end of the custody ledger was torn by a crash: it was acked to nobody, and is set apart"
+        );
+    }
+    if let Some((file, line)) = &told.broken {
+        let (event, file) = ("custody_broken", file.display());
+        tracing::error!(
+            event, %file, line,
+            "the custody ledger was changed by somebody: run `bitsd custody verify`; new lines follow the last one"
+        );
     }
 }
 
@@ -429,72 +427,118 @@ fn now_ms() -> u64 {
     u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The clock of the shards, in milliseconds; never 0.
-fn clock_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
-    (seconds * 1_000 + nanos / 1_000_000).max(1)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
+    use std::path::Path;
+    use std::sync::Mutex;
 
-    use super::super::entry::tests::entry;
-    use super::super::verify::verify;
+    use super::super::entry::tests::{entry, scribe};
+    use super::super::site::Site;
+    use super::super::verify::{Wishes, verify};
     use super::*;
 
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        runtime.unwrap().block_on(future)
+    /// The name of the day that is so many milliseconds from now.
+    pub fn day_now(after_ms: u64) -> String {
+        day_of(now_ms() + after_ms)
     }
 
-    #[test]
-    fn each_session_has_one_line_also_over_restarts() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("custody");
-        fs::create_dir(&path).unwrap();
-        for life in 0..3 {
-            let metrics = Arc::new(LedgerMetrics::default());
-            let ledger = Ledger::start(Site::new(&path, &[]), Arc::clone(&metrics)).unwrap();
-            block_on(async {
-                ledger.write(entry(1), true).await.unwrap();
-                ledger.write(entry(10 + life), life != 1).await.unwrap();
-                ledger.write(entry(10 + life), true).await.unwrap();
-                ledger.tell(entry(20 + life));
-            });
-            ledger.end(Duration::from_secs(60));
-            assert_eq!(metrics.waiting(), 0);
-            let lines = [3, 2, 2][usize::try_from(life).unwrap()];
-            assert_eq!((metrics.lines.get(), metrics.lost.get()), (lines, 0));
+    /// Remembers for as long as a test.
+    #[derive(Clone, Default)]
+    pub struct Memory(Arc<Mutex<Option<Vec<u8>>>>);
+
+    impl Witness for Memory {
+        fn recall(&self) -> io::Result<Option<Vec<u8>>> {
+            Ok(self.0.lock().unwrap().clone())
         }
-        let told = verify(&path, &Default::default()).unwrap();
-        assert!(told.discrepancies.is_empty(), "{told:?}");
-        assert_eq!(told.lines, 7);
+
+        fn note(&self, note: &[u8]) -> io::Result<()> {
+            *self.0.lock().unwrap() = Some(note.to_vec());
+            Ok(())
+        }
+    }
+
+    /// A server begins, writes these lines, and stops.
+    fn live(path: &Path, memory: &Memory, numbers: impl IntoIterator<Item = u128>) -> Writer {
+        let folder = LedgerFolder::open(Site::new(path, &[])).unwrap();
+        let metrics = Arc::new(LedgerMetrics::default());
+        let mut writer = Writer::new(folder, scribe(), Box::new(memory.clone()), metrics);
+        writer.ready().unwrap();
+        for number in numbers {
+            let wanted = Wanted {
+                entry: entry(number),
+                is_durable: true,
+                since_ms: 1,
+                tell: None,
+            };
+            writer.write(vec![wanted]);
+        }
+        writer.end();
+        assert!(!writer.is_failing);
+        writer
+    }
+
+    fn wrong(path: &Path) -> Vec<String> {
+        let told = verify(path, &Wishes::default()).unwrap();
+        told.discrepancies.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn who_waits_hears_that_the_disk_fails_and_later_that_it_does_not() {
+    fn a_start_misses_the_end_that_was_taken_away() {
         let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("custody");
-        fs::create_dir(&path).unwrap();
-        let metrics = Arc::new(LedgerMetrics::default());
-        let ledger = Ledger::start(Site::new(&path, &[]), Arc::clone(&metrics)).unwrap();
-        // Nobody can make a file where a folder is.
-        let day = path.join(day_of(now_ms()));
-        let tomorrow = path.join(day_of(now_ms() + 86_400_000));
-        fs::create_dir(&day).unwrap();
-        fs::create_dir(&tomorrow).unwrap();
-        block_on(async {
-            assert!(ledger.write(entry(1), true).await.is_err());
-            assert_eq!(metrics.is_failing.get(), 1);
-            fs::remove_dir(&day).unwrap();
-            fs::remove_dir(&tomorrow).unwrap();
-            ledger.write(entry(1), true).await.unwrap();
-        });
-        assert_eq!((metrics.is_failing.get(), metrics.lines.get()), (0, 1));
-        ledger.end(Duration::from_secs(60));
+        let (path, memory) = (place.path(), Memory::default());
+        drop(live(path, &memory, 1..=3));
+        let second = live(path, &memory, 4..=5);
+        assert_eq!(
+            (second.metrics.disturbances.get(), wrong(path)),
+            (0, vec![])
+        );
+        drop(second);
+        let day = path.join(day_now(0));
+        let bytes = fs::read(&day).unwrap();
+        let lines: Vec<_> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        // The whole file: the first line of the new one is not the beginning.
+        fs::remove_file(&day).unwrap();
+        let third = live(path, &memory, 6..=6);
+        assert_eq!(third.metrics.disturbances.get(), 1);
+        drop(third);
+        assert_eq!(wrong(path).len(), 1);
+        // Put back together it is whole.
+        let sixth = fs::read(&day).unwrap();
+        fs::write(&day, [&bytes[..], &sixth].concat()).unwrap();
+        assert_eq!(wrong(path), [""; 0]);
+        // The last lines.
+        fs::write(&day, lines[..2].concat()).unwrap();
+        let fourth = live(path, &memory, 7..=7);
+        assert_eq!(fourth.metrics.disturbances.get(), 1);
+        drop(fourth);
+        let told = wrong(path);
+        assert!(
+            told.len() == 1 && told[0].contains(":3 does not follow"),
+            "{told:?}"
+        );
+        // The end that it has now is there.
+        let fifth = live(path, &memory, []);
+        assert_eq!(fifth.metrics.disturbances.get(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_removed_while_nothing_comes_is_made_again() {
+        let place = tempfile::tempdir().unwrap();
+        let memory = Memory::default();
+        let mut writer = live(place.path(), &memory, 1..=2);
+        let day = place.path().join(day_now(0));
+        fs::remove_file(&day).unwrap();
+        writer.look_around();
+        assert_eq!(writer.metrics.disturbances.get(), 1);
+        assert_eq!(wrong(place.path()), [""; 0]);
+        // No line goes where nobody looks, and nobody hears that it was written.
+        let away = place.path().with_extension("away");
+        fs::rename(place.path(), &away).unwrap();
+        writer.look_around();
+        assert!(writer.is_failing);
+        fs::rename(&away, place.path()).unwrap();
+        writer.look_around();
+        assert!(!writer.is_failing);
     }
 }

@@ -37,6 +37,8 @@ pub struct LedgerMetrics {
     pub failures: Count,
     /// Whether the last one did: 1 or 0.
     pub is_failing: Gauge,
+    /// Times that its folder or its file was not what the server had made of it.
+    pub disturbances: Count,
     /// Since when the oldest of the lines waits that are being written, by the shards' clock, in
     /// milliseconds; 0: none is.
     pub oldest_ms: Gauge,

@@ -1,6 +1,5 @@
 //! The start: probe the kernel, take the directories, listen, and give each shard its seat.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -17,7 +16,6 @@ use super::mailbox;
 use super::owner::Purpose;
 use super::reloader::{self, ReadSettings, Reloader};
 use super::seat::{News, Seat, Stage};
-use super::shelves::Shelves;
 use super::signals;
 use super::space::Spaces;
 use super::steward::{self, ToAsk};
@@ -27,13 +25,11 @@ use super::tls::material::Material;
 use super::watch::Watch;
 use super::window;
 use super::work_folder::BadFolder;
-use super::{Boot, probe, readback};
+use super::{Boot, ledger, probe, readback};
 use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::courier::{self, Courier};
-use crate::custody::site::Site;
-use crate::custody::writer::Ledger;
 use crate::metrics::Metrics;
 use crate::notify::{Bounds, Notifier};
 use crate::objects::Objects;
@@ -82,7 +78,7 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
     let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
     let lookout = Watch::start(&ready.directories, &metrics).map_err(LaunchError::Thread)?;
     let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
-    let ledger = ledger(&config, &metrics, &ready.directories.shelves())?;
+    let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves())?;
     let objects = objects(&config, &metrics, &ready)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
     let sockets = listening.of_shards(config.cores);
@@ -211,25 +207,6 @@ fn notifier(config: &Config) -> Notifier {
 
 fn courier(config: &Config) -> Result<Courier, LaunchError> {
     Courier::start(config).map_err(LaunchError::Courier)
-}
-
-/// The ledger, and the thread that writes it, where one is kept.
-fn ledger(
-    config: &Config,
-    metrics: &Metrics,
-    shelves: &Shelves,
-) -> Result<Option<Ledger>, LaunchError> {
-    if config.custody.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let site = Site::new(&config.custody, &config.upload_folders());
-    let started = Ledger::start(site, Arc::clone(&metrics.ledger));
-    let ledger = started.map_err(LaunchError::Custody)?;
-    // Opened anew: the lock of the ledger's own descriptor ends with its thread.
-    if let Ok(folder) = File::open(&config.custody) {
-        shelves.keep_ledger_in(&folder.into());
-    }
-    Ok(Some(ledger))
 }
 
 /// The thread of object stores, which have shown that they do what the settings need.

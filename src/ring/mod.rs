@@ -35,6 +35,7 @@ pub mod inherit;
 pub mod lane;
 pub mod launch;
 pub mod launch_error;
+pub mod ledger;
 pub mod link;
 pub mod listeners;
 pub mod log;
@@ -86,7 +87,7 @@ use crate::bits::notification::Answer;
 use crate::bits::session_id::SessionId;
 use crate::courier::Courier;
 use crate::custody::entry::LedgerEntry;
-use crate::custody::writer::{self, Ledger};
+use crate::custody::ledger::{Ledger, tell_into, write_into};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::metrics::shard::ShardMetrics;
@@ -282,11 +283,11 @@ impl Floor for RingWorld {
     }
 
     async fn write_line(&self, entry: LedgerEntry, is_durable: bool) -> io::Result<()> {
-        writer::write_into(self.ledger.as_ref(), entry, is_durable).await
+        write_into(self.ledger.as_ref(), entry, is_durable).await
     }
 
     fn tell_line(&self, entry: LedgerEntry) {
-        writer::tell_into(self.ledger.as_ref(), entry);
+        tell_into(self.ledger.as_ref(), entry);
     }
 
     async fn store_object(

@@ -34,7 +34,7 @@ use super::{Boot, RingWorld, counting, op, queue, turn};
 use crate::admin::trace::Tap;
 use crate::config::Config;
 use crate::courier::Courier;
-use crate::custody::writer::Ledger;
+use crate::custody::ledger::Ledger;
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;

@@ -62,7 +62,9 @@ impl Shelves {
         })
     }
 
-    /// The custody ledger is kept in this folder.
+    /// The custody ledger is kept in this folder, and on its file system for as long as we run:
+    /// where its path leads to another one, no line is written
+    /// ([`crate::custody::folder::mending`]).
     pub fn keep_ledger_in(&self, folder: &OwnedFd) {
         if let Some(log) = commit_log::of(folder) {
             // The ledger is opened once.

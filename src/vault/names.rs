@@ -70,6 +70,8 @@ pub const OWNER_NAME: &str = "owner";
 pub const SHELVES_NAME: &str = "shelves";
 /// The file of a shelf that grows for a commit.
 pub const COMMIT_NAME: &str = "commit";
+/// What is remembered of the end of the custody ledger.
+pub const LEDGER_NAME: &str = "ledger";
 /// A file that is renamed to a root and back at start, as publication will do.
 pub const TRIAL_NAME: &str = "trial";
 /// Ending of files that could not be understood and were renamed out of the way.
@@ -79,7 +81,14 @@ pub const ASIDE_SUFFIX: &str = ".aside";
 pub fn parse_name(name: &str) -> WorkName {
     // What is written anew has this ending until it is whole.
     let name_itself = name.strip_suffix(".new").unwrap_or(name);
-    let notes = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, COMMIT_NAME, TRIAL_NAME];
+    let notes = [
+        LOCK_NAME,
+        OWNER_NAME,
+        SHELVES_NAME,
+        COMMIT_NAME,
+        LEDGER_NAME,
+        TRIAL_NAME,
+    ];
     let is_half = name != name_itself && name_itself.ends_with(NOTE_SUFFIX);
     let is_note = notes.contains(&name_itself) || is_half;
     if is_note || name_itself.ends_with(ASIDE_SUFFIX) {

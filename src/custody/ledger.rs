@@ -1,0 +1,238 @@
+//! The way to the ledger, for all shards: lines are handed to the thread that writes them
+//! ([`super::writer`]), and whoever asked hears when they are written.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::entry::{LedgerEntry, Scribe};
+use super::folder::LedgerFolder;
+use super::note::Witness;
+use super::site::{BadLedger, Site};
+use super::task::{Task, Wanted};
+use super::writer::Writer;
+use crate::metrics::ledger::LedgerMetrics;
+use crate::processors;
+use crate::version;
+
+/// So many lines may wait: as many as a shard has connections. Some 1 KiB each.
+const WAITING_MAX: usize = 16_384;
+/// Whoever waits for a line hears after this that it takes too long; the line is written all the
+/// same, if the disk comes back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// EBUSY: the disk does not keep up.
+const BUSY: i32 = 16;
+
+/// The way to the ledger; one for all shards.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    orders: SyncSender<Task>,
+    folder: Arc<OwnedFd>,
+    metrics: Arc<LedgerMetrics>,
+}
+
+impl Ledger {
+    /// Opens the folder, and starts the thread. `witness` remembers its end.
+    ///
+    /// # Errors
+    /// [`BadLedger`]
+    pub fn start(
+        site: Site,
+        witness: Box<dyn Witness>,
+        metrics: Arc<LedgerMetrics>,
+    ) -> Result<Self, BadLedger> {
+        let path = site.path().to_owned();
+        let folder = LedgerFolder::open(site)?;
+        let again = folder.open_again();
+        let again = again.map_err(|error| BadLedger::Io(error, path))?;
+        let (orders, tasks) = sync_channel(WAITING_MAX);
+        let scribe = Scribe {
+            host: rustix::system::uname().nodename().to_string_lossy().into(),
+            version: version::VERSION.to_owned(),
+        };
+        let mut writer = Writer::new(folder, scribe, witness, Arc::clone(&metrics));
+        metrics.is_kept.set(1);
+        let run = move || {
+            processors::leave_to_shards();
+            let ended = writer.run(&tasks);
+            // The folder is free for whoever comes next.
+            drop(writer);
+            if let Some(tell) = ended {
+                let _nobody_waits = tell.send(());
+            }
+        };
+        let thread = thread::Builder::new().name("custody".to_owned());
+        thread.spawn(run).map_err(BadLedger::Thread)?;
+        Ok(Self {
+            orders,
+            folder: Arc::new(again),
+            metrics,
+        })
+    }
+
+    /// The folder that it was begun in.
+    pub fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+
+    /// Returns when the line is written, and survives a power cut if it has to.
+    ///
+    /// # Errors
+    /// Of the disk; the line may be written all the same, and is not written twice.
+    pub async fn write(&self, entry: LedgerEntry, is_durable: bool) -> io::Result<()> {
+        let (tell, told) = oneshot::channel();
+        self.send(entry, is_durable, Some(tell))?;
+        match tokio::time::timeout(PATIENCE, told).await {
+            Ok(Ok(result)) => result,
+            // The thread is gone.
+            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => Err(io::Error::from_raw_os_error(BUSY)),
+        }
+    }
+
+    /// Has a line written that nobody waits for. If too many wait it is lost, and counted.
+    pub fn tell(&self, entry: LedgerEntry) {
+        if self.send(entry, false, None).is_err() {
+            self.metrics.lost.add(1);
+        }
+    }
+
+    fn send(
+        &self,
+        entry: LedgerEntry,
+        is_durable: bool,
+        tell: Option<oneshot::Sender<io::Result<()>>>,
+    ) -> io::Result<()> {
+        let wanted = Wanted {
+            entry,
+            is_durable,
+            since_ms: clock_ms(),
+            tell,
+        };
+        self.metrics.asked.add(1);
+        let sent = self.orders.try_send(Task::Write(Box::new(wanted)));
+        sent.map_err(|_| {
+            self.metrics.answered.add(1);
+            // As many wait as may: the disk is not quick enough.
+            io::Error::from_raw_os_error(BUSY)
+        })
+    }
+
+    /// The server ends: what waits is written and synced, and the log is told of the head. Waits no
+    /// longer than this.
+    pub fn end(&self, patience: Duration) {
+        let (tell, told) = mpsc::channel();
+        if self.orders.try_send(Task::End(tell)).is_ok() {
+            let _ = told.recv_timeout(patience);
+        }
+    }
+}
+
+/// Writes a line where a ledger is kept ([`Ledger::write`]).
+///
+/// # Errors
+/// As of that.
+pub async fn write_into(
+    ledger: Option<&Ledger>,
+    entry: LedgerEntry,
+    is_durable: bool,
+) -> io::Result<()> {
+    match ledger {
+        Some(ledger) => ledger.write(entry, is_durable).await,
+        None => Ok(()),
+    }
+}
+
+/// The same for one that nobody waits for ([`Ledger::tell`]).
+pub fn tell_into(ledger: Option<&Ledger>, entry: LedgerEntry) {
+    if let Some(ledger) = ledger {
+        ledger.tell(entry);
+    }
+}
+
+/// The clock of the shards, in milliseconds; never 0.
+fn clock_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    (seconds * 1_000 + nanos / 1_000_000).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::entry::tests::entry;
+    use super::super::verify::verify;
+    use super::super::writer::tests::{Memory, day_now};
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.unwrap().block_on(future)
+    }
+
+    #[test]
+    fn each_session_has_one_line_also_over_restarts() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("custody");
+        fs::create_dir(&path).unwrap();
+        for life in 0..3 {
+            let metrics = Arc::new(LedgerMetrics::default());
+            let ledger = Ledger::start(
+                Site::new(&path, &[]),
+                Box::<Memory>::default(),
+                Arc::clone(&metrics),
+            )
+            .unwrap();
+            block_on(async {
+                ledger.write(entry(1), true).await.unwrap();
+                ledger.write(entry(10 + life), life != 1).await.unwrap();
+                ledger.write(entry(10 + life), true).await.unwrap();
+                ledger.tell(entry(20 + life));
+            });
+            ledger.end(Duration::from_secs(60));
+            assert_eq!(metrics.waiting(), 0);
+            let lines = [3, 2, 2][usize::try_from(life).unwrap()];
+            assert_eq!((metrics.lines.get(), metrics.lost.get()), (lines, 0));
+        }
+        let told = verify(&path, &Default::default()).unwrap();
+        assert!(told.discrepancies.is_empty(), "{told:?}");
+        assert_eq!(told.lines, 7);
+    }
+
+    #[test]
+    fn who_waits_hears_that_the_disk_fails_and_later_that_it_does_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("custody");
+        fs::create_dir(&path).unwrap();
+        let metrics = Arc::new(LedgerMetrics::default());
+        let ledger = Ledger::start(
+            Site::new(&path, &[]),
+            Box::<Memory>::default(),
+            Arc::clone(&metrics),
+        )
+        .unwrap();
+        // Nobody can make a file where a folder is.
+        let day = path.join(day_now(0));
+        let tomorrow = path.join(day_now(86_400_000));
+        fs::create_dir(&day).unwrap();
+        fs::create_dir(&tomorrow).unwrap();
+        block_on(async {
+            assert!(ledger.write(entry(1), true).await.is_err());
+            assert_eq!(metrics.is_failing.get(), 1);
+            fs::remove_dir(&day).unwrap();
+            fs::remove_dir(&tomorrow).unwrap();
+            ledger.write(entry(1), true).await.unwrap();
+        });
+        assert_eq!((metrics.is_failing.get(), metrics.lines.get()), (0, 1));
+        ledger.end(Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,50 @@
+//! The custody ledger at a start: its folder, what the work directory remembers of its end, and
+//! whose names its sync makes durable.
+
+use std::io;
+use std::sync::Arc;
+
+use super::launch_error::LaunchError;
+use super::shelves::SharedShelves;
+use crate::config::Config;
+use crate::custody::ledger::Ledger;
+use crate::custody::note::Witness;
+use crate::custody::site::Site;
+use crate::metrics::Metrics;
+use crate::vault::names::LEDGER_NAME;
+
+/// A path, the name of a day and a hash, with room for what JSON escapes.
+const NOTE_BYTES_MAX: u64 = 64 << 10;
+
+/// The ledger, and the thread that writes it, where one is kept.
+///
+/// # Errors
+/// [`LaunchError::Custody`]
+pub fn begin(
+    config: &Config,
+    metrics: &Metrics,
+    shelves: &SharedShelves,
+) -> Result<Option<Ledger>, LaunchError> {
+    if config.custody.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let site = Site::new(&config.custody, &config.upload_folders());
+    let witness = Box::new(WorkNote(Arc::clone(shelves)));
+    let started = Ledger::start(site, witness, Arc::clone(&metrics.ledger));
+    let ledger = started.map_err(LaunchError::Custody)?;
+    shelves.keep_ledger_in(ledger.folder());
+    Ok(Some(ledger))
+}
+
+/// The work directory remembers the end of the ledger.
+struct WorkNote(SharedShelves);
+
+impl Witness for WorkNote {
+    fn recall(&self) -> io::Result<Option<Vec<u8>>> {
+        self.0.work().read(LEDGER_NAME, NOTE_BYTES_MAX)
+    }
+
+    fn note(&self, note: &[u8]) -> io::Result<()> {
+        self.0.work().write(LEDGER_NAME, note)
+    }
+}
