@@ -537,6 +537,24 @@ fn a_disk_that_is_mounted_over_the_ledger_gets_no_line() {
 }
 
 #[test]
+fn lines_that_go_into_a_day_to_come_are_told_of() {
+    let mut kept = kept("");
+    upload(&kept.server, "/a.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    kept.server.stop();
+    // As if the clock had been ahead.
+    fs::rename(day_of(&kept.ledger), kept.ledger.join("2999-01-01.jsonl")).unwrap();
+    kept.server.restart();
+    upload(&kept.server, "/b.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    kept.server.wait_for_log("event=custody_ahead");
+    assert_eq!(lines(&kept.ledger).len(), 2);
+    assert_eq!(verify(&[], &kept.ledger).0, Some(0));
+}
+
+#[test]
 fn a_start_misses_the_end_that_was_taken_away_meanwhile() {
     let mut kept = kept("");
     upload(&kept.server, "/a.bin", 1, 30)

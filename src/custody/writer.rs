@@ -52,6 +52,8 @@ pub(super) struct Writer {
     looked: Instant,
     /// The day of which the log was told the head.
     told_day: String,
+    /// The log was told that lines go into a day to come.
+    is_ahead: bool,
     /// The last write failed.
     is_failing: bool,
     metrics: Arc<LedgerMetrics>,
@@ -74,6 +76,7 @@ impl Writer {
             is_unnoted: false,
             looked: Instant::now(),
             told_day: day_of(now_ms()),
+            is_ahead: false,
             is_failing: false,
             metrics,
         }
@@ -268,7 +271,20 @@ impl Writer {
     fn turn_to_today(&mut self) -> io::Result<()> {
         let today = day_of(now_ms());
         match &self.place {
-            Place::Open(day) if *day.name() >= *today => return Ok(()),
+            Place::Open(day) if *day.name() >= *today => {
+                let is_ahead = *day.name() > *today;
+                if is_ahead && !self.is_ahead {
+                    let (event, file) = ("custody_ahead", day.name());
+                    tracing::warn!(
+                        event,
+                        file,
+                        "the clock was ahead: the lines of the custody ledger go into the file of a day to come, until \
+                         that day is over"
+                    );
+                }
+                self.is_ahead = is_ahead;
+                return Ok(());
+            }
             Place::Open(_) => self.sync()?,
             _ => {}
         }
@@ -307,7 +323,8 @@ impl Writer {
         }
         self.remember();
         let today = day_of(now_ms());
-        if today > self.told_day {
+        // The clock may have been ahead.
+        if today != self.told_day {
             self.tell_head();
             self.told_day = today;
         }
