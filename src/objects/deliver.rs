@@ -120,10 +120,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             return self.in_parts(source, known).await;
         }
         match self.bucket.put(self.object, source).await {
-            Ok(names) => Ok(Delivered {
-                names,
-                rest: Rest::Nothing,
-            }),
+            Ok(_) => self.believe().await,
             Err(StoreTrouble::Exists) => self.whose().await,
             Err(trouble) => Err(trouble),
         }
@@ -188,6 +185,17 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             }
             Some(_) => Standing::Other,
         })
+    }
+
+    /// The store has said that it has the object. So does a portal or a proxy that answers 200 to
+    /// whatever is asked, and the file here goes with that word: it has to show it.
+    async fn believe(&self) -> Result<Delivered, StoreTrouble> {
+        match self.look().await? {
+            Standing::Ours(names) => Ok(self.settle(names).await),
+            Standing::Other | Standing::Nothing => Err(StoreTrouble::Doubt(
+                "it says that it has the object, and does not show it".to_owned(),
+            )),
+        }
     }
 
     /// The object is there: nothing else is to stay. What cannot be cleared away now is later.

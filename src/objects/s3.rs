@@ -239,6 +239,10 @@ impl Bucket for S3Bucket {
     async fn look(&self, key: &str) -> Result<Option<SeenObject>, StoreTrouble> {
         let request = self.client.head_object().bucket(&self.bucket).key(key);
         match request.send().await {
+            // Each object has one, and a page of a portal has none.
+            Ok(seen) if seen.e_tag().is_none_or(str::is_empty) => Err(StoreTrouble::Doubt(
+                "what answers is no object store: it shows an object without an ETag".to_owned(),
+            )),
             Ok(seen) => Ok(Some(SeenObject {
                 names: StoreNames::told(seen.version_id(), seen.e_tag()),
                 session: (seen.metadata.as_ref()).and_then(|marks| marks.get(MARK).cloned()),

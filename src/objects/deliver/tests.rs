@@ -210,7 +210,7 @@ impl World {
             4 => Err(StoreTrouble::Refused("ExpiredToken".to_owned())),
             // 200, and nothing was done.
             5 => match request {
-                Request::Complete(..) => Ok(String::new()),
+                Request::Put(..) | Request::Complete(..) => Ok(String::new()),
                 Request::Part(_, _, content) => Ok(etag(&content)),
                 other => self.carry_out(other),
             },
