@@ -302,17 +302,32 @@ impl Run {
         for shard in life.shards.borrow().iter() {
             let connections = shard.connections_len();
             let world = &shard.world;
-            let is_over = shard.places_taken() > limits.connections_per_shard_max
-                || world.bodies_out.get() > limits.body_blocks_per_shard
-                || world.heads_out.get() > connections + limits.mailbox_max;
+            let held = [
+                (
+                    "places",
+                    shard.places_taken(),
+                    limits.connections_per_shard_max,
+                ),
+                (
+                    "bodies",
+                    world.bodies_out.get(),
+                    limits.body_blocks_per_shard,
+                ),
+                (
+                    "heads",
+                    world.heads_out.get(),
+                    connections + limits.mailbox_max,
+                ),
+            ];
+            let over = held.iter().find(|(_, held, most)| held > most);
             if let Some(wrong) = tally::difference(shard) {
                 (self.sim.judge.borrow_mut()).fail(format!("15: shard {}: {wrong}", shard.index));
             }
-            if is_over {
-                self.sim
-                    .judge
-                    .borrow_mut()
-                    .fail(format!("7: shard {} passes a limit", shard.index));
+            if let Some((what, held, most)) = over {
+                self.sim.judge.borrow_mut().fail(format!(
+                    "7: shard {} has {held} {what} and may have {most}",
+                    shard.index
+                ));
             }
         }
     }
