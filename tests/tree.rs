@@ -55,6 +55,16 @@ fn links_that_stay_in_the_root_are_followed_at_create_and_at_close() {
     fs::create_dir_all(server.file("y/in")).unwrap();
     symlink("../y", server.file("x/up")).unwrap();
     symlink("../../x/up/in", server.file("x/deep/twice")).unwrap();
+    // As `ln -s "$PWD/y" x/absolute` makes it.
+    symlink(server.file("y"), server.file("x/absolute")).unwrap();
+    symlink("../absolute/in", server.file("x/deep/then")).unwrap();
+    upload(&server, "/x/absolute/b.bin");
+    upload(&server, "/x/absolute/new/b.bin");
+    upload(&server, "/x/deep/then/b.bin");
+    upload(&server, "/x/deep/then/new/er/b.bin");
+    for path in ["y/b.bin", "y/new/b.bin", "y/in/b.bin", "y/in/new/er/b.bin"] {
+        server.assert_file(path, 1, 1000);
+    }
     upload(&server, "/x/up/a.bin");
     upload(&server, "/x/up/new/er/a.bin");
     upload(&server, "/x/deep/twice/a.bin");
@@ -75,7 +85,15 @@ fn links_that_lead_nowhere_or_out_are_refused_at_create_and_named() {
     symlink(outside.path(), server.file("x/out")).unwrap();
     symlink("../../..", server.file("x/above")).unwrap();
     symlink("../.bitsd", server.file("x/work")).unwrap();
-    for path in ["/x/dangling/a.bin", "/x/dangling/new/a.bin"] {
+    symlink(server.file(".bitsd"), server.file("x/work2")).unwrap();
+    symlink(server.file("none"), server.file("x/dangling2")).unwrap();
+    symlink(server.file("x/circle2"), server.file("x/circle2")).unwrap();
+    symlink(server.file("../outside"), server.file("x/above2")).unwrap();
+    for path in [
+        "/x/dangling/a.bin",
+        "/x/dangling/new/a.bin",
+        "/x/dangling2/a.bin",
+    ] {
         assert_refused(
             &server,
             path,
@@ -83,6 +101,8 @@ fn links_that_lead_nowhere_or_out_are_refused_at_create_and_named() {
         );
     }
     assert_refused(&server, "/x/circle/a.bin", &["x/circle"]);
+    assert_refused(&server, "/x/circle2/a.bin", &["x/circle2"]);
+    assert_refused(&server, "/x/above2/a.bin", &["leads out of the root"]);
     for path in ["/x/out/a.bin", "/x/out/new/a.bin"] {
         assert_refused(
             &server,
@@ -91,7 +111,7 @@ fn links_that_lead_nowhere_or_out_are_refused_at_create_and_named() {
         );
     }
     assert_refused(&server, "/x/above/a.bin", &["x/above"]);
-    for path in ["/x/work/a.bin", "/x/work/new/a.bin"] {
+    for path in ["/x/work/a.bin", "/x/work/new/a.bin", "/x/work2/a.bin"] {
         let mut client = Client::new(server.address(), path);
         client.try_create().assert(400, Some(E_INVALIDARG));
     }
@@ -117,8 +137,9 @@ fn nothing_gets_out_whatever_is_swapped_meanwhile() {
     let folder = server.file("in");
     fs::create_dir_all(folder.join("deep")).unwrap();
     fs::create_dir(outside.path().join("deep")).unwrap();
-    let targets = [outside.path(), Path::new(".bitsd"), Path::new("..")];
-    let links = [0, 1, 2].map(|number| server.file(&format!("link-{number}")));
+    let work = server.file(".bitsd");
+    let targets = [outside.path(), Path::new(".bitsd"), Path::new(".."), &work];
+    let links = [0, 1, 2, 3].map(|number| server.file(&format!("link-{number}")));
     for (target, link) in targets.iter().zip(&links) {
         symlink(target, link).unwrap();
     }

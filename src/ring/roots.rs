@@ -13,8 +13,8 @@ impl RingWorld {
     pub fn add_roots(&self, roots: Vec<(usize, Arc<Ground>, OwnedFd)>) {
         let mut opened = Vec::new();
         for (number, ground, root) in roots {
+            opened.push((number, root, Arc::from(ground.spot.path())));
             self.grounds.borrow_mut().insert(number, ground);
-            opened.push((number, root));
         }
         self.trees.add_roots(opened);
     }

@@ -222,7 +222,7 @@ impl Seat {
             metrics: self.metrics,
             blocks,
             disk,
-            trees: Arc::new(Trees::new(Vec::new(), self.directories.shelves())),
+            trees: Arc::new(Trees::new(self.directories.shelves())),
             spaces: self.spaces,
             spaces_of: RefCell::default(),
             ground_seen: Arc::default(),

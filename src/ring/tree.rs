@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
@@ -23,10 +24,13 @@ use crate::bits::reply::Obstacle;
 use crate::diagnosis::Blocked;
 use crate::vault::disk::{Manner, Parents, Place, Replace, Standing, Sync};
 
+/// A root, and the path by which the settings know it.
+type Root = (Arc<OwnedFd>, Arc<Path>);
+
 /// The roots of all locations, as one shard has them open.
 pub struct Trees {
     /// By their numbers in the settings, which never become those of other roots.
-    roots: Mutex<BTreeMap<usize, Arc<OwnedFd>>>,
+    roots: Mutex<BTreeMap<usize, Root>>,
     shelves: SharedShelves,
     /// Where no upload may go: the shelves, as they were at this count of changes.
     reserved: Mutex<Option<(u64, Arc<[Identity]>)>>,
@@ -47,11 +51,11 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// Takes the open roots, in the order of the settings, and the shelves.
-    pub fn new(roots: Vec<OwnedFd>, shelves: SharedShelves) -> Self {
+    /// Takes the shelves; roots come later.
+    pub fn new(shelves: SharedShelves) -> Self {
         let capabilities = rustix::thread::capabilities(None);
         Self {
-            roots: Mutex::new(roots.into_iter().map(Arc::new).enumerate().collect()),
+            roots: Mutex::default(),
             reserved: Mutex::default(),
             shelves,
             user: rustix::process::geteuid().as_raw(),
@@ -64,11 +68,11 @@ impl Trees {
         }
     }
 
-    /// Adds roots that new settings name, with their numbers.
-    pub fn add_roots(&self, roots: Vec<(usize, OwnedFd)>) {
+    /// Adds roots that new settings name, with their numbers and paths.
+    pub fn add_roots(&self, roots: Vec<(usize, OwnedFd, Arc<Path>)>) {
         let roots = roots
             .into_iter()
-            .map(|(number, root)| (number, Arc::new(root)));
+            .map(|(number, root, path)| (number, (Arc::new(root), path)));
         lock(&self.roots).extend(roots);
     }
 
@@ -78,7 +82,7 @@ impl Trees {
         lock(&self.roots).retain(|number, _| is_needed(*number));
     }
 
-    fn root(&self, place: &Place) -> io::Result<Arc<OwnedFd>> {
+    fn root(&self, place: &Place) -> io::Result<Root> {
         let roots = lock(&self.roots);
         let root = roots.get(&place.root).cloned();
         root.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the location has no root"))
@@ -87,9 +91,9 @@ impl Trees {
     /// Begins a walk to the folder of a destination.
     pub(super) fn walk<'p>(&self, place: &'p Place) -> io::Result<Walk<'p>> {
         let path = place.path.parent().unwrap_or_default();
-        let look = || Folder::new(self.root(place)?);
-        let root = self.root_seen.look(place.root, look)?;
-        Ok(Walk::begin(root, path, self.reserved()?))
+        let (opened, known_as) = self.root(place)?;
+        let root = (self.root_seen).look(place.root, || Folder::new(opened))?;
+        Ok(Walk::begin((root, known_as), path, self.reserved()?))
     }
 
     /// The shelves, which change hardly ever.

@@ -7,16 +7,19 @@
 //!
 //! A name is resolved beneath the folder before it, and may not be a link there. A link is followed
 //! from the *root* (`RESOLVE_BENEATH`), so that `..` in it works as long as it stays inside, and
-//! never leads out. No mount is crossed (`RESOLVE_NO_XDEV`): a rename between two mounts fails, be
-//! they of one file system.
+//! never leads out; one that begins with a slash is read by us ([`absolute`]). No mount is crossed
+//! (`RESOLVE_NO_XDEV`): a rename between two mounts fails, be they of one file system.
 //!
 //! Somebody may move folders while we walk. So before anything is changed, the whole path is opened
 //! from the root once more ([`Walk::open_from_root`]) and compared. Only a folder is used that lies
 //! beneath the root and was walked into.
 
+mod absolute;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
@@ -24,6 +27,7 @@ use rustix::io::Errno;
 
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::Blocked;
+use absolute::Unresolved;
 
 /// How often the kernel may ask to be called again because of renames elsewhere.
 const TRIES_MAX: usize = 64;
@@ -122,17 +126,28 @@ pub struct Walk<'p> {
     /// How much of `path` was walked: its end is that of a name, or 0.
     walked: usize,
     here: Folder,
+    /// The path of the root, as the settings know it.
+    known_as: Arc<Path>,
+    /// The way from the root to `here`, where what was walked has a link on it that begins with a
+    /// slash.
+    detour: Option<PathBuf>,
 }
 
 impl<'p> Walk<'p> {
-    /// Begins at a root. `reserved` is where it may not lead.
-    pub fn begin(root: Folder, path: &'p str, reserved: Arc<[Identity]>) -> Self {
+    /// Begins at a root, which the settings know by a path. `reserved` is where it may not lead.
+    pub fn begin(
+        (root, known_as): (Folder, Arc<Path>),
+        path: &'p str,
+        reserved: Arc<[Identity]>,
+    ) -> Self {
         Self {
             here: root.clone(),
             root,
             reserved,
             path,
             walked: 0,
+            known_as,
+            detour: None,
         }
     }
 
@@ -166,9 +181,10 @@ impl<'p> Walk<'p> {
         while let Some(name) = self.next_name() {
             let end = self.walked + usize::from(self.walked > 0) + name.len();
             let prefix = &self.path[..end];
+            let mut detour = self.detour.as_ref().map(|detour| detour.join(name));
             let opened = match open(self.here.opened.as_fd(), name, OFlags::PATH, PLAIN) {
                 Err(Errno::NOENT) => return Ok(false),
-                Err(Errno::LOOP) => self.follow(prefix)?,
+                Err(Errno::LOOP) => self.follow(prefix, &mut detour)?,
                 Err(Errno::XDEV) => return Err(Blocked::by(Obstacle::OtherMount, prefix).into()),
                 result => result?,
             };
@@ -182,23 +198,37 @@ impl<'p> Walk<'p> {
             }
             self.here = folder;
             self.walked = end;
+            self.detour = detour;
         }
         Ok(true)
     }
 
-    /// Opens the folder that a link leads to.
-    fn follow(&self, link: &str) -> Result<OwnedFd, NoWay> {
+    /// Opens the folder that a link leads to. `detour` is the way there, where it is not the path
+    /// that was walked.
+    fn follow(&self, link: &str, detour: &mut Option<PathBuf>) -> Result<OwnedFd, NoWay> {
         let root = self.root.opened.as_fd();
         let blocked = |by| Err(Blocked::by(by, link).into());
-        match open(root, link, OFlags::PATH, ON_ONE_MOUNT) {
+        let mut way = (detour.as_deref())
+            .map_or(OsStr::new(link), Path::as_os_str)
+            .to_owned();
+        let mut opened = open(root, &way, OFlags::PATH, ON_ONE_MOUNT);
+        if matches!(opened, Err(Errno::XDEV)) && open(root, &way, OFlags::PATH, BENEATH).is_err() {
+            way = match absolute::resolve(&self.root.opened, &self.known_as, &way) {
+                Ok(resolved) => resolved,
+                Err(Unresolved::LeadsOut) => return blocked(Obstacle::LinkLeadsOut),
+                Err(Unresolved::Circle) => return blocked(Obstacle::LinkLoop),
+                Err(Unresolved::Failed(Errno::NOENT)) => return blocked(Obstacle::LinkDangles),
+                Err(Unresolved::Failed(Errno::XDEV)) => return blocked(Obstacle::OtherMount),
+                Err(Unresolved::Failed(error)) => return Err(error.into()),
+            };
+            opened = open(root, &way, OFlags::PATH, ON_ONE_MOUNT);
+            *detour = Some(PathBuf::from(way));
+        }
+        match opened {
             // We did not pass what lies above it.
             Ok(folder) if self.is_in_reserved(&folder)? => Err(NoWay::Reserved(link.to_owned())),
             Ok(folder) => Ok(folder),
-            Err(Errno::XDEV) => match open(root, link, OFlags::PATH, BENEATH) {
-                Ok(_) => blocked(Obstacle::OtherMount),
-                Err(Errno::XDEV) => blocked(Obstacle::LinkLeadsOut),
-                Err(error) => Err(error.into()),
-            },
+            Err(Errno::XDEV) => blocked(Obstacle::OtherMount),
             Err(Errno::NOENT) => blocked(Obstacle::LinkDangles),
             Err(Errno::LOOP) => blocked(Obstacle::LinkLoop),
             Err(error) => Err(error.into()),
@@ -238,7 +268,9 @@ impl<'p> Walk<'p> {
             // It was opened for reading.
             return Ok(Some(Arc::clone(root)));
         }
-        match open(root.as_fd(), self.here_name(), access, ON_ONE_MOUNT) {
+        let here = OsStr::new(self.here_name());
+        let way = self.detour.as_deref().map_or(here, Path::as_os_str);
+        match open(root.as_fd(), way, access, ON_ONE_MOUNT) {
             Ok(opened) => {
                 let is_same = Identity::of(&look_at(&opened)?) == self.here.identity();
                 Ok(is_same.then(|| Arc::new(opened)))
@@ -271,13 +303,18 @@ pub fn look_at(opened: impl AsFd) -> io::Result<Statx> {
     Ok(rustix::fs::statx(opened, "", AtFlags::EMPTY_PATH, mask)?)
 }
 
+/// Opens a folder; an empty path leads to the one that it begins at.
 fn open(
     from: BorrowedFd<'_>,
-    path: &str,
+    path: impl AsRef<OsStr>,
     access: OFlags,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = match path.as_ref() {
+        path if path.is_empty() => OsStr::new("."),
+        path => path,
+    };
     open_resolved(from, path, flags, resolve)
 }
 
@@ -287,14 +324,14 @@ fn open(
 /// What the kernel says.
 pub fn open_resolved(
     from: BorrowedFd<'_>,
-    path: &str,
+    path: impl AsRef<OsStr>,
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match rustix::fs::openat2(from, OsStr::new(path), flags, Mode::empty(), resolve) {
+        match rustix::fs::openat2(from, path.as_ref(), flags, Mode::empty(), resolve) {
             // The kernel could not tell because of a rename elsewhere; it asks to be called again.
             Err(Errno::AGAIN) if tries < TRIES_MAX => {}
             result => return result,

@@ -50,9 +50,7 @@ impl Obstacle {
     pub fn words(self) -> &'static str {
         match self {
             Self::OtherMount => "the destination is on another mount, or in another subvolume",
-            Self::LinkLeadsOut => {
-                "a link on the way to the destination leads out of the root, or begins with a slash"
-            }
+            Self::LinkLeadsOut => "a link on the way to the destination leads out of the root",
             Self::LinkIntoWork => {
                 "a link on the way to the destination leads into the work directory"
             }
