@@ -231,6 +231,20 @@ fn whatever_the_limit_of_threads_a_server_that_starts_serves() {
         let words = [&as_user[..], &["prlimit", &limit, bitsd]].concat();
         let lines = format!("admin_socket = {socket:?}\n");
         let (running, line, said) = started(folder.path(), &words, &lines);
+        if running.is_none() {
+            // A check finds out the same.
+            let mut check = Command::new(words[0]);
+            let check = check
+                .args(&words[1..])
+                .args(["check", "--quiet", "--config"]);
+            let checked = check
+                .arg(folder.path().join("limits.toml"))
+                .output()
+                .unwrap();
+            let told = String::from_utf8(checked.stderr).unwrap();
+            let is_told = !checked.status.success() && told.contains("TasksMax=");
+            assert!(is_told, "{threads}: {told}");
+        }
         let Some(mut child) = running else {
             assert!(said.contains("TasksMax="), "{threads}: {said}");
             refused += 1;

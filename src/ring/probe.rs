@@ -109,7 +109,8 @@ pub fn memory(config: &Config) -> Result<(), LaunchError> {
 
 /// Tries to register the body blocks of all shards at the same time. If the kernel refuses, its
 /// error is given; a server would then copy each block once more. Each shard has a thread, a ring
-/// and a thread of the kernel here too, because the limits count for all of them together.
+/// and a thread of the kernel here too, and all other threads are there, because the limits count
+/// for all of them together.
 ///
 /// # Errors
 /// Any of these cannot be had.
@@ -144,10 +145,17 @@ pub fn registration(config: &Config) -> Result<Option<io::Error>, LaunchError> {
         let thread = thread::Builder::new().spawn(register);
         Ok((end, thread.map_err(LaunchError::Thread)?))
     };
-    let threads: Vec<_> = (0..config.cores)
-        .map(start)
-        .collect::<Result<_, LaunchError>>()?;
-    let told: Result<Vec<_>, LaunchError> = told.iter().take(threads.len()).collect();
+    let idle = |_| {
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::Builder::new().spawn(move || {
+            let _ = ended.recv();
+        });
+        Ok((end, thread.map_err(LaunchError::Thread)?))
+    };
+    let own = (0..threads_beside_shards(config)).map(idle);
+    let shards = (0..config.cores).map(start);
+    let threads: Vec<_> = own.chain(shards).collect::<Result<_, LaunchError>>()?;
+    let told: Result<Vec<_>, LaunchError> = told.iter().take(config.cores).collect();
     for (end, thread) in threads {
         drop(end);
         let _ = thread.join();
@@ -159,6 +167,23 @@ pub fn registration(config: &Config) -> Result<Option<io::Error>, LaunchError> {
             Registration::Done => None,
         });
     Ok(refused)
+}
+
+/// Threads that a start begins beside those of its shards, the main thread aside.
+fn threads_beside_shards(config: &Config) -> usize {
+    // The log, signals, reloads, journals, space, the watch over folders, and two each for
+    // passwords and tickets.
+    const ALWAYS: usize = 10;
+    let addresses = config.admin_listen.len();
+    let sockets = usize::from(!config.admin_socket.as_os_str().is_empty());
+    let admin = match addresses + sockets {
+        0 => 0,
+        // And those that look at the server's health, and draw the page.
+        doors => doors + 2,
+    };
+    let custody = usize::from(!config.custody.as_os_str().is_empty());
+    let nats = usize::from(!config.events.nats.is_empty());
+    ALWAYS + admin + custody + nats
 }
 
 /// Raises the limit of descriptors as far as the hard limit allows, and gives the new limit.
