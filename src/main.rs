@@ -17,6 +17,7 @@ use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::handed::Handed;
 use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
+use bitsd::ring::memory;
 use bitsd::ring::offline;
 use bitsd::ring::signals;
 use bitsd::ring::successor::Successor;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     };
     let mut handed = Handed::default();
     if let Command::Serve(_) = command {
+        memory::be_sparing();
         // Before anything else is opened.
         handed = Handed::take();
         // Should that fail, it fails again where it is told.

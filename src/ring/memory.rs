@@ -10,7 +10,7 @@ const OWN_THREADS: u64 = 16;
 const STACK_BYTES: u64 = 2 << 20;
 const MIB: u64 = 1 << 20;
 /// What else is allocated before the first connection.
-const OWN_BYTES: u64 = 16 * MIB;
+const OWN_BYTES: u64 = 24 * MIB;
 
 /// The memory that the process needs before its first connection: stacks of threads, body blocks,
 /// rings, and what the runtime, the log and TLS keep for themselves.
@@ -28,6 +28,17 @@ pub fn can_be_had(bytes: u64) -> bool {
     // Nothing is stored in it, and it is asked for all the same.
     std::hint::black_box(&mut trial);
     tried.is_ok()
+}
+
+/// Where memory is limited, all threads have one heap. To be called before there are others. glibc
+/// would reserve 64 MiB of address space for each (`M_ARENA_MAX` in mallopt(3)), which the limit
+/// counts whatever is used of it, and one of their allocations would soon fail.
+pub fn be_sparing() {
+    #[cfg(target_env = "gnu")]
+    if is_limited() {
+        // SAFETY: it takes two numbers, and changes nothing of what is allocated.
+        let _is_set = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
 }
 
 /// Whether the memory of the process has a limit of its own (setrlimit(2)).

@@ -42,7 +42,7 @@ pub mod log;
 pub mod lookout;
 pub mod mailbox;
 mod mark;
-mod memory;
+pub mod memory;
 pub mod net;
 pub mod offline;
 pub mod op;
