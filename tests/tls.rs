@@ -7,10 +7,11 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -436,6 +437,186 @@ fn clients_without_a_good_certificate_do_not_get_in_where_one_is_asked_for() {
     wait_until("the new list holds", || {
         !matches!(try_as(authority.builder(Some(&good))), Ok(Some(_)))
     });
+}
+
+/// Moments, in hours from now.
+fn hours(from: i64, until: i64) -> [SystemTime; 2] {
+    [from, until].map(|hours| {
+        let away = Duration::from_secs(hours.unsigned_abs() * 3_600);
+        match hours < 0 {
+            true => SystemTime::now() - away,
+            false => SystemTime::now() + away,
+        }
+    })
+}
+
+fn append(to: &Path, from: &Path) {
+    let content = [fs::read(to).unwrap(), fs::read(from).unwrap()].concat();
+    fs::write(to, content).unwrap();
+}
+
+#[test]
+fn check_tells_who_vouches_for_clients_until_when_and_who_would_be_shut_out() {
+    let authority = Authority::with("machines", |_| {});
+    let other = Authority::with("others", |_| {});
+    let pair = authority.server("server", &["localhost"]);
+    let check_pair = |pair: &Pair, ca: &Path, crl: &Path| {
+        let lines = format!("client_ca = {ca:?}\nclient_crl = {crl:?}");
+        let file = authority.file("settings.toml");
+        let root = format!("root = {:?}\n", authority.file(""));
+        fs::write(&file, root + &listener(&lines, &[pair]).file).unwrap();
+        let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+            .args(["check", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        (
+            check.status.success(),
+            String::from_utf8(check.stdout).unwrap(),
+        )
+    };
+    let ca = authority.ca();
+    let expect = |ca: &Path, crl: &Path, is_good: bool, says: &str| {
+        let (succeeded, text) = check_pair(&pair, ca, crl);
+        assert!(text.contains(says), "{says}: {text}");
+        assert_eq!(succeeded, is_good, "{text}");
+    };
+    let none = Path::new("");
+    expect(
+        &ca,
+        none,
+        true,
+        "ca.pem holds the authority CN=machines, until",
+    );
+    let list = authority.revoke("good.crl", &[]);
+    expect(
+        &ca,
+        &list,
+        true,
+        "good.crl holds the revocations of CN=machines, until 4000-01-01",
+    );
+    assert!(
+        !check_pair(&pair, &ca, &list)
+            .1
+            .contains("warning: the list")
+    );
+    let list = authority.revoke_for("old.crl", &[], hours(-200, -30));
+    let says =
+        "wrong: no certificate of any client would count: the list of revocations of CN=machines";
+    expect(&ca, &list, false, says);
+    expect(&ca, &list, false, "has expired one day ago");
+    let list = authority.revoke_for("tomorrow.crl", &[], hours(-144, 20));
+    expect(&ca, &list, true, "tomorrow.crl expires in ");
+    let list = authority.revoke_for("week.crl", &[], hours(-48, 120));
+    assert!(
+        !check_pair(&pair, &ca, &list)
+            .1
+            .contains("warning: the list")
+    );
+    let list = other.revoke("other.crl", &[]);
+    expect(
+        &ca,
+        &list,
+        false,
+        "has no list of revocations of CN=machines",
+    );
+    let namesake = Authority::with("machines", |_| {});
+    expect(
+        &ca,
+        &namesake.revoke("x.crl", &[]),
+        false,
+        "is not signed with the key in client_ca",
+    );
+    let leaf = authority.client("leaf", "machine 7", 7).chain;
+    expect(&leaf, none, false, "CN=machine 7, which signs no others");
+    // Whoever has a good one gets in.
+    append(&ca, &other.ca());
+    expect(
+        &ca,
+        &list,
+        true,
+        "has no list of revocations of CN=machines, and whoever",
+    );
+    let old = Authority::with("old", |params| {
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    expect(
+        &old.ca(),
+        none,
+        true,
+        "has expired; certificates of it count here all the same",
+    );
+    let clients_only = authority.issue("clients", &["localhost"], |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    let (_, text) = check_pair(&clients_only, &old.ca(), none);
+    assert!(
+        text.contains("is not one for servers (no serverAuth"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_list_that_would_shut_everybody_out_is_not_taken_over() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let list = authority.revoke("list.crl", &[]);
+    let lines = format!("client_ca = {:?}\nclient_crl = {list:?}", authority.ca());
+    let server = Server::with(listener(&lines, &[&pair]));
+    let good = authority.trusting_as(&authority.client("good", "machine 7", 7));
+    let gets_in = || {
+        let raw = Raw::try_secure(server.secure(), &good, "localhost");
+        let answer = raw.and_then(|mut raw| {
+            raw.try_send("BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n")?;
+            raw.try_receive()
+        });
+        matches!(answer, Ok(Some(answer)) if answer.status == 200)
+    };
+    assert!(gets_in());
+    let old = authority.revoke_for("old.crl", &[], hours(-200, -1));
+    support::tls::replace(&list, &old);
+    server.reload(&server.settings().file);
+    server.wait_for_log("event=reload_failed");
+    assert!(gets_in(), "the list before holds on");
+    let (status, said) = Server::refused(&server.root().join("other"), &listener(&lines, &[&pair]));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("has expired"), "{said}");
+    // A newer one behind it is found.
+    append(&list, &authority.revoke_for("new.crl", &[], hours(-2, 200)));
+    server.reload(&server.settings().file);
+    server.wait_for_log("event=reloaded");
+    wait_until("the newest list holds", gets_in);
+}
+
+#[test]
+fn a_list_that_comes_to_its_end_is_told_of_when_it_does() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    // In a few seconds half of its time is over.
+    let [from, until] = hours(-2, 2).map(|moment| moment + Duration::from_secs(4));
+    let list = authority.revoke_for("list.crl", &[], [from, until]);
+    let lines = format!("client_ca = {:?}\nclient_crl = {list:?}", authority.ca());
+    let server = Server::with(listener(&lines, &[&pair]));
+    server.wait_for_log("event=revocations_expire_soon");
+}
+
+/// Who has named an authority trusts it, whatever its own certificate says.
+#[test]
+fn clients_of_an_authority_that_has_expired_get_in() {
+    let authority = Authority::with("old", |params| {
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    let shown = Authority::new();
+    let pair = shown.server("server", &["localhost"]);
+    let lines = format!("client_ca = {:?}", authority.ca());
+    let server = Server::with(listener(&lines, &[&pair]));
+    server.wait_for_log("event=authority_expired");
+    let trust = shown.trusting_as(&authority.client("good", "machine 7", 7));
+    let mut raw = Raw::try_secure(server.secure(), &trust, "localhost").unwrap();
+    raw.send(
+        "BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert_eq!(raw.receive().status, 200);
 }
 
 /// Any shard resumes what another one began, also after a reload.

@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{Access, AtFlags, CWD};
 
@@ -20,6 +21,7 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
 use super::tls::material::{KnownCertificate, Material};
+use super::tls::trust::Vouching;
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{listeners, net, probe, work_file};
 use crate::admin::{self, BadDoor};
@@ -243,9 +245,28 @@ fn certificates(config: &Config) -> Vec<Finding> {
         ))
     };
     let good = material.known().iter().map(good);
+    let good = good.chain(material.vouching().into_iter().flat_map(vouching));
     let doubts = material.doubts().into_iter();
     good.chain(doubts.map(|doubt| Finding::Doubtful(doubt.to_string())))
         .collect()
+}
+
+/// Who vouches for clients, and whose revocations are known.
+fn vouching(vouching: &Vouching) -> Vec<Finding> {
+    let until = |s| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(s));
+    let authorities = vouching.authorities.iter().map(|authority| {
+        let (file, until) = (vouching.file.display(), until(authority.not_after_s));
+        let subject = &authority.subject;
+        format!("{file} holds the authority {subject}, until {until}")
+    });
+    let lists = (vouching.revocations.iter()).flat_map(|(file, lists)| {
+        lists.iter().map(move |list| {
+            let (file, until) = (file.display(), until(list.not_after_s));
+            let issuer = &list.issuer;
+            format!("{file} holds the revocations of {issuer}, until {until}")
+        })
+    });
+    authorities.chain(lists).map(Finding::Good).collect()
 }
 
 /// Whose Kerberos tickets would be taken, and whether they can be.

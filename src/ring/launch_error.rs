@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::tls::material::BadMaterial;
+use super::tls::bad_material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Others};
 use super::{account, memory};
 use crate::admin::BadDoor;

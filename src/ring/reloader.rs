@@ -33,7 +33,7 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long somebody waits for a reload.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often the log warns of certificates that soon expire.
+/// How often the log warns of certificates that soon expire, at least.
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the settings again.
@@ -75,7 +75,9 @@ impl Reloads {
         let (shown, directories) = (Arc::clone(&config), Arc::clone(directories));
         let run = move || {
             loop {
-                match to_fulfil.recv_timeout(DAY) {
+                // Something may change in the second that begins with its moment.
+                let unchanged = reloader.material.unchanged_for() + Duration::from_secs(1);
+                match to_fulfil.recv_timeout(unchanged.min(DAY)) {
                     Ok(asker) => {
                         service::reloading();
                         let outcome = reloader.reload(&directories);
@@ -86,7 +88,7 @@ impl Reloads {
                             let _ = asker.try_send(outcome);
                         }
                     }
-                    // Nobody asks; but certificates come closer to their end.
+                    // Nobody asks; but certificates and lists come closer to their end.
                     Err(RecvTimeoutError::Timeout) => reloader.material.tell(),
                     Err(RecvTimeoutError::Disconnected) => return,
                 }

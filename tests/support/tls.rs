@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
@@ -47,12 +48,18 @@ impl Pair {
 impl Authority {
     /// A new one.
     pub fn new() -> Self {
+        Self::with("authority of a test", |_| {})
+    }
+
+    /// One of this name, whose certificate is changed before it is signed.
+    pub fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let names = &mut params.distinguished_name;
-        names.push(DnType::CommonName, "authority of a test");
+        names.push(DnType::CommonName, name);
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let own = params.self_signed(&key).unwrap();
         fs::write(folder.path().join("ca.pem"), own.pem()).unwrap();
@@ -131,6 +138,12 @@ impl Authority {
 
     /// Writes a list of revoked serial numbers.
     pub fn revoke(&self, file: &str, serials: &[u64]) -> PathBuf {
+        let years = [2024, 4000].map(|year| date_time_ymd(year, 1, 1).into());
+        self.revoke_for(file, serials, years)
+    }
+
+    /// The same; the list holds from the one moment to the other.
+    pub fn revoke_for(&self, file: &str, serials: &[u64], holds: [SystemTime; 2]) -> PathBuf {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2024, 1, 1),
@@ -138,8 +151,8 @@ impl Authority {
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(4000, 1, 1),
+            this_update: holds[0].into(),
+            next_update: holds[1].into(),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),

@@ -3,117 +3,22 @@
 //! All of it is read and checked before any of it is used: a file that is missing or broken, or a
 //! key that belongs to another certificate, changes nothing.
 
-use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, version};
+use rustls::{ServerConfig, version};
 
-use super::pem::{BadPem, Pem};
+use super::bad_material::BadMaterial;
+use super::doubt::{DAY_S, Doubt, SOON};
+use super::pem::Pem;
 use super::served::{KeyKind, Pair, Served};
-use super::verified::Verified;
+use super::trust::{Trust, Vouching};
 use crate::config::{Certificate, ChannelBinding, Config, Listener, TlsVersion};
-
-/// A certificate that expires within this time is warned of.
-pub const SOON: Duration = Duration::from_secs(30 * 86_400);
-
-/// Why TLS cannot be spoken as the settings ask for.
-#[derive(Debug)]
-pub enum BadMaterial {
-    /// A file is not what it should be.
-    Pem(BadPem),
-    /// Others can read a private key, or change it.
-    Exposed(PathBuf, u32),
-    /// A certificate that cannot be understood.
-    NotX509(PathBuf),
-    /// A private key of a kind that is not known.
-    UnknownKey(PathBuf),
-    /// The key belongs to another certificate.
-    Mismatch(Certificate),
-    /// A certificate has expired.
-    Expired(PathBuf, u64),
-    /// The authorities that vouch for clients cannot be used.
-    BadAuthority(PathBuf, String),
-    /// Something that has nothing to do with files.
-    Rustls(rustls::Error),
-}
-
-impl From<BadPem> for BadMaterial {
-    fn from(why: BadPem) -> Self {
-        Self::Pem(why)
-    }
-}
-
-impl fmt::Display for BadMaterial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pem(why) => why.fmt(f),
-            Self::Exposed(path, mode) => {
-                let path = path.display();
-                let mend = match mode & 0o007 {
-                    0 => "g-w",
-                    _ => "g-w,o=",
-                };
-                write!(
-                    f,
-                    "the private key {path} is open to others than its owner and its group (mode {:04o}): \
-                     `chmod {mend} {path}`",
-                    mode & 0o777
-                )
-            }
-            Self::NotX509(path) => {
-                write!(
-                    f,
-                    "the certificate in {} cannot be understood",
-                    path.display()
-                )
-            }
-            Self::UnknownKey(path) => write!(
-                f,
-                "the private key in {} is of no kind that can be used here: P-256, P-384, Ed25519, or RSA of 2048 to \
-                 8192 bits",
-                path.display()
-            ),
-            Self::Mismatch(pair) => write!(
-                f,
-                "the private key {} does not belong to the certificate {}: its own certificate must be the first one in \
-                 that file",
-                pair.key.display(),
-                pair.chain.display()
-            ),
-            Self::Expired(path, day) => write!(
-                f,
-                "the certificate {} has expired {}: renew it, then start or reload",
-                path.display(),
-                days_in_words(*day, "ago")
-            ),
-            Self::BadAuthority(path, why) => {
-                write!(
-                    f,
-                    "the authorities in {} cannot be used: {why}",
-                    path.display()
-                )
-            }
-            Self::Rustls(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BadMaterial {}
-
-fn days_in_words(days: u64, ago: &str) -> String {
-    match days {
-        0 => format!("less than a day {ago}"),
-        1 => format!("one day {ago}"),
-        days => format!("{days} days {ago}"),
-    }
-}
 
 /// What all listeners speak TLS with.
 pub struct Material {
@@ -128,6 +33,8 @@ struct Server {
     config: Arc<ServerConfig>,
     /// The authorities that vouch for clients; resumption depends on them.
     trust: Vec<u8>,
+    /// What is told of them.
+    vouching: Option<Vouching>,
 }
 
 /// What is told of a certificate.
@@ -142,84 +49,13 @@ pub struct KnownCertificate {
     /// When it expires, in seconds since 1970.
     pub not_after_s: u64,
     not_before_s: u64,
+    is_for_servers: bool,
 }
 
 impl KnownCertificate {
     /// When it expires.
     pub fn not_after(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.not_after_s)
-    }
-}
-
-/// Something that works, but that an administrator should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// A certificate expires soon.
-    ExpiresSoon {
-        /// Its file.
-        chain: PathBuf,
-        /// Whole days that are left.
-        days: u64,
-    },
-    /// A certificate has expired since it was read.
-    Expired {
-        /// Its file.
-        chain: PathBuf,
-    },
-    /// A certificate is not valid yet.
-    NotYet {
-        /// Its file.
-        chain: PathBuf,
-    },
-    /// There is no name in a certificate.
-    Nameless {
-        /// Its file.
-        chain: PathBuf,
-    },
-    /// Old clients of Windows cannot connect.
-    NoEcdsa,
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ExpiresSoon { chain, days } => {
-                let (chain, days) = (chain.display(), days_in_words(*days, "from now"));
-                write!(f, "the certificate {chain} expires {days}: renew it, then `systemctl reload bitsd`")
-            }
-            Self::Expired { chain } => write!(
-                f,
-                "the certificate {} has expired, and clients refuse it: renew it, then `systemctl reload bitsd`",
-                chain.display()
-            ),
-            Self::NotYet { chain } => write!(
-                f,
-                "the certificate {} is not valid yet, and clients refuse it: look at the clock of this machine",
-                chain.display()
-            ),
-            Self::Nameless { chain } => write!(
-                f,
-                "the certificate {} names no host (subjectAltName), and clients refuse it",
-                chain.display()
-            ),
-            Self::NoEcdsa => f.write_str(
-                "there are only RSA certificates: Windows 7, 8.1 and Server 2012 R2 cannot connect. Add an ECDSA one \
-                 (P-256) beside, as docs/tls.md shows",
-            ),
-        }
-    }
-}
-
-impl Doubt {
-    /// A word for its kind.
-    pub fn event(&self) -> &'static str {
-        match self {
-            Self::ExpiresSoon { .. } => "certificate_expires_soon",
-            Self::Expired { .. } => "certificate_expired",
-            Self::NotYet { .. } => "certificate_not_yet_valid",
-            Self::Nameless { .. } => "certificate_without_name",
-            Self::NoEcdsa => "no_ecdsa_certificate",
-        }
     }
 }
 
@@ -248,6 +84,7 @@ impl Material {
                 names: pair.names.iter().cloned().collect(),
                 not_after_s,
                 not_before_s,
+                is_for_servers: pair.is_for_servers,
             });
             pairs.push(pair);
         }
@@ -277,6 +114,25 @@ impl Material {
         &self.known
     }
 
+    /// Who vouches for clients, each once.
+    pub fn vouching(&self) -> Vec<&Vouching> {
+        let mut all = Vec::new();
+        for vouching in self.servers.iter().flatten() {
+            all.extend((vouching.vouching.as_ref()).filter(|one| !all.contains(one)));
+        }
+        all
+    }
+
+    /// For how long nothing changes that [`Self::tell`] would tell.
+    pub fn unchanged_for(&self) -> Duration {
+        let now_s = seconds_now();
+        let known = self.known.iter();
+        let moments = known.flat_map(|known| [known.not_before_s, known.not_after_s]);
+        let moments = moments.chain(self.vouching().into_iter().flat_map(Vouching::moments));
+        let next_s = moments.filter(|moment| *moment > now_s).min();
+        Duration::from_secs(next_s.unwrap_or(u64::MAX) - now_s)
+    }
+
     /// Logs what an administrator should know.
     pub fn tell(&self) {
         for doubt in self.doubts() {
@@ -302,13 +158,19 @@ impl Material {
                 let days = left_s / DAY_S;
                 doubts.push(Doubt::ExpiresSoon { chain, days });
             }
+            let chain = || known.chain.clone();
             if known.names.is_empty() {
-                let chain = known.chain.clone();
-                doubts.push(Doubt::Nameless { chain });
+                doubts.push(Doubt::Nameless { chain: chain() });
+            }
+            if !known.is_for_servers {
+                doubts.push(Doubt::NotForServers { chain: chain() });
             }
         }
         if self.known.iter().all(|known| known.kind != KeyKind::Ecdsa) {
             doubts.push(Doubt::NoEcdsa);
+        }
+        for vouching in self.vouching() {
+            doubts.extend(vouching.doubts(now_s));
         }
         doubts
     }
@@ -330,11 +192,14 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(versions)
             .map_err(BadMaterial::Rustls)?;
+        let mut vouching = None;
         let (builder, mut trust) = match listener.client_ca.as_os_str().is_empty() {
             true => (builder.with_no_client_auth(), Vec::new()),
             false => {
-                let (verifier, trust) = read_authorities(listener, provider)?;
-                (builder.with_client_cert_verifier(verifier), trust)
+                let trust = Trust::read(listener, provider, seconds_now())?;
+                vouching = Some(trust.vouching);
+                let builder = builder.with_client_cert_verifier(trust.verifier);
+                (builder, trust.bytes)
             }
         };
         if is_bound {
@@ -358,6 +223,7 @@ impl Server {
         Ok(Self {
             config: Arc::new(config),
             trust,
+            vouching,
         })
     }
 }
@@ -405,36 +271,7 @@ fn refuse_exposed(path: &Path) -> Result<(), BadMaterial> {
     }
 }
 
-/// The authorities that vouch for clients, and the bytes by which a change of them is noticed.
-fn read_authorities(
-    listener: &Listener,
-    provider: &Arc<CryptoProvider>,
-) -> Result<(Arc<dyn ClientCertVerifier>, Vec<u8>), BadMaterial> {
-    let bad = |why: String| BadMaterial::BadAuthority(listener.client_ca.clone(), why);
-    let authorities = Pem::read(&listener.client_ca)?;
-    let mut trust = authorities.bytes().to_vec();
-    let mut roots = RootCertStore::empty();
-    for certificate in authorities.certificates()? {
-        roots
-            .add(certificate)
-            .map_err(|error| bad(error.to_string()))?;
-    }
-    let mut builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    if !listener.client_crl.as_os_str().is_empty() {
-        let revocations = Pem::read(&listener.client_crl)?;
-        trust.extend_from_slice(revocations.bytes());
-        builder = builder
-            .with_crls(revocations.revocations()?)
-            .enforce_revocation_expiration();
-    }
-    let verifier = builder.build().map_err(|error| bad(error.to_string()))?;
-    Ok((Arc::new(Verified::new(verifier)), trust))
-}
-
 fn seconds_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
 }
-
-const DAY_S: u64 = 86_400;

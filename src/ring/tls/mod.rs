@@ -11,12 +11,15 @@
 //! * [`wire`] moves the bytes between a session and what lies beneath: a [`mod@line`], which is a
 //!   socket of the ring, or a network of the simulator.
 //! * [`trouble`] says why TLS came to an end, for the log.
-//! * [`material`] reads certificates, keys and authorities ([`pem`]); [`served`] chooses what a
-//!   client is shown, [`verified`] proves what it shows.
+//! * [`material`] reads certificates, keys and authorities ([`pem`]), has its [`mod@doubt`]s,
+//!   and says what is wrong with them ([`bad_material`]);
+//!   [`served`] chooses what a client is shown, [`trust`] and [`verified`] prove what it shows.
 //!
 //! `session` and `wire` are the only files that know the unbuffered interface, which rustls will
 //! change.
 
+pub mod bad_material;
+pub mod doubt;
 pub mod line;
 pub mod material;
 pub mod pace;
@@ -24,5 +27,6 @@ pub mod pem;
 pub mod served;
 pub mod session;
 pub mod trouble;
+pub mod trust;
 pub mod verified;
 pub mod wire;

@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::oid::ObjectIdentifier;
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 
 thread_local! {
     /// The name that was asked for last on this thread, which is the one that works through the
@@ -64,6 +64,8 @@ pub struct Pair {
     pub kind: KeyKind,
     /// The names and addresses in it.
     pub names: BTreeSet<String>,
+    /// Whether it may be used by servers (RFC 5280 4.2.1.12). If it says nothing of that, it may.
+    pub is_for_servers: bool,
     /// From when, and until when, it is valid: seconds since 1970.
     pub valid_s: (u64, u64),
 }
@@ -92,9 +94,16 @@ impl Pair {
             Ok(Some((_, names))) => names.0.iter().filter_map(name).collect(),
             _ => BTreeSet::new(),
         };
+        let is_for_servers = match content.get_extension::<ExtendedKeyUsage>() {
+            Ok(Some((_, usages))) => {
+                (usages.0.iter()).any(|usage| [SERVERS, ANY_USAGE].contains(usage))
+            }
+            _ => true,
+        };
         Ok(Self {
             kind,
             names,
+            is_for_servers,
             end_point: end_point(own, &certificate).into(),
             valid_s: (seconds(validity.not_before), seconds(validity.not_after)),
             key: Arc::new(key),
@@ -142,6 +151,8 @@ fn end_point(der: &[u8], certificate: &Certificate) -> Vec<u8> {
     [b"tls-server-end-point:", &digest[..]].concat()
 }
 
+const SERVERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
 const ECDSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4");
 const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");

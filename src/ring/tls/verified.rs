@@ -12,7 +12,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
 /// Characters of a subject in a line of the log.
-const SUBJECT_CHARS_MAX: usize = 256;
+pub const SUBJECT_CHARS_MAX: usize = 256;
 
 thread_local! {
     /// The subject of the certificate that was refused last on this thread. It is the thread that

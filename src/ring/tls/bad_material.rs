@@ -1,0 +1,107 @@
+//! Why TLS cannot be spoken as the settings ask for, in words that say what to do.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use rustls::CertRevocationListError;
+
+use super::doubt::{Doubt, days_in_words};
+use super::pem::BadPem;
+use crate::config::Certificate;
+
+/// Why TLS cannot be spoken as the settings ask for.
+#[derive(Debug)]
+pub enum BadMaterial {
+    /// A file is not what it should be.
+    Pem(BadPem),
+    /// Others can read a private key, or change it.
+    Exposed(PathBuf, u32),
+    /// A certificate that cannot be understood.
+    NotX509(PathBuf),
+    /// A private key of a kind that is not known.
+    UnknownKey(PathBuf),
+    /// The key belongs to another certificate.
+    Mismatch(Certificate),
+    /// A certificate has expired.
+    Expired(PathBuf, u64),
+    /// The authorities that vouch for clients cannot be used.
+    BadAuthority(PathBuf, String),
+    /// A list of revocations cannot be used.
+    BadList(PathBuf, CertRevocationListError),
+    /// No certificate of any client would count.
+    NobodyVouches(Box<Doubt>),
+    /// Something that has nothing to do with files.
+    Rustls(rustls::Error),
+}
+
+impl From<BadPem> for BadMaterial {
+    fn from(why: BadPem) -> Self {
+        Self::Pem(why)
+    }
+}
+
+impl fmt::Display for BadMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pem(why) => why.fmt(f),
+            Self::Exposed(path, mode) => {
+                let path = path.display();
+                let mend = match mode & 0o007 {
+                    0 => "g-w",
+                    _ => "g-w,o=",
+                };
+                write!(
+                    f,
+                    "the private key {path} is open to others than its owner and its group (mode {:04o}): \
+                     `chmod {mend} {path}`",
+                    mode & 0o777
+                )
+            }
+            Self::NotX509(path) => {
+                write!(
+                    f,
+                    "the certificate in {} cannot be understood",
+                    path.display()
+                )
+            }
+            Self::UnknownKey(path) => write!(
+                f,
+                "the private key in {} is of no kind that can be used here: P-256, P-384, Ed25519, or RSA of 2048 to \
+                 8192 bits",
+                path.display()
+            ),
+            Self::Mismatch(pair) => write!(
+                f,
+                "the private key {} does not belong to the certificate {}: its own certificate must be the first one in \
+                 that file",
+                pair.key.display(),
+                pair.chain.display()
+            ),
+            Self::Expired(path, day) => write!(
+                f,
+                "the certificate {} has expired {}: renew it, then start or reload",
+                path.display(),
+                days_in_words(*day, "ago")
+            ),
+            Self::BadAuthority(path, why) => {
+                write!(
+                    f,
+                    "the authorities in {} cannot be used: {why}",
+                    path.display()
+                )
+            }
+            Self::BadList(path, why) => write!(
+                f,
+                "the revocations in {} cannot be used: {}",
+                path.display(),
+                rustls::Error::from(why.clone())
+            ),
+            Self::NobodyVouches(why) => {
+                write!(f, "no certificate of any client would count: {why}")
+            }
+            Self::Rustls(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BadMaterial {}

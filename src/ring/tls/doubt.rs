@@ -1,0 +1,195 @@
+//! What an administrator should know of certificates, authorities and revocations: something works,
+//! but not for everybody, or not for long.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A certificate that expires within this time is warned of.
+pub const SOON: Duration = Duration::from_secs(30 * DAY_S);
+
+/// Seconds of a day.
+pub const DAY_S: u64 = 86_400;
+
+/// Something that works, but that an administrator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// A certificate expires soon.
+    ExpiresSoon {
+        /// Its file.
+        chain: PathBuf,
+        /// Whole days that are left.
+        days: u64,
+    },
+    /// A certificate has expired since it was read.
+    Expired {
+        /// Its file.
+        chain: PathBuf,
+    },
+    /// A certificate is not valid yet.
+    NotYet {
+        /// Its file.
+        chain: PathBuf,
+    },
+    /// There is no name in a certificate.
+    Nameless {
+        /// Its file.
+        chain: PathBuf,
+    },
+    /// A certificate may not be used by servers.
+    NotForServers {
+        /// Its file.
+        chain: PathBuf,
+    },
+    /// Old clients of Windows cannot connect.
+    NoEcdsa,
+    /// Certificates of an authority do not count, or will not for long.
+    Trust {
+        /// The file of the authority, or of its list.
+        file: PathBuf,
+        /// The name of the authority.
+        whose: String,
+        /// What is to be known.
+        what: OfTrust,
+    },
+}
+
+/// What is to be known of an authority that vouches for clients, or of its list of revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfTrust {
+    /// It is no authority: its certificate signs no others.
+    NoAuthority,
+    /// Its certificate expires in so many days.
+    ExpiresSoon(u64),
+    /// Its certificate has expired.
+    Expired,
+    /// There is no list of its revocations.
+    NoList,
+    /// The list that has its name is not signed with its key.
+    ForeignList,
+    /// Its list expires in so many hours.
+    ListExpiresSoon(u64),
+    /// Its list has expired so many days ago.
+    ListExpired(u64),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExpiresSoon { chain, days } => {
+                let (chain, days) = (chain.display(), days_in_words(*days, "from now"));
+                write!(f, "the certificate {chain} expires {days}: renew it, then `systemctl reload bitsd`")
+            }
+            Self::Expired { chain } => write!(
+                f,
+                "the certificate {} has expired, and clients refuse it: renew it, then `systemctl reload bitsd`",
+                chain.display()
+            ),
+            Self::NotYet { chain } => write!(
+                f,
+                "the certificate {} is not valid yet, and clients refuse it: look at the clock of this machine",
+                chain.display()
+            ),
+            Self::Nameless { chain } => write!(
+                f,
+                "the certificate {} names no host (subjectAltName), and clients refuse it",
+                chain.display()
+            ),
+            Self::NotForServers { chain } => write!(
+                f,
+                "the certificate {} is not one for servers (no serverAuth in its extendedKeyUsage), and clients refuse it",
+                chain.display()
+            ),
+            Self::NoEcdsa => f.write_str(
+                "there are only RSA certificates: Windows 7, 8.1 and Server 2012 R2 cannot connect. Add an ECDSA one \
+                 (P-256) beside, as docs/tls.md shows",
+            ),
+            Self::Trust { file, whose, what } => what.write(f, &file.display(), whose),
+        }
+    }
+}
+
+impl Doubt {
+    /// A word for its kind.
+    pub fn event(&self) -> &'static str {
+        match self {
+            Self::ExpiresSoon { .. } => "certificate_expires_soon",
+            Self::Expired { .. } => "certificate_expired",
+            Self::NotYet { .. } => "certificate_not_yet_valid",
+            Self::Nameless { .. } => "certificate_without_name",
+            Self::NotForServers { .. } => "certificate_not_for_servers",
+            Self::NoEcdsa => "no_ecdsa_certificate",
+            Self::Trust { what, .. } => match what {
+                OfTrust::NoAuthority => "authority_is_none",
+                OfTrust::ExpiresSoon(_) => "authority_expires_soon",
+                OfTrust::Expired => "authority_expired",
+                OfTrust::NoList => "revocations_missing",
+                OfTrust::ForeignList => "revocations_foreign",
+                OfTrust::ListExpiresSoon(_) => "revocations_expire_soon",
+                OfTrust::ListExpired(_) => "revocations_expired",
+            },
+        }
+    }
+}
+
+impl OfTrust {
+    fn write(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        file: &dyn fmt::Display,
+        whose: &str,
+    ) -> fmt::Result {
+        let refused = "whoever comes with a certificate of it is refused";
+        match self {
+            Self::NoAuthority => write!(
+                f,
+                "{file} holds the certificate of {whose}, which signs no others: client_ca takes the authority's own"
+            ),
+            Self::ExpiresSoon(days) => {
+                let when = days_in_words(days, "from now");
+                write!(f, "the authority {whose} in {file} expires {when}")
+            }
+            Self::Expired => write!(
+                f,
+                "the authority {whose} in {file} has expired; certificates of it count here all the same: take it out if \
+                 they should not"
+            ),
+            Self::NoList => write!(
+                f,
+                "{file} has no list of revocations of {whose}, and {refused}: append its list"
+            ),
+            Self::ForeignList => write!(
+                f,
+                "the list of revocations of {whose} in {file} is not signed with the key in client_ca, and {refused}: \
+                 that authority has another certificate now, or the list is of a namesake"
+            ),
+            Self::ListExpiresSoon(hours) => {
+                let when = match hours {
+                    0 => "in less than an hour".to_owned(),
+                    1 => "in one hour".to_owned(),
+                    hours => format!("in {hours} hours"),
+                };
+                write!(
+                    f,
+                    "the list of revocations of {whose} in {file} expires {when}, and then {refused}: fetch the next one, \
+                     then `systemctl reload bitsd`"
+                )
+            }
+            Self::ListExpired(days) => write!(
+                f,
+                "the list of revocations of {whose} in {file} has expired {}, and {refused}: fetch the newest one, then \
+                 `systemctl reload bitsd`",
+                days_in_words(days, "ago")
+            ),
+        }
+    }
+}
+
+/// "2 days ago", "one day from now".
+pub fn days_in_words(days: u64, ago: &str) -> String {
+    match days {
+        0 => format!("less than a day {ago}"),
+        1 => format!("one day {ago}"),
+        days => format!("{days} days {ago}"),
+    }
+}
