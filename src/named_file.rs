@@ -149,8 +149,12 @@ fn read_pipe(
     }
 }
 
-fn within(content: Vec<u8>, bytes_max: u64) -> io::Result<Vec<u8>> {
+fn within(mut content: Vec<u8>, bytes_max: u64) -> io::Result<Vec<u8>> {
     if content.len() as u64 <= bytes_max {
+        // Notepad begins text with it ("UTF-8 with BOM"), and nothing that is read here does.
+        if content.starts_with(BYTE_ORDER_MARK) {
+            content.drain(..BYTE_ORDER_MARK.len());
+        }
         return Ok(content);
     }
     let size = match bytes_max {
@@ -210,6 +214,8 @@ const KINDS_WITHOUT_FILES: [(u64, &str); 9] = [
 
 /// More than any chain, bundle of authorities or list of revocations of one organisation.
 pub const PEM_BYTES_MAX: u64 = 16 << 20;
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// As much as a pipe holds.
 const PIPE_BYTES: usize = 64 << 10;
 
@@ -283,6 +289,23 @@ mod tests {
         );
         let error = read(&folder.path().join("none"), 9).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_what_stands_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (written, read_back) in [
+            ("\u{feff}anna:x", "anna:x"),
+            ("\u{feff}", ""),
+            ("anna\u{feff}", "anna\u{feff}"),
+        ] {
+            fs::write(&path, written).unwrap();
+            assert_eq!(read(&path, 99).unwrap(), read_back.as_bytes());
+            assert_eq!(**read_secret(&path, 99).unwrap(), *read_back.as_bytes());
+            let piped = read_or_pipe(&path, 99, SOON).unwrap();
+            assert_eq!(**piped, *read_back.as_bytes());
+        }
     }
 
     #[test]

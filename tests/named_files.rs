@@ -120,6 +120,34 @@ fn a_setting_that_names_what_is_no_file_is_refused_at_once() {
     }
 }
 
+/// What a start would say stands in the check already.
+#[test]
+fn authorities_that_are_missing_or_none_are_told_by_the_check() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("bitsd.toml");
+    let none = folder.path().join("none.pem");
+    let text = folder.path().join("text.pem");
+    fs::write(&text, "no certificate\n").unwrap();
+    for key in [
+        "events.webhook_ca",
+        "events.nats_ca",
+        "store_ca",
+        "listener.client_ca",
+    ] {
+        for (file, says) in [(&none, "No such file"), (&text, "holds no certificate")] {
+            let Some(lines) = lines_with(key, file, &authority) else {
+                continue;
+            };
+            let root = format!("root = {:?}\nlisten = \"127.0.0.1:0\"\n", folder.path());
+            fs::write(&settings, format!("{root}{lines}")).unwrap();
+            let said = refused(&["check", "--quiet", "--config", settings.to_str().unwrap()]);
+            let file = file.display().to_string();
+            assert!(said.contains(&file) && said.contains(says), "{key}: {said}");
+        }
+    }
+}
+
 #[test]
 fn a_flag_that_names_what_is_no_file_is_refused_at_once() {
     let strange = Strange::new();

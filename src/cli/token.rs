@@ -76,6 +76,7 @@ impl Token {
 /// reading the file, so it is taken away again.
 fn append(path: &Path, line: &str) -> io::Result<()> {
     let mut file = named_file::open_to_append(path)?;
+    let length = file.metadata()?.len();
     let before = named_file::read_all(&file, ACCOUNTS_BYTES_MAX - ROOM_BYTES)?;
     let gap = match before.last() {
         None | Some(b'\n') => "",
@@ -84,7 +85,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     let written = file.write_all(format!("{gap}{line}").as_bytes());
     let result = written.and_then(|()| file.sync_all());
     if result.is_err() {
-        let _ = file.set_len(before.len() as u64);
+        let _ = file.set_len(length);
     }
     result
 }
