@@ -185,3 +185,60 @@ fn folders_of_the_system_are_told() {
     );
     assert!(!said.contains("belongs to the system"), "{said}");
 }
+
+/// Whoever can write them lets himself in.
+#[test]
+fn files_that_others_can_read_or_write_are_told_of() {
+    let place = tempfile::tempdir().unwrap();
+    allow(place.path(), 0o755);
+    let write = |name: &str, content: &str| {
+        let path = place.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let digest = "a".repeat(64);
+    let files = [
+        write("tokens", &format!("anna:{digest}\n")),
+        write("groups", "g: anna\n"),
+        write("fingerprints", &format!("anna:{digest}\n")),
+        write("secret", "0123456789abcdef"),
+    ];
+    let [tokens, groups, fingerprints, secret] = &files;
+    let lines = format!(
+        "root = {:?}\ntokens_file = {tokens:?}\ngroups_file = {groups:?}\ncertificates_file = {fingerprints:?}\n\
+         [events]\nwebhook = \"http://127.0.0.1:1/\"\nwebhook_secret_file = {secret:?}\n",
+        place.path()
+    );
+    let told = |file: &Path, what: &str, said: &str| {
+        let file = file.display().to_string();
+        said.lines()
+            .any(|line| line.contains("warning: ") && line.contains(what) && line.contains(&file))
+    };
+    for file in &files {
+        for (mode, is_written, is_read) in [
+            (0o600, false, false),
+            (0o640, false, false),
+            (0o644, false, file == tokens || file == secret),
+            (0o666, true, file == tokens || file == secret),
+        ] {
+            allow(file, mode);
+            let said = check(place.path(), &lines, &[]);
+            let written = told(file, "others than its owner can write", &said);
+            assert_eq!(written, is_written, "{mode:o}: {said}");
+            let read = told(file, "every account of this machine can read", &said);
+            assert_eq!(read, is_read, "{mode:o}: {said}");
+        }
+        allow(file, 0o600);
+    }
+    let settings = place.path().join("bitsd.toml");
+    allow(&settings, 0o666);
+    let said = check(place.path(), &lines, &[]);
+    assert!(
+        told(&settings, "others than its owner can write", &said),
+        "{said}"
+    );
+    allow(&settings, 0o644);
+    allow(place.path(), 0o777);
+    let said = check(place.path(), &lines, &[]);
+    assert!(told(groups, "can write in the folder", &said), "{said}");
+}

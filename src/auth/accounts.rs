@@ -162,6 +162,23 @@ impl Accounts {
         (users.collect(), owners.collect())
     }
 
+    /// What differs from before, in words: of each file how many entries, and of what kind.
+    pub fn changes(&self, before: &Self) -> Vec<String> {
+        let words = [
+            ("users_file", difference(&before.users, &self.users)),
+            ("groups_file", difference(&before.groups, &self.groups)),
+            ("tokens_file", difference(&before.tokens, &self.tokens)),
+            (
+                "certificates_file",
+                difference(&before.certificates, &self.certificates),
+            ),
+        ];
+        let changed = words.into_iter().filter(|(_, words)| !words.is_empty());
+        changed
+            .map(|(file, words)| format!("{file}: {}", words.join(" and ")))
+            .collect()
+    }
+
     /// How many users, groups and tokens there are.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.users.len(), self.groups.len(), self.tokens.len())
@@ -179,6 +196,22 @@ pub enum AccountFile {
     Tokens,
     /// Names and digests of certificates.
     Certificates,
+}
+
+fn difference<K: Ord, V: PartialEq>(before: &BTreeMap<K, V>, now: &BTreeMap<K, V>) -> Vec<String> {
+    let is_new = |key: &&K| !before.contains_key(key);
+    let is_other = |(key, value): &(&K, &V)| before.get(key).is_some_and(|known| known != *value);
+    let counts = [
+        ("new", now.keys().filter(is_new).count()),
+        ("changed", now.iter().filter(is_other).count()),
+        (
+            "gone",
+            before.keys().filter(|key| !now.contains_key(key)).count(),
+        ),
+    ];
+    let some = counts.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(what, count)| format!("{count} {what}"))
+        .collect()
 }
 
 /// SHA-256 of a token, by which it is known.
@@ -300,6 +333,21 @@ mod tests {
     const COSTLY: &str = "$2y$10$/FLdgVBgKbHKQmjZY1JisOCmDrrqFxKdodD7DQfqTT9PalXLnPMyO";
 
     /// The time of an answer is that of the hash.
+    #[test]
+    fn what_another_file_changes_is_counted() {
+        let token = "a".repeat(64);
+        let before = Accounts::parse("", "g: anna\nh: bert\n", &format!("anna:{token}\n"));
+        let before = before.unwrap();
+        let other = "b".repeat(64);
+        let now = Accounts::parse("", "g: carl\nh: bert\n", &format!("anna:{other}\n")).unwrap();
+        assert_eq!(before.changes(&before), [""; 0]);
+        let expected = ["groups_file: 1 changed", "tokens_file: 1 new and 1 gone"];
+        assert_eq!(now.changes(&before), expected);
+        let none = Accounts::default();
+        let expected = ["groups_file: 2 gone", "tokens_file: 1 gone"];
+        assert_eq!(none.changes(&before), expected);
+    }
+
     #[test]
     fn whoever_does_not_exist_costs_the_hash_that_costs_most() {
         let of = |cost: u32| format!("$2y${cost:02}${}", "a".repeat(53));

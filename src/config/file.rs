@@ -23,6 +23,8 @@ const PIPE_PATIENCE: Duration = Duration::from_secs(5);
 /// A settings file: read, and each of its values known to be one that its key takes.
 #[derive(Debug, Default)]
 pub struct SettingsFile {
+    /// Where it is.
+    pub(super) path: PathBuf,
     /// What stands at the top.
     pub(super) top: Given,
     /// The tables in the order of the file, and where each begins.
@@ -79,7 +81,10 @@ impl Text {
     }
 
     fn read(&self, table: &DeTable<'_>) -> Result<SettingsFile, ConfigError> {
-        let mut file = SettingsFile::default();
+        let mut file = SettingsFile {
+            path: self.path.clone(),
+            ..SettingsFile::default()
+        };
         for (key, value) in in_order(table) {
             match Section::named(key.get_ref()) {
                 Some(section) => self.read_section(&mut file, section, value)?,

@@ -37,7 +37,7 @@ use super::permissions::{
     DIR_MODE_TAKES, FILE_MODE_TAKES, Permissions, parse_dir_mode, parse_file_mode,
 };
 use super::quantity::{GIB, KIB, MIB, TIB};
-use super::secret::{Secret, others_can_read};
+use super::secret::Secret;
 use super::section::Scope;
 use super::table::{Row, Setting, Table, keys};
 use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
@@ -49,6 +49,8 @@ use super::words::{
 keys! {
     /// Everything resolved; what `bitsd check` prints.
     pub struct Config in Server "" beside {
+        /// The file that they were read from; empty if there is none.
+        settings_file: PathBuf = PathBuf::new(),
         /// Where files go: first `root`, then the roots of locations, each once.
         roots: Vec<PathBuf> = Vec::new(),
         /// Settings per URL prefix, longest prefix first. The last one has the empty prefix: the
@@ -235,11 +237,11 @@ keys! {
         keys: Arc<Keytab> = Arc::default(),
     } {
         /// The users and the hashes of their passwords, as `htpasswd -B` writes them.
-        users_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
+        users_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).secret().live();
         /// The groups that `allow` names: lines of `group: user user`.
         groups_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
         /// The tokens of `auth = ["bearer"]`, as `bitsd token` writes them.
-        tokens_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
+        tokens_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).secret().live();
         /// The fingerprints that `certificate_user = ["fingerprint"]` looks for: lines of
         /// `user:fingerprint`.
         certificates_file: PathBuf = PathBuf::new(), Row::of(Form::File(ACCOUNT_FILE_TAKES)).live();
@@ -247,7 +249,7 @@ keys! {
         certificate_user: Vec<CertificateRule> = vec![CertificateRule::SanUpn, CertificateRule::SanDns],
             Row::of(Form::Words(CertificateRule::WORDS)).live();
         /// The keys of this server's names in Kerberos, for `auth = ["negotiate"]`.
-        keytab: PathBuf = PathBuf::new(), Row::of(Form::File("a keytab, or \"\" for none")).live();
+        keytab: PathBuf = PathBuf::new(), Row::of(Form::File("a keytab, or \"\" for none")).secret().live();
         /// Realms whose users are called without their realm; none: those of the keytab.
         realms: Vec<String> = Vec::new(), Row::of(Form::Texts(parse_kerberos_realm, KERBEROS_REALM_TAKES)).live();
         /// Whether a ticket must be bound to the TLS connection that it comes on, so that nobody
@@ -300,7 +302,7 @@ keys! {
         retries: u32 = 0, Row::of(count(0..=10)).called("notification_retries");
         /// The secret that notifications are signed with (HMAC).
         secret: Option<Secret> = None,
-            Row::of(Form::File(SECRET_TAKES))
+            Row::of(Form::File(SECRET_TAKES)).secret()
             .called("notification_secret_file");
         // Each holds a connection to the server application.
         /// Notifications of one location on their way at the same time; beyond it clients hear 503.
@@ -317,7 +319,7 @@ keys! {
         /// Where events are POSTed to; a 2xx says that they have come.
         webhook: String = String::new(), Row::of(Form::Text(url::parse_webhook, WEBHOOK_TAKES));
         /// The secret that they are signed with (HMAC).
-        webhook_secret: Option<Secret> = None, Row::of(Form::File(SECRET_TAKES)).called("events.webhook_secret_file");
+        webhook_secret: Option<Secret> = None, Row::of(Form::File(SECRET_TAKES)).secret().called("events.webhook_secret_file");
         /// The authorities that vouch for the webhook; none: those that the system trusts.
         webhook_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE));
         /// A server of NATS with JetStream that events are published to; its stream says that they
@@ -328,7 +330,7 @@ keys! {
         /// What the server of NATS is shown: a `.creds` file, a line of `user:password`, or a
         /// token.
         nats_credentials: Option<Secret> = None,
-            Row::of(Form::File(CREDENTIALS_TAKE)).called("events.nats_credentials_file");
+            Row::of(Form::File(CREDENTIALS_TAKE)).secret().called("events.nats_credentials_file");
         /// The authorities that vouch for the server of NATS; none: those that the system trusts.
         nats_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE));
         /// What events call this server; none: its `host_id`, or the name of its host.
@@ -637,14 +639,6 @@ impl AccountSettings {
             true => self.keys.realms().into_iter().collect(),
             false => self.realms.iter().map(String::as_str).collect(),
         }
-    }
-
-    /// Files of hashes and keys that others than their owner and their group can read.
-    pub fn open_to_others(&self) -> Vec<PathBuf> {
-        let files = [&self.users_file, &self.tokens_file, &self.keytab]
-            .into_iter()
-            .cloned();
-        files.filter(|file| others_can_read(file)).collect()
     }
 }
 

@@ -30,6 +30,7 @@ mod form;
 mod given;
 mod keys;
 mod location;
+mod named;
 mod object_store;
 mod permissions;
 mod print;

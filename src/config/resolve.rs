@@ -90,6 +90,7 @@ impl Settled {
         config.locations = all;
         config.roots = roots.roots;
         config.work_dir = roots.work_dir;
+        config.settings_file = file.path;
         Ok(Self { config, given })
     }
 }

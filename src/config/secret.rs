@@ -1,9 +1,7 @@
 //! A secret and the file it came from. Nothing prints it.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::{Cause, ConfigError, Origin};
@@ -27,12 +25,6 @@ impl Secret {
     /// The file it was read from.
     pub fn file(&self) -> &Path {
         &self.file
-    }
-
-    /// Whether others than its owner and its group can read the file. `ssh` refuses such keys; here
-    /// it is told only, since the file may lie in a folder that they cannot enter.
-    pub fn is_open_to_others(&self) -> bool {
-        others_can_read(&self.file)
     }
 
     /// Reads a file of 16 bytes or more; `origin` is where it is named.
@@ -77,12 +69,6 @@ impl Secret {
             file,
         })
     }
-}
-
-/// Whether others than its owner and its group can read a file.
-#[allow(clippy::disallowed_methods, reason = "before the server starts")]
-pub(super) fn others_can_read(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
 /// Reads a file of accounts; `origin` is where it is named, by `key`.
@@ -136,16 +122,9 @@ mod tests {
     const KEY: &str = "notification_secret_file";
 
     #[test]
-    fn who_else_can_read_it_is_seen_and_a_pipe_is_not_waited_for() {
+    fn a_pipe_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret");
-        fs::write(&path, b"0123456789abcdef").unwrap();
         let origin = || Origin::Flag("test".to_owned());
-        let secret = Secret::read(origin(), KEY, path.clone()).unwrap();
-        for (mode, is_open) in [(0o644, true), (0o640, false), (0o600, false)] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(secret.is_open_to_others(), is_open, "{mode:o}");
-        }
         let pipe = folder.path().join("pipe");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();

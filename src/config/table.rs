@@ -30,6 +30,8 @@ pub struct Row {
     pub has_flag: bool,
     /// Whether a running server goes over to a new value at SIGHUP.
     pub is_live: bool,
+    /// Whether it names a file that holds a secret, or what a password can be guessed from.
+    pub is_secret: bool,
     /// What the documentation says of a default that follows from something else.
     pub(super) default: Option<&'static str>,
     /// What bounds alone do not say.
@@ -48,6 +50,7 @@ impl Row {
             meaning: "",
             has_flag: false,
             is_live: false,
+            is_secret: false,
             default: None,
             note: "",
             iis: &[],
@@ -63,6 +66,12 @@ impl Row {
     /// A reload changes it. Keys that may stand in a location are so without saying it.
     pub(super) const fn live(mut self) -> Self {
         self.is_live = true;
+        self
+    }
+
+    /// What stands in its file is for the server only.
+    pub(super) const fn secret(mut self) -> Self {
+        self.is_secret = true;
         self
     }
 

@@ -23,7 +23,7 @@ use super::owner::Purpose;
 use super::tls::material::{KnownCertificate, Material};
 use super::tls::trust::Vouching;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{listeners, net, probe, work_file};
+use super::{listeners, net, probe, rights, work_file};
 use crate::admin::{self, BadDoor};
 use crate::auth::keytab::Key;
 use crate::auth::policy::{self, Principal, Scheme};
@@ -73,8 +73,9 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         Err(error) => Finding::Bad(error.to_string()),
     });
     findings.extend(limits(config));
-    let secrets = probe::open_secrets(config);
-    findings.extend(secrets.into_iter().map(Finding::Doubtful));
+    let readable = rights::readable_secrets(config).into_iter();
+    let exposed = readable.chain(rights::writable_files(config));
+    findings.extend(exposed.map(Finding::Doubtful));
     findings.extend(certificates(config));
     let authorities = courier::look(config).map_err(LaunchError::Courier);
     findings.extend(authorities.err().map(|why| Finding::Bad(why.to_string())));

@@ -54,6 +54,7 @@ pub mod readback;
 pub mod recent;
 pub mod reload;
 pub mod reloader;
+mod rights;
 mod roots;
 pub mod seat;
 pub mod service;

@@ -18,6 +18,7 @@ use super::listeners::{self, Address};
 use super::memory;
 use super::op;
 use super::queue;
+use super::rights;
 use super::work_file;
 use crate::config::Config;
 
@@ -214,24 +215,6 @@ pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
     Ok(soft)
 }
 
-/// A warning, with the remedy, for each secret that all accounts of this machine can read.
-pub fn open_secrets(config: &Config) -> Vec<String> {
-    let secrets = (config.locations.iter())
-        .filter_map(|location| location.notification.as_ref()?.secret.as_ref());
-    let secrets = secrets
-        .filter(|secret| secret.is_open_to_others())
-        .map(|secret| secret.file().to_owned());
-    let mut open: Vec<_> = (config.accounts.open_to_others().into_iter().chain(secrets))
-        .map(|file| {
-            let file = file.display();
-            format!("every account of this machine can read {file}: `chmod o= {file}`")
-        })
-        .collect();
-    open.sort();
-    open.dedup();
-    open
-}
-
 /// A warning for each folder of the settings that belongs to the system: a slip, mostly.
 pub fn system_folders(config: &Config) -> Vec<String> {
     let own = [("work_dir", &config.work_dir), ("custody", &config.custody)];
@@ -285,9 +268,13 @@ pub fn warn_of_surprises(
             "shards share cores"
         );
     }
-    for why in open_secrets(config) {
+    for why in rights::readable_secrets(config) {
         let event = "secret_readable";
         tracing::warn!(event, why, "a secret is none");
+    }
+    for why in rights::writable_files(config) {
+        let event = "file_writable";
+        tracing::warn!(event, why, "others have a say in what this server does");
     }
     for why in system_folders(config) {
         let event = "system_folder";
