@@ -230,7 +230,35 @@ fn a_password_is_compared_once_for_many_fragments_and_anew_after_a_reload() {
     let lines = format!("{}auth = [\"basic\"]\n", files(guarded.folder.path()));
     guarded.server.reload(&lines);
     guarded.server.wait_for_log("the settings were reloaded");
+    guarded.server.wait_for_log("users_file: 1 gone");
     assert_asked(&client.close(), &[BASIC]);
+}
+
+/// Notepad writes one ("UTF-8 with BOM").
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_name() {
+    let mut guarded = guarded("auth = [\"basic\", \"bearer\"]\nallow = [\"@ops\", \"robot\"]\n");
+    for (name, content) in [
+        ("users", USERS),
+        ("groups", "ops: anna\n"),
+        ("tokens", TOKENS),
+    ] {
+        fs::write(
+            guarded.folder.path().join(name),
+            format!("\u{feff}{content}"),
+        )
+        .unwrap();
+    }
+    guarded.server.kill9();
+    guarded.server.restart();
+    for lines in [
+        basic("anna", "sesame"),
+        "Authorization: Bearer great-token\r\n".to_owned(),
+    ] {
+        let mut client = guarded.client("/a.bin", &lines);
+        client.reconnect_to(guarded.server.address());
+        client.ping().assert(200, None);
+    }
 }
 
 #[test]

@@ -269,6 +269,7 @@ fn a_reload_shows_new_certificates_and_drops_no_connection() {
         let range = round * MIB..(round + 1) * MIB;
         old.send(fragment(range).of(3 * MIB)).assert(200, None);
     }
+    server.wait_for_log("server.pem: another one, until ");
     old.close().assert(200, None);
     server.assert_file("old.bin", 1, 3 * MIB);
 }
@@ -584,8 +585,11 @@ fn a_list_that_would_shut_everybody_out_is_not_taken_over() {
     // A newer one behind it is found.
     append(&list, &authority.revoke_for("new.crl", &[], hours(-2, 200)));
     server.reload(&server.settings().file);
-    server.wait_for_log("event=reloaded");
+    server.wait_for_log("list.crl: other revocations");
     wait_until("the newest list holds", gets_in);
+    let file = server.settings().file;
+    server.reload(&file.replace(&format!("client_crl = {list:?}\n"), ""));
+    server.wait_for_log(": client_crl ");
 }
 
 #[test]

@@ -2,40 +2,63 @@
 
 use toml::{Table, Value};
 
-/// The settings that differ, each with its value before and now; "nothing" if none does. What
-/// cannot be compared is not told.
-pub fn changes(before: &str, now: &str) -> String {
+/// The settings that differ, each with its value before and now. What cannot be compared is not
+/// told.
+pub fn changes(before: &str, now: &str) -> Vec<String> {
     let (Ok(before), Ok(now)) = (before.parse::<Table>(), now.parse::<Table>()) else {
-        return "unknown".to_owned();
+        return vec!["unknown".to_owned()];
     };
     let mut found = Vec::new();
     let top = differing(&before, &now);
     found.extend(top.iter().map(|change| change.words("")));
-    let limits = |table: &Table| table.get("limits").and_then(Value::as_table).cloned();
-    if let (Some(before), Some(now)) = (limits(&before), limits(&now)) {
-        let limits = differing(&before, &now);
-        found.extend(limits.iter().map(|change| change.words("limits.")));
+    for name in ["limits", "events"] {
+        let table = |all: &Table| all.get(name).and_then(Value::as_table).cloned();
+        let [before, now] = [&before, &now].map(|all| table(all).unwrap_or_default());
+        let changes = differing(&before, &now);
+        found.extend(
+            changes
+                .iter()
+                .map(|change| change.words(&format!("{name}."))),
+        );
     }
-    for (prefix, now) in locations(&now) {
-        match locations(&before).find(|(known, _)| *known == prefix) {
-            None => found.push(format!("location {prefix} is new")),
+    for (name, key) in SEVERAL {
+        found.extend(changes_of_several(name, key, (&before, &now), &top));
+    }
+    found
+}
+
+/// Tables of which there are several, and the key by which one is known.
+const SEVERAL: [(&str, &str); 3] = [
+    ("listener", "address"),
+    ("certificate", "chain"),
+    ("location", "prefix"),
+];
+
+/// What a table inherits was told as one of `top`.
+fn changes_of_several(
+    name: &str,
+    key: &str,
+    (before, now): (&Table, &Table),
+    top: &[Change],
+) -> Vec<String> {
+    let [before, now] = [before, now].map(|all| tables(all, name, key));
+    let mut found = Vec::new();
+    for (known, now) in &now {
+        match before.iter().find(|(other, _)| other == known) {
+            None => found.push(format!("{name} {known} is new")),
             Some((_, before)) => {
                 let changes = differing(before, now);
-                // What the location inherits was told above.
                 let own = changes.iter().filter(|change| !top.contains(change));
-                found.extend(own.map(|change| change.words(&format!("location {prefix}: "))));
+                found.extend(own.map(|change| change.words(&format!("{name} {known}: "))));
             }
         }
     }
-    for (prefix, _) in locations(&before) {
-        if locations(&now).all(|(known, _)| known != prefix) {
-            found.push(format!("location {prefix} is gone"));
+    for (known, _) in &before {
+        if now.iter().all(|(other, _)| other != known) {
+            found.push(format!("{name} {known} is gone"));
         }
     }
-    if found.is_empty() {
-        return "nothing".to_owned();
-    }
-    found.join(", ")
+    found
 }
 
 /// One key with another value.
@@ -50,6 +73,7 @@ impl Change {
     fn words(&self, place: &str) -> String {
         let value = |value: &Option<Value>| match value {
             None => "not set".to_owned(),
+            Some(Value::String(text)) if text.is_empty() => "\"\"".to_owned(),
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
         };
@@ -79,11 +103,22 @@ fn differing(before: &Table, now: &Table) -> Vec<Change> {
         .collect()
 }
 
-fn locations(table: &Table) -> impl Iterator<Item = (&str, &Table)> {
-    let all = table.get("location").and_then(Value::as_array);
+fn tables<'t>(all: &'t Table, name: &str, key: &str) -> Vec<(String, &'t Table)> {
+    let all = all.get(name).and_then(Value::as_array);
     (all.into_iter().flatten())
         .filter_map(Value::as_table)
-        .filter_map(|location| Some((location.get("prefix")?.as_str()?, location)))
+        .filter_map(|table| Some((words(table.get(key)?), table)))
+        .collect()
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) if values.iter().all(Value::is_str) && !values.is_empty() => {
+            values.iter().map(words).collect::<Vec<_>>().join(", ")
+        }
+        value => value.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +131,8 @@ mod tests {
 
     #[test]
     fn each_change_is_told_once_with_both_values() {
-        assert_eq!(changes(BEFORE, BEFORE), "nothing");
+        let changes = |before: &str, now: &str| changes(before, now).join(", ");
+        assert_eq!(changes(BEFORE, BEFORE), "");
         let now = BEFORE.replace("1 GiB", "2 GiB");
         assert_eq!(changes(BEFORE, &now), "upload_bytes_max 1 GiB -> 2 GiB");
         let now = BEFORE.replace("strict = false", "strict = true");
@@ -110,5 +146,21 @@ mod tests {
         );
         let now = BEFORE.replace("cores = 1\n", "");
         assert_eq!(changes(BEFORE, &now), "cores 1 -> not set");
+    }
+
+    #[test]
+    fn tables_of_which_there_are_several_are_known_by_a_key() {
+        let before = "[[listener]]\naddress = [\"127.0.0.1:1\"]\nclient_crl = \"\"\n\
+                      [[certificate]]\nchain = \"a.pem\"\nkey = \"a.key\"\n[events]\ntimeout = \"5s\"\n";
+        let now = before.replace("client_crl = \"\"", "client_crl = \"c\"");
+        assert_eq!(
+            changes(before, &now),
+            ["listener 127.0.0.1:1: client_crl \"\" -> c"]
+        );
+        let now = before.replace("chain = \"a.pem\"", "chain = \"b.pem\"");
+        let expected = ["certificate b.pem is new", "certificate a.pem is gone"];
+        assert_eq!(changes(before, &now), expected);
+        let now = before.replace("5s", "6s");
+        assert_eq!(changes(before, &now), ["events.timeout 5s -> 6s"]);
     }
 }

@@ -208,7 +208,13 @@ impl Reloader {
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
         tell_of_tickets(&config, &acceptance);
         self.verifier.accept_for(acceptance);
-        let changed = observe::changes(&self.config.to_toml(), &config.to_toml());
+        let mut changed = observe::changes(&self.config.to_toml(), &config.to_toml());
+        changed.extend(config.changes_in_files(&self.config));
+        changed.extend(material.changes(&self.material));
+        let changed = match changed.is_empty() {
+            true => "nothing".to_owned(),
+            false => changed.join(", "),
+        };
         observe::adopt(config.log_format, config.log_level);
         self.config = config;
         self.material = material;

@@ -50,6 +50,7 @@ pub struct KnownCertificate {
     pub not_after_s: u64,
     not_before_s: u64,
     is_for_servers: bool,
+    digest: [u8; 32],
 }
 
 impl KnownCertificate {
@@ -85,6 +86,7 @@ impl Material {
                 not_after_s,
                 not_before_s,
                 is_for_servers: pair.is_for_servers,
+                digest: pair.digest,
             });
             pairs.push(pair);
         }
@@ -121,6 +123,27 @@ impl Material {
             all.extend((vouching.vouching.as_ref()).filter(|one| !all.contains(one)));
         }
         all
+    }
+
+    /// What stands in files that `before` has read too, and is something else now, in words.
+    pub fn changes(&self, before: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        for now in &self.known {
+            let mut all = before.known.iter();
+            if all.any(|known| known.chain == now.chain && known.digest != now.digest) {
+                let until = humantime::format_rfc3339_seconds(now.not_after());
+                let chain = now.chain.display();
+                found.push(format!("certificate {chain}: another one, until {until}"));
+            }
+        }
+        let before = before.vouching();
+        for vouching in self.vouching() {
+            let all = before.iter();
+            found.extend(all.flat_map(|before| vouching.changes(before)));
+        }
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// For how long nothing changes that [`Self::tell`] would tell.

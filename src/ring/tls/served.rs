@@ -60,6 +60,8 @@ pub struct Pair {
     key: Arc<CertifiedKey>,
     /// By what tickets are bound to connections on which it was shown.
     pub end_point: Arc<[u8]>,
+    /// SHA-256 of the whole chain.
+    pub digest: [u8; 32],
     /// What kind of key it has.
     pub kind: KeyKind,
     /// The names and addresses in it.
@@ -100,10 +102,15 @@ impl Pair {
             }
             _ => true,
         };
+        let mut digest = Sha256::new();
+        key.cert
+            .iter()
+            .for_each(|certificate| digest.update(certificate));
         Ok(Self {
             kind,
             names,
             is_for_servers,
+            digest: digest.finalize().into(),
             end_point: end_point(own, &certificate).into(),
             valid_s: (seconds(validity.not_before), seconds(validity.not_after)),
             key: Arc::new(key),

@@ -15,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use sha2::{Digest as _, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::BitString;
 use x509_cert::der::{Decode as _, Reader as _, SliceReader, Tag};
@@ -48,6 +49,8 @@ pub struct Vouching {
     pub authorities: Vec<Authority>,
     /// `client_crl`, if there is one, and the lists in it, the newest first.
     pub revocations: Option<(PathBuf, Vec<List>)>,
+    /// SHA-256 of the one file and of the other.
+    digests: [[u8; 32]; 2],
 }
 
 /// One that signs certificates of clients.
@@ -87,6 +90,7 @@ impl Trust {
         let (file, lists_file) = (&listener.client_ca, &listener.client_crl);
         let pem = Pem::read(file)?;
         let mut bytes = pem.bytes().to_vec();
+        let mut digests = [Sha256::digest(pem.bytes()).into(), [0; 32]];
         let certificates = pem.certificates()?;
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
@@ -100,6 +104,7 @@ impl Trust {
         if has_lists {
             let pem = Pem::read(lists_file)?;
             bytes.extend_from_slice(pem.bytes());
+            digests[1] = Sha256::digest(pem.bytes()).into();
             let mut lists = pem.revocations()?;
             // webpki takes the first that has the name of the authority, and looks for no other.
             lists.sort_by_cached_key(|list| Reverse(Header::read(list).map(|list| list.from_s)));
@@ -117,6 +122,7 @@ impl Trust {
             file: file.clone(),
             authorities: known.collect(),
             revocations: has_lists.then(|| (lists_file.clone(), lists)),
+            digests,
         };
         // Those that could not be understood here may be good ones.
         let is_all = vouching.authorities.len() == certificates.len();
@@ -156,6 +162,22 @@ impl Vouching {
             }
         }
         doubts
+    }
+
+    /// Which of its files is one of `before` too, and holds something else now, in words.
+    pub fn changes(&self, before: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.file == before.file && self.digests[0] != before.digests[0] {
+            let file = self.file.display();
+            found.push(format!("client_ca {file}: other authorities"));
+        }
+        if let (Some((now, _)), Some((then, _))) = (&self.revocations, &before.revocations)
+            && now == then
+            && self.digests[1] != before.digests[1]
+        {
+            found.push(format!("client_crl {}: other revocations", now.display()));
+        }
+        found
     }
 
     /// The moments at which something about it changes, in seconds since 1970.
