@@ -19,7 +19,13 @@ pub async fn put_beside<B: Bucket>(
     }
     let source = B::Source::from(text.to_vec());
     match bucket.put(object, &source).await {
-        Ok(_) => Ok(true),
+        // As with every object: it has to be shown.
+        Ok(_) => match is_ours(bucket, object).await? {
+            Some(true) => Ok(true),
+            _ => Err(StoreTrouble::Doubt(
+                "it says that it has the object, and does not show it".to_owned(),
+            )),
+        },
         Err(StoreTrouble::Exists) => {
             let doubt = || StoreTrouble::Doubt("there, and not there".to_owned());
             is_ours(bucket, object).await?.ok_or_else(doubt)
