@@ -58,6 +58,11 @@ impl Ledger {
         [&self.synced[..], &self.unsynced].concat()
     }
 
+    /// Whether something was written that was not synced.
+    pub fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
     /// A server begins: reads back what is there, and sets a torn end apart. What is wrong with it.
     pub fn begin(&mut self) -> Result<(), String> {
         let all = self.all();

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use bitsd::http::digest::Algorithms;
+
 use crate::client::{Client, Outcome};
 use crate::executor::{CLIENTS, Stepped};
 use crate::identity;
@@ -302,6 +304,11 @@ impl Run {
         for shard in life.shards.borrow().iter() {
             let connections = shard.connections_len();
             let world = &shard.world;
+            // Bytes that are read again for a digest go through a second one.
+            let reading = match self.sim.plan.config.global().policy.digest {
+                Algorithms::None => 0,
+                _ => connections,
+            };
             let held = [
                 (
                     "places",
@@ -316,7 +323,7 @@ impl Run {
                 (
                     "heads",
                     world.heads_out.get(),
-                    connections + limits.mailbox_max,
+                    connections + reading + limits.mailbox_max,
                 ),
             ];
             let over = held.iter().find(|(_, held, most)| held > most);

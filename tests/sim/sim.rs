@@ -393,6 +393,10 @@ impl Sim {
     /// Starts a server.
     pub fn start(self: &Rc<Self>) {
         let count = self.below(self.plan.shards_max) + 1;
+        // A start syncs the file of the last day.
+        if self.ledger.borrow().has_unsynced() {
+            self.disk.borrow_mut().sync_line();
+        }
         let checked = self.ledger.borrow_mut().begin();
         self.judge.borrow_mut().check_chain(checked);
         let before = self.last_shards.replace(count);
