@@ -105,6 +105,9 @@ pub enum Relayed<'a> {
     },
 }
 
+/// What [`Event::NotGiven`] calls the digest file beside a file.
+pub const DIGEST_FILE: &str = "digest file";
+
 /// Something that happened on one shard.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
@@ -380,7 +383,7 @@ pub enum Event<'a> {
         error: &'a std::io::Error,
     },
     /// A published file could not be given something that its folder gives to files that are made
-    /// in it.
+    /// in it, or its [`DIGEST_FILE`].
     NotGiven {
         /// Its path beneath the root of its location.
         path: &'a str,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::House;
 use super::answer::AdminAnswer;
 use super::overview::Overview;
+use super::process;
 use super::request::{self, LIMITS};
 use super::routes::{self, From, Stay};
 use super::socket::{BadDoor, Closing, Socket};
@@ -32,6 +33,7 @@ impl Doors {
     /// # Errors
     /// [`BadDoor`]
     pub fn open(config: &Config) -> Result<Self, BadDoor> {
+        let _known_from_now_on = process::start_seconds();
         let socket = match config.admin_socket.as_os_str().is_empty() {
             true => None,
             false => Some(Socket::bind(&config.admin_socket)?),

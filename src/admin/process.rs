@@ -1,6 +1,7 @@
 //! What the kernel says of this process, under the names that every Prometheus client has for it.
 
 use std::fs;
+use std::sync::OnceLock;
 
 /// What was read; zero where the kernel does not tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,8 +34,19 @@ pub fn read() -> Process {
         threads: stat.threads,
         open_descriptors: open_descriptors(),
         descriptors_max: limit.current.unwrap_or(u64::MAX),
-        start_seconds: boot_seconds() + stat.start_ticks as f64 / ticks_per_second(),
+        start_seconds: start_seconds(),
     }
+}
+
+/// When this process was started, in seconds since 1970. Read once, at the start: later there may
+/// be no descriptor left to read it by.
+pub fn start_seconds() -> f64 {
+    static STARTED: OnceLock<f64> = OnceLock::new();
+    *STARTED.get_or_init(|| {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let stat = Stat::parse(&stat).unwrap_or_default();
+        boot_seconds() + stat.start_ticks as f64 / ticks_per_second()
+    })
 }
 
 fn ticks_per_second() -> f64 {

@@ -13,7 +13,7 @@ use crate::bits::reply::{NotShown, Refusal};
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::diagnosis::{self, Diagnosis, Severity};
-use crate::event::{DiskOp, Event, Told};
+use crate::event::{DIGEST_FILE, DiskOp, Event, Told};
 use crate::http::digest::Hex;
 
 /// Logs one event of one shard.
@@ -44,6 +44,9 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::NotGiven { path, what, error } if may(Level::WARN, Cause::of(Kind::NotGiven)) => {
             let event = Kind::NotGiven.event();
             let remedy = match *what {
+                DIGEST_FILE => {
+                    "remove what has its name, or choose a shorter one; or set digest_file = false"
+                }
                 "SELinux type" => {
                     "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"
                 }
@@ -51,7 +54,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
                     "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)"
                 }
             };
-            warn!(event, shard, path, %error, remedy, "a published file did not get the {what} that its folder gives");
+            warn!(event, shard, path, %error, remedy, "a published file did not get the {what} that belongs to it");
         }
         Event::NotGiven { .. } => {}
         Event::Notified { session, told } => log_notification(shard, session, told),

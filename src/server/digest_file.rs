@@ -12,7 +12,7 @@ use super::floor::World;
 use super::held::Held;
 use crate::bits::reply::Refusal;
 use crate::config::Durability;
-use crate::event::{DiskOp, Event};
+use crate::event::{self, DiskOp, Event};
 use crate::http::digest::Hex;
 use crate::vault::destination;
 use crate::vault::disk::{Block as _, File as _, Place, Published as _, Readable as _};
@@ -41,7 +41,7 @@ impl<W: World> Held<W> {
         let place = destination::place(&location, self.path(), user.as_deref());
         let Ok(place) = place.and_then(|place| destination::digest_file(&place)) else {
             // The setting came after the upload, and the name is too long, say.
-            self.tell_not_given("its digest file: it can have no name", io::ErrorKind::Other);
+            self.tell_not_given(io::ErrorKind::InvalidFilename);
             return Ok(());
         };
         let name = self.path().file_name();
@@ -50,8 +50,7 @@ impl<W: World> Held<W> {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !self.stands_there(&place, &text).await {
-                    let what = "its digest file: another file has that name";
-                    self.tell_not_given(what, io::ErrorKind::AlreadyExists);
+                    self.tell_not_given(io::ErrorKind::AlreadyExists);
                 }
                 Ok(())
             }
@@ -112,10 +111,10 @@ impl<W: World> Held<W> {
         block.bytes()[..at] == *text
     }
 
-    fn tell_not_given(&mut self, what: &'static str, why: io::ErrorKind) {
+    fn tell_not_given(&mut self, why: io::ErrorKind) {
         let (shard, error) = (Rc::clone(&self.shard), why.into());
         let path = self.path().as_str();
-        let error = &error;
+        let (what, error) = (event::DIGEST_FILE, &error);
         (shard.world).emit(Event::NotGiven { path, what, error });
     }
 }
