@@ -189,7 +189,7 @@ systemctl restart bitsd
 until_so curl -fsS http://127.0.0.1:9180/ready
 bitsd put hello.txt http://127.0.0.1/logs/custody.txt
 bitsd custody verify --files
-grep -q '"path":"logs/custody.txt"' /var/lib/bitsd-custody/*.jsonl
+grep -q '"root":"/srv/logs","path":"custody.txt"' /var/lib/bitsd-custody/*.jsonl
 
 step "removed, and purged: the uploads stay"
 apt remove bitsd
