@@ -7,8 +7,8 @@
 //!
 //! A name is resolved beneath the folder before it, and may not be a link there. A link is followed
 //! from the *root* (`RESOLVE_BENEATH`), so that `..` in it works as long as it stays inside, and
-//! never leads out; one that begins with a slash is read by us ([`absolute`]). No mount is crossed
-//! (`RESOLVE_NO_XDEV`): a rename between two mounts fails, be they of one file system.
+//! never leads out; one that begins with a slash is read by us (`walk/absolute.rs`). No mount is
+//! crossed (`RESOLVE_NO_XDEV`): a rename between two mounts fails, be they of one file system.
 //!
 //! Somebody may move folders while we walk. So before anything is changed, the whole path is opened
 //! from the root once more ([`Walk::open_from_root`]) and compared. Only a folder is used that lies
