@@ -95,7 +95,7 @@ impl<W: World> Held<W> {
         let Ok(Some((file, stat))) = shard.world.open_published(place).await else {
             return false;
         };
-        let block = shard.world.head_block();
+        let block = shard.world.spare_block();
         if stat.bytes != text.len() as u64 || text.len() > block.bytes().len() {
             return false;
         }
@@ -120,7 +120,7 @@ impl<W: World> Held<W> {
 }
 
 async fn write_all<W: World>(world: &W, file: &W::File, text: &[u8]) -> io::Result<()> {
-    let (mut block, mut at) = (world.head_block(), 0);
+    let (mut block, mut at) = (world.spare_block(), 0);
     // A name has 255 bytes, and a head block more than twice as many.
     let room = block.bytes_mut().get_mut(..text.len());
     room.ok_or(io::ErrorKind::InvalidInput)?

@@ -273,6 +273,11 @@ pub trait Floor: Runtime {
 
     /// A small block for heads and slow bodies; there is always one (connections are bounded).
     fn head_block(&self) -> Self::Block;
+    /// One as long, for bytes that are read again: an upload that catches up has it beside the one
+    /// of its connection.
+    fn spare_block(&self) -> Self::Block {
+        self.head_block()
+    }
     /// A block that takes any head that is allowed, for one that fills a head block; `None` if as
     /// many are out as may be.
     fn long_head_block(&self) -> Option<Self::Block>;

@@ -65,7 +65,7 @@ impl<W: World> Held<W> {
         let shard = Rc::clone(&self.shard);
         let file = self.file().await?;
         let block = shard.world.body_block();
-        let mut block = block.unwrap_or_else(|| shard.world.head_block());
+        let mut block = block.unwrap_or_else(|| shard.world.spare_block());
         while let Some(range) = self.keep().unhashed() {
             if self.is_stopped() {
                 return Err(Behind::Stopped);

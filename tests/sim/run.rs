@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use bitsd::http::digest::Algorithms;
-
 use crate::client::{Client, Outcome};
 use crate::executor::{CLIENTS, Stepped};
 use crate::identity;
@@ -256,6 +254,7 @@ impl Run {
                 (shard.store.journal.tombstones().len(), "tombstones"),
                 (shard.connections_len(), "connections"),
                 (world.heads_out.get(), "head blocks"),
+                (world.spares_out.get(), "spare blocks"),
                 (world.bodies_out.get(), "body blocks"),
             ] {
                 if count > 0 {
@@ -304,11 +303,6 @@ impl Run {
         for shard in life.shards.borrow().iter() {
             let connections = shard.connections_len();
             let world = &shard.world;
-            // Bytes that are read again for a digest go through a second one.
-            let reading = match self.sim.plan.config.global().policy.digest {
-                Algorithms::None => 0,
-                _ => connections,
-            };
             let held = [
                 (
                     "places",
@@ -323,7 +317,7 @@ impl Run {
                 (
                     "heads",
                     world.heads_out.get(),
-                    connections + reading + limits.mailbox_max,
+                    connections + limits.mailbox_max,
                 ),
             ];
             let over = held.iter().find(|(_, held, most)| held > most);

@@ -83,6 +83,8 @@ pub struct SimWorld {
     pub kit: Rc<Kit>,
     /// Head blocks that are out.
     pub heads_out: Rc<Cell<usize>>,
+    /// Blocks of that length for bytes that are read again.
+    pub spares_out: Rc<Cell<usize>>,
     /// Body blocks that are out.
     pub bodies_out: Rc<Cell<usize>>,
 }
@@ -99,6 +101,7 @@ impl SimWorld {
             tally: RefCell::default(),
             kit: Rc::default(),
             heads_out: Rc::default(),
+            spares_out: Rc::default(),
             bodies_out: Rc::default(),
         }
     }
@@ -485,6 +488,10 @@ impl Floor for SimWorld {
 
     fn head_block(&self) -> SimBlock {
         SimBlock::new(self.sim.plan.config.limits.head_bytes_max, &self.heads_out)
+    }
+
+    fn spare_block(&self) -> SimBlock {
+        SimBlock::new(self.sim.plan.config.limits.head_bytes_max, &self.spares_out)
     }
 
     fn long_head_block(&self) -> Option<SimBlock> {
