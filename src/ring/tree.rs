@@ -41,7 +41,7 @@ pub struct Trees {
     /// count of changes.
     given_at_birth: Mutex<(u64, BTreeMap<RawFd, Arc<Gifts>>)>,
     /// The root that was last looked at, by its number.
-    root_seen: Recent<usize, Folder>,
+    root_seen: Recent<usize, (Folder, Arc<Path>)>,
     /// What the folder that was last published into gives to its files.
     gifts_seen: Recent<Identity, Arc<Gifts>>,
     /// The folder in which files may be made, and how.
@@ -91,9 +91,12 @@ impl Trees {
     /// Begins a walk to the folder of a destination.
     pub(super) fn walk<'p>(&self, place: &'p Place) -> io::Result<Walk<'p>> {
         let path = place.path.parent().unwrap_or_default();
-        let (opened, known_as) = self.root(place)?;
-        let root = (self.root_seen).look(place.root, || Folder::new(opened))?;
-        Ok(Walk::begin((root, known_as), path, self.reserved()?))
+        let look = || {
+            let (opened, known_as) = self.root(place)?;
+            Ok((Folder::new(opened)?, known_as))
+        };
+        let root = self.root_seen.look(place.root, look)?;
+        Ok(Walk::begin(root, path, self.reserved()?))
     }
 
     /// The shelves, which change hardly ever.
