@@ -9,6 +9,7 @@ use super::abandon::{abandon, abort};
 use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
 use super::note::{Notebook, StorePlace};
 use super::parts::{InParts, SentParts};
+use super::standing::{self, ObjectStanding};
 
 /// A file on its way to a store.
 pub struct Deliverer<'a, B: Bucket, N: Notebook> {
@@ -110,20 +111,19 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         let note = self.notes.read(&self.object.session).await?;
         let looks_first = self.looks_first && !self.object.may_replace;
         if in_doubt || note.is_some() || looks_first {
-            match self.look().await? {
-                Standing::Ours(names) => return Ok(self.settle(names).await),
-                Standing::Other if !self.object.may_replace => return Err(StoreTrouble::Exists),
-                Standing::Other | Standing::Nothing => {}
+            match standing::look(self.bucket, self.object).await? {
+                ObjectStanding::Ours(names) => return Ok(self.settle(names).await),
+                ObjectStanding::Other if !self.object.may_replace => {
+                    return Err(StoreTrouble::Exists);
+                }
+                ObjectStanding::Other | ObjectStanding::Nothing => {}
             }
         }
         if note.is_some() || self.object.bytes >= self.part_bytes {
             return self.in_parts(source, known).await;
         }
-        match self.bucket.put(self.object, source).await {
-            Ok(_) => self.believe().await,
-            Err(StoreTrouble::Exists) => self.whose().await,
-            Err(trouble) => Err(trouble),
-        }
+        let names = standing::put(self.bucket, self.object, source).await?;
+        Ok(self.settle(names).await)
     }
 
     async fn in_parts(
@@ -151,50 +151,22 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         known.forget();
         match completed {
             // Also if it says that it is done: 200 may come before the work, and lie.
-            Ok(()) | Err(StoreTrouble::Unreadable(_)) => match self.look().await? {
-                Standing::Ours(names) => Ok(self.settle(names).await),
-                _ => Err(StoreTrouble::Doubt("completed, and not there".to_owned())),
-            },
-            Err(StoreTrouble::Exists) => self.whose().await,
+            Ok(()) | Err(StoreTrouble::Unreadable(_)) => {
+                match standing::look(self.bucket, self.object).await? {
+                    ObjectStanding::Ours(names) => Ok(self.settle(names).await),
+                    _ => Err(StoreTrouble::Doubt("completed, and not there".to_owned())),
+                }
+            }
+            Err(StoreTrouble::Exists) => {
+                let names = standing::whose(self.bucket, self.object).await?;
+                Ok(self.settle(names).await)
+            }
             // Some part is not what the store wants: all of them are sent again.
             Err(StoreTrouble::Refused(why)) => {
                 self.forget_upload().await?;
                 Err(StoreTrouble::Refused(why))
             }
             Err(trouble) => Err(trouble),
-        }
-    }
-
-    /// Something stands there, says the store: perhaps by a request of ours whose answer was lost.
-    async fn whose(&self) -> Result<Delivered, StoreTrouble> {
-        match self.look().await? {
-            Standing::Ours(names) => Ok(self.settle(names).await),
-            Standing::Other => Err(StoreTrouble::Exists),
-            Standing::Nothing => Err(StoreTrouble::Doubt("there, and not there".to_owned())),
-        }
-    }
-
-    async fn look(&self) -> Result<Standing, StoreTrouble> {
-        Ok(match self.bucket.look(&self.object.key).await? {
-            None => Standing::Nothing,
-            Some(seen)
-                if seen.session.as_ref() == Some(&self.object.session)
-                    && seen.bytes == self.object.bytes =>
-            {
-                Standing::Ours(seen.names)
-            }
-            Some(_) => Standing::Other,
-        })
-    }
-
-    /// The store has said that it has the object. So does a portal or a proxy that answers 200 to
-    /// whatever is asked, and the file here goes with that word: it has to show it.
-    async fn believe(&self) -> Result<Delivered, StoreTrouble> {
-        match self.look().await? {
-            Standing::Ours(names) => Ok(self.settle(names).await),
-            Standing::Other | Standing::Nothing => Err(StoreTrouble::Doubt(
-                "it says that it has the object, and does not show it".to_owned(),
-            )),
         }
     }
 
@@ -226,13 +198,6 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         }
         Ok(())
     }
-}
-
-/// What stands under the key of an object.
-enum Standing {
-    Nothing,
-    Ours(StoreNames),
-    Other,
 }
 
 /// The first pause between tries.

@@ -31,6 +31,7 @@ pub mod probe;
 #[cfg(feature = "s3")]
 mod s3;
 mod staff;
+pub mod standing;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -1,0 +1,61 @@
+//! What stands under the key of an object, and a small one that is put there.
+
+use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
+
+/// What stands under the key of an object.
+pub enum ObjectStanding {
+    Nothing,
+    Ours(StoreNames),
+    Other,
+}
+
+/// Looks what stands there. It is ours if it bears the mark of the session and has its length.
+///
+/// # Errors
+/// [`StoreTrouble`]
+pub async fn look<B: Bucket>(bucket: &B, object: &Object) -> Result<ObjectStanding, StoreTrouble> {
+    Ok(match bucket.look(&object.key).await? {
+        None => ObjectStanding::Nothing,
+        Some(seen)
+            if seen.session.as_ref() == Some(&object.session) && seen.bytes == object.bytes =>
+        {
+            ObjectStanding::Ours(seen.names)
+        }
+        Some(_) => ObjectStanding::Other,
+    })
+}
+
+/// Puts an object by one request; returns what the store calls it, when it shows it.
+///
+/// # Errors
+/// [`StoreTrouble::Exists`] if another one stands there, and is not to be replaced.
+pub async fn put<B: Bucket>(
+    bucket: &B,
+    object: &Object,
+    source: &B::Source,
+) -> Result<StoreNames, StoreTrouble> {
+    match bucket.put(object, source).await {
+        // So does a portal or a proxy that answers 200 to whatever is asked, and the file here goes
+        // with that word: it has to show it.
+        Ok(_) => match look(bucket, object).await? {
+            ObjectStanding::Ours(names) => Ok(names),
+            ObjectStanding::Other | ObjectStanding::Nothing => Err(StoreTrouble::Doubt(
+                "it says that it has the object, and does not show it".to_owned(),
+            )),
+        },
+        Err(StoreTrouble::Exists) => whose(bucket, object).await,
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// Something stands there, says the store: perhaps by a request of ours whose answer was lost.
+///
+/// # Errors
+/// [`StoreTrouble::Exists`] if it is not ours.
+pub async fn whose<B: Bucket>(bucket: &B, object: &Object) -> Result<StoreNames, StoreTrouble> {
+    match look(bucket, object).await? {
+        ObjectStanding::Ours(names) => Ok(names),
+        ObjectStanding::Other => Err(StoreTrouble::Exists),
+        ObjectStanding::Nothing => Err(StoreTrouble::Doubt("there, and not there".to_owned())),
+    }
+}
