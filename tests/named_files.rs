@@ -98,24 +98,30 @@ fn lines_with(key: &str, file: &Path, authority: &Authority) -> Option<String> {
     })
 }
 
+/// The check refuses this file for a key, and says why; where this build has a use for it.
+#[track_caller]
+fn assert_check_refuses(key: &str, file: &Path, word: &str, authority: &Authority) {
+    let Some(lines) = lines_with(key, file, authority) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("bitsd.toml");
+    let root = format!("root = {:?}\nlisten = \"127.0.0.1:0\"\n", folder.path());
+    fs::write(&settings, format!("{root}{lines}")).unwrap();
+    let said = refused(&["check", "--quiet", "--config", settings.to_str().unwrap()]);
+    let file = file.display().to_string();
+    assert!(said.contains(&file) && said.contains(word), "{key}: {said}");
+}
+
 /// A new key that names a file cannot be forgotten: they are those of the declaration.
 #[test]
 fn a_setting_that_names_what_is_no_file_is_refused_at_once() {
     let (strange, authority) = (Strange::new(), Authority::new());
-    let folder = tempfile::tempdir().unwrap();
-    let settings = folder.path().join("bitsd.toml");
     let keys: Vec<_> = rows().filter(|row| row.names_a_file()).collect();
     assert!(keys.len() > 10);
     for key in keys.iter().map(|row| row.key) {
         for (file, word) in &strange.all {
-            let Some(lines) = lines_with(key, file, &authority) else {
-                continue;
-            };
-            let root = format!("root = {:?}\nlisten = \"127.0.0.1:0\"\n", folder.path());
-            fs::write(&settings, format!("{root}{lines}")).unwrap();
-            let said = refused(&["check", "--quiet", "--config", settings.to_str().unwrap()]);
-            let file = file.display().to_string();
-            assert!(said.contains(&file) && said.contains(word), "{key}: {said}");
+            assert_check_refuses(key, file, word, &authority);
         }
     }
 }
@@ -125,7 +131,6 @@ fn a_setting_that_names_what_is_no_file_is_refused_at_once() {
 fn authorities_that_are_missing_or_none_are_told_by_the_check() {
     let authority = Authority::new();
     let folder = tempfile::tempdir().unwrap();
-    let settings = folder.path().join("bitsd.toml");
     let none = folder.path().join("none.pem");
     let text = folder.path().join("text.pem");
     fs::write(&text, "no certificate\n").unwrap();
@@ -136,14 +141,7 @@ fn authorities_that_are_missing_or_none_are_told_by_the_check() {
         "listener.client_ca",
     ] {
         for (file, says) in [(&none, "No such file"), (&text, "holds no certificate")] {
-            let Some(lines) = lines_with(key, file, &authority) else {
-                continue;
-            };
-            let root = format!("root = {:?}\nlisten = \"127.0.0.1:0\"\n", folder.path());
-            fs::write(&settings, format!("{root}{lines}")).unwrap();
-            let said = refused(&["check", "--quiet", "--config", settings.to_str().unwrap()]);
-            let file = file.display().to_string();
-            assert!(said.contains(&file) && said.contains(says), "{key}: {said}");
+            assert_check_refuses(key, file, says, &authority);
         }
     }
 }

@@ -31,6 +31,30 @@ struct Store {
 }
 
 impl Store {
+    /// Uploads a file; the server is killed while the store holds back the answer to that request,
+    /// or when the upload is closed. Returns the session when it is closed at last.
+    fn upload_over_a_kill(&self, server: &mut Server, name: &str, bytes: u64, at: u64) -> String {
+        self.proxy.rule(move |number, _| match number == at {
+            true => Fate::Hang,
+            false => Fate::Pass,
+        });
+        let mut client = sent(server, &format!("/{name}"), bytes);
+        let session = client.session().to_owned();
+        let reached = usize::try_from(at).unwrap();
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| client.try_close());
+            wait_until("the store is asked, or the upload is closed", || {
+                self.proxy.lines().len() >= reached || closing.is_finished()
+            });
+            server.kill9();
+            let _cut = closing.join();
+        });
+        self.proxy.rule(|_, _| Fate::Pass);
+        server.restart();
+        close_at_last(&mut client, server);
+        session
+    }
+
     fn start() -> Option<Self> {
         let Some(moto) = Moto::start() else {
             skip("there is no moto_server (PyPI: moto[server])");
@@ -220,24 +244,7 @@ fn a_server_that_is_killed_at_any_step_goes_on() {
         server.restart_with(settings);
         for at in 1..=6 {
             let name = format!("{bytes}-{ahead}-{at}");
-            store.proxy.rule(move |number, _| match number == at {
-                true => Fate::Hang,
-                false => Fate::Pass,
-            });
-            let mut client = sent(&server, &format!("/{name}"), bytes);
-            let session = client.session().to_owned();
-            let reached = usize::try_from(at).unwrap();
-            thread::scope(|scope| {
-                let closing = scope.spawn(|| client.try_close());
-                wait_until("the store is asked, or the upload is closed", || {
-                    store.proxy.lines().len() >= reached || closing.is_finished()
-                });
-                server.kill9();
-                let _cut = closing.join();
-            });
-            store.proxy.rule(|_, _| Fate::Pass);
-            server.restart();
-            close_at_last(&mut client, &server);
+            let session = store.upload_over_a_kill(&mut server, &name, bytes, at);
             store.assert_object(&server, &name, &session, bytes);
         }
     }
@@ -629,27 +636,7 @@ fn each_object_has_one_line_and_its_event_after_kills() {
     for (bytes, steps) in [(SMALL, 1..=1), (LARGE, 1..=6)] {
         for at in steps {
             let name = format!("{bytes}-{at}");
-            joined
-                .store
-                .proxy
-                .rule(move |number, _| match number == at {
-                    true => Fate::Hang,
-                    false => Fate::Pass,
-                });
-            let mut client = sent(&server, &format!("/{name}"), bytes);
-            let session = client.session().to_owned();
-            let reached = usize::try_from(at).unwrap();
-            thread::scope(|scope| {
-                let closing = scope.spawn(|| client.try_close());
-                wait_until("the store is asked, or the upload is closed", || {
-                    joined.store.proxy.lines().len() >= reached || closing.is_finished()
-                });
-                server.kill9();
-                let _cut = closing.join();
-            });
-            joined.store.proxy.rule(|_, _| Fate::Pass);
-            server.restart();
-            close_at_last(&mut client, &server);
+            let session = (joined.store).upload_over_a_kill(&mut server, &name, bytes, at);
             joined.assert_told(&server, &name, &session, bytes);
         }
     }

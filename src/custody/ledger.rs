@@ -166,6 +166,7 @@ fn clock_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::super::entry::tests::entry;
     use super::super::verify::verify;
@@ -179,19 +180,20 @@ mod tests {
         runtime.unwrap().block_on(future)
     }
 
+    fn start(path: &Path) -> (Ledger, Arc<LedgerMetrics>) {
+        let metrics = Arc::new(LedgerMetrics::default());
+        let (site, memory) = (Site::new(path, &[]), Box::<Memory>::default());
+        let ledger = Ledger::start(site, memory, Arc::clone(&metrics)).unwrap();
+        (ledger, metrics)
+    }
+
     #[test]
     fn each_session_has_one_line_also_over_restarts() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("custody");
         fs::create_dir(&path).unwrap();
         for life in 0..3 {
-            let metrics = Arc::new(LedgerMetrics::default());
-            let ledger = Ledger::start(
-                Site::new(&path, &[]),
-                Box::<Memory>::default(),
-                Arc::clone(&metrics),
-            )
-            .unwrap();
+            let (ledger, metrics) = start(&path);
             block_on(async {
                 ledger.write(entry(1), true).await.unwrap();
                 ledger.write(entry(10 + life), life != 1).await.unwrap();
@@ -213,13 +215,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("custody");
         fs::create_dir(&path).unwrap();
-        let metrics = Arc::new(LedgerMetrics::default());
-        let ledger = Ledger::start(
-            Site::new(&path, &[]),
-            Box::<Memory>::default(),
-            Arc::clone(&metrics),
-        )
-        .unwrap();
+        let (ledger, metrics) = start(&path);
         // Nobody can make a file where a folder is.
         let day = path.join(day_now(0));
         let tomorrow = path.join(day_now(86_400_000));
