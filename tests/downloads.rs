@@ -2,13 +2,18 @@
 
 mod support;
 
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::client::{Client, fragment};
 use support::content::content;
 use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
+use support::tls::Authority;
 
 /// More than a body block and no multiple of anything.
 const BYTES: u64 = 3_000_001;
@@ -150,6 +155,54 @@ fn get_gives_bytes_whole_and_in_ranges() {
     // And again on the same connection, an upload.
     upload(&server, "/c.bin", 5);
     assert_eq!(ask(&mut raw, "GET", "/c.bin", "").body, content(1, 0, 5));
+}
+
+/// Somewhere on the way to a client it is narrow for a while: bytes that come from the server go on
+/// in small pieces.
+fn narrow(server: SocketAddr, time: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = TcpStream::connect(server).unwrap();
+        let (mut asks, mut hears) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut asks, &mut hears));
+        let began = Instant::now();
+        let mut piece = [0; 16 << 10];
+        while began.elapsed() < time {
+            let Ok(read @ 1..) = server.read(&mut piece) else {
+                return;
+            };
+            client.write_all(&piece[..read]).unwrap();
+            thread::park_timeout(Duration::from_millis(50));
+        }
+        let _ = io::copy(&mut server, &mut client);
+    });
+    address
+}
+
+/// Linux wakes a send only when a third of the socket's buffer is free. That is more than a
+/// megabyte, for which such a reader needs twice the stall time-out.
+#[test]
+fn whoever_reads_slowly_but_steadily_gets_the_whole_file() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let settings = Settings::default()
+        .file("download = \"get\"\nlimits.body_stall_ms_max = 2000")
+        .file("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = true")
+        .file(&pair.table());
+    let server = Server::with(settings);
+    upload(&server, "/a.bin", 24 << 20);
+    let ask = |mut raw: Raw| {
+        let answer = ask(&mut raw, "GET", "/a.bin", "");
+        assert!(answer.status == 200 && answer.body == content(1, 0, 24 << 20));
+    };
+    let time = Duration::from_secs(8);
+    thread::scope(|scope| {
+        scope.spawn(|| ask(Raw::connect(narrow(server.address(), time))));
+        let trust = authority.trusting();
+        ask(Raw::secure(narrow(server.secure(), time), &trust));
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -47,6 +47,15 @@ impl Link {
         if self.is_filling.get() {
             op::cancel(&self.socket);
         }
+    }
+
+    /// Bytes in the kernel that the peer has not acknowledged; `None` if it cannot tell.
+    pub fn untaken(&self) -> Option<u64> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the socket is open, and the kernel writes one integer (tcp(7), SIOCOUTQ; it is
+        // the number of TIOCOUTQ).
+        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+        (result == 0).then(|| u64::try_from(bytes).ok()).flatten()
     }
 
     /// Sends all bytes as they are.

@@ -199,6 +199,10 @@ impl Wire for RingWire {
         (Ok(()), block)
     }
 
+    fn untaken(&self) -> Option<u64> {
+        self.link.untaken()
+    }
+
     fn is_encrypted(&self) -> bool {
         self.tls().is_some()
     }

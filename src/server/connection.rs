@@ -153,7 +153,8 @@ impl<F: Floor> Connection<F> {
         if self.is_hung_up.get() {
             return None;
         }
-        match self.patience.judge(now, limits, is_draining) {
+        let untaken = || self.wire.untaken();
+        match self.patience.judge(now, limits, is_draining, untaken) {
             Measure::Wait => None,
             Measure::Hurry => {
                 self.wire.hurry();

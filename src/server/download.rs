@@ -30,8 +30,8 @@ use crate::vault::names;
 /// What is small goes out together, up to so many bytes: head and body of most replies, and the
 /// heads of parts.
 const GATHER_BYTES_MAX: usize = 4 << 10;
-/// Bytes of one send. With each that the peer took, its clock starts again: one that takes so few
-/// in the whole stall time-out (1 KiB/s by default) is as good as gone.
+/// Bytes of one send. With each that the peer took, its clock starts again; one that takes longer
+/// for them is looked at by [`super::patience`].
 const SEND_BYTES_MAX: usize = 64 << 10;
 /// A peer that takes longer for a body block, in milliseconds, is slow. It has kept one from the
 /// uploads for that long, and gets no other: head blocks are enough for it.

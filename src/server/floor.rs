@@ -111,6 +111,12 @@ pub trait Wire: 'static {
         range: Range<usize>,
     ) -> (io::Result<()>, Self::Block);
 
+    /// Bytes that were sent and that the peer has not taken yet, where that can be known. Called by
+    /// the watchdog once per tick on sends that last longer than a tick.
+    fn untaken(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether nobody on the way can read what goes over it.
     fn is_encrypted(&self) -> bool {
         false

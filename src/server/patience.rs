@@ -49,6 +49,8 @@ pub struct Patience {
     since_ms: Cell<Millis>,
     /// Whether what is waited for was told to come back with what it has.
     was_hurried: Cell<bool>,
+    /// Bytes of an answer that the peer had not taken when it was last looked at.
+    untaken: Cell<Option<u64>>,
 }
 
 impl Patience {
@@ -58,6 +60,7 @@ impl Patience {
             waiting: Cell::new(Waiting::Request),
             since_ms: Cell::new(now),
             was_hurried: Cell::new(false),
+            untaken: Cell::new(None),
         }
     }
 
@@ -66,6 +69,7 @@ impl Patience {
         self.waiting.set(waiting);
         self.since_ms.set(now);
         self.was_hurried.set(false);
+        self.untaken.set(None);
     }
 
     /// What is waited for.
@@ -85,8 +89,15 @@ impl Patience {
         self.since_ms.set(since_ms.min(now));
     }
 
-    /// Whether the client has used its time up.
-    pub fn judge(&self, now: Millis, limits: &Limits, is_draining: bool) -> Measure {
+    /// Whether the client has used its time up. `untaken` tells how much of an answer it has not
+    /// taken yet, where that can be known; it is asked only of one that takes its time.
+    pub fn judge(
+        &self,
+        now: Millis,
+        limits: &Limits,
+        is_draining: bool,
+        untaken: impl FnOnce() -> Option<u64>,
+    ) -> Measure {
         let waited_ms = self.waited_ms(now);
         let (ms_max, why) = match self.waiting.get() {
             Waiting::Handshake => (limits.head_ms_max, Hangup::HandshakeTimeout),
@@ -105,9 +116,34 @@ impl Patience {
                 return Measure::Hurry;
             }
         }
+        if self.waiting.get() == Waiting::Answer && waited_ms >= HURRY_MS.min(ms_max) {
+            return match self.stands_still(untaken(), now) && waited_ms >= ms_max {
+                true => Measure::End(why),
+                false => Measure::Wait,
+            };
+        }
         match waited_ms >= ms_max {
             true => Measure::End(why),
             false => Measure::Wait,
+        }
+    }
+
+    /// Whether a peer has taken nothing of an answer since it was last looked at; if it has, its
+    /// clock starts again. Where nobody can tell, the clock alone counts.
+    ///
+    /// A send that waits says nothing of that: Linux wakes it only when a third of the socket's
+    /// buffer is free, which is more than a megabyte where the network is fast.
+    fn stands_still(&self, untaken: Option<u64>, now: Millis) -> bool {
+        let Some(left) = untaken else {
+            return true;
+        };
+        match self.untaken.replace(Some(left)) {
+            None => false,
+            Some(before) if left < before => {
+                self.since_ms.set(now);
+                false
+            }
+            Some(_) => true,
         }
     }
 }
@@ -129,7 +165,7 @@ mod tests {
     fn verdicts(waiting: Waiting, times: &[u64]) -> Vec<Measure> {
         let patience = Patience::new(0);
         patience.wait_for(waiting, 10_000);
-        let judge = |now: &u64| patience.judge(*now, &limits(), false);
+        let judge = |now: &u64| patience.judge(*now, &limits(), false, || None);
         times.iter().map(judge).collect()
     }
 
@@ -152,11 +188,61 @@ mod tests {
         assert_eq!(verdicts(Waiting::Nothing, &[u64::MAX]), [Wait]);
     }
 
+    /// What comes of looks at these times, at which so much of an answer is not taken yet; it is
+    /// sent since 10,000.
+    fn looks(looks: &[(u64, u64)]) -> Vec<Measure> {
+        let patience = Patience::new(0);
+        patience.wait_for(Waiting::Answer, 10_000);
+        let judge =
+            |(now, untaken): &(u64, u64)| patience.judge(*now, &limits(), false, || Some(*untaken));
+        looks.iter().map(judge).collect()
+    }
+
+    #[test]
+    fn whoever_takes_some_of_an_answer_is_not_given_up() {
+        use Measure::{End, Wait};
+        const END: Measure = End(Hangup::BodyStalled);
+        // A bit at a time, far longer than the limit.
+        let steady: Vec<_> = (11..60).map(|s| (s * 1_000, 9_000_000 - s)).collect();
+        assert_eq!(looks(&steady), vec![Wait; steady.len()]);
+        // Since the last bit it has the whole limit, and no more.
+        let stops = [(11_000, 90), (14_000, 80), (18_999, 80), (19_000, 80)];
+        assert_eq!(looks(&stops), [Wait, Wait, Wait, END]);
+        // It never took any.
+        let lazy = [(11_000, 90), (14_999, 90), (15_000, 90)];
+        assert_eq!(looks(&lazy), [Wait, Wait, END]);
+        // A look that comes late has nothing to be compared with.
+        assert_eq!(looks(&[(99_000, 90), (99_001, 90)]), [Wait, END]);
+        // More to be taken than before is no progress.
+        assert_eq!(looks(&[(11_000, 80), (15_000, 90)]), [Wait, END]);
+    }
+
+    #[test]
+    fn what_was_seen_of_one_answer_says_nothing_of_the_next() {
+        let patience = Patience::new(0);
+        patience.wait_for(Waiting::Answer, 10_000);
+        let judge = |now, untaken| patience.judge(now, &limits(), false, || Some(untaken));
+        assert_eq!(judge(11_000, 90), Measure::Wait);
+        patience.wait_for(Waiting::Answer, 11_000);
+        assert_eq!(judge(12_000, 80), Measure::Wait);
+        assert_eq!(judge(16_000, 80), Measure::End(Hangup::BodyStalled));
+    }
+
+    #[test]
+    fn whoever_has_only_just_begun_is_not_looked_at() {
+        let patience = Patience::new(0);
+        for waiting in [Waiting::Answer, Waiting::Body, Waiting::Request] {
+            patience.wait_for(waiting, 10_000);
+            let looked = || unreachable!("it costs a system call");
+            patience.judge(10_999, &limits(), false, looked);
+        }
+    }
+
     #[test]
     fn a_client_that_does_not_close_holds_no_stop_up() {
         let patience = Patience::new(0);
         patience.wait_for(Waiting::Farewell, 10_000);
-        let judge = |now, is_draining| patience.judge(now, &limits(), is_draining);
+        let judge = |now, is_draining| patience.judge(now, &limits(), is_draining, || None);
         assert_eq!(judge(12_999, false), Measure::Wait);
         assert_eq!(judge(10_499, true), Measure::Wait);
         assert_eq!(judge(10_500, true), Measure::End(Hangup::NotClosed));
@@ -170,13 +256,13 @@ mod tests {
         // It stood still for 20 s, after 1 s of its own.
         patience.excuse(20_000, 31_000);
         assert_eq!(patience.waited_ms(31_000), 1_000);
-        assert_eq!(patience.judge(31_000, &limits(), false), Measure::Wait);
-        let end = Measure::End(Hangup::HeadTimeout);
-        assert_eq!(patience.judge(33_000, &limits(), false), end);
+        let judge = |now| patience.judge(now, &limits(), false, || None);
+        assert_eq!(judge(31_000), Measure::Wait);
+        assert_eq!(judge(33_000), Measure::End(Hangup::HeadTimeout));
         // What began in that time began now at the latest.
         patience.wait_for(Waiting::Head, 39_000);
         patience.excuse(20_000, 40_000);
         assert_eq!(patience.waited_ms(40_000), 0);
-        assert_eq!(patience.judge(42_999, &limits(), false), Measure::Wait);
+        assert_eq!(judge(42_999), Measure::Wait);
     }
 }

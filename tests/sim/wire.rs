@@ -436,6 +436,10 @@ impl Wire for SimWire {
         (sent, block)
     }
 
+    fn untaken(&self) -> Option<u64> {
+        self.conn.down.bytes.get().try_into().ok()
+    }
+
     fn is_encrypted(&self) -> bool {
         self.tls().is_some()
     }
