@@ -123,6 +123,42 @@ fn a_file_is_told_with_its_story() {
     assert!(*time("last_byte") <= *event["time"].as_str().unwrap());
 }
 
+/// As its line in the custody ledger has it.
+#[test]
+fn a_whole_file_that_was_refused_is_told_with_its_digest() {
+    let webhook = Backend::always(Act::status(200));
+    let application = Backend::always(Act::status(403));
+    let url = application.url("/");
+    let settings = to(
+        &webhook,
+        &format!(
+            "digest = \"sha-256\"\nnotification_type = \"by-reference\"\nnotification_url = \"{url}\""
+        ),
+    );
+    let server = Server::with(settings);
+    let mut whole = Client::create(server.address(), "/whole.bin");
+    assert_eq!(whole.send(fragment(0..3000)).status, 403);
+    whole.close().assert(200, None);
+    let mut half = Client::create(server.address(), "/half.bin");
+    half.send(fragment(0..1000).of(3000)).assert(200, None);
+    half.cancel();
+    webhook.wait_for(2);
+    let mut told: Vec<Value> = webhook.heard().iter().map(event).collect();
+    told.sort_by_key(|event| event["subject"].as_str().unwrap().to_owned());
+    let [half, whole] = [&told[0]["data"], &told[1]["data"]];
+    assert_eq!(
+        (&half["ending"], &half["sha256"]),
+        (&"cancelled".into(), &Value::Null)
+    );
+    let sha256: String = (Sha256::digest(content(1, 0, 3000)).iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        (&whole["ending"], &whole["sha256"]),
+        (&"denied".into(), &sha256.into())
+    );
+}
+
 #[test]
 fn who_sent_it_is_told_where_somebody_was_asked() {
     let webhook = Backend::always(Act::status(200));

@@ -172,7 +172,8 @@ fn cloud_event(
         location: location(record),
         path: record.path.as_str().to_owned(),
         object: (record.object.as_deref().cloned()).filter(|_| owed.ending.is_good()),
-        digests: record.digests().filter(|_| owed.ending.is_good()),
+        // Known of a whole file only, however its session ended.
+        digests: record.digests(),
         client: record.client,
         user: life.user.clone(),
         proof: life.proof.map(Scheme::word),

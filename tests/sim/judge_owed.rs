@@ -34,6 +34,9 @@ impl Judge {
             return false;
         }
         if event.ending != Ending::Published {
+            // Not all of its bytes may have come; but if it has a digest, they have.
+            let told = event.digests.as_ref().map(|digests| digests.sha256);
+            self.check_digest(id, told, false);
             return false;
         }
         let is_again = session.outside.told.has(target);
