@@ -2,11 +2,13 @@
 //!
 //! Counted is by client, never by user: otherwise anybody could lock anybody out. Who has to wait
 //! hears 503, since 401 says that the password is wrong, and nobody has looked at it. What was
-//! proven a moment ago ([`super::memory`]) is not held up.
+//! proven a moment ago ([`super::memory`]) is not held up, and does not count as a success either:
+//! whoever knows one password could try others without end.
 
 use std::collections::BTreeMap;
 
-/// Wrong ones in a row that cost nothing: somebody who mistypes, a task with an old password.
+/// Wrong ones that cost nothing, without a right one that was looked at: somebody who mistypes, a
+/// task with an old password.
 pub const FREE: u32 = 10;
 /// The first wait, in milliseconds; each further failure doubles it.
 pub const WAIT_MS_MIN: u64 = 1_000;
