@@ -14,6 +14,7 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, HeaderMap, connection::State};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
 
 use super::{Carried, NoCourier, authorities};
 use crate::config::{EventSettings, Secret};
@@ -101,7 +102,9 @@ fn shown(options: ConnectOptions, secret: &Secret) -> Result<ConnectOptions, NoC
     let text = std::str::from_utf8(secret.expose());
     let text = text.map_err(|_| unusable(io::Error::other("it is not text")))?;
     if text.contains(CREDENTIALS_MARK) {
-        return options.credentials(text).map_err(unusable);
+        // The client finds the key only where a line end follows, and a secret has none at its end.
+        let lines = Zeroizing::new(format!("{text}\n"));
+        return options.credentials(&lines).map_err(unusable);
     }
     Ok(match text.split_once(':') {
         Some((user, password)) => options.user_and_password(user.to_owned(), password.to_owned()),
