@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "named_file",
             "processors",
+            "unseen",
             "version",
         ],
     ),
@@ -50,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "http",
             "event",
             "diagnosis",
+            "unseen",
             "version",
         ],
     ),
@@ -67,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("diagnosis", &["bits", "http", "event"]),
     ("processors", &[]),
     ("named_file", &[]),
+    ("unseen", &[]),
     ("version", &[]),
     // The HTTP client of `World::notify`, on threads of its own.
     (
@@ -103,8 +106,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
         ],
     ),
-    ("observe", &["event", "diagnosis", "config", "bits", "http"]),
-    ("client", &["named_file"]),
+    (
+        "observe",
+        &["event", "diagnosis", "config", "bits", "http", "unseen"],
+    ),
+    ("client", &["named_file", "unseen"]),
     ("bench", &["client", "bits", "config", "named_file"]),
 ];
 const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];

@@ -14,6 +14,7 @@ use super::overview::Overview;
 use super::page_view::{AttentionView, FolderView, HappenedView, NeedView, VerdictView};
 use super::survey::Survey;
 use super::view::StatusView;
+use crate::unseen::is_unseen;
 
 /// With its style and its script; the places of the snapshot are in double braces.
 const PAGE: &str = include_str!("page.html");
@@ -229,17 +230,11 @@ fn text(value: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            char if char.is_control() || is_hidden(char) => out.push('\u{fffd}'),
+            char if is_unseen(char) => out.push('\u{fffd}'),
             char => out.push(char),
         }
     }
     out
-}
-
-/// What turns or hides the text around it.
-fn is_hidden(char: char) -> bool {
-    matches!(char,
-        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn bytes(bytes: u64) -> String {
@@ -277,6 +272,7 @@ fn moment(at_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unseen::UNSEEN;
 
     /// What a browser loads with the page.
     const PAGE_BYTES_MAX: usize = 40 << 10;
@@ -316,6 +312,22 @@ mod tests {
         let row = happened(&view);
         let cell = "<td class=\"path\">/&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;\u{fffd}gpj.exe\u{fffd}</td>";
         assert!(row.contains(cell), "{row}");
+    }
+
+    /// The script knows the same characters as everything else that shows names.
+    #[test]
+    fn the_script_of_the_page_hides_what_is_unseen() {
+        let mut class = String::new();
+        for (first, last) in UNSEEN.map(|(first, last)| (u32::from(first), u32::from(last))) {
+            let _ = match first == last {
+                true => write!(class, "\\u{{{first:x}}}"),
+                false => write!(class, "\\u{{{first:x}}}-\\u{{{last:x}}}"),
+            };
+        }
+        assert!(
+            PAGE.contains(&format!("HIDDEN = /[{class}]/gu;")),
+            "{class}"
+        );
     }
 
     #[test]

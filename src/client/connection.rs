@@ -13,6 +13,7 @@ use super::digest::{self, Sent};
 use super::secure::{NotSecure, Secure, Stream};
 use super::upload::Reply;
 use super::url::Url;
+use crate::unseen;
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,10 +380,8 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
 
 /// What a terminal may show of a sentence from outside.
 fn printable(sentence: &str) -> Option<String> {
-    let printed: String = (sentence.chars().take(REASON_CHARS_MAX))
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
-    (!printed.is_empty()).then_some(printed)
+    let begin: String = sentence.chars().take(REASON_CHARS_MAX).collect();
+    (!begin.is_empty()).then(|| unseen::replace(&begin, '?'))
 }
 
 fn parse_offset(text: &str) -> Option<u64> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::entry::LedgerLine;
 use super::folder;
 use super::verify::each_line;
+use crate::unseen::is_unseen;
 
 /// How it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ pub fn export(
                 return Ok(());
             }
             count += 1;
-            let cells = cells(&read, format!("{name}:{number}"));
+            let cells = cells(&read, format!("{name}:{number}")).map(|cell| printable(&cell));
             match format {
                 ExportFormat::Csv => {
                     let row: Vec<_> = cells.iter().map(|cell| for_csv(cell)).collect();
@@ -118,37 +119,39 @@ fn cells(line: &LedgerLine<'_>, place: String) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// In quotes where it must be. What a spreadsheet would take for a formula begins with `'`: clients
+/// With what hides or turns the text around it escaped: a report is read by people, and clients
 /// choose names.
+fn printable(text: &str) -> String {
+    let chars = text.chars();
+    chars
+        .flat_map(|c| match is_unseen(c) {
+            true => c.escape_default().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}
+
+/// In quotes where it must be. What a spreadsheet would take for a formula begins with `'`.
 fn for_csv(cell: &str) -> String {
-    let guard = match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+    let guard = match cell.starts_with(['=', '+', '-', '@']) {
         true => "'",
         false => "",
     };
-    match cell.contains(['"', ',', '\r', '\n']) {
+    match cell.contains(['"', ',']) {
         true => format!("\"{guard}{}\"", cell.replace('"', "\"\"")),
         false => format!("{guard}{cell}"),
     }
 }
 
-/// The path first; what there is not is left out, and control characters are escaped.
+/// The path first; what there is not is left out.
 fn paragraph(cells: &[String; COLUMNS.len()], out: &mut impl Write) -> io::Result<()> {
-    let printable = |text: &str| -> String {
-        let chars = text.chars();
-        chars
-            .flat_map(|c| match c.is_control() {
-                true => c.escape_default().collect::<Vec<_>>(),
-                false => vec![c],
-            })
-            .collect()
-    };
     let all = COLUMNS.iter().zip(cells);
     let (path, others): (Vec<_>, Vec<_>) = all.partition(|(name, _)| **name == "path");
     for (_, path) in path {
-        writeln!(out, "{}", printable(path))?;
+        writeln!(out, "{path}")?;
     }
     for (name, cell) in others.into_iter().filter(|(_, cell)| !cell.is_empty()) {
-        writeln!(out, "    {:<20}{}", name.replace('_', " "), printable(cell))?;
+        writeln!(out, "    {:<20}{cell}", name.replace('_', " "))?;
     }
     writeln!(out)
 }
@@ -164,7 +167,11 @@ mod tests {
     fn exported(prefix: &str, format: ExportFormat) -> (u64, String) {
         let place = tempfile::tempdir().unwrap();
         let mut lines = Vec::new();
-        for (number, path) in [(1, "a/one.7z"), (2, "b/=two, \"2\"\n.7z"), (3, "-three")] {
+        for (number, path) in [
+            (1, "a/one.7z"),
+            (2, "b/=two, \"2\"\n.7z"),
+            (3, "-three\u{202e}"),
+        ] {
             let mut told = entry(number);
             told.path = path.to_owned();
             told.object = (number == 2).then(|| StoredObject {
@@ -187,9 +194,9 @@ mod tests {
         assert_eq!(count, 3);
         assert!(text.starts_with("time,session,ending,"));
         assert!(text.contains(",a/one.7z,5,5,0707"), "{text}");
-        assert!(text.contains(",\"b/=two, \"\"2\"\"\n.7z\",5,"), "{text}");
+        assert!(text.contains(",\"b/=two, \"\"2\"\"\\n.7z\",5,"), "{text}");
         assert!(text.contains(",collected,\"k,2\",,e2,"), "{text}");
-        assert!(text.contains(",'-three,5,"), "{text}");
+        assert!(text.contains(",'-three\\u{202e},5,"), "{text}");
         assert!(text.ends_with(",h,1.2.3,2026-11-26.jsonl:3\r\n"), "{text}");
         assert_eq!(exported("b/", ExportFormat::Csv).0, 1);
     }
@@ -207,5 +214,7 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("sha1"), "{text}");
+        let (_, text) = exported("-", ExportFormat::Text);
+        assert!(text.starts_with("-three\\u{202e}\n"), "{text}");
     }
 }

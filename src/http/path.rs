@@ -323,7 +323,12 @@ fn decode(encoded: &str) -> Result<String, BadTarget> {
             byte => decoded.push(byte),
         }
     }
-    String::from_utf8(decoded).map_err(|_| BadTarget::NotUtf8)
+    let decoded = String::from_utf8(decoded).map_err(|_| BadTarget::NotUtf8)?;
+    // Those of Latin-1 too (U+0080 to U+009F): some move the cursor of a terminal.
+    match !decoded.is_ascii() && decoded.contains(char::is_control) {
+        true => Err(BadTarget::Control),
+        false => Ok(decoded),
+    }
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -12,6 +12,7 @@ use tracing::Level;
 
 use crate::config::LogFormat;
 use crate::http::download::date;
+use crate::unseen::is_unseen;
 
 /// Bytes of a value that are written; the rest is cut off, and `…` stands for it. More than any
 /// path has (2,200).
@@ -164,14 +165,6 @@ pub fn escape(text: &str, out: &mut String) {
             c => out.push(c),
         }
     }
-}
-
-/// Control characters, and those that show nothing themselves but change how the others are shown.
-fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// UTC, to the microsecond.

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use indicatif::HumanBytes;
 
+use bitsd::unseen;
+
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -71,15 +73,7 @@ impl Columns {
 
 /// Without what would move the cursor or spoil a line: names come from clients.
 pub fn printable(text: &str) -> String {
-    let is_good = |char: char| !char.is_control() && !is_hidden(char);
-    text.chars()
-        .map(|char| if is_good(char) { char } else { '?' })
-        .collect()
-}
-
-/// What turns or hides the text around it.
-fn is_hidden(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    unseen::replace(text, '?')
 }
 
 /// Bytes with a unit.

@@ -117,6 +117,9 @@ fn what_could_lead_elsewhere_is_refused() {
         ("/a%00", BadTarget::Control),
         ("/a%0d%0ab", BadTarget::Control),
         ("/a%7f", BadTarget::Control),
+        // Of Latin-1, in UTF-8: NEL, and what begins a sequence on some terminals.
+        ("/a%C2%85b", BadTarget::Control),
+        ("/%C2%9B2J/../b", BadTarget::Control),
         ("/a%", BadTarget::PercentEscape),
         ("/a%4", BadTarget::PercentEscape),
         ("/a%zz", BadTarget::PercentEscape),
