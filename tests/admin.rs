@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -1149,4 +1151,39 @@ fn a_shard_that_stands_still_is_not_live_and_the_watchdog_is_not_fed() {
     );
     drop(held);
     wait_until("it is live again", || watched.get("/live").0 == 200);
+}
+
+/// Whoever watches a restart sees its end.
+#[test]
+fn a_status_that_is_watched_goes_on_over_a_restart() {
+    let mut watched = Watched::start("");
+    let mut command = bitsd(&["status", "--watch", "--socket"]);
+    command.arg(&watched.socket).stdout(Stdio::piped());
+    let mut status = Program(command.spawn().unwrap());
+    let shown = Arc::new(Mutex::new(String::new()));
+    let mut stdout = status.0.stdout.take().unwrap();
+    let reader = thread::spawn({
+        let shown = Arc::clone(&shown);
+        move || {
+            let mut block = [0; 4_096];
+            while let Ok(read @ 1..) = stdout.read(&mut block) {
+                let mut shown = shown.lock().unwrap();
+                shown.push_str(&String::from_utf8_lossy(&block[..read]));
+            }
+        }
+    });
+    let saw = |words: &str| wait_until(words, || shown.lock().unwrap().contains(words));
+    saw("ready: new uploads");
+    watched.server.stop();
+    saw("NO ANSWER since");
+    shown.lock().unwrap().clear();
+    watched.server.restart();
+    saw("ready: new uploads");
+    assert!(status.0.try_wait().unwrap().is_none());
+    drop(status);
+    reader.join().unwrap();
+    // Where nobody was, nothing is waited for.
+    watched.server.stop();
+    let nobody = watched.command(&["status", "--watch"]);
+    assert!(!nobody.status.success(), "{}", text(&nobody));
 }

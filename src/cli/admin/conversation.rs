@@ -34,6 +34,19 @@ pub enum NoConversation {
     Refused(String),
     /// It does not understand what it is asked for; why.
     Misunderstood(String),
+    /// What it says is not what a bitsd of this kind would; why.
+    Foreign(String),
+}
+
+impl NoConversation {
+    /// Whether the server may be back in a moment.
+    pub fn may_be_a_restart(&self) -> bool {
+        match self {
+            Self::NotThere(_, error) => error.kind() != ErrorKind::PermissionDenied,
+            Self::Broken(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for NoConversation {
@@ -54,6 +67,7 @@ impl fmt::Display for NoConversation {
             Self::Broken(error) => write!(f, "the server's answer broke off: {error}"),
             Self::Malformed => f.write_str("what answers there is no bitsd"),
             Self::Refused(why) | Self::Misunderstood(why) => f.write_str(why),
+            Self::Foreign(why) => write!(f, "what answers is no bitsd of this kind: {why}"),
         }
     }
 }

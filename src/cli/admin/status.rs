@@ -3,11 +3,11 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitsd::admin::view::StatusView;
 
-use super::conversation::refused;
+use super::conversation::{Conversation, NoConversation, refused};
 use super::stuck;
 use super::table::{self, Columns, Side};
 use super::{Failed, Status};
@@ -29,27 +29,52 @@ pub fn run(status: &Status) -> Result<ExitCode, Failed> {
         true => CLEAR,
         false => "",
     };
+    let mut last_seen = None;
     loop {
-        let (code, body) = conversation.ask("GET", "/v1/status")?;
-        if code != 200 {
-            return Err(refused(code, &body).into());
-        }
-        let view: StatusView = serde_json::from_str(&body).map_err(|error| {
-            Failed::new(format!("what answers is no bitsd of this kind: {error}"))
-        })?;
-        let text = match status.json {
-            true => body,
-            false => page(&view) + &stuck::ask(&conversation)?,
-        };
-        table::print(&format!("{clear}{text}")).map_err(failed)?;
-        if !status.watch {
-            return Ok(match view.is_ready {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            });
+        match (look(&conversation, status.json), last_seen) {
+            (Ok((text, is_ready)), _) => {
+                table::print(&format!("{clear}{text}")).map_err(failed)?;
+                if !status.watch {
+                    return Ok(match is_ready {
+                        true => ExitCode::SUCCESS,
+                        false => ExitCode::FAILURE,
+                    });
+                }
+                last_seen = Some(Instant::now());
+            }
+            // A restart: whoever watches one waits for its end.
+            (Err(error), Some(seen)) if error.may_be_a_restart() => {
+                let text = format!("{clear}{}\n", away(seen.elapsed(), &error));
+                match status.json {
+                    // What reads this reads nothing else.
+                    true => eprint!("{text}"),
+                    false => table::print(&text).map_err(failed)?,
+                }
+            }
+            (Err(error), _) => return Err(error.into()),
         }
         thread::sleep(INTERVAL);
     }
+}
+
+/// How things are, and whether new uploads are taken.
+fn look(conversation: &Conversation, as_json: bool) -> Result<(String, bool), NoConversation> {
+    let (code, body) = conversation.ask("GET", "/v1/status")?;
+    if code != 200 {
+        return Err(refused(code, &body));
+    }
+    let view: StatusView =
+        serde_json::from_str(&body).map_err(|error| NoConversation::Foreign(error.to_string()))?;
+    let text = match as_json {
+        true => body,
+        false => page(&view) + &stuck::ask(conversation)?,
+    };
+    Ok((text, view.is_ready))
+}
+
+fn away(since: Duration, error: &NoConversation) -> String {
+    let since = table::time(since.as_secs());
+    format!("NO ANSWER since {since}; asked again every two seconds\n  {error}")
 }
 
 /// A page for a person: first whether all is well, then how much, then where.

@@ -5,24 +5,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bitsd::admin::page_view::{AttentionView, FolderView, NeedView};
 
 use super::Failed;
-use super::conversation::{Conversation, refused};
+use super::conversation::{Conversation, NoConversation, refused};
 use super::table::{self, Columns, Side};
 
 /// So many are shown; the page shows more.
 const SHOWN: usize = 10;
 
 /// What is stuck, and why; nothing where nothing is.
-pub fn ask(conversation: &Conversation) -> Result<String, Failed> {
+pub fn ask(conversation: &Conversation) -> Result<String, NoConversation> {
     let (code, body) = conversation.ask("GET", "/v1/attention")?;
     if code != 200 {
-        return Err(refused(code, &body).into());
+        return Err(refused(code, &body));
     }
     Ok(in_words(&read(&body)?))
 }
 
-fn read<T: for<'b> serde::Deserialize<'b>>(body: &str) -> Result<T, Failed> {
-    let failed = |error| Failed::new(format!("what answers is no bitsd of this kind: {error}"));
-    serde_json::from_str(body).map_err(failed)
+fn read<T: for<'b> serde::Deserialize<'b>>(body: &str) -> Result<T, NoConversation> {
+    serde_json::from_str(body).map_err(|error| NoConversation::Foreign(error.to_string()))
 }
 
 fn in_words(attention: &AttentionView) -> String {
