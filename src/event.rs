@@ -12,6 +12,13 @@ use crate::bits::session_id::SessionId;
 use crate::http::digest::Digests;
 use crate::http::head::BadHead;
 
+/// Where an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectName<'a> {
+    pub bucket: &'a str,
+    pub key: &'a str,
+}
+
 /// What was being done to the disk when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskOp {
@@ -342,6 +349,8 @@ pub enum Event<'a> {
         proof: Option<&'static str>,
         /// The digests of the whole file, where they were computed.
         digests: Option<Digests>,
+        /// What its file became in an object store.
+        object: Option<ObjectName<'a>>,
         /// The last client's address, if this server has seen one.
         peer: Option<SocketAddr>,
     },

@@ -594,6 +594,7 @@ fn an_object_has_its_digest_its_line_and_its_event() {
         let session = client.session().to_owned();
         let key = format!("hosts/{path}");
         joined.assert_told(&server, &key, &session, bytes);
+        server.wait_for_log(&format!("object=\"{BUCKET}/{key}\" ending=\"published\""));
         client.close().assert(200, None);
     }
     let said = joined.assert_ledger_is_whole();

@@ -235,6 +235,7 @@ fn log_end(shard: usize, event: &Event<'_>) {
         user,
         proof,
         digests,
+        object,
         peer,
         ..
     } = event
@@ -274,13 +275,14 @@ fn log_end(shard: usize, event: &Event<'_>) {
     let sha256 = digests.map(|digests| Hex(&digests.sha256).to_string());
     let sha1 = digests.and_then(|digests| digests.sha1);
     let sha1 = sha1.map(|sha1| Hex(&sha1).to_string());
+    let object = object.map(|object| format!("{}/{}", object.bucket, object.key));
     // The fields' order is that of the line: who, what, how much.
     if let Some(remedy) = remedy {
         warn!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, user, proof, agent, sha256, sha1, ending, remedy, "session ended");
+            connections, peer, user, proof, agent, sha256, sha1, object, ending, remedy, "session ended");
     } else {
         info!(event, shard, %session, path, location, bytes = received, of = total, duration_ms, idle_ms, interruptions,
-            connections, peer, user, proof, agent, sha256, sha1, ending, "session ended");
+            connections, peer, user, proof, agent, sha256, sha1, object, ending, "session ended");
     }
 }
 

@@ -331,6 +331,7 @@ mod tests {
             proof: None,
             peer: None,
             digests: None,
+            object: None,
         };
         chronicle.note(1, &event);
     }

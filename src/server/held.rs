@@ -16,7 +16,7 @@ use crate::bits::session::{Decision, Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location};
 use crate::diagnosis::Severity;
-use crate::event::Event;
+use crate::event::{Event, ObjectName};
 use crate::http::authorization::Scheme;
 use crate::http::path::{SentUrl, UploadPath};
 use crate::vault::error::StoreError;
@@ -428,6 +428,11 @@ impl<W: World> Held<W> {
         // Whoever hears of it may look at the session.
         let life = work.keep.record().life.clone();
         let digests = work.keep.digests();
+        let object = (work.keep.record().object.clone()).filter(|_| ending.is_good());
+        let object = object.as_ref().map(|object| ObjectName {
+            bucket: &object.bucket,
+            key: &object.key,
+        });
         shard.world.emit(Event::SessionEnded {
             session: session.id,
             ending,
@@ -445,6 +450,7 @@ impl<W: World> Held<W> {
             user: life.user.as_deref(),
             proof: life.proof.map(Scheme::word),
             digests,
+            object,
             peer,
         });
         shard.bury(session.id, self.keep().tombstone(ending));

@@ -1,7 +1,7 @@
 //! The line that each event makes.
 
 use super::*;
-use crate::event::Hangup;
+use crate::event::{Hangup, ObjectName};
 use crate::http::digest::Digests;
 use crate::observe::connections::TARGET_BYTES_MAX;
 use std::sync::{Arc, Mutex};
@@ -151,6 +151,7 @@ fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
         user: None,
         proof: None,
         digests: None,
+        object: None,
         peer: Some(peer()),
     };
     for ending in [
@@ -192,6 +193,10 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
         digests: Some(Digests {
             sha256: [0xab; 32],
             sha1: None,
+        }),
+        object: Some(ObjectName {
+            bucket: "collected",
+            key: "hosts/in/report.bin",
         }),
         peer: Some(peer()),
     }];
