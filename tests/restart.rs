@@ -252,6 +252,37 @@ fn programs_that_take_the_place_of_each_other_go_unnoticed() {
     load().restart(Server::with(crowded()), |server| replace(server));
 }
 
+/// One that is far away, or whose machine is busy; others do not wait for it.
+#[test]
+fn a_client_that_takes_its_time_between_two_requests_is_waited_for() {
+    let _alone = alone();
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]));
+    server.wait_for_log("event=started");
+    server.make_way();
+    // Some are answered, and not for the last time, just before the server begins to end.
+    let mut kept = Vec::new();
+    while !server.log().contains("event=making_way") {
+        let mut client = server.connect();
+        let answer = client.send(PING).receive();
+        if answer.field("Connection") != Some("close") {
+            kept.push((Instant::now(), client));
+        }
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    let (answered, mut slow) = kept.pop().expect("one was answered");
+    server.connect().send(PING).receive().assert(200, None);
+    assert!(
+        !server.log().contains("event=stopped "),
+        "others need not wait"
+    );
+    // What the client does; nothing is waited for.
+    thread::sleep(Duration::from_millis(600).saturating_sub(answered.elapsed()));
+    let answer = slow.send(PING).receive();
+    answer.assert(200, None);
+    assert_eq!(answer.field("Connection"), Some("close"));
+    wait_until("the new program serves", || starts(&server) > 1);
+}
+
 #[test]
 fn more_and_fewer_shards_accept_from_the_same_listeners() {
     let _alone = alone();

@@ -45,7 +45,7 @@ use crate::server::clients::Clients;
 use crate::server::floor::{Floor as _, Wire as _};
 use crate::server::recover::{self, Recovered};
 use crate::server::serve;
-use crate::server::shard::Shard;
+use crate::server::shard::{Newcomers, Shard};
 use crate::server::visit::Visit;
 use crate::vault::disk::Runtime as _;
 use crate::vault::{self, readback::Dealt};
@@ -284,9 +284,8 @@ impl Seat {
 
         let keeps_listeners = stage.wait_for(|stage| *stage >= Stage::DRAIN).await;
         let keeps_listeners = keeps_listeners.is_ok_and(|stage| stage.keeps_listeners());
-        is_stopping.set(true);
-        let stop = || stop_accepting(&self.listeners, keeps_listeners);
-        end(&shard, &self.afoot, stop).await;
+        let entrances = (&self.listeners, &*is_stopping);
+        end(&shard, &self.afoot, entrances, keeps_listeners).await;
         shard.unfinished_len()
     }
 }
@@ -303,16 +302,32 @@ async fn beat(world: Rc<RingWorld>) {
 
 /// Lets running requests finish, as long as they may take, on all shards: until then one may come
 /// over to this one.
-async fn end(shard: &Rc<Shard<RingWorld>>, afoot: &Afoot, stop_accepting: impl Fn()) {
-    shard.drain();
+///
+/// Where the listeners outlive the server, it goes on to accept as long as it waits for clients
+/// that were served a moment ago.
+async fn end(
+    shard: &Rc<Shard<RingWorld>>,
+    afoot: &Afoot,
+    (listeners, is_stopping): (&listeners::Sockets, &Cell<bool>),
+    keeps_listeners: bool,
+) {
     let limit = Duration::from_millis(shard.limits().shutdown_ms_max);
     let began = Instant::now();
+    shard.drain(match keeps_listeners {
+        true => Newcomers::AreServed,
+        false => Newcomers::Wait,
+    });
+    while keeps_listeners && shard.awaits_who_was_served() && began.elapsed() < limit {
+        tokio::time::sleep(DRAIN_BEAT).await;
+        shard.part_from_idle(Newcomers::AreServed);
+    }
+    is_stopping.set(true);
     // An accept that is asked to end may have just begun, or the queue may be full: so it is asked
     // again.
     while !afoot.is_none() {
-        stop_accepting();
+        stop_accepting(listeners, keeps_listeners);
         match began.elapsed() < limit {
-            true => shard.part_from_idle(),
+            true => shard.part_from_idle(Newcomers::Wait),
             false => shard.hang_up_all(),
         }
         tokio::time::sleep(DRAIN_BEAT).await;

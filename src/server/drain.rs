@@ -7,15 +7,20 @@
 //! request, and one that has just connected the time to send its first. Only then is our side
 //! ended, and what still comes is read for a moment, so that the client finds an end and no reset:
 //! then HTTP lets it send the request again on another connection (RFC 9112 9.3.1).
+//!
+//! Where the listeners outlive the server, newcomers are served as long as such a client is waited
+//! for. So nobody waits longer for its sake, and it may be far away or have much else to do.
 
 use super::connection::Connection;
 use super::floor::{Wire as _, World};
 use super::patience::{FAREWELL_DRAIN_MS, Waiting};
-use super::shard::{Phase, Shard};
+use super::shard::{Newcomers, Phase, Shard};
 use crate::vault::disk::Millis;
 
 /// A client that goes on has sent its next request so long after the answer, in milliseconds.
 const BETWEEN_MS: u64 = 250;
+/// The same where newcomers are served meanwhile.
+const BETWEEN_SERVED_MS: u64 = 1_000;
 /// A client that has connected has sent its first request, or its part of the handshake, after so
 /// long.
 const FIRST_MS: u64 = 1_000;
@@ -36,13 +41,13 @@ enum Parting {
 impl<W: World> Shard<W> {
     /// Parts from connections on which nothing is under way. To be called every few moments from
     /// [`Self::drain`] on, until there are none.
-    pub fn part_from_idle(&self) {
+    pub fn part_from_idle(&self, newcomers: Newcomers) {
         if self.phase() != Phase::Draining {
             return;
         }
         let now = self.world.now();
         for connection in self.connections.borrow().values() {
-            match parting(connection, now) {
+            match parting(connection, newcomers, now) {
                 Parting::Stay => {}
                 // It has come, and is about to be read.
                 Parting::Leave if connection.wire.has_unread() => {}
@@ -51,13 +56,27 @@ impl<W: World> Shard<W> {
             }
         }
     }
+
+    /// Whether a client is waited for that was served before the shard began to end. That is over
+    /// after `BETWEEN_SERVED_MS` at the most: each answer now is the last one of its connection.
+    pub fn awaits_who_was_served(&self) -> bool {
+        let is_awaited = |connection: &Connection<W>| {
+            let waiting = connection.patience.waiting();
+            waiting == Waiting::Request && !connection.is_new() && !connection.is_hung_up()
+        };
+        self.connections
+            .borrow()
+            .values()
+            .any(|one| is_awaited(one))
+    }
 }
 
-fn parting<W: World>(connection: &Connection<W>, now: Millis) -> Parting {
+fn parting<W: World>(connection: &Connection<W>, newcomers: Newcomers, now: Millis) -> Parting {
     if connection.is_hung_up() {
         return Parting::Stay;
     }
     judge(
+        newcomers,
         connection.patience.waiting(),
         connection.patience.waited_ms(now),
         connection.is_new(),
@@ -65,10 +84,19 @@ fn parting<W: World>(connection: &Connection<W>, now: Millis) -> Parting {
     )
 }
 
-fn judge(waiting: Waiting, waited_ms: u64, is_new: bool, is_leaving: bool) -> Parting {
+fn judge(
+    newcomers: Newcomers,
+    waiting: Waiting,
+    waited_ms: u64,
+    is_new: bool,
+    is_leaving: bool,
+) -> Parting {
     let (ms_max, then) = match waiting {
         Waiting::Request if is_new => (FIRST_MS, Parting::Leave),
-        Waiting::Request => (BETWEEN_MS, Parting::Leave),
+        Waiting::Request => match newcomers {
+            Newcomers::AreServed => (BETWEEN_SERVED_MS, Parting::Leave),
+            Newcomers::Wait => (BETWEEN_MS, Parting::Leave),
+        },
         Waiting::Handshake => (FIRST_MS, Parting::HangUp),
         Waiting::Farewell if is_leaving => (CROSSING_MS, Parting::HangUp),
         Waiting::Farewell => (FAREWELL_DRAIN_MS, Parting::HangUp),
@@ -105,8 +133,18 @@ mod tests {
             (Waiting::Answer, u64::MAX, false, false, Stay),
             (Waiting::Nothing, u64::MAX, false, false, Stay),
         ] {
-            let verdict = judge(waiting, waited_ms, is_new, is_leaving);
+            let verdict = judge(Newcomers::Wait, waiting, waited_ms, is_new, is_leaving);
             assert_eq!(verdict, expected, "{waiting:?} {waited_ms}");
+        }
+        for (waited_ms, expected) in [(250, Stay), (999, Stay), (1_000, Leave)] {
+            let verdict = judge(
+                Newcomers::AreServed,
+                Waiting::Request,
+                waited_ms,
+                false,
+                false,
+            );
+            assert_eq!(verdict, expected, "{waited_ms}");
         }
     }
 }

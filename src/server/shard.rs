@@ -45,6 +45,15 @@ pub enum Phase {
     Draining,
 }
 
+/// What becomes of newcomers while a shard ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomers {
+    /// They are served: the listeners go to the next server, and nobody has to wait for it yet.
+    AreServed,
+    /// They wait in the queues of the listeners, or are refused by the kernel.
+    Wait,
+}
+
 /// One core and all it owns.
 pub struct Shard<W: World> {
     /// The outside.
@@ -451,10 +460,10 @@ impl<W: World> Shard<W> {
 
     /// Begins to end: each connection ends after its next answer. Those without a request are for
     /// [`Self::part_from_idle`].
-    pub fn drain(&self) {
+    pub fn drain(&self, newcomers: Newcomers) {
         self.phase.set(Phase::Draining);
         self.world.metrics().is_draining.set(1);
-        self.part_from_idle();
+        self.part_from_idle(newcomers);
     }
 
     /// Whether time is up, and nothing may be written any more that the note of a clean stop would

@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bitsd::server::clients::Clients;
-use bitsd::server::shard::{Phase, Shard};
+use bitsd::server::shard::{Newcomers, Phase, Shard};
 use bitsd::server::visit::Visit;
 use bitsd::server::{recover, serve};
 use bitsd::vault::disk::{Manner, Shelf, Sync};
@@ -520,13 +520,13 @@ impl Sim {
                 if shard.connections_len() > 0 {
                     sim.marks.hit("drain with connections open");
                 }
-                shard.drain();
+                shard.drain(Newcomers::Wait);
             }
             let is_busy = || shards.iter().any(|shard| shard.connections_len() > 0);
             while is_busy() && sim.executor.now() < limit {
                 sleep(&sim.executor, 50).await;
                 for shard in &shards {
-                    shard.part_from_idle();
+                    shard.part_from_idle(Newcomers::Wait);
                 }
             }
             for shard in &shards {
