@@ -72,6 +72,37 @@ impl Store {
         ))
     }
 
+    /// The exit code of a check by these settings, and what it says.
+    fn check(&self, more: &str) -> (i32, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let file = folder.path().join("bitsd.toml");
+        fs::create_dir(&root).unwrap();
+        fs::write(&file, self.settings(more).file).unwrap();
+        let mut words = CREDENTIALS.iter();
+        let output = Command::new(words.next().unwrap())
+            .args(words)
+            .arg(env!("CARGO_BIN_EXE_bitsd"))
+            .args([
+                "check",
+                "--listen",
+                "127.0.0.1:0",
+                "--cores",
+                "1",
+                "--config",
+            ])
+            .arg(&file)
+            .arg("--root")
+            .arg(&root)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(said).unwrap(),
+        )
+    }
+
     /// The object is there, whole, and bears its session; nothing else is left.
     #[track_caller]
     fn assert_object(&self, server: &Server, key: &str, session: &str, bytes: u64) {
@@ -418,7 +449,19 @@ fn a_store_that_would_replace_objects_is_refused_at_the_start() {
         assert!(!status.success());
         assert!(said.contains("lets an object be replaced"), "{said}");
         assert!(said.contains("store_no_replace"), "{said}");
+        let (code, said) = store.check("");
+        assert!(
+            code == 1 && said.contains("wrong: the store of the bucket"),
+            "{said}"
+        );
+        assert_eq!(store.moto.objects(), 0, "the probe is gone");
     }
+    let (code, said) = store.check("store_no_replace = \"look\"");
+    assert!(code == 0 && said.contains("was not tried"), "{said}");
+    store.proxy.rule(|_, _| Fate::Pass);
+    let (code, said) = store.check("");
+    assert!(code == 0 && said.contains("replaces no object"), "{said}");
+    assert_eq!(store.moto.objects(), 0, "the probe is gone");
     let server = Server::with(store.settings("store_no_replace = \"look\""));
     store
         .moto
@@ -431,7 +474,12 @@ fn a_store_that_would_replace_objects_is_refused_at_the_start() {
 #[test]
 fn a_start_does_not_wait_for_a_store_that_is_away() {
     let Some(store) = Store::start() else { return };
-    store.proxy.rule(|_, _| Fate::LoseRequest);
+    for fate in [Fate::Say(200, "Login"), Fate::LoseRequest] {
+        store.proxy.rule(move |_, _| fate.clone());
+        let (code, said) = store.check("");
+        let is_told = said.contains("warning: the store of the bucket uploads cannot be tried");
+        assert!(code == 0 && is_told, "{said}");
+    }
     let server = Server::with(store.settings("store_wait = \"1s\""));
     server.wait_for_log("object_store_away");
     let mut client = sent(&server, "/later.bin", SMALL);

@@ -17,8 +17,9 @@
 //!
 //! [`bucket`] is what is asked of a store, as a trait; [`deliver`] decides and asks ([`parts`] for
 //! an upload in parts, which may begin before its file is whole; [`probe`] finds out whether a
-//! store can refuse to replace an object), and is tried against a store that loses, repeats, delays
-//! and lies in its tests. `s3` speaks to real ones, by the client of AWS.
+//! store can refuse to replace an object, [`trial`] does so for a check), and is tried against a
+//! store that loses, repeats, delays and lies in its tests. `s3` speaks to real ones, by the client
+//! of AWS.
 //! [`Objects`] is the thread that all this runs on: nothing of it ever runs on a shard.
 
 pub mod abandon;
@@ -32,6 +33,7 @@ pub mod probe;
 mod s3;
 mod staff;
 pub mod standing;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -242,12 +244,7 @@ impl Objects {
     /// # Errors
     /// [`Unfit`].
     pub fn try_stores<'s>(&self, stores: impl Iterator<Item = &'s Arc<ObjectStore>>) -> Fitness {
-        let mut all: Vec<Arc<ObjectStore>> = Vec::new();
-        for store in stores {
-            if !all.contains(store) {
-                all.push(Arc::clone(store));
-            }
-        }
+        let all = distinct(stores);
         if all.is_empty() {
             return Ok(());
         }
@@ -278,6 +275,17 @@ impl Objects {
         });
         staff.as_ref()?.send(task).ok()
     }
+}
+
+/// Each store once.
+pub fn distinct<'s>(stores: impl Iterator<Item = &'s Arc<ObjectStore>>) -> Vec<Arc<ObjectStore>> {
+    let mut all: Vec<Arc<ObjectStore>> = Vec::new();
+    for store in stores {
+        if !all.contains(store) {
+            all.push(Arc::clone(store));
+        }
+    }
+    all
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -4,9 +4,16 @@
 //! not for one in parts. So it is tried with an object of our own, before anybody relies on it.
 
 use super::bucket::{Bucket, Object, StoreTrouble};
+use super::standing;
+use crate::config::ObjectStore;
 
 /// What is wrong with a store, in words.
 pub type Wrong = &'static str;
+
+/// The key of a probe: nobody else has it.
+pub fn name(store: &ObjectStore, random: u64, number: u64) -> String {
+    format!("{}.bitsd-probe-{random:016x}-{number}", store.prefix)
+}
 
 /// Writes an object twice, in both ways. `name` is one that nobody else has.
 ///
@@ -21,7 +28,8 @@ pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Result<Result<(), Wron
         may_replace: false,
     };
     let source = B::Source::from(vec![b'?']);
-    bucket.put(&object, &source).await?;
+    // It has to show it: a portal or a proxy may answer 200 to whatever is asked.
+    standing::put(bucket, &object, &source).await?;
     let tried = twice(bucket, &object, &source).await;
     // What is left of it is one byte.
     let _best_effort = bucket.remove(name).await;

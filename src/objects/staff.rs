@@ -35,9 +35,9 @@ use crate::vault::names::{self, WorkName};
 use notes::{Notes, work_names};
 
 #[cfg(not(feature = "s3"))]
-use super::bucket::nowhere::{NoBucket as Chosen, NoSource as ChosenSource};
+pub(super) use super::bucket::nowhere::{NoBucket as Chosen, NoSource as ChosenSource};
 #[cfg(feature = "s3")]
-use super::s3::{S3Bucket as Chosen, S3Source as ChosenSource};
+pub(super) use super::s3::{S3Bucket as Chosen, S3Source as ChosenSource};
 
 /// All that the thread has.
 pub struct Staff {
@@ -312,7 +312,7 @@ impl Desk {
     ) -> Result<(), StoreTrouble> {
         let number = self.probes.replace(self.probes.get() + 1);
         let random = u64::from_le_bytes(random()?);
-        let name = format!("{}.bitsd-probe-{random:016x}-{number}", store.prefix);
+        let name = probe::name(store, random, number);
         let shown = probe::try_it(bucket, &name).await?;
         let unfit = shown.map_err(|wrong| {
             let bucket = place.bucket.clone();
@@ -429,7 +429,7 @@ fn on_a_thread<T: Send + 'static>(
     }
 }
 
-fn random<const N: usize>() -> io::Result<[u8; N]> {
+pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut random = [0; N];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     Ok(random)

@@ -30,6 +30,8 @@ use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::{Config, quantity};
 use crate::courier;
 use crate::custody::site::{BadLedger, Site};
+use crate::objects;
+use crate::objects::trial::{self, Tried};
 use crate::verify;
 
 /// Fewer descriptors than this are soon used up.
@@ -79,6 +81,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(certificates(config));
     let authorities = courier::look(config).map_err(LaunchError::Courier);
     findings.extend(authorities.err().map(|why| Finding::Bad(why.to_string())));
+    findings.extend(stores(config));
     findings.extend(users_of_no_location(config));
     findings.extend(tickets(config));
     let of_the_system = probe::system_folders(config);
@@ -185,6 +188,33 @@ fn server_of(config: &Config) -> Option<u32> {
     let folders = [&config.work_dir, &config.roots[0]];
     let mut stats = folders.into_iter().map(rustix::fs::stat);
     stats.find_map(Result::ok).map(|stat| stat.st_uid)
+}
+
+/// Whether object stores keep what is there, where they have to. A start asks them the same; a
+/// server that runs has asked by the settings that it knows.
+fn stores(config: &Config) -> Vec<Finding> {
+    let to_try = objects::distinct(config.stores_to_try());
+    let all = (config.locations.iter()).filter_map(|location| location.objects.as_ref());
+    let others = objects::distinct(all.filter(|store| !to_try.contains(store)));
+    let tried = trial::try_each(&to_try).into_iter();
+    let found = tried.map(|(bucket, outcome)| match outcome {
+        Tried::Fit => Finding::Good(format!(
+            "the store of the bucket {bucket} replaces no object that is there"
+        )),
+        Tried::Unfit(unfit) => Finding::Bad(unfit.to_string()),
+        Tried::Unknown(why) => Finding::Doubtful(format!(
+            "the store of the bucket {bucket} cannot be tried: {why}; a server starts, and files \
+             wait: look at the store, its bucket, and the credentials of this account"
+        )),
+    });
+    let untried = others.iter().map(|store| {
+        let bucket = &store.bucket;
+        Finding::Good(format!(
+            "the store of the bucket {bucket} was not tried: by these settings it need not keep \
+             what is there"
+        ))
+    });
+    found.chain(untried).collect()
 }
 
 /// Users whom no location lets in: a slip in a name, or in `allow`.
