@@ -205,6 +205,38 @@ fn each_file_is_in_the_stream_once_whoever_is_killed() {
 }
 
 #[test]
+fn why_there_is_no_connection_is_told() {
+    let Some(mut broker) = Broker::start(&[]) else {
+        return;
+    };
+    broker.kill();
+    let server = Server::with(broker.settings());
+    upload(&server, "/a.bin");
+    server.wait_for_log("why=\"there is no connection: NATS cannot be reached: IO error\"");
+}
+
+#[test]
+fn a_user_who_may_not_send_there_hears_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let rights = folder.path().join("rights.conf");
+    std::fs::write(
+        &rights,
+        "authorization { users = [ { user: bitsd, password: for-tests, \
+         permissions: { publish: { deny: \"bitsd.>\" } } } ] }",
+    )
+    .unwrap();
+    let Some(broker) = Broker::start(&["-c", rights.to_str().unwrap()]) else {
+        return;
+    };
+    let file = folder.path().join("shown");
+    std::fs::write(&file, "bitsd:for-tests\n").unwrap();
+    let settings = (broker.settings()).file(&format!("nats_credentials_file = {file:?}"));
+    let server = Server::with(settings);
+    upload(&server, "/a.bin");
+    server.wait_for_log("Permissions Violation for Publish to");
+}
+
+#[test]
 fn what_the_server_of_nats_wants_to_see_is_shown() {
     for (flags, shown) in [
         (
@@ -223,7 +255,7 @@ fn what_the_server_of_nats_wants_to_see_is_shown() {
         std::fs::write(&file, shown).unwrap();
         let wrong = Server::with(broker.settings());
         upload(&wrong, "/a.bin");
-        wrong.wait_for_log("why=\"there is no connection\"");
+        wrong.wait_for_log("authorization violation): look at events.nats_credentials_file");
         let settings = broker
             .settings()
             .file(&format!("nats_credentials_file = {file:?}"));

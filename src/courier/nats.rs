@@ -7,11 +7,12 @@
 //! of duplicates, it is one message.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
-use async_nats::{ConnectOptions, HeaderMap, connection::State};
+use async_nats::{ClientError, ConnectOptions, Event, HeaderMap, connection::State};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
@@ -29,11 +30,45 @@ const FORM: &str = "application/cloudevents+json";
 /// A file of credentials has a token in it that begins so.
 const CREDENTIALS_MARK: &str = "BEGIN NATS USER JWT";
 
+/// The client's words for a server that does not let it in.
+const REFUSED: &str = "authorization violation";
+/// Of what a server says, no more is told.
+const HITCH_CHARS_MAX: usize = 300;
+
 /// An event on its way.
 struct Order {
     id: String,
     body: Vec<u8>,
     told: oneshot::Sender<Carried>,
+}
+
+/// What went wrong last on the connection, in words; nothing since it stands. The client tells it
+/// beside the events that fail of it.
+#[derive(Clone, Default)]
+struct Hitch(Arc<Mutex<Option<String>>>);
+
+impl Hitch {
+    fn note(&self, event: Event) {
+        let why = match event {
+            Event::Connected => None,
+            Event::ServerError(error) => Some(format!("NATS says: {error}")),
+            Event::ClientError(ClientError::Other(why)) if why == REFUSED => Some(format!(
+                "NATS refuses what it is shown ({why}): look at events.nats_credentials_file"
+            )),
+            Event::ClientError(ClientError::Other(why)) => {
+                Some(format!("NATS cannot be reached: {why}"))
+            }
+            _ => return,
+        };
+        let why = why.map(|why| why.chars().take(HITCH_CHARS_MAX).collect());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// What failed, and why, where that is known.
+    fn explain(&self, what: &str) -> String {
+        let why = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (why.as_ref()).map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"))
+    }
 }
 
 /// What speaks with the server of the settings.
@@ -47,7 +82,12 @@ impl Nats {
         if settings.nats.is_empty() {
             return Ok(None);
         }
-        let options = options(settings)?;
+        let hitch = Hitch::default();
+        let noted = hitch.clone();
+        let options = options(settings)?.event_callback(move |event| {
+            noted.note(event);
+            std::future::ready(())
+        });
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(NoCourier::Thread)?;
@@ -55,7 +95,7 @@ impl Nats {
         let timeout = settings.timeout;
         let run = move || {
             processors::leave_to_shards();
-            runtime.block_on(serve(url, options, subject, timeout, taken));
+            runtime.block_on(serve(url, options, hitch, (subject, timeout), taken));
         };
         let spawned = thread::Builder::new().name("nats".to_owned()).spawn(run);
         spawned.map_err(NoCourier::Thread)?;
@@ -116,8 +156,8 @@ fn shown(options: ConnectOptions, secret: &Secret) -> Result<ConnectOptions, NoC
 async fn serve(
     url: String,
     options: ConnectOptions,
-    subject: String,
-    timeout: Duration,
+    hitch: Hitch,
+    (subject, timeout): (String, Duration),
     mut orders: mpsc::Receiver<Order>,
 ) {
     // It returns at once, and connects meanwhile.
@@ -142,15 +182,17 @@ async fn serve(
             continue;
         };
         if client.connection_state() != State::Connected {
-            let _ = order.told.send(Err("there is no connection".to_owned()));
+            let why = hitch.explain("there is no connection");
+            let _ = order.told.send(Err(why));
             continue;
         }
-        let (context, subject) = (context.clone(), subject.clone());
+        let (context, subject, hitch) = (context.clone(), subject.clone(), hitch.clone());
         tokio::spawn(async move {
             let published = publish(context, subject, order.id, order.body);
             let outcome = match tokio::time::timeout(timeout, published).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err("no answer in time".to_owned()),
+                // It may have said why not beside it: this user may not send there.
+                Err(_) => Err(hitch.explain("no answer in time")),
             };
             let _ = order.told.send(outcome);
         });
