@@ -51,6 +51,8 @@ pub enum BadAccount {
     Name(String),
     /// The name stood in a line before.
     Repeated(String),
+    /// What stands in the file of groups begins like a group in `allow`.
+    At(String),
     /// The hash of this name is not one that is taken.
     Hash(String, BadHash),
     /// What follows this name is no SHA-256.
@@ -70,6 +72,11 @@ impl fmt::Display for BadAccount {
                 name
             ),
             Self::Repeated(name) => write!(f, "{name:?} stood in a line before"),
+            Self::At(name) => write!(
+                f,
+                "{name:?} begins with @, which is for `allow` only: here groups are called without it, and hold users, \
+                 not groups"
+            ),
             Self::Hash(name, why) => write!(f, "{name:?} cannot be used: {why}"),
             Self::Digest(name) => write!(
                 f,
@@ -240,11 +247,19 @@ fn parse_groups(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>, BadLin
     for_each_line(text, |name, rest| {
         let mut members = BTreeSet::new();
         for member in rest.split([' ', '\t', ',']).filter(|name| !name.is_empty()) {
-            members.insert(check_name(member)?.to_owned());
+            members.insert(check_name(in_a_group(member)?)?.to_owned());
         }
-        insert(&mut groups, name.to_owned(), members, name)
+        insert(&mut groups, in_a_group(name)?.to_owned(), members, name)
     })?;
     Ok(groups)
+}
+
+/// `@` says in `allow` that a group is meant; a group is called without it, and holds no groups.
+fn in_a_group(name: &str) -> Result<&str, BadAccount> {
+    match name.starts_with('@') {
+        true => Err(BadAccount::At(name.to_owned())),
+        false => Ok(name),
+    }
 }
 
 fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
@@ -415,6 +430,14 @@ mod tests {
         assert!(bad(&format!(":{HASH}"), "", "").2.contains("is no name"));
         let told = bad("", "ops: anna\nops: bert", "");
         assert_eq!((told.0, told.1), (AccountFile::Groups, 2));
+        for groups in ["@ops: anna", "ops: anna, @all"] {
+            let told = bad("", groups, "");
+            assert!(
+                told.0 == AccountFile::Groups && told.2.contains("for `allow` only"),
+                "{}",
+                told.2
+            );
+        }
         let told = bad("", "", "robot:secret");
         assert_eq!((told.0, told.1), (AccountFile::Tokens, 1));
         assert!(told.2.contains("bitsd token"), "{}", told.2);

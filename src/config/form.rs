@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::address::parse_addresses;
 use super::complaint::{Complaint, quoted};
 use super::quantity;
+use super::text::Text;
 use crate::http::path::parse_target;
 
 /// A value of any key.
@@ -39,12 +40,13 @@ pub(super) enum Form {
     File(&'static str),
     /// The path of what the server makes, or none.
     Place(&'static str),
-    /// Something with a reader of its own, or none.
-    Text(fn(&str) -> Option<String>, &'static str),
+    Text(Text),
+    /// The same, or none.
+    TextOrNone(Text),
     /// Any of these, each once, in any case.
     Words(&'static [&'static str]),
-    /// Several texts, each with the reader.
-    Texts(fn(&str) -> Option<String>, &'static str),
+    /// Several texts.
+    Texts(Text),
     /// The beginning of a path as in a URL.
     Prefix,
 }
@@ -159,12 +161,13 @@ impl Form {
                     Ok(Value::Path(text.into()))
                 }
             }
-            (Self::Text(..), Written::Text(text)) if text.is_empty() => Ok(Value::Text(text)),
-            (Self::Text(parse, _), Written::Text(text)) => {
-                parse(&text).map(Value::Text).ok_or(Complaint::Unusable)
+            (Self::TextOrNone(_), Written::Text(text)) if text.is_empty() => Ok(Value::Text(text)),
+            (Self::Text(kind) | Self::TextOrNone(kind), Written::Text(text)) => {
+                let read = (kind.parse)(&text).map(Value::Text);
+                read.ok_or(Complaint::Unusable)
             }
-            (Self::Words(_) | Self::Texts(..), Written::Text(text)) => self.read_all(&[text]),
-            (Self::Words(_) | Self::Texts(..), Written::Texts(texts)) => self.read_all(&texts),
+            (Self::Words(_) | Self::Texts(_), Written::Text(text)) => self.read_all(&[text]),
+            (Self::Words(_) | Self::Texts(_), Written::Texts(texts)) => self.read_all(&texts),
             (Self::Prefix, Written::Text(text)) => parse_prefix(&text).map(Value::Text),
             _ => Err(Complaint::Unusable),
         }
@@ -179,7 +182,7 @@ impl Form {
                     let known = words.iter().find(|word| word.eq_ignore_ascii_case(text));
                     known.map(|word| (*word).to_owned())
                 }
-                Self::Texts(parse, _) => parse(text),
+                Self::Texts(kind) => (kind.parse)(text),
                 _ => None,
             };
             let one = one.ok_or_else(|| Complaint::NotOneOf(text.clone()))?;
@@ -228,8 +231,9 @@ impl Form {
             Self::Directory(takes)
             | Self::File(takes)
             | Self::Place(takes)
-            | Self::Text(_, takes)
-            | Self::Texts(_, takes) => (*takes).to_owned(),
+            | Self::Text(Text { takes, .. })
+            | Self::Texts(Text { takes, .. }) => (*takes).to_owned(),
+            Self::TextOrNone(kind) => format!("{}, or \"\" for none", kind.takes),
         }
     }
 

@@ -33,14 +33,13 @@ use crate::http::digest::Algorithms;
 use super::form::{
     Form, Unit, Value, bytes, count, duration, milliseconds, number, or_unlimited, truth,
 };
-use super::permissions::{
-    DIR_MODE_TAKES, FILE_MODE_TAKES, Permissions, parse_dir_mode, parse_file_mode,
-};
+use super::permissions::{self, Permissions};
 use super::quantity::{GIB, KIB, MIB, TIB};
 use super::secret::Secret;
 use super::section::Scope;
 use super::table::{Row, Setting, Table, keys};
-use super::url::{self, HOST_TAKES, NOTIFICATION_URL_TAKES, PUBLIC_URL_TAKES};
+use super::text::Text;
+use super::url;
 use super::words::{
     ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NoReplace,
     NotificationType, Persist, PrefixCase, ProxyProtocol, Publish, StoreAck, StoreKind, TlsVersion,
@@ -94,7 +93,7 @@ keys! {
         /// who can reach them; they take no orders.
         admin_listen: Vec<SocketAddr> = Vec::new(), Row::of(Form::Addresses).by_default("[]");
         /// Names by which clients may call `admin_listen`, beside addresses and `localhost`.
-        admin_names: Vec<String> = Vec::new(), Row::of(Form::Texts(url::parse_host, ADMIN_NAMES_TAKE)).live();
+        admin_names: Vec<String> = Vec::new(), Row::of(Form::Texts(ADMIN_NAMES)).live();
         /// The folder of the custody ledger: a line for each upload that ended, chained by hash,
         /// before its client hears of it. Not in a root, nor in `work_dir`.
         custody: PathBuf = PathBuf::new(), Row::of(Form::Place(CUSTODY_TAKES));
@@ -149,7 +148,7 @@ keys! {
         /// Whether the targets of `[events]` hear of uploads that end.
         send_events: bool = true, Row::of(truth());
         /// How clients reach this server through a proxy: what absolute URLs begin with.
-        public_url: Option<String> = None, Row::of(Form::Text(url::parse_public_url, PUBLIC_URL_TAKES));
+        public_url: Option<String> = None, Row::of(Form::TextOrNone(url::PUBLIC_URL));
     }
 }
 
@@ -173,10 +172,10 @@ keys! {
         /// Whether missing folders of a destination are made.
         create_dirs: bool = false, Row::of(truth());
         /// Permissions of uploaded files, whatever the umask; none: `0666` without the umask.
-        file_mode: Option<Permissions> = None, Row::of(Form::Text(parse_file_mode, FILE_MODE_TAKES));
+        file_mode: Option<Permissions> = None, Row::of(Form::TextOrNone(permissions::FILE_MODE));
         /// Permissions of folders that `create_dirs` makes, whatever the umask; none: `0777`
         /// without the umask.
-        dir_mode: Option<Permissions> = None, Row::of(Form::Text(parse_dir_mode, DIR_MODE_TAKES));
+        dir_mode: Option<Permissions> = None, Row::of(Form::TextOrNone(permissions::DIR_MODE));
         /// What a session closed before any fragment means. `discard`: the client gave up.
         /// `create`: the file is empty.
         empty_file: EmptyFile = EmptyFile::Discard, Row::of(Form::Word(EmptyFile::WORDS));
@@ -211,9 +210,9 @@ keys! {
         /// asked.
         auth: Vec<Scheme> = Vec::new(), Row::of(Form::Words(Scheme::WORDS));
         /// Who of them may upload: users, `@group`, or `*` for all who have shown who they are.
-        allow: Vec<Allowed> = vec![Allowed::Anybody], Row::of(Form::Texts(parse_allowed, ALLOW_TAKES));
+        allow: Vec<Allowed> = vec![Allowed::Anybody], Row::of(Form::Texts(ALLOW));
         /// From where uploads are taken; empty: from everywhere. Others hear 403.
-        allow_from: Networks = Networks::default(), Row::of(Form::Texts(Networks::parse_one, NETWORKS_TAKE));
+        allow_from: Networks = Networks::default(), Row::of(Form::Texts(NETWORKS));
         /// Whether each user has a folder of his own: what he uploads to `PREFIX/a/b` is at
         /// `USER/a/b` beneath what the prefix leads to. That folder is made where it is missing.
         per_user: bool = false, Row::of(truth());
@@ -251,22 +250,22 @@ keys! {
         /// The keys of this server's names in Kerberos, for `auth = ["negotiate"]`.
         keytab: PathBuf = PathBuf::new(), Row::of(Form::File("a keytab, or \"\" for none")).secret().live();
         /// Realms whose users are called without their realm; none: those of the keytab.
-        realms: Vec<String> = Vec::new(), Row::of(Form::Texts(parse_kerberos_realm, KERBEROS_REALM_TAKES)).live();
+        realms: Vec<String> = Vec::new(), Row::of(Form::Texts(KERBEROS_REALMS)).live();
         /// Whether a ticket must be bound to the TLS connection that it comes on, so that nobody
         /// can pass it on. `off`: nobody looks; `check`: where the client has bound it; `require`:
         /// always.
         channel_binding: ChannelBinding = ChannelBinding::Check, Row::of(Form::Word(ChannelBinding::WORDS)).live();
         /// What clients are told that a password is for.
-        auth_realm: String = "bitsd".to_owned(), Row::of(Form::Text(parse_realm, REALM_TAKES)).live();
+        auth_realm: String = "bitsd".to_owned(), Row::of(Form::Text(REALM)).live();
         // An upload of 1 GiB has 258 requests, each with the password.
         /// How long a password that was right is not compared with its hash again.
         auth_memory: Duration = Duration::from_secs(300), Row::of(duration(0..=DAY)).live();
         /// Proxies whose word is taken for who is behind them: for `X-Forwarded-For`, for the PROXY
         /// protocol, for `user_header`.
-        trusted_proxies: Networks = Networks::default(), Row::of(Form::Texts(Networks::parse_one, NETWORKS_TAKE)).live();
+        trusted_proxies: Networks = Networks::default(), Row::of(Form::Texts(NETWORKS)).live();
         /// The field in which one of `trusted_proxies` names the user, for `auth = ["proxy"]`. It
         /// must take away what a client itself has put there.
-        user_header: String = String::new(), Row::of(Form::Text(parse_field_name, FIELD_NAME_TAKES)).live();
+        user_header: String = String::new(), Row::of(Form::TextOrNone(FIELD_NAME)).live();
     }
 }
 
@@ -274,7 +273,7 @@ keys! {
     /// What a client is told about the node of a farm that it speaks with.
     pub struct Host in Both "" {
         /// The name by which clients are to call this node of a farm once they have a session.
-        id: String = String::new(), Row::of(Form::Text(url::parse_host, HOST_TAKES)).called("host_id").iis(&["BITSHostId"]);
+        id: String = String::new(), Row::of(Form::TextOrNone(url::HOST)).called("host_id").iis(&["BITSHostId"]);
         // As in IIS.
         /// After how long a client that cannot reach the node by its `host_id` goes back to the
         /// name it began with.
@@ -292,7 +291,7 @@ keys! {
             Row::of(Form::Word(NOTIFICATION_WORDS))
             .called("notification_type").by_default("\"none\"").iis(&["BITSServerNotificationType"]);
         /// Where the server application is; required if there is a `notification_type`.
-        url: String = String::new(), Row::of(Form::Text(url::parse_notification_url, NOTIFICATION_URL_TAKES))
+        url: String = String::new(), Row::of(Form::TextOrNone(url::NOTIFICATION_URL))
             .called("notification_url").iis(&["BITSServerNotificationURL"]);
         // Clients give up after 5 minutes; our 408 must come before (protocol.md 9.9).
         /// How long the server application may take; clients give up after five minutes.
@@ -317,16 +316,16 @@ keys! {
     /// Who hears of uploads that ended, by events.
     pub struct EventSettings in Events "events." {
         /// Where events are POSTed to; a 2xx says that they have come.
-        webhook: String = String::new(), Row::of(Form::Text(url::parse_webhook, WEBHOOK_TAKES));
+        webhook: String = String::new(), Row::of(Form::TextOrNone(url::WEBHOOK));
         /// The secret that they are signed with (HMAC).
         webhook_secret: Option<Secret> = None, Row::of(Form::File(SECRET_TAKES)).secret().called("events.webhook_secret_file");
         /// The authorities that vouch for the webhook; none: those that the system trusts.
         webhook_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE));
         /// A server of NATS with JetStream that events are published to; its stream says that they
         /// have come.
-        nats: String = String::new(), Row::of(Form::Text(url::parse_nats, NATS_TAKES));
+        nats: String = String::new(), Row::of(Form::TextOrNone(url::NATS));
         /// Their subject; a stream must take it.
-        nats_subject: String = "bitsd.uploads".to_owned(), Row::of(Form::Text(parse_subject, SUBJECT_TAKES));
+        nats_subject: String = "bitsd.uploads".to_owned(), Row::of(Form::Text(SUBJECT));
         /// What the server of NATS is shown: a `.creds` file, a line of `user:password`, or a
         /// token.
         nats_credentials: Option<Secret> = None,
@@ -334,7 +333,7 @@ keys! {
         /// The authorities that vouch for the server of NATS; none: those that the system trusts.
         nats_ca: PathBuf = PathBuf::new(), Row::of(Form::File(PEM_OR_NONE));
         /// What events call this server; none: its `host_id`, or the name of its host.
-        source: String = String::new(), Row::of(Form::Text(parse_source, SOURCE_TAKES));
+        source: String = String::new(), Row::of(Form::TextOrNone(SOURCE));
         /// How long a target may take to say that it has an event.
         timeout: Duration = Duration::from_secs(30), Row::of(duration(SECOND..=HOUR));
         // Each POST has a thread.
@@ -350,13 +349,13 @@ keys! {
         /// S3.
         kind: StoreKind = StoreKind::S3, Row::of(Form::Word(STORE_WORDS)).called("store").by_default("\"none\"");
         /// The bucket; required if there is a `store`.
-        bucket: String = String::new(), Row::of(Form::Text(url::parse_bucket, BUCKET_TAKES)).called("store_bucket");
+        bucket: String = String::new(), Row::of(Form::TextOrNone(url::BUCKET)).called("store_bucket");
         /// What the keys of objects begin with, before the path of the upload.
-        prefix: String = String::new(), Row::of(Form::Text(url::parse_key_prefix, KEY_PREFIX_TAKES)).called("store_prefix");
+        prefix: String = String::new(), Row::of(Form::Text(url::KEY_PREFIX)).called("store_prefix");
         /// The region that requests are signed for.
-        region: String = "us-east-1".to_owned(), Row::of(Form::Text(url::parse_region, REGION_TAKES)).called("store_region");
+        region: String = "us-east-1".to_owned(), Row::of(Form::Text(url::REGION)).called("store_region");
         /// The store; none: that of AWS in the region.
-        endpoint: Option<String> = None, Row::of(Form::Text(url::parse_public_url, PUBLIC_URL_TAKES)).called("store_endpoint");
+        endpoint: Option<String> = None, Row::of(Form::TextOrNone(url::PUBLIC_URL)).called("store_endpoint");
         /// Whether the bucket stands in the path of URLs, and not in the name of the host.
         path_style: bool = false, Row::of(truth()).called("store_path_style");
         /// The authorities (PEM) that vouch for the store; none: those of this machine.
@@ -400,7 +399,7 @@ keys! {
         /// protocol, version 1 or 2). Nobody else is let in there.
         proxy_protocol: ProxyProtocol = ProxyProtocol::None, Row::of(Form::Word(ProxyProtocol::WORDS));
         /// From where connections are taken; empty: from everywhere. Others are ended at once.
-        allow_from: Networks = Networks::default(), Row::of(Form::Texts(Networks::parse_one, NETWORKS_TAKE)).live();
+        allow_from: Networks = Networks::default(), Row::of(Form::Texts(NETWORKS)).live();
     }
 }
 
@@ -497,19 +496,49 @@ keys! {
 }
 
 const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
-const ADMIN_NAMES_TAKE: &str = "an array of host names";
-const ALLOW_TAKES: &str = "an array of users, `@groups`, or `*`";
 const CUSTODY_TAKES: &str = "a path from `/` on, or \"\" for none";
 const CREDENTIALS_TAKE: &str = "a file of at most 4096 bytes, or \"\" for none";
-const FIELD_NAME_TAKES: &str = "the name of a field, such as `X-Remote-User`, or \"\" for none";
-const KERBEROS_REALM_TAKES: &str = "an array of realms, such as `EXAMPLE.COM`";
-const NATS_TAKES: &str = "a URL such as nats://host:4222 or tls://host:4222, or \"\" for none";
 const SECRET_TAKES: &str =
     "a file of 16 to 4096 bytes, white space at the ends aside, or \"\" for none";
-const SOURCE_TAKES: &str = "a URI reference (RFC 3986) of at most 300 characters, or \"\" for none";
-const SUBJECT_TAKES: &str = "words of letters, digits, `-` and `_`, with dots between them";
-const WEBHOOK_TAKES: &str = "an http or https URL, or \"\" for none";
-const REALM_TAKES: &str = "1 to 100 characters of ASCII, no quotes, no backslashes";
+const ADMIN_NAMES: Text = Text {
+    takes: "an array of host names",
+    ..url::HOST
+};
+const ALLOW: Text = Text {
+    parse: parse_allowed,
+    takes: "an array of users, `@groups`, or `*`",
+    pattern: r"^(\*|@?[^:\s]([^:]*[^:\s])?)$",
+};
+const FIELD_NAME: Text = Text {
+    parse: parse_field_name,
+    takes: "the name of a field that means nothing else, such as `X-Remote-User`",
+    pattern: "^[A-Za-z0-9_.-]{1,64}$",
+};
+const KERBEROS_REALMS: Text = Text {
+    parse: parse_kerberos_realm,
+    takes: "an array of realms, such as `EXAMPLE.COM`",
+    pattern: r"^[^\s@/:\\]{1,255}$",
+};
+const NETWORKS: Text = Text {
+    parse: Networks::parse_one,
+    takes: NETWORKS_TAKE,
+    pattern: r"^([0-9]+(\.[0-9]+){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$",
+};
+const SOURCE: Text = Text {
+    parse: parse_source,
+    takes: "a URI reference (RFC 3986) of at most 300 characters",
+    pattern: r"^[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{1,300}$",
+};
+const SUBJECT: Text = Text {
+    parse: parse_subject,
+    takes: "words of letters, digits, `-` and `_`, with dots between them",
+    pattern: r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+};
+const REALM: Text = Text {
+    parse: parse_realm,
+    takes: "1 to 100 characters of ASCII, no quotes, no backslashes",
+    pattern: r"^[ !#-\[\]-~]{1,100}$",
+};
 
 fn parse_allowed(text: &str) -> Option<String> {
     Allowed::parse(text).map(|allowed| allowed.to_text())
@@ -519,13 +548,36 @@ fn parse_allowed(text: &str) -> Option<String> {
 fn parse_field_name(text: &str) -> Option<String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_name = (1..=64).contains(&text.len()) && text.bytes().all(is_token);
-    let is_taken = OWN_FIELDS
-        .iter()
-        .any(|field| field.eq_ignore_ascii_case(text));
+    let begins = |start: &&str| {
+        (text.get(..start.len())).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
+    };
+    let is_taken = OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(text))
+        || OWN_FIELDS_BEGIN.iter().any(begins);
     (is_name && !is_taken).then(|| text.to_owned())
 }
 
-const OWN_FIELDS: &[&str] = &["Authorization", "Host", "Connection", "X-Forwarded-For"];
+/// Fields that mean something to us or to everybody.
+const OWN_FIELDS: &[&str] = &[
+    "Accept",
+    "Authorization",
+    "Connection",
+    "Cookie",
+    "Date",
+    "Expect",
+    "Forwarded",
+    "Host",
+    "Range",
+    "Referer",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+    "User-Agent",
+    "Via",
+    "X-Forwarded-For",
+    "X-HTTP-Method-Override",
+];
+const OWN_FIELDS_BEGIN: &[&str] = &["Accept-", "BITS-", "Content-", "If-"];
 
 fn parse_kerberos_realm(text: &str) -> Option<String> {
     let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && !"@/:\\".contains(c);
@@ -659,10 +711,6 @@ const NOTIFICATION_WORDS: &[&str] = &[
 /// The word for no store at all, which is no [`StoreKind`].
 pub(super) const NO_STORE: &str = "none";
 const STORE_WORDS: &[&str] = &[NO_STORE, StoreKind::WORDS[0]];
-const BUCKET_TAKES: &str = "3 to 63 lower-case letters, digits, dots and hyphens";
-const KEY_PREFIX_TAKES: &str =
-    "up to 200 characters without a slash at the beginning, such as `in/`";
-const REGION_TAKES: &str = "a region, such as `eu-central-1`";
 const PEM_OR_NONE: &str = "a PEM file, or \"\" for none";
 pub(super) const ROOT_DEFAULT: &str = "./uploads";
 const SECOND: u64 = 1000;

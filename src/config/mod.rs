@@ -41,6 +41,7 @@ mod resolve;
 mod secret;
 mod section;
 mod table;
+mod text;
 mod url;
 mod words;
 

@@ -2,13 +2,20 @@
 
 use super::form::Value;
 use super::table::Setting;
+use super::text::Text;
 
 /// What `file_mode` takes.
-pub(super) const FILE_MODE_TAKES: &str =
-    "octal digits from \"0400\" to \"0777\" with which its owner can read it, or \"\" for none";
+pub(super) const FILE_MODE: Text = Text {
+    parse: parse_file_mode,
+    takes: "octal digits from \"0400\" to \"0777\" with which its owner can read it",
+    pattern: "^0*[4-7][0-7]{2}$",
+};
 /// What `dir_mode` takes.
-pub(super) const DIR_MODE_TAKES: &str =
-    "octal digits from \"0700\" to \"0777\" with which its owner can use it, or \"\" for none";
+pub(super) const DIR_MODE: Text = Text {
+    parse: parse_dir_mode,
+    takes: "octal digits from \"0700\" to \"0777\" with which its owner can use it",
+    pattern: "^0*7[0-7]{2}$",
+};
 
 /// Read, write and execute, for owner, group and others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +45,12 @@ impl Permissions {
 }
 
 /// The mode of a file.
-pub(super) fn parse_file_mode(text: &str) -> Option<String> {
+fn parse_file_mode(text: &str) -> Option<String> {
     Permissions::with(text, 0o400)
 }
 
 /// The mode of a folder: we make files in it.
-pub(super) fn parse_dir_mode(text: &str) -> Option<String> {
+fn parse_dir_mode(text: &str) -> Option<String> {
     Permissions::with(text, 0o700)
 }
 

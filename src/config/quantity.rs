@@ -110,6 +110,28 @@ pub fn render_duration(duration: Duration) -> String {
         )
 }
 
+/// A regular expression that every size matches.
+pub fn size_pattern() -> String {
+    let units = SIZE_UNITS.iter().filter(|(unit, _)| !unit.is_empty());
+    let units: Vec<_> = units.map(|(unit, _)| in_any_case(unit)).collect();
+    format!(r"^\s*[0-9][0-9_]*\s*({})?\s*$", units.join("|"))
+}
+
+/// A regular expression that every duration matches.
+pub fn duration_pattern() -> String {
+    let units = DURATION_UNITS_READ.replace(' ', "|");
+    format!(r"^\s*[0-9][0-9_]*\s*$|^\s*([0-9][0-9_]*\s*({units})\s*)+$")
+}
+
+/// A regular expression for a word in any case.
+pub fn in_any_case(word: &str) -> String {
+    let letter = |c: char| match c.is_ascii_alphabetic() {
+        true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+        false => c.to_string(),
+    };
+    word.chars().map(letter).collect()
+}
+
 /// Digits (underscores between them allowed, as in TOML), then the unit.
 fn split(text: &str) -> Result<(u64, &str), BadQuantity> {
     let text = text.trim();

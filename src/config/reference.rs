@@ -6,8 +6,10 @@ use serde_json::{Value as Json, json};
 use super::file::{LIKENESS_MIN, likeness};
 use super::form::{Form, UNLIMITED, Unit};
 use super::keys::{default_of, rows};
+use super::quantity::{duration_pattern, in_any_case, size_pattern};
 use super::section::{SECTIONS, Scope};
 use super::table::Row;
+use super::text::Text;
 
 /// The key that was most likely meant by a name that none has.
 pub fn setting_like(name: &str) -> Option<&'static str> {
@@ -50,7 +52,7 @@ pub fn settings_schema() -> Json {
 fn schema_of(row: &'static Row) -> Json {
     let mut schema = match &row.form {
         Form::Truth => json!({ "type": "boolean" }),
-        Form::Word(words) => json!({ "enum": words }),
+        Form::Word(words) => word(words),
         Form::Number(number) => {
             let divisor = if number.unit == Unit::Duration {
                 1000
@@ -60,27 +62,52 @@ fn schema_of(row: &'static Row) -> Json {
             let (min, max) = (number.bounds.start(), number.bounds.end());
             let (min, max) = (min.div_ceil(divisor), max / divisor);
             let mut any = vec![json!({ "type": "integer", "minimum": min, "maximum": max })];
-            if !matches!(number.unit, Unit::One | Unit::Milliseconds) {
-                any.push(json!({ "type": "string", "pattern": "^ *[0-9]" }));
-            }
+            any.extend(match number.unit {
+                Unit::One | Unit::Milliseconds => None,
+                Unit::Bytes | Unit::PowerOfTwoBytes => Some(text(&size_pattern())),
+                Unit::Duration => Some(text(&duration_pattern())),
+            });
             if number.may_be_unlimited {
-                any.push(json!({ "const": UNLIMITED }));
+                any.push(word(&[UNLIMITED]));
             }
             json!({ "anyOf": any })
         }
-        Form::Addresses => json!({ "anyOf": [
-            { "type": "string" },
-            { "type": "array", "items": { "type": "string" } },
-        ] }),
-        Form::Words(words) => one_or_several(&json!({ "enum": words })),
-        Form::Texts(..) => one_or_several(&json!({ "type": "string", "minLength": 1 })),
-        Form::Directory(_) | Form::Prefix => json!({ "type": "string", "minLength": 1 }),
-        Form::File(_) | Form::Place(_) | Form::Text(..) => json!({ "type": "string" }),
+        Form::Addresses => one_or_several(&text(ADDRESS)),
+        Form::Words(words) => one_or_several(&word(words)),
+        Form::Texts(Text { pattern, .. }) => one_or_several(&text(pattern)),
+        Form::Text(Text { pattern, .. }) => text(pattern),
+        Form::TextOrNone(Text { pattern, .. }) => or_none(pattern),
+        Form::Directory(_) => text(PATH),
+        Form::File(_) | Form::Place(_) => or_none(PATH),
+        Form::Prefix => text(PREFIX),
     };
     let (meaning, takes, default) = (row.meaning(), row.takes(), default_of(row));
     schema["description"] = json!(format!("{meaning} Takes {takes}. Default: {default}."));
     schema
 }
+
+/// One of these, in any case. Editors offer what stands in `enum`.
+fn word(words: &[&str]) -> Json {
+    let patterns: Vec<_> = words.iter().map(|word| in_any_case(word)).collect();
+    let pattern = format!("^({})$", patterns.join("|"));
+    json!({ "anyOf": [{ "enum": words }, text(&pattern)] })
+}
+
+/// A text by a regular expression, in what ECMA-262 and all others have in common.
+fn text(pattern: &str) -> Json {
+    json!({ "type": "string", "pattern": pattern })
+}
+
+fn or_none(pattern: &str) -> Json {
+    json!({ "anyOf": [{ "const": "" }, text(pattern)] })
+}
+
+/// An address with its port.
+const ADDRESS: &str = r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$";
+/// A path, and none of Windows or for a shell.
+const PATH: &str = r"^([^~$\\A-Za-z]|[A-Za-z]([^:]|$)|[A-Za-z]:([^\\/]|$)|\\([^\\]|$))";
+/// Something between slashes, and what no path of an upload has.
+const PREFIX: &str = r"^[^?#\s:*<>]*[^?#\s:*<>/][^?#\s:*<>]*$";
 
 fn one_or_several(one: &Json) -> Json {
     json!({ "anyOf": [one, { "type": "array", "items": one }] })
@@ -89,6 +116,7 @@ fn one_or_several(one: &Json) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::form::Written;
     use crate::config::tests::from_file;
 
     #[test]
@@ -152,41 +180,40 @@ mod tests {
 
     /// Every keyword of the schema by its meaning; one that is not known here is a mistake.
     fn fits(schema: &Json, value: &Json) -> bool {
-        let all = |(keyword, says): (&String, &Json)| match (keyword.as_str(), says) {
-            ("$schema" | "title" | "description" | "properties", _) => true,
-            ("type", Json::String(name)) => match name.as_str() {
-                "object" => value.is_object(),
-                "array" => value.is_array(),
-                "string" => value.is_string(),
-                "integer" => value.is_i64() || value.is_u64(),
-                "boolean" => value.is_boolean(),
-                _ => panic!("the type {name}"),
-            },
-            ("enum", Json::Array(words)) => words.contains(value),
-            ("const", word) => word == value,
-            ("anyOf", Json::Array(any)) => any.iter().any(|schema| fits(schema, value)),
-            ("minimum", min) => value.as_i64() >= min.as_i64(),
-            ("maximum", max) => value.as_i64() <= max.as_i64(),
-            ("minLength" | "minItems", _) => value != "" && *value != json!([]),
-            ("pattern", _) => (value.as_str())
-                .is_some_and(|text| text.trim_start().starts_with(|c: char| c.is_ascii_digit())),
-            ("items", schema) => value
-                .as_array()
-                .unwrap()
-                .iter()
-                .all(|item| fits(schema, item)),
-            ("required", Json::Array(keys)) => keys
-                .iter()
-                .all(|key| value.get(key.as_str().unwrap()).is_some()),
-            ("additionalProperties", Json::Bool(false)) => {
-                (value.as_object().unwrap().iter()).all(|(key, value)| {
-                    schema["properties"]
-                        .get(key)
-                        .is_some_and(|schema| fits(schema, value))
-                })
-            }
-            _ => panic!("the keyword {keyword}: {says}"),
-        };
+        let all =
+            |(keyword, says): (&String, &Json)| match (keyword.as_str(), says) {
+                ("$schema" | "title" | "description" | "properties", _) => true,
+                ("type", Json::String(name)) => match name.as_str() {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "integer" => value.is_i64() || value.is_u64(),
+                    "boolean" => value.is_boolean(),
+                    _ => panic!("the type {name}"),
+                },
+                ("enum", Json::Array(words)) => words.contains(value),
+                ("const", word) => word == value,
+                ("anyOf", Json::Array(any)) => any.iter().any(|schema| fits(schema, value)),
+                ("minimum", min) => value.as_i64() >= min.as_i64(),
+                ("maximum", max) => value.as_i64() <= max.as_i64(),
+                ("minItems", _) => *value != json!([]),
+                ("pattern", Json::String(pattern)) => {
+                    let pattern = regex::Regex::new(pattern).unwrap();
+                    value.as_str().is_some_and(|text| pattern.is_match(text))
+                }
+                ("items", schema) => (value.as_array())
+                    .is_none_or(|items| items.iter().all(|item| fits(schema, item))),
+                ("required", Json::Array(keys)) => keys
+                    .iter()
+                    .all(|key| value.get(key.as_str().unwrap()).is_some()),
+                ("additionalProperties", Json::Bool(false)) => (value.as_object().unwrap().iter())
+                    .all(|(key, value)| {
+                        schema["properties"]
+                            .get(key)
+                            .is_some_and(|schema| fits(schema, value))
+                    }),
+                _ => panic!("the keyword {keyword}: {says}"),
+            };
         schema.as_object().unwrap().iter().all(all)
     }
 
@@ -220,6 +247,194 @@ mod tests {
         ] {
             assert!(!fits(&schema, &json_of(text)), "{text}");
             assert!(from_file(text).is_err(), "{text}");
+        }
+    }
+
+    /// What people write, rightly somewhere and wrongly elsewhere.
+    const TEXTS: &[&str] = &[
+        "",
+        " ",
+        "/",
+        "//",
+        "?",
+        "*",
+        "@",
+        "@admins",
+        "anna",
+        "a b",
+        " a",
+        "a:b",
+        "x",
+        "X-Remote-User",
+        "none",
+        "NONE",
+        "info",
+        "INFO",
+        "Warn",
+        "unlimited",
+        "Unlimited",
+        "sha-256",
+        "Sha-1",
+        "true",
+        "1",
+        "90",
+        "1.5h",
+        "1h 30m",
+        "90 s",
+        " 14d ",
+        "10 M",
+        "2 weeks",
+        "1h30",
+        "h",
+        "-1",
+        "1_000",
+        "64 KiB",
+        "64kib",
+        "10MB",
+        "5 XiB",
+        "9 TiB",
+        "1.5 GiB",
+        "KiB",
+        "_1",
+        "7 B",
+        "1 d",
+        "300ms",
+        "0400",
+        "0644",
+        "644",
+        "755",
+        "0755",
+        "00777",
+        "0799",
+        "64",
+        "rw-r--r--",
+        "1777",
+        "127.0.0.1",
+        "127.0.0.1:8080",
+        "[::]:8080",
+        "[fe80::1%2]:80",
+        "::1",
+        "[::1]",
+        "*:8080",
+        ":80",
+        "localhost:80",
+        "10.0.0.0/8",
+        "10.0.0.1/8",
+        "2001:db8::/32",
+        "10.0.0.0/33",
+        "10.0.0.0/8 ",
+        "node-1.example",
+        "NODE_1",
+        "node.",
+        "a..b",
+        "-a",
+        "256.1.1.1",
+        "a/b",
+        "a.b",
+        "a b.c",
+        "a.*",
+        "http://a",
+        "https://a:443/x",
+        "HTTP://A/b?c",
+        "http://u@a/",
+        "ftp://a",
+        "http:/a",
+        "http://",
+        "http://a/#x",
+        "http://a b",
+        "/path",
+        "/path?q",
+        "//host",
+        "nats://a:4222",
+        "tls://a/",
+        "nats://a/b",
+        "nats://u:p@a",
+        "tls://a?b",
+        "urn:a",
+        "a#b",
+        "a%b",
+        "a%20b",
+        "<a>",
+        "ü",
+        "uploads",
+        "in/",
+        "/in/",
+        "in?x",
+        "/a/b",
+        "~/x",
+        "$HOME",
+        "C:\\x",
+        "c:/x",
+        "c:",
+        "C",
+        "\\x",
+        "\\\\host\\x",
+        "./x",
+        "EXAMPLE.COM",
+        "EXAMPLE COM",
+        "a@b",
+        "say \"a\"",
+        "back\\slash",
+        "eu-central-1",
+        "eu central",
+        "Bucket",
+        "bu",
+        "bucket.name",
+        "%20",
+        "/%2F",
+        "/a%00",
+        "a\nb",
+    ];
+
+    #[test]
+    fn editors_take_each_text_that_we_take() {
+        for row in rows() {
+            let schema = schema_of(row);
+            for text in TEXTS {
+                let read = row.form.read(Written::Text((*text).to_owned()));
+                let is_taken = fits(&schema, &json!(text));
+                assert!(read.is_err() || is_taken, "{} = {text:?}", row.key);
+            }
+        }
+    }
+
+    #[test]
+    fn editors_refuse_most_texts_that_we_refuse() {
+        let (mut refused, mut missed) = (0, Vec::new());
+        for row in rows() {
+            let schema = schema_of(row);
+            for text in TEXTS {
+                let read = row.form.read(Written::Text((*text).to_owned()));
+                if read.is_err() {
+                    refused += 1;
+                    if fits(&schema, &json!(text)) {
+                        missed.push(format!("{} = {text:?}", row.key));
+                    }
+                }
+            }
+        }
+        assert!(
+            missed.len() * 50 < refused,
+            "{} of {refused}: {missed:#?}",
+            missed.len()
+        );
+        for (key, slips) in [
+            ("session_timeout", &["x", "1.5h", "10 M", "1h30"][..]),
+            ("upload_bytes_max", &["1.5h", "5 XiB", "1.5 GiB"]),
+            ("listen", &["x", "*:8080", "localhost:80"]),
+            ("file_mode", &["x", "64", "rw-r--r--", "1777"]),
+            ("trusted_proxies", &["x", "node.", "10.0.0.0/8 "]),
+            ("admin_names", &["", "http://a", "a b"]),
+            ("store_bucket", &["*", "bu", "Bucket"]),
+            ("store_region", &["", "eu central"]),
+            ("auth_realm", &["", "say \"a\""]),
+            ("events.nats_subject", &["", "a.*", "a..b"]),
+            ("root", &["", "~/x", "c:/x"]),
+        ] {
+            let row = rows().find(|row| row.key == key).unwrap();
+            for slip in slips {
+                assert!(!fits(&schema_of(row), &json!(slip)), "{key} = {slip:?}");
+            }
         }
     }
 

@@ -25,7 +25,7 @@ use super::object_store::resolve_store;
 use super::secret::{Secret, read_accounts, read_keytab};
 use super::section::Scope;
 use super::table::Setting as _;
-use super::url::NOTIFICATION_URL_TAKES;
+use super::url::NOTIFICATION_URL;
 use super::words::ProxyProtocol;
 
 /// A configuration, and what was given for it.
@@ -362,7 +362,7 @@ fn resolve_notification(
     };
     let mut notification: Notification = given.fill();
     let Some(url) = given.said("notification_url") else {
-        let url = format!("notification_url, which takes {NOTIFICATION_URL_TAKES}");
+        let url = format!("notification_url, which takes {}", NOTIFICATION_URL.takes);
         return Err(kind.refused(Complaint::Needs(url)));
     };
     if notification.url.starts_with('/') && !has_public_url {

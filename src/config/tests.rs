@@ -653,6 +653,8 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
         ("user_header = \"X-User\"", "needs `trusted_proxies`"),
         ("user_header = \"X User\"", "the name of a field"),
         ("user_header = \"host\"", "the name of a field"),
+        ("user_header = \"content-length\"", "the name of a field"),
+        ("user_header = \"BITS-Session-Id\"", "the name of a field"),
         ("allow_from = \"10.0.0.1/8\"", "is none of it"),
         ("trusted_proxies = \"proxy.example\"", "is none of it"),
     ] {

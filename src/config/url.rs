@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fluent_uri::{Uri, UriRef};
 
+use super::text::Text;
+
 /// An http or https URL as `public_url`, without the slash at its end.
 pub(super) fn parse_public_url(text: &str) -> Option<String> {
     let is_good = is_http_url(text) && !text.contains('?');
@@ -130,13 +132,55 @@ const HOST_CHARS_MAX: usize = 300;
 /// RFC 1035 2.3.4.
 const LABEL_CHARS_MAX: usize = 63;
 
-/// What `public_url` may be, in words.
-pub(super) const PUBLIC_URL_TAKES: &str =
-    "an http or https URL without a query, of at most 2200 characters, or \"\" for none";
-/// What `notification_url` may be, in words.
-pub(super) const NOTIFICATION_URL_TAKES: &str = "an http or https URL, or a path that begins with / and belongs to the host of `public_url`, of at most 2200 characters, or \"\" for none";
-/// What `host_id` may be, in words.
-pub(super) const HOST_TAKES: &str = "a host name or an IP address, without scheme, port and path, of at most 300 characters, or \"\" for none";
+/// What `public_url` may be.
+pub(super) const PUBLIC_URL: Text = Text {
+    parse: parse_public_url,
+    takes: "an http or https URL without a query, of at most 2200 characters",
+    pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#]+$",
+};
+/// What `notification_url` may be.
+pub(super) const NOTIFICATION_URL: Text = Text {
+    parse: parse_notification_url,
+    takes: "an http or https URL, or a path that begins with / and belongs to the host of \
+            `public_url`, of at most 2200 characters",
+    pattern: r"^([Hh][Tt][Tt][Pp][Ss]?:/)?/[^\s#]*$",
+};
+/// Where events may be posted to.
+pub(super) const WEBHOOK: Text = Text {
+    parse: parse_webhook,
+    takes: "an http or https URL",
+    pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s#]+$",
+};
+/// What a server of NATS is called.
+pub(super) const NATS: Text = Text {
+    parse: parse_nats,
+    takes: "a URL such as nats://host:4222 or tls://host:4222",
+    pattern: r"^(nats|tls)://[^\s/?#@]+/?$",
+};
+/// What `host_id` may be.
+pub(super) const HOST: Text = Text {
+    parse: parse_host,
+    takes: "a host name or an IP address, without scheme, port and path, of at most 300 characters",
+    pattern: r"^([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]?)$",
+};
+/// What a bucket may be called.
+pub(super) const BUCKET: Text = Text {
+    parse: parse_bucket,
+    takes: "3 to 63 lower-case letters, digits, dots and hyphens",
+    pattern: "^[a-z0-9.-]{3,63}$",
+};
+/// What keys may begin with.
+pub(super) const KEY_PREFIX: Text = Text {
+    parse: parse_key_prefix,
+    takes: "up to 200 characters without a slash at the beginning, such as `in/`",
+    pattern: "^([^/].{0,199})?$",
+};
+/// What a region may be called.
+pub(super) const REGION: Text = Text {
+    parse: parse_region,
+    takes: "a region, such as `eu-central-1`",
+    pattern: "^[A-Za-z0-9_-]{1,64}$",
+};
 
 #[cfg(test)]
 mod tests {
