@@ -87,6 +87,10 @@ fn a_check_leaves_nothing_behind() {
             "root = \"root\"\nwork_dir = \"work\"\nadmin_socket = \"admin.sock\"",
             "admin_socket can be",
         ),
+        (
+            "root = \"root\"\n[[listener]]\naddress = \"[::]:47113\"",
+            "takes IPv6 only: add 0.0.0.0:47113",
+        ),
         // The first root is good, and the second one is not.
         (
             "root = \"root\"\nwork_dir = \"work\"\n[[location]]\nprefix = \"a\"\nroot = \"none\"",

@@ -66,7 +66,8 @@ keys! {
         /// Who hears of uploads that ended.
         events: EventSettings = EventSettings::default(),
     } {
-        /// Addresses to listen on, without TLS.
+        /// Addresses to listen on, without TLS. `[::]` takes IPv6 only; `0.0.0.0` beside it takes
+        /// IPv4.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             Row::of(Form::Addresses).flag().note("; the default holds where there is no [[listener]]");
         /// Where sessions are recorded, and where the unfinished uploads to roots on its file
@@ -90,7 +91,7 @@ keys! {
         /// `sessions`, `reload`, `drain`): by its user and by its group.
         admin_socket: PathBuf = PathBuf::new(), Row::of(Form::Place("a path, or \"\" for none"));
         /// Addresses that answer `/metrics`, `/live`, `/ready` and other questions, to everybody
-        /// who can reach them; they take no orders.
+        /// who can reach them; they take no orders. `[::]` takes IPv4 as well.
         admin_listen: Vec<SocketAddr> = Vec::new(), Row::of(Form::Addresses).by_default("[]");
         /// Names by which clients may call `admin_listen`, beside addresses and `localhost`.
         admin_names: Vec<String> = Vec::new(), Row::of(Form::Texts(ADMIN_NAMES)).live();
@@ -385,7 +386,7 @@ keys! {
 keys! {
     /// Addresses, and what holds for those who connect there.
     pub struct Listener in Listener "listener." {
-        /// Addresses to listen on.
+        /// Addresses to listen on. `[::]` takes IPv6 only; `0.0.0.0` beside it takes IPv4.
         address: Vec<SocketAddr> = Vec::new(), Row::of(Form::Addresses).by_default("required");
         /// Whether clients must speak TLS there (https).
         tls: bool = false, Row::of(truth());

@@ -450,9 +450,15 @@ fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<
             Err(error) => Finding::Bad(LaunchError::Listen(address, error).to_string()),
         }
     };
-    listeners::addresses(config)
-        .map(|one| examine(one.address))
-        .collect()
+    let found = listeners::addresses(config).map(|one| examine(one.address));
+    let mut found: Vec<_> = found.collect();
+    found.extend(listeners::without_ipv4(config).into_iter().map(|address| {
+        let port = address.port();
+        Finding::Doubtful(format!(
+            "{address} takes IPv6 only: add 0.0.0.0:{port} if clients may come by IPv4"
+        ))
+    }));
+    found
 }
 
 fn beside_a_server(address: SocketAddr) -> Finding {

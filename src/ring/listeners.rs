@@ -43,6 +43,17 @@ pub fn addresses(config: &Config) -> impl Iterator<Item = Address> {
     plain.chain(others)
 }
 
+/// Those of all IPv6 addresses beside which nothing listens on IPv4 at the same port: they do not
+/// take it as well, as those of many other programs do.
+pub fn without_ipv4(config: &Config) -> Vec<SocketAddr> {
+    let all: Vec<_> = addresses(config).map(|one| one.address).collect();
+    let has_ipv4 = |port| all.iter().any(|one| one.is_ipv4() && one.port() == port);
+    let is_alone = |one: &&SocketAddr| {
+        one.is_ipv6() && one.ip().is_unspecified() && one.port() != 0 && !has_ipv4(one.port())
+    };
+    all.iter().filter(is_alone).copied().collect()
+}
+
 /// The sockets of one shard, each with the number of its entry, if it has one.
 pub type Sockets = Vec<(Arc<OwnedFd>, Option<usize>)>;
 
@@ -218,6 +229,25 @@ mod tests {
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn all_of_ipv6_without_ipv4_is_noticed() {
+        for (listen, told) in [
+            (&["[::]:80"][..], &["[::]:80"][..]),
+            (&["[::]:80", "0.0.0.0:80"], &[]),
+            (&["[::]:80", "127.0.0.1:80"], &[]),
+            (&["[::]:80", "0.0.0.0:81"], &["[::]:80"]),
+            (&["[::1]:80"], &[]),
+            (&["0.0.0.0:80"], &[]),
+        ] {
+            let config = Config {
+                listen: listen.iter().map(|address| at(address)).collect(),
+                ..Config::default()
+            };
+            let told: Vec<_> = told.iter().map(|address| at(address)).collect();
+            assert_eq!(without_ipv4(&config), told, "{listen:?}");
+        }
     }
 
     #[test]
