@@ -437,6 +437,17 @@ fn an_address_takes_questions_from_nobody_elses_page_and_no_orders() {
     assert_eq!(ask("GET", "/v1/trace", "localhost").0, 403);
     assert_eq!(ask("GET", "/nothing", "localhost").0, 404);
     assert_eq!(ask("GET", "/v1/sessions?size=1", "localhost").0, 400);
+    assert_eq!(ask("GET", "/v1/status?size=1", "localhost").0, 400);
+    // Health checks add what keeps caches away.
+    for target in ["/?x=1", "/live?x", "/ready?ts=1", "/metrics?x=1&y"] {
+        assert_eq!(ask("GET", target, "localhost").0, 200, "{target}");
+    }
+    let (status, head, body) = ask("HEAD", "/v1/sessions", "localhost");
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert!(
+        head.contains("Content-Type: application/x-ndjson"),
+        "{head}"
+    );
     let (status, _, body) = ask("HEAD", "/metrics", "localhost");
     assert_eq!((status, body.as_str()), (200, ""));
     // As HAProxy asks by default.

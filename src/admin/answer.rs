@@ -24,7 +24,8 @@ pub const JSON: &str = "application/json";
 pub const JSON_LINES: &str = "application/x-ndjson";
 /// A page.
 pub const HTML: &str = "text/html; charset=utf-8";
-const EVENTS: &str = "text/event-stream; charset=utf-8";
+/// What comes for as long as somebody listens.
+pub const EVENTS: &str = "text/event-stream; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl AdminAnswer {
@@ -80,6 +81,15 @@ impl AdminAnswer {
         out.write_all(text.as_bytes())?;
         out.flush()
     }
+}
+
+/// The answer to HEAD where nobody knows how long that to GET is.
+///
+/// # Errors
+/// What the stream says.
+pub fn write_head(out: &mut impl Write, media_type: &str) -> io::Result<()> {
+    out.write_all((begin(200, media_type) + "\r\n").as_bytes())?;
+    out.flush()
 }
 
 /// The head of events that come until one side has had enough.

@@ -11,6 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::Registry;
 
+use super::accept;
 use super::families::{Families, SeriesLabels, alone};
 use super::health::{Health, Premises};
 use super::ledger;
@@ -78,19 +79,7 @@ impl Exposition {
     /// The one that a reader asks for (RFC 9110 12.5.1). It must name OpenMetrics: who takes
     /// anything gets what everybody can read.
     pub fn accepted(accept: Option<&[u8]>) -> Self {
-        let accept = String::from_utf8_lossy(accept.unwrap_or_default()).to_ascii_lowercase();
-        let mut types = accept.split(',').map(|one| {
-            let mut parts = one.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default();
-            let is_refused = parts.any(|part| {
-                part.starts_with("q=0")
-                    && !part.contains(['1', '2', '3', '4', '5', '6', '7', '8', '9'])
-            });
-            (name, is_refused)
-        });
-        let is_open =
-            types.any(|(name, is_refused)| name == "application/openmetrics-text" && !is_refused);
-        match is_open {
+        match accept::prefers(accept, "application/openmetrics-text", "text/plain") {
             true => Self::OpenMetrics,
             false => Self::Classic,
         }

@@ -29,6 +29,7 @@
 //! `samples` <- `page_view` <- `targets` <- `overview`, `survey` <- `attention` <- `page`, `ticker`
 //! <- `routes` <- `viewers`, `socket` <- `doors`.
 
+mod accept;
 mod answer;
 mod attention;
 mod doors;

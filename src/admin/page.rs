@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use super::accept;
 use super::answer::{AdminAnswer, HTML};
 use super::attention;
 use super::overview::Overview;
@@ -23,10 +24,7 @@ const ROWS_SHOWN: usize = 50;
 
 /// Whether a browser asks: it names the type of a page.
 pub fn is_wanted(accept: Option<&[u8]>) -> bool {
-    let accept = accept.map(String::from_utf8_lossy).unwrap_or_default();
-    accept
-        .split(',')
-        .any(|range| range.trim_start().starts_with("text/html"))
+    accept::prefers(accept, "text/html", "text/plain")
 }
 
 /// The page, as things are now.

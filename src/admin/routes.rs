@@ -6,7 +6,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::NoAnswer;
-use super::answer::{AdminAnswer, JsonLines};
+use super::answer::{self, AdminAnswer, JsonLines};
 use super::exposition::{self, Exposition};
 use super::filter::Filter;
 use super::health::Reason;
@@ -99,7 +99,8 @@ pub fn respond(
     if let Err(refused) = may(&route, request.method, from) {
         return refused.write(out, is_head);
     }
-    let pairs = request.query.iter();
+    // Whoever looks after health adds what keeps caches away.
+    let pairs = request.query.iter().filter(|_| has_filters(&route));
     let filter = Filter::read(pairs.map(|(name, value)| (name.as_str(), value.as_str())));
     let checked = filter.and_then(|filter| filter.check(&config).map(|()| filter));
     let filter = match checked {
@@ -114,6 +115,8 @@ pub fn respond(
         Route::Sessions if !is_head => list(overview, &filter, from, out),
         Route::Trace if !is_head => trace(overview, &filter, out),
         Route::Events if !is_head => ticker.show(out),
+        Route::Sessions | Route::Trace => answer::write_head(out, answer::JSON_LINES),
+        Route::Events => answer::write_head(out, answer::EVENTS),
         route => whole(overview, &route, request, from).write(out, is_head),
     }
 }
@@ -153,6 +156,14 @@ fn route(path: &str) -> Option<Route> {
         }
         _ => return None,
     })
+}
+
+/// Whether what stands behind the question mark of its URL means anything.
+fn has_filters(route: &Route) -> bool {
+    !matches!(
+        route,
+        Route::Index | Route::Live | Route::Ready | Route::Metrics | Route::Events
+    )
 }
 
 /// Whether this may be done so, and here.

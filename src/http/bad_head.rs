@@ -92,7 +92,11 @@ impl fmt::Display for BadHead {
 }
 
 impl BadHead {
-    fn words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The same without the setting, for whoever has bounds of its own.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn words(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge { bytes_max } => {
                 return write!(f, "the request head is longer than {bytes_max} bytes");
