@@ -3,6 +3,7 @@
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -445,6 +446,39 @@ fn a_program_that_could_not_serve_does_not_take_over() {
     client.close().assert(200, None);
     server.assert_file("a.bin", 1, 2_000);
     server.stop();
+}
+
+/// The path by which the server was started leads to a program that never ends.
+#[test]
+fn a_program_that_never_answers_is_asked_once_and_ends_with_the_server() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (program, asked) = (folder.path().join("bitsd"), folder.path().join("asked"));
+    let script = format!("#!/bin/sh\necho $$ >> {asked:?}\nexec sleep 600\n");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // The name that it is called by is a path.
+    let name = [
+        "bash",
+        "-c",
+        "exec -a \"$0\" \"$@\"",
+        program.to_str().unwrap(),
+    ];
+    let mut server = Server::with(Settings::default().wrapper(&name));
+    server.wait_for_log("event=started");
+    server.make_way();
+    let numbers = || std::fs::read_to_string(&asked).unwrap_or_default();
+    wait_until("it is asked", || numbers().ends_with('\n'));
+    server.make_way();
+    server.wait_for_log("event=still_checking");
+    server.stop();
+    let number = numbers();
+    assert_eq!(number.lines().count(), 1, "it was asked once");
+    let process = format!("/proc/{}", number.trim());
+    assert!(
+        !std::path::Path::new(&process).exists(),
+        "it ended with the server"
+    );
 }
 
 /// The manager starts the unit again, with what it has kept.

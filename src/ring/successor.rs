@@ -15,6 +15,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,11 +61,12 @@ impl Successor {
         }
     }
 
-    /// Asks the program that is there now whether it could serve with the same settings.
+    /// Asks the program that is there now whether it could serve with the same settings. It is not
+    /// waited for any longer once nobody wants to know.
     ///
     /// # Errors
     /// Why not, in words.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self, is_wanted: &AtomicBool) -> Result<(), String> {
         let program = self.program.display();
         // The first argument is the command `serve`.
         let mut child = Command::new(&self.program)
@@ -82,7 +84,9 @@ impl Successor {
                 Ok(Some(status)) => {
                     return Err(format!("{program} check: {status}: {}", said(&mut child)));
                 }
-                Ok(None) if Instant::now() < deadline => thread::sleep(CHECK_BEAT),
+                Ok(None) if Instant::now() < deadline && is_wanted.load(Ordering::Relaxed) => {
+                    thread::sleep(CHECK_BEAT);
+                }
                 Ok(None) => {
                     let _ = child.kill();
                     let _ = child.wait();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +30,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// it: with the 30 s of running requests this stays below the 40 s of the unit in
 /// docs/operations.md.
 const SYNC_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a program may take to end that is asked whether it could serve, when nobody wants to know
+/// any more.
+const CHECK_ENDS: Duration = Duration::from_secs(1);
 
 /// What the line about the start tells, beside the settings.
 pub struct Start {
@@ -117,8 +122,8 @@ pub struct Supervisor<'a> {
     unfinished: usize,
     remembered: usize,
     left: usize,
-    /// The new program is being asked whether it could serve.
-    is_checking: bool,
+    /// The new program is being asked whether it could serve, for as long as this is wanted.
+    checking: Option<Arc<AtomicBool>>,
     /// What follows the end.
     then: Ended,
     stopping_since: Option<Instant>,
@@ -148,7 +153,7 @@ impl<'a> Supervisor<'a> {
             unfinished: 0,
             remembered: 0,
             left: 0,
-            is_checking: false,
+            checking: None,
             then: Ended::Stopped,
             stopping_since: None,
             deadline: None,
@@ -189,6 +194,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
+        self.end_check(news);
         // A shard that still runs may be writing: the note would speak for bytes that are not
         // synced, and a new program would read what is not at its end.
         if self.recovering > 0 || self.running > 0 {
@@ -272,22 +278,46 @@ impl<'a> Supervisor<'a> {
     /// Asks the program that is there now whether it could serve, on a thread of its own: it looks
     /// at disks.
     fn ask_successor(&mut self) {
-        if self.is_checking || self.deadline.is_some() {
+        if self.deadline.is_some() {
+            return;
+        }
+        if self.checking.is_some() {
+            let event = "still_checking";
+            tracing::info!(
+                event,
+                "the new program is being asked already whether it can serve"
+            );
             return;
         }
         let (successor, to_main) = (self.successor.clone(), self.to_main.clone());
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        let checking = Arc::clone(&is_wanted);
         let ask = move || {
-            let _ended_meanwhile = to_main.send(News::Checked(successor.check()));
+            let _ended_meanwhile = to_main.send(News::Checked(successor.check(&is_wanted)));
         };
         let thread = thread::Builder::new().name("successor".to_owned());
         match thread.spawn(ask) {
-            Ok(_) => self.is_checking = true,
+            Ok(_) => self.checking = Some(checking),
             Err(error) => tell_not_replaced(&error),
         }
     }
 
+    /// The program that is being asked ends before this one does: nobody else would end it.
+    fn end_check(&mut self, news: &mpsc::Receiver<News>) {
+        let Some(checking) = self.checking.take() else {
+            return;
+        };
+        checking.store(false, Ordering::Relaxed);
+        let until = Instant::now() + CHECK_ENDS;
+        while let Ok(news) = news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if let News::Checked(_) = news {
+                return;
+            }
+        }
+    }
+
     fn note_checked(&mut self, start: &Start, result: Result<(), String>) {
-        self.is_checking = false;
+        self.checking = None;
         match result {
             // A server that stops meanwhile stops.
             _ if self.deadline.is_some() => {}
