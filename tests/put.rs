@@ -396,7 +396,7 @@ fn the_environment_stands_between_flags_and_file() {
         .env("BITSD_ROOT", "/variable")
         .env("BITSD_CORES", "2")
         .env("BITSD_LOG_FORMAT", "json")
-        .env("BITSD_LISTEN", "127.0.0.1:1,[::1]:2")
+        .env("BITSD_LISTEN", "127.0.0.1:1, [::1]:2 ")
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

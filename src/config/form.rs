@@ -206,6 +206,8 @@ impl Form {
                 Ok(number) => Written::Integer(Some(number)),
                 Err(_) => Written::Text(text),
             },
+            // `a, b` in a variable.
+            (Ok(text), Self::Addresses) => Written::Text(text.trim().to_owned()),
             (Ok(text), _) => Written::Text(text),
             (Err(raw), _) if is_path => Written::Raw(raw),
             (Err(_), _) => Written::Other,

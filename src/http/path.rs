@@ -176,6 +176,8 @@ pub enum BadTarget {
     NameTooLong,
     /// A path over 2,200 bytes.
     TooLong,
+    /// It makes a key that no object store takes.
+    KeyTooLong,
     /// More folders than the settings allow.
     TooDeep,
     /// A query over 2,200 bytes.
@@ -202,6 +204,9 @@ impl std::fmt::Display for BadTarget {
             Self::TrailingDotOrBlank => "the path has a name that ends in a dot or a blank",
             Self::NameTooLong => "the path has a name over 255 bytes",
             Self::TooLong => "the path is over 2,200 bytes",
+            Self::KeyTooLong => {
+                "the path makes a key over 1,024 bytes, which no object store takes"
+            }
             Self::TooDeep => "the path has more folders than limits.path_depth_max",
             Self::QueryTooLong => "the query is over 2,200 bytes",
             Self::Reserved => "the path is the server's own",

@@ -36,7 +36,7 @@ impl<W: World> Shard<W> {
         store: &ObjectStore,
         place: &Place,
     ) -> Result<(), Refusal> {
-        let too_long = Refusal::TargetInvalid(BadTarget::TooLong);
+        let too_long = Refusal::TargetInvalid(BadTarget::KeyTooLong);
         match location.policy.digest_file {
             true => destination::key(store, &destination::digest_file(place)?),
             false => destination::key(store, place),
@@ -155,7 +155,7 @@ impl<W: World> Held<W> {
         let place = destination::place(&location, self.path(), user.as_deref())?;
         // The settings have got a longer prefix meanwhile.
         let key = destination::key(store, &place);
-        let key = key.ok_or(Refusal::TargetInvalid(BadTarget::TooLong))?;
+        let key = key.ok_or(Refusal::TargetInvalid(BadTarget::KeyTooLong))?;
         Ok(ObjectOrder {
             session: self.id(),
             shelf: self.keep().shelf(),
