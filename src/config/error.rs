@@ -45,6 +45,10 @@ pub(super) enum Cause {
     MisspeltElsewhere(Place, String, &'static str, Where),
     #[error("{0}: {1} is a property of IIS; here it is {2}, which takes {3}")]
     OfIis(Place, String, &'static str, String),
+    #[error(
+        "{0}: {1} is a property of IIS, which has no place here: mount the share, and let root lead there"
+    )]
+    OfIisAlone(Place, String),
     #[error("{0}: {1} {2}")]
     Elsewhere(Place, &'static str, Where),
     #[error(

@@ -185,6 +185,12 @@ impl Text {
         if let Some(row) = rows().find(is_called) {
             return Cause::OfIis(place, key, row.key, row.takes());
         }
+        if OF_IIS_ALONE
+            .iter()
+            .any(|iis| iis.eq_ignore_ascii_case(name))
+        {
+            return Cause::OfIisAlone(place, key);
+        }
         let tables = SECTIONS.iter().filter(|_| here == Scope::Server);
         let known = rows().map(|row| (row.name(), row.name(), belongs(row)));
         let known = known.chain(tables.map(|section| (section.name, section.header, Where::Here)));
@@ -301,3 +307,6 @@ pub(super) fn likeness(name: &str, known: &str) -> f64 {
 
 /// Two slips in a short name; more would be guessing.
 pub(super) const LIKENESS_MIN: f64 = 0.6;
+
+/// Properties by which IIS is told who may write to a share.
+const OF_IIS_ALONE: [&str; 2] = ["UNCUserName", "UNCPassword"];

@@ -329,6 +329,10 @@ fn mistakes_are_told_with_what_to_write_instead() {
             "bitsd.toml:1:1: bitsMaximumUploadSize is a property of IIS; here it is upload_bytes_max, which takes 1 B",
         ),
         (
+            "[[location]]\nprefix = \"in\"\nUNCUserName = \"x\"",
+            "bitsd.toml:3:1: UNCUserName is a property of IIS, which has no place here: mount the share",
+        ),
+        (
             "cores = 1\n[[location]]\nprefix = \"in\"\nlog_level = \"info\"",
             "bitsd.toml:4:1: log_level holds for the whole server: put it above the first table header (line 2)",
         ),

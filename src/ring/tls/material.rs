@@ -286,10 +286,10 @@ fn read_pair(certificate: &Certificate, provider: &CryptoProvider) -> Result<Pai
 #[allow(clippy::disallowed_methods, reason = "not on a shard")]
 fn refuse_exposed(path: &Path) -> Result<(), BadMaterial> {
     match std::fs::metadata(path) {
-        Ok(file) if file.mode() & 0o027 != 0 => {
+        Ok(file) if file.is_file() && file.mode() & 0o027 != 0 => {
             Err(BadMaterial::Exposed(path.to_owned(), file.mode()))
         }
-        // A file that cannot be looked at is told of when it is read.
+        // What is no file, or cannot be looked at, is told of when it is read.
         _ => Ok(()),
     }
 }

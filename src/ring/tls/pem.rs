@@ -25,6 +25,8 @@ enum Why {
     /// The line, and what is wrong there.
     Broken(usize, &'static str),
     Missing(&'static str),
+    /// The form that OpenSSL alone reads: the line where it begins.
+    Trusted(usize),
     Encrypted(usize),
     TwoKeys(usize),
 }
@@ -45,6 +47,11 @@ impl fmt::Display for BadPem {
             ),
             Why::Broken(line, what) => write!(f, "{path}:{line}: {what}"),
             Why::Missing(what) => write!(f, "{path} holds no {what}"),
+            Why::Trusted(line) => write!(
+                f,
+                "{path}:{line}: the certificate is in a form of OpenSSL alone (BEGIN TRUSTED CERTIFICATE): `openssl x509 \
+                 -in {path} -out NEW.pem`"
+            ),
             Why::Encrypted(line) => write!(
                 f,
                 "{path}:{line}: the private key is encrypted, and nobody can be asked for its password: `openssl pkey \
@@ -97,7 +104,11 @@ impl Pem {
     /// # Errors
     /// [`BadPem`]
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, BadPem> {
-        self.all("certificate (BEGIN CERTIFICATE)")
+        let trusted = self.line_of(|line| line == b"-----BEGIN TRUSTED CERTIFICATE-----");
+        match trusted {
+            Some(line) => Err(self.bad(Why::Trusted(line))),
+            None => self.all("certificate (BEGIN CERTIFICATE)"),
+        }
     }
 
     /// All lists of revocations, at least one.
@@ -242,6 +253,10 @@ mod tests {
             "f.pem:1: what begins here has no END line"
         );
         assert!(certificates(KEY).contains("f.pem holds no certificate"));
+        let trusted = CERTIFICATE.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+        assert!(
+            certificates(&trusted).starts_with("f.pem:1: the certificate is in a form of OpenSSL")
+        );
         assert!(key(CERTIFICATE).contains("f.pem holds no private key"));
         assert!(key(&format!("{KEY}{KEY}")).contains("f.pem:4: there is a second"));
         let encrypted = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
