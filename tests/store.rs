@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use support::backend::{Act, Backend};
-use support::bucket::{BUCKET, CREDENTIALS, Fate, Moto, Proxy};
+use support::bucket::{BUCKET, CREDENTIALS, Fate, Moto, Proxy, close_at_last, leftovers, sent};
 use support::client::{Client, DISK_FULL, fragment};
 use support::content::content;
 use support::server::{Server, Settings};
@@ -31,30 +31,6 @@ struct Store {
 }
 
 impl Store {
-    /// Uploads a file; the server is killed while the store holds back the answer to that request,
-    /// or when the upload is closed. Returns the session when it is closed at last.
-    fn upload_over_a_kill(&self, server: &mut Server, name: &str, bytes: u64, at: u64) -> String {
-        self.proxy.rule(move |number, _| match number == at {
-            true => Fate::Hang,
-            false => Fate::Pass,
-        });
-        let mut client = sent(server, &format!("/{name}"), bytes);
-        let session = client.session().to_owned();
-        let reached = usize::try_from(at).unwrap();
-        thread::scope(|scope| {
-            let closing = scope.spawn(|| client.try_close());
-            wait_until("the store is asked, or the upload is closed", || {
-                self.proxy.lines().len() >= reached || closing.is_finished()
-            });
-            server.kill9();
-            let _cut = closing.join();
-        });
-        self.proxy.rule(|_, _| Fate::Pass);
-        server.restart();
-        close_at_last(&mut client, server);
-        session
-    }
-
     fn start() -> Option<Self> {
         let Some(moto) = Moto::start() else {
             skip("there is no moto_server (PyPI: moto[server])");
@@ -121,40 +97,6 @@ impl Store {
             leftovers(server).is_empty()
         });
     }
-}
-
-fn leftovers(server: &Server) -> Vec<String> {
-    let names = std::fs::read_dir(server.root().join(".bitsd")).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let is_left = |name: &String| {
-        let path = Path::new(name);
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        matches!(ending, Some("part" | "object" | "new"))
-    };
-    names.filter(is_left).collect()
-}
-
-/// Sends a file, but does not close it.
-fn sent(server: &Server, path: &str, bytes: u64) -> Client {
-    let mut client = Client::create(server.address(), path);
-    client.send_rest(0, bytes, 4 << 20);
-    client
-}
-
-/// Closes until that is acknowledged; whatever else is answered must lead a client to come back.
-#[track_caller]
-fn close_at_last(client: &mut Client, server: &Server) {
-    wait_until("the upload is closed", || {
-        client.reconnect_to(server.address());
-        match client.try_close() {
-            Some(response) if response.status == 200 => true,
-            Some(response) => {
-                assert_eq!(response.status, 503, "{response:?}");
-                false
-            }
-            None => false,
-        }
-    });
 }
 
 #[test]
@@ -275,7 +217,9 @@ fn a_server_that_is_killed_at_any_step_goes_on() {
         server.restart_with(settings);
         for at in 1..=6 {
             let name = format!("{bytes}-{ahead}-{at}");
-            let session = store.upload_over_a_kill(&mut server, &name, bytes, at);
+            let session = store
+                .proxy
+                .upload_over_a_kill(&mut server, &name, bytes, at);
             store.assert_object(&server, &name, &session, bytes);
         }
     }
@@ -685,7 +629,7 @@ fn each_object_has_one_line_and_its_event_after_kills() {
     for (bytes, steps) in [(SMALL, 1..=1), (LARGE, 1..=6)] {
         for at in steps {
             let name = format!("{bytes}-{at}");
-            let session = (joined.store).upload_over_a_kill(&mut server, &name, bytes, at);
+            let session = (joined.store.proxy).upload_over_a_kill(&mut server, &name, bytes, at);
             joined.assert_told(&server, &name, &session, bytes);
         }
     }

@@ -49,6 +49,12 @@ pub(super) async fn abort<B: Bucket>(
         match bucket.abort(key, upload).await {
             Ok(()) => {}
             Err(StoreTrouble::Gone) => return Ok(()),
+            Err(StoreTrouble::Refused(why)) => {
+                return match is_gone(bucket, key, upload).await? {
+                    true => Ok(()),
+                    false => Err(StoreTrouble::Refused(why)),
+                };
+            }
             Err(trouble) => return Err(trouble),
         }
         match bucket.parts(key, upload).await {
@@ -61,6 +67,27 @@ pub(super) async fn abort<B: Bucket>(
         }
     }
     Err(StoreTrouble::Doubt("aborted, and there still".to_owned()))
+}
+
+/// Whether an upload that may not be aborted is none any more: some stores refuse to abort what
+/// they do not know, as if it were somebody else's.
+pub(super) async fn is_gone<B: Bucket>(
+    bucket: &B,
+    key: &str,
+    upload: &str,
+) -> Result<bool, StoreTrouble> {
+    match bucket.parts(key, upload).await {
+        Err(StoreTrouble::Gone) => return Ok(true),
+        Ok(parts) if parts.is_empty() => {}
+        Ok(_) | Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => return Ok(false),
+        Err(trouble) => return Err(trouble),
+    }
+    match bucket.uploads(key).await {
+        Ok(uploads) => Ok(!uploads.iter().any(|name| name == upload)),
+        // Nobody can say more, and it holds no bytes.
+        Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => Ok(true),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 /// Ends uploads for a key that no note names: answers to a request for them were lost.

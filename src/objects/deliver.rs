@@ -5,7 +5,7 @@
 
 use tokio::sync::Semaphore;
 
-use super::abandon::{abandon, abort};
+use super::abandon::{abandon, abort, is_gone};
 use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
 use super::note::{Notebook, StorePlace};
 use super::parts::{InParts, SentParts};
@@ -86,7 +86,11 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                     known.forget();
                     continue;
                 }
-                StoreTrouble::Gone => known.forget(),
+                StoreTrouble::Gone => {
+                    // It listed what it does not take: the next try begins another one.
+                    known.forget();
+                    let _next_time = self.forget_upload().await;
+                }
                 StoreTrouble::Doubt(_) | StoreTrouble::Unreadable(_) => {}
                 _ if self.is_promised => {}
                 StoreTrouble::Exists => {
@@ -142,7 +146,13 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         let bytes = self.object.bytes;
         parts.find(known, source, bytes).await?;
         while let Some((number, range)) = known.next(bytes, bytes) {
-            parts.send(known, source, number, range).await?;
+            match parts.send(known, source, number, range).await {
+                Err(StoreTrouble::Refused(why)) => {
+                    self.leave_if_gone(known).await?;
+                    return Err(StoreTrouble::Refused(why));
+                }
+                sent => sent?,
+            }
         }
         let (upload, parts) = known.all().ok_or(StoreTrouble::Gone)?;
         let completed = self.bucket.complete(self.object, upload, &parts).await;
@@ -185,6 +195,17 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             return Ok(());
         };
         abandon(self.bucket, self.notes, &self.object.session, &note).await
+    }
+
+    /// Some stores refuse what is sent to an upload that they do not know.
+    async fn leave_if_gone(&self, known: &mut SentParts) -> Result<(), StoreTrouble> {
+        if let Some((upload, _)) = known.all()
+            && is_gone(self.bucket, &self.object.key, upload).await?
+        {
+            known.forget();
+            self.forget_upload().await?;
+        }
+        Ok(())
     }
 
     /// The next try begins with another upload.

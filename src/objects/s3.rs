@@ -365,7 +365,8 @@ where
         (_, code, _) => code.to_owned(),
     };
     match (status, code) {
-        (_, "NoSuchUpload") => StoreTrouble::Gone,
+        // Ceph says the latter of an upload that was aborted. A look for an object comes not here.
+        (_, "NoSuchUpload" | "NoSuchKey") => StoreTrouble::Gone,
         (Some(412), _) | (_, "PreconditionFailed") => StoreTrouble::Exists,
         (Some(200..=299), "") => StoreTrouble::Unreadable(why),
         (_, code) if TRANSIENT.contains(&code) => StoreTrouble::Doubt(why),

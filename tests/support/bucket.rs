@@ -1,14 +1,18 @@
 //! An object store for tests: `moto_server`, asked directly, and a proxy before it that loses,
 //! delays and makes up answers.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::client::Client;
+use super::server::Server;
 use super::wait_until;
 
 /// The bucket of all tests.
@@ -236,6 +240,36 @@ impl Proxy {
         self.shared.spoils_lists.store(true, Ordering::SeqCst);
     }
 
+    /// Uploads a file; the server is killed while the store holds back the answer to that request,
+    /// or when the upload is closed. Returns the session when it is closed at last.
+    pub fn upload_over_a_kill(
+        &self,
+        server: &mut Server,
+        name: &str,
+        bytes: u64,
+        at: u64,
+    ) -> String {
+        self.rule(move |number, _| match number == at {
+            true => Fate::Hang,
+            false => Fate::Pass,
+        });
+        let mut client = sent(server, &format!("/{name}"), bytes);
+        let session = client.session().to_owned();
+        let reached = usize::try_from(at).unwrap();
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| client.try_close());
+            wait_until("the store is asked, or the upload is closed", || {
+                self.lines().len() >= reached || closing.is_finished()
+            });
+            server.kill9();
+            let _cut = closing.join();
+        });
+        self.rule(|_, _| Fate::Pass);
+        server.restart();
+        close_at_last(&mut client, server);
+        session
+    }
+
     /// The first lines of the requests since then.
     pub fn lines(&self) -> Vec<String> {
         self.shared.lines.lock().unwrap().clone()
@@ -346,4 +380,39 @@ fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
         }
     }
     Some((head, body))
+}
+
+/// Files of uploads that are not over, in the work directory.
+pub fn leftovers(server: &Server) -> Vec<String> {
+    let names = fs::read_dir(server.root().join(".bitsd")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_left = |name: &String| {
+        let path = Path::new(name);
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        matches!(ending, Some("part" | "object" | "new"))
+    };
+    names.filter(is_left).collect()
+}
+
+/// Sends a file, but does not close it.
+pub fn sent(server: &Server, path: &str, bytes: u64) -> Client {
+    let mut client = Client::create(server.address(), path);
+    client.send_rest(0, bytes, 4 << 20);
+    client
+}
+
+/// Closes until that is acknowledged; whatever else is answered must lead a client to come back.
+#[track_caller]
+pub fn close_at_last(client: &mut Client, server: &Server) {
+    wait_until("the upload is closed", || {
+        client.reconnect_to(server.address());
+        match client.try_close() {
+            Some(response) if response.status == 200 => true,
+            Some(response) => {
+                assert_eq!(response.status, 503, "{response:?}");
+                false
+            }
+            None => false,
+        }
+    });
 }

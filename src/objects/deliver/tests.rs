@@ -86,6 +86,8 @@ struct World {
     dice: Dice,
     /// The store keeps the condition not to replace.
     keeps_condition: bool,
+    /// What it does not know it refuses, as if it were somebody else's, and lists as empty.
+    denies_unknown: bool,
     /// Faults that are still to come; without an end to them nothing would ever end.
     faults: u32,
     objects: BTreeMap<String, Stored>,
@@ -104,6 +106,14 @@ struct World {
 }
 
 impl World {
+    /// What it says of an upload that it does not know.
+    fn unknown(&self) -> StoreTrouble {
+        match self.denies_unknown {
+            true => StoreTrouble::Refused("AccessDenied".to_owned()),
+            false => StoreTrouble::Gone,
+        }
+    }
+
     fn carry_out(&mut self, request: Request) -> Result<String, StoreTrouble> {
         match request {
             Request::Put(object, content) => {
@@ -121,13 +131,15 @@ impl World {
                 Ok(name)
             }
             Request::Part(name, number, content) => {
-                let upload = self.uploads.get_mut(&name).ok_or(StoreTrouble::Gone)?;
+                let unknown = self.unknown();
+                let upload = self.uploads.get_mut(&name).ok_or(unknown)?;
                 let etag = etag(&content);
                 upload.parts.insert(number, content);
                 Ok(etag)
             }
             Request::Complete(object, name, parts) => {
-                let upload = self.uploads.get(&name).ok_or(StoreTrouble::Gone)?.clone();
+                let upload = self.uploads.get(&name).cloned();
+                let upload = upload.ok_or_else(|| self.unknown())?;
                 let mut content = Vec::new();
                 for (number, expected) in &parts {
                     let part = upload.parts.get(number);
@@ -142,7 +154,8 @@ impl World {
                 Ok(String::new())
             }
             Request::Abort(name) => {
-                self.uploads.remove(&name).ok_or(StoreTrouble::Gone)?;
+                let removed = self.uploads.remove(&name);
+                removed.ok_or_else(|| self.unknown())?;
                 Ok(String::new())
             }
         }
@@ -333,7 +346,12 @@ impl Bucket for Model {
             return Err(StoreTrouble::Unreadable("what is this?".to_owned()));
         }
         let (tells_etags, tells_checksums) = (!world.dice.one_in(4), world.dice.one_in(2));
-        let upload = world.uploads.get(upload).ok_or(StoreTrouble::Gone)?;
+        let Some(upload) = world.uploads.get(upload) else {
+            return match world.denies_unknown {
+                true => Ok(Vec::new()),
+                false => Err(StoreTrouble::Gone),
+            };
+        };
         let parts = upload.parts.iter().map(|(number, content)| Part {
             number: *number,
             bytes: content.len() as u64,
@@ -486,9 +504,11 @@ impl Case {
             sha256: None,
             may_replace,
         };
+        let denies_unknown = dice.one_in(4);
         let mut world = World {
             planted,
             keeps_condition,
+            denies_unknown,
             faults: u32::try_from(dice.roll(9)).unwrap(),
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
@@ -744,6 +764,7 @@ fn a_store_that_replaces_is_found_out() {
         let case = Case::new(3, None);
         case.model.0.borrow_mut().keeps_condition = keeps_condition;
         case.model.0.borrow_mut().faults = 0;
+        case.model.0.borrow_mut().rival_at = None;
         case.model.0.borrow_mut().objects.clear();
         let shown = live(probe::try_it(&case.model, "probe")).unwrap().unwrap();
         assert_eq!(shown.is_ok(), expected);
