@@ -10,6 +10,7 @@ mod support;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -24,6 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 use support::bucket::{Fate, Proxy, close_at_last, leftovers, sent};
 use support::client::{Client, fragment};
 use support::content::content;
+use support::mount::Disk;
 use support::program::free_address;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -43,19 +45,27 @@ struct Store {
 /// `s3s-fs`: a program whose objects are files of a folder.
 struct FileStore {
     child: Child,
-    folder: TempDir,
+    root: PathBuf,
     address: SocketAddr,
+    _folder: Option<TempDir>,
 }
 
 impl FileStore {
     fn start() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
+        let mut files = Self::on(folder.path())?;
+        files._folder = Some(folder);
+        Some(files)
+    }
+
+    /// On a folder of the test's own.
+    fn on(root: &Path) -> Option<Self> {
         let address = free_address();
-        let child = spawn(&folder, address)?;
         Some(Self {
-            child,
-            folder,
+            child: spawn(root, address)?,
+            root: root.to_owned(),
             address,
+            _folder: None,
         })
     }
 
@@ -65,12 +75,12 @@ impl FileStore {
     }
 
     fn restart(&mut self) {
-        self.child = spawn(&self.folder, self.address).unwrap();
+        self.child = spawn(&self.root, self.address).unwrap();
     }
 
     /// It cannot list uploads; their parts are files.
     fn parts(&self) -> usize {
-        let names = fs::read_dir(self.folder.path()).unwrap();
+        let names = fs::read_dir(&self.root).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.contains(".part-")).count()
     }
@@ -83,11 +93,11 @@ impl Drop for FileStore {
     }
 }
 
-fn spawn(folder: &TempDir, address: SocketAddr) -> Option<Child> {
+fn spawn(root: &Path, address: SocketAddr) -> Option<Child> {
     let child = Command::new("s3s-fs")
         .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
         .args(["--access-key", KEYS[0], "--secret-key", KEYS[1]])
-        .arg(folder.path())
+        .arg(root)
         .env("RUST_LOG", "error")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -451,4 +461,33 @@ fn credentials_that_the_store_does_not_know_are_told_and_nothing_is_lost() {
         let session = client.session().to_owned();
         store.assert_object(&server, "later.bin", &session, LARGE);
     }
+}
+
+/// What a store has no room for waits here, and goes there when it has.
+#[test]
+fn a_store_without_room_gets_the_object_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
+        eprintln!("SKIPPED: mounting a file system needs root and mkfs.ext4");
+        return;
+    };
+    let Some(files) = FileStore::on(disk.path()) else {
+        eprintln!("SKIPPED: there is no s3s-fs");
+        return;
+    };
+    let store = Store::at(files.address, Some(files));
+    let ballast = disk.path().join("ballast");
+    let room = usize::try_from(disk.free_bytes()).unwrap() - (3 << 20);
+    fs::write(&ballast, vec![1; room]).unwrap();
+    let more = "store_wait = \"1s\"\nallow_overwrite = true";
+    let server = Server::with(store.settings(more));
+    let mut client = sent(&server, "/large.bin", LARGE);
+    client.close().assert(503, None);
+    assert!(store.judge.object("large.bin").is_none());
+    server.wait_for_log("event=object_not_taken");
+    fs::remove_file(&ballast).unwrap();
+    close_at_last(&mut client, &server);
+    let session = client.session().to_owned();
+    store.assert_object(&server, "large.bin", &session, LARGE);
 }
