@@ -11,6 +11,10 @@ use rustix::io::Errno;
 use super::blocks::RingBlock;
 use super::op;
 
+/// So much of `struct tcp_info` (linux/tcp.h) is asked for, in words of eight bytes: the last is
+/// `tcpi_bytes_acked`, which Linux has since 4.1.
+const TCP_INFO_WORDS: usize = 16;
+
 /// A socket, and whether a receive on it can be hurried.
 pub struct Link {
     /// It is kept open as long as anything is pending on it.
@@ -49,13 +53,23 @@ impl Link {
         }
     }
 
-    /// Bytes in the kernel that the peer has not acknowledged; `None` if it cannot tell.
-    pub fn untaken(&self) -> Option<u64> {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: the socket is open, and the kernel writes one integer (tcp(7), SIOCOUTQ; it is
-        // the number of TIOCOUTQ).
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
-        (result == 0).then(|| u64::try_from(bytes).ok()).flatten()
+    /// Bytes that the peer has acknowledged; `None` if the kernel cannot tell.
+    pub fn acknowledged(&self) -> Option<u64> {
+        let mut told = [0_u64; TCP_INFO_WORDS];
+        let mut bytes = libc::socklen_t::try_from(size_of_val(&told)).ok()?;
+        // SAFETY: the socket is open, and the kernel writes so many bytes at the most, of which
+        // each is one of an integer.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                told.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        let is_told = result == 0 && bytes as usize >= size_of_val(&told);
+        told.last().copied().filter(|_| is_told)
     }
 
     /// Sends all bytes as they are.

@@ -199,8 +199,8 @@ impl Wire for RingWire {
         (Ok(()), block)
     }
 
-    fn untaken(&self) -> Option<u64> {
-        self.link.untaken()
+    fn taken(&self) -> Option<u64> {
+        self.link.acknowledged()
     }
 
     fn is_encrypted(&self) -> bool {

@@ -153,8 +153,8 @@ impl<F: Floor> Connection<F> {
         if self.is_hung_up.get() {
             return None;
         }
-        let untaken = || self.wire.untaken();
-        match self.patience.judge(now, limits, is_draining, untaken) {
+        let taken = || self.wire.taken();
+        match self.patience.judge(now, limits, is_draining, taken) {
             Measure::Wait => None,
             Measure::Hurry => {
                 self.wire.hurry();

@@ -111,9 +111,9 @@ pub trait Wire: 'static {
         range: Range<usize>,
     ) -> (io::Result<()>, Self::Block);
 
-    /// Bytes that were sent and that the peer has not taken yet, where that can be known. Called by
-    /// the watchdog once per tick on sends that last longer than a tick.
-    fn untaken(&self) -> Option<u64> {
+    /// Bytes that the peer has taken of all that was ever sent to it, where that can be known.
+    /// Called by the watchdog once per tick on sends that last longer than a tick.
+    fn taken(&self) -> Option<u64> {
         None
     }
 

@@ -16,7 +16,7 @@ use bitsd::ring::tls::wire::{self as tls, Kit, Tls};
 use bitsd::server::floor::{Fill, Security, Wire};
 use bitsd::vault::disk::Block as _;
 
-use crate::clock::{Park, Wakers};
+use crate::clock::{Park, Wakers, sleep};
 use crate::rng::Rng;
 use crate::secure::{ClientSide, Found};
 use crate::sim::Sim;
@@ -57,6 +57,8 @@ const READS_PER_TURN_MAX: u32 = 100;
 struct Pipe {
     segments: RefCell<VecDeque<(u64, VecDeque<u8>)>>,
     bytes: Cell<usize>,
+    /// Bytes that its reader has had.
+    taken: Cell<u64>,
     last_arrival: Cell<u64>,
     /// When the reader hears the end.
     end: Cell<Option<u64>>,
@@ -152,6 +154,7 @@ impl Conn {
         }
         if taken > 0 {
             pipe.bytes.set(pipe.bytes.get() - taken);
+            pipe.taken.set(pipe.taken.get() + taken as u64);
             drop(segments);
             pipe.wakers.wake();
             return Some(Ok(taken));
@@ -436,8 +439,8 @@ impl Wire for SimWire {
         (sent, block)
     }
 
-    fn untaken(&self) -> Option<u64> {
-        self.conn.down.bytes.get().try_into().ok()
+    fn taken(&self) -> Option<u64> {
+        Some(self.conn.down.taken.get())
     }
 
     fn is_encrypted(&self) -> bool {
@@ -480,18 +483,21 @@ const HANDSHAKE_MS: u64 = 120_000;
 pub struct ClientEnd {
     conn: Rc<Conn>,
     tls: Option<ClientSide>,
+    /// How long it waits before each of so many receives.
+    pace: Cell<(u64, u32)>,
 }
 
 impl ClientEnd {
     /// The only one of a connection.
     pub fn new(conn: Rc<Conn>) -> Self {
-        Self { conn, tls: None }
+        let (tls, pace) = (None, Cell::default());
+        Self { conn, tls, pace }
     }
 
     /// The same, but it speaks TLS.
     pub fn secure(conn: Rc<Conn>) -> Self {
-        let tls = Some(ClientSide::new());
-        Self { conn, tls }
+        let (tls, pace) = (Some(ClientSide::new()), Cell::default());
+        Self { conn, tls, pace }
     }
 
     /// Sends all bytes, or finds the connection broken.
@@ -573,8 +579,17 @@ impl ClientEnd {
         Some(read)
     }
 
+    /// From now on it waits so many milliseconds before each of so many receives.
+    pub fn take_time(&self, ms: u64, receives: u32) {
+        self.pace.set((ms, receives));
+    }
+
     async fn pull(&self, into: &mut [u8], deadline: u64) -> Option<io::Result<usize>> {
         let conn = &self.conn;
+        if let (ms, left @ 1..) = self.pace.get() {
+            self.pace.set((ms, left - 1));
+            sleep(&conn.sim.executor, ms).await;
+        }
         loop {
             if let Some(result) = conn.take(&conn.down, into) {
                 return Some(result);
