@@ -157,7 +157,7 @@ pub fn upload(
         }
         None => Upload::new(total, options.fragment_bytes),
     };
-    let mut way = Way::home(url.clone());
+    let mut way = Way::home(url.clone()).showing(options.credentials.as_ref());
     if let Some(node) = recalled.as_ref().and_then(|left| left.node.as_deref()) {
         // Where it is gone, so is the session, and the upload begins anew.
         way.lead_to(node, Some(Duration::ZERO));
@@ -250,20 +250,30 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
 /// # Errors
 /// [`Broken`]
 pub fn cancel_session(url: &Url, session: &str, options: &Options) -> Result<Reply, Broken> {
+    cancel_along(&mut Way::home(url.clone()), session, options)
+}
+
+fn cancel_along(way: &mut Way, session: &str, options: &Options) -> Result<Reply, Broken> {
     let timeouts = Timeouts {
         connect: CANCEL_WAIT,
         send: CANCEL_WAIT,
         reply: CANCEL_WAIT,
     };
     let shown = options.credentials.as_ref();
-    let head = packet_head(url, &Packet::CancelSession, Some(session), None, 0, shown);
-    Connection::open(url, timeouts, options.secure.as_ref())?.exchange(head, None, &mut |_| {})
+    let mut connection = way.connect(timeouts, options.secure.as_ref())?;
+    connection.may_show(shown)?;
+    let packet = Packet::CancelSession;
+    let head = packet_head(way.url(), &packet, Some(session), None, 0, shown);
+    connection.exchange(head, None, &mut |_| {})
 }
 
 /// Gives up what an earlier run has left, where that is.
 fn cancel_left(url: &Url, left: &Left, options: &Options) -> Result<Reply, Broken> {
-    let node = left.node.as_deref().and_then(|node| url.at_host(node));
-    cancel_session(node.as_ref().unwrap_or(url), &left.session, options)
+    let mut way = Way::home(url.clone()).showing(options.credentials.as_ref());
+    if let Some(node) = &left.node {
+        way.lead_to(node, None);
+    }
+    cancel_along(&mut way, &left.session, options)
 }
 
 /// One upload under way.
@@ -304,7 +314,10 @@ impl Run<'_> {
                 Ok(reply) => self.take(&packet, &reply, watch)?,
                 Err(Broken::File(source)) => return Err(self.source.failed(source)),
                 Err(
-                    broken @ (Broken::NotHttp(_) | Broken::NotSecure(_) | Broken::HeadTooLarge),
+                    broken @ (Broken::NotHttp(_)
+                    | Broken::NotSecure(_)
+                    | Broken::NotShown(_)
+                    | Broken::HeadTooLarge),
                 ) => {
                     return Err(PutError::NoServer(broken));
                 }
@@ -410,6 +423,8 @@ impl Run<'_> {
                 self.way.connect(self.options.timeouts, secure)?
             }
         };
+        let shown = self.options.credentials.as_ref();
+        connection.may_show(shown)?;
         let range = match packet {
             Packet::Fragment { range } => range.clone(),
             _ => 0..0,
@@ -427,7 +442,7 @@ impl Run<'_> {
             self.upload.session(),
             self.name.as_deref(),
             self.source.stamp.bytes,
-            self.options.credentials.as_ref(),
+            shown,
         );
         let reply = connection.exchange(head, Some(&body), &mut |offset| {
             if is_fragment {
@@ -462,7 +477,7 @@ impl Run<'_> {
     fn cancel(&mut self) {
         if let Some(session) = self.upload.session() {
             // Best effort: the user hears of the failure that brought us here.
-            let _ = cancel_session(self.way.url(), session, self.options);
+            let _ = cancel_along(&mut self.way, session, self.options);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a client shows of who sends its packets. It is wiped from memory, and nothing prints it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -84,6 +85,20 @@ impl Authorization {
             false => Err(NotShowable::InTheClear(url.host().to_owned())),
         }
     }
+
+    /// The same for whoever a connection has reached: a name says only where it should lead.
+    ///
+    /// # Errors
+    /// [`NotShowable::InTheClear`]
+    pub fn check_peer(&self, is_secure: bool, peer: Option<IpAddr>) -> Result<(), NotShowable> {
+        match (is_secure, peer) {
+            (true, _) => Ok(()),
+            (false, Some(peer)) if peer.to_canonical().is_loopback() => Ok(()),
+            (false, peer) => Err(NotShowable::InTheClear(
+                peer.map_or_else(|| "nobody knows whom".to_owned(), |peer| peer.to_string()),
+            )),
+        }
+    }
 }
 
 impl fmt::Debug for Authorization {
@@ -128,6 +143,24 @@ mod tests {
             ("http://127.0.0.1.example/", false),
         ] {
             assert_eq!(shown.check(&url.parse().unwrap()).is_ok(), may, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_gets_them_no_more_than_another_machine() {
+        let shown = Authorization::bearer("token").unwrap();
+        for (is_secure, peer, may) in [
+            (false, Some("127.0.0.1"), true),
+            (false, Some("::1"), true),
+            (false, Some("::ffff:127.0.0.1"), true),
+            (false, Some("192.0.2.1"), false),
+            (false, Some("2001:db8::1"), false),
+            (false, None, false),
+            (true, Some("192.0.2.1"), true),
+        ] {
+            let address = peer.map(|peer| peer.parse().unwrap());
+            let checked = shown.check_peer(is_secure, address);
+            assert_eq!(checked.is_ok(), may, "{is_secure} {peer:?}");
         }
     }
 

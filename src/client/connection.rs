@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::authorization::{Authorization, NotShowable};
 use super::digest::{self, Sent};
 use super::secure::{NotSecure, Secure, Stream};
 use super::upload::Reply;
@@ -56,6 +57,8 @@ pub enum Broken {
     HeadTooLarge,
     /// No secure connection comes about, however often it is tried.
     NotSecure(NotSecure),
+    /// Nothing may be shown there of who sends.
+    NotShown(NotShowable),
     /// The file could not be read; the connection is not to blame.
     File(io::Error),
 }
@@ -84,6 +87,7 @@ impl fmt::Display for Broken {
                 )
             }
             Self::NotSecure(why) => why.fmt(f),
+            Self::NotShown(why) => why.fmt(f),
             Self::File(error) => write!(f, "cannot read the file: {error}"),
         }
     }
@@ -158,6 +162,17 @@ impl Connection {
             inbox: Vec::new(),
             is_reusable: true,
         })
+    }
+
+    /// Whether this may be shown to whoever is at the other end: asked before each packet.
+    ///
+    /// # Errors
+    /// [`Broken::NotShown`]
+    pub fn may_show(&self, shown: Option<&Authorization>) -> Result<(), Broken> {
+        let Some(shown) = shown else { return Ok(()) };
+        let peer = self.stream.socket().peer_addr().ok().map(|peer| peer.ip());
+        let is_secure = matches!(self.stream, Stream::Secure(_));
+        (shown.check_peer(is_secure, peer)).map_err(Broken::NotShown)
     }
 
     /// Whether another packet may follow.

@@ -251,6 +251,62 @@ fn a_file_arrives_whole_on_one_connection() {
     assert_eq!(heard[5].field("BITS-Session-Id"), Some("{S}"));
 }
 
+/// Who answers at `http://127.0.0.1` (a farm's balancer, or whoever has the port) says to which
+/// node the upload goes on. `127.2` is 127.0.0.2 for the resolver, and no address of this machine
+/// by its text: so it stands for any other machine, and whatever it hears is counted.
+#[test]
+fn no_password_goes_to_a_machine_that_a_server_names_without_https() {
+    let (file, content) = file(100);
+    let told = "BITS-Session-Id: {S}\r\nBITS-Host-Id: 127.2\r\n";
+    let server = Server::start(vec![
+        vec![ok(), Step::Answer(reply(200, told))],
+        vec![ok(), at(200, 100), ok()],
+    ]);
+    let other = TcpListener::bind(("127.0.0.2", server.url.port())).unwrap();
+    other.set_nonblocking(true).unwrap();
+    let options = Options {
+        credentials: Some(Authorization::basic("anna", "sesame").unwrap()),
+        ..options()
+    };
+    server.upload(file.path(), &options).unwrap();
+    let heard = server.heard();
+    assert_eq!(heard[3].body, content);
+    assert!(heard[3].field("Host").unwrap().starts_with("127.2:"));
+    let shown = |packet: &&Heard| packet.field("Authorization").is_some();
+    assert_eq!(heard.iter().filter(shown).count(), 5);
+    let came = other.accept().map(|(_, from)| from);
+    assert_eq!(came.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn what_an_earlier_run_left_at_a_named_machine_is_given_up_without_a_password_there() {
+    let memory = tempfile::tempdir().unwrap();
+    let (file, _) = file(20_000);
+    let told = "BITS-Session-Id: {S}\r\nBITS-Host-Id: 127.2\r\n";
+    let server = Server::start(vec![
+        vec![ok(), Step::Answer(reply(200, told))],
+        vec![status(503)],
+        vec![ok()],
+    ]);
+    let other = TcpListener::bind(("127.0.0.2", server.url.port())).unwrap();
+    other.set_nonblocking(true).unwrap();
+    let options = Options {
+        credentials: Some(Authorization::bearer("token").unwrap()),
+        memory: Some(Memory::at(memory.path().to_owned())),
+        retry_for: Duration::ZERO,
+        ..options()
+    };
+    server.upload(file.path(), &options).unwrap_err();
+    assert!(cancel(file.path(), &server.url, &options).unwrap());
+    let summaries = server.summaries();
+    assert_eq!(
+        summaries,
+        ["Ping", "Create-Session", "Ping", "Cancel-Session"]
+    );
+    let came = other.accept().map(|(_, from)| from);
+    assert_eq!(came.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
 #[test]
 fn an_empty_file_arrives_as_one_empty_fragment() {
     let (file, _) = file(0);

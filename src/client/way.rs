@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::authorization::Authorization;
 use super::connection::{Broken, Connection, Timeouts};
 use super::secure::Secure;
 use super::url::Url;
@@ -12,6 +13,8 @@ use super::url::Url;
 pub struct Way {
     home: Url,
     node: Option<Node>,
+    /// What each packet shows of who sends it.
+    shown: Option<Authorization>,
 }
 
 #[derive(Debug)]
@@ -21,14 +24,25 @@ struct Node {
     /// says it.
     fallback: Option<Duration>,
     unreachable_since: Option<Instant>,
-    /// Its name is not known here. A balancer at home may know it, so it is asked for there.
+    /// Its name is not known here, or nothing may be shown there of who sends. A balancer at home
+    /// may know it, so it is asked for there.
     is_sought_at_home: bool,
 }
 
 impl Way {
     /// To the host of the URL.
     pub fn home(home: Url) -> Self {
-        Self { home, node: None }
+        Self {
+            home,
+            node: None,
+            shown: None,
+        }
+    }
+
+    /// Each packet shows these.
+    pub fn showing(mut self, shown: Option<&Authorization>) -> Self {
+        self.shown = shown.cloned();
+        self
     }
 
     /// The URL that is asked for.
@@ -37,16 +51,19 @@ impl Way {
     }
 
     /// From now on to the node of this name; `false` if that is no change. What is no host is not
-    /// followed.
+    /// followed. Whoever answers at home says the name, and sends no password and no token to
+    /// another machine in the clear by it: such a node is asked for at home.
     pub fn lead_to(&mut self, host: &str, fallback: Option<Duration>) -> bool {
         let Some(url) = self.home.at_host(host).filter(|url| url != self.url()) else {
             return false;
         };
+        let may_not_hear = |shown: &Authorization| shown.check(&url).is_err();
+        let is_sought_at_home = self.shown.as_ref().is_some_and(may_not_hear);
         self.node = Some(Node {
             url,
             fallback,
             unreachable_since: None,
-            is_sought_at_home: false,
+            is_sought_at_home,
         });
         true
     }
@@ -114,6 +131,24 @@ mod tests {
         }
         assert!(way.lead_home() && !way.lead_home());
         assert_eq!(way.url().authority(), "farm.example:8080");
+    }
+
+    #[test]
+    fn a_node_on_another_machine_hears_nothing_in_the_clear_of_who_sends() {
+        let shown = Authorization::basic("anna", "sesame").unwrap();
+        for (home, node, is_sought_at_home) in [
+            ("http://127.0.0.1/a", "192.0.2.2", true),
+            ("http://127.0.0.1/a", "node2.example", true),
+            ("http://127.0.0.1/a", "127.0.0.2", false),
+            ("https://farm.example/a", "node2.example", false),
+        ] {
+            let mut way = way(home).showing(Some(&shown));
+            assert!(way.lead_to(node, None));
+            assert_eq!(way.is_doubtful(), is_sought_at_home, "{home} {node}");
+            assert_eq!(way.url().host(), node);
+        }
+        let mut way = way("http://127.0.0.1/a");
+        assert!(way.lead_to("192.0.2.2", None) && !way.is_doubtful());
     }
 
     #[test]
