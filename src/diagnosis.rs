@@ -226,6 +226,15 @@ fn of_obstacle(obstacle: Obstacle) -> Diagnosis {
         Obstacle::OtherMount => {
             "give that folder a [[location]] of its own, on its own file system"
         }
+        Obstacle::Encrypted => {
+            "give that folder a [[location]] whose `root` it is: unfinished uploads are encrypted in \
+             it then (a file cannot be moved into an encrypted folder)"
+        }
+        Obstacle::Project => {
+            "give that folder a [[location]] whose `root` it is: unfinished uploads are counted in it \
+             then (in a user namespace, as of a rootless container, nobody may change the project of \
+             a file)"
+        }
         Obstacle::LinkLeadsOut => {
             "let the link lead to a folder beneath the root (a relative link), or replace it by a \
              [[location]] with its own root"

@@ -7,10 +7,11 @@ mod mount;
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use mount::{Kind, Mount};
 use rustix::fs::{CWD, IFlags, RenameFlags, XattrFlags, inotify};
 use support::client::{Client, E_ACCESSDENIED, E_INVALIDARG, SESSION_NOT_FOUND, fragment};
 use support::host::{allow, as_nobody, folder_and_root_of_nobody, make_pipe, run};
+use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{PATIENCE, skip};
 
@@ -238,6 +240,106 @@ fn a_file_that_is_a_mount_is_not_replaced_and_told_so() {
     assert_refused(&server, "/a.bin", &["something is mounted on"]);
     assert!(run(&["umount", &path("a.bin")]));
     upload(&server, "/a.bin");
+}
+
+// -- what a folder asks of its files
+
+/// Adds a key of this byte to an ext4, and gives its identifier; `None` where that is not possible.
+fn add_key(disk: &Path, byte: u8) -> Option<String> {
+    let mut command = Command::new("xfs_io");
+    command.args(["-c", "add_enckey"]).arg(disk);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut adding = command.spawn().ok()?;
+    adding.stdin.take()?.write_all(&[byte; 64]).ok()?;
+    let said = String::from_utf8(adding.wait_with_output().ok()?.stdout).ok()?;
+    said.trim()
+        .rsplit_once("identifier ")
+        .map(|it| it.1.to_owned())
+}
+
+fn encrypt(folder: &Path, key: &str) -> bool {
+    fs::create_dir(folder).unwrap();
+    let order = format!("set_encpolicy -v 2 {key}");
+    run(&["xfs_io", "-c", &order, folder.to_str().unwrap()])
+}
+
+/// A file cannot be moved into an encrypted folder: only made there, or beneath it.
+#[test]
+fn a_folder_that_is_encrypted_otherwise_is_refused_at_create_and_named() {
+    let place = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "encrypt"];
+    let Some(disk) = Disk::mount(place.path(), &mkfs, 64 << 20, "rw") else {
+        return skip("a file system cannot be mounted (needs root)");
+    };
+    let keys = [1, 2].map(|byte| add_key(disk.path(), byte));
+    let [Some(one), Some(two)] = keys else {
+        return skip("folders cannot be encrypted (needs xfs_io, and fscrypt in the kernel)");
+    };
+    let root = disk.path().join("root");
+    fs::create_dir(&root).unwrap();
+    assert!(encrypt(&root.join("a"), &one) && encrypt(&root.join("b"), &one));
+    fs::create_dir(root.join("a/deep")).unwrap();
+    let settings = || making_folders().file("[[location]]\nprefix = \"/b\"");
+    let settings = settings().file(&format!("root = {:?}", root.join("b")));
+    let server = Server::on(&root, settings);
+    for (path, folder) in [
+        ("/a/a.bin", "a"),
+        ("/a/new/er/a.bin", "a"),
+        ("/a/deep/a.bin", "a/deep"),
+    ] {
+        let named = format!("is encrypted otherwise than the work directory: {folder:?}");
+        let named = named.replace('"', "\\\"");
+        assert_refused(&server, path, &[&named, "[[location]] whose `root` it is"]);
+    }
+    upload(&server, "/a.bin");
+    // Its own location has its unfinished uploads in it.
+    upload(&server, "/b/b.bin");
+    upload(&server, "/b/new/er/b.bin");
+    drop(server);
+    // A root that is encrypted as a whole, and a folder of another root by the same key.
+    assert!(encrypt(&disk.path().join("whole"), &two));
+    let server = Server::on(&disk.path().join("whole"), making_folders());
+    upload(&server, "/a.bin");
+    upload(&server, "/new/a.bin");
+}
+
+/// Outside of the first user namespace nobody may change for what project a file is counted.
+#[test]
+fn a_folder_with_a_project_that_cannot_be_given_is_refused_at_create_and_named() {
+    const IN_A_NAMESPACE: [&str; 3] = ["unshare", "-U", "--map-root-user"];
+    if !run(&[IN_A_NAMESPACE.as_slice(), &["true"]].concat()) {
+        return skip("there can be no user namespace (needs root and unshare)");
+    }
+    let disk = match Mount::new(Kind::Xfs, 400) {
+        Ok(disk) => disk,
+        Err(why) => return skip(&why),
+    };
+    let root = disk.root();
+    for name in ["counted", "alone", "plain"] {
+        let folder = root.join(name);
+        fs::create_dir(&folder).unwrap();
+        if name != "plain" {
+            let folder = folder.to_str().unwrap();
+            assert!(
+                run(&["chattr", "-p", "42", "+P", folder]),
+                "XFS has projects"
+            );
+        }
+    }
+    let settings = making_folders().wrapper(&IN_A_NAMESPACE);
+    let settings = settings.file("[[location]]\nprefix = \"/alone\"");
+    let settings = settings.file(&format!("root = {:?}", root.join("alone")));
+    let server = Server::on(&root, settings);
+    for path in ["/counted/a.bin", "/counted/new/a.bin"] {
+        let words = [
+            "counts its files for a project",
+            "[[location]] whose `root` it is",
+        ];
+        assert_refused(&server, path, &words);
+    }
+    for path in ["/plain/a.bin", "/plain/new/a.bin", "/alone/a.bin"] {
+        upload(&server, path);
+    }
 }
 
 // -- attributes and rights

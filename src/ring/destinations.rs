@@ -22,8 +22,10 @@ impl Disk for RingWorld {
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
         self.check_ground(place).await?;
         let (trees, looked_up) = (Arc::clone(&self.trees), place.clone());
-        let look_up = move || trees.look_up(&looked_up, before);
-        let lane = self.disk.lane(self.shelf(place));
+        let shelf = self.shelf(place);
+        let folder = self.disk.shelves().get(shelf);
+        let look_up = move || trees.look_up(&looked_up, before, folder.descriptor());
+        let lane = self.disk.lane(shelf);
         lane.run("look at a destination", look_up).await
     }
 

@@ -379,6 +379,25 @@ struct Extended {
     padding: [u8; 8],
 }
 
+/// The project that a folder counts its files for; `None` if it counts them for none.
+pub fn project_of(folder: &OwnedFd) -> Option<u32> {
+    let flags = rustix::fs::ioctl_getflags(folder).ok()?;
+    let gives = flags.contains(IFlags::PROJECT_INHERIT);
+    let project = gives.then(|| read_project(folder.as_fd()))?.ok()?.project;
+    Some(project)
+}
+
+/// Gives a file that was made elsewhere the project of a folder.
+///
+/// # Errors
+/// What the kernel says: outside of the first user namespace it lets nobody do that.
+pub fn give_project_of(folder: &OwnedFd, file: &OwnedFd) -> io::Result<()> {
+    match project_of(folder) {
+        Some(project) => give_project(file.as_fd(), project),
+        None => Ok(()),
+    }
+}
+
 fn read_project(file: BorrowedFd<'_>) -> io::Result<Extended> {
     // SAFETY: `FS_IOC_FSGETXATTR` writes one `struct fsxattr`, which `Extended` is: any bytes are a
     // value of it.

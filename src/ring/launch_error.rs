@@ -395,6 +395,7 @@ fn why(directory: &Path, error: &io::Error) -> String {
         Some(Errno::NOSPC | Errno::DQUOT) => "free some space".to_owned(),
         Some(Errno::EXIST) => "something else stands where the server would put a file".to_owned(),
         Some(Errno::STALE) => "the file server does not know it any more: mount it anew".to_owned(),
+        Some(Errno::NOKEY) => format!("it is encrypted and locked: `fscrypt unlock {path}`"),
         Some(Errno::IO) => "look at `dmesg` and the health of the disk".to_owned(),
         _ => return error.to_string(),
     };

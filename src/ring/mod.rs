@@ -27,6 +27,7 @@ pub mod directories;
 pub mod disk;
 pub mod doctor;
 pub mod door;
+mod fence;
 mod footing;
 pub mod freeing;
 pub mod handed;

@@ -151,7 +151,7 @@ impl Publication {
         };
         self.made.undo();
         // An errno says what could not be done, a look at the place mostly why.
-        match self.trees.look_up(&self.place, Some(self.manner)) {
+        match (self.trees).look_up(&self.place, Some(self.manner), &self.from) {
             Err(cause) if diagnosis::obstacle_in(&cause).is_some() => Err(cause),
             _ => Err(error),
         }

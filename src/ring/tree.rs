@@ -16,6 +16,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use super::fence;
 use super::inherit::{Gifts, Labels};
 use super::recent::Recent;
 use super::shelves::SharedShelves;
@@ -46,6 +47,8 @@ pub struct Trees {
     gifts_seen: Recent<Identity, Arc<Gifts>>,
     /// The folder in which files may be made, and how.
     allowed: Recent<(Identity, Access), ()>,
+    /// The folder that files of a shelf may be moved to.
+    unfenced: Recent<(RawFd, Identity), ()>,
     /// Whether we may replace what is somebody else's in a sticky folder.
     owns_all: bool,
 }
@@ -64,6 +67,7 @@ impl Trees {
             root_seen: Recent::default(),
             gifts_seen: Recent::default(),
             allowed: Recent::default(),
+            unfenced: Recent::default(),
             owns_all: capabilities.is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER)),
         }
     }
@@ -116,8 +120,13 @@ impl Trees {
         Ok(reserved)
     }
 
-    /// See [`crate::vault::disk::Disk::look_up`].
-    pub fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
+    /// See [`crate::vault::disk::Disk::look_up`]. `from` is the shelf of the place.
+    pub fn look_up(
+        &self,
+        place: &Place,
+        before: Option<Manner>,
+        from: &OwnedFd,
+    ) -> io::Result<Standing> {
         let mut walk = self.walk(place)?;
         let has_arrived = match walk.go_on() {
             Ok(has_arrived) => has_arrived,
@@ -131,6 +140,7 @@ impl Trees {
                 && manner.parents.may_make(names)
             {
                 may_make_in(folder, folder_name, manner, &self.allowed)?;
+                self.may_move_to(from, folder, folder_name)?;
                 // It is as good as there.
                 if manner.parents == Parents::Own(place.path.depth()) {
                     return Ok(Standing::Free);
@@ -140,6 +150,7 @@ impl Trees {
         }
         if let Some(manner) = before {
             may_make_in(folder, folder_name, manner, &self.allowed)?;
+            self.may_move_to(from, folder, folder_name)?;
         }
         let file_name = place.path.file_name();
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
@@ -189,6 +200,22 @@ impl Trees {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether files of a shelf can be moved to a folder on its mount.
+    fn may_move_to(&self, from: &OwnedFd, folder: &Folder, name: &str) -> io::Result<()> {
+        let look = || {
+            let born = look_at(from)?;
+            match fence::between(from, &born, folder)? {
+                None => Ok(()),
+                Some(obstacle) => {
+                    let name = if name.is_empty() { "." } else { name };
+                    Err(Blocked::by(obstacle, name).into())
+                }
+            }
+        };
+        self.unfenced
+            .look((from.as_raw_fd(), folder.identity()), look)
     }
 
     /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what

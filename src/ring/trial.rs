@@ -10,12 +10,11 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, FileType, IFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::account;
+use super::inherit;
 use super::launch_error::{BadRoot, LaunchError};
 use super::work_folder::{BadFolder, WorkFolder};
 use crate::vault::names::TRIAL_NAME;
@@ -82,15 +81,17 @@ pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> Result<Trial, BadTria
     };
     made.map_err(|error| BadTrial::Shelf(error.into()))?;
     let tried = move_there_and_back(shelf, root, &there);
+    let gives_project = matches!(tried, Err(Errno::XDEV)) && can_give_project(shelf, root);
     // Also after an error; the next start does it again.
     let _ = clear(shelf, root, &there);
     match tried {
         Ok(()) => Ok(Trial::Passed),
         Err(Errno::NOSPC | Errno::DQUOT) => Ok(Trial::Full),
         // On one mount: the root counts its files for a project, which a publication gives them
-        // first.
-        Err(Errno::XDEV) if gives_project(root) => Ok(Trial::Passed),
-        // On one mount, and in two subvolumes of btrfs.
+        // first, where it may.
+        Err(Errno::XDEV) if gives_project => Ok(Trial::Passed),
+        // On one mount, and in two subvolumes of btrfs; or the root is encrypted, and the shelf is
+        // not.
         Err(Errno::XDEV) => Ok(Trial::OtherMount),
         Err(error) => Err(error.into()),
     }
@@ -135,9 +136,12 @@ fn is_append_only(root: &OwnedFd) -> bool {
     stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::APPEND))
 }
 
-fn gives_project(root: &OwnedFd) -> bool {
-    let flags = rustix::fs::ioctl_getflags(root);
-    flags.is_ok_and(|flags| flags.contains(IFlags::PROJECT_INHERIT))
+/// Whether what keeps the file out is its project only, and that can be given.
+fn can_give_project(shelf: &WorkFolder, root: &OwnedFd) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let made = rustix::fs::openat(shelf, TRIAL_NAME, flags, Mode::empty());
+    inherit::project_of(root).is_some()
+        && made.is_ok_and(|made| inherit::give_project_of(root, &made).is_ok())
 }
 
 /// Removes what a trial that was cut short has left.

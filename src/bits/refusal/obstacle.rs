@@ -8,6 +8,10 @@ pub enum Obstacle {
     /// It is on another mount than the work directory, or in another subvolume: a file cannot move
     /// there in one step.
     OtherMount,
+    /// The folder is encrypted (fscrypt), and the work directory is not, or otherwise.
+    Encrypted,
+    /// The folder counts its files for a project, which they cannot be given here.
+    Project,
     /// A link on the way leads out of the root, or is not relative.
     LinkLeadsOut,
     /// A link on the way leads into the work directory.
@@ -32,8 +36,10 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::OtherMount,
+        Self::Encrypted,
+        Self::Project,
         Self::LinkLeadsOut,
         Self::LinkIntoWork,
         Self::LinkDangles,
@@ -50,6 +56,13 @@ impl Obstacle {
     pub fn words(self) -> &'static str {
         match self {
             Self::OtherMount => "the destination is on another mount, or in another subvolume",
+            Self::Encrypted => {
+                "the folder of the destination is encrypted otherwise than the work directory"
+            }
+            Self::Project => {
+                "the folder of the destination counts its files for a project, which they cannot \
+                 be given here"
+            }
             Self::LinkLeadsOut => "a link on the way to the destination leads out of the root",
             Self::LinkIntoWork => {
                 "a link on the way to the destination leads into the work directory"
