@@ -520,6 +520,23 @@ fn whoever_is_silent_keeps_nobody_from_the_interface() {
     assert!(!watched.server.log().contains("event=admin_crowded"));
 }
 
+/// Also while somebody asks all the time, who is answered meanwhile.
+#[test]
+fn a_socket_that_somebody_opens_to_everybody_is_closed_again() {
+    let watched = Watched::start("");
+    let mode = || {
+        let found = std::fs::metadata(&watched.socket).unwrap();
+        found.permissions().mode() & 0o777
+    };
+    let all = std::fs::Permissions::from_mode(0o666);
+    std::fs::set_permissions(&watched.socket, all).unwrap();
+    wait_until("it is closed again", || {
+        UnixStream::connect(&watched.socket).unwrap();
+        mode() == 0o660
+    });
+    watched.server.wait_for_log("event=admin_socket_closed");
+}
+
 #[test]
 fn a_socket_that_somebody_removes_is_made_again() {
     let mut watched = Watched::start("");

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
-use support::host::{Tmpfs, allow, folder_and_root, make_pipe};
+use support::host::{
+    Tmpfs, allow, as_nobody, folder_and_root, folder_and_root_of_nobody, make_pipe, run,
+};
 use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -475,6 +477,62 @@ fn a_work_directory_that_is_emptied_is_filled_again() {
     client.send(fragment(10..20)).assert(200, None);
     client.close().assert(200, None);
     server.assert_file("a.bin", 1, 20);
+}
+
+/// Whoever sets rights on the whole share means the uploads, and opens the folder of the unfinished
+/// ones as well: others could forge records there, and the next start would refuse it.
+#[test]
+fn a_work_directory_that_is_opened_to_others_is_closed_again() {
+    let mut server = Server::start();
+    let work = server.file(".bitsd");
+    let mode = || fs::metadata(&work).unwrap().mode() & 0o7777;
+    let was = mode();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    assert!(run(&[
+        "chmod",
+        "-R",
+        "777",
+        server.root().to_str().unwrap()
+    ]));
+    server.wait_for_log("event=work_dir_closed");
+    server.wait_for_log("mode=0777");
+    assert_eq!(mode(), was);
+    upload(&server, "/b.bin", 20);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+}
+
+/// Root takes it back; whoever cannot says so, and takes no new uploads.
+#[test]
+fn a_work_directory_that_is_given_away_is_taken_back_or_told() {
+    let mut server = Server::start();
+    let work = server.file(".bitsd");
+    let give = |owner| std::os::unix::fs::chown(&work, Some(owner), None);
+    if give(65534).is_err() {
+        return skip("files cannot be given away here (needs root)");
+    }
+    server.wait_for_log("event=work_dir_closed");
+    wait_until("it is taken back", || {
+        fs::metadata(&work).unwrap().uid() == 0
+    });
+    upload(&server, "/a.bin", 20);
+    server.restart();
+    let Some(settings) = as_nobody() else { return };
+    let (_folder, root) = folder_and_root_of_nobody();
+    let server = Server::on(&root, settings);
+    let work = root.join(".bitsd");
+    let give = |owner| std::os::unix::fs::chown(&work, Some(owner), None);
+    give(0).unwrap();
+    server.wait_for_log("it belongs to user root (uid 0) now; give it back");
+    let mut client = Client::new(server.address(), "/a.bin");
+    assert_eq!(client.try_create().status, 503);
+    give(65534).unwrap();
+    server.wait_for_log("event=ready");
+    upload(&server, "/a.bin", 20);
 }
 
 /// All that stands under the name of a part would be published with the server's rights.

@@ -2,29 +2,33 @@
 //! runs.
 //!
 //! Those who clean folders remove sockets too, and without its name nobody can ask the server
-//! anything, nor stop it in order. So the name is looked at every few seconds, and made again.
+//! anything, nor stop it in order. So the name is looked at every few seconds, and made again. And
+//! whoever may write to the socket gives orders, so it is closed again where somebody has opened it
+//! to everybody.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use thiserror::Error;
 
 /// Who may connect to the socket: its user and its group.
 const SOCKET_MODE: u32 = 0o660;
-/// How often the name is looked at while nobody comes.
-const LOOK_INTERVAL: Timespec = Timespec {
-    tv_sec: 2,
-    tv_nsec: 0,
-};
+/// What nobody else may do to it, whom the administrator has not put into its group.
+const OTHERS: u32 = 0o007;
+/// How often the name is looked at, whoever comes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the interface cannot be where the settings want it.
 #[derive(Debug, Error)]
@@ -48,8 +52,9 @@ pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
     name: Arc<Name>,
-    /// It was told that the name cannot be made again.
+    /// It was told that the name cannot be made again, or not be closed.
     is_told: bool,
+    looked: Instant,
 }
 
 /// What has the name.
@@ -123,6 +128,23 @@ fn make_beside(path: &Path) -> Result<(UnixListener, PathBuf), BadDoor> {
     Ok((listener, beside))
 }
 
+/// Takes the rights of everybody off a socket, if it is this one and they are there; gives the mode
+/// that it had.
+fn close_to_others(path: &Path, identity: (u64, u64)) -> Result<Option<u32>, Errno> {
+    // By what is opened: another name may be put there meanwhile.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&opened)?;
+    let mode = stat.st_mode & 0o7777;
+    if (stat.st_dev, stat.st_ino) != identity || mode & OTHERS == 0 {
+        return Ok(None);
+    }
+    let here = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let closed = Mode::from_raw_mode(mode & !OTHERS);
+    rustix::fs::chmodat(rustix::fs::CWD, here, closed, AtFlags::empty())?;
+    Ok(Some(mode))
+}
+
 /// Finds out whether a socket could be had, as a start does, and leaves nothing behind.
 ///
 /// # Errors
@@ -169,6 +191,7 @@ impl Socket {
             path: path.to_owned(),
             name: Arc::new(Name { state }),
             is_told: false,
+            looked: Instant::now(),
         })
     }
 
@@ -179,15 +202,22 @@ impl Socket {
         }
     }
 
-    /// The next connection. While there is none, the name is looked at.
+    /// The next connection. Meanwhile the name is looked at.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn next(&mut self) -> io::Result<UnixStream> {
         loop {
+            let age = self.looked.elapsed();
+            if age >= LOOK_INTERVAL {
+                self.look();
+                self.looked = Instant::now();
+                continue;
+            }
+            let left = Timespec::try_from(LOOK_INTERVAL - age).ok();
             let mut waiting = [PollFd::new(&self.listener, PollFlags::IN)];
-            match rustix::event::poll(&mut waiting, Some(&LOOK_INTERVAL)) {
-                Ok(0) => self.look(),
+            match rustix::event::poll(&mut waiting, left.as_ref()) {
+                Ok(0) => {}
                 Ok(_) => return self.listener.accept().map(|(stream, _)| stream),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -195,17 +225,29 @@ impl Socket {
         }
     }
 
-    /// Makes the name again, if it is gone or something else has it.
+    /// Makes the name again, if it is gone or something else has it, and closes it to everybody.
     fn look(&mut self) {
         let mut state = self.name.lock();
         if state.is_given_up {
             return;
         }
+        let socket = self.path.display();
         if is_there(&self.path, state.identity) {
-            self.is_told = false;
+            match close_to_others(&self.path, state.identity) {
+                Ok(None) => self.is_told = false,
+                Ok(Some(mode)) => {
+                    let (event, mode) = ("admin_socket_closed", format!("{mode:04o}"));
+                    tracing::warn!(event, %socket, mode, "somebody has opened the administrator's socket to everybody, and who came could give orders: it was closed again");
+                }
+                Err(why) if !self.is_told => {
+                    self.is_told = true;
+                    let event = "admin_socket_open";
+                    tracing::warn!(event, %socket, %why, "it cannot be told whether the administrator's socket is open to everybody, or it cannot be closed");
+                }
+                Err(_) => {}
+            }
             return;
         }
-        let socket = self.path.display();
         match make(&self.path) {
             Ok((listener, identity)) => {
                 state.identity = identity;
@@ -308,6 +350,33 @@ mod tests {
         }
         assert_eq!(fs::read(&file).unwrap(), b"x");
         assert_eq!(names(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn a_socket_that_was_opened_to_everybody_is_closed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let mut socket = Socket::bind(&path).unwrap();
+        for (opened, closed) in [
+            (0o777, 0o770),
+            (0o662, 0o660),
+            (0o660, 0o660),
+            (0o600, 0o600),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(opened)).unwrap();
+            socket.look();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, closed, "{opened:o}");
+            assert!(!socket.is_told);
+        }
+        // What stands in its place is not touched.
+        let another = folder.path().join("another");
+        fs::write(&another, "x").unwrap();
+        fs::set_permissions(&another, fs::Permissions::from_mode(0o666)).unwrap();
+        let identity = socket.name.lock().identity;
+        assert_eq!(close_to_others(&another, identity), Ok(None));
+        let mode = fs::metadata(&another).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o666);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! trusts what it saw a moment ago (`recent`).
 //!
 //! Device and inode say whether it is the same folder. The number of the mount does not matter: the
-//! same folder mounted once more is the same folder.
+//! same folder mounted once more is the same folder. A folder of the server's own has to be ours
+//! alone besides, as it was at start ([`super::work_folder::closing`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, StatxFlags};
 use rustix::io::Errno;
 
-use super::work_folder::path_of;
+use super::account;
+use super::work_folder::closing::{self, Hold};
+use super::work_folder::{WorkFolder, path_of};
 use crate::diagnosis::Displaced;
 
 /// A folder, and the path that led to it.
@@ -28,6 +31,8 @@ pub struct Spot {
     /// The folder, and what tells it from others; that never changes, so it is asked for once.
     folder: Mutex<(Arc<OwnedFd>, Option<Identity>)>,
     is_in_place: AtomicBool,
+    /// The mode that it had when it was opened, if it has to be ours alone.
+    ours: Option<Mode>,
 }
 
 /// What a path leads to now.
@@ -45,6 +50,10 @@ pub enum Seen {
     OtherFileSystem,
     /// Nothing or another folder, and the one that was opened is removed.
     Removed,
+    /// The folder that was opened, which was ours and belongs to this user now.
+    Elses(u32),
+    /// The same, which others may write to now, and it cannot be closed.
+    Open(Errno),
     /// It cannot be looked at.
     Unknown(Errno),
 }
@@ -60,6 +69,12 @@ impl std::fmt::Display for Seen {
                 "another file system has its place: one was mounted there, or taken away",
             ),
             Self::Removed => f.write_str("it was removed"),
+            Self::Elses(owner) => write!(f, "it belongs to {} now", account::user(*owner)),
+            Self::Open(error) => write!(
+                f,
+                "others than {} may write to it now, and it cannot be closed: {error}",
+                account::us()
+            ),
             Self::Unknown(error) => write!(f, "it cannot be looked at: {error}"),
         }
     }
@@ -83,6 +98,14 @@ impl Seen {
                  beneath, and wait until that is used again)"
             }
             Self::Removed => "make it again, and restart the server",
+            Self::Elses(_) => {
+                "give it back to the server's user (`chown`), if nobody else has put anything there: \
+                 what stands in it is published with the server's rights"
+            }
+            Self::Open(_) => {
+                "close it (`chmod go-w`), if nobody else has put anything there: what stands in it is \
+                 published with the server's rights"
+            }
             Self::Unknown(Errno::IO) => {
                 "the device or the file system failed: look at `dmesg`, mend it, mount it again, and restart the server"
             }
@@ -98,6 +121,15 @@ impl Spot {
             path: path.to_owned(),
             folder: Mutex::new(known(folder)),
             is_in_place: AtomicBool::new(true),
+            ours: None,
+        }
+    }
+
+    /// A folder of ours that was just opened.
+    pub fn of_ours(folder: &WorkFolder) -> Self {
+        Self {
+            ours: Some(closing::mode_of(folder)),
+            ..Self::new(folder.path(), Arc::clone(folder.descriptor()))
         }
     }
 
@@ -135,9 +167,33 @@ impl Spot {
             true => Seen::Same,
             false => look(&self.path, &folder).unwrap_or_else(Seen::Unknown),
         };
+        let seen = match (seen, self.ours) {
+            (Seen::Same, Some(mode)) => self.keep(&folder, mode),
+            (seen, _) => seen,
+        };
         self.is_in_place
             .store(seen == Seen::Same, Ordering::Relaxed);
         seen
+    }
+
+    /// Sees to it that a folder of ours is ours alone.
+    fn keep(&self, folder: &OwnedFd, mode: Mode) -> Seen {
+        match closing::keep(folder, mode) {
+            Hold::Ours => Seen::Same,
+            Hold::Elses(owner) => Seen::Elses(owner),
+            Hold::Open(error) => Seen::Open(error),
+            Hold::Closed { mode, owner } => {
+                tracing::warn!(
+                    event = "work_dir_closed",
+                    path = %self.path.display(),
+                    mode = format_args!("{:04o}", mode.as_raw_mode()),
+                    owner,
+                    "somebody has opened the folder of unfinished uploads to others than the server's user, who could \
+                     have written there: it was closed again; leave it out when rights are set on what is around it"
+                );
+                Seen::Same
+            }
+        }
     }
 
     /// Fails unless the path leads to the folder now.

@@ -144,7 +144,7 @@ impl Shelves {
 }
 
 fn known(folder: WorkFolder) -> Known {
-    let spot = Spot::new(folder.path(), Arc::clone(folder.descriptor()));
+    let spot = Spot::of_ours(&folder);
     Known {
         is_remote: lane::may_wait_for_another_machine(folder.descriptor()),
         log: commit_log::of(folder.descriptor()),
