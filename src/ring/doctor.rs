@@ -440,14 +440,14 @@ fn before_the_first_start(config: &Config) -> Vec<Finding> {
 fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<Finding> {
     let mut examine = |address: SocketAddr| {
         if is_running {
-            return beside_a_server(address);
+            return beside_a_server(config, address);
         }
         match net::check_free(address).and_then(|()| net::bind(address)) {
             Ok(listener) => {
                 held.push(listener);
                 Finding::Good(format!("{address} can be listened on"))
             }
-            Err(error) => Finding::Bad(LaunchError::Listen(address, error).to_string()),
+            Err(error) => cannot_listen(config, address, error),
         }
     };
     let found = listeners::addresses(config).map(|one| examine(one.address));
@@ -461,12 +461,19 @@ fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<
     found
 }
 
-fn beside_a_server(address: SocketAddr) -> Finding {
+fn cannot_listen(config: &Config, address: SocketAddr, error: io::Error) -> Finding {
+    match listeners::is_dispensable(config, address, &error) {
+        true => Finding::Doubtful(format!("{address}: {}", listeners::DISPENSABLE)),
+        false => Finding::Bad(LaunchError::Listen(address, error).to_string()),
+    }
+}
+
+fn beside_a_server(config: &Config, address: SocketAddr) -> Finding {
     match net::check_beside(address) {
         Ok(()) => Finding::Good(format!("{address} can be listened on")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::Doubtful(format!(
             "{address} is in use: by the server that runs, if it listens there"
         )),
-        Err(error) => Finding::Bad(LaunchError::Listen(address, error).to_string()),
+        Err(error) => cannot_listen(config, address, error),
     }
 }

@@ -424,6 +424,11 @@ fn of_address(address: SocketAddr, error: &io::Error) -> String {
                 address.ip()
             )
         }
+        Some(Errno::AFNOSUPPORT) if address.is_ipv6() => format!(
+            "; this machine has no IPv6 (or the service may not use it: RestrictAddressFamilies=): take {address} out \
+             of the settings, and name 0.0.0.0:{} if there is none",
+            address.port()
+        ),
         Some(Errno::ADDRINUSE) => {
             format!("; `ss -ltnp 'sport = :{}'` shows by whom", address.port())
         }

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::handed::{Handed, HandedListener, Stranger};
 use super::launch_error::LaunchError;
 use super::net;
@@ -53,6 +55,23 @@ pub fn without_ipv4(config: &Config) -> Vec<SocketAddr> {
     };
     all.iter().filter(is_alone).copied().collect()
 }
+
+/// Whether the server does without an address that cannot be listened on: that of all IPv6 of a
+/// machine that has no IPv6, beside one of IPv4 that has the same settings. Nobody misses it, for
+/// nobody could come there; and settings are written for more than one machine.
+pub fn is_dispensable(config: &Config, address: SocketAddr, error: &io::Error) -> bool {
+    let is_ipv6_missing = error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error());
+    let is_all = address.is_ipv6() && address.ip().is_unspecified();
+    let mut entries = addresses(config).filter(|one| one.address == address);
+    is_ipv6_missing
+        && is_all
+        && entries.all(|missing| {
+            addresses(config).any(|one| one.address.is_ipv4() && one.entry == missing.entry)
+        })
+}
+
+/// What is said of one.
+pub const DISPENSABLE: &str = "this machine has no IPv6: the address is left out";
 
 /// The sockets of one shard, each with the number of its entry, if it has one.
 pub type Sockets = Vec<(Arc<OwnedFd>, Option<usize>)>;
@@ -123,13 +142,11 @@ impl Listening {
             }
         }
         let taken_over = groups.iter().map(|group| group.sockets.len()).sum();
-        for (wanted, group) in addresses.iter_mut().zip(&mut groups) {
-            let failed = |error| LaunchError::Listen(wanted.address, error);
-            wanted.address = (group.complete(wanted.address, config.cores)).map_err(failed)?;
-        }
+        let completed = complete(config, addresses.into_iter().zip(groups), Group::complete)?;
+        let (addresses, sockets) = completed.into_iter().unzip();
         Ok(Self {
             addresses,
-            sockets: groups.into_iter().map(|group| group.sockets).collect(),
+            sockets,
             taken_over,
             unnamed,
             strangers: handed.strangers,
@@ -183,6 +200,34 @@ impl Listening {
         }
         names.into_iter().filter(|name| !name.is_empty()).collect()
     }
+}
+
+/// Addresses with their real ports, and the sockets of each.
+type Completed = Vec<(Address, Vec<Arc<OwnedFd>>)>;
+
+/// Makes what is missing at each of the addresses, and leaves out those that the server does
+/// without.
+fn complete(
+    config: &Config,
+    groups: impl Iterator<Item = (Address, Group)>,
+    mut complete: impl FnMut(&mut Group, SocketAddr, usize) -> io::Result<SocketAddr>,
+) -> Result<Completed, LaunchError> {
+    let mut completed = Vec::new();
+    for (mut wanted, mut group) in groups {
+        let address = wanted.address;
+        match complete(&mut group, address, config.cores) {
+            Ok(real) => {
+                wanted.address = real;
+                completed.push((wanted, group.sockets));
+            }
+            Err(error) if is_dispensable(config, address, &error) => {
+                let event = "address_left_out";
+                tracing::warn!(event, %address, "{DISPENSABLE}");
+            }
+            Err(error) => return Err(LaunchError::Listen(address, error)),
+        }
+    }
+    Ok(completed)
 }
 
 /// The sockets of one address.
@@ -247,6 +292,44 @@ mod tests {
             };
             let told: Vec<_> = told.iter().map(|address| at(address)).collect();
             assert_eq!(without_ipv4(&config), told, "{listen:?}");
+        }
+    }
+
+    #[test]
+    fn without_ipv6_all_of_it_is_left_out_beside_ipv4() {
+        let no_ipv6 = || io::Error::from(Errno::AFNOSUPPORT);
+        for (listen, left) in [
+            (&["0.0.0.0:80", "[::]:80"][..], Some(&["0.0.0.0:80"][..])),
+            (&["[::]:80", "127.0.0.1:81"], Some(&["127.0.0.1:81"])),
+            (&["[::]:80"], None),
+            (&["0.0.0.0:80", "[::1]:80"], None),
+        ] {
+            let config = Config {
+                listen: listen.iter().map(|address| at(address)).collect(),
+                ..Config::default()
+            };
+            let groups = addresses(&config).map(|one| (one, Group::default()));
+            let found = complete(&config, groups, |_, address, _| match address.is_ipv6() {
+                true => Err(no_ipv6()),
+                false => Ok(address),
+            });
+            let found = found.map(|found| found.iter().map(|(one, _)| one.address).collect());
+            match (found, left) {
+                (Ok::<Vec<_>, _>(found), Some(left)) => {
+                    let left: Vec<_> = left.iter().map(|address| at(address)).collect();
+                    assert_eq!(found, left);
+                }
+                (Err(why), None) => {
+                    let why = why.to_string();
+                    assert!(
+                        why.contains("has no IPv6") && why.contains("0.0.0.0:80"),
+                        "{why}"
+                    );
+                }
+                (found, _) => panic!("{listen:?}: {found:?}"),
+            }
+            let in_use = io::Error::from(Errno::ADDRINUSE);
+            assert!(!is_dispensable(&config, at("[::]:80"), &in_use));
         }
     }
 
