@@ -268,7 +268,24 @@ fn a_403_is_final() {
     client.reconnect_to(server.address());
     assert_relayed(&client.send(fragment(0..500)), 403);
     assert_eq!(backend.heard().len(), 1);
-    client.close().assert(200, None);
+    // Whoever did not hear it must not take the upload for done; and it ends the session.
+    for _ in 0..2 {
+        assert_eq!(client.close().status, 403);
+        assert!(!server.file("a.bin").exists());
+        assert_no_rubbish(&server);
+    }
+}
+
+/// Its client has nothing to send but the Close, and hears of the application only by that.
+#[test]
+fn a_403_for_an_empty_file_is_the_answer_to_each_close() {
+    let backend = Backend::always(Act::status(403));
+    let server = server(BY_REFERENCE, &backend, "empty_file = \"create\"");
+    let mut client = Client::create(server.address(), "/a.bin");
+    for _ in 0..3 {
+        assert_eq!(client.close().status, 403);
+    }
+    assert_eq!(backend.heard().len(), 1);
     assert!(!server.file("a.bin").exists());
     assert_no_rubbish(&server);
 }

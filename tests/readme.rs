@@ -375,8 +375,10 @@ fn refusals() -> Vec<Refusal> {
     ];
     all.extend(Obstacle::ALL.map(R::Obstructed));
     all.extend(
-        [400, 403, 404, 408, 409, 500, 501, 503, 505]
-            .map(|status| R::Application { status, received }),
+        [400, 403, 404, 408, 409, 500, 501, 503, 505].map(|status| R::Application {
+            status,
+            received: Some(received),
+        }),
     );
     all
 }

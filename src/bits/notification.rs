@@ -58,7 +58,10 @@ impl Answer {
             100..=299 | 413 | 416 => Judgement::Refused(Refusal::ApplicationFailed {
                 received: Some(received),
             }),
-            status => Judgement::Refused(Refusal::Application { status, received }),
+            status => Judgement::Refused(Refusal::Application {
+                status,
+                received: Some(received),
+            }),
         }
     }
 
@@ -311,10 +314,8 @@ mod tests {
         assert_eq!(answer(200).judge(5), accepted);
         assert_eq!(answer(403).judge(5), Judgement::Denied);
         for status in [301, 400, 401, 404, 409, 500, 503, 599] {
-            let relayed = Refusal::Application {
-                status,
-                received: 5,
-            };
+            let received = Some(5);
+            let relayed = Refusal::Application { status, received };
             assert_eq!(answer(status).judge(5), Judgement::Refused(relayed));
         }
         // They would tell a BITS client something else.

@@ -125,8 +125,8 @@ pub enum Refusal {
     /// The application refused the file, for now or for good.
     Application {
         status: u16,
-        /// Bytes received: all of them.
-        received: u64,
+        /// Bytes received: all of them, where whoever says it knows how many.
+        received: Option<u64>,
     },
     /// 502: nobody listens there, or what it said is no answer.
     ApplicationFailed {
@@ -298,6 +298,12 @@ impl Refusal {
         }
     }
 
+    /// The application has refused the file for good (protocol.md 9.5).
+    pub fn denied(received: Option<u64>) -> Self {
+        let status = 403;
+        Self::Application { status, received }
+    }
+
     /// BITS-Error-Context where it is told without an HRESULT: the fault is the application's.
     pub(super) fn is_of_application(&self) -> bool {
         matches!(
@@ -314,10 +320,9 @@ impl Refusal {
     pub(super) fn received(&self) -> Option<u64> {
         match *self {
             Self::Gap { received }
-            | Self::Application { received, .. }
             | Self::ApplicationTimedOut { received }
             | Self::ReplyUrlTooLong { received } => Some(received),
-            Self::ApplicationFailed { received } => received,
+            Self::Application { received, .. } | Self::ApplicationFailed { received } => received,
             _ => None,
         }
     }

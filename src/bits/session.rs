@@ -219,6 +219,8 @@ pub enum Goodbye {
     Nobody,
     /// 200 to a Close-Session.
     Closed,
+    /// To a Close-Session, the 403 of the application.
+    Denied,
     /// 200 to a Cancel-Session.
     Cancelled,
 }

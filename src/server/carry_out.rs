@@ -225,6 +225,7 @@ impl<W: World> Held<W> {
                 let sha256 = self.sha256().filter(|_| is_there);
                 Ok(Ack::Closed { session, sha256 })
             }
+            Goodbye::Denied => Err(Refusal::denied(None)),
             Goodbye::Cancelled => Ok(Ack::Cancelled { session }),
             // Heard by nobody.
             Goodbye::Nobody => Err(Refusal::SessionNotFound),

@@ -185,6 +185,7 @@ fn repeat<W: World>(
             session,
             sha256: shard.store.journal.tombstones().sha256(session),
         }),
+        Decision::Say(Goodbye::Denied) => Err(Refusal::denied(None)),
         Decision::Say(Goodbye::Cancelled) => Ok(Ack::Cancelled { session }),
         Decision::Refuse(refusal) => Err(refusal),
         _ => Err(Refusal::SessionNotFound),

@@ -284,7 +284,7 @@ rows! {
         => "500 Internal Server Error", Some("0x8007045D"), "the disk failed";
     R::UploadsDisabled, R::UploadsDisabled
         => "501 Not Implemented", Some("0x80070005"), "uploads are not enabled here";
-    R::Application { .. }, R::Application { status: 503, received: 5 }
+    R::Application { .. }, R::Application { status: 503, received: Some(5) }
         => "503 Service Unavailable", Some("0x801901F7"), "the server application answered 503";
     R::ApplicationFailed { .. }, R::ApplicationFailed { received: Some(5) }
         => "502 Bad Gateway", None, "the server application gave no answer that makes sense";

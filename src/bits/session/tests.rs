@@ -265,8 +265,12 @@ fn what_the_application_refused_for_good_is_not_offered_again() {
     assert_eq!(decision, refused);
     let again = denied.on(Step::Fragment(range(0, 5, 5)), &rules);
     assert_eq!(again, (denied, refused));
-    let (gone, _) = denied.on(Step::Close, &rules);
+    let (gone, decision) = denied.on(Step::Close, &rules);
     assert_eq!(gone, State::Gone(Ending::Denied));
+    // Nor is the end of the session a success.
+    let (ending, answer) = (Ending::Denied, Goodbye::Denied);
+    assert_eq!(decision, Decision::Discard { ending, answer });
+    assert_eq!(gone.on(Step::Close, &rules).1, Decision::Say(answer));
 }
 
 #[test]

@@ -155,7 +155,8 @@ impl State {
                 })
             }
             Self::Notified { copies: false, .. } => discard(Ending::Delivered),
-            Self::Denied { .. } => discard(Ending::Denied),
+            // protocol.md 9.5: it may be that nobody has heard the answer yet.
+            Self::Denied { .. } => self::discard(Ending::Denied, Goodbye::Denied),
             // It was closed already, and nothing more is promised than before.
             Self::Closing {
                 then: AfterPublish::Promised,
@@ -174,9 +175,10 @@ impl State {
                 Decision::Say(Goodbye::Closed),
             ),
             // The tombstone: the same answer as the first time, anything else is unknown.
-            Self::Gone(
-                Ending::Published | Ending::Incomplete | Ending::Delivered | Ending::Denied,
-            ) => (self, Decision::Say(Goodbye::Closed)),
+            Self::Gone(Ending::Published | Ending::Incomplete | Ending::Delivered) => {
+                (self, Decision::Say(Goodbye::Closed))
+            }
+            Self::Gone(Ending::Denied) => (self, Decision::Say(Goodbye::Denied)),
             Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
         }
     }
@@ -302,10 +304,7 @@ fn discard(ending: Ending, answer: Goodbye) -> (State, Decision) {
 
 /// What a client hears whose file the application has refused for good (protocol.md 9.5).
 pub(super) fn denied(total: u64) -> Refusal {
-    Refusal::Application {
-        status: 403,
-        received: total,
-    }
+    Refusal::denied(Some(total))
 }
 
 /// protocol.md 4.2, in its order; the syntax of the range and the length were checked before.
