@@ -5,6 +5,7 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Barrier;
 use std::thread;
 
 use base64::Engine as _;
@@ -171,6 +172,26 @@ fn files_that_may_be_replaced_are_with_their_digest_files() {
         client.send(fragment(0..3000)).assert(200, None);
         client.close().assert(200, None);
         assert!(sha256sum(&server, "a.bin.sha256"));
+    }
+}
+
+/// Each gives the file its name, and then the digest file: the last of both must be of one upload.
+#[test]
+fn two_uploads_of_one_name_leave_one_file_and_its_digest() {
+    let server = Server::with(with_digest_files("allow_overwrite = true").flags(&["--cores", "2"]));
+    let (address, both_are_there) = (server.address(), Barrier::new(2));
+    let upload = |bytes: u64| {
+        let mut client = Client::create(address, "/f");
+        client.send(fragment(0..bytes)).assert(200, None);
+        both_are_there.wait();
+        client.close().assert(200, None);
+    };
+    for round in 0..60 {
+        thread::scope(|scope| {
+            scope.spawn(|| upload(1_000 + round));
+            scope.spawn(|| upload(2_000 + round));
+        });
+        assert!(sha256sum(&server, "f.sha256"), "round {round}");
     }
 }
 

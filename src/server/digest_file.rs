@@ -4,6 +4,10 @@
 //! file is whole, and no digest file speaks of a file that is not there. After a crash in between
 //! it is made by the next start ([`super::custody`]). Its name is the server's: no client may
 //! upload to it.
+//!
+//! Where files may be replaced, two uploads of one name may each give the file its name before
+//! either has its digest file. So each writes what is kept with the file that stands there, and
+//! looks again afterwards: whoever is the last to write has seen the last file.
 
 use std::io;
 use std::rc::Rc;
@@ -18,6 +22,9 @@ use crate::vault::destination;
 use crate::vault::disk::{Block as _, File as _, Place, Published as _, Readable as _};
 use crate::vault::error::StoreError;
 use crate::vault::names;
+
+/// How often a digest file is written anew because the file was replaced meanwhile.
+const TRIES_MAX: usize = 8;
 
 impl<W: World> Held<W> {
     /// Whether the file is to have one.
@@ -38,27 +45,43 @@ impl<W: World> Held<W> {
             return Ok(());
         };
         let user = self.keep().record().life.user.clone();
-        let place = destination::place(&location, self.path(), user.as_deref());
-        let Ok(place) = place.and_then(|place| destination::digest_file(&place)) else {
+        let file = destination::place(&location, self.path(), user.as_deref());
+        let places = file.and_then(|file| Ok((destination::digest_file(&file)?, file)));
+        let Ok((place, file)) = places else {
             // The setting came after the upload, and the name is too long, say.
             self.tell_not_given(io::ErrorKind::InvalidFilename);
             return Ok(());
         };
-        let name = self.path().file_name();
-        let text = format!("{}  {name}\n", Hex(&digests.sha256)).into_bytes();
-        match self.write_digest_file(&place, &text).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !self.stands_there(&place, &text).await {
-                    self.tell_not_given(io::ErrorKind::AlreadyExists);
-                }
-                Ok(())
+        let mut written = None;
+        for _ in 0..TRIES_MAX {
+            let sha256 = self.standing(&file).await.unwrap_or(digests.sha256);
+            if written.replace(sha256) == Some(sha256) {
+                break;
             }
-            Err(source) => {
-                let op = DiskOp::DigestFile;
-                Err(self.fail(StoreError { op, source }).await)
+            let text = format!("{}  {}\n", Hex(&sha256), self.path().file_name()).into_bytes();
+            match self.write_digest_file(&place, &text).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !self.stands_there(&place, &text).await {
+                        self.tell_not_given(io::ErrorKind::AlreadyExists);
+                    }
+                    break;
+                }
+                Err(source) => {
+                    let op = DiskOp::DigestFile;
+                    return Err(self.fail(StoreError { op, source }).await);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// The digest of the file that has the name now: another upload may have replaced ours, even
+    /// before ours was told of. None where no digest is kept with it.
+    async fn standing(&mut self, file: &Place) -> Option<[u8; 32]> {
+        let shard = Rc::clone(&self.shard);
+        let opened = shard.world.open_published(file).await.ok()?;
+        opened?.1.sha256
     }
 
     async fn write_digest_file(&mut self, place: &Place, text: &[u8]) -> io::Result<()> {
