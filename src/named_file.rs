@@ -51,22 +51,25 @@ fn open_as(path: &Path, how: OFlags) -> io::Result<File> {
     Ok(File::from(opened))
 }
 
-/// Opens a regular file to read it and to write at its end. It is made, for its owner alone, where
-/// there is none.
+/// Opens a regular file to read it and to write at its end, and says whether it was made: for its
+/// owner alone, where there was none.
 ///
 /// # Errors
 /// What the kernel says, or that it is none.
-pub fn open_to_append(path: &Path) -> io::Result<File> {
-    match rustix::fs::stat(path) {
-        Ok(stat) => check(&stat)?,
-        Err(Errno::NOENT) => {}
+pub fn open_to_append(path: &Path) -> io::Result<(File, bool)> {
+    let is_new = match rustix::fs::stat(path) {
+        Ok(stat) => {
+            check(&stat)?;
+            false
+        }
+        Err(Errno::NOENT) => true,
         Err(error) => return Err(error.into()),
-    }
+    };
     let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
     let mode = Mode::RUSR | Mode::WUSR;
     let opened = rustix::fs::open(path, flags | OFlags::NONBLOCK, mode)?;
     check(&rustix::fs::fstat(&opened)?)?;
-    Ok(File::from(opened))
+    Ok((File::from(opened), is_new))
 }
 
 /// Reads a regular file of at most `bytes_max`.
@@ -332,10 +335,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for line in ["one\n", "two\n"] {
-            open_to_append(&path)
-                .unwrap()
-                .write_all(line.as_bytes())
-                .unwrap();
+            let (mut file, is_new) = open_to_append(&path).unwrap();
+            assert_eq!(is_new, line == "one\n");
+            file.write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
         assert_eq!(

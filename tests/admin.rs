@@ -491,6 +491,32 @@ fn the_socket_is_for_user_and_group_and_goes_with_the_server() {
     );
 }
 
+/// An order has no doubt about who gave it, so that a second one is no threat; and a signal after it
+/// is the first one.
+#[test]
+fn a_server_that_is_drained_twice_and_stopped_finishes_what_is_under_way() {
+    let mut watched = Watched::with(Settings::default(), "[limits]\nshutdown_ms_max = 60000\n");
+    let mut client = Client::create(watched.server.address(), "/a.bin");
+    client.send_part(&fragment(0..200_000), 100_000);
+    watched.server.wait_for_part(client.session(), 100_000);
+    let drain = || {
+        let drained = watched.command(&["drain"]);
+        assert_eq!(drained.status.code(), Some(0), "{}", text(&drained));
+        text(&drained)
+    };
+    assert!(drain().contains("the server stops when"));
+    wait_until("a second order says that it is nothing new", || {
+        drain().contains("nothing new: the server is stopping, and waits for 1 connection")
+    });
+    watched.server.terminate();
+    watched.server.wait_for_log("a second signal stops at once");
+    watched.server.wait_for_log("event=still_stopping");
+    drain();
+    client.send_rest(100_000, 200_000, 100_000);
+    assert_eq!(watched.server.wait().code(), Some(0));
+    assert!(!watched.server.log().contains("stopped_at_once"));
+}
+
 #[test]
 fn whoever_is_silent_keeps_nobody_from_the_interface() {
     let watched = Watched::start("");

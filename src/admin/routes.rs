@@ -267,8 +267,18 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
             }
         },
         Order::Drain => {
+            let reasons = overview.health().not_ready;
+            let under_way = reasons.iter().find(|reason| reason.reason == "draining");
             overview.house.drain();
-            AdminAnswer::outcome(200, "the server stops when running requests are finished")
+            match under_way {
+                None => {
+                    AdminAnswer::outcome(200, "the server stops when running requests are finished")
+                }
+                Some(reason) => {
+                    let message = format!("nothing new: {}", reason.why);
+                    AdminAnswer::outcome(200, message)
+                }
+            }
         }
         Order::End(id, how) => match ask(overview, id, Inquiry::End(id, how)) {
             Ok(Insight::Ended(Ok(()))) => {

@@ -29,6 +29,8 @@ const SOCKET_MODE: u32 = 0o660;
 const OTHERS: u32 = 0o007;
 /// How often the name is looked at, whoever comes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest path that every program can connect to.
+const PATH_BYTES_MAX: usize = 107;
 
 /// Why the interface cannot be where the settings want it.
 #[derive(Debug, Error)]
@@ -111,7 +113,11 @@ fn make_beside(path: &Path) -> Result<(UnixListener, PathBuf), BadDoor> {
     if bytes.ends_with(b"/") || bytes.ends_with(b"/.") {
         return Err(failed(Errno::ISDIR.into()));
     }
-    // Under a longer name nobody could find it.
+    // Under a longer name nobody could find it; and the last of 108 bytes is that of the end, as
+    // programs have it (unix(7)), though the kernel would do without.
+    if bytes.len() > PATH_BYTES_MAX {
+        return Err(failed(Errno::NAMETOOLONG.into()));
+    }
     SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
     let beside = beside(path);
     // What a process of this number may have left long ago.
@@ -327,6 +333,10 @@ mod tests {
         let fifo = rustix::fs::FileType::Fifo;
         let mode = rustix::fs::Mode::RWXU;
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        let of_bytes = |bytes: usize| {
+            let left = bytes - folder.path().as_os_str().len() - 1;
+            folder.path().join("l".repeat(left))
+        };
         for (path, is_no_socket) in [
             (file.clone(), true),
             (pipe, true),
@@ -335,6 +345,7 @@ mod tests {
             (folder.path().join("no/such/folder"), false),
             (folder.path().join("folder/"), false),
             (folder.path().join("l".repeat(120)), false),
+            (of_bytes(108), false),
             (PathBuf::from("a\0b"), false),
             (PathBuf::from("/proc/a.sock"), false),
         ] {
@@ -350,6 +361,10 @@ mod tests {
         }
         assert_eq!(fs::read(&file).unwrap(), b"x");
         assert_eq!(names(folder.path()).len(), 2);
+        // The longest one that is taken can be connected to.
+        let longest = of_bytes(107);
+        let _socket = Socket::bind(&longest).unwrap();
+        UnixStream::connect(&longest).unwrap();
     }
 
     #[test]

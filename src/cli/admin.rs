@@ -12,6 +12,7 @@ mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -336,7 +337,8 @@ fn not_offline(config: &Config, why: &str) -> Failed {
 
 /// Whether nobody answers there, as where the server does not run.
 fn is_nobody_there(path: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(path).is_err_and(|error| {
+    // Whoever has a full queue is there.
+    conversation::connect(path, Duration::ZERO).is_err_and(|error| {
         matches!(
             error.kind(),
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused

@@ -1,6 +1,8 @@
 //! `bitsd token`: a new token for a user.
 
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -75,7 +77,11 @@ impl Token {
 /// Appends a line, to the last one too if that has no end. Half of one would keep the server from
 /// reading the file, so it is taken away again.
 fn append(path: &Path, line: &str) -> io::Result<()> {
-    let mut file = named_file::open_to_append(path)?;
+    let (mut file, is_new) = named_file::open_to_append(path)?;
+    if is_new {
+        let folder = path.parent().filter(|above| !above.as_os_str().is_empty());
+        share_with_group(&file, &std::fs::metadata(folder.unwrap_or(Path::new(".")))?);
+    }
     let length = file.metadata()?.len();
     let before = named_file::read_all(&file, ACCOUNTS_BYTES_MAX - ROOM_BYTES)?;
     let gap = match before.last() {
@@ -90,13 +96,27 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     result
 }
 
+/// Whoever makes the file is mostly root, and the server is not: a folder such as /etc/bitsd belongs
+/// to the server's group, and then the new file does as well. Not where others of the machine come
+/// into the folder with rights of their own group, as in a home.
+fn share_with_group(file: &File, folder: &Metadata) {
+    let is_of_a_group = folder.gid() != 0 && folder.mode() & 0o010 != 0;
+    if !is_of_a_group || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // Where it cannot be, the owner has it, as anybody who looks at the file sees.
+    let group = rustix::fs::Gid::from_raw(folder.gid());
+    if rustix::fs::fchown(file, None, Some(group)).is_ok() {
+        let _is_shared = file.set_permissions(Permissions::from_mode(0o640));
+    }
+}
+
 /// More than any line has: with it, the file must not be larger than the server takes.
 const ROOM_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -128,6 +148,32 @@ mod tests {
             Accounts::parse("", "", &fs::read_to_string(&path).unwrap()).unwrap(),
             accounts
         );
+    }
+
+    #[test]
+    fn a_new_file_goes_to_the_group_of_its_folder() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root gives files to groups that it is not in");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let group = Some(rustix::fs::Gid::from_raw(4242));
+        rustix::fs::chown(folder.path(), None, group).unwrap();
+        for (of_folder, gid, mode) in [(0o750, 4242, 0o640), (0o700, 0, 0o600)] {
+            fs::set_permissions(folder.path(), Permissions::from_mode(of_folder)).unwrap();
+            let path = folder.path().join(format!("tokens-{of_folder:o}"));
+            let token = Token {
+                user: "a".to_owned(),
+                file: Some(path.clone()),
+            };
+            token.make().unwrap();
+            // What an administrator has set since then stays.
+            let found = fs::metadata(&path).unwrap();
+            assert_eq!((found.gid(), found.mode() & 0o777), (gid, mode));
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            token.make().unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::auth::keytab::BadKeytab;
 
 use super::complaint::Complaint;
 use super::section::{SECTIONS, Section};
+use super::url::without_secrets;
 
 /// Why there is no configuration; its words say where, what, and what to write instead.
 #[derive(Debug, Error)]
@@ -67,7 +68,10 @@ pub(super) enum Cause {
         name = .1.name, header = .1.header
     )]
     NoTableWithin(Place, &'static Section),
-    #[error("{0}: {1} = {2} {why}", why = .3.in_words(.4))]
+    #[error(
+        "{0}: {1} = {shown} {why}{user}",
+        shown = without_secrets(.2), why = .3.in_words(.4), user = of_user(.2)
+    )]
     Refused(Origin, &'static str, String, Complaint, String),
     /// Uploads could overwrite the server's own files.
     #[error(
@@ -86,6 +90,14 @@ pub(super) enum Cause {
     BadAccount(PathBuf, usize, BadAccount),
     #[error("{0}: keytab: {1} cannot be used: {2}")]
     BadKeytab(Origin, PathBuf, BadKeytab),
+}
+
+/// What is wrong with a URL that names a user.
+fn of_user(written: &str) -> &'static str {
+    match written.contains("://") && without_secrets(written).contains("\u{2026}@") {
+        true => "; no user and no password may stand in a URL: it is printed and logged",
+        false => "",
+    }
 }
 
 /// Where a key stands that stands not here; a number is the line of the first table header.

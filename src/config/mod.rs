@@ -59,6 +59,7 @@ pub use resolve::Settled;
 pub use secret::{ACCOUNTS_BYTES_MAX, Secret};
 pub use section::Scope;
 pub use table::Row;
+pub use url::without_secrets;
 pub use words::{
     ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NoReplace,
     NotificationType, Persist, PrefixCase, ProxyProtocol, Publish, StoreAck, StoreKind, TlsVersion,

@@ -34,6 +34,26 @@ pub(super) fn parse_webhook(text: &str) -> Option<String> {
     is_http_url(text).then(|| text.to_owned())
 }
 
+/// A URL as it may be shown: without what stands for a user or behind the question mark, where
+/// applications have their tokens. Texts that are no URLs are shown as they are, but for a path.
+pub fn without_secrets(text: &str) -> String {
+    let (before, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        // As it stands in the file it has quotes.
+        None if text.trim_start_matches('"').starts_with('/') => (String::new(), text),
+        None => return text.to_owned(),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (user, rest) = match authority.rfind('@') {
+        Some(at) if !before.is_empty() => ("\u{2026}@", &rest[at + 1..]),
+        _ => ("", rest),
+    };
+    match rest.split_once('?') {
+        Some((path, _)) => format!("{before}{user}{path}?\u{2026}"),
+        None => format!("{before}{user}{rest}"),
+    }
+}
+
 /// A server of NATS.
 pub(super) fn parse_nats(text: &str) -> Option<String> {
     let url = Uri::parse(text).ok()?;
@@ -254,6 +274,27 @@ mod tests {
             "http://[::1]x/",
         ] {
             assert_eq!(parse_public_url(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_user_and_its_query() {
+        for (text, shown) in [
+            ("http://h/done", "http://h/done"),
+            ("http://h/done?token=A", "http://h/done?\u{2026}"),
+            (
+                "https://anna:pw@h:8/x@y?a=b?c",
+                "https://\u{2026}@h:8/x@y?\u{2026}",
+            ),
+            ("http://a@b:pw@h", "http://\u{2026}@h"),
+            ("nats://anna:pw@h:4222", "nats://\u{2026}@h:4222"),
+            ("/done?token=A", "/done?\u{2026}"),
+            ("\"/done?token=A\"", "\"/done?\u{2026}"),
+            ("/srv/up@loads", "/srv/up@loads"),
+            ("1 GiB", "1 GiB"),
+            ("what?", "what?"),
+        ] {
+            assert_eq!(without_secrets(text), shown);
         }
     }
 

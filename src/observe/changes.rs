@@ -2,6 +2,8 @@
 
 use toml::{Table, Value};
 
+use crate::config::without_secrets;
+
 /// The settings that differ, each with its value before and now. What cannot be compared is not
 /// told.
 pub fn changes(before: &str, now: &str) -> Vec<String> {
@@ -74,11 +76,15 @@ impl Change {
         let value = |value: &Option<Value>| match value {
             None => "not set".to_owned(),
             Some(Value::String(text)) if text.is_empty() => "\"\"".to_owned(),
-            Some(Value::String(text)) => text.clone(),
+            Some(Value::String(text)) => without_secrets(text),
             Some(value) => value.to_string(),
         };
         let (before, now) = (value(&self.before), value(&self.now));
-        format!("{place}{} {before} -> {now}", self.key)
+        let another = match before == now {
+            true => " (what is not shown is another)",
+            false => "",
+        };
+        format!("{place}{} {before} -> {now}{another}", self.key)
     }
 }
 
@@ -146,6 +152,25 @@ mod tests {
         );
         let now = BEFORE.replace("cores = 1\n", "");
         assert_eq!(changes(BEFORE, &now), "cores 1 -> not set");
+    }
+
+    #[test]
+    fn what_stands_in_a_query_is_told_to_nobody() {
+        let before = "notification_url = \"http://h/x?token=A\"\n[events]\nwebhook = \"http://h/?k=A\"\n\
+                      [[location]]\nprefix = \"/a\"\nnotification_url = \"/done?token=A\"\n";
+        let shown = |now: &str| changes(before, now).join(", ");
+        let told = shown(&before.replace("=A", "=B"));
+        assert!(!told.contains("=A") && !told.contains("=B"), "{told}");
+        assert_eq!(
+            told.matches("what is not shown is another").count(),
+            3,
+            "{told}"
+        );
+        let told = shown(&before.replacen("h/x", "h/y", 1));
+        assert_eq!(
+            told,
+            "notification_url http://h/x?\u{2026} -> http://h/y?\u{2026}"
+        );
     }
 
     #[test]

@@ -39,6 +39,8 @@ const SAME: Duration = Duration::from_secs(1);
 pub enum Wish {
     /// To stop; the second time, at once.
     Stop,
+    /// To stop; a second time it says nothing new.
+    Drain,
     /// To read its settings again.
     Reload,
     /// To make way for the program that is there now.

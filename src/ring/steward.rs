@@ -118,7 +118,7 @@ impl House for Steward {
 
     fn drain(&self) {
         // Where nobody listens any more, the server has ended.
-        let _ = self.to_ask.to_main.send(News::Signal(Wish::Stop));
+        let _ = self.to_ask.to_main.send(News::Signal(Wish::Drain));
     }
 
     fn tap(&self) -> &Arc<Tap> {

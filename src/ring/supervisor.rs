@@ -128,6 +128,8 @@ pub struct Supervisor<'a> {
     then: Ended,
     stopping_since: Option<Instant>,
     deadline: Option<Instant>,
+    /// A signal has asked for the end, not an order only.
+    is_signalled: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -157,6 +159,7 @@ impl<'a> Supervisor<'a> {
             then: Ended::Stopped,
             stopping_since: None,
             deadline: None,
+            is_signalled: false,
         }
     }
 
@@ -184,7 +187,9 @@ impl<'a> Supervisor<'a> {
                     self.left += unfinished;
                 }
                 Some(News::Signal(Wish::Reload)) => self.reloads.ask(),
-                Some(News::Signal(Wish::Stop)) => self.note_stop(start),
+                Some(News::Signal(wish @ (Wish::Stop | Wish::Drain))) => {
+                    self.note_stop(start, wish);
+                }
                 Some(News::Signal(Wish::Replace)) => self.ask_successor(),
                 Some(News::Checked(result)) => self.note_checked(start, result),
                 None => {
@@ -255,7 +260,11 @@ impl<'a> Supervisor<'a> {
         observe::announce(addresses.map(|one| (one.address, one.is_secure)));
     }
 
-    fn note_stop(&mut self, start: &Start) {
+    /// Only a second signal stops at once: whoever sends one sees the server before him, and an order
+    /// says that busy connections have their answer first, however often it is given.
+    fn note_stop(&mut self, start: &Start, wish: Wish) {
+        let is_signal = wish == Wish::Stop;
+        let is_second = is_signal && std::mem::replace(&mut self.is_signalled, true);
         if self.deadline.is_none() {
             tracing::info!(
                 event = "stopping",
@@ -267,6 +276,12 @@ impl<'a> Supervisor<'a> {
             self.then = Ended::Stopped;
             let event = "not_replaced";
             tracing::info!(event, "no new program begins: the server is asked to stop");
+        } else if !is_second {
+            let event = "still_stopping";
+            tracing::info!(
+                event,
+                "stopping already: running requests may finish; a second signal stops at once"
+            );
         } else {
             let event = "stopped_at_once";
             tracing::warn!(event, "stopped at once by a second signal");

@@ -4,15 +4,23 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use bitsd::admin::view::OrderOutcome;
 use bitsd::http::chunked::ChunkedDecoder;
 
 /// How long the server may take to say something. An order may wait for a write to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for what it can always say at once: before anything else it is asked whether it is there
+/// at all, so that nobody waits long for one that was stopped or is held up as a whole.
+const SHORT_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to come into a queue that is full.
+const QUEUE_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of an answer that is read as a whole.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of the head of an answer.
@@ -21,12 +29,16 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Asks one server.
 pub struct Conversation {
     socket: PathBuf,
+    /// How long it may take to say that it is there.
+    patience: Duration,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum NoConversation {
     NotThere(PathBuf, io::Error),
+    /// It has its socket, and says nothing; its process, and how long it was waited for.
+    Silent(Option<i32>, Duration),
     Broken(io::Error),
     /// What came is no answer.
     Malformed,
@@ -64,6 +76,20 @@ impl fmt::Display for NoConversation {
                 let socket = socket.display();
                 write!(f, "nobody answers at {socket}: {error}{hint}")
             }
+            Self::Silent(process, waited) => {
+                let process = process.map(|process| format!(" (process {process})"));
+                write!(
+                    f,
+                    "the server{} has not answered for {} s: it was stopped or is held up, by a disk perhaps",
+                    process.unwrap_or_default(),
+                    waited.as_secs()
+                )
+            }
+            Self::Broken(error) if error.kind() == ErrorKind::WouldBlock => write!(
+                f,
+                "the server has said nothing more for {} s: it was stopped or is held up",
+                PATIENCE.as_secs()
+            ),
             Self::Broken(error) => write!(f, "the server's answer broke off: {error}"),
             Self::Malformed => f.write_str("what answers there is no bitsd"),
             Self::Refused(why) | Self::Misunderstood(why) => f.write_str(why),
@@ -77,6 +103,7 @@ impl Conversation {
     pub fn with(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            patience: SHORT_PATIENCE,
         }
     }
 
@@ -117,16 +144,60 @@ impl Conversation {
     }
 
     fn begin(&self, method: &str, target: &str) -> Result<Answer, NoConversation> {
+        // Whatever it says, it is there.
+        self.say("HEAD", "/", self.patience)?;
+        self.say(method, target, PATIENCE)
+    }
+
+    fn say(
+        &self,
+        method: &str,
+        target: &str,
+        patience: Duration,
+    ) -> Result<Answer, NoConversation> {
         let not_there = |error| NoConversation::NotThere(self.socket.clone(), error);
-        let mut stream = UnixStream::connect(&self.socket).map_err(not_there)?;
+        let connected = connect(&self.socket, patience).map_err(not_there)?;
+        let Some(mut stream) = connected else {
+            return Err(NoConversation::Silent(None, patience));
+        };
         let broken = NoConversation::Broken;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
+        stream.set_read_timeout(Some(patience)).map_err(broken)?;
+        stream.set_write_timeout(Some(patience)).map_err(broken)?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream);
+        let process = peer.ok().map(|peer| peer.pid.as_raw_nonzero().get());
         let request =
             format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).map_err(broken)?;
-        Answer::read(stream)
+        let answer = (stream.write_all(request.as_bytes()))
+            .map_err(broken)
+            .and_then(|()| Answer::read(stream));
+        match answer {
+            Err(NoConversation::Broken(error)) if error.kind() == ErrorKind::WouldBlock => {
+                Err(NoConversation::Silent(process, patience))
+            }
+            answer => answer,
+        }
     }
+}
+
+/// Connects to a socket; `None` if its queue is full for so long: whoever listens takes nobody from
+/// it. (connect(2) would wait for ever.)
+pub fn connect(socket: &Path, patience: Duration) -> io::Result<Option<UnixStream>> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let address = SocketAddrUnix::new(socket)?;
+    let opened = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        match rustix::net::connect(&opened, &address) {
+            Ok(()) => break,
+            Err(Errno::AGAIN) if Instant::now() < deadline => thread::sleep(QUEUE_PAUSE),
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let stream = UnixStream::from(opened);
+    stream.set_nonblocking(false)?;
+    Ok(Some(stream))
 }
 
 /// Why a request was refused, as the server says it.
@@ -270,7 +341,6 @@ impl Read for Body {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
-    use std::thread;
 
     /// What a client makes of an answer.
     fn hear(answer: &'static str) -> Result<(u16, String), NoConversation> {
@@ -278,8 +348,12 @@ mod tests {
         let socket = folder.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
         let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 512];
+            let (mut stream, _) = listener.accept().unwrap();
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"HEAD / HTTP/1.1\r\n"));
+            (stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
             let read = stream.read(&mut request).unwrap();
             assert!(request[..read].starts_with(b"GET /x HTTP/1.1\r\n"));
             // In pieces, as a network may have it.
@@ -310,6 +384,30 @@ mod tests {
             hear("SSH-2.0-x\r\n"),
             Err(NoConversation::Malformed)
         ));
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_told_of_soon_also_where_its_queue_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let server = Conversation {
+            patience: Duration::from_millis(20),
+            ..Conversation::with(&socket)
+        };
+        let us = std::process::id();
+        let why = server.ask("GET", "/x").unwrap_err().to_string();
+        assert!(
+            why.contains(&format!("the server (process {us}) has not answered")),
+            "{why}"
+        );
+        let mut waiting = Vec::new();
+        while let Some(stream) = connect(&socket, Duration::ZERO).unwrap() {
+            waiting.push(stream);
+            assert!(waiting.len() < 100_000, "the queue has a bound");
+        }
+        let silent = server.ask("GET", "/x");
+        assert!(matches!(silent, Err(NoConversation::Silent(None, _))));
     }
 
     #[test]
