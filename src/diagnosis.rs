@@ -10,6 +10,7 @@
 //! client would retry for weeks ([`Refusal::reaction`]). And only EIO and its kin blame the device.
 
 mod ops;
+mod remedies;
 mod table;
 
 use std::fmt;
@@ -19,9 +20,8 @@ use rustix::io::Errno;
 
 use Heals::WithServer;
 use Severity::Warning;
-use table::{
-    CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT, ROWS, SEE_BEFORE, UNKNOWN,
-};
+use remedies::{CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT, SEE_BEFORE};
+use table::{ROWS, UNKNOWN};
 
 use crate::bits::reply::{Obstacle, Refusal};
 use crate::event::DiskOp;

@@ -102,6 +102,32 @@ fn without_openat2_neither_a_start_nor_a_check_passes() {
     );
 }
 
+/// A limit that cannot be asked for is none: the server serves, and says once why it does not know.
+#[test]
+fn without_prlimit_there_are_no_limits() {
+    let number = match () {
+        () if cfg!(target_arch = "x86_64") => "302",
+        () if cfg!(target_arch = "aarch64") => "261",
+        () => return skip("the number of prlimit64 is not known here"),
+    };
+    let words = ["python3", "-c", WITHOUT_IO_URING, number, "1"];
+    let probe = Command::new(words[0])
+        .args(&words[1..])
+        .arg("/bin/true")
+        .output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return skip("prlimit64 cannot be forbidden here (needs python3 and seccomp, 64 bit)");
+    }
+    let server = Server::with(Settings::default().wrapper(&words));
+    server.wait_for_log("event=limits_unknown");
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..1000)).assert(200, None);
+    client.close().assert(200, None);
+    let log = server.log();
+    assert_eq!(log.matches("event=limits_unknown").count(), 1, "{log}");
+    assert!(!log.contains("file_size_limit"), "{log}");
+}
+
 #[test]
 fn too_few_descriptors_are_refused_with_a_remedy_and_few_are_told() {
     let folder = tempfile::tempdir().unwrap();

@@ -26,16 +26,23 @@ pub fn read() -> Process {
     let (virtual_bytes, resident_bytes) = (bytes(), bytes());
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let stat = Stat::parse(&stat).unwrap_or_default();
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     Process {
         cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
         resident_bytes,
         virtual_bytes,
         threads: stat.threads,
         open_descriptors: open_descriptors(),
-        descriptors_max: limit.current.unwrap_or(u64::MAX),
+        descriptors_max: descriptors_max(),
         start_seconds: start_seconds(),
     }
+}
+
+/// What is limited by nobody, and what the kernel does not tell, is as much as can be.
+fn descriptors_max() -> u64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = (limits.lines()).find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|numbers| numbers.split_whitespace().next());
+    soft.and_then(|soft| soft.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// When this process was started, in seconds since 1970. Read once, at the start: later there may

@@ -7,6 +7,7 @@ use super::Row;
 use super::Severity::{Info, Silent, Warning};
 use super::Write::{Harmless, InDoubt};
 use super::ops::{ANYWHERE, DESTINATION, NOT_AHEAD, WORK};
+use super::remedies::{CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT};
 
 use crate::bits::reply::{Obstacle, Refusal as R};
 use crate::event::DiskOp as Op;
@@ -122,6 +123,18 @@ pub const ROWS: &[Row] = &[
         write: Harmless,
         cause: "the kernel has no memory for this",
         remedy: "give the server more memory (MemoryMax=), or lower the numbers in [limits]",
+    },
+    Row {
+        // What looks for a way tries again at once; of the rest nobody knows whether it was done.
+        ops: ANYWHERE,
+        errnos: &[Errno::INTR],
+        hears: R::Busy,
+        heals: ByItself,
+        severity: Warning,
+        write: InDoubt,
+        cause: "the file system was interrupted while it did this",
+        remedy: "clients retry by themselves; if it comes often, look at the log of that file \
+                 system's program or server (FUSE, NFS, autofs)",
     },
     Row {
         ops: DESTINATION,
@@ -261,9 +274,19 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         ops: &[Op::Ledger],
+        errnos: &[Errno::PERM],
+        hears: R::DiskUnusable,
+        heals: WithServer,
+        severity: Warning,
+        write: Harmless,
+        cause: "the folder of the custody ledger, or a file in it, is immutable or append-only",
+        remedy: "take the attribute off what stands in the folder of `custody` (`lsattr`, \
+                 `chattr -i -a`)",
+    },
+    Row {
+        ops: &[Op::Ledger],
         errnos: &[
             Errno::ACCESS,
-            Errno::PERM,
             Errno::NOENT,
             Errno::NOTDIR,
             Errno::EXIST,
@@ -476,13 +499,3 @@ pub const UNKNOWN: Row = Row {
     cause: "the kernel refused, and the server does not know this error",
     remedy: "look up the error together with the operation; please report this line",
 };
-
-pub const FREE_SPACE: &str =
-    "the disk is full: free some space (`df -h`, `df -i`); clients retry by themselves";
-pub const REMOUNT: &str = "the file system is read-only: check it, and remount it writable";
-pub const CHECK_DEVICE: &str =
-    "the device reports errors: look at `dmesg` and the health of the disk";
-pub const GRANT_DESTINATION: &str = "grant the server's user the right to write into the folder of the \
-     destination, and to read it: it is synced";
-pub const KEEP_OUT: &str = "keep other programs out of the work directory";
-pub const SEE_BEFORE: &str = "see what the line before says of the disk";

@@ -105,6 +105,15 @@ fn every_row_says_what_it_should() {
             Warning,
             "program",
         ),
+        (Op::LookUp, Errno::INTR, R::Busy, ByItself, Warning, "FUSE"),
+        (
+            Op::Ledger,
+            Errno::PERM,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "chattr",
+        ),
         (
             Op::Create,
             Errno::ACCESS,

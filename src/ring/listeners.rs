@@ -252,12 +252,9 @@ impl Group {
         }
         while self.sockets.len() < shards && !self.is_closed {
             let socket = match net::bind(address) {
-                // Made by another user, who alone may add to it: systemd binds as root.
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse && !self.sockets.is_empty() =>
-                {
-                    break;
-                }
+                // Made by another user, who alone may add to it: systemd binds as root. Or the
+                // address has gone to another machine for now.
+                Err(error) if is_of_others(&error) && !self.sockets.is_empty() => break,
                 result => result?,
             };
             // Port 0 becomes a real one with the first shard; the others share it.
@@ -266,6 +263,11 @@ impl Group {
         }
         Ok(address)
     }
+}
+
+fn is_of_others(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable};
+    matches!(error.kind(), AddrInUse | AddrNotAvailable)
 }
 
 #[cfg(test)]

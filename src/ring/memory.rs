@@ -1,6 +1,6 @@
 //! The memory that a start needs, and whether the process may have it.
 
-use rustix::process::{Resource, getrlimit};
+use super::rlimit::{self, Limited};
 
 use crate::config::Config;
 
@@ -43,8 +43,6 @@ pub fn be_sparing() {
 
 /// Whether the memory of the process has a limit of its own (setrlimit(2)).
 pub fn is_limited() -> bool {
-    let limits = [Resource::As, Resource::Data];
-    limits
-        .into_iter()
-        .any(|limit| getrlimit(limit).current.is_some())
+    let limits = [Limited::AddressBytes, Limited::DataBytes];
+    (limits.into_iter()).any(|limited| rlimit::of(limited).soft.is_some())
 }

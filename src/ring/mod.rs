@@ -56,6 +56,7 @@ pub mod recent;
 pub mod reload;
 pub mod reloader;
 mod rights;
+mod rlimit;
 mod roots;
 pub mod seat;
 pub mod service;

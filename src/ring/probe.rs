@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::blocks::{Blocks, Registration};
 use super::footing;
@@ -19,6 +19,7 @@ use super::memory;
 use super::op;
 use super::queue;
 use super::rights;
+use super::rlimit::{self, Limited};
 use super::work_file;
 use crate::config::Config;
 
@@ -192,14 +193,14 @@ fn threads_beside_shards(config: &Config) -> usize {
 /// # Errors
 /// [`LaunchError::Descriptors`] if the server would not even come to its first connection.
 pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
-    let limit = getrlimit(Resource::Nofile);
+    let limit = rlimit::of(Limited::Files);
     // None is no limit.
-    let hard = limit.maximum.unwrap_or(u64::MAX);
-    let mut soft = limit.current.unwrap_or(u64::MAX);
+    let hard = limit.hard.unwrap_or(u64::MAX);
+    let mut soft = limit.soft.unwrap_or(u64::MAX);
     if soft < hard {
         let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
+            current: limit.hard,
+            maximum: limit.hard,
         };
         // It can fail only where something forbids it; then the soft limit is what there is.
         if setrlimit(Resource::Nofile, raised).is_ok() {
@@ -247,6 +248,14 @@ pub fn warn_of_surprises(
             "few connections can be open at once"
         );
     }
+    if let Some(error) = rlimit::why_unknown() {
+        let event = "limits_unknown";
+        let remedy = "allow the system call prlimit64";
+        tracing::warn!(
+            event, %error, remedy,
+            "the process may not ask for its limits, and takes it that there are none"
+        );
+    }
     if let Some(bytes) = work_file::file_bytes_max() {
         let event = "file_size_limit";
         let remedy = "raise LimitFSIZE= of the service (`ulimit -f`)";
@@ -272,7 +281,8 @@ pub fn warn_of_surprises(
         let event = "secret_readable";
         tracing::warn!(event, why, "a secret is none");
     }
-    for why in rights::writable_files(config) {
+    let exposed = rights::writable_files(config).into_iter();
+    for why in exposed.chain(rights::files_in_roots(config)) {
         let event = "file_writable";
         tracing::warn!(event, why, "others have a say in what this server does");
     }

@@ -44,6 +44,44 @@ pub fn writable_files(config: &Config) -> Vec<String> {
     told.into_iter().collect()
 }
 
+/// A warning for each file that clients can replace or read, since it lies beneath a root; and for
+/// the administrator's socket, which they can take the name from.
+pub fn files_in_roots(config: &Config) -> Vec<String> {
+    let files = config.named_files().into_iter().map(|(_, path)| path);
+    let others = [&config.settings_file, &config.admin_socket].map(Clone::clone);
+    let files: BTreeSet<PathBuf> = files.chain(others).collect();
+    let files = files.iter().filter(|file| !file.as_os_str().is_empty());
+    let told = files.filter_map(|file| {
+        let root = config.roots.iter().find(|root| is_beneath(file, root))?;
+        let (file, root) = (file.display(), root.display());
+        Some(format!(
+            "{file} lies in the root {root}, where clients put and fetch files, and so may say what this \
+             server does: move it out of there"
+        ))
+    });
+    told.collect()
+}
+
+/// Whether a file lies beneath a folder, by its name or by what that leads to. The file itself may
+/// not be there yet.
+#[allow(clippy::disallowed_methods, reason = "not on a shard")]
+fn is_beneath(file: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let Ok(folder) = real(folder) else {
+        return false;
+    };
+    let Ok(named) = std::path::absolute(file) else {
+        return false;
+    };
+    let in_its_folder = (named.parent().zip(named.file_name()))
+        .and_then(|(above, name)| Some(real(above).ok()?.join(name)));
+    let places = [real(file).ok(), in_its_folder, Some(named)];
+    places
+        .iter()
+        .flatten()
+        .any(|place| place.starts_with(&folder))
+}
+
 /// Why others than its owner decide what stands in a file.
 #[allow(clippy::disallowed_methods, reason = "not on a shard")]
 fn why_others_rule(path: &Path) -> Option<String> {
@@ -119,6 +157,38 @@ mod tests {
         set_mode(folder.path(), 0o700);
         assert_eq!(why_others_rule(Path::new("/dev/null")), None);
         assert_eq!(why_others_rule(&folder.path().join("none")), None);
+    }
+
+    #[test]
+    fn what_clients_could_replace_is_told_of() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, beside) = (place.path().join("root"), place.path().join("etc"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&beside).unwrap();
+        fs::write(root.join("users"), "").unwrap();
+        std::os::unix::fs::symlink(root.join("users"), beside.join("link")).unwrap();
+        std::os::unix::fs::symlink(beside.join("users"), root.join("out")).unwrap();
+        std::os::unix::fs::symlink(&root, beside.join("folder")).unwrap();
+        fs::write(beside.join("users"), "").unwrap();
+        for (file, is_told) in [
+            (root.join("users"), true),
+            (root.join("not/there/yet"), true),
+            (beside.join("link"), true),
+            (beside.join("folder/new"), true),
+            // It leads out, but its name can be taken away.
+            (root.join("out"), true),
+            (beside.join("users"), false),
+            (place.path().join("root2"), false),
+        ] {
+            let mut config = Config {
+                roots: vec![root.clone()],
+                ..Config::default()
+            };
+            config.settings_file.clone_from(&file);
+            config.admin_socket.clone_from(&file);
+            let told = files_in_roots(&config);
+            assert_eq!(told.len(), usize::from(is_told), "{file:?}: {told:?}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::bits::reply::Obstacle;
 use crate::diagnosis::Blocked;
 use absolute::Unresolved;
 
-/// How often the kernel may ask to be called again because of renames elsewhere.
+/// How often the kernel may ask to be called again, because of renames elsewhere or a signal.
 const TRIES_MAX: usize = 64;
 
 /// Links may stand on the way; what they lead to lies beneath the root.
@@ -328,13 +328,47 @@ pub fn open_resolved(
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
+    let path = path.as_ref();
+    tried_again(|| rustix::fs::openat2(from, path, flags, Mode::empty(), resolve))
+}
+
+/// Does again what the kernel asks to be called again for.
+fn tried_again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match rustix::fs::openat2(from, path.as_ref(), flags, Mode::empty(), resolve) {
-            // The kernel could not tell because of a rename elsewhere; it asks to be called again.
-            Err(Errno::AGAIN) if tries < TRIES_MAX => {}
+        match call() {
+            // The kernel could not tell because of a rename elsewhere; or a file system on the
+            // network or of another program was interrupted (FUSE, NFS, autofs).
+            Err(Errno::AGAIN | Errno::INTR) if tries < TRIES_MAX => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_call_is_done_again_and_not_for_ever() {
+        for errno in [Errno::AGAIN, Errno::INTR] {
+            let mut calls = 0;
+            let found = tried_again(|| {
+                calls += 1;
+                if calls < 3 { Err(errno) } else { Ok(calls) }
+            });
+            assert_eq!(found, Ok(3));
+            let mut calls = 0;
+            let found: Result<(), _> = tried_again(|| {
+                calls += 1;
+                Err(errno)
+            });
+            assert_eq!((found, calls), (Err(errno), TRIES_MAX));
+        }
+        assert_eq!(
+            tried_again(|| Err::<(), _>(Errno::NOENT)),
+            Err(Errno::NOENT)
+        );
     }
 }

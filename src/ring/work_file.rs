@@ -31,6 +31,7 @@ use super::blocks::RingBlock;
 use super::counting;
 use super::lane::Lane;
 use super::op::{self, SyncScope};
+use super::rlimit::{self, Limited};
 use crate::event::DiskOp;
 use crate::metrics::labels;
 use crate::vault::disk::{Block as _, File, Readable};
@@ -55,7 +56,7 @@ const FITS_ANYWHERE_BYTES: u64 = DIRECT_BYTES_MIN - 1;
 /// changed since.
 pub fn file_bytes_max() -> Option<u64> {
     static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
-    *LIMIT.get_or_init(|| rustix::process::getrlimit(rustix::process::Resource::Fsize).current)
+    *LIMIT.get_or_init(|| rlimit::of(Limited::FileBytes).soft)
 }
 
 /// How a file is written.
