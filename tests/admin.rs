@@ -491,8 +491,8 @@ fn the_socket_is_for_user_and_group_and_goes_with_the_server() {
     );
 }
 
-/// An order has no doubt about who gave it, so that a second one is no threat; and a signal after it
-/// is the first one.
+/// An order has no doubt about who gave it, so that a second one is no threat; and a signal after
+/// it is the first one.
 #[test]
 fn a_server_that_is_drained_twice_and_stopped_finishes_what_is_under_way() {
     let mut watched = Watched::with(Settings::default(), "[limits]\nshutdown_ms_max = 60000\n");

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use support::host::{Tmpfs, allow, as_nobody};
 use support::server::{Server, Settings};
+use support::skip;
 
 /// Each file and folder beneath a place: what it is, whose, and when its content changed. Those of
 /// folders change with what is made and removed in them.
@@ -101,6 +102,49 @@ fn a_check_leaves_nothing_behind() {
         let said = check(place.path(), lines, &[]);
         assert!(said.contains(says), "{lines}: {said}");
     }
+}
+
+/// A floating address that has gone to another machine: whoever runs keeps its listener, and its
+/// reload (`ExecReload=` checks before it) changes none. In a network of its own.
+#[test]
+fn beside_a_server_an_address_that_is_away_is_a_warning() {
+    let place = place(rustix::process::geteuid().as_raw());
+    let file = place.path().join("bitsd.toml");
+    let lines = "root = \"root\"\nwork_dir = \"work\"\nlisten = \"192.0.2.1:47114\"\n";
+    fs::write(&file, format!("{lines}cores = 1\n")).unwrap();
+    let script = "ip link set lo up && ip addr add 192.0.2.1/32 dev lo || exit 77
+        $0 serve -c bitsd.toml >said 2>&1 & server=$!
+        for try in $(seq 600); do grep -q 192.0.2.1 said && break; sleep 0.05; done
+        ip addr del 192.0.2.1/32 dev lo
+        $0 check -c bitsd.toml; code=$?
+        kill -9 $server; exit $code";
+    let output = Command::new("unshare")
+        .args(["-n", "sh", "-c", script, env!("CARGO_BIN_EXE_bitsd")])
+        .current_dir(place.path())
+        .output();
+    let Ok(output) = output else {
+        return skip("there is no unshare");
+    };
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let away = "warning: cannot listen on 192.0.2.1:47114";
+    match output.status.code() {
+        Some(77 | 127) => skip("a network of its own needs root and iproute2"),
+        code if said.contains("unshare") => skip(&format!("no network of its own: {code:?}")),
+        code => assert!(code == Some(0) && said.contains(away), "{code:?}: {said}"),
+    }
+}
+
+/// Whoever can upload there could say who may.
+#[test]
+fn a_settings_file_in_a_root_is_told_of() {
+    let place = place(rustix::process::geteuid().as_raw());
+    let said = check(place.path(), "root = \".\"\nwork_dir = \"work\"", &[]);
+    assert!(
+        said.contains("bitsd.toml lies in the root ") && said.contains("move it out"),
+        "{said}"
+    );
+    let said = check(place.path(), "root = \"root\"\nwork_dir = \"work\"", &[]);
+    assert!(!said.contains("lies in the root"), "{said}");
 }
 
 #[test]

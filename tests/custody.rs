@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rustix::fs::IFlags;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -245,12 +246,8 @@ fn each_close_that_was_acked_has_one_line_after_kills() {
 fn where_the_ledger_cannot_be_written_nothing_is_acked_and_nothing_is_lost() {
     let mut kept = kept("");
     let mut client = upload(&kept.server, "/a.bin", 3, 30);
-    // Nobody can write to a day that is a folder.
-    let today = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
-    let tomorrow = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
-    let tomorrow = humantime::format_rfc3339_seconds(tomorrow).to_string();
-    let days = [today, tomorrow].map(|day| kept.ledger.join(format!("{}.jsonl", &day[..10])));
-    days.iter().for_each(|day| fs::create_dir(day).unwrap());
+    let away = kept.ledger.with_extension("away");
+    fs::rename(&kept.ledger, &away).unwrap();
     client.close().assert(503, None);
     kept.server.wait_for_log("event=disk_failed");
     kept.server.wait_for_log("event=custody_failed");
@@ -272,13 +269,11 @@ fn where_the_ledger_cannot_be_written_nothing_is_acked_and_nothing_is_lost() {
         said.contains("the next start of the server does that"),
         "{said}"
     );
+    fs::rename(&away, &kept.ledger).unwrap();
     kept.server.restart();
     client.reconnect_to(kept.server.address());
-    client.close().assert(503, None);
-    days.iter().for_each(|day| fs::remove_dir(day).unwrap());
     client.close().assert(200, None);
     assert_eq!(lines(&kept.ledger).len(), 1);
-    kept.server.wait_for_log("event=custody_restored");
     client.close().assert(200, None);
     assert_eq!(lines(&kept.ledger).len(), 1);
     assert_whole(&kept.ledger);
@@ -288,16 +283,11 @@ fn where_the_ledger_cannot_be_written_nothing_is_acked_and_nothing_is_lost() {
 fn a_session_that_was_read_back_gets_its_line_by_itself() {
     let mut kept = kept("");
     let mut client = upload(&kept.server, "/a.bin", 3, 30);
-    let day = |after| {
-        let day = std::time::SystemTime::now() + std::time::Duration::from_secs(after);
-        let day = humantime::format_rfc3339_seconds(day).to_string();
-        kept.ledger.join(format!("{}.jsonl", &day[..10]))
-    };
-    let days = [day(0), day(86_400)];
-    days.iter().for_each(|day| fs::create_dir(day).unwrap());
+    let away = kept.ledger.with_extension("away");
+    fs::rename(&kept.ledger, &away).unwrap();
     client.close().assert(503, None);
     kept.server.kill9();
-    days.iter().for_each(|day| fs::remove_dir(day).unwrap());
+    fs::rename(&away, &kept.ledger).unwrap();
     kept.server.restart();
     kept.server.wait_for_log("event=session_ended");
     assert_eq!(lines(&kept.ledger).len(), 1);
@@ -601,6 +591,69 @@ fn a_line_names_its_root_so_that_it_is_found_from_anywhere() {
     command.args(["custody", "verify", "--files"]).arg(&ledger);
     let output = command.current_dir("/").output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// As `chattr` does; whether it can be done here.
+fn set_flags(path: &Path, flags: IFlags) -> bool {
+    let set = rustix::fs::ioctl_setflags(fs::File::open(path).unwrap(), flags);
+    if let Err(error) = set {
+        skip(&format!(
+            "attributes of files need root and ext4 or XFS ({error})"
+        ));
+    }
+    set.is_ok()
+}
+
+/// Goal: evidence that was sealed is no reason to close nothing. Method: the day is append-only
+/// over a restart; then it is immutable, and a start and a check say so with what helps.
+#[test]
+fn a_day_that_is_append_only_goes_on_after_a_restart() {
+    let mut kept = kept("");
+    upload(&kept.server, "/a.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    let day = day_of(&kept.ledger);
+    if !set_flags(&day, IFlags::APPEND) {
+        return;
+    }
+    upload(&kept.server, "/b.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    kept.server.restart();
+    upload(&kept.server, "/c.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    assert_eq!(lines(&kept.ledger).len(), 3);
+    kept.server.stop();
+    assert_whole(&kept.ledger);
+    set_flags(&day, IFlags::IMMUTABLE);
+    let (_, said) = Server::refused(kept.server.root(), &kept.server.settings());
+    set_flags(&day, IFlags::empty());
+    assert!(said.contains("chattr -i -a"), "{said}");
+    kept.server.restart();
+}
+
+/// Goal: what says nothing stops nobody. Method: before a start, a folder has the name of the day,
+/// and an empty file that of a day to come.
+#[test]
+fn a_folder_in_the_place_of_the_day_is_set_apart() {
+    let mut kept = kept("");
+    upload(&kept.server, "/a.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    let day = day_of(&kept.ledger);
+    kept.server.stop();
+    fs::rename(&day, day.with_extension("bak")).unwrap();
+    fs::create_dir(&day).unwrap();
+    fs::write(kept.ledger.join("2999-01-01.jsonl"), "").unwrap();
+    kept.server.restart();
+    upload(&kept.server, "/b.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    kept.server.wait_for_log("event=custody_disturbed");
+    assert!(fs::metadata(kept.ledger.join("2999-01-01.jsonl")).is_ok_and(|file| file.len() == 0));
+    assert!(!kept.server.log().contains("event=custody_ahead"));
+    assert!(day.is_file(), "midnight may be between them");
 }
 
 /// Goal: what a check passes, a start can use. Method: both are asked about places where no ledger

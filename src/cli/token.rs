@@ -96,9 +96,9 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     result
 }
 
-/// Whoever makes the file is mostly root, and the server is not: a folder such as /etc/bitsd belongs
-/// to the server's group, and then the new file does as well. Not where others of the machine come
-/// into the folder with rights of their own group, as in a home.
+/// Whoever makes the file is mostly root, and the server is not: a folder such as /etc/bitsd
+/// belongs to the server's group, and then the new file does as well. Not where others of the
+/// machine come into the folder with rights of their own group, as in a home.
 fn share_with_group(file: &File, folder: &Metadata) {
     let is_of_a_group = folder.gid() != 0 && folder.mode() & 0o010 != 0;
     if !is_of_a_group || !rustix::process::geteuid().is_root() {

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::chain::{Chain, each_line, hash_of};
 use super::site::{self, BadLedger, PROBE_NAME, Site};
@@ -50,6 +51,8 @@ pub struct Day {
     unsynced: Vec<u8>,
     /// Its name survives a power cut.
     is_named: bool,
+    /// It is append-only: nothing is written but at its end, wherever that is, and nothing cut off.
+    only_grows: bool,
 }
 
 /// What was found at the end of the last day.
@@ -62,19 +65,54 @@ pub struct LedgerReadBack {
 }
 
 impl LedgerFolder {
-    /// Opens the folder for this server alone.
+    /// Opens the folder for this server alone, and looks whether the file that lines of this day go
+    /// to can be written.
     ///
     /// # Errors
     /// [`BadLedger`]
-    pub fn open(site: Site) -> Result<Self, BadLedger> {
+    pub fn open(site: Site, today: &str) -> Result<Self, BadLedger> {
         let folder = site.take()?;
-        let found = whereabouts::of(&folder);
-        let found = found.map_err(|error| BadLedger::Io(error, site.path().to_owned()))?;
-        Ok(Self {
+        let failed = |error| BadLedger::Io(error, site.path().to_owned());
+        let identity = whereabouts::of(&folder).map_err(failed)?.identity;
+        let opened = Self {
             site,
             folder,
-            identity: found.identity,
-        })
+            identity,
+        };
+        opened.try_day(today)?;
+        Ok(opened)
+    }
+
+    /// Opens what will be written to, if it is there: what forbids that stays, and every upload
+    /// would meet it. Of what a disk says, whoever writes tells, and tries again.
+    fn try_day(&self, today: &str) -> Result<(), BadLedger> {
+        let days = self.days_in_use(today);
+        let Some(last) = days.unwrap_or_default().pop().filter(|day| **day >= *today) else {
+            return Ok(());
+        };
+        match site::open_to_append(&self.folder, &last) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(BadLedger::Sealed(error, self.site.path().join(last)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The days that say something, in their order. What is no file is none: where lines should go
+    /// there, it is set apart. An empty one of a day to come is no proof that the clock was ahead:
+    /// anybody makes such a file.
+    fn days_in_use(&self, today: &str) -> io::Result<Vec<String>> {
+        let mut days = Vec::new();
+        for name in names_in(&self.folder, is_day)? {
+            let found = whereabouts::within(&self.folder, &name)?;
+            let is_one = |found: whereabouts::Whereabouts| {
+                found.is_regular && (found.bytes > 0 || *name <= *today)
+            };
+            if found.is_some_and(is_one) {
+                days.push(name);
+            }
+        }
+        Ok(days)
     }
 
     /// Its path.
@@ -101,13 +139,17 @@ impl LedgerFolder {
     }
 
     /// Reads the last days back into a chain, and goes on with the last one; `None` where there is
-    /// none.
+    /// none, or where it is over and sealed (`chattr +i`).
     ///
     /// # Errors
     /// Of reading, or of putting a torn end aside.
-    pub fn read_back(&self, chain: &mut Chain) -> io::Result<(Option<Day>, LedgerReadBack)> {
+    pub fn read_back(
+        &self,
+        chain: &mut Chain,
+        today: &str,
+    ) -> io::Result<(Option<Day>, LedgerReadBack)> {
         let mut told = LedgerReadBack::default();
-        let names = names_in(&self.folder, is_day)?;
+        let names = self.days_in_use(today)?;
         let Some((last, before)) = names.split_last() else {
             return Ok((None, told));
         };
@@ -121,8 +163,17 @@ impl LedgerFolder {
             if name != last {
                 continue;
             }
-            let file = self.open_file(name, OFlags::RDWR)?;
-            let torn = file.metadata()?.len() - found.whole;
+            let (file, only_grows) = match site::open_to_append(&self.folder, name) {
+                Err(error) if is_sealed(&error) && **name < *today => {
+                    let bytes = whereabouts::within(&self.folder, name)?.map(|found| found.bytes);
+                    match bytes == Some(found.whole) {
+                        true => return Ok((None, told)),
+                        false => return Err(error),
+                    }
+                }
+                opened => opened?,
+            };
+            let torn = file.metadata()?.len().saturating_sub(found.whole);
             if torn > 0 {
                 let apart = self.set_apart(name, &file, found.whole, TORN)?;
                 told.torn = Some((self.site.path().join(apart), torn));
@@ -136,6 +187,7 @@ impl LedgerFolder {
                 synced: found.whole,
                 unsynced: Vec::new(),
                 is_named: true,
+                only_grows,
             };
             return Ok((Some(day), told));
         }
@@ -147,7 +199,7 @@ impl LedgerFolder {
     /// # Errors
     /// Of reading.
     pub fn holds(&self, head: &[u8; 32]) -> io::Result<bool> {
-        for name in names_in(&self.folder, is_day)?.iter().rev() {
+        for name in self.days_in_use("")?.iter().rev() {
             let mut is_found = false;
             each_line(self.read(name)?, |_, line| {
                 is_found |= hash_of(line) == *head;
@@ -173,11 +225,18 @@ impl LedgerFolder {
         let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let mut copy = self.open_file(&apart, access)?;
         file.seek(SeekFrom::Start(whole))?;
-        io::copy(&mut file.by_ref(), &mut copy)?;
-        copy.sync_all()?;
-        self.folder.sync_all()?;
-        file.set_len(whole)?;
-        Ok(apart)
+        let cut = io::copy(&mut file.by_ref(), &mut copy)
+            .and_then(|_| copy.sync_all())
+            .and_then(|()| self.folder.sync_all())
+            .and_then(|()| file.set_len(whole));
+        match cut {
+            Ok(()) => Ok(apart),
+            // It is there still, and is set apart by whoever comes next: not once for each try.
+            Err(error) => {
+                rustix::fs::unlinkat(&self.folder, &apart, AtFlags::empty())?;
+                Err(error)
+            }
+        }
     }
 
     /// A name beside another one that nothing has.
@@ -208,6 +267,7 @@ impl LedgerFolder {
             synced: 0,
             unsynced: Vec::new(),
             is_named: false,
+            only_grows: false,
         };
         Ok((day, disturbance))
     }
@@ -222,13 +282,17 @@ impl LedgerFolder {
             // Of what is not open any more only the end would be there.
             _ => return self.keep_day(day),
         }
-        let file = self.open_file(&day.name, OFlags::RDWR)?;
-        if whereabouts::of(&file)?.identity != day.identity {
+        let (file, only_grows) = site::open_to_append(&self.folder, &day.name)?;
+        let found = whereabouts::of(&file)?;
+        if found.identity != day.identity {
             return self.keep_day(day);
         }
-        file.set_len(day.synced)?;
+        // Of one that only grows nothing can be cut off; mostly nothing need be.
+        if found.bytes != day.synced {
+            file.set_len(day.synced)?;
+        }
         file.write_all_at(&day.unsynced, day.synced)?;
-        day.file = file;
+        (day.file, day.only_grows) = (file, only_grows);
         Ok(None)
     }
 
@@ -268,7 +332,17 @@ impl Day {
     /// # Errors
     /// Of the disk; then the day is to be opened anew ([`LedgerFolder::reopen`]).
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(lines, self.end())
+        self.file.write_all_at(lines, self.end())?;
+        // They go to its end, wherever that is (pwrite(2), "BUGS").
+        let end = self.end() + lines.len() as u64;
+        if self.only_grows && whereabouts::of(&self.file)?.bytes != end {
+            let why = format!(
+                "something else was appended to {} at the same time",
+                self.name
+            );
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        Ok(())
     }
 
     /// What was appended counts, and is written anew after a failure.
@@ -294,6 +368,11 @@ impl Day {
         self.synced += self.unsynced.len() as u64;
         self.unsynced.clear();
     }
+}
+
+/// Whether the file system lets nobody write, whatever rights there are (`chattr +i`).
+pub fn is_sealed(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::PERM.raw_os_error())
 }
 
 /// The name of the day of a moment, in milliseconds since 1970.
@@ -359,9 +438,14 @@ fn is_day(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
+
+    use rustix::fs::IFlags;
 
     use super::super::entry::tests::{entry, scribe};
     use super::*;
+
+    const TODAY: &str = "2026-11-18.jsonl";
 
     fn append(chain: &mut Chain, day: &mut Day, numbers: std::ops::RangeInclusive<u128>) {
         let mut lines = Vec::new();
@@ -376,9 +460,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("custody");
         fs::create_dir(&path).unwrap();
-        let folder = LedgerFolder::open(Site::new(&path, &[])).unwrap();
+        let folder = LedgerFolder::open(Site::new(&path, &[]), TODAY).unwrap();
         let mut chain = Chain::new(scribe());
-        let (none, _) = folder.read_back(&mut chain).unwrap();
+        let (none, _) = folder.read_back(&mut chain, TODAY).unwrap();
         assert!(none.is_none());
         let name = day_of(1_795_000_000_000);
         assert_eq!(name, "2026-11-18.jsonl");
@@ -388,7 +472,7 @@ mod tests {
         let whole = fs::read(path.join(&name)).unwrap();
         fs::write(path.join(&name), [&whole[..], b"{\"v\":1,\"ti"].concat()).unwrap();
         let mut again = Chain::new(scribe());
-        let (day, told) = folder.read_back(&mut again).unwrap();
+        let (day, told) = folder.read_back(&mut again, TODAY).unwrap();
         let (apart, bytes) = told.torn.unwrap();
         assert_eq!(bytes, 10);
         assert_eq!(fs::read(apart).unwrap(), b"{\"v\":1,\"ti");
@@ -405,9 +489,123 @@ mod tests {
     }
 
     #[test]
+    fn what_says_nothing_is_no_day() {
+        let place = tempfile::tempdir().unwrap();
+        let open = || LedgerFolder::open(Site::new(place.path(), &[]), TODAY).unwrap();
+        let mut chain = Chain::new(scribe());
+        let (mut day, _) = open().begin("2026-11-17.jsonl").unwrap();
+        append(&mut chain, &mut day, 1..=1);
+        // Nobody has written a line there, and no clock was ahead.
+        fs::write(place.path().join("2026-11-19.jsonl"), "").unwrap();
+        fs::create_dir(place.path().join("2026-11-20.jsonl")).unwrap();
+        fs::create_dir(place.path().join(TODAY)).unwrap();
+        let folder = open();
+        let mut again = Chain::new(scribe());
+        let (found, _) = folder.read_back(&mut again, TODAY).unwrap();
+        assert_eq!(found.unwrap().name(), "2026-11-17.jsonl");
+        assert_eq!(again.head(), chain.head());
+        assert!(folder.holds(&chain.head()).unwrap());
+        // A folder is set apart as a file is.
+        let (_, disturbance) = folder.begin(TODAY).unwrap();
+        let apart = format!("{TODAY}.1.other");
+        assert_eq!(disturbance, Some(Disturbance::Replaced(apart.clone())));
+        assert!(place.path().join(apart).is_dir());
+        // An empty one of today is where it goes on.
+        let (found, _) = folder.read_back(&mut again, TODAY).unwrap();
+        assert_eq!(found.unwrap().name(), TODAY);
+        // One with lines shows that the clock was ahead.
+        drop(folder);
+        fs::remove_file(place.path().join(TODAY)).unwrap();
+        fs::rename(
+            place.path().join("2026-11-17.jsonl"),
+            place.path().join("2026-11-19.jsonl"),
+        )
+        .unwrap();
+        let (found, _) = open().read_back(&mut again, TODAY).unwrap();
+        assert_eq!(found.unwrap().name(), "2026-11-19.jsonl");
+    }
+
+    /// A file with attributes as `chattr` sets them, for as long as this is there.
+    struct Sealed(File);
+
+    impl Sealed {
+        fn new(path: &Path, flags: IFlags) -> Option<Self> {
+            let file = File::open(path).unwrap();
+            match rustix::fs::ioctl_setflags(&file, flags) {
+                Ok(()) => Some(Self(file)),
+                Err(error) => {
+                    eprintln!("SKIPPED: no attributes can be set here ({error})");
+                    None
+                }
+            }
+        }
+    }
+
+    impl Drop for Sealed {
+        fn drop(&mut self) {
+            rustix::fs::ioctl_setflags(&self.0, IFlags::empty()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_append_only_day_is_appended_to_and_a_sealed_one_is_told_of() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(TODAY);
+        let open = |today: &str| LedgerFolder::open(Site::new(place.path(), &[]), today);
+        let mut chain = Chain::new(scribe());
+        let (mut day, _) = open(TODAY).unwrap().begin(TODAY).unwrap();
+        append(&mut chain, &mut day, 1..=1);
+        let Some(sealed) = Sealed::new(&path, IFlags::APPEND) else {
+            return;
+        };
+        let folder = open(TODAY).unwrap();
+        let mut again = Chain::new(scribe());
+        let (found, _) = folder.read_back(&mut again, TODAY).unwrap();
+        let mut found = found.unwrap();
+        append(&mut again, &mut found, 2..=2);
+        found.sync(&folder).unwrap();
+        found.note_synced();
+        assert_eq!(folder.reopen(&mut found).unwrap(), None);
+        append(&mut again, &mut found, 3..=3);
+        let whole = fs::read(&path).unwrap();
+        let mut last = Chain::new(scribe());
+        let read = last.read_back(&whole[..]).unwrap();
+        assert_eq!((read.whole, read.broken), (whole.len() as u64, None));
+        assert_eq!(last.head(), again.head());
+        // What others append at the same time is seen, and nobody hears that the line is written.
+        let other = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        (&other).write_all(b"x").unwrap();
+        assert!(found.append(b"{}\n").is_err());
+        // It cannot be cut off, and is not set apart once for each try.
+        for _ in 0..2 {
+            let told = folder.keep_day(&mut found).unwrap_err();
+            assert!(is_sealed(&told), "{told}");
+        }
+        assert_eq!(others(place.path()).unwrap(), [""; 0]);
+        drop((sealed, folder));
+        fs::write(&path, &whole).unwrap();
+        // Where nothing at all can be written, a start says so; not of a day that is over.
+        let sealed = Sealed::new(&path, IFlags::IMMUTABLE).unwrap();
+        let refused = open(TODAY).unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, BadLedger::Sealed(..)), "{said}");
+        assert!(
+            said.contains("chattr -i -a") && said.contains(TODAY),
+            "{said}"
+        );
+        let folder = open("2026-11-19.jsonl").unwrap();
+        let mut later = Chain::new(scribe());
+        let (none, _) = folder.read_back(&mut later, "2026-11-19.jsonl").unwrap();
+        assert!(none.is_none());
+        assert_eq!(later.head(), last.head());
+        folder.begin("2026-11-19.jsonl").unwrap();
+        drop(sealed);
+    }
+
+    #[test]
     fn after_a_failure_what_was_not_synced_is_written_anew() {
         let place = tempfile::tempdir().unwrap();
-        let folder = LedgerFolder::open(Site::new(place.path(), &[])).unwrap();
+        let folder = LedgerFolder::open(Site::new(place.path(), &[]), TODAY).unwrap();
         let mut chain = Chain::new(scribe());
         let (mut day, _) = folder.begin("2026-11-18.jsonl").unwrap();
         append(&mut chain, &mut day, 1..=1);

@@ -15,7 +15,7 @@ use super::folder::LedgerFolder;
 use super::note::Witness;
 use super::site::{BadLedger, Site};
 use super::task::{Task, Wanted};
-use super::writer::Writer;
+use super::writer::{Writer, today};
 use crate::metrics::ledger::LedgerMetrics;
 use crate::processors;
 use crate::version;
@@ -48,7 +48,7 @@ impl Ledger {
         metrics: Arc<LedgerMetrics>,
     ) -> Result<Self, BadLedger> {
         let path = site.path().to_owned();
-        let folder = LedgerFolder::open(site)?;
+        let folder = LedgerFolder::open(site, &today())?;
         let again = folder.open_again();
         let again = again.map_err(|error| BadLedger::Io(error, path))?;
         let (orders, tasks) = sync_channel(WAITING_MAX);
@@ -170,7 +170,7 @@ mod tests {
 
     use super::super::entry::tests::entry;
     use super::super::verify::verify;
-    use super::super::writer::tests::{Memory, day_now};
+    use super::super::writer::tests::Memory;
     use super::*;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -216,16 +216,12 @@ mod tests {
         let path = place.path().join("custody");
         fs::create_dir(&path).unwrap();
         let (ledger, metrics) = start(&path);
-        // Nobody can make a file where a folder is.
-        let day = path.join(day_now(0));
-        let tomorrow = path.join(day_now(86_400_000));
-        fs::create_dir(&day).unwrap();
-        fs::create_dir(&tomorrow).unwrap();
+        let away = place.path().join("away");
+        fs::rename(&path, &away).unwrap();
         block_on(async {
             assert!(ledger.write(entry(1), true).await.is_err());
             assert_eq!(metrics.is_failing.get(), 1);
-            fs::remove_dir(&day).unwrap();
-            fs::remove_dir(&tomorrow).unwrap();
+            fs::rename(&away, &path).unwrap();
             ledger.write(entry(1), true).await.unwrap();
         });
         assert_eq!((metrics.is_failing.get(), metrics.lines.get()), (0, 1));

@@ -38,10 +38,24 @@ pub enum BadLedger {
     Within(PathBuf, PathBuf),
     #[error("custody: another server writes to {path}", path = .0.display())]
     Locked(PathBuf),
-    #[error("custody: no file can be made in {path}: {0}", path = .1.display())]
+    #[error("custody: no file can be made in {path}: {0}{hint}", path = .1.display(), hint = hint(.0))]
     NoFiles(#[source] io::Error, PathBuf),
+    #[error(
+        "custody: {path}, to which lines are appended, cannot be written: {0}{hint}",
+        path = .1.display(), hint = hint(.0)
+    )]
+    Sealed(#[source] io::Error, PathBuf),
     #[error("custody: there is no thread that writes: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// What helps where a right is there, and yet it is not allowed.
+fn hint(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::PERM) => "; `lsattr` shows what forbids it, `chattr -i -a` takes that away",
+        Some(Errno::ACCESS) => "; `chown` it to the one who serves",
+        _ => "",
+    }
 }
 
 /// The place that the settings name.
@@ -126,6 +140,21 @@ impl Site {
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// Opens a file to read it and to append lines, and to cut off what is none; says whether the last
+/// is not possible, since it is append-only (`chattr +a`, as people do to evidence).
+///
+/// # Errors
+/// As of [`open_file`].
+pub(super) fn open_to_append(folder: &File, name: &str) -> io::Result<(File, bool)> {
+    match open_file(folder, name, OFlags::RDWR) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
+            let file = open_file(folder, name, OFlags::RDWR | OFlags::APPEND)?;
+            Ok((file, true))
+        }
+        opened => Ok((opened?, false)),
+    }
 }
 
 /// Opens a regular file in the folder: no link is followed, nothing is waited for, and it is on the

@@ -160,10 +160,11 @@ struct Expected {
 impl Walk<'_> {
     fn day(&mut self, path: &Path, name: String) -> io::Result<()> {
         self.verified.days += 1;
-        each_line(path, &name, |number, line| {
+        let read = each_line(path, &name, |number, line| {
             self.line(&name, number, line);
             Ok(())
-        })?;
+        });
+        read.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
         self.day_before = Some(name);
         Ok(())
     }

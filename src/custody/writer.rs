@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::chain::{BEGINNING, Chain};
 use super::entry::Scribe;
 use super::folder::mending::Disturbance;
-use super::folder::{Day, LedgerFolder, LedgerReadBack, day_of};
+use super::folder::{Day, LedgerFolder, LedgerReadBack, day_of, is_sealed};
 use super::note::{HeadNote, Witness};
 use super::task::{Task, Wanted};
 use crate::http::digest::Hex;
@@ -75,7 +75,7 @@ impl Writer {
             noted: BEGINNING,
             is_unnoted: false,
             looked: Instant::now(),
-            told_day: day_of(now_ms()),
+            told_day: today(),
             is_ahead: false,
             is_failing: false,
             metrics,
@@ -243,7 +243,7 @@ impl Writer {
         let note = note.and_then(|bytes| HeadNote::read(&bytes));
         let noted = note.as_ref().and_then(HeadNote::head);
         noted.into_iter().for_each(|head| chain.seek(head));
-        let (day, told) = self.folder.read_back(&mut chain)?;
+        let (day, told) = self.folder.read_back(&mut chain, &today())?;
         tell_of_damage(&told);
         if let (Some(note), Some(head)) = (note, chain.missing())
             && !self.folder.holds(&head)?
@@ -269,7 +269,7 @@ impl Writer {
 
     /// A new day has a file of its own. The clock may be set back: days never are.
     fn turn_to_today(&mut self) -> io::Result<()> {
-        let today = day_of(now_ms());
+        let today = today();
         match &self.place {
             Place::Open(day) if *day.name() >= *today => {
                 let is_ahead = *day.name() > *today;
@@ -322,7 +322,7 @@ impl Writer {
             return;
         }
         self.remember();
-        let today = day_of(now_ms());
+        let today = today();
         // The clock may have been ahead.
         if today != self.told_day {
             self.tell_head();
@@ -382,8 +382,12 @@ impl Writer {
                 self.metrics.failures.add(1);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     let event = "custody_failed";
+                    let remedy = is_sealed(error).then_some(
+                        "the folder of `custody` or a file in it is append-only or immutable: \
+                         `lsattr` shows it, `chattr -i -a` takes that away",
+                    );
                     tracing::error!(
-                        event, %error,
+                        event, %error, remedy,
                         "the custody ledger cannot be written: clients that close an upload are told to come back"
                     );
                 }
@@ -438,6 +442,11 @@ fn again(error: &io::Error) -> io::Error {
     code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
+/// The name of the file of this day.
+pub fn today() -> String {
+    day_of(now_ms())
+}
+
 /// The wall clock, in milliseconds since 1970.
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -477,7 +486,7 @@ pub(super) mod tests {
 
     /// A server begins, writes these lines, and stops.
     fn live(path: &Path, memory: &Memory, numbers: impl IntoIterator<Item = u128>) -> Writer {
-        let folder = LedgerFolder::open(Site::new(path, &[])).unwrap();
+        let folder = LedgerFolder::open(Site::new(path, &[]), &today()).unwrap();
         let metrics = Arc::new(LedgerMetrics::default());
         let mut writer = Writer::new(folder, scribe(), Box::new(memory.clone()), metrics);
         writer.ready().unwrap();

@@ -133,8 +133,7 @@ pub const ROWS: &[Row] = &[
         severity: Warning,
         write: InDoubt,
         cause: "the file system was interrupted while it did this",
-        remedy: "clients retry by themselves; if it comes often, look at the log of that file \
-                 system's program or server (FUSE, NFS, autofs)",
+        remedy: "clients retry by themselves; if it comes often, look at its server (FUSE, NFS)",
     },
     Row {
         ops: DESTINATION,
@@ -280,8 +279,7 @@ pub const ROWS: &[Row] = &[
         severity: Warning,
         write: Harmless,
         cause: "the folder of the custody ledger, or a file in it, is immutable or append-only",
-        remedy: "take the attribute off what stands in the folder of `custody` (`lsattr`, \
-                 `chattr -i -a`)",
+        remedy: "take the attribute off what stands in `custody` (`lsattr`, `chattr -i -a`)",
     },
     Row {
         ops: &[Op::Ledger],

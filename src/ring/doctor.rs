@@ -29,7 +29,9 @@ use crate::auth::keytab::Key;
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::{Config, quantity};
 use crate::courier;
+use crate::custody::folder::LedgerFolder;
 use crate::custody::site::{BadLedger, Site};
+use crate::custody::writer::today;
 use crate::objects;
 use crate::objects::trial::{self, Tried};
 use crate::verify;
@@ -76,7 +78,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     });
     findings.extend(limits(config));
     let readable = rights::readable_secrets(config).into_iter();
-    let exposed = readable.chain(rights::writable_files(config));
+    let exposed =
+        (readable.chain(rights::writable_files(config))).chain(rights::files_in_roots(config));
     findings.extend(exposed.map(Finding::Doubtful));
     findings.extend(certificates(config));
     let authorities = courier::look(config).map_err(LaunchError::Courier);
@@ -147,6 +150,12 @@ fn admin_addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -
             Err(why) if is_running && is_in_use(&why) => {
                 Finding::Good(format!("admin_listen {address} is in use: a server runs"))
             }
+            Err(BadDoor::Address(_, error))
+                if is_running && is_away(&error) && net::is_listened_on(address) =>
+            {
+                let why = "is not on this machine now; whoever listens there keeps it";
+                Finding::Doubtful(format!("admin_listen {address} {why}"))
+            }
             Err(why) => Finding::Bad(LaunchError::Admin(why).to_string()),
         });
     }
@@ -157,6 +166,10 @@ fn is_in_use(why: &BadDoor) -> bool {
     matches!(why, BadDoor::Address(_, error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
+fn is_away(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
 /// Whether the custody ledger can be kept where it should be.
 fn custody(config: &Config, is_running: bool) -> Option<Finding> {
     let path = &config.custody;
@@ -164,7 +177,8 @@ fn custody(config: &Config, is_running: bool) -> Option<Finding> {
         return None;
     }
     let shown = path.display();
-    Some(match Site::new(path, &config.upload_folders()).take() {
+    let site = Site::new(path, &config.upload_folders());
+    Some(match LedgerFolder::open(site, &today()) {
         Ok(_) => Finding::Good(format!("the custody ledger can be written in {shown}")),
         Err(BadLedger::Locked(_)) if is_running => Finding::Good(format!(
             "a server writes the custody ledger in {shown}, and looked at it when it started"
@@ -474,6 +488,13 @@ fn beside_a_server(config: &Config, address: SocketAddr) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::Doubtful(format!(
             "{address} is in use: by the server that runs, if it listens there"
         )),
+        // A floating one is on another machine now; a reload opens no listener.
+        Err(error) if is_away(&error) && net::is_listened_on(address) => {
+            Finding::Doubtful(format!(
+                "{}; the server that runs keeps its listener there, and the next start has none",
+                LaunchError::Listen(address, error)
+            ))
+        }
         Err(error) => cannot_listen(config, address, error),
     }
 }

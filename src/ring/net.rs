@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -278,6 +278,26 @@ pub fn check_beside(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
+/// Whether somebody listens on just this address, be it on this machine at the moment or not
+/// (proc_pid_net(5): hexadecimal numbers in the order of the machine, and 0A is a listener).
+pub fn is_listened_on(address: SocketAddr) -> bool {
+    let words = |bytes: &[u8]| -> String {
+        let words = bytes.chunks_exact(4);
+        let word = |word: &[u8]| u32::from_ne_bytes(word.try_into().expect("four bytes"));
+        words.map(|bytes| format!("{:08X}", word(bytes))).collect()
+    };
+    let (table, ip) = match address.ip() {
+        IpAddr::V4(ip) => ("/proc/self/net/tcp", words(&ip.octets())),
+        IpAddr::V6(ip) => ("/proc/self/net/tcp6", words(&ip.octets())),
+    };
+    let local = format!("{ip}:{:04X}", address.port());
+    let table = std::fs::read_to_string(table).unwrap_or_default();
+    table.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next() == Some(&*local) && columns.nth(1) == Some("0A")
+    })
+}
+
 /// How long the listener of a server that was just killed may take to disappear.
 const LISTENER_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks.
@@ -408,6 +428,23 @@ mod tests {
     use super::*;
     use crate::ring::tls::served::Served;
     use crate::ring::tls::wire::Kit;
+
+    #[test]
+    fn a_listener_is_seen_by_its_address() {
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let Ok(listener) = std::net::TcpListener::bind((ip, 0)) else {
+                eprintln!("SKIPPED: this machine has no {ip}");
+                continue;
+            };
+            let address = listener.local_addr().unwrap();
+            assert!(is_listened_on(address), "{address}");
+            let other = SocketAddr::new("192.0.2.1".parse().unwrap(), address.port());
+            assert!(!is_listened_on(other), "{other}");
+            drop(listener);
+            assert!(!is_listened_on(address), "{address}");
+        }
+    }
 
     /// Passwords are asked for by that.
     #[test]

@@ -260,8 +260,8 @@ impl<'a> Supervisor<'a> {
         observe::announce(addresses.map(|one| (one.address, one.is_secure)));
     }
 
-    /// Only a second signal stops at once: whoever sends one sees the server before him, and an order
-    /// says that busy connections have their answer first, however often it is given.
+    /// Only a second signal stops at once: whoever sends one sees the server before him, and an
+    /// order says that busy connections have their answer first, however often it is given.
     fn note_stop(&mut self, start: &Start, wish: Wish) {
         let is_signal = wish == Wish::Stop;
         let is_second = is_signal && std::mem::replace(&mut self.is_signalled, true);

@@ -16,8 +16,8 @@ use bitsd::http::chunked::ChunkedDecoder;
 
 /// How long the server may take to say something. An order may wait for a write to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same for what it can always say at once: before anything else it is asked whether it is there
-/// at all, so that nobody waits long for one that was stopped or is held up as a whole.
+/// The same for what it can always say at once: before anything else it is asked whether it is
+/// there at all, so that nobody waits long for one that was stopped or is held up as a whole.
 const SHORT_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to come into a queue that is full.
 const QUEUE_PAUSE: Duration = Duration::from_millis(100);

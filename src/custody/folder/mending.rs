@@ -109,12 +109,6 @@ impl LedgerFolder {
 
     /// Gives what stands under a name another one.
     pub(super) fn put_aside(&self, name: &str) -> io::Result<String> {
-        // A folder is nothing that anybody has written instead of ours.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if rustix::fs::openat(&self.folder, name, flags, rustix::fs::Mode::empty()).is_ok() {
-            let why = format!("{name} in the ledger's folder is a folder");
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, why));
-        }
         let apart = self.free_name(name, SET_APART)?;
         rustix::fs::renameat(&self.folder, name, &self.folder, &apart)?;
         Ok(apart)
@@ -130,6 +124,7 @@ impl LedgerFolder {
             Ok((synced, identity)) => {
                 (day.file, day.identity) = (file, identity);
                 (day.synced, day.is_named) = (synced, true);
+                day.only_grows = false;
                 day.unsynced.clear();
                 Ok(())
             }
@@ -209,7 +204,7 @@ mod tests {
             let place = tempfile::tempdir().unwrap();
             fs::create_dir(place.path().join("custody")).unwrap();
             let site = Site::new(&place.path().join("custody"), &[]);
-            let folder = LedgerFolder::open(site).unwrap();
+            let folder = LedgerFolder::open(site, NAME).unwrap();
             let (day, _) = folder.begin(NAME).unwrap();
             let chain = Chain::new(scribe());
             let mut written = Self {
@@ -261,7 +256,7 @@ mod tests {
     #[test]
     fn a_file_that_lost_its_name_is_written_anew_from_what_is_open() {
         type Act = fn(&PathBuf);
-        let acts: [(Act, Disturbance); 4] = [
+        let acts: [(Act, Disturbance); 5] = [
             (|path| fs::remove_file(path).unwrap(), Disturbance::Removed),
             (
                 |path| fs::rename(path, path.with_extension("old")).unwrap(),
@@ -278,6 +273,14 @@ mod tests {
                 |path| {
                     fs::rename(path, path.with_extension("old")).unwrap();
                     std::os::unix::fs::symlink(path.with_extension("old"), path).unwrap();
+                },
+                Disturbance::Replaced(format!("{NAME}.1.other")),
+            ),
+            (
+                |path| {
+                    fs::rename(path, path.with_extension("old")).unwrap();
+                    fs::create_dir(path).unwrap();
+                    fs::write(path.join("x"), "").unwrap();
                 },
                 Disturbance::Replaced(format!("{NAME}.1.other")),
             ),

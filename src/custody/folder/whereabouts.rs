@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags};
 use rustix::io::Errno;
 
 /// What tells a file from all others for as long as somebody has it open.
@@ -27,6 +27,7 @@ impl FileIdentity {
 pub struct Whereabouts {
     pub identity: FileIdentity,
     pub bytes: u64,
+    pub is_regular: bool,
     /// It has some name.
     pub is_named: bool,
 }
@@ -58,6 +59,7 @@ pub fn within(folder: &File, name: &str) -> io::Result<Option<Whereabouts>> {
 }
 
 const ASKED: StatxFlags = StatxFlags::INO
+    .union(StatxFlags::TYPE)
     .union(StatxFlags::SIZE)
     .union(StatxFlags::NLINK);
 
@@ -68,6 +70,7 @@ fn found(stat: &Statx) -> Whereabouts {
             inode: stat.stx_ino,
         },
         bytes: stat.stx_size,
+        is_regular: FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile,
         is_named: stat.stx_nlink > 0,
     }
 }
