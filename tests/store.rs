@@ -99,6 +99,23 @@ impl Store {
     }
 }
 
+/// By a function that moves each new object, say. The file is acknowledged once, and sent once.
+#[test]
+fn an_object_that_somebody_takes_as_it_comes_is_not_put_again() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings(""));
+    let mut client = sent(&server, "/in/small.bin", SMALL);
+    store.proxy.rule(|_, line| match line.starts_with("PUT ") {
+        true => Fate::TakeAway,
+        false => Fate::Pass,
+    });
+    client.close().assert(200, None);
+    let lines = store.proxy.lines();
+    let put = lines.iter().filter(|line| line.starts_with("PUT "));
+    assert_eq!(put.count(), 1, "{lines:?}");
+    assert_eq!(leftovers(&server), [""; 0]);
+}
+
 #[test]
 fn files_of_every_size_and_name_become_objects() {
     let Some(store) = Store::start() else { return };

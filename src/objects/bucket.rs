@@ -103,6 +103,15 @@ impl From<io::Error> for StoreTrouble {
     }
 }
 
+/// What a store says to a whole object.
+#[derive(Clone, Debug, Default)]
+pub struct PutAnswer {
+    /// What it calls the object.
+    pub names: StoreNames,
+    /// It told the checksum of the bytes, which nobody can who has not taken them.
+    pub is_proven: bool,
+}
+
 /// One bucket of one store.
 #[allow(async_fn_in_trait)]
 pub trait Bucket {
@@ -110,8 +119,7 @@ pub trait Bucket {
     type Source: From<Vec<u8>>;
 
     /// Makes a whole object. `Exists` only where it may not replace.
-    async fn put(&self, object: &Object, source: &Self::Source)
-    -> Result<StoreNames, StoreTrouble>;
+    async fn put(&self, object: &Object, source: &Self::Source) -> Result<PutAnswer, StoreTrouble>;
     /// Begins an upload in parts, and names it.
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble>;
     /// CRC-32 of some bytes, as the store writes it.
@@ -153,7 +161,7 @@ pub mod nowhere {
     use std::fs::File;
     use std::ops::Range;
 
-    use super::{Bucket, Object, Part, SeenObject, StoreNames, StoreTrouble};
+    use super::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
     use crate::objects::note::StorePlace;
 
     /// None.
@@ -189,7 +197,7 @@ pub mod nowhere {
     impl Bucket for NoBucket {
         type Source = NoSource;
 
-        async fn put(&self, _: &Object, _: &NoSource) -> Result<StoreNames, StoreTrouble> {
+        async fn put(&self, _: &Object, _: &NoSource) -> Result<PutAnswer, StoreTrouble> {
             match *self {}
         }
 

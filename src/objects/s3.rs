@@ -30,7 +30,7 @@ use aws_smithy_types::byte_stream::{FsBuilder, Length};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::bucket::{Bucket, Object, Part, SeenObject, StoreNames, StoreTrouble};
+use super::bucket::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
 use crate::http::digest::Hex;
 use crate::named_file::{self, PEM_BYTES_MAX};
@@ -106,7 +106,7 @@ impl S3Bucket {
 impl Bucket for S3Bucket {
     type Source = S3Source;
 
-    async fn put(&self, object: &Object, source: &S3Source) -> Result<StoreNames, StoreTrouble> {
+    async fn put(&self, object: &Object, source: &S3Source) -> Result<PutAnswer, StoreTrouble> {
         let range = 0..object.bytes;
         let crc32 = source.crc32(range.clone()).await?;
         let request = (self.client.put_object())
@@ -114,11 +114,14 @@ impl Bucket for S3Bucket {
             .key(&object.key)
             .set_metadata(Some(marks(object)))
             .set_if_none_match(condition(object))
-            .checksum_crc32(crc32)
+            .checksum_crc32(&crc32)
             .content_length(length(&range)?)
             .body(source.body(range).await?);
         let made = request.send().await.map_err(trouble)?;
-        Ok(StoreNames::told(made.version_id(), made.e_tag()))
+        Ok(PutAnswer {
+            names: StoreNames::told(made.version_id(), made.e_tag()),
+            is_proven: made.checksum_crc32() == Some(&*crc32),
+        })
     }
 
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {

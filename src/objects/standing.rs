@@ -25,7 +25,8 @@ pub async fn look<B: Bucket>(bucket: &B, object: &Object) -> Result<ObjectStandi
     })
 }
 
-/// Puts an object by one request; returns what the store calls it, when it shows it.
+/// Puts an object by one request; returns what the store calls it, when it proves or shows that it
+/// has it.
 ///
 /// # Errors
 /// [`StoreTrouble::Exists`] if another one stands there, and is not to be replaced.
@@ -35,6 +36,8 @@ pub async fn put<B: Bucket>(
     source: &B::Source,
 ) -> Result<StoreNames, StoreTrouble> {
     match bucket.put(object, source).await {
+        // It may be gone by now: some take each object away as it comes.
+        Ok(answer) if answer.is_proven => Ok(answer.names),
         // So does a portal or a proxy that answers 200 to whatever is asked, and the file here goes
         // with that word: it has to show it.
         Ok(_) => match look(bucket, object).await? {

@@ -188,6 +188,8 @@ pub enum Fate {
     Say(u16, &'static str),
     /// It goes through without its condition.
     Unconditional,
+    /// It is carried out, and somebody takes the object away before that is answered.
+    TakeAway,
 }
 
 /// What a proxy decides by: the number of the request, from 1 on, and its first line.
@@ -289,7 +291,7 @@ impl Shared {
         };
         let is_unconditional = matches!(fate, Fate::Unconditional);
         match fate {
-            Fate::Pass | Fate::LoseAnswer | Fate::Unconditional => {}
+            Fate::Pass | Fate::LoseAnswer | Fate::Unconditional | Fate::TakeAway => {}
             Fate::LoseRequest => return None,
             Fate::Delay(ms) => thread::park_timeout(Duration::from_millis(ms)),
             Fate::Hang => loop {
@@ -329,11 +331,26 @@ impl Shared {
                 }
             }
         }
+        if matches!(fate, Fate::TakeAway) {
+            self.take_away(&line)?;
+        }
         if matches!(fate, Fate::LoseAnswer) {
             let _ends = stream.shutdown(Shutdown::Both);
             return None;
         }
         stream.write_all(&all).ok()
+    }
+}
+
+impl Shared {
+    /// Removes the object that a request has made.
+    fn take_away(&self, line: &str) -> Option<()> {
+        let path = line.split([' ', '?']).nth(1)?;
+        let mut upstream = TcpStream::connect(self.to).ok()?;
+        let delete = format!("DELETE {path} HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n");
+        upstream.write_all(delete.as_bytes()).ok()?;
+        let _until_its_end = upstream.read_to_end(&mut Vec::new());
+        Some(())
     }
 }
 

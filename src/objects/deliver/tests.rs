@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::super::beside::put_beside;
-use super::super::bucket::{Part, SeenObject, StoreNames};
+use super::super::bucket::{Part, PutAnswer, SeenObject, StoreNames};
 use super::super::note::Note;
 use super::super::parts::cut;
 use super::*;
@@ -295,10 +295,10 @@ impl Model {
 impl Bucket for Model {
     type Source = Vec<u8>;
 
-    async fn put(&self, object: &Object, source: &Vec<u8>) -> Result<StoreNames, StoreTrouble> {
+    async fn put(&self, object: &Object, source: &Vec<u8>) -> Result<PutAnswer, StoreTrouble> {
         let put = Request::Put(object.clone(), source.clone());
         let _nothing = self.ask(put).await?;
-        Ok(StoreNames::default())
+        Ok(PutAnswer::default())
     }
 
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {
