@@ -574,17 +574,11 @@ impl Joined {
         text
     }
 
-    /// Nothing can be written into the ledger until these folders are removed, which stand where
-    /// its files would.
-    fn block_ledger(&self) -> [PathBuf; 2] {
-        let day = |ahead: u64| {
-            let now = std::time::SystemTime::now() + std::time::Duration::from_secs(ahead);
-            let day = humantime::format_rfc3339_seconds(now).to_string();
-            self.ledger().join(format!("{}.jsonl", &day[..10]))
-        };
-        let days = [day(0), day(86_400)];
-        days.iter().for_each(|day| fs::create_dir(day).unwrap());
-        days
+    /// Nothing can be written into the ledger until it has its name back.
+    fn block_ledger(&self) -> PathBuf {
+        let away = self.folder.path().join("away");
+        fs::rename(self.ledger(), &away).unwrap();
+        away
     }
 }
 
@@ -667,12 +661,12 @@ fn an_object_without_a_line_is_not_acked_and_gets_its_line_at_the_next_start() {
         let part = server.part(&session);
         let again = joined.folder.path().join("part");
         fs::hard_link(&part, &again).unwrap();
-        let days = joined.block_ledger();
+        let away = joined.block_ledger();
         client.close().assert(503, None);
         assert!(joined.store.moto.object(name).is_some());
         assert!(!part.exists(), "the store has it");
         server.kill9();
-        days.iter().for_each(|day| fs::remove_dir(day).unwrap());
+        fs::rename(&away, joined.ledger()).unwrap();
         // As after a power cut: what was removed is there again. It is not stored again.
         fs::rename(&again, &part).unwrap();
         joined.store.proxy.rule(|_, _| Fate::Pass);
@@ -704,12 +698,12 @@ fn a_staged_file_has_its_line_when_the_store_has_it() {
     let session = client.session().to_owned();
     client.close().assert(200, None);
     assert_eq!(joined.lines().len(), 0);
-    let days = joined.block_ledger();
+    let away = joined.block_ledger();
     joined.store.proxy.rule(|_, _| Fate::Pass);
     joined
         .store
         .assert_object_at_last(&server, "later.bin", &session, LARGE);
-    days.iter().for_each(|day| fs::remove_dir(day).unwrap());
+    fs::rename(&away, joined.ledger()).unwrap();
     server.wait_for_log("event=session_ended");
     joined.assert_told(&server, "later.bin", &session, LARGE);
     assert_eq!(ids(&joined.events()).len(), 1);

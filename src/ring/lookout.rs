@@ -8,7 +8,7 @@
 //!
 //! Device and inode say whether it is the same folder. The number of the mount does not matter: the
 //! same folder mounted once more is the same folder. A folder of the server's own has to be ours
-//! alone besides, as it was at start ([`super::work_folder::closing`]).
+//! alone besides ([`super::work_folder::hold`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, StatxFlags};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::account;
-use super::work_folder::closing::{self, Hold};
+use super::work_folder::hold::{self, Hold};
 use super::work_folder::{WorkFolder, path_of};
 use crate::diagnosis::Displaced;
 
@@ -31,8 +31,8 @@ pub struct Spot {
     /// The folder, and what tells it from others; that never changes, so it is asked for once.
     folder: Mutex<(Arc<OwnedFd>, Option<Identity>)>,
     is_in_place: AtomicBool,
-    /// The mode that it had when it was opened, if it has to be ours alone.
-    ours: Option<Mode>,
+    /// It has to be ours alone.
+    is_ours: bool,
 }
 
 /// What a path leads to now.
@@ -52,8 +52,8 @@ pub enum Seen {
     Removed,
     /// The folder that was opened, which was ours and belongs to this user now.
     Elses(u32),
-    /// The same, which others may write to now, and it cannot be closed.
-    Open(Errno),
+    /// The same, which others may write to now; its mode.
+    Open(u32),
     /// It cannot be looked at.
     Unknown(Errno),
 }
@@ -70,9 +70,9 @@ impl std::fmt::Display for Seen {
             ),
             Self::Removed => f.write_str("it was removed"),
             Self::Elses(owner) => write!(f, "it belongs to {} now", account::user(*owner)),
-            Self::Open(error) => write!(
+            Self::Open(mode) => write!(
                 f,
-                "others than {} may write to it now, and it cannot be closed: {error}",
+                "others than {} may write to it now (mode {mode:04o})",
                 account::us()
             ),
             Self::Unknown(error) => write!(f, "it cannot be looked at: {error}"),
@@ -121,14 +121,14 @@ impl Spot {
             path: path.to_owned(),
             folder: Mutex::new(known(folder)),
             is_in_place: AtomicBool::new(true),
-            ours: None,
+            is_ours: false,
         }
     }
 
     /// A folder of ours that was just opened.
     pub fn of_ours(folder: &WorkFolder) -> Self {
         Self {
-            ours: Some(closing::mode_of(folder)),
+            is_ours: true,
             ..Self::new(folder.path(), Arc::clone(folder.descriptor()))
         }
     }
@@ -167,33 +167,17 @@ impl Spot {
             true => Seen::Same,
             false => look(&self.path, &folder).unwrap_or_else(Seen::Unknown),
         };
-        let seen = match (seen, self.ours) {
-            (Seen::Same, Some(mode)) => self.keep(&folder, mode),
-            (seen, _) => seen,
+        let seen = match seen {
+            Seen::Same if self.is_ours => match hold::look(&folder) {
+                Hold::Ours => Seen::Same,
+                Hold::Elses(owner) => Seen::Elses(owner),
+                Hold::Open(mode) => Seen::Open(mode),
+            },
+            seen => seen,
         };
         self.is_in_place
             .store(seen == Seen::Same, Ordering::Relaxed);
         seen
-    }
-
-    /// Sees to it that a folder of ours is ours alone.
-    fn keep(&self, folder: &OwnedFd, mode: Mode) -> Seen {
-        match closing::keep(folder, mode) {
-            Hold::Ours => Seen::Same,
-            Hold::Elses(owner) => Seen::Elses(owner),
-            Hold::Open(error) => Seen::Open(error),
-            Hold::Closed { mode, owner } => {
-                tracing::warn!(
-                    event = "work_dir_closed",
-                    path = %self.path.display(),
-                    mode = format_args!("{:04o}", mode.as_raw_mode()),
-                    owner,
-                    "somebody has opened the folder of unfinished uploads to others than the server's user, who could \
-                     have written there: it was closed again; leave it out when rights are set on what is around it"
-                );
-                Seen::Same
-            }
-        }
     }
 
     /// Fails unless the path leads to the folder now.

@@ -10,7 +10,7 @@
 //! and only a regular file is taken. What is written anew is another file that is renamed, so that
 //! no reader ever meets half of it.
 
-pub mod closing;
+pub mod hold;
 mod locking;
 
 use std::fs;

@@ -8,6 +8,9 @@ use crate::vault::disk::Millis;
 
 /// A connection is told to hurry when a read lasts longer than this, in milliseconds.
 const HURRY_MS: u64 = 1_000;
+/// A piece of an answer has to be taken within so many times of `body_stall_ms_max`, however
+/// steadily: it holds a block of memory as long. By default that is 64 KiB in four minutes.
+const ANSWER_STALLS_MAX: u64 = 4;
 /// What a client has to close after its last answer when the server stops. Nothing is waited for
 /// but an end.
 pub const FAREWELL_DRAIN_MS: u64 = 500;
@@ -47,6 +50,8 @@ pub enum Measure {
 pub struct Patience {
     waiting: Cell<Waiting>,
     since_ms: Cell<Millis>,
+    /// Since when it is waited for, whatever came meanwhile.
+    begun_ms: Cell<Millis>,
     /// Whether what is waited for was told to come back with what it has.
     was_hurried: Cell<bool>,
     /// Bytes that the peer had taken when it was last looked at, of all that was ever sent.
@@ -59,6 +64,7 @@ impl Patience {
         Self {
             waiting: Cell::new(Waiting::Request),
             since_ms: Cell::new(now),
+            begun_ms: Cell::new(now),
             was_hurried: Cell::new(false),
             taken: Cell::new(None),
         }
@@ -68,6 +74,7 @@ impl Patience {
     pub fn wait_for(&self, waiting: Waiting, now: Millis) {
         self.waiting.set(waiting);
         self.since_ms.set(now);
+        self.begun_ms.set(now);
         self.was_hurried.set(false);
         self.taken.set(None);
     }
@@ -87,6 +94,8 @@ impl Patience {
     pub fn excuse(&self, stalled_ms: u64, now: Millis) {
         let since_ms = self.since_ms.get().saturating_add(stalled_ms);
         self.since_ms.set(since_ms.min(now));
+        let begun_ms = self.begun_ms.get().saturating_add(stalled_ms);
+        self.begun_ms.set(begun_ms.min(now));
     }
 
     /// Whether the client has used its time up. `taken` tells how much it has taken of all that was
@@ -117,7 +126,10 @@ impl Patience {
             }
         }
         if self.waiting.get() == Waiting::Answer && waited_ms >= HURRY_MS.min(ms_max) {
-            return match self.stands_still(taken(), now) && waited_ms >= ms_max {
+            let took_ms = now.saturating_sub(self.begun_ms.get());
+            let is_over = took_ms >= ms_max.saturating_mul(ANSWER_STALLS_MAX);
+            let stands_still = self.stands_still(taken(), now);
+            return match is_over || stands_still && waited_ms >= ms_max {
                 true => Measure::End(why),
                 false => Measure::Wait,
             };
@@ -203,7 +215,7 @@ mod tests {
         use Measure::{End, Wait};
         const END: Measure = End(Hangup::BodyStalled);
         // A bit at a time, far longer than the limit.
-        let steady: Vec<_> = (11..60).map(|s| (s * 1_000, s)).collect();
+        let steady: Vec<_> = (11..30).map(|s| (s * 1_000, s)).collect();
         assert_eq!(looks(&steady), vec![Wait; steady.len()]);
         // Since the last bit it has the whole limit, and no more.
         let stops = [(11_000, 10), (14_000, 20), (18_999, 20), (19_000, 20)];
@@ -212,7 +224,17 @@ mod tests {
         let lazy = [(11_000, 10), (14_999, 10), (15_000, 10)];
         assert_eq!(looks(&lazy), [Wait, Wait, END]);
         // A look that comes late has nothing to be compared with.
-        assert_eq!(looks(&[(99_000, 10), (99_001, 10)]), [Wait, END]);
+        assert_eq!(looks(&[(29_000, 10), (29_001, 10)]), [Wait, END]);
+    }
+
+    /// Otherwise a few who take a byte at a time would have the memory of all.
+    #[test]
+    fn a_piece_of_an_answer_has_a_bound_however_steadily_it_is_taken() {
+        let bits: Vec<_> = (11..=30).map(|s| (s * 1_000, s)).collect();
+        let verdicts = looks(&bits);
+        let (last, before) = verdicts.split_last().unwrap();
+        assert!(before.iter().all(|verdict| *verdict == Measure::Wait));
+        assert_eq!(*last, Measure::End(Hangup::BodyStalled));
     }
 
     #[test]
