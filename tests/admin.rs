@@ -915,8 +915,8 @@ fn on_a_full_disk_uploads_are_ended_without_a_server() {
         .assert(200, None);
     server.kill9();
     let mut filler = std::fs::File::create(root.join("filler")).unwrap();
-    // What the killed server had reserved comes free with its last descriptor. The last blocks go to
-    // small files: one in many pieces needs a block of its own to say where they are.
+    // What the killed server had reserved comes free with its last descriptor. The last blocks go
+    // to small files: one in many pieces needs a block of its own to say where they are.
     let mut count = 0;
     wait_until("the disk is full", || {
         while filler.write_all(&[7; 4_096]).is_ok() {}
