@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::health::Reason;
-use crate::bits::session::{AfterPublish, State};
+use crate::bits::session::State;
 use crate::http::digest::{Digests, Hex};
 use crate::metrics::labels;
 use crate::server::window::SessionRow;
@@ -61,7 +61,7 @@ impl SessionView {
             received_bytes: row.state.received(),
             total_bytes: row.state.total(),
             idle_seconds: row.idle_ms / 1_000,
-            expires_in_seconds: (!is_promised(row.state)).then_some(row.expires_in_ms / 1_000),
+            expires_in_seconds: (!row.state.is_promised()).then_some(row.expires_in_ms / 1_000),
             begun_seconds: (row.begun_ms > 0).then_some(row.begun_ms / 1_000),
             is_busy: row.is_busy,
             client: row.client.map(|client| client.to_canonical().to_string()),
@@ -73,12 +73,6 @@ impl SessionView {
             sha1,
         }
     }
-}
-
-/// Whether its file was promised to its client, and stays until an object store has it.
-fn is_promised(state: State) -> bool {
-    let then = AfterPublish::Promised;
-    matches!(state, State::Closing { then: after, .. } if after == then)
 }
 
 impl SessionView {
@@ -183,22 +177,4 @@ pub struct OrderOutcome {
     pub ok: bool,
     /// What was done, or why not.
     pub message: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_was_promised_never_expires() {
-        let told = None;
-        let closing = |then| State::Closing {
-            total: 5,
-            then,
-            told,
-        };
-        assert!(is_promised(closing(AfterPublish::Promised)));
-        assert!(!is_promised(closing(AfterPublish::End)));
-        assert!(!is_promised(State::Sealed { total: 5 }));
-    }
 }

@@ -272,6 +272,12 @@ impl State {
         total: None,
     };
 
+    /// Whether its client was told that the file is kept, and a store has to take it yet.
+    pub fn is_promised(self) -> bool {
+        let then = AfterPublish::Promised;
+        matches!(self, Self::Closing { then: after, .. } if after == then)
+    }
+
     /// Bytes received so far, as far as the state still knows.
     pub fn received(self) -> u64 {
         match self {
@@ -359,13 +365,7 @@ impl State {
             }
             Step::Notified { .. } | Step::Denied => matches!(self, Self::Sealed { .. }),
             Step::Published | Step::PublishRefused => matches!(self, Self::Closing { .. }),
-            Step::Taken => matches!(
-                self,
-                Self::Closing {
-                    then: AfterPublish::Promised,
-                    ..
-                }
-            ),
+            Step::Taken => self.is_promised(),
         }
     }
 }

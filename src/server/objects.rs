@@ -14,7 +14,7 @@ use super::held::Held;
 use super::object_order::{DigestFile, ObjectError, ObjectOrder, Storing};
 use super::shard::Shard;
 use crate::bits::reply::Refusal;
-use crate::bits::session::{AfterPublish, Ending, State, Step};
+use crate::bits::session::{Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::{Location, ObjectStore};
 use crate::http::digest::Hex;
@@ -66,13 +66,7 @@ impl<W: World> Held<W> {
         let is_repeat = matches!(self.state(), State::Closing { .. });
         let mut order = self.object_order(closing.received(), store)?;
         order.is_repeat = is_repeat;
-        order.is_promised = matches!(
-            closing,
-            State::Closing {
-                then: AfterPublish::Promised,
-                ..
-            }
-        );
+        order.is_promised = closing.is_promised();
         if !is_repeat && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
             return Err(self.fail(error).await);
         }

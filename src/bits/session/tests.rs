@@ -1,6 +1,5 @@
 //! Every state meets every event: what must hold of each transition, and the examples of the rules.
 
-use super::transitions::denied;
 use super::*;
 use std::collections::BTreeSet;
 
@@ -260,7 +259,7 @@ fn what_the_application_refused_for_good_is_not_offered_again() {
         notifies: true,
         ..RULES
     };
-    let refused = Decision::Refuse(denied(5));
+    let refused = Decision::Refuse(Refusal::denied(Some(5)));
     let (denied, decision) = State::Sealed { total: 5 }.on(Step::Denied, &rules);
     assert_eq!(decision, refused);
     let again = denied.on(Step::Fragment(range(0, 5, 5)), &rules);
@@ -479,4 +478,17 @@ fn a_file_on_its_way_into_a_store_is_closed_again_for_what_came_of_it() {
         let gone = State::Gone(Ending::Published);
         assert_eq!(on(owed, Step::Published, keeper), (gone, closed.clone()));
     }
+}
+
+#[test]
+fn a_file_that_goes_into_a_store_later_is_promised() {
+    let told = None;
+    let closing = |then| State::Closing {
+        total: 5,
+        then,
+        told,
+    };
+    assert!(closing(AfterPublish::Promised).is_promised());
+    assert!(!closing(AfterPublish::End).is_promised());
+    assert!(!State::Sealed { total: 5 }.is_promised());
 }

@@ -90,9 +90,10 @@ impl State {
                 reply,
             }
             .conclude(rules),
-            (Self::Sealed { total }, Step::Denied) => {
-                (Self::Denied { total }, Decision::Refuse(denied(total)))
-            }
+            (Self::Sealed { total }, Step::Denied) => (
+                Self::Denied { total },
+                Decision::Refuse(Refusal::denied(Some(total))),
+            ),
             _ => self.never(event),
         }
     }
@@ -130,7 +131,7 @@ impl State {
     }
 
     fn on_close(self, rules: &Rules) -> (Self, Decision) {
-        let discard = |ending| discard(ending, Goodbye::Closed);
+        let close = |ending| discard(ending, Goodbye::Closed);
         match self {
             // protocol.md 4.7. The flow seals, then closes again.
             Self::Receiving {
@@ -144,7 +145,7 @@ impl State {
             } if received == total => (self, Decision::Seal { total }),
             // MC-BUP 2.2.8: closing before the last byte deletes what arrived; the answer is still
             // a success.
-            Self::Receiving { .. } => discard(Ending::Incomplete),
+            Self::Receiving { .. } => close(Ending::Incomplete),
             // An application that was never told must not lose a file to a client that is done with
             // it.
             Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
@@ -154,9 +155,9 @@ impl State {
                     Keeper::StoreLater => AfterPublish::Promised,
                 })
             }
-            Self::Notified { copies: false, .. } => discard(Ending::Delivered),
+            Self::Notified { copies: false, .. } => close(Ending::Delivered),
             // protocol.md 9.5: it may be that nobody has heard the answer yet.
-            Self::Denied { .. } => self::discard(Ending::Denied, Goodbye::Denied),
+            Self::Denied { .. } => discard(Ending::Denied, Goodbye::Denied),
             // It was closed already, and nothing more is promised than before.
             Self::Closing {
                 then: AfterPublish::Promised,
@@ -264,7 +265,7 @@ impl State {
             {
                 self.publish(AfterPublish::AwaitClose)
             }
-            Self::Denied { total } => (self, Decision::Refuse(denied(total))),
+            Self::Denied { total } => (self, Decision::Refuse(Refusal::denied(Some(total)))),
             _ => {
                 let received = self.received();
                 (self, Decision::AckFragment { received })
@@ -300,11 +301,6 @@ const EMPTY: (State, Decision) = (
 /// A session ends without a file.
 fn discard(ending: Ending, answer: Goodbye) -> (State, Decision) {
     (State::Gone(ending), Decision::Discard { ending, answer })
-}
-
-/// What a client hears whose file the application has refused for good (protocol.md 9.5).
-pub(super) fn denied(total: u64) -> Refusal {
-    Refusal::denied(Some(total))
 }
 
 /// protocol.md 4.2, in its order; the syntax of the range and the length were checked before.
