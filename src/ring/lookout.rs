@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::account;
@@ -162,22 +162,43 @@ impl Spot {
             (Arc::clone(&known.0), known.1)
         };
         // The usual case costs one call.
-        let is_same = identity.is_some() && identity_at(&self.path).ok().flatten() == identity;
-        let seen = match is_same {
-            true => Seen::Same,
-            false => look(&self.path, &folder).unwrap_or_else(Seen::Unknown),
-        };
-        let seen = match seen {
-            Seen::Same if self.is_ours => match hold::look(&folder) {
-                Hold::Ours => Seen::Same,
-                Hold::Elses(owner) => Seen::Elses(owner),
-                Hold::Open(mode) => Seen::Open(mode),
-            },
-            seen => seen,
+        let seen = match stat_at(&self.path) {
+            Ok(Some(there)) if Some(identity_of(&there)) == identity => self.same(&there),
+            _ => self.look_closely(&folder).unwrap_or_else(Seen::Unknown),
         };
         self.is_in_place
             .store(seen == Seen::Same, Ordering::Relaxed);
         seen
+    }
+
+    /// It is the folder that was opened; whether it has to be ours alone, and is.
+    fn same(&self, stat: &Statx) -> Seen {
+        if !self.is_ours {
+            return Seen::Same;
+        }
+        match hold::of(stat.stx_uid, stat.stx_mode.into()) {
+            Hold::Ours => Seen::Same,
+            Hold::Elses(owner) => Seen::Elses(owner),
+            Hold::Open(mode) => Seen::Open(mode),
+        }
+    }
+
+    fn look_closely(&self, folder: &Arc<OwnedFd>) -> Result<Seen, Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let opened = rustix::fs::statx(folder, "", flags, ASKED | StatxFlags::NLINK)?;
+        let there = stat_at(&self.path)?.map(|there| identity_of(&there));
+        let opened_as = identity_of(&opened);
+        let is_on_same = |there: Identity| (there.0, there.1) == (opened_as.0, opened_as.1);
+        Ok(match there {
+            Some(there) if there == opened_as => self.same(&opened),
+            _ if opened.stx_nlink == 0 => Seen::Removed,
+            Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
+            Some(_) => Seen::Another,
+            None => match path_of(folder) {
+                now if now == self.path => Seen::Hidden,
+                now => Seen::Renamed(now),
+            },
+        })
     }
 
     /// Fails unless the path leads to the folder now.
@@ -204,40 +225,23 @@ fn known(folder: Arc<OwnedFd>) -> (Arc<OwnedFd>, Option<Identity>) {
     (folder, identity)
 }
 
-fn identity_of(stat: &rustix::fs::Statx) -> Identity {
+fn identity_of(stat: &Statx) -> Identity {
     (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino)
 }
 
+/// What tells a folder from others, and says whose it is.
+const ASKED: StatxFlags = StatxFlags::INO
+    .union(StatxFlags::UID)
+    .union(StatxFlags::MODE);
+
 /// What a path leads to; `None` if to nothing.
-fn identity_at(path: &Path) -> Result<Option<Identity>, Errno> {
+fn stat_at(path: &Path) -> Result<Option<Statx>, Errno> {
     let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    match rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::INO) {
-        Ok(there) => Ok(Some(identity_of(&there))),
+    match rustix::fs::statx(rustix::fs::CWD, path, flags, ASKED) {
+        Ok(there) => Ok(Some(there)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn look(path: &Path, folder: &Arc<OwnedFd>) -> Result<Seen, Errno> {
-    let opened = rustix::fs::statx(
-        folder,
-        "",
-        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
-        StatxFlags::INO | StatxFlags::NLINK,
-    )?;
-    let there = identity_at(path)?;
-    let opened_as = identity_of(&opened);
-    let is_on_same = |there: Identity| (there.0, there.1) == (opened_as.0, opened_as.1);
-    Ok(match there {
-        Some(there) if there == opened_as => Seen::Same,
-        _ if opened.stx_nlink == 0 => Seen::Removed,
-        Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
-        Some(_) => Seen::Another,
-        None => match path_of(folder) {
-            now if now == path => Seen::Hidden,
-            now => Seen::Renamed(now),
-        },
-    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use self::hold::Hold;
 use super::account;
 use crate::named_file::kind_without_files;
 
@@ -326,14 +327,11 @@ pub fn in_use_above(folder: &OwnedFd, names: &[&str]) -> Option<PathBuf> {
 /// Whether a folder is ours alone.
 fn check(folder: &OwnedFd) -> Result<(), BadFolder> {
     let stat = rustix::fs::fstat(folder)?;
-    if stat.st_uid != account::our_id() {
-        return Err(BadFolder::Owner(stat.st_uid));
+    match hold::of(stat.st_uid, stat.st_mode) {
+        Hold::Ours => Ok(()),
+        Hold::Elses(owner) => Err(BadFolder::Owner(owner)),
+        Hold::Open(mode) => Err(BadFolder::Writable(Mode::from_raw_mode(mode))),
     }
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    if mode.intersects(Mode::WGRP | Mode::WOTH) {
-        return Err(BadFolder::Writable(mode & Mode::from_raw_mode(0o7777)));
-    }
-    Ok(())
 }
 
 /// Who, apart from us and root, may rename what is ours in a folder. In one with the sticky bit,
