@@ -161,7 +161,7 @@ pub mod nowhere {
     use std::fs::File;
     use std::ops::Range;
 
-    use super::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
+    use super::{Bucket, Object, Part, PutAnswer, SeenObject, StoreTrouble};
     use crate::objects::note::StorePlace;
 
     /// None.
