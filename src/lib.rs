@@ -34,7 +34,8 @@
 //!  metrics/ counts events; admin/ shows them, and takes orders, on threads of its own.
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
 //!  version.rs names the build; processors.rs says where threads run that are no shards.
-//!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others.
+//!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others,
+//!  and shell.rs writes paths that can be pasted.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
@@ -123,6 +124,7 @@ pub mod processors;
 )]
 pub mod ring;
 pub mod server;
+pub mod shell;
 pub mod unseen;
 pub mod vault;
 pub mod verify;

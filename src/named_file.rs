@@ -17,6 +17,21 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::shell;
+
+/// What helps where a file may not be read; nothing where something else is the matter. Who makes
+/// such files is mostly root, and the server is not.
+pub fn remedy(path: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    let (uid, gid, word) = (uid.as_raw(), gid.as_raw(), shell::word(path));
+    format!(
+        "; uid {uid} may not read it, or not enter a folder above it: `chgrp {gid} {word} && chmod g+r {word}`"
+    )
+}
+
 /// Opens a regular file for reading.
 ///
 /// # Errors
@@ -230,6 +245,16 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn who_may_not_read_a_file_is_told_what_lets_him() {
+        let path = Path::new("/etc/my users");
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let told = remedy(path, &denied);
+        assert!(told.contains("'/etc/my users' && chmod g+r"), "{told}");
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(remedy(path, &missing), "");
+    }
 
     const SOON: Duration = Duration::from_millis(50);
 

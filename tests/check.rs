@@ -138,6 +138,7 @@ fn beside_a_server_an_address_that_is_away_is_a_warning() {
 #[test]
 fn a_settings_file_in_a_root_is_told_of() {
     let place = place(rustix::process::geteuid().as_raw());
+    fs::write(place.path().join("users"), "").unwrap();
     let said = check(place.path(), "root = \".\"\nwork_dir = \"work\"", &[]);
     assert!(
         said.contains("bitsd.toml lies in the root ") && said.contains("move it out"),
@@ -145,6 +146,24 @@ fn a_settings_file_in_a_root_is_told_of() {
     );
     let said = check(place.path(), "root = \"root\"\nwork_dir = \"work\"", &[]);
     assert!(!said.contains("lies in the root"), "{said}");
+    // `bitsd serve --config bits.toml --root .`, and whoever uploads says what it does.
+    for line in ["allow_overwrite = true", "download = \"get\""] {
+        let lines = format!("root = \".\"\nwork_dir = \"work\"\n{line}");
+        let said = check(place.path(), &lines, &[]);
+        let wrong = said
+            .lines()
+            .any(|line| line.contains("wrong: ") && line.contains("bitsd.toml lies in the root "));
+        assert!(wrong, "{said}");
+    }
+    let (status, said) = Server::refused(
+        place.path(),
+        &Settings::default().file(&format!(
+            "allow_overwrite = true\nusers_file = {:?}\nauth = \"basic\"",
+            place.path().join("users")
+        )),
+    );
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("users lies in the root "), "{said}");
 }
 
 #[test]

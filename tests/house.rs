@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "named_file",
             "processors",
+            "shell",
             "unseen",
             "version",
         ],
@@ -64,11 +65,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Plain data, which names refusals and bad heads; it decides nothing.
     ("event", &["bits", "http"]),
     // A prefix among the settings is read as a request target is.
-    ("config", &["auth", "http", "named_file"]),
+    ("config", &["auth", "http", "named_file", "unseen"]),
     // The table of what the disk says: pure, for the flow and for the log.
     ("diagnosis", &["bits", "http", "event"]),
     ("processors", &[]),
-    ("named_file", &[]),
+    ("named_file", &["shell"]),
+    ("shell", &[]),
     ("unseen", &[]),
     ("version", &[]),
     // The HTTP client of `World::notify`, on threads of its own.

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::named_file::kind_without_files;
+use crate::shell;
 
 /// Those of other users who might write there.
 const OTHERS_WRITE: u32 = 0o022;
@@ -23,8 +24,8 @@ pub enum BadLedger {
     Io(#[source] io::Error, PathBuf),
     #[error(
         "custody: {path} is not there: mount its disk, or make a folder for the user who serves (`install -d -m 700 \
-         -o USER {path}`); it is never made by itself, so that no line goes to another disk than is meant",
-        path = .0.display()
+         -o USER {word}`); it is never made by itself, so that no line goes to another disk than is meant",
+        path = .0.display(), word = shell::word(.0)
     )]
     Missing(PathBuf),
     #[error("custody: {path} is no folder", path = .0.display())]

@@ -4,13 +4,13 @@
 //! it is in order. What it has to make for that it removes again, and it writes nothing that a
 //! server would find: whoever checks may use another account than the server does.
 
-use std::collections::BTreeSet;
+mod identity;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{Access, AtFlags, CWD};
 
@@ -20,13 +20,9 @@ use super::directories::{Directories, WORK_DIR_NAME, look_at_root};
 use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
-use super::tls::material::{KnownCertificate, Material};
-use super::tls::trust::Vouching;
 use super::work_folder::{BadFolder, WorkFolder};
 use super::{listeners, net, probe, rights, work_file};
 use crate::admin::{self, BadDoor};
-use crate::auth::keytab::Key;
-use crate::auth::policy::{self, Principal, Scheme};
 use crate::config::{Config, quantity};
 use crate::courier;
 use crate::custody::folder::LedgerFolder;
@@ -34,7 +30,6 @@ use crate::custody::site::{BadLedger, Site};
 use crate::custody::writer::today;
 use crate::objects;
 use crate::objects::trial::{self, Tried};
-use crate::verify;
 
 /// Fewer descriptors than this are soon used up.
 const FEW_FILES: u64 = 4096;
@@ -81,12 +76,13 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let exposed =
         (readable.chain(rights::writable_files(config))).chain(rights::files_in_roots(config));
     findings.extend(exposed.map(Finding::Doubtful));
-    findings.extend(certificates(config));
+    findings.extend(rights::ruled_by_clients(config).map(Finding::Bad));
+    findings.extend(identity::certificates(config));
     let authorities = courier::look(config).map_err(LaunchError::Courier);
     findings.extend(authorities.err().map(|why| Finding::Bad(why.to_string())));
     findings.extend(stores(config));
-    findings.extend(users_of_no_location(config));
-    findings.extend(tickets(config));
+    findings.extend(identity::users_of_no_location(config));
+    findings.extend(identity::tickets(config));
     let of_the_system = probe::system_folders(config);
     findings.extend(of_the_system.into_iter().map(Finding::Doubtful));
     let (directories, is_running) = directories(config);
@@ -231,114 +227,6 @@ fn stores(config: &Config) -> Vec<Finding> {
     found.chain(untried).collect()
 }
 
-/// Users whom no location lets in: a slip in a name, or in `allow`.
-fn users_of_no_location(config: &Config) -> Option<Finding> {
-    let accounts = &config.accounts.accounts;
-    let is_let_in = |scheme, user: &str| {
-        let principal = Principal {
-            user: user.into(),
-            scheme,
-        };
-        config.locations.iter().any(|location| {
-            let access = &location.access;
-            access.auth.contains(&scheme) && policy::may(&principal, &access.allow, accounts)
-        })
-    };
-    let (users, owners) = accounts.names();
-    let with = |scheme, names: Vec<_>| names.into_iter().map(move |name| (scheme, name));
-    let all: Vec<_> = with(Scheme::Basic, users)
-        .chain(with(Scheme::Bearer, owners))
-        .collect();
-    let is_in = |name: &str| {
-        let mut ways = all.iter().filter(|(_, other)| *other == name);
-        ways.any(|(scheme, _)| is_let_in(*scheme, name))
-    };
-    let left_out: BTreeSet<_> = all.iter().map(|(_, name)| *name).collect();
-    let left_out: Vec<_> = left_out.into_iter().filter(|name| !is_in(name)).collect();
-    let more = match left_out.len().checked_sub(USERS_NAMED_MAX) {
-        None | Some(0) => String::new(),
-        Some(more) => format!(" and {more} more"),
-    };
-    let named = left_out.iter().take(USERS_NAMED_MAX).copied();
-    let named = named.collect::<Vec<_>>().join(", ");
-    (!left_out.is_empty()).then(|| {
-        Finding::Doubtful(format!(
-            "no location lets in {named}{more}: look at auth and allow, and at how the names are written"
-        ))
-    })
-}
-
-/// So many users are named; there may be thousands.
-const USERS_NAMED_MAX: usize = 10;
-
-/// What TLS would show, and whom it would trust.
-fn certificates(config: &Config) -> Vec<Finding> {
-    let material = match Material::read(config, None) {
-        Ok(material) => material,
-        Err(error) => return vec![Finding::Bad(error.to_string())],
-    };
-    let good = |known: &KnownCertificate| {
-        let names = match known.names.is_empty() {
-            true => "nobody".to_owned(),
-            false => known.names.join(", "),
-        };
-        Finding::Good(format!(
-            "{} holds an {} certificate for {names}, until {}",
-            known.chain.display(),
-            known.kind,
-            humantime::format_rfc3339_seconds(known.not_after()),
-        ))
-    };
-    let good = material.known().iter().map(good);
-    let good = good.chain(material.vouching().into_iter().flat_map(vouching));
-    let doubts = material.doubts().into_iter();
-    good.chain(doubts.map(|doubt| Finding::Doubtful(doubt.to_string())))
-        .collect()
-}
-
-/// Who vouches for clients, and whose revocations are known.
-fn vouching(vouching: &Vouching) -> Vec<Finding> {
-    let until = |s| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(s));
-    let authorities = vouching.authorities.iter().map(|authority| {
-        let (file, until) = (vouching.file.display(), until(authority.not_after_s));
-        let subject = &authority.subject;
-        format!("{file} holds the authority {subject}, until {until}")
-    });
-    let lists = (vouching.revocations.iter()).flat_map(|(file, lists)| {
-        lists.iter().map(move |list| {
-            let (file, until) = (file.display(), until(list.not_after_s));
-            let issuer = &list.issuer;
-            format!("{file} holds the revocations of {issuer}, until {until}")
-        })
-    });
-    authorities.chain(lists).map(Finding::Good).collect()
-}
-
-/// Whose Kerberos tickets would be taken, and whether they can be.
-fn tickets(config: &Config) -> Vec<Finding> {
-    let (keys, keytab) = (&config.accounts.keys, config.accounts.keytab.display());
-    if keys.is_empty() {
-        return Vec::new();
-    }
-    let good = |key: &Key| {
-        let Key {
-            principal, version, ..
-        } = key;
-        Finding::Good(format!("{keytab} holds key {version} of {principal}"))
-    };
-    let mut findings: Vec<_> = keys.entries().map(good).collect();
-    if !keys.has_http() {
-        findings.push(Finding::Doubtful(format!(
-            "{keytab} holds no key of HTTP/HOST, for which clients ask by the host of the URL"
-        )));
-    }
-    findings.push(match verify::prepare(keys) {
-        Ok(_) => Finding::Good("Kerberos tickets can be looked at".to_owned()),
-        Err(why) => Finding::Doubtful(format!("no Kerberos ticket can be looked at: {why}")),
-    });
-    findings
-}
-
 fn limits(config: &Config) -> Vec<Finding> {
     let files = match probe::descriptors(config) {
         Err(error) => Finding::Bad(error.to_string()),
@@ -477,7 +365,7 @@ fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<
 
 fn cannot_listen(config: &Config, address: SocketAddr, error: io::Error) -> Finding {
     match listeners::is_dispensable(config, address, &error) {
-        true => Finding::Doubtful(format!("{address}: {}", listeners::DISPENSABLE)),
+        true => Finding::Doubtful(listeners::left_out(address)),
         false => Finding::Bad(LaunchError::Listen(address, error).to_string()),
     }
 }

@@ -25,7 +25,7 @@ use super::tls::material::Material;
 use super::watch::Watch;
 use super::window;
 use super::work_folder::BadFolder;
-use super::{Boot, ledger, probe, readback};
+use super::{Boot, ledger, probe, readback, rights};
 use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;
@@ -160,6 +160,9 @@ struct Prepared {
 }
 
 fn prepare(config: &Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
+    if let Some(why) = rights::ruled_by_clients(config) {
+        return Err(LaunchError::RuledByClients(why));
+    }
     probe::io_uring()?;
     probe::memory(config)?;
     let descriptors = probe::descriptors(config)?;

@@ -6,16 +6,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::tls::bad_material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Others};
-use super::{account, memory};
+use super::{account, footing, memory, net};
 use crate::admin::BadDoor;
 use crate::config::{Config, quantity};
 use crate::courier::NoCourier;
 use crate::custody::site::BadLedger;
 use crate::objects::Unfit;
+use crate::shell;
 
 /// How long shards may take to come to life, before they read anything back.
 pub const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -58,6 +60,8 @@ pub enum LaunchError {
     Courier(NoCourier),
     /// An object store does not do what the settings need.
     Store(Unfit),
+    /// Clients could say what the server does; why.
+    RuledByClients(String),
     /// There is not so much memory, which the settings ask for.
     Memory(u64),
     /// A thread could not be started.
@@ -138,6 +142,7 @@ impl std::fmt::Display for LaunchError {
             Self::Tls(why) => why.fmt(f),
             Self::Courier(why) => why.fmt(f),
             Self::Store(why) => why.fmt(f),
+            Self::RuledByClients(why) => f.write_str(why),
             Self::Memory(needed) => write_memory(f, *needed),
             Self::Thread(error) => write_thread(f, error),
             Self::RingSilent => write!(
@@ -270,11 +275,11 @@ impl From<Errno> for BadRoot {
 impl BadRoot {
     /// Cause and remedy.
     pub fn to_words(&self, root: &Path) -> String {
-        let path = root.display();
+        let (path, word) = (root.display(), shell::word(root));
         match self {
             Self::Missing => format!(
                 "the root {path} does not exist: if it is on a disk of its own, mount that; if it is to be new, make it \
-                 with `install -d -o {} {path}`",
+                 with `install -d -o {} {word}`",
                 account::to_chown(account::our_id())
             ),
             Self::NotDirectory => format!("the root {path} is not a directory"),
@@ -311,23 +316,33 @@ impl BadRoot {
 impl BadFolder {
     /// Cause and remedy.
     pub fn to_words(&self, folder: &Path) -> String {
-        let path = folder.display();
+        let (path, word) = (folder.display(), shell::word(folder));
         let us = account::to_chown(account::our_id());
         match self {
+            Self::Owner(_) | Self::Writable(_) if footing::is_of_the_system(folder) => format!(
+                "the work directory {path} belongs to the system, and others have to use it: {}",
+                another_work_dir()
+            ),
+            Self::Writable(mode) if mode.contains(Mode::SVTX) => format!(
+                "the work directory {path} is for everybody (mode {:04o}), and what stands in it is published with the \
+                 server's rights: {}",
+                mode.as_raw_mode(),
+                another_work_dir()
+            ),
             Self::Missing => format!(
                 "the work directory {path} does not exist: if it is on a disk of its own, mount that; if it is to be \
-                 new, make it with `install -d -m 700 -o {us} {path}`"
+                 new, make it with `install -d -m 700 -o {us} {word}`"
             ),
             Self::NotDirectory => format!("the work directory {path} is not a directory"),
             Self::Owner(owner) => format!(
                 "the work directory {path} belongs to {}, and what stands in it is published with the rights of {}: \
-                 if nobody else has put anything there, `chown -R {us} {path}`",
+                 if nobody else has put anything there, `chown -R {us} {word}`",
                 account::user(*owner),
                 account::us()
             ),
             Self::Writable(mode) => format!(
                 "others than {} may write to the work directory {path} (mode {:04o}), and what stands in it is \
-                 published with the server's rights: if nobody has put anything there, `chmod go-w {path}`",
+                 published with the server's rights: if nobody has put anything there, `chmod go-w {word}`",
                 account::us(),
                 mode.as_raw_mode()
             ),
@@ -349,6 +364,7 @@ impl BadFolder {
 impl Exposure {
     /// Cause and remedy.
     pub fn to_words(&self, folder: &Path) -> String {
+        let (word, parent_word) = (shell::word(folder), shell::word(&self.parent));
         let (folder, parent) = (folder.display(), self.parent.display());
         let us = account::to_chown(account::our_id());
         let (who, sticky) = match self.to {
@@ -357,15 +373,23 @@ impl Exposure {
             Others::Owner(owner) => (account::user(owner), false),
         };
         let sticky = match sticky {
-            true => format!("set the sticky bit (`chmod +t {parent}`), or "),
+            true => format!("set the sticky bit (`chmod +t {parent_word}`), or "),
             false => String::new(),
         };
         format!(
             "{who} may write to {parent} and so put another folder in the place of the work directory {folder}: {sticky}give \
          it a place on the same file system where only root and {us} may write: stop the server, \
-         `install -d -m 700 -o {us} DIR`, `mv {folder}/* DIR/` if there is anything in it, and set work_dir = \"DIR\""
+         `install -d -m 700 -o {us} DIR`, `mv {word}/* DIR/` if there is anything in it, and set work_dir = \"DIR\""
         )
     }
+}
+
+/// What to do where a folder cannot become the server's.
+fn another_work_dir() -> String {
+    let us = account::to_chown(account::our_id());
+    format!(
+        "give the server a folder of its own, by `install -d -m 700 -o {us} DIR` and work_dir = \"DIR\""
+    )
 }
 
 fn errno(error: &io::Error) -> Option<Errno> {
@@ -374,28 +398,31 @@ fn errno(error: &io::Error) -> Option<Errno> {
 
 /// Cause and remedy of what the kernel said about a directory.
 fn why(directory: &Path, error: &io::Error) -> String {
-    let path = directory.display();
+    let word = shell::word(directory);
     let remedy = match errno(error) {
         Some(Errno::ACCESS) if is_ours_and_shut(directory) => {
-            format!("its own mode forbids it: `chmod u+rwx {path}`")
+            format!("its own mode forbids it: `chmod u+rwx {word}`")
+        }
+        Some(Errno::ACCESS) if footing::is_of_the_system(directory) => {
+            "it belongs to the system: give the server a folder of its own".to_owned()
         }
         Some(Errno::ACCESS) => format!(
-            "{} may not write to it, or not reach it: `chown {} {path}`",
+            "{} may not write to it, or not reach it: `chown {} {word}`",
             account::us(),
             account::to_chown(account::our_id())
         ),
         Some(Errno::PERM) => format!(
-            "it is immutable (`lsattr -d {path}`), or a security module forbids it (SELinux: `ausearch -m avc`)"
+            "it is immutable (`lsattr -d {word}`), or a security module forbids it (SELinux: `ausearch -m avc`)"
         ),
         Some(Errno::ROFS) if is_under_systemd() => format!(
-            "the unit may not write there: with ProtectSystem=strict it needs ReadWritePaths={path}; if the disk \
+            "the unit may not write there: with ProtectSystem=strict it needs ReadWritePaths={word}; if the disk \
              itself is read-only, remount it"
         ),
         Some(Errno::ROFS) => "its file system is mounted read-only: remount it writable".to_owned(),
         Some(Errno::NOSPC | Errno::DQUOT) => "free some space".to_owned(),
         Some(Errno::EXIST) => "something else stands where the server would put a file".to_owned(),
         Some(Errno::STALE) => "the file server does not know it any more: mount it anew".to_owned(),
-        Some(Errno::NOKEY) => format!("it is encrypted and locked: `fscrypt unlock {path}`"),
+        Some(Errno::NOKEY) => format!("it is encrypted and locked: `fscrypt unlock {word}`"),
         Some(Errno::IO) => "look at `dmesg` and the health of the disk".to_owned(),
         _ => return error.to_string(),
     };
@@ -425,13 +452,58 @@ fn of_address(address: SocketAddr, error: &io::Error) -> String {
             )
         }
         Some(Errno::AFNOSUPPORT) if address.is_ipv6() => format!(
-            "; this machine has no IPv6 (or the service may not use it: RestrictAddressFamilies=): take {address} out \
-             of the settings, and name 0.0.0.0:{} if there is none",
+            "; {}: take {address} out of the settings, and name 0.0.0.0:{} if there is none",
+            net::why_no_ipv6(),
             address.port()
         ),
         Some(Errno::ADDRINUSE) => {
             format!("; `ss -ltnp 'sport = :{}'` shows by whom", address.port())
         }
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_remedy_takes_a_folder_of_the_system_from_others() {
+        for path in ["/tmp", "/etc", "/"] {
+            let folder = Path::new(path);
+            let shared = Mode::from_raw_mode(0o1777);
+            let refused = io::Error::from(Errno::ACCESS);
+            for words in [
+                BadFolder::Owner(0).to_words(folder),
+                BadFolder::Writable(shared).to_words(folder),
+                BadFolder::Writable(Mode::from_raw_mode(0o777)).to_words(folder),
+                BadRoot::Trial(refused).to_words(folder),
+            ] {
+                assert!(
+                    !words.contains("chmod") && !words.contains("chown"),
+                    "{words}"
+                );
+                assert!(words.contains("a folder of its own"), "{words}");
+            }
+        }
+        let shared = BadFolder::Writable(Mode::from_raw_mode(0o1777));
+        let words = shared.to_words(Path::new("/srv/shared"));
+        assert!(!words.contains("chmod"), "{words}");
+    }
+
+    #[test]
+    fn paths_in_remedies_can_be_pasted() {
+        let (root, word) = (Path::new("/srv/it's my up"), r"'/srv/it'\''s my up'`");
+        let no_key = || BadRoot::Open(Errno::NOKEY.into()).to_words(root);
+        for words in [
+            BadRoot::Missing.to_words(root),
+            BadRoot::Open(Errno::ACCESS.into()).to_words(root),
+            no_key(),
+            BadFolder::Missing.to_words(root),
+            BadFolder::Owner(7).to_words(root),
+            BadFolder::Writable(Mode::from_raw_mode(0o770)).to_words(root),
+        ] {
+            assert!(words.contains(word), "{words}");
+        }
     }
 }

@@ -56,9 +56,9 @@ pub fn without_ipv4(config: &Config) -> Vec<SocketAddr> {
     all.iter().filter(is_alone).copied().collect()
 }
 
-/// Whether the server does without an address that cannot be listened on: that of all IPv6 of a
-/// machine that has no IPv6, beside one of IPv4 that has the same settings. Nobody misses it, for
-/// nobody could come there; and settings are written for more than one machine.
+/// Whether the server does without an address that cannot be listened on: that of all IPv6 where
+/// there is no IPv6 for it, beside one of IPv4 at the same port, with the same settings. Nobody
+/// misses it, for nobody could come there; and settings are written for more than one machine.
 pub fn is_dispensable(config: &Config, address: SocketAddr, error: &io::Error) -> bool {
     let is_ipv6_missing = error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error());
     let is_all = address.is_ipv6() && address.ip().is_unspecified();
@@ -66,12 +66,17 @@ pub fn is_dispensable(config: &Config, address: SocketAddr, error: &io::Error) -
     is_ipv6_missing
         && is_all
         && entries.all(|missing| {
-            addresses(config).any(|one| one.address.is_ipv4() && one.entry == missing.entry)
+            addresses(config).any(|one| {
+                let is_beside = one.address.is_ipv4() && one.address.port() == address.port();
+                is_beside && one.entry == missing.entry
+            })
         })
 }
 
 /// What is said of one.
-pub const DISPENSABLE: &str = "this machine has no IPv6: the address is left out";
+pub fn left_out(address: SocketAddr) -> String {
+    format!("{address} is left out: {}", net::why_no_ipv6())
+}
 
 /// The sockets of one shard, each with the number of its entry, if it has one.
 pub type Sockets = Vec<(Arc<OwnedFd>, Option<usize>)>;
@@ -222,7 +227,7 @@ fn complete(
             }
             Err(error) if is_dispensable(config, address, &error) => {
                 let event = "address_left_out";
-                tracing::warn!(event, %address, "{DISPENSABLE}");
+                tracing::warn!(event, %address, "{}", left_out(address));
             }
             Err(error) => return Err(LaunchError::Listen(address, error)),
         }
@@ -302,8 +307,10 @@ mod tests {
         let no_ipv6 = || io::Error::from(Errno::AFNOSUPPORT);
         for (listen, left) in [
             (&["0.0.0.0:80", "[::]:80"][..], Some(&["0.0.0.0:80"][..])),
-            (&["[::]:80", "127.0.0.1:81"], Some(&["127.0.0.1:81"])),
+            (&["[::]:80", "192.0.2.1:80"], Some(&["192.0.2.1:80"])),
             (&["[::]:80"], None),
+            // Nothing would be left of port 80.
+            (&["[::]:80", "127.0.0.1:81"], None),
             (&["0.0.0.0:80", "[::1]:80"], None),
         ] {
             let config = Config {
@@ -323,10 +330,8 @@ mod tests {
                 }
                 (Err(why), None) => {
                     let why = why.to_string();
-                    assert!(
-                        why.contains("has no IPv6") && why.contains("0.0.0.0:80"),
-                        "{why}"
-                    );
+                    assert!(why.contains(net::why_no_ipv6()), "{why}");
+                    assert!(why.contains("0.0.0.0:80"), "{why}");
                 }
                 (found, _) => panic!("{listen:?}: {found:?}"),
             }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -420,6 +421,24 @@ fn prepare(socket: OwnedFd) -> io::Result<RingWire> {
     Ok(RingWire::new(socket, peer))
 }
 
+/// Why there is no IPv6 for the server, where the kernel knows no such family. It says the same
+/// of a family that the unit, or a seccomp profile, forbids (systemd.exec(5),
+/// `RestrictAddressFamilies=`).
+pub fn why_no_ipv6() -> &'static str {
+    // It is not there where the module is missing or switched off (`ipv6.disable=1`).
+    no_ipv6(Path::new("/proc/net/if_inet6").exists())
+}
+
+fn no_ipv6(has_machine: bool) -> &'static str {
+    match has_machine {
+        true => {
+            "this machine has IPv6, and the service may not use it (RestrictAddressFamilies= of its \
+             unit, or a seccomp profile)"
+        }
+        false => "this machine has no IPv6",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rustls::ServerConfig;
@@ -428,6 +447,12 @@ mod tests {
     use super::*;
     use crate::ring::tls::served::Served;
     use crate::ring::tls::wire::Kit;
+
+    #[test]
+    fn an_ipv6_that_is_forbidden_is_not_called_one_that_is_not_there() {
+        assert!(no_ipv6(true).contains("RestrictAddressFamilies"));
+        assert!(!no_ipv6(false).contains("RestrictAddressFamilies"));
+    }
 
     #[test]
     fn a_listener_is_seen_by_its_address() {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Sender;
 use super::directories::{Directories, Ground};
 use super::launch_error::{BadRoot, LaunchError};
 use super::reload::{self, Offer};
+use super::rights;
 use super::service;
 use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
@@ -176,6 +177,9 @@ impl Reloader {
         directories: &Directories,
     ) -> Result<String, Box<dyn std::error::Error>> {
         let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
+        if let Some(why) = rights::ruled_by_clients(&config) {
+            return Err(LaunchError::RuledByClients(why).into());
+        }
         let ledger = &config.custody;
         if !ledger.as_os_str().is_empty() {
             Site::new(ledger, &config.upload_folders()).look()?;
@@ -230,6 +234,14 @@ impl Reloader {
         let waiting = needs_restart
             .iter()
             .map(|key| format!("{key} waits for the next start"));
+        // What was opened stays in use; only a start opens what stands there now.
+        let (_, roots) = directories.spots();
+        let displaced = roots.iter().filter(|root| !root.spot.is_in_place());
+        let displaced = displaced.map(|root| {
+            let path = root.spot.path().display();
+            format!("{path} is not what it was when it was opened, and its uploads are refused: see not_ready in the log")
+        });
+        let waiting = waiting.chain(displaced);
         let changed = Some(changed).filter(|changed| changed != "nothing");
         Ok(changed
             .into_iter()

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
-use crate::config::Config;
+use super::footing;
+use crate::config::{Config, Download, Location};
+use crate::shell;
 
 /// A warning, with the remedy, for each secret that all accounts of this machine can read. `ssh`
 /// refuses such keys; here it is told only, since the file may lie in a folder that they cannot
@@ -25,8 +27,8 @@ pub fn readable_secrets(config: &Config) -> Vec<String> {
         found.is_ok_and(|found| found.st_mode & 0o004 != 0)
     });
     open.map(|path| {
-        let path = path.display();
-        format!("every account of this machine can read {path}: `chmod o= {path}`")
+        let (path, word) = (path.display(), shell::word(path));
+        format!("every account of this machine can read {path}: `chmod o= {word}`")
     })
     .collect()
 }
@@ -44,42 +46,101 @@ pub fn writable_files(config: &Config) -> Vec<String> {
     told.into_iter().collect()
 }
 
-/// A warning for each file that clients can replace or read, since it lies beneath a root; and for
-/// the administrator's socket, which they can take the name from.
+/// A warning for each file of the settings, and for the administrator's socket, that lies beneath a
+/// root where clients can neither replace nor fetch it. They can take its name while it is away.
 pub fn files_in_roots(config: &Config) -> Vec<String> {
-    let files = config.named_files().into_iter().map(|(_, path)| path);
-    let others = [&config.settings_file, &config.admin_socket].map(Clone::clone);
-    let files: BTreeSet<PathBuf> = files.chain(others).collect();
-    let files = files.iter().filter(|file| !file.as_os_str().is_empty());
-    let told = files.filter_map(|file| {
-        let root = config.roots.iter().find(|root| is_beneath(file, root))?;
-        let (file, root) = (file.display(), root.display());
-        Some(format!(
-            "{file} lies in the root {root}, where clients put and fetch files, and so may say what this \
-             server does: move it out of there"
-        ))
-    });
-    told.collect()
+    let told = in_roots(config).into_iter();
+    let told = told.filter(|found| !found.is_ruled);
+    told.map(|found| found.to_words("where clients put files, and may so take its name"))
+        .collect()
 }
 
-/// Whether a file lies beneath a folder, by its name or by what that leads to. The file itself may
-/// not be there yet.
-#[allow(clippy::disallowed_methods, reason = "not on a shard")]
-fn is_beneath(file: &Path, folder: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-    let Ok(folder) = real(folder) else {
-        return false;
-    };
+/// Why the server must not start: clients can replace a file that says who they are and what they
+/// may, or fetch it. As it is with the work directory and the ledger.
+pub fn ruled_by_clients(config: &Config) -> Option<String> {
+    let mut found = in_roots(config).into_iter().filter(|found| found.is_ruled);
+    let why = "where clients may replace files or fetch them, and so say what this server does";
+    found.next().map(|found| found.to_words(why))
+}
+
+/// A file of the settings beneath a root.
+struct InRoot {
+    file: PathBuf,
+    root: PathBuf,
+    /// Clients can replace it or fetch it.
+    is_ruled: bool,
+}
+
+impl InRoot {
+    fn to_words(&self, why: &str) -> String {
+        let (file, root) = (self.file.display(), self.root.display());
+        format!("{file} lies in the root {root}, {why}: move it out of there")
+    }
+}
+
+fn in_roots(config: &Config) -> Vec<InRoot> {
+    let files = config.named_files().into_iter().map(|(_, path)| path);
+    let files = files.chain([config.settings_file.clone()]);
+    let files: BTreeSet<PathBuf> = files.filter(|file| !file.as_os_str().is_empty()).collect();
+    let socket = &config.admin_socket;
+    let sockets = [socket].into_iter().filter(|it| !it.as_os_str().is_empty());
+    // No client may replace a socket, and nothing can be fetched of it.
+    let all = (files.iter().map(|file| (file, true))).chain(sockets.map(|it| (it, false)));
+    // There may be very many roots, and each is looked at once.
+    let roots: Vec<_> = config.roots.iter().map(|root| real(root)).collect();
+    let own = real(&config.work_dir);
+    let mut found = Vec::new();
+    for (file, is_file) in all {
+        let places = places_of(file);
+        let is_in = |place: &PathBuf, folder: &Option<PathBuf>| {
+            (folder.as_ref()).is_some_and(|folder| place.starts_with(folder))
+        };
+        // Nobody may upload into the server's own folder. A link that leads there has a name too.
+        if matches!(&*places, [real, name, _] if is_in(real, &own) && is_in(name, &own)) {
+            continue;
+        }
+        let is_beneath = |folder| places.iter().any(|place| is_in(place, folder));
+        let mut within = (0..).zip(&roots).filter(|(_, root)| is_beneath(root));
+        let is_ruled = |number| config.locations.iter().any(|it| rules(it, number));
+        let Some((first, _)) = within.next() else {
+            continue;
+        };
+        let mut numbers = [first].into_iter().chain(within.map(|(number, _)| number));
+        let ruled = is_file.then(|| numbers.find(|number| is_ruled(*number)));
+        let ruled = ruled.flatten();
+        found.push(InRoot {
+            file: file.clone(),
+            root: config.roots[ruled.unwrap_or(first)].clone(),
+            is_ruled: ruled.is_some(),
+        });
+    }
+    found
+}
+
+/// Whether what lies in a root can be replaced or fetched by a location's clients.
+fn rules(location: &Location, root: usize) -> bool {
+    // What goes to a store has no name in the root.
+    let is_there = location.root == root && location.objects.is_none();
+    is_there && (location.policy.allow_overwrite || location.download == Download::Get)
+}
+
+/// Where a file lies: what its name leads to, its name in the folder that it really stands in, and
+/// its name as it is written. The file itself may not be there yet.
+fn places_of(file: &Path) -> Vec<PathBuf> {
     let Ok(named) = std::path::absolute(file) else {
-        return false;
+        return Vec::new();
     };
     let in_its_folder = (named.parent().zip(named.file_name()))
-        .and_then(|(above, name)| Some(real(above).ok()?.join(name)));
-    let places = [real(file).ok(), in_its_folder, Some(named)];
-    places
-        .iter()
-        .flatten()
-        .any(|place| place.starts_with(&folder))
+        .and_then(|(above, name)| Some(real(above)?.join(name)));
+    let places = [real(file), in_its_folder, Some(named)];
+    places.into_iter().flatten().collect()
+}
+
+/// A path without links, as far as it can be told.
+#[allow(clippy::disallowed_methods, reason = "not on a shard")]
+fn real(path: &Path) -> Option<PathBuf> {
+    let found = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    found.ok()
 }
 
 /// Why others than its owner decide what stands in a file.
@@ -90,10 +151,11 @@ fn why_others_rule(path: &Path) -> Option<String> {
         return None;
     }
     if others_write(&found) {
-        let (path, mode) = (path.display(), found.st_mode & 0o777);
+        let (word, mode) = (shell::word(path), found.st_mode & 0o777);
+        let path = path.display();
         return Some(format!(
             "others than its owner can write {path} (mode {mode:04o}), and so decide what this server does: \
-             `chmod go-w {path}`"
+             `chmod go-w {word}`"
         ));
     }
     // Whoever can write a folder can replace what lies in it, but for the sticky bit.
@@ -103,12 +165,14 @@ fn why_others_rule(path: &Path) -> Option<String> {
     folders.into_iter().find_map(|folder| {
         let found = rustix::fs::stat(folder).ok()?;
         let is_open = others_write(&found) && found.st_mode & 0o1000 == 0;
+        // What is of the system has its mode for a reason, mostly.
+        let remedy = match footing::is_of_the_system(folder) {
+            true => "move it out of there".to_owned(),
+            false => format!("`chmod go-w {}`", shell::word(folder)),
+        };
         let (folder, path) = (folder.display(), path.display());
         is_open.then(|| {
-            format!(
-                "others than its owner can write in the folder {folder}, and so replace {path}: \
-                 `chmod go-w {folder}`"
-            )
+            format!("others than its owner can write in the folder {folder}, and so replace {path}: {remedy}")
         })
     })
 }
@@ -182,13 +246,50 @@ mod tests {
         ] {
             let mut config = Config {
                 roots: vec![root.clone()],
+                locations: vec![Location::default()],
                 ..Config::default()
             };
             config.settings_file.clone_from(&file);
             config.admin_socket.clone_from(&file);
             let told = files_in_roots(&config);
-            assert_eq!(told.len(), usize::from(is_told), "{file:?}: {told:?}");
+            // One of the file, and one of the socket.
+            assert_eq!(told.len(), 2 * usize::from(is_told), "{file:?}: {told:?}");
+            assert_eq!(ruled_by_clients(&config), None, "{file:?}");
+            let changes: [fn(&mut Location); 2] = [
+                |location| location.policy.allow_overwrite = true,
+                |location| location.download = Download::Get,
+            ];
+            for change in changes {
+                let mut config = config.clone();
+                change(config.global_mut());
+                let why = ruled_by_clients(&config);
+                assert_eq!(why.is_some(), is_told, "{file:?}: {why:?}");
+                config.settings_file.clear();
+                assert_eq!(ruled_by_clients(&config), None, "{file:?}: a socket");
+            }
         }
+    }
+
+    #[test]
+    fn what_lies_in_the_servers_own_folder_is_nobody_elses() {
+        let place = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            roots: vec![place.path().to_owned()],
+            locations: vec![Location::default()],
+            work_dir: place.path().join(".bitsd"),
+            settings_file: place.path().join(".bitsd/settings"),
+            ..Config::default()
+        };
+        config.global_mut().policy.allow_overwrite = true;
+        fs::create_dir(&config.work_dir).unwrap();
+        assert_eq!(ruled_by_clients(&config), None);
+        assert!(files_in_roots(&config).is_empty());
+        // A name in the root, whatever it leads to.
+        let link = place.path().join("settings");
+        std::os::unix::fs::symlink(&config.settings_file, &link).unwrap();
+        fs::write(&config.settings_file, "").unwrap();
+        config.settings_file = link;
+        assert!(ruled_by_clients(&config).is_some());
     }
 
     #[test]

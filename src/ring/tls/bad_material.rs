@@ -8,6 +8,7 @@ use rustls::CertRevocationListError;
 use super::doubt::{Doubt, days_in_words};
 use super::pem::BadPem;
 use crate::config::Certificate;
+use crate::shell;
 
 /// Why TLS cannot be spoken as the settings ask for.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl fmt::Display for BadMaterial {
         match self {
             Self::Pem(why) => why.fmt(f),
             Self::Exposed(path, mode) => {
-                let path = path.display();
+                let (path, word) = (path.display(), shell::word(path));
                 let mend = match mode & 0o007 {
                     0 => "g-w",
                     _ => "g-w,o=",
@@ -53,7 +54,7 @@ impl fmt::Display for BadMaterial {
                 write!(
                     f,
                     "the private key {path} is open to others than its owner and its group (mode {:04o}): \
-                     `chmod {mend} {path}`",
+                     `chmod {mend} {word}`",
                     mode & 0o777
                 )
             }

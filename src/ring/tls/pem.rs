@@ -8,6 +8,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::named_file::{self, PEM_BYTES_MAX};
+use crate::shell;
 
 /// What is wrong with a file; its words say what to do.
 #[derive(Debug)]
@@ -33,29 +34,32 @@ enum Why {
 
 impl fmt::Display for BadPem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
+        let (path, word) = (self.path.display(), shell::word(&self.path));
         match &self.why {
-            Why::Unreadable(error) => write!(f, "cannot read {path}: {error}"),
+            Why::Unreadable(error) => {
+                let remedy = named_file::remedy(&self.path, error);
+                write!(f, "cannot read {path}: {error}{remedy}")
+            }
             Why::Der => write!(
                 f,
-                "{path} is not PEM but DER or PFX: `openssl x509 -inform DER -in {path} -out NEW.pem` for a \
-                 certificate, `openssl pkcs12 -in {path} -nodes -out NEW.pem` for a PFX"
+                "{path} is not PEM but DER or PFX: `openssl x509 -inform DER -in {word} -out NEW.pem` for a \
+                 certificate, `openssl pkcs12 -in {word} -nodes -out NEW.pem` for a PFX"
             ),
             Why::Utf16 => write!(
                 f,
-                "{path} is text in UTF-16, as Windows writes it: `iconv -f UTF-16 -t ASCII {path} > NEW.pem`"
+                "{path} is text in UTF-16, as Windows writes it: `iconv -f UTF-16 -t ASCII {word} > NEW.pem`"
             ),
             Why::Broken(line, what) => write!(f, "{path}:{line}: {what}"),
             Why::Missing(what) => write!(f, "{path} holds no {what}"),
             Why::Trusted(line) => write!(
                 f,
                 "{path}:{line}: the certificate is in a form of OpenSSL alone (BEGIN TRUSTED CERTIFICATE): `openssl x509 \
-                 -in {path} -out NEW.pem`"
+                 -in {word} -out NEW.pem`"
             ),
             Why::Encrypted(line) => write!(
                 f,
                 "{path}:{line}: the private key is encrypted, and nobody can be asked for its password: `openssl pkey \
-                 -in {path} -out NEW.key`"
+                 -in {word} -out NEW.key`"
             ),
             Why::TwoKeys(line) => write!(f, "{path}:{line}: there is a second private key"),
         }
