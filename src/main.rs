@@ -21,6 +21,7 @@ use bitsd::ring::memory;
 use bitsd::ring::offline;
 use bitsd::ring::signals;
 use bitsd::ring::successor::Successor;
+use bitsd::unseen;
 use cli::settings::{Check, Settings, about_key};
 use cli::token::{NoToken, Token};
 use cli::{Cli, Command, WRONG_USE, failed, say};
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let command = match Cli::read() {
         Ok(cli) => cli.command,
         Err(mut error) => {
-            cli::hide_secret(&mut error);
+            cli::make_harmless(&mut error);
             return wrong_command(&error);
         }
     };
@@ -146,7 +147,11 @@ fn run_check(check: &Check) -> ExitCode {
                 let file = check.settings.file();
                 let file =
                     file.map_or("none is read".to_owned(), |file| file.display().to_string());
-                let findings = findings.iter().map(|finding| format!("# {finding}\n"));
+                let file = unseen::replace(&file, '?');
+                let findings = findings.iter().map(|finding| {
+                    // What stands on disks and in certificates comes from outside.
+                    format!("# {}\n", unseen::replace(&finding.to_string(), '?'))
+                });
                 let findings: String = findings.collect();
                 let text = settled.to_toml();
                 let shown = show(&format!("# Settings file: {file}\n{text}\n{findings}"));

@@ -29,6 +29,16 @@ pub fn replace(text: &str, by: char) -> String {
     chars.map(|c| if is_unseen(c) { by } else { c }).collect()
 }
 
+/// The same for a text of several lines, which stay.
+pub fn replace_within_lines(text: &str, by: char) -> String {
+    let chars = text.chars();
+    let shown = |c| match is_unseen(c) && c != '\n' {
+        true => by,
+        false => c,
+    };
+    chars.map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +53,10 @@ mod tests {
                 assert!(!is_unseen(c), "{c:?}");
             }
         }
-        assert_eq!(replace("a\u{202e}gpj.\u{85}\u{e0041}ä", '?'), "a?gpj.??ä");
+        assert_eq!(
+            replace("a\u{202e}gpj.\u{85}\u{e0041}ä\n", '?'),
+            "a?gpj.??ä?"
+        );
+        assert_eq!(replace_within_lines("a\rb\n\u{1b}c\n", '?'), "a?b\n?c\n");
     }
 }

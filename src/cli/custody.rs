@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use bitsd::custody::export::{ExportFormat, export};
 use bitsd::custody::verify::{Audit, Wishes, verify};
 use bitsd::http::digest::{Hex, parse_hex};
+use bitsd::unseen;
 
 use super::{failed, say};
 
@@ -124,7 +125,9 @@ fn run_verify(wanted: &Verify) -> ExitCode {
     if more > 0 {
         say(format_args!("and {more} more"));
     }
-    if let Err(error) = io::stdout().write_all(summary(&verified, wanted).as_bytes()) {
+    // Files in the folder have the names that somebody gave them.
+    let summary = unseen::replace_within_lines(&summary(&verified, wanted), '?');
+    if let Err(error) = io::stdout().write_all(summary.as_bytes()) {
         return failed(format_args!("cannot write: {error}"));
     }
     match verified.discrepancies_count {

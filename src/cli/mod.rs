@@ -20,7 +20,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use bitsd::observe;
+use bitsd::{observe, unseen};
 use settings::{Check, Settings};
 
 /// A BITS upload server for Linux.
@@ -112,12 +112,24 @@ pub enum Command {
 }
 
 /// A value that is refused is shown without what may be a password: others read screens and logs.
-pub fn hide_secret(error: &mut clap::Error) {
+/// And `*` stands for names that others chose: none of them moves the cursor of a terminal.
+pub fn make_harmless(error: &mut clap::Error) {
     if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
         && let Some((_secret, rest)) = value.rsplit_once('@')
     {
         let shown = ContextValue::String(format!("..@{rest}"));
         error.insert(ContextKind::InvalidValue, shown);
+    }
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        let Some(ContextValue::String(value)) = error.get(kind) else {
+            continue;
+        };
+        let shown = unseen::replace(value, '?');
+        if shown != *value {
+            error.insert(kind, ContextValue::String(shown));
+            // It says the same words once more.
+            error.remove(ContextKind::Suggested);
+        }
     }
 }
 
@@ -164,6 +176,23 @@ mod tests {
             "log_level = \"warn\"",
         ] {
             assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_shows_no_secret_and_moves_no_cursor() {
+        for (words, shown) in [
+            (["a", "ftp://anna:sesame@h/\u{1b}[31m"], "..@h/?[31m"),
+            (["a", "\u{202e}b\u{9b}"], "?b?"),
+            (["-\u{1b}[2J", "http://h/"], "-?"),
+            (["--\u{1b}x", "http://h/"], "--?x"),
+        ] {
+            let words = ["bitsd", "put"].into_iter().chain(words);
+            let mut error = Cli::try_parse_from(words).unwrap_err();
+            make_harmless(&mut error);
+            let text = error.render().to_string();
+            assert!(text.contains(shown) && !text.contains("sesame"), "{text}");
+            assert_eq!(unseen::replace_within_lines(&text, '!'), text);
         }
     }
 

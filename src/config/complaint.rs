@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::quantity::BadQuantity;
 use crate::http::path::BadTarget;
+use crate::unseen::is_unseen;
 
 /// Why a key does not take what was written.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(super) enum Complaint {
     /// It does nothing as things are.
     Without(&'static str),
     NoSuchGroup(String),
+    /// The same, and what was meant: the end of the sentence.
+    Meant(Box<Complaint>, String),
 }
 
 impl Complaint {
@@ -66,6 +69,7 @@ impl Complaint {
             Self::Repeated(place) => format!("stands already at {place}"),
             Self::Needs(what) => format!("needs {what}"),
             Self::Without(what) => format!("does nothing without {what}"),
+            Self::Meant(why, hint) => why.in_words(takes) + hint,
             Self::NoSuchGroup(group) => {
                 format!("names the group {group:?}, which does not stand in `groups_file`")
             }
@@ -73,7 +77,38 @@ impl Complaint {
     }
 }
 
-/// A TOML string.
+/// A TOML string, in which nothing turns or hides what stands beside it.
 pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+    if !text.chars().any(is_unseen) {
+        return toml::Value::from(text).to_string();
+    }
+    let mut quoted = String::from("\"");
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            char if is_unseen(char) => quoted += &format!("\\U{:08X}", u32::from(char)),
+            char => quoted.push(char),
+        }
+    }
+    quoted + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_text_shows_all_that_is_in_it_and_reads_back() {
+        for text in [
+            "/srv/up",
+            "a\"b\\c",
+            "a\nb",
+            "/srv/\u{202e}gpj.\u{9b}31m\u{1b}\"\\",
+        ] {
+            let quoted = quoted(text);
+            assert!(!quoted.chars().any(is_unseen), "{quoted:?}");
+            let table: toml::Table = format!("a = {quoted}").parse().unwrap();
+            assert_eq!(table["a"].as_str(), Some(text), "{quoted}");
+        }
+    }
 }

@@ -33,6 +33,7 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, LogLevel};
+use crate::unseen;
 pub use changes::changes;
 pub use events::{log, log_failed_accept, log_ignored_signal};
 use layer::Lines;
@@ -98,8 +99,10 @@ pub fn complain(format: LogFormat, event: &str, why: &dyn fmt::Display) {
 }
 
 /// One sentence on stderr, for the commands that have no log. Where nobody reads it, the exit code
-/// must do.
+/// must do. Names of files and what servers say come from outside: nothing in it moves the cursor
+/// of a terminal, or makes a second line.
 pub fn say(what: &dyn fmt::Display) {
+    let what = unseen::replace(&what.to_string(), '?');
     writer::write_briefly(io::stderr(), &format!("bitsd: {what}\n"), FLUSH_PATIENCE);
 }
 
