@@ -22,7 +22,7 @@ use bitsd::ring::offline;
 use bitsd::ring::signals;
 use bitsd::ring::successor::Successor;
 use bitsd::unseen;
-use cli::settings::{Check, Settings, about_key};
+use cli::settings::{Check, Settings, about_key, misspelt_variables};
 use cli::token::{NoToken, Token};
 use cli::{Cli, Command, WRONG_USE, failed, say};
 
@@ -81,6 +81,10 @@ fn serve(config: Config, settings: Settings, relay: (Handed, Successor)) -> Exit
         return ExitCode::FAILURE;
     }
     observe::abort_on_panic();
+    for why in misspelt_variables() {
+        let event = "variable_misspelt";
+        tracing::warn!(event, why, "a variable of the environment is passed over");
+    }
     let source = Source {
         file: settings.file().map(Path::to_owned),
         handed: relay.0,
@@ -141,7 +145,8 @@ fn run_check(check: &Check) -> ExitCode {
     }
     match check.settings.settle() {
         Ok(settled) => {
-            let findings = doctor::examine(&settled.config);
+            let mut findings = doctor::examine(&settled.config);
+            findings.extend(misspelt_variables().into_iter().map(Finding::Doubtful));
             let is_bad = findings.iter().any(Finding::is_bad);
             if !check.quiet {
                 let file = check.settings.file();

@@ -21,6 +21,17 @@ impl Networks {
         read_one(text).map(to_text)
     }
 
+    /// What somebody meant who wrote an address for the network that it is in: one or the other.
+    pub fn meant(text: &str) -> Option<String> {
+        let network = text.parse::<IpNet>().ok()?;
+        let is_slip =
+            network != network.trunc() && read_one(&network.trunc().to_string()).is_some();
+        is_slip.then(|| {
+            let (network, address) = (network.trunc(), network.addr());
+            format!("; did you mean \"{network}\", or \"{address}\" alone?")
+        })
+    }
+
     /// Of texts that [`Networks::parse_one`] has written.
     pub fn of(texts: &[String]) -> Self {
         Self(texts.iter().filter_map(|text| read_one(text)).collect())
@@ -129,6 +140,10 @@ mod tests {
             "10.0.0.1:80",
         ] {
             assert_eq!(Networks::parse_one(text), None, "{text:?}");
+            let is_meant = text == "10.0.0.1/8";
+            assert_eq!(Networks::meant(text).is_some(), is_meant, "{text:?}");
         }
+        let meant = Networks::meant("10.0.0.5/8").unwrap();
+        assert!(meant.contains("\"10.0.0.0/8\", or \"10.0.0.5\""), "{meant}");
     }
 }

@@ -124,6 +124,32 @@ impl FromArgMatches for Keys {
     }
 }
 
+/// Variables that are none of ours, and almost are: a slip that nobody else would tell of. They are
+/// not refused, since others set some too (Kubernetes `BITSD_PORT`, for a service of that name).
+pub fn misspelt_variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    misspelt(names)
+}
+
+fn misspelt(names: impl Iterator<Item = String>) -> Vec<String> {
+    let ours = rows().filter(|row| row.has_flag).map(variable);
+    let ours: Vec<_> = ours.chain(["BITSD_CONFIG".to_owned()]).collect();
+    let mut told: Vec<_> = names
+        .filter(|name| name.starts_with("BITSD_") && !ours.contains(name))
+        .filter_map(|name| {
+            let alike = |known: &String| strsim::damerau_levenshtein(known, &name);
+            let near = ours.iter().min_by_key(|known| alike(known))?;
+            (alike(near) <= SLIPS_MAX)
+                .then(|| format!("there is no variable {name}; did you mean {near}?"))
+        })
+        .collect();
+    told.sort_unstable();
+    told
+}
+
+/// More would be guessing.
+const SLIPS_MAX: usize = 1;
+
 fn flag(row: &Row) -> String {
     row.key.replace('_', "-")
 }
@@ -238,3 +264,34 @@ fn about(row: &'static Row) -> String {
 
 /// Where the service's settings usually stand.
 const USUAL_FILE: &str = "/etc/bitsd.toml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_with_a_slip_is_told_of_and_those_of_others_are_not() {
+        let told = |name: &str| misspelt([name.to_owned()].into_iter()).pop();
+        for (name, near) in [
+            ("BITSD_ROOTS", Some("BITSD_ROOT")),
+            ("BITSD_LISTN", Some("BITSD_LISTEN")),
+            ("BITSD_LOGLEVEL", Some("BITSD_LOG_LEVEL")),
+            ("BITSD_CONFIGS", Some("BITSD_CONFIG")),
+            ("BITSD_ROOT", None),
+            ("BITSD_CONFIG", None),
+            ("BITSD_RTOO", None),
+            ("BITSD_PORT", None),
+            ("BITSD_PASSWORD", None),
+            ("BITSD_HANDED_ON", None),
+            ("BITSD_PORT_8080_TCP_ADDR", None),
+            ("BITSD_SERVICE_HOST", None),
+            ("BITS_ROOT", None),
+            ("ROOT", None),
+        ] {
+            let told = told(name);
+            assert_eq!(told.is_some(), near.is_some(), "{name}: {told:?}");
+            let told = told.unwrap_or_default();
+            assert!(told.contains(near.unwrap_or_default()), "{told}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Addresses to listen on. What people write instead of one is told with what they meant.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::complaint::{Complaint, quoted};
 use super::url;
@@ -109,10 +109,20 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
             quoted(address)
         )));
     }
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, "8080"));
+    if host.parse::<Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok() {
+        return Err(not_an_address(&format!(
+            "; did you mean \"[{host}]:{port}\"? An IPv6 address stands in brackets"
+        )));
+    }
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return Err(not_an_address(": the port is missing"));
     }
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, "8080"));
+    let is_number = !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
+    let is_host = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if is_host && is_number {
+        return Err(not_an_address(": ports are 0 to 65535"));
+    }
     let is_name =
         host.contains(|c: char| c.is_ascii_alphabetic()) && url::parse_host(host).is_some();
     if !is_name || port.parse::<u16>().is_err() {
@@ -167,6 +177,18 @@ mod tests {
             ("[fe80::1]:80", Some("[fe80::1%2]:80")),
             ("[fe80::1%2]:80", None),
             ("[2001:db8::1]:80", None),
+            ("0.0.0.0:99999", Some(": ports are 0 to 65535")),
+            ("[::]:65536", Some(": ports are 0 to 65535")),
+            (
+                "::1:8080",
+                Some("\"[::1]:8080\"? An IPv6 address stands in brackets"),
+            ),
+            (
+                ":::8080",
+                Some("\"[::]:8080\"? An IPv6 address stands in brackets"),
+            ),
+            ("::1", Some(": the port is missing")),
+            ("[::1]", Some(": the port is missing")),
         ] {
             let told = match parsed(&[text]) {
                 Err(Complaint::NotAnAddress(told)) => Some(told),

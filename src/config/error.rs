@@ -12,6 +12,7 @@ use crate::auth::keytab::BadKeytab;
 use super::complaint::Complaint;
 use super::section::{SECTIONS, Section};
 use super::url::without_secrets;
+use crate::named_file;
 
 /// Why there is no configuration; its words say where, what, and what to write instead.
 #[derive(Debug, Error)]
@@ -27,7 +28,7 @@ impl From<Cause> for ConfigError {
 /// Where a value or a key stands comes first; then the value as it was written.
 #[derive(Debug, Error)]
 pub(super) enum Cause {
-    #[error("cannot read the settings file {0}: {1}")]
+    #[error("cannot read the settings file {0}: {1}{remedy}", remedy = named_file::remedy(.0, .1))]
     Unreadable(PathBuf, #[source] io::Error),
     #[error("the settings file {0} is not text (UTF-8)")]
     NotText(PathBuf),
@@ -40,6 +41,8 @@ pub(super) enum Cause {
     Repeated(Place, String, Place),
     #[error("{0}: there is no key {1} (`bitsd check --help` lists all)")]
     UnknownKey(Place, String),
+    #[error("{0}: there is no key {1}: {2}")]
+    SaidOtherwise(Place, String, &'static str),
     #[error("{0}: there is no key {1}; did you mean {2}?")]
     Misspelt(Place, String, &'static str),
     #[error("{0}: there is no key {1}; did you mean {2}? It {3}")]
@@ -80,7 +83,7 @@ pub(super) enum Cause {
     WorkDirHoldsRoot(Origin, PathBuf, PathBuf),
     #[error("{0}: a {1} needs {2}, which takes {3}")]
     Incomplete(Origin, &'static str, &'static str, String),
-    #[error("{0}: {1}: cannot read {2}: {3}")]
+    #[error("{0}: {1}: cannot read {2}: {3}{remedy}", remedy = named_file::remedy(.2, .3))]
     UnreadableFile(Origin, &'static str, PathBuf, #[source] io::Error),
     #[error(
         "{0}: {1}: {2} holds {3} bytes: it takes {4} to 4096 bytes, white space at the ends aside"

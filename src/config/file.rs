@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Cause, ConfigError, Origin, Place, Where};
-use super::form::Written;
+use super::form::{LIKENESS_MIN, Written};
 use super::given::Given;
 use super::keys::rows;
 use super::section::{SECTIONS, Scope, Section};
@@ -191,6 +191,10 @@ impl Text {
         {
             return Cause::OfIisAlone(place, key);
         }
+        let mut otherwise = SAID_OTHERWISE.iter();
+        if let Some((_, how)) = otherwise.find(|(name, _)| key.eq_ignore_ascii_case(name)) {
+            return Cause::SaidOtherwise(place, key, how);
+        }
         let tables = SECTIONS.iter().filter(|_| here == Scope::Server);
         let known = rows().map(|row| (row.name(), row.name(), belongs(row)));
         let known = known.chain(tables.map(|section| (section.name, section.header, Where::Here)));
@@ -305,8 +309,22 @@ pub(super) fn likeness(name: &str, known: &str) -> f64 {
     strsim::normalized_damerau_levenshtein(&name, known)
 }
 
-/// Two slips in a short name; more would be guessing.
-pub(super) const LIKENESS_MIN: f64 = 0.6;
+/// What other programs have keys for.
+const SAID_OTHERWISE: [(&str, &str); 9] = [
+    ("port", PORT),
+    ("bind", PORT),
+    ("log", LOG),
+    ("log_file", LOG),
+    ("logfile", LOG),
+    ("user", USER),
+    ("group", USER),
+    ("pid_file", DAEMON),
+    ("daemon", DAEMON),
+];
+const PORT: &str = "an address has its port, as in listen = \"0.0.0.0:8080\"";
+const LOG: &str = "the log goes to stderr, and whoever starts the server says where that leads (systemd: StandardError=)";
+const USER: &str = "the server is who starts it (systemd: User= and Group=)";
+const DAEMON: &str = "the server stays in the foreground, and a service manager looks after it";
 
 /// Properties by which IIS is told who may write to a share.
 const OF_IIS_ALONE: [&str; 2] = ["UNCUserName", "UNCPassword"];

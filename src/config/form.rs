@@ -173,6 +173,24 @@ impl Form {
         }
     }
 
+    /// Says what was meant too, where it can be told. `written` is the value as it stands there.
+    pub fn explain(&self, why: Complaint, written: &str) -> Complaint {
+        let text = match &why {
+            Complaint::NotOneOf(text) => text,
+            Complaint::Unusable => written.trim_matches(['"', '\'']),
+            _ => return why,
+        };
+        let hint = match self {
+            Self::Word(words) | Self::Words(words) => nearest(words, text),
+            Self::Text(kind) | Self::TextOrNone(kind) | Self::Texts(kind) => (kind.hint)(text),
+            _ => None,
+        };
+        match hint {
+            Some(hint) => Complaint::Meant(Box::new(why), hint),
+            None => why,
+        }
+    }
+
     /// Each of several texts; what stands twice counts once.
     fn read_all(&self, texts: &[String]) -> Result<Value, Complaint> {
         let mut read = Vec::new();
@@ -329,6 +347,38 @@ impl Unit {
         }
     }
 }
+
+/// The word that somebody meant.
+fn nearest(words: &[&str], text: &str) -> Option<String> {
+    let known = |word: &str| words.iter().find(|known| **known == word);
+    let is_named = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(text);
+    let mut other = ELSEWHERE_CALLED.iter().filter(is_named);
+    let other = other.find_map(|(_, word)| known(word));
+    // The words have hyphens.
+    let written = text.replace('_', "-").to_ascii_lowercase();
+    let alike = |word: &&&str| strsim::normalized_damerau_levenshtein(&written, word);
+    let near = words.iter().filter(|word| alike(word) >= LIKENESS_MIN);
+    let near = || near.max_by(|one, other| alike(one).total_cmp(&alike(other)));
+    let word = other.or_else(near)?;
+    Some(format!("; did you mean {}?", quoted(word)))
+}
+
+/// Words of other programs for what has another one here, IIS among them.
+const ELSEWHERE_CALLED: [(&str, &str); 9] = [
+    ("warning", "warn"),
+    ("error", "warn"),
+    ("notice", "info"),
+    ("trace", "debug"),
+    ("verbose", "debug"),
+    // BITSServerNotificationType, a number there. `none` is among the words of other keys, too.
+    ("1", "by-reference"),
+    ("2", "by-value"),
+    ("sha2", "sha-256"),
+    ("sha", "sha-1"),
+];
+
+/// Two slips in a short word; more would be guessing.
+pub(super) const LIKENESS_MIN: f64 = 0.6;
 
 /// Decoded, without a slash at either end.
 fn parse_prefix(written: &str) -> Result<String, Complaint> {

@@ -43,6 +43,7 @@ impl Given {
         let value = match row.form.read(value) {
             Ok(value) => value,
             Err(why) => {
+                let why = row.form.explain(why, &written);
                 return Err(Cause::Refused(origin, row.key, written, why, row.takes()).into());
             }
         };

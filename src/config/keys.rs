@@ -38,7 +38,7 @@ use super::quantity::{GIB, KIB, MIB, TIB};
 use super::secret::Secret;
 use super::section::Scope;
 use super::table::{Row, Setting, Table, keys};
-use super::text::Text;
+use super::text::{Text, no_hint};
 use super::url;
 use super::words::{
     ChannelBinding, Download, Durability, EmptyFile, Io, LogFormat, LogLevel, NoReplace,
@@ -509,36 +509,43 @@ const ALLOW: Text = Text {
     parse: parse_allowed,
     takes: "an array of users, `@groups`, or `*`",
     pattern: r"^(\*|@?[^:\s]([^:]*[^:\s])?)$",
+    hint: no_hint,
 };
 const FIELD_NAME: Text = Text {
     parse: parse_field_name,
     takes: "the name of a field that means nothing else, such as `X-Remote-User`",
     pattern: "^[A-Za-z0-9_.-]{1,64}$",
+    hint: no_hint,
 };
 const KERBEROS_REALMS: Text = Text {
     parse: parse_kerberos_realm,
     takes: "an array of realms, such as `EXAMPLE.COM`",
     pattern: r"^[^\s@/:\\]{1,255}$",
+    hint: no_hint,
 };
 const NETWORKS: Text = Text {
     parse: Networks::parse_one,
     takes: NETWORKS_TAKE,
     pattern: r"^([0-9]+(\.[0-9]+){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$",
+    hint: Networks::meant,
 };
 const SOURCE: Text = Text {
     parse: parse_source,
     takes: "a URI reference (RFC 3986) of at most 300 characters",
     pattern: r"^[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{1,300}$",
+    hint: no_hint,
 };
 const SUBJECT: Text = Text {
     parse: parse_subject,
     takes: "words of letters, digits, `-` and `_`, with dots between them",
     pattern: r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+    hint: no_hint,
 };
 const REALM: Text = Text {
     parse: parse_realm,
     takes: "1 to 100 characters of ASCII, no quotes, no backslashes",
     pattern: r"^[ !#-\[\]-~]{1,100}$",
+    hint: no_hint,
 };
 
 fn parse_allowed(text: &str) -> Option<String> {

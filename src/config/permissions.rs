@@ -1,5 +1,6 @@
 //! Permissions of files and folders, written in octal digits as `chmod` takes them.
 
+use super::complaint::quoted;
 use super::form::Value;
 use super::table::Setting;
 use super::text::Text;
@@ -9,12 +10,14 @@ pub(super) const FILE_MODE: Text = Text {
     parse: parse_file_mode,
     takes: "octal digits from \"0400\" to \"0777\" with which its owner can read it",
     pattern: "^0*[4-7][0-7]{2}$",
+    hint: meant_file_mode,
 };
 /// What `dir_mode` takes.
 pub(super) const DIR_MODE: Text = Text {
     parse: parse_dir_mode,
     takes: "octal digits from \"0700\" to \"0777\" with which its owner can use it",
     pattern: "^0*7[0-7]{2}$",
+    hint: meant_dir_mode,
 };
 
 /// Read, write and execute, for owner, group and others.
@@ -52,6 +55,20 @@ fn parse_file_mode(text: &str) -> Option<String> {
 /// The mode of a folder: we make files in it.
 fn parse_dir_mode(text: &str) -> Option<String> {
     Permissions::with(text, 0o700)
+}
+
+/// `640` and `0o640`, as a number and as a text, are meant well.
+fn meant(text: &str, parse: fn(&str) -> Option<String>) -> Option<String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    parse(digits).map(|mode| format!("; did you mean {}?", quoted(&mode)))
+}
+
+fn meant_file_mode(text: &str) -> Option<String> {
+    meant(text, parse_file_mode)
+}
+
+fn meant_dir_mode(text: &str) -> Option<String> {
+    meant(text, parse_dir_mode)
 }
 
 /// The empty text is none.

@@ -3,7 +3,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::file::{LIKENESS_MIN, likeness};
+use super::file::likeness;
+use super::form::LIKENESS_MIN;
 use super::form::{Form, UNLIMITED, Unit};
 use super::keys::{default_of, rows};
 use super::quantity::{duration_pattern, in_any_case, size_pattern};

@@ -659,7 +659,34 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
         ("user_header = \"host\"", "the name of a field"),
         ("user_header = \"content-length\"", "the name of a field"),
         ("user_header = \"BITS-Session-Id\"", "the name of a field"),
-        ("allow_from = \"10.0.0.1/8\"", "is none of it"),
+        (
+            "allow_from = \"10.0.0.1/8\"",
+            "did you mean \"10.0.0.0/8\", or",
+        ),
+        ("digest = \"sha256\"", "did you mean \"sha-256\"?"),
+        ("digest = [\"SHA_1\"]", "did you mean \"sha-1\"?"),
+        (
+            "publish = \"last_fragment\"",
+            "did you mean \"last-fragment\"?",
+        ),
+        ("notification_type = 1", "did you mean \"by-reference\"?"),
+        (
+            "notification_type = \"by_value\"",
+            "did you mean \"by-value\"?",
+        ),
+        ("log_level = \"warning\"", "did you mean \"warn\"?"),
+        ("log_level = \"error\"", "did you mean \"warn\"?"),
+        ("file_mode = 640", "did you mean \"0640\"?"),
+        ("file_mode = 0o640", "did you mean \"0640\"?"),
+        ("file_mode = \"0o640\"", "did you mean \"0640\"?"),
+        ("dir_mode = 750", "did you mean \"0750\"?"),
+        ("port = 8080", "listen = \"0.0.0.0:8080\""),
+        ("log_file = \"/var/log/x\"", "stderr"),
+        ("user = \"bitsd\"", "User="),
+        (
+            "[events]\nwebhook = \"http://h:99999/\"",
+            "ports are 1 to 65535",
+        ),
         ("trusted_proxies = \"proxy.example\"", "is none of it"),
     ] {
         let error = from_file(text).unwrap_err().to_string();

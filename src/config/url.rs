@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fluent_uri::{Uri, UriRef};
 
-use super::text::Text;
+use super::text::{Text, no_hint};
 
 /// An http or https URL as `public_url`, without the slash at its end.
 pub(super) fn parse_public_url(text: &str) -> Option<String> {
@@ -145,6 +145,31 @@ fn is_http_url(text: &str) -> bool {
         && text.len() <= URL_CHARS_MAX
 }
 
+/// What is wrong with what looks like a URL. A user in it is told of otherwise.
+fn why_no_url(text: &str) -> Option<String> {
+    let authority = text.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    // The last part of an IPv6 address ends with its bracket.
+    let is_wrong_port = |port: &str| !port.ends_with(']') && port.parse::<u16>().unwrap_or(0) == 0;
+    let why = if !text.is_ascii() {
+        "other letters than those of ASCII are written as %XX, and in a host in Punycode (xn--..)"
+    } else if text.contains([' ', '\t']) {
+        "a blank is written as %20"
+    } else if text.contains('\\') {
+        "a URL has / and no backslash"
+    } else if text.contains('#') {
+        "what follows # is never sent: leave it out"
+    } else if port.is_some_and(is_wrong_port) {
+        "ports are 1 to 65535"
+    } else if text.len() > URL_CHARS_MAX {
+        return Some(format!("; it has {} characters", text.len()));
+    } else {
+        return None;
+    };
+    Some(format!("; {why}"))
+}
+
 /// The bound of IIS for URLs (protocol.md 11.1).
 const URL_CHARS_MAX: usize = 2_200;
 /// The bound of IIS for host ids (protocol.md 11.2).
@@ -157,6 +182,7 @@ pub(super) const PUBLIC_URL: Text = Text {
     parse: parse_public_url,
     takes: "an http or https URL without a query, of at most 2200 characters",
     pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#]+$",
+    hint: why_no_url,
 };
 /// What `notification_url` may be.
 pub(super) const NOTIFICATION_URL: Text = Text {
@@ -164,42 +190,49 @@ pub(super) const NOTIFICATION_URL: Text = Text {
     takes: "an http or https URL, or a path that begins with / and belongs to the host of \
             `public_url`, of at most 2200 characters",
     pattern: r"^([Hh][Tt][Tt][Pp][Ss]?:/)?/[^\s#]*$",
+    hint: why_no_url,
 };
 /// Where events may be posted to.
 pub(super) const WEBHOOK: Text = Text {
     parse: parse_webhook,
     takes: "an http or https URL",
     pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s#]+$",
+    hint: why_no_url,
 };
 /// What a server of NATS is called.
 pub(super) const NATS: Text = Text {
     parse: parse_nats,
     takes: "a URL such as nats://host:4222 or tls://host:4222",
     pattern: r"^(nats|tls)://[^\s/?#@]+/?$",
+    hint: why_no_url,
 };
 /// What `host_id` may be.
 pub(super) const HOST: Text = Text {
     parse: parse_host,
     takes: "a host name or an IP address, without scheme, port and path, of at most 300 characters",
     pattern: r"^([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]?)$",
+    hint: no_hint,
 };
 /// What a bucket may be called.
 pub(super) const BUCKET: Text = Text {
     parse: parse_bucket,
     takes: "3 to 63 lower-case letters, digits, dots and hyphens",
     pattern: "^[a-z0-9.-]{3,63}$",
+    hint: no_hint,
 };
 /// What keys may begin with.
 pub(super) const KEY_PREFIX: Text = Text {
     parse: parse_key_prefix,
     takes: "up to 200 characters without a slash at the beginning, such as `in/`",
     pattern: "^([^/].{0,199})?$",
+    hint: no_hint,
 };
 /// What a region may be called.
 pub(super) const REGION: Text = Text {
     parse: parse_region,
     takes: "a region, such as `eu-central-1`",
     pattern: "^[A-Za-z0-9_-]{1,64}$",
+    hint: no_hint,
 };
 
 #[cfg(test)]
@@ -295,6 +328,35 @@ mod tests {
             ("what?", "what?"),
         ] {
             assert_eq!(without_secrets(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said() {
+        for (text, why) in [
+            ("http://h:0/", "ports are 1 to 65535"),
+            ("http://h:99999/x", "ports are 1 to 65535"),
+            ("https://[::1]:x/", "ports are 1 to 65535"),
+            ("nats://h:99999", "ports are 1 to 65535"),
+            ("http://h/#f", "leave it out"),
+            ("http://h\u{f6}st/", "Punycode"),
+            ("http://h/a b", "%20"),
+            ("http://h\\x", "no backslash"),
+        ] {
+            assert!(parse_webhook(text).is_none() && parse_nats(text).is_none());
+            let told = why_no_url(text).unwrap_or_default();
+            assert!(told.contains(why), "{text}: {told}");
+        }
+        let long = format!("http://h/{}", "x".repeat(2_200));
+        assert_eq!(why_no_url(&long).unwrap(), "; it has 2209 characters");
+        for text in [
+            "ftp://h/",
+            "http://",
+            "http://[::1]/",
+            "h/x",
+            "http://[::1]:80/",
+        ] {
+            assert_eq!(why_no_url(text), None, "{text}");
         }
     }
 
