@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use authorization::Authorization;
-use connection::{Body, Broken, Connection, Timeouts};
+use connection::{Along, Body, Broken, Connection, Timeouts};
 use digest::Sent;
 pub use error::PutError;
 use head::{content_name, packet_head};
@@ -87,8 +87,12 @@ pub trait Watch {
     /// The server took something new.
     fn came_forward(&mut self) {}
     /// The server gave a session; whether a later run can go on with it.
-    fn has_session(&mut self, session: &str, is_remembered: bool) {
+    fn has_session(&mut self, session: &Left, is_remembered: bool) {
         let _ = (session, is_remembered);
+    }
+    /// A packet is sent, and there has been no answer for so long.
+    fn hears_nothing(&mut self, silent: Duration) {
+        let _ = silent;
     }
     /// The upload waits before it tries again, and no longer than this.
     fn waits(&mut self, why: &Hitch, left: Duration) {
@@ -152,7 +156,7 @@ pub fn upload(
     let left_behind = entry.as_mut().and_then(Entry::recall_other);
     let upload = match &recalled {
         Some(left) => {
-            watch.has_session(&left.session, true);
+            watch.has_session(left, true);
             Upload::resume(total, options.fragment_bytes, left.session.clone())
         }
         None => Upload::new(total, options.fragment_bytes),
@@ -224,7 +228,7 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
         }
         return Ok(false);
     };
-    let answered = cancel_left(url, &left, options);
+    let answered = cancel_session(url, &left, options);
     let broken = |broken| PutError::GaveUp {
         after: Duration::ZERO,
         last: Hitch::Broken(broken),
@@ -244,13 +248,17 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
     }
 }
 
-/// Tells the server to forget a session. It would expire anyway, so this is tried once, for a short
-/// while.
+/// Tells the server to forget a session, where that is: at the node of a farm that has it. It would
+/// expire anyway, so this is tried once, for a short while.
 ///
 /// # Errors
 /// [`Broken`]
-pub fn cancel_session(url: &Url, session: &str, options: &Options) -> Result<Reply, Broken> {
-    cancel_along(&mut Way::home(url.clone()), session, options)
+pub fn cancel_session(url: &Url, left: &Left, options: &Options) -> Result<Reply, Broken> {
+    let mut way = Way::home(url.clone()).showing(options.credentials.as_ref());
+    if let Some(node) = &left.node {
+        way.lead_to(node, None);
+    }
+    cancel_along(&mut way, &left.session, options)
 }
 
 fn cancel_along(way: &mut Way, session: &str, options: &Options) -> Result<Reply, Broken> {
@@ -258,6 +266,7 @@ fn cancel_along(way: &mut Way, session: &str, options: &Options) -> Result<Reply
         connect: CANCEL_WAIT,
         send: CANCEL_WAIT,
         reply: CANCEL_WAIT,
+        silence: CANCEL_WAIT,
     };
     let shown = options.credentials.as_ref();
     let mut connection = way.connect(timeouts, options.secure.as_ref())?;
@@ -265,15 +274,6 @@ fn cancel_along(way: &mut Way, session: &str, options: &Options) -> Result<Reply
     let packet = Packet::CancelSession;
     let head = packet_head(way.url(), &packet, Some(session), None, 0, shown);
     connection.exchange(head, None, &mut |_| {})
-}
-
-/// Gives up what an earlier run has left, where that is.
-fn cancel_left(url: &Url, left: &Left, options: &Options) -> Result<Reply, Broken> {
-    let mut way = Way::home(url.clone()).showing(options.credentials.as_ref());
-    if let Some(node) = &left.node {
-        way.lead_to(node, None);
-    }
-    cancel_along(&mut way, &left.session, options)
 }
 
 /// One upload under way.
@@ -370,13 +370,11 @@ impl Run<'_> {
                 self.greets = true;
                 self.upload.greets();
             }
-            let left = Left {
-                session: session.clone(),
-                node: reply.node.clone(),
-            };
-            let noted = self.entry.as_mut().map(|entry| entry.note(left));
+            let node = reply.node.clone();
+            let left = Left { session, node };
+            let noted = self.entry.as_mut().map(|entry| entry.note(left.clone()));
             let is_remembered = noted.is_some_and(|noted| noted.is_ok());
-            watch.has_session(&session, is_remembered);
+            watch.has_session(&left, is_remembered);
         }
         match next {
             Next::Forward => {
@@ -416,13 +414,15 @@ impl Run<'_> {
 
     /// Sends a packet on the connection at hand, or on a new one.
     fn exchange(&mut self, packet: &Packet, watch: &mut dyn Watch) -> Result<Reply, Broken> {
+        let timeouts = self.patience.timeouts(packet, self.options.timeouts);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
                 let secure = self.options.secure.as_ref();
-                self.way.connect(self.options.timeouts, secure)?
+                self.way.connect(timeouts, secure)?
             }
         };
+        connection.wait_by(timeouts);
         let shown = self.options.credentials.as_ref();
         connection.may_show(shown)?;
         let range = match packet {
@@ -444,10 +444,10 @@ impl Run<'_> {
             self.source.stamp.bytes,
             shown,
         );
-        let reply = connection.exchange(head, Some(&body), &mut |offset| {
-            if is_fragment {
-                watch.stands_at(offset);
-            }
+        let reply = connection.exchange(head, Some(&body), &mut |along| match along {
+            Along::Sent(offset) if is_fragment => watch.stands_at(offset),
+            Along::Sent(_) => {}
+            Along::Silent(silent) => watch.hears_nothing(silent),
         })?;
         if connection.is_reusable() {
             self.connection = Some(connection);
@@ -470,7 +470,7 @@ impl Run<'_> {
     fn give_up_what_was_left(&mut self) {
         if let Some(left) = self.left_behind.take() {
             // Best effort: the upload at hand does not depend on it.
-            let _ = cancel_left(self.url, &left, self.options);
+            let _ = cancel_session(self.url, &left, self.options);
         }
     }
 

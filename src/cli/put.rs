@@ -19,8 +19,9 @@ use bitsd::client::upload::FRAGMENT_BYTES_MIN;
 use bitsd::client::url::Url;
 use bitsd::client::{self, Options, Uploaded};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
+use bitsd::unseen;
 use display::Display;
-use files::Target;
+use files::{Chosen, Target};
 use interrupt::Interrupt;
 
 use crate::cli::proof::Proof;
@@ -30,7 +31,7 @@ use crate::cli::trust::Believed;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Put {
-    /// Upload directories with all that is in them.
+    /// Upload directories with all files in them; links are not followed.
     #[arg(short, long)]
     recursive: bool,
     /// Bytes of a fragment; the server may ask for smaller ones.
@@ -93,13 +94,14 @@ impl Put {
 
 /// Uploads every file, though one before it failed.
 pub fn run(put: Put) -> ExitCode {
-    let targets = match files::targets(&put.files, &put.url, put.recursive) {
-        Ok(targets) => targets,
+    let chosen = match files::targets(&put.files, &put.url, put.recursive) {
+        Ok(chosen) => chosen,
         Err(error) => {
             super::say(error);
             return ExitCode::from(super::WRONG_USE);
         }
     };
+    let targets = &chosen.targets;
     let mut options = put.options();
     match put.believed.secure(&put.url, Suites::All) {
         Ok(secure) => options.secure = secure,
@@ -110,7 +112,10 @@ pub fn run(put: Put) -> ExitCode {
         Err(error) => return super::failed(error),
     }
     if put.cancel {
-        return cancel(&targets, &options, put.quiet);
+        return cancel(targets, &options, put.quiet);
+    }
+    if !put.quiet {
+        tell_what_is_left_out(&chosen);
     }
     let interrupt = match Interrupt::watch() {
         Ok(interrupt) => interrupt,
@@ -145,6 +150,17 @@ pub fn run(put: Put) -> ExitCode {
     match sum.failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
+    }
+}
+
+/// Whoever takes a copy by `-r` must not believe that it is all there.
+fn tell_what_is_left_out(chosen: &Chosen) {
+    if !chosen.skipped.is_none() {
+        let skipped = &chosen.skipped;
+        super::say(format_args!("left out, since they are no files: {skipped}"));
+    }
+    for folder in &chosen.without_files {
+        super::say(format_args!("no file in {}", folder.display()));
     }
 }
 
@@ -205,6 +221,8 @@ fn tell(file: &Path, url: &Url, uploaded: &Uploaded) {
 
 /// One line on stdout. Where nobody reads it, the exit code says as much.
 fn print(what: impl fmt::Display) {
+    // Files have the names that somebody gave them.
+    let what = unseen::replace(&what.to_string(), '?');
     let _ = writeln!(io::stdout(), "{what}");
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::authorization::{Authorization, NotShowable};
 use super::digest::{self, Sent};
@@ -25,6 +25,8 @@ pub struct Timeouts {
     pub send: Duration,
     /// For the server to answer; it may be syncing a large file.
     pub reply: Duration,
+    /// For the server to answer, before somebody is told that it does not.
+    pub silence: Duration,
 }
 
 impl Default for Timeouts {
@@ -34,6 +36,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(30),
             send: Duration::from_secs(120),
             reply: Duration::from_secs(300),
+            silence: Duration::from_secs(10),
         }
     }
 }
@@ -67,7 +70,7 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LookUp(error) => write!(f, "the host was not found: {error}"),
-            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Connect(error) => write!(f, "cannot connect: {}", in_words(error)),
             Self::Send(error) => {
                 write!(f, "the connection broke while sending: {}", in_words(error))
             }
@@ -111,6 +114,52 @@ pub struct Connection {
     /// Bytes read and not yet understood; at most one head.
     inbox: Vec<u8>,
     is_reusable: bool,
+}
+
+/// How an exchange comes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Along {
+    /// The body is sent up to here in the file.
+    Sent(u64),
+    /// All is sent, and there has been no answer for so long.
+    Silent(Duration),
+}
+
+/// The wait for one answer. It has an end also where bytes trickle in, or one interim answer after
+/// another.
+struct Awaited<'h> {
+    since: Instant,
+    timeouts: Timeouts,
+    is_told: bool,
+    hear: &'h mut dyn FnMut(Along),
+}
+
+impl<'h> Awaited<'h> {
+    fn new(timeouts: Timeouts, hear: &'h mut dyn FnMut(Along)) -> Self {
+        Self {
+            since: Instant::now(),
+            timeouts,
+            is_told: false,
+            hear,
+        }
+    }
+
+    /// How long the next read may take: until there is something to tell, or the wait is over.
+    fn next(&mut self) -> io::Result<Duration> {
+        let Timeouts { reply, silence, .. } = self.timeouts;
+        let waited = self.since.elapsed();
+        if waited >= reply {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if !self.is_told && waited >= silence {
+            self.is_told = true;
+            (self.hear)(Along::Silent(waited));
+        }
+        Ok(match self.is_told {
+            true => reply - waited,
+            false => reply.min(silence) - waited,
+        })
+    }
 }
 
 /// Bytes of a file to send as a body.
@@ -175,12 +224,17 @@ impl Connection {
         (shown.check_peer(is_secure, peer)).map_err(Broken::NotShown)
     }
 
+    /// How long to wait for what from now on.
+    pub fn wait_by(&mut self, timeouts: Timeouts) {
+        self.timeouts = timeouts;
+    }
+
     /// Whether another packet may follow.
     pub fn is_reusable(&self) -> bool {
         self.is_reusable
     }
 
-    /// Sends a packet and awaits its reply. `sent` hears how far in the file the body is.
+    /// Sends a packet and awaits its reply.
     ///
     /// # Errors
     /// [`Broken`]; the connection is of no use afterwards.
@@ -188,15 +242,15 @@ impl Connection {
         &mut self,
         head: String,
         body: Option<&Body<'_>>,
-        sent: &mut dyn FnMut(u64),
+        hear: &mut dyn FnMut(Along),
     ) -> Result<Reply, Broken> {
-        match self.send(head.into_bytes(), body, sent)? {
+        match self.send(head.into_bytes(), body, hear)? {
             Some(early) => {
                 // The rest of the body was not sent, so nothing can follow it.
                 self.is_reusable = false;
                 Ok(early)
             }
-            None => self.final_reply(),
+            None => self.final_reply(&mut Awaited::new(self.timeouts, hear)),
         }
     }
 
@@ -206,7 +260,7 @@ impl Connection {
         &mut self,
         mut buffer: Vec<u8>,
         body: Option<&Body<'_>>,
-        sent: &mut dyn FnMut(u64),
+        hear: &mut dyn FnMut(Along),
     ) -> Result<Option<Reply>, Broken> {
         let range = body.map_or(0..0, |body| body.range.clone());
         let mut offset = range.start;
@@ -221,15 +275,15 @@ impl Connection {
             let written = self.stream.write_all(&buffer);
             if let Err(error) = written.and_then(|()| self.stream.flush()) {
                 let broken = or_not_secure(error, Broken::Send);
-                return self.last_words().map(Some).ok_or(broken);
+                return self.last_words(hear).map(Some).ok_or(broken);
             }
             buffer.clear();
-            sent(offset);
+            hear(Along::Sent(offset));
             if offset == range.end {
                 return Ok(None);
             }
             if self.stream.has_something_to_read()
-                && let Some(reply) = self.next_reply()?
+                && let Some(reply) = self.next_reply(&mut Awaited::new(self.timeouts, hear))?
             {
                 return Ok(Some(reply));
             }
@@ -237,24 +291,24 @@ impl Connection {
     }
 
     /// What the server said before it stopped taking bytes.
-    fn last_words(&mut self) -> Option<Reply> {
-        self.stream
-            .socket()
-            .set_read_timeout(Some(self.timeouts.reply.min(LAST_WORDS_WAIT)))
-            .ok()?;
-        self.final_reply().ok()
+    fn last_words(&mut self, hear: &mut dyn FnMut(Along)) -> Option<Reply> {
+        let timeouts = Timeouts {
+            reply: self.timeouts.reply.min(LAST_WORDS_WAIT),
+            ..self.timeouts
+        };
+        self.final_reply(&mut Awaited::new(timeouts, hear)).ok()
     }
 
-    fn final_reply(&mut self) -> Result<Reply, Broken> {
+    fn final_reply(&mut self, wait: &mut Awaited<'_>) -> Result<Reply, Broken> {
         loop {
-            if let Some(reply) = self.next_reply()? {
+            if let Some(reply) = self.next_reply(wait)? {
                 return Ok(reply);
             }
         }
     }
 
     /// The next reply; `None` for an interim one (1xx).
-    fn next_reply(&mut self) -> Result<Option<Reply>, Broken> {
+    fn next_reply(&mut self, wait: &mut Awaited<'_>) -> Result<Option<Reply>, Broken> {
         let head = loop {
             if let Some(head) = parse_head(&self.inbox)? {
                 break head;
@@ -262,7 +316,7 @@ impl Connection {
             if self.inbox.len() >= REPLY_HEAD_BYTES_MAX {
                 return Err(Broken::HeadTooLarge);
             }
-            let read = self.read_more();
+            let read = self.read_more(wait);
             if read.map_err(|error| or_not_secure(error, Broken::Receive))? == 0 {
                 return Err(Broken::Closed);
             }
@@ -272,18 +326,18 @@ impl Connection {
             return Ok(None);
         }
         self.is_reusable &= head.keeps_alive;
-        self.drop_body(head.body_bytes);
+        self.drop_body(head.body_bytes, wait);
         Ok(Some(head.reply))
     }
 
     /// Reads the body of a reply (a proxy's error page) out of the way, or gives the connection up.
-    fn drop_body(&mut self, body_bytes: Option<u64>) {
+    fn drop_body(&mut self, body_bytes: Option<u64>, wait: &mut Awaited<'_>) {
         let Some(mut left) = body_bytes.filter(|bytes| *bytes <= REPLY_BODY_BYTES_MAX) else {
             self.is_reusable = false;
             return;
         };
         while self.is_reusable && left > 0 {
-            if self.inbox.is_empty() && !self.read_more().is_ok_and(|read| read > 0) {
+            if self.inbox.is_empty() && !self.read_more(wait).is_ok_and(|read| read > 0) {
                 self.is_reusable = false;
             }
             let here =
@@ -295,18 +349,29 @@ impl Connection {
         self.is_reusable &= self.inbox.is_empty();
     }
 
-    fn read_more(&mut self) -> io::Result<usize> {
+    fn read_more(&mut self, wait: &mut Awaited<'_>) -> io::Result<usize> {
         let held = self.inbox.len();
         self.inbox.resize(REPLY_HEAD_BYTES_MAX, 0);
-        let read = loop {
-            match self.stream.read(&mut self.inbox[held..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
-            }
-        };
+        let read = read_within(&mut self.stream, &mut self.inbox[held..], wait);
         self.inbox
             .truncate(held + read.as_ref().map_or(0, |read| *read));
         read
+    }
+}
+
+fn read_within(
+    stream: &mut Stream,
+    memory: &mut [u8],
+    wait: &mut Awaited<'_>,
+) -> io::Result<usize> {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    loop {
+        stream.socket().set_read_timeout(Some(wait.next()?))?;
+        match stream.read(memory) {
+            // Whether it was the last one, the wait knows.
+            Err(error) if matches!(error.kind(), Interrupted | TimedOut | WouldBlock) => {}
+            read => return read,
+        }
     }
 }
 

@@ -173,6 +173,7 @@ fn options() -> Options {
             connect: BOUND,
             send: BOUND,
             reply: BOUND,
+            silence: BOUND,
         },
         first_answer_within: BOUND,
         memory: None,
@@ -632,4 +633,86 @@ fn a_name_that_no_field_may_hold_is_left_out() {
     ] {
         assert_eq!(content_name(Path::new(path)).as_deref(), name, "{path:?}");
     }
+}
+
+/// Answers that are none: nothing at all, or one "wait" after another.
+#[test]
+fn a_server_that_takes_the_connection_and_never_answers_is_given_up_in_time() {
+    let (file, _) = file(100);
+    let options = Options {
+        retry_for: Duration::from_millis(300),
+        first_answer_within: Duration::from_millis(300),
+        ..options()
+    };
+    for interim in ["", "HTTP/1.1 102 Processing\r\n\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap());
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            listener.set_nonblocking(true).unwrap();
+            let mut open = Vec::new();
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                open.extend(listener.accept().map(|(stream, _)| stream));
+                open.retain_mut(|stream| stream.write_all(interim.as_bytes()).is_ok());
+                std::thread::yield_now();
+            }
+        });
+        let began = Instant::now();
+        let error = upload(file.path(), &url.parse().unwrap(), &options, &mut Unwatched);
+        let error = error.unwrap_err();
+        assert!(matches!(error, PutError::GaveUp { .. }), "{error}");
+        assert!(began.elapsed() < BOUND / 2, "{:?}", began.elapsed());
+        drop(stop);
+        thread.join().unwrap();
+    }
+}
+
+/// The server answers the Close only after the client has told that it hears nothing.
+#[test]
+fn a_silence_is_told_of_once_and_borne() {
+    struct Ears(std::sync::mpsc::Sender<()>, usize);
+    impl Watch for Ears {
+        fn hears_nothing(&mut self, _silent: Duration) {
+            self.1 += 1;
+            self.0.send(()).unwrap();
+        }
+    }
+    let (file, _) = file(100);
+    let (tell, told) = std::sync::mpsc::channel();
+    let told = move || told.recv_timeout(BOUND).unwrap();
+    let steps = vec![
+        ok(),
+        created(),
+        at(200, 100),
+        Step::Meanwhile(Box::new(told), reply(200, "")),
+    ];
+    let server = Server::start(vec![steps]);
+    let mut options = options();
+    options.timeouts.silence = Duration::from_millis(50);
+    let mut ears = Ears(tell, 0);
+    upload(file.path(), &server.url, &options, &mut ears).unwrap();
+    assert!(ears.1 >= 1);
+    assert_eq!(server.summaries().last().unwrap(), "Close-Session");
+}
+
+#[test]
+fn a_session_is_cancelled_at_the_node_that_has_it() {
+    let home = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = home.local_addr().unwrap().port();
+    let node = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    (socket2::SockRef::from(&node).set_read_timeout(Some(BOUND))).unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = node.accept().expect("the client does not come");
+        stream.set_read_timeout(Some(BOUND)).unwrap();
+        ok().act(&mut stream).summary()
+    });
+    let url = format!("http://127.0.0.1:{port}/a").parse().unwrap();
+    let left = Left {
+        session: "{S}".to_owned(),
+        node: Some("127.0.0.2".to_owned()),
+    };
+    cancel_session(&url, &left, &options()).unwrap();
+    assert_eq!(thread.join().unwrap(), "Cancel-Session");
+    home.set_nonblocking(true).unwrap();
+    assert!(home.accept().is_err(), "nobody is asked for it at home");
 }

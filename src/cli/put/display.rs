@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use bitsd::client::memory::Left;
 use bitsd::client::url::Url;
 use bitsd::client::{Hitch, Options, Watch};
+use bitsd::unseen;
 
 use super::interrupt::{Interrupt, UnderWay};
 
@@ -50,6 +52,8 @@ impl<'i> Display<'i> {
             Some((at, of)) => format!("[{at}/{of}] {}", file.display()),
             None => file.display().to_string(),
         };
+        // The bar is drawn past what says sentences.
+        let name = unseen::replace(&name, '?');
         let bar = || ProgressBar::new(0).with_style(style(terminal_columns(), Motion::Moving));
         let form = match quiet {
             true => Form::Nothing,
@@ -121,11 +125,21 @@ impl Watch for Display<'_> {
         }
     }
 
-    fn has_session(&mut self, session: &str, is_remembered: bool) {
+    fn has_session(&mut self, session: &Left, is_remembered: bool) {
         self.change(|upload| {
-            upload.session = Some(session.to_owned());
+            upload.session = Some(session.clone());
             upload.is_remembered = is_remembered;
         });
+    }
+
+    fn hears_nothing(&mut self, silent: Duration) {
+        let (name, seconds) = (&self.name, silent.as_secs());
+        let line = format!("{name}: no answer for {seconds} s; still waiting");
+        match &self.form {
+            Form::Bar(bar) => bar.println(line),
+            Form::Lines => crate::cli::say(line),
+            Form::Nothing => {}
+        }
     }
 
     fn waits(&mut self, why: &Hitch, left: Duration) {
@@ -133,7 +147,10 @@ impl Watch for Display<'_> {
         let is_news = self.told.is_none();
         let name = &self.name;
         let left = HumanDuration(left);
-        let line = || format!("{name}: {why}; trying again for {left} (--retry-for)");
+        let line = || {
+            let line = format!("{name}: {why}; trying again for {left} (--retry-for)");
+            unseen::replace(&line, '?')
+        };
         match &self.form {
             // A line of its own above the bar: on a narrow terminal there is no room beside it.
             Form::Bar(bar) if is_news => {

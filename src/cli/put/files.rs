@@ -1,6 +1,8 @@
 //! Which files are uploaded, and to which URL each.
 
 use std::fmt;
+use std::fs::FileType;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use bitsd::client::url::{BadUrl, Url};
@@ -13,6 +15,60 @@ pub struct Target {
     pub file: PathBuf,
     /// Its own URL.
     pub url: Url,
+}
+
+/// What is uploaded of what was named.
+#[derive(Debug, Default)]
+pub struct Chosen {
+    /// Each file.
+    pub targets: Vec<Target>,
+    /// What stands in directories and is no file.
+    pub skipped: Skipped,
+    /// Directories in which there is none.
+    pub without_files: Vec<PathBuf>,
+}
+
+/// How many things stand in directories that are no files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    links: u64,
+    pipes: u64,
+    sockets: u64,
+    devices: u64,
+}
+
+impl Skipped {
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn count(&mut self, kind: FileType) {
+        let counter = match kind {
+            _ if kind.is_symlink() => &mut self.links,
+            _ if kind.is_fifo() => &mut self.pipes,
+            _ if kind.is_socket() => &mut self.sockets,
+            _ => &mut self.devices,
+        };
+        *counter += 1;
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.links, "symbolic link"),
+            (self.pipes, "pipe"),
+            (self.sockets, "socket"),
+            (self.devices, "device"),
+        ];
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let words = counts.map(|(count, of)| match count {
+            1 => format!("1 {of}"),
+            count => format!("{count} {of}s"),
+        });
+        f.write_str(&words.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Why files and URL do not go together.
@@ -46,22 +102,23 @@ impl fmt::Display for BadTarget {
 ///
 /// # Errors
 /// [`BadTarget`]. Files that are missing are found out one by one, later.
-pub fn targets(given: &[PathBuf], url: &Url, is_recursive: bool) -> Result<Vec<Target>, BadTarget> {
-    let mut targets = Vec::new();
+pub fn targets(given: &[PathBuf], url: &Url, is_recursive: bool) -> Result<Chosen, BadTarget> {
+    let mut chosen = Chosen::default();
     for path in matched(given)? {
         if is_recursive && path.is_dir() {
-            walk(&path, url, &mut targets)?;
+            walk(&path, url, &mut chosen)?;
         } else {
             let with_url = url.for_file(&path);
             let url = with_url.map_err(|error| BadTarget::Url(path.clone(), error))?;
-            targets.push(Target { file: path, url });
+            chosen.targets.push(Target { file: path, url });
         }
     }
-    let is_one = targets.len() == 1 && !(is_recursive && given.iter().any(|path| path.is_dir()));
+    let is_one =
+        chosen.targets.len() == 1 && !(is_recursive && given.iter().any(|path| path.is_dir()));
     if !is_one && !url.is_folder() {
         return Err(BadTarget::NotAFolder);
     }
-    Ok(targets)
+    Ok(chosen)
 }
 
 /// The paths, with patterns replaced by what they match. A file of that very name comes before a
@@ -90,7 +147,8 @@ fn matched(given: &[PathBuf]) -> Result<Vec<PathBuf>, BadTarget> {
 }
 
 /// All regular files in a directory, in the order of their names. Links are not followed.
-fn walk(folder: &Path, url: &Url, targets: &mut Vec<Target>) -> Result<(), BadTarget> {
+fn walk(folder: &Path, url: &Url, chosen: &mut Chosen) -> Result<(), BadTarget> {
+    let before = chosen.targets.len();
     // As `cp -r` does: the directory's own name is kept, `.` and `..` have none.
     let above = match folder.file_name() {
         Some(_) => folder.parent().unwrap_or(Path::new("")),
@@ -98,14 +156,22 @@ fn walk(folder: &Path, url: &Url, targets: &mut Vec<Target>) -> Result<(), BadTa
     };
     for entry in WalkDir::new(folder).sort_by_file_name() {
         let entry = entry.map_err(BadTarget::Unreadable)?;
-        if !entry.file_type().is_file() {
-            continue;
+        match entry.file_type() {
+            kind if kind.is_dir() => continue,
+            kind if !kind.is_file() => {
+                chosen.skipped.count(kind);
+                continue;
+            }
+            _ => {}
         }
         let file = entry.into_path();
         let relative = file.strip_prefix(above).unwrap_or(&file);
         let with_url = url.beneath(relative);
         let url = with_url.map_err(|error| BadTarget::Url(file.clone(), error))?;
-        targets.push(Target { file, url });
+        chosen.targets.push(Target { file, url });
+    }
+    if chosen.targets.len() == before {
+        chosen.without_files.push(folder.to_owned());
     }
     Ok(())
 }
@@ -117,10 +183,9 @@ mod tests {
 
     fn urls(given: &[&Path], url: &str, is_recursive: bool) -> Result<Vec<String>, String> {
         let given: Vec<PathBuf> = given.iter().map(|path| path.to_path_buf()).collect();
-        let targets = targets(&given, &url.parse().unwrap(), is_recursive);
-        let targets = targets.map_err(|error| error.to_string())?;
-        Ok(targets
-            .iter()
+        let chosen = targets(&given, &url.parse().unwrap(), is_recursive);
+        let chosen = chosen.map_err(|error| error.to_string())?;
+        Ok((chosen.targets.iter())
             .map(|target| target.url.to_string())
             .collect())
     }
@@ -140,6 +205,29 @@ mod tests {
         assert_eq!(urls(&[&dot], "http://h/in/", true).unwrap(), all);
         let to_a_file = urls(&[&logs], "http://h/in", true);
         assert!(to_a_file.unwrap_err().contains("ends in `/`"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_counted_and_empty_folders_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (full, empty) = (folder.path().join("full"), folder.path().join("empty"));
+        fs::create_dir_all(full.join("b")).unwrap();
+        fs::create_dir_all(empty.join("c")).unwrap();
+        fs::write(full.join("b/1.txt"), "x").unwrap();
+        let chosen = |folders: &[&Path]| {
+            let given: Vec<PathBuf> = folders.iter().map(|path| path.to_path_buf()).collect();
+            targets(&given, &"http://h/".parse().unwrap(), true).unwrap()
+        };
+        assert!(chosen(&[&full]).skipped.is_none());
+        for name in ["l", "m"] {
+            std::os::unix::fs::symlink("b/1.txt", full.join(name)).unwrap();
+        }
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, full.join("p"), fifo, mode, 0).unwrap();
+        let found = chosen(&[&full, &empty]);
+        assert_eq!(found.targets.len(), 1);
+        assert_eq!(found.skipped.to_string(), "2 symbolic links, 1 pipe");
+        assert_eq!(found.without_files, [empty]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 
 use bitsd::client;
 use bitsd::client::Options;
+use bitsd::client::memory::Left;
 use bitsd::client::url::Url;
 
 /// Ends the process when a signal says so, with a word about the upload under way.
@@ -29,8 +30,8 @@ pub struct UnderWay {
     pub offset: u64,
     /// Bytes in all.
     pub total: u64,
-    /// Its session, if the server gave one.
-    pub session: Option<String>,
+    /// Its session, if the server gave one, and the node that has it.
+    pub session: Option<Left>,
     /// How.
     pub options: Options,
     /// Whether a later run goes on with it.
