@@ -235,6 +235,13 @@ pub enum Event<'a> {
         path: &'a str,
         status: u16,
     },
+    /// A file became shorter while it was sent: the connection ends, since its length was promised.
+    FileCut {
+        peer: SocketAddr,
+        path: &'a str,
+        /// Where it ends now.
+        at: u64,
+    },
     /// A connection was handed to the shard that owns the session it asked for.
     Moved {
         peer: SocketAddr,

@@ -76,6 +76,9 @@ pub struct Representation {
     pub modified_s: u64,
     /// A strong entity tag, quotes included: it changes whenever a byte does.
     pub etag: String,
+    /// Whether `modified_s` names these bytes and no others: nobody can have replaced the file
+    /// within a second.
+    pub is_date_strong: bool,
     /// SHA-256 of all of it, if it is known.
     pub sha256: Option<[u8; 32]>,
 }
@@ -154,6 +157,7 @@ fn decide(request: &DownloadRequest, representation: &Representation) -> Answer 
     let validators = Validators {
         etag: &representation.etag,
         modified_s: date::nameable(representation.modified_s),
+        is_date_strong: representation.is_date_strong,
     };
     if let Some(why) = conditions.withheld(validators) {
         return Answer::Withheld(why);

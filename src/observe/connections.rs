@@ -46,6 +46,10 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
             let event = "download_refused";
             debug!(event, shard, %peer, path, status, "download refused: see the setting `download`");
         }
+        Event::FileCut { peer, path, at } if may(Level::INFO, Cause::of(Kind::FileCut)) => {
+            let event = Kind::FileCut.event();
+            info!(event, shard, %peer, path, at, "the file was cut short while a client read it: its connection was ended");
+        }
         Event::TicketRefused { .. } | Event::TicketsUnusable { .. } => tickets::log(shard, event),
         Event::Secured {
             peer,

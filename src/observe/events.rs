@@ -25,6 +25,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::Stalled { .. }
         | Event::Moved { .. }
         | Event::DownloadRefused { .. }
+        | Event::FileCut { .. }
         | Event::CaseDiffers { .. }
         | Event::BadRequest { .. }
         | Event::HandshakeFailed { .. }
@@ -45,7 +46,8 @@ pub fn log(shard: usize, event: &Event<'_>) {
             let event = Kind::NotGiven.event();
             let remedy = match *what {
                 DIGEST_FILE => {
-                    "remove what has its name, or choose a shorter one; or set digest_file = false"
+                    "remove what has its name, or choose a shorter one; or set digest_file = false; a HEAD of the file \
+                     tells its digest"
                 }
                 "SELinux type" => {
                     "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"

@@ -68,10 +68,12 @@ pub enum Kind {
     TicketRefused,
     /// Nobody can look at Kerberos tickets.
     TicketsUnusable,
+    /// A file became shorter while it was sent.
+    FileCut,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::RequestRefused,
         Self::PacketRefused,
         Self::EndedEarly,
@@ -89,6 +91,7 @@ impl Kind {
         Self::NotLetIn,
         Self::TicketRefused,
         Self::TicketsUnusable,
+        Self::FileCut,
     ];
 
     /// The word of such lines.
@@ -111,6 +114,7 @@ impl Kind {
             Self::NotLetIn => "not_let_in",
             Self::TicketRefused => "ticket_refused",
             Self::TicketsUnusable => "tickets_unusable",
+            Self::FileCut => "file_cut",
         }
     }
 }

@@ -51,27 +51,38 @@ impl<W: World> Exchange<W> {
     ) -> Result<Persistence, Cut> {
         self.wait_for(Waiting::Nothing);
         let shard = &self.shard;
-        let found = match wanted {
+        let (mut reply_of, mut path) = (None, None);
+        let found = match &wanted {
             _ if shard.phase() == Phase::Recovering => Err(NotSent::new(Unserved::Unavailable)),
             None => Err(NotSent::new(Unserved::Unavailable)),
             Some(Wanted::Reply { session, token }) => {
-                let found = shard.session(session);
-                match found.filter(|session| session.serves(token, shard.world.now())) {
-                    Some(session) => open_reply(shard, session.shelf, session.id).await,
+                let found = shard.session(*session);
+                match found.filter(|session| session.serves(*token, shard.world.now())) {
+                    Some(session) => {
+                        let session = &**reply_of.insert(session);
+                        open_reply(shard, session.shelf, session.id).await
+                    }
                     None => Err(NotSent::new(Unserved::NotFound)),
                 }
             }
-            Some(Wanted::File(path)) => {
+            Some(Wanted::File(named)) => {
+                path = Some(named);
                 let user = self.principal.as_ref().map(|principal| &*principal.user);
-                let found = open_file(shard, &path, user, request.is_head()).await;
+                let found = open_file(shard, named, user, request.is_head()).await;
                 if let Err(why) = &found {
                     shard.world.emit(Event::DownloadRefused {
                         peer: self.connection.client(),
-                        path: path.as_str(),
+                        path: named.as_str(),
                         status: why.status(),
                     });
                 }
                 found
+            }
+        };
+        let path = path.or(reply_of.as_ref().map(|session| &session.path));
+        let progress = |now: Millis| {
+            if let Some(session) = &reply_of {
+                session.touch(now);
             }
         };
         let persistence = match shard.phase() {
@@ -85,6 +96,8 @@ impl<W: World> Exchange<W> {
             head_block_bytes: shard.head_block_bytes,
             answer: &mut self.answer,
             proof: std::mem::take(&mut self.proof),
+            path: path.map(UploadPath::as_str).unwrap_or_default(),
+            progress: (reply_of.is_some()).then_some(&progress as &dyn Fn(Millis)),
             is_slow: false,
         };
         send(sender, found, request, persistence).await
@@ -161,7 +174,9 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
 ) -> Result<Persistence, Cut> {
     match found {
         Ok((file, stat)) => {
-            let plan = download::plan(request, &representation(&stat));
+            // A reply is written once. Who replaces a published file may do it within a second.
+            let is_reply = sender.progress.is_some();
+            let plan = download::plan(request, &representation(&stat, is_reply));
             let from = sender.answer.len();
             plan.write_head(persistence, sender.answer);
             if !sender.proof.is_empty() {
@@ -200,13 +215,14 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
 /// A reply or an upload is written once and then gets its name, so that inode, length and time name
 /// its bytes. (Who writes into a published file names others as soon as the clock of the file
 /// system ticks.)
-fn representation(stat: &ReplyStat) -> Representation {
+fn representation(stat: &ReplyStat, is_written_once: bool) -> Representation {
     let (inode, bytes) = (stat.inode, stat.bytes);
     let (seconds, nanos) = (stat.modified_s, stat.modified_nanos);
     Representation {
         sha256: stat.sha256,
         len: bytes,
         modified_s: seconds,
+        is_date_strong: is_written_once,
         etag: format!("\"{inode:x}-{bytes:x}-{seconds:x}-{nanos:x}\""),
     }
 }
@@ -223,6 +239,11 @@ struct Sender<'a, F: Floor> {
     answer: &'a mut Vec<u8>,
     /// By what we prove in its head who we are; may be empty.
     proof: Vec<u8>,
+    /// That of the upload, for the log.
+    path: &'a str,
+    /// Hears of each byte that has gone, where it is one of a reply: the fetching of it is progress
+    /// of its session, which would expire under a slow reader otherwise.
+    progress: Option<&'a dyn Fn(Millis)>,
     is_slow: bool,
 }
 
@@ -240,14 +261,16 @@ impl<'a, F: Floor> Sender<'a, F> {
             let to_read = 0..block.bytes().len().min(most);
             self.connection.wait_for(Waiting::Nothing, self.floor.now());
             let (result, block) = file.read_at(block, to_read, at).await;
-            let read = match result {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                result => result,
-            };
-            let read = read.map_err(|error| {
+            let read = result.map_err(|error| {
                 self.report(DiskOp::Read, &error);
                 Cut
             })?;
+            if read == 0 {
+                // No fault of the disk: somebody has made the file shorter meanwhile.
+                let (peer, path) = (self.connection.client(), self.path);
+                self.floor.emit(Event::FileCut { peer, path, at });
+                return Err(Cut);
+            }
             if self.answer.len() + read > GATHER_BYTES_MAX {
                 self.flush().await?;
             }
@@ -282,6 +305,7 @@ impl<'a, F: Floor> Sender<'a, F> {
             let (sent, back) = self.connection.wire.send_block(block, range).await;
             sent.map_err(|_| Cut)?;
             block = back;
+            self.note_progress();
         }
         let took_ms = self.floor.now().saturating_sub(began);
         self.is_slow |= took_ms > SLOW_MS;
@@ -292,7 +316,15 @@ impl<'a, F: Floor> Sender<'a, F> {
     async fn flush(&mut self) -> Result<(), Cut> {
         connection::send(self.floor, self.connection, self.answer)
             .await
-            .map_err(|_| Cut)
+            .map_err(|_| Cut)?;
+        self.note_progress();
+        Ok(())
+    }
+
+    fn note_progress(&self) {
+        if let Some(note) = self.progress {
+            note(self.floor.now());
+        }
     }
 
     fn report(&self, op: DiskOp, error: &io::Error) {

@@ -30,6 +30,8 @@ pub struct Validators<'f> {
     pub etag: &'f str,
     /// Last-Modified, in seconds since 1970.
     pub modified_s: i64,
+    /// Whether no other file can have had it.
+    pub is_date_strong: bool,
 }
 
 /// The value of If-Match and If-None-Match.
@@ -99,13 +101,14 @@ impl Conditions {
     /// Whether a Range may be answered with ranges: there is no If-Range, or it names this very
     /// file (RFC 9110 13.1.5).
     ///
-    /// A date must be the same one, and is believed: a reply is written once, so it did not change
-    /// twice in a second (8.8.2.2).
+    /// A date must be the same one, and strong: it is believed where the file did not change twice
+    /// in a second (8.8.2.2). Who has an entity tag, as everybody has who was answered by us, must
+    /// not show a date anyway (13.1.5).
     pub fn may_send_ranges(&self, file: Validators<'_>) -> bool {
         match &self.if_range {
             None => true,
             Some(Known::Tag(tag)) => tag.matches(file.etag, Comparison::Strong),
-            Some(Known::Date(date)) => *date == file.modified_s,
+            Some(Known::Date(date)) => file.is_date_strong && *date == file.modified_s,
             Some(Known::Unreadable) => false,
         }
     }
@@ -213,6 +216,7 @@ mod tests {
     const FILE: Validators<'_> = Validators {
         etag: "\"a,b\"",
         modified_s: 784_111_777,
+        is_date_strong: true,
     };
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -333,5 +337,12 @@ mod tests {
         }
         let twice = conditions(&[("If-Range", "\"a,b\""), ("If-Range", "\"a,b\"")]);
         assert!(!twice.may_send_ranges(FILE));
+        // It may have been replaced within the second that its date names.
+        let replaced = Validators {
+            is_date_strong: false,
+            ..FILE
+        };
+        assert!(!conditions(&[("If-Range", THEN)]).may_send_ranges(replaced));
+        assert!(conditions(&[("If-Range", "\"a,b\"")]).may_send_ranges(replaced));
     }
 }

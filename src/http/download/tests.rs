@@ -15,6 +15,7 @@ fn file(len: u64) -> Representation {
         sha256: None,
         len,
         modified_s: 784_111_777,
+        is_date_strong: true,
         etag: ETAG.to_owned(),
     }
 }

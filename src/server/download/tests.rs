@@ -47,6 +47,10 @@ struct Outside {
     bodies_out: Cell<usize>,
     metrics: ShardMetrics,
     failures: RefCell<Vec<DiskOp>>,
+    /// Where files were cut.
+    cuts: RefCell<Vec<u64>>,
+    /// When the session of the reply was told that it goes on.
+    progress: RefCell<Vec<u64>>,
 }
 
 struct Memory {
@@ -157,8 +161,10 @@ impl Runtime for InMemory {
     }
 
     fn emit(&self, event: Event<'_>) {
-        if let Event::DiskFailed { op, .. } = event {
-            self.0.failures.borrow_mut().push(op);
+        match event {
+            Event::DiskFailed { op, .. } => self.0.failures.borrow_mut().push(op),
+            Event::FileCut { at, .. } => self.0.cuts.borrow_mut().push(at),
+            _ => {}
         }
     }
 
@@ -282,6 +288,8 @@ fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, S
             head_block_bytes: HEAD_BLOCK_BYTES_MAX,
             answer: &mut answer,
             proof: outside.proof.clone(),
+            path: "in/a.bin",
+            progress: Some(&|now| outside.progress.borrow_mut().push(now)),
             is_slow: false,
         };
         let found = found(DiskOp::Open, open(outside));
@@ -384,7 +392,8 @@ fn a_file_that_became_shorter_ends_the_connection() {
         let (result, _head, body) = download(&outside, "");
         assert_eq!(result, Err(Cut));
         assert!((body.len() as u64) < promised);
-        assert_eq!(*outside.failures.borrow(), [DiskOp::Read]);
+        assert_eq!(*outside.cuts.borrow(), [1_000]);
+        assert!(outside.failures.borrow().is_empty(), "the disk is well");
     }
 }
 
@@ -436,6 +445,21 @@ fn a_slow_peer_keeps_no_body_block_for_long() {
         let found = reads.iter().filter(|bytes| **bytes == BODY_BLOCK_BYTES);
         assert_eq!(found.count(), bodies, "{send_ms} ms for a send");
     }
+}
+
+#[test]
+fn a_reply_that_is_fetched_slowly_is_progress_all_the_while() {
+    let outside = Rc::new(Outside {
+        send_ms: 1_000,
+        ..outside(Some(bytes(BODY_BLOCK_BYTES)))
+    });
+    let (result, ..) = download(&outside, "");
+    assert_eq!(result, KEPT);
+    let progress = outside.progress.borrow();
+    assert!(progress.len() >= BODY_BLOCK_BYTES / SEND_BYTES_MAX);
+    let gaps = progress.windows(2).map(|two| two[1] - two[0]);
+    assert!(gaps.max() <= Some(1_000), "{progress:?}");
+    assert_eq!(progress.last(), Some(&outside.now.get()));
 }
 
 #[test]
