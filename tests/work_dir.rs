@@ -25,6 +25,24 @@ fn upload(server: &Server, path: &str, bytes: u64) {
     client.close().assert(200, None);
 }
 
+/// The running server has them open, and goes on; the next start refuses the folder.
+#[test]
+fn what_has_the_place_of_a_file_of_the_servers_is_told_of() {
+    let (_folder, root) = folder_and_root();
+    let server = Server::on(&root, Settings::default());
+    let work = root.join(".bitsd");
+    let put = |name: &str, beside: &Path| fs::rename(beside, work.join(name)).unwrap();
+    symlink("nowhere", root.join("link")).unwrap();
+    put("owner", &root.join("link"));
+    server.wait_for_log("owner is a link: move it away");
+    fs::remove_file(work.join("owner")).unwrap();
+    server.wait_for_log("event=work_dir_mended");
+    make_pipe(&root.join("pipe"));
+    put("lock", &root.join("pipe"));
+    server.wait_for_log("lock is a pipe: move it away");
+    upload(&server, "/still", 10);
+}
+
 // -- ours alone
 
 #[test]

@@ -28,11 +28,20 @@ use crate::diagnosis::Displaced;
 #[derive(Debug)]
 pub struct Spot {
     path: PathBuf,
-    /// The folder, and what tells it from others; that never changes, so it is asked for once.
-    folder: Mutex<(Arc<OwnedFd>, Option<Identity>)>,
+    folder: Mutex<Known>,
     is_in_place: AtomicBool,
     /// It has to be ours alone.
     is_ours: bool,
+}
+
+/// What is known of the folder that stands for a path.
+#[derive(Clone, Debug)]
+struct Known {
+    folder: Arc<OwnedFd>,
+    /// What tells it from others; that never changes, so it is asked for once.
+    identity: Option<Identity>,
+    /// Its name when it was opened, without links.
+    real: PathBuf,
 }
 
 /// What a path leads to now.
@@ -44,6 +53,8 @@ pub enum Seen {
     Renamed(PathBuf),
     /// Nothing that is the folder, which has its name still: a file system was mounted above it.
     Hidden,
+    /// Something else; the folder has its name still, and a link that led to it does no more.
+    LedAstray(PathBuf),
     /// Another folder, on the file system of the one that was opened.
     Another,
     /// Another file system: something is mounted there, or no longer.
@@ -64,6 +75,11 @@ impl std::fmt::Display for Seen {
             Self::Same => f.write_str("it is the folder that was opened at start"),
             Self::Renamed(path) => write!(f, "it was renamed to {}", path.display()),
             Self::Hidden => f.write_str("a file system was mounted above it, and hides it"),
+            Self::LedAstray(path) => write!(
+                f,
+                "a link on the way to it leads elsewhere now, and no longer to {}",
+                path.display()
+            ),
             Self::Another => f.write_str("another folder has its place"),
             Self::OtherFileSystem => f.write_str(
                 "another file system has its place: one was mounted there, or taken away",
@@ -97,6 +113,10 @@ impl Seen {
                 "undo the mount, or restart the server to use what is there now (unfinished uploads stay in the folder \
                  beneath, and wait until that is used again)"
             }
+            Self::LedAstray(_) => {
+                "let the link lead there again, or restart the server to use what it leads to now (unfinished uploads stay \
+                 in the folder that it led to, and wait until that is used again)"
+            }
             Self::Removed => "make it again, and restart the server",
             Self::Elses(_) => {
                 "give it back to the server's user (`chown`), if nobody else has put anything there: \
@@ -119,7 +139,7 @@ impl Spot {
     pub fn new(path: &Path, folder: Arc<OwnedFd>) -> Self {
         Self {
             path: path.to_owned(),
-            folder: Mutex::new(known(folder)),
+            folder: Mutex::new(Known::of(folder)),
             is_in_place: AtomicBool::new(true),
             is_ours: false,
         }
@@ -141,12 +161,12 @@ impl Spot {
     /// The folder that stands for it.
     pub fn folder(&self) -> Arc<OwnedFd> {
         let known = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&known.0)
+        Arc::clone(&known.folder)
     }
 
     /// Another folder stands for it from now on.
     pub fn replace(&self, folder: Arc<OwnedFd>) {
-        *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = known(folder);
+        *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(folder);
         self.is_in_place.store(true, Ordering::Relaxed);
     }
 
@@ -157,14 +177,18 @@ impl Spot {
 
     /// Looks where the path leads now.
     pub fn look(&self) -> Seen {
-        let (folder, identity) = {
+        let identity = {
             let known = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&known.0), known.1)
+            known.identity
         };
         // The usual case costs one call.
         let seen = match stat_at(&self.path) {
             Ok(Some(there)) if Some(identity_of(&there)) == identity => self.same(&there),
-            _ => self.look_closely(&folder).unwrap_or_else(Seen::Unknown),
+            _ => {
+                let known = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = known.clone();
+                self.look_closely(&known).unwrap_or_else(Seen::Unknown)
+            }
         };
         self.is_in_place
             .store(seen == Seen::Same, Ordering::Relaxed);
@@ -183,19 +207,21 @@ impl Spot {
         }
     }
 
-    fn look_closely(&self, folder: &Arc<OwnedFd>) -> Result<Seen, Errno> {
+    fn look_closely(&self, known: &Known) -> Result<Seen, Errno> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let opened = rustix::fs::statx(folder, "", flags, ASKED | StatxFlags::NLINK)?;
+        let opened = rustix::fs::statx(&*known.folder, "", flags, ASKED | StatxFlags::NLINK)?;
         let there = stat_at(&self.path)?.map(|there| identity_of(&there));
         let opened_as = identity_of(&opened);
         let is_on_same = |there: Identity| (there.0, there.1) == (opened_as.0, opened_as.1);
         Ok(match there {
             Some(there) if there == opened_as => self.same(&opened),
             _ if opened.stx_nlink == 0 => Seen::Removed,
+            // It is where it was: so the path has a link in it, and that is another one.
+            _ if known.is_at_its_name(opened_as) => Seen::LedAstray(known.real.clone()),
             Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
             Some(_) => Seen::Another,
-            None => match path_of(folder) {
-                now if now == self.path => Seen::Hidden,
+            None => match path_of(&known.folder) {
+                now if now == known.real => Seen::Hidden,
                 now => Seen::Renamed(now),
             },
         })
@@ -218,11 +244,21 @@ impl Spot {
     }
 }
 
-fn known(folder: Arc<OwnedFd>) -> (Arc<OwnedFd>, Option<Identity>) {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = rustix::fs::statx(&*folder, "", flags, StatxFlags::INO);
-    let identity = stat.ok().map(|stat| identity_of(&stat));
-    (folder, identity)
+impl Known {
+    fn of(folder: Arc<OwnedFd>) -> Self {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = rustix::fs::statx(&*folder, "", flags, StatxFlags::INO);
+        Self {
+            identity: stat.ok().map(|stat| identity_of(&stat)),
+            real: path_of(&folder),
+            folder,
+        }
+    }
+
+    fn is_at_its_name(&self, identity: Identity) -> bool {
+        let there = stat_at(&self.real);
+        there.is_ok_and(|there| there.map(|there| identity_of(&there)) == Some(identity))
+    }
 }
 
 fn identity_of(stat: &Statx) -> Identity {
@@ -287,12 +323,45 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_leads_elsewhere_renames_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let real = fs::canonicalize(place.path()).unwrap();
+        let turn = |to: &str| {
+            let _ = fs::remove_file(at("link"));
+            std::os::unix::fs::symlink(to, at("link")).unwrap();
+        };
+        for name in ["one", "one/work", "two"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        turn("one");
+        let (root, work) = (spot(&at("link")), spot(&at("link/work")));
+        assert_eq!([root.look(), work.look()], [Seen::Same, Seen::Same]);
+        turn("two");
+        assert_eq!(root.look(), Seen::LedAstray(real.join("one")));
+        assert_eq!(work.look(), Seen::LedAstray(real.join("one/work")));
+        assert!(work.check().is_err() && !root.is_in_place());
+        // One that was renamed as well is what it is called now.
+        fs::rename(at("one"), at("three")).unwrap();
+        assert_eq!(work.look(), Seen::Renamed(real.join("three/work")));
+        fs::rename(at("three"), at("one")).unwrap();
+        turn("one");
+        assert_eq!([root.look(), work.look()], [Seen::Same, Seen::Same]);
+    }
+
+    #[test]
     fn another_file_system_is_told_as_such() {
         let place = tempfile::tempdir().unwrap();
         let opened = spot(place.path());
-        let other = Spot::new(Path::new("/proc"), opened.folder());
+        // As if it had had that name without a link.
+        let named = |path: &Path| {
+            let spot = Spot::new(path, opened.folder());
+            path.clone_into(&mut spot.folder.lock().unwrap().real);
+            spot
+        };
+        let other = named(Path::new("/proc"));
         assert_eq!(other.look(), Seen::OtherFileSystem);
-        let nothing = Spot::new(&place.path().join("file/below"), opened.folder());
+        let nothing = named(&place.path().join("file/below"));
         fs::write(place.path().join("file"), "").unwrap();
         assert_eq!(nothing.look(), Seen::Renamed(place.path().to_owned()));
     }

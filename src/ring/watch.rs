@@ -28,6 +28,9 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// How long a request waits for a look: a file system that hangs must not take all of them with it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// All names of a folder are looked at once in so many looks: there may be very many.
+const LOOKS_FOR_ALL: u64 = 30;
+
 /// Asks for a look before its time.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -45,6 +48,8 @@ impl Watch {
             directories: Arc::clone(directories),
             metrics: Arc::clone(metrics),
             told: BTreeMap::new(),
+            impostors: BTreeMap::new(),
+            looks: 0,
         };
         thread::Builder::new()
             .name("watch".to_owned())
@@ -66,6 +71,9 @@ struct Watchman {
     metrics: Arc<Metrics>,
     /// What is wrong with a path, as it was last told.
     told: BTreeMap<PathBuf, String>,
+    /// What is in the place of a file of ours in a folder, as it was last told.
+    impostors: BTreeMap<PathBuf, String>,
+    looks: u64,
 }
 
 impl Watchman {
@@ -88,6 +96,7 @@ impl Watchman {
 
     fn look(&mut self) {
         let (shelves, roots) = self.directories.spots();
+        self.looks += 1;
         for (number, spot) in (0..).zip(&shelves) {
             self.look_at_shelf(Shelf(number), spot);
         }
@@ -146,7 +155,29 @@ impl Watchman {
             },
             seen => Some(format!("{seen}; {}", seen.remedy())),
         };
+        if wrong.is_none() {
+            self.look_for_impostors(shelf, spot);
+        }
         self.tell("work directory", spot, wrong);
+    }
+
+    /// A start refuses a folder of ours in which a link, a folder or a pipe has the name of a file
+    /// of ours. The running server has the file open, and goes on.
+    fn look_for_impostors(&mut self, shelf: Shelf, spot: &Spot) {
+        let looks_at_all = self.looks % LOOKS_FOR_ALL == 1;
+        let path = spot.path().to_owned();
+        let Some(why) = self.directories.impostor(shelf, looks_at_all) else {
+            // Of journals, only a look at all names can tell.
+            if looks_at_all {
+                self.impostors.remove(&path);
+            }
+            return;
+        };
+        if self.impostors.get(&path) != Some(&why) {
+            let event = "work_dir_disturbed";
+            tracing::warn!(event, path = %path.display(), why, "somebody has put something else in the place of a file of the server's own");
+            self.impostors.insert(path, why);
+        }
     }
 
     /// Says what is wrong, once, and that it is right again.

@@ -165,7 +165,7 @@ impl WorkFolder {
         if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("{name} in it is not a regular file"),
+                format!("{name} in it is not a regular file: move it away"),
             ));
         }
         // With the flag, the ring would fail what has to wait on some file systems.
@@ -266,6 +266,25 @@ impl WorkFolder {
         }
     }
 
+    /// The first of these names that something else has than a regular file, and what that is. What
+    /// cannot be looked at is not told.
+    pub fn impostor(
+        &self,
+        mut names: impl Iterator<Item = String>,
+    ) -> Option<(String, &'static str)> {
+        names.find_map(|name| {
+            let stat = self.stat(&name).ok()??;
+            let what = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => return None,
+                FileType::Symlink => "a link",
+                FileType::Directory => "a folder",
+                FileType::Fifo => "a pipe",
+                _ => "no file",
+            };
+            Some((name, what))
+        })
+    }
+
     /// All names. Those that are not UTF-8 come out changed, and are nobody's then.
     ///
     /// # Errors
@@ -293,7 +312,7 @@ pub fn or_link(name: &str, error: io::Error) -> io::Error {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::LOOP) => io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{name} in it is a link"),
+            format!("{name} in it is a link: move it away"),
         ),
         _ => error,
     }
@@ -370,6 +389,20 @@ mod tests {
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn what_has_the_name_of_a_file_and_is_none_is_found() {
+        let (place, folder) = folder();
+        let at = |name: &str| place.path().join("work").join(name);
+        let first = |names: &[&str]| folder.impostor(names.iter().map(|name| (*name).to_owned()));
+        fs::write(at("file"), "").unwrap();
+        assert_eq!(first(&["file", "none"]), None);
+        symlink("file", at("link")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        for (name, what) in [("link", "a link"), ("folder", "a folder")] {
+            assert_eq!(first(&["file", name]), Some((name.to_owned(), what)));
+        }
     }
 
     #[test]

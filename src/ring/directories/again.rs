@@ -6,7 +6,7 @@ use crate::ring::launch_error::LaunchError;
 use crate::ring::owner::{OwnerNote, holds_sessions};
 use crate::ring::work_folder::BadFolder;
 use crate::vault::disk::Shelf;
-use crate::vault::names::{LOCK_NAME, OWNER_NAME};
+use crate::vault::names::{LOCK_NAME, OWNER_NAME, SHELVES_NAME, WorkName, parse_name};
 
 impl Directories {
     /// Makes a shelf again that somebody has removed. Journals are written anew from memory; the
@@ -60,6 +60,28 @@ impl Directories {
             self.write_list()?;
         }
         Ok(no_owner || no_lock)
+    }
+
+    /// What somebody has put in the place of a file of ours, in words: the next start refuses the
+    /// folder for it, or does not find what the file said. Journals are looked for only if all
+    /// names are, which may be very many.
+    pub fn impostor(&self, shelf: Shelf, looks_at_all: bool) -> Option<String> {
+        let folder = self.shelves.get(shelf);
+        let notes = [LOCK_NAME, OWNER_NAME, SHELVES_NAME].map(str::to_owned);
+        if let Some((name, what)) = folder.impostor(notes.into_iter()) {
+            return Some(format!(
+                "{name} is {what}: move it away, and the server makes its own again"
+            ));
+        }
+        let names = match looks_at_all {
+            true => folder.names().ok()?,
+            false => Vec::new(),
+        };
+        let is_journal = |name: &String| matches!(parse_name(name), WorkName::Journal { .. });
+        let (name, what) = folder.impostor(names.into_iter().filter(is_journal))?;
+        Some(format!(
+            "{name} is {what}: put back the journal that was there, or the next start knows of no upload in it"
+        ))
     }
 
     /// Says in a folder of ours whose it is.
