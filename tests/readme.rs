@@ -495,6 +495,50 @@ fn every_link_leads_somewhere() {
     assert!(links > 20, "{links}");
 }
 
+/// The package has the pages, and what they link to, beside each other as they are here. Some have
+/// another name there.
+#[test]
+fn every_link_leads_somewhere_in_the_package_too() {
+    let renamed = ["LICENSE-MIT", "LICENSE-APACHE", "CHANGELOG.md"];
+    assert!(read("scripts/package").contains("](LICENSE-[A-Z]*)|](copyright)|g"));
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array();
+    let assets: Vec<[&str; 2]> = (assets.unwrap().iter())
+        .map(|asset| [0, 1].map(|at| asset[at].as_str().unwrap()))
+        .collect();
+    let is_packed = |file: &str| {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let there = format!("usr/share/doc/bitsd/{folder}");
+        assets.iter().any(|[from, to]| {
+            let (_, pattern) = from.rsplit_once('/').unwrap_or(("", from));
+            let is_named = match pattern.strip_prefix('*') {
+                Some(ending) => name.ends_with(ending),
+                None => pattern == name,
+            };
+            is_named && to.trim_end_matches('/') == there.trim_end_matches('/')
+        })
+    };
+    let mut links = 0;
+    for page in pages().iter().filter(|page| *page != "CONTRIBUTING.md") {
+        let text = prose(&read(page));
+        let folder = Path::new(page).parent().unwrap();
+        for rest in text.split("](").skip(1) {
+            let link = rest.split([')', '#']).next().unwrap();
+            if link.contains("://") || link.is_empty() {
+                continue;
+            }
+            let file = folder.join(link);
+            let file = file.to_str().unwrap().replace("docs/../", "");
+            links += 1;
+            assert!(
+                is_packed(&file) || renamed.contains(&&*file),
+                "{page}: {link}"
+            );
+        }
+    }
+    assert!(links > 20, "{links}");
+}
+
 /// Files of ours that are named in backticks, or as commands, are there.
 #[test]
 fn every_file_that_is_named_exists() {

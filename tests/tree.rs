@@ -267,7 +267,7 @@ fn encrypt(folder: &Path, key: &str) -> bool {
 #[test]
 fn a_folder_that_is_encrypted_otherwise_is_refused_at_create_and_named() {
     let place = tempfile::tempdir().unwrap();
-    let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "encrypt"];
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "encrypt,project"];
     let Some(disk) = Disk::mount(place.path(), &mkfs, 64 << 20, "rw") else {
         return skip("a file system cannot be mounted (needs root)");
     };
@@ -278,6 +278,10 @@ fn a_folder_that_is_encrypted_otherwise_is_refused_at_create_and_named() {
     let root = disk.path().join("root");
     fs::create_dir(&root).unwrap();
     assert!(encrypt(&root.join("a"), &one) && encrypt(&root.join("b"), &one));
+    // Where the project of a root can be given, something else may keep files out of it.
+    let counted = root.join("b");
+    let counts = ["chattr", "-p", "42", "+P", counted.to_str().unwrap()];
+    assert!(run(&counts), "ext4 has projects");
     fs::create_dir(root.join("a/deep")).unwrap();
     let settings = || making_folders().file("[[location]]\nprefix = \"/b\"");
     let settings = settings().file(&format!("root = {:?}", root.join("b")));

@@ -54,9 +54,18 @@ pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
     name: Arc<Name>,
-    /// It was told that the name cannot be made again, or not be closed.
-    is_told: bool,
+    /// What was told last and is not mended yet.
+    told: Option<Trouble>,
     looked: Instant,
+}
+
+/// What is wrong with the name of a socket, and cannot be mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// It cannot be closed to everybody.
+    Open,
+    /// It cannot be made again.
+    Lost,
 }
 
 /// What has the name.
@@ -196,7 +205,7 @@ impl Socket {
             listener,
             path: path.to_owned(),
             name: Arc::new(Name { state }),
-            is_told: false,
+            told: None,
             looked: Instant::now(),
         })
     }
@@ -240,13 +249,13 @@ impl Socket {
         let socket = self.path.display();
         if is_there(&self.path, state.identity) {
             match close_to_others(&self.path, state.identity) {
-                Ok(None) => self.is_told = false,
+                Ok(None) => self.told = None,
                 Ok(Some(mode)) => {
+                    self.told = None;
                     let (event, mode) = ("admin_socket_closed", format!("{mode:04o}"));
                     tracing::warn!(event, %socket, mode, "somebody has opened the administrator's socket to everybody, and who came could give orders: it was closed again");
                 }
-                Err(why) if !self.is_told => {
-                    self.is_told = true;
+                Err(why) if self.told.replace(Trouble::Open) != Some(Trouble::Open) => {
                     let event = "admin_socket_open";
                     tracing::warn!(event, %socket, %why, "it cannot be told whether the administrator's socket is open to everybody, or it cannot be closed");
                 }
@@ -258,12 +267,11 @@ impl Socket {
             Ok((listener, identity)) => {
                 state.identity = identity;
                 self.listener = listener;
-                self.is_told = false;
+                self.told = None;
                 let event = "admin_socket_made_again";
                 tracing::warn!(event, %socket, "somebody has removed the administrator's socket: it was made again");
             }
-            Err(why) if !self.is_told => {
-                self.is_told = true;
+            Err(why) if self.told.replace(Trouble::Lost) != Some(Trouble::Lost) => {
                 let event = "admin_socket_lost";
                 tracing::warn!(event, %socket, %why, "the administrator's socket is gone: nobody can give orders");
             }
@@ -382,7 +390,7 @@ mod tests {
             socket.look();
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, closed, "{opened:o}");
-            assert!(!socket.is_told);
+            assert_eq!(socket.told, None);
         }
         // What stands in its place is not touched.
         let another = folder.path().join("another");
@@ -409,11 +417,13 @@ mod tests {
         // What is no socket is somebody's.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "x").unwrap();
+        // The one trouble does not hide the other.
+        socket.told = Some(Trouble::Open);
         socket.look();
-        assert!(socket.is_told);
+        assert_eq!(socket.told, Some(Trouble::Lost));
         fs::remove_file(&path).unwrap();
         socket.look();
-        assert!(is_answered(&path) && !socket.is_told);
+        assert!(is_answered(&path) && socket.told.is_none());
         drop(closing);
         assert!(!path.exists());
         socket.look();

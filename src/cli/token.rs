@@ -97,10 +97,12 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 }
 
 /// Whoever makes the file is mostly root, and the server is not: a folder such as /etc/bitsd
-/// belongs to the server's group, and then the new file does as well. Not where others of the
-/// machine come into the folder with rights of their own group, as in a home.
+/// belongs to the server's group, and then the new file does as well. Only where the folder is
+/// there for that group alone: one that is open to everybody may have the group of whoever made it,
+/// as a home has, and says nothing of who is to read a file.
 fn share_with_group(file: &File, folder: &Metadata) {
-    let is_of_a_group = folder.gid() != 0 && folder.mode() & 0o010 != 0;
+    let is_for_a_group = folder.mode() & 0o010 != 0 && folder.mode() & 0o007 == 0;
+    let is_of_a_group = folder.gid() != 0 && is_for_a_group;
     if !is_of_a_group || !rustix::process::geteuid().is_root() {
         return;
     }
@@ -159,7 +161,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let group = Some(rustix::fs::Gid::from_raw(4242));
         rustix::fs::chown(folder.path(), None, group).unwrap();
-        for (of_folder, gid, mode) in [(0o750, 4242, 0o640), (0o700, 0, 0o600)] {
+        for (of_folder, gid, mode) in [
+            (0o750, 4242, 0o640),
+            (0o2770, 4242, 0o640),
+            (0o700, 0, 0o600),
+            (0o755, 0, 0o600),
+            (0o751, 0, 0o600),
+        ] {
             fs::set_permissions(folder.path(), Permissions::from_mode(of_folder)).unwrap();
             let path = folder.path().join(format!("tokens-{of_folder:o}"));
             let token = Token {

@@ -80,18 +80,19 @@ pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> Result<Trial, BadTria
         made => made,
     };
     made.map_err(|error| BadTrial::Shelf(error.into()))?;
-    let tried = move_there_and_back(shelf, root, &there);
-    let gives_project = matches!(tried, Err(Errno::XDEV)) && can_give_project(shelf, root);
+    let tried = match move_there_and_back(shelf, root, &there) {
+        // On one mount: the root may count its files for a project, which a publication gives them
+        // first. Whether nothing else keeps them out, another try tells.
+        Err(Errno::XDEV) if gives_project(shelf, root) => move_there_and_back(shelf, root, &there),
+        tried => tried,
+    };
     // Also after an error; the next start does it again.
     let _ = clear(shelf, root, &there);
     match tried {
         Ok(()) => Ok(Trial::Passed),
         Err(Errno::NOSPC | Errno::DQUOT) => Ok(Trial::Full),
-        // On one mount: the root counts its files for a project, which a publication gives them
-        // first, where it may.
-        Err(Errno::XDEV) if gives_project => Ok(Trial::Passed),
         // On one mount, and in two subvolumes of btrfs; or the root is encrypted, and the shelf is
-        // not.
+        // not; or nobody may give its project to a file.
         Err(Errno::XDEV) => Ok(Trial::OtherMount),
         Err(error) => Err(error.into()),
     }
@@ -136,8 +137,8 @@ fn is_append_only(root: &OwnedFd) -> bool {
     stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::APPEND))
 }
 
-/// Whether what keeps the file out is its project only, and that can be given.
-fn can_give_project(shelf: &WorkFolder, root: &OwnedFd) -> bool {
+/// Whether the root has a project for its files, and the file was given it.
+fn gives_project(shelf: &WorkFolder, root: &OwnedFd) -> bool {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let made = rustix::fs::openat(shelf, TRIAL_NAME, flags, Mode::empty());
     inherit::project_of(root).is_some()

@@ -26,6 +26,37 @@ use crate::vault::names;
 /// How often a digest file is written anew because the file was replaced meanwhile.
 const TRIES_MAX: usize = 8;
 
+/// A digest file is written until it is that of the file which stands there.
+#[derive(Debug, Default)]
+struct Rewrites {
+    written: Option<[u8; 32]>,
+    tries: usize,
+}
+
+/// What is to be done with a digest file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rewrite {
+    /// It is that of the file.
+    Done,
+    Write,
+    /// The file is replaced quicker than it can be written.
+    Never,
+}
+
+impl Rewrites {
+    /// Now that the file which stands there has this digest.
+    fn next(&mut self, standing: [u8; 32]) -> Rewrite {
+        if self.written.replace(standing) == Some(standing) {
+            return Rewrite::Done;
+        }
+        self.tries += 1;
+        match self.tries > TRIES_MAX {
+            true => Rewrite::Never,
+            false => Rewrite::Write,
+        }
+    }
+}
+
 impl<W: World> Held<W> {
     /// Whether the file is to have one.
     pub(super) fn has_digest_file(&mut self) -> bool {
@@ -49,21 +80,26 @@ impl<W: World> Held<W> {
         let places = file.and_then(|file| Ok((destination::digest_file(&file)?, file)));
         let Ok((place, file)) = places else {
             // The setting came after the upload, and the name is too long, say.
-            self.tell_not_given(io::ErrorKind::InvalidFilename);
+            self.tell_not_given(io::ErrorKind::InvalidFilename.into());
             return Ok(());
         };
-        let mut written = None;
-        for _ in 0..TRIES_MAX {
+        let mut rewrites = Rewrites::default();
+        loop {
             let sha256 = self.standing(&file).await.unwrap_or(digests.sha256);
-            if written.replace(sha256) == Some(sha256) {
-                break;
+            match rewrites.next(sha256) {
+                Rewrite::Done => break,
+                Rewrite::Write => {}
+                Rewrite::Never => {
+                    self.tell_not_given(io::Error::other(REPLACED));
+                    break;
+                }
             }
             let text = format!("{}  {}\n", Hex(&sha256), self.path().file_name()).into_bytes();
             match self.write_digest_file(&place, &text).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     if !self.stands_there(&place, &text).await {
-                        self.tell_not_given(io::ErrorKind::AlreadyExists);
+                        self.tell_not_given(io::ErrorKind::AlreadyExists.into());
                     }
                     break;
                 }
@@ -134,13 +170,17 @@ impl<W: World> Held<W> {
         block.bytes()[..at] == *text
     }
 
-    fn tell_not_given(&mut self, why: io::ErrorKind) {
-        let (shard, error) = (Rc::clone(&self.shard), why.into());
+    fn tell_not_given(&mut self, error: io::Error) {
+        let shard = Rc::clone(&self.shard);
         let path = self.path().as_str();
         let (what, error) = (event::DIGEST_FILE, &error);
         (shard.world).emit(Event::NotGiven { path, what, error });
     }
 }
+
+/// Why a digest file may be that of another file.
+const REPLACED: &str = "the file was replaced again and again meanwhile, and it may be that of \
+                        another one";
 
 async fn write_all<W: World>(world: &W, file: &W::File, text: &[u8]) -> io::Result<()> {
     let (mut block, mut at) = (world.spare_block(), 0);
@@ -175,5 +215,28 @@ pub(super) async fn check<W: World>(
     match destination::digest_file(place) {
         Ok(beside) => destination::check_destination(world, &location.policy, &beside).await,
         Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_written_until_it_is_that_of_the_file_and_given_up_some_time() {
+        let mut rewrites = Rewrites::default();
+        assert_eq!(rewrites.next([1; 32]), Rewrite::Write);
+        assert_eq!(rewrites.next([1; 32]), Rewrite::Done);
+        let mut rewrites = Rewrites::default();
+        for n in (0..u8::MAX).take(TRIES_MAX) {
+            assert_eq!(rewrites.next([n; 32]), Rewrite::Write, "{n}");
+        }
+        assert_eq!(rewrites.next([u8::MAX; 32]), Rewrite::Never);
+        // The last one that may be written can be the right one.
+        let mut rewrites = Rewrites {
+            tries: TRIES_MAX,
+            written: Some([8; 32]),
+        };
+        assert_eq!(rewrites.next([8; 32]), Rewrite::Done);
     }
 }
