@@ -366,10 +366,12 @@ impl Judge {
         if publish == Publish::Close && session.closing_since.is_none() {
             return self.fail(format!("3: {path} appears before Close"));
         }
-        if session.cancelling_since.is_some() && session.is_cancelled {
+        // A Cancel does not take back a file that was there before it.
+        if session.is_cancelled && !session.outside.was_published {
             return self.fail(format!("3: {path} appears after Cancel"));
         }
         session.outside.is_published = true;
+        session.outside.was_published = true;
         let upload = session.upload;
         let whole = self.uploads[upload].bytes(0, self.uploads[upload].size);
         if disk.destination(path) != Some(&whole) && !self.is_void_session(name) {

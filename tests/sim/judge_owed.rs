@@ -12,6 +12,8 @@ use crate::judge::Judge;
 pub(crate) struct Outside {
     /// It got its name, and that was not taken back by us.
     pub(crate) is_published: bool,
+    /// It had its name once. If a power cut takes that away, it may come back.
+    pub(crate) was_published: bool,
     /// The targets that have heard so.
     pub(crate) told: EventTargets,
 }
