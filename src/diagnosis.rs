@@ -73,6 +73,12 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if error.get_ref().is_some_and(|inner| inner.is::<Displaced>()) {
         return displaced();
     }
+    if is_part_changed(error) {
+        return part_changed();
+    }
+    if (error.get_ref()).is_some_and(|inner| inner.is::<PartTouched>()) {
+        return part_touched();
+    }
     let errno = errno_of(error);
     let row = row_of(op, errno);
     let poisons = match op {
@@ -170,7 +176,8 @@ impl From<Displaced> for io::Error {
     }
 }
 
-/// Somebody has put something else in the place of an upload's file, or has cut it.
+/// Somebody has put something else in the place of an upload's file, or has cut it, or has changed
+/// what its client has sent.
 #[derive(Debug)]
 pub struct PartChanged;
 
@@ -187,6 +194,41 @@ pub fn is_part_changed(error: &io::Error) -> bool {
     error
         .get_ref()
         .is_some_and(|inner| inner.is::<PartChanged>())
+}
+
+/// Somebody does something to an upload's file just when it is to get its name: what its digest is
+/// has to be found out anew.
+#[derive(Debug)]
+pub struct PartTouched;
+
+impl std::fmt::Display for PartTouched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("somebody else does something to the file in the work directory")
+    }
+}
+
+impl std::error::Error for PartTouched {}
+
+fn part_changed() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::SessionNotFound,
+        poisons: true,
+        heals: Heals::Never,
+        severity: Warning,
+        cause: "somebody has changed an unfinished upload: its client sends it once more",
+        remedy: KEEP_OUT,
+    }
+}
+
+fn part_touched() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::Busy,
+        poisons: false,
+        heals: Heals::ByItself,
+        severity: Warning,
+        cause: "somebody else writes to an unfinished upload just now: its client comes back",
+        remedy: KEEP_OUT,
+    }
 }
 
 fn displaced() -> Diagnosis {

@@ -317,6 +317,16 @@ pub enum Event<'a> {
     /// Bytes were read again for the digest of an upload: those that had come after its newest
     /// record when the server was killed.
     ReadAgain { session: SessionId, bytes: u64 },
+    /// An application has changed the file of an upload before it got its name.
+    FileChanged {
+        session: SessionId,
+        /// Its destination beneath the root.
+        path: &'a str,
+        /// The SHA-256 of what came.
+        sent: [u8; 32],
+        /// That of the file.
+        sha256: [u8; 32],
+    },
     /// A newer connection took a session from a stalled one.
     SessionTakenOver {
         session: SessionId,

@@ -14,7 +14,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use support::backend::{Act, Backend};
-use support::client::{Client, fragment};
+use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::raw::Response;
 use support::server::{Server, Settings};
@@ -311,6 +311,92 @@ fn an_application_hears_the_digest() {
         heard.field("Repr-Digest"),
         Some(&*format!("sha-256=:{digest}:"))
     );
+}
+
+/// Goal: what is told is true of the file that is published. Method: an application writes into it,
+/// or puts another one of its size in its place, at once: in the same step of the clock.
+#[test]
+fn what_an_application_has_changed_is_told_with_its_own_digest() {
+    for is_replaced in [false, true] {
+        let backend = Backend::always(match is_replaced {
+            true => Act::ReplaceFile(vec![7; 3000]),
+            false => Act::ChangeFile(b"changed".to_vec()),
+        });
+        let url = backend.url("/app");
+        let lines = format!(
+            "notification_type = \"by-reference\"\nnotification_url = \"{url}\"\n\
+             digest = \"sha-256\"\ndigest_file = true\ndownload = \"head\"\n"
+        );
+        let server = Server::with(Settings::default().file(&lines));
+        let mut client = Client::create(server.address(), "/a.bin").seed(2);
+        // Whoever has sent it compares.
+        assert_digest(&client.send(fragment(0..3000).of(3000)), 2, 3000);
+        let closed = client.close();
+        let file = std::fs::read(server.file("a.bin")).unwrap();
+        let mut expected = content(2, 0, 3000);
+        match is_replaced {
+            true => expected.fill(7),
+            false => expected[..7].copy_from_slice(b"changed"),
+        }
+        assert!(file == expected);
+        let digest = format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(&file)));
+        assert_eq!(closed.field("Repr-Digest"), Some(&*digest));
+        assert!(sha256sum(&server, "a.bin.sha256"));
+        let mut raw = server.connect();
+        raw.send("HEAD /a.bin HTTP/1.1\r\nHost: h\r\n\r\n");
+        let head = raw.receive_head();
+        assert!(head.field("Repr-Digest").is_none_or(|told| told == digest));
+        server.wait_for_log("event=file_changed");
+    }
+}
+
+/// Goal: nobody's bytes but the client's are published. Method: somebody writes into the part of an
+/// upload, over a stop in order too, and the client goes on.
+#[test]
+fn a_part_that_somebody_has_changed_is_sent_once_more() {
+    let part = |server: &Server, client: &Client| {
+        let session = client.session().trim_matches(['{', '}']).to_owned();
+        server.file(&format!(".bitsd/{session}.part"))
+    };
+    let change = |path: &std::path::Path| {
+        // Not in the step of the clock in which the server has written.
+        thread::sleep(std::time::Duration::from_millis(30));
+        let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all(b"changed").unwrap();
+    };
+    let mut server = Server::with(settings());
+    for is_restarted in [false, true] {
+        let mut client = Client::create(server.address(), "/a.bin").seed(6);
+        client
+            .send(fragment(0..2 * MIB).of(3 * MIB))
+            .assert(200, None);
+        if is_restarted {
+            server.stop();
+        }
+        change(&part(&server, &client));
+        if is_restarted {
+            server.restart();
+            client.reconnect_to(server.address());
+        }
+        let gone = Some(SESSION_NOT_FOUND);
+        client
+            .send(fragment(2 * MIB..3 * MIB).of(3 * MIB))
+            .assert(500, gone);
+        server.wait_for_log("somebody has changed an unfinished upload");
+        // The whole file is not what came, either.
+        let mut client = Client::create(server.address(), "/b.bin").seed(6);
+        assert_digest(&client.send(fragment(0..MIB).of(MIB)), 6, MIB);
+        change(&part(&server, &client));
+        client.close().assert(500, gone);
+        assert!(!server.file("b.bin").exists());
+    }
+    // Who only looks at it, or gives it other rights, has changed nothing.
+    let mut client = Client::create(server.address(), "/c.bin").seed(6);
+    client.send(fragment(0..MIB).of(MIB));
+    let path = part(&server, &client);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    assert_digest(&client.close(), 6, MIB);
+    server.assert_file("c.bin", 6, MIB);
 }
 
 /// Goal: what a network changes is found by whoever sent it. Method: something between `bitsd put`

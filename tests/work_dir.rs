@@ -564,7 +564,7 @@ fn a_part_that_was_exchanged_or_cut_gets_no_name() {
         client.close().assert(500, Some(SESSION_NOT_FOUND));
         assert!(fs::symlink_metadata(server.file(&name[1..])).is_err());
     }
-    server.wait_for_log("or changed there");
+    server.wait_for_log("somebody has changed an unfinished upload");
 }
 
 #[test]

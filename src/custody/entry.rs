@@ -36,6 +36,8 @@ pub struct LedgerEntry {
     pub total: Option<u64>,
     /// Of the whole file, where they were computed.
     pub digests: Option<Digests>,
+    /// The SHA-256 of what came, where an application has changed the file since.
+    pub sent: Option<[u8; 32]>,
     /// The client's address.
     pub client: Option<IpAddr>,
     pub user: Option<Arc<str>>,
@@ -108,6 +110,8 @@ pub struct LedgerLine<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha1: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_sha256: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Cow<'a, str>>,
@@ -147,6 +151,7 @@ impl LedgerEntry {
             total: self.total,
             sha256: digests.map(|digests| hex(&digests.sha256)),
             sha1: digests.and_then(|digests| digests.sha1.as_ref().map(|sha1| hex(sha1))),
+            sent_sha256: self.sent.as_ref().map(|sent| hex(sent)),
             client: self.client.map(|client| client.to_string().into()),
             user: self.user.as_deref().map(Cow::Borrowed),
             proof: self.proof.map(|proof| proof.word().into()),
@@ -211,6 +216,7 @@ pub(super) mod tests {
                 sha256: [7; 32],
                 sha1: None,
             }),
+            sent: None,
             client: Some("192.0.2.7".parse().unwrap()),
             user: Some("anna".into()),
             proof: Some(Scheme::Basic),

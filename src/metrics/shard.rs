@@ -279,6 +279,7 @@ impl ShardMetrics {
             | Event::CaseDiffers { .. }
             | Event::SessionSealed { .. }
             | Event::ReadAgain { .. }
+            | Event::FileChanged { .. }
             | Event::SessionRecovered { .. }
             | Event::NobodyToTell { .. }
             | Event::NotGiven { .. } => {}

@@ -61,7 +61,9 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::NotGiven { .. } => {}
         Event::Notified { session, told } => log_notification(shard, session, told),
         Event::Relayed { .. } | Event::NobodyToTell { .. } => log_events(shard, event),
-        Event::SetAside { .. } | Event::Orphaned { .. } => log_odd_file(shard, event),
+        Event::SetAside { .. } | Event::Orphaned { .. } | Event::FileChanged { .. } => {
+            log_odd_file(shard, event);
+        }
         Event::Recovered {
             sessions,
             duration_ms,
@@ -91,7 +93,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
     }
 }
 
-/// Files of the work directory that are not as they should be at a start.
+/// Files of the work directory that are not as they were.
 fn log_odd_file(shard: usize, event: &Event<'_>) {
     match event {
         Event::SetAside { name, why } => {
@@ -100,6 +102,19 @@ fn log_odd_file(shard: usize, event: &Event<'_>) {
             warn!(
                 event,
                 shard, name, why, remedy, "a file of the work directory was set aside"
+            );
+        }
+        Event::FileChanged {
+            session,
+            path,
+            sent,
+            sha256,
+        } => {
+            let (sent, sha256) = (Hex(sent).to_string(), Hex(sha256).to_string());
+            info!(
+                event = "file_changed",
+                shard, %session, path, sent, sha256,
+                "the application has changed the file: its digest is told from now on"
             );
         }
         Event::Orphaned { parts, bytes } => {

@@ -21,6 +21,7 @@ use super::log::RingLog;
 use super::mark;
 use super::op::{self, SyncScope};
 use super::shelves::SharedShelves;
+use super::stamp;
 use super::walk;
 use super::work_file::{RingFile, Route, route_of};
 use super::work_folder::WorkFolder;
@@ -104,11 +105,16 @@ impl RingDisk {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
         let look = move || folder.stat(&name);
         let stat = self.lane(shelf).run("look at a file", look).await?;
-        Ok(stat.map(|stat| WorkStat {
-            bytes: u64::try_from(stat.st_size).unwrap_or(0),
-            age_ms: age_ms(&stat),
-            inode: stat.st_ino,
-            held: freeing::held(&stat),
+        Ok(stat.map(|stat| {
+            let stamp = stamp::of(&stat);
+            WorkStat {
+                bytes: stamp.bytes,
+                age_ms: age_ms(&stat),
+                inode: stamp.inode,
+                held: freeing::held(&stat),
+                modified_ns: stamp.modified_ns,
+                changed_ns: stamp.changed_ns,
+            }
         }))
     }
 

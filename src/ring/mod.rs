@@ -63,6 +63,7 @@ pub mod service;
 pub mod shelves;
 pub mod signals;
 pub mod space;
+mod stamp;
 pub mod steward;
 pub mod successor;
 pub mod supervisor;
@@ -359,6 +360,10 @@ impl WorkFiles for RingWorld {
 
     fn commits_in_order(&self, shelf: Shelf) -> Option<Commit> {
         self.disk.shelves().commits_in_order(shelf)
+    }
+
+    fn tells_changes(&self, shelf: Shelf) -> bool {
+        !self.disk.shelves().is_remote(shelf)
     }
 
     fn line_commits(&self, shelf: Shelf) -> bool {

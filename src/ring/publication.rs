@@ -24,10 +24,11 @@ use super::inherit::{Given, Moving, give_folder_mode};
 use super::lane::Lane;
 use super::mark;
 use super::op::{self, SyncScope};
+use super::stamp;
 use super::tree::{Trees, is_no_file};
 use super::walk::{self, Folder, Identity, Walk};
 use crate::bits::reply::Obstacle;
-use crate::diagnosis::{self, Blocked, PartChanged};
+use crate::diagnosis::{self, Blocked, PartChanged, PartTouched};
 use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Sync};
 
 /// Permissions of a folder, before the umask.
@@ -172,6 +173,10 @@ impl Publication {
             && (self.manner.bytes).is_none_or(|expected| bytes == Some(expected));
         if !is_as_written {
             return Err(io::Error::other(PartChanged));
+        }
+        // What was tried here before has changed its times.
+        if self.tries == 1 && (self.manner.left).is_some_and(|left| left != stamp::of(&part)) {
+            return Err(io::Error::other(PartTouched));
         }
         if let Some(sha256) = &self.manner.sha256 {
             // While its mode is ours.

@@ -99,6 +99,9 @@ impl<W: World> Held<W> {
         }
         self.note_unsettled();
         let durability = self.location().policy.durability;
+        if self.keep().left().is_none() {
+            self.note_left().await;
+        }
         let sealed = match self.file().await {
             Ok(file) => {
                 (self.keep())
@@ -119,6 +122,9 @@ impl<W: World> Held<W> {
 
     /// Gives the file its name; `closing` is the state while that happens.
     async fn publish(&mut self, closing: State) -> Result<Step, Refusal> {
+        if !self.keep().is_object() {
+            Box::pin(self.mind_changes()).await?;
+        }
         if let Some(objects) = self.location().objects.clone() {
             return Box::pin(self.give_to_store(closing, &objects)).await;
         }
@@ -138,6 +144,7 @@ impl<W: World> Held<W> {
             let (sealed, _nothing_more) = self.decide(self.state(), Step::PublishRefused);
             self.keep().note(&shard.store, sealed).await;
         }
+        self.note_own_touch().await;
         let refusal = self.fail(error).await;
         if let Some(named) = named
             && self.keep().is_written()
@@ -207,7 +214,8 @@ impl<W: World> Held<W> {
             session: self.id(),
             received,
             reply_url: self.reply_url(),
-            sha256: self.sha256(),
+            // Of what came: its client compares.
+            sha256: self.keep().sent(),
         })
     }
 

@@ -120,6 +120,7 @@ impl<W: World> Held<W> {
             bytes: last.received(),
             total: last.total(),
             digests: self.keep().digests(),
+            sent: self.keep().changed_from(),
             client: self.keep().record().client,
             user: life.user,
             proof: life.proof,

@@ -102,6 +102,9 @@ impl<W: World> Exchange<W> {
         let stored = self.store(&mut held, plan, fragment.body).await;
         self.wait_for(Waiting::Nothing);
         let received = held.received();
+        if received > plan.at {
+            held.note_left_growing().await;
+        }
         self.shard.world.emit(Event::FragmentStored {
             session: held.id(),
             series: held.location().series,

@@ -11,6 +11,7 @@ use super::shard::Shard;
 use crate::event::{DiskOp, Event};
 use crate::vault::disk::{Block as _, File as _, Readable as _};
 use crate::vault::error::StoreError;
+use crate::vault::hashing::Hashing;
 
 /// So much is read and seen before others have their turn: some 150 microseconds of SHA-256.
 const SLICE_BYTES: usize = 256 << 10;
@@ -45,7 +46,7 @@ impl<W: World> Shard<W> {
             after = Some(last.id);
             for session in &some {
                 if let Some(mut held) = Held::for_shard(self, session) {
-                    held.note_hashing_each(1).await;
+                    held.note_hashing_at_rest().await;
                 }
             }
             self.world.give_way().await;
@@ -59,34 +60,54 @@ impl<W: World> Held<W> {
     /// # Errors
     /// [`Behind`]; the next one goes on from there.
     pub(super) async fn catch_up(&mut self) -> Result<(), Behind> {
+        self.look_again().await?;
         let Some(unseen) = self.keep().unhashed() else {
             return Ok(());
         };
+        // How it stands before: what is changed while it is read is found at the next look.
+        let stamp = self.stamp().await?;
+        if let Some(mut hashing) = self.keep().hashing() {
+            let read = self.read_into(&mut hashing, unseen.end).await;
+            // Also what was read before it was stopped.
+            self.keep().set_hashing(hashing);
+            read?;
+        }
+        self.keep().set_left(stamp);
+        let shard = Rc::clone(&self.shard);
+        let (session, bytes) = (self.id(), unseen.end - unseen.start);
+        (shard.world).emit(Event::ReadAgain { session, bytes });
+        Ok(self.compare_with_before()?)
+    }
+
+    /// Reads the part from where the state is to `end`.
+    ///
+    /// # Errors
+    /// [`Behind`]; the state has seen what was read before.
+    pub(super) async fn read_into(
+        &mut self,
+        hashing: &mut Hashing,
+        end: u64,
+    ) -> Result<(), Behind> {
         let shard = Rc::clone(&self.shard);
         let file = self.file().await?;
         let block = shard.world.body_block();
         let mut block = block.unwrap_or_else(|| shard.world.spare_block());
-        while let Some(range) = self.keep().unhashed() {
+        while hashing.at() < end {
             if self.is_stopped() {
                 return Err(Behind::Stopped);
             }
-            let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            let left = usize::try_from(end - hashing.at()).unwrap_or(usize::MAX);
             let bytes = left.min(block.bytes().len()).min(SLICE_BYTES);
-            let (read, back) = file.read_at(block, 0..bytes, range.start).await;
+            let (read, back) = file.read_at(block, 0..bytes, hashing.at()).await;
             block = back;
             let read = match read {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 read => read,
             };
             let read = read.map_err(StoreError::new(DiskOp::Read))?;
-            if let Some(mut hashing) = self.keep().hashing() {
-                hashing.update(&block.bytes()[..read]);
-                self.keep().set_hashing(hashing);
-            }
+            hashing.update(&block.bytes()[..read]);
             shard.world.give_way().await;
         }
-        let (session, bytes) = (self.id(), unseen.end - unseen.start);
-        (shard.world).emit(Event::ReadAgain { session, bytes });
         Ok(())
     }
 
@@ -122,11 +143,14 @@ impl<W: World> Held<W> {
     /// more is read again after a crash.
     pub(super) async fn note_hashing(&mut self) {
         let step_bytes = self.shard.limits().digest_step_bytes;
-        self.note_hashing_each(step_bytes).await;
+        if self.keep().is_hashing_due(step_bytes) {
+            let shard = Rc::clone(&self.shard);
+            self.keep().note_life(&shard.store).await;
+        }
     }
 
-    async fn note_hashing_each(&mut self, step_bytes: u64) {
-        if self.keep().is_hashing_due(step_bytes) {
+    async fn note_hashing_at_rest(&mut self) {
+        if self.keep().is_hashing_due(1) || self.keep().is_left_due() {
             let shard = Rc::clone(&self.shard);
             self.keep().note_life(&shard.store).await;
         }

@@ -122,6 +122,7 @@ mod hashing;
 pub mod held;
 pub mod inbox;
 pub mod janitor;
+mod left;
 pub mod lifecycle;
 pub mod notification;
 pub mod object_order;

@@ -76,6 +76,7 @@ impl<W: World> Held<W> {
             }
         };
         self.keep().expect_reply();
+        self.hand_over(&location);
         let metrics = shard.world.metrics();
         let began_us = shard.world.now_us();
         metrics.notifying.add(1);

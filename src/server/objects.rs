@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::floor::World;
 use super::held::Held;
+use super::left::is_by_reference;
 use super::object_order::{DigestFile, ObjectError, ObjectOrder, Storing};
 use super::shard::Shard;
 use crate::bits::reply::Refusal;
@@ -113,7 +114,10 @@ impl<W: World> Held<W> {
     /// Before so many bytes are acked: what is whole of them in parts may go to the store already,
     /// if the file is to have several.
     pub(super) fn send_ahead(&mut self, received: u64) {
-        let Some(store) = self.location().objects.clone().filter(|store| store.ahead) else {
+        let location = self.location();
+        // An application may change what it is given the name of.
+        let is_wanted = |store: &Arc<ObjectStore>| store.ahead && !is_by_reference(&location);
+        let Some(store) = location.objects.clone().filter(is_wanted) else {
             return;
         };
         let total = match self.state() {

@@ -90,6 +90,7 @@ impl<W: World> Held<W> {
         if self.work().reservation.is_none() {
             return true;
         }
+        let is_as_left = self.is_as_left().await;
         let given_back = match self.file().await {
             Ok(file) => (file.give_back(received).await).map_err(|source| StoreError {
                 op: DiskOp::Truncate,
@@ -100,6 +101,9 @@ impl<W: World> Held<W> {
         match given_back {
             Ok(()) => {
                 self.work().reservation = None;
+                if is_as_left {
+                    self.note_left().await;
+                }
                 true
             }
             Err(error) => {

@@ -19,6 +19,7 @@ use crate::config::Policy;
 use crate::http::path::UploadPath;
 use crate::metrics::shard::Gauged;
 use crate::vault::disk::{Millis, Shelf, millis};
+use crate::vault::hashing::Hashing;
 use crate::vault::journal::Kept;
 use crate::vault::keep::Keep;
 use crate::vault::record::Record;
@@ -67,6 +68,8 @@ pub(super) struct Work<W: World> {
     pub(super) is_restored: bool,
     /// What is reserved for it, once something was.
     pub(super) reservation: Option<Box<Reservation>>,
+    /// What had seen the part, while that is read again because it was not as it was left.
+    pub(super) seen_before: Option<Box<Hashing>>,
     /// How long its application is left alone.
     pub(super) pause: Option<Box<Pause>>,
     /// A task sees its way into an object store through.
@@ -108,6 +111,7 @@ impl<W: World> Session<W> {
             answered_ms: now,
             is_restored: received > 0,
             reservation: None,
+            seen_before: None,
             pause: None,
             is_followed: false,
             sent_ahead: 0,

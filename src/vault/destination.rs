@@ -101,6 +101,7 @@ pub fn manner(policy: &Policy, place: &Place) -> Manner {
         dir_mode: policy.dir_mode.map(Permissions::bits),
         bytes: None,
         sha256: None,
+        left: None,
     }
 }
 

@@ -139,6 +139,36 @@ pub struct WorkStat {
     pub inode: u64,
     /// Space that it holds, in bytes: what is reserved for it counts.
     pub held: u64,
+    /// When its bytes last changed, in nanoseconds since 1970.
+    pub modified_ns: u64,
+    /// When anything of it last changed, likewise.
+    pub changed_ns: u64,
+}
+
+impl WorkStat {
+    /// How it stands there now.
+    pub fn stamp(&self) -> PartStamp {
+        PartStamp {
+            inode: self.inode,
+            bytes: self.bytes,
+            modified_ns: self.modified_ns,
+            changed_ns: self.changed_ns,
+        }
+    }
+}
+
+/// How a file was left. Whoever writes to it, or puts another one in its place, changes one of
+/// these; that one changed proves nothing by itself. The file is read again then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartStamp {
+    /// See [`WorkStat::inode`].
+    pub inode: u64,
+    /// See [`WorkStat::bytes`].
+    pub bytes: u64,
+    /// See [`WorkStat::modified_ns`]; whoever has written to the file can set it back.
+    pub modified_ns: u64,
+    /// See [`WorkStat::changed_ns`]; nobody can set it, but by the clock.
+    pub changed_ns: u64,
 }
 
 /// A file that is downloaded, as it stands.
@@ -245,6 +275,8 @@ pub struct Manner {
     pub bytes: Option<u64>,
     /// Its digest, to be kept with it where the file system can.
     pub sha256: Option<[u8; 32]>,
+    /// How it was when its digest was found right: one that was changed since gets no name.
+    pub left: Option<PartStamp>,
 }
 
 /// A file that has got its name, as long as nobody was told of it.
@@ -306,6 +338,11 @@ pub trait WorkFiles: Runtime {
     /// before on this shelf: it stands in the same log as the journal ([`Commit::Journal`]).
     fn line_commits(&self, _shelf: Shelf) -> bool {
         false
+    }
+    /// Whether the times of files on a shelf tell at once that somebody has written to one, and
+    /// only that. Where another host keeps them, they may change when it gets to that.
+    fn tells_changes(&self, _shelf: Shelf) -> bool {
+        true
     }
     /// The space of the file system of a shelf.
     fn space(&self, shelf: Shelf) -> Arc<Space>;

@@ -21,6 +21,7 @@ use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256};
 
 use crate::http::digest::{Algorithms, Digests};
+use crate::vault::disk::PartStamp;
 
 /// Who can read the states: the minor versions of sha2 and sha1, and the form of [`Written`].
 const MAKER: &str = "sha2-0.11 sha1-0.11 1";
@@ -62,7 +63,8 @@ impl Hashing {
         }
     }
 
-    fn finish(self) -> Digests {
+    /// The digests of what was seen.
+    pub fn finish(self) -> Digests {
         Digests {
             sha256: self.sha256.finalize().into(),
             sha1: self.sha1.map(|sha1| sha1.finalize().into()),
@@ -104,6 +106,8 @@ pub enum Hashed {
         newest: Box<Hashing>,
         /// The one of the bytes that survive a power cut, or of fewer.
         durable: Option<Box<Hashing>>,
+        /// How the part was left when `newest` had seen all of it.
+        left: Option<PartStamp>,
     },
     /// All of it was seen.
     Whole {
@@ -111,6 +115,10 @@ pub enum Hashed {
         bytes: u64,
         /// Its digests.
         digests: Digests,
+        /// The SHA-256 of what came, if an application has changed the file since.
+        sent: Option<[u8; 32]>,
+        /// How the part was left when that was found out.
+        left: Option<PartStamp>,
     },
 }
 
@@ -124,7 +132,39 @@ impl Hashed {
         Self::Partly {
             newest: Box::new(newest),
             durable: None,
+            left: None,
         }
+    }
+
+    /// How the part was left; `None` where nobody has looked since all of it was seen.
+    pub fn left(&self) -> Option<PartStamp> {
+        let (Self::Partly { left, .. } | Self::Whole { left, .. }) = self;
+        left.filter(|left| left.bytes == self.at())
+    }
+
+    /// That is how it was left.
+    pub fn set_left(&mut self, stamp: Option<PartStamp>) {
+        let (Self::Partly { left, .. } | Self::Whole { left, .. }) = self;
+        *left = stamp;
+    }
+
+    /// The SHA-256 of what came, where the file is another one by now.
+    pub fn sent(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Partly { .. } => None,
+            Self::Whole { sent, .. } => *sent,
+        }
+    }
+
+    /// The part is not as it was left: all of it is to be seen anew. What had seen it before is
+    /// given back.
+    pub fn begin_anew(&mut self) -> Option<Hashing> {
+        let Self::Partly { newest, left, .. } = self else {
+            return None;
+        };
+        *left = None;
+        let anew = newest.begin_anew();
+        Some(std::mem::replace(&mut **newest, anew))
     }
 
     /// How many bytes were seen.
@@ -149,13 +189,16 @@ impl Hashed {
             Self::Partly { newest, .. } => {
                 (newest.at == total).then(|| Hashing::clone(newest).finish())
             }
-            Self::Whole { bytes, digests } => (*bytes == total).then_some(*digests),
+            Self::Whole { bytes, digests, .. } => (*bytes == total).then_some(*digests),
         }
     }
 
     /// What was received survives a power cut from now on.
     pub fn harden(&mut self) {
-        if let Self::Partly { newest, durable } = self {
+        if let Self::Partly {
+            newest, durable, ..
+        } = self
+        {
             *durable = Some(newest.clone());
         }
     }
@@ -164,13 +207,15 @@ impl Hashed {
     /// that has seen none of those.
     pub fn cut(&mut self, received: u64) {
         match self {
-            Self::Partly { newest, durable } => {
+            Self::Partly {
+                newest, durable, ..
+            } => {
                 durable.take_if(|durable| durable.at > received);
                 if newest.at > received {
                     *newest = (durable.clone()).unwrap_or_else(|| Box::new(newest.begin_anew()));
                 }
             }
-            Self::Whole { bytes, digests } if *bytes > received => {
+            Self::Whole { bytes, digests, .. } if *bytes > received => {
                 if let Some(newest) = Hashing::begin(digests.algorithms()) {
                     *self = Self::of(newest);
                 }
@@ -195,7 +240,10 @@ pub(super) struct Written {
 impl Written {
     /// `None` of digests that are known: there is no state any more.
     pub fn of(hashed: &Hashed) -> Option<Self> {
-        let Hashed::Partly { newest, durable } = hashed else {
+        let Hashed::Partly {
+            newest, durable, ..
+        } = hashed
+        else {
             return None;
         };
         let durable = durable.as_ref().filter(|durable| durable.at != newest.at);
@@ -224,6 +272,7 @@ impl Written {
         Some(Hashed::Partly {
             newest: Box::new(self.hashing().or_else(|| Hashing::begin(algorithms))?),
             durable: (self.durable.as_ref()).and_then(|durable| durable.hashing().map(Box::new)),
+            left: None,
         })
     }
 
@@ -323,6 +372,8 @@ mod tests {
         let mut whole = Hashed::Whole {
             bytes: 4,
             digests: hashed.finish(4).unwrap(),
+            sent: None,
+            left: None,
         };
         whole.cut(4);
         assert_eq!(whole.digests(), expected(b"abcd"));

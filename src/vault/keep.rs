@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::destination;
-use super::disk::{Commit, Disk, File, Place, Published as _, Replace, Shelf, Sync};
+use super::disk::{Commit, Disk, File, PartStamp, Place, Published as _, Replace, Shelf, Sync};
 use super::error::StoreError;
 use super::hashing::Hashed;
 use super::journal::{JournalError, Kept};
@@ -26,7 +26,6 @@ use super::tombstones::Tombstone;
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Policy};
-use crate::diagnosis;
 use crate::event::DiskOp;
 use crate::http::digest::Algorithms;
 use crate::http::path::UploadPath;
@@ -51,6 +50,8 @@ pub struct Keep {
     may_have_reply: bool,
     /// What the digests had seen in the last frame that was written.
     hashed_written: u64,
+    /// How the part was left, by that frame.
+    left_written: Option<PartStamp>,
 }
 
 /// A file did not get its name, or nobody was told of it.
@@ -89,6 +90,7 @@ impl Keep {
             name_durable: false,
             may_have_reply,
             hashed_written: 0,
+            left_written: None,
         }
     }
 
@@ -146,6 +148,7 @@ impl Keep {
             name_durable: false,
             may_have_reply: false,
             hashed_written: 0,
+            left_written: None,
         };
         if let Err(error) = keep
             .commit(store, keep.in_state(State::NEW), Sync::No)
@@ -304,6 +307,7 @@ impl Keep {
         let mut manner = destination::manner(policy, place);
         manner.bytes = closing.total();
         manner.sha256 = self.digests().map(|digests| digests.sha256);
+        manner.left = self.left();
         let must_sync = manner.sync == Sync::Yes;
         let mut next = self.in_state(closing);
         next.owed = owed.map(Box::new);
@@ -322,11 +326,6 @@ impl Keep {
         let part = part_name(self.id);
         let published = match disk.publish(self.shelf, &part, place, manner).await {
             Ok(published) => published,
-            Err(source) if diagnosis::is_part_changed(&source) => {
-                let op = DiskOp::Open;
-                let source = io::ErrorKind::NotFound.into();
-                return Err(StoreError { op, source }.into());
-            }
             Err(source) => {
                 // What was not found may be the folder of the destination, which can be made, or
                 // the part, which is lost.
@@ -445,6 +444,7 @@ impl Keep {
         match written {
             Ok(()) => {
                 self.hashed_written = self.hashed_at().unwrap_or(0);
+                self.left_written = self.left();
                 Ok(())
             }
             Err(JournalError::Append(source)) => Err(StoreError {

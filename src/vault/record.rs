@@ -43,7 +43,7 @@ use crate::custody::object::StoredObject;
 use crate::http::authorization::Scheme;
 use crate::http::digest::{Digests, Hex, parse_hex};
 use crate::http::path::UploadPath;
-use words::{state_from_text, state_to_text, told_to_text};
+use words::{stamp_from_text, stamp_to_text, state_from_text, state_to_text, told_to_text};
 
 const TOMBSTONE: u8 = b'T';
 const TOMBSTONE_BYTES: usize = 16;
@@ -181,6 +181,10 @@ struct Payload<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha1: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     owed: Option<OwedText<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
@@ -244,7 +248,13 @@ impl Record {
     /// All bytes have come, and these are their digests.
     pub fn set_digests(&mut self, digests: Digests) {
         let bytes = self.state.received();
-        self.hashed = Some(Box::new(Hashed::Whole { bytes, digests }));
+        let left = self.hashed.as_ref().and_then(|hashed| hashed.left());
+        self.hashed = Some(Box::new(Hashed::Whole {
+            bytes,
+            digests,
+            sent: None,
+            left,
+        }));
     }
 
     /// The digests of the whole file, if they are known.
@@ -283,7 +293,8 @@ impl Record {
         let answer = change.answer.as_deref().or(self.answer.as_deref());
         let mut boot = [0; 32];
         let digests = change.digests.or(self.digests());
-        let hashed = self.hashed.as_deref().filter(|_| digests.is_none());
+        let known = self.hashed.as_deref();
+        let hashed = known.filter(|_| digests.is_none());
         let owed = change.owed.as_deref().or(self.owed.as_deref());
         let owed = owed.filter(|_| owed::may_owe(change.state));
         let payload = Payload {
@@ -311,6 +322,8 @@ impl Record {
             hashing: hashed.and_then(Written::of),
             sha256: digests.map(|digests| Hex(&digests.sha256).to_string()),
             sha1: (digests.and_then(|digests| digests.sha1)).map(|sha1| Hex(&sha1).to_string()),
+            sent: (known.and_then(Hashed::sent)).map(|sent| Hex(&sent).to_string()),
+            left: known.and_then(Hashed::left).map(stamp_to_text),
             owed: owed.map(OwedText::of),
             certificate: (self.life.certificate.as_deref()).map(ShownCertificate::to_text),
             unsettled: self.is_unsettled,
@@ -429,8 +442,11 @@ fn hexadecimal(number: u128, buffer: &mut [u8; 32]) -> &str {
 
 /// What could not be read of its digests is nobody's loss: they are computed anew.
 fn hashed_from_text(payload: &Payload<'_>) -> Option<Hashed> {
+    let left = payload.left.as_deref().and_then(stamp_from_text);
     let Some(sha256) = &payload.sha256 else {
-        return payload.hashing.as_ref()?.read();
+        let mut hashed = payload.hashing.as_ref()?.read()?;
+        hashed.set_left(left);
+        return Some(hashed);
     };
     Some(Hashed::Whole {
         bytes: payload.total.unwrap_or(0),
@@ -438,6 +454,8 @@ fn hashed_from_text(payload: &Payload<'_>) -> Option<Hashed> {
             sha256: parse_hex(sha256)?,
             sha1: payload.sha1.as_deref().and_then(parse_hex),
         },
+        sent: payload.sent.as_deref().and_then(parse_hex),
+        left,
     })
 }
 

@@ -386,7 +386,7 @@ impl<D: Disk> Recovery<'_, D> {
         let store = self.store;
         let disk = &*store.disk;
         let (path, part) = (case.record.path.clone(), case.part);
-        let boot_id = disk.boot_id();
+        let (boot_id, is_as_left) = (disk.boot_id(), disk.survived(case.record.boot_id));
         let mut keep = Keep::resume(case.id, case.shelf, case.record, case.sequence, boot_id);
         if let State::Gone(ending) = state {
             if keep.record().owed.is_some() {
@@ -394,6 +394,10 @@ impl<D: Disk> Recovery<'_, D> {
             }
             let tombstone = keep.tombstone(ending);
             return store.journal.bury(case.id, tombstone, disk.now());
+        }
+        if truncated > 0 || !is_as_left {
+            // That was done to it here, or by a power cut.
+            keep.set_left(None);
         }
         keep.remember(store, state);
         if state.reply() == Reply::File {

@@ -107,6 +107,8 @@ struct Content {
     /// What a read sees.
     cached: Vec<u8>,
     written_ms: u64,
+    /// When it was last changed, in whatever way.
+    touched: Moment,
     /// Up to here it has its space, if that is more than its length.
     reserved: u64,
     /// A journal, of which the device writes 512 bytes at once; other files show what smaller
@@ -123,6 +125,7 @@ impl Content {
             pending: Vec::new(),
             cached: Vec::new(),
             written_ms: 0,
+            touched: 0,
             reserved: 0,
             is_journal: false,
             shelf,
@@ -343,6 +346,7 @@ impl SimDisk {
         let content = self.files.get_mut(&inode).expect("an open file stays");
         content.write(moment, usize::try_from(offset).expect("in memory"), bytes);
         content.written_ms = now;
+        content.touched = moment;
     }
 
     /// Makes a file's bytes durable.
@@ -424,7 +428,9 @@ impl SimDisk {
 
     /// Cuts a file, durably.
     pub fn truncate(&mut self, inode: u64, bytes: u64) {
+        let moment = self.next_moment();
         let content = self.files.get_mut(&inode).expect("an open file stays");
+        content.touched = moment;
         content.sync();
         let bytes = usize::try_from(bytes).expect("in memory");
         content.pending.clear();
@@ -459,6 +465,8 @@ impl SimDisk {
             age_ms: now.saturating_sub(content.written_ms),
             inode,
             held: content.reserved.max(content.cached.len() as u64),
+            modified_ns: content.touched,
+            changed_ns: content.touched,
         })
     }
 

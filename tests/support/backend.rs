@@ -8,6 +8,8 @@ use std::thread::{self, JoinHandle};
 
 use super::{PATIENCE, wait_until};
 
+const COPY: &str = "BITS-Copy-File-To-Destination: \r\n";
+
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub struct Heard {
@@ -38,6 +40,10 @@ pub enum Act {
     WriteReply(Vec<u8>),
     /// Moves the file away that BITS-Request-DataFile-Name says, and answers 200.
     TakeFile,
+    /// Writes this over the first bytes of the file, and asks for it at its destination.
+    ChangeFile(Vec<u8>),
+    /// Puts another file in its place, and asks for it likewise.
+    ReplaceFile(Vec<u8>),
     /// Ends the connection without a word.
     CloseAtOnce,
     /// Announces this body and sends half of it.
@@ -188,6 +194,18 @@ fn answer(stream: &mut TcpStream, request: &Heard, act: Act) {
             let part = named("BITS-Request-DataFile-Name");
             std::fs::rename(&part, format!("{part}.taken.aside")).unwrap();
             (200, String::new(), Vec::new())
+        }
+        Act::ChangeFile(bytes) => {
+            let part = named("BITS-Request-DataFile-Name");
+            let mut file = std::fs::OpenOptions::new().write(true).open(part).unwrap();
+            file.write_all(&bytes).unwrap();
+            (200, COPY.to_owned(), Vec::new())
+        }
+        Act::ReplaceFile(bytes) => {
+            let part = named("BITS-Request-DataFile-Name");
+            std::fs::write(format!("{part}.other"), bytes).unwrap();
+            std::fs::rename(format!("{part}.other"), part).unwrap();
+            (200, COPY.to_owned(), Vec::new())
         }
         Act::CloseAtOnce => return,
         Act::CloseInBody(body) => {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Keep;
 use crate::http::digest::Digests;
+use crate::vault::disk::PartStamp;
 use crate::vault::hashing::{Hashed, Hashing};
 
 impl Keep {
@@ -34,10 +35,53 @@ impl Keep {
             .map(|at| at..received)
     }
 
+    /// How the part was left, if all of it was seen then.
+    pub fn left(&self) -> Option<PartStamp> {
+        self.kept.with_hashed(|hashed| hashed.left()).flatten()
+    }
+
+    /// That is how the part is left; the next record says it.
+    pub fn set_left(&self, stamp: Option<PartStamp>) {
+        self.kept.with_hashed(|hashed| hashed.set_left(stamp));
+    }
+
+    /// What stands in the part is not what was seen, or may not be: all of it is seen anew. What
+    /// had seen it before is given back.
+    pub fn hash_anew(&self) -> Option<Hashing> {
+        self.kept.with_hashed(Hashed::begin_anew).flatten()
+    }
+
+    /// An application has changed the whole file: that is its digest from now on.
+    pub fn adopt_digests(&self, now: Digests) {
+        self.kept.with_hashed(|hashed| {
+            if let Hashed::Whole { digests, sent, .. } = hashed {
+                let before = std::mem::replace(digests, now);
+                sent.get_or_insert(before.sha256);
+            }
+        });
+    }
+
+    /// The SHA-256 of what came, where the file is another one by now.
+    pub fn changed_from(&self) -> Option<[u8; 32]> {
+        self.kept.with_hashed(|hashed| hashed.sent()).flatten()
+    }
+
+    /// The SHA-256 of what came, once all of it has.
+    pub fn sent(&self) -> Option<[u8; 32]> {
+        let sha256 = || self.digests().map(|digests| digests.sha256);
+        self.changed_from().or_else(sha256)
+    }
+
     /// Whether so many bytes were seen since a record said how far it is.
     pub fn is_hashing_due(&self, step_bytes: u64) -> bool {
         self.hashed_at()
             .is_some_and(|at| at.saturating_sub(self.hashed_written) >= step_bytes)
+    }
+
+    /// Whether a restart would not know how the part was left.
+    pub fn is_left_due(&self) -> bool {
+        let left = self.left();
+        left.is_some() && left != self.left_written
     }
 
     /// The digests of the whole file, if they are known.

@@ -1,7 +1,8 @@
-//! The states of a session as words of its record.
+//! The states of a session as words of its record, and how its part was left.
 
 use super::Payload;
 use crate::bits::session::{AfterPublish, Reply, State};
+use crate::vault::disk::PartStamp;
 use crate::vault::ending_words::{ending_from_text, ending_to_text};
 
 pub(super) fn state_to_text(state: State) -> (&'static str, Option<u64>) {
@@ -75,4 +76,26 @@ pub(super) fn state_from_text(payload: &Payload<'_>) -> Option<State> {
         }),
         other => ending_from_text(other).map(State::Gone),
     }
+}
+
+pub(super) fn stamp_to_text(stamp: PartStamp) -> String {
+    let PartStamp {
+        inode,
+        bytes,
+        modified_ns,
+        changed_ns,
+    } = stamp;
+    format!("{inode} {bytes} {modified_ns} {changed_ns}")
+}
+
+/// One that makes no sense is none: the part is read again.
+pub(super) fn stamp_from_text(text: &str) -> Option<PartStamp> {
+    let mut numbers = text.split(' ').map(|number| number.parse().ok());
+    let mut next = || numbers.next().flatten();
+    Some(PartStamp {
+        inode: next()?,
+        bytes: next()?,
+        modified_ns: next()?,
+        changed_ns: next()?,
+    })
 }

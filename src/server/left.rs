@@ -1,0 +1,211 @@
+//! Whether the file of an upload is as it was left, where its digest is computed.
+//!
+//! Bytes are seen once, on their way to the disk. So whoever changes the file later, an application
+//! that was given its name or anybody else who may write to the work directory, would make the
+//! digest a lie. Each look at the file compares how it stands with how it was left
+//! ([`PartStamp`]): before bytes are appended, and before it gets its name. Where that differs, the
+//! file is read again, and only then something is said of it: what an application has made of the
+//! file is told with a digest of its own, and what anybody else has changed is nobody's upload any
+//! more, so that its client sends it once more.
+
+use std::io;
+use std::rc::Rc;
+
+use super::floor::World;
+use super::hashing::Behind;
+use super::held::Held;
+use crate::bits::reply::Refusal;
+use crate::config::{Location, NotificationType};
+use crate::diagnosis::{PartChanged, PartTouched};
+use crate::event::{DiskOp, Event};
+use crate::http::digest::Digests;
+use crate::vault::disk::PartStamp;
+use crate::vault::error::StoreError;
+use crate::vault::hashing::Hashing;
+use crate::vault::names::part_name;
+
+/// How often a file is read anew because it changes while it is read.
+const TRIES_MAX: usize = 3;
+
+/// The clocks of file systems go in steps of up to 10 ms: what is written in the same step as what
+/// came before leaves no trace in the times.
+const STEP_MS: u64 = 20;
+
+impl<W: World> Held<W> {
+    /// How the part stands there now; `None` if nothing does.
+    pub(super) async fn stamp(&mut self) -> Result<Option<PartStamp>, StoreError> {
+        let (shard, shelf) = (Rc::clone(&self.shard), self.keep().shelf());
+        let stat = shard.world.stat(shelf, &part_name(self.id())).await;
+        let stat = stat.map_err(StoreError::new(DiskOp::Read))?;
+        Ok(stat.map(|stat| stat.stamp()))
+    }
+
+    /// All that is there was seen: notes how the part is left.
+    pub(super) async fn note_left(&mut self) {
+        if !self.keep().has_digests() {
+            return;
+        }
+        let received = self.received();
+        // What cannot be looked at now is read again.
+        let stamp = self.stamp().await.ok().flatten();
+        let stamp = stamp.filter(|stamp| stamp.bytes == received);
+        self.keep().set_left(stamp);
+    }
+
+    /// The same, where the times of files tell of changes while a part grows.
+    pub(super) async fn note_left_growing(&mut self) {
+        if self.tells_changes() {
+            self.note_left().await;
+        }
+    }
+
+    /// Something is done to the part that changes its times and not its bytes; whether it was as it
+    /// was left before.
+    pub(super) async fn is_as_left(&mut self) -> bool {
+        let left = self.keep().left();
+        left.is_some() && self.stamp().await.is_ok_and(|stamp| stamp == left)
+    }
+
+    fn tells_changes(&mut self) -> bool {
+        let shelf = self.keep().shelf();
+        self.shard.world.tells_changes(shelf)
+    }
+
+    /// Before something is appended, or the file is sealed: if the part is not as it was left, all
+    /// of it is to be read again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn look_again(&mut self) -> Result<(), StoreError> {
+        let left = self.keep().left();
+        // Where something was not seen the times say nothing, and where all was, it has its digest.
+        let is_moot = self.keep().unhashed().is_some() || self.keep().digests().is_some();
+        if left.is_none() || is_moot || !self.tells_changes() {
+            return Ok(());
+        }
+        let stamp = self.stamp().await?;
+        if stamp.is_none() || stamp == left {
+            // If it is not there, whoever opens it hears so.
+            return Ok(());
+        }
+        // What is open may have no name any more.
+        self.work().file = None;
+        let before = self.keep().hash_anew().map(Box::new);
+        self.work().seen_before = before;
+        Ok(())
+    }
+
+    /// The part was read again: it must be what was seen before.
+    ///
+    /// # Errors
+    /// Somebody has changed it.
+    pub(super) fn compare_with_before(&mut self) -> Result<(), StoreError> {
+        let before = self.work().seen_before.take();
+        match before.zip(self.keep().hashing()) {
+            Some((before, now)) if *before != now => Err(changed()),
+            _ => Ok(()),
+        }
+    }
+
+    /// An application is about to get the name of the part: from now on it may write there.
+    pub(super) fn hand_over(&mut self, location: &Location) {
+        if !is_by_reference(location) {
+            return;
+        }
+        let now_ms = self.shard.world.wall_clock_ms();
+        let is_exact = |left: PartStamp| left.changed_ns / 1_000_000 + STEP_MS < now_ms;
+        if !self.tells_changes() || !self.keep().left().is_some_and(is_exact) {
+            self.keep().set_left(None);
+        }
+    }
+
+    /// Before the file gets its name, here or in a store: its digest is that of what stands there.
+    ///
+    /// # Errors
+    /// What the client hears.
+    pub(super) async fn mind_changes(&mut self) -> Result<(), Refusal> {
+        match self.read_if_changed().await {
+            Ok(None) => Ok(()),
+            Ok(Some(digests)) => self.judge(digests).await,
+            // Heard by nobody: the connection was hung up on.
+            Err(Behind::Stopped) => Err(Refusal::Unavailable),
+            Err(Behind::Disk(error)) => Err(self.fail(error).await),
+        }
+    }
+
+    /// The digests of the file, if they had to be found out anew.
+    async fn read_if_changed(&mut self) -> Result<Option<Digests>, Behind> {
+        let Some(known) = self.keep().digests() else {
+            return Ok(None);
+        };
+        for _ in 0..TRIES_MAX {
+            let Some(stamp) = self.stamp().await? else {
+                // It has its name already, or is lost.
+                return Ok(None);
+            };
+            // One of another length gets no name.
+            if self.keep().left() == Some(stamp) || stamp.bytes != self.received() {
+                return Ok(None);
+            }
+            self.work().file = None;
+            let Some(mut hashing) = Hashing::begin(known.algorithms()) else {
+                return Ok(None);
+            };
+            self.read_into(&mut hashing, stamp.bytes).await?;
+            self.work().file = None;
+            if self.stamp().await? == Some(stamp) {
+                self.keep().set_left(Some(stamp));
+                return Ok(Some(hashing.finish()));
+            }
+        }
+        let (op, source) = (DiskOp::Read, io::Error::other(PartTouched));
+        Err(StoreError { op, source }.into())
+    }
+
+    /// The whole file was read again.
+    async fn judge(&mut self, digests: Digests) -> Result<(), Refusal> {
+        let Some(known) = self.keep().digests().filter(|known| *known != digests) else {
+            return Ok(());
+        };
+        let location = self.location();
+        let was_told = self.keep().record().answer.is_some();
+        let is_theirs = was_told && (location.notification.is_none() || is_by_reference(&location));
+        if !is_theirs {
+            return Err(self.fail(changed()).await);
+        }
+        self.keep().adopt_digests(digests);
+        self.shard.world.emit(Event::FileChanged {
+            session: self.id(),
+            path: self.path().as_str(),
+            sent: known.sha256,
+            sha256: digests.sha256,
+        });
+        Ok(())
+    }
+
+    /// The file did not get its name. What was given to it for that has changed its times.
+    pub(super) async fn note_own_touch(&mut self) {
+        let Some(left) = self.keep().left() else {
+            return;
+        };
+        if let Ok(Some(stamp)) = self.stamp().await {
+            let PartStamp { changed_ns, .. } = stamp;
+            if stamp == (PartStamp { changed_ns, ..left }) {
+                self.keep().set_left(Some(stamp));
+            }
+        }
+    }
+}
+
+/// Whether an application is given the name of the part.
+pub(super) fn is_by_reference(location: &Location) -> bool {
+    let told = location.notification.as_ref();
+    told.is_some_and(|told| told.kind == NotificationType::ByReference)
+}
+
+fn changed() -> StoreError {
+    StoreError {
+        op: DiskOp::Read,
+        source: io::Error::other(PartChanged),
+    }
+}
