@@ -144,6 +144,7 @@ fn summary(verified: &Audit, wanted: &Verify) -> String {
         files,
         files_without_digest,
         objects,
+        names_of_others,
         ..
     } = verified;
     let mut text = format!(
@@ -163,6 +164,11 @@ fn summary(verified: &Audit, wanted: &Verify) -> String {
     }
     if wanted.files {
         text += &format!("{files} files were read\n");
+    }
+    if *names_of_others > 0 {
+        text += &format!(
+            "{names_of_others} names lead to files that other lines name as well, by links: each file was read once\n"
+        );
     }
     if *objects > 0 {
         text += &format!("{objects} lines name objects of a store: those were not read\n");

@@ -50,6 +50,8 @@ pub struct LedgerEntry {
     pub first_ms: u64,
     /// When the last byte was stored; 0 likewise.
     pub last_ms: u64,
+    /// When its file was about to get its name; 0 likewise.
+    pub named_ms: u64,
     /// How often it had to begin again where it had been before.
     pub resumes: u32,
     /// What its client calls itself.
@@ -125,6 +127,8 @@ pub struct LedgerLine<'a> {
     pub first_byte: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_byte: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<Cow<'a, str>>,
     pub resumes: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Cow<'a, str>>,
@@ -159,6 +163,7 @@ impl LedgerEntry {
             certificate_sha256: certificate.map(|shown| hex(&shown.sha256)),
             first_byte: (self.first_ms > 0).then(|| rfc3339(self.first_ms).into()),
             last_byte: (self.last_ms > 0).then(|| rfc3339(self.last_ms).into()),
+            named: (self.named_ms > 0).then(|| rfc3339(self.named_ms).into()),
             resumes: self.resumes,
             agent: self.agent.as_deref().map(Cow::Borrowed),
             host: Cow::Borrowed(&scribe.host),
@@ -223,6 +228,7 @@ pub(super) mod tests {
             certificate: None,
             first_ms: 1_794_999_999_000,
             last_ms: 1_795_000_000_000,
+            named_ms: 1_795_000_000_100,
             resumes: 2,
             agent: None,
         }

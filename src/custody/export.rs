@@ -19,7 +19,7 @@ pub enum ExportFormat {
 }
 
 /// The columns, in the order of the lines.
-const COLUMNS: [&str; 26] = [
+const COLUMNS: [&str; 28] = [
     "time",
     "session",
     "ending",
@@ -30,6 +30,7 @@ const COLUMNS: [&str; 26] = [
     "total",
     "sha256",
     "sha1",
+    "sent_sha256",
     "bucket",
     "key",
     "object_version",
@@ -41,6 +42,7 @@ const COLUMNS: [&str; 26] = [
     "certificate_sha256",
     "first_byte",
     "last_byte",
+    "named",
     "resumes",
     "agent",
     "host",
@@ -100,6 +102,7 @@ fn cells(line: &LedgerLine<'_>, place: String) -> [String; COLUMNS.len()] {
         line.total.map_or(String::new(), |total| total.to_string()),
         text(&line.sha256),
         text(&line.sha1),
+        text(&line.sent_sha256),
         of_store(object.map(|object| &object.bucket)),
         of_store(object.map(|object| &object.key)),
         of_store(object.and_then(|object| object.version.as_ref())),
@@ -111,6 +114,7 @@ fn cells(line: &LedgerLine<'_>, place: String) -> [String; COLUMNS.len()] {
         text(&line.certificate_sha256),
         text(&line.first_byte),
         text(&line.last_byte),
+        text(&line.named),
         line.resumes.to_string(),
         text(&line.agent),
         line.host.to_string(),

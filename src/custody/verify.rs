@@ -2,10 +2,9 @@
 //! files are those of which it speaks.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::chain::{self, BEGINNING, hash_of};
@@ -14,6 +13,9 @@ use super::folder;
 use crate::bits::session_id::SessionId;
 use crate::http::digest::{Hex, parse_hex};
 use crate::named_file;
+use files::FileLine;
+
+mod files;
 
 /// So many discrepancies are kept; all are counted.
 const TOLD_MAX: usize = 1_000;
@@ -60,6 +62,12 @@ pub enum Discrepancy {
     OtherSize(PathBuf, String, u64, u64),
     #[error("{file}: its SHA-256 is not that of {1}: it was changed", file = .0.display())]
     FileChanged(PathBuf, String),
+    #[error(
+        "{file}: it is the file of {1} again, which that of {2} had replaced: somebody has put it back (or the clock \
+         was set back)",
+        file = .0.display()
+    )]
+    FilePutBack(PathBuf, String, String),
     #[error("{file}: it cannot be read: {1}", file = .0.display())]
     FileUnreadable(PathBuf, String),
 }
@@ -75,6 +83,8 @@ pub struct Audit {
     pub files: u64,
     /// Files of which no digest was computed: only their sizes were compared.
     pub files_without_digest: u64,
+    /// Names of published files that lead to a file which another line names as well, by a link.
+    pub names_of_others: u64,
     /// Published files that went into an object store: nobody has looked at those.
     pub objects: u64,
     /// The first ones.
@@ -145,16 +155,9 @@ struct Walk<'w> {
     is_head_found: bool,
     /// What was told of each session, as a hash.
     sessions: BTreeMap<SessionId, [u8; 32]>,
-    files: BTreeMap<PathBuf, Expected>,
+    files: BTreeMap<PathBuf, Vec<FileLine>>,
     /// The name of the file before.
     day_before: Option<String>,
-}
-
-/// What the last line of a file says.
-struct Expected {
-    line: String,
-    bytes: u64,
-    sha256: Option<[u8; 32]>,
 }
 
 impl Walk<'_> {
@@ -184,20 +187,19 @@ impl Walk<'_> {
         if parse_hex(&read.prev) != Some(before) {
             self.tell_gap(name, number);
         }
-        self.session(name, number, &read);
+        let is_repeat = self.session(name, number, &read);
         if self.wishes.looks_at_files && read.is_published() {
             if read.object.is_some() {
                 self.verified.objects += 1;
                 return;
             }
-            let file = Path::new(&*read.root).join(&*read.path);
-            let expected = Expected {
-                line: format!("{name}:{number}"),
-                bytes: read.bytes,
-                sha256: read.sha256.as_deref().and_then(parse_hex),
-            };
-            // A later upload may have replaced it.
-            self.files.insert(file, expected);
+            // What stands twice was written when its first line was.
+            if !is_repeat {
+                let file = Path::new(&*read.root).join(&*read.path);
+                let line = format!("{name}:{number}");
+                let told = FileLine::by(&read, line, self.verified.lines);
+                self.files.entry(file).or_default().push(told);
+            }
         }
     }
 
@@ -213,9 +215,10 @@ impl Walk<'_> {
     }
 
     /// One that a crash made forget stands twice: with the same file, or somebody has added it.
-    fn session(&mut self, name: &str, number: usize, read: &LedgerLine<'_>) {
+    /// Whether it is the first.
+    fn session(&mut self, name: &str, number: usize, read: &LedgerLine<'_>) -> bool {
         let Some(id) = read.session_id() else {
-            return;
+            return false;
         };
         let told = (
             &read.ending,
@@ -226,21 +229,29 @@ impl Walk<'_> {
         );
         let told = hash_of(format!("{told:?}").as_bytes());
         match self.sessions.insert(id, told) {
-            None => {}
-            Some(before) if before == told => self.verified.repeats += 1,
+            None => false,
+            Some(before) if before == told => {
+                self.verified.repeats += 1;
+                true
+            }
             Some(_) => {
                 let name = name.to_owned();
                 self.verified
                     .tell(Discrepancy::ToldOtherwise(name, number, id));
+                false
             }
         }
     }
 
     fn look_at_files(&mut self) {
-        for (path, expected) in std::mem::take(&mut self.files) {
+        let (files, same) = files::by_place(std::mem::take(&mut self.files));
+        self.verified.names_of_others = same;
+        for (path, told) in files {
             self.verified.files += 1;
-            self.verified.files_without_digest += u64::from(expected.sha256.is_none());
-            match look_at(&path, &expected) {
+            let judged = files::judge(&path, &told);
+            let is_without = told.last().is_some_and(|told| told.sha256.is_none());
+            self.verified.files_without_digest += u64::from(is_without);
+            match judged {
                 Ok(None) => {}
                 Ok(Some(discrepancy)) => self.verified.tell(discrepancy),
                 Err(error) => {
@@ -252,40 +263,11 @@ impl Walk<'_> {
     }
 }
 
-fn look_at(path: &Path, expected: &Expected) -> io::Result<Option<Discrepancy>> {
-    let (path, line) = (path.to_owned(), expected.line.clone());
-    // Publication makes no link: somebody has put it there.
-    let file = match named_file::open_itself(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Some(Discrepancy::FileMissing(path, line)));
-        }
-        Err(error) => return Err(error),
-    };
-    let bytes = file.metadata()?.len();
-    if bytes != expected.bytes {
-        let other = Discrepancy::OtherSize(path, line, bytes, expected.bytes);
-        return Ok(Some(other));
-    }
-    let Some(sha256) = expected.sha256 else {
-        return Ok(None);
-    };
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    // It may grow as fast as it is read.
-    let mut file = file.take(bytes + 1);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    let is_right = <[u8; 32]>::from(hasher.finalize()) == sha256;
-    Ok((!is_right).then_some(Discrepancy::FileChanged(path, line)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use sha2::{Digest as _, Sha256};
 
     use super::super::chain::Chain;
     use super::super::entry::tests::{entry, scribe};

@@ -127,6 +127,11 @@ impl<W: World> Held<W> {
             certificate: life.certificate,
             first_ms: life.first_ms,
             last_ms: life.last_ms,
+            // Of one that did not get it, it says nothing.
+            named_ms: match ending {
+                Ending::Published => life.named_ms,
+                _ => 0,
+            },
             resumes: life.interruptions,
             agent: life.agent,
         }

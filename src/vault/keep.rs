@@ -309,6 +309,7 @@ impl Keep {
         manner.sha256 = self.digests().map(|digests| digests.sha256);
         manner.left = self.left();
         let must_sync = manner.sync == Sync::Yes;
+        self.kept.note_naming(disk.wall_clock_ms());
         let mut next = self.in_state(closing);
         next.owed = owed.map(Box::new);
         // Before the rename, unless the sync that makes the name durable does it.

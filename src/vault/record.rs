@@ -113,6 +113,8 @@ pub struct Life {
     pub first_ms: u64,
     /// When its last byte so far was stored, likewise.
     pub last_ms: u64,
+    /// When its file was about to get its name, the last time that this was tried, likewise.
+    pub named_ms: u64,
     /// What its client calls itself.
     pub agent: Option<Arc<str>>,
     /// The user who made it; `None` where nobody was asked.
@@ -168,6 +170,8 @@ struct Payload<'a> {
     first: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     last: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    named: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agent: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -316,6 +320,7 @@ impl Record {
             fragments: self.life.fragments,
             first: self.life.first_ms,
             last: self.life.last_ms,
+            named: self.life.named_ms,
             agent: self.life.agent.as_deref().map(Cow::Borrowed),
             user: self.life.user.as_deref().map(Cow::Borrowed),
             proof: (self.life.proof).map(|proof| Cow::Borrowed(proof.word())),
@@ -423,6 +428,7 @@ impl Frame<'_> {
                 fragments: payload.fragments,
                 first_ms: payload.first,
                 last_ms: payload.last,
+                named_ms: payload.named,
                 agent: payload.agent.map(|agent| agent.into()),
                 user: payload.user.map(|user| user.into()),
                 // One that only a newer version knows is nobody's loss.
@@ -488,6 +494,7 @@ mod tests {
                 fragments: 8,
                 first_ms: 1_700_000_000_500,
                 last_ms: 1_700_000_001_000,
+                named_ms: 1_700_000_001_500,
                 agent: Some("Microsoft BITS/7.8".into()),
                 user: Some("anna".into()),
                 proof: Some(Scheme::Negotiate),

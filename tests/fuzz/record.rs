@@ -2,16 +2,16 @@
 //! record.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use bitsd::bits::notification::Token;
 use bitsd::bits::session::{AfterPublish, Ending, Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::custody::entry::ShownCertificate;
+use bitsd::http::authorization::Scheme;
 use bitsd::http::digest::Algorithms;
 use bitsd::http::path::UploadPath;
-use bitsd::http::authorization::Scheme;
 use bitsd::vault::hashing::Hashed;
 use bitsd::vault::record::{Answered, FrameReader, Frames, Life, Record};
+use libfuzzer_sys::fuzz_target;
 
 fn state(choice: u8, total: u64) -> State {
     match choice % 12 {
@@ -55,9 +55,7 @@ fn state(choice: u8, total: u64) -> State {
 fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
     let (path, choice, [total, durable, inode], boot_id, id, sequence, damage, bytes) = input;
     // Arbitrary bytes never panic, alone or as the beginning of a journal.
-    let count = Frames::of(bytes)
-        .map(|frame| frame.content())
-        .count();
+    let count = Frames::of(bytes).map(|frame| frame.content()).count();
     // A stream has the same frames.
     let mut reader = FrameReader::new(bytes);
     let mut streamed = 0;
@@ -87,6 +85,7 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
             fragments: u32::from(choice),
             first_ms: total,
             last_ms: durable,
+            named_ms: durable,
             agent: (choice % 5 == 0).then(|| "an agent".into()),
             user: (choice % 7 == 0).then(|| "anna".into()),
             proof: Scheme::ALL.get(usize::from(choice) % 7).copied(),
@@ -97,7 +96,9 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
                 })
             }),
         },
-        hashed: (choice % 2 == 0).then(|| Hashed::begin(Algorithms::Both)).flatten(),
+        hashed: (choice % 2 == 0)
+            .then(|| Hashed::begin(Algorithms::Both))
+            .flatten(),
         // States that owe nothing are written without it.
         owed: None,
         is_unsettled: choice % 4 == 0,

@@ -75,6 +75,11 @@ impl Kept {
         self.record.borrow_mut().life.last_ms = wall_ms;
     }
 
+    /// Its file is about to get its name.
+    pub(in crate::vault) fn note_naming(&self, wall_ms: u64) {
+        self.record.borrow_mut().life.named_ms = wall_ms;
+    }
+
     /// It was read back, and goes on like this; the next journal begins with it.
     pub fn restart(&self, state: State, sequence: u64) {
         self.record.borrow_mut().state = state;
