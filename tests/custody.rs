@@ -428,6 +428,126 @@ fn a_file_that_was_changed_is_found_and_a_report_has_all_of_it() {
     assert_eq!(verify(&["--head", "12"], ledger).0, Some(2));
 }
 
+/// Goal: nobody is accused who has done nothing. Method: a file gets its name while its line cannot
+/// be written, another one replaces it and has its line first; and a folder has two names.
+#[test]
+fn a_file_is_right_whose_line_is_not_the_last() {
+    let mut kept = kept("cores = 1\nallow_overwrite = true\ncreate_dirs = true");
+    let mut first = upload(&kept.server, "/a.bin", 1, 30);
+    let away = kept.ledger.with_extension("away");
+    fs::rename(&kept.ledger, &away).unwrap();
+    first.close().assert(503, None);
+    fs::rename(&away, &kept.ledger).unwrap();
+    kept.server.wait_for_log("event=custody_restored");
+    upload(&kept.server, "/a.bin", 2, 30)
+        .close()
+        .assert(200, None);
+    first.close().assert(200, None);
+    let named: Vec<_> = lines(&kept.ledger)
+        .iter()
+        .map(|line| line["named"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(named.len() == 2 && named[1] < named[0], "{named:?}");
+    kept.server.assert_file("a.bin", 2, 30);
+    assert_whole(&kept.ledger);
+    // The same over a restart, in which the first one gets its line by itself.
+    let mut first = upload(&kept.server, "/b.bin", 1, 30);
+    fs::rename(&kept.ledger, &away).unwrap();
+    first.close().assert(503, None);
+    kept.server.kill9();
+    fs::rename(&away, &kept.ledger).unwrap();
+    kept.server.restart();
+    wait_until("its line is there", || lines(&kept.ledger).len() == 3);
+    upload(&kept.server, "/b.bin", 2, 30)
+        .close()
+        .assert(200, None);
+    assert_whole(&kept.ledger);
+    upload(&kept.server, "/d/c.bin", 1, 30)
+        .close()
+        .assert(200, None);
+    std::os::unix::fs::symlink("d", kept.server.file("link")).unwrap();
+    upload(&kept.server, "/link/c.bin", 2, 30)
+        .close()
+        .assert(200, None);
+    assert_whole(&kept.ledger);
+    // Who puts an older one back is told of.
+    fs::write(
+        kept.server.file("d/c.bin"),
+        support::content::content(1, 0, 30),
+    )
+    .unwrap();
+    let (code, said) = verify(&["--files"], &kept.ledger);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("somebody has put it back"), "{said}");
+}
+
+/// What an application has made of a file is what its line says, beside what came.
+#[test]
+fn a_line_tells_of_a_file_that_its_application_has_changed() {
+    let backend = Backend::always(Act::ChangeFile(b"changed".to_vec()));
+    let kept = kept(&format!(
+        "notification_type = \"by-reference\"\nnotification_url = \"{}\"",
+        backend.url("/app")
+    ));
+    upload(&kept.server, "/a.bin", 3, 30)
+        .close()
+        .assert(200, None);
+    let hex = |bytes: &[u8]| -> String {
+        let digest = Sha256::digest(bytes);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let line = &lines(&kept.ledger)[0];
+    let file = fs::read(kept.server.file("a.bin")).unwrap();
+    assert!(file.starts_with(b"changed"));
+    assert_eq!(line["sha256"], hex(&file));
+    assert_eq!(line["sent_sha256"], hex(&content(3, 0, 30)));
+    assert_whole(&kept.ledger);
+}
+
+/// Goal: what a full disk has torn of an append-only day is ended when there is room, without a
+/// restart. Method: the ledger is on a small disk, which is filled up until a line does not fit.
+#[test]
+fn an_append_only_day_goes_on_after_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(folder.path(), &["mkfs.ext4", "-q", "-F"], 16 << 20, "rw") else {
+        return skip("ext4 cannot be mounted (needs root)");
+    };
+    let ledger = disk.path().join("custody");
+    fs::create_dir(&ledger).unwrap();
+    let server = Server::on(&folder.path().join("root"), settings(&ledger, ""));
+    upload(&server, "/a.bin", 1, 30).close().assert(200, None);
+    let day = day_of(&ledger);
+    if !set_flags(&day, IFlags::APPEND) {
+        return;
+    }
+    let filler = disk.path().join("filler");
+    let file = fs::File::create(&filler).unwrap();
+    // To the last block.
+    for size in [1 << 20, 4096] {
+        while std::os::unix::fs::FileExt::write_all_at(
+            &file,
+            &vec![1; size],
+            file.metadata().unwrap().len(),
+        )
+        .is_ok()
+        {}
+    }
+    let _ = file.sync_all();
+    let refused = (0..64).find_map(|number| {
+        let mut client = upload(&server, &format!("/f{number}.bin"), 1, 30);
+        let answer = client.close();
+        (answer.status != 200).then_some(client)
+    });
+    let mut refused = refused.expect("the disk is full");
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    server.wait_for_log("event=custody_restored");
+    refused.close().assert(200, None);
+    upload(&server, "/z.bin", 1, 30).close().assert(200, None);
+    assert_whole(&ledger);
+    set_flags(&day, IFlags::empty());
+}
+
 /// The file of the day; there is one.
 fn day_of(ledger: &Path) -> PathBuf {
     let names = fs::read_dir(ledger).unwrap();

@@ -53,6 +53,9 @@ pub struct Day {
     is_named: bool,
     /// It is append-only: nothing is written but at its end, wherever that is, and nothing cut off.
     only_grows: bool,
+    /// What was to be appended last and does not count yet. Where nothing can be cut off, what is
+    /// half written of it is ended.
+    tried: Vec<u8>,
 }
 
 /// What was found at the end of the last day.
@@ -156,7 +159,9 @@ impl LedgerFolder {
         // Of who has a line, too: the last day may just have begun.
         for name in before.last().into_iter().chain([last]) {
             let path = self.site.path().join(name);
-            let found = chain.read_back(self.read(name)?)?;
+            let day = self.read(name)?;
+            mending::forget_cached(day.get_ref());
+            let found = chain.read_back(day)?;
             told.broken = told
                 .broken
                 .or(found.broken.map(|line| (path.clone(), line)));
@@ -188,6 +193,7 @@ impl LedgerFolder {
                 unsynced: Vec::new(),
                 is_named: true,
                 only_grows,
+                tried: Vec::new(),
             };
             return Ok((Some(day), told));
         }
@@ -268,11 +274,13 @@ impl LedgerFolder {
             unsynced: Vec::new(),
             is_named: false,
             only_grows: false,
+            tried: Vec::new(),
         };
         Ok((day, disturbance))
     }
 
-    /// Opens a day anew after something failed there, and puts right what may be half written.
+    /// Opens a day anew after something failed there, and puts right what may be half written. One
+    /// that only grows may have lines then that nobody heard of: it is to be read back.
     ///
     /// # Errors
     /// Of that; it is to be opened anew once more.
@@ -287,12 +295,14 @@ impl LedgerFolder {
         if found.identity != day.identity {
             return self.keep_day(day);
         }
-        // Of one that only grows nothing can be cut off; mostly nothing need be.
-        if found.bytes != day.synced {
-            file.set_len(day.synced)?;
-        }
-        file.write_all_at(&day.unsynced, day.synced)?;
         (day.file, day.only_grows) = (file, only_grows);
+        match only_grows {
+            true => day.end_lines()?,
+            false => {
+                day.file.set_len(day.synced)?;
+                day.file.write_all_at(&day.unsynced, day.synced)?;
+            }
+        }
         Ok(None)
     }
 
@@ -332,6 +342,7 @@ impl Day {
     /// # Errors
     /// Of the disk; then the day is to be opened anew ([`LedgerFolder::reopen`]).
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        lines.clone_into(&mut self.tried);
         self.file.write_all_at(lines, self.end())?;
         // They go to its end, wherever that is (pwrite(2), "BUGS").
         let end = self.end() + lines.len() as u64;
@@ -345,8 +356,14 @@ impl Day {
         Ok(())
     }
 
+    /// Whether it is append-only.
+    pub fn only_grows(&self) -> bool {
+        self.only_grows
+    }
+
     /// What was appended counts, and is written anew after a failure.
     pub fn count(&mut self, lines: &[u8]) {
+        self.tried.clear();
         self.unsynced.extend_from_slice(lines);
     }
 
@@ -600,6 +617,51 @@ mod tests {
         assert_eq!(later.head(), last.head());
         folder.begin("2026-11-19.jsonl").unwrap();
         drop(sealed);
+    }
+
+    /// Goal: a day on which nothing can be cut off goes on after a full disk. Method: lines are on
+    /// their way, none, some or all of the last ones are there, and it is opened anew.
+    #[test]
+    fn an_append_only_day_goes_on_after_a_failure() {
+        for written in [0, 30, usize::MAX] {
+            let place = tempfile::tempdir().unwrap();
+            let path = place.path().join(TODAY);
+            let folder = LedgerFolder::open(Site::new(place.path(), &[]), TODAY).unwrap();
+            let mut chain = Chain::new(scribe());
+            let (mut day, _) = folder.begin(TODAY).unwrap();
+            append(&mut chain, &mut day, 1..=1);
+            day.sync(&folder).unwrap();
+            day.note_synced();
+            append(&mut chain, &mut day, 2..=2);
+            let Some(_sealed) = Sealed::new(&path, IFlags::APPEND) else {
+                return;
+            };
+            let (mut lines, before) = (Vec::new(), fs::read(&path).unwrap());
+            chain.append(&entry(3), &mut lines);
+            let taken = written.min(lines.len());
+            let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(&lines[..taken]).unwrap();
+            lines.clone_into(&mut day.tried);
+            chain.drop_appended();
+            assert_eq!(folder.reopen(&mut day).unwrap(), None);
+            assert!(day.only_grows());
+            let expected = match taken {
+                0 => before,
+                _ => [before, lines].concat(),
+            };
+            assert!(fs::read(&path).unwrap() == expected, "{written}");
+            let mut again = Chain::new(scribe());
+            let (found, told) = folder.read_back(&mut again, TODAY).unwrap();
+            assert!(told.torn.is_none() && told.broken.is_none());
+            let mut found = found.unwrap();
+            // Who has a line by now gets no other one.
+            append(&mut again, &mut found, 3..=4);
+            let whole = fs::read(&path).unwrap();
+            let mut last = Chain::new(scribe());
+            let read = last.read_back(&whole[..]).unwrap();
+            assert_eq!((read.whole, read.broken), (whole.len() as u64, None));
+            assert_eq!(whole.iter().filter(|byte| **byte == b'\n').count(), 4);
+        }
     }
 
     #[test]

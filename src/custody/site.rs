@@ -105,15 +105,24 @@ impl Site {
             return Err(BadLedger::NoFiles(why, path.clone()));
         }
         let stat = rustix::fs::fstat(&folder).map_err(failed)?;
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(BadLedger::Owner(path.clone(), stat.st_uid));
-        }
-        if stat.st_mode & OTHERS_WRITE != 0 {
-            return Err(BadLedger::Mode(path.clone()));
-        }
+        self.judge(stat.st_uid, stat.st_mode)?;
         let access = Access::WRITE_OK | Access::EXEC_OK;
         rustix::fs::accessat(&folder, ".", access, AtFlags::EACCESS).map_err(failed)?;
         Ok(folder)
+    }
+
+    /// Whether a folder of this owner and mode is ours alone.
+    ///
+    /// # Errors
+    /// [`BadLedger::Owner`], [`BadLedger::Mode`]
+    pub(super) fn judge(&self, owner: u32, mode: u32) -> Result<(), BadLedger> {
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(BadLedger::Owner(self.path.clone(), owner));
+        }
+        match mode & OTHERS_WRITE {
+            0 => Ok(()),
+            _ => Err(BadLedger::Mode(self.path.clone())),
+        }
     }
 
     /// Takes the folder for this program alone, for as long as it is open, and tries to make a file

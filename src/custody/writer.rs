@@ -217,6 +217,8 @@ impl Writer {
         match std::mem::replace(&mut self.place, Place::Unread) {
             Place::Unread => self.read_back(),
             Place::Broken(mut day) => match self.folder.reopen(&mut day) {
+                // The lines that were tried may stand there.
+                Ok(None) if day.only_grows() => self.read_back(),
                 Ok(disturbance) => {
                     self.place = Place::Open(day);
                     disturbance

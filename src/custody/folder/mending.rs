@@ -12,7 +12,7 @@
 //! this one ([`crate::ring`] does). Then no line is written until it is back, or a restart.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, OFlags};
@@ -45,7 +45,7 @@ impl LedgerFolder {
     /// Looks whether this is the folder at its path, and goes over to the one that is.
     ///
     /// # Errors
-    /// There is none, or one that the ledger must not go to.
+    /// There is none, or one that the ledger must not go to; or others may write to it now.
     pub fn keep_place(&mut self) -> io::Result<Option<Disturbance>> {
         let path = self.site.path();
         let refuse = |why: &str| {
@@ -53,7 +53,12 @@ impl LedgerFolder {
             Err(io::Error::new(io::ErrorKind::NotFound, why))
         };
         match whereabouts::at(path)? {
-            Some(there) if there.identity == self.identity => Ok(None),
+            // What others may write to proves nothing.
+            Some(there) if there.identity == self.identity => {
+                let ours = self.site.judge(there.owner, there.mode);
+                ours.map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+                Ok(None)
+            }
             Some(there) if there.identity.is_beside(self.identity) => {
                 let taken = self.site.take();
                 let folder = taken.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?;
@@ -166,6 +171,40 @@ impl LedgerFolder {
         day.file.set_len(day.synced)?;
         day.file.write_all_at(&day.unsynced, day.synced)
     }
+}
+
+impl Day {
+    /// Of one that only grows nothing can be cut off. What is half written of its last lines is
+    /// ended; whether a sync that failed has lost something, the device says.
+    pub(super) fn end_lines(&mut self) -> io::Result<()> {
+        forget_cached(&self.file);
+        let mut tail = Vec::new();
+        self.file.seek(SeekFrom::Start(self.synced))?;
+        let expected = [&self.unsynced[..], &self.tried[..]].concat();
+        // One more, to see that there is not more.
+        let mut limited = (&self.file).take(expected.len() as u64 + 1);
+        limited.read_to_end(&mut tail)?;
+        let Some(rest) = expected.strip_prefix(&tail[..]) else {
+            // Something else stands there. Where it cannot be cut off, this says so.
+            self.file.set_len(self.synced)?;
+            return self.file.write_all(&self.unsynced);
+        };
+        // Of what was tried nothing need be there.
+        let counted = self.unsynced.len().saturating_sub(tail.len());
+        let is_between = tail.len() > self.unsynced.len() && !rest.is_empty();
+        let missing = match is_between {
+            true => rest,
+            false => &rest[..counted],
+        };
+        (&self.file).write_all(missing)?;
+        self.file.sync_all()
+    }
+}
+
+/// The kernel calls bytes clean that it could not write: without them in its memory, what is read
+/// is what is there.
+pub(super) fn forget_cached(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 /// Where the last whole line ends in so many bytes of a file.
@@ -348,6 +387,16 @@ mod tests {
         let (disturbance, lines, wrong) = written.go_on();
         let aside = Disturbance::Replaced(format!("{NAME}.1.other"));
         assert_eq!((disturbance, lines, wrong), (Some(aside), 4, Vec::new()));
+    }
+
+    #[test]
+    fn a_folder_that_was_opened_to_others_gets_no_line() {
+        let mut written = Written::new();
+        fs::set_permissions(written.path(), fs::Permissions::from_mode(0o770)).unwrap();
+        let open = written.folder.keep_place().unwrap_err();
+        assert!(open.to_string().contains("chmod go-w"), "{open}");
+        fs::set_permissions(written.path(), fs::Permissions::from_mode(0o750)).unwrap();
+        assert_eq!(written.folder.keep_place().unwrap(), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Whereabouts {
     pub identity: FileIdentity,
     pub bytes: u64,
     pub is_regular: bool,
+    pub owner: u32,
+    pub mode: u32,
     /// It has some name.
     pub is_named: bool,
 }
@@ -61,6 +63,8 @@ pub fn within(folder: &File, name: &str) -> io::Result<Option<Whereabouts>> {
 const ASKED: StatxFlags = StatxFlags::INO
     .union(StatxFlags::TYPE)
     .union(StatxFlags::SIZE)
+    .union(StatxFlags::UID)
+    .union(StatxFlags::MODE)
     .union(StatxFlags::NLINK);
 
 fn found(stat: &Statx) -> Whereabouts {
@@ -71,6 +75,8 @@ fn found(stat: &Statx) -> Whereabouts {
         },
         bytes: stat.stx_size,
         is_regular: FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile,
+        owner: stat.stx_uid,
+        mode: stat.stx_mode.into(),
         is_named: stat.stx_nlink > 0,
     }
 }
