@@ -237,6 +237,26 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// As much as a pipe holds.
 const PIPE_BYTES: usize = 64 << 10;
 
+/// What came of syncing a folder. Some file systems cannot, and say EINVAL or EBADF (FUSE, SMB); a
+/// start tells of those, and all else goes on as far as it can.
+///
+/// # Errors
+/// All others.
+pub fn synced_folder(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if is_no_sync(&error) => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether a folder cannot be synced at all.
+pub fn is_no_sync(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::INVAL | Errno::BADF)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -369,5 +389,18 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_sync_folders_is_no_fault() {
+        for (errno, is_fault) in [
+            (Errno::INVAL, false),
+            (Errno::BADF, false),
+            (Errno::IO, true),
+            (Errno::NOSPC, true),
+        ] {
+            assert_eq!(synced_folder(Err(errno.into())).is_err(), is_fault);
+        }
+        assert!(synced_folder(Ok(())).is_ok());
     }
 }

@@ -245,6 +245,10 @@ fn parse(
     };
     let encoded = path.strip_prefix('/').ok_or(BadTarget::Form)?;
     let path = read(&decode(encoded)?)?;
+    // On any level: the root of another server may lie beneath this one.
+    if (path.as_str().split('/')).any(|name| name.eq_ignore_ascii_case(RESERVED)) {
+        return Err(BadTarget::Reserved);
+    }
     if let Some(query) = query {
         if !query.bytes().all(is_target_byte) {
             return Err(BadTarget::Character);

@@ -25,8 +25,10 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::work_folder;
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::Blocked;
+use crate::vault::names::OWNER_NAME;
 use absolute::Unresolved;
 
 /// How often the kernel may ask to be called again, because of renames elsewhere or a signal.
@@ -178,6 +180,17 @@ impl<'p> Walk<'p> {
     /// # Errors
     /// [`NoWay`]
     pub fn go_on(&mut self) -> Result<bool, NoWay> {
+        let has_arrived = self.go_as_far_as_possible()?;
+        // Of another server of this account, whose root or `work_dir` lies beneath ours: what
+        // stands there is believed at its next start. It is flat, so only the last folder can be
+        // one.
+        if self.walked > 0 && work_folder::is_marked_within(&self.here.opened, OWNER_NAME) {
+            return Err(NoWay::Reserved(self.here_name().to_owned()));
+        }
+        Ok(has_arrived)
+    }
+
+    fn go_as_far_as_possible(&mut self) -> Result<bool, NoWay> {
         while let Some(name) = self.next_name() {
             let end = self.walked + usize::from(self.walked > 0) + name.len();
             let prefix = &self.path[..end];

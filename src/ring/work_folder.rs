@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use self::hold::Hold;
 use super::account;
-use crate::named_file::kind_without_files;
+use crate::named_file::{kind_without_files, synced_folder};
 
 pub use locking::Lock;
 
@@ -137,12 +137,7 @@ impl WorkFolder {
 
     /// Whether a file has the mark: no client, and no other account, can make one that has.
     pub fn is_marked(&self, name: &str) -> bool {
-        let Ok(Some(stat)) = self.stat(name) else {
-            return false;
-        };
-        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && stat.st_uid == account::our_id()
-            && Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX)
+        is_marked_within(&self.descriptor, name)
     }
 
     /// Its path when it was opened.
@@ -214,7 +209,15 @@ impl WorkFolder {
         let _ = rustix::fs::fchmod(&file, OURS_MODE | Mode::SVTX);
         file.sync_all()?;
         rustix::fs::renameat(&self.descriptor, &new, &self.descriptor, name)?;
-        Ok(rustix::fs::fsync(&self.descriptor)?)
+        sync_names(&self.descriptor)
+    }
+
+    /// Makes its names durable, as far as its file system can.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn sync(&self) -> io::Result<()> {
+        sync_names(&self.descriptor)
     }
 
     /// Makes a file of ours one byte longer, by whoever and however often at once, and gives it to
@@ -341,6 +344,21 @@ pub fn in_use_above(folder: &OwnedFd, names: &[&str]) -> Option<PathBuf> {
         }
         here = above;
     }
+}
+
+/// Whether a file in some folder has the mark of a folder of ours ([`WorkFolder::is_marked`]).
+pub fn is_marked_within(folder: &OwnedFd, name: &str) -> bool {
+    let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
+        return false;
+    };
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && stat.st_uid == account::our_id()
+        && Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX)
+}
+
+/// Makes the names in a folder of ours durable, as far as its file system can.
+fn sync_names(folder: &OwnedFd) -> io::Result<()> {
+    synced_folder(rustix::fs::fsync(folder).map_err(io::Error::from))
 }
 
 /// Whether a folder is ours alone.

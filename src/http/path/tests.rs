@@ -144,6 +144,8 @@ fn what_could_lead_elsewhere_is_refused() {
         ("/...", BadTarget::TrailingDotOrBlank),
         ("/.bitsd/x", BadTarget::Reserved),
         ("/.BITSD", BadTarget::Reserved),
+        ("/site/.bitsd/x", BadTarget::Reserved),
+        ("/site/a/.Bitsd", BadTarget::Reserved),
     ] {
         assert_eq!(path(target), Err(why), "{target:?}");
     }
