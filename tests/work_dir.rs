@@ -850,3 +850,177 @@ fn check_beside_a_running_server_says_so() {
     assert!(shown.contains(&process), "{shown}");
     upload(&server, "/a.bin", 10);
 }
+
+// -- beside other folders of ours
+
+/// Goal: the unfinished uploads of one server are nobody else's, also where the root of another one
+/// lies above. Method: one with the default work directory and one with its own, and a server above
+/// both; in a folder that is a work directory nothing is made, and nothing is read.
+#[test]
+fn what_lies_in_the_work_directory_of_a_server_beneath_is_out_of_reach() {
+    let (folder, root) = folder_and_root();
+    let (site, other, work) = (root.join("site"), root.join("other"), root.join("w"));
+    for own in [&site, &other, &work] {
+        fs::create_dir(own).unwrap();
+        allow(own, 0o700);
+    }
+    let beneath = Server::on(&site, Settings::default());
+    let named = Settings::default().file(&format!("work_dir = {work:?}"));
+    let mut second = Server::on(&other, named);
+    let mut client = Client::create(beneath.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let above = folder.path().join("above");
+    fs::create_dir(&above).unwrap();
+    allow(&above, 0o700);
+    let lines = format!(
+        "work_dir = {above:?}\ncreate_dirs = true\nallow_overwrite = true\n\
+                         download = \"get\""
+    );
+    let server = Server::on(&root, Settings::default().file(&lines));
+    for is_running in [true, false] {
+        let part = format!(
+            "/site/.bitsd/{}.part",
+            client.session().trim_matches(['{', '}'])
+        );
+        for path in ["/site/.bitsd/new", "/w/new", "/w/owner", &part] {
+            let mut above = Client::new(server.address(), path);
+            let answer = above.try_create();
+            assert!(answer.status >= 400, "{path}: {answer:?}");
+            let mut raw = server.connect();
+            raw.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let status = raw.receive().status;
+            assert!(status >= 400, "{path}: {status}");
+        }
+        // All else is an upload as any other.
+        upload(&server, &format!("/site/b-{is_running}.bin"), 10);
+        if is_running {
+            second.stop();
+        }
+    }
+}
+
+/// Goal: nobody's unfinished upload is forgotten in silence. Method: a server gets a work directory
+/// of its own while one is unfinished; the start and a check say where it is and what helps, and
+/// that helps.
+#[test]
+fn a_work_directory_that_is_left_behind_with_uploads_is_told_of() {
+    let (folder, root) = folder_and_root();
+    let mut server = Server::on(&root, Settings::default());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    server.stop();
+    let work = folder.path().join("work");
+    fs::create_dir(&work).unwrap();
+    allow(&work, 0o700);
+    let flags = ["--work-dir", work.to_str().unwrap()];
+    let moved = Settings::default().flags(&flags);
+    server.restart_with(moved.clone());
+    server.wait_for_log("event=former_work_dir");
+    server.stop();
+    let (code, shown, said) = check(&root, &flags);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        shown.contains("# warning: unfinished uploads lie in"),
+        "{shown}"
+    );
+    // As the line says.
+    let flags = ["--work-dir", root.join(".bitsd").to_str().unwrap()].map(str::to_owned);
+    let back = Settings {
+        flags: flags.to_vec(),
+        ..Settings::default()
+    };
+    server.restart_with(back);
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.stop();
+    server.restart_with(moved);
+    upload(&server, "/b.bin", 10);
+    assert!(
+        !server.log().contains("former_work_dir"),
+        "{}",
+        server.log()
+    );
+}
+
+/// Goal: a folder without unfinished uploads stands in nobody's way. Method: a server that had its
+/// work directory in the root gets one on another disk, before anything was uploaded; then after
+/// something was.
+#[test]
+fn a_former_work_directory_without_uploads_becomes_a_shelf_or_is_told_how() {
+    let Some((folder, root, other, _mount)) = two_disks() else {
+        return;
+    };
+    let work = folder.path().join("work");
+    fs::create_dir(&work).unwrap();
+    allow(&work, 0o700);
+    let moved = Settings::default().flags(&["--work-dir", work.to_str().unwrap()]);
+    drop(root);
+    let mut server = Server::on(&other, Settings::default());
+    server.stop();
+    server.restart_with(moved.clone());
+    upload(&server, "/a.bin", 10);
+    server.stop();
+    // One that was used.
+    fs::remove_dir_all(other.join(".bitsd")).unwrap();
+    server.restart_with(Settings::default());
+    upload(&server, "/b.bin", 10);
+    server.stop();
+    let (status, said) = Server::refused(&other, &moved);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("no unfinished upload") && said.contains("mv "),
+        "{said}"
+    );
+    let old = other.join(".bitsd.old");
+    fs::rename(other.join(".bitsd"), old).unwrap();
+    server.restart_with(moved);
+    upload(&server, "/c.bin", 10);
+}
+
+// -- file systems that lack something
+
+/// The server, with system calls that fail as they do on such a file system.
+fn lacking(calls: &[&str]) -> Option<Settings> {
+    // The server is the child, and whoever looks on is not.
+    let mut words = vec!["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
+    for call in calls {
+        words.extend(["-e", call]);
+    }
+    let is_there = Command::new("strace").arg("-V").output().is_ok();
+    if !is_there {
+        skip("strace is not installed");
+    }
+    is_there.then(|| Settings::default().wrapper(&words))
+}
+
+#[test]
+fn a_file_system_that_only_replaces_is_used_where_that_is_meant() {
+    let Some(settings) = lacking(&[
+        "trace=renameat2,linkat",
+        "inject=renameat2:error=EINVAL",
+        "inject=linkat:error=EPERM",
+    ]) else {
+        return;
+    };
+    let (_folder, root) = folder_and_root();
+    let (status, said) = Server::refused(&root, &settings);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("allow_overwrite = true"), "{said}");
+    let server = Server::on(&root, settings.file("allow_overwrite = true"));
+    upload(&server, "/a.bin", 10);
+}
+
+#[test]
+fn a_file_system_without_locks_is_told_as_one() {
+    let Some(settings) = lacking(&["trace=flock", "inject=flock:error=ENOLCK"]) else {
+        return;
+    };
+    let (_folder, root) = folder_and_root();
+    let (status, said) = Server::refused(&root, &settings);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cannot be locked") && said.contains("lockd"),
+        "{said}"
+    );
+}

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::chain::{Chain, each_line, hash_of};
 use super::site::{self, BadLedger, PROBE_NAME, Site};
 use crate::http::download::date;
+use crate::named_file;
 use mending::Disturbance;
 use whereabouts::FileIdentity;
 
@@ -184,7 +185,7 @@ impl LedgerFolder {
                 told.torn = Some((self.site.path().join(apart), torn));
             }
             file.sync_all()?;
-            self.folder.sync_all()?;
+            self.sync_names()?;
             let day = Day {
                 name: name.clone(),
                 identity: whereabouts::of(&file)?.identity,
@@ -233,7 +234,7 @@ impl LedgerFolder {
         file.seek(SeekFrom::Start(whole))?;
         let cut = io::copy(&mut file.by_ref(), &mut copy)
             .and_then(|_| copy.sync_all())
-            .and_then(|()| self.folder.sync_all())
+            .and_then(|()| self.sync_names())
             .and_then(|()| file.set_len(whole));
         match cut {
             Ok(()) => Ok(apart),
@@ -243,6 +244,10 @@ impl LedgerFolder {
                 Err(error)
             }
         }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        named_file::synced_folder(self.folder.sync_all())
     }
 
     /// A name beside another one that nothing has.
@@ -374,7 +379,7 @@ impl Day {
     pub fn sync(&mut self, folder: &LedgerFolder) -> io::Result<()> {
         self.file.sync_data()?;
         if !self.is_named {
-            folder.folder.sync_all()?;
+            folder.sync_names()?;
             self.is_named = true;
         }
         Ok(())

@@ -52,6 +52,10 @@ pub fn log(shard: usize, event: &Event<'_>) {
                 "SELinux type" => {
                     "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"
                 }
+                "mode" | "ACL" => {
+                    "the file system lets the server's user give no permissions (SMB, FUSE): give them by options of \
+                     its mount, or leave file_mode out"
+                }
                 _ => {
                     "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)"
                 }

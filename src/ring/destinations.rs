@@ -72,6 +72,6 @@ impl Disk for RingWorld {
         let open = move || trees.open_folder(&synced);
         let lane = self.disk.lane(self.shelf(place));
         let folder = lane.run("open a folder", open).await?;
-        op::sync(&folder, op::SyncScope::All).await
+        op::sync_folder(&folder).await
     }
 }

@@ -13,6 +13,7 @@
 //! it is, so that no other server takes those files for orphans.
 
 mod again;
+mod doubts;
 mod taking;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use crate::config::Config;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME, OWNER_NAME, SHELVES_NAME};
 
+pub use doubts::{FolderDoubt, refuse_replacing};
 pub use taking::look_at_root;
 use taking::{Made, lock, make_default_root, open_or_make};
 
@@ -52,6 +54,8 @@ pub struct Ground {
     pub real: PathBuf,
     /// Where its unfinished uploads are.
     pub shelf: Shelf,
+    /// No file can be moved to it so that it surely replaces none.
+    pub only_replaces: bool,
 }
 
 impl Ground {
@@ -130,6 +134,7 @@ impl Directories {
             shelves: Arc::new(Shelves::new(work)),
         };
         let grounds = directories.open_roots(&config.roots)?;
+        refuse_replacing(config, 0.., &grounds)?;
         directories.find_former_shelves()?;
         directories.write_list()?;
         // Those of shelves that nobody needs any more.
@@ -193,7 +198,7 @@ impl Directories {
             trial = try_on(shelf)?;
         }
         match trial {
-            Trial::Passed => {}
+            Trial::Passed | Trial::OnlyReplaces => {}
             Trial::Full => tracing::warn!(
                 event = "disk_full",
                 root = %path.display(),
@@ -206,11 +211,16 @@ impl Directories {
         }
         // Absolute, so that it means the same for as long as we run.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Ground {
+        let ground = Ground {
             real: path_of(&root),
             spot: Spot::new(&path, Arc::new(root)),
             shelf,
-        })
+            only_replaces: matches!(trial, Trial::OnlyReplaces),
+        };
+        match doubts::is_restless(&ground) {
+            true => Err(LaunchError::Root(path, BadRoot::Restless)),
+            false => Ok(ground),
+        }
     }
 
     /// The shelf of a root that nothing can be moved to from the work directory.
@@ -368,7 +378,7 @@ impl Directories {
         }
         let work = self.shelves.work();
         work.remove(CLEAN_NAME)?;
-        Ok(rustix::fs::fsync(&work)?)
+        work.sync()
     }
 
     /// Syncs everything and says so, so that a planned reboot costs no client a byte. If not all

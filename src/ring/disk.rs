@@ -203,7 +203,7 @@ impl RingDisk {
     pub async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {
         let folder = self.shelves.get(shelf);
         if self.shelves.commits_in_order(shelf) != Some(Commit::Shelf) {
-            return op::sync(folder.descriptor(), SyncScope::All).await;
+            return op::sync_folder(folder.descriptor()).await;
         }
         // The folder itself may have nothing to write, and its sync would commit nothing.
         let grow = move || folder.grow(COMMIT_NAME);

@@ -283,16 +283,16 @@ fn directories(config: &Config) -> (Vec<Finding>, bool) {
         Err(_) | Ok(_) => {}
     }
     match Directories::take(config, Purpose::Check, HandedLocks::default()) {
-        Ok((directories, _grounds)) => {
-            let mut findings: Vec<_> = (directories.shelves().all().iter())
-                .filter_map(|shelf| Some(shelf.exposure()?.to_words(shelf.path())))
-                .map(Finding::Doubtful)
-                .collect();
-            let roots = config.roots.iter().map(|root| {
+        Ok((directories, grounds)) => {
+            let shelves = directories.shelves().all().into_iter();
+            let exposed = shelves.filter_map(|one| Some(one.exposure()?.to_words(one.path())));
+            let doubts = directories.doubts(config, &grounds).into_iter();
+            let doubts = exposed.chain(doubts.map(|doubt| doubt.to_string()));
+            let mut findings: Vec<_> = doubts.map(Finding::Doubtful).collect();
+            findings.extend(config.roots.iter().map(|root| {
                 let root = root.display();
                 Finding::Good(format!("files can be made and published in {root}"))
-            });
-            findings.extend(roots);
+            }));
             (findings, false)
         }
         Err(LaunchError::Locked(path, process)) => {

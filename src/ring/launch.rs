@@ -168,6 +168,10 @@ fn prepare(config: &Config, locks: HandedLocks) -> Result<Prepared, LaunchError>
     let descriptors = probe::descriptors(config)?;
     courier::look(config).map_err(LaunchError::Courier)?;
     let (directories, grounds) = Directories::take(config, Purpose::Serve, locks)?;
+    for doubt in directories.doubts(config, &grounds) {
+        let event = doubt.event();
+        tracing::warn!(event, why = %doubt, "where files are kept is not as it should be");
+    }
     let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
     Ok(Prepared {
         descriptors,

@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::tls::bad_material::BadMaterial;
-use super::work_folder::{BadFolder, Exposure, Others};
+use super::work_folder::{BadFolder, Exposure, Holds, Others};
 use super::{account, footing, memory, net};
 use crate::admin::BadDoor;
 use crate::config::{Config, quantity};
@@ -39,6 +39,8 @@ pub enum LaunchError {
         shelf: PathBuf,
         /// The work directory of that server, where it is known.
         by: Option<PathBuf>,
+        /// What there is of it.
+        holds: Holds,
     },
     /// There are more roots on file systems of their own than can be counted.
     TooManyShelves,
@@ -100,21 +102,7 @@ impl std::fmt::Display for LaunchError {
             ),
             Self::Root(path, why) => f.write_str(&why.to_words(path)),
             Self::Folder(path, why) => f.write_str(&why.to_words(path)),
-            Self::Claimed { shelf, by } => {
-                let path = shelf.display();
-                match by {
-                    Some(by) => write!(
-                        f,
-                        "{path} keeps unfinished uploads of the server whose work_dir is {}; give this one another",
-                        by.display()
-                    ),
-                    None => write!(
-                        f,
-                        "{path} keeps unfinished uploads that the records in work_dir do not know; start once with \
-                         work_dir = \"{path}\" and let them end, or move it away if they may be lost"
-                    ),
-                }
-            }
+            Self::Claimed { shelf, by, holds } => write_claimed(f, shelf, by.as_deref(), *holds),
             Self::TooManyShelves => f.write_str("too many roots are on file systems of their own"),
             Self::BootId(error) => write!(
                 f,
@@ -162,6 +150,33 @@ impl std::fmt::Display for LaunchError {
                 write!(f, "the work directory cannot be read back: {error}")
             }
         }
+    }
+}
+
+/// What there is of another server on a shelf.
+fn write_claimed(
+    f: &mut std::fmt::Formatter<'_>,
+    shelf: &Path,
+    by: Option<&Path>,
+    holds: Holds,
+) -> std::fmt::Result {
+    let (path, word) = (shelf.display(), shell::word(shelf));
+    match (by, holds) {
+        (Some(by), _) => write!(
+            f,
+            "{path} keeps unfinished uploads of the server whose work_dir is {}; give this one another",
+            by.display()
+        ),
+        (None, Holds::Uploads) => write!(
+            f,
+            "{path} keeps unfinished uploads that the records in work_dir do not know; start once with \
+             work_dir = \"{path}\" and let them end, or move it away if they may be lost"
+        ),
+        (None, Holds::Records | Holds::Nothing) => write!(
+            f,
+            "{path} keeps records of a server whose work_dir it was (no unfinished upload): which uploads have ended, \
+             and which events are owed; if `bitsd status` said that none was owed, move it away (`mv {word} {word}.old`)"
+        ),
     }
 }
 
@@ -260,6 +275,10 @@ pub enum BadRoot {
     NoFiles(&'static str),
     /// Nothing can be moved to it even from the shelf in it.
     ShelfElsewhere(PathBuf),
+    /// A file that is moved to it may replace another one, which a location forbids.
+    OnlyReplaces,
+    /// It is another folder each time that it is looked at.
+    Restless,
 }
 
 impl From<Errno> for BadRoot {
@@ -305,6 +324,15 @@ impl BadRoot {
                     "the root {path} is on a file system that holds no files ({kind}): name another folder"
                 )
             }
+            Self::OnlyReplaces => format!(
+                "the file system of the root {path} can neither rename without replacing (RENAME_NOREPLACE) nor make \
+                 links, so that an upload could replace a file: set allow_overwrite = true for all locations there if \
+                 that is meant, or use another file system"
+            ),
+            Self::Restless => format!(
+                "the root {path} is another folder each time that it is looked at: its file system has no stable inode \
+                 numbers (FUSE: mount it with use_ino or noforget)"
+            ),
             Self::ShelfElsewhere(shelf) => format!(
                 "nothing can be moved from {} to the root {path}: the one is a mount of its own; unmount it",
                 shelf.display()
@@ -348,6 +376,11 @@ impl BadFolder {
             ),
             Self::NoFiles(kind) => format!(
                 "the work directory {path} is on a file system that holds no files ({kind}): name another folder"
+            ),
+            Self::NoLocks(error) => format!(
+                "the work directory {path} cannot be locked against a second server: {error}; NFS needs lockd and \
+                 rpc.statd on both sides (where no other host serves from there, mount with local_lock=flock); \
+                 otherwise name a work_dir on another file system"
             ),
             Self::Exposed(exposure) => format!(
                 "it cannot be told whether the work directory {path} is the server's own: {}",

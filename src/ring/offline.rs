@@ -232,7 +232,7 @@ impl Resting {
         let written = journal
             .write_all(frames)
             .and_then(|()| journal.sync_all())
-            .and_then(|()| Ok(rustix::fs::fsync(&self.work)?));
+            .and_then(|()| self.work.sync());
         if written.is_err() {
             // The next one has this name.
             self.work.remove(&name)?;

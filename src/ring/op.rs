@@ -23,6 +23,7 @@ use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 use super::blocks::RingBlock;
 use super::queue;
 use super::write_out::WAITED_FOR;
+use crate::named_file;
 use crate::vault::disk::Block;
 
 /// `MSG_WAITALL`: the receive completes when the block is full (or the peer ended).
@@ -333,6 +334,17 @@ pub async fn read_at(
     let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
     let (result, (block, _file)) = submitted.await;
     (result.map(|read| read as usize), block)
+}
+
+/// Makes the names in a folder durable, as far as its file system can.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn sync_folder<F>(folder: &F) -> io::Result<()>
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
+    named_file::synced_folder(sync(folder, SyncScope::All).await)
 }
 
 /// How much of a file a sync covers.

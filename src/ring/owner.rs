@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::launch_error::LaunchError;
-use super::work_folder::{BadFolder, WorkFolder};
+use super::work_folder::{BadFolder, Holds, WorkFolder};
 use crate::vault::names::{self, OWNER_NAME, WorkName};
 
 /// More than any of our own notes needs.
@@ -45,13 +45,17 @@ impl ServerId {
         match owner.as_deref().and_then(OwnerNote::parse) {
             Some(OwnerNote { id, work_dir: None }) => return Ok(Self { id, is_kept: true }),
             // A shelf of another server.
-            Some(owner) if holds_sessions(work).map_err(failed)? => {
-                return Err(LaunchError::Claimed {
-                    shelf: work.path().to_owned(),
-                    by: owner.work_dir,
-                });
+            Some(owner) => {
+                let holds = what_it_holds(work).map_err(failed)?;
+                if holds != Holds::Nothing {
+                    return Err(LaunchError::Claimed {
+                        shelf: work.path().to_owned(),
+                        by: owner.work_dir,
+                        holds,
+                    });
+                }
             }
-            Some(_) | None => {}
+            None => {}
         }
         let mut id = [0; 16];
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
@@ -89,10 +93,12 @@ impl ServerId {
         if is_ours {
             return Ok(());
         }
-        if holds_sessions(folder).map_err(failed)? {
+        let holds = what_it_holds(folder).map_err(failed)?;
+        if holds != Holds::Nothing {
             return Err(LaunchError::Claimed {
                 shelf: folder.path().to_owned(),
                 by: owner.and_then(|owner| owner.work_dir),
+                holds,
             });
         }
         if purpose == Purpose::Check {
@@ -120,11 +126,29 @@ pub fn is_full(error: &io::Error) -> bool {
 /// # Errors
 /// What the disk says.
 pub fn holds_sessions(folder: &WorkFolder) -> io::Result<bool> {
-    let is_of_session = |name: &String| {
-        let name = names::parse_name(name);
-        !matches!(name, WorkName::Ours | WorkName::Foreign)
-    };
-    Ok(folder.names()?.iter().any(is_of_session))
+    Ok(what_it_holds(folder)? != Holds::Nothing)
+}
+
+/// What of sessions stands in a folder; a journal without a record is nothing.
+///
+/// # Errors
+/// What the disk says.
+pub fn what_it_holds(folder: &WorkFolder) -> io::Result<Holds> {
+    let mut holds = Holds::Nothing;
+    for name in folder.names()? {
+        let found = match names::parse_name(&name) {
+            WorkName::Ours | WorkName::Foreign => Holds::Nothing,
+            WorkName::Journal { .. } => match folder.stat(&name)? {
+                Some(journal) if journal.st_size > 0 => Holds::Records,
+                _ => Holds::Nothing,
+            },
+            WorkName::Part(_) | WorkName::Reply(_) | WorkName::Digest(_) | WorkName::Note(_) => {
+                Holds::Uploads
+            }
+        };
+        holds = holds.max(found);
+    }
+    Ok(holds)
 }
 
 /// Whose a folder is.

@@ -102,7 +102,7 @@ pub async fn publish(
         match progress? {
             Progress::Moved(moved) => break moved,
             Progress::SyncFirst(folder) => {
-                synced = Box::pin(op::sync(&Rc::new(folder), SyncScope::All)).await;
+                synced = Box::pin(op::sync_folder(&Rc::new(folder))).await;
             }
         }
     };
@@ -376,7 +376,7 @@ impl Published for RingPublished {
             // Group, mode and ACL are written with the file, and not with its name.
             op::sync(&given.file, SyncScope::All).await?;
         }
-        op::sync(&self.folder, SyncScope::All).await
+        op::sync_folder(&self.folder).await
     }
 
     async fn undo(&mut self) -> io::Result<()> {

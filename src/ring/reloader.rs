@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustls::ServerConfig;
 use tokio::sync::mpsc::Sender;
 
-use super::directories::{Directories, Ground};
+use super::directories::{Directories, Ground, refuse_replacing};
 use super::launch_error::{BadRoot, LaunchError};
 use super::reload::{self, Offer};
 use super::rights;
@@ -193,6 +193,7 @@ impl Reloader {
         let material = Material::read(&config, Some(&self.material))?;
         let config = Arc::new(config);
         let grounds = directories.open_roots(&paths)?;
+        refuse_replacing(&config, new_roots.iter().copied(), &grounds)?;
         // Opened for all before any is asked.
         let offers: Result<Vec<_>, LaunchError> = (self.shards.iter())
             .map(|_| {

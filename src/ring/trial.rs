@@ -27,6 +27,9 @@ const WRITTEN_BYTES: usize = 64 << 10;
 pub enum Trial {
     /// Publication will work.
     Passed,
+    /// Only what may replace a file that stands there: the file system can neither rename without
+    /// that nor make links.
+    OnlyReplaces,
     /// The disk is full, and nothing more could be found out. It may not stay so.
     Full,
     /// The shelf and the root are not on one mount, or not in one subvolume.
@@ -89,7 +92,8 @@ pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> Result<Trial, BadTria
     // Also after an error; the next start does it again.
     let _ = clear(shelf, root, &there);
     match tried {
-        Ok(()) => Ok(Trial::Passed),
+        Ok(Moved::Safely) => Ok(Trial::Passed),
+        Ok(Moved::OrReplaced) => Ok(Trial::OnlyReplaces),
         Err(Errno::NOSPC | Errno::DQUOT) => Ok(Trial::Full),
         // On one mount, and in two subvolumes of btrfs; or the root is encrypted, and the shelf is
         // not; or nobody may give its project to a file.
@@ -164,14 +168,33 @@ fn make(shelf: &WorkFolder) -> Result<(), Errno> {
     rustix::fs::openat(shelf, TRIAL_NAME, flags, mode).map(drop)
 }
 
-fn move_there_and_back(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> Result<(), Errno> {
+/// How a file can be moved.
+enum Moved {
+    /// So that nothing is replaced.
+    Safely,
+    /// Only by replacing what stands there.
+    OrReplaced,
+}
+
+fn move_there_and_back(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> Result<Moved, Errno> {
+    let back = || rustix::fs::renameat(root, there, shelf, TRIAL_NAME);
     match rustix::fs::renameat_with(shelf, TRIAL_NAME, root, there, RenameFlags::NOREPLACE) {
+        Ok(()) => back().map(|()| Moved::Safely),
         // The file system does not know the flag; publication links there, and so does this.
         Err(Errno::INVAL | Errno::NOSYS) => {
-            rustix::fs::linkat(shelf, TRIAL_NAME, root, there, AtFlags::empty())?;
-            rustix::fs::unlinkat(root.as_fd(), there, AtFlags::empty())
+            match rustix::fs::linkat(shelf, TRIAL_NAME, root, there, AtFlags::empty()) {
+                Ok(()) => {
+                    rustix::fs::unlinkat(root.as_fd(), there, AtFlags::empty())?;
+                    Ok(Moved::Safely)
+                }
+                // Nor links (link(2), "EPERM"). Nothing has that name.
+                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    rustix::fs::renameat(shelf, TRIAL_NAME, root, there)?;
+                    back().map(|()| Moved::OrReplaced)
+                }
+                Err(error) => Err(error),
+            }
         }
-        Ok(()) => rustix::fs::renameat(root, there, shelf, TRIAL_NAME),
         Err(error) => Err(error),
     }
 }

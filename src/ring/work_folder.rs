@@ -58,8 +58,21 @@ pub enum BadFolder {
     Exposed(Exposure),
     /// Its file system, of this name, holds no files.
     NoFiles(&'static str),
+    /// Its file system cannot lock files.
+    NoLocks(io::Error),
     /// Something else.
     Io(io::Error),
+}
+
+/// What of sessions stands in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// Nothing that anybody could miss.
+    Nothing,
+    /// Records only: which uploads have ended, and what is owed to targets of events.
+    Records,
+    /// Unfinished uploads.
+    Uploads,
 }
 
 /// Others may rename a folder of ours, and put another one in its place.

@@ -155,7 +155,7 @@ impl LedgerFolder {
         }
         file.write_all_at(&day.unsynced, whole)?;
         file.sync_all()?;
-        self.folder.sync_all()?;
+        self.sync_names()?;
         Ok(whole + day.unsynced.len() as u64)
     }
 

@@ -3,8 +3,8 @@
 use super::Directories;
 use super::taking::{lock, open_or_make};
 use crate::ring::launch_error::LaunchError;
-use crate::ring::owner::{OwnerNote, holds_sessions};
-use crate::ring::work_folder::BadFolder;
+use crate::ring::owner::{OwnerNote, what_it_holds};
+use crate::ring::work_folder::{BadFolder, Holds};
 use crate::vault::disk::Shelf;
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, SHELVES_NAME, WorkName, parse_name};
 
@@ -21,9 +21,10 @@ impl Directories {
         let folder = folder.map_err(|why| LaunchError::Folder(path.clone(), why))?;
         let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
-        if holds_sessions(&folder).map_err(failed)? {
-            let by = None;
-            return Err(LaunchError::Claimed { shelf: path, by });
+        let holds = what_it_holds(&folder).map_err(failed)?;
+        if holds != Holds::Nothing {
+            let (shelf, by) = (path, None);
+            return Err(LaunchError::Claimed { shelf, by, holds });
         }
         folder
             .write(OWNER_NAME, &self.note_of(shelf).text())

@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::named_file::kind_without_files;
 use crate::ring::handed::HandedLocks;
@@ -135,7 +136,11 @@ pub(super) fn lock(
         Purpose::Serve => folder.lock(LOCK_NAME, handed),
         Purpose::Check => folder.lock_for_now(LOCK_NAME),
     };
-    match locked.map_err(failed)? {
+    let locked = locked.map_err(|error| match is_no_lock(&error) {
+        true => LaunchError::Folder(folder.path().to_owned(), BadFolder::NoLocks(error)),
+        false => failed(error),
+    });
+    match locked? {
         Some(lock) => {
             // What a trial that was cut short has left there, whatever root it was for.
             folder.remove(TRIAL_NAME).map_err(failed)?;
@@ -146,4 +151,12 @@ pub(super) fn lock(
             folder.holder(LOCK_NAME),
         )),
     }
+}
+
+/// Whether a file system has no locks: what flock(2) does not name is what NFS says without lockd.
+fn is_no_lock(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS)
+    )
 }

@@ -1,0 +1,126 @@
+//! What a server can live with, and somebody should know of: told at each start and by a check.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Directories, Ground, WORK_DIR_NAME};
+use crate::config::Config;
+use crate::named_file;
+use crate::ring::launch_error::{BadRoot, LaunchError};
+use crate::ring::owner::what_it_holds;
+use crate::ring::work_folder::{Holds, WorkFolder};
+use crate::vault::names::LOCK_NAME;
+
+/// Something of the folders that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderDoubt {
+    /// Unfinished uploads lie in a folder that the settings do not use, and no server does.
+    FormerWorkDir { path: PathBuf, work_dir: PathBuf },
+    /// The file system of a folder cannot sync folders.
+    NamesUnsynced { path: PathBuf, why: String },
+}
+
+impl FolderDoubt {
+    /// Its name in the log.
+    pub fn event(&self) -> &'static str {
+        match self {
+            Self::FormerWorkDir { .. } => "former_work_dir",
+            Self::NamesUnsynced { .. } => "names_unsynced",
+        }
+    }
+}
+
+impl std::fmt::Display for FolderDoubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::FormerWorkDir { path, work_dir } => {
+                let (path, work_dir) = (path.display(), work_dir.display());
+                write!(
+                    f,
+                    "unfinished uploads lie in {path}, and these settings keep theirs in {work_dir}: their clients begin \
+                     again, and what lies there stays for ever. Start once with work_dir = \"{path}\" and let them end; \
+                     or remove it if they may be lost"
+                )
+            }
+            Self::NamesUnsynced { path, why } => write!(
+                f,
+                "the file system of {path} cannot make the names of files durable ({why}): what a client was told is \
+                 safe may be gone after a power cut; use another file system where that matters",
+                path = path.display()
+            ),
+        }
+    }
+}
+
+impl Directories {
+    /// What is doubtful about all of them.
+    pub fn doubts(&self, config: &Config, grounds: &[Arc<Ground>]) -> Vec<FolderDoubt> {
+        let work = self.shelves.work();
+        let mut doubts = Vec::new();
+        doubts.extend(unsynced(work.path(), work.descriptor()));
+        for (path, ground) in config.roots.iter().zip(grounds) {
+            doubts.extend(unsynced(path, &ground.spot.folder()));
+            doubts.extend(self.former(path));
+        }
+        doubts.dedup_by_key(|doubt| doubt.clone());
+        doubts
+    }
+
+    /// The default folder in a root, where it is none of ours and has what only we would read.
+    fn former(&self, root: &Path) -> Option<FolderDoubt> {
+        let path = root.join(WORK_DIR_NAME);
+        let folder = WorkFolder::open(&path, false).ok()?;
+        if self.shelves.find(folder.descriptor()).is_some()
+            || what_it_holds(&folder).ok()? != Holds::Uploads
+        {
+            return None;
+        }
+        // That of another server that runs, it is not for us to judge.
+        let is_free = folder
+            .lock_for_now(LOCK_NAME)
+            .is_ok_and(|lock| lock.is_some());
+        let work_dir = self.shelves.work().path().to_owned();
+        is_free.then_some(FolderDoubt::FormerWorkDir { path, work_dir })
+    }
+}
+
+/// Whether names in a folder cannot be made durable.
+fn unsynced(path: &Path, folder: &OwnedFd) -> Option<FolderDoubt> {
+    let opened = File::from(folder.try_clone().ok()?);
+    let why = opened.sync_all().err().filter(named_file::is_no_sync)?;
+    let (path, why) = (path.to_owned(), why.to_string());
+    Some(FolderDoubt::NamesUnsynced { path, why })
+}
+
+/// Refuses roots in which an upload could replace a file though its location forbids that. `roots`
+/// are their numbers in the settings.
+///
+/// # Errors
+/// [`BadRoot::OnlyReplaces`]
+pub fn refuse_replacing(
+    config: &Config,
+    roots: impl IntoIterator<Item = usize>,
+    grounds: &[Arc<Ground>],
+) -> Result<(), LaunchError> {
+    for (number, ground) in roots.into_iter().zip(grounds) {
+        let mut locations = config.locations.iter();
+        let forbids = locations.any(|location| {
+            location.root == number
+                && location.objects.is_none()
+                && !location.policy.allow_overwrite
+        });
+        if ground.only_replaces && forbids {
+            let path = ground.spot.path().to_owned();
+            return Err(LaunchError::Root(path, BadRoot::OnlyReplaces));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is the same folder when it is looked at again.
+pub(super) fn is_restless(ground: &Ground) -> bool {
+    use crate::ring::lookout::Seen::{Another, LedAstray, OtherFileSystem};
+    matches!(ground.spot.look(), Another | LedAstray(_) | OtherFileSystem)
+}
