@@ -383,10 +383,25 @@ fn by_reference_only_a_file_is_a_reply() {
             }
         }
     });
-    for (status, has_reply) in [(200, true), (200, true), (200, false), (500, false)] {
-        let answer = work.deliver(order(ByReference, backend.url("/"))).unwrap();
-        assert_eq!((answer.status, answer.has_reply), (status, has_reply));
-        assert_eq!(work.has_reply(), has_reply);
+    for expected in [
+        Some((200, true)),
+        Some((200, true)),
+        None,
+        Some((500, false)),
+    ] {
+        let answer = work.deliver(order(ByReference, backend.url("/")));
+        match (answer, expected) {
+            (Ok(answer), Some(expected)) => {
+                assert_eq!((answer.status, answer.has_reply), expected);
+                assert_eq!(work.has_reply(), expected.1);
+            }
+            // It is not passed over in silence.
+            (Err(NotifyError::Malformed(why)), None) => {
+                assert!(why.contains("no file"), "{why}");
+                assert!(!work.has_reply());
+            }
+            (answer, _) => panic!("{answer:?}"),
+        }
     }
 }
 

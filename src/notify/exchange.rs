@@ -188,8 +188,18 @@ impl Files<'_> {
     fn has_reply(&self, limit: u64) -> Result<bool, NotifyError> {
         match self.desk.regular_bytes(&self.order.reply) {
             Ok(Some(bytes)) if bytes > limit => Err(NotifyError::ReplyTooLarge { limit }),
+            Ok(Some(_)) => Ok(true),
             // A link could lead to what is nobody's reply.
-            Ok(bytes) => Ok(bytes.is_some()),
+            Ok(None)
+                if self
+                    .desk
+                    .has(&self.order.reply)
+                    .map_err(NotifyError::Disk)? =>
+            {
+                let why = "what stands in the place of its reply is no file (a link, a pipe)";
+                Err(NotifyError::Malformed(why.to_owned()))
+            }
+            Ok(None) => Ok(false),
             Err(error) => Err(NotifyError::Disk(error)),
         }
     }
