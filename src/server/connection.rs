@@ -195,6 +195,10 @@ impl<F: Floor> Holder for Connection<F> {
     fn stop(&self) {
         self.hang_up();
     }
+
+    fn look_up(&self) {
+        self.wire.hurry();
+    }
 }
 
 /// Sends the buffered answer, if there is one.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::carry_out::{Done, Heard};
 use super::exchange::{Cut, Exchange, Outcome, at_most};
@@ -14,6 +15,8 @@ use super::held::Held;
 use super::lifecycle::{self, Known};
 use super::patience::Waiting;
 use super::request::{self, BodyLeft};
+use super::session::Session;
+use super::turnstile::Holder;
 use crate::bits::packet::{Fragment, FragmentBody, FragmentContent};
 use crate::bits::range::ContentRange;
 use crate::bits::reply::Refusal;
@@ -32,6 +35,8 @@ enum Broken {
     Disk(StoreError, BodyLeft),
     /// The body is not what its head announced.
     Refused(Refusal),
+    /// An order waits for the session; this is unread.
+    OrderedAway(BodyLeft),
 }
 
 impl From<Cut> for Broken {
@@ -92,6 +97,12 @@ impl<W: World> Exchange<W> {
         }
         match held.catch_up().await {
             Ok(()) => {}
+            Err(Behind::Stopped) if held.is_ordered_away() => {
+                return Ok(outcome(
+                    Err(Box::pin(self.await_order(held, &found)).await?),
+                    unread,
+                ));
+            }
             Err(Behind::Stopped) => return Err(Cut),
             Err(Behind::Disk(error)) => return Ok(outcome(Err(held.fail(error).await), unread)),
         }
@@ -114,15 +125,39 @@ impl<W: World> Exchange<W> {
         });
         match stored {
             Ok(()) => {
-                let reply = held.answer(Step::FragmentEnded).await;
+                let mut reply = held.answer(Step::FragmentEnded).await;
                 held.note_answer();
                 held.note_fragment(began_us);
+                // It was not sealed.
+                if reply == Err(Refusal::Unavailable) && held.is_ordered_away() {
+                    reply = Err(Box::pin(self.await_order(held, &found)).await?);
+                }
                 Ok(outcome(reply, BodyLeft::Bytes(0)))
             }
+            Err(Broken::OrderedAway(left)) => Ok(outcome(
+                Err(Box::pin(self.await_order(held, &found)).await?),
+                left,
+            )),
             Err(Broken::Cut) => Err(Cut),
             Err(Broken::Disk(error, left)) => Ok(outcome(Err(held.fail(error).await), left)),
             Err(Broken::Refused(refusal)) => Ok(outcome(Err(refusal), BodyLeft::Unknown)),
         }
+    }
+
+    /// Lets an order have the session that waits for it, and says what the client of it hears then.
+    async fn await_order(&self, held: Held<W>, session: &Rc<Session<W>>) -> Result<Refusal, Cut> {
+        drop(held);
+        // Whoever enters now would take its place.
+        while session.turnstile.order_waits() {
+            self.shard.world.give_way().await;
+        }
+        let holder: Rc<dyn Holder> = Rc::clone(&self.connection) as _;
+        let entered = session.turnstile.enter(holder).await;
+        let _is_over = entered.map_err(|_| Cut)?;
+        Ok(match self.shard.session(session.id) {
+            None => Refusal::SessionNotFound,
+            Some(_) => Refusal::Unavailable,
+        })
     }
 
     /// Tells of a fragment of which nothing is stored. `waits`: its bytes come only when they are
@@ -168,7 +203,7 @@ impl<W: World> Exchange<W> {
                         body: BodyLeft::Unknown,
                     });
                 }
-                Err(Broken::Cut | Broken::Disk(..)) => return Err(Cut),
+                Err(Broken::Cut | Broken::Disk(..) | Broken::OrderedAway(_)) => return Err(Cut),
             }
         }
         let reply = held.answer(Step::EmptyFile).await;
@@ -196,6 +231,9 @@ impl<W: World> Exchange<W> {
     async fn store_sized(&mut self, held: &mut Held<W>, plan: StorePlan) -> Result<(), Broken> {
         let mut left = plan.bytes;
         while left > 0 {
+            if held.is_ordered_away() {
+                return Err(Broken::OrderedAway(BodyLeft::Bytes(left)));
+            }
             let is_all_here = self.inbox.len() as u64 >= left;
             let block = if self.connection.is_fast() && !is_all_here {
                 self.body_block().await?
@@ -313,6 +351,10 @@ impl<W: World> Exchange<W> {
         let mut to_skip = plan.skip;
         let mut to_store = plan.bytes;
         loop {
+            // An empty file has no bytes that could be left unstored.
+            if to_store > 0 && held.is_ordered_away() {
+                return Err(Broken::OrderedAway(BodyLeft::Chunked(decoder)));
+            }
             if self.inbox.is_empty() {
                 self.more(u64::MAX).await?;
             }

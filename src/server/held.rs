@@ -95,7 +95,8 @@ impl<W: World> Held<W> {
         Some(Self::with(shard, session, pass, SentUrl::default()))
     }
 
-    /// Holds a session for an administrator; whoever had it before is stopped.
+    /// Holds a session for an administrator, when whoever has it has left: what is being sealed or
+    /// published comes to its end, and its client hears of that.
     ///
     /// # Errors
     /// [`Superseded`] if a connection came for it meanwhile.
@@ -103,7 +104,7 @@ impl<W: World> Held<W> {
         shard: &Rc<Shard<W>>,
         session: &Rc<Session<W>>,
     ) -> Result<Self, Superseded> {
-        let (pass, _) = session.turnstile.enter(Rc::new(Nobody)).await?;
+        let pass = session.turnstile.enter_by_order(Rc::new(Nobody)).await?;
         if shard.is_over() {
             return Err(Superseded);
         }
@@ -150,7 +151,14 @@ impl<W: World> Held<W> {
 
     /// Whether somebody else waits for the session, or time is up.
     pub(super) fn is_stopped(&self) -> bool {
-        self.shard.is_over() || (self.connection.as_ref()).is_some_and(|it| it.is_hung_up())
+        self.shard.is_over()
+            || self.is_ordered_away()
+            || (self.connection.as_ref()).is_some_and(|it| it.is_hung_up())
+    }
+
+    /// Whether an administrator's order waits for the session.
+    pub(super) fn is_ordered_away(&self) -> bool {
+        self.session.turnstile.order_waits()
     }
 
     /// Closes the part if it is open for this connection.

@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
+use super::connection::Connection;
 use super::floor::World;
 use super::held::{self, Held};
+use super::patience::Waiting;
 use super::session::Session;
 use super::shard::{Phase, Shard};
 use crate::bits::session::Step;
-use crate::event::Event;
+use crate::event::{Event, Hangup};
 use crate::vault::disk::Millis;
 
 /// So many sessions are looked at in one go.
@@ -16,6 +18,9 @@ const SESSIONS_PER_TURN: usize = 512;
 const TICK_MS: u64 = 1_000;
 /// A tick that is late by less counts as on time: clocks and schedulers are no better.
 const STALL_EXCUSED_MS: u64 = 20;
+/// An order waits so long for a fragment of which nothing comes: whoever gave it waits for ten
+/// seconds.
+const ORDER_WAITS_MS: u64 = 8_000;
 /// A shard that stood still for so long is told of.
 const STALL_TOLD_MS: u64 = 250;
 
@@ -59,7 +64,9 @@ impl<W: World> Shard<W> {
             if stalled_ms >= STALL_EXCUSED_MS {
                 connection.patience.excuse(stalled_ms, now);
             }
-            if let Some(why) = connection.overdue(now, &limits, is_draining) {
+            let overdue = connection.overdue(now, &limits, is_draining);
+            let overdue = overdue.or_else(|| self.keeps_order_waiting(connection, now));
+            if let Some(why) = overdue {
                 let peer = connection.peer();
                 self.world.emit(Event::HungUp { peer, why });
                 connection.hang_up();
@@ -67,6 +74,17 @@ impl<W: World> Shard<W> {
                 held::rest(self, connection);
             }
         }
+    }
+
+    /// Whether an order waits for a fragment of which nothing comes.
+    fn keeps_order_waiting(&self, connection: &Connection<W>, now: Millis) -> Option<Hangup> {
+        let patience = &connection.patience;
+        if patience.waiting() != Waiting::Body || patience.waited_ms(now) < ORDER_WAITS_MS {
+            return None;
+        }
+        let session = self.session(connection.session.get()?)?;
+        let is_in_the_way = session.is_held() && session.turnstile.order_waits();
+        (is_in_the_way && !connection.is_hung_up()).then_some(Hangup::BodyStalled)
     }
 
     /// Ends expired sessions, as often as the settings say: beside the watchdog, which must not

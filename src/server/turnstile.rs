@@ -3,6 +3,9 @@
 //! A client has one request outstanding (MC-BUP 3.1); if a second one comes on another connection,
 //! the client has given the first up. The first is stopped and awaited, never overlapped. A third
 //! one takes the second's place in the queue, so that at most one waits.
+//!
+//! An administrator's order is no newer request. It waits until whoever is there leaves by itself,
+//! with an answer; a fragment under way looks between two blocks whether an order waits.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,6 +16,9 @@ use std::task::{Poll, Waker};
 pub trait Holder: 'static {
     /// Stop soon; called at most a few times, from another task of the same shard.
     fn stop(&self);
+
+    /// An order waits for the session: what waits for more may come back with what it has.
+    fn look_up(&self) {}
 }
 
 /// The entrance of one session.
@@ -29,6 +35,7 @@ struct Inner {
 struct Waiter {
     ticket: u64,
     waker: Option<Waker>,
+    is_order: bool,
 }
 
 /// A newer request came while this one waited.
@@ -86,11 +93,45 @@ impl Turnstile {
         if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
             return Ok((pass, Entered::Free));
         }
-        let ticket = self.queue();
+        let ticket = self.queue(false);
         let current = self.inner.borrow().holder.clone();
         if let Some(current) = current {
             current.stop();
         }
+        self.await_turn(ticket, holder).await
+    }
+
+    /// Enters by an order, when whoever is there has left by itself.
+    ///
+    /// # Errors
+    /// [`Superseded`] if a request came meanwhile.
+    pub async fn enter_by_order(
+        self: &Rc<Self>,
+        holder: Rc<dyn Holder>,
+    ) -> Result<Pass, Superseded> {
+        if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
+            return Ok(pass);
+        }
+        let ticket = self.queue(true);
+        let current = self.inner.borrow().holder.clone();
+        if let Some(current) = current {
+            current.look_up();
+        }
+        let (pass, _) = self.await_turn(ticket, holder).await?;
+        Ok(pass)
+    }
+
+    /// Whether an order waits.
+    pub fn order_waits(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.waiter.as_ref().is_some_and(|waiter| waiter.is_order)
+    }
+
+    async fn await_turn(
+        self: &Rc<Self>,
+        ticket: u64,
+        holder: Rc<dyn Holder>,
+    ) -> Result<(Pass, Entered), Superseded> {
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
             match &mut inner.waiter {
@@ -116,13 +157,14 @@ impl Turnstile {
     }
 
     /// Takes the only place in the queue and sends away whoever had it.
-    fn queue(&self) -> u64 {
+    fn queue(&self, is_order: bool) -> u64 {
         let mut inner = self.inner.borrow_mut();
         let ticket = inner.next_ticket;
         inner.next_ticket += 1;
         let before = inner.waiter.replace(Waiter {
             ticket,
             waker: None,
+            is_order,
         });
         drop(inner);
         if let Some(Waiter {
@@ -158,11 +200,16 @@ mod tests {
     #[derive(Default)]
     struct Client {
         stopped: Cell<u32>,
+        looked_up: Cell<u32>,
     }
 
     impl Holder for Client {
         fn stop(&self) {
             self.stopped.set(self.stopped.get() + 1);
+        }
+
+        fn look_up(&self) {
+            self.looked_up.set(self.looked_up.get() + 1);
         }
     }
 
@@ -186,6 +233,28 @@ mod tests {
             panic!("the way was free")
         };
         assert_eq!(entered, Entered::TakenOver);
+    }
+
+    #[test]
+    fn an_order_stops_nobody_and_gives_way_to_a_request() {
+        let turnstile = Turnstile::new();
+        let first = Rc::new(Client::default());
+        let pass = turnstile.try_enter(Rc::clone(&first) as _).unwrap();
+        let mut order = pin!(turnstile.enter_by_order(Rc::new(Client::default())));
+        assert!(poll(order.as_mut()).is_pending() && turnstile.order_waits());
+        assert_eq!((first.stopped.get(), first.looked_up.get()), (0, 1));
+        drop(pass);
+        let Poll::Ready(Ok(pass)) = poll(order) else {
+            panic!("the way was free")
+        };
+        assert!(!turnstile.order_waits());
+        let mut order = pin!(turnstile.enter_by_order(Rc::new(Client::default())));
+        assert!(poll(order.as_mut()).is_pending());
+        let mut request = pin!(turnstile.enter(Rc::new(Client::default())));
+        assert!(poll(request.as_mut()).is_pending() && !turnstile.order_waits());
+        assert!(matches!(poll(order), Poll::Ready(Err(Superseded))));
+        drop(pass);
+        assert!(matches!(poll(request), Poll::Ready(Ok(_))));
     }
 
     #[test]

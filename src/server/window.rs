@@ -4,9 +4,10 @@
 //! the same memory for any number of sessions. Whoever asks goes on behind the last row. So it is
 //! no snapshot: each row was true when it was read.
 //!
-//! A session that is to end is entered as a newer connection of its client would enter it: whoever
-//! works on it is stopped and awaited, and its end goes the usual way through state, record, log
-//! and tombstone.
+//! A session that is to end is entered when whoever works on it has left: what is being sealed or
+//! published comes to its end, and a fragment under way is not stored any more, but read on and
+//! answered as one of a session that is gone. A client that heard nothing would wait for ten
+//! minutes. Its end goes the usual way through state, record, log and tombstone.
 
 use std::rc::Rc;
 use std::sync::Arc;
