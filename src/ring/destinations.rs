@@ -26,7 +26,7 @@ impl Disk for RingWorld {
         let folder = self.disk.shelves().get(shelf);
         let look_up = move || trees.look_up(&looked_up, before, folder.descriptor());
         let lane = self.disk.lane(shelf);
-        lane.run("look at a destination", look_up).await
+        lane.look("look at a destination", look_up).await
     }
 
     async fn open_published(&self, place: &Place) -> io::Result<Option<(RingFile, ReplyStat)>> {
@@ -40,7 +40,7 @@ impl Disk for RingWorld {
         let served = self
             .disk
             .lane(shelf)
-            .run("open a file to be sent", open)
+            .look("open a file to be sent", open)
             .await?;
         Ok(served.map(|served| self.disk.to_be_sent(shelf, served)))
     }
@@ -71,7 +71,7 @@ impl Disk for RingWorld {
         let (trees, synced) = (Arc::clone(&self.trees), place.clone());
         let open = move || trees.open_folder(&synced);
         let lane = self.disk.lane(self.shelf(place));
-        let folder = lane.run("open a folder", open).await?;
+        let folder = lane.look("open a folder", open).await?;
         op::sync_folder(&folder).await
     }
 }

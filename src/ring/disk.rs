@@ -85,7 +85,7 @@ impl RingDisk {
     pub async fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
         let open = move || with_inode(folder.open_file(&name, OFlags::RDWR)?);
-        let opened = self.lane(shelf).run("open a file", open).await?;
+        let opened = self.lane(shelf).look("open a file", open).await?;
         Ok(self.work_file(shelf, opened))
     }
 
@@ -104,7 +104,7 @@ impl RingDisk {
     pub async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
         let look = move || folder.stat(&name);
-        let stat = self.lane(shelf).run("look at a file", look).await?;
+        let stat = self.lane(shelf).look("look at a file", look).await?;
         Ok(stat.map(|stat| {
             let stamp = stamp::of(&stat);
             WorkStat {
@@ -144,7 +144,7 @@ impl RingDisk {
                 Err(error) => Err(error.into()),
             }
         };
-        let served = self.lane(shelf).run("open a reply", open).await?;
+        let served = self.lane(shelf).look("open a reply", open).await?;
         Ok(served.map(|served| self.to_be_sent(shelf, served)))
     }
 
@@ -196,7 +196,7 @@ impl RingDisk {
     /// See [`crate::vault::disk::WorkFiles::list`].
     pub async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
         let folder = self.shelves.get(shelf);
-        self.lane(shelf).send(move || folder.names()).await
+        self.lane(shelf).send_look(move || folder.names()).await
     }
 
     /// See [`crate::vault::disk::WorkFiles::sync_shelf`].

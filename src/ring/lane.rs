@@ -17,6 +17,11 @@
 //! A disk is not quick for the next 64 calls when those of a moment took longer than [`PATIENCE`],
 //! and while a big file is freed ([`super::freeing`]).
 //!
+//! Nobody knows of a disk that was quiet whether it still takes anything: it may have been frozen
+//! for a snapshot meanwhile (`fsfreeze`, LVM), and then a call that writes waits for its end.
+//! So the first one after a quiet second goes by the lane, and all others with it until it has come
+//! back. A busy disk is not asked. Calls that only look do not wait there, and say nothing of it.
+//!
 //! A disk has a lane of its own in each shard, so that one that does not answer holds up nobody
 //! else's files. Its threads begin with the first call for them. When [`WAITING_MAX`] calls wait
 //! for a disk and it has answered none for [`SILENCE`], whoever comes is refused: each connection
@@ -35,6 +40,8 @@ use super::write_out::WriteOut;
 use super::{freeing, turn};
 use crate::vault::disk::millis;
 
+/// A disk that was quiet for so long is tried by the lane first.
+const QUIET: Duration = Duration::from_secs(1);
 /// An inline call that takes longer held up the whole shard, and so did several that are slow and
 /// together took longer.
 pub const PATIENCE: Duration = Duration::from_millis(5);
@@ -82,6 +89,17 @@ struct State {
     answered_at: AtomicU64,
     /// Until then the disk is not taken for quick, in milliseconds of the coarse clock; 0 is never.
     busy_until: AtomicU64,
+    /// When a call that writes last came back, in milliseconds of the coarse clock.
+    written_at: AtomicU64,
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It looks at something, or opens it.
+    Looks,
+    /// It changes something.
+    Writes,
 }
 
 impl State {
@@ -110,6 +128,17 @@ impl State {
     fn admits(&self, now: u64) -> bool {
         self.pending.load(Ordering::Relaxed) < WAITING_MAX
             || now.saturating_sub(self.answered_at.load(Ordering::Relaxed)) < millis(SILENCE)
+    }
+
+    fn note_end(&self, kind: Kind) {
+        if kind == Kind::Writes {
+            (self.written_at).store(turn::coarse_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the disk has taken something a moment ago.
+    fn is_awake(&self, now: u64) -> bool {
+        now.saturating_sub(self.written_at.load(Ordering::Relaxed)) < millis(QUIET)
     }
 
     fn note_answer(&self) {
@@ -163,16 +192,57 @@ impl Lane {
         }
     }
 
-    /// Whether the next call may run inline. Asked once for each call.
-    pub fn is_quick(&self) -> bool {
+    /// Whether the next call may run inline, if it only looks. Asked once for each call.
+    fn is_quick(&self) -> bool {
         !self.is_remote && self.state.is_quick()
+    }
+
+    /// Whether the next call may run inline. Asked once for each call.
+    pub fn takes_writes(&self) -> bool {
+        self.is_quick() && self.state.is_awake(turn::coarse_ms())
     }
 
     /// Runs a call on the shard.
     pub fn inline<T>(&self, what: &'static str, call: impl FnOnce() -> T) -> T {
+        self.inline_as(Kind::Writes, what, call)
+    }
+
+    fn inline_as<T>(&self, kind: Kind, what: &'static str, call: impl FnOnce() -> T) -> T {
         let (result, took) = timed(what, call);
         self.state.note(took);
+        self.state.note_end(kind);
         result
+    }
+
+    /// Before a write that goes by another way than this: if the disk was quiet, it is found out by
+    /// the lane whether it takes anything. Where a disk is frozen, some kernels let whoever hands a
+    /// write to the ring wait for it.
+    ///
+    /// # Errors
+    /// Those of [`Lane::run`].
+    pub async fn wake(&self, file: &OwnedFd) -> io::Result<()> {
+        if self.is_remote || self.state.is_awake(turn::coarse_ms()) {
+            return Ok(());
+        }
+        let file = file.try_clone()?;
+        // It writes nothing, and waits as any other write (pwrite(2)).
+        let write = move || Ok(rustix::io::pwrite(&file, &[], 0).map(drop)?);
+        Box::pin(self.send(write)).await
+    }
+
+    /// Runs a call that only looks where it holds up nobody for long.
+    ///
+    /// # Errors
+    /// Those of [`Lane::run`].
+    pub async fn look<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        match self.is_quick() {
+            true => self.inline_as(Kind::Looks, what, call),
+            false => Box::pin(self.send_look(call)).await,
+        }
     }
 
     /// Runs a call where it holds up nobody for long.
@@ -184,7 +254,7 @@ impl Lane {
         what: &'static str,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        match self.is_quick() {
+        match self.takes_writes() {
             true => self.inline(what, call),
             // Boxed, because it is seldom so.
             false => Box::pin(self.send(call)).await,
@@ -200,9 +270,9 @@ impl Lane {
         what: &'static str,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        match self.is_quick() {
+        match self.takes_writes() {
             true => self.inline(what, call),
-            false => Box::pin(self.send_admitted(call)).await,
+            false => Box::pin(self.send_admitted(Kind::Writes, call)).await,
         }
     }
 
@@ -226,11 +296,24 @@ impl Lane {
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         self.admit()?;
-        self.send_admitted(call).await
+        self.send_admitted(Kind::Writes, call).await
+    }
+
+    /// Runs a call that only looks by the lane.
+    ///
+    /// # Errors
+    /// Those of [`Lane::run`].
+    pub async fn send_look<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.admit()?;
+        self.send_admitted(Kind::Looks, call).await
     }
 
     async fn send_admitted<T: Send + 'static>(
         &self,
+        kind: Kind,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         if self.state.pending.load(Ordering::Relaxed) == 0 {
@@ -242,6 +325,7 @@ impl Lane {
             let began = Instant::now();
             let result = call();
             state.note(began.elapsed());
+            state.note_end(kind);
             state.note_answer();
             drop(pending);
             result
@@ -352,6 +436,7 @@ mod tests {
             let call = || Ok(thread::current().id());
             on_a_shard(lane.run("test", call)).unwrap()
         };
+        assert_ne!(where_it_ran(&lane), here, "nobody knows it yet");
         assert_eq!(where_it_ran(&lane), here);
         lane.inline("test", || thread::sleep(2 * PATIENCE));
         for _ in 0..PENALTY_CALLS {
@@ -366,6 +451,24 @@ mod tests {
         on_a_shard(lane.send(slow)).unwrap();
         assert_ne!(where_it_ran(&lane), here);
         assert_ne!(where_it_ran(&Lane::new(true)), here);
+    }
+
+    #[test]
+    fn a_disk_that_was_quiet_is_tried_beside_the_shard() {
+        let here = thread::current().id();
+        let lane = Lane::new(false);
+        let write = || on_a_shard(lane.run("test", || Ok(thread::current().id()))).unwrap();
+        let look = || on_a_shard(lane.look("test", || Ok(thread::current().id()))).unwrap();
+        // Who looks says nothing of writes.
+        assert_eq!((look(), write() == here, write()), (here, false, here));
+        let quiet = turn::coarse_ms() - millis(QUIET);
+        lane.state.written_at.store(quiet, Ordering::Relaxed);
+        assert_eq!((look(), write() == here, write()), (here, false, here));
+        // Whoever goes another way tries it first, and then it is known.
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        lane.state.written_at.store(quiet, Ordering::Relaxed);
+        on_a_shard(lane.wake(&file)).unwrap();
+        assert!(lane.takes_writes());
     }
 
     #[test]

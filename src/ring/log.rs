@@ -104,7 +104,7 @@ impl RingLog {
             bytes,
             ahead,
         };
-        if self.lane.is_quick() {
+        if self.lane.takes_writes() {
             self.lane
                 .inline("append to the journal", || append.run(&self.file))?;
         } else {

@@ -391,7 +391,7 @@ impl WorkFiles for RingWorld {
         let what = "look at the work directory";
         let (here, seen) = (Arc::clone(&spot), Arc::clone(&self.shelf_seen));
         let look = move || Ok(seen.look(shelf, || here.check()).is_ok());
-        let is_there = lane.run(what, look).await?;
+        let is_there = lane.look(what, look).await?;
         if is_there {
             match self.disk.create(shelf, name).await {
                 // A folder that was removed in this very moment.
@@ -400,11 +400,11 @@ impl WorkFiles for RingWorld {
             }
         }
         let here = Arc::clone(&spot);
-        if lane.run(what, move || Ok(here.look())).await? == Seen::Removed {
+        if lane.look(what, move || Ok(here.look())).await? == Seen::Removed {
             // It can be made again, so no client need hear of it.
             self.watch.look().await;
         }
-        lane.run(what, move || spot.check()).await?;
+        lane.look(what, move || spot.check()).await?;
         self.disk.create(shelf, name).await
     }
 

@@ -27,6 +27,6 @@ impl RingWorld {
         let (root, seen) = (place.root, Arc::clone(&self.ground_seen));
         let lane = self.disk.lane(ground.shelf);
         let look = move || seen.look(root, || ground.spot.check());
-        lane.run("look at a root", look).await
+        lane.look("look at a root", look).await
     }
 }

@@ -148,7 +148,7 @@ impl RingFile {
                 let pages = range.start..range.start + bytes;
                 let written = op::write_at(&file, block, pages, offset).await;
                 (labels::DIRECT, written)
-            } else if self.route == Route::Inline && self.lane.is_quick() {
+            } else if self.route == Route::Inline && self.lane.takes_writes() {
                 let written = self.write_inline(&block.bytes()[range], offset);
                 (labels::INLINE, (written, block))
             } else {
@@ -179,7 +179,7 @@ impl RingFile {
                 let pages = range.start..range.start + bytes;
                 let written = op::write_at_shown(&file, block, pages, offset, show).await;
                 (labels::DIRECT, written)
-            } else if self.route == Route::Inline && self.lane.is_quick() {
+            } else if self.route == Route::Inline && self.lane.takes_writes() {
                 let written = self.write_inline(&block.bytes()[range.clone()], offset);
                 if let Ok(taken) = written {
                     let taken = range.start..range.start + taken;
@@ -202,6 +202,9 @@ impl File for RingFile {
         range: Range<usize>,
         offset: u64,
     ) -> (io::Result<usize>, RingBlock) {
+        if let Err(error) = self.lane.wake(&self.file).await {
+            return (Err(error), block);
+        }
         let write = self.write_somehow(block, range, offset);
         counting::timed(DiskOp::Write, write).await
     }
@@ -213,6 +216,9 @@ impl File for RingFile {
         offset: u64,
         show: impl FnMut(&[u8]),
     ) -> (io::Result<usize>, RingBlock) {
+        if let Err(error) = self.lane.wake(&self.file).await {
+            return (Err(error), block);
+        }
         let write = self.write_somehow_shown(block, range, offset, show);
         counting::timed(DiskOp::Write, write).await
     }
