@@ -134,7 +134,8 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         ),
         Refusal::Busy => Some(
             "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max, \
-             limits.mailbox_max or notifications_in_flight_max, whichever ran out",
+             limits.mailbox_max or notifications_in_flight_max, whichever ran out; of memory the \
+             line bounds_lowered tells",
         ),
         _ => None,
     }

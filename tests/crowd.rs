@@ -7,26 +7,12 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use support::client::{Client, fragment};
+use support::host::allow_files;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::skip;
 use support::tls::{Authority, listener};
-
-/// Raises our own limit of open files, for us and the servers we start.
-fn allow_files(files: u64) -> bool {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= files) {
-        return true;
-    }
-    let wanted = Rlimit {
-        current: Some(files),
-        maximum: limit.maximum.map(|maximum| maximum.max(files)),
-    };
-    setrlimit(Resource::Nofile, wanted).is_ok()
-}
 
 /// Resident memory of a process, in bytes.
 fn resident_bytes(pid: u32) -> u64 {

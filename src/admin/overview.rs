@@ -196,6 +196,8 @@ impl Overview {
         let promised = names
             .iter()
             .map(|(series, _)| scrape.level(*series, |location| &location.promised_bytes));
+        let config = self.house.config();
+        let (limits, shard_count) = (&config.limits, scrape.shards.len() as u64);
         let now_s = wall_clock().as_secs_f64();
         let uptime = (now_s - process.start_seconds).max(0.0);
         StatusView {
@@ -210,7 +212,9 @@ impl Overview {
                 .iter()
                 .map(|shard| shard.connections.get())
                 .sum(),
+            connections_max: shard_count * limits.connections_per_shard_max as u64,
             sessions: locations.iter().map(|location| location.sessions).sum(),
+            sessions_max: shard_count * limits.sessions_per_shard_max as u64,
             received_bytes: locations
                 .iter()
                 .map(|location| location.received_bytes)

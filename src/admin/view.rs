@@ -111,7 +111,13 @@ pub struct StatusView {
     /// Why not.
     pub reasons: Vec<Reason>,
     pub connections: u64,
+    /// So many there may be, on all shards together.
+    #[serde(default)]
+    pub connections_max: u64,
     pub sessions: u64,
+    /// So many there may be, if their paths are short.
+    #[serde(default)]
+    pub sessions_max: u64,
     /// Bytes that were stored since the start.
     pub received_bytes: u64,
     /// The same, in a second, as of late.

@@ -93,6 +93,17 @@ pub enum Registration {
     Refused(std::io::Error),
 }
 
+/// Bytes of a block for a long head. One page more than the longest: room to see that a head is too
+/// long.
+pub fn block_bytes(head_bytes: usize) -> usize {
+    head_bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES
+}
+
+/// Bytes of a head block.
+pub fn head_block_bytes(head_bytes: usize) -> usize {
+    block_bytes(head_bytes.min(HEAD_BLOCK_BYTES_MAX))
+}
+
 impl Blocks {
     /// Memory for the body blocks that the limits allow one shard; `None` if there is not enough.
     pub fn memory(limits: &Limits) -> Option<Vec<Pages>> {
@@ -114,9 +125,7 @@ impl Blocks {
         bodies: Vec<Pages>,
         body_bytes: usize,
     ) -> (Self, Registration) {
-        // One page more than the longest head: room to see that a head is too long.
-        let block_bytes = |head_bytes: usize| head_bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
-        let head_block_bytes = block_bytes(head_bytes.min(HEAD_BLOCK_BYTES_MAX));
+        let head_block_bytes = head_block_bytes(head_bytes);
         let count = bodies.len();
         let pool = FixedBufPool::new(bodies);
         let (bodies, registration) = match pool.register() {

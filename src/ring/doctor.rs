@@ -21,7 +21,7 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{listeners, net, probe, rights, work_file};
+use super::{listeners, memory, net, probe, rights, work_file};
 use crate::admin::{self, BadDoor};
 use crate::config::{Config, quantity};
 use crate::courier;
@@ -72,6 +72,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         Err(error) => Finding::Bad(error.to_string()),
     });
     findings.extend(limits(config));
+    findings.push(memory_for_clients(config));
     let readable = rights::readable_secrets(config).into_iter();
     let exposed =
         (readable.chain(rights::writable_files(config))).chain(rights::files_in_roots(config));
@@ -253,6 +254,21 @@ fn limits(config: &Config) -> Vec<Finding> {
         ))
     }));
     findings
+}
+
+/// Whether there is memory for all that the settings allow.
+fn memory_for_clients(config: &Config) -> Finding {
+    let allowance = memory::allowance(config);
+    let lowered = allowance.lower(&mut config.limits.clone());
+    let there_are = allowance.in_words();
+    match lowered.is_empty() {
+        true => Finding::Good(format!("{there_are} can be had for all that limits allow")),
+        false => Finding::Doubtful(format!(
+            "{there_are} are not enough for all that limits allow: a start lowers {}; {}",
+            memory::in_words(&lowered),
+            allowance.limit.set_by.remedy()
+        )),
+    }
 }
 
 /// What the shards need at a time: threads, and locked memory for their body blocks.

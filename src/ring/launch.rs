@@ -13,9 +13,10 @@ use super::handed::{Handed, HandedLocks};
 use super::launch_error::{LaunchError, READY_PATIENCE};
 use super::listeners::Listening;
 use super::mailbox;
+use super::memory::{self, Allowance};
 use super::owner::Purpose;
 use super::reloader::{self, ReadSettings, Reloader};
-use super::seat::{News, Seat, Stage};
+use super::seat::{News, Seat, Sign, Stage};
 use super::signals;
 use super::space::Spaces;
 use super::steward::{self, ToAsk};
@@ -58,14 +59,13 @@ pub struct Source {
 ///
 /// # Errors
 /// [`LaunchError`] if it cannot start.
-pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
+pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> {
     let begun = Instant::now();
-    let ready = prepare(&config, std::mem::take(&mut source.handed.locks))?;
+    let ready = prepare(&mut config, std::mem::take(&mut source.handed.locks))?;
     let listening = Listening::begin(&config, source.handed)?;
     let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
     let (news_sender, news) = mpsc::channel();
     catch_signals(news_sender.clone())?;
-
     let config = Arc::new(config);
     let stage = watch::channel(Stage::Recover).0;
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
@@ -105,6 +105,7 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
             tap: Arc::clone(&tap),
             asked,
             generation: ready.generation,
+            sessions_bytes_max: ready.allowance.sessions_bytes_max(),
             roots: reloader::open(&ready.grounds)?,
             directories: Arc::clone(&ready.directories),
             listeners,
@@ -119,11 +120,11 @@ pub fn serve(config: Config, mut source: Source) -> Result<(), LaunchError> {
         };
         seat.begin()?;
     }
-    await_shards(&alive, config.cores)?;
+    await_shards(&alive, &config)?;
     deal_journals(&ready, deals, news_sender.clone())?;
     ready.material.tell();
-    let theirs = (verifier, objects);
-    let reloader = Reloader::new(&config, ready.material, theirs, source.read, reloads);
+    let read = fitting(ready.allowance, source.read);
+    let reloader = Reloader::new(&config, ready.material, (verifier, objects), read, reloads);
     let to_ask = ToAsk::new(metrics, tap, windows, news_sender.clone());
     let (reloads, until_the_end) = steward::begin(doors, reloader, &ready.directories, to_ask)?;
     let mut start = Start::new(begun, source.file, listening, ready.descriptors);
@@ -149,8 +150,18 @@ fn catch_signals(to_main: mpsc::Sender<News>) -> Result<(), LaunchError> {
     signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())
 }
 
+/// Settings that are read again are lowered as those of the start were.
+fn fitting(allowance: Allowance, read: ReadSettings) -> ReadSettings {
+    Box::new(move || {
+        let mut config = read()?;
+        let _as_at_the_start = allowance.lower(&mut config.limits);
+        Ok(config)
+    })
+}
+
 /// What a server needs before it listens.
 struct Prepared {
+    allowance: Allowance,
     descriptors: u64,
     directories: Arc<Directories>,
     grounds: Vec<Arc<Ground>>,
@@ -159,12 +170,13 @@ struct Prepared {
     generation: u64,
 }
 
-fn prepare(config: &Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
+fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
     if let Some(why) = rights::ruled_by_clients(config) {
         return Err(LaunchError::RuledByClients(why));
     }
     probe::io_uring()?;
     probe::memory(config)?;
+    let allowance = memory::fit(config);
     let descriptors = probe::descriptors(config)?;
     courier::look(config).map_err(LaunchError::Courier)?;
     let (directories, grounds) = Directories::take(config, Purpose::Serve, locks)?;
@@ -174,6 +186,7 @@ fn prepare(config: &Config, locks: HandedLocks) -> Result<Prepared, LaunchError>
     }
     let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
     Ok(Prepared {
+        allowance,
         descriptors,
         grounds,
         material: Material::read(config, None).map_err(LaunchError::Tls)?,
@@ -250,17 +263,29 @@ fn spaces(config: &Config) -> Spaces {
     })
 }
 
-/// Waits until every shard has a ring that answers. What it reads back after that may take its
-/// time.
+/// Waits until every shard has its body blocks, which are many perhaps, and then until each has a
+/// ring that answers. What it reads back after that may take its time.
 fn await_shards(
-    alive: &mpsc::Receiver<Result<(), LaunchError>>,
-    shards: usize,
+    alive: &mpsc::Receiver<Result<Sign, LaunchError>>,
+    config: &Config,
 ) -> Result<(), LaunchError> {
-    let deadline = Instant::now() + READY_PATIENCE;
-    for _ in 0..shards {
+    let mut deadline = Instant::now() + memory::time_for_blocks(config) + READY_PATIENCE;
+    let (mut with_blocks, mut with_rings) = (0, 0);
+    while with_rings < config.cores {
         let left = deadline.saturating_duration_since(Instant::now());
         match alive.recv_timeout(left) {
-            Ok(ready) => ready?,
+            Ok(sign) => match sign? {
+                Sign::Blocks => {
+                    with_blocks += 1;
+                    if with_blocks == config.cores {
+                        deadline = Instant::now() + READY_PATIENCE;
+                    }
+                }
+                Sign::Ring => with_rings += 1,
+            },
+            Err(_) if with_blocks < config.cores => {
+                return Err(LaunchError::BlocksLate(memory::blocks_of_shard(config)));
+            }
             Err(_) => return Err(LaunchError::RingSilent),
         }
     }
@@ -273,8 +298,10 @@ fn deal_journals(
     deals: Vec<oneshot::Sender<Dealt>>,
     news: mpsc::Sender<News>,
 ) -> Result<(), LaunchError> {
-    let (work, generation) = (ready.directories.shelves().work(), ready.generation);
-    let read = move || match readback::read(&work, generation, deals.len()) {
+    let (shelves, generation) = (ready.directories.shelves(), ready.generation);
+    let (work, shelves, shards) = (shelves.work(), shelves.all(), deals.len());
+    let weight_max = ready.allowance.read_back_bytes_max();
+    let read = move || match readback::read(&work, &shelves, generation, shards, weight_max) {
         // A shard that has ended needs nothing.
         Ok(dealt) => deals.into_iter().zip(dealt).for_each(|(deal, dealt)| {
             let _ = deal.send(dealt);

@@ -9,9 +9,11 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::account;
+use super::memory::{self, MemoryLimit};
 use super::tls::bad_material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Holds, Others};
-use super::{account, footing, memory, net};
+use super::{footing, net};
 use crate::admin::BadDoor;
 use crate::config::{Config, quantity};
 use crate::courier::NoCourier;
@@ -66,6 +68,10 @@ pub enum LaunchError {
     RuledByClients(String),
     /// There is not so much memory, which the settings ask for.
     Memory(u64),
+    /// They are less than the body blocks of all shards, which are so many bytes.
+    BlocksTooMany(MemoryLimit, u64),
+    /// Shards did not get the body blocks that the settings ask for, so many bytes each.
+    BlocksLate(u64),
     /// A thread could not be started.
     Thread(io::Error),
     /// io_uring takes requests and does not complete them.
@@ -132,6 +138,8 @@ impl std::fmt::Display for LaunchError {
             Self::Store(why) => why.fmt(f),
             Self::RuledByClients(why) => f.write_str(why),
             Self::Memory(needed) => write_memory(f, *needed),
+            Self::BlocksTooMany(limit, needed) => write_too_many_blocks(f, limit, *needed),
+            Self::BlocksLate(bytes) => write_late_blocks(f, *bytes),
             Self::Thread(error) => write_thread(f, error),
             Self::RingSilent => write!(
                 f,
@@ -204,6 +212,30 @@ fn write_memory(f: &mut std::fmt::Formatter<'_>, needed: u64) -> std::fmt::Resul
          (systemd: LimitAS=, LimitDATA=; a shell: ulimit -v, ulimit -d), or lower cores, \
          limits.body_blocks_per_shard or limits.block_bytes",
         quantity::render_size(needed)
+    )
+}
+
+fn write_too_many_blocks(
+    f: &mut std::fmt::Formatter<'_>,
+    limit: &MemoryLimit,
+    needed: u64,
+) -> std::fmt::Result {
+    write!(
+        f,
+        "the body blocks of all cores take {} of memory, and there are {} ({}): lower \
+         limits.body_blocks_per_shard, limits.block_bytes or cores",
+        quantity::render_size(needed),
+        quantity::render_size(limit.bytes),
+        limit.set_by
+    )
+}
+
+fn write_late_blocks(f: &mut std::fmt::Formatter<'_>, bytes: u64) -> std::fmt::Result {
+    write!(
+        f,
+        "a core did not get the memory of its body blocks ({} for each core): lower \
+         limits.body_blocks_per_shard or limits.block_bytes",
+        quantity::render_size(bytes)
     )
 }
 

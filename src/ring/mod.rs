@@ -167,6 +167,8 @@ pub struct RingWorld {
     shelf_seen: Arc<Recent<Shelf, ()>>,
     /// Some parts may be on a shelf that cannot be opened now.
     misses_a_shelf: bool,
+    /// So much may its sessions weigh.
+    sessions_bytes_max: u64,
     /// Random bytes that were not used yet.
     drawn: RefCell<Vec<[u8; 16]>>,
     /// Files looked at so far.
@@ -427,6 +429,10 @@ impl WorkFiles for RingWorld {
 
     async fn create_log(&self, name: &str) -> io::Result<RingLog> {
         self.disk.create_log(name).await
+    }
+
+    fn sessions_bytes_max(&self) -> u64 {
+        self.sessions_bytes_max
     }
 
     fn log_bytes_max(&self) -> u64 {

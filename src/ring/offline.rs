@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags, Stat};
 
 use super::account;
 use super::handed::HandedLocks;
+use super::memory;
 use super::owner::{NOTE_BYTES_MAX, OwnerNote, is_full};
 use super::readback;
 use super::work_folder::{BadFolder, Lock, WorkFolder};
@@ -43,10 +44,11 @@ pub type EndedOffline = (SessionId, Result<(), &'static str>);
 /// # Errors
 /// Why they cannot be read, in words.
 pub fn sessions(config: &Config) -> Result<Vec<SessionView>, String> {
-    let resting = Resting::open(config)?;
-    let told = resting.told.iter();
+    let mut resting = Resting::open(config)?;
+    // Each is let go when it was seen: there may be many.
+    let told = std::mem::take(&mut resting.told).into_iter();
     let sessions = told.filter_map(|(id, newest)| match newest {
-        Newest::Record { record, .. } => resting.seen(config, *id, record),
+        Newest::Record { record, .. } => resting.seen(config, id, &record),
         Newest::Tombstone(_) | Newest::Unknown { .. } => None,
     });
     Ok(sessions.collect())
@@ -107,9 +109,13 @@ impl Resting {
             .map_err(|error| failed(&error))?;
         let lock = lock
             .ok_or_else(|| failed(&"a server is using it, and its admin_socket does not answer"))?;
-        let dealt = readback::read(&work, u64::MAX, 1).map_err(|error| failed(&error))?;
+        let shelves = shelves_of(&work).map_err(|error| failed(&error))?;
+        let weight_max = memory::alone_bytes_max();
+        let all: Vec<_> = std::iter::once(&work).chain(&shelves).cloned().collect();
+        let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max);
+        let dealt = dealt.map_err(|error| failed(&error))?;
         Ok(Self {
-            shelves: shelves_of(&work).map_err(|error| failed(&error))?,
+            shelves,
             told: dealt.into_iter().flat_map(|dealt| dealt.told).collect(),
             work,
             _until_the_end: lock,

@@ -103,9 +103,12 @@ pub fn rings(shards: usize) -> Result<(), LaunchError> {
 /// # Errors
 /// [`LaunchError::Memory`]
 pub fn memory(config: &Config) -> Result<(), LaunchError> {
-    match memory::can_be_had(memory::needed(config)) {
-        true => Ok(()),
-        false => Err(LaunchError::memory(config)),
+    if !memory::can_be_had(memory::needed(config)) {
+        return Err(LaunchError::memory(config));
+    }
+    match memory::too_small_for_blocks(config) {
+        None => Ok(()),
+        Some((limit, needed)) => Err(LaunchError::BlocksTooMany(limit, needed)),
     }
 }
 

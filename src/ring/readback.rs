@@ -7,24 +7,65 @@ use std::io;
 use rustix::fs::OFlags;
 
 use super::work_folder::{WorkFolder, or_link};
+use crate::config::quantity;
 use crate::vault::names::{self, WorkName};
-use crate::vault::readback::{Dealt, Readback};
+use crate::vault::readback::{Dealt, Readback, Room};
 
 /// What the journals in the work directory that are older than this generation say to each of so
-/// many shards.
+/// many shards. Of what stands on these shelves no more is kept than weighs `bytes_max`.
 ///
 /// # Errors
 /// Of reading the work directory or a journal.
-pub fn read(work: &WorkFolder, generation: u64, shards: usize) -> io::Result<Vec<Dealt>> {
+pub fn read(
+    work: &WorkFolder,
+    shelves: &[WorkFolder],
+    generation: u64,
+    shards: usize,
+    bytes_max: u64,
+) -> io::Result<Vec<Dealt>> {
     let is_older = |name: &String| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of < generation);
     let mut names = work.names()?;
     names.retain(is_older);
     names.sort_unstable();
-    let mut readback = Readback::new(shards);
+    let is_empty = |id| {
+        let name = names::part_name(id);
+        let mut found = shelves.iter().map(|shelf| shelf.stat(&name));
+        found.any(|stat| matches!(stat, Ok(Some(stat)) if stat.st_size == 0))
+    };
+    let room = Room {
+        bytes_max,
+        is_empty: &is_empty,
+    };
+    let mut readback = Readback::within(shards, room);
     for name in names {
         let journal = work.open_file(&name, OFlags::RDONLY);
         let journal = File::from(journal.map_err(|error| or_link(&name, error))?);
-        readback.journal(&name, journal)?;
+        let read = readback.journal(&name, journal);
+        read.map_err(|error| too_little(bytes_max, error))?;
+    }
+    if let uploads @ 1.. = readback.let_go() {
+        let event = "uploads_let_go";
+        let remedy = "raise the limit of memory if so many have to wait at a time";
+        tracing::warn!(
+            event,
+            uploads,
+            remedy,
+            "memory is short, and uploads of which no byte had come are not known any more"
+        );
     }
     Ok(readback.deal())
+}
+
+/// The kind of error is all that the reader knows.
+fn too_little(bytes_max: u64, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::OutOfMemory || error.raw_os_error().is_some() {
+        return error;
+    }
+    let size = quantity::render_size(bytes_max);
+    let words = format!(
+        "the uploads that wait here need more memory than the {size} that there are for them: raise the limit \
+         (systemd: MemoryMax=, LimitAS=, LimitDATA=; the container's memory; a shell: ulimit -v) for this start at \
+         least; until then all stays as it is"
+    );
+    io::Error::new(io::ErrorKind::OutOfMemory, words)
 }

@@ -120,6 +120,15 @@ impl ReadBack {
     }
 }
 
+/// How far a shard has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It has the memory of its body blocks.
+    Blocks,
+    /// Its ring answers.
+    Ring,
+}
+
 /// All that one shard's thread starts with.
 pub struct Seat {
     pub index: usize,
@@ -134,6 +143,8 @@ pub struct Seat {
     /// What an administrator asks of it.
     pub asked: Receiver<Question>,
     pub generation: u64,
+    /// So much may its sessions weigh.
+    pub sessions_bytes_max: u64,
     pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
     pub directories: Arc<Directories>,
     pub notifier: Notifier,
@@ -152,8 +163,8 @@ pub struct Seat {
     pub senders: Senders,
     pub stage: watch::Receiver<Stage>,
     pub news: mpsc::Sender<News>,
-    /// Told when the ring answers.
-    pub alive: mpsc::Sender<Result<(), LaunchError>>,
+    /// Told when it has come so far.
+    pub alive: mpsc::Sender<Result<Sign, LaunchError>>,
     pub processor: Option<usize>,
 }
 
@@ -191,10 +202,12 @@ impl Seat {
                 return;
             }
         };
+        let _ = self.alive.send(Ok(Sign::Blocks));
         runtime.block_on(async {
             op::give_way().await;
             let begun = op::begin_worker().await;
             let is_alive = begun.is_ok();
+            let begun = begun.map(|()| Sign::Ring);
             let _ = self.alive.send(begun.map_err(LaunchError::Ring));
             if !is_alive {
                 return;
@@ -238,6 +251,7 @@ impl Seat {
             afoot: self.afoot.clone(),
             grounds: RefCell::default(),
             misses_a_shelf: self.directories.misses_a_shelf(),
+            sessions_bytes_max: self.sessions_bytes_max,
             stats: Cell::new(0),
             chronicle: RefCell::default(),
         };

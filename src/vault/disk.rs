@@ -327,6 +327,10 @@ pub trait WorkFiles: Runtime {
     fn misses_a_shelf(&self) -> bool {
         false
     }
+    /// So much may the sessions of a shard weigh in memory ([`super::weight`]).
+    fn sessions_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
     /// What makes durable all that was done before on this shelf and in the trees that belong to
     /// it: names that were given, and files that were written out. `None` if each file and each
     /// folder has to be synced by itself, as where a file system does not commit its changes in

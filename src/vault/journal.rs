@@ -17,7 +17,8 @@
 //!
 //! It never grows beyond `journal_bytes_max`. What a reader of it needs is bounded by the sessions
 //! in it and not by its length ([`crate::vault::readback`]), so no journal is too long to be read.
-//! New sessions are refused long before: the records of those that are there may still grow.
+//! New sessions are refused long before: the records of those that are there may still grow; and
+//! so they are when those that are there weigh as much in memory as they may ([`super::weight`]).
 //!
 //! The name is `GENERATION-SHARD.journal`. All files of lower generations than that of a start are
 //! outdated once every shard has its own new one. If a crash leaves several, the frame with the
@@ -39,6 +40,7 @@ use super::gate::{Gate, SharedSync};
 use super::names::journal_name;
 use super::record::Change;
 use super::tombstones::{Tombstone, Tombstones};
+use super::weight;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
@@ -76,6 +78,8 @@ pub struct Journal<D: WorkFiles> {
     bytes_max: Cell<u64>,
     /// Sessions that ended and are remembered, as the settings say.
     tombstones_set: Cell<usize>,
+    /// So much may sessions weigh in memory.
+    weight_max: Cell<u64>,
     /// Whether a new file is synced before it replaces the old one.
     is_durable: Cell<bool>,
     generation: Cell<u64>,
@@ -109,6 +113,7 @@ impl<D: WorkFiles> Journal<D> {
             bytes_set: Cell::new(limits.journal_bytes_max),
             bytes_max: Cell::new(limits.journal_bytes_max),
             tombstones_set: Cell::new(limits.tombstones_per_shard_max),
+            weight_max: Cell::new(u64::MAX),
             is_durable: Cell::new(is_durable),
             generation: Cell::new(0),
             log: RefCell::default(),
@@ -131,6 +136,7 @@ impl<D: WorkFiles> Journal<D> {
     /// What the disk says; the next append tries again.
     pub async fn begin(&self, disk: &D, generation: u64) -> io::Result<()> {
         self.generation.set(generation);
+        self.weight_max.set(disk.sessions_bytes_max());
         self.fit_into(disk.log_bytes_max());
         let _turn = self.gate.turn().await;
         self.renew(disk).await
@@ -165,7 +171,9 @@ impl<D: WorkFiles> Journal<D> {
 
     /// Whether another session may be made.
     pub fn has_room(&self) -> bool {
-        self.needed.get() < self.bytes_max.get() / ROOM_SHARE
+        let needed = self.needed.get();
+        let weight = weight::of_sessions(self.records.borrow().len(), needed);
+        needed < self.bytes_max.get() / ROOM_SHARE && weight < self.weight_max.get()
     }
 
     /// Appends the next record of a session; only then `kept` says the same.

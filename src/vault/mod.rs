@@ -58,8 +58,9 @@
 //! [`frame`] each. [`names`] are those of all files. [`readback`] finds what a later start needs of
 //! former journals, [`verdict`] decides what becomes of each session, and [`recover`] does that.
 //! [`hashing`] computes digests over restarts. [`owed`] says what others are to hear, and why
-//! nobody is forgotten. [`tombstones`] are what is left of sessions that ended. [`gate`] lets many
-//! share one sync. [`error`] says what the disk refused. All of it stands on the traits of
+//! nobody is forgotten. [`tombstones`] are what is left of sessions that ended. [`weight`] says
+//! what all of them take of memory. [`gate`] lets many share one sync. [`error`] says what the disk
+//! refused. All of it stands on the traits of
 //! [`disk`].
 //!
 //! Nothing here knows a connection, a shard, or HTTP.
@@ -83,3 +84,4 @@ pub mod space;
 pub mod store;
 pub mod tombstones;
 pub mod verdict;
+pub mod weight;

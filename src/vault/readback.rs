@@ -4,6 +4,12 @@
 //! is bounded by the sessions that there are: not by the length of the journals, nor by the number
 //! of shards. Of each session only the newest frame is kept. Whoever reads is not a shard: it may
 //! block.
+//!
+//! Where memory is limited, sessions may weigh more than may be kept: the limit was lowered since
+//! they began, or a version took them that did not weigh them. Those go first of which no byte has
+//! come: their clients hear "session not found" and begin again. If that is not enough, nothing is
+//! read back, and all stays on the disk as it is: an end in the middle would leave it so, too, but
+//! without a word, and again with each start.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,7 +17,12 @@ use std::sync::Arc;
 
 use super::record::{Content, Damage, FrameReader, Record};
 use super::tombstones::Tombstone;
+use super::weight;
+use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
+
+/// This share of the room is free again when sessions were let go, or reading ends.
+const ROOM_SHARE: u64 = 8;
 
 /// What the journals say of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +50,46 @@ impl Newest {
             Self::Tombstone(tombstone) => tombstone.sequence,
         }
     }
+
+    /// What it takes of memory.
+    fn weight(&self) -> u64 {
+        let Self::Record { record, .. } = self else {
+            return weight::TOMBSTONE_BYTES;
+        };
+        let more = [
+            record.hashed.is_some(),
+            record.owed.is_some(),
+            record.answer.is_some(),
+            record.object.is_some(),
+            record.life.certificate.is_some(),
+        ];
+        let more = more.into_iter().filter(|is_there| *is_there).count();
+        weight::of_session(record.path.as_str().len(), more)
+    }
+
+    /// Whether nothing is lost with it if its part is empty.
+    fn may_be_without_bytes(&self) -> bool {
+        let Self::Record { record, .. } = self else {
+            return false;
+        };
+        matches!(record.state, State::Receiving { .. }) && record.owed.is_none()
+    }
+}
+
+/// How much of memory what is read may take.
+pub struct Room<'a> {
+    /// So much it may weigh.
+    pub bytes_max: u64,
+    /// Whether the part of a session is there, and empty.
+    pub is_empty: &'a dyn Fn(SessionId) -> bool,
+}
+
+impl Room<'_> {
+    /// As much as there is.
+    pub const UNBOUNDED: Self = Room {
+        bytes_max: u64::MAX,
+        is_empty: &|_| false,
+    };
 }
 
 /// A journal for a person to look at.
@@ -60,18 +111,30 @@ pub struct Dealt {
 }
 
 /// Reads journals and deals what they say to the shards.
-#[derive(Debug)]
-pub struct Readback {
+pub struct Readback<'a> {
     shards: Vec<BTreeMap<SessionId, Newest>>,
     damaged: Vec<Damaged>,
+    room: Room<'a>,
+    /// What is kept so far weighs so much.
+    weight: u64,
+    /// Sessions that were let go, for want of memory.
+    let_go: usize,
 }
 
-impl Readback {
+impl<'a> Readback<'a> {
     /// Nothing read yet; for so many shards.
     pub fn new(shards: usize) -> Self {
+        Self::within(shards, Room::UNBOUNDED)
+    }
+
+    /// The same, and no more is kept than there is room for.
+    pub fn within(shards: usize, room: Room<'a>) -> Self {
         Self {
             shards: (0..shards).map(|_| BTreeMap::new()).collect(),
             damaged: Vec::new(),
+            room,
+            weight: 0,
+            let_go: 0,
         }
     }
 
@@ -79,7 +142,7 @@ impl Readback {
     /// of two frames with one number, the later file's counts.
     ///
     /// # Errors
-    /// Of reading.
+    /// Of reading; `OutOfMemory` if sessions that have bytes weigh more than there is room for.
     pub fn journal(&mut self, name: &str, bytes: impl Read) -> io::Result<()> {
         let mut frames = FrameReader::new(bytes);
         while let Some(frame) = frames.read_frame()? {
@@ -97,7 +160,12 @@ impl Readback {
                 Some(Content::Tombstone(tombstone)) => Newest::Tombstone(tombstone),
                 None => Newest::Unknown { sequence },
             };
-            told.insert(frame.id, newest);
+            self.weight += newest.weight();
+            let before = told.insert(frame.id, newest);
+            self.weight -= before.as_ref().map_or(0, Newest::weight);
+            if self.weight > self.room.bytes_max {
+                self.let_go_of_empty()?;
+            }
         }
         if frames.damage() == Damage::Inside {
             // What could be read of it goes into the new journals.
@@ -107,6 +175,34 @@ impl Readback {
             });
         }
         Ok(())
+    }
+
+    /// Lets go of sessions without a byte. A frame that follows may bring one of them back, and
+    /// says all there is to say of it.
+    fn let_go_of_empty(&mut self) -> io::Result<()> {
+        let (is_empty, mut weight, mut count) = (self.room.is_empty, self.weight, 0);
+        for told in &mut self.shards {
+            told.retain(|id, newest| {
+                let is_let_go = newest.may_be_without_bytes() && is_empty(*id);
+                if is_let_go {
+                    weight -= newest.weight();
+                    count += 1;
+                }
+                !is_let_go
+            });
+        }
+        self.weight = weight;
+        self.let_go += count;
+        // Each look costs a call for each session: it has to be worth it.
+        match weight <= self.room.bytes_max - self.room.bytes_max / ROOM_SHARE {
+            true => Ok(()),
+            false => Err(io::ErrorKind::OutOfMemory.into()),
+        }
+    }
+
+    /// Sessions without a byte that were let go.
+    pub fn let_go(&self) -> usize {
+        self.let_go
     }
 
     /// Each shard's part.
@@ -185,6 +281,55 @@ mod tests {
         let dealt = readback.deal();
         let sessions: usize = dealt.iter().map(|dealt| dealt.told.len()).sum();
         assert_eq!((dealt.len(), sessions), (4, 100));
+    }
+
+    fn receiving() -> Record {
+        let (received, total) = (0, Some(9));
+        Record {
+            state: State::Receiving { received, total },
+            ..record(9)
+        }
+    }
+
+    #[test]
+    fn sessions_without_a_byte_go_where_memory_is_short_and_others_never() {
+        let each = weight::of_session(5, 0);
+        let is_empty = |id: SessionId| id.as_u128().is_multiple_of(2);
+        let room = || Room {
+            bytes_max: 100 * each,
+            is_empty: &is_empty,
+        };
+        let frames = |ids: std::ops::Range<u128>, record: Record| -> Vec<u8> {
+            let frames = ids.map(|id| record.encode(SessionId::from_u128(id), 3));
+            frames.flatten().collect()
+        };
+        let ids = |readback: Readback<'_>| -> Vec<u128> {
+            let told = readback.deal().into_iter().flat_map(|dealt| dealt.told);
+            told.map(|(id, _)| id.as_u128()).collect()
+        };
+        let mut readback = Readback::within(1, room());
+        readback
+            .journal("a", &frames(0..90, receiving())[..])
+            .unwrap();
+        assert_eq!(readback.let_go(), 0, "there is room");
+        // Whole files are kept, whatever their parts look like.
+        readback
+            .journal("b", &frames(90..120, record(0))[..])
+            .unwrap();
+        assert_eq!(readback.let_go(), 45);
+        let kept = ids(readback);
+        assert_eq!(kept.len(), 45 + 30);
+        assert!(
+            kept.iter()
+                .all(|id| !is_empty(SessionId::from_u128(*id)) || *id >= 90)
+        );
+        // Nothing is let go that has bytes.
+        let mut readback = Readback::within(1, room());
+        let odd: Vec<u8> = (0..120)
+            .flat_map(|id| receiving().encode(SessionId::from_u128(2 * id + 1), 3))
+            .collect();
+        let refused = readback.journal("c", &odd[..]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::server::Settings;
@@ -33,6 +34,19 @@ pub fn run(words: &[&str]) -> bool {
 /// Sets the mode of a file or folder.
 pub fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Raises our own limit of open files, for us and the servers we start.
+pub fn allow_files(files: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= files) {
+        return true;
+    }
+    let wanted = Rlimit {
+        current: Some(files),
+        maximum: limit.maximum.map(|maximum| maximum.max(files)),
+    };
+    setrlimit(Resource::Nofile, wanted).is_ok()
 }
 
 /// Makes a FIFO.

@@ -103,6 +103,13 @@ fn page(view: &StatusView) -> String {
         view.connections,
         bytes(view.received_bytes_per_second)
     ));
+    // Servers of before it was told say nothing of it.
+    if view.connections_max > 0 {
+        text.push_str(&format!(
+            "at most   {} uploads open on {} connections\n",
+            view.sessions_max, view.connections_max
+        ));
+    }
     text.push_str(&format!(
         "open      {} are here, {} are still to come\n",
         bytes(view.unfinished_bytes),
@@ -218,7 +225,9 @@ mod tests {
             is_ready: true,
             reasons: Vec::new(),
             connections: 3,
+            connections_max: 32_768,
             sessions: 2,
+            sessions_max: 524_288,
             received_bytes: 5 << 30,
             received_bytes_per_second: 1 << 20,
             unfinished_bytes: 1 << 30,
@@ -257,6 +266,7 @@ mod tests {
         assert!(text.starts_with("ready: new uploads are taken\n"), "{text}");
         for part in [
             "up 1h 1m",
+            "at most   524288 uploads open on 32768 connections",
             "1.00 MiB/s",
             "1.0 %",
             "10.00 GiB",
