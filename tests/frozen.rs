@@ -4,7 +4,10 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::client::{Client, fragment};
@@ -89,4 +92,83 @@ fn the_first_touch_of_a_frozen_disk_holds_up_nobody_else() {
     sent.join().unwrap().close().assert(200, None);
     assert_eq!(fs::read(root.join("a.bin")).unwrap().len(), 20_000);
     assert!(!server.log().contains("shard_stalled"), "{}", server.log());
+}
+
+/// The lines that something says, as they come.
+fn lines_of(said: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(said).lines().map_while(Result::ok) {
+            let _nobody_listens = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// The first line that has these words, in bounded time.
+#[track_caller]
+fn await_line(lines: &mpsc::Receiver<String>, words: &[&str]) -> String {
+    let deadline = Instant::now() + Duration::from_secs(50);
+    let mut all = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(line) = lines.recv_timeout(left) else {
+            panic!("{words:?} were not said: {all:#?}");
+        };
+        if words.iter().all(|word| line.contains(word)) {
+            return line;
+        }
+        all.push(line);
+    }
+}
+
+#[test]
+fn a_start_and_a_check_name_the_folder_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
+        return skip("no ext4 can be mounted here (needs root and loop devices)");
+    };
+    let settings_of = |what: &str| {
+        let (root, other) = (folder.path().join(what), disk.path().join(what));
+        fs::create_dir_all(root.join(".bitsd")).unwrap();
+        fs::create_dir(&other).unwrap();
+        // Where there is one, a check tries what a start does.
+        allow(&root.join(".bitsd"), 0o700);
+        let file = folder.path().join(format!("{what}.toml"));
+        let lines = format!(
+            "root = \"{}\"\nlisten = \"127.0.0.1:0\"\ncores = 1\nadmin_socket = \"\"\n\
+             [[location]]\nprefix = \"fz\"\nroot = \"{}\"\n",
+            root.display(),
+            other.display()
+        );
+        fs::write(&file, lines).unwrap();
+        file
+    };
+    // A check of its own folders: those of the server are its own.
+    let files = ["serve", "check"].map(settings_of);
+    let Some(frozen) = Frozen::freeze(disk.path()) else {
+        return skip("no file system can be frozen here (needs root and fsfreeze)");
+    };
+    let begin = |what: &str, file: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.arg(what).arg("--config").arg(file);
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        piped.spawn().unwrap()
+    };
+    let (mut server, mut check) = (begin("serve", &files[0]), begin("check", &files[1]));
+    let log = lines_of(server.stderr.take().unwrap());
+    let found = lines_of(check.stdout.take().unwrap());
+
+    let place = disk.path().to_str().unwrap();
+    await_line(&log, &["event=start_waits", place, "umount -l"]);
+    // What was looked at before and after it is told as well.
+    await_line(&found, &["ok: io_uring can be used"]);
+    await_line(&found, &["wrong: ", place, "does not answer"]);
+    await_line(&found, &["can be listened on"]);
+    drop(frozen);
+    assert_eq!(check.wait().unwrap().code(), Some(1));
+    await_line(&log, &["event=started"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

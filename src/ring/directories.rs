@@ -32,6 +32,7 @@ use super::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, ServerId, holds_sessions}
 use super::probe;
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
+use super::vigil;
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
@@ -189,7 +190,8 @@ impl Directories {
         let root = look_at_root(path)?;
         let try_on = |shelf| {
             let folder = self.shelves.get(shelf);
-            trial::of(&folder, &root, self.id.id).map_err(|why| why.of(path, &folder))
+            let trial = vigil::at(path, || trial::of(&folder, &root, self.id.id));
+            trial.map_err(|why| why.of(path, &folder))
         };
         let mut shelf = Shelf::WORK;
         let mut trial = try_on(shelf)?;
@@ -261,7 +263,7 @@ impl Directories {
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty());
         for path in paths.map(|line| Path::new(OsStr::from_bytes(line))) {
-            match WorkFolder::open(path, true) {
+            match vigil::at(path, || WorkFolder::open(path, true)) {
                 Ok(folder) if self.shelves.find(folder.descriptor()).is_some() => {}
                 Ok(folder) => self.take_former_shelf(folder)?,
                 Err(why) => {

@@ -11,6 +11,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD};
 
@@ -21,7 +23,7 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{listeners, memory, net, probe, rights, work_file};
+use super::{listeners, memory, net, probe, rights, vigil, work_file};
 use crate::admin::{self, BadDoor};
 use crate::config::{Config, quantity};
 use crate::courier;
@@ -31,6 +33,8 @@ use crate::custody::writer::today;
 use crate::objects;
 use crate::objects::trial::{self, Tried};
 
+/// A check takes no longer than this, whatever does not answer.
+const PATIENCE: Duration = Duration::from_secs(55);
 /// Fewer descriptors than this are soon used up.
 const FEW_FILES: u64 = 4096;
 
@@ -64,6 +68,7 @@ impl fmt::Display for Finding {
 
 /// Looks at everything that a start needs.
 pub fn examine(config: &Config) -> Vec<Finding> {
+    let parts = Parts::of(config);
     let mut findings = vec![Finding::Good(format!("it is checked as {}", account::us()))];
     let rings = probe::io_uring().and_then(|()| probe::rings(config.cores));
     let has_rings = rings.is_ok();
@@ -73,20 +78,25 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     });
     findings.extend(limits(config));
     findings.push(memory_for_clients(config));
-    let readable = rights::readable_secrets(config).into_iter();
-    let exposed =
-        (readable.chain(rights::writable_files(config))).chain(rights::files_in_roots(config));
-    findings.extend(exposed.map(Finding::Doubtful));
-    findings.extend(rights::ruled_by_clients(config).map(Finding::Bad));
-    findings.extend(identity::certificates(config));
-    let authorities = courier::look(config).map_err(LaunchError::Courier);
-    findings.extend(authorities.err().map(|why| Finding::Bad(why.to_string())));
-    findings.extend(stores(config));
+    parts.run(&mut findings, others_in_files);
+    parts.run(&mut findings, identity::certificates);
+    parts.run(&mut findings, |config| {
+        let authorities = courier::look(config).map_err(LaunchError::Courier);
+        let bad = authorities.err();
+        bad.map(|why| Finding::Bad(why.to_string()))
+            .into_iter()
+            .collect()
+    });
+    parts.run(&mut findings, stores);
     findings.extend(identity::users_of_no_location(config));
-    findings.extend(identity::tickets(config));
-    let of_the_system = probe::system_folders(config);
-    findings.extend(of_the_system.into_iter().map(Finding::Doubtful));
-    let (directories, is_running) = directories(config);
+    parts.run(&mut findings, identity::tickets);
+    parts.run(&mut findings, |config| {
+        let of_the_system = probe::system_folders(config).into_iter();
+        of_the_system.map(Finding::Doubtful).collect()
+    });
+    // Where they do not answer, nothing is taken that a server may have.
+    let (directories, is_running) =
+        (parts.within(directories)).unwrap_or_else(|why| (vec![why], true));
     // A server that runs already has taken what the limits give to its user.
     if has_rings && !is_running {
         findings.push(match probe::memory(config) {
@@ -95,13 +105,64 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         });
     }
     findings.extend(directories);
-    findings.extend(custody(config, is_running));
+    parts.run(&mut findings, move |config| {
+        custody(config, is_running).into_iter().collect()
+    });
     // A start has all of them at the same time, so none is given back before the last one.
     let mut held = Vec::new();
     findings.extend(addresses(config, is_running, &mut held));
-    findings.extend(socket(config, is_running));
+    parts.run(&mut findings, move |config| {
+        let socket = socket(config, is_running);
+        socket.into_iter().collect()
+    });
     findings.extend(admin_addresses(config, is_running, &mut held));
     findings
+}
+
+/// Parts of a check that may wait for a file system or for another machine.
+struct Parts {
+    config: Arc<Config>,
+    deadline: Instant,
+}
+
+impl Parts {
+    fn of(config: &Config) -> Self {
+        Self {
+            config: Arc::new(config.clone()),
+            deadline: Instant::now() + PATIENCE,
+        }
+    }
+
+    fn within<T: Send + 'static>(
+        &self,
+        part: impl FnOnce(&Config) -> T + Send + 'static,
+    ) -> Result<T, Finding> {
+        let config = Arc::clone(&self.config);
+        vigil::within(self.deadline, move || part(&config)).map_err(Finding::Bad)
+    }
+
+    fn run(
+        &self,
+        findings: &mut Vec<Finding>,
+        part: impl FnOnce(&Config) -> Vec<Finding> + Send + 'static,
+    ) {
+        let found = self.within(part).unwrap_or_else(|why| vec![why]);
+        // What does not answer is the same for several of them.
+        for finding in found {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+}
+
+/// Who else has a say in the files that the settings name.
+fn others_in_files(config: &Config) -> Vec<Finding> {
+    let readable = rights::readable_secrets(config).into_iter();
+    let exposed =
+        (readable.chain(rights::writable_files(config))).chain(rights::files_in_roots(config));
+    let ruled = rights::ruled_by_clients(config).map(Finding::Bad);
+    exposed.map(Finding::Doubtful).chain(ruled).collect()
 }
 
 /// Whether the administrator's socket can be made. It is made for a moment, as a start does, and
@@ -112,7 +173,7 @@ fn socket(config: &Config, is_running: bool) -> Option<Finding> {
         return None;
     }
     let shown = path.display();
-    Some(match admin::try_socket(path) {
+    Some(match vigil::at(path, || admin::try_socket(path)) {
         Ok(()) => Finding::Good(format!("admin_socket can be {shown}")),
         Err(BadDoor::Taken(_)) if is_running => {
             Finding::Good(format!("a server answers at admin_socket, {shown}"))
@@ -175,22 +236,24 @@ fn custody(config: &Config, is_running: bool) -> Option<Finding> {
     }
     let shown = path.display();
     let site = Site::new(path, &config.upload_folders());
-    Some(match LedgerFolder::open(site, &today()) {
-        Ok(_) => Finding::Good(format!("the custody ledger can be written in {shown}")),
-        Err(BadLedger::Locked(_)) if is_running => Finding::Good(format!(
-            "a server writes the custody ledger in {shown}, and looked at it when it started"
-        )),
-        // Whoever checks may be another user than the one who serves.
-        Err(error @ BadLedger::Owner(_, owner))
-            if account::our_id() == 0 && server_of(config) == Some(owner) =>
-        {
-            let owner = account::to_chown(owner);
-            Finding::Doubtful(format!(
-                "{error}; it is in order if {owner} serves, as of the work directory"
-            ))
-        }
-        Err(error) => Finding::Bad(error.to_string()),
-    })
+    Some(
+        match vigil::at(path, || LedgerFolder::open(site, &today())) {
+            Ok(_) => Finding::Good(format!("the custody ledger can be written in {shown}")),
+            Err(BadLedger::Locked(_)) if is_running => Finding::Good(format!(
+                "a server writes the custody ledger in {shown}, and looked at it when it started"
+            )),
+            // Whoever checks may be another user than the one who serves.
+            Err(error @ BadLedger::Owner(_, owner))
+                if account::our_id() == 0 && server_of(config) == Some(owner) =>
+            {
+                let owner = account::to_chown(owner);
+                Finding::Doubtful(format!(
+                    "{error}; it is in order if {owner} serves, as of the work directory"
+                ))
+            }
+            Err(error) => Finding::Bad(error.to_string()),
+        },
+    )
 }
 
 /// Who serves, by what is there: the owner of the work directory, or of the root that it will be
@@ -284,7 +347,7 @@ fn blocks(config: &Config) -> Finding {
 fn directories(config: &Config) -> (Vec<Finding>, bool) {
     let (root, work) = (&config.roots[0], &config.work_dir);
     let is_default = *work == root.join(WORK_DIR_NAME);
-    match WorkFolder::open(work, !is_default) {
+    match vigil::at(work, || WorkFolder::open(work, !is_default)) {
         Err(BadFolder::Missing) if is_default => return (before_the_first_start(config), false),
         Err(BadFolder::Owner(owner)) if account::our_id() == 0 => {
             let finding = Finding::Doubtful(format!(
@@ -328,7 +391,8 @@ fn directories(config: &Config) -> (Vec<Finding>, bool) {
 fn before_the_first_start(config: &Config) -> Vec<Finding> {
     let may_write = |path: &Path| {
         let access = Access::WRITE_OK | Access::EXEC_OK | Access::READ_OK;
-        rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS)
+        let look = || rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS);
+        vigil::at(path, look)
     };
     let is_default = |path: &Path| path == Path::new("./uploads");
     let examine = |root: &std::path::PathBuf| {

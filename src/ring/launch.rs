@@ -23,6 +23,7 @@ use super::steward::{self, ToAsk};
 use super::successor::Successor;
 use super::supervisor::{Ended, Start, Supervisor};
 use super::tls::material::Material;
+use super::vigil::Vigil;
 use super::watch::Watch;
 use super::window;
 use super::work_folder::BadFolder;
@@ -171,6 +172,7 @@ struct Prepared {
 }
 
 fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
+    let _vigil = Vigil::begin();
     if let Some(why) = rights::ruled_by_clients(config) {
         return Err(LaunchError::RuledByClients(why));
     }

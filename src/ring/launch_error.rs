@@ -1,5 +1,7 @@
 //! Why the server could not start, in words that name the remedy.
 
+mod want;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,7 +17,7 @@ use super::tls::bad_material::BadMaterial;
 use super::work_folder::{BadFolder, Exposure, Holds, Others};
 use super::{footing, net};
 use crate::admin::BadDoor;
-use crate::config::{Config, quantity};
+use crate::config::Config;
 use crate::courier::NoCourier;
 use crate::custody::site::BadLedger;
 use crate::objects::Unfit;
@@ -137,9 +139,9 @@ impl std::fmt::Display for LaunchError {
             Self::Courier(why) => why.fmt(f),
             Self::Store(why) => why.fmt(f),
             Self::RuledByClients(why) => f.write_str(why),
-            Self::Memory(needed) => write_memory(f, *needed),
-            Self::BlocksTooMany(limit, needed) => write_too_many_blocks(f, limit, *needed),
-            Self::BlocksLate(bytes) => write_late_blocks(f, *bytes),
+            Self::Memory(needed) => want::write_memory(f, *needed),
+            Self::BlocksTooMany(limit, needed) => want::write_too_many_blocks(f, limit, *needed),
+            Self::BlocksLate(bytes) => want::write_late_blocks(f, *bytes),
             Self::Thread(error) => write_thread(f, error),
             Self::RingSilent => write!(
                 f,
@@ -202,40 +204,6 @@ fn write_locked(
         f,
         "is using the work directory {}; stop it, or give this one its own root and work_dir",
         path.display()
-    )
-}
-
-fn write_memory(f: &mut std::fmt::Formatter<'_>, needed: u64) -> std::fmt::Result {
-    write!(
-        f,
-        "{} of memory are needed before the first connection, and the process cannot have them: raise the limit \
-         (systemd: LimitAS=, LimitDATA=; a shell: ulimit -v, ulimit -d), or lower cores, \
-         limits.body_blocks_per_shard or limits.block_bytes",
-        quantity::render_size(needed)
-    )
-}
-
-fn write_too_many_blocks(
-    f: &mut std::fmt::Formatter<'_>,
-    limit: &MemoryLimit,
-    needed: u64,
-) -> std::fmt::Result {
-    write!(
-        f,
-        "the body blocks of all cores take {} of memory, and there are {} ({}): lower \
-         limits.body_blocks_per_shard, limits.block_bytes or cores",
-        quantity::render_size(needed),
-        quantity::render_size(limit.bytes),
-        limit.set_by
-    )
-}
-
-fn write_late_blocks(f: &mut std::fmt::Formatter<'_>, bytes: u64) -> std::fmt::Result {
-    write!(
-        f,
-        "a core did not get the memory of its body blocks ({} for each core): lower \
-         limits.body_blocks_per_shard or limits.block_bytes",
-        quantity::render_size(bytes)
     )
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::launch_error::LaunchError;
 use super::shelves::SharedShelves;
+use super::vigil::{self, Vigil};
 use crate::config::Config;
 use crate::custody::ledger::Ledger;
 use crate::custody::note::Witness;
@@ -30,7 +31,9 @@ pub fn begin(
     }
     let site = Site::new(&config.custody, &config.upload_folders());
     let witness = Box::new(WorkNote(Arc::clone(shelves)));
-    let started = Ledger::start(site, witness, Arc::clone(&metrics.ledger));
+    let _vigil = Vigil::begin();
+    let start = || Ledger::start(site, witness, Arc::clone(&metrics.ledger));
+    let started = vigil::at(&config.custody, start);
     let ledger = started.map_err(LaunchError::Custody)?;
     shelves.keep_ledger_in(ledger.folder());
     Ok(Some(ledger))

@@ -20,6 +20,7 @@ use super::op;
 use super::queue;
 use super::rights;
 use super::rlimit::{self, Limited};
+use super::vigil::{self, Vigil};
 use super::work_file;
 use crate::config::Config;
 
@@ -225,7 +226,7 @@ pub fn system_folders(config: &Config) -> Vec<String> {
     let folders = (config.roots.iter()).map(|root| ("root", root)).chain(own);
     folders
         .filter(|(_, folder)| !folder.as_os_str().is_empty())
-        .filter(|(_, folder)| footing::is_of_the_system(folder))
+        .filter(|(_, folder)| vigil::at(folder, || footing::is_of_the_system(folder)))
         .map(|(key, folder)| {
             let folder = folder.display();
             format!("{key}: {folder} belongs to the system: give the server a folder of its own")
@@ -240,6 +241,7 @@ pub fn warn_of_surprises(
     descriptors: u64,
     processors: &[usize],
 ) {
+    let _vigil = Vigil::begin();
     let processors = processors.len();
     if descriptors < FEW_DESCRIPTORS {
         let event = "few_descriptors";

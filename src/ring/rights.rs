@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 
 use super::footing;
+use super::vigil;
 use crate::config::{Config, Download, Location};
 use crate::shell;
 
@@ -23,7 +24,7 @@ pub fn readable_secrets(config: &Config) -> Vec<String> {
         .map(|(_, path)| path)
         .collect();
     let open = secrets.iter().filter(|path| {
-        let found = rustix::fs::stat(*path);
+        let found = vigil::at(path, || rustix::fs::stat(*path));
         found.is_ok_and(|found| found.st_mode & 0o004 != 0)
     });
     open.map(|path| {
@@ -139,13 +140,18 @@ fn places_of(file: &Path) -> Vec<PathBuf> {
 /// A path without links, as far as it can be told.
 #[allow(clippy::disallowed_methods, reason = "not on a shard")]
 fn real(path: &Path) -> Option<PathBuf> {
-    let found = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-    found.ok()
+    let found = vigil::at(path, || std::fs::canonicalize(path));
+    found.or_else(|_| std::path::absolute(path)).ok()
 }
 
 /// Why others than its owner decide what stands in a file.
 #[allow(clippy::disallowed_methods, reason = "not on a shard")]
 fn why_others_rule(path: &Path) -> Option<String> {
+    vigil::at(path, || who_rules(path))
+}
+
+#[allow(clippy::disallowed_methods, reason = "not on a shard")]
+fn who_rules(path: &Path) -> Option<String> {
     let found = rustix::fs::stat(path).ok()?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return None;

@@ -14,6 +14,7 @@ use crate::named_file::kind_without_files;
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::{Purpose, holds_sessions};
+use crate::ring::vigil;
 use crate::ring::walk;
 use crate::ring::work_folder::{self, BadFolder, Lock, WorkFolder};
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, TRIAL_NAME};
@@ -52,6 +53,10 @@ impl Drop for Made {
 /// # Errors
 /// [`LaunchError`]
 pub fn look_at_root(path: &Path) -> Result<OwnedFd, LaunchError> {
+    vigil::at(path, || look_at(path))
+}
+
+fn look_at(path: &Path) -> Result<OwnedFd, LaunchError> {
     let root = open_directory(path)?;
     if let Some(name) = kind_without_files(&root) {
         return Err(LaunchError::Root(path.to_owned(), BadRoot::NoFiles(name)));
@@ -95,6 +100,14 @@ pub(super) fn open_or_make(
     is_default: bool,
     made: &mut Made,
 ) -> Result<WorkFolder, BadFolder> {
+    vigil::at(path, || open_or_make_here(path, is_default, made))
+}
+
+fn open_or_make_here(
+    path: &Path,
+    is_default: bool,
+    made: &mut Made,
+) -> Result<WorkFolder, BadFolder> {
     let folder = open_or_make_any(path, is_default, made)?;
     let Some(exposure) = folder.exposure() else {
         return Ok(folder);
@@ -132,10 +145,10 @@ pub(super) fn lock(
     handed: &mut HandedLocks,
 ) -> Result<Lock, LaunchError> {
     let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
-    let locked = match purpose {
+    let locked = vigil::at(folder.path(), || match purpose {
         Purpose::Serve => folder.lock(LOCK_NAME, handed),
         Purpose::Check => folder.lock_for_now(LOCK_NAME),
-    };
+    });
     let locked = locked.map_err(|error| match is_no_lock(&error) {
         true => LaunchError::Folder(folder.path().to_owned(), BadFolder::NoLocks(error)),
         false => failed(error),

@@ -1,0 +1,174 @@
+//! What a start, a check or a reload waits for: the folder that it looks at just now.
+//!
+//! A file system whose server, or whose daemon, is gone answers never, or says so after minutes.
+//! Whoever waits there can say nothing itself. So it notes where it looks before it does, and
+//! somebody else, who sees for how long, says it.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use super::launch_error::LaunchError;
+
+/// A folder that has not answered for so long is told of.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// And again each time after so long.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How often somebody looks.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// A look that has not come back.
+struct Look {
+    by: ThreadId,
+    at: PathBuf,
+    since: Instant,
+}
+
+/// All of this process, those within others behind them. A start makes some dozens, one after the
+/// other.
+static LOOKS: Mutex<Vec<Look>> = Mutex::new(Vec::new());
+
+fn looks() -> MutexGuard<'static, Vec<Look>> {
+    LOOKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a call that looks at something there.
+pub fn at<T>(path: &Path, call: impl FnOnce() -> T) -> T {
+    let by = thread::current().id();
+    looks().push(Look {
+        by,
+        at: path.to_owned(),
+        since: Instant::now(),
+    });
+    let result = call();
+    let mut looks = looks();
+    if let Some(last) = looks.iter().rposition(|look| look.by == by) {
+        looks.remove(last);
+    }
+    result
+}
+
+/// Where a thread waits, and for how long.
+fn waits(by: ThreadId) -> Option<(PathBuf, Instant)> {
+    let looks = looks();
+    let last = looks.iter().rev().find(|look| look.by == by)?;
+    Some((last.at.clone(), last.since))
+}
+
+/// What is said of a folder that does not answer.
+pub fn in_words(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "{path} does not answer: look whether its file server, the daemon of its file system or its disk is there \
+         (`timeout 5 stat {path}`), or unmount it (`umount -l`)"
+    )
+}
+
+/// Somebody who says where this thread waits, until it is dropped.
+pub struct Vigil {
+    _end: mpsc::Sender<()>,
+}
+
+impl Vigil {
+    /// Begins. Where there is no thread for it, nothing is said.
+    pub fn begin() -> Option<Self> {
+        let (end, ended) = mpsc::channel();
+        let by = thread::current().id();
+        let watch = move || {
+            let mut told: Option<(Instant, Instant)> = None;
+            while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                let Some((path, since)) = waits(by) else {
+                    continue;
+                };
+                let is_told = told.is_some_and(|(of, at)| of == since && at.elapsed() < AGAIN);
+                if since.elapsed() >= PATIENCE && !is_told {
+                    told = Some((since, Instant::now()));
+                    tell(&path, since.elapsed());
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("vigil".to_owned());
+        thread.spawn(watch).ok().map(|_| Self { _end: end })
+    }
+}
+
+fn tell(path: &Path, since: Duration) {
+    let remedy = in_words(path);
+    tracing::warn!(
+        event = "start_waits",
+        path = %path.display(),
+        seconds = since.as_secs(),
+        remedy,
+        "the start waits for a file system that does not answer, and all locations with it"
+    );
+}
+
+/// Runs a part of a check on a thread of its own.
+///
+/// # Errors
+/// What is said if a folder does not answer in [`PATIENCE`], or if it is not done at the deadline.
+/// The thread is left then: nothing can end it, and the process ends soon.
+pub fn within<T: Send + 'static>(
+    deadline: Instant,
+    part: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (tell, told) = mpsc::channel();
+    let run = move || {
+        // Nobody may wait for it any more.
+        let _ = tell.send(part());
+    };
+    let thread = thread::Builder::new().name("check".to_owned());
+    let thread = thread
+        .spawn(run)
+        .map_err(|error| LaunchError::Thread(error).to_string())?;
+    let by = thread.thread().id();
+    loop {
+        match told.recv_timeout(BEAT) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Disconnected) => return Err("a part of the check failed".into()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let is_over = Instant::now() >= deadline;
+        match waits(by) {
+            Some((path, since)) if is_over || since.elapsed() >= PATIENCE => {
+                return Err(in_words(&path));
+            }
+            None if is_over => return Err("a part of the check takes too long".to_owned()),
+            Some(_) | None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_thread_waits_is_known_as_long_as_it_does() {
+        let by = thread::current().id();
+        assert_eq!(waits(by), None);
+        at(Path::new("/outer"), || {
+            assert_eq!(waits(by).unwrap().0, Path::new("/outer"));
+            at(Path::new("/inner"), || {
+                assert_eq!(waits(by).unwrap().0, Path::new("/inner"));
+            });
+            assert_eq!(waits(by).unwrap().0, Path::new("/outer"));
+            let other = thread::spawn(|| waits(thread::current().id()));
+            assert_eq!(other.join().unwrap(), None);
+        });
+        assert_eq!(waits(by), None);
+    }
+
+    #[test]
+    fn a_part_that_waits_is_given_up_at_the_deadline() {
+        let soon = Instant::now() + Duration::from_millis(10);
+        let (release, held) = mpsc::channel::<()>();
+        let waits = move || at(Path::new("/nowhere"), || held.recv().is_ok());
+        let refused = within(soon, waits).unwrap_err();
+        assert!(refused.starts_with("/nowhere does not answer"), "{refused}");
+        drop(release);
+        assert_eq!(within(soon, || 7), Ok(7));
+    }
+}
