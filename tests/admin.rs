@@ -726,6 +726,22 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
     assert_eq!(watched.series("bitsd_config_reloads_failed_total"), 1.0);
 }
 
+/// What is open stays in use: only a start opens what stands there now.
+#[test]
+fn a_reload_says_that_a_root_is_not_the_one_that_was_opened() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let watched = Watched::start(&format!("[[location]]\nprefix = \"/o\"\nroot = {root:?}"));
+    std::fs::rename(&root, place.path().join("away")).unwrap();
+    std::fs::create_dir(&root).unwrap();
+    watched.server.wait_for_log("event=not_ready");
+    let said = watched.command(&["reload"]);
+    let words = "is not what it was when it was opened";
+    assert!(text(&said).contains(words), "{}", text(&said));
+    assert_eq!(said.status.code(), Some(0));
+}
+
 #[test]
 fn packets_can_be_watched_as_they_come() {
     let watched = Watched::start("");

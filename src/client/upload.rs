@@ -156,6 +156,9 @@ impl fmt::Display for Refused {
             return Ok(());
         }
         if let Some(words) = status_in_words(*status) {
+            // What follows the colon is a guess; who says why knows it.
+            let (class, _) = words.split_once(':').unwrap_or((words, ""));
+            let words = if reason.is_some() { class } else { words };
             write!(f, " ({words})")?;
         }
         if let Some(hresult) = hresult {

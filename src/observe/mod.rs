@@ -102,7 +102,7 @@ pub fn complain(format: LogFormat, event: &str, why: &dyn fmt::Display) {
 /// must do. Names of files and what servers say come from outside: nothing in it moves the cursor
 /// of a terminal, or makes a second line.
 pub fn say(what: &dyn fmt::Display) {
-    let what = unseen::replace(&what.to_string(), '?');
+    let what = unseen::replace(&what.to_string().replace('\t', " "), '?');
     writer::write_briefly(io::stderr(), &format!("bitsd: {what}\n"), FLUSH_PATIENCE);
 }
 

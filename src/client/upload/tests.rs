@@ -267,11 +267,14 @@ fn refusals_are_told_in_words() {
          error 0x80070005 (access denied)";
     let told = |reply: &Reply| Refused::of("Create-Session", reply).to_string();
     assert_eq!(told(&reply), words);
-    reply.reason = Some("it exists".to_owned());
-    assert_eq!(told(&reply), format!("{words}: it exists"));
+    // Who says why need not be guessed at.
+    reply.reason = Some("it is on another mount".to_owned());
+    let known = "Create-Session was answered 403 (forbidden), error 0x80070005 (access denied): \
+                 it is on another mount";
+    assert_eq!(told(&reply), known);
     // As where a port that speaks TLS was asked without.
     reply.is_bits = false;
-    assert_eq!(told(&reply), format!("{words}: it exists"));
+    assert_eq!(told(&reply), known);
     reply.reason = None;
     reply.server = Some("SimpleHTTP/0.6".to_owned());
     assert_eq!(
