@@ -102,7 +102,13 @@ fn in_roots(config: &Config) -> Vec<InRoot> {
         }
         let is_beneath = |folder| places.iter().any(|place| is_in(place, folder));
         let mut within = (0..).zip(&roots).filter(|(_, root)| is_beneath(root));
-        let is_ruled = |number| config.locations.iter().any(|it| rules(it, number));
+        let is_ruled = |number: usize| {
+            let beneath = |place: &PathBuf| {
+                let rest = place.strip_prefix(roots[number].as_ref()?).ok()?;
+                Some(clients_rule(config, number, &rest.to_string_lossy()))
+            };
+            places.iter().any(|place| beneath(place) == Some(true))
+        };
         let Some((first, _)) = within.next() else {
             continue;
         };
@@ -118,11 +124,23 @@ fn in_roots(config: &Config) -> Vec<InRoot> {
     found
 }
 
-/// Whether what lies in a root can be replaced or fetched by a location's clients.
-fn rules(location: &Location, root: usize) -> bool {
-    // What goes to a store has no name in the root.
-    let is_there = location.root == root && location.objects.is_none();
-    is_there && (location.policy.allow_overwrite || location.download == Download::Get)
+/// Whether what lies in a root at a path can be replaced or fetched by the clients of a location.
+fn clients_rule(config: &Config, root: usize, path: &str) -> bool {
+    (config.locations.iter().enumerate()).any(|(number, location)| {
+        // What goes to a store has no name in the root.
+        let is_there = location.root == root && location.objects.is_none();
+        let replaces = location.is_enabled && location.policy.allow_overwrite;
+        let may = replaces || location.download == Download::Get;
+        is_there && may && config.location_index(&url_path(location, path)) == number
+    })
+}
+
+/// By which path of a URL a file beneath the root of a location is asked for.
+fn url_path(location: &Location, path: &str) -> String {
+    match location.has_own_root && !location.prefix.is_empty() {
+        true => format!("{}/{path}", location.prefix),
+        false => path.to_owned(),
+    }
 }
 
 /// Where a file lies: what its name leads to, its name in the folder that it really stands in, and
@@ -273,6 +291,70 @@ mod tests {
                 config.settings_file.clear();
                 assert_eq!(ruled_by_clients(&config), None, "{file:?}: a socket");
             }
+        }
+    }
+
+    #[test]
+    fn only_what_a_location_leads_to_is_ruled_by_its_clients() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, other) = (place.path().join("root"), place.path().join("other"));
+        for folder in [&root, &other] {
+            fs::create_dir_all(folder.join("in")).unwrap();
+        }
+        let at = |prefix: &str, root: usize| Location {
+            prefix: prefix.into(),
+            root,
+            has_own_root: root != 0,
+            ..Location::default()
+        };
+        let open = |mut location: Location| {
+            location.policy.allow_overwrite = true;
+            location
+        };
+        let off = |mut location: Location| {
+            location.is_enabled = false;
+            location
+        };
+        for (file, locations, is_ruled) in [
+            (root.join("set"), vec![open(at("in", 0)), at("", 0)], false),
+            (
+                root.join("in/set"),
+                vec![open(at("in", 0)), at("", 0)],
+                true,
+            ),
+            (
+                root.join("inside"),
+                vec![open(at("in", 0)), at("", 0)],
+                false,
+            ),
+            (
+                root.join("in/set"),
+                vec![at("in", 0), open(at("", 0))],
+                false,
+            ),
+            (
+                root.join("in/set"),
+                vec![off(open(at("in", 0))), at("", 0)],
+                false,
+            ),
+            // Its own root begins where the prefix ends.
+            (other.join("set"), vec![open(at("in", 1)), at("", 0)], true),
+            (
+                other.join("a/set"),
+                vec![at("in/a", 0), open(at("in", 1)), at("", 0)],
+                false,
+            ),
+        ] {
+            let config = Config {
+                roots: vec![root.clone(), other.clone()],
+                settings_file: file.clone(),
+                locations,
+                ..Config::default()
+            };
+            let why = ruled_by_clients(&config);
+            assert_eq!(why.is_some(), is_ruled, "{file:?}: {why:?}");
+            // Where it is not refused it is warned of.
+            assert_eq!(files_in_roots(&config).is_empty(), is_ruled, "{file:?}");
         }
     }
 

@@ -306,11 +306,20 @@ impl WorkFolder {
     /// # Errors
     /// What the kernel says.
     pub fn names(&self) -> io::Result<Vec<String>> {
+        self.names_that(|_| true)
+    }
+
+    /// Those of all names that are looked for: there may be very many others.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn names_that(&self, is_looked_for: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.descriptor)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name != "." && name != ".." {
-                names.push(name);
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." && is_looked_for(&name) {
+                names.push(name.into_owned());
             }
         }
         Ok(names)

@@ -115,24 +115,24 @@ pub fn judge(path: &Path, told: &[FileLine]) -> io::Result<Option<Discrepancy>> 
     ))
 }
 
-/// Those that may stand there, and those that were surely replaced.
+/// Those that may stand there, and those that were surely replaced, each in the order of the lines: by
+/// one whose line is a later one, and which got its name after the line of the first was there. Where
+/// the clock was set back, either alone would accuse a right file.
 fn standing(told: &[FileLine]) -> (Vec<&FileLine>, Vec<&FileLine>) {
-    let replaces =
-        |one: &FileLine, other: &FileLine| other.order != one.order && other.named > one.time;
-    // The two that came last by their times: no line is compared with itself.
-    let mut newest: Vec<&FileLine> = Vec::new();
-    for told in told {
-        newest.push(told);
-        newest.sort_by(|one, other| other.named.cmp(&one.named));
-        newest.truncate(2);
+    let (mut standing, mut replaced) = (Vec::new(), Vec::new());
+    // When the last of those got its name whose lines follow.
+    let mut latest = "";
+    for one in told.iter().rev() {
+        match latest > &*one.time {
+            true => replaced.push(one),
+            false => standing.push(one),
+        }
+        // A line that is older than the name was written by a clock that was set back.
+        latest = latest.max((&*one.named).min(&*one.time));
     }
-    let is_replaced = |one: &&FileLine| newest.iter().any(|other| replaces(one, other));
-    let (replaced, standing): (Vec<_>, Vec<_>) = told.iter().partition(is_replaced);
-    match standing.is_empty() {
-        // The clock went back and forth: it says nothing.
-        true => (told.iter().collect(), Vec::new()),
-        false => (standing, replaced),
-    }
+    standing.reverse();
+    replaced.reverse();
+    (standing, replaced)
 }
 
 fn sha256_of(file: fs::File, bytes: u64) -> io::Result<[u8; 32]> {
@@ -206,6 +206,17 @@ mod tests {
             told(2, "second", "", "10:06"),
         ];
         assert_eq!((said(&old, "first"), said(&old, "second")), (None, None));
+        // The clock was set back before the second one came.
+        let back = [
+            told(1, "first", "10:00:10", "10:00:11"),
+            told(2, "second", "10:00:05", "10:00:06"),
+        ];
+        assert_eq!(said(&back, "second"), None);
+        // One that came after all others replaced them, whatever the clock was before.
+        let [first, second] = back;
+        let later = [first, second, told(3, "third", "10:00:08", "10:00:09")];
+        assert_eq!(said(&later, "third"), None);
+        assert!(said(&later, "second").unwrap().contains("again"));
         // A clock that makes no sense accuses nobody.
         let odd = [
             told(1, "first", "10:05", "10:06"),

@@ -74,12 +74,12 @@ impl Directories {
                 "{name} is {what}: move it away, and the server makes its own again"
             ));
         }
-        let names = match looks_at_all {
-            true => folder.names().ok()?,
+        let is_journal = |name: &str| matches!(parse_name(name), WorkName::Journal { .. });
+        let journals = match looks_at_all && shelf == Shelf::WORK {
+            true => folder.names_that(is_journal).ok()?,
             false => Vec::new(),
         };
-        let is_journal = |name: &String| matches!(parse_name(name), WorkName::Journal { .. });
-        let (name, what) = folder.impostor(names.into_iter().filter(is_journal))?;
+        let (name, what) = folder.impostor(journals.into_iter())?;
         Some(format!(
             "{name} is {what}: put back the journal that was there, or the next start knows of no upload in it"
         ))
