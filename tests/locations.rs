@@ -180,6 +180,31 @@ fn expired_uploads_are_looked_for_as_often_as_the_settings_say() {
     assert_eq!(client.send(fragment(10..20)).status, 500);
 }
 
+/// Goal: no reload leads to a start that fails. Method: files that a start reads itself, of keys
+/// that hold at once and of those that wait for a start.
+#[test]
+fn a_reload_refuses_what_a_start_refuses() {
+    let server = with("");
+    let store = "[[location]]\nprefix = \"s\"\nstore = \"s3\"\nstore_bucket = \"uploads\"\n\
+                 allow_overwrite = true\nstore_ca = \"/none/ca.pem\"\n";
+    let webhook = "[events]\nwebhook = \"https://127.0.0.1:9/\"\nwebhook_ca = \"/none/ca.pem\"\n";
+    let custody = "custody = \"/none/ledger\"\n";
+    let mut all = vec![
+        (webhook, "events.webhook_ca: cannot read /none/ca.pem"),
+        (custody, "/none/ledger"),
+    ];
+    if cfg!(feature = "s3") {
+        all.push((store, "store_ca: cannot read /none/ca.pem"));
+    }
+    for (lines, why) in all {
+        server.reload(lines);
+        server.wait_for_log(why);
+    }
+    assert!(!server.log().contains("event=reloaded"));
+    upload(&server, "/a.bin", 10);
+    server.assert_file("a.bin", 1, 10);
+}
+
 #[test]
 fn settings_are_read_again_at_sighup() {
     let folder = tempfile::tempdir().unwrap();

@@ -21,7 +21,8 @@ use super::rights;
 use super::service;
 use super::tls::material::Material;
 use crate::config::{self, Config, ConfigError};
-use crate::custody::site::Site;
+use crate::courier;
+use crate::custody::site::{BadLedger, Site};
 use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::observe;
@@ -176,14 +177,15 @@ impl Reloader {
         &mut self,
         directories: &Directories,
     ) -> Result<String, Box<dyn std::error::Error>> {
-        let (config, needs_restart) = config::adopt(&self.config, (self.read_settings)()?);
+        let read = (self.read_settings)()?;
+        // Also those of keys that wait for the next start: it would fail with them.
+        courier::look(&read)?;
+        look_at_ledger(&read)?;
+        let (config, needs_restart) = config::adopt(&self.config, read);
         if let Some(why) = rights::ruled_by_clients(&config) {
             return Err(LaunchError::RuledByClients(why).into());
         }
-        let ledger = &config.custody;
-        if !ledger.as_os_str().is_empty() {
-            Site::new(ledger, &config.upload_folders()).look()?;
-        }
+        look_at_ledger(&config)?;
         let known = named_roots(&self.config);
         let mut new_roots = named_roots(&config);
         new_roots.retain(|number| !known.contains(number));
@@ -249,6 +251,15 @@ impl Reloader {
             .chain(waiting)
             .collect::<Vec<_>>()
             .join("; "))
+    }
+}
+
+/// Whether a custody ledger may be kept where the settings say, if one is to be.
+fn look_at_ledger(config: &Config) -> Result<(), BadLedger> {
+    let ledger = &config.custody;
+    match ledger.as_os_str().is_empty() {
+        true => Ok(()),
+        false => Site::new(ledger, &config.upload_folders()).look().map(drop),
     }
 }
 
