@@ -505,3 +505,16 @@ fn journals(work: &Path) -> Vec<PathBuf> {
         .filter(|path| path.extension().is_some_and(|ending| ending == "journal"))
         .collect()
 }
+
+/// By a kill while the note of an upload in parts was written anew: nothing else comes to it.
+#[test]
+fn half_a_note_goes_with_the_next_start() {
+    let mut server = Server::start();
+    server.kill9();
+    let half = server
+        .root()
+        .join(".bitsd/6E313F44-62A4-4BED-A9D0-3948FD0E2723.object.new");
+    std::fs::write(&half, "{").unwrap();
+    server.restart();
+    assert!(!half.exists());
+}

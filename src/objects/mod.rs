@@ -239,6 +239,14 @@ impl Objects {
         self.try_stores(stores)
     }
 
+    /// When all sessions are read back: ends what is left of those that were forgotten by that.
+    pub fn end_forgotten(&self) {
+        // Where there is nobody yet, there was no note at the start.
+        if let Some(Some(staff)) = self.shared.staff.get() {
+            let _is_found_by_the_next_start = staff.send(Task::CleanUp);
+        }
+    }
+
     /// Tries the stores that new settings name.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ use crate::objects::Objects;
 use crate::observe;
 use crate::processors;
 use crate::server::clients::Clients;
-use crate::vault::names::{WorkName, parse_name};
+use crate::vault::names::{WorkName, is_half_note, parse_name};
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
 
@@ -242,6 +242,10 @@ fn objects(
     let uploads_max = config.limits.store_uploads_max;
     let objects = Objects::new(Arc::clone(metrics), uploads_max, descriptor);
     let names = work.names().unwrap_or_default();
+    for half in names.iter().filter(|name| is_half_note(name)) {
+        // What is left is one file, and the next start comes to it.
+        let _best_effort = work.remove(half);
+    }
     let has_notes = (names.iter()).any(|name| matches!(parse_name(name), WorkName::Note(_)));
     let begun = objects.begin(config.stores_to_try(), has_notes);
     begun.map_err(LaunchError::Store)?;

@@ -202,6 +202,15 @@ impl Runtime for RingWorld {
     }
 }
 
+impl RingWorld {
+    /// When all sessions are read back: see [`Objects::end_forgotten`]. Once for all shards.
+    pub fn end_forgotten_objects(&self) {
+        if self.shard == 0 {
+            self.objects.end_forgotten();
+        }
+    }
+}
+
 impl Floor for RingWorld {
     type Wire = RingWire;
     type Block = RingBlock;

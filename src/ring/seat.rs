@@ -292,6 +292,7 @@ impl Seat {
         if self.index == 0 && reached == (Stage::Serve { is_renewed: true }) {
             vault::recover::retire(&*shard.world, self.generation, &recovered.damaged).await;
         }
+        shard.world.end_forgotten_objects();
         shard.begin_serving();
         let _ = self.news.send(News::Serving);
         shard.world.spawn(Rc::clone(&shard).watch());

@@ -23,6 +23,14 @@ pub fn note_name(id: SessionId) -> String {
 }
 
 const NOTE_SUFFIX: &str = ".object";
+/// What is written anew has this ending until it is whole.
+const HALF_SUFFIX: &str = ".new";
+
+/// Whether it is the name of such a note that is being written, or was when the server ended.
+pub fn is_half_note(name: &str) -> bool {
+    let whole = name.strip_suffix(HALF_SUFFIX);
+    whole.is_some_and(|whole| whole.ends_with(NOTE_SUFFIX))
+}
 
 /// Name of a file that holds records.
 pub fn journal_name(generation: u64, shard: usize) -> String {
@@ -79,8 +87,7 @@ pub const ASIDE_SUFFIX: &str = ".aside";
 
 /// What stands behind a name.
 pub fn parse_name(name: &str) -> WorkName {
-    // What is written anew has this ending until it is whole.
-    let name_itself = name.strip_suffix(".new").unwrap_or(name);
+    let name_itself = name.strip_suffix(HALF_SUFFIX).unwrap_or(name);
     let notes = [
         LOCK_NAME,
         OWNER_NAME,
@@ -89,8 +96,7 @@ pub fn parse_name(name: &str) -> WorkName {
         LEDGER_NAME,
         TRIAL_NAME,
     ];
-    let is_half = name != name_itself && name_itself.ends_with(NOTE_SUFFIX);
-    let is_note = notes.contains(&name_itself) || is_half;
+    let is_note = notes.contains(&name_itself) || is_half_note(name);
     if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
         return WorkName::Ours;
     }

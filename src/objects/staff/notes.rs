@@ -90,15 +90,24 @@ fn read_note(folder: &OwnedFd, name: &str) -> io::Result<Option<Note>> {
 
 fn write_note(folder: &OwnedFd, name: &str, text: &[u8]) -> io::Result<()> {
     let half = format!("{name}.new");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o600);
-    let mut file = File::from(rustix::fs::openat(folder, &half, flags, mode)?);
-    file.write_all(text)?;
-    file.sync_data()?;
-    rustix::fs::renameat(folder, &half, folder, name)?;
+    let written = write_half(folder, &half, text);
+    if written.is_err() {
+        // If that fails too, the next start removes it.
+        let _left = rustix::fs::unlinkat(folder, &half, AtFlags::empty());
+        return written;
+    }
+    rustix::fs::renameat(folder, half, folder, name)?;
     let here = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let names = rustix::fs::openat(folder, ".", here, Mode::empty())?;
     Ok(rustix::fs::fsync(names)?)
+}
+
+fn write_half(folder: &OwnedFd, half: &str, text: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
+    let mut file = File::from(rustix::fs::openat(folder, half, flags, mode)?);
+    file.write_all(text)?;
+    file.sync_data()
 }
 
 pub(super) fn work_names(folder: &OwnedFd) -> io::Result<Vec<String>> {
