@@ -6,9 +6,11 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -114,6 +116,37 @@ fn an_object_that_somebody_takes_as_it_comes_is_not_put_again() {
     let put = lines.iter().filter(|line| line.starts_with("PUT "));
     assert_eq!(put.count(), 1, "{lines:?}");
     assert_eq!(leftovers(&server), [""; 0]);
+}
+
+/// Goal: a check ends in time however many stores do not answer, and says which it has not asked;
+/// where an answer was lost it leaves nothing behind.
+#[test]
+fn a_check_is_bounded_and_leaves_nothing_at_a_store() {
+    let Some(store) = Store::start() else { return };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let locations: String = (0..20)
+        .map(|number| {
+            format!(
+                "[[location]]\nprefix = \"{number}\"\nstore_bucket = \"bucket-{number}\"\n\
+                 store_endpoint = \"http://{address}\"\n"
+            )
+        })
+        .collect();
+    let began = Instant::now();
+    let (code, said) = store.check(&locations);
+    assert!(began.elapsed() < Duration::from_secs(40), "{said}");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no answer in time"), "{said}");
+    assert!(said.matches("it was not asked").count() >= 4, "{said}");
+
+    store.proxy.rule(|number, line| match (number, line) {
+        (1, line) if line.starts_with("PUT ") => Fate::LoseAnswer,
+        _ => Fate::Pass,
+    });
+    let (_, said) = store.check("");
+    assert!(said.contains("cannot be tried"), "{said}");
+    assert_eq!(store.moto.objects(), 0, "{said}");
 }
 
 #[test]

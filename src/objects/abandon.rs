@@ -50,9 +50,9 @@ pub(super) async fn abort<B: Bucket>(
             Ok(()) => {}
             Err(StoreTrouble::Gone) => return Ok(()),
             Err(StoreTrouble::Refused(why)) => {
-                return match is_gone(bucket, key, upload).await? {
-                    true => Ok(()),
-                    false => Err(StoreTrouble::Refused(why)),
+                return match fate(bucket, key, upload).await? {
+                    Fate::Gone | Fate::Untold => Ok(()),
+                    Fate::There => Err(StoreTrouble::Refused(why)),
                 };
             }
             Err(trouble) => return Err(trouble),
@@ -69,23 +69,35 @@ pub(super) async fn abort<B: Bucket>(
     Err(StoreTrouble::Doubt("aborted, and there still".to_owned()))
 }
 
-/// Whether an upload that may not be aborted is none any more: some stores refuse to abort what
-/// they do not know, as if it were somebody else's.
-pub(super) async fn is_gone<B: Bucket>(
+/// What has become of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    There,
+    Gone,
+    /// It holds no bytes, and nobody may ask whether it is there.
+    Untold,
+}
+
+/// What has become of an upload of which something was refused: some stores refuse whatever is
+/// asked of one that they do not know, as if it were somebody else's.
+pub(super) async fn fate<B: Bucket>(
     bucket: &B,
     key: &str,
     upload: &str,
-) -> Result<bool, StoreTrouble> {
+) -> Result<Fate, StoreTrouble> {
     match bucket.parts(key, upload).await {
-        Err(StoreTrouble::Gone) => return Ok(true),
+        Err(StoreTrouble::Gone) => return Ok(Fate::Gone),
         Ok(parts) if parts.is_empty() => {}
-        Ok(_) | Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => return Ok(false),
+        Ok(_) | Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => {
+            return Ok(Fate::There);
+        }
         Err(trouble) => return Err(trouble),
     }
     match bucket.uploads(key).await {
-        Ok(uploads) => Ok(!uploads.iter().any(|name| name == upload)),
-        // Nobody can say more, and it holds no bytes.
-        Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => Ok(true),
+        Ok(uploads) if uploads.iter().any(|name| name == upload) => Ok(Fate::There),
+        Ok(_) => Ok(Fate::Gone),
+        Err(trouble) if trouble.is_of_credentials() => Err(trouble),
+        Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => Ok(Fate::Untold),
         Err(trouble) => Err(trouble),
     }
 }
@@ -98,6 +110,7 @@ pub(super) async fn end_strays<B: Bucket, N: Notebook>(
 ) -> Result<(), StoreTrouble> {
     let uploads = match bucket.uploads(key).await {
         Ok(uploads) => uploads,
+        Err(trouble) if trouble.is_of_credentials() => return Err(trouble),
         // It may not be asked for: what is left then is for a rule of the bucket.
         Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => return Ok(()),
         Err(trouble) => return Err(trouble),

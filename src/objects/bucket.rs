@@ -36,6 +36,8 @@ pub struct Part {
 pub struct SeenObject {
     /// The mark of the session that it comes from, if it has one.
     pub session: Option<String>,
+    /// The mark of its SHA-256, if it has one: what was sent ahead has none.
+    pub sha256: Option<[u8; 32]>,
     pub bytes: u64,
     pub names: StoreNames,
 }
@@ -84,6 +86,29 @@ pub enum StoreTrouble {
     Local(io::Error),
 }
 
+impl StoreTrouble {
+    /// Whether it refuses whoever asks, and not what is asked: other credentials, or the right
+    /// time, mend that.
+    pub fn is_of_credentials(&self) -> bool {
+        let Self::Refused(why) = self else {
+            return false;
+        };
+        let code = why.split(':').next().unwrap_or_default();
+        OF_CREDENTIALS.contains(&code)
+    }
+}
+
+/// Codes of S3.
+const OF_CREDENTIALS: &[&str] = &[
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+];
+
 impl fmt::Display for StoreTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,6 +147,14 @@ pub trait Bucket {
     async fn put(&self, object: &Object, source: &Self::Source) -> Result<PutAnswer, StoreTrouble>;
     /// Begins an upload in parts, and names it.
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble>;
+    /// Whether the store's name for the content of a whole object is that of these bytes. It is
+    /// their MD5 in most stores, where a key of their own does not encrypt it.
+    async fn is_named(
+        &self,
+        source: &Self::Source,
+        bytes: u64,
+        etag: &str,
+    ) -> Result<bool, StoreTrouble>;
     /// CRC-32 of some bytes, as the store writes it.
     async fn crc32(&self, source: &Self::Source, range: Range<u64>)
     -> Result<String, StoreTrouble>;
@@ -136,13 +169,13 @@ pub trait Bucket {
     ) -> Result<Part, StoreTrouble>;
     /// The parts that the store has.
     async fn parts(&self, key: &str, upload: &str) -> Result<Vec<Part>, StoreTrouble>;
-    /// Makes an object of the parts.
+    /// Makes an object of the parts; what the store calls it.
     async fn complete(
         &self,
         object: &Object,
         upload: &str,
         parts: &[Part],
-    ) -> Result<(), StoreTrouble>;
+    ) -> Result<StoreNames, StoreTrouble>;
     /// Ends an upload without an object.
     async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreTrouble>;
     /// The uploads that were begun for this very key, and not ended.
@@ -161,7 +194,7 @@ pub mod nowhere {
     use std::fs::File;
     use std::ops::Range;
 
-    use super::{Bucket, Object, Part, PutAnswer, SeenObject, StoreTrouble};
+    use super::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
     use crate::objects::note::StorePlace;
 
     /// None.
@@ -205,6 +238,10 @@ pub mod nowhere {
             match *self {}
         }
 
+        async fn is_named(&self, _: &NoSource, _: u64, _: &str) -> Result<bool, StoreTrouble> {
+            match *self {}
+        }
+
         async fn crc32(&self, _: &NoSource, _: Range<u64>) -> Result<String, StoreTrouble> {
             match *self {}
         }
@@ -224,7 +261,12 @@ pub mod nowhere {
             match *self {}
         }
 
-        async fn complete(&self, _: &Object, _: &str, _: &[Part]) -> Result<(), StoreTrouble> {
+        async fn complete(
+            &self,
+            _: &Object,
+            _: &str,
+            _: &[Part],
+        ) -> Result<StoreNames, StoreTrouble> {
             match *self {}
         }
 

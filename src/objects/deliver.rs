@@ -5,7 +5,7 @@
 
 use tokio::sync::Semaphore;
 
-use super::abandon::{abandon, abort, is_gone};
+use super::abandon::{Fate, abandon, abort, fate};
 use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
 use super::note::{Notebook, StorePlace};
 use super::parts::{InParts, SentParts};
@@ -155,16 +155,17 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             }
         }
         let (upload, parts) = known.all().ok_or(StoreTrouble::Gone)?;
-        let completed = self.bucket.complete(self.object, upload, &parts).await;
+        let upload = upload.to_owned();
+        let completed = self.bucket.complete(self.object, &upload, &parts).await;
         // If that was not all, the next try asks what the store has: it may have lost the upload,
         // and some stores do not say so here.
         known.forget();
         match completed {
             // Also if it says that it is done: 200 may come before the work, and lie.
-            Ok(()) | Err(StoreTrouble::Unreadable(_)) => {
+            Ok(_) | Err(StoreTrouble::Unreadable(_)) => {
                 match standing::look(self.bucket, self.object).await? {
                     ObjectStanding::Ours(names) => Ok(self.settle(names).await),
-                    _ => Err(StoreTrouble::Doubt("completed, and not there".to_owned())),
+                    _ => self.taken_away(completed, &upload).await,
                 }
             }
             Err(StoreTrouble::Exists) => {
@@ -178,6 +179,22 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             }
             Err(trouble) => Err(trouble),
         }
+    }
+
+    /// Completed, and not there. It was, and somebody has taken it away or put another one in its
+    /// place, if the store has named it and has the upload no more: nobody else ends that.
+    async fn taken_away(
+        &self,
+        completed: Result<StoreNames, StoreTrouble>,
+        upload: &str,
+    ) -> Result<Delivered, StoreTrouble> {
+        if let Ok(names) = completed
+            && names.etag.is_some()
+            && fate(self.bucket, &self.object.key, upload).await? != Fate::There
+        {
+            return Ok(self.settle(names).await);
+        }
+        Err(StoreTrouble::Doubt("completed, and not there".to_owned()))
     }
 
     /// The object is there: nothing else is to stay. What cannot be cleared away now is later.
@@ -197,11 +214,18 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         abandon(self.bucket, self.notes, &self.object.session, &note).await
     }
 
-    /// Some stores refuse what is sent to an upload that they do not know.
+    /// Some stores refuse what is sent to an upload that they do not know. Where they do not even
+    /// say so, another one is begun ever more rarely: it may stay there for ever.
     async fn leave_if_gone(&self, known: &mut SentParts) -> Result<(), StoreTrouble> {
-        if let Some((upload, _)) = known.all()
-            && is_gone(self.bucket, &self.object.key, upload).await?
-        {
+        let Some((upload, _)) = known.all() else {
+            return Ok(());
+        };
+        let is_left = match fate(self.bucket, &self.object.key, upload).await? {
+            Fate::There => false,
+            Fate::Gone => true,
+            Fate::Untold => known.may_leave(),
+        };
+        if is_left {
             known.forget();
             self.forget_upload().await?;
         }

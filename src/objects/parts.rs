@@ -28,7 +28,11 @@ pub struct InParts<'a, B: Bucket, N: Notebook> {
 
 /// What this life of the server knows of the upload of a file.
 #[derive(Debug, Default)]
-pub struct SentParts(Option<Upload>);
+pub struct SentParts {
+    upload: Option<Upload>,
+    /// How often the store refused a part, and did not say whether it has the upload still.
+    denials: u32,
+}
 
 #[derive(Debug)]
 struct Upload {
@@ -41,19 +45,26 @@ struct Upload {
 impl SentParts {
     /// Whether the upload is known that goes on.
     pub fn is_found(&self) -> bool {
-        self.0.is_some()
+        self.upload.is_some()
     }
 
     /// Nothing any more: the store has lost it, or says that something in it is wrong.
     pub fn forget(&mut self) {
-        self.0 = None;
+        self.upload = None;
+    }
+
+    /// The store refused a part, and does not say whether it has the upload still: whether another
+    /// one may be begun. So there are few however often that happens.
+    pub fn may_leave(&mut self) -> bool {
+        self.denials = self.denials.saturating_add(1);
+        self.denials.is_power_of_two()
     }
 
     /// The first part that was not sent, if all of it is among the first `here` bytes of the file.
     pub fn next(&self, bytes: u64, here: u64) -> Option<(u32, Range<u64>)> {
         let Upload {
             part_bytes, parts, ..
-        } = self.0.as_ref()?;
+        } = self.upload.as_ref()?;
         cut(bytes, *part_bytes)
             .take_while(|(_, range)| range.end <= here)
             .find(|(number, _)| !parts.contains_key(number))
@@ -61,7 +72,7 @@ impl SentParts {
 
     /// Its name, and all parts of it.
     pub fn all(&self) -> Option<(&str, Vec<Part>)> {
-        let upload = self.0.as_ref()?;
+        let upload = self.upload.as_ref()?;
         Some((&upload.name, upload.parts.values().cloned().collect()))
     }
 }
@@ -83,7 +94,7 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         }
         let note = self.notes.read(&self.object.session).await?;
         let listed = self.listed(note.as_ref(), source, here).await?;
-        known.0 = Some(match listed {
+        known.upload = Some(match listed {
             Some(upload) => upload,
             None => self.begin(note).await?,
         });
@@ -101,7 +112,7 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         number: u32,
         range: Range<u64>,
     ) -> Result<(), StoreTrouble> {
-        let upload = known.0.as_mut().ok_or(StoreTrouble::Gone)?;
+        let upload = known.upload.as_mut().ok_or(StoreTrouble::Gone)?;
         let key = &self.object.key;
         let sent = self.bucket.part(key, &upload.name, number, source, range);
         let sent = sent.await?;

@@ -29,9 +29,11 @@ pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Result<Result<(), Wron
     };
     let source = B::Source::from(vec![b'?']);
     // It has to show it: a portal or a proxy may answer 200 to whatever is asked.
-    standing::put(bucket, &object, &source).await?;
-    let tried = twice(bucket, &object, &source).await;
-    // What is left of it is one byte.
+    let tried = match standing::put(bucket, &object, &source).await {
+        Ok(_) => twice(bucket, &object, &source).await,
+        Err(trouble) => Err(trouble),
+    };
+    // Also where nobody knows whether it is there. What is left of it is one byte.
     let _best_effort = bucket.remove(name).await;
     tried
 }
@@ -59,7 +61,7 @@ async fn twice<B: Bucket>(
     match completed {
         Err(StoreTrouble::Exists) => Ok(Ok(())),
         // Some words of a success nobody can read.
-        Ok(()) | Err(StoreTrouble::Unreadable(_)) => {
+        Ok(_) | Err(StoreTrouble::Unreadable(_)) => {
             Ok(Err("replaces an object that is there by one in parts"))
         }
         Err(trouble) => Err(trouble),

@@ -29,10 +29,11 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_types::byte_stream::{FsBuilder, Length};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
 
 use super::bucket::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
-use crate::http::digest::Hex;
+use crate::http::digest::{Hex, parse_hex};
 use crate::named_file::{self, PEM_BYTES_MAX};
 
 /// A client of one bucket.
@@ -135,6 +136,15 @@ impl Bucket for S3Bucket {
         upload.ok_or_else(|| StoreTrouble::Doubt("an upload without a name".to_owned()))
     }
 
+    async fn is_named(
+        &self,
+        source: &S3Source,
+        bytes: u64,
+        etag: &str,
+    ) -> Result<bool, StoreTrouble> {
+        Ok(etag.eq_ignore_ascii_case(&source.md5(bytes).await?))
+    }
+
     async fn crc32(&self, source: &S3Source, range: Range<u64>) -> Result<String, StoreTrouble> {
         source.crc32(range).await
     }
@@ -202,7 +212,7 @@ impl Bucket for S3Bucket {
         object: &Object,
         upload: &str,
         parts: &[Part],
-    ) -> Result<(), StoreTrouble> {
+    ) -> Result<StoreNames, StoreTrouble> {
         let mut completed = CompletedMultipartUpload::builder();
         for part in parts {
             completed = completed.parts(
@@ -219,7 +229,8 @@ impl Bucket for S3Bucket {
             .upload_id(upload)
             .set_if_none_match(condition(object))
             .multipart_upload(completed.build());
-        request.send().await.map(drop).map_err(trouble)
+        let made = request.send().await.map_err(trouble)?;
+        Ok(StoreNames::told(made.version_id(), made.e_tag()))
     }
 
     async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreTrouble> {
@@ -249,6 +260,8 @@ impl Bucket for S3Bucket {
             Ok(seen) => Ok(Some(SeenObject {
                 names: StoreNames::told(seen.version_id(), seen.e_tag()),
                 session: (seen.metadata.as_ref()).and_then(|marks| marks.get(MARK).cloned()),
+                sha256: (seen.metadata.as_ref())
+                    .and_then(|marks| parse_hex(marks.get(DIGEST_MARK)?)),
                 bytes: (seen
                     .content_length
                     .and_then(|bytes| u64::try_from(bytes).ok()))
@@ -283,6 +296,26 @@ impl S3Source {
         Ok(STANDARD.encode(crc.to_be_bytes()))
     }
 
+    /// MD5 of the first bytes, as a store names a content.
+    async fn md5(&self, bytes: u64) -> Result<String, StoreTrouble> {
+        let mut md5 = Md5::new();
+        let md5 = match self {
+            Self::Bytes(bytes) => {
+                md5.update(bytes);
+                md5
+            }
+            Self::File(file) => {
+                let file = Arc::clone(file);
+                let read = tokio::task::spawn_blocking(move || {
+                    read_blocks(&file, 0..bytes, |block| md5.update(block))?;
+                    io::Result::Ok(md5)
+                });
+                read.await.map_err(io::Error::other)??
+            }
+        };
+        Ok(Hex(&md5.finalize()[..]).to_string())
+    }
+
     async fn body(&self, range: Range<u64>) -> Result<ByteStream, StoreTrouble> {
         let file = match self {
             Self::Bytes(bytes) => return Ok(ByteStream::new(SdkBody::from(bytes.clone()))),
@@ -306,16 +339,21 @@ impl S3Source {
 
 fn crc32_of(file: &File, range: Range<u64>) -> io::Result<u32> {
     let mut crc = crc32fast::Hasher::new();
+    read_blocks(file, range, |block| crc.update(block))?;
+    Ok(crc.finalize())
+}
+
+fn read_blocks(file: &File, range: Range<u64>, mut show: impl FnMut(&[u8])) -> io::Result<()> {
     let mut block = vec![0; BLOCK_BYTES];
     let mut at = range.start;
     while at < range.end {
         let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
         let wanted = left.min(BLOCK_BYTES);
         file.read_exact_at(&mut block[..wanted], at)?;
-        crc.update(&block[..wanted]);
+        show(&block[..wanted]);
         at += wanted as u64;
     }
-    Ok(crc.finalize())
+    Ok(())
 }
 
 /// What an object bears.
@@ -323,7 +361,7 @@ fn marks(object: &Object) -> std::collections::HashMap<String, String> {
     let mut marks = std::collections::HashMap::new();
     marks.insert(MARK.to_owned(), object.session.clone());
     if let Some(sha256) = &object.sha256 {
-        marks.insert("bitsd-sha256".to_owned(), Hex(sha256).to_string());
+        marks.insert(DIGEST_MARK.to_owned(), Hex(sha256).to_string());
     }
     marks
 }
@@ -396,6 +434,8 @@ where
 
 /// The mark of the session that an object comes from.
 const MARK: &str = "bitsd-session";
+/// The mark of its SHA-256.
+const DIGEST_MARK: &str = "bitsd-sha256";
 /// What heals by itself, whatever its status.
 const TRANSIENT: &[&str] = &[
     "InternalError",
@@ -413,3 +453,24 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const BLOCK_BYTES: usize = 256 << 10;
 /// S3 has no more.
 const PARTS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// RFC 1321, A.5.
+    #[test]
+    fn a_content_is_named_as_stores_do() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"abc and more").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for source in [S3Source::from(file), S3Source::from(b"abc".to_vec())] {
+            let name = runtime.block_on(source.md5(3)).unwrap();
+            assert_eq!(name, "900150983cd24fb0d6963f7d28e17f72");
+        }
+    }
+}

@@ -6,7 +6,7 @@ mod beside;
 mod notes;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::future::Future;
 use std::io;
@@ -64,6 +64,8 @@ struct Desk {
     ahead: RefCell<BTreeMap<SessionId, watch::Receiver<()>>>,
     /// And what was sent, until somebody goes on with it.
     known: RefCell<BTreeMap<SessionId, SentParts>>,
+    /// Digests of the files that were given to their stores last, by their sessions.
+    digests: RefCell<VecDeque<(String, [u8; 32])>>,
     /// Numbers that make the names of probes differ.
     probes: Cell<u64>,
 }
@@ -97,6 +99,7 @@ impl Staff {
             running: RefCell::default(),
             ahead: RefCell::default(),
             known: RefCell::default(),
+            digests: RefCell::default(),
             probes: Cell::new(0),
         });
         LocalSet::new().block_on(&runtime, async move {
@@ -181,6 +184,7 @@ impl Desk {
             pause = PAUSE_MAX.min(2 * pause);
         };
         let object = object_of(order);
+        self.remember_digest(order);
         let left = self.leave_other_upload(&object.session, &place, &object.key);
         left.await.map_err(|trouble| match trouble {
             StoreTrouble::Local(error) => ObjectError::Unreadable(error),
@@ -333,11 +337,23 @@ impl Desk {
         told: std::sync::mpsc::Sender<Fitness>,
     ) {
         let mut verdict = Ok(());
-        for store in stores {
-            let place = StorePlace::from(&*store);
-            // What was wrong may have been mended.
-            self.tried.borrow_mut().remove(&place);
-            if let Err(why) = self.ready(&store, false).await {
+        // All at once: one that does not answer keeps nobody from hearing of another.
+        let begin = |store: Arc<ObjectStore>| {
+            let desk = Rc::clone(&self);
+            task::spawn_local(async move {
+                let place = StorePlace::from(&*store);
+                // What was wrong may have been mended.
+                desk.tried.borrow_mut().remove(&place);
+                let ready = desk.ready(&store, false).await;
+                (place, ready.map(drop))
+            })
+        };
+        let trials: Vec<_> = stores.into_iter().map(begin).collect();
+        for trial in trials {
+            let Ok((place, ready)) = trial.await else {
+                continue;
+            };
+            if let Err(why) = ready {
                 let bucket = place.bucket.clone();
                 self.metrics.objects.note(&bucket, Some(&why.to_string()));
                 let is_shown = matches!(self.tried.borrow().get(&place), Some(Err(_)));

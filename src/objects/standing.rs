@@ -40,14 +40,29 @@ pub async fn put<B: Bucket>(
         Ok(answer) if answer.is_proven => Ok(answer.names),
         // So does a portal or a proxy that answers 200 to whatever is asked, and the file here goes
         // with that word: it has to show it.
-        Ok(_) => match look(bucket, object).await? {
+        Ok(answer) => match look(bucket, object).await? {
             ObjectStanding::Ours(names) => Ok(names),
-            ObjectStanding::Other | ObjectStanding::Nothing => Err(StoreTrouble::Doubt(
+            // Unless it has named the content as nobody can who has not taken it: then it was
+            // taken away, or another one has taken its place.
+            _ if has_named(bucket, object, source, &answer.names).await? => Ok(answer.names),
+            _ => Err(StoreTrouble::Doubt(
                 "it says that it has the object, and does not show it".to_owned(),
             )),
         },
         Err(StoreTrouble::Exists) => whose(bucket, object).await,
         Err(trouble) => Err(trouble),
+    }
+}
+
+async fn has_named<B: Bucket>(
+    bucket: &B,
+    object: &Object,
+    source: &B::Source,
+    names: &StoreNames,
+) -> Result<bool, StoreTrouble> {
+    match &names.etag {
+        Some(etag) => bucket.is_named(source, object.bytes, etag).await,
+        None => Ok(false),
     }
 }
 

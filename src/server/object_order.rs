@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::bits::session_id::SessionId;
 use crate::config::ObjectStore;
 use crate::custody::object::StoredObject;
+use crate::http::digest::Hex;
 use crate::vault::disk::Shelf;
 
 /// A file that is to become an object, all decided.
@@ -43,8 +44,15 @@ pub struct ObjectOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestFile {
     pub key: String,
+    /// The name of the file that it speaks of.
+    pub of: String,
+}
+
+impl DigestFile {
     /// As `sha256sum` writes it.
-    pub text: String,
+    pub fn text(&self, sha256: &[u8; 32]) -> String {
+        format!("{}  {}\n", Hex(sha256), self.of)
+    }
 }
 
 /// How far it is.

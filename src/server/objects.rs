@@ -18,7 +18,6 @@ use crate::bits::reply::Refusal;
 use crate::bits::session::{Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::{Location, ObjectStore};
-use crate::http::digest::Hex;
 use crate::http::path::BadTarget;
 use crate::vault::destination;
 use crate::vault::disk::{Millis, Place, millis};
@@ -69,7 +68,8 @@ impl<W: World> Held<W> {
         order.is_repeat = is_repeat;
         order.is_promised = closing.is_promised();
         if !is_repeat && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
-            return Err(self.fail(error).await);
+            let refusal = self.fail(error).await;
+            return Err(self.while_it_goes_on(refusal));
         }
         self.work().file = None;
         let is_first = !is_repeat;
@@ -95,9 +95,24 @@ impl<W: World> Held<W> {
         if let Err(error) = noted {
             // It is found to be there at the next try.
             self.report(&error);
-            return Err(error.refusal());
+            return Err(self.while_it_goes_on(error.refusal()));
         }
         Ok(self.end_staging().await)
+    }
+
+    /// A record could not be synced. If the session goes on all the same, its client comes back for
+    /// it: one that began again would meet its own object.
+    fn while_it_goes_on(&mut self, refusal: Refusal) -> Refusal {
+        if self.is_buried() {
+            return refusal;
+        }
+        if let State::Closing { .. } = self.state() {
+            self.follow();
+        }
+        match refusal {
+            Refusal::SessionNotFound => Refusal::DiskFailed,
+            refusal => refusal,
+        }
     }
 
     /// The record says that the store has the file: it goes here.
@@ -176,16 +191,14 @@ impl<W: World> Held<W> {
         store: &ObjectStore,
         place: &Place,
     ) -> Option<DigestFile> {
-        let digests = self
-            .keep()
+        self.keep()
             .digests()
             .filter(|_| location.policy.digest_file)?;
         // Asked when it was made; new settings may have a longer prefix.
         let beside = destination::digest_file(place).ok()?;
-        let (sha256, name) = (Hex(&digests.sha256), self.path().file_name());
         Some(DigestFile {
             key: destination::key(store, &beside)?,
-            text: format!("{sha256}  {name}\n"),
+            of: self.path().file_name().to_owned(),
         })
     }
 

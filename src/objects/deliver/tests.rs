@@ -16,12 +16,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::super::beside::put_beside;
+use super::super::beside::Beside;
 use super::super::bucket::{Part, PutAnswer, SeenObject, StoreNames};
 use super::super::note::Note;
 use super::super::parts::cut;
 use super::*;
 use crate::config::ObjectStore;
+use crate::server::object_order::DigestFile;
 
 const KEY: &str = "in/a b+c%.bin";
 const BESIDE: &str = "in/a b+c%.bin.sha256";
@@ -29,6 +30,8 @@ const OURS: &str = "ours";
 const THEIRS: &str = "theirs";
 const PART_BYTES: u64 = 8;
 const SEEDS: u64 = 40_000;
+const OUR_DIGEST: [u8; 32] = [1; 32];
+const THEIR_DIGEST: [u8; 32] = [2; 32];
 
 /// Numbers that look random and are the same for a seed.
 struct Dice(u64);
@@ -102,6 +105,12 @@ struct World {
     fuse: Option<u64>,
     /// Somebody else wants the same name, on condition.
     rival_at: Option<u64>,
+    /// Another upload replaces the object then, and its digest file.
+    replaced_at: Option<u64>,
+    /// Somebody takes each object away as it comes; so many so far.
+    taken: Option<u64>,
+    /// It takes no parts, and tells of no uploads.
+    refuses_parts: bool,
     asked: u64,
 }
 
@@ -117,8 +126,9 @@ impl World {
     fn carry_out(&mut self, request: Request) -> Result<String, StoreTrouble> {
         match request {
             Request::Put(object, content) => {
-                self.give(object.clone(), content)?;
-                Ok(String::new())
+                let etag = etag(&content);
+                self.give(object, content)?;
+                Ok(etag)
             }
             Request::Begin(object) => {
                 self.begun += 1;
@@ -170,8 +180,13 @@ impl World {
             object.may_replace || stands.is_none_or(|stored| stored.session == object.session),
             "replaced what was to stay"
         );
-        let session = object.session;
-        self.objects.insert(object.key, Stored { session, content });
+        match &mut self.taken {
+            Some(taken) => *taken += 1,
+            None => {
+                let session = object.session;
+                self.objects.insert(object.key, Stored { session, content });
+            }
+        }
         Ok(())
     }
 
@@ -179,6 +194,15 @@ impl World {
         self.asked += 1;
         if self.rival_at == Some(self.asked) {
             self.objects.entry(KEY.to_owned()).or_insert_with(theirs);
+        }
+        if self.replaced_at == Some(self.asked) {
+            let theirs = theirs();
+            let digest = Stored {
+                content: digest_file().text(&THEIR_DIGEST).into_bytes(),
+                ..theirs.clone()
+            };
+            self.objects.insert(KEY.to_owned(), theirs);
+            self.objects.insert(BESIDE.to_owned(), digest);
         }
         if !self.late.is_empty() && self.dice.one_in(2) {
             self.let_one_arrive();
@@ -251,6 +275,13 @@ fn slice(source: &[u8], range: Range<u64>) -> &[u8] {
     &source[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
 }
 
+fn digest_file() -> DigestFile {
+    DigestFile {
+        key: BESIDE.to_owned(),
+        of: "a b+c%.bin".to_owned(),
+    }
+}
+
 fn theirs() -> Stored {
     Stored {
         session: THEIRS.to_owned(),
@@ -297,12 +328,19 @@ impl Bucket for Model {
 
     async fn put(&self, object: &Object, source: &Vec<u8>) -> Result<PutAnswer, StoreTrouble> {
         let put = Request::Put(object.clone(), source.clone());
-        let _nothing = self.ask(put).await?;
-        Ok(PutAnswer::default())
+        let etag = self.ask(put).await?;
+        Ok(PutAnswer {
+            names: StoreNames::told(None, Some(&etag)),
+            is_proven: false,
+        })
     }
 
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {
         self.ask(Request::Begin(object.clone())).await
+    }
+
+    async fn is_named(&self, source: &Vec<u8>, _: u64, name: &str) -> Result<bool, StoreTrouble> {
+        Ok(etag(source) == name)
     }
 
     async fn crc32(&self, source: &Vec<u8>, range: Range<u64>) -> Result<String, StoreTrouble> {
@@ -328,6 +366,10 @@ impl Bucket for Model {
         range: Range<u64>,
     ) -> Result<Part, StoreTrouble> {
         let bytes = range.end - range.start;
+        if self.0.borrow().refuses_parts {
+            self.step().await;
+            return Err(StoreTrouble::Refused("AccessDenied".to_owned()));
+        }
         let part = Request::Part(upload.to_owned(), number, slice(source, range).to_vec());
         let etag = self.ask(part).await?;
         Ok(Part {
@@ -369,10 +411,11 @@ impl Bucket for Model {
         object: &Object,
         upload: &str,
         parts: &[Part],
-    ) -> Result<(), StoreTrouble> {
+    ) -> Result<StoreNames, StoreTrouble> {
         let named = parts.iter().map(|part| (part.number, part.etag.clone()));
         let complete = Request::Complete(object.clone(), upload.to_owned(), named.collect());
-        self.ask(complete).await.map(drop)
+        let _nothing = self.ask(complete).await?;
+        Ok(StoreNames::told(None, Some("of-parts-2")))
     }
 
     async fn abort(&self, _: &str, upload: &str) -> Result<(), StoreTrouble> {
@@ -383,7 +426,10 @@ impl Bucket for Model {
         self.step().await;
         let mut world = self.0.borrow_mut();
         world.question()?;
-        Ok(world.uploads.keys().cloned().collect())
+        match world.refuses_parts {
+            true => Err(StoreTrouble::Refused("AccessDenied".to_owned())),
+            false => Ok(world.uploads.keys().cloned().collect()),
+        }
     }
 
     async fn look(&self, key: &str) -> Result<Option<SeenObject>, StoreTrouble> {
@@ -395,6 +441,7 @@ impl Bucket for Model {
                 Some(Planted::AnybodysTaken) => OURS.to_owned(),
                 _ => stored.session.clone(),
             }),
+            sha256: None,
             bytes: stored.content.len() as u64,
             names: StoreNames::default(),
         }))
@@ -518,6 +565,9 @@ impl Case {
             nobodys: Vec::new(),
             fuse: None,
             rival_at: (keeps_condition && dice.one_in(6)).then(|| dice.roll(12)),
+            replaced_at: None,
+            taken: None,
+            refuses_parts: false,
             asked: 0,
             dice,
         };
@@ -614,19 +664,41 @@ impl Case {
 
     /// Its digest file, in as many lives as it takes.
     fn put_beside(&self) {
-        let object = Object {
-            key: BESIDE.to_owned(),
-            bytes: 6,
-            ..self.object.clone()
-        };
         for life in 0..50 {
             self.light_fuse(life < 4);
-            if let Some(Ok(is_ours)) = live(put_beside(&self.model, &object, b"digest")) {
-                assert!(is_ours);
+            if let Some(is_right) = self.put_beside_in_one_life(Some(THEIR_DIGEST)) {
+                assert!(is_right);
                 return;
             }
         }
         panic!("the digest file does not get there");
+    }
+
+    /// Whether it is right; `theirs` is the digest of another upload, if that is known.
+    fn put_beside_in_one_life(&self, theirs: Option<[u8; 32]>) -> Option<bool> {
+        let beside = Beside {
+            object: &self.object,
+            sha256: OUR_DIGEST,
+            file: &digest_file(),
+            known: &|session| theirs.filter(|_| session == THEIRS),
+        };
+        live(beside.put(&self.model))?.ok()
+    }
+
+    /// One in which nothing goes wrong, and the file is of so many bytes.
+    fn calm(bytes: u64, may_replace: bool) -> Self {
+        let mut case = Self::new(3, None);
+        case.object.bytes = bytes;
+        case.object.may_replace = may_replace;
+        case.content = (0..bytes).map(|at| u8::try_from(at).unwrap()).collect();
+        case.looks_first = false;
+        let mut world = case.model.0.borrow_mut();
+        world.keeps_condition = true;
+        world.faults = 0;
+        world.rival_at = None;
+        world.objects.clear();
+        drop(world);
+        case
     }
 
     /// Its session is over: whatever the note names is ended.
@@ -650,7 +722,8 @@ impl Case {
             let stored = &world.objects[KEY];
             assert_eq!(stored.session, OURS, "seed {seed}");
             assert_eq!(stored.content, self.content, "seed {seed}");
-            assert_eq!(world.objects[BESIDE].content, b"digest", "seed {seed}");
+            let beside = digest_file().text(&OUR_DIGEST).into_bytes();
+            assert_eq!(world.objects[BESIDE].content, beside, "seed {seed}");
         }
         let nobodys = world.nobodys.clone();
         world.uploads.retain(|name, _| !nobodys.contains(name));
@@ -754,6 +827,87 @@ fn a_file_has_at_most_nine_thousand_parts_and_they_are_all_of_it() {
             parts.last().map(|(number, _)| *number as usize),
             Some(parts.len())
         );
+    }
+}
+
+/// Goal: the digest file is that of the object which stands there, whenever another upload replaces
+/// both; where nobody knows that one's digest there is rather none. Method: it does so before each
+/// of our requests in turn.
+#[test]
+fn whoever_replaces_an_object_its_digest_file_is_that_of_what_stands_there() {
+    let mut replaced = 0;
+    for known in [Some(THEIR_DIGEST), None] {
+        for at in 1..=12 {
+            let case = Case::calm(5, true);
+            case.model.0.borrow_mut().replaced_at = Some(at);
+            case.life(SentParts::default(), false).unwrap().unwrap();
+            let is_right = case.put_beside_in_one_life(known).unwrap();
+            let world = case.model.0.borrow();
+            let beside = world.objects.get(BESIDE).map(|stored| &stored.content[..]);
+            let (sha256, is_ours) = match &*world.objects[KEY].session {
+                OURS => (OUR_DIGEST, true),
+                _ => (THEIR_DIGEST, false),
+            };
+            replaced += u64::from(!is_ours);
+            let expected = digest_file().text(&sha256);
+            let is_there = beside == Some(expected.as_bytes());
+            let is_none = beside.is_none() && !is_ours && known.is_none() && !is_right;
+            assert!(
+                is_there || is_none,
+                "replaced before request {at}: {beside:?}"
+            );
+        }
+    }
+    assert!(replaced > 4);
+}
+
+/// Goal: where somebody takes each object away as it comes, it is put there once. Method: a store
+/// that tells no checksums, and a file of one request and of several parts.
+#[test]
+fn an_object_that_is_taken_away_at_once_is_not_put_there_again() {
+    for bytes in [5, 30] {
+        for may_replace in [true, false] {
+            let case = Case::calm(bytes, may_replace);
+            case.model.0.borrow_mut().taken = Some(0);
+            let delivered = case.life(SentParts::default(), false);
+            assert!(matches!(delivered, Some(Ok(_))), "{delivered:?}");
+            assert_eq!(case.model.0.borrow().taken, Some(1), "{bytes} bytes");
+            assert!(case.model.0.borrow().notes.is_empty());
+        }
+    }
+}
+
+/// Goal: a store that refuses parts and does not say what has become of their upload does not get
+/// an upload at each try. Method: a promised file, which is tried until the server ends.
+#[test]
+fn a_store_that_refuses_everything_gets_few_uploads() {
+    let mut case = Case::calm(30, true);
+    case.is_promised = true;
+    {
+        let mut world = case.model.0.borrow_mut();
+        world.refuses_parts = true;
+        world.denies_unknown = true;
+        world.fuse = Some(20_000);
+    }
+    assert!(case.life(SentParts::default(), false).is_none());
+    let begun = case.model.0.borrow().begun;
+    assert!((2..=16).contains(&begun), "{begun} uploads");
+}
+
+/// Goal: what a probe has left goes also where the answer to its first request was lost. Method:
+/// probes of many seeds, which each meet a few faults.
+#[test]
+fn a_probe_leaves_no_object_behind_whatever_is_lost() {
+    use super::super::probe;
+    for seed in 1..2_000 {
+        let case = Case::new(seed, None);
+        case.model.0.borrow_mut().rival_at = None;
+        case.model.0.borrow_mut().objects.clear();
+        let _tried = live(probe::try_it(&case.model, "probe"));
+        let mut world = case.model.0.borrow_mut();
+        // What comes later than that nobody can help.
+        world.late.clear();
+        assert!(world.objects.is_empty(), "seed {seed}");
     }
 }
 

@@ -1,34 +1,56 @@
 //! The digest file of an object, put beside it.
 
 use super::{Chosen, Desk, PAUSE, PAUSE_MAX, object_of, tell};
-use crate::objects::beside;
-use crate::objects::bucket::Object;
+use crate::objects::beside::Beside;
 use crate::server::object_order::ObjectOrder;
 
+/// So many digests are remembered: those of files that were given to their stores last.
+const DIGESTS_MAX: usize = 1_024;
+
 impl Desk {
-    /// Returns when the store has it, or when another object that has its name is to stay.
-    pub(super) async fn put_beside(&self, bucket: &Chosen, order: &ObjectOrder) {
-        let Some(file) = &order.digest_file else {
+    /// Before a file becomes an object: its digest is remembered for those who may find that object
+    /// in the place of their own. If it was sent ahead, it does not bear it.
+    pub(super) fn remember_digest(&self, order: &ObjectOrder) {
+        let (Some(sha256), Some(_)) = (order.sha256, &order.digest_file) else {
             return;
         };
-        let object = Object {
-            key: file.key.clone(),
-            bytes: file.text.len() as u64,
-            sha256: None,
-            ..object_of(order)
+        let mut digests = self.digests.borrow_mut();
+        if digests.len() == DIGESTS_MAX {
+            digests.pop_front();
+        }
+        digests.push_back((order.session.plain().to_string(), sha256));
+    }
+
+    fn digest_of(&self, session: &str) -> Option<[u8; 32]> {
+        let digests = self.digests.borrow();
+        let found = digests.iter().rev().find(|(other, _)| other == session);
+        found.map(|(_, sha256)| *sha256)
+    }
+
+    /// Returns when the store has it, or when another object that has its name is to stay.
+    pub(super) async fn put_beside(&self, bucket: &Chosen, order: &ObjectOrder) {
+        let (Some(file), Some(sha256)) = (&order.digest_file, order.sha256) else {
+            return;
+        };
+        let object = object_of(order);
+        let beside = Beside {
+            object: &object,
+            sha256,
+            file,
+            known: &|session| self.digest_of(session),
         };
         let mut pause = PAUSE;
         loop {
             let Ok(slot) = self.slots.acquire().await else {
                 return;
             };
-            let put = beside::put_beside(bucket, &object, file.text.as_bytes()).await;
+            let put = beside.put(bucket).await;
             drop(slot);
             match put {
                 Ok(true) => return,
                 Ok(false) => {
-                    let (event, path) = ("not_given", &object.key);
-                    let what = "its digest file: another object has that name";
+                    let (event, path) = ("not_given", &file.key);
+                    let what = "its digest file: another object has its name, or that of the file";
                     tracing::warn!(
                         event,
                         path,
