@@ -34,6 +34,9 @@
 //!     not, whatever happens to them and to us.
 //! 19. Where a custody ledger is kept, no Close is acked without its line, no line speaks of a file
 //!     that is not there, and the chain holds.
+//! 20. What goes into an object store was there when its Close was acked, or is safe here until it
+//!     is; it is whole, under its name and its mark, replaces nothing that is to stay, and is told
+//!     of by its names; and no upload in parts is left behind.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -50,6 +53,7 @@ use bitsd::vault::names::{self, WorkName};
 use crate::application::Replies;
 use crate::disk::SimDisk;
 use crate::identity::THIEF;
+use crate::judge_object::Objects;
 use crate::judge_owed::Outside;
 use crate::marks::Marks;
 use crate::plan::{Plan, Upload};
@@ -169,6 +173,8 @@ pub struct Judge {
     pub(crate) copies: Option<bool>,
     /// What the application answers with.
     pub(crate) replies: Replies,
+    /// What went into a store.
+    pub(crate) objects: Objects,
     failures: Vec<String>,
 }
 
@@ -207,6 +213,7 @@ impl Judge {
             copies: (plan.application.as_ref()).map(|application| application.copies),
             replies: (plan.application.as_ref())
                 .map_or(Replies::None, |application| application.replies),
+            objects: Objects::new(plan),
             failures: Vec::new(),
         }
     }
@@ -219,6 +226,13 @@ impl Judge {
     /// Whether nothing can be said of a destination.
     pub(crate) fn is_void(&self, path: &str) -> bool {
         self.places[path].is_void
+    }
+
+    /// Whether something older than the server stands at a destination.
+    pub(crate) fn places_old(&self, path: &str) -> bool {
+        self.places
+            .get(path)
+            .is_some_and(|place| place.old.is_some())
     }
 
     /// Whether several uploads go to a destination.
@@ -418,6 +432,12 @@ impl Judge {
         for (id, session) in &self.sessions {
             let is_promised = session.is_closed && session.is_sealed && self.copies != Some(false);
             if !is_promised || session.excuse.is_some() || self.places[&session.path].is_void {
+                continue;
+            }
+            if self.is_stored(&session.path) {
+                if !self.has_object(*id, disk) {
+                    wrong.push(format!("20: the object of closed {id} is not there {when}"));
+                }
                 continue;
             }
             let upload = &self.uploads[session.upload];
@@ -860,6 +880,12 @@ impl Judge {
         if self.copies == Some(false) {
             return;
         }
+        if self.is_stored(&path) {
+            if !self.has_object(id, disk) {
+                self.fail(format!("20: {path} is closed, and its object is not there"));
+            }
+            return;
+        }
         let upload = &self.uploads[upload];
         let whole = upload.bytes(0, upload.size);
         if self.places[&path].uploads.len() > 1 || self.places[&path].is_void {
@@ -926,6 +952,9 @@ impl Judge {
     /// Whether a destination may be refused because something stands there.
     pub fn heard_taken(&mut self, path: &str, disk: &SimDisk) {
         let may_be = |place: &Place| place.is_void || place.was_taken_back;
+        if self.is_stored(path) && self.may_be_taken(path) {
+            return;
+        }
         if disk.destination(path).is_none() && !self.places.get(path).is_some_and(may_be) {
             self.fail(format!("3: {path} is refused as taken, and is free"));
         }

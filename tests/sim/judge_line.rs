@@ -30,6 +30,9 @@ impl Judge {
         if (entry.bytes, sha256) != (upload.size, expected) || entry.path != path {
             return self.fail(format!("19: the line of {id} says {entry:?}"));
         }
+        if self.is_stored(&path) {
+            return self.check_object(id, entry.object.as_ref());
+        }
         // Another one may have replaced it meanwhile.
         let is_whole = |found: Option<&[u8]>| match self.is_shared(&path) {
             true => found.is_some(),
@@ -71,6 +74,9 @@ impl Judge {
         if !self.keeps_custody || self.sessions.get(&id).is_none_or(|it| it.excuse.is_some()) {
             return;
         }
+        if self.has_later_line(id) {
+            return;
+        }
         let is_whole = self.sessions[&id].is_sealed;
         let (is_there, is_synced) = ledger.has(id);
         let is_durable = self.config.global().policy.durability != Durability::None;
@@ -89,7 +95,8 @@ impl Judge {
         let promised = self.sessions.iter().filter(|(_, session)| {
             session.is_closed && session.is_sealed && session.excuse.is_none()
         });
-        let missing = promised.map(|(id, _)| *id).find(|id| !ledger.has(*id).0);
+        let mut promised = promised.map(|(id, _)| *id);
+        let missing = promised.find(|id| !self.has_later_line(*id) && !ledger.has(*id).0);
         if let Some(id) = missing {
             self.fail(format!("19: the line of {id} is gone {when}"));
         }

@@ -41,6 +41,7 @@ impl Judge {
             self.check_digest(id, told, false);
             return false;
         }
+        let is_whole = !has_excuse;
         let is_again = session.outside.told.has(target);
         session.outside.told = session.outside.told.with(target);
         let (is_published, upload) = (session.outside.is_published, session.upload);
@@ -50,6 +51,9 @@ impl Judge {
             self.fail(format!("18: {id} is told with {} bytes", event.bytes));
         } else if let Some(digests) = &event.digests {
             self.check_digest(id, Some(digests.sha256), true);
+        }
+        if is_whole {
+            self.check_object(id, event.object.as_ref());
         }
         is_again
     }
@@ -62,7 +66,8 @@ impl Judge {
             let whole = upload.bytes(0, upload.size);
             let there = self.uploads.iter().filter(|it| it.path == session.path);
             let is_alone = there.count() == 1;
-            let is_gone = disk.destination(&session.path) != Some(&whole);
+            let is_stored = self.config.location(&session.path).objects.is_some();
+            let is_gone = !is_stored && disk.destination(&session.path) != Some(&whole);
             if is_gone && is_alone && !session.is_closed {
                 session.outside.is_published = false;
             }

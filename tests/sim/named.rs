@@ -66,7 +66,8 @@ pub fn hold() -> bool {
         (named.iter()).map(move |(rule, seed)| (rule, seed, asks))
     };
     for (rule, seed, asks) in are_asked(NAMED, false).chain(are_asked(NAMED_WHERE_ASKED, true)) {
-        let mut plan = Plan::draw(*seed);
+        // They are older than the store.
+        let mut plan = Plan::draw_with(*seed, None);
         if !asks {
             plan.ask_nobody();
         }

@@ -20,6 +20,7 @@ use crate::application::Application;
 use crate::broker::Broker;
 use crate::identity::Identities;
 use crate::rng::{Rng, mix};
+use crate::store::StorePlan;
 use crate::wire::Weather;
 
 /// Rates of disk faults, in a thousand.
@@ -169,6 +170,8 @@ pub struct Plan {
     pub identities: Option<Identities>,
     /// Whether a custody ledger is kept.
     pub keeps_custody: bool,
+    /// The object store that files go to, if there is one.
+    pub store: Option<StorePlan>,
 }
 
 /// Path of the folder that exists from the start.
@@ -179,6 +182,11 @@ pub const OTHER: &str = "other";
 impl Plan {
     /// Draws a run.
     pub fn draw(seed: u64) -> Self {
+        Self::draw_with(seed, StorePlan::draw(seed))
+    }
+
+    /// The same, with this store or none.
+    pub fn draw_with(seed: u64, store: Option<StorePlan>) -> Self {
         let mut rng = Rng::new(seed);
         let application = Application::draw(seed);
         // Drawn apart, so that the other choices of a seed stay what they were.
@@ -209,6 +217,9 @@ impl Plan {
             Algorithms::Both,
         ]);
         config.limits.reserve_ms_max = space.pick(&[1_000, 60_000]);
+        if let Some(store) = &store {
+            store.prepare(&mut config);
+        }
         let largest_file = space.chance(150).then(|| space.within(100, 3_000));
         let mut uploads = uploads(&mut rng, &config, block);
         if has_two_disks {
@@ -230,6 +241,9 @@ impl Plan {
                     upload.path = format!("{OTHER}/{path}");
                 }
             }
+        }
+        if let Some(store) = &store {
+            store.enter(&mut config);
         }
         let config = Arc::new(config);
         let mut old = Vec::new();
@@ -271,6 +285,7 @@ impl Plan {
             broker,
             identities,
             keeps_custody: Rng::new(mix(seed ^ 0xc057_0d1a)).chance(500),
+            store,
         }
     }
 }
@@ -287,6 +302,21 @@ impl Plan {
     /// As before there was one.
     pub fn keep_no_custody(&mut self) {
         self.keeps_custody = false;
+    }
+
+    /// All files stay here.
+    pub fn store_nothing(&mut self) {
+        self.store = None;
+        for location in &mut Arc::make_mut(&mut self.config).locations {
+            location.objects = None;
+            location.download = Download::Get;
+            location.policy.digest_file = false;
+        }
+    }
+
+    /// Whether the files of a path go into a store.
+    pub fn is_stored(&self, path: &str) -> bool {
+        self.config.location(path).objects.is_some()
     }
 
     /// As before there were any.

@@ -235,6 +235,8 @@ impl Run {
             + limits.body_stall_ms_max
             // A target that was away is asked again, and again for what it has not taken.
             + if sim.plan.broker.is_some() { 700_000 } else { 0 }
+            // So is a store.
+            + if sim.plan.store.is_some() { 400_000 } else { 0 }
             + 200_000;
         let end = sim.executor.now() + longest;
         while sim.executor.now() < end {
@@ -291,6 +293,7 @@ impl Run {
         judge.check_outside(sim.plan.targets(), &disk);
         judge.check_chain(sim.ledger.borrow().check());
         judge.check_lines(&sim.ledger.borrow(), "at the end");
+        judge.check_store(&sim.store.borrow(), &disk, &sim.ledger.borrow());
         Ok(())
     }
 

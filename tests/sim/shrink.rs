@@ -79,6 +79,10 @@ const PARTS: &[Part] = &[
         take_out: Plan::tell_nobody,
     },
     Part {
+        name: "store",
+        take_out: Plan::store_nothing,
+    },
+    Part {
         name: "tls",
         take_out: |plan| plan.is_secure = false,
     },

@@ -20,6 +20,7 @@ use bitsd::vault::space::{Figures, Space};
 
 use crate::broker::Away;
 use crate::clock::{Wakers, sleep};
+use crate::desk::Desk;
 use crate::disk::SimDisk;
 use crate::executor::Executor;
 use crate::identity::{self, Conversations};
@@ -29,6 +30,7 @@ use crate::marks::Marks;
 use crate::plan::{FOLDER, OTHER, Plan};
 use crate::rng::{Rng, mix};
 use crate::secure;
+use crate::store::SimStore;
 use crate::wire::{ClientEnd, Conn, SimWire};
 use crate::world::{SimWorld, eio};
 
@@ -49,6 +51,8 @@ pub struct Sim {
     pub judge: RefCell<Judge>,
     /// The custody ledger; empty where none is kept.
     pub ledger: RefCell<Ledger>,
+    /// The object store; empty where there is none.
+    pub store: RefCell<SimStore>,
     /// Coverage.
     pub marks: Marks,
     /// Whether faults and mischief happen still.
@@ -98,6 +102,8 @@ pub struct Life {
     unrecovered: Cell<usize>,
     /// All shards that have recovered have journals of their own.
     is_renewed: Cell<bool>,
+    /// Who takes files to the object store, if there is one.
+    pub desk: Option<Rc<Desk>>,
     changed: Wakers,
 }
 
@@ -140,14 +146,19 @@ impl Sim {
         disk.make_folder(FOLDER, Sync::Yes);
         disk.make_folder(OTHER, Sync::Yes);
         disk.make_folder(&format!("{OTHER}/{FOLDER}"), Sync::Yes);
+        let mut store = SimStore::default();
         for (path, bytes) in &plan.old {
-            disk.plant(path, bytes);
+            match plan.is_stored(path) {
+                true => store.plant(path, bytes),
+                false => disk.plant(path, bytes),
+            }
         }
         Rc::new(Self {
             executor: Executor::new(rng.fork()),
             disk: RefCell::new(disk),
             judge: RefCell::new(Judge::new(&plan)),
             ledger: RefCell::default(),
+            store: RefCell::new(store),
             marks: Marks::default(),
             has_faults: Cell::new(true),
             life: RefCell::default(),
@@ -404,12 +415,14 @@ impl Sim {
             self.marks.hit("restart with another number of shards");
         }
         self.lives.set(self.lives.get() + 1);
+        let desk = Desk::open(self, self.lives.get(), self.boot.get());
         let life = Rc::new(Life {
             number: self.lives.get(),
             boot: self.boot.get(),
             stopped_cleanly: self.stopped_cleanly.borrow().clone(),
             generation: next_generation(self.disk.borrow().list().iter().map(String::as_str)),
             is_renewed: Cell::new(true),
+            desk,
             shards: RefCell::default(),
             space: Arc::default(),
             dealt: RefCell::default(),
@@ -498,6 +511,9 @@ impl Sim {
             self.judge
                 .borrow_mut()
                 .recovered(&life.shards.borrow(), &self.marks);
+            if let Some(desk) = &life.desk {
+                desk.clean_up();
+            }
             life.changed.wake();
         }
         shard.begin_serving();

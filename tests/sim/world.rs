@@ -14,12 +14,14 @@ use std::sync::Arc;
 use bitsd::auth::hash::{Attempt, TooManyAttempts};
 use bitsd::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use bitsd::bits::notification::Answer;
+use bitsd::bits::session_id::SessionId;
 use bitsd::custody::entry::LedgerEntry;
 use bitsd::event::Event;
 use bitsd::metrics::shard::ShardMetrics;
 use bitsd::ring::tls::wire::Kit;
 use bitsd::server::chronicle::Chronicle;
 use bitsd::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
+use bitsd::server::object_order::{ObjectError, ObjectOrder, Storing};
 use bitsd::server::visit::Visit;
 use bitsd::vault::disk::{
     Block, Commit, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime,
@@ -29,6 +31,7 @@ use bitsd::vault::owed::EventTarget;
 use bitsd::vault::space::Space;
 
 use crate::clock::sleep;
+use crate::desk::Desk;
 use crate::disk::{self, SimDisk};
 use crate::identity;
 use crate::ledger;
@@ -137,6 +140,11 @@ impl SimWorld {
             inode,
         }
     }
+
+    fn desk(&self) -> &Rc<Desk> {
+        let desk = self.life.desk.as_ref();
+        desk.expect("nobody asks where there is no store")
+    }
 }
 
 /// An open part.
@@ -146,6 +154,20 @@ pub struct SimFile {
     shard: usize,
     name: String,
     inode: u64,
+}
+
+impl SimFile {
+    /// One that is read by others than a shard.
+    pub fn open(sim: &Rc<Sim>, life: u64, name: &str, inode: u64) -> Self {
+        sim.disk.borrow_mut().opened(inode);
+        Self {
+            sim: Rc::clone(sim),
+            life,
+            shard: usize::MAX,
+            name: name.to_owned(),
+            inode,
+        }
+    }
 }
 
 impl Drop for SimFile {
@@ -552,6 +574,26 @@ impl Floor for SimWorld {
         self.spawn(async move {
             let _nobody_waits = ledger::write(&sim, entry, false).await;
         });
+    }
+
+    async fn store_object(
+        &self,
+        order: &ObjectOrder,
+        wait: Millis,
+    ) -> Result<Storing, ObjectError> {
+        self.desk().deliver(order, wait).await
+    }
+
+    fn send_ahead(&self, order: &ObjectOrder, acked: u64) {
+        self.desk().send_ahead(order, acked);
+    }
+
+    async fn await_object(&self, session: SessionId, wait: Millis) {
+        self.desk().await_end(session, wait).await;
+    }
+
+    fn abandon_object(&self, session: SessionId) {
+        self.desk().abandon(session);
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {

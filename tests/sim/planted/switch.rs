@@ -128,6 +128,24 @@ pub enum Bug {
     ChainNotHealed,
     /// A restart forgets that a session is not settled.
     UnsettledForgotten,
+
+    // What could go wrong with an object store.
+    /// A store is believed that says that it has made an object of parts.
+    ObjectUnlooked,
+    /// Whatever stands under a key is taken for ours.
+    AnybodysObject,
+    /// An upload in parts is noted only when the store has named it.
+    UploadNotedLate,
+    /// An object is replaced although it must not be.
+    ObjectReplaces,
+    /// Nobody looks whether the object was replaced while its digest file was written.
+    DigestFileStale,
+    /// Nobody sees to a file that was promised and is staged here.
+    StagedForgotten,
+    /// The record does not say what the store calls the object.
+    ObjectUnnoted,
+    /// A store is believed that says that an upload is ended.
+    AbortTrusted,
 }
 
 impl Bug {
@@ -184,6 +202,14 @@ impl Bug {
         Self::LineCommitsAll,
         Self::ChainNotHealed,
         Self::UnsettledForgotten,
+        Self::ObjectUnlooked,
+        Self::AnybodysObject,
+        Self::UploadNotedLate,
+        Self::ObjectReplaces,
+        Self::DigestFileStale,
+        Self::StagedForgotten,
+        Self::ObjectUnnoted,
+        Self::AbortTrusted,
     ];
 }
 
