@@ -204,6 +204,12 @@ fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
 }
 
 impl Record {
+    /// Whether its file was about to get its name in a folder. What is on its way into a store is
+    /// not.
+    pub fn was_to_be_named(&self) -> bool {
+        self.life.named_ms > 0
+    }
+
     /// The frame of session `id` that holds this record.
     pub fn encode(&self, id: SessionId, sequence: u64) -> Vec<u8> {
         // Room for the usual record, so that it is made in one piece of memory.

@@ -171,6 +171,15 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
     match record.state {
         State::Gone(ending) => Verdict::Ended(ending),
         state @ State::Published { .. } => Verdict::GoOn(state),
+        // What a store has stands in the record before its part goes: the session has ended
+        // otherwise, and the record of that is lost.
+        State::Closing { .. }
+            if destination == Destination::Store
+                && record.object.is_none()
+                && !record.was_to_be_named() =>
+        {
+            Verdict::Forget
+        }
         // Only the rename takes a part away in this state. After a power cut it is there, or the
         // part would be.
         closing @ State::Closing { then, .. } => {

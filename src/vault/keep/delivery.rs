@@ -13,7 +13,7 @@ use crate::vault::store::Store;
 impl Keep {
     /// Before a sealed file is given to an object store: `closing`, the state until the store has
     /// it, is written so that it survives a power cut. From then on a part that is gone says that
-    /// the store has it.
+    /// the session has ended, and the record of its object that the store has it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -22,7 +22,14 @@ impl Keep {
         store: &Store<D>,
         closing: State,
     ) -> Result<(), StoreError> {
+        // Former settings may have led into a folder, which has refused it.
+        self.kept.note_naming(0);
         self.commit(store, self.in_state(closing), Sync::Yes).await
+    }
+
+    /// Whether the file is on its way into a store, and goes on by itself after a restart.
+    pub(super) fn is_delivery(&self) -> bool {
+        matches!(self.state(), State::Closing { .. }) && !self.record().was_to_be_named()
     }
 
     /// The store has the file: the record says it, what the store calls it, and what is `owed` to

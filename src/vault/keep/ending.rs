@@ -31,7 +31,8 @@ impl Keep {
 
     /// The session ends without a file: its record says how, and then its tombstone. Whoever is
     /// told of the end may ask again, also after a restart, so it is written, or the session goes
-    /// on. An end that nobody is told of needs no record: the part that is missing tells enough.
+    /// on. Where the file would go on into a store by itself after a power cut, it survives that.
+    /// An end that nobody is told of needs no record: the part that is missing tells enough.
     /// `owed` is what is owed to the outside from then on.
     ///
     /// # Errors
@@ -42,11 +43,15 @@ impl Keep {
         ending: Ending,
         owed: Option<Owed>,
     ) -> Result<(), StoreError> {
+        let goes_on = self.is_delivery();
         let ended = State::Gone(ending);
         let mut next = self.in_state(ended);
         next.owed = owed.map(Box::new);
         let written = self.commit(store, next.clone(), Sync::No).await;
         let Err(error) = written else {
+            if goes_on {
+                self.sync_end(store).await;
+            }
             return Ok(());
         };
         if !self.tombstone(ending).matters() {
@@ -61,6 +66,16 @@ impl Keep {
                 self.kept.become_unwritten(next);
                 Ok(())
             }
+        }
+    }
+
+    /// Makes the record of an end durable. The session has ended also where that fails: then only a
+    /// power cut can bring it back.
+    async fn sync_end<D: Disk>(&self, store: &Store<D>) {
+        let (journal, disk) = (&store.journal, &*store.disk);
+        if journal.sync_appended(disk).await.is_err() {
+            // No second try: a new journal takes the place of the one that could not be synced.
+            let _cannot_be_helped = journal.sync_appended(disk).await;
         }
     }
 

@@ -78,6 +78,7 @@ fn each_combination(mut check: impl FnMut(&Evidence<'_>)) -> usize {
         Destination::Seen(Some(Standing::Directory)),
         file(INODE),
         file(INODE + 1),
+        Destination::Store,
     ];
     let mut count = 0;
     for state in states() {
@@ -185,7 +186,7 @@ fn no_verdict_breaks_the_contract() {
             assert_eq!(evidence.part, None);
         }
     });
-    assert_eq!(count, states().len() * 6 * 6 * 7 * 16);
+    assert_eq!(count, states().len() * 6 * 6 * 8 * 16);
 }
 
 /// The kinds of states, as the rows of the table name them.
@@ -297,6 +298,11 @@ const TABLE: &[(&str, Test, &str)] = &[
     ),
     ("gone", always, "ended"),
     ("published", always, "go on"),
+    (
+        "closing publishing",
+        |e| e.destination == Destination::Store,
+        "forget",
+    ),
     ("closing publishing", |e| e.is_synced && e.survived, "sync"),
     ("closing", always, "ended"),
     ("publishing", always, "go on"),
@@ -432,6 +438,36 @@ fn a_session_that_is_not_settled_goes_on_though_its_file_is_published() {
                 (false, false) => Verdict::Ended(Ending::Published),
             };
             assert_eq!(judge(&evidence), expected, "{state:?}");
+        }
+    }
+}
+
+#[test]
+fn what_no_record_says_that_a_store_has_is_not_published() {
+    let total = TOTAL;
+    for then in [AfterPublish::End, AfterPublish::Promised] {
+        let told = None;
+        let record = record(State::Closing { total, then, told }, TOTAL, true);
+        // Former settings have led into a folder, and it may have its name there.
+        let mut named = record.clone();
+        named.life.named_ms = 1;
+        for survived in [false, true] {
+            let cancelled = Evidence {
+                record: &record,
+                may_be_outdated: false,
+                part: None,
+                survived,
+                destination: Destination::Store,
+                is_synced: true,
+                is_named_early: false,
+            };
+            assert_eq!(judge(&cancelled), Verdict::Forget);
+            let record = &named;
+            let named = Evidence {
+                record,
+                ..cancelled
+            };
+            assert_eq!(judge(&named), Verdict::Ended(Ending::Published));
         }
     }
 }
