@@ -59,8 +59,12 @@ pub(super) async fn abort<B: Bucket>(
         }
         match bucket.parts(key, upload).await {
             Err(StoreTrouble::Gone) => return Ok(()),
-            // Some stores tell of no parts instead.
-            Ok(parts) if parts.is_empty() => return Ok(()),
+            // Some stores tell of no parts instead, as of an upload that has none: what says that
+            // it was aborted may be something on the way.
+            Ok(parts) if parts.is_empty() => match listed(bucket, key, upload).await? {
+                Fate::Gone | Fate::Untold => return Ok(()),
+                Fate::There => {}
+            },
             // What the next answer to the same says can be read.
             Ok(_) | Err(StoreTrouble::Unreadable(_)) => {}
             Err(trouble) => return Err(trouble),
@@ -93,6 +97,11 @@ pub(super) async fn fate<B: Bucket>(
         }
         Err(trouble) => return Err(trouble),
     }
+    listed(bucket, key, upload).await
+}
+
+/// What has become of an upload of which no parts are told.
+async fn listed<B: Bucket>(bucket: &B, key: &str, upload: &str) -> Result<Fate, StoreTrouble> {
     match bucket.uploads(key).await {
         Ok(uploads) if uploads.iter().any(|name| name == upload) => Ok(Fate::There),
         Ok(_) => Ok(Fate::Gone),
