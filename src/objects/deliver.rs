@@ -182,7 +182,8 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
     }
 
     /// Completed, and not there. It was, and somebody has taken it away or put another one in its
-    /// place, if the store has named it and has the upload no more: nobody else ends that.
+    /// place, if the store has named it and says that it has the upload no more: nobody else ends
+    /// that. Where it does not say so, the object is put there again: this may be the only copy.
     async fn taken_away(
         &self,
         completed: Result<StoreNames, StoreTrouble>,
@@ -190,7 +191,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
     ) -> Result<Delivered, StoreTrouble> {
         if let Ok(names) = completed
             && names.etag.is_some()
-            && fate(self.bucket, &self.object.key, upload).await? != Fate::There
+            && fate(self.bucket, &self.object.key, upload).await? == Fate::Gone
         {
             return Ok(self.settle(names).await);
         }

@@ -111,6 +111,12 @@ struct World {
     taken: Option<u64>,
     /// It takes no parts, and tells of no uploads.
     refuses_parts: bool,
+    /// It tells of no uploads.
+    hides_uploads: bool,
+    /// Once it says that it has completed an upload, and has lost it.
+    loses_upload: bool,
+    /// Once something on the way says that an upload was aborted.
+    lies_of_abort: bool,
     asked: u64,
 }
 
@@ -249,7 +255,8 @@ impl World {
             5 => match request {
                 Request::Put(..) | Request::Complete(..) => Ok(String::new()),
                 Request::Part(_, _, content) => Ok(etag(&content)),
-                other => self.carry_out(other),
+                Request::Abort(_) => Ok(String::new()),
+                other @ Request::Begin(_) => self.carry_out(other),
             },
             _ => self.carry_out(request),
         }
@@ -412,6 +419,10 @@ impl Bucket for Model {
         upload: &str,
         parts: &[Part],
     ) -> Result<StoreNames, StoreTrouble> {
+        if std::mem::take(&mut self.0.borrow_mut().loses_upload) {
+            self.0.borrow_mut().uploads.remove(upload);
+            return Ok(StoreNames::told(None, Some("of-parts-2")));
+        }
         let named = parts.iter().map(|part| (part.number, part.etag.clone()));
         let complete = Request::Complete(object.clone(), upload.to_owned(), named.collect());
         let _nothing = self.ask(complete).await?;
@@ -419,6 +430,9 @@ impl Bucket for Model {
     }
 
     async fn abort(&self, _: &str, upload: &str) -> Result<(), StoreTrouble> {
+        if std::mem::take(&mut self.0.borrow_mut().lies_of_abort) {
+            return Ok(());
+        }
         self.ask(Request::Abort(upload.to_owned())).await.map(drop)
     }
 
@@ -426,7 +440,7 @@ impl Bucket for Model {
         self.step().await;
         let mut world = self.0.borrow_mut();
         world.question()?;
-        match world.refuses_parts {
+        match world.refuses_parts || world.hides_uploads {
             true => Err(StoreTrouble::Refused("AccessDenied".to_owned())),
             false => Ok(world.uploads.keys().cloned().collect()),
         }
@@ -568,6 +582,9 @@ impl Case {
             replaced_at: None,
             taken: None,
             refuses_parts: false,
+            hides_uploads: false,
+            loses_upload: false,
+            lies_of_abort: false,
             asked: 0,
             dice,
         };
@@ -874,6 +891,41 @@ fn an_object_that_is_taken_away_at_once_is_not_put_there_again() {
             assert_eq!(case.model.0.borrow().taken, Some(1), "{bytes} bytes");
             assert!(case.model.0.borrow().notes.is_empty());
         }
+    }
+}
+
+/// Goal: where the store does not say what has become of an upload that it calls completed, that
+/// is no proof of an object. Method: it loses an upload, lists what it does not know as empty and
+/// may not be asked for uploads.
+#[test]
+fn an_upload_of_which_nothing_is_told_is_no_object() {
+    let mut case = Case::calm(30, true);
+    case.is_promised = true;
+    {
+        let mut world = case.model.0.borrow_mut();
+        world.denies_unknown = true;
+        world.hides_uploads = true;
+        world.loses_upload = true;
+    }
+    let delivered = case.life(SentParts::default(), false);
+    assert!(matches!(delivered, Some(Ok(_))), "{delivered:?}");
+    let world = case.model.0.borrow();
+    assert!(world.objects.contains_key(KEY), "nothing is there");
+}
+
+/// Goal: an upload that holds nothing goes also where something on the way says that it was
+/// aborted. Method: a store that lists what it does not know as empty.
+#[test]
+fn an_empty_upload_is_aborted_until_it_is_gone() {
+    let case = Case::calm(30, true);
+    case.model.0.borrow_mut().denies_unknown = true;
+    for _ in 0..20 {
+        case.model.0.borrow_mut().lies_of_abort = true;
+        let upload = live(case.model.begin(&case.object)).unwrap().unwrap();
+        // Some of its answers cannot be read, and then it is asked again later.
+        let is_gone = || live(abort(&case.model, KEY, &upload)).unwrap().is_ok();
+        assert!((0..20).any(|_| is_gone()));
+        assert!(case.model.0.borrow().uploads.is_empty());
     }
 }
 
