@@ -225,8 +225,7 @@ impl Seat {
     async fn serve(self, memory: Vec<Pages>) -> usize {
         let (blocks, registration) = Blocks::of(&self.config.limits, memory);
         if let (Registration::Refused(error), 0) = (registration, self.index) {
-            let event = "blocks_not_registered";
-            tracing::warn!(event, %error, "{NOT_REGISTERED}");
+            tracing::warn!(event = "blocks_not_registered", %error, "{NOT_REGISTERED}");
         }
         let disk = RingDisk::new(self.directories.shelves(), self.config.io);
         let world = RingWorld {

@@ -115,9 +115,9 @@ pub fn judge(path: &Path, told: &[FileLine]) -> io::Result<Option<Discrepancy>> 
     ))
 }
 
-/// Those that may stand there, and those that were surely replaced, each in the order of the lines: by
-/// one whose line is a later one, and which got its name after the line of the first was there. Where
-/// the clock was set back, either alone would accuse a right file.
+/// Those that may stand there, and those that were surely replaced, each in the order of the
+/// lines: by one whose line is a later one, and which got its name after the line of the first was
+/// there. Where the clock was set back, either alone would accuse a right file.
 fn standing(told: &[FileLine]) -> (Vec<&FileLine>, Vec<&FileLine>) {
     let (mut standing, mut replaced) = (Vec::new(), Vec::new());
     // When the last of those got its name whose lines follow.
