@@ -313,6 +313,27 @@ fn an_application_hears_the_digest() {
     );
 }
 
+/// Goal: a large file that its application leaves alone is not read again at its Close. Method: it
+/// is told of at once, in the step of the clock in which the last byte came, and the log is asked.
+#[test]
+fn what_an_application_leaves_alone_is_not_read_again() {
+    let backend = Backend::always(Act::status(200));
+    let url = backend.url("/app");
+    let lines = format!(
+        "notification_type = \"by-reference\"\nnotification_url = \"{url}\"\n\
+         digest = \"sha-256\"\ndurability = \"none\"\n"
+    );
+    let settings = Settings::default().file(&lines);
+    let server = Server::with(settings.flags(&["--log-level", "debug"]));
+    for round in 0..5 {
+        let mut client = Client::create(server.address(), &format!("/{round}.bin")).seed(2);
+        assert_digest(&client.send(fragment(0..3000).of(3000)), 2, 3000);
+        assert_digest(&client.close(), 2, 3000);
+        server.wait_for_log(&format!("path=\"{round}.bin\""));
+    }
+    assert_eq!(read_again(&server), [0_u64; 0]);
+}
+
 /// Goal: what is told is true of the file that is published. Method: an application writes into it,
 /// or puts another one of its size in its place, at once: in the same step of the clock.
 #[test]

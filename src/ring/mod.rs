@@ -234,6 +234,10 @@ impl Floor for RingWorld {
         tokio::time::sleep(TICK).await;
     }
 
+    async fn pass(&self, wait: Millis) {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
+
     fn head_block(&self) -> RingBlock {
         self.blocks.head()
     }

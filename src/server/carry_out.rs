@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::floor::World;
-use super::hashing::Behind;
+use super::hashing::{Behind, Orders};
 use super::held::Held;
 use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{Decision, Ending, Goodbye, State, Step, StorePlan};
@@ -91,7 +91,7 @@ impl<W: World> Held<W> {
 
     async fn seal(&mut self, total: u64) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
-        match self.catch_up().await {
+        match self.catch_up(Orders::Wait).await {
             Ok(()) => {}
             // Heard by nobody: the connection was hung up on.
             Err(Behind::Stopped) => return Err(Refusal::Unavailable),

@@ -276,6 +276,8 @@ pub trait Floor: Runtime {
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
     /// Returns at the next beat of the shard's one-second clock.
     async fn tick(&self);
+    /// Returns when so much time has passed: never long, somebody waits for what comes then.
+    async fn pass(&self, wait: Millis);
 
     /// A small block for heads and slow bodies; there is always one (connections are bounded).
     fn head_block(&self) -> Self::Block;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::carry_out::{Done, Heard};
 use super::exchange::{Cut, Exchange, Outcome, at_most};
 use super::floor::{Fill, Wire as _, World};
-use super::hashing::Behind;
+use super::hashing::{Behind, Orders};
 use super::held::Held;
 use super::lifecycle::{self, Known};
 use super::patience::Waiting;
@@ -95,7 +95,7 @@ impl<W: World> Exchange<W> {
         if let Err(error) = held.begin(range.total()).await {
             return Ok(outcome(Err(held.fail(error).await), unread));
         }
-        match held.catch_up().await {
+        match held.catch_up(Orders::Heeded).await {
             Ok(()) => {}
             Err(Behind::Stopped) if held.is_ordered_away() => {
                 return Ok(outcome(

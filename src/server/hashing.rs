@@ -7,7 +7,9 @@ use std::rc::Rc;
 
 use super::floor::World;
 use super::held::Held;
+use super::session::Rereading;
 use super::shard::Shard;
+use crate::diagnosis::PartChanged;
 use crate::event::{DiskOp, Event};
 use crate::vault::disk::{Block as _, File as _, Readable as _};
 use crate::vault::error::StoreError;
@@ -25,6 +27,15 @@ pub(super) enum Behind {
     Stopped,
     /// The disk refused.
     Disk(StoreError),
+}
+
+/// Whether an administrator's order stops the reading of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Orders {
+    /// The client hears that it is to come back.
+    Heeded,
+    /// The file is being sealed or published: the order waits for that.
+    Wait,
 }
 
 impl From<StoreError> for Behind {
@@ -59,24 +70,40 @@ impl<W: World> Held<W> {
     ///
     /// # Errors
     /// [`Behind`]; the next one goes on from there.
-    pub(super) async fn catch_up(&mut self) -> Result<(), Behind> {
+    pub(super) async fn catch_up(&mut self, orders: Orders) -> Result<(), Behind> {
         self.look_again().await?;
+        if self.keep().unhashed().is_none() {
+            return Ok(());
+        }
+        // How it stands before: what is changed while it is read is found at the next look.
+        let stamp = self.stamp().await?;
+        self.go_on_reading(stamp);
         let Some(unseen) = self.keep().unhashed() else {
             return Ok(());
         };
-        // How it stands before: what is changed while it is read is found at the next look.
-        let stamp = self.stamp().await?;
         if let Some(mut hashing) = self.keep().hashing() {
-            let read = self.read_into(&mut hashing, unseen.end).await;
-            // Also what was read before it was stopped.
-            self.keep().set_hashing(hashing);
-            read?;
+            let expected = self.keep().expected_at().filter(|at| *at < unseen.end);
+            for end in expected.into_iter().chain([unseen.end]) {
+                let read = self.read_into(&mut hashing, end, orders).await;
+                // Also what was read before it was stopped.
+                self.keep().set_hashing(hashing.clone());
+                if let Err(behind) = read {
+                    self.work().reading = stamp.map(|stamp| {
+                        let hashing = None;
+                        Box::new(Rereading { stamp, hashing })
+                    });
+                    return Err(behind);
+                }
+                if !self.keep().is_as_expected() {
+                    return Err(changed().into());
+                }
+            }
         }
         self.keep().set_left(stamp);
         let shard = Rc::clone(&self.shard);
         let (session, bytes) = (self.id(), unseen.end - unseen.start);
         (shard.world).emit(Event::ReadAgain { session, bytes });
-        Ok(self.compare_with_before()?)
+        Ok(())
     }
 
     /// Reads the part from where the state is to `end`.
@@ -87,13 +114,15 @@ impl<W: World> Held<W> {
         &mut self,
         hashing: &mut Hashing,
         end: u64,
+        orders: Orders,
     ) -> Result<(), Behind> {
         let shard = Rc::clone(&self.shard);
         let file = self.file().await?;
         let block = shard.world.body_block();
         let mut block = block.unwrap_or_else(|| shard.world.spare_block());
         while hashing.at() < end {
-            if self.is_stopped() {
+            let is_ordered_away = orders == Orders::Heeded && self.is_ordered_away();
+            if is_ordered_away || self.is_cut() {
                 return Err(Behind::Stopped);
             }
             let left = usize::try_from(end - hashing.at()).unwrap_or(usize::MAX);
@@ -154,5 +183,13 @@ impl<W: World> Held<W> {
             let shard = Rc::clone(&self.shard);
             self.keep().note_life(&shard.store).await;
         }
+    }
+}
+
+/// Somebody has changed a part.
+pub(super) fn changed() -> StoreError {
+    StoreError {
+        op: DiskOp::Read,
+        source: io::Error::other(PartChanged),
     }
 }

@@ -151,9 +151,13 @@ impl<W: World> Held<W> {
 
     /// Whether somebody else waits for the session, or time is up.
     pub(super) fn is_stopped(&self) -> bool {
-        self.shard.is_over()
-            || self.is_ordered_away()
-            || (self.connection.as_ref()).is_some_and(|it| it.is_hung_up())
+        self.is_cut() || self.is_ordered_away()
+    }
+
+    /// Whether the client is gone, or time is up. An administrator's order waits for what is being
+    /// sealed or published.
+    pub(super) fn is_cut(&self) -> bool {
+        self.shard.is_over() || (self.connection.as_ref()).is_some_and(|it| it.is_hung_up())
     }
 
     /// Whether an administrator's order waits for the session.

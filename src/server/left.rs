@@ -12,11 +12,12 @@ use std::io;
 use std::rc::Rc;
 
 use super::floor::World;
-use super::hashing::Behind;
+use super::hashing::{Behind, Orders, changed};
 use super::held::Held;
+use super::session::Rereading;
 use crate::bits::reply::Refusal;
 use crate::config::{Location, NotificationType};
-use crate::diagnosis::{PartChanged, PartTouched};
+use crate::diagnosis::PartTouched;
 use crate::event::{DiskOp, Event};
 use crate::http::digest::Digests;
 use crate::vault::disk::PartStamp;
@@ -90,31 +91,38 @@ impl<W: World> Held<W> {
         }
         // What is open may have no name any more.
         self.work().file = None;
-        let before = self.keep().hash_anew().map(Box::new);
-        self.work().seen_before = before;
+        self.keep().hash_anew();
         Ok(())
     }
 
-    /// The part was read again: it must be what was seen before.
-    ///
-    /// # Errors
-    /// Somebody has changed it.
-    pub(super) fn compare_with_before(&mut self) -> Result<(), StoreError> {
-        let before = self.work().seen_before.take();
-        match before.zip(self.keep().hashing()) {
-            Some((before, now)) if *before != now => Err(changed()),
-            _ => Ok(()),
+    /// What was not seen is about to be read, and this is how the part stands. If somebody was
+    /// stopped who did that, and it stood otherwise then, what he has read says nothing.
+    pub(super) fn go_on_reading(&mut self, stamp: Option<PartStamp>) {
+        let begun = self.work().reading.take();
+        if begun.is_some_and(|begun| Some(begun.stamp) != stamp) && self.tells_changes() {
+            self.keep().hash_anew();
         }
     }
 
     /// An application is about to get the name of the part: from now on it may write there.
-    pub(super) fn hand_over(&mut self, location: &Location) {
+    pub(super) async fn hand_over(&mut self, location: &Location) {
         if !is_by_reference(location) {
             return;
         }
-        let now_ms = self.shard.world.wall_clock_ms();
-        let is_exact = |left: PartStamp| left.changed_ns / 1_000_000 + STEP_MS < now_ms;
-        if !self.tells_changes() || !self.keep().left().is_some_and(is_exact) {
+        let left = self.keep().left().filter(|_| self.tells_changes());
+        let Some(changed_ms) = left.map(|left| left.changed_ns / 1_000_000) else {
+            return self.keep().set_left(None);
+        };
+        // In the step of the clock in which the last byte came, what it writes would leave no
+        // trace. To wait for the next one is less than to read the file again.
+        let world = Rc::clone(&self.shard.world);
+        let exact_ms = changed_ms.saturating_add(STEP_MS + 1);
+        let left_ms = exact_ms.saturating_sub(world.wall_clock_ms());
+        if left_ms > 0 {
+            world.pass(left_ms.min(STEP_MS + 1)).await;
+        }
+        // The clock was set back.
+        if world.wall_clock_ms() < exact_ms {
             self.keep().set_left(None);
         }
     }
@@ -126,15 +134,21 @@ impl<W: World> Held<W> {
     pub(super) async fn mind_changes(&mut self) -> Result<(), Refusal> {
         match self.read_if_changed().await {
             Ok(None) => Ok(()),
-            Ok(Some(digests)) => self.judge(digests).await,
+            Ok(Some((stamp, digests))) => {
+                // Where it is refused and the session goes on, so it is the next time.
+                self.judge(digests).await?;
+                self.work().reading = None;
+                self.keep().set_left(Some(stamp));
+                Ok(())
+            }
             // Heard by nobody: the connection was hung up on.
             Err(Behind::Stopped) => Err(Refusal::Unavailable),
             Err(Behind::Disk(error)) => Err(self.fail(error).await),
         }
     }
 
-    /// The digests of the file, if they had to be found out anew.
-    async fn read_if_changed(&mut self) -> Result<Option<Digests>, Behind> {
+    /// The digests of the file, if they had to be found out anew, and how it stood then.
+    async fn read_if_changed(&mut self) -> Result<Option<(PartStamp, Digests)>, Behind> {
         let Some(known) = self.keep().digests() else {
             return Ok(None);
         };
@@ -148,14 +162,24 @@ impl<W: World> Held<W> {
                 return Ok(None);
             }
             self.work().file = None;
-            let Some(mut hashing) = Hashing::begin(known.algorithms()) else {
+            let begun = self.work().reading.take();
+            let begun = begun.filter(|begun| begun.stamp == stamp);
+            let hashing = begun.and_then(|begun| begun.hashing);
+            let Some(mut hashing) = hashing.or_else(|| Hashing::begin(known.algorithms())) else {
                 return Ok(None);
             };
-            self.read_into(&mut hashing, stamp.bytes).await?;
+            let read = (self.read_into(&mut hashing, stamp.bytes, Orders::Wait)).await;
+            // A client that hangs up comes back: then it goes on from here, however large it is.
+            self.work().reading = Some(Box::new(Rereading {
+                stamp,
+                hashing: Some(hashing.clone()),
+            }));
+            read?;
             self.work().file = None;
             if self.stamp().await? == Some(stamp) {
-                self.keep().set_left(Some(stamp));
-                return Ok(Some(hashing.finish()));
+                let (session, bytes) = (self.id(), stamp.bytes);
+                (self.shard.world).emit(Event::ReadAgain { session, bytes });
+                return Ok(Some((stamp, hashing.finish())));
             }
         }
         let (op, source) = (DiskOp::Read, io::Error::other(PartTouched));
@@ -201,11 +225,4 @@ impl<W: World> Held<W> {
 pub(super) fn is_by_reference(location: &Location) -> bool {
     let told = location.notification.as_ref();
     told.is_some_and(|told| told.kind == NotificationType::ByReference)
-}
-
-fn changed() -> StoreError {
-    StoreError {
-        op: DiskOp::Read,
-        source: io::Error::other(PartChanged),
-    }
 }

@@ -58,10 +58,6 @@ impl<W: World> Held<W> {
     /// this returns.
     pub(super) async fn notify(&mut self) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
-        if shard.is_over() {
-            // An answer could not be recorded any more, and the application would be asked twice.
-            return Err(Refusal::Unavailable);
-        }
         if let Some(refusal) = self.answer_of_before(shard.world.now()) {
             return Err(refusal);
         }
@@ -75,8 +71,12 @@ impl<W: World> Held<W> {
                 return Err(refusal);
             }
         };
+        self.hand_over(&location).await;
+        if shard.is_over() {
+            // An answer could not be recorded any more, and the application would be asked twice.
+            return Err(Refusal::Unavailable);
+        }
         self.keep().expect_reply();
-        self.hand_over(&location);
         let metrics = shard.world.metrics();
         let began_us = shard.world.now_us();
         metrics.notifying.add(1);

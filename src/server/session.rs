@@ -18,7 +18,7 @@ use crate::bits::session_id::SessionId;
 use crate::config::Policy;
 use crate::http::path::UploadPath;
 use crate::metrics::shard::Gauged;
-use crate::vault::disk::{Millis, Shelf, millis};
+use crate::vault::disk::{Millis, PartStamp, Shelf, millis};
 use crate::vault::hashing::Hashing;
 use crate::vault::journal::Kept;
 use crate::vault::keep::Keep;
@@ -68,8 +68,8 @@ pub(super) struct Work<W: World> {
     pub(super) is_restored: bool,
     /// What is reserved for it, once something was.
     pub(super) reservation: Option<Box<Reservation>>,
-    /// What had seen the part, while that is read again because it was not as it was left.
-    pub(super) seen_before: Option<Box<Hashing>>,
+    /// The part is being read, and whoever did that was stopped.
+    pub(super) reading: Option<Box<Rereading>>,
     /// How long its application is left alone.
     pub(super) pause: Option<Box<Pause>>,
     /// A task sees its way into an object store through.
@@ -80,6 +80,14 @@ pub(super) struct Work<W: World> {
     pub(super) is_commanded: bool,
     /// Its share of what its client may have; absent when its end was told.
     pub(super) counted: Option<Counted>,
+}
+
+/// A part is being read again, and this far that has come.
+pub(super) struct Rereading {
+    /// How it stood when that was begun.
+    pub(super) stamp: PartStamp,
+    /// What has seen it; `None` where the record has that.
+    pub(super) hashing: Option<Hashing>,
 }
 
 /// An application did not take a file. Each try costs it the whole file, and costs the client one
@@ -111,7 +119,7 @@ impl<W: World> Session<W> {
             answered_ms: now,
             is_restored: received > 0,
             reservation: None,
-            seen_before: None,
+            reading: None,
             pause: None,
             is_followed: false,
             sent_ahead: 0,

@@ -108,6 +108,9 @@ pub enum Hashed {
         durable: Option<Box<Hashing>>,
         /// How the part was left when `newest` had seen all of it.
         left: Option<PartStamp>,
+        /// What had seen the part before, while that is seen anew because it was not as it was left:
+        /// `newest` has to come to the same.
+        expected: Option<Box<Hashing>>,
     },
     /// All of it was seen.
     Whole {
@@ -133,6 +136,7 @@ impl Hashed {
             newest: Box::new(newest),
             durable: None,
             left: None,
+            expected: None,
         }
     }
 
@@ -156,15 +160,53 @@ impl Hashed {
         }
     }
 
-    /// The part is not as it was left: all of it is to be seen anew. What had seen it before is
-    /// given back.
-    pub fn begin_anew(&mut self) -> Option<Hashing> {
-        let Self::Partly { newest, left, .. } = self else {
-            return None;
+    /// The part is not as it was left: all of it is to be seen anew, and must be what was seen
+    /// before.
+    pub fn begin_anew(&mut self) {
+        let Self::Partly {
+            newest,
+            durable,
+            left,
+            expected,
+        } = self
+        else {
+            return;
         };
-        *left = None;
+        // Nor does the older state speak of what stands there now.
+        (*left, *durable) = (None, None);
         let anew = newest.begin_anew();
-        Some(std::mem::replace(&mut **newest, anew))
+        let before = std::mem::replace(&mut **newest, anew);
+        // If it is seen anew already, that is only begun once more.
+        expected.get_or_insert_with(|| Box::new(before));
+    }
+
+    /// Up to where it is to be what was seen before.
+    pub fn expected_at(&self) -> Option<u64> {
+        match self {
+            Self::Partly { expected, .. } => expected.as_ref().map(|expected| expected.at),
+            Self::Whole { .. } => None,
+        }
+    }
+
+    /// So much was seen anew as was expected: whether it is that. If not, all of it is to be seen
+    /// anew, as often as it is asked for.
+    pub fn compare_with_expected(&mut self) -> bool {
+        let Self::Partly {
+            newest, expected, ..
+        } = self
+        else {
+            return true;
+        };
+        let is_reached = |expected: &Hashing| newest.at >= expected.at;
+        let Some(before) = expected.take_if(|expected| is_reached(expected)) else {
+            return true;
+        };
+        let is_same = before.at != newest.at || before == *newest;
+        if !is_same {
+            **newest = newest.begin_anew();
+            *expected = Some(before);
+        }
+        is_same
     }
 
     /// How many bytes were seen.
@@ -196,7 +238,10 @@ impl Hashed {
     /// What was received survives a power cut from now on.
     pub fn harden(&mut self) {
         if let Self::Partly {
-            newest, durable, ..
+            newest,
+            durable,
+            expected: None,
+            ..
         } = self
         {
             *durable = Some(newest.clone());
@@ -208,9 +253,14 @@ impl Hashed {
     pub fn cut(&mut self, received: u64) {
         match self {
             Self::Partly {
-                newest, durable, ..
+                newest,
+                durable,
+                expected,
+                ..
             } => {
                 durable.take_if(|durable| durable.at > received);
+                // It has seen what is gone.
+                expected.take_if(|expected| expected.at > received);
                 if newest.at > received {
                     *newest = (durable.clone()).unwrap_or_else(|| Box::new(newest.begin_anew()));
                 }
@@ -235,20 +285,27 @@ pub(super) struct Written {
     sha1: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     durable: Option<Box<Written>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expected: Option<Box<Written>>,
 }
 
 impl Written {
     /// `None` of digests that are known: there is no state any more.
     pub fn of(hashed: &Hashed) -> Option<Self> {
         let Hashed::Partly {
-            newest, durable, ..
+            newest,
+            durable,
+            expected,
+            ..
         } = hashed
         else {
             return None;
         };
-        let durable = durable.as_ref().filter(|durable| durable.at != newest.at);
+        let durable = durable.as_deref().filter(|durable| durable.at != newest.at);
+        let boxed = |hashing: &Hashing| Box::new(Self::one(hashing));
         Some(Self {
-            durable: durable.map(|durable| Box::new(Self::one(durable))),
+            durable: durable.map(boxed),
+            expected: expected.as_deref().map(boxed),
             ..Self::one(newest)
         })
     }
@@ -260,6 +317,7 @@ impl Written {
             sha256: STANDARD.encode(hashing.sha256.serialize()),
             sha1: (hashing.sha1.as_ref()).map(|sha1| STANDARD.encode(sha1.serialize())),
             durable: None,
+            expected: None,
         }
     }
 
@@ -273,6 +331,7 @@ impl Written {
             newest: Box::new(self.hashing().or_else(|| Hashing::begin(algorithms))?),
             durable: (self.durable.as_ref()).and_then(|durable| durable.hashing().map(Box::new)),
             left: None,
+            expected: (self.expected.as_ref()).and_then(|before| before.hashing().map(Box::new)),
         })
     }
 
@@ -381,6 +440,37 @@ mod tests {
         assert_eq!((whole.digests(), whole.at()), (None, 0));
         see(&mut whole, b"abcd");
         assert_eq!(whole.finish(4), expected(b"abcd"));
+    }
+
+    #[test]
+    fn what_is_seen_anew_must_be_what_was_seen_before_over_a_restart_too() {
+        let doubtful = || {
+            let mut hashed = seen(b"abcd");
+            hashed.harden();
+            hashed.begin_anew();
+            see(&mut hashed, b"a");
+            let mut hashed = written_and_read(&hashed);
+            assert_eq!((hashed.at(), hashed.expected_at()), (1, Some(4)));
+            // Somebody changes it once more: the first state counts.
+            hashed.begin_anew();
+            assert!(hashed.compare_with_expected());
+            hashed
+        };
+        let mut same = doubtful();
+        see(&mut same, b"abcd");
+        assert!(same.compare_with_expected());
+        assert_eq!(same, seen(b"abcd"));
+        let mut other = doubtful();
+        for _ in 0..2 {
+            see(&mut other, b"abXd");
+            assert!(!other.compare_with_expected());
+            assert_eq!((other.at(), other.expected_at()), (0, Some(4)));
+        }
+        // What was seen of bytes that are gone says nothing, and nobody takes it for what is there.
+        let mut cut = doubtful();
+        cut.harden();
+        cut.cut(2);
+        assert_eq!((cut.at(), cut.expected_at()), (0, None));
     }
 
     #[test]

@@ -508,6 +508,10 @@ impl Floor for SimWorld {
         sleep(&self.sim.executor, 1_000).await;
     }
 
+    async fn pass(&self, wait: Millis) {
+        sleep(&self.sim.executor, wait).await;
+    }
+
     fn head_block(&self) -> SimBlock {
         SimBlock::new(self.sim.plan.config.limits.head_bytes_max, &self.heads_out)
     }

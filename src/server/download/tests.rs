@@ -194,6 +194,7 @@ impl Floor for InMemory {
     }
 
     async fn tick(&self) {}
+    async fn pass(&self, _: Millis) {}
 
     fn head_block(&self) -> Memory {
         let bytes = vec![0; HEAD_BLOCK_BYTES_MAX];

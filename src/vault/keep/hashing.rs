@@ -45,10 +45,23 @@ impl Keep {
         self.kept.with_hashed(|hashed| hashed.set_left(stamp));
     }
 
-    /// What stands in the part is not what was seen, or may not be: all of it is seen anew. What
-    /// had seen it before is given back.
-    pub fn hash_anew(&self) -> Option<Hashing> {
-        self.kept.with_hashed(Hashed::begin_anew).flatten()
+    /// What stands in the part is not what was seen, or may not be: all of it is seen anew.
+    pub fn hash_anew(&self) {
+        self.kept.with_hashed(Hashed::begin_anew);
+    }
+
+    /// Up to where what is seen anew is to be what was seen before.
+    pub fn expected_at(&self) -> Option<u64> {
+        self.kept
+            .with_hashed(|hashed| hashed.expected_at())
+            .flatten()
+    }
+
+    /// See [`Hashed::compare_with_expected`].
+    pub fn is_as_expected(&self) -> bool {
+        self.kept
+            .with_hashed(Hashed::compare_with_expected)
+            .is_none_or(|is_same| is_same)
     }
 
     /// An application has changed the whole file: that is its digest from now on.
