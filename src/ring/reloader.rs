@@ -189,13 +189,13 @@ impl Reloader {
         let known = named_roots(&self.config);
         let mut new_roots = named_roots(&config);
         new_roots.retain(|number| !known.contains(number));
-        let paths: Vec<_> = (new_roots.iter())
-            .map(|number| config.roots[*number].clone())
-            .collect();
         let material = Material::read(&config, Some(&self.material))?;
         let config = Arc::new(config);
-        let grounds = directories.open_roots(&paths)?;
-        refuse_replacing(&config, new_roots.iter().copied(), &grounds)?;
+        let grounds = open_named(&config, directories)?;
+        let grounds: Vec<_> = (grounds.into_iter())
+            .filter(|(number, _)| new_roots.contains(number))
+            .map(|(_, ground)| ground)
+            .collect();
         // Opened for all before any is asked.
         let offers: Result<Vec<_>, LaunchError> = (self.shards.iter())
             .map(|_| {
@@ -298,6 +298,21 @@ fn note(metrics: &Metrics, is_good: bool) {
     } else {
         metrics.reloads_failed.add(1);
     }
+}
+
+/// The roots that locations lead to. Also of those that are open already new settings may ask what
+/// their file system cannot do.
+fn open_named(
+    config: &Config,
+    directories: &Directories,
+) -> Result<Vec<(usize, Arc<Ground>)>, LaunchError> {
+    let numbers = named_roots(config);
+    let paths: Vec<_> = (numbers.iter())
+        .map(|number| config.roots[*number].clone())
+        .collect();
+    let grounds = directories.open_roots(&paths)?;
+    refuse_replacing(config, numbers.iter().copied(), &grounds)?;
+    Ok(numbers.into_iter().zip(grounds).collect())
 }
 
 /// The numbers of the roots that locations lead to.
