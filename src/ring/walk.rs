@@ -26,6 +26,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::work_folder;
+use super::work_folder::hold::{self, Hold};
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::Blocked;
 use crate::vault::names::OWNER_NAME;
@@ -183,8 +184,13 @@ impl<'p> Walk<'p> {
         let has_arrived = self.go_as_far_as_possible()?;
         // Of another server of this account, whose root or `work_dir` lies beneath ours: what
         // stands there is believed at its next start. It is flat, so only the last folder can be
-        // one.
-        if self.walked > 0 && work_folder::is_marked_within(&self.here.opened, OWNER_NAME) {
+        // one; and it is that server's alone, or the next start refuses it.
+        let stat = &self.here.stat;
+        let is_ours_alone = hold::of(stat.stx_uid, stat.stx_mode.into()) == Hold::Ours;
+        if self.walked > 0
+            && is_ours_alone
+            && work_folder::is_marked_within(&self.here.opened, OWNER_NAME)
+        {
             return Err(NoWay::Reserved(self.here_name().to_owned()));
         }
         Ok(has_arrived)
