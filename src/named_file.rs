@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -237,23 +238,54 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// As much as a pipe holds.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// What came of syncing a folder. Some file systems cannot, and say EINVAL or EBADF (FUSE, SMB); a
-/// start tells of those, and all else goes on as far as it can.
+/// Makes the names in a folder durable, as far as its file system can. It may block.
+///
+/// # Errors
+/// What the kernel says.
+pub fn sync_names_in(folder: impl AsFd) -> io::Result<()> {
+    match rustix::fs::fsync(&folder) {
+        Err(Errno::INVAL) if !is_known_to_sync(&folder) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Why a folder cannot be synced at all, if so: tries it, and may block. From then on
+/// [`synced_folder`] knows that there is one.
+pub fn why_unsynced(folder: impl AsFd) -> Option<io::Error> {
+    let failed = rustix::fs::fsync(&folder).err();
+    let why = failed.filter(|errno| *errno == Errno::INVAL && !is_known_to_sync(&folder))?;
+    HAS_UNSYNCED.store(true, Ordering::Relaxed);
+    Some(why.into())
+}
+
+/// What came of syncing a folder of this server. Some file systems cannot, and say EINVAL (FUSE,
+/// SMB). A start tells of those, and all else goes on as far as it can; where none was found, it is
+/// an error as any other.
 ///
 /// # Errors
 /// All others.
 pub fn synced_folder(result: io::Result<()>) -> io::Result<()> {
+    let has_unsynced = HAS_UNSYNCED.load(Ordering::Relaxed);
     match result {
-        Err(error) if is_no_sync(&error) => Ok(()),
+        Err(error) if has_unsynced && Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(()),
         result => result,
     }
 }
 
-/// Whether a folder cannot be synced at all.
-pub fn is_no_sync(error: &io::Error) -> bool {
+/// A folder was found that cannot be synced.
+static HAS_UNSYNCED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the file system of a folder is one that syncs folders: ext4, XFS, btrfs, tmpfs, NFS
+/// (`linux/magic.h` has the numbers). There EINVAL means something else.
+fn is_known_to_sync(folder: impl AsFd) -> bool {
+    let kind = rustix::fs::fstatfs(folder).map(|found| u64::try_from(found.f_type));
     matches!(
-        Errno::from_io_error(error),
-        Some(Errno::INVAL | Errno::BADF)
+        kind,
+        Ok(Ok(0xef53
+            | 0x5846_5342
+            | 0x9123_683e
+            | 0x0102_1994
+            | 0x6969))
     )
 }
 
@@ -392,15 +424,29 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_cannot_sync_folders_is_no_fault() {
+    fn that_a_folder_cannot_be_synced_is_believed_only_where_that_was_found() {
+        let failed = |errno: Errno| synced_folder(Err(errno.into())).is_err();
+        let folder = tempfile::tempdir().unwrap();
+        let opened = fs::File::open(folder.path()).unwrap();
+        assert!(why_unsynced(&opened).is_none());
+        sync_names_in(&opened).unwrap();
+        assert!(failed(Errno::INVAL));
+        // /proc has no fsync (fs/sync.c: EINVAL).
+        let other = fs::File::open("/proc").unwrap();
+        sync_names_in(&other).unwrap();
+        let why = why_unsynced(&other).unwrap();
+        assert_eq!(Errno::from_io_error(&why), Some(Errno::INVAL));
         for (errno, is_fault) in [
             (Errno::INVAL, false),
-            (Errno::BADF, false),
+            (Errno::BADF, true),
             (Errno::IO, true),
             (Errno::NOSPC, true),
         ] {
-            assert_eq!(synced_folder(Err(errno.into())).is_err(), is_fault);
+            assert_eq!(failed(errno), is_fault, "{errno:?}");
         }
-        assert!(synced_folder(Ok(())).is_ok());
+        // A descriptor that is none of a folder at all.
+        let path = OFlags::PATH | OFlags::DIRECTORY;
+        let unread = rustix::fs::open(folder.path(), path, Mode::empty()).unwrap();
+        assert!(sync_names_in(&unread).is_err() && why_unsynced(&unread).is_none());
     }
 }

@@ -247,7 +247,7 @@ impl LedgerFolder {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        named_file::synced_folder(self.folder.sync_all())
+        named_file::sync_names_in(&self.folder)
     }
 
     /// A name beside another one that nothing has.

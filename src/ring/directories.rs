@@ -35,6 +35,7 @@ use super::trial::{self, Trial};
 use super::vigil;
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
+use crate::named_file;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME, OWNER_NAME, SHELVES_NAME};
 
@@ -134,6 +135,7 @@ impl Directories {
             }),
             shelves: Arc::new(Shelves::new(work)),
         };
+        let _told_at_a_start = named_file::why_unsynced(directories.shelves.work().descriptor());
         let grounds = directories.open_roots(&config.roots)?;
         refuse_replacing(config, 0.., &grounds)?;
         directories.find_former_shelves()?;
@@ -211,6 +213,8 @@ impl Directories {
                 return Err(failed(BadRoot::ShelfElsewhere(shelf)));
             }
         }
+        // Also of a root that comes with new settings, and before anything is published there.
+        let _told_at_a_start = named_file::why_unsynced(&root);
         // Absolute, so that it means the same for as long as we run.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let ground = Ground {

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use self::hold::Hold;
 use super::account;
-use crate::named_file::{kind_without_files, synced_folder};
+use crate::named_file::{kind_without_files, sync_names_in};
 
 pub use locking::Lock;
 
@@ -380,7 +380,7 @@ pub fn is_marked_within(folder: &OwnedFd, name: &str) -> bool {
 
 /// Makes the names in a folder of ours durable, as far as its file system can.
 fn sync_names(folder: &OwnedFd) -> io::Result<()> {
-    synced_folder(rustix::fs::fsync(folder).map_err(io::Error::from))
+    sync_names_in(folder)
 }
 
 /// Whether a folder is ours alone.

@@ -1,6 +1,5 @@
 //! What a server can live with, and somebody should know of: told at each start and by a check.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,8 +87,7 @@ impl Directories {
 
 /// Whether names in a folder cannot be made durable.
 fn unsynced(path: &Path, folder: &OwnedFd) -> Option<FolderDoubt> {
-    let opened = File::from(folder.try_clone().ok()?);
-    let why = opened.sync_all().err().filter(named_file::is_no_sync)?;
+    let why = named_file::why_unsynced(folder)?;
     let (path, why) = (path.to_owned(), why.to_string());
     Some(FolderDoubt::NamesUnsynced { path, why })
 }
