@@ -317,7 +317,7 @@ fn an_application_hears_the_digest() {
 /// is told of at once, in the step of the clock in which the last byte came, and the log is asked.
 #[test]
 fn what_an_application_leaves_alone_is_not_read_again() {
-    let backend = Backend::always(Act::status(200));
+    let backend = Backend::always(Act::fields("BITS-Copy-File-To-Destination: true\r\n"));
     let url = backend.url("/app");
     let lines = format!(
         "notification_type = \"by-reference\"\nnotification_url = \"{url}\"\n\
