@@ -94,6 +94,50 @@ fn the_first_touch_of_a_frozen_disk_holds_up_nobody_else() {
     assert!(!server.log().contains("shard_stalled"), "{}", server.log());
 }
 
+/// More uploads than may wait for a disk that does not answer: nothing of what runs is refused.
+#[test]
+fn all_uploads_go_on_when_a_disk_thaws_however_many_waited_and_for_how_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
+        return skip("no ext4 can be mounted here (needs root and loop devices)");
+    };
+    let lines = format!(
+        "durability = \"none\"\n[[location]]\nprefix = \"fz\"\nroot = \"{}\"",
+        disk.path().display()
+    );
+    let settings = Settings::default().flags(&["--cores", "1"]).file(&lines);
+    let server = Server::with(settings);
+    let mut clients: Vec<Client> = (0..300)
+        .map(|number| Client::create(server.address(), &format!("/fz/{number}.bin")))
+        .collect();
+    for client in &mut clients {
+        client.send(fragment(0..1_000).of(3_000)).assert(200, None);
+    }
+    let quiet_since = Instant::now();
+    wait_until("the disk was quiet for more than a second", || {
+        quiet_since.elapsed() > Duration::from_millis(1_200)
+    });
+    let Some(frozen) = Frozen::freeze(disk.path()) else {
+        return skip("no file system can be frozen here (needs root and fsfreeze)");
+    };
+    for client in &mut clients {
+        client.send_part(&fragment(1_000..2_000).of(3_000), 1_000);
+    }
+    // Longer than a disk may be silent; on a slow machine less is tried than could be.
+    std::thread::park_timeout(Duration::from_secs(4));
+    serves_others(&server, "other");
+    drop(frozen);
+    for client in &mut clients {
+        client.raw.receive().assert(200, None);
+        client
+            .send(fragment(2_000..3_000).of(3_000))
+            .assert(200, None);
+        client.close().assert(200, None);
+    }
+    assert!(!server.log().contains("shard_stalled"), "{}", server.log());
+}
+
 /// The lines that something says, as they come.
 fn lines_of(said: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();

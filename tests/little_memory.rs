@@ -129,6 +129,35 @@ fn sessions_of_many_clients_neither_end_the_server_nor_keep_it_from_starting() {
     Client::new(server.address(), "/a").ping().assert(200, None);
 }
 
+/// Ended uploads leave records in the journals, and a start must not count them as such that run.
+#[test]
+fn uploads_that_came_to_their_end_keep_no_server_from_starting() {
+    let server = Server::with(with_limit(LIMIT));
+    let left = lowered(&server, "sessions_per_shard_max") * 1_680 / 6 * 16 / 1_024;
+    drop(server);
+    // Some MiB: as uploads that run, fewer would weigh more than all of that.
+    let settings = with_limit(LIMIT - left + 4_096).flags(&["--durability", "none"]);
+    let mut server = Server::with(settings);
+    let mut before = Client::create(server.address(), "/before.bin");
+    before.send(fragment(0..1_000).of(2_000)).assert(200, None);
+    let mut client = Client::new(server.address(), "/a");
+    for number in 0..4_000 {
+        client = Client::create(server.address(), &format!("/{number}.bin"));
+        client.send(fragment(0..10)).assert(200, None);
+        client.close().assert(200, None);
+    }
+    // The last one may be closed again, and the one that runs goes on.
+    server.restart();
+    before.reconnect_to(server.address());
+    before
+        .send(fragment(1_000..2_000).of(2_000))
+        .assert(200, None);
+    before.close().assert(200, None);
+    client.reconnect_to(server.address());
+    client.close().assert(200, None);
+    assert!(!server.log().contains("uploads_let_go"), "{}", server.log());
+}
+
 #[test]
 fn unfinished_heads_of_many_connections_do_not_end_the_server() {
     let server = Server::with(with_limit(LIMIT));

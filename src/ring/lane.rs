@@ -20,7 +20,8 @@
 //! Nobody knows of a disk that was quiet whether it still takes anything: it may have been frozen
 //! for a snapshot meanwhile (`fsfreeze`, LVM), and then a call that writes waits for its end.
 //! So the first one after a quiet second goes by the lane, and all others with it until it has come
-//! back. A busy disk is not asked. Calls that only look do not wait there, and say nothing of it.
+//! back. A busy disk is not asked. Bytes of running uploads wait for that as well, and are never
+//! refused. Calls that only look do not wait there, and say nothing of it.
 //!
 //! A disk has a lane of its own in each shard, so that one that does not answer holds up nobody
 //! else's files. Its threads begin with the first call for them. When [`WAITING_MAX`] calls wait
@@ -39,6 +40,7 @@ use super::helper::Helper;
 use super::write_out::WriteOut;
 use super::{freeing, turn};
 use crate::vault::disk::millis;
+use crate::vault::gate::Gate;
 
 /// A disk that was quiet for so long is tried by the lane first.
 const QUIET: Duration = Duration::from_secs(1);
@@ -69,6 +71,8 @@ pub struct Lane {
     calls: Helper,
     freeing: Helper,
     write_out: WriteOut,
+    /// Whoever finds out whether a disk that was quiet takes anything.
+    waking: Gate,
 }
 
 /// What the shard and its helpers know of the disk.
@@ -189,6 +193,7 @@ impl Lane {
             calls: Helper::new("lane", WAITING_MAX),
             freeing: Helper::new("freeing", FREEING_MAX),
             write_out: WriteOut::default(),
+            waking: Gate::default(),
         }
     }
 
@@ -218,16 +223,34 @@ impl Lane {
     /// the lane whether it takes anything. Where a disk is frozen, some kernels let whoever hands a
     /// write to the ring wait for it.
     ///
-    /// # Errors
-    /// Those of [`Lane::run`].
-    pub async fn wake(&self, file: &OwnedFd) -> io::Result<()> {
-        if self.is_remote || self.state.is_awake(turn::coarse_ms()) {
-            return Ok(());
+    /// It waits as long as the write would, whoever else waits, and refuses nothing: of a write
+    /// that failed nobody knows what is in the file, and its session is lost.
+    pub async fn wake(&self, file: &OwnedFd) {
+        if !self.is_to_be_woken() {
+            return;
         }
-        let file = file.try_clone()?;
+        // One is enough for all who wait, and takes one descriptor and one place.
+        let _turn = self.waking.turn().await;
+        if !self.is_to_be_woken() {
+            return;
+        }
+        let Ok(file) = file.try_clone() else {
+            // Too many are open: the write itself waits.
+            return;
+        };
         // It writes nothing, and waits as any other write (pwrite(2)).
         let write = move || Ok(rustix::io::pwrite(&file, &[], 0).map(drop)?);
-        Box::pin(self.send(write)).await
+        // What is wrong with the file, its own write says.
+        let _said_by_the_write = Box::pin(self.send_admitted(Kind::Writes, write)).await;
+    }
+
+    fn is_to_be_woken(&self) -> bool {
+        !self.is_remote && !self.state.is_awake(turn::coarse_ms())
+    }
+
+    /// A write that went by another way came back.
+    pub fn note_written(&self) {
+        self.state.note_end(Kind::Writes);
     }
 
     /// Runs a call that only looks where it holds up nobody for long.
@@ -467,7 +490,11 @@ mod tests {
         // Whoever goes another way tries it first, and then it is known.
         let file = OwnedFd::from(tempfile::tempfile().unwrap());
         lane.state.written_at.store(quiet, Ordering::Relaxed);
-        on_a_shard(lane.wake(&file)).unwrap();
+        on_a_shard(lane.wake(&file));
+        assert!(lane.takes_writes());
+        // A write that comes back by its own way says the same.
+        lane.state.written_at.store(quiet, Ordering::Relaxed);
+        lane.note_written();
         assert!(lane.takes_writes());
     }
 
@@ -481,6 +508,13 @@ mod tests {
         assert!(state.is_quick(), "no more than it may be");
         state.note_slow(now + millis(MOMENT) + 2, SLOW);
         assert!(!state.is_quick());
+    }
+
+    async fn is_pending<F: Future + ?Sized>(call: &mut std::pin::Pin<Box<F>>) -> bool {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(call.as_mut().poll(context).is_pending())
+        })
+        .await
     }
 
     #[test]
@@ -498,12 +532,7 @@ mod tests {
         }
         on_a_shard(async {
             for call in &mut waiting {
-                assert!(
-                    std::future::poll_fn(|context| {
-                        std::task::Poll::Ready(call.as_mut().poll(context).is_pending())
-                    })
-                    .await
-                );
+                assert!(is_pending(call).await);
             }
             assert!(!lane.is_quick());
             // It may only be slow as yet.
@@ -513,7 +542,20 @@ mod tests {
             lane.state.answered_at.store(0, Ordering::Relaxed);
             let refused = lane.run("test", || Ok(())).await.unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+            // Bytes of running uploads are never refused: they wait for as long as it takes.
+            let file = OwnedFd::from(tempfile::tempfile().unwrap());
+            let mut writes: Vec<_> = (0..2 * WAITING_MAX)
+                .map(|_| Box::pin(lane.wake(&file)))
+                .collect();
+            for write in &mut writes {
+                assert!(is_pending(write).await);
+            }
+            let pending = lane.state.pending.load(Ordering::Relaxed);
+            assert_eq!(pending, WAITING_MAX + 1, "one is enough for all of them");
             drop(release);
+            for write in writes {
+                write.await;
+            }
             for call in waiting {
                 call.await.unwrap();
             }

@@ -307,7 +307,15 @@ fn deal_journals(
     let (shelves, generation) = (ready.directories.shelves(), ready.generation);
     let (work, shelves, shards) = (shelves.work(), shelves.all(), deals.len());
     let weight_max = ready.allowance.read_back_bytes_max();
-    let read = move || match readback::read(&work, &shelves, generation, shards, weight_max) {
+    let misses_a_shelf = ready.directories.misses_a_shelf();
+    let read = move || match readback::read(
+        &work,
+        &shelves,
+        generation,
+        shards,
+        weight_max,
+        misses_a_shelf,
+    ) {
         // A shard that has ended needs nothing.
         Ok(dealt) => deals.into_iter().zip(dealt).for_each(|(deal, dealt)| {
             let _ = deal.send(dealt);

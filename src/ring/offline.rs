@@ -112,7 +112,7 @@ impl Resting {
         let shelves = shelves_of(&work).map_err(|error| failed(&error))?;
         let weight_max = memory::alone_bytes_max();
         let all: Vec<_> = std::iter::once(&work).chain(&shelves).cloned().collect();
-        let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max);
+        let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max, false);
         let dealt = dealt.map_err(|error| failed(&error))?;
         Ok(Self {
             shelves,

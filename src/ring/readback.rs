@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 
+use rustix::fd::AsFd as _;
 use rustix::fs::OFlags;
 
 use super::work_folder::{WorkFolder, or_link};
@@ -12,7 +13,8 @@ use crate::vault::names::{self, WorkName};
 use crate::vault::readback::{Dealt, Readback, Room};
 
 /// What the journals in the work directory that are older than this generation say to each of so
-/// many shards. Of what stands on these shelves no more is kept than weighs `bytes_max`.
+/// many shards. Of what stands on these shelves no more is kept than weighs `bytes_max`; they are
+/// all that there are unless `misses_a_shelf`.
 ///
 /// # Errors
 /// Of reading the work directory or a journal.
@@ -22,6 +24,7 @@ pub fn read(
     generation: u64,
     shards: usize,
     bytes_max: u64,
+    misses_a_shelf: bool,
 ) -> io::Result<Vec<Dealt>> {
     let is_older = |name: &String| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of < generation);
     let mut names = work.names()?;
@@ -32,9 +35,23 @@ pub fn read(
         let mut found = shelves.iter().map(|shelf| shelf.stat(&name));
         found.any(|stat| matches!(stat, Ok(Some(stat)) if stat.st_size == 0))
     };
+    let is_gone = |id| {
+        let name = names::part_name(id);
+        let mut found = shelves.iter().map(|shelf| shelf.stat(&name));
+        !misses_a_shelf && found.all(|stat| matches!(stat, Ok(None)))
+    };
+    // A shelf is on the file system of its roots.
+    let sync_names = || {
+        let mut synced = shelves
+            .iter()
+            .map(|shelf| rustix::fs::syncfs(shelf.as_fd()));
+        synced.all(|synced| synced.is_ok())
+    };
     let room = Room {
         bytes_max,
         is_empty: &is_empty,
+        is_gone: &is_gone,
+        sync_names: &sync_names,
     };
     let mut readback = Readback::within(shards, room);
     for name in names {

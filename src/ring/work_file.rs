@@ -155,6 +155,9 @@ impl RingFile {
                 let written = op::write_at(&self.file, block, range, offset).await;
                 (labels::RING, written)
             };
+        if route != labels::INLINE {
+            self.lane.note_written();
+        }
         counting::wrote(route, &written);
         (written, block)
     }
@@ -190,6 +193,9 @@ impl RingFile {
                 let written = op::write_at_shown(&self.file, block, range, offset, show).await;
                 (labels::RING, written)
             };
+        if route != labels::INLINE {
+            self.lane.note_written();
+        }
         counting::wrote(route, &written);
         (written, block)
     }
@@ -202,9 +208,7 @@ impl File for RingFile {
         range: Range<usize>,
         offset: u64,
     ) -> (io::Result<usize>, RingBlock) {
-        if let Err(error) = self.lane.wake(&self.file).await {
-            return (Err(error), block);
-        }
+        self.lane.wake(&self.file).await;
         let write = self.write_somehow(block, range, offset);
         counting::timed(DiskOp::Write, write).await
     }
@@ -216,9 +220,7 @@ impl File for RingFile {
         offset: u64,
         show: impl FnMut(&[u8]),
     ) -> (io::Result<usize>, RingBlock) {
-        if let Err(error) = self.lane.wake(&self.file).await {
-            return (Err(error), block);
-        }
+        self.lane.wake(&self.file).await;
         let write = self.write_somehow_shown(block, range, offset, show);
         counting::timed(DiskOp::Write, write).await
     }

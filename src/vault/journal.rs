@@ -13,6 +13,7 @@
 //! * at start, when all shards have read the old journals, by whatever number of shards they were
 //!   written;
 //! * when most of the file is outdated;
+//! * when sessions whose end it does not say would weigh too much for whoever reads it;
 //! * after a sync of it failed, since the kernel may have dropped what it could not write.
 //!
 //! It never grows beyond `journal_bytes_max`. What a reader of it needs is bounded by the sessions
@@ -60,6 +61,10 @@ const TOMBSTONES_SHARE: u64 = 4;
 /// A renewal must be worth this share of what the journal may be.
 const GAIN_SHARE: u64 = 8;
 
+/// Sessions that ended since the last renewal may weigh this share of what those may that run: a
+/// start reads both, and what is remembered of all before them.
+const ENDED_SHARE: u64 = 2;
+
 /// An append or a sync was refused.
 #[derive(Debug)]
 pub enum JournalError {
@@ -93,6 +98,8 @@ pub struct Journal<D: WorkFiles> {
     tombstones: RefCell<Tombstones>,
     /// Bytes of the newest frames of `records`.
     needed: Cell<u64>,
+    /// What sessions weigh that ended since the file was begun: for a reader they may run still.
+    ended: Cell<u64>,
     /// Length of the file.
     length: Cell<u64>,
     /// The length at which it is renewed.
@@ -121,6 +128,7 @@ impl<D: WorkFiles> Journal<D> {
             records: RefCell::default(),
             tombstones: RefCell::new(Tombstones::new(limits.tombstones_per_shard_max)),
             needed: Cell::new(0),
+            ended: Cell::new(0),
             length: Cell::new(0),
             renew_at: Cell::new(0),
             frame: RefCell::default(),
@@ -219,6 +227,8 @@ impl<D: WorkFiles> Journal<D> {
         if let Some(kept) = self.records.borrow_mut().remove(&id) {
             let bytes = u64::from(kept.bytes.get());
             self.needed.set(self.needed.get() - bytes);
+            let ended = self.ended.get();
+            (self.ended).set(ended.saturating_add(weight::of_sessions(1, bytes)));
         }
     }
 
@@ -309,7 +319,8 @@ impl<D: WorkFiles> Journal<D> {
         // A renewal that failed is put off, but not beyond the end of the file: nothing could be
         // appended any more, and nothing would renew it.
         let is_full = length + frame_bytes > bytes_max && needed + frame_bytes <= bytes_max;
-        is_full || (length >= self.renew_at.get() && is_worth_it)
+        let is_heavy = self.ended.get() >= self.weight_max.get() / ENDED_SHARE;
+        is_full || is_heavy || (length >= self.renew_at.get() && is_worth_it)
     }
 
     async fn sync(&self, disk: &D) -> io::Result<()> {
@@ -366,6 +377,8 @@ impl<D: WorkFiles> Journal<D> {
         let generation = self.generation.get();
         // Also if it fails: what is left of it may keep its name.
         self.generation.set(generation + 1);
+        // Also if it fails: it is tried again when as much has ended once more.
+        self.ended.set(0);
         let name = journal_name(generation, self.shard);
         let (log, length) = match self.write_new(disk, &name).await {
             Ok(written) => written,

@@ -5,11 +5,16 @@
 //! of shards. Of each session only the newest frame is kept. Whoever reads is not a shard: it may
 //! block.
 //!
+//! Of a session that ended only that is kept ([`Tombstone`]). Most end without a record of their
+//! own: they were about to give a file its name, and their part is gone. That is looked up only
+//! where memory is short.
+//!
 //! Where memory is limited, sessions may weigh more than may be kept: the limit was lowered since
-//! they began, or a version took them that did not weigh them. Those go first of which no byte has
-//! come: their clients hear "session not found" and begin again. If that is not enough, nothing is
-//! read back, and all stays on the disk as it is: an end in the middle would leave it so, too, but
-//! without a word, and again with each start.
+//! they began, or a version took them that did not weigh them. Then, and as far as it is needed,
+//! those that ended so become tombstones; those go of which no byte has come, whose clients hear
+//! "session not found" and begin again; and then tombstones, of sessions without a file first. If
+//! that is not enough, nothing is read back, and all stays on the disk as it is: an end in the
+//! middle would leave it so, too, but without a word, and again with each start.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -18,7 +23,7 @@ use std::sync::Arc;
 use super::record::{Content, Damage, FrameReader, Record};
 use super::tombstones::Tombstone;
 use super::weight;
-use crate::bits::session::State;
+use crate::bits::session::{AfterPublish, Ending, State};
 use crate::bits::session_id::SessionId;
 
 /// This share of the room is free again when sessions were let go, or reading ends.
@@ -67,6 +72,38 @@ impl Newest {
         weight::of_session(record.path.as_str().len(), more)
     }
 
+    /// What a record says, or what is left of it if its session ended and owes nothing.
+    fn of_record(sequence: u64, record: Record) -> Self {
+        match record.state {
+            State::Gone(ending) if record.owed.is_none() => {
+                Self::Tombstone(record.tombstone(ending, sequence))
+            }
+            _ => Self::Record {
+                sequence,
+                record: Box::new(record),
+            },
+        }
+    }
+
+    /// What is left of it if its part is gone: the file has its name, or a store has it, and nobody
+    /// is owed anything. See [`super::verdict`], which says the same: of what was on its way into a
+    /// store, the part goes at another end too.
+    fn ended_if_gone(&self) -> Option<Tombstone> {
+        let Self::Record { sequence, record } = self else {
+            return None;
+        };
+        let is_told = matches!(
+            record.state,
+            State::Closing {
+                then: AfterPublish::End | AfterPublish::Promised,
+                ..
+            }
+        );
+        let has_arrived = record.was_to_be_named() || record.object.is_some();
+        (is_told && has_arrived && !record.is_unsettled && record.owed.is_none())
+            .then(|| record.tombstone(Ending::Published, *sequence))
+    }
+
     /// Whether nothing is lost with it if its part is empty.
     fn may_be_without_bytes(&self) -> bool {
         let Self::Record { record, .. } = self else {
@@ -82,6 +119,11 @@ pub struct Room<'a> {
     pub bytes_max: u64,
     /// Whether the part of a session is there, and empty.
     pub is_empty: &'a dyn Fn(SessionId) -> bool,
+    /// Whether it is known that there is none.
+    pub is_gone: &'a dyn Fn(SessionId) -> bool,
+    /// Makes all names durable that files have; whether that succeeded. A session that is about to
+    /// name its file is synced by its own name else.
+    pub sync_names: &'a dyn Fn() -> bool,
 }
 
 impl Room<'_> {
@@ -89,6 +131,8 @@ impl Room<'_> {
     pub const UNBOUNDED: Self = Room {
         bytes_max: u64::MAX,
         is_empty: &|_| false,
+        is_gone: &|_| false,
+        sync_names: &|| false,
     };
 }
 
@@ -119,6 +163,8 @@ pub struct Readback<'a> {
     weight: u64,
     /// Sessions that were let go, for want of memory.
     let_go: usize,
+    /// Whether the names of all files are durable, once that was asked for.
+    is_synced: Option<bool>,
 }
 
 impl<'a> Readback<'a> {
@@ -135,6 +181,7 @@ impl<'a> Readback<'a> {
             room,
             weight: 0,
             let_go: 0,
+            is_synced: None,
         }
     }
 
@@ -153,10 +200,7 @@ impl<'a> Readback<'a> {
                 continue;
             }
             let newest = match frame.content() {
-                Some(Content::Record(record)) => Newest::Record {
-                    sequence,
-                    record: Box::new(record),
-                },
+                Some(Content::Record(record)) => Newest::of_record(sequence, record),
                 Some(Content::Tombstone(tombstone)) => Newest::Tombstone(tombstone),
                 None => Newest::Unknown { sequence },
             };
@@ -164,7 +208,7 @@ impl<'a> Readback<'a> {
             let before = told.insert(frame.id, newest);
             self.weight -= before.as_ref().map_or(0, Newest::weight);
             if self.weight > self.room.bytes_max {
-                self.let_go_of_empty()?;
+                self.make_room()?;
             }
         }
         if frames.damage() == Damage::Inside {
@@ -177,27 +221,76 @@ impl<'a> Readback<'a> {
         Ok(())
     }
 
+    /// Keeps less, as far as it is needed.
+    fn make_room(&mut self) -> io::Result<()> {
+        // Each look costs a call for each session: it has to be worth it.
+        let enough = self.room.bytes_max - self.room.bytes_max / ROOM_SHARE;
+        for keep_less in [
+            Self::bury_ended,
+            Self::let_go_of_empty,
+            Self::forget_without_file,
+            Self::forget_ended,
+        ] {
+            keep_less(self, enough);
+            if self.weight <= enough {
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// Of sessions that ended only that is kept.
+    fn bury_ended(&mut self, _enough: u64) {
+        for told in &mut self.shards {
+            for (id, newest) in told.iter_mut() {
+                let Some(tombstone) = newest.ended_if_gone() else {
+                    continue;
+                };
+                let mut is_synced = || *self.is_synced.get_or_insert_with(self.room.sync_names);
+                if (self.room.is_gone)(*id) && is_synced() {
+                    self.weight -= newest.weight();
+                    *newest = Newest::Tombstone(tombstone);
+                    self.weight += newest.weight();
+                }
+            }
+        }
+    }
+
     /// Lets go of sessions without a byte. A frame that follows may bring one of them back, and
     /// says all there is to say of it.
-    fn let_go_of_empty(&mut self) -> io::Result<()> {
-        let (is_empty, mut weight, mut count) = (self.room.is_empty, self.weight, 0);
+    fn let_go_of_empty(&mut self, _enough: u64) {
+        let is_empty = self.room.is_empty;
+        self.let_go += self.forget(0, |id, newest| {
+            newest.may_be_without_bytes() && is_empty(id)
+        });
+    }
+
+    /// A Close or a Cancel that is repeated hears "session not found".
+    fn forget_without_file(&mut self, enough: u64) {
+        self.forget(
+            enough,
+            |_, newest| matches!(newest, Newest::Tombstone(of) if !of.had_file()),
+        );
+    }
+
+    fn forget_ended(&mut self, enough: u64) {
+        self.forget(enough, |_, newest| matches!(newest, Newest::Tombstone(_)));
+    }
+
+    /// Forgets some, until it is enough; how many. In the order of their ids, which is nobody's.
+    fn forget(&mut self, enough: u64, which: impl Fn(SessionId, &Newest) -> bool) -> usize {
+        let mut count = 0;
         for told in &mut self.shards {
             told.retain(|id, newest| {
-                let is_let_go = newest.may_be_without_bytes() && is_empty(*id);
-                if is_let_go {
-                    weight -= newest.weight();
+                let is_forgotten = self.weight > enough && which(*id, newest);
+                if is_forgotten {
+                    self.weight -= newest.weight();
                     count += 1;
                 }
-                !is_let_go
+                !is_forgotten
             });
         }
-        self.weight = weight;
-        self.let_go += count;
-        // Each look costs a call for each session: it has to be worth it.
-        match weight <= self.room.bytes_max - self.room.bytes_max / ROOM_SHARE {
-            true => Ok(()),
-            false => Err(io::ErrorKind::OutOfMemory.into()),
-        }
+        count
     }
 
     /// Sessions without a byte that were let go.
@@ -219,7 +312,6 @@ impl<'a> Readback<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bits::session::State;
     use crate::http::path::UploadPath;
 
     fn record(total: u64) -> Record {
@@ -298,6 +390,7 @@ mod tests {
         let room = || Room {
             bytes_max: 100 * each,
             is_empty: &is_empty,
+            ..Room::UNBOUNDED
         };
         let frames = |ids: std::ops::Range<u128>, record: Record| -> Vec<u8> {
             let frames = ids.map(|id| record.encode(SessionId::from_u128(id), 3));
@@ -330,6 +423,103 @@ mod tests {
             .collect();
         let refused = readback.journal("c", &odd[..]).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    /// What many uploads leave in a journal that was not renewed meanwhile.
+    fn ended(ids: std::ops::Range<u128>, named_ms: u64) -> Vec<u8> {
+        let mut closing = Record {
+            state: State::Closing {
+                total: 9,
+                then: AfterPublish::End,
+                told: None,
+            },
+            ..record(9)
+        };
+        closing.life.named_ms = named_ms;
+        let frames = |id| {
+            let id = SessionId::from_u128(id);
+            [receiving().encode(id, 1), closing.encode(id, 3)].concat()
+        };
+        ids.flat_map(frames).collect()
+    }
+
+    #[test]
+    fn sessions_that_ended_weigh_little_and_go_before_anything_is_refused() {
+        let is_synced = std::cell::Cell::new(0);
+        let is_gone = |id: SessionId| id.as_u128() > 0;
+        let sync_names = || {
+            is_synced.set(is_synced.get() + 1);
+            true
+        };
+        let room = || Room {
+            bytes_max: 100 * weight::of_session(5, 0),
+            is_gone: &is_gone,
+            sync_names: &sync_names,
+            ..Room::UNBOUNDED
+        };
+        // Far more than there is room for, even as tombstones.
+        let mut readback = Readback::within(1, room());
+        readback.journal("a", &ended(0..5_000, 1)[..]).unwrap();
+        assert_eq!(is_synced.get(), 1, "their names are durable");
+        let told = readback.deal().pop().unwrap().told;
+        let tombstones = told.values().filter(
+            |newest| matches!(newest, Newest::Tombstone(of) if of.ending == Ending::Published),
+        );
+        assert!((600..1_000).contains(&told.len()), "{}", told.len());
+        // But for the last ones, since when nobody had to look.
+        assert!(tombstones.count() > told.len() - 20, "{}", told.len());
+        // Its file has no name.
+        let first = told.get(&SessionId::from_u128(0));
+        assert!(matches!(first, Some(Newest::Record { .. })), "{first:?}");
+
+        // As long as there is room nobody looks.
+        let mut readback = Readback::within(1, room());
+        readback.journal("a", &ended(1..50, 1)[..]).unwrap();
+        let told = readback.deal().pop().unwrap().told;
+        let is_record = |newest: &Newest| matches!(newest, Newest::Record { .. });
+        assert!(told.len() == 49 && told.values().all(is_record));
+        assert_eq!(is_synced.get(), 1);
+
+        // What was on its way into a store may have been cancelled.
+        let mut readback = Readback::within(1, room());
+        let refused = readback.journal("a", &ended(1..500, 0)[..]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+        // A name that may not last is no end.
+        let room = Room {
+            sync_names: &|| false,
+            ..room()
+        };
+        let mut readback = Readback::within(1, room);
+        let refused = readback.journal("a", &ended(0..5_000, 1)[..]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn of_an_end_that_was_written_only_that_is_kept_unless_it_owes() {
+        let ended = |ending| Record {
+            state: State::Gone(ending),
+            ..record(9)
+        };
+        let mut owing = ended(Ending::Published);
+        owing.owed = Some(Box::new(crate::vault::owed::Owed {
+            ending: Ending::Published,
+            at_ms: 1,
+            bytes: 9,
+            told: crate::vault::owed::EventTargets::NONE,
+        }));
+        let ids = [1, 2].map(SessionId::from_u128);
+        let frames = [
+            ended(Ending::Cancelled).encode(ids[0], 3),
+            owing.encode(ids[1], 3),
+        ];
+        let mut readback = Readback::new(1);
+        readback.journal("a", &frames.concat()[..]).unwrap();
+        let told = readback.deal().pop().unwrap().told;
+        let Newest::Tombstone(cancelled) = &told[&ids[0]] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(cancelled.ending, Ending::Cancelled);
+        assert!(matches!(told[&ids[1]], Newest::Record { .. }), "{told:?}");
     }
 
     #[test]

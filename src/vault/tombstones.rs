@@ -42,7 +42,7 @@ impl Tombstone {
     }
 
     /// Whether a file was whole when the session ended.
-    fn had_file(self) -> bool {
+    pub(super) fn had_file(self) -> bool {
         match self.ending {
             Ending::Published | Ending::Delivered | Ending::Denied => true,
             Ending::Incomplete | Ending::Cancelled | Ending::Expired | Ending::Poisoned => false,

@@ -87,6 +87,8 @@ struct Files {
     appends: RefCell<Vec<usize>>,
     /// How often others had their turn.
     turns: Cell<usize>,
+    /// So much may sessions weigh, if that is limited.
+    weight_max: Cell<Option<u64>>,
 }
 
 #[derive(Default)]
@@ -140,6 +142,10 @@ impl WorkFiles for InMemory {
 
     fn shelves(&self) -> Vec<Shelf> {
         vec![Shelf::WORK]
+    }
+
+    fn sessions_bytes_max(&self) -> u64 {
+        self.0.weight_max.get().unwrap_or(u64::MAX)
     }
 
     fn space(&self, _: Shelf) -> std::sync::Arc<Space> {
@@ -215,6 +221,8 @@ fn record(state: State) -> Record {
 fn read_back(disk: &InMemory) -> (u64, State) {
     match newest(disk) {
         Newest::Record { sequence, record } => (sequence, record.state),
+        // Of an end only that is kept, with a number above that of its frame.
+        Newest::Tombstone(of) => (of.sequence - 1, State::Gone(of.ending)),
         other => panic!("{other:?}"),
     }
 }
@@ -364,6 +372,38 @@ fn what_all_have_heard_is_owed_no_more() {
     assert!(!journal.settle(id, EventTargets::NONE), "it waits for one");
     assert!(journal.settle(id, webhook));
     assert!(journal.owing(id).is_none());
+}
+
+/// Their ends are written nowhere: for whoever reads the journal they may run still.
+#[test]
+fn sessions_that_ended_weigh_no_more_in_a_journal_than_a_start_can_read() {
+    let disk = InMemory::default();
+    disk.0.weight_max.set(Some(1 << 20));
+    let journal = Journal::new(0, true, &Limits::default());
+    done(journal.begin(&disk, 0)).unwrap();
+    let mut records_max = 0;
+    for number in 0..2_000 {
+        let id = SessionId::from_u128(number);
+        let kept = Kept::new(record(State::NEW), 0);
+        let change = kept.record().in_state(State::NEW);
+        done(journal.write(&disk, id, &kept, change, 1, Sync::No)).unwrap();
+        journal.bury(id, kept.record().tombstone(Ending::Published, 1), 0);
+        if number % 50 == 0 {
+            let mut readback = Readback::new(1);
+            for (name, bytes) in &*disk.0.logs.borrow() {
+                readback.journal(name, &bytes[..]).unwrap();
+            }
+            let told = readback.deal().pop().unwrap().told;
+            let records = told.values();
+            let records = records.filter(|newest| matches!(newest, Newest::Record { .. }));
+            records_max = records_max.max(records.count());
+        }
+    }
+    let at_most = usize::try_from(weight::sessions_in(1 << 20)).unwrap();
+    assert!(
+        records_max > 100 && records_max < at_most,
+        "{records_max} of {at_most}"
+    );
 }
 
 /// Goal: nobody waits for the whole of a long journal. Method: one of three pieces or more is
