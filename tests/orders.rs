@@ -95,3 +95,27 @@ fn what_is_being_told_to_an_application_comes_to_its_end_first() {
     client.close().assert(500, Some(SESSION_NOT_FOUND));
     assert_eq!(ordered.server.work_files(), [""; 0]);
 }
+
+/// What repeats bytes that are there already is read without a look at orders.
+#[test]
+fn a_body_that_trickles_keeps_no_order_waiting_for_ever() {
+    let ordered = Ordered::start("");
+    let mut client = Client::create(ordered.server.address(), "/a.bin");
+    let session = client.session().to_owned();
+    client
+        .send(fragment(0..100_000).of(300_000))
+        .assert(200, None);
+    client.send_head(&fragment(0..200_000).of(300_000));
+    let mut order = ordered.order("cancel", &session);
+    // A byte now and then; what is no answer is a connection that ended.
+    let trickle = std::thread::spawn(move || {
+        (0..200).any(|byte| {
+            std::thread::park_timeout(Duration::from_millis(100));
+            let byte = content(1, byte, byte + 1);
+            client.raw.try_send(byte).is_err()
+        })
+    });
+    assert!(order.wait().unwrap().success());
+    assert!(trickle.join().unwrap(), "its connection was ended");
+    assert_eq!(ordered.server.work_files(), [""; 0]);
+}

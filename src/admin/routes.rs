@@ -292,12 +292,21 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
                 let (status, why) = match why {
                     NotEnded::Unknown => (404, "there is no such session, or no more"),
                     NotEnded::TakenOver => (409, "its client came in the same moment: try again"),
+                    NotEnded::Busy => (
+                        409,
+                        "a request for it is under way that takes its time, and the order was \
+                         dropped: try again",
+                    ),
                     NotEnded::IsPublished => (409, "its file is being given its name"),
                     NotEnded::NotNow => (503, "not now: the server is starting or stopping"),
                 };
                 AdminAnswer::outcome(status, why)
             }
-            Ok(_) | Err(NoAnswer) => no_answer(),
+            Ok(_) | Err(NoAnswer) => {
+                let why = "the shard does not answer: if it has begun already, the session ends \
+                           nevertheless (`bitsd sessions show` tells)";
+                AdminAnswer::outcome(503, why)
+            }
         },
     }
 }

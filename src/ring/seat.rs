@@ -436,6 +436,9 @@ async fn take_settings(
 /// Each is answered beside the others: one may have to wait for a client's write.
 async fn take_inquiries(shard: Rc<Shard<RingWorld>>, mut asked: Receiver<Question>) {
     while let Some(asked) = asked.recv().await {
+        if asked.is_too_late() {
+            continue;
+        }
         let answering = Rc::clone(&shard);
         shard.world.spawn(async move {
             let insight = answering.answer(asked.inquiry.clone()).await;

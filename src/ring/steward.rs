@@ -133,7 +133,7 @@ impl Steward {
         shard: usize,
         inquiry: Inquiry,
     ) -> Result<Insight, NoAnswer> {
-        let (asked, answered) = Question::new(inquiry);
+        let (asked, answered) = Question::new(inquiry, patience);
         let window = self.to_ask.windows.get(shard).ok_or(NoAnswer)?;
         window.try_send(asked).map_err(|_| NoAnswer)?;
         answered.recv_timeout(patience).map_err(|_| NoAnswer)

@@ -1,6 +1,7 @@
 //! How an administrator's questions reach a shard, and its answers come back to a thread.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use crate::admin::VIEWERS_MAX;
 use crate::server::window::{Inquiry, Insight};
@@ -12,13 +13,26 @@ pub const INQUIRIES_MAX: usize = VIEWERS_MAX;
 pub struct Question {
     pub inquiry: Inquiry,
     answer: SyncSender<Insight>,
+    /// Whoever asks waits for so long.
+    until: Instant,
 }
 
 impl Question {
-    /// An inquiry, and where its answer comes.
-    pub fn new(inquiry: Inquiry) -> (Self, Receiver<Insight>) {
+    /// An inquiry of somebody who waits for so long, and where its answer comes.
+    pub fn new(inquiry: Inquiry, patience: Duration) -> (Self, Receiver<Insight>) {
         let (answer, answered) = sync_channel(1);
-        (Self { inquiry, answer }, answered)
+        let until = Instant::now() + patience;
+        let question = Self {
+            inquiry,
+            answer,
+            until,
+        };
+        (question, answered)
+    }
+
+    /// Whether whoever asked has lost patience: what was an order is none any more.
+    pub fn is_too_late(&self) -> bool {
+        Instant::now() >= self.until
     }
 
     /// Answers. Whoever asked may have lost patience.

@@ -152,7 +152,7 @@ impl<W: World> Exchange<W> {
             self.shard.world.give_way().await;
         }
         let holder: Rc<dyn Holder> = Rc::clone(&self.connection) as _;
-        let entered = session.turnstile.enter(holder).await;
+        let entered = session.turnstile.enter_behind_order(holder).await;
         let _is_over = entered.map_err(|_| Cut)?;
         Ok(match self.shard.session(session.id) {
             None => Refusal::SessionNotFound,

@@ -104,7 +104,9 @@ impl<W: World> Held<W> {
         shard: &Rc<Shard<W>>,
         session: &Rc<Session<W>>,
     ) -> Result<Self, Superseded> {
-        let pass = session.turnstile.enter_by_order(Rc::new(Nobody)).await?;
+        let now = shard.world.now();
+        let entered = session.turnstile.enter_by_order(Rc::new(Nobody), now);
+        let pass = entered.await?;
         if shard.is_over() {
             return Err(Superseded);
         }

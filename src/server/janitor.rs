@@ -18,9 +18,9 @@ const SESSIONS_PER_TURN: usize = 512;
 const TICK_MS: u64 = 1_000;
 /// A tick that is late by less counts as on time: clocks and schedulers are no better.
 const STALL_EXCUSED_MS: u64 = 20;
-/// An order waits so long for a fragment of which nothing comes: whoever gave it waits for ten
+/// An order waits so long for a body under way, however that comes: whoever gave it waits for ten
 /// seconds.
-const ORDER_WAITS_MS: u64 = 8_000;
+const ORDER_WAITS_MS: u64 = 7_000;
 /// A shard that stood still for so long is told of.
 const STALL_TOLD_MS: u64 = 250;
 
@@ -76,14 +76,14 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Whether an order waits for a fragment of which nothing comes.
+    /// Whether an order waits for a body that does not come to a place where it can be left.
     fn keeps_order_waiting(&self, connection: &Connection<W>, now: Millis) -> Option<Hangup> {
-        let patience = &connection.patience;
-        if patience.waiting() != Waiting::Body || patience.waited_ms(now) < ORDER_WAITS_MS {
+        if connection.patience.waiting() != Waiting::Body {
             return None;
         }
         let session = self.session(connection.session.get()?)?;
-        let is_in_the_way = session.is_held() && session.turnstile.order_waits();
+        let since = session.turnstile.order_since()?;
+        let is_in_the_way = session.is_held() && now.saturating_sub(since) >= ORDER_WAITS_MS;
         (is_in_the_way && !connection.is_hung_up()).then_some(Hangup::BodyStalled)
     }
 

@@ -5,12 +5,15 @@
 //! one takes the second's place in the queue, so that at most one waits.
 //!
 //! An administrator's order is no newer request. It waits until whoever is there leaves by itself,
-//! with an answer; a fragment under way looks between two blocks whether an order waits.
+//! with an answer; a fragment under way looks between two blocks whether an order waits. Whoever
+//! leaves for an order comes back behind it, and never before a newer request.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+
+use crate::vault::disk::Millis;
 
 /// Something that can be told to stop what it does and leave.
 pub trait Holder: 'static {
@@ -28,6 +31,8 @@ pub struct Turnstile {
 
 struct Inner {
     holder: Option<Rc<dyn Holder>>,
+    /// The holder works by an order.
+    is_order: bool,
     waiter: Option<Waiter>,
     next_ticket: u64,
 }
@@ -35,7 +40,21 @@ struct Inner {
 struct Waiter {
     ticket: u64,
     waker: Option<Waker>,
-    is_order: bool,
+    /// Since when an order waits.
+    order_since: Option<Millis>,
+}
+
+/// The place in the queue; nobody waits there any more when it is dropped.
+struct Place<'a> {
+    turnstile: &'a Turnstile,
+    ticket: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.turnstile.inner.borrow_mut();
+        (inner.waiter).take_if(|waiter| waiter.ticket == self.ticket);
+    }
 }
 
 /// A newer request came while this one waited.
@@ -61,6 +80,7 @@ impl Turnstile {
     pub fn new() -> Rc<Self> {
         let inner = Inner {
             holder: None,
+            is_order: false,
             waiter: None,
             next_ticket: 0,
         };
@@ -77,6 +97,7 @@ impl Turnstile {
             return None;
         }
         inner.holder = Some(holder);
+        inner.is_order = false;
         Some(Pass {
             turnstile: Rc::clone(self),
         })
@@ -93,49 +114,79 @@ impl Turnstile {
         if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
             return Ok((pass, Entered::Free));
         }
-        let ticket = self.queue(false);
+        let place = self.queue(None);
         let current = self.inner.borrow().holder.clone();
         if let Some(current) = current {
             current.stop();
         }
-        self.await_turn(ticket, holder).await
+        self.await_turn(place, holder).await
     }
 
-    /// Enters by an order, when whoever is there has left by itself.
+    /// Enters again when the order is carried out that this one has left for.
     ///
     /// # Errors
-    /// [`Superseded`] if a request came meanwhile.
-    pub async fn enter_by_order(
+    /// [`Superseded`] if a newer request came meanwhile, in whose way it must not be.
+    pub async fn enter_behind_order(
         self: &Rc<Self>,
         holder: Rc<dyn Holder>,
     ) -> Result<Pass, Superseded> {
         if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
             return Ok(pass);
         }
-        let ticket = self.queue(true);
+        let is_behind = {
+            let inner = self.inner.borrow();
+            inner.waiter.is_none() && inner.is_order
+        };
+        if !is_behind {
+            return Err(Superseded);
+        }
+        let place = self.queue(None);
+        let (pass, _) = self.await_turn(place, holder).await?;
+        Ok(pass)
+    }
+
+    /// Enters by an order, when whoever is there has left by itself. Whoever waits no more drops
+    /// the call, and the order with it.
+    ///
+    /// # Errors
+    /// [`Superseded`] if a request came meanwhile.
+    pub async fn enter_by_order(
+        self: &Rc<Self>,
+        holder: Rc<dyn Holder>,
+        now: Millis,
+    ) -> Result<Pass, Superseded> {
+        if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
+            self.inner.borrow_mut().is_order = true;
+            return Ok(pass);
+        }
+        let place = self.queue(Some(now));
         let current = self.inner.borrow().holder.clone();
         if let Some(current) = current {
             current.look_up();
         }
-        let (pass, _) = self.await_turn(ticket, holder).await?;
+        let (pass, _) = self.await_turn(place, holder).await?;
         Ok(pass)
     }
 
     /// Whether an order waits.
     pub fn order_waits(&self) -> bool {
-        let inner = self.inner.borrow();
-        inner.waiter.as_ref().is_some_and(|waiter| waiter.is_order)
+        self.order_since().is_some()
+    }
+
+    /// Since when an order waits.
+    pub fn order_since(&self) -> Option<Millis> {
+        self.inner.borrow().waiter.as_ref()?.order_since
     }
 
     async fn await_turn(
         self: &Rc<Self>,
-        ticket: u64,
+        place: Place<'_>,
         holder: Rc<dyn Holder>,
     ) -> Result<(Pass, Entered), Superseded> {
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
             match &mut inner.waiter {
-                Some(waiter) if waiter.ticket == ticket => {
+                Some(waiter) if waiter.ticket == place.ticket => {
                     waiter.waker = Some(context.waker().clone());
                 }
                 _ => return Poll::Ready(Err(Superseded)),
@@ -143,7 +194,8 @@ impl Turnstile {
             if inner.holder.is_some() {
                 return Poll::Pending;
             }
-            inner.waiter = None;
+            let waiter = inner.waiter.take();
+            inner.is_order = waiter.is_some_and(|waiter| waiter.order_since.is_some());
             inner.holder = Some(Rc::clone(&holder));
             Poll::Ready(Ok(()))
         })
@@ -157,14 +209,14 @@ impl Turnstile {
     }
 
     /// Takes the only place in the queue and sends away whoever had it.
-    fn queue(&self, is_order: bool) -> u64 {
+    fn queue(&self, order_since: Option<Millis>) -> Place<'_> {
         let mut inner = self.inner.borrow_mut();
         let ticket = inner.next_ticket;
         inner.next_ticket += 1;
         let before = inner.waiter.replace(Waiter {
             ticket,
             waker: None,
-            is_order,
+            order_since,
         });
         drop(inner);
         if let Some(Waiter {
@@ -173,7 +225,10 @@ impl Turnstile {
         {
             waker.wake();
         }
-        ticket
+        Place {
+            turnstile: self,
+            ticket,
+        }
     }
 }
 
@@ -240,7 +295,7 @@ mod tests {
         let turnstile = Turnstile::new();
         let first = Rc::new(Client::default());
         let pass = turnstile.try_enter(Rc::clone(&first) as _).unwrap();
-        let mut order = pin!(turnstile.enter_by_order(Rc::new(Client::default())));
+        let mut order = pin!(turnstile.enter_by_order(Rc::new(Client::default()), 7));
         assert!(poll(order.as_mut()).is_pending() && turnstile.order_waits());
         assert_eq!((first.stopped.get(), first.looked_up.get()), (0, 1));
         drop(pass);
@@ -248,13 +303,55 @@ mod tests {
             panic!("the way was free")
         };
         assert!(!turnstile.order_waits());
-        let mut order = pin!(turnstile.enter_by_order(Rc::new(Client::default())));
+        let mut order = pin!(turnstile.enter_by_order(Rc::new(Client::default()), 7));
         assert!(poll(order.as_mut()).is_pending());
         let mut request = pin!(turnstile.enter(Rc::new(Client::default())));
         assert!(poll(request.as_mut()).is_pending() && !turnstile.order_waits());
         assert!(matches!(poll(order), Poll::Ready(Err(Superseded))));
         drop(pass);
         assert!(matches!(poll(request), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
+    fn an_order_that_nobody_waits_for_is_none() {
+        let turnstile = Turnstile::new();
+        let pass = turnstile.try_enter(Rc::new(Client::default())).unwrap();
+        let mut order = Box::pin(turnstile.enter_by_order(Rc::new(Client::default()), 7));
+        assert!(poll(order.as_mut()).is_pending());
+        assert_eq!(turnstile.order_since(), Some(7));
+        drop(order);
+        assert_eq!(turnstile.order_since(), None);
+        drop(pass);
+        assert!(turnstile.try_enter(Rc::new(Client::default())).is_some());
+    }
+
+    #[test]
+    fn who_leaves_for_an_order_comes_back_behind_it_and_before_no_newer_request() {
+        let turnstile = Turnstile::new();
+        let old = || turnstile.enter_behind_order(Rc::new(Client::default()));
+        let pass = turnstile.try_enter(Rc::new(Client::default())).unwrap();
+        let mut order = pin!(turnstile.enter_by_order(Rc::new(Client::default()), 7));
+        assert!(poll(order.as_mut()).is_pending());
+        drop(pass);
+        let Poll::Ready(Ok(pass)) = poll(order) else {
+            panic!("the way was free")
+        };
+        let mut behind = pin!(old());
+        assert!(poll(behind.as_mut()).is_pending());
+        let newer = Rc::new(Client::default());
+        let mut request = pin!(turnstile.enter(Rc::clone(&newer) as _));
+        assert!(poll(request.as_mut()).is_pending());
+        assert!(matches!(poll(behind), Poll::Ready(Err(Superseded))));
+        // Neither while the newer one waits, nor while it works.
+        assert!(matches!(poll(pin!(old())), Poll::Ready(Err(Superseded))));
+        drop(pass);
+        let Poll::Ready(Ok(pass)) = poll(request) else {
+            panic!("the way was free")
+        };
+        assert!(matches!(poll(pin!(old())), Poll::Ready(Err(Superseded))));
+        assert_eq!(newer.stopped.get(), 0);
+        drop(pass);
+        assert!(matches!(poll(pin!(old())), Poll::Ready(Ok(_))));
     }
 
     #[test]

@@ -9,8 +9,11 @@
 //! answered as one of a session that is gone. A client that heard nothing would wait for ten
 //! minutes. Its end goes the usual way through state, record, log and tombstone.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::chronicle::{FolderRow, Happened};
 use super::connection::ConnectionId;
@@ -18,9 +21,13 @@ use super::floor::World;
 use super::glance::{AttachedSlice, NeedySlice};
 use super::held::Held;
 pub use super::rows::{ROWS_MAX, SessionRow};
+use super::session::Session;
 use super::shard::{Phase, Shard};
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
+
+/// An order waits for so many beats of a second: whoever gave it waits for ten seconds.
+const ORDER_TICKS: usize = 9;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +85,8 @@ pub enum NotEnded {
     Unknown,
     /// A newer connection came for it in the same moment.
     TakenOver,
+    /// A request for it is under way that cannot be left.
+    Busy,
     /// It is in the middle of getting its name.
     IsPublished,
     /// The shard is starting or stopping.
@@ -119,13 +128,32 @@ impl<W: World> Shard<W> {
         some.iter().map(|session| self.row(session)).collect()
     }
 
+    /// Enters a session by an order, or drops that: whoever gave it waits no longer, and must not
+    /// find it carried out after having heard that it was not.
+    async fn enter_by_order(
+        self: &Rc<Self>,
+        session: &Rc<Session<W>>,
+    ) -> Result<Held<W>, NotEnded> {
+        let mut entered = pin!(Held::for_administrator(self, session));
+        for _ in 0..ORDER_TICKS {
+            let mut tick = pin!(self.world.tick());
+            let entered = poll_fn(|context| match entered.as_mut().poll(context) {
+                Poll::Ready(entered) => Poll::Ready(Some(entered)),
+                Poll::Pending => tick.as_mut().poll(context).map(|()| None),
+            });
+            if let Some(entered) = entered.await {
+                return entered.map_err(|_| NotEnded::TakenOver);
+            }
+        }
+        Err(NotEnded::Busy)
+    }
+
     async fn end_by_command(self: &Rc<Self>, id: SessionId, how: How) -> Result<(), NotEnded> {
         if self.phase() != Phase::Serving || self.is_over() {
             return Err(NotEnded::NotNow);
         }
         let session = self.session(id).ok_or(NotEnded::Unknown)?;
-        let entered = Held::for_administrator(self, &session).await;
-        let mut held = entered.map_err(|_| NotEnded::TakenOver)?;
+        let mut held = self.enter_by_order(&session).await?;
         if self.session(id).is_none() {
             // Whoever was there has ended it.
             return Err(NotEnded::Unknown);
