@@ -108,8 +108,8 @@ pub enum Hashed {
         durable: Option<Box<Hashing>>,
         /// How the part was left when `newest` had seen all of it.
         left: Option<PartStamp>,
-        /// What had seen the part before, while that is seen anew because it was not as it was left:
-        /// `newest` has to come to the same.
+        /// What had seen the part before, while that is seen anew because it was not as it was
+        /// left: `newest` has to come to the same.
         expected: Option<Box<Hashing>>,
     },
     /// All of it was seen.
