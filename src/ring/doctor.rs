@@ -324,13 +324,14 @@ fn memory_for_clients(config: &Config) -> Finding {
     let allowance = memory::allowance(config);
     let lowered = allowance.lower(&mut config.limits.clone());
     let there_are = allowance.in_words();
-    match lowered.is_empty() {
-        true => Finding::Good(format!("{there_are} can be had for all that limits allow")),
-        false => Finding::Doubtful(format!(
-            "{there_are} are not enough for all that limits allow: a start lowers {}; {}",
-            memory::in_words(&lowered),
-            allowance.limit.set_by.remedy()
-        )),
+    if lowered.is_empty() {
+        return Finding::Good(format!("{there_are} can be had for all that limits allow"));
+    }
+    let lowered = memory::in_words(&lowered);
+    let said = format!("{there_are} are less than all that limits allow: a start lowers {lowered}");
+    match &allowance.limit.set_by {
+        memory::SetBy::Machine => Finding::Good(said),
+        set_by => Finding::Doubtful(format!("{said}; {}", set_by.remedy())),
     }
 }
 

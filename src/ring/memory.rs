@@ -84,17 +84,16 @@ pub fn fit(config: &mut Config) -> Allowance {
             allowance.limit.set_by.remedy()
         );
         let lowered = in_words(&lowered);
-        tracing::warn!(
-            event,
-            memory,
-            limit,
-            lowered,
-            remedy,
-            "there is not the memory for all that the settings allow"
-        );
+        // A small machine is what it is; a limit that somebody has set may be a slip.
+        match allowance.limit.set_by {
+            SetBy::Machine => tracing::info!(event, memory, limit, lowered, remedy, "{TOO_LITTLE}"),
+            _ => tracing::warn!(event, memory, limit, lowered, remedy, "{TOO_LITTLE}"),
+        }
     }
     allowance
 }
+
+const TOO_LITTLE: &str = "there is not the memory for all that the settings allow";
 
 /// Whether the body blocks alone take more than there is; the limit and what they take, if so. The
 /// kernel would end the process while they are made.
