@@ -100,6 +100,8 @@ fn is_rare(bug: Bug) -> bool {
             | Bug::TombstoneForAll
             | Bug::GoodbyeIsTheRest
             | Bug::UnsettledForgotten
+            | Bug::ObjectUnlooked
+            | Bug::DigestFileStale
     )
 }
 

@@ -144,8 +144,6 @@ pub enum Bug {
     StagedForgotten,
     /// The record does not say what the store calls the object.
     ObjectUnnoted,
-    /// A store is believed that says that an upload is ended.
-    AbortTrusted,
 }
 
 impl Bug {
@@ -209,7 +207,6 @@ impl Bug {
         Self::DigestFileStale,
         Self::StagedForgotten,
         Self::ObjectUnnoted,
-        Self::AbortTrusted,
     ];
 }
 
