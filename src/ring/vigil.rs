@@ -11,6 +11,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::launch_error::LaunchError;
+use crate::shell;
 
 /// A folder that has not answered for so long is told of.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,10 +60,10 @@ fn waits(by: ThreadId) -> Option<(PathBuf, Instant)> {
 
 /// What is said of a folder that does not answer.
 pub fn in_words(path: &Path) -> String {
-    let path = path.display();
+    let (word, path) = (shell::word(path), path.display());
     format!(
         "{path} does not answer: look whether its file server, the daemon of its file system or its disk is there \
-         (`timeout 5 stat {path}`), or unmount it (`umount -l`)"
+         (`timeout 5 stat {word}`), or unmount it (`umount -l`)"
     )
 }
 
