@@ -10,6 +10,8 @@ use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
 use super::note::{Notebook, StorePlace};
 use super::parts::{InParts, SentParts};
 use super::standing::{self, ObjectStanding};
+use crate::custody::object::StoredObject;
+use crate::server::object_order::ObjectError;
 
 /// A file on its way to a store.
 pub struct Deliverer<'a, B: Bucket, N: Notebook> {
@@ -40,11 +42,33 @@ pub enum Untaken {
     Unreadable(std::io::Error),
 }
 
+impl From<Untaken> for ObjectError {
+    fn from(untaken: Untaken) -> Self {
+        match untaken {
+            Untaken::Exists => Self::Exists,
+            Untaken::Refused(_) => Self::Refused,
+            Untaken::Unreadable(error) => Self::Unreadable(error),
+        }
+    }
+}
+
 /// The object is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
     pub names: StoreNames,
     pub rest: Rest,
+}
+
+impl Delivered {
+    /// What the record says of it.
+    pub fn stored(self, place: StorePlace, key: String) -> StoredObject {
+        StoredObject {
+            bucket: place.bucket,
+            key,
+            version: self.names.version,
+            etag: self.names.etag,
+        }
+    }
 }
 
 /// What is left to do when the object is there.

@@ -21,7 +21,7 @@ use tokio::task::{self, AbortHandle, LocalSet};
 
 use super::abandon;
 use super::bucket::{Object, StoreTrouble};
-use super::deliver::{Delivered, Deliverer, Rest, Untaken};
+use super::deliver::{Deliverer, Rest};
 use super::note::{Note, Notebook as _, StorePlace};
 use super::parts::SentParts;
 use super::{Fitness, Progress, Task, Unfit, probe};
@@ -202,23 +202,14 @@ impl Desk {
             is_repeat: order.is_repeat,
             boot: &self.boot,
         };
-        match deliverer.run(&ChosenSource::from(file), known, tell).await {
-            Ok(Delivered { names, rest }) => {
-                self.put_beside(&bucket, order).await;
-                if rest == Rest::Note {
-                    task::spawn_local(Rc::clone(self).abandon(object.session));
-                }
-                Ok(StoredObject {
-                    bucket: place.bucket,
-                    key: object.key,
-                    version: names.version,
-                    etag: names.etag,
-                })
-            }
-            Err(Untaken::Exists) => Err(ObjectError::Exists),
-            Err(Untaken::Refused(_)) => Err(ObjectError::Refused),
-            Err(Untaken::Unreadable(error)) => Err(ObjectError::Unreadable(error)),
+        let delivered = deliverer
+            .run(&ChosenSource::from(file), known, tell)
+            .await?;
+        self.put_beside(&bucket, order).await;
+        if delivered.rest == Rest::Note {
+            task::spawn_local(Rc::clone(self).abandon(object.session));
         }
+        Ok(delivered.stored(place, object.key))
     }
 
     /// The settings may have changed since an upload was begun: one that is not for this key of

@@ -16,7 +16,7 @@ use bitsd::custody::object::StoredObject;
 use bitsd::objects::abandon::abandon;
 use bitsd::objects::beside::Beside;
 use bitsd::objects::bucket::{Object, StoreTrouble};
-use bitsd::objects::deliver::{Delivered, Deliverer, Rest, Untaken};
+use bitsd::objects::deliver::{Deliverer, Rest};
 use bitsd::objects::note::{Note, Notebook, StorePlace};
 use bitsd::objects::parts::{InParts, SentParts};
 use bitsd::objects::probe;
@@ -213,26 +213,15 @@ impl Desk {
             boot: &self.boot,
         };
         let delivered = deliverer.run(&source, known, |trouble| self.tell(trouble));
-        match delivered.await {
-            Ok(Delivered { names, rest }) => {
-                self.put_beside(order, &object).await;
-                if rest == Rest::Note {
-                    self.sim
-                        .marks
-                        .hit("upload ended after its object was there");
-                    self.spawn(Rc::clone(self).abandon_all(order.session));
-                }
-                Ok(StoredObject {
-                    bucket: place.bucket,
-                    key: object.key,
-                    version: names.version,
-                    etag: names.etag,
-                })
-            }
-            Err(Untaken::Exists) => Err(ObjectError::Exists),
-            Err(Untaken::Refused(_)) => Err(ObjectError::Refused),
-            Err(Untaken::Unreadable(error)) => Err(ObjectError::Unreadable(error)),
+        let delivered = delivered.await?;
+        self.put_beside(order, &object).await;
+        if delivered.rest == Rest::Note {
+            self.sim
+                .marks
+                .hit("upload ended after its object was there");
+            self.spawn(Rc::clone(self).abandon_all(order.session));
         }
+        Ok(delivered.stored(place, object.key))
     }
 
     fn tell(&self, trouble: &StoreTrouble) {
