@@ -724,13 +724,14 @@ fn check_finds_what_a_start_would_find() {
     assert_eq!(names.count(), 1, "only the work directory");
 }
 
-/// A root of another account, and beside it a program that it can reach.
-fn of_nobody() -> Option<(TempDir, PathBuf)> {
+/// A root of another account, and beside it a program that it can reach. Each test has an account
+/// of its own: its processes count towards the limits of another test's else.
+fn of_nobody(account: u32) -> Option<(TempDir, PathBuf)> {
     let (folder, root) = folder_and_root();
     for path in [folder.path(), &root] {
         allow(path, 0o755);
     }
-    if std::os::unix::fs::chown(&root, Some(65533), None).is_err() {
+    if std::os::unix::fs::chown(&root, Some(account), None).is_err() {
         skip("files cannot be given away here (needs root)");
         return None;
     }
@@ -741,7 +742,8 @@ fn of_nobody() -> Option<(TempDir, PathBuf)> {
 /// Where the limits of threads and of locked memory hold: not for root.
 #[test]
 fn check_and_start_find_the_same() {
-    let Some((folder, root)) = of_nobody() else {
+    const ACCOUNT: u32 = 65533;
+    let Some((folder, root)) = of_nobody(ACCOUNT) else {
         return;
     };
     let program = folder.path().join("bitsd");
@@ -755,7 +757,7 @@ fn check_and_start_find_the_same() {
     ] {
         for command in ["check --quiet", "serve"] {
             let line = format!(
-                "ulimit {limit}; exec setpriv --reuid 65533 --regid 65533 --clear-groups timeout 20 \
+                "ulimit {limit}; exec setpriv --reuid {ACCOUNT} --regid {ACCOUNT} --clear-groups timeout 20 \
                  {} {command} --no-config --cores 2 --listen 127.0.0.1:0 --root {}",
                 program.display(),
                 root.display()
@@ -772,12 +774,13 @@ fn check_and_start_find_the_same() {
 /// The server starts all the same, so it is a warning, the same one in both.
 #[test]
 fn blocks_that_cannot_be_registered_are_a_warning_of_check_and_start() {
-    let Some((folder, root)) = of_nobody() else {
+    const ACCOUNT: u32 = 65532;
+    let Some((folder, root)) = of_nobody(ACCOUNT) else {
         return;
     };
     // For the rings, but not for 8 MiB of blocks for each of two.
     let limited = format!(
-        "ulimit -l 8192; exec setpriv --reuid 65533 --regid 65533 --clear-groups {} \"$@\"",
+        "ulimit -l 8192; exec setpriv --reuid {ACCOUNT} --regid {ACCOUNT} --clear-groups {} \"$@\"",
         folder.path().join("bitsd").display()
     );
     let bitsd = |words: &[&str]| {
