@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{self, Updater, opcode};
 
 use super::inherit;
-use super::walk::Folder;
+use super::walk::{Folder, look_at};
 use crate::bits::reply::Obstacle;
 
 /// The first user namespace of the machine (`PROC_USER_INIT_INO` of the kernel).
@@ -40,8 +40,8 @@ static GIVES_PROJECTS: LazyLock<bool> = LazyLock::new(|| {
 ///
 /// # Errors
 /// What the kernel says of the folder that they are in.
-pub fn between(from: &OwnedFd, born: &Statx, to: &Folder) -> io::Result<Option<Obstacle>> {
-    if is_encrypted(&to.stat) && !have_one_policy(from, born, to)? {
+pub fn between(from: &OwnedFd, to: &Folder) -> io::Result<Option<Obstacle>> {
+    if is_encrypted(&to.stat) && !have_one_policy(from, to)? {
         return Ok(Some(Obstacle::Encrypted));
     }
     if !*GIVES_PROJECTS && wants_other_project(from, to)? {
@@ -66,8 +66,8 @@ fn readable(folder: &Folder) -> io::Result<Option<OwnedFd>> {
 
 /// Whether files may be moved into an encrypted folder. Where it cannot be asked, they may: the
 /// move itself tells.
-fn have_one_policy(from: &OwnedFd, born: &Statx, to: &Folder) -> io::Result<bool> {
-    if !is_encrypted(born) {
+fn have_one_policy(from: &OwnedFd, to: &Folder) -> io::Result<bool> {
+    if !is_encrypted(&look_at(from)?) {
         return Ok(false);
     }
     let Some(opened) = readable(to)? else {
@@ -83,10 +83,8 @@ fn wants_other_project(from: &OwnedFd, to: &Folder) -> io::Result<bool> {
     let Some(opened) = readable(to)? else {
         return Ok(false);
     };
-    Ok(match inherit::project_of(&opened) {
-        None => false,
-        wanted => inherit::project_of(from).unwrap_or(0) != wanted.unwrap_or(0),
-    })
+    let wanted = inherit::project_of(&opened);
+    Ok(wanted.is_some_and(|wanted| inherit::project_of(from).unwrap_or(0) != wanted))
 }
 
 /// `struct fscrypt_get_policy_ex_arg`, with room for the longest policy there is.

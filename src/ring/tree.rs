@@ -204,14 +204,11 @@ impl Trees {
 
     /// Whether files of a shelf can be moved to a folder on its mount.
     fn may_move_to(&self, from: &OwnedFd, folder: &Folder, name: &str) -> io::Result<()> {
-        let look = || {
-            let born = look_at(from)?;
-            match fence::between(from, &born, folder)? {
-                None => Ok(()),
-                Some(obstacle) => {
-                    let name = if name.is_empty() { "." } else { name };
-                    Err(Blocked::by(obstacle, name).into())
-                }
+        let look = || match fence::between(from, folder)? {
+            None => Ok(()),
+            Some(obstacle) => {
+                let name = if name.is_empty() { "." } else { name };
+                Err(Blocked::by(obstacle, name).into())
             }
         };
         self.unfenced
