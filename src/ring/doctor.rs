@@ -84,15 +84,13 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         let authorities = courier::look(config).map_err(LaunchError::Courier);
         let bad = authorities.err();
         bad.map(|why| Finding::Bad(why.to_string()))
-            .into_iter()
-            .collect()
     });
     parts.run(&mut findings, stores);
     findings.extend(identity::users_of_no_location(config));
     parts.run(&mut findings, identity::tickets);
     parts.run(&mut findings, |config| {
         let of_the_system = probe::system_folders(config).into_iter();
-        of_the_system.map(Finding::Doubtful).collect()
+        of_the_system.map(Finding::Doubtful)
     });
     // Where they do not answer, nothing is taken that a server may have.
     let (directories, is_running) =
@@ -105,16 +103,11 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         });
     }
     findings.extend(directories);
-    parts.run(&mut findings, move |config| {
-        custody(config, is_running).into_iter().collect()
-    });
+    parts.run(&mut findings, move |config| custody(config, is_running));
     // A start has all of them at the same time, so none is given back before the last one.
     let mut held = Vec::new();
     findings.extend(addresses(config, is_running, &mut held));
-    parts.run(&mut findings, move |config| {
-        let socket = socket(config, is_running);
-        socket.into_iter().collect()
-    });
+    parts.run(&mut findings, move |config| socket(config, is_running));
     findings.extend(admin_addresses(config, is_running, &mut held));
     findings
 }
@@ -141,11 +134,12 @@ impl Parts {
         vigil::within(self.deadline, move || part(&config)).map_err(Finding::Bad)
     }
 
-    fn run(
+    fn run<F: IntoIterator<Item = Finding>>(
         &self,
         findings: &mut Vec<Finding>,
-        part: impl FnOnce(&Config) -> Vec<Finding> + Send + 'static,
+        part: impl FnOnce(&Config) -> F + Send + 'static,
     ) {
+        let part = |config: &Config| part(config).into_iter().collect::<Vec<_>>();
         let found = self.within(part).unwrap_or_else(|why| vec![why]);
         // What does not answer is the same for several of them.
         for finding in found {
@@ -159,10 +153,10 @@ impl Parts {
 /// Who else has a say in the files that the settings name.
 fn others_in_files(config: &Config) -> Vec<Finding> {
     let readable = rights::readable_secrets(config).into_iter();
-    let exposed =
-        (readable.chain(rights::writable_files(config))).chain(rights::files_in_roots(config));
-    let ruled = rights::ruled_by_clients(config).map(Finding::Bad);
-    exposed.map(Finding::Doubtful).chain(ruled).collect()
+    let (within, ruled) = rights::of_roots(config);
+    let exposed = (readable.chain(rights::writable_files(config))).chain(within);
+    let exposed = exposed.map(Finding::Doubtful);
+    exposed.chain(ruled.map(Finding::Bad)).collect()
 }
 
 /// Whether the administrator's socket can be made. It is made for a moment, as a start does, and

@@ -50,18 +50,28 @@ pub fn writable_files(config: &Config) -> Vec<String> {
 /// A warning for each file of the settings, and for the administrator's socket, that lies beneath a
 /// root where clients can neither replace nor fetch it. They can take its name while it is away.
 pub fn files_in_roots(config: &Config) -> Vec<String> {
-    let told = in_roots(config).into_iter();
-    let told = told.filter(|found| !found.is_ruled);
-    told.map(|found| found.to_words("where clients put files, and may so take its name"))
-        .collect()
+    of_roots(config).0
 }
 
 /// Why the server must not start: clients can replace a file that says who they are and what they
 /// may, or fetch it. As it is with the work directory and the ledger.
 pub fn ruled_by_clients(config: &Config) -> Option<String> {
-    let mut found = in_roots(config).into_iter().filter(|found| found.is_ruled);
+    of_roots(config).1
+}
+
+/// [`files_in_roots`] and [`ruled_by_clients`], by one look.
+pub fn of_roots(config: &Config) -> (Vec<String>, Option<String>) {
+    let (ruled, others): (Vec<_>, Vec<_>) = in_roots(config)
+        .into_iter()
+        .partition(|found| found.is_ruled);
+    let told = others
+        .iter()
+        .map(|found| found.to_words("where clients put files, and may so take its name"));
     let why = "where clients may replace files or fetch them, and so say what this server does";
-    found.next().map(|found| found.to_words(why))
+    (
+        told.collect(),
+        ruled.first().map(|found| found.to_words(why)),
+    )
 }
 
 /// A file of the settings beneath a root.
@@ -101,23 +111,22 @@ fn in_roots(config: &Config) -> Vec<InRoot> {
             continue;
         }
         let is_beneath = |folder| places.iter().any(|place| is_in(place, folder));
-        let mut within = (0..).zip(&roots).filter(|(_, root)| is_beneath(root));
-        let is_ruled = |number: usize| {
+        let within = (0..).zip(&roots).filter(|(_, root)| is_beneath(root));
+        let within: Vec<usize> = within.map(|(number, _)| number).collect();
+        let is_ruled = |&number: &usize| {
             let beneath = |place: &PathBuf| {
                 let rest = place.strip_prefix(roots[number].as_ref()?).ok()?;
                 Some(clients_rule(config, number, &rest.to_string_lossy()))
             };
             places.iter().any(|place| beneath(place) == Some(true))
         };
-        let Some((first, _)) = within.next() else {
+        let Some(first) = within.first() else {
             continue;
         };
-        let mut numbers = [first].into_iter().chain(within.map(|(number, _)| number));
-        let ruled = is_file.then(|| numbers.find(|number| is_ruled(*number)));
-        let ruled = ruled.flatten();
+        let ruled = within.iter().find(|number| is_file && is_ruled(number));
         found.push(InRoot {
             file: file.clone(),
-            root: config.roots[ruled.unwrap_or(first)].clone(),
+            root: config.roots[*ruled.unwrap_or(first)].clone(),
             is_ruled: ruled.is_some(),
         });
     }
