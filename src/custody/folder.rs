@@ -11,10 +11,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
 
 use super::chain::{Chain, each_line, hash_of};
-use super::site::{self, BadLedger, PROBE_NAME, Site};
+use super::site::{self, BadLedger, PROBE_NAME, Site, is_sealed};
 use crate::http::download::date;
 use crate::named_file;
 use mending::Disturbance;
@@ -390,11 +389,6 @@ impl Day {
         self.synced += self.unsynced.len() as u64;
         self.unsynced.clear();
     }
-}
-
-/// Whether the file system lets nobody write, whatever rights there are (`chattr +i`).
-pub fn is_sealed(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::PERM.raw_os_error())
 }
 
 /// The name of the day of a moment, in milliseconds since 1970.

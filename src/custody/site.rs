@@ -152,6 +152,11 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
+/// Whether the file system lets nobody write, whatever rights there are (`chattr +i`).
+pub fn is_sealed(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::PERM.raw_os_error())
+}
+
 /// Opens a file to read it and to append lines, and to cut off what is none; says whether the last
 /// is not possible, since it is append-only (`chattr +a`, as people do to evidence).
 ///
@@ -159,7 +164,7 @@ fn is_full(error: &io::Error) -> bool {
 /// As of [`open_file`].
 pub(super) fn open_to_append(folder: &File, name: &str) -> io::Result<(File, bool)> {
     match open_file(folder, name, OFlags::RDWR) {
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
+        Err(error) if is_sealed(&error) => {
             let file = open_file(folder, name, OFlags::RDWR | OFlags::APPEND)?;
             Ok((file, true))
         }

@@ -32,10 +32,7 @@ impl Beside<'_> {
     /// # Errors
     /// [`StoreTrouble`]; it may be asked for again.
     pub async fn put<B: Bucket>(&self, bucket: &B) -> Result<bool, StoreTrouble> {
-        let mut written = Subject {
-            session: self.object.session.clone(),
-            sha256: self.sha256,
-        };
+        let mut written = self.own();
         for _ in 0..TRIES_MAX {
             if !self.put_of(bucket, &written).await? {
                 return Ok(false);
@@ -55,12 +52,16 @@ impl Beside<'_> {
         Ok(false)
     }
 
-    /// Whose digest belongs beside what stands there; `None` if nobody knows that one.
-    fn subject(&self, stands: Option<SeenObject>) -> Option<Subject> {
-        let own = Subject {
+    fn own(&self) -> Subject {
+        Subject {
             session: self.object.session.clone(),
             sha256: self.sha256,
-        };
+        }
+    }
+
+    /// Whose digest belongs beside what stands there; `None` if nobody knows that one.
+    fn subject(&self, stands: Option<SeenObject>) -> Option<Subject> {
+        let own = self.own();
         // Ours was there, and somebody has taken it away.
         let Some(seen) = stands else {
             return Some(own);

@@ -35,7 +35,6 @@ use super::trial::{self, Trial};
 use super::vigil;
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
-use crate::named_file;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME, OWNER_NAME, SHELVES_NAME};
 
@@ -58,6 +57,8 @@ pub struct Ground {
     pub shelf: Shelf,
     /// No file can be moved to it so that it surely replaces none.
     pub only_replaces: bool,
+    /// Why its names cannot be made durable, if so.
+    pub unsynced: Option<String>,
 }
 
 impl Ground {
@@ -77,6 +78,8 @@ pub struct Directories {
     /// Names this server on its shelves.
     id: ServerId,
     boot: u128,
+    /// Why the names in the work directory cannot be made durable, if so.
+    unsynced: Option<String>,
     state: Mutex<State>,
 }
 
@@ -127,6 +130,7 @@ impl Directories {
             purpose,
             id: ServerId::of_work(&work, purpose)?,
             boot: probe::boot_id().map_err(LaunchError::BootId)?,
+            unsynced: doubts::unsynced(work.descriptor()),
             state: Mutex::new(State {
                 locks: vec![lock],
                 handed,
@@ -135,7 +139,6 @@ impl Directories {
             }),
             shelves: Arc::new(Shelves::new(work)),
         };
-        let _told_at_a_start = named_file::why_unsynced(directories.shelves.work().descriptor());
         let grounds = directories.open_roots(&config.roots)?;
         refuse_replacing(config, 0.., &grounds)?;
         directories.find_former_shelves()?;
@@ -214,7 +217,7 @@ impl Directories {
             }
         }
         // Also of a root that comes with new settings, and before anything is published there.
-        let _told_at_a_start = named_file::why_unsynced(&root);
+        let unsynced = doubts::unsynced(&root);
         // Absolute, so that it means the same for as long as we run.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let ground = Ground {
@@ -222,6 +225,7 @@ impl Directories {
             spot: Spot::new(&path, Arc::new(root)),
             shelf,
             only_replaces: matches!(trial, Trial::OnlyReplaces),
+            unsynced,
         };
         match doubts::is_restless(&ground) {
             true => Err(LaunchError::Root(path, BadRoot::Restless)),

@@ -387,17 +387,6 @@ pub fn project_of(folder: &OwnedFd) -> Option<u32> {
     Some(project)
 }
 
-/// Gives a file that was made elsewhere the project of a folder.
-///
-/// # Errors
-/// What the kernel says: outside of the first user namespace it lets nobody do that.
-pub fn give_project_of(folder: &OwnedFd, file: &OwnedFd) -> io::Result<()> {
-    match project_of(folder) {
-        Some(project) => give_project(file.as_fd(), project),
-        None => Ok(()),
-    }
-}
-
 fn read_project(file: BorrowedFd<'_>) -> io::Result<Extended> {
     // SAFETY: `FS_IOC_FSGETXATTR` writes one `struct fsxattr`, which `Extended` is: any bytes are a
     // value of it.
@@ -410,7 +399,11 @@ fn read_project(file: BorrowedFd<'_>) -> io::Result<Extended> {
     Ok(read?)
 }
 
-fn give_project(file: BorrowedFd<'_>, project: u32) -> io::Result<()> {
+/// Gives a file that was made elsewhere a project.
+///
+/// # Errors
+/// What the kernel says: outside of the first user namespace it lets nobody do that.
+pub fn give_project(file: BorrowedFd<'_>, project: u32) -> io::Result<()> {
     let extended = Extended {
         project,
         ..read_project(file)?

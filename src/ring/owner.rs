@@ -46,14 +46,7 @@ impl ServerId {
             Some(OwnerNote { id, work_dir: None }) => return Ok(Self { id, is_kept: true }),
             // A shelf of another server.
             Some(owner) => {
-                let holds = what_it_holds(work).map_err(failed)?;
-                if holds != Holds::Nothing {
-                    return Err(LaunchError::Claimed {
-                        shelf: work.path().to_owned(),
-                        by: owner.work_dir,
-                        holds,
-                    });
-                }
+                refuse_claimed(work, owner.work_dir)?;
             }
             None => {}
         }
@@ -93,14 +86,7 @@ impl ServerId {
         if is_ours {
             return Ok(());
         }
-        let holds = what_it_holds(folder).map_err(failed)?;
-        if holds != Holds::Nothing {
-            return Err(LaunchError::Claimed {
-                shelf: folder.path().to_owned(),
-                by: owner.and_then(|owner| owner.work_dir),
-                holds,
-            });
-        }
+        refuse_claimed(folder, owner.and_then(|owner| owner.work_dir))?;
         if purpose == Purpose::Check {
             return Ok(());
         }
@@ -119,6 +105,19 @@ impl ServerId {
 pub fn is_full(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::NOSPC | Errno::DQUOT))
+}
+
+/// Refuses a folder with sessions of somebody else, whose work directory this is.
+///
+/// # Errors
+/// [`LaunchError::Claimed`], or what the disk says.
+pub fn refuse_claimed(folder: &WorkFolder, by: Option<PathBuf>) -> Result<(), LaunchError> {
+    let shelf = folder.path().to_owned();
+    match what_it_holds(folder) {
+        Ok(Holds::Nothing) => Ok(()),
+        Ok(holds) => Err(LaunchError::Claimed { shelf, by, holds }),
+        Err(error) => Err(LaunchError::Folder(shelf, BadFolder::Io(error))),
+    }
 }
 
 /// Whether parts, replies or journals stand in a folder.

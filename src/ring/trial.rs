@@ -145,8 +145,9 @@ fn is_append_only(root: &OwnedFd) -> bool {
 fn gives_project(shelf: &WorkFolder, root: &OwnedFd) -> bool {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let made = rustix::fs::openat(shelf, TRIAL_NAME, flags, Mode::empty());
-    inherit::project_of(root).is_some()
-        && made.is_ok_and(|made| inherit::give_project_of(root, &made).is_ok())
+    inherit::project_of(root).is_some_and(|project| {
+        made.is_ok_and(|made| inherit::give_project(made.as_fd(), project).is_ok())
+    })
 }
 
 /// Removes what a trial that was cut short has left.

@@ -222,7 +222,7 @@ impl WorkFolder {
         let _ = rustix::fs::fchmod(&file, OURS_MODE | Mode::SVTX);
         file.sync_all()?;
         rustix::fs::renameat(&self.descriptor, &new, &self.descriptor, name)?;
-        sync_names(&self.descriptor)
+        sync_names_in(&self.descriptor)
     }
 
     /// Makes its names durable, as far as its file system can.
@@ -230,7 +230,7 @@ impl WorkFolder {
     /// # Errors
     /// What the kernel says.
     pub fn sync(&self) -> io::Result<()> {
-        sync_names(&self.descriptor)
+        sync_names_in(&self.descriptor)
     }
 
     /// Makes a file of ours one byte longer, by whoever and however often at once, and gives it to
@@ -376,11 +376,6 @@ pub fn is_marked_within(folder: &OwnedFd, name: &str) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_uid == account::our_id()
         && Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX)
-}
-
-/// Makes the names in a folder of ours durable, as far as its file system can.
-fn sync_names(folder: &OwnedFd) -> io::Result<()> {
-    sync_names_in(folder)
 }
 
 /// Whether a folder is ours alone.

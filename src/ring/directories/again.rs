@@ -3,8 +3,8 @@
 use super::Directories;
 use super::taking::{lock, open_or_make};
 use crate::ring::launch_error::LaunchError;
-use crate::ring::owner::{OwnerNote, what_it_holds};
-use crate::ring::work_folder::{BadFolder, Holds};
+use crate::ring::owner::{OwnerNote, refuse_claimed};
+use crate::ring::work_folder::BadFolder;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, SHELVES_NAME, WorkName, parse_name};
 
@@ -21,11 +21,7 @@ impl Directories {
         let folder = folder.map_err(|why| LaunchError::Folder(path.clone(), why))?;
         let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
-        let holds = what_it_holds(&folder).map_err(failed)?;
-        if holds != Holds::Nothing {
-            let (shelf, by) = (path, None);
-            return Err(LaunchError::Claimed { shelf, by, holds });
-        }
+        refuse_claimed(&folder, None)?;
         folder
             .write(OWNER_NAME, &self.note_of(shelf).text())
             .map_err(failed)?;

@@ -56,14 +56,17 @@ impl std::fmt::Display for FolderDoubt {
 impl Directories {
     /// What is doubtful about all of them.
     pub fn doubts(&self, config: &Config, grounds: &[Arc<Ground>]) -> Vec<FolderDoubt> {
-        let work = self.shelves.work();
+        let unsynced = |path: &Path, why: &Option<String>| {
+            let (path, why) = (path.to_owned(), why.clone()?);
+            Some(FolderDoubt::NamesUnsynced { path, why })
+        };
         let mut doubts = Vec::new();
-        doubts.extend(unsynced(work.path(), work.descriptor()));
+        doubts.extend(unsynced(self.shelves.work().path(), &self.unsynced));
         for (path, ground) in config.roots.iter().zip(grounds) {
-            doubts.extend(unsynced(path, &ground.spot.folder()));
+            doubts.extend(unsynced(path, &ground.unsynced));
             doubts.extend(self.former(path));
         }
-        doubts.dedup_by_key(|doubt| doubt.clone());
+        doubts.dedup();
         doubts
     }
 
@@ -85,11 +88,9 @@ impl Directories {
     }
 }
 
-/// Whether names in a folder cannot be made durable.
-fn unsynced(path: &Path, folder: &OwnedFd) -> Option<FolderDoubt> {
-    let why = named_file::why_unsynced(folder)?;
-    let (path, why) = (path.to_owned(), why.to_string());
-    Some(FolderDoubt::NamesUnsynced { path, why })
+/// Why names in a folder cannot be made durable, if so; it tries that.
+pub(super) fn unsynced(folder: &OwnedFd) -> Option<String> {
+    named_file::why_unsynced(folder).map(|why| why.to_string())
 }
 
 /// Refuses roots in which an upload could replace a file though its location forbids that. `roots`
