@@ -7,7 +7,9 @@ trap 'code=$?; [ "$code" = 0 ] && echo ALL IS WELL || tell; systemctl poweroff -
 
 tell() {
     echo "FAILED in line $line: $code"
-    systemctl status bitsd --no-pager --lines 40 || true
+    systemctl status bitsd --no-pager --lines 0 || true
+    journalctl --sync || true
+    journalctl -u bitsd -o short-monotonic --no-pager --lines 60 || true
 }
 trap 'line=$LINENO' ERR
 line=0
