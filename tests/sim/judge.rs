@@ -87,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) progress_ms: u64,
     /// Restarts since it ended, after which a Cancel may be forgotten.
     pub(crate) has_crashed: bool,
+    /// What stands in its file was not seen since.
+    pub(crate) has_power_been_cut: bool,
     /// What its application did.
     pub(crate) told: Told,
     /// What others outside are to hear.
@@ -502,6 +504,7 @@ impl Judge {
         self.crashed(now);
         let durability = self.config.global().policy.durability;
         for session in self.sessions.values_mut() {
+            session.has_power_been_cut = true;
             if session.sync_failed.is_some() {
                 // Killed between the failed sync and the note of it, it may go on, and nobody can
                 // know any more.
@@ -594,6 +597,7 @@ impl Judge {
                     sync_failed: None,
                     progress_ms: now,
                     has_crashed: false,
+                    has_power_been_cut: false,
                     told: Told::default(),
                     outside: Outside::default(),
                 };
@@ -644,9 +648,9 @@ impl Judge {
                 self.check_digest(session, sha256, ending == Ending::Published);
                 self.ended(session, ending, sim);
             }
-            Event::ReadAgain { bytes, .. } => {
+            Event::ReadAgain { session, bytes } => {
                 sim.marks.hit("read again for a digest");
-                self.check_read_again(bytes);
+                self.check_read_again(session, bytes);
             }
             Event::DiskFailed {
                 op: DiskOp::Record | DiskOp::Reply,

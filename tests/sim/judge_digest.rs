@@ -45,8 +45,11 @@ impl Judge {
     }
 
     /// So much was read again for the digest of an upload. Where records can always be written, it
-    /// is no more than what may come between two of them.
-    pub fn check_read_again(&mut self, bytes: u64) {
+    /// is no more than what may come between two of them; or after a power cut, all of it.
+    pub fn check_read_again(&mut self, id: SessionId, bytes: u64) {
+        if (self.sessions.get(&id)).is_some_and(|session| session.has_power_been_cut) {
+            return;
+        }
         let limits = &self.config.limits;
         let at_once = limits.block_bytes.max(limits.head_bytes_max) as u64;
         let bytes_max = limits.digest_step_bytes.saturating_add(at_once);
