@@ -201,6 +201,48 @@ fn an_object_that_stands_there_stays() {
     store.assert_object(&server, "in/large", &session, LARGE);
 }
 
+/// A client that hears only that the work goes on, and has it done anew each time it comes back,
+/// would never hear its end: here the answer of the store comes later than clients wait.
+#[test]
+fn a_client_that_was_put_off_hears_what_came_of_it() {
+    let Some(store) = Store::start() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("socket");
+    let more = format!("store_wait = \"1s\"\nadmin_socket = {socket:?}");
+    let server = Server::with(store.settings(&more));
+    let is_closing = || {
+        let mut list = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        list.args([
+            "sessions", "list", "--json", "--state", "closing", "--socket",
+        ]);
+        let listed = list.arg(&socket).output().unwrap();
+        assert!(listed.status.success(), "{listed:?}");
+        !listed.stdout.is_empty()
+    };
+    for (name, bytes, slow) in [("small", SMALL, "PUT"), ("large", LARGE, "POST")] {
+        let theirs = format!("/{BUCKET}/{name}");
+        store.moto.ask("PUT", &theirs, b"theirs");
+        let mut client = sent(&server, &format!("/{name}"), bytes);
+        store
+            .proxy
+            .rule(move |_, line| match line.starts_with(slow) {
+                true => Fate::Delay(1_500),
+                false => Fate::Pass,
+            });
+        let asked = |word: &str| {
+            let lines = store.proxy.lines();
+            lines.iter().filter(|line| line.starts_with(word)).count()
+        };
+        client.close().assert(503, None);
+        wait_until("the store has refused it", || !is_closing());
+        let sent_before = asked(slow);
+        client.close().assert(403, Some("0x80070005"));
+        assert_eq!(asked(slow), sent_before, "it was sent again");
+        client.cancel().assert(200, None);
+        store.assert_nothing_is_left(&server);
+    }
+}
+
 /// Each answer is lost once, and each request; nothing of that is heard by a client as an end.
 #[test]
 fn a_lost_request_or_answer_costs_nothing_but_time() {

@@ -129,6 +129,7 @@ pub mod object_order;
 pub mod objects;
 mod outbox;
 pub mod patience;
+mod pause;
 pub mod places;
 pub mod recover;
 pub mod request;

@@ -11,22 +11,16 @@ use std::rc::Rc;
 
 use super::floor::{NotifyError, Order, World};
 use super::held::Held;
-use super::session::Pause;
+use super::pause::Pause;
 use crate::bits::notification::{self, Answer, Base, Judgement, Token};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Reply, State, Step};
 use crate::config::Location;
 use crate::event::{DiskOp, Event, Told};
 use crate::http::authorization::Scheme;
-use crate::vault::disk::Millis;
 use crate::vault::error::StoreError;
 use crate::vault::names;
 use crate::vault::record::Answered;
-
-/// The first pause.
-const PAUSE_MS: u64 = 1_000;
-/// The longest one.
-const PAUSE_MS_MAX: u64 = 60_000;
 
 /// What the client hears: never anything final, since the file is whole and the next attempt may
 /// succeed. `received` is the size of the file, in bytes.
@@ -58,7 +52,9 @@ impl<W: World> Held<W> {
     /// this returns.
     pub(super) async fn notify(&mut self) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
-        if let Some(refusal) = self.answer_of_before(shard.world.now()) {
+        let now = shard.world.now();
+        let pause = self.work().application_pause.as_mut();
+        if let Some(refusal) = pause.and_then(|pause| pause.answer(now)) {
             return Err(refusal);
         }
         let location = self.location();
@@ -113,31 +109,16 @@ impl<W: World> Held<W> {
         };
         match &outcome {
             // Also if it was our disk that failed: the next try costs the application as much.
-            Err(refusal) if was_asked => self.rest(shard.world.now(), refusal),
+            Err(refusal) if was_asked => {
+                let now = shard.world.now();
+                let before = self.work().application_pause.take();
+                let pause = Pause::after(before.as_deref(), now, refusal, false);
+                self.work().application_pause = Some(pause);
+            }
             Err(_) => {}
-            Ok(_) => self.work().pause = None,
+            Ok(_) => self.work().application_pause = None,
         }
         outcome
-    }
-
-    /// What the application said last, while it is not asked again.
-    fn answer_of_before(&mut self, now: Millis) -> Option<Refusal> {
-        let pause = self.work().pause.as_ref()?;
-        let left_ms = pause.until.checked_sub(now).filter(|left| *left > 0)?;
-        Some(Refusal::AsBefore {
-            last: Box::new(pause.refusal.clone()),
-            retry_after_s: left_ms.div_ceil(1_000),
-        })
-    }
-
-    fn rest(&mut self, now: Millis, refusal: &Refusal) {
-        let before = self.work().pause.as_ref().map_or(0, |pause| pause.ms);
-        let ms = (2 * before).clamp(PAUSE_MS, PAUSE_MS_MAX);
-        self.work().pause = Some(Box::new(Pause {
-            refusal: refusal.clone(),
-            until: now.saturating_add(ms),
-            ms,
-        }));
     }
 
     fn order(&mut self, location: &Location) -> Result<Order, Refusal> {

@@ -13,6 +13,7 @@ use super::floor::World;
 use super::held::Held;
 use super::left::is_by_reference;
 use super::object_order::{DigestFile, ObjectError, ObjectOrder, Storing};
+use super::pause::Pause;
 use super::shard::Shard;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Ending, State, Step};
@@ -61,19 +62,22 @@ impl<W: World> Held<W> {
         if self.keep().is_object() {
             return Ok(self.end_staging().await);
         }
-        self.note_unsettled();
         // Before the record: it may have been given before only if that says so.
-        let is_repeat = matches!(self.state(), State::Closing { .. });
+        let is_closing = matches!(self.state(), State::Closing { .. });
+        if !is_closing && let Some(refusal) = self.store_said(shard.world.now()) {
+            return Err(refusal);
+        }
+        self.note_unsettled();
         let mut order = self.object_order(closing.received(), store)?;
-        order.is_repeat = is_repeat;
+        // Another one's object is found again by a look: nothing is sent for that.
+        order.is_repeat = is_closing || self.work().store_pause.is_some();
         order.is_promised = closing.is_promised();
-        if !is_repeat && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
+        if !is_closing && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
             let refusal = self.fail(error).await;
             return Err(self.while_it_goes_on(refusal));
         }
         self.work().file = None;
-        let is_first = !is_repeat;
-        if order.is_promised && is_first {
+        if order.is_promised && !is_closing {
             // The record is durable, and so is the file.
             self.follow();
             return Ok(Step::Taken);
@@ -226,11 +230,22 @@ impl<W: World> Held<W> {
         if sealed != self.state() {
             self.keep().note(&shard.store, sealed).await;
         }
-        match error {
+        let refusal = match error {
             ObjectError::Exists => Refusal::TargetExists,
             ObjectError::Refused => Refusal::StoreFailed,
             ObjectError::Unreadable(_) => Refusal::DiskFailed,
-        }
+        };
+        let (now, is_untold) = (shard.world.now(), !self.is_for_client());
+        let before = self.work().store_pause.take();
+        let pause = Pause::after(before.as_deref(), now, &refusal, is_untold);
+        self.work().store_pause = Some(pause);
+        refusal
+    }
+
+    /// What the store said last, if a client is to hear that and nothing is to be tried.
+    fn store_said(&mut self, now: Millis) -> Option<Refusal> {
+        let pause = self.work().store_pause.as_mut()?;
+        pause.answer(now)
     }
 
     /// Sees to it that the end of the work is taken note of, also if nobody asks for it.

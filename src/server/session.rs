@@ -9,6 +9,7 @@ use super::chronicle::Deliveries;
 use super::clients::Counted;
 use super::connection::ConnectionId;
 use super::floor::World;
+use super::pause::Pause;
 use super::turnstile::Turnstile;
 use crate::auth::policy::Principal;
 use crate::bits::notification::Token;
@@ -71,7 +72,9 @@ pub(super) struct Work<W: World> {
     /// The part is being read, and whoever did that was stopped.
     pub(super) reading: Option<Box<Rereading>>,
     /// How long its application is left alone.
-    pub(super) pause: Option<Box<Pause>>,
+    pub(super) application_pause: Option<Box<Pause>>,
+    /// How long the store is left alone with it.
+    pub(super) store_pause: Option<Box<Pause>>,
     /// A task sees its way into an object store through.
     pub(super) is_followed: bool,
     /// So many of its first bytes may go to an object store already, as others were told.
@@ -88,16 +91,6 @@ pub(super) struct Rereading {
     pub(super) stamp: PartStamp,
     /// What has seen it; `None` where the record has that.
     pub(super) hashing: Option<Hashing>,
-}
-
-/// An application did not take a file. Each try costs it the whole file, and costs the client one
-/// byte: so it is left alone for a while, which doubles each time.
-#[derive(Debug)]
-pub(super) struct Pause {
-    /// What it said.
-    pub(super) refusal: Refusal,
-    pub(super) until: Millis,
-    pub(super) ms: u64,
 }
 
 impl<W: World> Session<W> {
@@ -120,7 +113,8 @@ impl<W: World> Session<W> {
             is_restored: received > 0,
             reservation: None,
             reading: None,
-            pause: None,
+            application_pause: None,
+            store_pause: None,
             is_followed: false,
             sent_ahead: 0,
             is_commanded: false,
@@ -245,8 +239,8 @@ impl<W: World> Session<W> {
     /// What its application said last, if it did not take the file and nobody asks it just now.
     pub(super) fn application_said(&self) -> Option<Refusal> {
         let work = self.work.borrow();
-        let pause = work.as_ref()?.pause.as_ref()?;
-        Some(pause.refusal.clone())
+        let pause = work.as_ref()?.application_pause.as_ref()?;
+        Some(pause.refusal().clone())
     }
 
     /// When its shard looks next whether it has expired.
