@@ -243,6 +243,45 @@ fn a_client_that_was_put_off_hears_what_came_of_it() {
     }
 }
 
+/// Each file has a job of its own with pauses of its own, and the older one could come last.
+#[test]
+fn the_object_is_of_the_file_that_was_acked_last() {
+    let Some(store) = Store::start() else { return };
+    let busy = |_, line: &str| match line.starts_with("PUT") || line.starts_with("POST") {
+        true => Fate::Say(503, "SlowDown"),
+        false => Fate::Pass,
+    };
+    for (ack, first_hears, restarts) in [
+        ("staged", 200, false),
+        ("staged", 200, true),
+        ("object", 503, false),
+        ("object", 503, true),
+    ] {
+        let more = format!("store_ack = \"{ack}\"\nstore_wait = \"1s\"\nallow_overwrite = true");
+        let mut server = Server::with(store.settings(&more));
+        store.proxy.rule(busy);
+        let name = format!("{ack}-{restarts}");
+        let (older, newer) = (SMALL, SMALL + 1);
+        let mut first = sent(&server, &format!("/{name}"), older);
+        first.close().assert(first_hears, None);
+        if restarts {
+            server.restart();
+        }
+        let mut second = sent(&server, &format!("/{name}"), newer);
+        second.close().assert(503, None);
+        store.proxy.rule(|_, _| Fate::Pass);
+        close_at_last(&mut second, &server);
+        close_at_last(&mut first, &server);
+        let session = second.session().to_owned();
+        let is_newer = || {
+            let object = store.moto.object(&name);
+            object.is_some_and(|object| object.body.len() as u64 == newer)
+        };
+        wait_until("the object is the newer one", is_newer);
+        store.assert_object(&server, &name, &session, newer);
+    }
+}
+
 /// Each answer is lost once, and each request; nothing of that is heard by a client as an end.
 #[test]
 fn a_lost_request_or_answer_costs_nothing_but_time() {

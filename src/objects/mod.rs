@@ -18,13 +18,15 @@
 //! [`bucket`] is what is asked of a store, as a trait; [`deliver`] decides and asks ([`parts`] for
 //! an upload in parts, which may begin before its file is whole; [`probe`] finds out whether a
 //! store can refuse to replace an object, [`trial`] does so for a check), and is tried against a
-//! store that loses, repeats, delays and lies in its tests. `s3` speaks to real ones, by the client
+//! store that loses, repeats, delays and lies in its tests. [`claims`] says whose turn it is where
+//! several files are for one object. `s3` speaks to real ones, by the client
 //! of AWS.
 //! [`Objects`] is the thread that all this runs on: nothing of it ever runs on a shard.
 
 pub mod abandon;
 pub mod beside;
 pub mod bucket;
+pub mod claims;
 pub mod deliver;
 pub mod note;
 pub mod parts;
@@ -50,6 +52,7 @@ use crate::metrics::Metrics;
 use crate::processors;
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::vault::disk::Millis;
+use claims::Claims;
 
 /// Takes files to object stores; one for all shards. Its thread begins with the first one.
 #[derive(Clone)]
@@ -65,6 +68,7 @@ struct Shared {
     work: Arc<OwnedFd>,
     /// Files of which parts are sent ahead: how many bytes of each were acked.
     ahead: Mutex<BTreeMap<SessionId, watch::Sender<u64>>>,
+    claims: Mutex<Claims>,
     staff: OnceLock<Option<mpsc::UnboundedSender<Task>>>,
 }
 
@@ -129,11 +133,22 @@ impl Objects {
             uploads_max,
             work,
             ahead: Mutex::default(),
+            claims: Mutex::default(),
             staff: OnceLock::new(),
         };
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// See [`crate::server::floor::Floor::claim_object`].
+    pub fn claim(&self, order: &ObjectOrder) -> bool {
+        lock(&self.shared.claims).claim(order)
+    }
+
+    /// See [`crate::server::floor::Floor::release_object`].
+    pub fn release(&self, session: SessionId) {
+        lock(&self.shared.claims).release(session);
     }
 
     /// See [`crate::server::floor::Floor::store_object`]; the file lies in `folder`.

@@ -310,6 +310,14 @@ impl Floor for RingWorld {
         tell_into(self.ledger.as_ref(), entry);
     }
 
+    fn claim_object(&self, order: &ObjectOrder) -> bool {
+        self.objects.claim(order)
+    }
+
+    fn release_object(&self, session: SessionId) {
+        self.objects.release(session);
+    }
+
     async fn store_object(
         &self,
         order: &ObjectOrder,

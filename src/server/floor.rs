@@ -306,6 +306,16 @@ pub trait Floor: Runtime {
     /// Tells an application of a file. By 200 and a reply, that stands under its name on the shelf
     /// of the file, unsynced. After an error nothing stands there, and nothing appears there later.
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError>;
+    /// Claims an object for the file of a session, until it is released; whether no other one is on
+    /// its way there.
+    fn claim_object(&self, order: &ObjectOrder) -> bool {
+        let _no_store_here = order;
+        true
+    }
+    /// The file of a session is at its object, or will not come there.
+    fn release_object(&self, session: SessionId) {
+        let _no_store_here = session;
+    }
     /// Has a file taken to its object store, by threads that go on with it whoever waits; and waits
     /// so long for what comes of it. Asked again for the same session it is the same work. What
     /// came of it is told once; then the work is forgotten.

@@ -428,6 +428,7 @@ impl<W: World> Held<W> {
         }
         self.tell_of_end(ending, last);
         self.work().reservation = None;
+        self.release_object();
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         let session = Rc::clone(&self.session);

@@ -72,6 +72,17 @@ impl<W: World> Held<W> {
         // Another one's object is found again by a look: nothing is sent for that.
         order.is_repeat = is_closing || self.work().store_pause.is_some();
         order.is_promised = closing.is_promised();
+        let began = shard.world.now();
+        let patience = match self.is_for_client() {
+            true => millis(store.wait),
+            false => 0,
+        };
+        if !self.await_turn(&order, patience).await {
+            if is_closing {
+                self.follow();
+            }
+            return Err(Refusal::StorePending);
+        }
         if !is_closing && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
             let refusal = self.fail(error).await;
             return Err(self.while_it_goes_on(refusal));
@@ -82,10 +93,7 @@ impl<W: World> Held<W> {
             self.follow();
             return Ok(Step::Taken);
         }
-        let patience = match self.is_for_client() {
-            true => millis(store.wait),
-            false => 0,
-        };
+        let patience = patience.saturating_sub(shard.world.now().saturating_sub(began));
         let object = match self.await_store(&order, patience).await {
             Ok(Storing::Done(object)) => object,
             Ok(Storing::UnderWay) => {
@@ -101,7 +109,32 @@ impl<W: World> Held<W> {
             self.report(&error);
             return Err(self.while_it_goes_on(error.refusal()));
         }
+        self.release_object();
         Ok(self.end_staging().await)
+    }
+
+    /// Waits until no other file is on its way to the object; whether that is so.
+    async fn await_turn(&mut self, order: &ObjectOrder, patience: Millis) -> bool {
+        let world = Rc::clone(&self.shard.world);
+        let began = world.now();
+        loop {
+            if world.claim_object(order) {
+                self.work().has_claim = true;
+                return true;
+            }
+            let waited = world.now().saturating_sub(began);
+            if waited >= patience || self.is_stopped() {
+                return false;
+            }
+            world.pass(LOOK_MS).await;
+        }
+    }
+
+    /// Others may give their files to the object now.
+    pub(super) fn release_object(&mut self) {
+        if std::mem::take(&mut self.work().has_claim) {
+            self.shard.world.release_object(self.id());
+        }
     }
 
     /// A record could not be synced. If the session goes on all the same, its client comes back for
@@ -110,8 +143,9 @@ impl<W: World> Held<W> {
         if self.is_buried() {
             return refusal;
         }
-        if let State::Closing { .. } = self.state() {
-            self.follow();
+        match self.state() {
+            State::Closing { .. } => self.follow(),
+            _ => self.release_object(),
         }
         match refusal {
             Refusal::SessionNotFound => Refusal::DiskFailed,
@@ -230,6 +264,7 @@ impl<W: World> Held<W> {
         if sealed != self.state() {
             self.keep().note(&shard.store, sealed).await;
         }
+        self.release_object();
         let refusal = match error {
             ObjectError::Exists => Refusal::TargetExists,
             ObjectError::Refused => Refusal::StoreFailed,

@@ -77,6 +77,8 @@ pub(super) struct Work<W: World> {
     pub(super) store_pause: Option<Box<Pause>>,
     /// A task sees its way into an object store through.
     pub(super) is_followed: bool,
+    /// It has claimed an object.
+    pub(super) has_claim: bool,
     /// So many of its first bytes may go to an object store already, as others were told.
     pub(super) sent_ahead: u64,
     /// An administrator has asked for its end.
@@ -116,6 +118,7 @@ impl<W: World> Session<W> {
             application_pause: None,
             store_pause: None,
             is_followed: false,
+            has_claim: false,
             sent_ahead: 0,
             is_commanded: false,
             counted: Some(counted),

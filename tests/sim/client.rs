@@ -595,6 +595,7 @@ impl Client {
         let text = packet("Close-Session", &path, Some(id));
         sim.judge.borrow_mut().asks_close(id, self.now());
         let reply = self.ask(&text).await?;
+        sim.judge.borrow_mut().heard_of_close(id, self.now());
         match reply.status {
             200 => {
                 sim.marks.hit("close acked");

@@ -16,6 +16,7 @@ use bitsd::custody::object::StoredObject;
 use bitsd::objects::abandon::abandon;
 use bitsd::objects::beside::Beside;
 use bitsd::objects::bucket::{Object, StoreTrouble};
+use bitsd::objects::claims::Claims;
 use bitsd::objects::deliver::{Deliverer, Rest};
 use bitsd::objects::note::{Note, Notebook, StorePlace};
 use bitsd::objects::parts::{InParts, SentParts};
@@ -71,6 +72,7 @@ pub struct Desk {
     slots_ahead: Semaphore,
     jobs: RefCell<BTreeMap<SessionId, Rc<Job>>>,
     ahead: RefCell<BTreeMap<SessionId, Rc<Ahead>>>,
+    claims: RefCell<Claims>,
     /// What was sent ahead, until somebody goes on with it.
     known: RefCell<BTreeMap<SessionId, SentParts>>,
     digests: RefCell<BTreeMap<String, [u8; 32]>>,
@@ -93,6 +95,7 @@ impl Desk {
             slots_ahead: Semaphore::new(uploads_max.div_ceil(2)),
             jobs: RefCell::default(),
             ahead: RefCell::default(),
+            claims: RefCell::default(),
             known: RefCell::default(),
             digests: RefCell::default(),
             is_tried: Cell::new(false),
@@ -121,6 +124,22 @@ impl Desk {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.sim.executor.spawn(self.group, task);
+    }
+
+    /// See `Floor::claim_object`.
+    pub fn claim(&self, order: &ObjectOrder) -> bool {
+        let is_ours = self.claims.borrow_mut().claim(order);
+        if !is_ours {
+            self.sim
+                .marks
+                .hit("another file is on its way to the object");
+        }
+        is_ours
+    }
+
+    /// See `Floor::release_object`.
+    pub fn release(&self, session: SessionId) {
+        self.claims.borrow_mut().release(session);
     }
 
     /// See `Floor::store_object`.

@@ -75,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) is_sealed: bool,
     /// When Close was first asked for.
     pub(crate) closing_since: Option<u64>,
+    /// When its client heard an answer to its last Close.
+    pub(crate) close_answered: Option<u64>,
     pub(crate) is_closed: bool,
     pub(crate) cancelling_since: Option<u64>,
     pub(crate) is_cancelled: bool,
@@ -589,6 +591,7 @@ impl Judge {
                     floor_acked: 0,
                     is_sealed: false,
                     closing_since: None,
+                    close_answered: None,
                     is_closed: false,
                     cancelling_since: None,
                     is_cancelled: false,
@@ -863,6 +866,14 @@ impl Judge {
     pub fn asks_close(&mut self, id: SessionId, now: u64) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.closing_since.get_or_insert(now);
+            session.close_answered = None;
+        }
+    }
+
+    /// And was answered.
+    pub fn heard_of_close(&mut self, id: SessionId, now: u64) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.close_answered = Some(now);
         }
     }
 

@@ -64,6 +64,7 @@ impl Judge {
             return self.fail(format!("20: {key} is an object of nobody"));
         };
         let has_excuse = session.excuse.is_some();
+        let answered = session.close_answered.filter(|_| !is_late);
         let is_asked = session.closing_since.is_some();
         let is_over = session.is_cancelled && !is_late;
         let is_other = *key != session.path;
@@ -78,7 +79,15 @@ impl Judge {
             .is_some_and(StorePlan::keeps_condition);
         let replaces = replaced.is_some_and(|other| other != object.session);
         let may_replace = self.config.global().policy.allow_overwrite;
-        let wrong = if is_other {
+        // Of one whose Close was asked for when nobody asked for this one's any more, and acked.
+        let newer = replaced
+            .and_then(|other| SessionId::parse(other.as_bytes()))
+            .filter(|other| *other != id)
+            .and_then(|other| self.sessions.get(&other))
+            .filter(|other| other.is_closed && other.closing_since > answered);
+        let wrong = if answered.is_some() && newer.is_some() {
+            "replaces a newer one"
+        } else if is_other {
             "is not what its client asked for"
         } else if !is_asked {
             "appears before Close"

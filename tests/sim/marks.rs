@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 pub const REQUIRED: &[&str] = &[
     "abandoned session expired",
     "accounts changed",
+    "another file is on its way to the object",
     "answer of the application lost",
     "answer of the store lost",
     "answer to an event lost",

@@ -580,6 +580,14 @@ impl Floor for SimWorld {
         });
     }
 
+    fn claim_object(&self, order: &ObjectOrder) -> bool {
+        self.desk().claim(order)
+    }
+
+    fn release_object(&self, session: SessionId) {
+        self.desk().release(session);
+    }
+
     async fn store_object(
         &self,
         order: &ObjectOrder,
