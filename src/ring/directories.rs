@@ -14,13 +14,12 @@
 
 mod again;
 mod doubts;
+mod former;
 mod taking;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -28,7 +27,7 @@ use super::footing;
 use super::handed::HandedLocks;
 use super::launch_error::{BadRoot, LaunchError};
 use super::lookout::Spot;
-use super::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, ServerId, holds_sessions};
+use super::owner::{NOTE_BYTES_MAX, Purpose, ServerId};
 use super::probe;
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
@@ -36,9 +35,11 @@ use super::vigil;
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
-use crate::vault::names::{self, CLEAN_NAME, OWNER_NAME, SHELVES_NAME};
+use crate::vault::names::{self, CLEAN_NAME};
 
 pub use doubts::{FolderDoubt, refuse_replacing};
+use former::Listed;
+pub use former::paths_of;
 pub use taking::look_at_root;
 use taking::{Made, lock, make_default_root, open_or_make};
 
@@ -90,8 +91,10 @@ struct State {
     handed: HandedLocks,
     /// Open roots, and which of them somebody still uses.
     roots: BTreeMap<PathBuf, Weak<Ground>>,
+    /// The shelves' own names, by their numbers.
+    ids: Vec<Option<u128>>,
     /// Shelves on the list that are not there now.
-    missing: Vec<PathBuf>,
+    missing: Vec<Listed>,
     made: Made,
 }
 
@@ -133,12 +136,14 @@ impl Directories {
             unsynced: doubts::unsynced(work.descriptor()),
             state: Mutex::new(State {
                 locks: vec![lock],
+                ids: vec![None],
                 handed,
                 made,
                 ..State::default()
             }),
             shelves: Arc::new(Shelves::new(work)),
         };
+        directories.remember_shelves()?;
         let grounds = directories.open_roots(&config.roots)?;
         refuse_replacing(config, 0.., &grounds)?;
         directories.find_former_shelves()?;
@@ -242,91 +247,29 @@ impl Directories {
         }
         let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         let work = self.shelves.work();
-        (self.id).claim_shelf(&folder, work.path(), self.purpose)?;
+        let id = (self.id).claim_shelf(&folder, work.path(), self.purpose)?;
         tracing::info!(
             event = "shelf_used",
             shelf = %path.display(),
             "the root is on another file system than work_dir: its unfinished uploads are kept here"
         );
-        self.add_shelf(folder, lock)
+        self.add_shelf(folder, lock, id)
     }
 
-    fn add_shelf(&self, folder: WorkFolder, lock: Lock) -> Result<Shelf, LaunchError> {
+    fn add_shelf(
+        &self,
+        folder: WorkFolder,
+        lock: Lock,
+        id: Option<u128>,
+    ) -> Result<Shelf, LaunchError> {
         let mut state = self.state();
         let shelf = self
             .shelves
             .add(folder)
             .ok_or(LaunchError::TooManyShelves)?;
         state.locks.push(lock);
+        state.ids.push(id);
         Ok(shelf)
-    }
-
-    /// Shelves that the settings do not lead to any more, and that still hold files of sessions.
-    fn find_former_shelves(&self) -> Result<(), LaunchError> {
-        let work = self.shelves.work();
-        let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
-        let list = work.read(SHELVES_NAME, NOTE_BYTES_MAX).map_err(failed)?;
-        let list = list.unwrap_or_default();
-        let paths = list
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty());
-        for path in paths.map(|line| Path::new(OsStr::from_bytes(line))) {
-            match vigil::at(path, || WorkFolder::open(path, true)) {
-                Ok(folder) if self.shelves.find(folder.descriptor()).is_some() => {}
-                Ok(folder) => self.take_former_shelf(folder)?,
-                Err(why) => {
-                    tracing::warn!(
-                        event = "shelf_missing",
-                        shelf = %path.display(),
-                        why = %why.to_words(path),
-                        "unfinished uploads are kept on this shelf, and it cannot be opened: they wait for the next \
-                         start that can (is its disk mounted?)"
-                    );
-                    self.state().missing.push(path.to_owned());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn take_former_shelf(&self, folder: WorkFolder) -> Result<(), LaunchError> {
-        let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
-        let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
-        let owner = owner.as_deref().and_then(OwnerNote::parse);
-        let is_ours = owner.is_some_and(|owner| owner.id == self.id.id);
-        if !is_ours || !holds_sessions(&folder).map_err(failed)? {
-            // Another server's by now, or done with.
-            return Ok(());
-        }
-        let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
-        tracing::info!(
-            event = "former_shelf",
-            shelf = %folder.path().display(),
-            "no root of the settings uses this shelf any more; its unfinished uploads go on"
-        );
-        self.add_shelf(folder, lock).map(|_| ())
-    }
-
-    /// Notes all shelves, so that the next start finds them whatever the settings say then.
-    fn write_list(&self) -> Result<(), LaunchError> {
-        if self.purpose == Purpose::Check {
-            return Ok(());
-        }
-        let work = self.shelves.work();
-        let state = self.state();
-        let mut list = Vec::new();
-        let shelves = self.shelves.all();
-        let paths = shelves[1..].iter().map(WorkFolder::path);
-        for path in paths.chain(state.missing.iter().map(PathBuf::as_path)) {
-            list.extend_from_slice(path.as_os_str().as_bytes());
-            list.push(b'\n');
-        }
-        let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
-        let before = work.read(SHELVES_NAME, NOTE_BYTES_MAX).map_err(failed)?;
-        if before.unwrap_or_default() == list {
-            return Ok(());
-        }
-        work.write(SHELVES_NAME, &list).map_err(failed)
     }
 
     /// What is looked at again: shelves by their number, and roots that somebody uses.
@@ -401,6 +344,8 @@ impl Directories {
             // A shelf is on the file system of its roots.
             rustix::fs::syncfs(shelf.as_fd())?;
         }
+        // If that fails, the next start looks for more than it needs.
+        let _best_effort = self.forget_empty_shelves();
         let mut boots = match is_renewed {
             true => Vec::new(),
             false => self.stopped_cleanly(),

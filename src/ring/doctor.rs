@@ -362,7 +362,14 @@ fn directories(config: &Config) -> (Vec<Finding>, bool) {
             let exposed = shelves.filter_map(|one| Some(one.exposure()?.to_words(one.path())));
             let doubts = directories.doubts(config, &grounds).into_iter();
             let doubts = exposed.chain(doubts.map(|doubt| doubt.to_string()));
-            let mut findings: Vec<_> = doubts.map(Finding::Doubtful).collect();
+            let missing = directories.missing_shelves().into_iter().map(|shelf| {
+                format!(
+                    "unfinished uploads are kept on the shelf {}, which is not there: they wait until it is (is its \
+                     disk mounted?)",
+                    shelf.display()
+                )
+            });
+            let mut findings: Vec<_> = doubts.chain(missing).map(Finding::Doubtful).collect();
             findings.extend(config.roots.iter().map(|root| {
                 let root = root.display();
                 Finding::Good(format!("files can be made and published in {root}"))

@@ -9,15 +9,13 @@
 //! that is what such a disk needs, and their clients begin again just the same.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, Stat};
 
 use super::account;
+use super::directories::paths_of;
 use super::handed::HandedLocks;
 use super::memory;
 use super::owner::{NOTE_BYTES_MAX, OwnerNote, is_full};
@@ -268,11 +266,9 @@ fn shelves_of(work: &WorkFolder) -> io::Result<Vec<WorkFolder>> {
         return Ok(Vec::new());
     };
     let list = work.read(SHELVES_NAME, NOTE_BYTES_MAX)?.unwrap_or_default();
-    let paths = list
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty());
+    let paths = paths_of(&list).into_iter();
     let folders = paths.filter_map(|path| {
-        let folder = WorkFolder::open(Path::new(OsStr::from_bytes(path)), true).ok()?;
+        let folder = WorkFolder::open(&path, true).ok()?;
         let note = owner(&folder).ok().flatten()?;
         (note.id == ours.id).then_some(folder)
     });

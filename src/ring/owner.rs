@@ -43,18 +43,21 @@ impl ServerId {
         let failed = |error| LaunchError::Folder(work.path().to_owned(), BadFolder::Io(error));
         let owner = work.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
         match owner.as_deref().and_then(OwnerNote::parse) {
-            Some(OwnerNote { id, work_dir: None }) => return Ok(Self { id, is_kept: true }),
+            Some(OwnerNote {
+                id, work_dir: None, ..
+            }) => return Ok(Self { id, is_kept: true }),
             // A shelf of another server.
             Some(owner) => {
                 refuse_claimed(work, owner.work_dir)?;
             }
             None => {}
         }
-        let mut id = [0; 16];
-        rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
-            .map_err(|error| failed(error.into()))?;
-        let id = u128::from_ne_bytes(id);
-        let owner = OwnerNote { id, work_dir: None };
+        let id = new_id().map_err(failed)?;
+        let owner = OwnerNote {
+            id,
+            work_dir: None,
+            shelf: None,
+        };
         if purpose == Purpose::Check {
             return Ok(Self { id, is_kept: true });
         }
@@ -68,7 +71,7 @@ impl ServerId {
     }
 
     /// A shelf says whose it is, so that a server that knows nothing of its files does not take
-    /// them for orphans.
+    /// them for orphans. Gives the shelf's own name, as far as it has one.
     ///
     /// # Errors
     /// [`LaunchError`]
@@ -77,28 +80,51 @@ impl ServerId {
         folder: &WorkFolder,
         work_dir: &Path,
         purpose: Purpose,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<Option<u128>, LaunchError> {
         let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
         let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX).map_err(failed)?;
         let owner = owner.as_deref().and_then(OwnerNote::parse);
         let is_ours =
             (owner.as_ref()).is_some_and(|owner| owner.id == self.id && owner.work_dir.is_some());
-        if is_ours {
-            return Ok(());
+        match owner {
+            Some(owner) if is_ours && (owner.shelf.is_some() || purpose == Purpose::Check) => {
+                return Ok(owner.shelf);
+            }
+            owner if !is_ours => {
+                refuse_claimed(folder, owner.and_then(|owner| owner.work_dir))?;
+                if purpose == Purpose::Check {
+                    return Ok(None);
+                }
+                if !self.is_kept {
+                    return Err(failed(io::ErrorKind::StorageFull.into()));
+                }
+            }
+            // Marked by an older version.
+            _ => {}
         }
-        refuse_claimed(folder, owner.and_then(|owner| owner.work_dir))?;
-        if purpose == Purpose::Check {
-            return Ok(());
-        }
-        if !self.is_kept {
-            return Err(failed(io::ErrorKind::StorageFull.into()));
-        }
-        let owner = OwnerNote {
+        let shelf = Some(new_id().map_err(failed)?);
+        let note = OwnerNote {
             id: self.id,
             work_dir: Some(work_dir.to_owned()),
+            shelf,
         };
-        folder.write(OWNER_NAME, &owner.text()).map_err(failed)
+        match folder.write(OWNER_NAME, &note.text()) {
+            Ok(()) => Ok(shelf),
+            // It is marked as ours already.
+            Err(error) if is_ours && is_full(&error) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
+}
+
+/// A name that nothing else has.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn new_id() -> io::Result<u128> {
+    let mut id = [0; 16];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u128::from_ne_bytes(id))
 }
 
 /// Whether an error says that there is no room.
@@ -157,6 +183,8 @@ pub struct OwnerNote {
     pub id: u128,
     /// The work directory that a shelf belongs to; a work directory is its own.
     pub work_dir: Option<PathBuf>,
+    /// The shelf's own name; those of older versions have none.
+    pub shelf: Option<u128>,
 }
 
 impl OwnerNote {
@@ -167,6 +195,9 @@ impl OwnerNote {
             text.extend_from_slice(work_dir.as_os_str().as_bytes());
             text.push(b'\n');
         }
+        if let Some(shelf) = self.shelf {
+            text.extend_from_slice(format!("{shelf:032x}\n").as_bytes());
+        }
         text
     }
 
@@ -175,10 +206,15 @@ impl OwnerNote {
         let mut lines = text.split(|byte| *byte == b'\n');
         let id = std::str::from_utf8(lines.next()?).ok()?;
         let work_dir = lines.next().filter(|line| !line.is_empty());
+        let shelf = lines.next().and_then(|line| {
+            let line = std::str::from_utf8(line).ok()?;
+            u128::from_str_radix(line, 16).ok()
+        });
         Some(Self {
             id: u128::from_str_radix(id, 16).ok()?,
             work_dir: work_dir
                 .map(|path| PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()))),
+            shelf,
         })
     }
 }
@@ -189,10 +225,12 @@ mod tests {
 
     #[test]
     fn an_owner_reads_back() {
-        for work_dir in [None, Some(PathBuf::from("/srv/a b/.bitsd"))] {
+        let path = || Some(PathBuf::from("/srv/a b/.bitsd"));
+        for (work_dir, shelf) in [(None, None), (path(), None), (path(), Some(5))] {
             let owner = OwnerNote {
                 id: u128::MAX - 7,
                 work_dir,
+                shelf,
             };
             assert_eq!(OwnerNote::parse(&owner.text()), Some(owner));
         }

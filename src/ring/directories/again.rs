@@ -3,7 +3,7 @@
 use super::Directories;
 use super::taking::{lock, open_or_make};
 use crate::ring::launch_error::LaunchError;
-use crate::ring::owner::{OwnerNote, refuse_claimed};
+use crate::ring::owner::{OwnerNote, new_id, refuse_claimed};
 use crate::ring::work_folder::BadFolder;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, SHELVES_NAME, WorkName, parse_name};
@@ -22,12 +22,15 @@ impl Directories {
         let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         let failed = |error| LaunchError::Folder(path.clone(), BadFolder::Io(error));
         refuse_claimed(&folder, None)?;
-        folder
-            .write(OWNER_NAME, &self.note_of(shelf).text())
-            .map_err(failed)?;
+        let mut note = self.note_of(shelf);
+        if note.shelf.is_some() {
+            note.shelf = Some(new_id().map_err(failed)?);
+        }
+        folder.write(OWNER_NAME, &note.text()).map_err(failed)?;
         let mut state = self.state();
         let number = usize::from(shelf.0);
         state.locks[number] = lock;
+        state.ids[number] = note.shelf;
         self.shelves.replace(shelf, folder);
         drop(state);
         self.write_list()
@@ -87,6 +90,7 @@ impl Directories {
         OwnerNote {
             id: self.id.id,
             work_dir: (!is_work).then(|| self.shelves.work().path().to_owned()),
+            shelf: self.state().ids[usize::from(shelf.0)],
         }
     }
 }

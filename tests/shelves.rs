@@ -1,0 +1,191 @@
+//! Shelves: the folders on other disks in which unfinished uploads are kept, which may be missing
+//! at a start, or lead nowhere by the settings.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use support::client::{Client, fragment};
+use support::host::{Tmpfs, folder_and_root, run};
+use support::server::{Server, Settings};
+
+/// Two disks, whose mount points are on a third one.
+struct Host {
+    /// Before the folder that it is in.
+    _points: Tmpfs,
+    folder: TempDir,
+    root: PathBuf,
+}
+
+impl Host {
+    /// `None`, and said so, where nothing can be mounted.
+    fn new() -> Option<Self> {
+        let (folder, root) = folder_and_root();
+        let points = folder.path().join("points");
+        fs::create_dir(&points).unwrap();
+        let _points = Tmpfs::on(&points, "size=4M")?;
+        let host = Self {
+            _points,
+            folder,
+            root,
+        };
+        for name in ["a", "b"] {
+            fs::create_dir(host.disk(name)).unwrap();
+            fs::create_dir(host.point(name)).unwrap();
+            host.mount(name);
+        }
+        Some(host)
+    }
+
+    fn disk(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn point(&self, name: &str) -> PathBuf {
+        self.folder.path().join("points").join(name)
+    }
+
+    fn mount(&self, name: &str) {
+        let (disk, point) = (self.disk(name), self.point(name));
+        assert!(run(&["mount", "--bind", text(&disk), text(&point)]));
+    }
+
+    fn unmount(&self, name: &str) {
+        assert!(run(&["umount", text(&self.point(name))]));
+    }
+
+    /// Locations of these names.
+    fn settings(&self, names: &[&str]) -> Settings {
+        let location = |name: &&str| {
+            let point = self.point(name);
+            format!("[[location]]\nprefix = \"/{name}\"\nroot = {point:?}\n")
+        };
+        Settings::default().file(&names.iter().map(location).collect::<String>())
+    }
+
+    /// What a check says of them.
+    fn check(&self, names: &[&str]) -> String {
+        let file = self.folder.path().join("check.toml");
+        fs::write(&file, self.settings(names).file).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        check.args(["check", "--listen", "127.0.0.1:0", "--config"]);
+        let output = check.arg(file).arg("--root").arg(&self.root).output();
+        let output = output.unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for name in ["a", "b"] {
+            run(&["umount", "-l", text(&self.point(name))]);
+        }
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// An upload that is half there, and one that is whole and not closed.
+fn begin(server: &Server) -> [Client; 2] {
+    let mut half = Client::create(server.address(), "/a/half").seed(1);
+    half.send(fragment(0..500).of(1000));
+    let mut whole = Client::create(server.address(), "/a/whole").seed(1);
+    whole.send(fragment(0..1000).of(1000));
+    [half, whole]
+}
+
+#[track_caller]
+fn finish(host: &Host, server: &Server, [mut half, mut whole]: [Client; 2]) {
+    half.reconnect_to(server.address());
+    half.send(fragment(500..1000).of(1000)).assert(200, None);
+    half.close().assert(200, None);
+    whole.reconnect_to(server.address());
+    whole.close().assert(200, None);
+    for name in ["half", "whole"] {
+        assert_eq!(fs::read(host.point("a").join(name)).unwrap().len(), 1000);
+    }
+}
+
+/// The mount point is another disk than the work directory: a shelf can be made there, and is not
+/// the one whose uploads wait. After a clean stop and after a kill.
+#[test]
+fn uploads_on_a_disk_that_is_not_mounted_wait_for_it() {
+    for is_killed in [false, true] {
+        let Some(host) = Host::new() else { return };
+        let settings = host.settings(&["a", "b"]);
+        let mut server = Server::on(&host.root, settings.clone());
+        let clients = begin(&server);
+        server.stop();
+        host.unmount("a");
+        let said = host.check(&["a", "b"]);
+        assert!(said.contains("is its disk mounted?"), "{said}");
+        for _ in 0..2 {
+            server = Server::on(&host.root, settings.clone());
+            server.wait_for_log("event=shelf_missing");
+            match is_killed {
+                true => server.kill9(),
+                false => server.stop(),
+            }
+        }
+        host.mount("a");
+        server = Server::on(&host.root, settings);
+        finish(&host, &server, clients);
+        server.stop();
+        if !is_killed {
+            assert!(!host.check(&["a", "b"]).contains("is its disk mounted?"));
+        }
+    }
+}
+
+/// Another disk is in use all the while.
+#[test]
+fn uploads_on_a_disk_that_the_settings_do_not_name_go_on() {
+    let Some(host) = Host::new() else { return };
+    let both = host.settings(&["a", "b"]);
+    let mut server = Server::on(&host.root, both.clone());
+    let clients = begin(&server);
+    server.stop();
+    server = Server::on(&host.root, host.settings(&["b"]));
+    server.wait_for_log("event=former_shelf");
+    server.stop();
+    // And that disk is away as well.
+    host.unmount("a");
+    server = Server::on(&host.root, host.settings(&["b"]));
+    server.wait_for_log("event=shelf_missing");
+    server.stop();
+    host.mount("a");
+    server = Server::on(&host.root, both);
+    finish(&host, &server, clients);
+    server.stop();
+}
+
+/// Of a list that an older version has written.
+#[test]
+fn a_shelf_without_a_name_of_its_own_is_found_by_its_path() {
+    let Some(host) = Host::new() else { return };
+    let both = host.settings(&["a", "b"]);
+    let mut server = Server::on(&host.root, both.clone());
+    let clients = begin(&server);
+    server.stop();
+    let shelf = host.point("a").join(".bitsd");
+    let owner = fs::read_to_string(shelf.join("owner")).unwrap();
+    let without: Vec<_> = owner.lines().take(2).collect();
+    assert_eq!(owner.lines().count(), 3);
+    fs::write(shelf.join("owner"), without.join("\n") + "\n").unwrap();
+    let list = format!("{}\n", shelf.display());
+    fs::write(host.root.join(".bitsd/shelves"), list).unwrap();
+    server = Server::on(&host.root, host.settings(&["b"]));
+    server.wait_for_log("event=former_shelf");
+    server.stop();
+    server = Server::on(&host.root, both);
+    finish(&host, &server, clients);
+    let list = fs::read_to_string(host.root.join(".bitsd/shelves")).unwrap();
+    assert!(list.lines().all(|line| !line.starts_with('/')), "{list}");
+    server.stop();
+}
