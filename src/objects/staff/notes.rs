@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::on_a_thread;
 use crate::bits::session_id::SessionId;
+use crate::named_file;
 use crate::objects::note::{Note, Notebook};
 use crate::vault::names::{self, WorkName};
 
@@ -99,7 +100,7 @@ fn write_note(folder: &OwnedFd, name: &str, text: &[u8]) -> io::Result<()> {
     rustix::fs::renameat(folder, half, folder, name)?;
     let here = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let names = rustix::fs::openat(folder, ".", here, Mode::empty())?;
-    Ok(rustix::fs::fsync(names)?)
+    named_file::sync_names_in(names)
 }
 
 fn write_half(folder: &OwnedFd, half: &str, text: &[u8]) -> io::Result<()> {
