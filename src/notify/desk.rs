@@ -23,6 +23,16 @@ pub struct Desk {
     path: PathBuf,
 }
 
+/// What stands under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    Nothing,
+    /// A regular file of so many bytes.
+    File(u64),
+    /// Something else: a link, a pipe.
+    NoFile,
+}
+
 impl Desk {
     /// An open folder, and the path by which applications are told of it; absolute.
     pub fn new(folder: Arc<OwnedFd>, path: &Path) -> Self {
@@ -66,24 +76,18 @@ impl Desk {
         )?))
     }
 
-    /// The length of a regular file; `None` if there is nothing, or something else.
-    pub fn regular_bytes(&self, name: &str) -> io::Result<Option<u64>> {
-        match rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                Ok(u64::try_from(stat.st_size).ok())
-            }
-            Ok(_) | Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether anything stands under a name.
-    pub fn has(&self, name: &str) -> io::Result<bool> {
-        match rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    /// What stands under a name.
+    pub fn look(&self, name: &str) -> io::Result<Stands> {
+        let stat = match rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(Stands::Nothing),
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = u64::try_from(stat.st_size);
+        Ok(match (FileType::from_raw_mode(stat.st_mode), bytes) {
+            (FileType::RegularFile, Ok(bytes)) => Stands::File(bytes),
+            _ => Stands::NoFile,
+        })
     }
 
     /// Removes a name; `Ok` if there is none.
@@ -91,6 +95,30 @@ impl Desk {
         match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_no_reply() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "1234").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        std::fs::create_dir(path("folder")).unwrap();
+        let opened = File::open(folder.path()).unwrap();
+        let desk = Desk::new(Arc::new(opened.into()), folder.path());
+        for (name, found) in [
+            ("file", Stands::File(4)),
+            ("link", Stands::NoFile),
+            ("folder", Stands::NoFile),
+            ("none", Stands::Nothing),
+        ] {
+            assert_eq!(desk.look(name).unwrap(), found, "{name}");
         }
     }
 }

@@ -11,7 +11,7 @@ use ureq::http::{HeaderMap, HeaderValue, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
-use super::desk::Desk;
+use super::desk::{Desk, Stands};
 use super::lookup::Lookup;
 use super::signature::{Signed, content_digest};
 use super::{Delivery, transport};
@@ -186,21 +186,16 @@ impl Files<'_> {
 
     /// Whether the application has written a reply.
     fn has_reply(&self, limit: u64) -> Result<bool, NotifyError> {
-        match self.desk.regular_bytes(&self.order.reply) {
-            Ok(Some(bytes)) if bytes > limit => Err(NotifyError::ReplyTooLarge { limit }),
-            Ok(Some(_)) => Ok(true),
+        let found = self.desk.look(&self.order.reply);
+        match found.map_err(NotifyError::Disk)? {
+            Stands::File(bytes) if bytes > limit => Err(NotifyError::ReplyTooLarge { limit }),
+            Stands::File(_) => Ok(true),
+            Stands::Nothing => Ok(false),
             // A link could lead to what is nobody's reply.
-            Ok(None)
-                if self
-                    .desk
-                    .has(&self.order.reply)
-                    .map_err(NotifyError::Disk)? =>
-            {
+            Stands::NoFile => {
                 let why = "what stands in the place of its reply is no file (a link, a pipe)";
                 Err(NotifyError::Malformed(why.to_owned()))
             }
-            Ok(None) => Ok(false),
-            Err(error) => Err(NotifyError::Disk(error)),
         }
     }
 

@@ -30,16 +30,12 @@ pub fn read(
     let mut names = work.names()?;
     names.retain(is_older);
     names.sort_unstable();
-    let is_empty = |id| {
+    let parts = |id| {
         let name = names::part_name(id);
-        let mut found = shelves.iter().map(|shelf| shelf.stat(&name));
-        found.any(|stat| matches!(stat, Ok(Some(stat)) if stat.st_size == 0))
+        shelves.iter().map(move |shelf| shelf.stat(&name))
     };
-    let is_gone = |id| {
-        let name = names::part_name(id);
-        let mut found = shelves.iter().map(|shelf| shelf.stat(&name));
-        !misses_a_shelf && found.all(|stat| matches!(stat, Ok(None)))
-    };
+    let is_empty = |id| parts(id).any(|stat| matches!(stat, Ok(Some(stat)) if stat.st_size == 0));
+    let is_gone = |id| !misses_a_shelf && parts(id).all(|stat| matches!(stat, Ok(None)));
     // A shelf is on the file system of its roots.
     let sync_names = || {
         let mut synced = shelves

@@ -155,15 +155,20 @@ impl RingFile {
                 let written = op::write_at(&self.file, block, range, offset).await;
                 (labels::RING, written)
             };
-        if route != labels::INLINE {
-            self.lane.note_written();
-        }
-        counting::wrote(route, &written);
+        self.note_written(route, &written);
         (written, block)
     }
 }
 
 impl RingFile {
+    /// A write came back by this way. What was written inline the lane knows already.
+    fn note_written(&self, route: usize, written: &io::Result<usize>) {
+        if route != labels::INLINE {
+            self.lane.note_written();
+        }
+        counting::wrote(route, written);
+    }
+
     /// [`Self::write_somehow`], and shows the bytes. What is short is shown first; of a plain write
     /// the bytes are in the processor's cache behind it.
     async fn write_somehow_shown(
@@ -193,10 +198,7 @@ impl RingFile {
                 let written = op::write_at_shown(&self.file, block, range, offset, show).await;
                 (labels::RING, written)
             };
-        if route != labels::INLINE {
-            self.lane.note_written();
-        }
-        counting::wrote(route, &written);
+        self.note_written(route, &written);
         (written, block)
     }
 }
