@@ -8,22 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 use support::client::{Client, fragment};
+use support::host::without_calls;
 use support::server::{Server, Settings};
 use support::skip;
-
-/// Runs its arguments in a process that may not make one system call, whose number is the first
-/// argument; the second is what it hears instead. The filter: load the number of the call; if it is
-/// that one, fail with the error; else allow.
-const WITHOUT_IO_URING: &str = "
-import ctypes, os, struct, sys
-def step(code, yes, no, value): return struct.pack('HBBI', code, yes, no, value)
-steps = ctypes.create_string_buffer(step(0x20, 0, 0, 0) + step(0x15, 0, 1, int(sys.argv[1]))
-    + step(0x06, 0, 0, 0x00050000 | int(sys.argv[2])) + step(0x06, 0, 0, 0x7fff0000))
-program = struct.pack('HxxxxxxP', 4, ctypes.addressof(steps))
-c = ctypes.CDLL(None, use_errno=True)
-if c.prctl(38, 1, 0, 0, 0) or c.prctl(22, 2, program, 0, 0): sys.exit(77)
-os.execv(sys.argv[3], sys.argv[3:])
-";
 
 /// Numbers of system calls, the same on every architecture.
 const SETUP: &str = "425";
@@ -33,17 +20,9 @@ const OPENAT2: &str = "437";
 
 /// What a server without io_uring says, where one can be started.
 fn without_io_uring(call: &str, errno: &str) -> Option<String> {
-    let words = ["python3", "-c", WITHOUT_IO_URING, call, errno];
-    let probe = Command::new(words[0])
-        .args(&words[1..])
-        .arg("/bin/true")
-        .output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        skip("io_uring cannot be forbidden here (needs python3 and seccomp, 64 bit)");
-        return None;
-    }
+    let call = format!("{call}:{errno}");
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::default().wrapper(&words);
+    let settings = Settings::default().wrapper(&without_calls(&call)?);
     let (status, said) = Server::refused(&folder.path().join("root"), &settings);
     assert_eq!(status.code(), Some(1), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -80,14 +59,11 @@ fn without_openat2_neither_a_start_nor_a_check_passes() {
     let remedy = "RestrictSUIDSGID";
     assert!(said.contains("openat2") && said.contains(remedy), "{said}");
     let root = tempfile::tempdir().unwrap();
-    let checked = Command::new("python3")
-        .args([
-            "-c",
-            WITHOUT_IO_URING,
-            OPENAT2,
-            "1",
-            env!("CARGO_BIN_EXE_bitsd"),
-        ])
+    let call = format!("{OPENAT2}:1");
+    let words = without_calls(&call).unwrap();
+    let checked = Command::new(words[0])
+        .args(&words[1..])
+        .arg(env!("CARGO_BIN_EXE_bitsd"))
         .args(["check", "--no-config", "--listen", "127.0.0.1:0", "--root"])
         .arg(root.path())
         .output()
@@ -105,19 +81,14 @@ fn without_openat2_neither_a_start_nor_a_check_passes() {
 /// A limit that cannot be asked for is none: the server serves, and says once why it does not know.
 #[test]
 fn without_prlimit_there_are_no_limits() {
-    let number = match () {
-        () if cfg!(target_arch = "x86_64") => "302",
-        () if cfg!(target_arch = "aarch64") => "261",
+    let call = match () {
+        () if cfg!(target_arch = "x86_64") => "302:1",
+        () if cfg!(target_arch = "aarch64") => "261:1",
         () => return skip("the number of prlimit64 is not known here"),
     };
-    let words = ["python3", "-c", WITHOUT_IO_URING, number, "1"];
-    let probe = Command::new(words[0])
-        .args(&words[1..])
-        .arg("/bin/true")
-        .output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        return skip("prlimit64 cannot be forbidden here (needs python3 and seccomp, 64 bit)");
-    }
+    let Some(words) = without_calls(call) else {
+        return;
+    };
     let server = Server::with(Settings::default().wrapper(&words));
     server.wait_for_log("event=limits_unknown");
     let mut client = Client::create(server.address(), "/a.bin");

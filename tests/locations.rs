@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::path::Path;
+
 use support::client::{BG_E_TOO_LARGE, Client, E_ACCESSDENIED, fragment};
+use support::host::without_calls;
 use support::server::{Server, Settings};
-use support::wait_until;
+use support::{skip, wait_until};
 
 fn with(file: &str) -> Server {
     Server::with(Settings::default().file(file))
@@ -203,6 +206,57 @@ fn a_reload_refuses_what_a_start_refuses() {
     assert!(!server.log().contains("event=reloaded"));
     upload(&server, "/a.bin", 10);
     server.assert_file("a.bin", 1, 10);
+}
+
+/// The same of roots, also of the one that is open already. Method: the system calls by which a
+/// file system replaces nothing are forbidden to the server; each is started by the settings, too.
+#[test]
+fn a_reload_refuses_a_root_that_a_start_refuses() {
+    // renameat2, as if the flag were not known (EINVAL), and linkat (EPERM).
+    let calls = match () {
+        () if cfg!(target_arch = "x86_64") => "316:22,265:1",
+        () if cfg!(target_arch = "aarch64") => "276:22,37:1",
+        () => return skip("the numbers of the system calls are not known here"),
+    };
+    let Some(words) = without_calls(calls) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let begin = Settings::default().wrapper(&words);
+    let server = Server::with(begin.clone().file("allow_overwrite = true\n"));
+    let at = |root: &Path, more: &str| {
+        format!("allow_overwrite = true\n[[location]]\nprefix = \"n\"\nroot = {root:?}\n{more}")
+    };
+    let only_replaces = "can neither rename without replacing";
+    for (lines, why) in [
+        ("allow_overwrite = false\n".to_owned(), only_replaces),
+        (
+            at(folder.path(), "allow_overwrite = false\n"),
+            only_replaces,
+        ),
+        (at(&file, ""), "is not a directory"),
+        (at(Path::new("/proc"), ""), "holds no files (proc)"),
+        (at(&folder.path().join("none"), ""), "does not exist"),
+    ] {
+        let before = server.log().len();
+        server.reload(&lines);
+        let tells = || server.log()[before..].contains("event=reload_failed");
+        wait_until("the reload fails", tells);
+        let told = server.log().split_off(before);
+        assert!(told.contains(why), "{lines}: {told}");
+        let fresh = tempfile::tempdir().unwrap();
+        let settings = begin.clone().file(&lines);
+        let (status, said) = Server::refused(&fresh.path().join("root"), &settings);
+        assert!(!status.success() && said.contains(why), "{lines}: {said}");
+    }
+    // What a start takes, a reload takes.
+    server.reload(&at(folder.path(), ""));
+    server.wait_for_log("event=reloaded");
+    upload(&server, "/n/a.bin", 10);
+    let folder = std::fs::read(folder.path().join("a.bin")).unwrap();
+    assert_eq!(folder.len(), 10);
 }
 
 #[test]
