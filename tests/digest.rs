@@ -7,6 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -418,6 +419,89 @@ fn a_part_that_somebody_has_changed_is_sent_once_more() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     assert_digest(&client.close(), 6, MIB);
     server.assert_file("c.bin", 6, MIB);
+}
+
+/// Goal: what makes a file doubtful outlives a restart, however far it was read again. Method:
+/// somebody changes an unfinished part, or only touches it; its client hangs up while it is read
+/// again, sooner or later each time, and the server is stopped in order, or killed.
+#[test]
+fn what_is_read_again_stays_doubtful_over_restarts() {
+    const RECEIVED: u64 = 40 * MIB;
+    const TOTAL: u64 = RECEIVED + MIB;
+    let mut server = Server::with(settings().file("shutdown_ms_max = 1"));
+    for is_changed in [true, false] {
+        let mut client = Client::create(server.address(), "/a.bin").seed(6);
+        let all = |range: std::ops::Range<u64>| fragment(range).of(TOTAL);
+        for start in (0..RECEIVED).step_by(4 << 20) {
+            client.send(all(start..start + 4 * MIB)).assert(200, None);
+        }
+        // So that a record says how it was left.
+        server.stop();
+        let part = server.part(client.session());
+        let mut file = std::fs::OpenOptions::new().write(true).open(part).unwrap();
+        file.write_all(if is_changed { b"changed" } else { &[] })
+            .unwrap();
+        file.set_modified(std::time::SystemTime::now()).unwrap();
+        server.restart();
+        for (hang_up_after_ms, is_killed) in [(0, false), (5, true), (20, false), (60, true)] {
+            client.reconnect_to(server.address());
+            client.send_head(&all(RECEIVED..TOTAL));
+            // How far it comes meanwhile is different each time, and changes nothing.
+            thread::park_timeout(Duration::from_millis(hang_up_after_ms));
+            let _ = client.raw.socket().shutdown(Shutdown::Both);
+            match is_killed {
+                true => server.kill9(),
+                false => server.stop(),
+            }
+            server.restart();
+        }
+        client.reconnect_to(server.address());
+        let last = client.send(all(RECEIVED..TOTAL));
+        if is_changed {
+            last.assert(500, Some(SESSION_NOT_FOUND));
+        } else {
+            assert_digest(&last, 6, TOTAL);
+            client.close().assert(200, None);
+            server.assert_file("a.bin", 6, TOTAL);
+        }
+    }
+}
+
+/// The same of a whole file that its application has changed: it is told with its own digest.
+#[test]
+fn what_an_application_has_changed_is_found_after_a_restart_too() {
+    const BYTES: u64 = 40 * MIB;
+    let backend = Backend::always(Act::ChangeFile(b"changed".to_vec()));
+    let url = backend.url("/app");
+    let lines = format!(
+        "notification_type = \"by-reference\"\nnotification_url = \"{url}\"\n\
+         digest = \"sha-256\"\n[limits]\nshutdown_ms_max = 1\n"
+    );
+    let mut server = Server::with(Settings::default().file(&lines));
+    let mut client = Client::create(server.address(), "/a.bin").seed(2);
+    client.send_rest(0, BYTES, 4 * MIB);
+    let mut expected = content(2, 0, BYTES);
+    expected[..7].copy_from_slice(b"changed");
+    let digest = format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(&expected)));
+    for (hang_up_after_ms, is_killed) in [(0, false), (20, true), (60, false)] {
+        let close = format!(
+            "BITS_POST /a.bin HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Close-Session\r\n\
+             BITS-Session-Id: {}\r\nContent-Length: 0\r\n\r\n",
+            client.session()
+        );
+        client.raw.send(close);
+        thread::park_timeout(Duration::from_millis(hang_up_after_ms));
+        let _ = client.raw.socket().shutdown(Shutdown::Both);
+        match is_killed {
+            true => server.kill9(),
+            false => server.stop(),
+        }
+        server.restart();
+        client.reconnect_to(server.address());
+    }
+    let closed = client.close();
+    assert_eq!(closed.field("Repr-Digest"), Some(&*digest));
+    assert!(std::fs::read(server.file("a.bin")).unwrap() == expected);
 }
 
 /// Goal: what a network changes is found by whoever sent it. Method: something between `bitsd put`
