@@ -35,7 +35,7 @@
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
 //!  version.rs names the build; processors.rs says where threads run that are no shards.
 //!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others,
-//!  and shell.rs writes paths that can be pasted.
+//!  and shell.rs writes paths that can be pasted. vigil.rs sees who waits for a file system.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
@@ -129,3 +129,5 @@ pub mod unseen;
 pub mod vault;
 pub mod verify;
 pub mod version;
+#[allow(clippy::disallowed_methods, reason = "on threads of its own")]
+pub mod vigil;

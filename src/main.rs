@@ -10,8 +10,10 @@ mod cli;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Instant;
 
-use bitsd::config::{Config, LogFormat, setting_like, settings_schema};
+use bitsd::config::{Config, LogFormat, LogLevel, setting_like, settings_schema};
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::handed::Handed;
@@ -22,6 +24,7 @@ use bitsd::ring::offline;
 use bitsd::ring::signals;
 use bitsd::ring::successor::Successor;
 use bitsd::unseen;
+use bitsd::vigil::{self, Vigil};
 use cli::settings::{Check, Settings, about_key, misspelt_variables};
 use cli::token::{NoToken, Token};
 use cli::{Cli, Command, WRONG_USE, failed, say};
@@ -44,13 +47,9 @@ fn main() -> ExitCode {
         let _ = signals::survive();
     }
     match command {
-        Command::Serve(settings) => match settings.resolve() {
+        Command::Serve(settings) => match settle_start(&settings) {
             Ok(config) => serve(config, settings, (handed, successor)),
-            Err(error) => {
-                let format = cli::log_format::asked_for(settings.file());
-                observe::complain(format, "wrong_settings", &error);
-                ExitCode::from(WRONG_USE)
-            }
+            Err(code) => code,
         },
         Command::Check(check) => run_check(&check),
         #[cfg(feature = "put")]
@@ -71,6 +70,22 @@ fn main() -> ExitCode {
         Command::Reload(plain) => cli::admin::reload(&plain),
         Command::Drain(plain) => cli::admin::drain(&plain),
     }
+}
+
+/// The settings of a start. The log is not open yet, but for what does not answer meanwhile.
+fn settle_start(settings: &Settings) -> Result<Config, ExitCode> {
+    let (format, of_start) = (OnceLock::new(), settings.clone());
+    let _vigil = Vigil::begin(move |path, since| {
+        let format = format.get_or_init(|| cli::log_format::asked_for_in_time(&of_start));
+        if observe::init(*format, LogLevel::Warn).is_ok() {
+            vigil::tell_of_start(path, since);
+        }
+    });
+    settings.resolve().map_err(|error| {
+        let format = cli::log_format::asked_for(settings.file());
+        observe::complain(format, "wrong_settings", &error);
+        ExitCode::from(WRONG_USE)
+    })
 }
 
 /// Runs the server until it is told to stop.
@@ -143,9 +158,14 @@ fn run_check(check: &Check) -> ExitCode {
         };
         return show(&text);
     }
-    match check.settings.settle() {
+    let deadline = Instant::now() + doctor::PATIENCE;
+    let settled = match check.settings.settle_by(deadline) {
+        Ok(settled) => settled,
+        Err(why) => return failed(why),
+    };
+    match settled {
         Ok(settled) => {
-            let mut findings = doctor::examine(&settled.config);
+            let mut findings = doctor::examine(&settled.config, deadline);
             findings.extend(misspelt_variables().into_iter().map(Finding::Doubtful));
             let is_bad = findings.iter().any(Finding::is_bad);
             if !check.quiet {

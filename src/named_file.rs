@@ -4,7 +4,7 @@
 //! and a file of the kernel may have neither a length nor an end (`/proc/kmsg`). So what is named
 //! is opened without waiting, has to be a regular file, and is read up to a bound. Only what a
 //! person has made for one run may be a pipe as well (`--config <(..)`), and that is bounded in
-//! time.
+//! time. Where the file system itself does not answer, whoever waits is seen to ([`vigil`]).
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::shell;
+use crate::vigil;
 
 /// What helps where a file may not be read; nothing where something else is the matter. Who makes
 /// such files is mostly root, and the server is not.
@@ -50,6 +51,10 @@ pub fn open_itself(path: &Path) -> io::Result<File> {
 }
 
 fn open_as(path: &Path, how: OFlags) -> io::Result<File> {
+    vigil::at(path, || open_here(path, how))
+}
+
+fn open_here(path: &Path, how: OFlags) -> io::Result<File> {
     // Already to be opened does something to some devices.
     check(&match how.contains(OFlags::NOFOLLOW) {
         true => rustix::fs::lstat(path)?,
@@ -93,7 +98,9 @@ pub fn open_to_append(path: &Path) -> io::Result<(File, bool)> {
 /// # Errors
 /// What the kernel says, that it is none, or that it is larger.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    read_all(&open(path)?, bytes_max)
+    vigil::at(path, || {
+        read_all(&open_here(path, OFlags::empty())?, bytes_max)
+    })
 }
 
 /// The same, of what nobody else may see: nothing of it stays in memory when it is dropped.
@@ -113,7 +120,7 @@ pub fn read_or_pipe(
     bytes_max: u64,
     patience: Duration,
 ) -> io::Result<Zeroizing<Vec<u8>>> {
-    let found = rustix::fs::stat(path)?;
+    let found = vigil::at(path, || rustix::fs::stat(path))?;
     if is_null(&found) {
         return Ok(Zeroizing::default());
     }

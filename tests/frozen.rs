@@ -1,18 +1,19 @@
 //! A disk that stands still for a while, as for a snapshot: those who want something of it wait,
-//! and nobody else on the same core does. Needs root and loop devices.
+//! and nobody else on the same core does. And file systems that do not answer at all. Needs root,
+//! loop devices, and FUSE.
 
 mod support;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::client::{Client, fragment};
 use support::host::{allow, run};
-use support::mount::Disk;
+use support::mount::{Disk, Silent};
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -166,6 +167,14 @@ fn await_line(lines: &mpsc::Receiver<String>, words: &[&str]) -> String {
     }
 }
 
+/// A command that reads these settings.
+fn begin(what: &str, file: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.arg(what).arg("--config").arg(file);
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    piped.spawn().unwrap()
+}
+
 #[test]
 fn a_start_and_a_check_name_the_folder_that_does_not_answer() {
     let folder = tempfile::tempdir().unwrap();
@@ -194,12 +203,6 @@ fn a_start_and_a_check_name_the_folder_that_does_not_answer() {
     let Some(frozen) = Frozen::freeze(disk.path()) else {
         return skip("no file system can be frozen here (needs root and fsfreeze)");
     };
-    let begin = |what: &str, file: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-        command.arg(what).arg("--config").arg(file);
-        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        piped.spawn().unwrap()
-    };
     let (mut server, mut check) = (begin("serve", &files[0]), begin("check", &files[1]));
     let log = lines_of(server.stderr.take().unwrap());
     let found = lines_of(check.stdout.take().unwrap());
@@ -215,4 +218,111 @@ fn a_start_and_a_check_name_the_folder_that_does_not_answer() {
     await_line(&log, &["event=started"]);
     server.kill().unwrap();
     server.wait().unwrap();
+}
+
+/// The exit code of a command, which ends before long.
+#[track_caller]
+fn ended(child: &mut Child) -> Option<i32> {
+    let mut status = None;
+    wait_until("the command ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap().code()
+}
+
+const NO_FUSE: &str = "no FUSE can be mounted here (needs root and /dev/fuse)";
+
+/// Goal: whoever waits for a file that the settings name, or for the settings, knows for which.
+/// Method: it lies where nothing answers; there is no log yet when a start comes to it. Each looks
+/// for a name of its own: the kernel lets nobody end who waits for one that is looked for.
+#[test]
+fn whoever_reads_settings_names_the_file_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mute, root) = (folder.path().join("mute"), folder.path().join("root"));
+    fs::create_dir(&mute).unwrap();
+    fs::create_dir(&root).unwrap();
+    let with_users = |what: &str| {
+        let (file, users) = (folder.path().join(what), mute.join(what));
+        let lines = format!(
+            "log_format = \"json\"\nroot = {root:?}\nlisten = \"127.0.0.1:0\"\ncores = 1\n\
+             users_file = {users:?}\n"
+        );
+        fs::write(&file, lines).unwrap();
+        (file, users)
+    };
+    let words = ["serve", "check", "status"];
+    let users = words.map(with_users);
+    let theirs = words.map(|what| mute.join(format!("{what}.toml")));
+    let theirs = theirs.map(|file| (file.clone(), file));
+    let Some(silent) = Silent::over(&mute) else {
+        return skip(NO_FUSE);
+    };
+    // In the form that the settings ask for, as far as they can be read.
+    let forms = ["\"event\":\"start_waits\"", "event=start_waits"];
+    let begun = [users, theirs].map(|files| {
+        let waiting = std::iter::zip(words, files).map(|(what, (file, place))| {
+            let mut child = begin(what, &file);
+            let said = lines_of(child.stderr.take().unwrap());
+            (child, said, place.display().to_string())
+        });
+        waiting.collect::<Vec<_>>()
+    });
+    let mut starts = Vec::new();
+    for (all, form) in begun.into_iter().zip(forms) {
+        let mut all = all.into_iter();
+        let (server, log, place) = all.next().unwrap();
+        await_line(&log, &[form, &place, "umount -l"]);
+        starts.push((server, log, place));
+        for (mut child, said, place) in all {
+            await_line(&said, &[&place, "does not answer"]);
+            assert_eq!(ended(&mut child), Some(1));
+        }
+    }
+    drop(silent);
+    for (mut server, log, place) in starts {
+        await_line(&log, &["wrong_settings", &place, "cannot read"]);
+        assert_eq!(ended(&mut server), Some(2));
+    }
+}
+
+/// Goal: the same of a reload, and the server goes on with what it has.
+#[test]
+fn a_reload_names_the_file_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mute, socket) = (folder.path().join("mute"), folder.path().join("socket"));
+    fs::create_dir(&mute).unwrap();
+    let users = mute.join("users");
+    let hash = "$2y$04$/FLdgVBgKbHKQmjZY1JisOCmDrrqFxKdodD7DQfqTT9PalXLnPMyO";
+    fs::write(&users, format!("bert:{hash}\n")).unwrap();
+    let lines = format!("admin_socket = {socket:?}\nusers_file = {users:?}\n");
+    let mut server = Server::with(Settings::default().file(&lines));
+    let Some(silent) = Silent::over(&mute) else {
+        return skip(NO_FUSE);
+    };
+    let reload = || -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.arg("reload").arg("--socket").arg(&socket);
+        command.output().unwrap()
+    };
+    let reloaded = reload();
+    let said = String::from_utf8(reloaded.stderr).unwrap();
+    assert_eq!(reloaded.status.code(), Some(1), "{said}");
+    let place = users.to_str().unwrap();
+    assert!(
+        said.contains(place) && said.contains("does not answer"),
+        "{said}"
+    );
+    let log = server.log();
+    let told = log.lines().find(|line| line.contains("event=reload_waits"));
+    assert!(told.is_some_and(|line| line.contains(place)), "{log}");
+    let mut client = Client::create(server.address(), "/a");
+    client.send(fragment(0..1_000)).assert(200, None);
+    client.close().assert(200, None);
+    drop(silent);
+    server.wait_for_log("event=reload_failed");
+    // What was mounted over it is gone.
+    let reloaded = reload();
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    server.stop();
 }

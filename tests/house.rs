@@ -69,10 +69,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The table of what the disk says: pure, for the flow and for the log.
     ("diagnosis", &["bits", "http", "event"]),
     ("processors", &[]),
-    ("named_file", &["shell"]),
+    ("named_file", &["shell", "vigil"]),
     ("shell", &[]),
     ("unseen", &[]),
     ("version", &[]),
+    // Who waits for a file system, and the thread that says so.
+    ("vigil", &["shell"]),
     // The HTTP client of `World::notify`, on threads of its own.
     (
         "notify",

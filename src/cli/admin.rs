@@ -12,7 +12,7 @@ mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
@@ -283,7 +283,10 @@ impl Where {
         let settings = Settings::in_file(self.config.clone());
         let hint = "; --socket names the socket without them";
         let failed = |error| Failed::wrong_use(format!("{error}{hint}"));
-        settings.resolve().map_err(failed)
+        match settings.settle_by(Instant::now() + SETTINGS_PATIENCE) {
+            Ok(settled) => Ok(settled.map_err(failed)?.config),
+            Err(why) => Err(Failed::new(format!("{why}{hint}"))),
+        }
     }
 
     /// The socket of the server.
@@ -345,6 +348,9 @@ fn is_nobody_there(path: &Path) -> bool {
         )
     })
 }
+
+/// How long settings may take to be read, of a file system that may not answer.
+const SETTINGS_PATIENCE: Duration = Duration::from_secs(15);
 
 const NO_SOCKET: &str = "the settings name no admin_socket, so nobody can be asked: set admin_socket = \
      \"/run/bitsd/admin.sock\" and restart the server, or name the socket with --socket";

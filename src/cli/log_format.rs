@@ -3,9 +3,25 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bitsd::config::{FILE_BYTES_MAX, LogFormat};
-use bitsd::named_file;
+use bitsd::{named_file, vigil};
+
+use super::settings::Settings;
+
+/// How long a settings file that may not answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// [`asked_for`] while the settings are read, and something does not answer: the settings file,
+/// perhaps.
+pub fn asked_for_in_time(settings: &Settings) -> LogFormat {
+    let settings = settings.clone();
+    let known = vigil::within(Instant::now() + PATIENCE, move || {
+        asked_for(settings.file())
+    });
+    known.unwrap_or_else(|_| asked_for(None))
+}
 
 /// What flags, environment or settings file ask for, in this order, whatever else is wrong with
 /// them.

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
@@ -12,6 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use bitsd::config::{
     Config, ConfigError, Flags, Row, Scope, SettingsFile, Settled, default_of, rows,
 };
+use bitsd::vigil::{self, Unanswered};
 
 /// Flags of `serve` and `check`; they win over the settings file.
 #[derive(Args, Clone, Debug)]
@@ -66,10 +68,11 @@ impl Settings {
 
     /// The settings file that is read: the one that is named, or the usual one if it exists.
     pub fn file(&self) -> Option<&Path> {
-        let usual = || match Path::new(USUAL_FILE).metadata() {
+        let usual = Path::new(USUAL_FILE);
+        let usual = || match vigil::at(usual, || usual.metadata()) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             // One that cannot be read is told when it is read.
-            _ => Some(Path::new(USUAL_FILE)),
+            _ => Some(usual),
         };
         if self.no_config {
             return None;
@@ -81,6 +84,16 @@ impl Settings {
     pub fn settle(&self) -> Result<Settled, ConfigError> {
         let file = self.file().map(SettingsFile::read).transpose()?;
         Settled::resolve(self.keys.0.clone(), file)
+    }
+
+    /// The same, if what they name answers until then.
+    pub fn settle_by(&self, deadline: Instant) -> Result<Result<Settled, ConfigError>, Unanswered> {
+        let settings = self.clone();
+        match vigil::within(deadline, move || settings.settle()) {
+            // Nobody sees then whether it waits.
+            Err(Unanswered::NoThread(_)) => Ok(self.settle()),
+            settled => settled,
+        }
     }
 
     /// What [`Self::settle`] comes to.

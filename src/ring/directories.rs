@@ -31,11 +31,11 @@ use super::owner::{NOTE_BYTES_MAX, Purpose, ServerId};
 use super::probe;
 use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
-use super::vigil;
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME};
+use crate::vigil;
 
 pub use doubts::{FolderDoubt, refuse_replacing};
 use former::Listed;

@@ -23,7 +23,7 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{listeners, memory, net, probe, rights, vigil, work_file};
+use super::{listeners, memory, net, probe, rights, work_file};
 use crate::admin::{self, BadDoor};
 use crate::config::{Config, quantity};
 use crate::courier;
@@ -32,9 +32,10 @@ use crate::custody::site::{BadLedger, Site};
 use crate::custody::writer::today;
 use crate::objects;
 use crate::objects::trial::{self, Tried};
+use crate::vigil::{self, Unanswered};
 
 /// A check takes no longer than this, whatever does not answer.
-const PATIENCE: Duration = Duration::from_secs(55);
+pub const PATIENCE: Duration = Duration::from_secs(55);
 /// Fewer descriptors than this are soon used up.
 const FEW_FILES: u64 = 4096;
 
@@ -66,9 +67,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at everything that a start needs.
-pub fn examine(config: &Config) -> Vec<Finding> {
-    let parts = Parts::of(config);
+/// Looks at everything that a start needs. What is not said at the deadline stays unsaid.
+pub fn examine(config: &Config, deadline: Instant) -> Vec<Finding> {
+    let parts = Parts {
+        config: Arc::new(config.clone()),
+        deadline,
+    };
     let mut findings = vec![Finding::Good(format!("it is checked as {}", account::us()))];
     let rings = probe::io_uring().and_then(|()| probe::rings(config.cores));
     let has_rings = rings.is_ok();
@@ -119,19 +123,16 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(config: &Config) -> Self {
-        Self {
-            config: Arc::new(config.clone()),
-            deadline: Instant::now() + PATIENCE,
-        }
-    }
-
     fn within<T: Send + 'static>(
         &self,
         part: impl FnOnce(&Config) -> T + Send + 'static,
     ) -> Result<T, Finding> {
         let config = Arc::clone(&self.config);
-        vigil::within(self.deadline, move || part(&config)).map_err(Finding::Bad)
+        let done = vigil::within(self.deadline, move || part(&config));
+        done.map_err(|why| match why {
+            Unanswered::NoThread(error) => Finding::Bad(LaunchError::Thread(error).to_string()),
+            why => Finding::Bad(why.to_string()),
+        })
     }
 
     fn run<F: IntoIterator<Item = Finding>>(

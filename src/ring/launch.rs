@@ -23,7 +23,6 @@ use super::steward::{self, ToAsk};
 use super::successor::Successor;
 use super::supervisor::{Ended, Start, Supervisor};
 use super::tls::material::Material;
-use super::vigil::Vigil;
 use super::watch::Watch;
 use super::window;
 use super::work_folder::BadFolder;
@@ -41,6 +40,7 @@ use crate::server::clients::Clients;
 use crate::vault::names::{WorkName, is_half_note, parse_name};
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
+use crate::vigil::Vigil;
 
 /// What this start begins with: where the settings come from, for the line that tells of the start,
 /// and how to read them again; what was handed on by whoever was here before, and how this program
@@ -172,7 +172,7 @@ struct Prepared {
 }
 
 fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
-    let _vigil = Vigil::begin();
+    let _vigil = Vigil::of_start();
     if let Some(why) = rights::ruled_by_clients(config) {
         return Err(LaunchError::RuledByClients(why));
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::launch_error::LaunchError;
 use super::shelves::SharedShelves;
-use super::vigil::{self, Vigil};
 use crate::config::Config;
 use crate::custody::ledger::Ledger;
 use crate::custody::note::Witness;
 use crate::custody::site::Site;
 use crate::metrics::Metrics;
 use crate::vault::names::LEDGER_NAME;
+use crate::vigil::{self, Vigil};
 
 /// A path, the name of a day and a hash, with room for what JSON escapes.
 const NOTE_BYTES_MAX: u64 = 64 << 10;
@@ -31,7 +31,7 @@ pub fn begin(
     }
     let site = Site::new(&config.custody, &config.upload_folders());
     let witness = Box::new(WorkNote(Arc::clone(shelves)));
-    let _vigil = Vigil::begin();
+    let _vigil = Vigil::of_start();
     let start = || Ledger::start(site, witness, Arc::clone(&metrics.ledger));
     let started = vigil::at(&config.custody, start);
     let ledger = started.map_err(LaunchError::Custody)?;

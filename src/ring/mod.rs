@@ -71,7 +71,6 @@ pub mod tls;
 pub mod tree;
 pub mod trial;
 pub mod turn;
-pub mod vigil;
 pub mod walk;
 pub mod watch;
 pub mod window;

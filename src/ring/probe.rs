@@ -20,9 +20,9 @@ use super::op;
 use super::queue;
 use super::rights;
 use super::rlimit::{self, Limited};
-use super::vigil::{self, Vigil};
 use super::work_file;
 use crate::config::Config;
+use crate::vigil::{self, Vigil};
 
 /// How long io_uring may take for a request that does nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -241,7 +241,7 @@ pub fn warn_of_surprises(
     descriptors: u64,
     processors: &[usize],
 ) {
-    let _vigil = Vigil::begin();
+    let _vigil = Vigil::of_start();
     let processors = processors.len();
     if descriptors < FEW_DESCRIPTORS {
         let event = "few_descriptors";

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
@@ -28,6 +28,7 @@ use crate::objects::Objects;
 use crate::observe;
 use crate::verify::tickets::Acceptance;
 use crate::verify::{self, Verifier};
+use crate::vigil::{self, Vigil};
 
 /// How long a shard may take until it has new settings in hand.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -58,6 +59,8 @@ type Asker = SyncSender<Result<String, String>>;
 pub struct Reloads {
     wishes: SyncSender<Option<Asker>>,
     config: Arc<Mutex<Arc<Config>>>,
+    /// The thread.
+    by: ThreadId,
 }
 
 impl Reloads {
@@ -98,10 +101,14 @@ impl Reloads {
                     Arc::clone(&reloader.config);
             }
         };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("reload".to_owned())
             .spawn(run)?;
-        Ok(Self { wishes, config })
+        Ok(Self {
+            wishes,
+            config,
+            by: thread.thread().id(),
+        })
     }
 
     /// Asks for a reload. All that are asked for before it begins are one and the same.
@@ -116,10 +123,20 @@ impl Reloads {
     pub fn ask_and_wait(&self) -> Result<String, String> {
         let (asker, outcome) = mpsc::sync_channel(1);
         let is_taken = self.wishes.try_send(Some(asker)).is_ok();
-        let held_up = "another reload is held up, by a slow disk perhaps";
         match is_taken.then(|| outcome.recv_timeout(PATIENCE)) {
             Some(Ok(outcome)) => outcome,
-            Some(Err(_)) | None => Err(held_up.to_owned()),
+            Some(Err(_)) | None => Err(self.held_up()),
+        }
+    }
+
+    /// Why a reload takes long.
+    fn held_up(&self) -> String {
+        match vigil::waits(self.by) {
+            Some((path, _)) => format!(
+                "{}; the reload goes on when it answers, and until then the settings before it hold",
+                vigil::in_words(&path)
+            ),
+            None => "another reload is held up, by a slow disk perhaps".to_owned(),
         }
     }
 
@@ -163,6 +180,7 @@ impl Reloader {
     /// Reads the settings again and gives them to all shards; if anything is wrong with them, all
     /// stays as it is.
     fn reload(&mut self, directories: &Directories) -> Result<String, String> {
+        let _vigil = Vigil::of_reload();
         match self.try_reload(directories) {
             Ok(changed) => Ok(changed),
             Err(error) => {
@@ -257,10 +275,11 @@ impl Reloader {
 /// Whether a custody ledger may be kept where the settings say, if one is to be.
 fn look_at_ledger(config: &Config) -> Result<(), BadLedger> {
     let ledger = &config.custody;
-    match ledger.as_os_str().is_empty() {
-        true => Ok(()),
-        false => Site::new(ledger, &config.upload_folders()).look().map(drop),
+    if ledger.as_os_str().is_empty() {
+        return Ok(());
     }
+    let site = Site::new(ledger, &config.upload_folders());
+    vigil::at(ledger, || site.look().map(drop))
 }
 
 /// Writes into the log why Kerberos tickets, which the settings ask for, will not be taken.

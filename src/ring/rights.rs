@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 
 use super::footing;
-use super::vigil;
 use crate::config::{Config, Download, Location};
 use crate::shell;
+use crate::vigil;
 
 /// A warning, with the remedy, for each secret that all accounts of this machine can read. `ssh`
 /// refuses such keys; here it is told only, since the file may lie in a folder that they cannot

@@ -12,9 +12,10 @@ use super::Directories;
 use super::taking::lock;
 use crate::ring::launch_error::LaunchError;
 use crate::ring::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, holds_sessions};
-use crate::ring::vigil;
+
 use crate::ring::work_folder::{BadFolder, WorkFolder};
 use crate::vault::names::{OWNER_NAME, SHELVES_NAME};
+use crate::vigil;
 
 /// A line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]

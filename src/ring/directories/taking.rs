@@ -14,10 +14,10 @@ use crate::named_file::kind_without_files;
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::{Purpose, holds_sessions};
-use crate::ring::vigil;
 use crate::ring::walk;
 use crate::ring::work_folder::{self, BadFolder, Lock, WorkFolder};
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, TRIAL_NAME};
+use crate::vigil;
 
 /// The root where none is named; the only one that is made.
 const ROOT_DEFAULT: &str = "./uploads";

@@ -1,19 +1,20 @@
-//! What a start, a check or a reload waits for: the folder that it looks at just now.
+//! What a start, a check or a reload waits for: the folder or the file that it looks at just now.
 //!
 //! A file system whose server, or whose daemon, is gone answers never, or says so after minutes.
 //! Whoever waits there can say nothing itself. So it notes where it looks before it does, and
 //! somebody else, who sees for how long, says it.
 
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
-use super::launch_error::LaunchError;
 use crate::shell;
 
-/// A folder that has not answered for so long is told of.
+/// What has not answered for so long is told of.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// And again each time after so long.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -27,8 +28,8 @@ struct Look {
     since: Instant,
 }
 
-/// All of this process, those within others behind them. A start makes some dozens, one after the
-/// other.
+/// All of this process, those within others behind them. A start makes some dozens, and some for
+/// each file that its settings name, one after the other.
 static LOOKS: Mutex<Vec<Look>> = Mutex::new(Vec::new());
 
 fn looks() -> MutexGuard<'static, Vec<Look>> {
@@ -51,14 +52,14 @@ pub fn at<T>(path: &Path, call: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Where a thread waits, and for how long.
-fn waits(by: ThreadId) -> Option<(PathBuf, Instant)> {
+/// Where a thread waits, and since when.
+pub fn waits(by: ThreadId) -> Option<(PathBuf, Instant)> {
     let looks = looks();
     let last = looks.iter().rev().find(|look| look.by == by)?;
     Some((last.at.clone(), last.since))
 }
 
-/// What is said of a folder that does not answer.
+/// What is said of something that does not answer.
 pub fn in_words(path: &Path) -> String {
     let (word, path) = (shell::word(path), path.display());
     format!(
@@ -69,12 +70,42 @@ pub fn in_words(path: &Path) -> String {
 
 /// Somebody who says where this thread waits, until it is dropped.
 pub struct Vigil {
-    _end: mpsc::Sender<()>,
+    end: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Vigil {
+    fn drop(&mut self) {
+        // What is said after that is said by others.
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Vigil {
-    /// Begins. Where there is no thread for it, nothing is said.
-    pub fn begin() -> Option<Self> {
+    /// Begins one that says it in the log, for a start.
+    pub fn of_start() -> Option<Self> {
+        Self::begin(tell_of_start)
+    }
+
+    /// The same, for a reload.
+    pub fn of_reload() -> Option<Self> {
+        Self::begin(|path, since| {
+            tracing::warn!(
+                event = "reload_waits",
+                path = %path.display(),
+                seconds = since.as_secs(),
+                remedy = in_words(path),
+                "a reload waits for a file system that does not answer: the settings before it hold"
+            );
+        })
+    }
+
+    /// Begins one that says it so, from a thread of its own. Where there can be none, nothing is
+    /// said.
+    pub fn begin(tell: impl Fn(&Path, Duration) + Send + 'static) -> Option<Self> {
         let (end, ended) = mpsc::channel();
         let by = thread::current().id();
         let watch = move || {
@@ -91,52 +122,78 @@ impl Vigil {
             }
         };
         let thread = thread::Builder::new().name("vigil".to_owned());
-        thread.spawn(watch).ok().map(|_| Self { _end: end })
+        let thread = thread.spawn(watch).ok()?;
+        Some(Self {
+            end: Some(end),
+            thread: Some(thread),
+        })
     }
 }
 
-fn tell(path: &Path, since: Duration) {
-    let remedy = in_words(path);
+/// Writes into the log that a start waits.
+pub fn tell_of_start(path: &Path, since: Duration) {
     tracing::warn!(
         event = "start_waits",
         path = %path.display(),
         seconds = since.as_secs(),
-        remedy,
+        remedy = in_words(path),
         "the start waits for a file system that does not answer, and all locations with it"
     );
+}
+
+/// Why something is not done in time.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// This does not answer.
+    Silent(PathBuf),
+    /// It takes too long.
+    Late,
+    /// It failed by a bug, which was told.
+    Failed,
+    /// It was not begun: there is no thread for it.
+    NoThread(io::Error),
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(path) => f.write_str(&in_words(path)),
+            Self::Late => f.write_str("a part of the check takes too long"),
+            Self::Failed => f.write_str("a part of the check failed"),
+            Self::NoThread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
 }
 
 /// Runs a part of a check on a thread of its own.
 ///
 /// # Errors
-/// What is said if a folder does not answer in [`PATIENCE`], or if it is not done at the deadline.
-/// The thread is left then: nothing can end it, and the process ends soon.
+/// Something does not answer in [`PATIENCE`], or it is not done at the deadline. The thread is left
+/// then: nothing can end it, and the process ends soon.
 pub fn within<T: Send + 'static>(
     deadline: Instant,
     part: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, Unanswered> {
     let (tell, told) = mpsc::channel();
     let run = move || {
         // Nobody may wait for it any more.
         let _ = tell.send(part());
     };
     let thread = thread::Builder::new().name("check".to_owned());
-    let thread = thread
-        .spawn(run)
-        .map_err(|error| LaunchError::Thread(error).to_string())?;
+    let thread = thread.spawn(run).map_err(Unanswered::NoThread)?;
     let by = thread.thread().id();
     loop {
         match told.recv_timeout(BEAT) {
             Ok(done) => return Ok(done),
-            Err(RecvTimeoutError::Disconnected) => return Err("a part of the check failed".into()),
+            Err(RecvTimeoutError::Disconnected) => return Err(Unanswered::Failed),
             Err(RecvTimeoutError::Timeout) => {}
         }
         let is_over = Instant::now() >= deadline;
         match waits(by) {
             Some((path, since)) if is_over || since.elapsed() >= PATIENCE => {
-                return Err(in_words(&path));
+                return Err(Unanswered::Silent(path));
             }
-            None if is_over => return Err("a part of the check takes too long".to_owned()),
+            None if is_over => return Err(Unanswered::Late),
             Some(_) | None => {}
         }
     }
@@ -167,9 +224,9 @@ mod tests {
         let soon = Instant::now() + Duration::from_millis(10);
         let (release, held) = mpsc::channel::<()>();
         let waits = move || at(Path::new("/nowhere"), || held.recv().is_ok());
-        let refused = within(soon, waits).unwrap_err();
+        let refused = within(soon, waits).unwrap_err().to_string();
         assert!(refused.starts_with("/nowhere does not answer"), "{refused}");
         drop(release);
-        assert_eq!(within(soon, || 7), Ok(7));
+        assert_eq!(within(soon, || 7).unwrap(), 7);
     }
 }
