@@ -35,11 +35,24 @@ impl Ordered {
         }
     }
 
-    fn order(&self, what: &str, session: &str) -> Child {
+    fn command(&self, what: &str, session: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
         command.args(["sessions", what, session.trim_matches(['{', '}'])]);
         command.arg("--socket").arg(&self.socket);
+        command
+    }
+
+    fn order(&self, what: &str, session: &str) -> Child {
+        let mut command = self.command(what, session);
         command.stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Whether a request for it is under way.
+    fn is_busy(&self, session: &str) -> bool {
+        let shown = self.command("show", session).output().unwrap();
+        String::from_utf8(shown.stdout)
+            .unwrap()
+            .contains("a request is under way")
     }
 }
 
@@ -118,4 +131,30 @@ fn a_body_that_trickles_keeps_no_order_waiting_for_ever() {
     assert!(order.wait().unwrap().success());
     assert!(trickle.join().unwrap(), "its connection was ended");
     assert_eq!(ordered.server.work_files(), [""; 0]);
+}
+
+/// Goal: an order breaks no Close off, however long the file is looked at. Method: its application
+/// has put another file in its place, and all of that is read for its digest.
+#[test]
+fn a_file_that_is_read_again_at_its_close_comes_to_its_end_first() {
+    const BYTES: u64 = 48 << 20;
+    let theirs = vec![7; usize::try_from(BYTES).unwrap()];
+    let backend = Backend::always(Act::ReplaceFile(theirs));
+    let url = backend.url("/app");
+    let ordered = Ordered::start(&format!(
+        "notification_type = \"by-reference\"\nnotification_url = \"{url}\"\n\
+         digest = \"sha-256\"\ndurability = \"none\"\n"
+    ));
+    let mut client = Client::create(ordered.server.address(), "/a.bin");
+    client.send_rest(0, BYTES, 4 << 20);
+    let session = client.session().to_owned();
+    let closing = std::thread::spawn(move || client.close());
+    wait_until("the Close is under way, or over", || {
+        closing.is_finished() || ordered.is_busy(&session)
+    });
+    let order = ordered.command("cancel", &session).output().unwrap();
+    closing.join().unwrap().assert(200, None);
+    assert!(!order.status.success(), "{order:?}");
+    let file = std::fs::read(ordered.server.file("a.bin")).unwrap();
+    assert!(file.iter().all(|byte| *byte == 7) && file.len() as u64 == BYTES);
 }

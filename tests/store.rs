@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use support::backend::{Act, Backend};
 use support::bucket::{BUCKET, CREDENTIALS, Fate, Moto, Proxy, close_at_last, leftovers, sent};
-use support::client::{Client, DISK_FULL, fragment};
+use support::client::{Client, DISK_FULL, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -381,6 +381,51 @@ fn the_ack_comes_after_the_object_and_never_before() {
     close_at_last(&mut client, &server);
     let session = client.session().to_owned();
     store.assert_object(&server, "late.bin", &session, LARGE);
+}
+
+/// An order does not wait for a store, which may take hours, and a Close that waits is answered.
+#[test]
+fn an_order_about_a_file_on_its_way_to_a_store_waits_for_nothing() {
+    let Some(store) = Store::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let lines = format!("store_wait = \"1m\"\nallow_overwrite = true\nadmin_socket = {socket:?}");
+    let server = Server::with(store.settings(&lines));
+    store.proxy.rule(|_, line| match line.starts_with("PUT") {
+        true => Fate::Delay(10_000),
+        false => Fate::Pass,
+    });
+    let mut client = sent(&server, "/slow.bin", LARGE);
+    let session = client.session().to_owned();
+    let order = |what: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(["sessions", what, session.trim_matches(['{', '}'])]);
+        let began = Instant::now();
+        let output = command.arg("--socket").arg(&socket).output().unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(8),
+            "{what}: {output:?}"
+        );
+        output
+    };
+    let closing = thread::spawn(move || {
+        client.close().assert(503, None);
+        client
+    });
+    let is_on_its_way = || {
+        let lines = store.proxy.lines();
+        lines.iter().any(|line| line.starts_with("PUT"))
+    };
+    wait_until("a part is on its way", is_on_its_way);
+    // Time does not end what is not its client's any more.
+    let said = String::from_utf8(order("expire").stderr).unwrap();
+    assert!(said.contains("on its way to an object store"), "{said}");
+    let mut client = closing.join().unwrap();
+    let cancelled = order("cancel");
+    assert!(cancelled.status.success(), "{cancelled:?}");
+    client.close().assert(500, Some(SESSION_NOT_FOUND));
+    store.assert_nothing_is_left(&server);
+    assert!(store.moto.object("slow.bin").is_none());
 }
 
 /// Nobody closes again: the work goes on, and its end is taken note of.

@@ -297,7 +297,11 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
                         "a request for it is under way that takes its time, and the order was \
                          dropped: try again",
                     ),
-                    NotEnded::IsPublished => (409, "its file is being given its name"),
+                    NotEnded::IsPublished => (
+                        409,
+                        "its file is being given its name, or is on its way to an object store, \
+                         and is not called back",
+                    ),
                     NotEnded::NotNow => (503, "not now: the server is starting or stopping"),
                 };
                 AdminAnswer::outcome(status, why)
