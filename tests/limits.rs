@@ -367,7 +367,12 @@ fn what_the_server_does_not_understand_is_set_aside() {
     fs::write(work.join("0.part"), "foreign").unwrap();
     fs::write(work.join("0-0.journal"), "foreign").unwrap();
     server.restart();
-    for name in ["notes.txt", "folder", "0.part", "0-0.journal"] {
+    // What nobody takes for the server's own stays, and is told of.
+    for name in ["notes.txt", "folder"] {
+        assert!(work.join(name).exists(), "{name} is lost");
+    }
+    server.wait_for_log("not the server's (folder, notes.txt)");
+    for name in ["0.part", "0-0.journal"] {
         assert!(!work.join(name).exists(), "{name} stayed");
         assert!(
             work.join(format!("{name}.aside")).exists(),

@@ -57,6 +57,60 @@ fn a_work_directory_that_others_may_write_to_is_refused() {
     }
 }
 
+/// A slip in the settings: nothing there is renamed, removed or added to.
+#[test]
+fn a_folder_that_holds_other_things_is_no_work_directory() {
+    let (folder, root) = folder_and_root();
+    let home = folder.path().join("home");
+    fs::create_dir_all(home.join("docs")).unwrap();
+    allow(&home, 0o700);
+    // Others have a file of this name.
+    let files = ["letter", ".profile", "lock", "trial", "docs/a"];
+    for name in files {
+        fs::write(home.join(name), "mine").unwrap();
+    }
+    let work_dir = format!("work_dir = {home:?}\n");
+    let (status, said) = Server::refused(&root, &Settings::default().file(&work_dir));
+    assert_eq!(status.code(), Some(1), "{said}");
+    let told = "(.profile, docs, letter)";
+    assert!(said.contains(told) && said.contains("install -d"), "{said}");
+    let (ok, said) = checked(&root, &work_dir);
+    assert!(!ok && said.contains(told), "{said}");
+    // Nor is the root of a server that runs, though its own folder is in it.
+    let server = Server::start();
+    let theirs = format!("work_dir = {:?}\n", server.root());
+    let (status, said) = Server::refused(&root, &Settings::default().file(&theirs));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("(.bitsd)"), "{said}");
+    upload(&server, "/a.bin", 10);
+    for name in files {
+        assert_eq!(fs::read(home.join(name)).unwrap(), b"mine", "{name}");
+    }
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 5);
+    // What was put into one that is in use stays, and is told of.
+    drop(Server::on(&root, Settings::default()));
+    fs::write(root.join(".bitsd/README"), "mine").unwrap();
+    let (ok, said) = checked(&root, "");
+    assert!(ok && said.contains("not the server's (README)"), "{said}");
+    let server = Server::on(&root, Settings::default());
+    server.wait_for_log("event=work_dir_shared");
+    assert!(root.join(".bitsd/README").exists());
+}
+
+/// Whether `bitsd check` finds a start in order, and what it says.
+fn checked(root: &Path, settings: &str) -> (bool, String) {
+    let file = root.with_extension("toml");
+    let all = format!("root = {root:?}\nlisten = \"127.0.0.1:0\"\ncores = 1\n{settings}");
+    fs::write(&file, all).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["check", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8([check.stdout, check.stderr].concat()).unwrap();
+    (check.status.success(), said)
+}
+
 #[test]
 fn a_work_directory_of_somebody_else_is_refused() {
     let (_folder, root) = folder_and_root();

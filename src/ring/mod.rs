@@ -65,6 +65,7 @@ pub mod signals;
 pub mod space;
 mod stamp;
 pub mod steward;
+mod strangers;
 pub mod successor;
 pub mod supervisor;
 pub mod tls;

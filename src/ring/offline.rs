@@ -20,6 +20,7 @@ use super::handed::HandedLocks;
 use super::memory;
 use super::owner::{NOTE_BYTES_MAX, OwnerNote, is_full};
 use super::readback;
+use super::strangers;
 use super::work_folder::{BadFolder, Lock, WorkFolder};
 use crate::admin::view::{self, SessionView};
 use crate::bits::session::{State, Step};
@@ -102,6 +103,10 @@ impl Resting {
             )),
             why => why.to_words(path),
         })?;
+        // Before a lock is made in it.
+        if let Some(found) = strangers::in_no_servers(&work).map_err(|error| failed(&error))? {
+            return Err(BadFolder::Occupied(found).to_words(path));
+        }
         let lock = work
             .lock(LOCK_NAME, &mut HandedLocks::default())
             .map_err(|error| failed(&error))?;

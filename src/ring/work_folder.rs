@@ -56,6 +56,8 @@ pub enum BadFolder {
     Writable(Mode),
     /// Others may have put it in the place of ours.
     Exposed(Exposure),
+    /// No server has had it, and this stands in it.
+    Occupied(String),
     /// Its file system, of this name, holds no files.
     NoFiles(&'static str),
     /// Its file system cannot lock files.

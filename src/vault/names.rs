@@ -28,8 +28,8 @@ const HALF_SUFFIX: &str = ".new";
 
 /// Whether it is the name of such a note that is being written, or was when the server ended.
 pub fn is_half_note(name: &str) -> bool {
-    let whole = name.strip_suffix(HALF_SUFFIX);
-    whole.is_some_and(|whole| whole.ends_with(NOTE_SUFFIX))
+    let whole = name.strip_suffix(HALF_SUFFIX).map(parse_name);
+    matches!(whole, Some(WorkName::Note(_)))
 }
 
 /// Name of a file that holds records.
@@ -64,7 +64,12 @@ pub enum WorkName {
     },
     /// A note of the server, or a file that was set aside before.
     Ours,
-    /// Nothing that we would have made.
+    /// Nothing that we would have made, but nearly: an id or a number that is spelled otherwise,
+    /// before one of our endings.
+    Misspelt,
+    /// What a file system keeps in its folders.
+    OfFileSystem,
+    /// Somebody else's.
     Foreign,
 }
 
@@ -85,6 +90,30 @@ pub const TRIAL_NAME: &str = "trial";
 /// Ending of files that could not be understood and were renamed out of the way.
 pub const ASIDE_SUFFIX: &str = ".aside";
 
+/// What file systems keep in their first folder, which may be a folder of ours: ext4 and XFS repair
+/// into the first one, the next hold quotas, keys, snapshots and what was deleted.
+const OF_FILE_SYSTEMS: [&str; 10] = [
+    "lost+found",
+    "aquota.user",
+    "aquota.group",
+    "quota.user",
+    "quota.group",
+    ".fscrypt",
+    ".snapshot",
+    ".snapshots",
+    ".zfs",
+    ".glusterfs",
+];
+/// A file that somebody on NFS has removed while it was open has this beginning.
+const REMOVED_ON_NFS: &str = ".nfs";
+
+/// Whether it is the name of something that a file system keeps.
+fn is_of_file_system(name: &str) -> bool {
+    let removed = name.strip_prefix(REMOVED_ON_NFS);
+    OF_FILE_SYSTEMS.contains(&name)
+        || removed.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// What stands behind a name.
 pub fn parse_name(name: &str) -> WorkName {
     let name_itself = name.strip_suffix(HALF_SUFFIX).unwrap_or(name);
@@ -99,6 +128,9 @@ pub fn parse_name(name: &str) -> WorkName {
     let is_note = notes.contains(&name_itself) || is_half_note(name);
     if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
         return WorkName::Ours;
+    }
+    if is_of_file_system(name) {
+        return WorkName::OfFileSystem;
     }
     let Some((stem, suffix)) = name.rsplit_once('.') else {
         return WorkName::Foreign;
@@ -120,9 +152,14 @@ pub fn parse_name(name: &str) -> WorkName {
         "journal" => parse_journal_stem(stem)
             .filter(|(generation, shard)| journal_name(*generation, *shard) == name)
             .map(|(generation, _)| WorkName::Journal { generation }),
-        _ => None,
+        _ => return WorkName::Foreign,
     };
-    known.unwrap_or(WorkName::Foreign)
+    // What a person calls a file is mostly no number.
+    let is_number = |byte: u8| byte.is_ascii_hexdigit() || b"-{}".contains(&byte);
+    known.unwrap_or(match !stem.is_empty() && stem.bytes().all(is_number) {
+        true => WorkName::Misspelt,
+        false => WorkName::Foreign,
+    })
 }
 
 fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {

@@ -161,13 +161,16 @@ async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Listed> {
                     }
                     continue;
                 }
-                WorkName::Foreign if owner.is_first => {
+                WorkName::Misspelt if owner.is_first => {
                     set_aside(disk, shelf, &name, "not a name that this server makes").await;
                     continue;
                 }
+                // Somebody else's stays: whoever starts a server tells of it.
                 WorkName::Note(_)
                 | WorkName::Journal { .. }
                 | WorkName::Ours
+                | WorkName::Misspelt
+                | WorkName::OfFileSystem
                 | WorkName::Foreign => continue,
             };
             if (owner.owns)(id)

@@ -262,6 +262,8 @@ impl Judge {
             | WorkName::Note(_)
             | WorkName::Journal { .. }
             | WorkName::Ours
+            | WorkName::Misspelt
+            | WorkName::OfFileSystem
             | WorkName::Foreign => {
                 return None;
             }

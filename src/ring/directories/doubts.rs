@@ -9,6 +9,8 @@ use crate::config::Config;
 use crate::named_file;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::what_it_holds;
+use crate::ring::strangers;
+use crate::ring::vigil;
 use crate::ring::work_folder::{Holds, WorkFolder};
 use crate::vault::names::LOCK_NAME;
 
@@ -17,6 +19,8 @@ use crate::vault::names::LOCK_NAME;
 pub enum FolderDoubt {
     /// Unfinished uploads lie in a folder that the settings do not use, and no server does.
     FormerWorkDir { path: PathBuf, work_dir: PathBuf },
+    /// Something in a folder of ours is somebody else's.
+    Shared { path: PathBuf, found: String },
     /// The file system of a folder cannot sync folders.
     NamesUnsynced { path: PathBuf, why: String },
 }
@@ -26,6 +30,7 @@ impl FolderDoubt {
     pub fn event(&self) -> &'static str {
         match self {
             Self::FormerWorkDir { .. } => "former_work_dir",
+            Self::Shared { .. } => "work_dir_shared",
             Self::NamesUnsynced { .. } => "names_unsynced",
         }
     }
@@ -43,6 +48,12 @@ impl std::fmt::Display for FolderDoubt {
                      or remove it if they may be lost"
                 )
             }
+            Self::Shared { path, found } => write!(
+                f,
+                "there are things in {} that are not the server's ({found}): it leaves them as they are; move them \
+                 away, since nobody looks for them there",
+                path.display()
+            ),
             Self::NamesUnsynced { path, why } => write!(
                 f,
                 "the file system of {path} cannot make the names of files durable ({why}): what a client was told is \
@@ -62,6 +73,7 @@ impl Directories {
         };
         let mut doubts = Vec::new();
         doubts.extend(unsynced(self.shelves.work().path(), &self.unsynced));
+        doubts.extend(self.shelves.all().iter().filter_map(shared));
         for (path, ground) in config.roots.iter().zip(grounds) {
             doubts.extend(unsynced(path, &ground.unsynced));
             doubts.extend(self.former(path));
@@ -86,6 +98,13 @@ impl Directories {
         let work_dir = self.shelves.work().path().to_owned();
         is_free.then_some(FolderDoubt::FormerWorkDir { path, work_dir })
     }
+}
+
+/// What somebody else keeps in a folder of ours.
+fn shared(folder: &WorkFolder) -> Option<FolderDoubt> {
+    let path = folder.path().to_owned();
+    let found = vigil::at(&path, || strangers::beside_ours(folder)).ok()??;
+    Some(FolderDoubt::Shared { path, found })
 }
 
 /// Why names in a folder cannot be made durable, if so; it tries that.

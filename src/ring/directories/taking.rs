@@ -14,6 +14,7 @@ use crate::named_file::kind_without_files;
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::{Purpose, holds_sessions};
+use crate::ring::strangers;
 use crate::ring::walk;
 use crate::ring::work_folder::{self, BadFolder, Lock, WorkFolder};
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, TRIAL_NAME};
@@ -109,6 +110,10 @@ fn open_or_make_here(
     made: &mut Made,
 ) -> Result<WorkFolder, BadFolder> {
     let folder = open_or_make_any(path, is_default, made)?;
+    // Before anything is made or removed in it.
+    if let Some(found) = strangers::in_no_servers(&folder).map_err(BadFolder::Io)? {
+        return Err(BadFolder::Occupied(found));
+    }
     let Some(exposure) = folder.exposure() else {
         return Ok(folder);
     };
