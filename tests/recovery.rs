@@ -99,6 +99,34 @@ fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
     server.wait_for_log("some of its records cannot be read");
 }
 
+/// A disk that returned something else for one file must not cost all.
+#[test]
+fn a_journal_that_is_rubbish_is_set_aside_with_all_parts() {
+    for rubbish in ["hello\n".to_owned(), "noise ".repeat(500)] {
+        let mut server = Server::with(Settings::default().flags(&["--cores", "1"]));
+        let mut client = Client::create(server.address(), "/a.bin");
+        client.send(fragment(0..10).of(30)).assert(200, None);
+        server.stop();
+        let mut journals = journals(&server.file(".bitsd"));
+        let journal = journals.pop().unwrap();
+        assert!(journals.is_empty());
+        fs::write(&journal, &rubbish).unwrap();
+        let id = client.session().trim_matches(['{', '}']);
+        let reply = server.file(&format!(".bitsd/{id}.reply"));
+        fs::write(&reply, "to be fetched").unwrap();
+        server.restart();
+        server.wait_for_log("it holds no record that can be read");
+        server.wait_for_log(journal.file_name().unwrap().to_str().unwrap());
+        let part = server.file(&format!(".bitsd/{id}.part"));
+        for (path, bytes) in [(journal, rubbish.len()), (part, 10), (reply, 13)] {
+            let aside = PathBuf::from(format!("{}.aside", path.display()));
+            assert!(!path.exists());
+            assert_eq!(fs::read(&aside).unwrap().len(), bytes, "{aside:?}");
+        }
+        assert!(!server.log().contains("orphans_removed"));
+    }
+}
+
 /// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version
 /// wrote before `kill -9`, with the parts that stood beside it then. In the boot that its records
 /// name all that was written counts, and in another one only what was synced.

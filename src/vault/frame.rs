@@ -87,27 +87,81 @@ pub enum Damage {
     /// Bytes before a frame that can be read: not what a crash of ours leaves, except where the
     /// power was cut while several unsynced appends were on their way.
     Inside,
+    /// No frame can be read, and its beginning is not what a crash leaves of a first append.
+    All,
 }
 
-impl Damage {
-    fn passed_over(&mut self, bytes: &[u8]) {
-        if *self == Self::None && bytes.iter().any(|&byte| byte != 0) {
-            *self = Self::End;
+/// What was passed over so far.
+struct Passed {
+    /// Nothing was looked at yet.
+    is_new: bool,
+    damage: Damage,
+}
+
+impl Passed {
+    const NOTHING: Self = Self {
+        is_new: true,
+        damage: Damage::None,
+    };
+
+    /// So many bytes are none of a frame; what follows them goes as far as that frame would.
+    fn passed_over(&mut self, bytes: &[u8], passed: usize) {
+        if std::mem::take(&mut self.is_new) && !may_be_cut_short(bytes) {
+            self.damage = Damage::All;
+        }
+        if self.damage == Damage::None && bytes[..passed].iter().any(|&byte| byte != 0) {
+            self.damage = Damage::End;
         }
     }
 
     fn found_frame(&mut self) {
-        if *self == Self::End {
-            *self = Self::Inside;
+        self.is_new = false;
+        if matches!(self.damage, Damage::End | Damage::All) {
+            self.damage = Damage::Inside;
         }
     }
+}
+
+/// What a device writes at once, at least.
+const SECTOR_BYTES: usize = 512;
+
+/// Whether a crash, a full disk or a power cut may leave a file like this whose first frame is none:
+/// it is not there yet (zeros), it ends early, be it in zeros, or one of its sectors was never
+/// written.
+fn may_be_cut_short(bytes: &[u8]) -> bool {
+    let is_zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let mut begin = &bytes[..bytes.len().min(ALIGN)];
+    while let [before @ .., 0] = begin {
+        begin = before;
+    }
+    if MAGIC.starts_with(begin) {
+        return true;
+    }
+    if !is_magic(bytes) {
+        return false;
+    }
+    let Some(payload_len) = payload_len(bytes) else {
+        return true;
+    };
+    if payload_len > PAYLOAD_BYTES_MAX {
+        return false;
+    }
+    let frame = bytes.get(..HEADER_BYTES + payload_len);
+    // The payload of none ends in a zero.
+    frame.is_none_or(|frame| frame.ends_with(&[0]) || frame.chunks(SECTOR_BYTES).any(is_zeros))
+}
+
+/// What a header says of the length of its payload; `None` if there is no whole header.
+fn payload_len(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(32..HEADER_BYTES)?.first_chunk()?;
+    Some(u32::from_le_bytes(*length) as usize)
 }
 
 /// The frames of a journal in memory, in their order; whatever cannot be read between them is
 /// passed over.
 pub struct Frames<'a> {
     bytes: &'a [u8],
-    damage: Damage,
+    passed: Passed,
 }
 
 impl<'a> Frames<'a> {
@@ -115,13 +169,13 @@ impl<'a> Frames<'a> {
     pub fn of(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
-            damage: Damage::None,
+            passed: Passed::NOTHING,
         }
     }
 
     /// What was passed over so far.
     pub fn damage(&self) -> Damage {
-        self.damage
+        self.passed.damage
     }
 }
 
@@ -134,11 +188,11 @@ impl<'a> Iterator for Frames<'a> {
             match look(bytes, true) {
                 Look::More => return None,
                 Look::Skip(passed) => {
-                    self.damage.passed_over(&bytes[..passed]);
+                    self.passed.passed_over(bytes, passed);
                     self.bytes = &bytes[passed..];
                 }
                 Look::Frame(found) => {
-                    self.damage.found_frame();
+                    self.passed.found_frame();
                     self.bytes = &bytes[found.consumed..];
                     return Some(found.of(bytes));
                 }
@@ -155,7 +209,7 @@ pub struct FrameReader<R> {
     /// What of the buffer is read and not yet looked at; begins where a frame may begin.
     filled: Range<usize>,
     is_end: bool,
-    damage: Damage,
+    passed: Passed,
 }
 
 impl<R: Read> FrameReader<R> {
@@ -166,13 +220,13 @@ impl<R: Read> FrameReader<R> {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             filled: 0..0,
             is_end: false,
-            damage: Damage::None,
+            passed: Passed::NOTHING,
         }
     }
 
     /// What was passed over so far.
     pub fn damage(&self) -> Damage {
-        self.damage
+        self.passed.damage
     }
 
     /// The next frame; `None` at the end.
@@ -186,11 +240,11 @@ impl<R: Read> FrameReader<R> {
                 Look::More if self.is_end => return Ok(None),
                 Look::More => self.fill()?,
                 Look::Skip(passed) => {
-                    self.damage.passed_over(&bytes[..passed]);
+                    self.passed.passed_over(bytes, passed);
                     self.filled.start += passed;
                 }
                 Look::Frame(found) => {
-                    self.damage.found_frame();
+                    self.passed.found_frame();
                     let begin = self.filled.start;
                     self.filled.start += found.consumed;
                     return Ok(Some(found.of(&self.buffer[begin..])));
@@ -249,10 +303,7 @@ fn look(bytes: &[u8], is_end: bool) -> Look {
             false => Look::More,
         };
     };
-    let number = |range: Range<usize>| {
-        u32::from_le_bytes(header[range].try_into().expect("four bytes")) as usize
-    };
-    let payload_len = number(32..36);
+    let payload_len = payload_len(header).unwrap_or(usize::MAX);
     if !is_magic(header) || payload_len > PAYLOAD_BYTES_MAX {
         return Look::Skip(next_magic(bytes, is_end));
     }

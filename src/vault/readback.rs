@@ -211,13 +211,14 @@ impl<'a> Readback<'a> {
                 self.make_room()?;
             }
         }
-        if frames.damage() == Damage::Inside {
+        let why = match frames.damage() {
+            Damage::None | Damage::End => return Ok(()),
             // What could be read of it goes into the new journals.
-            self.damaged.push(Damaged {
-                name: name.to_owned(),
-                why: "some of its records cannot be read",
-            });
-        }
+            Damage::Inside => "some of its records cannot be read",
+            Damage::All => "it holds no record that can be read",
+        };
+        let name = name.to_owned();
+        self.damaged.push(Damaged { name, why });
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! with what it found. When all shards have done so, the old journals are outdated ([`retire`]).
 //! Every step can be cut by a crash and done again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,11 +74,15 @@ pub async fn recover<D: Disk>(
 ) -> io::Result<Found> {
     let Dealt { told, damaged } = dealt;
     let Listed { parts, replies } = list(&*store.disk, owner).await?;
+    let is_damaged = !damaged.is_empty();
+    let is_unknown = |id: &&SessionId| is_damaged && !told.contains_key(id);
+    let unknown = replies.keys().filter(is_unknown).copied().collect();
     let mut recovery = Recovery {
         store,
         owner,
-        is_damaged: !damaged.is_empty(),
+        is_damaged,
         replies,
+        unknown,
         sessions: Vec::new(),
         orphans: (0, 0),
     };
@@ -193,6 +197,8 @@ struct Recovery<'a, D: Disk> {
     is_damaged: bool,
     /// Replies that no session was found for so far.
     replies: BTreeMap<SessionId, Shelf>,
+    /// Those of them whose session may be in the damage.
+    unknown: BTreeSet<SessionId>,
     sessions: Vec<Restored>,
     /// Parts without a record that held bytes, and these bytes.
     orphans: (u64, u64),
@@ -433,7 +439,11 @@ impl<D: Disk> Recovery<'_, D> {
     /// Removes replies of which nobody was told, or whose session is over.
     async fn remove_replies(&mut self) {
         for (id, shelf) in std::mem::take(&mut self.replies) {
-            self.remove(id, shelf, &names::reply_name(id)).await;
+            let name = names::reply_name(id);
+            match self.unknown.contains(&id) {
+                true => set_aside(&*self.store.disk, shelf, &name, IN_THE_DAMAGE).await,
+                false => self.remove(id, shelf, &name).await,
+            }
         }
     }
 
