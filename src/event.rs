@@ -400,6 +400,16 @@ pub enum Event<'a> {
         /// Of all of them.
         bytes: u64,
     },
+    /// At the start, uploads had a record and no file any more: nothing of them can go on. They may
+    /// have ended just before a power cut; else somebody has removed the files.
+    PartsMissing {
+        /// How many.
+        uploads: u64,
+        /// What had come of all of them, as far as their records are sure.
+        bytes: u64,
+        /// Their sizes.
+        of: u64,
+    },
     /// The disk refused something.
     DiskFailed {
         /// What was being done.

@@ -127,6 +127,62 @@ fn a_journal_that_is_rubbish_is_set_aside_with_all_parts() {
     }
 }
 
+#[test]
+fn parts_that_were_removed_meanwhile_are_told_of() {
+    for (durability, told) in [
+        ("upload", "uploads=3 bytes=0 of=90"),
+        ("fragment", "uploads=3 bytes=30 of=90"),
+    ] {
+        let flags = ["--cores", "1", "--durability", durability];
+        let mut server = Server::with(Settings::default().flags(&flags));
+        for number in 0..3 {
+            let mut client = Client::create(server.address(), &format!("/{number}.bin"));
+            client.send(fragment(0..10).of(30)).assert(200, None);
+        }
+        // Nobody has acked a byte of this one.
+        let empty = Client::create(server.address(), "/empty.bin");
+        server.stop();
+        for name in server.work_files() {
+            fs::remove_file(server.file(".bitsd").join(name)).unwrap();
+        }
+        server.restart();
+        server.wait_for_log("event=parts_missing");
+        server.wait_for_log(told);
+        drop(empty);
+        // Once is enough.
+        server.restart();
+        assert!(!server.log().contains("parts_missing"), "{}", server.log());
+    }
+}
+
+#[test]
+fn what_a_power_cut_may_take_is_not_told_as_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let work = root.join(".bitsd");
+    fs::create_dir_all(&work).unwrap();
+    make_sessions(&work, 2);
+    for journal in journals(&work) {
+        // What was synced of it, and the boot: not this one.
+        let journaled = fs::read(&journal).unwrap();
+        let frames = Frames::of(&journaled).map(|frame| {
+            let mut record = frame.record().unwrap();
+            if frame.id == session_id(0) {
+                record.durable = 0;
+            }
+            record.encode(frame.id, frame.sequence)
+        });
+        let frames = frames.collect::<Vec<_>>().concat();
+        fs::write(&journal, frames).unwrap();
+    }
+    for number in 0..2 {
+        let part = format!("{}.part", session_id(number).plain());
+        fs::remove_file(work.join(part)).unwrap();
+    }
+    let server = Server::on(&root, Settings::default());
+    server.wait_for_log("uploads=1 bytes=3 of=10");
+}
+
 /// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version
 /// wrote before `kill -9`, with the parts that stood beside it then. In the boot that its records
 /// name all that was written counts, and in another one only what was synced.

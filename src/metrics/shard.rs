@@ -270,6 +270,7 @@ impl ShardMetrics {
             | Event::SessionEnded { .. } => self.on_session(event),
             // What they tell of is counted otherwise, or is for a person to read.
             Event::Orphaned { .. }
+            | Event::PartsMissing { .. }
             | Event::FileCut { .. }
             | Event::Announced { .. }
             | Event::TicketRefused { .. }

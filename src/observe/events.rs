@@ -65,7 +65,10 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::NotGiven { .. } => {}
         Event::Notified { session, told } => log_notification(shard, session, told),
         Event::Relayed { .. } | Event::NobodyToTell { .. } => log_events(shard, event),
-        Event::SetAside { .. } | Event::Orphaned { .. } | Event::FileChanged { .. } => {
+        Event::SetAside { .. }
+        | Event::Orphaned { .. }
+        | Event::PartsMissing { .. }
+        | Event::FileChanged { .. } => {
             log_odd_file(shard, event);
         }
         Event::Recovered {
@@ -128,6 +131,19 @@ fn log_odd_file(shard: usize, event: &Event<'_>) {
                 parts,
                 bytes,
                 "unfinished uploads without a record were removed: their clients begin again"
+            );
+        }
+        Event::PartsMissing { uploads, bytes, of } => {
+            let event = "parts_missing";
+            let remedy = "find out who removes files of the work directory";
+            warn!(
+                event,
+                shard,
+                uploads,
+                bytes,
+                of,
+                remedy,
+                "the files of unfinished uploads are gone: their clients begin again"
             );
         }
         _ => {}

@@ -85,6 +85,7 @@ pub async fn recover<D: Disk>(
         unknown,
         sessions: Vec::new(),
         orphans: (0, 0),
+        missing: Missing::default(),
     };
     let mut told = told;
     for (id, shelf) in parts {
@@ -99,6 +100,14 @@ pub async fn recover<D: Disk>(
     recovery.remove_replies().await;
     if let (parts @ 1.., bytes) = recovery.orphans {
         store.disk.emit(Event::Orphaned { parts, bytes });
+    }
+    if let Missing {
+        uploads: uploads @ 1..,
+        bytes,
+        of,
+    } = recovery.missing
+    {
+        store.disk.emit(Event::PartsMissing { uploads, bytes, of });
     }
     let sessions = recovery.sessions;
     let begun = store.journal.begin(&*store.disk, generation).await;
@@ -202,6 +211,17 @@ struct Recovery<'a, D: Disk> {
     sessions: Vec<Restored>,
     /// Parts without a record that held bytes, and these bytes.
     orphans: (u64, u64),
+    missing: Missing,
+}
+
+/// Uploads whose part should be there and is not.
+#[derive(Default)]
+struct Missing {
+    uploads: u64,
+    /// So many bytes had come of them, as far as their records are sure.
+    bytes: u64,
+    /// Their sizes.
+    of: u64,
 }
 
 /// One session of which a record is there.
@@ -347,11 +367,10 @@ impl<D: Disk> Recovery<'_, D> {
                 }
                 self.go_on(case, State::Gone(ending), 0);
             }
-            Verdict::Forget | Verdict::LookUp => {
-                if case.part.is_some() {
-                    self.remove(case.id, case.shelf, &name).await;
-                }
-            }
+            Verdict::Forget | Verdict::LookUp => match case.part {
+                Some(_) => self.remove(case.id, case.shelf, &name).await,
+                None => self.miss(&case, &name).await,
+            },
             Verdict::SetAside(why) => set_aside(disk, case.shelf, &name, why).await,
         }
     }
@@ -379,6 +398,31 @@ impl<D: Disk> Recovery<'_, D> {
         let standing = disk.look_up(place, None).await;
         evidence.destination = Destination::Seen(standing.ok());
         verdict::judge(&evidence)
+    }
+
+    /// Counts a session that nobody can go on with, since its part is gone: bytes of it that a
+    /// client has heard of must not vanish without a word.
+    async fn miss(&mut self, case: &Case, name: &str) {
+        let (disk, record) = (&*self.store.disk, &case.record);
+        // What was never synced, a power cut may have taken.
+        let should_be_there = record.durable > 0 || disk.survived(record.boot_id);
+        let has_begun = match record.state {
+            State::Receiving { total, .. } => total.is_some(),
+            State::Sealed { .. } | State::Notified { .. } => true,
+            // It ended, and the record of that is lost; or nobody wants the file.
+            _ => false,
+        };
+        // By a start that did not come to its end: that was told then.
+        let aside = format!("{name}{ASIDE_SUFFIX}");
+        let is_aside = matches!(disk.stat(case.shelf, &aside).await, Ok(Some(_)));
+        if should_be_there && has_begun && !is_aside {
+            let bytes = record.durable.max(record.state.received());
+            let missing = &mut self.missing;
+            missing.uploads += 1;
+            missing.bytes = missing.bytes.saturating_add(bytes);
+            let of = record.state.total().unwrap_or(bytes);
+            missing.of = missing.of.saturating_add(of);
+        }
     }
 
     /// Makes the part as long as the session has come.
