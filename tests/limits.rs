@@ -365,6 +365,10 @@ fn what_the_server_does_not_understand_is_set_aside() {
     fs::write(work.join("notes.txt"), "foreign").unwrap();
     fs::create_dir(work.join("folder")).unwrap();
     fs::write(work.join("0.part"), "foreign").unwrap();
+    fs::create_dir(work.join("1.part")).unwrap();
+    for name in ["1.part.aside", "1.part.1.aside"] {
+        fs::write(work.join(name), "of before").unwrap();
+    }
     fs::write(work.join("0-0.journal"), "foreign").unwrap();
     server.restart();
     // What nobody takes for the server's own stays, and is told of.
@@ -380,6 +384,11 @@ fn what_the_server_does_not_understand_is_set_aside() {
         );
         server.wait_for_log(name);
     }
+    // What was set aside before stays.
+    for name in ["1.part.aside", "1.part.1.aside"] {
+        assert_eq!(fs::read(work.join(name)).unwrap(), b"of before", "{name}");
+    }
+    assert!(work.join("1.part.2.aside").is_dir());
     server.wait_for_log("was set aside");
     whole.reconnect_to(server.address());
     whole.send(fragment(10..30)).assert(200, None);

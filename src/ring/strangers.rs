@@ -108,6 +108,7 @@ mod tests {
         let owner = OwnerNote {
             id: 7,
             work_dir: None,
+            shelf: None,
         };
         folder.write("owner", &owner.text()).unwrap();
         assert_eq!(found(), None);

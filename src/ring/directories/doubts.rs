@@ -10,9 +10,9 @@ use crate::named_file;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::what_it_holds;
 use crate::ring::strangers;
-use crate::ring::vigil;
 use crate::ring::work_folder::{Holds, WorkFolder};
 use crate::vault::names::LOCK_NAME;
+use crate::vigil;
 
 /// Something of the folders that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
