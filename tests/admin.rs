@@ -1151,6 +1151,31 @@ fn the_service_manager_hears_how_the_server_is() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// So many messages that there is no room for more.
+fn fill(manager: &Path) {
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"X=1", manager).is_ok() {}
+}
+
+/// Signals are heard all the same, and what it must know it is told when it reads again.
+#[test]
+fn a_service_manager_that_does_not_read_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let variable = format!("NOTIFY_SOCKET={}", path.display());
+    let wrapper = ["env", &variable, "WATCHDOG_USEC=600000"];
+    fill(&path);
+    let mut server = Server::with(Settings::default().wrapper(&wrapper));
+    server.wait_for_log("event=service_not_told");
+    hear(&manager, "READY=1");
+    fill(&path);
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 /// Holds a thread of a server by ptrace(2), for as long as it runs itself.
 const HOLD: &str = "
 import ctypes, sys, time

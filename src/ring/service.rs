@@ -11,11 +11,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    SocketFlags, SocketType, sockopt,
 };
 use sd_notify::NotifyState;
 
@@ -83,6 +85,9 @@ pub fn forget(name: &str) {
 
 /// Where it hears of us.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+/// How long a message waits for room in its queue. Signals are not heard meanwhile, and a stop
+/// waits for nobody.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Descriptors of one message; the kernel takes 253 (`SCM_MAX_FD`).
 const FDS_PER_MESSAGE: usize = 64;
 
@@ -101,6 +106,7 @@ fn send(text: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         SocketFlags::CLOEXEC,
         None,
     )?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
     rustix::net::connect(&socket, &address)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
     let mut attached = SendAncillaryBuffer::new(&mut space);
@@ -134,6 +140,9 @@ pub fn begin_watchdog(metrics: &Arc<Metrics>) -> io::Result<()> {
             if health::stuck(&readings).is_empty() {
                 say(&[NotifyState::Watchdog]);
             }
+            if READY_IS_OWED.swap(false, Ordering::Relaxed) {
+                say(&[NotifyState::Ready]);
+            }
             thread::sleep(limit / 3);
         }
     };
@@ -141,13 +150,32 @@ pub fn begin_watchdog(metrics: &Arc<Metrics>) -> io::Result<()> {
     thread.spawn(run).map(drop)
 }
 
+/// The service manager did not hear that the server is ready: it is told again.
+static READY_IS_OWED: AtomicBool = AtomicBool::new(false);
+
 fn say(what: &[NotifyState<'_>]) {
-    told(sd_notify::notify(what));
+    let text: String = what.iter().map(|state| format!("{state}\n")).collect();
+    let result = send(&text, &[]);
+    let is_lost = matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+    let is_ready = what.iter().any(|state| matches!(state, NotifyState::Ready));
+    if is_lost && is_ready {
+        READY_IS_OWED.store(true, Ordering::Relaxed);
+    }
+    told(result);
 }
 
 fn told(result: io::Result<()>) {
-    if let Err(error) = result {
-        let event = "service_not_told";
-        tracing::debug!(event, %error, "the service manager cannot be told");
+    let event = "service_not_told";
+    match result {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let why = "its queue is full";
+            tracing::warn!(
+                event,
+                why,
+                "the service manager does not read what it is told"
+            );
+        }
+        Err(error) => tracing::debug!(event, %error, "the service manager cannot be told"),
     }
 }
