@@ -401,7 +401,8 @@ pub enum Event<'a> {
         bytes: u64,
     },
     /// At the start, uploads had a record and no file any more: nothing of them can go on. They may
-    /// have ended just before a power cut; else somebody has removed the files.
+    /// have ended just before a power cut, or while the disk took no record of that; else somebody
+    /// has removed the files.
     PartsMissing {
         /// How many.
         uploads: u64,

@@ -65,12 +65,8 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::NotGiven { .. } => {}
         Event::Notified { session, told } => log_notification(shard, session, told),
         Event::Relayed { .. } | Event::NobodyToTell { .. } => log_events(shard, event),
-        Event::SetAside { .. }
-        | Event::Orphaned { .. }
-        | Event::PartsMissing { .. }
-        | Event::FileChanged { .. } => {
-            log_odd_file(shard, event);
-        }
+        Event::Orphaned { .. } | Event::PartsMissing { .. } => log_odd_start(shard, event),
+        Event::SetAside { .. } | Event::FileChanged { .. } => log_odd_file(shard, event),
         Event::Recovered {
             sessions,
             duration_ms,
@@ -124,6 +120,13 @@ fn log_odd_file(shard: usize, event: &Event<'_>) {
                 "the application has changed the file: its digest is told from now on"
             );
         }
+        _ => {}
+    }
+}
+
+/// Records and files of the work directory that do not belong together.
+fn log_odd_start(shard: usize, event: &Event<'_>) {
+    match event {
         Event::Orphaned { parts, bytes } => {
             warn!(
                 event = "orphans_removed",

@@ -125,9 +125,9 @@ impl Passed {
 /// What a device writes at once, at least.
 const SECTOR_BYTES: usize = 512;
 
-/// Whether a crash, a full disk or a power cut may leave a file like this whose first frame is none:
-/// it is not there yet (zeros), it ends early, be it in zeros, or one of its sectors was never
-/// written.
+/// Whether a crash, a full disk or a power cut may leave a file like this, which begins with no
+/// frame: the first one is not there yet (zeros), it ends early, be it in zeros, or one of its
+/// sectors was never written.
 fn may_be_cut_short(bytes: &[u8]) -> bool {
     let is_zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     let mut begin = &bytes[..bytes.len().min(ALIGN)];

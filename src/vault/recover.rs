@@ -404,8 +404,10 @@ impl<D: Disk> Recovery<'_, D> {
     /// client has heard of must not vanish without a word.
     async fn miss(&mut self, case: &Case, name: &str) {
         let (disk, record) = (&*self.store.disk, &case.record);
-        // What was never synced, a power cut may have taken.
-        let should_be_there = record.durable > 0 || disk.survived(record.boot_id);
+        // What was never synced, a power cut may have taken; and in the damage may stand that it
+        // ended.
+        let is_synced = record.durable > 0 || disk.survived(record.boot_id);
+        let should_be_there = is_synced && !self.is_damaged;
         let has_begun = match record.state {
             State::Receiving { total, .. } => total.is_some(),
             State::Sealed { .. } | State::Notified { .. } => true,

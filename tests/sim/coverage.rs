@@ -46,7 +46,6 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
         },
         Event::SetAside { .. } => "record set aside",
         Event::Orphaned { .. } => "part without a record removed",
-        Event::PartsMissing { .. } => "record without its part",
         Event::BlocksExhausted => "block exhausted",
         _ => return,
     };
