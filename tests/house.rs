@@ -100,6 +100,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "objects",
         &[
             "custody",
+            "diagnosis",
             "named_file",
             "processors",
             "server",

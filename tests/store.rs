@@ -553,6 +553,25 @@ fn what_the_store_refuses_is_told_and_can_be_mended() {
     server.wait_for_log("object_not_taken");
 }
 
+/// What waits for its store, and is not what came any more: its client sends it once more, which no
+/// waiting would bring.
+#[test]
+fn a_file_that_somebody_has_cut_is_not_given_to_the_store() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings(""));
+    for (bytes, left) in [(SMALL, 10), (LARGE, LARGE - 1), (SMALL, SMALL + 1)] {
+        let name = format!("cut-{bytes}-{left}");
+        let mut client = sent(&server, &format!("/{name}"), bytes);
+        let path = server.part(client.session());
+        let part = fs::OpenOptions::new().write(true).open(path).unwrap();
+        part.set_len(left).unwrap();
+        client.close().assert(500, Some(SESSION_NOT_FOUND));
+        assert!(store.moto.object(&name).is_none());
+        server.wait_for_log("somebody has changed an unfinished upload");
+        store.assert_nothing_is_left(&server);
+    }
+}
+
 #[test]
 fn a_store_that_would_replace_objects_is_refused_at_the_start() {
     let Some(store) = Store::start() else { return };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
+use support::content::content;
 use support::host::{
     Tmpfs, allow, as_nobody, folder_and_root, folder_and_root_of_nobody, make_pipe,
 };
@@ -619,6 +620,67 @@ fn a_part_that_was_exchanged_or_cut_gets_no_name() {
         assert!(fs::symlink_metadata(server.file(&name[1..])).is_err());
     }
     server.wait_for_log("somebody has changed an unfinished upload");
+}
+
+/// Cuts the part of a session, as somebody who cleans up would.
+fn cut(server: &Server, client: &Client, bytes: u64) {
+    let path = server.part(client.session());
+    let part = fs::OpenOptions::new().write(true).open(path).unwrap();
+    part.set_len(bytes).unwrap();
+}
+
+/// Goal: bytes that were acked are never replaced by zeros. Method: the part is cut between two
+/// fragments, of which the second would leave a hole; the file would have its full length again.
+/// On the connection that has it open, on another one, and where a digest is computed.
+#[test]
+fn a_part_that_was_cut_is_not_filled_up_with_zeros() {
+    for lines in ["", "digest = \"sha-256\"", "durability = \"fragment\""] {
+        let server = Server::with(Settings::default().file(lines));
+        for (number, is_other) in [false, true].into_iter().enumerate() {
+            for (first, left) in [(5, 2), (5, 0), (2 << 20, (2 << 20) - 1)] {
+                let name = format!("/{number}-{first}-{left}.bin");
+                let mut client = Client::create(server.address(), &name);
+                client
+                    .send(fragment(0..first).of(first + 5))
+                    .assert(200, None);
+                cut(&server, &client, left);
+                if is_other {
+                    client.reconnect();
+                }
+                let rest = || fragment(first..first + 5);
+                let told = client.send(rest());
+                told.assert(500, Some(SESSION_NOT_FOUND));
+                // It is over, and its client begins anew.
+                client.close().assert(500, Some(SESSION_NOT_FOUND));
+                assert!(!server.file(&name[1..]).exists(), "{lines}{name}");
+                let mut again = Client::create(server.address(), &name);
+                again.send(fragment(0..first + 5)).assert(200, None);
+                again.close().assert(200, None);
+                server.assert_file(&name[1..], 1, first + 5);
+            }
+        }
+        server.wait_for_log("somebody has changed an unfinished upload");
+        assert!(!server.log().contains("does not know this error"));
+    }
+}
+
+/// The same within one fragment, however long it is.
+#[test]
+fn a_part_that_was_cut_while_a_fragment_comes_is_not_filled_up_either() {
+    let server = Server::start();
+    let (half, whole) = (1 << 20, 4 << 20);
+    let mut client = Client::create(server.address(), "/a.bin");
+    let all = fragment(0..whole);
+    client.send_part(&all, half);
+    // Blocks are written whole, so that the last of what came may wait for more.
+    wait_until("most of it was written", || {
+        server.part_bytes(client.session()) >= half / 2
+    });
+    cut(&server, &client, 10);
+    client.raw.send(content(1, half, whole));
+    let told = client.raw.receive();
+    told.assert(500, Some(SESSION_NOT_FOUND));
+    assert!(!server.file("a.bin").exists());
 }
 
 #[test]

@@ -28,6 +28,7 @@ use super::{Fitness, Progress, Task, Unfit, probe};
 use crate::bits::session_id::SessionId;
 use crate::config::{NoReplace, ObjectStore};
 use crate::custody::object::StoredObject;
+use crate::diagnosis::PartChanged;
 use crate::metrics::Metrics;
 use crate::metrics::objects::ObjectMetrics;
 use crate::server::object_order::{ObjectError, ObjectOrder};
@@ -165,8 +166,8 @@ impl Desk {
     ) -> Result<StoredObject, ObjectError> {
         let tell = |trouble: &StoreTrouble| tell(&self.metrics.objects, order, trouble);
         let known = self.end_ahead(order.session).await;
-        let name = order.part.clone();
-        let file = on_a_thread(move || open(&folder, &name)).await;
+        let (name, bytes) = (order.part.clone(), order.bytes);
+        let file = on_a_thread(move || open_whole(&folder, &name, bytes)).await;
         let file = file.map_err(ObjectError::Unreadable)?;
         let place = StorePlace::from(&*order.store);
         let mut pause = PAUSE;
@@ -423,6 +424,15 @@ fn open(folder: &OwnedFd, name: &str) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Opens a file that was sealed with so many bytes: one of another length is nobody's upload.
+fn open_whole(folder: &OwnedFd, name: &str, bytes: u64) -> io::Result<File> {
+    let file = open(folder, name)?;
+    match file.metadata()?.len() == bytes {
+        true => Ok(file),
+        false => Err(io::Error::other(PartChanged)),
     }
 }
 

@@ -299,6 +299,22 @@ impl Lane {
         }
     }
 
+    /// Whether a call may wait for another machine.
+    pub fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    /// Looks at what was admitted before, by the lane: nothing refuses it, whoever waits.
+    ///
+    /// # Errors
+    /// What the call says.
+    pub async fn look_on<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.send_admitted(Kind::Looks, call).await
+    }
+
     /// Whether another call may wait for the disk.
     ///
     /// # Errors

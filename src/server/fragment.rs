@@ -414,6 +414,9 @@ async fn append<W: World>(
     };
     let mut block = block;
     let mut from = range.start;
+    if let Err(error) = held.check_length(&file).await {
+        return (Err(error), block);
+    }
     if let Err(error) = held.make_room(&file, range.len()).await {
         return (Err(error), block);
     }

@@ -77,6 +77,7 @@ impl<W: World> Held<W> {
         }
         // How it stands before: what is changed while it is read is found at the next look.
         let stamp = self.stamp().await?;
+        self.check_stamp(stamp)?;
         self.go_on_reading(stamp);
         let Some(unseen) = self.keep().unhashed() else {
             return Ok(());
@@ -129,11 +130,11 @@ impl<W: World> Held<W> {
             let bytes = left.min(block.bytes().len()).min(SLICE_BYTES);
             let (read, back) = file.read_at(block, 0..bytes, hashing.at()).await;
             block = back;
-            let read = match read {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                read => read,
-            };
             let read = read.map_err(StoreError::new(DiskOp::Read))?;
+            if read == 0 {
+                // All of it was written: somebody has cut it.
+                return Err(changed().into());
+            }
             hashing.update(&block.bytes()[..read]);
             shard.world.give_way().await;
         }

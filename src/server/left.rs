@@ -17,10 +17,10 @@ use super::held::Held;
 use super::session::Rereading;
 use crate::bits::reply::Refusal;
 use crate::config::{Location, NotificationType};
-use crate::diagnosis::PartTouched;
+use crate::diagnosis::{PartTouched, is_part_changed};
 use crate::event::{DiskOp, Event};
 use crate::http::digest::Digests;
-use crate::vault::disk::PartStamp;
+use crate::vault::disk::{File as _, PartStamp};
 use crate::vault::error::StoreError;
 use crate::vault::hashing::Hashing;
 use crate::vault::names::part_name;
@@ -39,6 +39,28 @@ impl<W: World> Held<W> {
         let stat = shard.world.stat(shelf, &part_name(self.id())).await;
         let stat = stat.map_err(StoreError::new(DiskOp::Read))?;
         Ok(stat.map(|stat| stat.stamp()))
+    }
+
+    /// Before bytes are appended: what came before them is there. Behind the end of a part that
+    /// somebody has cut they would leave a hole, which is read as zeros, and the length that it has
+    /// then tells nothing of that. So each write is preceded by a look: a fragment may be the whole
+    /// of a large file, and a look costs a fraction of a microsecond.
+    ///
+    /// One that is longer does no harm: what comes is written over it, and what is too long in the
+    /// end gets no name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn check_length(&mut self, file: &W::File) -> Result<(), StoreError> {
+        let received = self.received();
+        if received == 0 {
+            return Ok(());
+        }
+        let length = file.length().await;
+        match length.map_err(StoreError::new(DiskOp::Read))? < received {
+            true => Err(changed()),
+            false => Ok(()),
+        }
     }
 
     /// All that is there was seen: notes how the part is left.
@@ -89,10 +111,22 @@ impl<W: World> Held<W> {
             // If it is not there, whoever opens it hears so.
             return Ok(());
         }
+        self.check_stamp(stamp)?;
         // What is open may have no name any more.
         self.work().file = None;
         self.keep().hash_anew();
         Ok(())
+    }
+
+    /// A part that was cut need not be read to be known as one that was changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn check_stamp(&self, stamp: Option<PartStamp>) -> Result<(), StoreError> {
+        match stamp.is_some_and(|stamp| stamp.bytes < self.received()) {
+            true => Err(changed()),
+            false => Ok(()),
+        }
     }
 
     /// What was not seen is about to be read, and this is how the part stands. If somebody was
@@ -174,7 +208,11 @@ impl<W: World> Held<W> {
                 stamp,
                 hashing: Some(hashing.clone()),
             }));
-            read?;
+            match read {
+                // Whoever writes to it just now has cut it first: it is looked at once more.
+                Err(Behind::Disk(error)) if is_part_changed(&error.source) => continue,
+                read => read?,
+            }
             self.work().file = None;
             if self.stamp().await? == Some(stamp) {
                 let (session, bytes) = (self.id(), stamp.bytes);

@@ -19,9 +19,12 @@ use crate::bits::reply::Refusal;
 use crate::bits::session::{Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::{Location, ObjectStore};
+use crate::diagnosis::is_part_changed;
+use crate::event::DiskOp;
 use crate::http::path::BadTarget;
 use crate::vault::destination;
 use crate::vault::disk::{Millis, Place, millis};
+use crate::vault::error::StoreError;
 use crate::vault::names;
 
 /// A client that waits is looked at so often: it may have gone, or another one may want its turn.
@@ -268,7 +271,16 @@ impl<W: World> Held<W> {
         let refusal = match error {
             ObjectError::Exists => Refusal::TargetExists,
             ObjectError::Refused => Refusal::StoreFailed,
-            ObjectError::Unreadable(_) => Refusal::DiskFailed,
+            ObjectError::Unreadable(source) => {
+                let op = DiskOp::Read;
+                let error = StoreError { op, source };
+                // What was promised is kept, for a person to look at.
+                if is_part_changed(&error.source) && !self.state().is_promised() {
+                    return self.fail(error).await;
+                }
+                self.report(&error);
+                Refusal::DiskFailed
+            }
         };
         let (now, is_untold) = (shard.world.now(), !self.is_for_client());
         let before = self.work().store_pause.take();

@@ -85,6 +85,9 @@ pub trait File: Readable {
     /// says so: of this file, or of the journal where [`WorkFiles::commits_in_order`].
     async fn write_out(&self) -> io::Result<()>;
 
+    /// How long it is now, as far as this machine knows. Somebody else may have cut it.
+    async fn length(&self) -> io::Result<u64>;
+
     /// Identity of the file on its file system; survives rename.
     fn inode(&self) -> u64;
 

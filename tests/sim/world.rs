@@ -366,6 +366,11 @@ impl File for SimFile {
         result
     }
 
+    async fn length(&self) -> io::Result<u64> {
+        // Nothing is drawn: it is a look at what the kernel has in memory.
+        Ok(self.sim.disk.borrow().read(self.inode).len() as u64)
+    }
+
     fn inode(&self) -> u64 {
         self.inode
     }

@@ -70,6 +70,10 @@ impl File for Never {
         match *self {}
     }
 
+    async fn length(&self) -> io::Result<u64> {
+        match *self {}
+    }
+
     fn inode(&self) -> u64 {
         match *self {}
     }
