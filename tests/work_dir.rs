@@ -774,6 +774,51 @@ fn a_disk_that_is_mounted_over_the_root_is_told() {
     assert_ne!(fs::metadata(&root).unwrap().ino(), 0);
 }
 
+/// Goal: a remedy that is followed helps. Method: the server ran as root once, and runs as a
+/// service user from then on; what it says is done, until it starts. All of the folder is root's,
+/// or one file in it: the lock, a journal.
+#[test]
+fn what_a_start_says_of_files_of_another_user_helps() {
+    let Some(settings) = as_nobody() else { return };
+    let is_left = |name: &str, what: &str| what.is_empty() || name.ends_with(what);
+    for what in ["", "lock", ".journal"] {
+        let (_folder, root) = folder_and_root_of_nobody();
+        let mut server = Server::on(&root, Settings::default());
+        server.stop();
+        let work = root.join(".bitsd");
+        let give = |path: &Path| std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+        give(&root);
+        allow(&root, 0o755);
+        if !what.is_empty() {
+            give(&work);
+        }
+        for entry in fs::read_dir(&work).unwrap() {
+            let path = entry.unwrap().path();
+            if !is_left(path.to_str().unwrap(), what) {
+                give(&path);
+            }
+        }
+        let (status, said) = Server::refused(&root, &settings);
+        assert_eq!(status.code(), Some(1), "{said}");
+        let failed = said
+            .lines()
+            .find(|line| line.contains("event=start_failed"));
+        let remedy = failed.and_then(|line| line.split('`').nth(1));
+        let remedy = remedy.expect("it names a command");
+        assert!(remedy.starts_with("chown -R "), "{said}");
+        assert!(said.contains("belongs to user root (uid 0)"), "{said}");
+        assert!(
+            Command::new("sh")
+                .args(["-c", remedy])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let server = Server::on(&root, settings.clone());
+        upload(&server, "/a.bin", 20);
+    }
+}
+
 // -- check
 
 /// What `bitsd check` says of a root: exit code, stdout, stderr.

@@ -154,7 +154,8 @@ pub const ROWS: &[Row] = &[
         severity: Warning,
         write: Harmless,
         cause: "the server's user has no right to this in the work directory",
-        remedy: "grant the server's user the right to write into work_dir",
+        remedy: "grant the server's user the right to write into work_dir and to all that stands in it \
+                 (`chown -R`)",
     },
     Row {
         ops: WORK,

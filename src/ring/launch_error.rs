@@ -1,10 +1,11 @@
 //! Why the server could not start, in words that name the remedy.
 
+mod denied;
 mod want;
+mod why;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,8 +90,8 @@ pub enum LaunchError {
     Successor(io::Error),
     /// Signals cannot be caught.
     Signals(io::Error),
-    /// A shard's sessions could not be read back.
-    Recovery(io::Error),
+    /// A shard's sessions could not be read back from this work directory.
+    Recovery(PathBuf, io::Error),
 }
 
 impl LaunchError {
@@ -156,9 +157,12 @@ impl std::fmt::Display for LaunchError {
             ),
             Self::Successor(error) => write!(f, "no program can begin here: {error}"),
             Self::Signals(error) => write!(f, "cannot catch signals: {error}"),
-            Self::Recovery(error) => {
-                write!(f, "the work directory cannot be read back: {error}")
-            }
+            Self::Recovery(work, error) => write!(
+                f,
+                "the work directory {} cannot be read back: {}",
+                work.display(),
+                why::of_ours(work, error)
+            ),
         }
     }
 }
@@ -302,11 +306,14 @@ impl BadRoot {
                 account::to_chown(account::our_id())
             ),
             Self::NotDirectory => format!("the root {path} is not a directory"),
-            Self::Open(error) => format!("the root {path} cannot be used: {}", why(root, error)),
+            Self::Open(error) => format!(
+                "the root {path} cannot be used: {}",
+                why::of_folder(root, error)
+            ),
             Self::Trial(error) => {
                 format!(
                     "no file can be made in the root {path}: {}",
-                    why(root, error)
+                    why::of_folder(root, error)
                 )
             }
             Self::InWorkDir(theirs) => format!(
@@ -393,7 +400,7 @@ impl BadFolder {
             ),
             Self::Io(error) => format!(
                 "the work directory {path} cannot be used: {}",
-                why(folder, error)
+                why::of_ours(folder, error)
             ),
         }
     }
@@ -432,49 +439,6 @@ fn another_work_dir() -> String {
 
 fn errno(error: &io::Error) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw_os_error)
-}
-
-/// Cause and remedy of what the kernel said about a directory.
-fn why(directory: &Path, error: &io::Error) -> String {
-    let word = shell::word(directory);
-    let remedy = match errno(error) {
-        Some(Errno::ACCESS) if is_ours_and_shut(directory) => {
-            format!("its own mode forbids it: `chmod u+rwx {word}`")
-        }
-        Some(Errno::ACCESS) if footing::is_of_the_system(directory) => {
-            "it belongs to the system: give the server a folder of its own".to_owned()
-        }
-        Some(Errno::ACCESS) => format!(
-            "{} may not write to it, or not reach it: `chown {} {word}`",
-            account::us(),
-            account::to_chown(account::our_id())
-        ),
-        Some(Errno::PERM) => format!(
-            "it is immutable (`lsattr -d {word}`), or a security module forbids it (SELinux: `ausearch -m avc`)"
-        ),
-        Some(Errno::ROFS) if is_under_systemd() => format!(
-            "the unit may not write there: with ProtectSystem=strict it needs ReadWritePaths={word}; if the disk \
-             itself is read-only, remount it"
-        ),
-        Some(Errno::ROFS) => "its file system is mounted read-only: remount it writable".to_owned(),
-        Some(Errno::NOSPC | Errno::DQUOT) => "free some space".to_owned(),
-        Some(Errno::EXIST) => "something else stands where the server would put a file".to_owned(),
-        Some(Errno::STALE) => "the file server does not know it any more: mount it anew".to_owned(),
-        Some(Errno::NOKEY) => format!("it is encrypted and locked: `fscrypt unlock {word}`"),
-        Some(Errno::IO) => "look at `dmesg` and the health of the disk".to_owned(),
-        _ => return error.to_string(),
-    };
-    format!("{error}; {remedy}")
-}
-
-/// Whether a folder is ours and its mode keeps even us out.
-fn is_ours_and_shut(folder: &Path) -> bool {
-    let found = std::fs::metadata(folder);
-    found.is_ok_and(|found| found.uid() == account::our_id() && found.mode() & 0o700 != 0o700)
-}
-
-fn is_under_systemd() -> bool {
-    std::env::var_os("INVOCATION_ID").is_some()
 }
 
 /// The remedy for an address that cannot be listened on.

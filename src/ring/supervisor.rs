@@ -225,7 +225,11 @@ impl<'a> Supervisor<'a> {
     }
 
     fn note_recovered(&mut self, result: io::Result<ReadBack>) -> Result<(), LaunchError> {
-        let read_back = result.map_err(LaunchError::Recovery)?;
+        let unread = |error| {
+            let work = self.directories.shelves().work();
+            LaunchError::Recovery(work.path().to_owned(), error)
+        };
+        let read_back = result.map_err(unread)?;
         let is_renewed = self.is_renewed && read_back.is_renewed;
         self.is_renewed = is_renewed;
         self.unfinished += read_back.unfinished;
@@ -234,7 +238,7 @@ impl<'a> Supervisor<'a> {
         if self.recovering == 0 {
             self.directories
                 .forget_clean_stop(is_renewed)
-                .map_err(LaunchError::Recovery)?;
+                .map_err(unread)?;
             if self.deadline.is_none() {
                 self.stage.send_replace(Stage::Serve { is_renewed });
             }

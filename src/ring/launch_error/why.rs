@@ -1,0 +1,58 @@
+//! What the kernel said of a folder: cause and remedy.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::{account, denied, errno, footing};
+use crate::shell;
+
+/// Cause and remedy of what the kernel said about a folder of ours, or about what is in it.
+pub fn of_ours(folder: &Path, error: &io::Error) -> String {
+    denied::why(folder, error).unwrap_or_else(|| of_folder(folder, error))
+}
+
+/// Cause and remedy of what the kernel said about a directory.
+pub fn of_folder(directory: &Path, error: &io::Error) -> String {
+    let word = shell::word(directory);
+    let remedy = match errno(error) {
+        Some(Errno::ACCESS) if is_ours_and_shut(directory) => {
+            format!("its own mode forbids it: `chmod u+rwx {word}`")
+        }
+        Some(Errno::ACCESS) if footing::is_of_the_system(directory) => {
+            "it belongs to the system: give the server a folder of its own".to_owned()
+        }
+        Some(Errno::ACCESS) => format!(
+            "{} may not write to it, or not reach it: `chown {} {word}`",
+            account::us(),
+            account::to_chown(account::our_id())
+        ),
+        Some(Errno::PERM) => format!(
+            "it is immutable (`lsattr -d {word}`), or a security module forbids it (SELinux: `ausearch -m avc`)"
+        ),
+        Some(Errno::ROFS) if is_under_systemd() => format!(
+            "the unit may not write there: with ProtectSystem=strict it needs ReadWritePaths={word}; if the disk \
+             itself is read-only, remount it"
+        ),
+        Some(Errno::ROFS) => "its file system is mounted read-only: remount it writable".to_owned(),
+        Some(Errno::NOSPC | Errno::DQUOT) => "free some space".to_owned(),
+        Some(Errno::EXIST) => "something else stands where the server would put a file".to_owned(),
+        Some(Errno::STALE) => "the file server does not know it any more: mount it anew".to_owned(),
+        Some(Errno::NOKEY) => format!("it is encrypted and locked: `fscrypt unlock {word}`"),
+        Some(Errno::IO) => "look at `dmesg` and the health of the disk".to_owned(),
+        _ => return error.to_string(),
+    };
+    format!("{error}; {remedy}")
+}
+
+/// Whether a folder is ours and its mode keeps even us out.
+fn is_ours_and_shut(folder: &Path) -> bool {
+    let found = std::fs::metadata(folder);
+    found.is_ok_and(|found| found.uid() == account::our_id() && found.mode() & 0o700 != 0o700)
+}
+
+fn is_under_systemd() -> bool {
+    std::env::var_os("INVOCATION_ID").is_some()
+}
