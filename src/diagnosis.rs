@@ -73,6 +73,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if error.get_ref().is_some_and(|inner| inner.is::<Displaced>()) {
         return displaced();
     }
+    if error.get_ref().is_some_and(|inner| inner.is::<Unmovable>()) {
+        return unmovable();
+    }
     if is_part_changed(error) {
         return part_changed();
     }
@@ -177,6 +180,25 @@ impl From<Displaced> for io::Error {
     }
 }
 
+/// The work directory, or the file of an upload in it, lets nothing be moved away; which of them,
+/// and why.
+#[derive(Debug)]
+pub struct Unmovable(pub String);
+
+impl std::fmt::Display for Unmovable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unmovable {}
+
+impl From<Unmovable> for io::Error {
+    fn from(unmovable: Unmovable) -> Self {
+        Self::other(unmovable)
+    }
+}
+
 /// Somebody has put something else in the place of an upload's file, or has cut it, or has changed
 /// what its client has sent.
 #[derive(Debug)]
@@ -209,6 +231,19 @@ impl std::fmt::Display for PartTouched {
 }
 
 impl std::error::Error for PartTouched {}
+
+/// The destination has nothing to do with it, and the file waits until somebody has mended that.
+fn unmovable() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::DiskUnusable,
+        poisons: false,
+        heals: WithServer,
+        severity: Warning,
+        cause: "nothing can be moved out of the work directory",
+        remedy: "look at `ls -ld` and `lsattr -d` of work_dir and at `lsattr` of what stands in it: \
+                 `chattr -i -a` takes the attributes off",
+    }
+}
 
 fn part_changed() -> Diagnosis {
     Diagnosis {

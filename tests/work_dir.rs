@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::IFlags;
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::host::{
@@ -817,6 +818,79 @@ fn what_a_start_says_of_files_of_another_user_helps() {
         let server = Server::on(&root, settings.clone());
         upload(&server, "/a.bin", 20);
     }
+}
+
+/// As `chattr` does; whether it can be done here.
+fn set_flags(path: &Path, flags: IFlags) -> bool {
+    let set = rustix::fs::ioctl_setflags(fs::File::open(path).unwrap(), flags);
+    if let Err(error) = set {
+        skip(&format!(
+            "attributes of files need root and ext4 or XFS ({error})"
+        ));
+    }
+    set.is_ok()
+}
+
+/// Goal: what a person can mend is no end of an upload, and the destination is not blamed for the
+/// work directory. Method: that, or a file in it, has an attribute that lets nothing be moved away
+/// when a whole file is to get its name; then the attribute goes, and the client closes once more.
+#[test]
+fn a_work_directory_that_lets_nothing_out_is_told_of() {
+    let mut server = Server::start();
+    let work = server.file(".bitsd");
+    for (flags, word) in [
+        (IFlags::APPEND, "append-only"),
+        (IFlags::IMMUTABLE, "immutable"),
+    ] {
+        for is_folder in [true, false] {
+            let name = format!("/{}-{is_folder}.bin", flags.bits());
+            let mut client = Client::create(server.address(), &name);
+            client.send(fragment(0..20)).assert(200, None);
+            let path = match is_folder {
+                true => work.clone(),
+                false => server.part(client.session()),
+            };
+            if !set_flags(&path, flags) {
+                return;
+            }
+            let told = client.close();
+            let mut other = Client::new(server.address(), "/other.bin");
+            let refused = is_folder.then(|| {
+                server.wait_for_log(&format!("why=\"it is {word} now"));
+                other.try_create().status
+            });
+            set_flags(&path, IFlags::empty());
+            told.assert(503, None);
+            assert!(refused.is_none_or(|status| status == 503), "{refused:?}");
+            wait_until("new uploads are taken again", || {
+                other.reconnect().try_create().status == 200
+            });
+            client.reconnect();
+            client.close().assert(200, None);
+            server.assert_file(&name[1..], 1, 20);
+        }
+    }
+    let log = server.log();
+    assert!(log.contains(".part is append-only: `chattr -a "));
+    assert!(!log.contains("the folder of the destination"), "{log}");
+    server.stop();
+    for (flags, word, chattr) in [
+        (IFlags::APPEND, "append-only", "chattr -a"),
+        (IFlags::IMMUTABLE, "immutable", "chattr -i"),
+    ] {
+        set_flags(&work, flags);
+        let (status, said) = Server::refused(server.root(), &server.settings());
+        set_flags(&work, IFlags::empty());
+        assert_eq!(status.code(), Some(1), "{said}");
+        let expected = format!(
+            "{} is {word}: `{chattr} {}`",
+            work.display(),
+            work.display()
+        );
+        assert!(said.contains(&expected), "{said}");
+    }
+    server.restart();
+    upload(&server, "/last.bin", 20);
 }
 
 // -- check

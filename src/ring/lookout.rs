@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::account;
+use super::sealed::Sealed;
 use super::work_folder::hold::{self, Hold};
 use super::work_folder::{WorkFolder, path_of};
 use crate::diagnosis::Displaced;
@@ -65,6 +66,8 @@ pub enum Seen {
     Elses(u32),
     /// The same, which others may write to now; its mode.
     Open(u32),
+    /// The same, out of which nothing can be moved now.
+    Sealed(Sealed),
     /// It cannot be looked at.
     Unknown(Errno),
 }
@@ -90,6 +93,11 @@ impl std::fmt::Display for Seen {
                 f,
                 "others than {} may write to it now (mode {mode:04o})",
                 account::us()
+            ),
+            Self::Sealed(sealed) => write!(
+                f,
+                "it is {} now, so that no upload in it can get its name",
+                sealed.word()
             ),
             Self::Unknown(error) => write!(f, "it cannot be looked at: {error}"),
         }
@@ -126,6 +134,7 @@ impl Seen {
                 "close it (`chmod go-w`), if nobody else has put anything there: what stands in it is \
                  published with the server's rights"
             }
+            Self::Sealed(_) => "take the attribute off (`lsattr -d`, `chattr -a -i`)",
             Self::Unknown(Errno::IO) => {
                 "the device or the file system failed: look at `dmesg`, mend it, mount it again, and restart the server"
             }
@@ -201,7 +210,7 @@ impl Spot {
             return Seen::Same;
         }
         match hold::of(stat.stx_uid, stat.stx_mode.into()) {
-            Hold::Ours => Seen::Same,
+            Hold::Ours => Sealed::of(stat).map_or(Seen::Same, Seen::Sealed),
             Hold::Elses(owner) => Seen::Elses(owner),
             Hold::Open(mode) => Seen::Open(mode),
         }

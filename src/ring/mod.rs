@@ -58,6 +58,7 @@ pub mod reloader;
 mod rights;
 mod rlimit;
 mod roots;
+mod sealed;
 pub mod seat;
 pub mod service;
 pub mod shelves;

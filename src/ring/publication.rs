@@ -13,10 +13,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::freeing;
@@ -24,11 +25,14 @@ use super::inherit::{Given, Moving, give_folder_mode};
 use super::lane::Lane;
 use super::mark;
 use super::op::{self, SyncScope};
+use super::sealed::Sealed;
 use super::stamp;
 use super::tree::{Trees, is_no_file};
 use super::walk::{self, Folder, Identity, Walk};
+use super::work_folder::path_of;
 use crate::bits::reply::Obstacle;
-use crate::diagnosis::{self, Blocked, PartChanged, PartTouched};
+use crate::diagnosis::{self, Blocked, PartChanged, PartTouched, Unmovable};
+use crate::shell;
 use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Sync};
 
 /// Permissions of a folder, before the umask.
@@ -151,11 +155,36 @@ impl Publication {
             Err(error) => error,
         };
         self.made.undo();
+        if let Some(why) = self.why_it_stays(&error) {
+            return Err(Unmovable(why).into());
+        }
         // An errno says what could not be done, a look at the place mostly why.
         match (self.trees).look_up(&self.place, Some(self.manner), &self.from) {
             Err(cause) if diagnosis::obstacle_in(&cause).is_some() => Err(cause),
             _ => Err(error),
         }
+    }
+
+    /// Where the kernel forbids a move, it may mean what is moved as well as where to.
+    fn why_it_stays(&self, error: &io::Error) -> Option<String> {
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return None;
+        }
+        let work = path_of(&self.from);
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let said = |path: &Path, sealed: Sealed| {
+            let word = shell::word(path);
+            let (path, chattr) = (path.display(), sealed.chattr());
+            format!("{path} is {}: `{chattr} {word}`", sealed.word())
+        };
+        if let Some(sealed) = Sealed::of_folder(&self.from) {
+            return Some(said(&work, sealed));
+        }
+        if let Some(sealed) = Sealed::of_name(&self.from, &self.name) {
+            return Some(said(&work.join(&self.name), sealed));
+        }
+        let denied = rustix::fs::accessat(&*self.from, ".", access, AtFlags::EACCESS).err()?;
+        Some(format!("{}: {denied}", work.display()))
     }
 
     fn has_part(&self) -> bool {

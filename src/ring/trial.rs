@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::account;
 use super::inherit;
 use super::launch_error::{BadRoot, LaunchError};
+use super::sealed::Sealed;
 use super::work_folder::{BadFolder, WorkFolder};
 use crate::vault::names::TRIAL_NAME;
 
@@ -70,6 +71,10 @@ impl BadTrial {
 pub fn of(shelf: &WorkFolder, root: &OwnedFd, id: u128) -> Result<Trial, BadTrial> {
     if is_other_mount(shelf, root)? {
         return Ok(Trial::OtherMount);
+    }
+    // Something could be made in it that never came out again.
+    if Sealed::of_folder(shelf.descriptor()).is_some() {
+        return Err(BadTrial::Shelf(Errno::PERM.into()));
     }
     let there = name_in_root(id);
     let cleaned = clear(shelf, root, &there);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::{account, errno, footing};
+use crate::ring::sealed::Sealed;
 use crate::shell;
 
 /// Cause and remedy of what the kernel said about a folder of ours; `None` if nothing in it is to
@@ -20,6 +21,7 @@ pub fn why(folder: &Path, error: &io::Error) -> Option<String> {
     }
     let remedy = match errno(error) {
         Some(Errno::ACCESS) => of_others(folder).or_else(|| shut(folder)),
+        Some(Errno::PERM) => sealed(folder),
         _ => None,
     };
     Some(format!("{error}; {}", remedy?))
@@ -55,13 +57,39 @@ fn shut(folder: &Path) -> Option<String> {
     ))
 }
 
+/// It, or something in it, has an attribute that lets nobody change it.
+fn sealed(folder: &Path) -> Option<String> {
+    let (path, sealed) = match Sealed::of_path(folder) {
+        Some(sealed) => (folder.to_owned(), sealed),
+        None => {
+            let (path, _) = first_of(folder, |path, _| Sealed::of_path(path).is_some())?;
+            let sealed = Sealed::of_path(&path)?;
+            (path, sealed)
+        }
+    };
+    Some(format!(
+        "{} is {}: `{} {}`",
+        path.display(),
+        sealed.word(),
+        sealed.chattr(),
+        shell::word(&path)
+    ))
+}
+
+fn first(folder: &Path, is_it: impl Fn(&Metadata) -> bool) -> Option<(PathBuf, Metadata)> {
+    first_of(folder, |_, found| is_it(found))
+}
+
 /// The first in the order of names, so that the same is told each time. Links are not followed, and
 /// nothing is told of them: they are refused by themselves.
-fn first(folder: &Path, is_it: impl Fn(&Metadata) -> bool) -> Option<(PathBuf, Metadata)> {
+fn first_of(
+    folder: &Path,
+    is_it: impl Fn(&Path, &Metadata) -> bool,
+) -> Option<(PathBuf, Metadata)> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let found = entries.filter_map(|entry| {
         let (path, found) = (entry.path(), entry.metadata().ok()?);
-        (!found.is_symlink() && is_it(&found)).then_some((path, found))
+        (!found.is_symlink() && is_it(&path, &found)).then_some((path, found))
     });
     found.min_by(|one, other| one.0.cmp(&other.0))
 }
