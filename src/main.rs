@@ -165,7 +165,7 @@ fn run_check(check: &Check) -> ExitCode {
     };
     match settled {
         Ok(settled) => {
-            let mut findings = doctor::examine(&settled.config, deadline);
+            let mut findings = doctor::examine(&settled.config, check.successor, deadline);
             findings.extend(misspelt_variables().into_iter().map(Finding::Doubtful));
             let is_bad = findings.iter().any(Finding::is_bad);
             if !check.quiet {

@@ -420,6 +420,31 @@ fn nobody_gets_the_work_directory_between_two_programs() {
     assert!(said.contains("another bitsd"), "{said}");
 }
 
+/// The addresses are in use by the server that asks.
+#[test]
+fn a_program_that_has_another_work_directory_takes_over() {
+    let _alone = alone();
+    let work = tempfile::tempdir().unwrap();
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(work.path(), mode).unwrap();
+    // One that stands in the settings: any other is free.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let settings = Settings::default().file("[limits]\nshutdown_ms_max = 5000");
+    let mut server = Server::with(settings.flags(&["--listen", &address]));
+    let file = server.root().with_extension("toml");
+    let text = format!("work_dir = {:?}\n{}", work.path(), server.settings().file);
+    std::fs::write(file, text).unwrap();
+    replace(&server);
+    assert!(work.path().join("lock").exists());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..2_000)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 2_000);
+    server.stop();
+}
+
 #[test]
 fn a_program_that_could_not_serve_does_not_take_over() {
     let _alone = alone();

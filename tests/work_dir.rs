@@ -1089,6 +1089,70 @@ fn check_beside_a_running_server_says_so() {
     upload(&server, "/a.bin", 10);
 }
 
+/// What is wrong beside a server that runs is the change of the settings alone, and not what that
+/// server has rightly; another server's address is a fault all the same.
+#[test]
+fn check_beside_a_running_server_knows_it_after_a_change_of_folders() {
+    let (folder, _) = folder_and_root();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let other_work = format!("work_dir = \"{}\"\n", at("work"));
+    fs::create_dir(at("work")).unwrap();
+    allow(at("work").as_ref(), 0o700);
+    fs::create_dir(at("elsewhere")).unwrap();
+    let first_work = format!("work_dir = \"{}\"\n", at("first"));
+    fs::create_dir(at("first")).unwrap();
+    allow(at("first").as_ref(), 0o700);
+    let misspelt = format!("[[location]]\nprefix = \"n\"\nroot = \"{}\"\n", at("nope"));
+    let socket = format!("admin_socket = \"{}\"\n", at("socket"));
+    for (before, after, expected) in [
+        (String::new(), other_work.clone(), 0),
+        (String::new(), misspelt.clone(), 1),
+        (socket.clone(), socket.clone() + &other_work, 0),
+        (socket.clone(), socket.clone() + &misspelt, 1),
+        // Nothing but the socket tells it.
+        (
+            socket.clone() + &first_work,
+            socket.clone() + &other_work,
+            0,
+        ),
+    ] {
+        let server = Server::with(Settings::default().file(&before));
+        let file = folder.path().join("changed.toml");
+        let root = server.root().display();
+        let address = server.address();
+        let text = format!("root = \"{root}\"\nlisten = \"{address}\"\ncores = 1\n{after}");
+        fs::write(&file, text).unwrap();
+        let check = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+            command.args(["check", "--config"]).arg(&file);
+            let output = command.output().unwrap();
+            (
+                output.status.code(),
+                String::from_utf8(output.stdout).unwrap(),
+            )
+        };
+        let (code, shown) = check();
+        assert_eq!(code, Some(expected), "{after}{shown}");
+        let wrong = shown.lines().filter(|line| line.starts_with("# wrong:"));
+        assert!(wrong.clone().all(|line| line.contains("nope")), "{shown}");
+        assert_eq!(wrong.count(), usize::from(expected == 1), "{shown}");
+        if before.is_empty() {
+            let text = format!(
+                "root = \"{}\"\nlisten = \"{address}\"\ncores = 1\n",
+                at("elsewhere")
+            );
+            fs::write(&file, text).unwrap();
+            let (code, shown) = check();
+            assert_eq!(code, Some(1), "{shown}");
+            assert!(
+                shown.contains(&format!("# wrong: cannot listen on {address}")),
+                "{shown}"
+            );
+        }
+        upload(&server, "/a.bin", 10);
+    }
+}
+
 // -- beside other folders of ours
 
 /// Goal: the unfinished uploads of one server are nobody else's, also where the root of another one

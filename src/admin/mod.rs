@@ -61,7 +61,7 @@ use crate::metrics::Metrics;
 use crate::server::window::{Inquiry, Insight};
 pub use doors::{Doors, listen};
 pub use request::parse as parse_request;
-pub use socket::{BadDoor, Closing, try_socket};
+pub use socket::{BadDoor, Closing, is_answered, try_socket};
 
 /// Viewers at the same time on the socket, and as many on all addresses together: a page, a scrape
 /// and a health check need one each.

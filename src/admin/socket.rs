@@ -90,7 +90,7 @@ impl Name {
 
 /// Whether a connection to this path would find somebody. Never waits: whoever has a long queue is
 /// there.
-fn is_answered(path: &Path) -> bool {
+pub fn is_answered(path: &Path) -> bool {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let connected = SocketAddrUnix::new(path).and_then(|address| {
         let socket =

@@ -5,6 +5,7 @@
 //! server would find: whoever checks may use another account than the server does.
 
 mod identity;
+mod running;
 
 use std::fmt;
 use std::io;
@@ -67,8 +68,9 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at everything that a start needs. What is not said at the deadline stays unsaid.
-pub fn examine(config: &Config, deadline: Instant) -> Vec<Finding> {
+/// Looks at everything that a start needs. What is not said at the deadline stays unsaid. A
+/// `successor` takes the place of a server that runs, and gets its listeners and its locks.
+pub fn examine(config: &Config, is_successor: bool, deadline: Instant) -> Vec<Finding> {
     let parts = Parts {
         config: Arc::new(config.clone()),
         deadline,
@@ -97,8 +99,13 @@ pub fn examine(config: &Config, deadline: Instant) -> Vec<Finding> {
         of_the_system.map(Finding::Doubtful)
     });
     // Where they do not answer, nothing is taken that a server may have.
-    let (directories, is_running) =
+    let (mut directories, mut is_running) =
         (parts.within(directories)).unwrap_or_else(|why| (vec![why], true));
+    if !is_running && (is_successor || parts.within(running::is_there).unwrap_or(true)) {
+        is_running = true;
+        let what = "a server of these settings runs, with another work directory or other roots: its addresses are its own";
+        directories.push(Finding::Good(what.to_owned()));
+    }
     // A server that runs already has taken what the limits give to its user.
     if has_rings && !is_running {
         findings.push(match probe::memory(config) {

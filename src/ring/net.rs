@@ -331,6 +331,12 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
     }
 }
 
+/// Whether a program listens on an address now; nobody is waited for.
+pub fn is_taken(address: SocketAddr) -> bool {
+    let tried = (address.port() != 0).then(|| try_listen_alone(address));
+    tried.is_some_and(|tried| tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse))
+}
+
 /// Listens without `SO_REUSEPORT` for a moment.
 fn try_listen_alone(address: SocketAddr) -> io::Result<()> {
     let socket = new_socket(address)?;
