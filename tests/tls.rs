@@ -274,6 +274,45 @@ fn a_reload_shows_new_certificates_and_drops_no_connection() {
     server.assert_file("old.bin", 1, 3 * MIB);
 }
 
+/// Goal: whoever moves TLS to a proxy keeps the clients that still come here. Method: the settings
+/// name no listener that speaks TLS and no certificate any more, and its files are gone; the
+/// listener stays until the next start, and so does what it shows.
+#[test]
+fn a_listener_that_waits_for_the_next_start_keeps_its_certificate() {
+    let (server, trust, authority) = start("");
+    let lines = server.settings().file;
+    let before = shown(&mut Raw::secure(server.secure(), &trust));
+    let plain = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    let files = ["server.pem", "server.key"].map(|name| authority.file(name));
+    let away = |path: &Path| format!("{}.away", path.file_name().unwrap().display());
+    for (number, file) in ["log_level = \"debug\"", plain].into_iter().enumerate() {
+        for path in &files {
+            fs::rename(path, path.with_file_name(away(path))).unwrap();
+        }
+        server.reload(file);
+        wait_until("the settings were reloaded", || {
+            server.log().matches("event=reloaded").count() == 2 * number + 1
+        });
+        assert!(server.log().contains("key=\"certificate\""));
+        let name = format!("/{number}.bin");
+        let mut client = Client::over(server.secure(), &name, Some(&trust));
+        assert_eq!(shown(&mut client.raw), before);
+        client.try_create().assert(200, None);
+        client.send(fragment(0..MIB)).assert(200, None);
+        client.close().assert(200, None);
+        // Whoever thinks better of it has it all back.
+        for path in &files {
+            fs::rename(path.with_file_name(away(path)), path).unwrap();
+        }
+        server.reload(&lines);
+        wait_until("the settings were reloaded", || {
+            server.log().matches("event=reloaded").count() == 2 * number + 2
+        });
+        assert_eq!(shown(&mut Raw::secure(server.secure(), &trust)), before);
+    }
+    assert!(!server.log().contains("reload_failed"));
+}
+
 #[test]
 fn files_that_are_wrong_change_nothing_at_a_reload_and_are_told() {
     let (server, trust, authority) = start("");

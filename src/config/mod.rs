@@ -54,7 +54,7 @@ pub use keys::{
 };
 pub use permissions::Permissions;
 pub use reference::{setting_like, settings_schema};
-pub use reload::adopt;
+pub use reload::{CERTIFICATE, adopt};
 pub use resolve::Settled;
 pub use secret::{ACCOUNTS_BYTES_MAX, Secret};
 pub use section::Scope;

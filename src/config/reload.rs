@@ -7,6 +7,7 @@
 use super::keys::{Config, EventSettings, Listener, ROOT};
 use super::resolve::{holds, index_of};
 use super::table::Table;
+use super::words::ProxyProtocol;
 
 /// The configuration that a running server goes over to, and the keys of `new` that wait for a
 /// restart.
@@ -27,6 +28,7 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     take_over(&mut adopted.events, &new.events, &mut waiting);
     tell_of_secrets(&old.events, &new.events, &mut waiting);
     adopted.accounts = new.accounts;
+    keep_what_listeners_need(&mut adopted, old, &mut waiting);
 
     adopted.locations = new.locations;
     for location in &mut adopted.locations {
@@ -61,6 +63,27 @@ fn take_over_listeners(
         }
     }
 }
+
+/// A listener that stays until the next start serves its clients until then: what it cannot do
+/// without stays too, where the new settings name none of it at all, since no listener of theirs
+/// needs it.
+fn keep_what_listeners_need(adopted: &mut Config, old: &Config, waiting: &mut Vec<&'static str>) {
+    let mut listeners = adopted.listeners.iter();
+    if adopted.certificates.is_empty() && listeners.any(|listener| listener.tls) {
+        adopted.certificates.clone_from(&old.certificates);
+        waiting.push(CERTIFICATE);
+    }
+    let mut listeners = adopted.listeners.iter();
+    let is_behind_proxy = |one: &Listener| one.proxy_protocol == ProxyProtocol::Required;
+    if adopted.accounts.trusted_proxies.is_empty() && listeners.any(is_behind_proxy) {
+        let before = &old.accounts.trusted_proxies;
+        adopted.accounts.trusted_proxies.clone_from(before);
+        waiting.push("trusted_proxies");
+    }
+}
+
+/// What is told where certificates stay until the next start.
+pub const CERTIFICATE: &str = "certificate";
 
 /// The files have the names that they had, and others may stand in them.
 fn tell_of_secrets(old: &EventSettings, new: &EventSettings, waiting: &mut Vec<&'static str>) {
@@ -157,6 +180,37 @@ mod tests {
             assert_eq!(adopted, config(OLD), "{key}");
             assert_eq!(waiting, [key]);
         }
+    }
+
+    /// TLS goes over to a proxy, say, or the proxy away: clients come as before until the start.
+    #[test]
+    fn what_a_listener_needs_that_stays_stays_with_it() {
+        let tls = "[[listener]]\naddress = \"127.0.0.1:2\"\ntls = true\n\
+                   [[certificate]]\nchain = \"/a.pem\"\nkey = \"/a.key\"\n";
+        let plain = "[[listener]]\naddress = \"127.0.0.1:2\"\n";
+        let proxied = format!("{plain}proxy_protocol = \"required\"\n");
+        let with = |global: &str, more: &str| config(&format!("{global}{OLD}{more}"));
+        let old = with("", tls);
+        for new in [plain, ""] {
+            let (adopted, waiting) = adopt(&old, with("", new));
+            assert_eq!(adopted, old, "{new}");
+            assert_eq!(waiting, ["listener", CERTIFICATE]);
+            let (back, waiting) = adopt(&adopted, old.clone());
+            assert_eq!((back, waiting), (old.clone(), vec![]));
+        }
+        // Another one is another one.
+        let (adopted, _) = adopt(&old, with("", &tls.replace("/a.", "/b.")));
+        assert_eq!(adopted.certificates[0].chain, Path::new("/b.pem"));
+        let trusted = "trusted_proxies = \"10.0.0.1\"\n";
+        let old = with(trusted, &proxied);
+        for new in [plain, ""] {
+            let (adopted, waiting) = adopt(&old, with("", new));
+            assert_eq!(adopted, old, "{new}");
+            assert!(waiting.contains(&"trusted_proxies"), "{waiting:?}");
+        }
+        // Where no listener needs them they go at once.
+        let (adopted, _) = adopt(&with(trusted, plain), with("", plain));
+        assert!(adopted.accounts.trusted_proxies.is_empty());
     }
 
     #[test]

@@ -207,7 +207,12 @@ impl Reloader {
         let known = named_roots(&self.config);
         let mut new_roots = named_roots(&config);
         new_roots.retain(|number| !known.contains(number));
-        let material = Material::read(&config, Some(&self.material))?;
+        // Certificates that no file names any more may be gone with their files.
+        let material = match needs_restart.contains(&config::CERTIFICATE) {
+            true => None,
+            false => Some(Material::read(&config, Some(&self.material))?),
+        };
+        let servers = material.as_ref().unwrap_or(&self.material).servers();
         let config = Arc::new(config);
         let grounds = open_named(&config, directories)?;
         let grounds: Vec<_> = (grounds.into_iter())
@@ -224,7 +229,7 @@ impl Reloader {
                 Ok(NewSettings {
                     config: Arc::clone(&config),
                     roots,
-                    secure: material.servers(),
+                    secure: servers.clone(),
                 })
             })
             .collect();
@@ -235,14 +240,17 @@ impl Reloader {
         self.verifier.accept_for(acceptance);
         let mut changed = observe::changes(&self.config.to_toml(), &config.to_toml());
         changed.extend(config.changes_in_files(&self.config));
-        changed.extend(material.changes(&self.material));
+        let in_files = material.as_ref().map(|now| now.changes(&self.material));
+        changed.extend(in_files.into_iter().flatten());
         let changed = match changed.is_empty() {
             true => "nothing".to_owned(),
             false => changed.join(", "),
         };
         observe::adopt(config.log_format, config.log_level);
         self.config = config;
-        self.material = material;
+        if let Some(material) = material {
+            self.material = material;
+        }
         self.material.tell();
         for key in &needs_restart {
             tracing::warn!(
@@ -255,14 +263,7 @@ impl Reloader {
         let waiting = needs_restart
             .iter()
             .map(|key| format!("{key} waits for the next start"));
-        // What was opened stays in use; only a start opens what stands there now.
-        let (_, roots) = directories.spots();
-        let displaced = roots.iter().filter(|root| !root.spot.is_in_place());
-        let displaced = displaced.map(|root| {
-            let path = root.spot.path().display();
-            format!("{path} is not what it was when it was opened, and its uploads are refused: see not_ready in the log")
-        });
-        let waiting = waiting.chain(displaced);
+        let waiting = waiting.chain(displaced(directories));
         let changed = Some(changed).filter(|changed| changed != "nothing");
         Ok(changed
             .into_iter()
@@ -270,6 +271,17 @@ impl Reloader {
             .collect::<Vec<_>>()
             .join("; "))
     }
+}
+
+/// What was opened stays in use; only a start opens what stands there now.
+fn displaced(directories: &Directories) -> Vec<String> {
+    let (_, roots) = directories.spots();
+    let displaced = roots.iter().filter(|root| !root.spot.is_in_place());
+    let words = displaced.map(|root| {
+        let path = root.spot.path().display();
+        format!("{path} is not what it was when it was opened, and its uploads are refused: see not_ready in the log")
+    });
+    words.collect()
 }
 
 /// Whether a custody ledger may be kept where the settings say, if one is to be.

@@ -10,8 +10,9 @@ use crate::admin;
 use crate::config::Config;
 use crate::ring::directories::WORK_DIR_NAME;
 use crate::ring::work_folder::WorkFolder;
-use crate::ring::{listeners, net, vigil};
+use crate::ring::{listeners, net};
 use crate::vault::names::LOCK_NAME;
+use crate::vigil;
 
 /// Whether it does; what cannot be looked at says nothing.
 pub fn is_there(config: &Config) -> bool {
