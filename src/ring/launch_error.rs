@@ -381,11 +381,7 @@ impl BadFolder {
                 account::us(),
                 mode.as_raw_mode()
             ),
-            Self::Occupied(found) => format!(
-                "{path} holds other things than a server keeps in its work directory ({found}), and no server has \
-                 used it: name an empty folder (`install -d -m 700 -o {us} DIR` and work_dir = \"DIR\"), or move \
-                 away what stands in this one if it is to be the server's"
-            ),
+            Self::Occupied(found) => want::of_an_empty_folder(&path, found, &us),
             Self::NoFiles(kind) => format!(
                 "the work directory {path} is on a file system that holds no files ({kind}): name another folder"
             ),

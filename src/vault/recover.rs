@@ -6,6 +6,9 @@
 //! with what it found. When all shards have done so, the old journals are outdated ([`retire`]).
 //! Every step can be cut by a crash and done again.
 
+mod aside;
+mod missing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
@@ -26,6 +29,8 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location, Publish};
 use crate::event::{DiskOp, Event};
 use crate::http::path::UploadPath;
+use aside::set_aside;
+use missing::Missing;
 
 /// Whose sessions are restored, and under which settings.
 pub struct Owner<'a> {
@@ -101,14 +106,7 @@ pub async fn recover<D: Disk>(
     if let (parts @ 1.., bytes) = recovery.orphans {
         store.disk.emit(Event::Orphaned { parts, bytes });
     }
-    if let Missing {
-        uploads: uploads @ 1..,
-        bytes,
-        of,
-    } = recovery.missing
-    {
-        store.disk.emit(Event::PartsMissing { uploads, bytes, of });
-    }
+    recovery.missing.tell(&*store.disk);
     let sessions = recovery.sessions;
     let begun = store.journal.begin(&*store.disk, generation).await;
     Ok(Found {
@@ -212,16 +210,6 @@ struct Recovery<'a, D: Disk> {
     /// Parts without a record that held bytes, and these bytes.
     orphans: (u64, u64),
     missing: Missing,
-}
-
-/// Uploads whose part should be there and is not.
-#[derive(Default)]
-struct Missing {
-    uploads: u64,
-    /// So many bytes had come of them, as far as their records are sure.
-    bytes: u64,
-    /// Their sizes.
-    of: u64,
 }
 
 /// One session of which a record is there.
@@ -400,30 +388,16 @@ impl<D: Disk> Recovery<'_, D> {
         verdict::judge(&evidence)
     }
 
-    /// Counts a session that nobody can go on with, since its part is gone: bytes of it that a
-    /// client has heard of must not vanish without a word.
+    /// Nobody can go on with a session whose part is gone.
     async fn miss(&mut self, case: &Case, name: &str) {
-        let (disk, record) = (&*self.store.disk, &case.record);
-        // What was never synced, a power cut may have taken; and in the damage may stand that it
-        // ended.
-        let is_synced = record.durable > 0 || disk.survived(record.boot_id);
-        let should_be_there = is_synced && !self.is_damaged;
-        let has_begun = match record.state {
-            State::Receiving { total, .. } => total.is_some(),
-            State::Sealed { .. } | State::Notified { .. } => true,
-            // It ended, and the record of that is lost; or nobody wants the file.
-            _ => false,
-        };
-        // By a start that did not come to its end: that was told then.
-        let aside = format!("{name}{ASIDE_SUFFIX}");
-        let is_aside = matches!(disk.stat(case.shelf, &aside).await, Ok(Some(_)));
-        if should_be_there && has_begun && !is_aside {
-            let bytes = record.durable.max(record.state.received());
-            let missing = &mut self.missing;
-            missing.uploads += 1;
-            missing.bytes = missing.bytes.saturating_add(bytes);
-            let of = record.state.total().unwrap_or(bytes);
-            missing.of = missing.of.saturating_add(of);
+        let disk = &*self.store.disk;
+        // In the damage may stand that it ended.
+        if !self.is_damaged && missing::should_be_there(disk, &case.record) {
+            // By a start that did not come to its end: that was told then.
+            let aside = format!("{name}{ASIDE_SUFFIX}");
+            if !matches!(disk.stat(case.shelf, &aside).await, Ok(Some(_))) {
+                self.missing.count(&case.record);
+            }
         }
     }
 
@@ -523,36 +497,4 @@ fn owe(record: &mut Record, verdict: Verdict, at_ms: u64) {
             told: EventTargets::NONE,
         }));
     }
-}
-
-async fn set_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str, why: &str) {
-    disk.emit(Event::SetAside { name, why });
-    let renamed = match free_aside(disk, shelf, name).await {
-        Ok(aside) => disk.rename(shelf, name, &aside).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = renamed {
-        disk.emit(Event::DiskFailed {
-            op: DiskOp::Remove,
-            session: None,
-            error: &error,
-        });
-    }
-}
-
-/// So many files of one name are set aside.
-const ASIDE_MAX: usize = 100;
-
-/// A name for what is set aside: what has the first one was set aside before, and stays.
-async fn free_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str) -> io::Result<String> {
-    for number in 0..ASIDE_MAX {
-        let aside = match number {
-            0 => format!("{name}{ASIDE_SUFFIX}"),
-            number => format!("{name}.{number}{ASIDE_SUFFIX}"),
-        };
-        if disk.stat(shelf, &aside).await?.is_none() {
-            return Ok(aside);
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
 }

@@ -1,7 +1,8 @@
-//! What is said where there is not enough memory for a start.
+//! What is said where a start wants something: memory, or a folder that is empty.
 
 use crate::config::quantity;
 use crate::ring::memory::MemoryLimit;
+use std::fmt::Display;
 
 /// There is not the memory that a start needs.
 pub fn write_memory(f: &mut std::fmt::Formatter<'_>, needed: u64) -> std::fmt::Result {
@@ -37,5 +38,14 @@ pub fn write_late_blocks(f: &mut std::fmt::Formatter<'_>, bytes: u64) -> std::fm
         "a core did not get the memory of its body blocks ({} for each core): lower \
          limits.body_blocks_per_shard or limits.block_bytes",
         quantity::render_size(bytes)
+    )
+}
+
+/// Of a folder that holds what is not the server's.
+pub(super) fn of_an_empty_folder(path: &impl Display, found: &str, us: &impl Display) -> String {
+    format!(
+        "{path} holds other things than a server keeps in its work directory ({found}), and no server has used it: \
+         name an empty folder (`install -d -m 700 -o {us} DIR` and work_dir = \"DIR\"), or move away what stands in \
+         this one if it is to be the server's"
     )
 }

@@ -1,0 +1,49 @@
+//! Uploads whose part should be there and is not: bytes that a client has heard of must not vanish
+//! without a word.
+
+use crate::bits::session::State;
+use crate::event::Event;
+use crate::vault::disk::Disk;
+use crate::vault::record::Record;
+
+/// How many there are.
+#[derive(Default)]
+pub(super) struct Missing {
+    uploads: u64,
+    /// So many bytes had come of them, as far as their records are sure.
+    bytes: u64,
+    /// Their sizes.
+    of: u64,
+}
+
+/// Whether a part can only be gone because somebody has removed it, or because its session ended
+/// and the disk has lost the record of that.
+pub(super) fn should_be_there<D: Disk>(disk: &D, record: &Record) -> bool {
+    let has_begun = match record.state {
+        State::Receiving { total, .. } => total.is_some(),
+        State::Sealed { .. } | State::Notified { .. } => true,
+        // It ended, and the record of that is lost; or nobody wants the file.
+        _ => false,
+    };
+    // What was never synced, a power cut may have taken.
+    has_begun && (record.durable > 0 || disk.survived(record.boot_id))
+}
+
+impl Missing {
+    /// One more.
+    pub(super) fn count(&mut self, record: &Record) {
+        let bytes = record.durable.max(record.state.received());
+        self.uploads += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        let of = record.state.total().unwrap_or(bytes);
+        self.of = self.of.saturating_add(of);
+    }
+
+    /// Says so, if there are any.
+    pub(super) fn tell<D: Disk>(&self, disk: &D) {
+        let Self { uploads, bytes, of } = *self;
+        if uploads > 0 {
+            disk.emit(Event::PartsMissing { uploads, bytes, of });
+        }
+    }
+}
