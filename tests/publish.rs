@@ -272,8 +272,9 @@ fn a_work_directory_of_another_name_is_reached_by_no_url() {
     for work in ["other", "other/deep", "./other/../other"] {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
-        std::fs::create_dir_all(root.join("other/deep")).unwrap();
+        std::fs::create_dir_all(root.join("other")).unwrap();
         let work = root.join(work);
+        std::fs::create_dir_all(&work).unwrap();
         let settings = Settings::default().file(&format!(
             "allow_overwrite = true\nwork_dir = {:?}",
             work.to_str().unwrap()
