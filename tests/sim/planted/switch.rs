@@ -132,8 +132,6 @@ pub enum Bug {
     // What could go wrong with an object store.
     /// A store is believed that says that it has made an object of parts.
     ObjectUnlooked,
-    /// Files for one object go there at the same time.
-    ObjectOutOfTurn,
     /// Whatever stands under a key is taken for ours.
     AnybodysObject,
     /// An upload in parts is noted only when the store has named it.
@@ -203,7 +201,6 @@ impl Bug {
         Self::ChainNotHealed,
         Self::UnsettledForgotten,
         Self::ObjectUnlooked,
-        Self::ObjectOutOfTurn,
         Self::AnybodysObject,
         Self::UploadNotedLate,
         Self::ObjectReplaces,
