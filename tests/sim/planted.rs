@@ -101,7 +101,6 @@ fn is_rare(bug: Bug) -> bool {
             | Bug::GoodbyeIsTheRest
             | Bug::UnsettledForgotten
             | Bug::ObjectUnlooked
-            | Bug::DigestFileStale
     )
 }
 

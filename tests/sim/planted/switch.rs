@@ -138,8 +138,6 @@ pub enum Bug {
     UploadNotedLate,
     /// An object is replaced although it must not be.
     ObjectReplaces,
-    /// Nobody looks whether the object was replaced while its digest file was written.
-    DigestFileStale,
     /// Nobody sees to a file that was promised and is staged here.
     StagedForgotten,
     /// The record does not say what the store calls the object.
@@ -204,7 +202,6 @@ impl Bug {
         Self::AnybodysObject,
         Self::UploadNotedLate,
         Self::ObjectReplaces,
-        Self::DigestFileStale,
         Self::StagedForgotten,
         Self::ObjectUnnoted,
     ];
