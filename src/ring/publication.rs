@@ -13,7 +13,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,7 +31,6 @@ use super::walk::{self, Folder, Identity, Walk};
 use super::work_folder::path_of;
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::{self, Blocked, PartChanged, PartTouched, Unmovable};
-use crate::shell;
 use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Sync};
 
 /// Permissions of a folder, before the umask.
@@ -172,16 +170,11 @@ impl Publication {
         }
         let work = path_of(&self.from);
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        let said = |path: &Path, sealed: Sealed| {
-            let word = shell::word(path);
-            let (path, chattr) = (path.display(), sealed.chattr());
-            format!("{path} is {}: `{chattr} {word}`", sealed.word())
-        };
         if let Some(sealed) = Sealed::of_folder(&self.from) {
-            return Some(said(&work, sealed));
+            return Some(sealed.in_words(&work));
         }
         if let Some(sealed) = Sealed::of_name(&self.from, &self.name) {
-            return Some(said(&work.join(&self.name), sealed));
+            return Some(sealed.in_words(&work.join(&self.name)));
         }
         let denied = rustix::fs::accessat(&*self.from, ".", access, AtFlags::EACCESS).err()?;
         Some(format!("{}: {denied}", work.display()))

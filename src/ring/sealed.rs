@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Statx, StatxAttributes, StatxFlags};
 
+use crate::shell;
+
 /// What keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sealed {
@@ -24,12 +26,14 @@ impl Sealed {
         }
     }
 
-    /// What takes it off.
-    pub fn chattr(self) -> &'static str {
-        match self {
+    /// What is said of a path that is kept so, with the remedy.
+    pub fn in_words(self, path: &Path) -> String {
+        let chattr = match self {
             Self::Immutable => "chattr -i",
             Self::AppendOnly => "chattr -a",
-        }
+        };
+        let (word, path) = (shell::word(path), path.display());
+        format!("{path} is {}: `{chattr} {word}`", self.word())
     }
 
     /// Of what was looked at; `None` where the file system does not say.

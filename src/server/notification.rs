@@ -111,9 +111,7 @@ impl<W: World> Held<W> {
             // Also if it was our disk that failed: the next try costs the application as much.
             Err(refusal) if was_asked => {
                 let now = shard.world.now();
-                let before = self.work().application_pause.take();
-                let pause = Pause::after(before.as_deref(), now, refusal, false);
-                self.work().application_pause = Some(pause);
+                Pause::renew(&mut self.work().application_pause, now, refusal, false);
             }
             Err(_) => {}
             Ok(_) => self.work().application_pause = None,

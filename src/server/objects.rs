@@ -75,12 +75,12 @@ impl<W: World> Held<W> {
         // Another one's object is found again by a look: nothing is sent for that.
         order.is_repeat = is_closing || self.work().store_pause.is_some();
         order.is_promised = closing.is_promised();
-        let began = shard.world.now();
         let patience = match self.is_for_client() {
             true => millis(store.wait),
             false => 0,
         };
-        if !self.await_turn(&order, patience).await {
+        let until = shard.world.now().saturating_add(patience);
+        if !self.await_turn(&order, until).await {
             if is_closing {
                 self.follow();
             }
@@ -96,8 +96,7 @@ impl<W: World> Held<W> {
             self.follow();
             return Ok(Step::Taken);
         }
-        let patience = patience.saturating_sub(shard.world.now().saturating_sub(began));
-        let object = match self.await_store(&order, patience).await {
+        let object = match self.await_store(&order, until).await {
             Ok(Storing::Done(object)) => object,
             Ok(Storing::UnderWay) => {
                 self.follow();
@@ -117,16 +116,14 @@ impl<W: World> Held<W> {
     }
 
     /// Waits until no other file is on its way to the object; whether that is so.
-    async fn await_turn(&mut self, order: &ObjectOrder, patience: Millis) -> bool {
+    async fn await_turn(&mut self, order: &ObjectOrder, until: Millis) -> bool {
         let world = Rc::clone(&self.shard.world);
-        let began = world.now();
         loop {
             if world.claim_object(order) {
                 self.work().has_claim = true;
                 return true;
             }
-            let waited = world.now().saturating_sub(began);
-            if waited >= patience || self.is_stopped() {
+            if world.now() >= until || self.is_stopped() {
                 return false;
             }
             world.pass(LOOK_MS).await;
@@ -247,12 +244,11 @@ impl<W: World> Held<W> {
     async fn await_store(
         &mut self,
         order: &ObjectOrder,
-        patience: Millis,
+        until: Millis,
     ) -> Result<Storing, ObjectError> {
         let world = Rc::clone(&self.shard.world);
-        let began = world.now();
         loop {
-            let left = patience.saturating_sub(world.now().saturating_sub(began));
+            let left = until.saturating_sub(world.now());
             let delivery = world.store_object(order, left.min(LOOK_MS)).await?;
             if matches!(delivery, Storing::Done(_)) || left <= LOOK_MS || self.is_stopped() {
                 return Ok(delivery);
@@ -283,9 +279,7 @@ impl<W: World> Held<W> {
             }
         };
         let (now, is_untold) = (shard.world.now(), !self.is_for_client());
-        let before = self.work().store_pause.take();
-        let pause = Pause::after(before.as_deref(), now, &refusal, is_untold);
-        self.work().store_pause = Some(pause);
+        Pause::renew(&mut self.work().store_pause, now, &refusal, is_untold);
         refusal
     }
 

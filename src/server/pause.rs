@@ -21,13 +21,18 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    /// Begins after a refusal; `before` is the pause after the last one.
-    pub(super) fn after(
-        before: Option<&Self>,
+    /// Begins after a refusal, in the place of the pause after the last one.
+    pub(super) fn renew(
+        pause: &mut Option<Box<Self>>,
         now: Millis,
         refusal: &Refusal,
         is_untold: bool,
-    ) -> Box<Self> {
+    ) {
+        *pause = Some(Self::after(pause.as_deref(), now, refusal, is_untold));
+    }
+
+    /// `before` is the pause after the last one.
+    fn after(before: Option<&Self>, now: Millis, refusal: &Refusal, is_untold: bool) -> Box<Self> {
         let ms = (2 * before.map_or(0, |pause| pause.ms)).clamp(PAUSE_MS, PAUSE_MS_MAX);
         Box::new(Self {
             refusal: refusal.clone(),

@@ -8,8 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-use super::Directories;
 use super::taking::lock;
+use super::{Directories, State};
 use crate::ring::launch_error::LaunchError;
 use crate::ring::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, holds_sessions};
 
@@ -157,16 +157,8 @@ impl Directories {
         if self.purpose == Purpose::Check {
             return Ok(());
         }
-        let work = self.shelves.work();
-        let shelves = self.shelves.all();
         let state = self.state();
-        let known = shelves.iter().zip(&state.ids).skip(1);
-        let mut list: Vec<_> = known
-            .map(|(folder, id)| Listed {
-                id: *id,
-                path: folder.path().to_owned(),
-            })
-            .collect();
+        let mut list = self.known(&state, |_| true);
         for missing in &state.missing {
             let is_same = |known: &Listed| match missing.id {
                 Some(_) => known.id == missing.id,
@@ -176,25 +168,31 @@ impl Directories {
                 list.push(missing.clone());
             }
         }
-        self.write(&work, &list)
+        self.write(&list)
     }
 
     /// When nothing is going on any more: shelves with nothing on them need not be found again.
     pub(super) fn forget_empty_shelves(&self) -> Result<(), LaunchError> {
-        let work = self.shelves.work();
-        let shelves = self.shelves.all();
         let state = self.state();
+        let mut list = self.known(&state, |folder| holds_sessions(folder).unwrap_or(true));
+        list.extend_from_slice(&state.missing);
+        self.write(&list)
+    }
+
+    /// Those that are open, as far as they are wanted.
+    fn known(&self, state: &State, is_wanted: impl Fn(&WorkFolder) -> bool) -> Vec<Listed> {
+        let shelves = self.shelves.all();
         let known = shelves.iter().zip(&state.ids).skip(1);
-        let full = known.filter(|(folder, _)| holds_sessions(folder).unwrap_or(true));
-        let full = full.map(|(folder, id)| Listed {
+        let wanted = known.filter(|(folder, _)| is_wanted(folder));
+        let listed = wanted.map(|(folder, id)| Listed {
             id: *id,
             path: folder.path().to_owned(),
         });
-        let list: Vec<_> = full.chain(state.missing.iter().cloned()).collect();
-        self.write(&work, &list)
+        listed.collect()
     }
 
-    fn write(&self, work: &WorkFolder, list: &[Listed]) -> Result<(), LaunchError> {
+    fn write(&self, list: &[Listed]) -> Result<(), LaunchError> {
+        let work = &self.shelves.work();
         let text = to_text(list);
         let before = work.read(SHELVES_NAME, NOTE_BYTES_MAX);
         let before = before.map_err(|error| failed(work, error))?;

@@ -67,13 +67,7 @@ fn sealed(folder: &Path) -> Option<String> {
             (path, sealed)
         }
     };
-    Some(format!(
-        "{} is {}: `{} {}`",
-        path.display(),
-        sealed.word(),
-        sealed.chattr(),
-        shell::word(&path)
-    ))
+    Some(sealed.in_words(&path))
 }
 
 fn first(folder: &Path, is_it: impl Fn(&Metadata) -> bool) -> Option<(PathBuf, Metadata)> {

@@ -1,8 +1,9 @@
 //! What is said where a start wants something: memory, or a folder that is empty.
 
+use std::fmt::Display;
+
 use crate::config::quantity;
 use crate::ring::memory::MemoryLimit;
-use std::fmt::Display;
 
 /// There is not the memory that a start needs.
 pub fn write_memory(f: &mut std::fmt::Formatter<'_>, needed: u64) -> std::fmt::Result {
