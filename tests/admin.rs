@@ -1112,6 +1112,27 @@ fn beside_a_server_that_runs_a_check_finds_what_the_next_start_would() {
     assert!(code == Some(1) && said.contains("no address"), "{said}");
 }
 
+/// The name of the socket of a service manager.
+const NOTIFY: &str = "notify";
+
+/// A service manager, in a folder of its own.
+fn service_manager() -> (tempfile::TempDir, UnixDatagram) {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = UnixDatagram::bind(folder.path().join(NOTIFY)).unwrap();
+    manager.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    (folder, manager)
+}
+
+/// A server that tells it, so often.
+fn managed(folder: &Path, watchdog_usec: &str) -> Settings {
+    let socket = folder.join(NOTIFY);
+    let variables = [
+        format!("NOTIFY_SOCKET={}", socket.display()),
+        format!("WATCHDOG_USEC={watchdog_usec}"),
+    ];
+    Settings::default().wrapper(&["env", &variables[0], &variables[1]])
+}
+
 /// What the service manager hears, until it hears this.
 fn hear(socket: &UnixDatagram, words: &str) -> String {
     let mut message = [0; 4_096];
@@ -1126,13 +1147,9 @@ fn hear(socket: &UnixDatagram, words: &str) -> String {
 
 #[test]
 fn the_service_manager_hears_how_the_server_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let wrapper = ["env", &variable, "WATCHDOG_USEC=600000"];
-    let mut server = Server::with(Settings::default().wrapper(&wrapper).file("strict = true"));
+    let (folder, manager) = service_manager();
+    let settings = managed(folder.path(), "600000").file("strict = true");
+    let mut server = Server::with(settings);
     let ready = hear(&manager, "READY=1");
     assert!(ready.contains("STATUS=ready; 0 unfinished"), "{ready}");
     hear(&manager, "WATCHDOG=1");
@@ -1152,26 +1169,21 @@ fn the_service_manager_hears_how_the_server_is() {
 }
 
 /// So many messages that there is no room for more.
-fn fill(manager: &Path) {
+fn fill(folder: &Path) {
     let sender = UnixDatagram::unbound().unwrap();
     sender.set_nonblocking(true).unwrap();
-    while sender.send_to(b"X=1", manager).is_ok() {}
+    while sender.send_to(b"X=1", folder.join(NOTIFY)).is_ok() {}
 }
 
 /// Signals are heard all the same, and what it must know it is told when it reads again.
 #[test]
 fn a_service_manager_that_does_not_read_is_not_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let wrapper = ["env", &variable, "WATCHDOG_USEC=600000"];
-    fill(&path);
-    let mut server = Server::with(Settings::default().wrapper(&wrapper));
+    let (folder, manager) = service_manager();
+    fill(folder.path());
+    let mut server = Server::with(managed(folder.path(), "600000"));
     server.wait_for_log("event=service_not_told");
     hear(&manager, "READY=1");
-    fill(&path);
+    fill(folder.path());
     server.terminate();
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -1191,12 +1203,8 @@ time.sleep(600)
 
 #[test]
 fn a_shard_that_stands_still_is_not_live_and_the_watchdog_is_not_fed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let wrapper = ["env", &variable, "WATCHDOG_USEC=3000000"];
-    let watched = Watched::with(Settings::default().wrapper(&wrapper), "");
+    let (folder, manager) = service_manager();
+    let watched = Watched::with(managed(folder.path(), "3000000"), "");
     assert_eq!(watched.get("/live").0, 200);
     let tasks = format!("/proc/{}/task", watched.server.pid());
     let is_shard = |task: &PathBuf| {

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use support::backend::{Act, Backend};
 use support::client::{Client, DISK_FULL, fragment};
 use support::content::content;
+use support::host::set_flags;
 use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -711,17 +712,6 @@ fn a_line_names_its_root_so_that_it_is_found_from_anywhere() {
     command.args(["custody", "verify", "--files"]).arg(&ledger);
     let output = command.current_dir("/").output().unwrap();
     assert!(output.status.success(), "{output:?}");
-}
-
-/// As `chattr` does; whether it can be done here.
-fn set_flags(path: &Path, flags: IFlags) -> bool {
-    let set = rustix::fs::ioctl_setflags(fs::File::open(path).unwrap(), flags);
-    if let Err(error) = set {
-        skip(&format!(
-            "attributes of files need root and ext4 or XFS ({error})"
-        ));
-    }
-    set.is_ok()
 }
 
 /// Goal: evidence that was sealed is no reason to close nothing. Method: the day is append-only

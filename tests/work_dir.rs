@@ -13,7 +13,7 @@ use rustix::fs::IFlags;
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::host::{
-    Tmpfs, allow, as_nobody, folder_and_root, folder_and_root_of_nobody, make_pipe,
+    Tmpfs, allow, as_nobody, folder_and_root, folder_and_root_of_nobody, make_pipe, set_flags,
 };
 use support::mount::Disk;
 use support::server::{Server, Settings};
@@ -818,17 +818,6 @@ fn what_a_start_says_of_files_of_another_user_helps() {
         let server = Server::on(&root, settings.clone());
         upload(&server, "/a.bin", 20);
     }
-}
-
-/// As `chattr` does; whether it can be done here.
-fn set_flags(path: &Path, flags: IFlags) -> bool {
-    let set = rustix::fs::ioctl_setflags(fs::File::open(path).unwrap(), flags);
-    if let Err(error) = set {
-        skip(&format!(
-            "attributes of files need root and ext4 or XFS ({error})"
-        ));
-    }
-    set.is_ok()
 }
 
 /// Goal: what a person can mend is no end of an upload, and the destination is not blamed for the

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, IFlags, Mode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
@@ -93,6 +93,17 @@ pub fn as_nobody() -> Option<Settings> {
         return None;
     }
     Some(Settings::default().wrapper(&AS_NOBODY))
+}
+
+/// As `chattr` does; whether it can be done here.
+pub fn set_flags(path: &Path, flags: IFlags) -> bool {
+    let set = rustix::fs::ioctl_setflags(fs::File::open(path).unwrap(), flags);
+    if let Err(error) = set {
+        skip(&format!(
+            "attributes of files need root and ext4 or XFS ({error})"
+        ));
+    }
+    set.is_ok()
 }
 
 /// A folder of the test, and a root in it.
