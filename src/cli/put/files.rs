@@ -1,7 +1,8 @@
 //! Which files are uploaded, and to which URL each.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::FileType;
+use std::fs::{self, FileType};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,8 @@ pub enum BadTarget {
     Unreadable(walkdir::Error),
     /// Standard input.
     Stdin,
+    /// Two files for one URL: the second would replace the first.
+    Twice(PathBuf, Box<Target>),
 }
 
 impl fmt::Display for BadTarget {
@@ -94,6 +97,13 @@ impl fmt::Display for BadTarget {
             Self::NoMatch(pattern) => write!(f, "no file matches {}", pattern.display()),
             Self::Unreadable(error) => write!(f, "cannot read the directory: {error}"),
             Self::Stdin => f.write_str("-: BITS needs the length first; write it to a file"),
+            Self::Twice(first, second) => write!(
+                f,
+                "{} and {} would both be {}: upload them one by one under names of their own, or their folders with -r",
+                first.display(),
+                second.file.display(),
+                second.url
+            ),
         }
     }
 }
@@ -118,7 +128,34 @@ pub fn targets(given: &[PathBuf], url: &Url, is_recursive: bool) -> Result<Chose
     if !is_one && !url.is_folder() {
         return Err(BadTarget::NotAFolder);
     }
+    chosen.targets = each_once(chosen.targets)?;
     Ok(chosen)
+}
+
+/// A file that was named twice goes once; two that would be one at the server are refused, as `cp`
+/// does it.
+fn each_once(targets: Vec<Target>) -> Result<Vec<Target>, BadTarget> {
+    let mut known = BTreeMap::<String, PathBuf>::new();
+    let mut once = Vec::with_capacity(targets.len());
+    for target in targets {
+        match known.get(&target.url.to_string()) {
+            None => {
+                known.insert(target.url.to_string(), target.file.clone());
+                once.push(target);
+            }
+            Some(first) if is_same(first, &target.file) => {}
+            Some(first) => return Err(BadTarget::Twice(first.clone(), Box::new(target))),
+        }
+    }
+    Ok(once)
+}
+
+/// Whether two paths lead to one file. Of what cannot be looked at, the words count.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
 }
 
 /// The paths, with patterns replaced by what they match. A file of that very name comes before a
@@ -179,7 +216,6 @@ fn walk(folder: &Path, url: &Url, chosen: &mut Chosen) -> Result<(), BadTarget> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn urls(given: &[&Path], url: &str, is_recursive: bool) -> Result<Vec<String>, String> {
         let given: Vec<PathBuf> = given.iter().map(|path| path.to_path_buf()).collect();
@@ -228,6 +264,40 @@ mod tests {
         assert_eq!(found.targets.len(), 1);
         assert_eq!(found.skipped.to_string(), "2 symbolic links, 1 pipe");
         assert_eq!(found.without_files, [empty]);
+    }
+
+    #[test]
+    fn two_files_for_one_name_are_refused_and_one_that_is_named_twice_goes_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for host in ["a", "b"] {
+            fs::create_dir_all(folder.path().join(host).join("logs")).unwrap();
+            fs::write(folder.path().join(host).join("logs/today.log"), host).unwrap();
+        }
+        let at = |name: &str| folder.path().join(name);
+        let (a, b) = (at("a/logs/today.log"), at("b/logs/today.log"));
+        for (given, is_recursive) in [
+            (vec![&*a, &*b], false),
+            (vec![&*at("*/logs/today.log")], false),
+            (vec![&*at("a/logs"), &*at("b/logs")], true),
+            (vec![&*at("a/logs"), &*at("b/logs/../logs")], true),
+        ] {
+            let why = urls(&given, "http://h/in/", is_recursive).unwrap_err();
+            assert!(why.contains("a/logs/today.log and "), "{why}");
+            assert!(
+                why.contains("/today.log would both be http://h/in/"),
+                "{why}"
+            );
+        }
+        // Their folders keep them apart.
+        let apart = urls(&[&at("a"), &at("b")], "http://h/", true).unwrap();
+        let both = ["a", "b"].map(|host| format!("http://h/{host}/logs/today.log"));
+        assert_eq!(apart, both);
+        let again = at("a/../a/logs/today.log");
+        let once = urls(&[&a, &a, &again, &at("a/logs/*")], "http://h/", false).unwrap();
+        assert_eq!(once, ["http://h/today.log"]);
+        // What is not there is told of later, once.
+        let gone = [Path::new("gone"), Path::new("gone")];
+        assert_eq!(urls(&gone, "http://h/", false).unwrap(), ["http://h/gone"]);
     }
 
     #[test]
