@@ -441,6 +441,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
             .or_else(|| field("BITS-Error").and_then(parse_hresult)),
         is_bits: field("BITS-Packet-Type").is_some(),
         server: field("Server").map(str::to_owned),
+        location: field("Location").map(str::to_owned),
         reason: field("Bitsd-Reason").and_then(printable),
         node: field("BITS-Host-Id")
             .filter(|node| !node.is_empty())

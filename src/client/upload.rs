@@ -9,8 +9,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::digest::Digest;
+pub use stranger::Stranger;
 use words::{hresult_in_words, status_in_words};
 
+mod stranger;
 mod words;
 
 /// A packet to send.
@@ -59,6 +61,8 @@ pub struct Reply {
     pub is_bits: bool,
     /// `Server`, if given.
     pub server: Option<String>,
+    /// `Location`, if given.
+    pub location: Option<String>,
     /// Why, in a sentence: bitsd says it in `Bitsd-Reason`.
     pub reason: Option<String>,
     /// `BITS-Host-Id`: the node that has the session.
@@ -117,8 +121,8 @@ pub struct Refused {
     pub hresult: Option<u32>,
     /// Why, as the server says it.
     pub reason: Option<Box<str>>,
-    /// Who it was, where it was no BITS server: what it calls itself, if anything.
-    pub stranger: Option<Box<str>>,
+    /// Who it was, where it was no BITS server.
+    pub stranger: Option<Box<Stranger>>,
 }
 
 impl Refused {
@@ -126,7 +130,13 @@ impl Refused {
     pub fn of(packet: &'static str, reply: &Reply) -> Self {
         // Only bitsd says why in a field, also where it was asked for no packet.
         let is_stranger = !reply.is_bits && reply.reason.is_none();
-        let stranger = is_stranger.then(|| reply.server.clone().unwrap_or_default().into());
+        let text = |field: &Option<String>| field.clone().unwrap_or_default().into();
+        let stranger = is_stranger.then(|| {
+            Box::new(Stranger {
+                name: text(&reply.server),
+                location: text(&reply.location),
+            })
+        });
         Self {
             packet,
             status: reply.status,
@@ -147,13 +157,8 @@ impl fmt::Display for Refused {
             reason,
         } = self;
         write!(f, "{packet} was answered {status}")?;
-        if let Some(name) = stranger {
-            f.write_str(" by something that does not speak BITS")?;
-            // A name from outside; it is shown as it came only where that is harmless.
-            if !name.is_empty() && name.chars().all(|c| (' '..='~').contains(&c)) {
-                write!(f, " (Server: {name})")?;
-            }
-            return Ok(());
+        if let Some(stranger) = stranger {
+            return stranger.write(*status, f);
         }
         if let Some(words) = status_in_words(*status) {
             // What follows the colon is a guess; who says why knows it.

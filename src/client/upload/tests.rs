@@ -282,3 +282,30 @@ fn refusals_are_told_in_words() {
         "Ping was answered 403 by something that does not speak BITS (Server: SimpleHTTP/0.6)"
     );
 }
+
+#[test]
+fn what_a_proxy_before_a_server_wants_is_said() {
+    let told = |status, location: Option<&str>| {
+        let reply = Reply {
+            status,
+            server: Some("nginx/1.22.1".to_owned()),
+            location: location.map(str::to_owned),
+            ..Reply::default()
+        };
+        Refused::of("Ping", &reply).to_string()
+    };
+    let who = "by a proxy, or by something else that does not speak BITS (Server: nginx/1.22.1)";
+    let asks = told(401, None);
+    assert!(asks.starts_with(&format!("Ping was answered 401 {who}: it asks who sends")));
+    assert!(asks.contains("--user"), "{asks}");
+    assert!(told(407, None).contains("asks for a password"));
+    assert!(told(502, None).contains("could not reach the server"));
+    let redirected = told(302, Some("https://h/a"));
+    assert!(
+        redirected.ends_with("does not follow; it names https://h/a"),
+        "{redirected}"
+    );
+    // Nothing that moves a cursor, and no place that another status does not mean.
+    assert!(told(302, Some("https://h/\u{1b}[2J")).ends_with("does not follow"));
+    assert!(!told(401, Some("https://h/a")).contains("https://h/a"));
+}

@@ -26,6 +26,15 @@ pub fn status_in_words(status: u16) -> Option<&'static str> {
     })
 }
 
+/// What a status means that is not a BITS server's: only what a proxy before one says by itself. It
+/// knows nothing of destinations.
+pub fn words_before_a_server(status: u16) -> Option<&'static str> {
+    match status {
+        300..=399 | 401 | 407 | 408 | 413 | 431 | 502..=504 => status_in_words(status),
+        _ => None,
+    }
+}
+
 /// What an HRESULT means.
 pub fn hresult_in_words(hresult: u32) -> Option<&'static str> {
     Some(match hresult {
