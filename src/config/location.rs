@@ -6,9 +6,13 @@
 //! the file system, unless `prefix_case` says otherwise: then a path is spelt anew with the prefix
 //! as the settings have it, before anything else looks at it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::complaint::Complaint;
+use super::error::ConfigError;
+use super::given::Given;
 use super::keys::{Config, Location, ObjectStore};
 use super::words::{NoReplace, PrefixCase};
 use crate::http::path::UploadPath;
@@ -124,6 +128,34 @@ impl Config {
     pub fn location(&self, path: &str) -> &Location {
         &self.locations[self.location_index(path)]
     }
+}
+
+/// A location whose prefix another one has as well, in upper and lower case, would never get
+/// anything.
+///
+/// # Errors
+/// There is one.
+pub(super) fn refuse_covered(locations: &[(Location, Given)]) -> Result<(), ConfigError> {
+    // By what is the same in any case: the first one that takes its prefix so.
+    let mut taking = BTreeMap::<(usize, String), &Given>::new();
+    for (location, own) in locations {
+        let prefix = &location.prefix;
+        let chars = prefix.chars();
+        let key = chars.clone().flat_map(char::to_lowercase).collect();
+        let key = (chars.count(), key);
+        if let (Some(first), Some(prefix)) = (taking.get(&key), own.get("prefix")) {
+            let first = first.get("prefix").expect("no table without it is read");
+            let place = format!(
+                "{}, where prefix_case = \"ignore\" makes them one",
+                first.origin
+            );
+            return Err(prefix.refused(Complaint::Repeated(place)));
+        }
+        if location.prefix_case == PrefixCase::Ignore {
+            taking.insert(key, own);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::keys::{
     Access, AccountSettings, Config, EventSettings, HEAD_BYTES_WITH_TICKETS, Host, Listener,
     Location, NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
 };
+use super::location::refuse_covered;
 use super::object_store::resolve_store;
 use super::secret::{Secret, read_accounts, read_keytab};
 use super::section::Scope;
@@ -132,8 +133,10 @@ fn resolve_locations(
         refuse_unused_url(&own, location.notification.is_some())?;
         locations.push((location, own));
     }
-    // Stable: what is as long stays in the order of the file.
-    locations.sort_by_key(|(location, _)| Reverse(location.prefix.len()));
+    // Stable: what is as long stays in the order of the file. By characters, as prefixes are
+    // compared: in another case they may have more bytes.
+    locations.sort_by_key(|(location, _)| Reverse(location.prefix.chars().count()));
+    refuse_covered(&locations)?;
     locations.push((everything, global.clone()));
     let is_used = locations
         .iter()

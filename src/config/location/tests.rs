@@ -408,6 +408,32 @@ fn a_prefix_is_required_and_may_not_repeat() {
 }
 
 #[test]
+fn prefixes_that_are_one_in_any_case_are_refused_where_the_second_would_get_nothing() {
+    let two = |first: &str, second: &str| {
+        format!("[[location]]\nprefix = \"{first}\"\n[[location]]\nprefix = \"{second}\"\n")
+    };
+    let ignore = "prefix_case = \"ignore\"\n";
+    let says = "where prefix_case = \"ignore\" makes them one";
+    // The sign of Kelvin has three bytes, and is a k in lower case.
+    for (first, second) in [("/A", "/a"), ("/in/A", "/IN/a"), ("/k", "/%E2%84%AA")] {
+        let begins = format!(
+            "bitsd.toml:5:10: location.prefix = \"{second}\" stands already at bitsd.toml:3:10"
+        );
+        message(&(ignore.to_owned() + &two(first, second)), &begins, says);
+    }
+    assert!(from_file(&two("/A", "/a")).is_ok());
+    assert!(from_file(&(ignore.to_owned() + &two("/A", "/ab"))).is_ok());
+    // The longer one comes first, whatever its bytes are.
+    let config = from_file(&(ignore.to_owned() + &two("/%E2%84%AA%E2%84%AA", "/kk/a"))).unwrap();
+    assert_eq!(config.location("kk/a/x").prefix, "kk/a");
+    // One that takes its own case only comes first, and leaves the rest to the other.
+    let exact = two("/a", "/A").replace("\"/A\"", &format!("\"/A\"\n{}", ignore.trim_end()));
+    let config = from_file(&exact).unwrap();
+    assert_eq!(config.location("a/x").prefix, "a");
+    assert_eq!(config.location("A/x").prefix, "A");
+}
+
+#[test]
 fn what_a_location_does_not_take_is_refused_with_its_place() {
     let begin = "[[location]]\nprefix = \"in\"\n";
     for (line, place, says) in [
