@@ -409,6 +409,22 @@ fn check_tells_of_certificates_what_a_start_would_find() {
 }
 
 #[test]
+fn certificates_that_no_windows_can_use_are_told_as_what_they_are() {
+    let authority = Authority::new();
+    let server = Server::with(listener("", &[&authority.ed25519("ed", "localhost")]));
+    server.wait_for_log("no_ecdsa_certificate");
+    let log = server.log();
+    let mut lines = log.lines();
+    let line = lines.find(|line| line.contains("no_ecdsa_certificate"));
+    let line = line.unwrap();
+    assert!(
+        line.contains("all certificates are Ed25519 ones: Windows cannot"),
+        "{line}"
+    );
+    assert!(!line.contains("RSA"), "{line}");
+}
+
+#[test]
 fn a_client_is_shown_the_certificate_that_it_asks_for_and_can_use() {
     let authority = Authority::new();
     let first = authority.server("first", &["localhost", "first.example"]);

@@ -125,6 +125,14 @@ impl Authority {
         Some(self.write(file, &own.pem(), &key))
     }
 
+    /// The same with a key of Ed25519.
+    pub fn ed25519(&self, file: &str, name: &str) -> Pair {
+        let signer = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let own = params.signed_by(&signer, &self.issuer).unwrap();
+        self.write(file, &own.pem(), &signer.serialize_pem())
+    }
+
     fn write(&self, file: &str, chain: &str, key: &str) -> Pair {
         let pair = Pair {
             chain: self.file(&format!("{file}.pem")),

@@ -41,8 +41,11 @@ pub enum Doubt {
         /// Its file.
         chain: PathBuf,
     },
-    /// Old clients of Windows cannot connect.
-    NoEcdsa,
+    /// Old clients of Windows cannot connect, or none where there is no RSA certificate either.
+    NoEcdsa {
+        /// There is one.
+        has_rsa: bool,
+    },
     /// Certificates of an authority do not count, or will not for long.
     Trust {
         /// The file of the authority, or of its list.
@@ -78,7 +81,10 @@ impl fmt::Display for Doubt {
         match self {
             Self::ExpiresSoon { chain, days } => {
                 let (chain, days) = (chain.display(), days_in_words(*days, "from now"));
-                write!(f, "the certificate {chain} expires {days}: renew it, then `systemctl reload bitsd`")
+                write!(
+                    f,
+                    "the certificate {chain} expires {days}: renew it, then `systemctl reload bitsd`"
+                )
             }
             Self::Expired { chain } => write!(
                 f,
@@ -100,9 +106,13 @@ impl fmt::Display for Doubt {
                 "the certificate {} is not one for servers (no serverAuth in its extendedKeyUsage), and clients refuse it",
                 chain.display()
             ),
-            Self::NoEcdsa => f.write_str(
-                "there are only RSA certificates: Windows 7, 8.1 and Server 2012 R2 cannot connect. Add an ECDSA one \
-                 (P-256) beside, as docs/tls.md shows",
+            Self::NoEcdsa { has_rsa } => write!(
+                f,
+                "{} cannot connect. Add an ECDSA certificate (P-256) beside, as docs/tls.md shows",
+                match has_rsa {
+                    true => "no certificate is an ECDSA one: Windows 7, 8.1 and Server 2012 R2",
+                    false => "all certificates are Ed25519 ones: Windows",
+                }
             ),
             Self::Trust { file, whose, what } => what.write(f, &file.display(), whose),
         }
@@ -118,7 +128,7 @@ impl Doubt {
             Self::NotYet { .. } => "certificate_not_yet_valid",
             Self::Nameless { .. } => "certificate_without_name",
             Self::NotForServers { .. } => "certificate_not_for_servers",
-            Self::NoEcdsa => "no_ecdsa_certificate",
+            Self::NoEcdsa { .. } => "no_ecdsa_certificate",
             Self::Trust { what, .. } => match what {
                 OfTrust::NoAuthority => "authority_is_none",
                 OfTrust::ExpiresSoon(_) => "authority_expires_soon",

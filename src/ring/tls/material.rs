@@ -190,7 +190,8 @@ impl Material {
             }
         }
         if self.known.iter().all(|known| known.kind != KeyKind::Ecdsa) {
-            doubts.push(Doubt::NoEcdsa);
+            let has_rsa = self.known.iter().any(|known| known.kind == KeyKind::Rsa);
+            doubts.push(Doubt::NoEcdsa { has_rsa });
         }
         for vouching in self.vouching() {
             doubts.extend(vouching.doubts(now_s));
