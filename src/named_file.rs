@@ -175,6 +175,22 @@ fn read_pipe(
     }
 }
 
+/// Reads a PEM file: certificates and keys, often put together of several files. A byte order mark
+/// at the head of any line is left out; what begins behind one would be passed over in silence.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_pem(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = read(path, PEM_BYTES_MAX)?;
+    let mut lines = content.split_inclusive(|byte| *byte == b'\n');
+    if lines.any(|line| line.starts_with(BYTE_ORDER_MARK)) {
+        let lines = content.split_inclusive(|byte| *byte == b'\n');
+        let lines = lines.map(|line| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
+        content = lines.collect::<Vec<_>>().concat();
+    }
+    Ok(content)
+}
+
 fn within(mut content: Vec<u8>, bytes_max: u64) -> io::Result<Vec<u8>> {
     if content.len() as u64 <= bytes_max {
         // Notepad begins text with it ("UTF-8 with BOM"), and nothing that is read here does.

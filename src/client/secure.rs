@@ -16,7 +16,7 @@ use rustls::{
     DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
 };
 
-use crate::named_file::{self, PEM_BYTES_MAX};
+use crate::named_file;
 
 /// Whom a client believes that it speaks with the host of its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ fn verifier(
         Trust::File(path) => {
             let bad = |why: String| BadTrust::File(path.clone(), why);
             let mut roots = RootCertStore::empty();
-            let text = named_file::read(path, PEM_BYTES_MAX);
+            let text = named_file::read_pem(path);
             let text = text.map_err(|why| bad(why.to_string()))?;
             for certificate in CertificateDer::pem_slice_iter(&text) {
                 let certificate = certificate.map_err(|why| bad(why.to_string()))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::named_file::{self, PEM_BYTES_MAX};
+use crate::named_file;
 use crate::shell;
 
 /// What is wrong with a file; its words say what to do.
@@ -84,7 +84,7 @@ impl Pem {
             path: path.to_owned(),
             why,
         };
-        let bytes = named_file::read(path, PEM_BYTES_MAX);
+        let bytes = named_file::read_pem(path);
         let bytes = bytes.map_err(|error| bad(Why::Unreadable(error)))?;
         match &*bytes {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(bad(Why::Utf16)),
@@ -265,6 +265,17 @@ mod tests {
         assert!(key(&format!("{KEY}{KEY}")).contains("f.pem:4: there is a second"));
         let encrypted = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
         assert!(key(&encrypted).contains("f.pem:1: the private key is encrypted"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_nothing_wherever_files_were_put_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.pem");
+        let marked = format!("\u{feff}{CERTIFICATE}\u{feff}{CERTIFICATE}\u{feff}{KEY}");
+        std::fs::write(&path, marked).unwrap();
+        let pem = Pem::read(&path).unwrap();
+        assert_eq!(pem.certificates().unwrap().len(), 2);
+        assert_eq!(pem.key().unwrap().secret_der(), [0, 0, 0]);
     }
 
     #[test]
