@@ -18,7 +18,8 @@ pub struct Filter {
     client: Option<Client>,
     user: Option<String>,
     state: Option<String>,
-    session: Option<SessionId>,
+    /// An id, or its beginning, as [`id_begun`] gives it.
+    session: Option<String>,
     idle_seconds: u64,
     /// In lower case.
     any: Option<String>,
@@ -101,10 +102,7 @@ impl Filter {
                     }
                     filter.state = Some(state);
                 }
-                "session" => {
-                    let id = SessionId::parse(value.as_bytes());
-                    filter.session = Some(id.ok_or_else(|| format!("{value} is no session"))?);
-                }
+                "session" => filter.session = Some(id_begun(value)?),
                 "idle" => {
                     let seconds = value.parse();
                     filter.idle_seconds =
@@ -174,11 +172,34 @@ impl Filter {
     }
 
     fn is_session(&self, found: Option<&str>) -> bool {
-        self.session.is_none_or(|wanted| {
-            found.is_some_and(|found| SessionId::parse(found.as_bytes()) == Some(wanted))
+        self.session.as_deref().is_none_or(|wanted| {
+            let found = found.unwrap_or_default().trim_matches(['{', '}']);
+            match SessionId::parse(wanted.as_bytes()) {
+                Some(id) => SessionId::parse(found.as_bytes()) == Some(id),
+                None => found.starts_with(wanted.get(..ID_CHARS_COMPARED).unwrap_or(wanted)),
+            }
         })
     }
 }
+
+/// An id, or its beginning, as it is compared: in upper case, without braces.
+///
+/// # Errors
+/// It is none, in words.
+pub fn id_begun(text: &str) -> Result<String, String> {
+    let begin = text.trim_matches(['{', '}']).to_uppercase();
+    let is_of_id = (begin.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    match begin.len() {
+        ID_CHARS_MIN.. if is_of_id => Ok(begin),
+        1.. if is_of_id => Err(format!(
+            "{text} is too short: it takes {ID_CHARS_MIN} characters of an id or more"
+        )),
+        _ => Err(format!("{text} is no session")),
+    }
+}
+
+/// Fewer characters of an id are taken for a slip.
+const ID_CHARS_MIN: usize = 4;
 
 /// Whether a text stands in a path, an address or a user, or an id begins so. Of the id only what
 /// is shown to anybody is compared: who could try more of it would find it digit by digit.
@@ -273,7 +294,12 @@ mod tests {
             (("client", "bogus"), "192.0.2.1"),
             (("client", "10.1.2.O"), "192.0.2.1"),
             (("idle", "2h"), "idle"),
-            (("session", "7"), "session"),
+            (("session", "7g"), "7g is no session"),
+            (("session", ""), "is no session"),
+            (
+                ("session", "7A1"),
+                "7A1 is too short: it takes 4 characters",
+            ),
         ] {
             let why = Filter::read([pair]).unwrap_err();
             assert!(why.contains(word), "{why}");
@@ -310,6 +336,11 @@ mod tests {
         let shows = |pair| Filter::read([pair]).unwrap().shows(&traced);
         assert!(shows(("client", "2001:db8::1")) && shows(("client", "[2001:db8::1]:5")));
         assert!(shows(("path", "in/*")) && shows(("session", ID)));
+        assert!(shows(("session", "7a1c")) && shows(("session", "{7A1CF7F0")));
+        assert!(!shows(("session", "7a1d")) && !shows(("session", "1CF7F0")));
+        // Nobody finds the rest of an id by trying it.
+        assert!(shows(("session", "7A1CF7F0-0000")));
+        assert!(!shows(("session", "7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DF")));
         assert!(!shows(("client", "[2001:db8::1]:6")) && shows(("client", "2001:db8:0::1")));
         assert!(!shows(("client", "192.0.2.1")) && !shows(("path", "b*")));
         let v4 = Traced {

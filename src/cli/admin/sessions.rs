@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bitsd::admin::filter::Filter;
+use bitsd::admin::filter::{Filter, id_begun};
 use bitsd::admin::view::SessionView;
 use bitsd::bits::session_id::SessionId;
 use bitsd::observe;
@@ -172,21 +172,10 @@ fn details(session: &SessionView) -> String {
     columns.to_text()
 }
 
-fn parsed(id: &str) -> Result<SessionId, Failed> {
-    let hint = "the first column of `bitsd sessions list` has them";
-    SessionId::parse(id.as_bytes())
-        .ok_or_else(|| Failed::wrong_use(format!("{id} is no session: {hint}")))
-}
-
 /// An id, or its beginning, as it is compared.
 pub fn begun(text: &str) -> Result<String, Failed> {
-    let begin = plain(text).to_uppercase();
-    let is_begin = begin.len() >= ID_CHARS_MIN
-        && (begin.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    if !is_begin {
-        parsed(text)?;
-    }
-    Ok(begin)
+    let hint = "the first column of `bitsd sessions list` has them";
+    id_begun(text).map_err(|why| Failed::wrong_use(format!("{why}: {hint}")))
 }
 
 /// The id that begins so, without braces: the page and `bitsd status` show no more of it.
@@ -218,9 +207,6 @@ pub fn the_one(mut ids: Vec<String>, begin: &str) -> Result<String, Failed> {
         ))),
     }
 }
-
-/// Fewer digits of an id are taken for a slip.
-const ID_CHARS_MIN: usize = 4;
 
 /// Writes it.
 pub fn print(text: &str) -> Result<(), Failed> {

@@ -8,11 +8,15 @@ use bitsd::admin::trace::Traced;
 use bitsd::observe;
 
 use super::conversation::{NoConversation, target};
+use super::sessions::begun;
 use super::table;
 use super::{Failed, Trace};
 
 /// Shows them, until the server stops or somebody has seen enough.
 pub fn run(trace: &Trace) -> Result<ExitCode, Failed> {
+    if let Some(session) = &trace.session {
+        begun(session)?;
+    }
     let pairs = [
         ("client", &trace.client),
         ("path", &trace.path),
