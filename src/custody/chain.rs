@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read as _};
 
 use sha2::{Digest as _, Sha256};
 
-use super::entry::{LedgerEntry, LedgerLine, Scribe};
+use super::entry::{LINE_BYTES_MAX, LedgerEntry, LedgerLine, Scribe};
 use crate::bits::session_id::SessionId;
 use crate::http::digest::parse_hex;
 
@@ -16,9 +16,6 @@ pub const BEGINNING: [u8; 32] = [0; 32];
 /// So many of the last sessions are known to have their lines: far more than can be acked and not
 /// recorded when the server is killed. Some 80 bytes each.
 const RECENT_MAX: usize = 65_536;
-
-/// Longer lines are none of ours: a path has 2,200 bytes, of which each may take six in JSON.
-pub const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The hash of a line, its newline included, as `sha256sum` sees it.
 pub fn hash_of(line: &[u8]) -> [u8; 32] {
@@ -35,15 +32,43 @@ pub fn each_line(
 ) -> io::Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
-        line.clear();
-        // A line that is too long is told as several that are none.
-        let mut limited = file.by_ref().take(LINE_BYTES_MAX as u64);
-        if limited.read_until(b'\n', &mut line)? == 0 {
+        if next_line(&mut file, &mut line)?.bytes == 0 {
             break;
         }
         look(number, &line)?;
     }
     Ok(())
+}
+
+/// What is known of a line without holding it.
+struct SeenLine {
+    /// All of them.
+    bytes: u64,
+    has_zero: bool,
+}
+
+/// Reads the next line. Of one that is longer than any of ours one byte more than that is kept, and
+/// its newline, so that it is one line, and none of a ledger.
+fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<SeenLine> {
+    line.clear();
+    let mut limited = file.by_ref().take(LINE_BYTES_MAX as u64 + 1);
+    let mut seen = SeenLine {
+        bytes: limited.read_until(b'\n', line)? as u64,
+        has_zero: line.contains(&0),
+    };
+    while line.len() > LINE_BYTES_MAX && !line.ends_with(b"\n") {
+        let rest = file.fill_buf()?;
+        let end = rest.iter().position(|byte| *byte == b'\n');
+        let here = end.map_or(rest.len(), |at| at + 1);
+        if here == 0 {
+            break;
+        }
+        seen.has_zero |= rest[..here].contains(&0);
+        line.extend(end.map(|_| b'\n'));
+        file.consume(here);
+        seen.bytes += here as u64;
+    }
+    Ok(seen)
 }
 
 /// Where a chain stands: the hash of its last line, and who has one.
@@ -122,11 +147,9 @@ impl Chain {
         };
         let mut line = Vec::new();
         for number in 1.. {
-            line.clear();
-            let mut limited = file.by_ref().take(LINE_BYTES_MAX as u64);
-            limited.read_until(b'\n', &mut line)?;
+            let seen = next_line(&mut file, &mut line)?;
             // A write that reached the disk in parts leaves an end without a newline, or zeros.
-            if !line.ends_with(b"\n") || line.contains(&0) {
+            if !line.ends_with(b"\n") || seen.has_zero {
                 break;
             }
             let read = LedgerLine::read(&line);
@@ -140,7 +163,7 @@ impl Chain {
             }
             self.head = hash_of(&line);
             self.sought = self.sought.filter(|sought| *sought != self.head);
-            found.whole += line.len() as u64;
+            found.whole += seen.bytes;
         }
         self.next_head = self.head;
         Ok(found)
@@ -265,6 +288,32 @@ mod tests {
             zeros.resize(whole.len(), 0);
             let found = chain().read_back(&zeros[..]).unwrap();
             assert_eq!((found.whole, found.broken), expected, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_one_line_and_what_follows_it_stays() {
+        for bytes in [LINE_BYTES_MAX, LINE_BYTES_MAX + 1, 5 << 20] {
+            let (before, after) = (lines(1..=2), lines(3..=3));
+            let mut changed = before.clone();
+            changed.resize(before.len() + bytes, b'x');
+            changed.push(b'\n');
+            changed.extend(&after);
+            let mut numbers = Vec::new();
+            let read = each_line(&changed[..], |number, line| {
+                assert!(line.len() <= LINE_BYTES_MAX + 2 && line.ends_with(b"\n"));
+                numbers.push(number);
+                Ok(())
+            });
+            read.unwrap();
+            assert_eq!(numbers, [1, 2, 3, 4], "{bytes}");
+            // A start takes away what a power cut has torn off, and only that.
+            let found = chain().read_back(&changed[..]).unwrap();
+            assert_eq!(found.whole, changed.len() as u64, "{bytes}");
+            assert_eq!(found.broken, Some(3), "{bytes}");
+            changed.truncate(before.len() + bytes);
+            let found = chain().read_back(&changed[..]).unwrap();
+            assert_eq!((found.whole, found.broken), (before.len() as u64, None));
         }
     }
 

@@ -137,6 +137,9 @@ pub struct LedgerLine<'a> {
     pub prev: Cow<'a, str>,
 }
 
+/// Longer lines are none of ours: a path has 2,200 bytes, of which each may take six in JSON.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
+
 impl LedgerEntry {
     /// Appends its line, with the newline.
     pub fn append(&self, scribe: &Scribe, prev: &[u8; 32], out: &mut Vec<u8>) {
@@ -176,9 +179,10 @@ impl LedgerEntry {
 }
 
 impl<'a> LedgerLine<'a> {
-    /// What a line says; `None` if it is none.
+    /// What a line says; `None` if it is none, or longer than any.
     pub fn read(line: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok()
+        let is_one = line.len() <= LINE_BYTES_MAX;
+        is_one.then(|| serde_json::from_slice(line).ok()).flatten()
     }
 
     /// The session that it is of.
@@ -268,6 +272,15 @@ pub(super) mod tests {
         assert_eq!(line.certificate_sha256.as_deref(), Some(&*"ab".repeat(32)));
         assert!(line.is_published() && line.user.as_deref() == Some("anna"));
         assert!(LedgerLine::read(b"{}").is_none());
+        out.resize(LINE_BYTES_MAX, b' ');
+        assert!(LedgerLine::read(&out).is_some());
+        out.push(b'\n');
+        assert!(
+            LedgerLine::read(&out).is_none(),
+            "one whose rest was not read"
+        );
+        out.truncate(LINE_BYTES_MAX / 2);
+        out.truncate(out.trim_ascii_end().len());
         assert!(LedgerLine::read(&out[..out.len() - 2]).is_none());
     }
 }

@@ -351,6 +351,21 @@ mod tests {
             told[0].contains("has no end") && told[1].contains("no line of"),
             "{told:?}"
         );
+        let long = vec![b'x'; 5 << 20];
+        let told = after(|lines| lines[2] = [&long[..], b"\n"].concat());
+        assert!(
+            told[0].starts_with("2026-11-27.jsonl:3 is no line"),
+            "{told:?}"
+        );
+        assert!(
+            told.len() == 2 && told[1].starts_with("no line has the hash"),
+            "{told:?}"
+        );
+        let told = after(|lines| lines[2] = long.clone());
+        assert!(
+            told[0].contains("has no end") && told.len() == 3,
+            "{told:?}"
+        );
         let told = after(|lines| lines.push(lines[1].clone()));
         assert!(told[0].contains(":4 does not follow line 3"), "{told:?}");
     }

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use super::whereabouts::{self, Whereabouts};
 use super::{Day, LedgerFolder, SET_APART};
-use crate::custody::chain::LINE_BYTES_MAX;
+use crate::custody::entry::LINE_BYTES_MAX;
 
 /// What was done to the ledger, and mended as far as that is possible.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
