@@ -329,6 +329,31 @@ fn a_server_without_room_is_live_and_not_ready() {
 }
 
 #[test]
+fn a_ledger_that_is_opened_to_others_is_one_reason_that_says_what_to_do() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let [root, away, ledger] = ["r", "away", "c"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&root).unwrap();
+    std::fs::create_dir(&ledger).unwrap();
+    set_permissions(&ledger, Permissions::from_mode(0o700)).unwrap();
+    let watched = Watched::start(&format!(
+        "custody = {ledger:?}\n[[location]]\nprefix = \"in\"\nroot = {root:?}"
+    ));
+    wait_until("it is ready", || watched.get("/ready").0 == 200);
+    set_permissions(&ledger, Permissions::from_mode(0o777)).unwrap();
+    wait_until("that is seen", || watched.get("/ready").0 == 503);
+    // Only whoever looks now and then sees this: by then the ledger was looked at as well.
+    std::fs::rename(&root, &away).unwrap();
+    let is_seen = || watched.reasons().contains(&"root_changed".to_owned());
+    wait_until("all was looked at", is_seen);
+    assert_eq!(watched.reasons(), ["root_changed", "custody_failed"]);
+    let (_, body) = watched.get("/ready");
+    assert!(body.contains("others can write to"), "{body}");
+    assert!(body.contains("chmod go-w"), "{body}");
+}
+
+#[test]
 fn a_root_that_is_moved_away_is_not_ready_until_it_is_back() {
     let folder = tempfile::tempdir().unwrap();
     let (root, away) = (folder.path().join("r"), folder.path().join("away"));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::Metrics;
 use crate::metrics::labels;
+use crate::metrics::ledger::LedgerTrouble;
 use crate::metrics::shard::ShardMetrics;
 
 /// A shard that was not seen to run for so long is stuck.
@@ -44,8 +45,8 @@ pub struct Readings {
     pub descriptors: u64,
     /// How many there may be.
     pub descriptors_max: u64,
-    /// The last write to the custody ledger failed.
-    pub is_ledger_failing: bool,
+    /// Why the last write to the custody ledger failed, if it did.
+    pub ledger_wrong: Option<LedgerTrouble>,
     /// For how long the oldest line has waited for it, in milliseconds.
     pub ledger_waits_ms: u64,
 }
@@ -64,7 +65,7 @@ impl Readings {
             connections: (metrics.shards.iter())
                 .map(|shard| shard.connections.get())
                 .sum(),
-            is_ledger_failing: metrics.ledger.is_failing.get() != 0,
+            ledger_wrong: metrics.ledger.wrong(),
             ledger_waits_ms: metrics.ledger.oldest_waits_ms(now_ms),
             stores: metrics.objects.wrong(),
             is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
@@ -214,7 +215,9 @@ pub fn judge(readings: &Readings) -> Health {
     for place in &readings.premises {
         not_ready.extend(judge_premises(place));
     }
-    // What the file system does not say of itself: the first upload that it refuses does.
+    not_ready.extend(judge_ledger(readings));
+    // What the file system does not say of itself: the first upload that it refuses does. The
+    // ledger's own trouble refuses uploads as well, and is told already.
     let refusal = (readings.shards.iter()).find_map(|shard| shard.disk_refusal);
     if let Some(refusal) = refusal.filter(|_| not_ready.is_empty()) {
         let (why, remedy) = refused_by_disk(refusal);
@@ -226,7 +229,6 @@ pub fn judge(readings: &Readings) -> Health {
         let remedy = "mend the target; `bitsd status` names it";
         not_ready.push(Reason::new("events_owed", why, remedy));
     }
-    not_ready.extend(judge_ledger(readings));
     for (bucket, why) in &readings.stores {
         let why = format!("the object store of the bucket {bucket} takes nothing: {why}");
         let remedy = "look at the store; files wait here, and get there by themselves";
@@ -252,14 +254,22 @@ pub fn judge(readings: &Readings) -> Health {
 /// Uploads could be taken, and none of them closed.
 fn judge_ledger(readings: &Readings) -> Option<Reason> {
     let seconds = readings.ledger_waits_ms / 1_000;
-    let why = match readings.is_ledger_failing {
-        true => "the custody ledger cannot be written".to_owned(),
-        false if readings.ledger_waits_ms > LEDGER_MS_MAX => {
+    let why = match &readings.ledger_wrong {
+        Some(LedgerTrouble { why, .. }) => {
+            format!("the custody ledger cannot be written: {why}")
+        }
+        None if readings.ledger_waits_ms > LEDGER_MS_MAX => {
             format!("the custody ledger has written nothing for {seconds} s, and lines wait")
         }
-        false => return None,
+        None => return None,
     };
-    let remedy = "look at the folder of `custody` and its disk (`df -h`, `dmesg`); clients come back by themselves";
+    let known = readings
+        .ledger_wrong
+        .as_ref()
+        .and_then(|trouble| trouble.remedy);
+    let remedy = known.unwrap_or(
+        "look at the folder of `custody` and its disk (`df -h`, `dmesg`); clients come back by themselves",
+    );
     Some(Reason::new("custody_failed", why, remedy))
 }
 
@@ -385,7 +395,7 @@ mod tests {
             events_owed_max: 100,
             descriptors: 10,
             descriptors_max: 1_000,
-            is_ledger_failing: false,
+            ledger_wrong: None,
             ledger_waits_ms: 9_000,
         }
     }
@@ -440,7 +450,14 @@ mod tests {
         assert_eq!(after(wrong), not_ready("root_changed"));
         assert_eq!(after(|r| r.events_owed = 100), not_ready("events_owed"));
         assert_eq!(after(|r| r.events_owed = 99), (true, vec![]));
-        let failing = |r: &mut Readings| r.is_ledger_failing = true;
+        let failing = |r: &mut Readings| {
+            r.ledger_wrong = Some(LedgerTrouble {
+                why: "others can write to /c".to_owned(),
+                remedy: None,
+            });
+            // Whoever closes an upload hears of the disk.
+            r.shards[1].disk_refusal = Some("disk_unusable");
+        };
         assert_eq!(after(failing), not_ready("custody_failed"));
         let slow = |r: &mut Readings| r.ledger_waits_ms = 11_000;
         assert_eq!(after(slow), not_ready("custody_failed"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::House;
 use super::exposition::Scrape;
-use super::health::{self, Health, JUDGED_MS_MAX, Premises, Readings};
+use super::health::{self, Health, JUDGED_MS_MAX, Readings};
 use super::object_series::ObjectsShown;
 use super::process;
 use super::view::{CountView, LocationView, PlaceView, ShardView, StatusView};
@@ -34,8 +34,8 @@ pub struct Overview {
 struct Judged {
     /// When, on the clock of the shards.
     at_ms: u64,
-    health: Health,
-    premises: Vec<Premises>,
+    /// All of what was read then.
+    readings: Readings,
     /// Times, and what had been received then.
     samples: VecDeque<(u64, u64)>,
 }
@@ -70,24 +70,21 @@ impl Overview {
 
     /// Looks at everything. A file system that hangs holds this up, and nothing else.
     fn look(&self) {
-        let premises = self.house.premises();
         let process = process::read();
         let config = self.house.config();
         let readings = Readings {
             events_owed_max: config.limits.events_owed_per_shard_max as u64,
-            premises: premises.clone(),
+            premises: self.house.premises(),
             staging_full: self.staging_full(),
             descriptors: process.open_descriptors,
             descriptors_max: process.descriptors_max,
             ..self.beats()
         };
-        let health = health::judge(&readings);
         let received = self.received();
         let mut judged = self.lock();
-        judged.health = health;
-        judged.premises = premises;
         judged.at_ms = readings.now_ms;
         judged.samples.push_back((readings.now_ms, received));
+        judged.readings = readings;
         if judged.samples.len() > SAMPLES {
             judged.samples.pop_front();
         }
@@ -124,24 +121,21 @@ impl Overview {
         received.sum()
     }
 
-    /// How it stands now: as it was judged last, but for what shards and orders say at once.
+    /// How it stands now: what shards, orders, ledger and stores say at once, with all else as it
+    /// was read last. Judged together, so that nothing is told twice.
     pub fn health(&self) -> Health {
-        let readings = self.beats();
-        let at_once = health::judge(&readings);
+        let now = self.beats();
         let judged = self.lock();
-        let mut health = Health {
-            not_live: at_once.not_live,
-            not_ready: at_once.not_ready,
-        };
-        let is_known =
-            |reason: &health::Reason| reason.reason == "recovering" || reason.reason == "draining";
-        let others = judged
-            .health
-            .not_ready
-            .iter()
-            .filter(|reason| !is_known(reason));
-        health.not_ready.extend(others.cloned());
-        let age_ms = readings.now_ms.saturating_sub(judged.at_ms);
+        let age_ms = now.now_ms.saturating_sub(judged.at_ms);
+        let before = &judged.readings;
+        let mut health = health::judge(&Readings {
+            premises: before.premises.clone(),
+            staging_full: before.staging_full.clone(),
+            events_owed_max: before.events_owed_max,
+            descriptors: before.descriptors,
+            descriptors_max: before.descriptors_max,
+            ..now
+        });
         if age_ms > JUDGED_MS_MAX {
             health.not_ready.push(health::not_judged(age_ms));
         }
@@ -159,7 +153,7 @@ impl Overview {
             now_ms: self.house.now_ms(),
             wall_s: wall_clock().as_secs(),
             health: self.health(),
-            premises: self.lock().premises.clone(),
+            premises: self.lock().readings.premises.clone(),
             process: process::read(),
             objects: ObjectsShown::of(&metrics.objects, self.house.now_ms()),
             ..Scrape::of(metrics)

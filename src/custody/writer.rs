@@ -18,7 +18,7 @@ use super::note::{HeadNote, Witness};
 use super::site::is_sealed;
 use super::task::{Task, Wanted};
 use crate::http::digest::Hex;
-use crate::metrics::ledger::LedgerMetrics;
+use crate::metrics::ledger::{LedgerMetrics, LedgerTrouble};
 
 /// So many are written at a time.
 const BATCH_MAX: usize = 1_024;
@@ -380,15 +380,18 @@ impl Writer {
 
     /// How it went, for metrics and log: told when it changes.
     fn note(&mut self, result: &io::Result<()>) {
+        let mut wrong = None;
         match result {
             Err(error) => {
+                let remedy = is_sealed(error).then_some(
+                    "the folder of `custody` or a file in it is append-only or immutable: \
+                     `lsattr` shows it, `chattr -i -a` takes that away",
+                );
+                let why = error.to_string();
+                wrong = Some(LedgerTrouble { why, remedy });
                 self.metrics.failures.add(1);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     let event = "custody_failed";
-                    let remedy = is_sealed(error).then_some(
-                        "the folder of `custody` or a file in it is append-only or immutable: \
-                         `lsattr` shows it, `chattr -i -a` takes that away",
-                    );
                     tracing::error!(
                         event, %error, remedy,
                         "the custody ledger cannot be written: clients that close an upload are told to come back"
@@ -402,7 +405,7 @@ impl Writer {
                 }
             }
         }
-        self.metrics.is_failing.set(self.is_failing.into());
+        self.metrics.note(wrong);
     }
 }
 

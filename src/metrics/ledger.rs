@@ -1,6 +1,7 @@
 //! What is counted of the custody ledger.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::count::{Count, Gauge};
 
@@ -37,6 +38,8 @@ pub struct LedgerMetrics {
     pub failures: Count,
     /// Whether the last one did: 1 or 0.
     pub is_failing: Gauge,
+    /// Why, if it did.
+    wrong: Mutex<Option<LedgerTrouble>>,
     /// Times that its folder or its file was not what the server had made of it.
     pub disturbances: Count,
     /// Since when the oldest of the lines waits that are being written, by the shards' clock, in
@@ -44,7 +47,27 @@ pub struct LedgerMetrics {
     pub oldest_ms: Gauge,
 }
 
+/// Why the ledger cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerTrouble {
+    pub why: String,
+    /// What helps, where that is known.
+    pub remedy: Option<&'static str>,
+}
+
 impl LedgerMetrics {
+    /// How the last write went.
+    pub fn note(&self, wrong: Option<LedgerTrouble>) {
+        self.is_failing.set(wrong.is_some().into());
+        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = wrong;
+    }
+
+    /// Why it failed, if it did.
+    pub fn wrong(&self) -> Option<LedgerTrouble> {
+        let wrong = self.wrong.lock();
+        wrong.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Lines that wait.
     pub fn waiting(&self) -> u64 {
         // The later one first: it is never more.
