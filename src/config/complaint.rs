@@ -13,6 +13,8 @@ pub(super) enum Complaint {
     Unusable,
     /// A number or a truth value stands in quotes.
     InQuotes,
+    /// The same of a flag or a variable, where nobody has written quotes.
+    NoNumber,
     OutOfBounds,
     Quantity(BadQuantity),
     /// One of several texts is none that it takes.
@@ -48,6 +50,7 @@ impl Complaint {
         match self {
             Self::Unusable => says("cannot be used"),
             Self::InQuotes => says("is a string") + ", without quotes",
+            Self::NoNumber => says("is no number"),
             Self::OutOfBounds => says("is out of bounds"),
             Self::Quantity(why) => format!("cannot be read: {why}"),
             Self::NotOneOf(text) => says(&format!("cannot be used: {} is none of it", quoted(text))),

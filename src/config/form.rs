@@ -131,7 +131,18 @@ pub(super) const fn or_unlimited(unit: Unit, bounds: RangeInclusive<u64>) -> For
 impl Form {
     /// The value as written, if the key takes it.
     pub fn read(&self, written: Written) -> Result<Value, Complaint> {
-        match (self, self.plain(written)) {
+        let is_raw = matches!(written, Written::Raw(_));
+        self.read_plain(self.plain(written))
+            .map_err(|why| match why {
+                Complaint::InQuotes if !is_raw => why,
+                Complaint::InQuotes if matches!(self, Self::Number(_)) => Complaint::NoNumber,
+                Complaint::InQuotes => Complaint::Unusable,
+                why => why,
+            })
+    }
+
+    fn read_plain(&self, written: Written) -> Result<Value, Complaint> {
+        match (self, written) {
             (Self::Number(number), written) => number.read(written),
             (Self::Truth, Written::Truth(truth)) => Ok(Value::Truth(truth)),
             (Self::Truth, Written::Text(_)) => Err(Complaint::InQuotes),

@@ -499,6 +499,12 @@ fn flags_are_refused_in_the_words_of_the_file() {
             "--listen: listen = 8080 cannot be used: \"8080\" is not an address such as",
         ),
         ("work_dir", "", "--work-dir: work_dir = \"\" is empty"),
+        // Nobody has written quotes there.
+        (
+            "cores",
+            "two",
+            "--cores: cores = \"two\" is no number: it takes 0 to 256 (0 is all",
+        ),
         (
             "io",
             "fast",
