@@ -9,6 +9,7 @@
 //!
 //! Empty lines and those that begin with `#` are skipped. Names are compared as they are written.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -49,8 +50,10 @@ pub enum BadAccount {
     NoColon,
     /// What stands before the colon, or among the members, is no name.
     Name(String),
-    /// The name stood in a line before.
-    Repeated(String),
+    /// The name stands in this line before.
+    Repeated(String, usize),
+    /// What names one user only stands in this line before, for this one.
+    Shared(&'static str, String, usize),
     /// What stands in the file of groups begins like a group in `allow`.
     At(String),
     /// The hash of this name is not one that is taken.
@@ -71,7 +74,10 @@ impl fmt::Display for BadAccount {
                  colons, and no `#` at its beginning",
                 name
             ),
-            Self::Repeated(name) => write!(f, "{name:?} stood in a line before"),
+            Self::Repeated(name, line) => write!(f, "{name:?} stands already in line {line}"),
+            Self::Shared(what, owner, line) => {
+                write!(f, "this {what} is that of {owner:?} already (line {line})")
+            }
             Self::At(name) => write!(
                 f,
                 "{name:?} begins with @, which is for `allow` only: here groups are called without it, and hold users, \
@@ -232,26 +238,28 @@ pub fn render_digest(digest: &TokenDigest) -> String {
 }
 
 fn parse_users(text: &str) -> Result<BTreeMap<String, PasswordHash>, BadLine> {
-    let mut users = BTreeMap::new();
-    for_each_line(text, |name, rest| {
+    let read = |name: &str, rest: &str| {
         // htpasswd may have left a comment behind a second colon.
         let hash = rest.split(':').next().unwrap_or_default().trim();
         let hash = PasswordHash::parse(hash).map_err(|why| BadAccount::Hash(name.into(), why))?;
-        insert(&mut users, name.to_owned(), hash, name)
-    })?;
-    Ok(users)
+        Ok((name.to_owned(), hash))
+    };
+    parse_lines(text, read, |name, _, line| {
+        BadAccount::Repeated(name.into(), line)
+    })
 }
 
 fn parse_groups(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>, BadLine> {
-    let mut groups = BTreeMap::new();
-    for_each_line(text, |name, rest| {
+    let read = |name: &str, rest: &str| {
         let mut members = BTreeSet::new();
         for member in rest.split([' ', '\t', ',']).filter(|name| !name.is_empty()) {
             members.insert(check_name(in_a_group(member)?)?.to_owned());
         }
-        insert(&mut groups, in_a_group(name)?.to_owned(), members, name)
-    })?;
-    Ok(groups)
+        Ok((in_a_group(name)?.to_owned(), members))
+    };
+    parse_lines(text, read, |name, _, line| {
+        BadAccount::Repeated(name.into(), line)
+    })
 }
 
 /// `@` says in `allow` that a group is meant; a group is called without it, and holds no groups.
@@ -263,24 +271,26 @@ fn in_a_group(name: &str) -> Result<&str, BadAccount> {
 }
 
 fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
-    let mut tokens = BTreeMap::new();
-    for_each_line(text, |name, rest| {
+    let read = |name: &str, rest: &str| {
         // A user may have several: an old one and a new one.
         let digest = parse_digest(rest.trim()).ok_or_else(|| BadAccount::Digest(name.into()))?;
-        insert(&mut tokens, digest, name.into(), name)
-    })?;
-    Ok(tokens)
+        Ok((digest, name.into()))
+    };
+    parse_lines(text, read, |_, owner: &Arc<str>, line| {
+        BadAccount::Shared("token", owner.to_string(), line)
+    })
 }
 
 fn parse_certificates(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
-    let mut certificates = BTreeMap::new();
-    for_each_line(text, |name, rest| {
+    let read = |name: &str, rest: &str| {
         // openssl writes a colon between two bytes.
         let digits: String = rest.trim().split(':').collect();
         let digest = parse_digest(&digits).ok_or_else(|| BadAccount::Fingerprint(name.into()))?;
-        insert(&mut certificates, digest, name.into(), name)
-    })?;
-    Ok(certificates)
+        Ok((digest, name.into()))
+    };
+    parse_lines(text, read, |_, owner: &Arc<str>, line| {
+        BadAccount::Shared("certificate", owner.to_string(), line)
+    })
 }
 
 fn parse_digest(text: &str) -> Option<TokenDigest> {
@@ -296,23 +306,38 @@ fn parse_digest(text: &str) -> Option<TokenDigest> {
     Some(digest)
 }
 
-fn for_each_line(
+/// The entries of all lines, each of which is `name:rest`. `repeated` says what is wrong with a
+/// name whose key stood, with this value, in this line before.
+fn parse_lines<K: Ord, V>(
     text: &str,
-    mut take: impl FnMut(&str, &str) -> Result<(), BadAccount>,
-) -> Result<(), BadLine> {
+    read: impl Fn(&str, &str) -> Result<(K, V), BadAccount>,
+    repeated: impl Fn(&str, &V, usize) -> BadAccount,
+) -> Result<BTreeMap<K, V>, BadLine> {
+    let mut all: BTreeMap<K, (V, usize)> = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let taken = line
-            .split_once(':')
-            .ok_or(BadAccount::NoColon)
-            .and_then(|(name, rest)| take(check_name(name)?, rest));
         let number = index + 1;
+        let halves = line.split_once(':').ok_or(BadAccount::NoColon);
+        let taken = halves.and_then(|(name, rest)| {
+            let (key, value) = read(check_name(name)?, rest)?;
+            match all.entry(key) {
+                Entry::Vacant(free) => {
+                    free.insert((value, number));
+                    Ok(())
+                }
+                Entry::Occupied(known) => {
+                    let (value, line) = known.get();
+                    Err(repeated(name, value, *line))
+                }
+            }
+        });
         taken.map_err(|why| BadLine { number, why })?;
     }
-    Ok(())
+    let entries = all.into_iter().map(|(key, (value, _))| (key, value));
+    Ok(entries.collect())
 }
 
 /// Whether a user or a group can be called so.
@@ -326,18 +351,6 @@ fn check_name(name: &str) -> Result<&str, BadAccount> {
     is_name(name)
         .then_some(name)
         .ok_or_else(|| BadAccount::Name(name.to_owned()))
-}
-
-fn insert<K: Ord, V>(
-    into: &mut BTreeMap<K, V>,
-    key: K,
-    value: V,
-    name: &str,
-) -> Result<(), BadAccount> {
-    match into.insert(key, value) {
-        None => Ok(()),
-        Some(_) => Err(BadAccount::Repeated(name.to_owned())),
-    }
 }
 
 #[cfg(test)]
@@ -409,6 +422,10 @@ mod tests {
             let bad = Accounts::default().with_certificates(text).unwrap_err();
             assert_eq!(bad.number, number, "{}", bad.why);
         }
+        let twice = format!("anna:{shown}\nbert:{shown}");
+        let bad = Accounts::default().with_certificates(&twice).unwrap_err();
+        let expected = "this certificate is that of \"anna\" already (line 1)";
+        assert_eq!(bad.why.to_string(), expected);
     }
 
     #[test]
@@ -425,7 +442,7 @@ mod tests {
             told.2
         );
         let told = bad(&format!("anna:{HASH}\n# x\nanna:{HASH}"), "", "");
-        assert_eq!((told.1, &*told.2), (3, "\"anna\" stood in a line before"));
+        assert_eq!((told.1, &*told.2), (3, "\"anna\" stands already in line 1"));
         assert_eq!(bad("anna", "", "").2, "there is no colon behind the name");
         assert!(bad(&format!(":{HASH}"), "", "").2.contains("is no name"));
         let told = bad("", "ops: anna\nops: bert", "");
@@ -438,6 +455,10 @@ mod tests {
                 told.2
             );
         }
+        let digest = "0f".repeat(32);
+        let told = bad("", "", &format!("# x\nanna:{digest}\nbert:{digest}"));
+        let expected = "this token is that of \"anna\" already (line 2)";
+        assert_eq!((told.1, &*told.2), (3, expected));
         let told = bad("", "", "robot:secret");
         assert_eq!((told.0, told.1), (AccountFile::Tokens, 1));
         assert!(told.2.contains("bitsd token"), "{}", told.2);
