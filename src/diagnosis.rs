@@ -331,6 +331,9 @@ fn of_obstacle(obstacle: Obstacle) -> Diagnosis {
             "use a Linux file system beneath root (ext4, XFS, btrfs), or another name"
         }
         Obstacle::FolderFull => "spread the uploads over more folders",
+        Obstacle::DigestFile => {
+            "move away what has the name with .sha256 behind it, or set digest_file = false"
+        }
     };
     Diagnosis {
         hears: Refusal::Obstructed(obstacle),

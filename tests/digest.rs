@@ -139,15 +139,21 @@ fn a_digest_file_stands_beside_each_file_and_no_client_can_make_one() {
         let refused = Client::new(server.address(), path).try_create();
         assert_eq!(refused.status, status, "{path}");
     }
+    server.wait_for_log("names that end in .sha256 are those of digest files here (digest_file)");
     // There is no room for the ending.
     let long = format!("/{}", "x".repeat(250));
     assert_eq!(
         Client::new(server.address(), &long).try_create().status,
         400
     );
+    server.wait_for_log("with .sha256 behind it, for its digest file (digest_file)");
     std::fs::write(server.file("d.bin.sha256"), "somebody's").unwrap();
-    let taken = Client::new(server.address(), "/d.bin").try_create();
-    assert_eq!(taken.status, 403);
+    std::fs::create_dir(server.file("e.bin.sha256")).unwrap();
+    for path in ["/d.bin", "/e.bin"] {
+        let taken = Client::new(server.address(), path).try_create();
+        assert_eq!(taken.status, 403, "{path}");
+    }
+    server.wait_for_log("the name of the digest file beside the destination is taken");
 }
 
 #[test]

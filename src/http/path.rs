@@ -184,6 +184,10 @@ pub enum BadTarget {
     QueryTooLong,
     /// The server's own work directory.
     Reserved,
+    /// The name of a digest file, where the server makes them.
+    DigestFile,
+    /// No room for the ending of its digest file: in the name, in the path, or in the key.
+    NoRoomForDigest,
 }
 
 impl std::fmt::Display for BadTarget {
@@ -210,6 +214,13 @@ impl std::fmt::Display for BadTarget {
             Self::TooDeep => "the path has more folders than limits.path_depth_max",
             Self::QueryTooLong => "the query is over 2,200 bytes",
             Self::Reserved => "the path is the server's own",
+            Self::DigestFile => {
+                "names that end in .sha256 are those of digest files here (digest_file)"
+            }
+            Self::NoRoomForDigest => {
+                "with .sha256 behind it, for its digest file (digest_file), the path has a name over \
+                 255 bytes, or is too long"
+            }
         })
     }
 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use super::floor::World;
 use super::held::Held;
-use crate::bits::reply::Refusal;
+use crate::bits::reply::{Obstacle, Refusal};
 use crate::config::Durability;
 use crate::event::{self, DiskOp, Event};
 use crate::http::digest::Hex;
@@ -213,7 +213,17 @@ pub(super) async fn check<W: World>(
         return Ok(Ok(()));
     }
     match destination::digest_file(place) {
-        Ok(beside) => destination::check_destination(world, &location.policy, &beside).await,
+        Ok(beside) => {
+            let looked_at =
+                destination::check_destination(world, &location.policy, &beside).await?;
+            // The client has not named what stands there.
+            Ok(looked_at.map_err(|why| match why {
+                Refusal::TargetExists | Refusal::TargetIsDirectory => {
+                    Refusal::Obstructed(Obstacle::DigestFile)
+                }
+                why => why,
+            }))
+        }
         Err(refusal) => Ok(Err(refusal)),
     }
 }

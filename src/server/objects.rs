@@ -40,12 +40,12 @@ impl<W: World> Shard<W> {
         store: &ObjectStore,
         place: &Place,
     ) -> Result<(), Refusal> {
-        let too_long = Refusal::TargetInvalid(BadTarget::KeyTooLong);
-        match location.policy.digest_file {
-            true => destination::key(store, &destination::digest_file(place)?),
-            false => destination::key(store, place),
+        let too_long = |why| Refusal::TargetInvalid(why);
+        destination::key(store, place).ok_or(too_long(BadTarget::KeyTooLong))?;
+        if location.policy.digest_file {
+            let beside = destination::digest_file(place)?;
+            destination::key(store, &beside).ok_or(too_long(BadTarget::NoRoomForDigest))?;
         }
-        .ok_or(too_long)?;
         let staged = self.world.staged_bytes(location.series);
         match store.staging_max {
             Some(max) if staged >= max => Err(Refusal::StagingFull),

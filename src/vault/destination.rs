@@ -45,11 +45,12 @@ pub fn digest_file(place: &Place) -> Result<Place, Refusal> {
     let path = place.path.as_str();
     let is_one = |path: &str| path.to_ascii_lowercase().ends_with(DIGEST_ENDING);
     if is_one(path) {
-        return Err(Refusal::TargetInvalid(BadTarget::Reserved));
+        return Err(Refusal::TargetInvalid(BadTarget::DigestFile));
     }
+    // The path itself is good, so it is the ending that is too much.
     let path = UploadPath::from_text(&format!("{path}{DIGEST_ENDING}"));
     Ok(Place {
-        path: path.map_err(Refusal::TargetInvalid)?,
+        path: path.map_err(|_| Refusal::TargetInvalid(BadTarget::NoRoomForDigest))?,
         ..place.clone()
     })
 }

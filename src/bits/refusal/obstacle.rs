@@ -33,10 +33,12 @@ pub enum Obstacle {
     NameRefused,
     /// A folder on the way cannot hold another folder.
     FolderFull,
+    /// Something has the name of the digest file that would stand beside it.
+    DigestFile,
 }
 
 impl Obstacle {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OtherMount,
         Self::Encrypted,
         Self::Project,
@@ -51,6 +53,7 @@ impl Obstacle {
         Self::InUse,
         Self::NameRefused,
         Self::FolderFull,
+        Self::DigestFile,
     ];
 
     pub fn words(self) -> &'static str {
@@ -76,6 +79,9 @@ impl Obstacle {
             Self::InUse => "something is mounted on the destination",
             Self::NameRefused => "the file system of the destination takes no such name",
             Self::FolderFull => "a folder on the way to the destination can hold no more folders",
+            Self::DigestFile => {
+                "the name of the digest file beside the destination is taken (digest_file)"
+            }
         }
     }
 }
