@@ -765,6 +765,17 @@ fn a_reload_says_that_a_root_is_not_the_one_that_was_opened() {
     let words = "is not what it was when it was opened";
     assert!(text(&said).contains(words), "{}", text(&said));
     assert_eq!(said.status.code(), Some(0));
+    // The settings name another one instead: what is amiss with the old one is nobody's trouble.
+    let other = place.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let file = watched.server.root().with_extension("toml");
+    let settings = std::fs::read_to_string(&file).unwrap();
+    let settings = settings.replace(root.to_str().unwrap(), other.to_str().unwrap());
+    std::fs::write(&file, settings).unwrap();
+    let said = watched.command(&["reload"]);
+    assert!(!text(&said).contains(words), "{}", text(&said));
+    assert!(text(&said).contains("location /o: root"), "{}", text(&said));
+    assert_eq!(said.status.code(), Some(0));
 }
 
 #[test]

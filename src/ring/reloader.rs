@@ -263,7 +263,7 @@ impl Reloader {
         let waiting = needs_restart
             .iter()
             .map(|key| format!("{key} waits for the next start"));
-        let waiting = waiting.chain(displaced(directories));
+        let waiting = waiting.chain(displaced(&self.config, directories));
         let changed = Some(changed).filter(|changed| changed != "nothing");
         Ok(changed
             .into_iter()
@@ -273,10 +273,16 @@ impl Reloader {
     }
 }
 
-/// What was opened stays in use; only a start opens what stands there now.
-fn displaced(directories: &Directories) -> Vec<String> {
+/// What was opened stays in use; only a start opens what stands there now. A root that the settings
+/// do not name any more is open until the last shard has let go of it, and nobody waits for it.
+fn displaced(config: &Config, directories: &Directories) -> Vec<String> {
+    let numbers = named_roots(config);
+    let absolute = |number: &usize| std::path::absolute(&config.roots[*number]);
+    let named: BTreeSet<_> = numbers.iter().flat_map(absolute).collect();
     let (_, roots) = directories.spots();
-    let displaced = roots.iter().filter(|root| !root.spot.is_in_place());
+    let displaced = roots
+        .iter()
+        .filter(|root| !root.spot.is_in_place() && named.contains(root.spot.path()));
     let words = displaced.map(|root| {
         let path = root.spot.path().display();
         format!("{path} is not what it was when it was opened, and its uploads are refused: see not_ready in the log")
