@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use tracing::field::{DisplayValue, display};
 use tracing::{Level, debug, enabled, info, warn};
 
@@ -44,22 +45,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::DiskFailed { op, session, error } => log_disk(shard, *op, *session, error),
         Event::NotGiven { path, what, error } if may(Level::WARN, Cause::of(Kind::NotGiven)) => {
             let event = Kind::NotGiven.event();
-            let remedy = match *what {
-                DIGEST_FILE => {
-                    "remove what has its name, or choose a shorter one; or set digest_file = false; a HEAD of the file \
-                     tells its digest"
-                }
-                "SELinux type" => {
-                    "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"
-                }
-                "mode" | "ACL" => {
-                    "the file system lets the server's user give no permissions (SMB, FUSE): give them by options of \
-                     its mount, or leave file_mode out"
-                }
-                _ => {
-                    "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)"
-                }
-            };
+            let remedy = of_not_given(what, error);
             warn!(event, shard, path, %error, remedy, "a published file did not get the {what} that belongs to it");
         }
         Event::NotGiven { .. } => {}
@@ -93,6 +79,35 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::ReadAgain { .. }
         | Event::SessionTakenOver { .. }
         | Event::SessionRecovered { .. } => log_progress(shard, event),
+    }
+}
+
+/// What lets a file be given what its folder gives.
+fn of_not_given(what: &str, error: &io::Error) -> &'static str {
+    // A number that the user namespace does not know, whatever rights there are.
+    let is_unmapped = Errno::from_io_error(error) == Some(Errno::INVAL);
+    match what {
+        DIGEST_FILE => {
+            "remove what has its name, or choose a shorter one; or set digest_file = false; a HEAD of the file \
+             tells its digest"
+        }
+        "SELinux type" => {
+            "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"
+        }
+        "group" | "ACL" if is_unmapped => {
+            "let the user namespace of the server know the group, or whom the ACL names (subgid, subuid; a rootless \
+             container: --gidmap), or give the folder another one"
+        }
+        "mode" | "ACL" => {
+            "the file system lets the server's user give no permissions (SMB, FUSE): give them by options of \
+             its mount, or leave file_mode out"
+        }
+        "project id" => {
+            "look at the quotas of the file system: in a user namespace nobody may give a project id"
+        }
+        _ => {
+            "let the server's user be a member of the folder's group (SupplementaryGroups= of the service)"
+        }
     }
 }
 

@@ -345,3 +345,19 @@ fn every_line_has_a_word_for_its_kind() {
         );
     }
 }
+
+/// No membership gives a number that the user namespace does not know.
+#[test]
+fn what_a_file_was_not_given_is_helped_by_its_cause() {
+    let remedy = |what, errno: Errno| of_not_given(what, &errno.into());
+    assert!(remedy("group", Errno::PERM).contains("SupplementaryGroups="));
+    for what in ["group", "ACL"] {
+        let said = remedy(what, Errno::INVAL);
+        assert!(
+            said.contains("subgid") && !said.contains("member"),
+            "{said}"
+        );
+    }
+    assert!(remedy("ACL", Errno::OPNOTSUPP).contains("mount"));
+    assert!(!remedy("project id", Errno::PERM).contains("group"));
+}
