@@ -322,7 +322,7 @@ fn a_server_without_room_is_live_and_not_ready() {
         text(&status)
     );
     assert!(
-        text(&status).contains("-> free some space"),
+        text(&status).contains("-> lower limits.free_bytes_min, and restart"),
         "{}",
         text(&status)
     );

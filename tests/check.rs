@@ -104,6 +104,24 @@ fn a_check_leaves_nothing_behind() {
     }
 }
 
+/// A unit that was mistaken: 100 TiB of a disk that is smaller.
+#[test]
+fn more_space_than_a_disk_has_is_told_of() {
+    let lines = "root = \"root\"\n[limits]\nfree_bytes_min = \"1024 TiB\"";
+    let warned = "warning: limits.free_bytes_min is 1024.00 TiB";
+    for lines in [lines.to_owned(), format!("work_dir = \"work\"\n{lines}")] {
+        let place = place(rustix::process::geteuid().as_raw());
+        let said = check(place.path(), &lines, &[]);
+        assert!(said.contains(warned), "{said}");
+        let good = check(place.path(), &lines.replace("1024 TiB", "1 MiB"), &[]);
+        assert!(!good.contains("limits.free_bytes_min is"), "{good}");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let settings = Settings::default().file("[limits]\nfree_bytes_min = \"1024 TiB\"");
+    let server = Server::on(&place.path().join("root"), settings);
+    server.wait_for_log("event=space_never_enough");
+}
+
 /// A floating address that has gone to another machine: whoever runs keeps its listener, and its
 /// reload (`ExecReload=` checks before it) changes none. In a network of its own.
 #[test]

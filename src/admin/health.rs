@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::quantity::about;
 use crate::metrics::Metrics;
 use crate::metrics::labels;
 use crate::metrics::ledger::LedgerTrouble;
@@ -343,10 +344,16 @@ fn judge_premises(place: &Premises) -> Vec<Reason> {
     }
     if space.bytes_total > 0 && (space.bytes_free < space.bytes_min || space.bytes_free == 0) {
         let why = format!(
-            "{} bytes are free at the {what} {path}, and {} are kept for running uploads",
-            space.bytes_free, space.bytes_min
+            "{} are free at the {what} {path}, and {} are kept for running uploads",
+            about(space.bytes_free),
+            about(space.bytes_min)
         );
-        let remedy = "free some space (`df -h`); clients come back by themselves";
+        let remedy = match space.bytes_min < space.bytes_total {
+            true => "free some space (`df -h`); clients come back by themselves",
+            false => {
+                "lower limits.free_bytes_min, and restart: it is more than the file system has"
+            }
+        };
         reasons.push(Reason::new("space_low", why, remedy));
     }
     if space.inodes_total > 0 && (space.inodes_free < space.inodes_min || space.inodes_free == 0) {
@@ -483,6 +490,25 @@ mod tests {
         let reasons = judge(&readings).reasons();
         assert!(reasons[0].why.contains("shard-1"), "{reasons:?}");
         assert!(reasons[1].why.contains("/r"), "{reasons:?}");
+    }
+
+    #[test]
+    fn more_space_than_there_is_cannot_be_freed() {
+        let mut readings = well();
+        *space(&mut readings) = SpaceReading {
+            bytes_total: 252 << 30,
+            bytes_free: 3 << 30,
+            bytes_min: 4 << 30,
+            ..SpaceReading::default()
+        };
+        let reason = judge(&readings).reasons().remove(0);
+        let expected =
+            "3.00 GiB are free at the root /r, and 4.00 GiB are kept for running uploads";
+        assert_eq!(reason.why, expected);
+        assert!(reason.remedy.contains("df -h"), "{reason:?}");
+        space(&mut readings).bytes_min = 100 << 40;
+        let reason = judge(&readings).reasons().remove(0);
+        assert!(reason.remedy.contains("free_bytes_min"), "{reason:?}");
     }
 
     #[test]

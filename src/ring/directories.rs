@@ -37,7 +37,7 @@ use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME};
 use crate::vigil;
 
-pub use doubts::{FolderDoubt, refuse_replacing};
+pub use doubts::{FolderDoubt, keeps_all, refuse_replacing};
 use former::Listed;
 pub use former::paths_of;
 pub use taking::look_at_root;

@@ -19,7 +19,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 
 use super::account;
 use super::blocks::NOT_REGISTERED;
-use super::directories::{Directories, WORK_DIR_NAME, look_at_root};
+use super::directories::{Directories, WORK_DIR_NAME, keeps_all, look_at_root};
 use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
@@ -424,7 +424,12 @@ fn before_the_first_start(config: &Config) -> Vec<Finding> {
             }
         }
     };
-    config.roots.iter().map(examine).collect()
+    let too_much = config.roots.iter().filter_map(|root| {
+        let stat = vigil::at(root, || rustix::fs::statvfs(root)).ok()?;
+        let doubt = keeps_all(config, root, &stat)?;
+        Some(Finding::Doubtful(doubt.to_string()))
+    });
+    (config.roots.iter().map(examine)).chain(too_much).collect()
 }
 
 /// Whether the addresses can be listened on. Where a server runs, they are mostly its own, and

@@ -55,6 +55,11 @@ impl Figures {
         }
     }
 
+    /// Whether more is to be kept free than there is: no upload would ever be taken.
+    pub fn keeps_all(&self, bytes_min: u64) -> bool {
+        self.bytes_total > 0 && self.wanting(bytes_min).bytes_min >= self.bytes_total
+    }
+
     /// Whether less is free than is kept. Where the last look found too little, a sixteenth more is
     /// asked for: what is just at the edge is not told every second.
     fn is_low(&self, wanting: Wanting, was_low: bool) -> bool {

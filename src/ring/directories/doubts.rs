@@ -4,11 +4,15 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::StatVfs;
+
 use super::{Directories, Ground, WORK_DIR_NAME};
 use crate::config::Config;
+use crate::config::quantity::about;
 use crate::named_file;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::what_it_holds;
+use crate::ring::space::figures;
 use crate::ring::strangers;
 use crate::ring::work_folder::{Holds, WorkFolder};
 use crate::vault::names::LOCK_NAME;
@@ -23,6 +27,12 @@ pub enum FolderDoubt {
     Shared { path: PathBuf, found: String },
     /// The file system of a folder cannot sync folders.
     NamesUnsynced { path: PathBuf, why: String },
+    /// `limits.free_bytes_min` is more than its file system has.
+    KeepsAll {
+        path: PathBuf,
+        bytes_min: u64,
+        bytes_total: u64,
+    },
 }
 
 impl FolderDoubt {
@@ -32,6 +42,7 @@ impl FolderDoubt {
             Self::FormerWorkDir { .. } => "former_work_dir",
             Self::Shared { .. } => "work_dir_shared",
             Self::NamesUnsynced { .. } => "names_unsynced",
+            Self::KeepsAll { .. } => "space_never_enough",
         }
     }
 }
@@ -60,6 +71,18 @@ impl std::fmt::Display for FolderDoubt {
                  safe may be gone after a power cut; use another file system where that matters",
                 path = path.display()
             ),
+            Self::KeepsAll {
+                path,
+                bytes_min,
+                bytes_total,
+            } => write!(
+                f,
+                "limits.free_bytes_min is {}, and the file system of {} has only {}: no upload will ever be taken \
+                 there; lower it",
+                about(*bytes_min),
+                path.display(),
+                about(*bytes_total)
+            ),
         }
     }
 }
@@ -73,7 +96,12 @@ impl Directories {
         };
         let mut doubts = Vec::new();
         doubts.extend(unsynced(self.shelves.work().path(), &self.unsynced));
-        doubts.extend(self.shelves.all().iter().filter_map(shared));
+        let shelves = self.shelves.all();
+        doubts.extend(shelves.iter().filter_map(shared));
+        doubts.extend(shelves.iter().filter_map(|folder| {
+            let stat = rustix::fs::fstatvfs(&**folder.descriptor());
+            keeps_all(config, folder.path(), &stat.ok()?)
+        }));
         for (path, ground) in config.roots.iter().zip(grounds) {
             doubts.extend(unsynced(path, &ground.unsynced));
             doubts.extend(self.former(path));
@@ -105,6 +133,16 @@ fn shared(folder: &WorkFolder) -> Option<FolderDoubt> {
     let path = folder.path().to_owned();
     let found = vigil::at(&path, || strangers::beside_ours(folder)).ok()??;
     Some(FolderDoubt::Shared { path, found })
+}
+
+/// Whether more of a file system is to be kept free than it has.
+pub fn keeps_all(config: &Config, path: &Path, stat: &StatVfs) -> Option<FolderDoubt> {
+    let (figures, bytes_min) = (figures(stat), config.limits.free_bytes_min);
+    figures.keeps_all(bytes_min).then(|| FolderDoubt::KeepsAll {
+        path: path.to_owned(),
+        bytes_min,
+        bytes_total: figures.bytes_total,
+    })
 }
 
 /// Why names in a folder cannot be made durable, if so; it tries that.
