@@ -37,6 +37,9 @@ pub enum BadLedger {
     #[error("custody: {path} is in {other}, where uploads are: give the ledger a folder of its own",
             path = .0.display(), other = .1.display())]
     Within(PathBuf, PathBuf),
+    #[error("custody: the name of the root {path} is not text (UTF-8), as the lines of a ledger are, and so nobody could \
+             find its files by them: give it another name", path = .0.display())]
+    NotText(PathBuf),
     #[error("custody: another server writes to {path}", path = .0.display())]
     Locked(PathBuf),
     #[error("custody: no file can be made in {path}: {0}{hint}", path = .1.display(), hint = hint(.0))]
@@ -65,6 +68,8 @@ pub struct Site {
     path: PathBuf,
     /// The folders that clients write to.
     uploads: Vec<PathBuf>,
+    /// Those of them that lines speak of.
+    roots: Vec<PathBuf>,
 }
 
 impl Site {
@@ -73,7 +78,15 @@ impl Site {
         Self {
             path: path.to_owned(),
             uploads: uploads.iter().map(|path| (*path).to_owned()).collect(),
+            roots: Vec::new(),
         }
+    }
+
+    /// The same; its lines will speak of files in these roots.
+    #[must_use]
+    pub fn speaking_of(self, roots: &[PathBuf]) -> Self {
+        let roots = roots.to_vec();
+        Self { roots, ..self }
     }
 
     /// Its path.
@@ -92,6 +105,11 @@ impl Site {
         let here = real(path);
         if let Some(other) = (self.uploads.iter()).find(|other| here.starts_with(real(other))) {
             return Err(BadLedger::Within(path.clone(), other.clone()));
+        }
+        // Lines have the path without links.
+        let mut real_roots = self.roots.iter().map(|root| real(root));
+        if let Some(root) = real_roots.find(|root| root.to_str().is_none()) {
+            return Err(BadLedger::NotText(root));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -226,6 +244,24 @@ mod tests {
         fs::remove_dir(&path).unwrap();
         fs::write(&path, "").unwrap();
         assert!(matches!(take(&[]), Err(BadLedger::NoFolder(_))));
+    }
+
+    #[test]
+    fn a_root_that_no_line_can_name_is_refused() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let (path, link) = (place.path().join("custody"), place.path().join("link"));
+        let odd = std::ffi::OsStr::from_bytes(b"r\xff");
+        let root = place.path().join(odd);
+        fs::create_dir(&path).unwrap();
+        fs::create_dir(&root).unwrap();
+        std::os::unix::fs::symlink(odd, &link).unwrap();
+        for root in [&root, &link] {
+            let site = Site::new(&path, &[root]);
+            let refused = site.speaking_of(std::slice::from_ref(root)).look();
+            assert!(matches!(refused, Err(BadLedger::NotText(_))), "{root:?}");
+        }
+        Site::new(&path, &[&root]).look().unwrap();
     }
 
     #[test]

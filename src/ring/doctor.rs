@@ -237,7 +237,7 @@ fn custody(config: &Config, is_running: bool) -> Option<Finding> {
         return None;
     }
     let shown = path.display();
-    let site = Site::new(path, &config.upload_folders());
+    let site = Site::new(path, &config.upload_folders()).speaking_of(&config.roots);
     Some(
         match vigil::at(path, || LedgerFolder::open(site, &today())) {
             Ok(_) => Finding::Good(format!("the custody ledger can be written in {shown}")),

@@ -29,7 +29,7 @@ pub fn begin(
     if config.custody.as_os_str().is_empty() {
         return Ok(None);
     }
-    let site = Site::new(&config.custody, &config.upload_folders());
+    let site = Site::new(&config.custody, &config.upload_folders()).speaking_of(&config.roots);
     let witness = Box::new(WorkNote(Arc::clone(shelves)));
     let _vigil = Vigil::of_start();
     let start = || Ledger::start(site, witness, Arc::clone(&metrics.ledger));

@@ -296,7 +296,7 @@ fn look_at_ledger(config: &Config) -> Result<(), BadLedger> {
     if ledger.as_os_str().is_empty() {
         return Ok(());
     }
-    let site = Site::new(ledger, &config.upload_folders());
+    let site = Site::new(ledger, &config.upload_folders()).speaking_of(&config.roots);
     vigil::at(ledger, || site.look().map(drop))
 }
 
