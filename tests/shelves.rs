@@ -112,6 +112,24 @@ fn finish(host: &Host, server: &Server, [mut half, mut whole]: [Client; 2]) {
     }
 }
 
+/// Nobody has renamed anything, and mounting it again is all that helps.
+#[test]
+fn a_disk_that_was_unmounted_lazily_is_told_as_that() {
+    let Some(host) = Host::new() else { return };
+    let root = host.point("a").join("r");
+    fs::create_dir(&root).unwrap();
+    let lines = format!("[[location]]\nprefix = \"/a\"\nroot = {root:?}\n");
+    let server = Server::on(&host.root, Settings::default().file(&lines));
+    assert!(run(&["umount", "-l", text(&host.point("a"))]));
+    server.wait_for_log("its file system was unmounted (`umount -l`)");
+    assert!(!server.log().contains("renamed"), "{}", server.log());
+    host.mount("a");
+    server.wait_for_log("event=ready");
+    let mut client = Client::create(server.address(), "/a/x");
+    client.send(fragment(0..10)).assert(200, None);
+    client.close().assert(200, None);
+}
+
 /// The mount point is another disk than the work directory: a shelf can be made there, and is not
 /// the one whose uploads wait. After a clean stop and after a kill.
 #[test]

@@ -11,7 +11,7 @@
 //! alone besides ([`super::work_folder::hold`]).
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +60,9 @@ pub enum Seen {
     Another,
     /// Another file system: something is mounted there, or no longer.
     OtherFileSystem,
+    /// Nothing or another folder; the file system of the one that was opened was unmounted although
+    /// it is in use (`umount -l`), and no path leads there.
+    Unmounted,
     /// Nothing or another folder, and the one that was opened is removed.
     Removed,
     /// The folder that was opened, which was ours and belongs to this user now.
@@ -87,6 +90,7 @@ impl std::fmt::Display for Seen {
             Self::OtherFileSystem => f.write_str(
                 "another file system has its place: one was mounted there, or taken away",
             ),
+            Self::Unmounted => f.write_str("its file system was unmounted (`umount -l`)"),
             Self::Removed => f.write_str("it was removed"),
             Self::Elses(owner) => write!(f, "it belongs to {} now", account::user(*owner)),
             Self::Open(mode) => write!(
@@ -124,6 +128,10 @@ impl Seen {
             Self::LedAstray(_) => {
                 "let the link lead there again, or restart the server to use what it leads to now (unfinished uploads stay \
                  in the folder that it led to, and wait until that is used again)"
+            }
+            Self::Unmounted => {
+                "mount it again; where it is another disk then, restart the server (unfinished uploads in the old one wait \
+                 until that is used again)"
             }
             Self::Removed => "make it again, and restart the server",
             Self::Elses(_) => {
@@ -227,6 +235,8 @@ impl Spot {
             _ if opened.stx_nlink == 0 => Seen::Removed,
             // It is where it was: so the path has a link in it, and that is another one.
             _ if known.is_at_its_name(opened_as) => Seen::LedAstray(known.real.clone()),
+            // What `/proc` calls it begins at the top of its own file system then.
+            _ if !is_mounted(&known.folder) => Seen::Unmounted,
             Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
             Some(_) => Seen::Another,
             None => match path_of(&known.folder) {
@@ -272,6 +282,20 @@ impl Known {
 
 fn identity_of(stat: &Statx) -> Identity {
     (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino)
+}
+
+/// Whether the mount by which a folder was opened is there still; where that cannot be told, it is.
+fn is_mounted(folder: &OwnedFd) -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let is_there = || {
+        let about = read(&format!("/proc/self/fdinfo/{}", folder.as_raw_fd()))?;
+        let mut lines = about.lines();
+        let id = lines.find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+        let mounts = read("/proc/self/mountinfo")?;
+        let is_it = |line: &str| line.split(' ').next() == Some(id);
+        Some(mounts.lines().any(is_it))
+    };
+    is_there().unwrap_or(true)
 }
 
 /// What tells a folder from others, and says whose it is.
