@@ -104,6 +104,22 @@ fn a_check_leaves_nothing_behind() {
     }
 }
 
+/// What can be right and hardly is: a check goes well, and says so.
+#[test]
+fn settings_that_hardly_anybody_means_are_told_of() {
+    let place = place(rustix::process::geteuid().as_raw());
+    let wide = "trusted_proxies = [\"0.0.0.0/0\"]";
+    let warned = "trusted_proxies has 0.0.0.0/0";
+    let said = check(place.path(), &format!("root = \"root\"\n{wide}"), &[]);
+    assert!(said.contains(&format!("warning: {warned}")), "{said}");
+    let server = Server::with(Settings::default().file(wide));
+    server.wait_for_log("event=settings_doubtful");
+    server.wait_for_log(warned);
+    let server = Server::with(Settings::default().file("strict = false"));
+    server.reload(wide);
+    server.wait_for_log("event=settings_doubtful");
+}
+
 /// A unit that was mistaken: 100 TiB of a disk that is smaller.
 #[test]
 fn more_space_than_a_disk_has_is_told_of() {

@@ -175,6 +175,11 @@ impl Accounts {
         (users.collect(), owners.collect())
     }
 
+    /// Those who have a certificate.
+    pub fn names_with_certificates(&self) -> Vec<&str> {
+        self.certificates.values().map(AsRef::as_ref).collect()
+    }
+
     /// What differs from before, in words: of each file how many entries, and of what kind.
     pub fn changes(&self, before: &Self) -> Vec<String> {
         let words = [

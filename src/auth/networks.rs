@@ -47,6 +47,16 @@ impl Networks {
         self.0.is_empty()
     }
 
+    /// Those wider than any private network (RFC 1918, RFC 4193): others than their owner are
+    /// there.
+    pub fn wider_than_private(&self) -> impl Iterator<Item = String> {
+        let is_wide = |network: &&IpNet| match network {
+            IpNet::V4(network) => network.prefix_len() < 8,
+            IpNet::V6(network) => network.prefix_len() < 7,
+        };
+        self.0.iter().filter(is_wide).copied().map(to_text)
+    }
+
     /// Whether an address is in one of them. One of IPv4 is the same in either family.
     pub fn hold(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

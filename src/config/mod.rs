@@ -20,10 +20,11 @@
 //!
 //! The arrows: `quantity`, `url`, `words`, `section` <- `complaint` <- `address` <- `form` <-
 //! `error` <- `secret` <- `table` <- `keys` <- `given` <- `file` <- `resolve` <- `print`,
-//! `reference`, `reload`; tests/house.rs holds them.
+//! `reference`, `reload`, `doubt`; tests/house.rs holds them.
 
 mod address;
 mod complaint;
+mod doubt;
 mod error;
 mod file;
 mod form;

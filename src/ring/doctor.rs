@@ -93,6 +93,7 @@ pub fn examine(config: &Config, is_successor: bool, deadline: Instant) -> Vec<Fi
     });
     parts.run(&mut findings, stores);
     findings.extend(identity::users_of_no_location(config));
+    findings.extend(config.doubts().into_iter().map(Finding::Doubtful));
     parts.run(&mut findings, identity::tickets);
     parts.run(&mut findings, |config| {
         let of_the_system = probe::system_folders(config).into_iter();

@@ -291,6 +291,9 @@ pub fn warn_of_surprises(
         let event = "file_writable";
         tracing::warn!(event, why, "others have a say in what this server does");
     }
+    for why in config.doubts() {
+        tell_of_doubt(&why);
+    }
     for why in system_folders(config) {
         let event = "system_folder";
         tracing::warn!(event, why, "a folder is not the server's own");
@@ -305,6 +308,12 @@ pub fn warn_of_surprises(
             "only this machine itself can reach the server"
         );
     }
+}
+
+/// Warns of settings that hardly anybody means.
+pub fn tell_of_doubt(why: &str) {
+    let event = "settings_doubtful";
+    tracing::warn!(event, why, "the settings are hardly what is meant");
 }
 
 /// The processors this process may run on; none if that is unknown.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::directories::{Directories, Ground, refuse_replacing};
 use super::launch_error::{BadRoot, LaunchError};
+use super::probe;
 use super::reload::{self, Offer};
 use super::rights;
 use super::service;
@@ -238,14 +239,9 @@ impl Reloader {
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
         tell_of_tickets(&config, &acceptance);
         self.verifier.accept_for(acceptance);
-        let mut changed = observe::changes(&self.config.to_toml(), &config.to_toml());
-        changed.extend(config.changes_in_files(&self.config));
         let in_files = material.as_ref().map(|now| now.changes(&self.material));
-        changed.extend(in_files.into_iter().flatten());
-        let changed = match changed.is_empty() {
-            true => "nothing".to_owned(),
-            false => changed.join(", "),
-        };
+        let changed = changes(&self.config, &config, in_files.unwrap_or_default());
+        tell_of_doubts(&self.config, &config);
         observe::adopt(config.log_format, config.log_level);
         self.config = config;
         if let Some(material) = material {
@@ -271,6 +267,25 @@ impl Reloader {
             .collect::<Vec<_>>()
             .join("; "))
     }
+}
+
+/// What differs between settings, and in the files of certificates, in words.
+fn changes(before: &Config, now: &Config, in_files: Vec<String>) -> String {
+    let mut changed = observe::changes(&before.to_toml(), &now.to_toml());
+    changed.extend(now.changes_in_files(before));
+    changed.extend(in_files);
+    match changed.is_empty() {
+        true => "nothing".to_owned(),
+        false => changed.join(", "),
+    }
+}
+
+/// Warns of what is doubtful about new settings, and was not before.
+fn tell_of_doubts(before: &Config, now: &Config) {
+    let known = before.doubts();
+    let doubts = now.doubts().into_iter();
+    let new = doubts.filter(|doubt| !known.contains(doubt));
+    new.for_each(|doubt| probe::tell_of_doubt(&doubt));
 }
 
 /// What was opened stays in use; only a start opens what stands there now. A root that the settings
