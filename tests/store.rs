@@ -481,6 +481,41 @@ fn a_staged_file_is_acked_at_once_and_gets_there_whatever_happens() {
     }
 }
 
+/// Somebody has put an object there while the file of a promised upload waited for its store. It
+/// goes on waiting, is listed, and keeps no other upload away: the store is well.
+#[test]
+fn a_promised_file_whose_name_is_taken_waits_and_keeps_nobody_away() {
+    let Some(store) = Store::start() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("admin.sock");
+    let more = format!("store_ack = \"staged\"\nadmin_socket = {socket:?}");
+    let server = Server::with(store.settings(&more));
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let output = command.args(words).arg("--socket").arg(&socket).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    store.proxy.rule(|_, _| Fate::Say(503, "SlowDown"));
+    let mut client = sent(&server, "/a.bin", SMALL);
+    let session = client.session().to_owned();
+    store
+        .moto
+        .ask("PUT", &format!("/{BUCKET}/a.bin"), b"theirs");
+    client.close().assert(200, None);
+    wait_until("the store is told to be away", || {
+        ask(&["status"]).contains("takes nothing")
+    });
+    store.proxy.rule(|_, _| Fate::Pass);
+    wait_until("new uploads are taken", || {
+        ask(&["status"]).contains("new uploads are taken")
+    });
+    let listed = ask(&["sessions", "list", "--state", "closing"]);
+    assert!(listed.contains("a.bin"), "{listed}");
+    server.wait_for_log("another object has that name");
+    store.moto.ask("DELETE", &format!("/{BUCKET}/a.bin"), b"");
+    store.assert_object_at_last(&server, "a.bin", &session, SMALL);
+}
+
 #[test]
 fn an_upload_that_is_cancelled_leaves_nothing_at_the_store() {
     let Some(store) = Store::start() else { return };

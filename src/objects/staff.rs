@@ -399,8 +399,12 @@ impl Drop for Counted {
 
 fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, trouble: &StoreTrouble) {
     metrics.failures.add(1);
-    if !matches!(trouble, StoreTrouble::Exists | StoreTrouble::Gone) {
-        metrics.note(&order.store.bucket, Some(&trouble.to_string()));
+    match trouble {
+        // It has judged a request of ours: whatever was wrong with it is not any more. That one
+        // file cannot be stored under its name keeps no other one away.
+        StoreTrouble::Exists => metrics.note(&order.store.bucket, None),
+        StoreTrouble::Gone => {}
+        _ => metrics.note(&order.store.bucket, Some(&trouble.to_string())),
     }
     let is_clients = matches!(trouble, StoreTrouble::Exists) && !order.is_promised;
     if is_clients || !metrics.may_tell(now_ms()) {
