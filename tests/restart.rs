@@ -4,6 +4,7 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -15,7 +16,7 @@ use support::client::{Client, fragment};
 use support::manager::Manager;
 use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
-use support::wait_until;
+use support::{skip, wait_until};
 
 const PING: &str = "BITS_POST /x HTTP/1.1\r\nHost: s\r\nBITS-Packet-Type: Ping\r\n\
                     Content-Length: 0\r\n\r\n";
@@ -471,6 +472,46 @@ fn a_program_that_could_not_serve_does_not_take_over() {
     client.close().assert(200, None);
     server.assert_file("a.bin", 1, 2_000);
     server.stop();
+}
+
+/// Its shards have ended, and the disk of its ledger takes its time.
+#[test]
+fn a_stop_that_comes_just_before_the_new_program_begins_is_heard() {
+    let _alone = alone();
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip("strace is not installed");
+    }
+    let ledger = tempfile::tempdir().unwrap();
+    let slow = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync,fsync",
+        "-e",
+        "inject=fdatasync,fsync:delay_enter=1000000",
+    ];
+    let settings = Settings::default()
+        .file(&format!("custody = {:?}", ledger.path()))
+        .wrapper(&slow);
+    let mut server = Server::with(settings);
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(10)).assert(200, None);
+    client.close().assert(200, None);
+    server.make_way();
+    server.wait_for_log("event=stopped ");
+    server.terminate();
+    assert!(server.wait().success());
+    assert!(
+        server.log().contains("event=not_replaced"),
+        "{}",
+        server.log()
+    );
+    assert_eq!(starts(&server), 1);
+    server.assert_file("a.bin", 1, 10);
 }
 
 /// The path by which the server was started leads to a program that never ends.

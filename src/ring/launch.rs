@@ -135,7 +135,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     // Its name is free for whoever comes next.
     drop(until_the_end);
     ledger.inspect(|ledger| ledger.end(LEDGER_PATIENCE));
-    match ended {
+    match ended.unless_stopped(&news) {
         Ended::Stopped => Ok(()),
         Ended::MadeWay => make_way(&source.successor, &start.listening, &ready.directories),
     }

@@ -106,6 +106,19 @@ pub enum Ended {
     MadeWay,
 }
 
+impl Ended {
+    /// The same, unless a stop came while the ledger was still being written: a program that takes
+    /// the place has signals of its own, and would not hear of it.
+    pub fn unless_stopped(self, news: &mpsc::Receiver<News>) -> Self {
+        let is_stop = |told| matches!(told, News::Signal(Wish::Stop | Wish::Drain));
+        if self == Self::MadeWay && news.try_iter().any(is_stop) {
+            tell_stop_instead();
+            return Self::Stopped;
+        }
+        self
+    }
+}
+
 /// Sees the shards through recovery, service and the end.
 pub struct Supervisor<'a> {
     config: &'a Config,
@@ -278,8 +291,7 @@ impl<'a> Supervisor<'a> {
             self.begin_to_end(start, Ended::Stopped);
         } else if self.then == Ended::MadeWay {
             self.then = Ended::Stopped;
-            let event = "not_replaced";
-            tracing::info!(event, "no new program begins: the server is asked to stop");
+            tell_stop_instead();
         } else if !is_second {
             let event = "still_stopping";
             tracing::info!(
@@ -369,6 +381,12 @@ impl<'a> Supervisor<'a> {
             begin_to_sync(self.directories);
         }
     }
+}
+
+/// Who was to make way for a new program has heard of a stop before that one began.
+fn tell_stop_instead() {
+    let event = "not_replaced";
+    tracing::info!(event, "no new program begins: the server is asked to stop");
 }
 
 fn tell_not_replaced(why: &dyn std::fmt::Display) {
