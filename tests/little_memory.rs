@@ -136,7 +136,7 @@ fn uploads_that_came_to_their_end_keep_no_server_from_starting() {
     let left = lowered(&server, "sessions_per_shard_max") * 1_680 / 6 * 16 / 1_024;
     drop(server);
     // Some MiB: as uploads that run, fewer would weigh more than all of that.
-    let settings = with_limit(LIMIT - left + 4_096).flags(&["--durability", "none"]);
+    let settings = with_limit(LIMIT - left + 8_192).flags(&["--durability", "none"]);
     let mut server = Server::with(settings);
     let mut before = Client::create(server.address(), "/before.bin");
     before.send(fragment(0..1_000).of(2_000)).assert(200, None);
