@@ -181,14 +181,10 @@ fn read_pipe(
 /// # Errors
 /// As [`read`].
 pub fn read_pem(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = read(path, PEM_BYTES_MAX)?;
-    let mut lines = content.split_inclusive(|byte| *byte == b'\n');
-    if lines.any(|line| line.starts_with(BYTE_ORDER_MARK)) {
-        let lines = content.split_inclusive(|byte| *byte == b'\n');
-        let lines = lines.map(|line| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
-        content = lines.collect::<Vec<_>>().concat();
-    }
-    Ok(content)
+    let content = read(path, PEM_BYTES_MAX)?;
+    let lines = content.split_inclusive(|byte| *byte == b'\n');
+    let lines = lines.map(|line| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
+    Ok(lines.collect::<Vec<_>>().concat())
 }
 
 fn within(mut content: Vec<u8>, bytes_max: u64) -> io::Result<Vec<u8>> {
@@ -255,7 +251,7 @@ const KINDS_WITHOUT_FILES: [(u64, &str); 9] = [
 ];
 
 /// More than any chain, bundle of authorities or list of revocations of one organisation.
-pub const PEM_BYTES_MAX: u64 = 16 << 20;
+const PEM_BYTES_MAX: u64 = 16 << 20;
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// As much as a pipe holds.

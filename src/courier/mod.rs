@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
 use crate::config::Config;
-use crate::named_file::{self, PEM_BYTES_MAX};
+use crate::named_file;
 use crate::processors;
 use crate::server::floor::CloudEvent;
 use crate::vault::owed::EventTarget;
@@ -64,7 +64,7 @@ pub fn look(config: &Config) -> Result<(), NoCourier> {
 
 /// The authorities of a file.
 fn authorities(key: &'static str, file: &Path) -> Result<Vec<Certificate<'static>>, NoCourier> {
-    let text = named_file::read(file, PEM_BYTES_MAX);
+    let text = named_file::read_pem(file);
     let text = text.map_err(|error| NoCourier::Unreadable(key, file.to_owned(), error))?;
     let certificates = parse_pem(&text).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),

@@ -34,7 +34,7 @@ use md5::{Digest as _, Md5};
 use super::bucket::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
 use crate::http::digest::{Hex, parse_hex};
-use crate::named_file::{self, PEM_BYTES_MAX};
+use crate::named_file;
 
 /// A client of one bucket.
 pub struct S3Bucket {
@@ -68,7 +68,7 @@ impl S3Bucket {
     pub async fn open(place: &StorePlace) -> Result<Self, StoreTrouble> {
         let mut trust = TrustStore::default();
         if !place.ca.as_os_str().is_empty() {
-            let pem = named_file::read(&place.ca, PEM_BYTES_MAX).map_err(|error| {
+            let pem = named_file::read_pem(&place.ca).map_err(|error| {
                 StoreTrouble::Refused(format!("store_ca {}: {error}", place.ca.display()))
             })?;
             trust = TrustStore::empty().with_pem_certificate(pem);
