@@ -24,12 +24,12 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{listeners, memory, net, probe, rights, work_file};
+use super::{ledger, listeners, memory, net, probe, rights, work_file};
 use crate::admin::{self, BadDoor};
 use crate::config::{Config, quantity};
 use crate::courier;
 use crate::custody::folder::LedgerFolder;
-use crate::custody::site::{BadLedger, Site};
+use crate::custody::site::BadLedger;
 use crate::custody::writer::today;
 use crate::objects;
 use crate::objects::trial::{self, Tried};
@@ -233,12 +233,9 @@ fn is_away(error: &io::Error) -> bool {
 
 /// Whether the custody ledger can be kept where it should be.
 fn custody(config: &Config, is_running: bool) -> Option<Finding> {
+    let site = ledger::site(config)?;
     let path = &config.custody;
-    if path.as_os_str().is_empty() {
-        return None;
-    }
     let shown = path.display();
-    let site = Site::new(path, &config.upload_folders()).speaking_of(&config.roots);
     Some(
         match vigil::at(path, || LedgerFolder::open(site, &today())) {
             Ok(_) => Finding::Good(format!("the custody ledger can be written in {shown}")),

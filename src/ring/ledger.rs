@@ -26,10 +26,9 @@ pub fn begin(
     metrics: &Metrics,
     shelves: &SharedShelves,
 ) -> Result<Option<Ledger>, LaunchError> {
-    if config.custody.as_os_str().is_empty() {
+    let Some(site) = site(config) else {
         return Ok(None);
-    }
-    let site = Site::new(&config.custody, &config.upload_folders()).speaking_of(&config.roots);
+    };
     let witness = Box::new(WorkNote(Arc::clone(shelves)));
     let _vigil = Vigil::of_start();
     let start = || Ledger::start(site, witness, Arc::clone(&metrics.ledger));
@@ -37,6 +36,13 @@ pub fn begin(
     let ledger = started.map_err(LaunchError::Custody)?;
     shelves.keep_ledger_in(ledger.folder());
     Ok(Some(ledger))
+}
+
+/// Where the ledger is kept, if one is.
+pub fn site(config: &Config) -> Option<Site> {
+    let path = &config.custody;
+    let new = || Site::new(path, &config.upload_folders()).speaking_of(&config.roots);
+    (!path.as_os_str().is_empty()).then(new)
 }
 
 /// The work directory remembers the end of the ledger.

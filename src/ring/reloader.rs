@@ -16,6 +16,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::directories::{Directories, Ground, refuse_replacing};
 use super::launch_error::{BadRoot, LaunchError};
+use super::ledger;
 use super::probe;
 use super::reload::{self, Offer};
 use super::rights;
@@ -307,12 +308,8 @@ fn displaced(config: &Config, directories: &Directories) -> Vec<String> {
 
 /// Whether a custody ledger may be kept where the settings say, if one is to be.
 fn look_at_ledger(config: &Config) -> Result<(), BadLedger> {
-    let ledger = &config.custody;
-    if ledger.as_os_str().is_empty() {
-        return Ok(());
-    }
-    let site = Site::new(ledger, &config.upload_folders()).speaking_of(&config.roots);
-    vigil::at(ledger, || site.look().map(drop))
+    let look = |site: Site| vigil::at(&config.custody, || site.look().map(drop));
+    ledger::site(config).map_or(Ok(()), look)
 }
 
 /// Writes into the log why Kerberos tickets, which the settings ask for, will not be taken.
