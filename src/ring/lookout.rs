@@ -11,7 +11,7 @@
 //! alone besides ([`super::work_folder::hold`]).
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -226,7 +226,8 @@ impl Spot {
 
     fn look_closely(&self, known: &Known) -> Result<Seen, Errno> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let opened = rustix::fs::statx(&*known.folder, "", flags, ASKED | StatxFlags::NLINK)?;
+        let asked = ASKED | StatxFlags::NLINK | StatxFlags::MNT_ID;
+        let opened = rustix::fs::statx(&*known.folder, "", flags, asked)?;
         let there = stat_at(&self.path)?.map(|there| identity_of(&there));
         let opened_as = identity_of(&opened);
         let is_on_same = |there: Identity| (there.0, there.1) == (opened_as.0, opened_as.1);
@@ -236,7 +237,7 @@ impl Spot {
             // It is where it was: so the path has a link in it, and that is another one.
             _ if known.is_at_its_name(opened_as) => Seen::LedAstray(known.real.clone()),
             // What `/proc` calls it begins at the top of its own file system then.
-            _ if !is_mounted(&known.folder) => Seen::Unmounted,
+            _ if !is_mounted(&opened) => Seen::Unmounted,
             Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
             Some(_) => Seen::Another,
             None => match path_of(&known.folder) {
@@ -285,17 +286,18 @@ fn identity_of(stat: &Statx) -> Identity {
 }
 
 /// Whether the mount by which a folder was opened is there still; where that cannot be told, it is.
-fn is_mounted(folder: &OwnedFd) -> bool {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let is_there = || {
-        let about = read(&format!("/proc/self/fdinfo/{}", folder.as_raw_fd()))?;
-        let mut lines = about.lines();
-        let id = lines.find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-        let mounts = read("/proc/self/mountinfo")?;
-        let is_it = |line: &str| line.split(' ').next() == Some(id);
-        Some(mounts.lines().any(is_it))
+fn is_mounted(opened: &Statx) -> bool {
+    let known = StatxFlags::from_bits_retain(opened.stx_mask);
+    if !known.contains(StatxFlags::MNT_ID) {
+        return true;
+    }
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
+        return true;
     };
-    is_there().unwrap_or(true)
+    let id = opened.stx_mnt_id.to_string();
+    mounts
+        .lines()
+        .any(|line| line.split(' ').next() == Some(&id))
 }
 
 /// What tells a folder from others, and says whose it is.
