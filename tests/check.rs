@@ -124,7 +124,7 @@ fn settings_that_hardly_anybody_means_are_told_of() {
 #[test]
 fn more_space_than_a_disk_has_is_told_of() {
     let lines = "root = \"root\"\n[limits]\nfree_bytes_min = \"1024 TiB\"";
-    let warned = "warning: limits.free_bytes_min is 1024.00 TiB";
+    let warned = "warning: limits.free_bytes_min is 1.00 PiB";
     for lines in [lines.to_owned(), format!("work_dir = \"work\"\n{lines}")] {
         let place = place(rustix::process::geteuid().as_raw());
         let said = check(place.path(), &lines, &[]);

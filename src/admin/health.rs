@@ -6,9 +6,9 @@
 
 use std::path::PathBuf;
 
+use indicatif::HumanBytes;
 use serde::{Deserialize, Serialize};
 
-use crate::config::quantity::about;
 use crate::metrics::Metrics;
 use crate::metrics::labels;
 use crate::metrics::ledger::LedgerTrouble;
@@ -254,21 +254,21 @@ pub fn judge(readings: &Readings) -> Health {
 
 /// Uploads could be taken, and none of them closed.
 fn judge_ledger(readings: &Readings) -> Option<Reason> {
-    let seconds = readings.ledger_waits_ms / 1_000;
-    let why = match &readings.ledger_wrong {
-        Some(LedgerTrouble { why, .. }) => {
-            format!("the custody ledger cannot be written: {why}")
+    let waits_ms = readings.ledger_waits_ms;
+    let (why, remedy) = match &readings.ledger_wrong {
+        Some(LedgerTrouble { why, remedy }) => {
+            let why = format!("the custody ledger cannot be written: {why}");
+            (why, *remedy)
         }
-        None if readings.ledger_waits_ms > LEDGER_MS_MAX => {
-            format!("the custody ledger has written nothing for {seconds} s, and lines wait")
+        None if waits_ms > LEDGER_MS_MAX => {
+            let seconds = waits_ms / 1_000;
+            let why =
+                format!("the custody ledger has written nothing for {seconds} s, and lines wait");
+            (why, None)
         }
         None => return None,
     };
-    let known = readings
-        .ledger_wrong
-        .as_ref()
-        .and_then(|trouble| trouble.remedy);
-    let remedy = known.unwrap_or(
+    let remedy = remedy.unwrap_or(
         "look at the folder of `custody` and its disk (`df -h`, `dmesg`); clients come back by themselves",
     );
     Some(Reason::new("custody_failed", why, remedy))
@@ -345,8 +345,8 @@ fn judge_premises(place: &Premises) -> Vec<Reason> {
     if space.bytes_total > 0 && (space.bytes_free < space.bytes_min || space.bytes_free == 0) {
         let why = format!(
             "{} are free at the {what} {path}, and {} are kept for running uploads",
-            about(space.bytes_free),
-            about(space.bytes_min)
+            HumanBytes(space.bytes_free),
+            HumanBytes(space.bytes_min)
         );
         let remedy = match space.bytes_min < space.bytes_total {
             true => "free some space (`df -h`); clients come back by themselves",

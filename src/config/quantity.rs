@@ -96,19 +96,6 @@ pub fn render_size(bytes: u64) -> String {
         )
 }
 
-/// About how much it is, to be read by people: `30.90 GiB`.
-pub fn about(bytes: u64) -> String {
-    let units = [("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)];
-    let unit = units.iter().find(|(_, unit_bytes)| bytes >= *unit_bytes);
-    unit.map_or_else(
-        || format!("{bytes} B"),
-        |(unit, unit_bytes)| {
-            let hundredths = u128::from(bytes) * 100 / u128::from(*unit_bytes);
-            format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100)
-        },
-    )
-}
-
 /// The duration in its largest exact unit: `14d`, `90s`, `1500ms`. What is finer than a millisecond
 /// is dropped.
 pub fn render_duration(duration: Duration) -> String {
@@ -286,20 +273,6 @@ mod tests {
                 Err(BadQuantity::NotAQuantity),
                 "{text:?}"
             );
-        }
-    }
-
-    #[test]
-    fn about_how_much_it_is() {
-        for (bytes, words) in [
-            (0, "0 B"),
-            (1_023, "1023 B"),
-            (1_024, "1.00 KiB"),
-            (33_177_522_176, "30.89 GiB"),
-            (100 * TIB, "100.00 TiB"),
-            (u64::MAX, "16777215.99 TiB"),
-        ] {
-            assert_eq!(about(bytes), words);
         }
     }
 

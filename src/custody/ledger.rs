@@ -220,11 +220,11 @@ mod tests {
         fs::rename(&path, &away).unwrap();
         block_on(async {
             assert!(ledger.write(entry(1), true).await.is_err());
-            assert_eq!(metrics.is_failing.get(), 1);
+            assert!(metrics.wrong().is_some());
             fs::rename(&away, &path).unwrap();
             ledger.write(entry(1), true).await.unwrap();
         });
-        assert_eq!((metrics.is_failing.get(), metrics.lines.get()), (0, 1));
+        assert_eq!((metrics.wrong(), metrics.lines.get()), (None, 1));
         ledger.end(Duration::from_secs(60));
     }
 }

@@ -36,9 +36,7 @@ pub struct LedgerMetrics {
     pub lost: SharedCount,
     /// Writes and syncs that failed.
     pub failures: Count,
-    /// Whether the last one did: 1 or 0.
-    pub is_failing: Gauge,
-    /// Why, if it did.
+    /// Why the last one did, if it did.
     wrong: Mutex<Option<LedgerTrouble>>,
     /// Times that its folder or its file was not what the server had made of it.
     pub disturbances: Count,
@@ -58,7 +56,6 @@ pub struct LedgerTrouble {
 impl LedgerMetrics {
     /// How the last write went.
     pub fn note(&self, wrong: Option<LedgerTrouble>) {
-        self.is_failing.set(wrong.is_some().into());
         *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = wrong;
     }
 

@@ -4,11 +4,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use indicatif::HumanBytes;
 use rustix::fs::StatVfs;
 
 use super::{Directories, Ground, WORK_DIR_NAME};
 use crate::config::Config;
-use crate::config::quantity::about;
 use crate::named_file;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::what_it_holds;
@@ -79,9 +79,9 @@ impl std::fmt::Display for FolderDoubt {
                 f,
                 "limits.free_bytes_min is {}, and the file system of {} has only {}: no upload will ever be taken \
                  there; lower it",
-                about(*bytes_min),
+                HumanBytes(*bytes_min),
                 path.display(),
-                about(*bytes_total)
+                HumanBytes(*bytes_total)
             ),
         }
     }
