@@ -40,11 +40,12 @@ impl<W: World> Shard<W> {
         store: &ObjectStore,
         place: &Place,
     ) -> Result<(), Refusal> {
-        let too_long = |why| Refusal::TargetInvalid(why);
-        destination::key(store, place).ok_or(too_long(BadTarget::KeyTooLong))?;
+        let key = destination::key(store, place);
+        key.ok_or(Refusal::TargetInvalid(BadTarget::KeyTooLong))?;
         if location.policy.digest_file {
             let beside = destination::digest_file(place)?;
-            destination::key(store, &beside).ok_or(too_long(BadTarget::NoRoomForDigest))?;
+            let key = destination::key(store, &beside);
+            key.ok_or(Refusal::TargetInvalid(BadTarget::NoRoomForDigest))?;
         }
         let staged = self.world.staged_bytes(location.series);
         match store.staging_max {

@@ -1,6 +1,7 @@
 //! Which files are uploaded, and to which URL each.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::fs::{self, FileType};
 use std::os::unix::fs::FileTypeExt as _;
@@ -138,13 +139,15 @@ fn each_once(targets: Vec<Target>) -> Result<Vec<Target>, BadTarget> {
     let mut known = BTreeMap::<String, PathBuf>::new();
     let mut once = Vec::with_capacity(targets.len());
     for target in targets {
-        match known.get(&target.url.to_string()) {
-            None => {
-                known.insert(target.url.to_string(), target.file.clone());
+        match known.entry(target.url.to_string()) {
+            Entry::Vacant(free) => {
+                free.insert(target.file.clone());
                 once.push(target);
             }
-            Some(first) if is_same(first, &target.file) => {}
-            Some(first) => return Err(BadTarget::Twice(first.clone(), Box::new(target))),
+            Entry::Occupied(first) if is_same(first.get(), &target.file) => {}
+            Entry::Occupied(first) => {
+                return Err(BadTarget::Twice(first.remove(), Box::new(target)));
+            }
         }
     }
     Ok(once)
