@@ -4,7 +4,6 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -13,10 +12,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use support::client::{Client, fragment};
+use support::host::with_calls;
 use support::manager::Manager;
 use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
-use support::{skip, wait_until};
+use support::wait_until;
 
 const PING: &str = "BITS_POST /x HTTP/1.1\r\nHost: s\r\nBITS-Packet-Type: Ping\r\n\
                     Content-Length: 0\r\n\r\n";
@@ -478,25 +478,15 @@ fn a_program_that_could_not_serve_does_not_take_over() {
 #[test]
 fn a_stop_that_comes_just_before_the_new_program_begins_is_heard() {
     let _alone = alone();
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skip("strace is not installed");
-    }
-    let ledger = tempfile::tempdir().unwrap();
     let slow = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
         "trace=fdatasync,fsync",
-        "-e",
         "inject=fdatasync,fsync:delay_enter=1000000",
     ];
-    let settings = Settings::default()
-        .file(&format!("custody = {:?}", ledger.path()))
-        .wrapper(&slow);
+    let Some(settings) = with_calls(&slow) else {
+        return;
+    };
+    let ledger = tempfile::tempdir().unwrap();
+    let settings = settings.file(&format!("custody = {:?}", ledger.path()));
     let mut server = Server::with(settings);
     let mut client = Client::create(server.address(), "/a.bin");
     client.send(fragment(0..10).of(10)).assert(200, None);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -201,21 +201,32 @@ fn an_object_that_stands_there_stays() {
     store.assert_object(&server, "in/large", &session, LARGE);
 }
 
+/// A server with such settings, and what `bitsd` says when it asks it.
+fn with_socket(store: &Store, lines: &str) -> (impl Fn(&[&str]) -> Output, Server) {
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("socket");
+    let lines = format!("{lines}\nadmin_socket = {socket:?}");
+    let server = Server::with(store.settings(&lines));
+    let ask = move |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command
+            .args(words)
+            .arg("--socket")
+            .arg(place.path().join("socket"))
+            .output()
+            .unwrap()
+    };
+    (ask, server)
+}
+
 /// A client that hears only that the work goes on, and has it done anew each time it comes back,
 /// would never hear its end: here the answer of the store comes later than clients wait.
 #[test]
 fn a_client_that_was_put_off_hears_what_came_of_it() {
     let Some(store) = Store::start() else { return };
-    let place = tempfile::tempdir().unwrap();
-    let socket = place.path().join("socket");
-    let more = format!("store_wait = \"1s\"\nadmin_socket = {socket:?}");
-    let server = Server::with(store.settings(&more));
+    let (ask, server) = with_socket(&store, "store_wait = \"1s\"");
     let is_closing = || {
-        let mut list = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-        list.args([
-            "sessions", "list", "--json", "--state", "closing", "--socket",
-        ]);
-        let listed = list.arg(&socket).output().unwrap();
+        let listed = ask(&["sessions", "list", "--json", "--state", "closing"]);
         assert!(listed.status.success(), "{listed:?}");
         !listed.stdout.is_empty()
     };
@@ -387,10 +398,8 @@ fn the_ack_comes_after_the_object_and_never_before() {
 #[test]
 fn an_order_about_a_file_on_its_way_to_a_store_waits_for_nothing() {
     let Some(store) = Store::start() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket");
-    let lines = format!("store_wait = \"1m\"\nallow_overwrite = true\nadmin_socket = {socket:?}");
-    let server = Server::with(store.settings(&lines));
+    let lines = "store_wait = \"1m\"\nallow_overwrite = true";
+    let (ask, server) = with_socket(&store, lines);
     store.proxy.rule(|_, line| match line.starts_with("PUT") {
         true => Fate::Delay(10_000),
         false => Fate::Pass,
@@ -398,10 +407,8 @@ fn an_order_about_a_file_on_its_way_to_a_store_waits_for_nothing() {
     let mut client = sent(&server, "/slow.bin", LARGE);
     let session = client.session().to_owned();
     let order = |what: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-        command.args(["sessions", what, session.trim_matches(['{', '}'])]);
         let began = Instant::now();
-        let output = command.arg("--socket").arg(&socket).output().unwrap();
+        let output = ask(&["sessions", what, session.trim_matches(['{', '}'])]);
         assert!(
             began.elapsed() < Duration::from_secs(8),
             "{what}: {output:?}"
@@ -486,15 +493,8 @@ fn a_staged_file_is_acked_at_once_and_gets_there_whatever_happens() {
 #[test]
 fn a_promised_file_whose_name_is_taken_waits_and_keeps_nobody_away() {
     let Some(store) = Store::start() else { return };
-    let place = tempfile::tempdir().unwrap();
-    let socket = place.path().join("admin.sock");
-    let more = format!("store_ack = \"staged\"\nadmin_socket = {socket:?}");
-    let server = Server::with(store.settings(&more));
-    let ask = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-        let output = command.args(words).arg("--socket").arg(&socket).output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
-    };
+    let (ask, server) = with_socket(&store, "store_ack = \"staged\"");
+    let said = |words: &[&str]| String::from_utf8(ask(words).stdout).unwrap();
     store.proxy.rule(|_, _| Fate::Say(503, "SlowDown"));
     let mut client = sent(&server, "/a.bin", SMALL);
     let session = client.session().to_owned();
@@ -503,13 +503,13 @@ fn a_promised_file_whose_name_is_taken_waits_and_keeps_nobody_away() {
         .ask("PUT", &format!("/{BUCKET}/a.bin"), b"theirs");
     client.close().assert(200, None);
     wait_until("the store is told to be away", || {
-        ask(&["status"]).contains("takes nothing")
+        said(&["status"]).contains("takes nothing")
     });
     store.proxy.rule(|_, _| Fate::Pass);
     wait_until("new uploads are taken", || {
-        ask(&["status"]).contains("new uploads are taken")
+        said(&["status"]).contains("new uploads are taken")
     });
-    let listed = ask(&["sessions", "list", "--state", "closing"]);
+    let listed = said(&["sessions", "list", "--state", "closing"]);
     assert!(listed.contains("a.bin"), "{listed}");
     server.wait_for_log("another object has that name");
     store.moto.ask("DELETE", &format!("/{BUCKET}/a.bin"), b"");

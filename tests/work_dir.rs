@@ -14,6 +14,7 @@ use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::host::{
     Tmpfs, allow, as_nobody, folder_and_root, folder_and_root_of_nobody, make_pipe, set_flags,
+    with_calls,
 };
 use support::mount::Disk;
 use support::server::{Server, Settings};
@@ -1271,23 +1272,9 @@ fn a_former_work_directory_without_uploads_becomes_a_shelf_or_is_told_how() {
 
 // -- file systems that lack something
 
-/// The server, with system calls that fail as they do on such a file system.
-fn lacking(calls: &[&str]) -> Option<Settings> {
-    // The server is the child, and whoever looks on is not.
-    let mut words = vec!["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
-    for call in calls {
-        words.extend(["-e", call]);
-    }
-    let is_there = Command::new("strace").arg("-V").output().is_ok();
-    if !is_there {
-        skip("strace is not installed");
-    }
-    is_there.then(|| Settings::default().wrapper(&words))
-}
-
 #[test]
 fn a_file_system_that_only_replaces_is_used_where_that_is_meant() {
-    let Some(settings) = lacking(&[
+    let Some(settings) = with_calls(&[
         "trace=renameat2,linkat",
         "inject=renameat2:error=EINVAL",
         "inject=linkat:error=EPERM",
@@ -1304,7 +1291,7 @@ fn a_file_system_that_only_replaces_is_used_where_that_is_meant() {
 
 #[test]
 fn a_file_system_without_locks_is_told_as_one() {
-    let Some(settings) = lacking(&["trace=flock", "inject=flock:error=ENOLCK"]) else {
+    let Some(settings) = with_calls(&["trace=flock", "inject=flock:error=ENOLCK"]) else {
         return;
     };
     let (_folder, root) = folder_and_root();

@@ -52,6 +52,20 @@ pub fn without_calls(calls: &str) -> Option<[&str; 4]> {
     }
 }
 
+/// The server, with system calls that fail or take as long as strace is told (`-e`).
+pub fn with_calls(calls: &[&str]) -> Option<Settings> {
+    // The server is the child, and whoever looks on is not.
+    let mut words = vec!["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
+    for call in calls {
+        words.extend(["-e", call]);
+    }
+    let is_there = Command::new("strace").arg("-V").output().is_ok();
+    if !is_there {
+        skip("strace is not installed");
+    }
+    is_there.then(|| Settings::default().wrapper(&words))
+}
+
 /// Whether a program could be run, and was content.
 pub fn run(words: &[&str]) -> bool {
     Command::new(words[0])
