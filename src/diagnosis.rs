@@ -93,7 +93,8 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
             Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::STALE)
         ),
         DiskOp::Write => row.write == Write::InDoubt,
-        // A record that could not be appended harms nothing: the one before it counts.
+        // A record that could not be appended harms nothing: the one before it counts. Nor does
+        // one that could not be synced: it is written once more, to a new journal.
         _ => false,
     };
     let hears = match poisons {

@@ -38,6 +38,11 @@ pub enum DiskOp {
     Sync,
     /// `fsync` of a directory.
     SyncDirectory,
+    /// Making records durable that were written. A new journal takes the place of one that could
+    /// not be synced, so the sessions in it go on.
+    SyncRecords,
+    /// Making the name of a file durable that stands at its destination.
+    SyncDestination,
     /// Looking at the destination.
     LookUp,
     /// Making the folders of the destination.

@@ -6,7 +6,7 @@ use super::Heals::{ByItself, Never, WithServer};
 use super::Row;
 use super::Severity::{Info, Silent, Warning};
 use super::Write::{Harmless, InDoubt};
-use super::ops::{ANYWHERE, DESTINATION, NOT_AHEAD, WORK};
+use super::ops::{ANYWHERE, DESTINATION, NOT_AHEAD, WORK, WORK_MISSED};
 use super::remedies::{CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT};
 
 use crate::bits::reply::{Obstacle, Refusal as R};
@@ -215,17 +215,7 @@ pub const ROWS: &[Row] = &[
     },
     // -- what is gone, or is something else
     Row {
-        ops: &[
-            Op::Create,
-            Op::Read,
-            Op::Allocate,
-            Op::Write,
-            Op::Record,
-            Op::Sync,
-            Op::Remove,
-            Op::Truncate,
-            Op::SyncDirectory,
-        ],
+        ops: WORK_MISSED,
         errnos: &[Errno::NOENT, Errno::NOTDIR],
         hears: R::DiskUnusable,
         heals: WithServer,

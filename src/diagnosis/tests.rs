@@ -386,6 +386,8 @@ fn a_session_is_poisoned_only_by_what_leaves_its_bytes_in_doubt() {
         assert!(of(Op::Sync, errno).poisons, "{errno:?}");
         assert!(of(Op::SyncDirectory, errno).poisons, "{errno:?}");
         assert!(!of(Op::Record, errno).poisons, "{errno:?}");
+        assert!(!of(Op::SyncRecords, errno).poisons, "{errno:?}");
+        assert!(!of(Op::SyncDestination, errno).poisons, "{errno:?}");
     }
     for errno in [
         Errno::NOSPC,

@@ -110,6 +110,8 @@ words! {
         DiskOp::Record => "record",
         DiskOp::Sync => "sync",
         DiskOp::SyncDirectory => "sync_directory",
+        DiskOp::SyncRecords => "sync_records",
+        DiskOp::SyncDestination => "sync_destination",
         DiskOp::LookUp => "look_up",
         DiskOp::CreateDirectories => "create_directories",
         DiskOp::Publish => "publish",

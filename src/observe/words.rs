@@ -27,6 +27,8 @@ pub(super) fn disk_op_in_words(op: DiskOp) -> &'static str {
         DiskOp::Record => "write a session record",
         DiskOp::Sync => "sync a file",
         DiskOp::SyncDirectory => "sync a directory",
+        DiskOp::SyncRecords => "sync the session records",
+        DiskOp::SyncDestination => "sync the folder of a destination",
         DiskOp::LookUp => "look up the destination",
         DiskOp::CreateDirectories => "create folders",
         DiskOp::Publish => "publish a file",

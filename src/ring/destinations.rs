@@ -67,6 +67,24 @@ impl Disk for RingWorld {
         Ok(published)
     }
 
+    async fn take_back(
+        &self,
+        shelf: Shelf,
+        name: &str,
+        place: &Place,
+        inode: u64,
+    ) -> io::Result<bool> {
+        self.check_ground(place).await?;
+        let (lane, shelf) = (self.disk.lane(shelf), self.disk.shelves().get(shelf));
+        let (trees, place, part) = (Arc::clone(&self.trees), place.clone(), name.to_owned());
+        let take_back = move || {
+            let folder = trees.open_folder(&place)?;
+            let to = (&**shelf.descriptor(), &*part);
+            publication::take_back(&folder, place.path.file_name(), to, inode)
+        };
+        lane.look("take a file back", take_back).await
+    }
+
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
         let (trees, synced) = (Arc::clone(&self.trees), place.clone());
         let open = move || trees.open_folder(&synced);

@@ -64,7 +64,6 @@ enum Progress {
 /// A file that was moved.
 struct Moved {
     to: Arc<OwnedFd>,
-    inode: u64,
     given: Option<Given>,
     /// The big file that stood there.
     replaced: Option<OwnedFd>,
@@ -112,12 +111,8 @@ pub async fn publish(
         Box::pin(lane.close(replaced)).await;
     }
     Ok(RingPublished {
-        lane: Rc::clone(lane),
         folder: moved.to,
-        name: place.path.file_name().to_owned(),
-        inode: moved.inode,
         given: moved.given,
-        made: publication.made,
     })
 }
 
@@ -217,29 +212,16 @@ impl Publication {
         let replaced = match self.manner.replace {
             Replace::Existing => self.replace(&folder.opened)?,
             Replace::Never => {
-                self.give_name(&folder.opened)?;
+                let (part, to) = ((&*self.from, &*self.name), &*folder.opened);
+                move_to_free_name(part, (to, self.place.path.file_name()))?;
                 None
             }
         };
         Ok(Progress::Moved(Moved {
             to: folder.opened,
-            inode: part.st_ino,
             given,
             replaced,
         }))
-    }
-
-    /// Gives the file its name, which nothing may have.
-    fn give_name(&self, to: &OwnedFd) -> io::Result<()> {
-        let (from, name, new) = (&self.from, &self.name, self.place.path.file_name());
-        match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
-            // The file system does not know the flag; a link refuses to replace just as well.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(from, name, to, new, AtFlags::empty())?;
-                Ok(rustix::fs::unlinkat(from, name, AtFlags::empty())?)
-            }
-            result => Ok(result?),
-        }
     }
 
     /// Gives the file its name, and gives back what stood there if it is big.
@@ -375,14 +357,10 @@ impl Made {
 
 /// A file that has just got its name.
 pub struct RingPublished {
-    lane: Rc<Lane>,
     /// The folder, opened for reading where it has to be synced.
     folder: Arc<OwnedFd>,
-    name: String,
-    inode: u64,
     /// What it got from its folder.
     given: Option<Given>,
-    made: Made,
 }
 
 impl RingPublished {
@@ -400,35 +378,38 @@ impl Published for RingPublished {
         }
         op::sync_folder(&self.folder).await
     }
+}
 
-    async fn undo(&mut self) -> io::Result<()> {
-        let (folder, name, inode) = (Arc::clone(&self.folder), self.name.clone(), self.inode);
-        let mut made = std::mem::take(&mut self.made);
-        let undo = move || {
-            let taken = take_back(&folder, &name, inode);
-            if taken.is_ok() {
-                made.undo();
-            }
-            Ok((made, taken))
-        };
-        let (made, taken) = self.lane.go_on("take a file back", undo).await?;
-        self.made = made;
-        if let Some(held) = taken? {
-            self.lane.close(held).await;
+/// Makes the file of that inode a part again, which has its name in this folder; `false` if it has
+/// it no more.
+///
+/// # Errors
+/// What the kernel says.
+pub fn take_back(
+    folder: &OwnedFd,
+    name: &str,
+    part: (&OwnedFd, &str),
+    inode: u64,
+) -> io::Result<bool> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(file) if file.st_ino == inode => {
+            move_to_free_name((folder, name), part)?;
+            Ok(true)
         }
-        Ok(())
+        Ok(_) | Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Takes the name away, unless it is another file's by now; what holds the file is given back.
-fn take_back(folder: &OwnedFd, name: &str, inode: u64) -> io::Result<Option<OwnedFd>> {
-    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(file) if file.st_ino == inode => {
-            let held = hold(folder, name);
-            rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
-            Ok(held)
+/// Moves a file to a name that nothing may have.
+fn move_to_free_name(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> io::Result<()> {
+    let ((from, name), (to, new)) = (from, to);
+    match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
+        // The file system does not know the flag; a link refuses to replace just as well.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(from, name, to, new, AtFlags::empty())?;
+            Ok(rustix::fs::unlinkat(from, name, AtFlags::empty())?)
         }
-        Ok(_) | Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
+        result => Ok(result?),
     }
 }

@@ -12,7 +12,7 @@ use crate::bits::session::{Decision, Ending, Goodbye, State, Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::vault::destination;
 use crate::vault::error::StoreError;
-use crate::vault::keep::Unpublished;
+use crate::vault::keep::publication::Unpublished;
 
 /// What the client hears.
 pub type Heard = Result<Ack, Refusal>;
@@ -42,6 +42,11 @@ impl<W: World> Held<W> {
         let (mut from, mut event) = (self.state(), event);
         loop {
             let (next, decision) = self.decide(from, event);
+            if matches!(decision, Decision::Say(_) | Decision::AckFragment { .. })
+                && let Err(error) = self.make_sure().await
+            {
+                return Done::Answered(Err(self.fail(error).await));
+            }
             if self.must_settle(from, event, &decision)
                 && let Err(refusal) = Box::pin(self.settle(from, &decision)).await
             {
@@ -135,9 +140,12 @@ impl<W: World> Held<W> {
     }
 
     /// The file has not got its name, or it is not known whether that would last.
-    async fn stay_unpublished(&mut self, unpublished: Unpublished<W::Published>) -> Refusal {
-        let Unpublished { error, named } = unpublished;
+    async fn stay_unpublished(&mut self, unpublished: Unpublished) -> Refusal {
+        let Unpublished { error, is_named } = unpublished;
         let shard = Rc::clone(&self.shard);
+        if is_named {
+            return self.fail(error).await;
+        }
         if let State::Closing { .. } = self.state()
             && !error.poisons()
         {
@@ -145,24 +153,27 @@ impl<W: World> Held<W> {
             self.keep().note(&shard.store, sealed).await;
         }
         self.note_own_touch().await;
-        let refusal = self.fail(error).await;
-        if let Some(named) = named
-            && self.keep().is_written()
-        {
-            shard.store.take_back(self.id(), named).await;
-        }
-        refusal
+        self.fail(error).await
     }
 
-    async fn give_name(&mut self, closing: State) -> Result<(), Unpublished<W::Published>> {
+    /// What anybody is told of survives a power cut.
+    pub(super) async fn make_sure(&mut self) -> Result<(), StoreError> {
+        let shard = Rc::clone(&self.shard);
+        self.keep().make_sure(&shard.store).await
+    }
+
+    async fn give_name(&mut self, closing: State) -> Result<(), Unpublished> {
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         // The settings changed: the path is a folder now.
         let user = self.keep().record().life.user.clone();
         let place = destination::place(&location, self.path(), user.as_deref());
-        let place = place.map_err(|_| StoreError {
-            op: DiskOp::Publish,
-            source: io::ErrorKind::IsADirectory.into(),
+        let place = place.map_err(|_| Unpublished {
+            error: StoreError {
+                op: DiskOp::Publish,
+                source: io::ErrorKind::IsADirectory.into(),
+            },
+            is_named: matches!(self.state(), State::Closing { .. }),
         })?;
         // Closed before it has its name, or watchers of the folder are told of that as well: all
         // they see is that it came.

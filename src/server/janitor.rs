@@ -104,7 +104,6 @@ impl<W: World> Shard<W> {
 
     /// Ends the sessions that have expired by now, a few at a time.
     async fn clean_up(self: &Rc<Self>, now: Millis) {
-        self.store.take_back_rest().await;
         while self.reschedule_some(SESSIONS_PER_TURN) {
             self.world.give_way().await;
         }

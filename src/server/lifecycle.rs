@@ -53,8 +53,6 @@ impl<W: World> Exchange<W> {
         if shard.owes_too_much(&location) {
             return Err(Refusal::EventsOwed);
         }
-        // One of them may be what stands in the way.
-        shard.store.take_back_rest().await;
         match &location.objects {
             Some(objects) => shard.check_store(&location, objects, &place)?,
             None => {

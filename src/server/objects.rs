@@ -64,6 +64,10 @@ impl<W: World> Held<W> {
     ) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
         if self.keep().is_object() {
+            if let Err(error) = self.make_sure().await {
+                self.report(&error);
+                return Err(self.while_it_goes_on(error.refusal()));
+            }
             return Ok(self.end_staging().await);
         }
         // Before the record: it may have been given before only if that says so.
@@ -87,7 +91,11 @@ impl<W: World> Held<W> {
             }
             return Err(Refusal::StorePending);
         }
-        if !is_closing && let Err(error) = self.keep().begin_delivery(&shard.store, closing).await {
+        let recorded = match is_closing {
+            true => self.make_sure().await,
+            false => self.keep().begin_delivery(&shard.store, closing).await,
+        };
+        if let Err(error) = recorded {
             let refusal = self.fail(error).await;
             return Err(self.while_it_goes_on(refusal));
         }

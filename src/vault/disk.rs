@@ -282,15 +282,11 @@ pub struct Manner {
     pub left: Option<PartStamp>,
 }
 
-/// A file that has got its name, as long as nobody was told of it.
+/// A file that has just got its name.
 #[allow(async_fn_in_trait)]
 pub trait Published: 'static {
     /// Makes its name durable, and whatever it was given with its name.
     async fn sync(&self) -> io::Result<()>;
-    /// Takes it back: the file goes, unless another one has replaced it, and with it the folders
-    /// that were made for it, unless something else was put into them. After an error it can be
-    /// tried again.
-    async fn undo(&mut self) -> io::Result<()>;
 }
 
 /// What everybody on a shard may ask for: the time, a turn for the others, and to be heard.
@@ -408,6 +404,15 @@ pub trait Disk: WorkFiles {
         place: &Place,
         manner: Manner,
     ) -> io::Result<Self::Published>;
+    /// Makes a file that has got its name a work file again, in one step; `false` if it is not at
+    /// its destination any more.
+    async fn take_back(
+        &self,
+        shelf: Shelf,
+        name: &str,
+        place: &Place,
+        inode: u64,
+    ) -> io::Result<bool>;
     /// Makes the name of a destination durable, in a folder that an earlier life of the server may
     /// have published into.
     async fn sync_destination(&self, place: &Place) -> io::Result<()>;

@@ -14,7 +14,7 @@
 //!   written;
 //! * when most of the file is outdated;
 //! * when sessions whose end it does not say would weigh too much for whoever reads it;
-//! * after a sync of it failed, since the kernel may have dropped what it could not write.
+//! * at once when a sync of it failed, since the kernel may have dropped what it could not write.
 //!
 //! It never grows beyond `journal_bytes_max`. What a reader of it needs is bounded by the sessions
 //! in it and not by its length ([`crate::vault::readback`]), so no journal is too long to be read.
@@ -70,7 +70,8 @@ const ENDED_SHARE: u64 = 2;
 pub enum JournalError {
     /// The frame was not written; what was written before is as it was.
     Append(io::Error),
-    /// The frame was written, and nobody knows whether it will survive a power cut.
+    /// The frame was written, and nobody knows whether it will survive a power cut. The next file
+    /// has it too.
     Sync(io::Error),
 }
 
@@ -323,22 +324,34 @@ impl<D: WorkFiles> Journal<D> {
         is_full || is_heavy || (length >= self.renew_at.get() && is_worth_it)
     }
 
+    /// Syncs the file, or makes a new one in its place: that is no second try, for it is written
+    /// from memory, and synced.
     async fn sync(&self, disk: &D) -> io::Result<()> {
         let log = self.log.borrow().clone();
         let Some(log) = log else {
-            // Another one's sync failed. A new file is no second try: it is written from memory,
-            // and synced.
+            // Nor could another one be made in its place.
             let _turn = self.gate.turn().await;
             return match self.is_open() {
                 true => Ok(()),
                 false => Box::pin(self.renew(disk)).await,
             };
         };
-        let synced = log.sync().await;
-        if synced.is_err() && self.is_current(&log) {
+        let Err(error) = log.sync().await else {
+            return Ok(());
+        };
+        if self.is_current(&log) {
             *self.log.borrow_mut() = None;
         }
-        synced
+        let _turn = self.gate.turn().await;
+        if !self.is_open() && Box::pin(self.renew(disk)).await.is_err() {
+            return Err(error);
+        }
+        disk.emit(Event::DiskFailed {
+            op: DiskOp::SyncRecords,
+            session: None,
+            error: &error,
+        });
+        Ok(())
     }
 
     /// Writes a new file if somebody has removed ours: all that is needed is in memory.

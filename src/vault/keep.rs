@@ -5,6 +5,7 @@ mod custody;
 mod delivery;
 mod ending;
 mod hashing;
+pub mod publication;
 mod reply;
 
 use std::cell::Ref;
@@ -13,19 +14,18 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::destination;
-use super::disk::{Commit, Disk, File, PartStamp, Place, Published as _, Replace, Shelf, Sync};
+use super::disk::{Commit, Disk, File, PartStamp, Shelf, Sync};
 use super::error::StoreError;
 use super::hashing::Hashed;
 use super::journal::{JournalError, Kept};
 use super::names::part_name;
-use super::owed::Owed;
 use super::record::{Change, Life, Record};
 use super::space::Space;
 use super::store::Store;
 use super::tombstones::Tombstone;
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
-use crate::config::{Durability, Policy};
+use crate::config::Durability;
 use crate::event::DiskOp;
 use crate::http::digest::Algorithms;
 use crate::http::path::UploadPath;
@@ -46,29 +46,14 @@ pub struct Keep {
     sequence: u64,
     /// The name of the part survives a power cut.
     name_durable: bool,
+    /// A record that was to survive a power cut may not: its sync failed.
+    is_unsynced: bool,
     /// An application was told, and may have written a reply.
     may_have_reply: bool,
     /// What the digests had seen in the last frame that was written.
     hashed_written: u64,
     /// How the part was left, by that frame.
     left_written: Option<PartStamp>,
-}
-
-/// A file did not get its name, or nobody was told of it.
-#[derive(Debug)]
-pub struct Unpublished<P> {
-    /// Why.
-    pub error: StoreError,
-    /// It has its name all the same. When the record says that the session is over, it is to be
-    /// taken back, so that the client's next upload finds the place free; a record that said
-    /// `closing` then, without a part, would say published.
-    pub named: Option<P>,
-}
-
-impl<P> From<StoreError> for Unpublished<P> {
-    fn from(error: StoreError) -> Self {
-        Self { error, named: None }
-    }
 }
 
 impl Keep {
@@ -88,6 +73,7 @@ impl Keep {
             kept: Kept::new(Record { boot_id, ..record }, sequence),
             sequence,
             name_durable: false,
+            is_unsynced: false,
             may_have_reply,
             hashed_written: 0,
             left_written: None,
@@ -146,6 +132,7 @@ impl Keep {
             kept: Kept::new(record, 0),
             sequence: 0,
             name_durable: false,
+            is_unsynced: false,
             may_have_reply: false,
             hashed_written: 0,
             left_written: None,
@@ -235,7 +222,7 @@ impl Keep {
 
     /// Whether the first `received` bytes survive a power cut already.
     pub fn is_hard(&self, received: u64) -> bool {
-        self.name_durable && self.kept.record().durable == received
+        self.name_durable && !self.is_unsynced && self.kept.record().durable == received
     }
 
     /// Makes the first `received` bytes survive a power cut (`durability = "fragment"`).
@@ -283,105 +270,29 @@ impl Keep {
             self.bring_out(store, file).await?;
             next.durable = total;
         }
-        self.commit(store, next, sync).await?;
+        let before = self.state();
+        if let Err(error) = self.commit(store, next, sync).await {
+            self.set_state(before);
+            return Err(error);
+        }
         match sync {
             Sync::Yes => self.sync_name(store).await,
             Sync::No => Ok(()),
         }
     }
 
-    /// Gives a sealed file its name. `closing` is the state while it happens, and `owed` what is
-    /// owed to the outside from then on.
+    /// Before anybody is told where the session stands: what its last record says survives a power
+    /// cut, if it was to.
     ///
     /// # Errors
-    /// [`Unpublished`]; unless it poisons, the file is still sealed and can be published again.
-    pub async fn publish<D: Disk>(
-        &mut self,
-        store: &Store<D>,
-        policy: &Policy,
-        place: &Place,
-        closing: State,
-        owed: Option<Owed>,
-    ) -> Result<(), Unpublished<D::Published>> {
-        let disk = &*store.disk;
-        let mut manner = destination::manner(policy, place);
-        manner.bytes = closing.total();
-        manner.sha256 = self.digests().map(|digests| digests.sha256);
-        manner.left = self.left();
-        let must_sync = manner.sync == Sync::Yes;
-        self.kept.note_naming(disk.wall_clock_ms());
-        let mut next = self.in_state(closing);
-        next.owed = owed.map(Box::new);
-        // Before the rename, unless the sync that makes the name durable does it.
-        let is_owed_alone =
-            next.owed.is_some() && disk.commits_in_order(self.shelf) != Some(Commit::Journal);
-        let first_sync = match must_sync && is_owed_alone {
-            true => Sync::Yes,
-            false => Sync::No,
-        };
-        self.commit(store, next, first_sync).await?;
-        if disk.commits_in_order(self.shelf).is_some() {
-            // Nor do folders that are made need a sync of their own.
-            manner.sync = Sync::No;
-        }
-        let part = part_name(self.id);
-        let published = match disk.publish(self.shelf, &part, place, manner).await {
-            Ok(published) => published,
-            Err(source) => {
-                // What was not found may be the folder of the destination, which can be made, or
-                // the part, which is lost.
-                if source.kind() == io::ErrorKind::NotFound {
-                    Box::pin(self.open(disk)).await?;
-                }
-                let op = DiskOp::Publish;
-                return Err(StoreError { op, source }.into());
-            }
-        };
-        if must_sync
-            && !self.follows_line(disk)
-            && let Err(error) = self.sync_published(store, &published, closing).await
-        {
-            return Err(Unpublished {
-                error,
-                // Where it replaced nothing it can go.
-                named: (manner.replace == Replace::Never).then_some(published),
-            });
+    /// [`StoreError`]; it can be tried again.
+    pub async fn make_sure<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
+        if self.is_unsynced {
+            let synced = store.journal.sync_appended(&*store.disk).await;
+            synced.map_err(StoreError::new(DiskOp::SyncRecords))?;
+            self.is_unsynced = false;
         }
         Ok(())
-    }
-
-    /// Makes the name of the file durable. Where the file system commits in order, a record that is
-    /// appended after the rename does it, with the one sync that all who publish now share. The
-    /// record says nothing new.
-    async fn sync_published<D: Disk>(
-        &mut self,
-        store: &Store<D>,
-        published: &D::Published,
-        closing: State,
-    ) -> Result<(), StoreError> {
-        match store.disk.commits_in_order(self.shelf) {
-            Some(Commit::Journal) => {
-                match self.commit(store, self.in_state(closing), Sync::Yes).await {
-                    // There is no room for a record, and the folder itself can still be synced.
-                    Err(StoreError {
-                        op: DiskOp::Record, ..
-                    }) => self.sync_owed(store).await?,
-                    result => return result,
-                }
-            }
-            Some(Commit::Shelf) => return store.sync_names(self.shelf).await,
-            None => {}
-        }
-        (published.sync().await).map_err(StoreError::new(DiskOp::SyncDirectory))
-    }
-
-    /// Makes the record durable that owes for a file, where there was no room for another one.
-    async fn sync_owed<D: Disk>(&self, store: &Store<D>) -> Result<(), StoreError> {
-        if self.record().owed.is_none() {
-            return Ok(());
-        }
-        let synced = store.journal.sync_appended(&*store.disk).await;
-        synced.map_err(StoreError::new(DiskOp::Sync))
     }
 
     /// Goes over to a state that the files would also tell without its record. If that cannot be
@@ -444,6 +355,9 @@ impl Keep {
             .await;
         match written {
             Ok(()) => {
+                if sync == Sync::Yes {
+                    self.is_unsynced = false;
+                }
                 self.hashed_written = self.hashed_at().unwrap_or(0);
                 self.left_written = self.left();
                 Ok(())
@@ -452,10 +366,11 @@ impl Keep {
                 op: DiskOp::Record,
                 source,
             }),
-            Err(JournalError::Sync(source)) => Err(StoreError {
-                op: DiskOp::Sync,
-                source,
-            }),
+            Err(JournalError::Sync(source)) => {
+                self.is_unsynced = true;
+                let op = DiskOp::SyncRecords;
+                Err(StoreError { op, source })
+            }
         }
     }
 }

@@ -47,8 +47,11 @@
 //!   that is gone under a record that still promises it. If the record cannot be written, a client
 //!   that asked for the end hears so, and asks again; on a full disk the bytes make room for it.
 //! * *A sync that failed* is never tried again, because the kernel may have dropped the pages and
-//!   would call the second try a success. The session is poisoned: its files go, the client hears
-//!   BG_E_SESSION_NOT_FOUND and starts again.
+//!   would call the second try a success. If they were bytes of an upload, its session is poisoned:
+//!   its files go, the client hears BG_E_SESSION_NOT_FOUND and starts again, and for a while
+//!   nothing new is begun on that file system ([`space`]). If they were records, a new journal
+//!   takes the place of the one that failed, and no session ends. If it was the name of a file, the
+//!   bytes of which are safe, that is given once more ([`keep::publication`]).
 //! * *Disk full*: the part keeps what it has, the client hears so and comes back later. A file that
 //!   is larger than what is free is refused before its bytes; how space is reserved stands in
 //!   [`space`].

@@ -336,17 +336,16 @@ impl<D: Disk> Recovery<'_, D> {
                 let Some(place) = place else {
                     return;
                 };
+                let owes = case.record.owed.is_some();
+                let closing = case.record.state;
                 match disk.sync_destination(&place).await {
-                    Ok(()) => self.go_on(case, state, 0),
-                    // It was taken away, with its folder: somebody is still to hear of it.
-                    Err(error)
-                        if case.record.owed.is_some()
-                            && error.kind() == io::ErrorKind::NotFound =>
-                    {
-                        self.go_on(case, state, 0);
+                    // Its client asks for it, and then it is tried again. Where it was taken away
+                    // with its folder, somebody is still to hear of it.
+                    Err(error) if !owes || error.kind() != io::ErrorKind::NotFound => {
+                        self.report(case.id, DiskOp::SyncDestination, &error);
+                        self.go_on(case, closing, 0);
                     }
-                    // Nobody can say more: the client starts again.
-                    Err(error) => self.report(case.id, DiskOp::SyncDirectory, &error),
+                    _ => self.go_on(case, state, 0),
                 }
             }
             Verdict::Ended(ending) => {

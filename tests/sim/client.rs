@@ -585,7 +585,8 @@ impl Client {
             _ => {}
         }
         let (status, body) = (download.status, download.body);
-        (self.sim.judge.borrow_mut()).heard_reply(id, status, &body, is_right);
+        let mut judge = self.sim.judge.borrow_mut();
+        judge.heard_reply(id, (status, &body), is_right, &self.sim.disk.borrow());
         Ok(Next::Go)
     }
 
@@ -638,6 +639,8 @@ impl Client {
                         now,
                         &self.sim.marks,
                     );
+                } else if reply.status == 500 {
+                    sim.judge.borrow_mut().heard_put_off(id, &reply);
                 } else if reply.status != 503 {
                     self.fail(format!("4: a repeated Close is answered by {reply:?}"));
                 }

@@ -48,17 +48,14 @@ pub enum Node {
 enum Change {
     Link(Place, Node),
     Unlink(Place),
-    /// A folder goes, by its whole name too: not before what was taken out of it.
-    RemoveFolder(Place, String),
-    Rename(Place, Place),
+    Rename(Place, Place, Node),
 }
 
 impl Change {
     fn folders(&self) -> Vec<&str> {
         match self {
             Self::Link((folder, _), _) | Self::Unlink((folder, _)) => vec![folder],
-            Self::RemoveFolder((folder, _), whole) => vec![folder, whole],
-            Self::Rename((from, _), (to, _)) => vec![from, to],
+            Self::Rename((from, _), (to, _), _) => vec![from, to],
         }
     }
 
@@ -72,12 +69,20 @@ impl Change {
             Self::Link(place, node) => {
                 names.insert(place.clone(), *node);
             }
-            Self::Unlink(place) | Self::RemoveFolder(place, _) => {
+            Self::Unlink(place) => {
                 names.remove(place);
             }
-            Self::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
+            // Wherever that file is: a rename before this one may have been lost.
+            Self::Rename(from, to, node) => {
+                let is_at = |at: &Place| names.get(at) == Some(node);
+                let elsewhere = || names.keys().find(|at| is_at(at)).cloned();
+                let found = match is_at(from) {
+                    true => Some(from.clone()),
+                    false => elsewhere(),
+                };
+                if let Some(found) = found {
+                    names.remove(&found);
+                    names.insert(to.clone(), *node);
                 }
             }
         }
@@ -410,13 +415,6 @@ impl SimDisk {
         self.commits_in_order
     }
 
-    /// What was written to a file and not synced.
-    pub fn unsynced(&self, inode: u64) -> Vec<&[u8]> {
-        let pending = self.files.get(&inode).map(|content| &content.pending);
-        let writes = pending.into_iter().flatten();
-        writes.map(|write| &write.bytes[..]).collect()
-    }
-
     /// A sync of a file fails.
     pub fn fail_sync(&mut self, inode: u64) {
         if let Some(content) = self.files.get_mut(&inode) {
@@ -499,10 +497,11 @@ impl SimDisk {
 
     /// Gives a part another name there.
     pub fn rename(&mut self, shelf: Shelf, from: &str, to: &str) -> io::Result<()> {
-        if self.inode_on(shelf, from).is_none() {
+        let Some(inode) = self.inode_on(shelf, from) else {
             return Err(io::ErrorKind::NotFound.into());
-        }
-        self.change(Change::Rename(work(shelf, from), work(shelf, to)));
+        };
+        let (from, to) = (work(shelf, from), work(shelf, to));
+        self.change(Change::Rename(from, to, Node::File(inode)));
         Ok(())
     }
 
@@ -564,9 +563,9 @@ impl SimDisk {
         path: &str,
         manner: Manner,
     ) -> io::Result<Vec<String>> {
-        if self.inode_on(shelf, name).is_none() {
+        let Some(inode) = self.inode_on(shelf, name) else {
             return Err(io::ErrorKind::NotFound.into());
-        }
+        };
         if shelf != shelf_of(path) {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
@@ -590,24 +589,20 @@ impl SimDisk {
             (Standing::File { .. }, Replace::Existing) | (Standing::Free, _) => {}
         }
         self.note_former(path);
-        self.change(Change::Rename(work(shelf, name), place(path)));
+        let node = Node::File(inode);
+        self.change(Change::Rename(work(shelf, name), place(path), node));
         Ok(made)
     }
 
-    /// Takes a destination back, and the folders that were made for it.
-    pub fn unpublish(&mut self, path: &str, made: &[String]) -> io::Result<()> {
-        if self.file_at(&place(path)).is_none() {
-            return Err(io::ErrorKind::NotFound.into());
+    /// Makes a file that has its name a part again, if it is still there.
+    pub fn take_back(&mut self, shelf: Shelf, name: &str, path: &str, inode: u64) -> bool {
+        if self.file_at(&place(path)) != Some(inode) {
+            return false;
         }
         self.note_former(path);
-        self.change(Change::Unlink(place(path)));
-        for folder in made.iter().rev() {
-            let is_empty = self.names.keys().all(|(within, _)| within != folder);
-            if is_empty && self.has_folder(folder) {
-                self.change(Change::RemoveFolder(place(folder), folder.clone()));
-            }
-        }
-        Ok(())
+        let node = Node::File(inode);
+        self.change(Change::Rename(place(path), work(shelf, name), node));
+        true
     }
 
     /// Puts a file that is older than the server into the tree.
@@ -703,6 +698,15 @@ impl SimDisk {
     /// Makes the name of a destination durable, and of its folders.
     pub fn sync_destination(&mut self, path: &str) {
         self.sync_folder(&place(path).0);
+    }
+
+    /// A sync of the folder of a destination fails: its name is seen, and no later sync writes it.
+    pub fn lose_name(&mut self, path: &str) {
+        let lost = place(path);
+        let is_it = |change: &Change| matches!(change, Change::Rename(_, to, _) if *to == lost);
+        if !self.commits_in_order {
+            self.pending.retain(|(_, change)| !is_it(change));
+        }
     }
 
     /// Makes everything durable.

@@ -58,6 +58,7 @@ use crate::judge_owed::Outside;
 use crate::marks::Marks;
 use crate::plan::{Plan, Upload};
 use crate::sim::Sim;
+use crate::talk::Reply;
 use crate::world::SimWorld;
 
 /// What is known of one session.
@@ -82,10 +83,10 @@ pub(crate) struct Session {
     pub(crate) is_cancelled: bool,
     /// Why nothing is promised any more.
     pub(crate) excuse: Option<&'static str>,
-    /// A sync that it may have waited for failed: it may end, and only so.
-    pub(crate) may_be_poisoned: bool,
     /// The life in which a sync of it failed.
     pub(crate) sync_failed: Option<u64>,
+    /// It has its name, and a sync of that failed.
+    pub(crate) has_lost_name: bool,
     pub(crate) progress_ms: u64,
     /// Restarts since it ended, after which a Cancel may be forgotten.
     pub(crate) has_crashed: bool,
@@ -145,8 +146,6 @@ struct Place {
     uploads: Vec<usize>,
     /// Nothing can be said of its bytes: power was cut where that was not provided for.
     is_void: bool,
-    /// A publication was undone.
-    was_taken_back: bool,
 }
 
 /// The judge.
@@ -167,8 +166,6 @@ pub struct Judge {
     /// Files being written to, and the shard and life that does.
     writing: BTreeMap<u64, usize>,
     writers: BTreeMap<(u64, String), usize>,
-    /// A sync of a journal failed in this life.
-    has_journal_sync_failed: bool,
     /// A sync of a folder failed in this life; events say for whom.
     has_folder_sync_failed: bool,
     /// A custody ledger is kept.
@@ -211,7 +208,6 @@ impl Judge {
             peers: BTreeMap::new(),
             writing: BTreeMap::new(),
             writers: BTreeMap::new(),
-            has_journal_sync_failed: false,
             has_folder_sync_failed: false,
             keeps_custody: plan.keeps_custody,
             copies: (plan.application.as_ref()).map(|application| application.copies),
@@ -349,24 +345,9 @@ impl Judge {
         }
     }
 
-    /// A sync of a journal failed.
-    pub fn journal_sync_failed(&mut self) {
-        self.has_journal_sync_failed = true;
-    }
-
-    /// A sync of the journal that the session's record is in failed.
-    pub fn may_be_poisoned(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.may_be_poisoned = true;
-        }
-    }
-
     /// A sync of a folder failed; the next event says for whom, unless the server ends before it.
-    pub fn folder_sync_failed(&mut self, path: &str) {
+    pub fn folder_sync_failed(&mut self) {
         self.has_folder_sync_failed = true;
-        for session in self.sessions.values_mut() {
-            session.may_be_poisoned |= session.path == path;
-        }
     }
 
     /// A part got its destination.
@@ -390,6 +371,7 @@ impl Judge {
         if session.is_cancelled && !session.outside.was_published {
             return self.fail(format!("3: {path} appears after Cancel"));
         }
+        session.has_lost_name = false;
         session.outside.is_published = true;
         session.outside.was_published = true;
         let upload = session.upload;
@@ -462,22 +444,16 @@ impl Judge {
 
     // What ended servers.
 
+    /// A sync of the name of a file failed.
+    pub fn name_lost(&mut self, path: &str) {
+        for session in self.sessions.values_mut() {
+            session.has_lost_name |= session.path == path && session.outside.is_published;
+        }
+    }
+
     /// The process ended in order.
     pub fn stopped(&mut self, now: u64) {
         self.crashed(now);
-    }
-
-    /// A destination was taken back: whoever was refused because of it may hear so later.
-    pub fn taken_back(&mut self, path: &str) {
-        if let Some(place) = self.places.get_mut(path) {
-            place.was_taken_back = true;
-        }
-        for session in self.sessions.values_mut().filter(|it| it.path == path) {
-            // Each sync that failed is an excuse: it need not be told, and may be.
-            if session.excuse.is_some() || session.may_be_poisoned {
-                session.outside.is_published = false;
-            }
-        }
     }
 
     /// The process was killed.
@@ -491,11 +467,11 @@ impl Judge {
         let config = Rc::clone(&self.config);
         self.writing.clear();
         self.has_folder_sync_failed = false;
-        self.has_journal_sync_failed = false;
         for session in self.sessions.values_mut() {
             session.has_crashed = true;
-            if session.may_be_poisoned {
-                session.excuse.get_or_insert("ended while it was poisoned");
+            if session.has_lost_name && !session.is_closed {
+                // A start takes what it finds for a name that a sync can make durable.
+                session.excuse.get_or_insert("ended when its name was lost");
             }
             if u128::from(now - session.progress_ms) + 130_000 >= session.timeout(&config) {
                 session.excuse.get_or_insert("expired");
@@ -598,8 +574,8 @@ impl Judge {
                     cancelling_since: None,
                     is_cancelled: false,
                     excuse: None,
-                    may_be_poisoned: false,
                     sync_failed: None,
+                    has_lost_name: false,
                     progress_ms: now,
                     has_crashed: false,
                     has_power_been_cut: false,
@@ -667,11 +643,6 @@ impl Judge {
                 }
             }
             Event::DiskFailed {
-                op: DiskOp::Sync,
-                session: Some(session),
-                ..
-            } if self.has_journal_sync_failed => self.may_be_poisoned(session),
-            Event::DiskFailed {
                 op: DiskOp::SyncDirectory,
                 session: Some(session),
                 ..
@@ -723,7 +694,7 @@ impl Judge {
                     Some(_) => "session poisoned by a sync",
                     None => "session poisoned by a write",
                 });
-                let is_right = session.excuse.is_some() || session.may_be_poisoned;
+                let is_right = session.excuse.is_some();
                 session.excuse.get_or_insert("poisoned");
                 !is_right
             }
@@ -824,8 +795,6 @@ impl Judge {
             return;
         }
         session.floor_acked = session.floor_acked.max(received);
-        // An Ack that was on its way when a later request met the fault.
-        let may_be_poisoned = session.may_be_poisoned;
         let is_final = received == size;
         session.is_sealed |= is_final;
         let is_over = session.closing_since.is_some()
@@ -836,7 +805,7 @@ impl Judge {
             Durability::Upload => (is_final, is_final),
             Durability::Fragment => (true, is_final),
         };
-        if is_over || may_be_poisoned || excuse.is_some() {
+        if is_over || excuse.is_some() {
             return;
         }
         let with_last = self.config.global().policy.publish == Publish::LastFragment
@@ -966,9 +935,20 @@ impl Judge {
         }
     }
 
+    /// A Close that had been answered is put off when it is repeated: only where a power cut has
+    /// taken back the end of a session that was given up before it was whole.
+    pub fn heard_put_off(&mut self, id: SessionId, reply: &Reply) {
+        let may_be = (self.sessions.get(&id)).is_some_and(|session| {
+            session.excuse.is_some() || session.has_power_been_cut && !session.is_sealed
+        });
+        if !may_be {
+            self.fail(format!("4: a repeated Close is answered by {reply:?}"));
+        }
+    }
+
     /// Whether a destination may be refused because something stands there.
     pub fn heard_taken(&mut self, path: &str, disk: &SimDisk) {
-        let may_be = |place: &Place| place.is_void || place.was_taken_back;
+        let may_be = |place: &Place| place.is_void;
         if self.is_stored(path) && self.may_be_taken(path) {
             return;
         }

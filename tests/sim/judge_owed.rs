@@ -29,7 +29,7 @@ impl Judge {
             }
             return false;
         };
-        let has_excuse = session.excuse.is_some() || session.may_be_poisoned;
+        let has_excuse = session.excuse.is_some();
         if event.path != session.path {
             let path = session.path.clone();
             self.fail(format!("18: {id} goes to {path}, not to {}", event.path));
@@ -85,7 +85,7 @@ impl Judge {
             let stands = is_alone && disk.destination(&session.path) == Some(&whole);
             let is_owed = session.outside.is_published && (session.is_closed || stands);
             let is_told = targets.without(session.outside.told).is_empty();
-            if is_owed && !is_told && session.excuse.is_none() && !session.may_be_poisoned {
+            if is_owed && !is_told && session.excuse.is_none() {
                 wrong.push(format!("18: nobody was told of {} of {id}", session.path));
             }
         }

@@ -18,7 +18,7 @@ impl Judge {
             ));
         };
         session.told.is_heard = true;
-        let excuse = session.excuse.is_some() || session.may_be_poisoned;
+        let excuse = session.excuse.is_some();
         let upload = &self.uploads[session.upload];
         let whole = upload.bytes(0, upload.size);
         let live = disk.inode(part).map(|inode| disk.read(inode));
@@ -42,7 +42,7 @@ impl Judge {
         };
         let told = &mut session.told;
         let is_twice = (told.accepted.as_ref()).is_some_and(|before| before.life == life);
-        let is_excused = told.may_hear_again || session.excuse.is_some() || session.may_be_poisoned;
+        let is_excused = told.may_hear_again || session.excuse.is_some();
         let is_repeated = told.accepted.is_some();
         told.may_hear_again = is_lost;
         told.accepted = Some(Accepted { life, reply });
@@ -68,7 +68,7 @@ impl Judge {
             return;
         };
         let is_over = session.closing_since.is_some() || session.cancelling_since.is_some();
-        if session.excuse.is_some() || session.may_be_poisoned || is_over {
+        if session.excuse.is_some() || is_over {
             return;
         }
         let url = url.map(str::to_owned);
@@ -96,7 +96,13 @@ impl Judge {
     }
 
     /// A reply was asked for; `is_right` is the token.
-    pub fn heard_reply(&mut self, id: SessionId, status: u16, body: &[u8], is_right: bool) {
+    pub fn heard_reply(
+        &mut self,
+        id: SessionId,
+        (status, body): (u16, &[u8]),
+        is_right: bool,
+        disk: &SimDisk,
+    ) {
         let Some(session) = self.sessions.get(&id) else {
             return;
         };
@@ -105,7 +111,8 @@ impl Judge {
         let is_over = session.closing_since.is_some()
             || session.cancelling_since.is_some()
             || session.excuse.is_some()
-            || session.may_be_poisoned;
+            // It ends for want of progress, and its other files go meanwhile.
+            || disk.inode(&names::part_name(id)).is_none();
         let reply = session
             .told
             .accepted

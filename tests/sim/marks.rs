@@ -70,6 +70,7 @@ pub const REQUIRED: &[&str] = &[
     "line written",
     "little space (500)",
     "made to wait for the next password",
+    "name given anew",
     "no file to be read (GET)",
     "no reply for a wrong token (404)",
     "no room for a connection",

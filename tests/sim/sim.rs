@@ -333,11 +333,6 @@ impl Sim {
         let mut disk = self.disk.borrow_mut();
         if fails {
             self.marks.hit("sync of a journal failed");
-            let mut judge = self.judge.borrow_mut();
-            judge.journal_sync_failed();
-            for write in disk.unsynced(inode) {
-                Frames::of(write).for_each(|frame| judge.may_be_poisoned(frame.id));
-            }
             disk.fail_sync(inode);
             return Err(eio());
         }
@@ -352,7 +347,7 @@ impl Sim {
         if fails {
             self.marks.hit("sync of a directory failed");
             self.is_critical.set(true);
-            self.judge.borrow_mut().folder_sync_failed(what);
+            self.judge.borrow_mut().folder_sync_failed();
             return Err(eio());
         }
         sync(&mut self.disk.borrow_mut());

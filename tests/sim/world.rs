@@ -807,12 +807,31 @@ impl Disk for SimWorld {
             )
         });
         self.sim.disk_time().await;
+        result?;
         Ok(SimPublished {
             sim: Rc::clone(&self.sim),
-            shard: self.shard,
             path: path.to_owned(),
-            made: result?,
         })
+    }
+
+    async fn take_back(
+        &self,
+        shelf: Shelf,
+        name: &str,
+        place: &Place,
+        inode: u64,
+    ) -> io::Result<bool> {
+        let (sim, path) = (&self.sim, place.path.as_str());
+        sim.disk_time().await;
+        if sim.chance(sim.plan.faults.sync_folder) {
+            return Err(eio());
+        }
+        sim.be_critical();
+        let taken = (sim.disk.borrow_mut()).take_back(shelf, name, path, inode);
+        sim.tell(|| format!("disk {}: take {name} back: {taken}", self.shard));
+        sim.marks.hit("name given anew");
+        sim.disk_time().await;
+        Ok(taken)
     }
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
@@ -823,34 +842,22 @@ impl Disk for SimWorld {
 /// A file that has just got its name.
 pub struct SimPublished {
     sim: Rc<Sim>,
-    shard: usize,
     path: String,
-    made: Vec<String>,
 }
 
 impl Published for SimPublished {
     async fn sync(&self) -> io::Result<()> {
         sync_destination(&self.sim, &self.path).await
     }
-
-    async fn undo(&mut self) -> io::Result<()> {
-        let sim = &self.sim;
-        sim.judge.borrow_mut().taken_back(&self.path);
-        sim.disk_time().await;
-        if sim.chance(sim.plan.faults.sync_folder) {
-            return Err(eio());
-        }
-        sim.be_critical();
-        let result = sim.disk.borrow_mut().unpublish(&self.path, &self.made);
-        sim.tell(|| format!("disk {}: unpublish", self.shard));
-        sim.disk_time().await;
-        result
-    }
 }
 
 async fn sync_destination(sim: &Sim, path: &str) -> io::Result<()> {
     sim.disk_time().await;
     let result = sim.sync_folder(path, |disk| disk.sync_destination(path));
+    if result.is_err() {
+        sim.disk.borrow_mut().lose_name(path);
+        sim.judge.borrow_mut().name_lost(path);
+    }
     sim.disk_time().await;
     result
 }

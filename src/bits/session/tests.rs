@@ -139,14 +139,17 @@ fn check_invariants(before: State, event: Step, after: State, decision: &Decisio
         }
         Decision::Publish => {
             assert!(matches!(after, State::Closing { .. }), "{context}");
-            let is_asked_again = before == after && event == Step::Close;
+            let is_asked_again = matches!(
+                event,
+                Step::Close | Step::Cancel | Step::Expire | Step::Fragment(_) | Step::EmptyFile
+            );
             let may = match before {
                 State::Sealed { .. }
                 | State::Receiving { .. }
                 | State::Notified { copies: true, .. } => true,
                 // What came of it; nobody has heard of it yet.
                 State::Closing {
-                    then: AfterPublish::End,
+                    then: AfterPublish::End | AfterPublish::AwaitClose,
                     ..
                 } => is_asked_again,
                 _ => false,
@@ -452,8 +455,6 @@ fn a_file_on_its_way_into_a_store_is_closed_again_for_what_came_of_it() {
         on(end, Step::Close, Keeper::Store),
         (end, Decision::Publish)
     );
-    let busy = Decision::Refuse(Refusal::Busy);
-    assert_eq!(on(end, Step::Close, Keeper::Folder), (end, busy));
     assert_eq!(
         on(end, Step::PublishRefused, Keeper::Store),
         (sealed, Decision::Nothing)
@@ -478,6 +479,34 @@ fn a_file_on_its_way_into_a_store_is_closed_again_for_what_came_of_it() {
         let gone = State::Gone(Ending::Published);
         assert_eq!(on(owed, Step::Published, keeper), (gone, closed.clone()));
     }
+}
+
+#[test]
+fn a_file_whose_name_could_not_be_made_durable_is_published_again_for_whoever_asks() {
+    let closing = |then| State::Closing {
+        total: 3,
+        then,
+        told: Some(Reply::Elsewhere),
+    };
+    let early = closing(AfterPublish::AwaitClose);
+    let end = closing(AfterPublish::End);
+    let rules = Rules {
+        publish_with_last_fragment: true,
+        ..RULES
+    };
+    let last = Step::Fragment(range(0, 2, 3));
+    assert_eq!(early.on(last, &rules), (early, Decision::Publish));
+    for state in [early, end] {
+        for event in [Step::Close, Step::Cancel, Step::Expire] {
+            assert_eq!(state.on(event, &rules), (end, Decision::Publish));
+        }
+    }
+    // The bytes are kept, and no more was asked for.
+    let received = 3;
+    assert_eq!(
+        end.on(last, &RULES),
+        (end, Decision::AckFragment { received })
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ impl State {
             Step::Published | Step::PublishRefused | Step::Taken => self.on_published(event),
             Step::Close => self.on_close(rules),
             Step::Cancel => self.on_cancel(rules),
-            Step::Expire => self.on_expire(),
+            Step::Expire => self.on_expire(rules),
             Step::Poison => self.on_poison(),
         }
     }
@@ -163,14 +163,9 @@ impl State {
                 then: AfterPublish::Promised,
                 ..
             } => (self, Decision::Say(Goodbye::Closed)),
-            // A file in the middle of getting its name is not closed twice; what came of one that
-            // goes into a store is asked again.
-            Self::Closing { then, .. } => match (then, rules.keeper) {
-                (AfterPublish::End, Keeper::Store | Keeper::StoreLater) => {
-                    (self, Decision::Publish)
-                }
-                _ => (self, Decision::Refuse(Refusal::Busy)),
-            },
+            // It has its name, and that could not be made durable; or it is on its way into a
+            // store, which is asked again.
+            Self::Closing { .. } => self.publish_again(),
             Self::Published { .. } => (
                 Self::Gone(Ending::Published),
                 Decision::Say(Goodbye::Closed),
@@ -192,6 +187,8 @@ impl State {
                 then: AfterPublish::Promised,
                 ..
             } => (self, Decision::Refuse(Refusal::SessionNotFound)),
+            // protocol.md 7.6, as below.
+            Self::Closing { .. } if rules.keeper == Keeper::Folder => self.publish_again(),
             Self::Receiving { .. }
             | Self::Sealed { .. }
             | Self::Notified { .. }
@@ -208,14 +205,20 @@ impl State {
         }
     }
 
-    fn on_expire(self) -> (Self, Decision) {
+    fn on_expire(self, rules: &Rules) -> (Self, Decision) {
         let answer = Goodbye::Nobody;
         match self {
             Self::Receiving { .. }
             | Self::Sealed { .. }
             | Self::Notified { .. }
             | Self::Denied { .. } => discard(Ending::Expired, answer),
-            // In the middle of getting its name.
+            Self::Closing {
+                then: AfterPublish::Promised,
+                ..
+            } => (self, Decision::Nothing),
+            // It has its name, and that could not be made durable.
+            Self::Closing { .. } if rules.keeper == Keeper::Folder => self.publish_again(),
+            // On its way into a store.
             Self::Closing { .. } => (self, Decision::Nothing),
             Self::Published { .. } => (Self::Gone(Ending::Published), Decision::Say(answer)),
             Self::Gone(_) => (self, Decision::Nothing),
@@ -255,6 +258,17 @@ impl State {
         (Self::Closing { total, then, told }, Decision::Publish)
     }
 
+    /// Goes on with a publication that did not come to its end.
+    fn publish_again(self) -> (Self, Decision) {
+        match self {
+            Self::Closing { total, told, .. } => {
+                let then = AfterPublish::End;
+                (Self::Closing { total, then, told }, Decision::Publish)
+            }
+            other => (other, Decision::Publish),
+        }
+    }
+
     /// What is left to do before the final Ack, once every byte of a file is kept. It is asked
     /// again by every duplicate, since every Ack of all bytes says that all of it is done.
     fn conclude(self, rules: &Rules) -> (Self, Decision) {
@@ -265,6 +279,10 @@ impl State {
             {
                 self.publish(AfterPublish::AwaitClose)
             }
+            Self::Closing {
+                then: AfterPublish::AwaitClose,
+                ..
+            } => (self, Decision::Publish),
             Self::Denied { total } => (self, Decision::Refuse(Refusal::denied(Some(total)))),
             _ => {
                 let received = self.received();

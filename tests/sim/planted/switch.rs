@@ -23,6 +23,10 @@ pub enum Bug {
     BlockKept,
     /// A failed sync does not end its session.
     PoisonIgnored,
+    /// A record is believed to be durable whose sync failed.
+    UnsyncedBelieved,
+    /// A sync of a name that failed is tried again.
+    NameNotGivenAnew,
     /// Create is acked before the record is written.
     RecordAfterAck,
     /// A destination is replaced although it must not be.
@@ -155,6 +159,8 @@ impl Bug {
         Self::SyncRetried,
         Self::BlockKept,
         Self::PoisonIgnored,
+        Self::UnsyncedBelieved,
+        Self::NameNotGivenAnew,
         Self::RecordAfterAck,
         Self::PublishOverExisting,
         Self::LengthTrusted,

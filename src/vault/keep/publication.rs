@@ -1,0 +1,184 @@
+//! How a sealed file gets its name, and how that becomes durable.
+//!
+//! If the sync fails when the file has its name already, it stays there: the record says `closing`,
+//! which is true whether a power cut takes the name back or not. The client hears something
+//! transient, and its next packet goes on from there. Where the file system commits in order, a new
+//! journal makes up for the sync. Elsewhere no failed sync may be tried again, so the file becomes
+//! a part once more and gets its name anew.
+
+use std::io;
+
+use super::Keep;
+use crate::bits::session::State;
+use crate::config::Policy;
+use crate::event::DiskOp;
+use crate::vault::destination;
+use crate::vault::disk::{Commit, Disk, Manner, Place, Published as _, Sync};
+use crate::vault::error::StoreError;
+use crate::vault::names::part_name;
+use crate::vault::owed::Owed;
+use crate::vault::store::Store;
+
+/// A file did not get its name, or it is not known whether that would survive a power cut.
+#[derive(Debug)]
+pub struct Unpublished {
+    /// Why.
+    pub error: StoreError,
+    /// It may have its name, and no more than a sync is missing. Nobody is told, and the session
+    /// stays where it is: whoever asks for the publication again goes on from there.
+    pub is_named: bool,
+}
+
+impl Keep {
+    /// Gives a sealed file its name. `closing` is the state while it happens, and `owed` what is
+    /// owed to the outside from then on.
+    ///
+    /// # Errors
+    /// [`Unpublished`]; unless it poisons, the file can be published again.
+    pub async fn publish<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        policy: &Policy,
+        place: &Place,
+        closing: State,
+        owed: Option<Owed>,
+    ) -> Result<(), Unpublished> {
+        let mut is_named = matches!(self.state(), State::Closing { .. });
+        (self
+            .go_on(store, (policy, place), closing, owed, &mut is_named)
+            .await)
+            .map_err(|error| Unpublished { error, is_named })
+    }
+
+    /// `is_named` says before whether it may have its name, and after that whether it has it.
+    async fn go_on<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        (policy, place): (&Policy, &Place),
+        closing: State,
+        owed: Option<Owed>,
+        is_named: &mut bool,
+    ) -> Result<(), StoreError> {
+        let disk = &*store.disk;
+        *is_named = *is_named && self.has_name(disk).await?;
+        let mut manner = destination::manner(policy, place);
+        manner.bytes = closing.total();
+        manner.sha256 = self.digests().map(|digests| digests.sha256);
+        manner.left = self.left();
+        let must_sync = manner.sync == Sync::Yes;
+        if !*is_named {
+            self.kept.note_naming(disk.wall_clock_ms());
+        }
+        let mut next = self.in_state(closing);
+        next.owed = owed.map(Box::new);
+        // Before the rename, unless the sync that makes the name durable does it.
+        let is_owed_alone =
+            next.owed.is_some() && disk.commits_in_order(self.shelf) != Some(Commit::Journal);
+        let first_sync = match must_sync && is_owed_alone {
+            true => Sync::Yes,
+            false => Sync::No,
+        };
+        self.commit(store, next, first_sync).await?;
+        if disk.commits_in_order(self.shelf).is_some() {
+            // Nor do folders that are made need a sync of their own.
+            manner.sync = Sync::No;
+        } else if *is_named && self.take_name_back(disk, place).await? {
+            // No second try of a sync that failed: it gets its name anew.
+            *is_named = false;
+            manner.left = None;
+        }
+        let published = match *is_named {
+            true => None,
+            false => Some(self.give_name(disk, place, manner).await?),
+        };
+        *is_named = true;
+        match must_sync && !self.follows_line(disk) {
+            true => {
+                let published = (published.as_ref(), place);
+                self.sync_published(store, published, closing).await
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Whether an earlier try has given the file its name, and could not make that durable. Only
+    /// the rename takes a part away in this state.
+    async fn has_name<D: Disk>(&self, disk: &D) -> Result<bool, StoreError> {
+        let part = disk.stat(self.shelf, &part_name(self.id)).await;
+        let part = part.map_err(StoreError::new(DiskOp::Publish))?;
+        Ok(part.is_none())
+    }
+
+    /// Makes the file that has its name a part again; `false` if somebody has taken it away.
+    async fn take_name_back<D: Disk>(&self, disk: &D, place: &Place) -> Result<bool, StoreError> {
+        let (part, inode) = (part_name(self.id), self.record().inode);
+        let taken = disk.take_back(self.shelf, &part, place, inode).await;
+        taken.map_err(StoreError::new(DiskOp::Publish))
+    }
+
+    async fn give_name<D: Disk>(
+        &self,
+        disk: &D,
+        place: &Place,
+        manner: Manner,
+    ) -> Result<D::Published, StoreError> {
+        let part = part_name(self.id);
+        let source = match disk.publish(self.shelf, &part, place, manner).await {
+            Ok(published) => return Ok(published),
+            Err(source) => source,
+        };
+        // What was not found may be the folder of the destination, which can be made, or the part,
+        // which is lost.
+        if source.kind() == io::ErrorKind::NotFound {
+            Box::pin(self.open(disk)).await?;
+        }
+        let op = DiskOp::Publish;
+        Err(StoreError { op, source })
+    }
+
+    /// Makes the name of the file durable. Where the file system commits in order, a record that is
+    /// appended after the rename does it, with the one sync that all who publish now share. The
+    /// record says nothing new.
+    async fn sync_published<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        (published, place): (Option<&D::Published>, &Place),
+        closing: State,
+    ) -> Result<(), StoreError> {
+        let op = DiskOp::SyncDestination;
+        match store.disk.commits_in_order(self.shelf) {
+            Some(Commit::Journal) => {
+                match self.commit(store, self.in_state(closing), Sync::Yes).await {
+                    // There is no room for a record, and the folder itself can still be synced.
+                    Err(StoreError {
+                        op: DiskOp::Record, ..
+                    }) => self.sync_owed(store).await?,
+                    result => return result,
+                }
+            }
+            Some(Commit::Shelf) => {
+                let synced = store.sync_names(self.shelf).await;
+                return synced.map_err(|StoreError { source, .. }| StoreError { op, source });
+            }
+            None => {}
+        }
+        let synced = match published {
+            Some(published) => published.sync().await,
+            None => match store.disk.sync_destination(place).await {
+                // Whoever it was for has taken it away, with its folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                synced => synced,
+            },
+        };
+        synced.map_err(StoreError::new(op))
+    }
+
+    /// Makes the record durable that owes for a file, where there was no room for another one.
+    async fn sync_owed<D: Disk>(&self, store: &Store<D>) -> Result<(), StoreError> {
+        if self.record().owed.is_none() {
+            return Ok(());
+        }
+        let synced = store.journal.sync_appended(&*store.disk).await;
+        synced.map_err(StoreError::new(DiskOp::SyncRecords))
+    }
+}
