@@ -111,6 +111,12 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     }
 }
 
+/// What a client hears that would begin an upload while the disk loses them, by this error number.
+pub fn while_uploads_are_lost(errno: i32) -> Refusal {
+    let row = row_of(DiskOp::Sync, Some(Errno::from_raw_os_error(errno)));
+    row.hears.clone()
+}
+
 /// What a refusal means that is the server's fault; `None` if it is the client's. Where the disk is
 /// the cause, a line before it says more.
 pub fn remedy(refusal: &Refusal) -> Option<&'static str> {

@@ -10,14 +10,19 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use mount::{Kind, Mount};
-use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, E_ACCESSDENIED, fragment};
+use support::client::{
+    BG_E_TOO_LARGE, Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment,
+};
 use support::host::{Tmpfs, allow, as_nobody, folder_and_root_of_nobody};
+use support::mount::Disk;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
 /// The answer of a file system that is read-only.
 const WRITE_PROTECT: &str = "0x80070013";
+/// The answer of a device that fails.
+const DEVICE_FAILED: &str = "0x8007045D";
 /// Root has few connections to spare.
 const FEW_FILES: &str = "ulimit -n 80; exec \"$@\"";
 
@@ -159,6 +164,49 @@ fn a_full_disk_refuses_new_sessions_until_there_is_space() {
     wait_until("there is space again", || client.try_create().status == 200);
     client.send(fragment(0..1000)).assert(200, None);
     client.close().assert(200, None);
+}
+
+/// Goal: a disk that takes bytes and cannot keep them (a thin pool that is full) is no reason for
+/// its clients to send their files again and again. Method: XFS on a loop device, whose image lies
+/// on a tmpfs that is full.
+#[test]
+fn a_disk_that_loses_uploads_is_given_no_new_ones_for_a_while() {
+    let Some(pool) = SmallDisk::mount("200M") else {
+        return;
+    };
+    let mkfs = ["mkfs.xfs", "-q", "-K"];
+    let Some(disk) = Disk::mount(pool.folder.path(), &mkfs, 1 << 30, "nodiscard") else {
+        return skip("no XFS can be mounted here");
+    };
+    let server = Server::on(&disk.path().join("root"), Settings::default());
+    let upload = |name: &str| {
+        let mut client = Client::new(server.address(), name);
+        let created = client.try_create();
+        if created.status != 200 {
+            return created;
+        }
+        let last = client.send(fragment(0..4 << 20));
+        match last.status {
+            200 => client.close(),
+            _ => last,
+        }
+    };
+    upload("/a.bin").assert(200, None);
+    let ballast = pool.folder.path().join("ballast");
+    let mut fills = fs::File::create(&ballast).unwrap();
+    while fills.write_all(&[1; 1 << 16]).is_ok() {}
+    let lost = upload("/b.bin");
+    lost.assert(500, Some(SESSION_NOT_FOUND));
+    // Which a client answers by a new session at once.
+    let refused = upload("/b.bin");
+    assert_eq!(refused.status, 500);
+    let code = refused.field("BITS-Error-Code").unwrap();
+    assert!([DISK_FULL, DEVICE_FAILED].contains(&code), "{code}");
+    assert_eq!(server.work_files(), [""; 0]);
+    drop(fills);
+    fs::remove_file(&ballast).unwrap();
+    wait_until("the disk is tried again", || upload("/b.bin").status == 200);
+    server.assert_file("b.bin", 1, 4 << 20);
 }
 
 // -- read-only

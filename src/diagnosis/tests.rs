@@ -410,6 +410,16 @@ fn a_session_is_poisoned_only_by_what_leaves_its_bytes_in_doubt() {
 }
 
 #[test]
+fn who_would_send_a_file_to_a_disk_that_loses_it_waits() {
+    for errno in every_errno() {
+        let hears = while_uploads_are_lost(errno.raw_os_error());
+        assert_eq!(hears.reaction(), Reaction::ComesBack, "{errno:?}");
+    }
+    let full = while_uploads_are_lost(Errno::NOSPC.raw_os_error());
+    assert_eq!(full, Refusal::DiskFull);
+}
+
+#[test]
 fn what_is_not_in_its_place_may_be_put_back() {
     for op in [Op::Create, Op::LookUp, Op::Publish] {
         let error = io::Error::from(Displaced("/srv/up was renamed".to_owned()));

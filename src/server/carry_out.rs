@@ -118,6 +118,8 @@ impl<W: World> Held<W> {
         if let Err(error) = sealed {
             return Err(self.fail(error).await);
         }
+        let shelf = self.keep().shelf();
+        shard.world.space(shelf).note_kept();
         self.work().reservation = None;
         self.note_progress();
         let session = self.id();

@@ -369,6 +369,10 @@ impl<W: World> Held<W> {
         if error.diagnosis().severity != Severity::Silent {
             self.report(&error);
         }
+        if let Some(errno) = error.lost_by() {
+            let (shard, shelf) = (Rc::clone(&self.shard), self.keep().shelf());
+            (shard.world.space(shelf)).note_lost(errno, shard.world.now());
+        }
         if error.poisons()
             && let (_, Decision::Discard { ending, .. }) = self.decide(self.state(), Step::Poison)
         {

@@ -18,6 +18,7 @@ use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Decision, Ending, Goodbye, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::custody::entry::ShownCertificate;
+use crate::diagnosis;
 use crate::event::Event;
 use crate::http::path::{BadTarget, Target};
 use crate::vault::destination;
@@ -49,6 +50,9 @@ impl<W: World> Exchange<W> {
         // Before anything is made; uploads that run go on with what is left.
         if shard.world.space(shelf).is_low() {
             return Err(Refusal::SpaceLow);
+        }
+        if let Some(errno) = shard.world.space(shelf).lost(shard.world.now()) {
+            return Err(diagnosis::while_uploads_are_lost(errno));
         }
         if shard.owes_too_much(&location) {
             return Err(Refusal::EventsOwed);

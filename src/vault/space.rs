@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crate::config::FREE_BYTES_MIN;
 
@@ -20,6 +20,11 @@ const STEP_BYTES_MAX: u64 = 1 << 30;
 /// Inodes that are kept for running uploads, where the file system counts them: so many, or one in
 /// a hundred.
 const INODES_MIN: u64 = 1_000;
+/// So long nothing new is begun when the disk has lost bytes of an upload; twice as long with each
+/// time in a row.
+const REST_MS: u64 = 5_000;
+/// And never longer.
+const REST_MS_MAX: u64 = 300_000;
 /// What a file system says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
@@ -79,6 +84,12 @@ pub struct Space {
     /// Reserved beyond what was received.
     ahead: AtomicU64,
     is_low: AtomicBool,
+    /// By which error the disk has lost bytes of an upload last.
+    lost_by: AtomicI32,
+    /// How often in a row.
+    losses: AtomicU32,
+    /// Until when nothing new is begun because of that.
+    rests_until: AtomicU64,
 }
 
 impl Default for Space {
@@ -90,6 +101,9 @@ impl Default for Space {
             pool: AtomicU64::new(u64::MAX),
             ahead: AtomicU64::new(0),
             is_low: AtomicBool::new(false),
+            lost_by: AtomicI32::new(0),
+            losses: AtomicU32::new(0),
+            rests_until: AtomicU64::new(0),
         }
     }
 }
@@ -115,6 +129,35 @@ impl Space {
     /// Whether so little is free that nothing new is begun.
     pub fn is_low(&self) -> bool {
         self.is_low.load(Ordering::Relaxed)
+    }
+
+    /// The disk could not keep what it had of an upload, by this error number. Its client sends all
+    /// of it once more, and must not do that without a pause for as long as the disk is
+    /// like that, which only another upload finds out (a thin pool that is full shows free space,
+    /// and takes small files still). Many that are lost at once count as one. `now_ms` is of the
+    /// clock of the shards.
+    pub fn note_lost(&self, errno: i32, now_ms: u64) {
+        if self.lost(now_ms).is_some() {
+            return;
+        }
+        let before = self.losses.fetch_add(1, Ordering::Relaxed);
+        let rest_ms = (REST_MS << before.min(16)).min(REST_MS_MAX);
+        self.lost_by.store(errno, Ordering::Relaxed);
+        (self.rests_until).store(now_ms.saturating_add(rest_ms), Ordering::Relaxed);
+    }
+
+    /// The disk has kept an upload.
+    pub fn note_kept(&self) {
+        if self.losses.load(Ordering::Relaxed) > 0 {
+            self.losses.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// By which error number the disk has just lost an upload, if nothing new is begun because of
+    /// that.
+    pub fn lost(&self, now_ms: u64) -> Option<i32> {
+        let rests = now_ms < self.rests_until.load(Ordering::Relaxed);
+        rests.then(|| self.lost_by.load(Ordering::Relaxed))
     }
 
     /// Whether a file of this size can stand here at all.
@@ -289,6 +332,31 @@ mod tests {
         }
         assert_eq!(reservation.ahead(), 0);
         (calls, most)
+    }
+
+    #[test]
+    fn while_a_disk_loses_uploads_it_rests_longer_and_longer() {
+        let space = Space::default();
+        assert_eq!(space.lost(0), None);
+        let mut now = 1_000;
+        let mut rests = Vec::new();
+        for _ in 0..10 {
+            space.note_lost(28, now);
+            // Another one, of the same moment, counts no more.
+            space.note_lost(5, now + 1);
+            let rest = (0..).find(|ms| space.lost(now + ms).is_none()).unwrap();
+            assert_eq!(space.lost(now + rest - 1), Some(28));
+            rests.push(rest);
+            now += rest;
+        }
+        assert_eq!(rests[..3], [5_000, 10_000, 20_000]);
+        assert_eq!(rests.last(), Some(&300_000));
+        space.note_kept();
+        space.note_lost(5, now);
+        assert_eq!(
+            (space.lost(now + 4_999), space.lost(now + 5_000)),
+            (Some(5), None)
+        );
     }
 
     #[test]
