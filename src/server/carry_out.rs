@@ -146,7 +146,10 @@ impl<W: World> Held<W> {
         let Unpublished { error, is_named } = unpublished;
         let shard = Rc::clone(&self.shard);
         if is_named {
-            return self.fail(error).await;
+            let refusal = self.fail(error).await;
+            // Its client may have heard enough.
+            self.follow();
+            return refusal;
         }
         if let State::Closing { .. } = self.state()
             && !error.poisons()

@@ -115,6 +115,7 @@ pub mod download;
 pub mod drain;
 pub mod exchange;
 pub mod floor;
+mod follow;
 pub mod fragment;
 pub mod gatekeeper;
 pub mod glance;

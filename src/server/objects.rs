@@ -17,7 +17,6 @@ use super::pause::Pause;
 use super::shard::Shard;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Ending, State, Step};
-use crate::bits::session_id::SessionId;
 use crate::config::{Location, ObjectStore};
 use crate::diagnosis::is_part_changed;
 use crate::event::DiskOp;
@@ -29,8 +28,6 @@ use crate::vault::names;
 
 /// A client that waits is looked at so often: it may have gone, or another one may want its turn.
 const LOOK_MS: Millis = 200;
-/// A task that waits for the end of the work looks so often whether its session is still there.
-const FOLLOW_MS: Millis = 5_000;
 
 impl<W: World> Shard<W> {
     /// Whether a new upload can be taken for a store, told before any byte is sent.
@@ -296,57 +293,5 @@ impl<W: World> Held<W> {
     fn store_said(&mut self, now: Millis) -> Option<Refusal> {
         let pause = self.work().store_pause.as_mut()?;
         pause.answer(now)
-    }
-
-    /// Sees to it that the end of the work is taken note of, also if nobody asks for it.
-    fn follow(&mut self) {
-        if std::mem::replace(&mut self.work().is_followed, true) {
-            return;
-        }
-        let (shard, session) = (Rc::clone(&self.shard), self.id());
-        let follow = Rc::clone(&shard).follow(session);
-        shard.world.spawn(follow);
-    }
-}
-
-impl<W: World> Shard<W> {
-    /// Goes on with a session on its way into a store, until it has come to an end there. It is
-    /// held only when there is something to be done with it.
-    async fn follow(self: Rc<Self>, id: SessionId) {
-        let mut tries = 0_u32;
-        loop {
-            let Some(session) = self.session(id) else {
-                return;
-            };
-            if self.is_over() {
-                return;
-            }
-            if let Some(mut held) = Held::for_shard(&self, &session) {
-                if let State::Closing { .. } = held.state() {
-                    held.finish_publication().await;
-                }
-                match held.state() {
-                    State::Closing { .. } => {}
-                    // Nobody waits for what goes with it. Where it cannot be made it is tried
-                    // again, less and less often.
-                    State::Published { .. } if held.keep().is_unsettled() => {
-                        tries = tries.wrapping_add(1);
-                        if tries.is_power_of_two() || tries.is_multiple_of(64) {
-                            held.settle_by_itself().await;
-                        }
-                    }
-                    _ => {
-                        held.work().is_followed = false;
-                        return;
-                    }
-                }
-                if held.is_buried() {
-                    return;
-                }
-            }
-            drop(session);
-            self.world.give_way().await;
-            self.world.await_object(id, FOLLOW_MS).await;
-        }
     }
 }

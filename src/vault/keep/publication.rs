@@ -2,9 +2,9 @@
 //!
 //! If the sync fails when the file has its name already, it stays there: the record says `closing`,
 //! which is true whether a power cut takes the name back or not. The client hears something
-//! transient, and its next packet goes on from there. Where the file system commits in order, a new
-//! journal makes up for the sync. Elsewhere no failed sync may be tried again, so the file becomes
-//! a part once more and gets its name anew.
+//! transient, and its next packet goes on from there, or the server by itself. Where the file
+//! system commits in order, a new journal makes up for the sync. Elsewhere no failed sync may be
+//! tried again, so the file becomes a part once more and gets its name anew.
 
 use std::io;
 
