@@ -32,6 +32,8 @@ pub enum BadUrl {
     HostMissing,
     /// The host holds a character that no host has.
     HostInvalid,
+    /// An IPv6 address that is none, or has no brackets.
+    AddressInvalid,
     /// Something other than a port from 1 to 65535 stands after the colon.
     PortInvalid,
     /// It has a user name in it.
@@ -56,6 +58,9 @@ impl fmt::Display for BadUrl {
             }
             Self::HostMissing => "the URL has no host",
             Self::HostInvalid => "the URL's host holds a character that no host has",
+            Self::AddressInvalid => {
+                "the URL's host is no IPv6 address in brackets, as in http://[::1]:8080/"
+            }
             Self::PortInvalid => "the URL's port is not a number from 1 to 65535",
             Self::UserInfo => {
                 "the URL must not hold a user name: name the user by --user, and the password by \
@@ -232,7 +237,16 @@ fn without_scheme(text: &str) -> BadUrl {
 /// The port is `None` where the scheme says which.
 fn split_authority(authority: &str) -> Result<(&str, Option<u16>), BadUrl> {
     let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or(BadUrl::HostInvalid)?,
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').ok_or(BadUrl::AddressInvalid)?;
+            let (number, _zone) = address.split_once('%').unwrap_or((address, ""));
+            if number.parse::<Ipv6Addr>().is_err() {
+                return Err(BadUrl::AddressInvalid);
+            }
+            (address, port)
+        }
+        // It would be cut at its first colon.
+        None if authority.parse::<Ipv6Addr>().is_ok() => return Err(BadUrl::AddressInvalid),
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     if host.is_empty() {
@@ -245,7 +259,7 @@ fn split_authority(authority: &str) -> Result<(&str, Option<u16>), BadUrl> {
     if port.is_empty() {
         return Ok((host, None));
     }
-    let digits = port.strip_prefix(':').ok_or(BadUrl::HostInvalid)?;
+    let digits = port.strip_prefix(':').ok_or(BadUrl::PortInvalid)?;
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(BadUrl::PortInvalid);
     }
@@ -331,8 +345,11 @@ mod tests {
             ("http://u:p@h/a", BadUrl::UserInfo),
             ("http://h/a#b", BadUrl::Fragment),
             ("http://a b/c", BadUrl::HostInvalid),
-            ("http://[::1/c", BadUrl::HostInvalid),
-            ("http://[::1]8/c", BadUrl::HostInvalid),
+            ("http://[::1/c", BadUrl::AddressInvalid),
+            ("http://[::g]/c", BadUrl::AddressInvalid),
+            ("http://[]/c", BadUrl::AddressInvalid),
+            ("http://::1/c", BadUrl::AddressInvalid),
+            ("http://[::1]8/c", BadUrl::PortInvalid),
         ] {
             assert_eq!(text.parse::<Url>(), Err(cause), "{text}");
         }

@@ -149,9 +149,16 @@ fn is_http_url(text: &str) -> bool {
 fn why_no_url(text: &str) -> Option<String> {
     let authority = text.split_once("://").map_or("", |(_, rest)| rest);
     let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
     let port = authority.rsplit_once(':').map(|(_, port)| port);
     // The last part of an IPv6 address ends with its bracket.
     let is_wrong_port = |port: &str| !port.ends_with(']') && port.parse::<u16>().unwrap_or(0) == 0;
+    // A path is one for which the host is asked elsewhere.
+    let is_url = text.contains("://");
+    let host = match authority.rfind(']') {
+        Some(end) => &authority[..=end],
+        None => authority.split(':').next().unwrap_or_default(),
+    };
     let why = if !text.is_ascii() {
         "other letters than those of ASCII are written as %XX, and in a host in Punycode (xn--..)"
     } else if text.contains([' ', '\t']) {
@@ -160,8 +167,14 @@ fn why_no_url(text: &str) -> Option<String> {
         "a URL has / and no backslash"
     } else if text.contains('#') {
         "what follows # is never sent: leave it out"
+    } else if authority.parse::<Ipv6Addr>().is_ok() {
+        "an IPv6 address stands in brackets"
+    } else if is_url && host.is_empty() {
+        "it names no host"
     } else if port.is_some_and(is_wrong_port) {
         "ports are 1 to 65535"
+    } else if is_url && parse_host(host).is_none() {
+        "its host is neither a name nor an address"
     } else if text.len() > URL_CHARS_MAX {
         return Some(format!("; it has {} characters", text.len()));
     } else {
@@ -338,6 +351,13 @@ mod tests {
             ("http://h:99999/x", "ports are 1 to 65535"),
             ("https://[::1]:x/", "ports are 1 to 65535"),
             ("nats://h:99999", "ports are 1 to 65535"),
+            ("http://", "names no host"),
+            ("http:///x", "names no host"),
+            ("nats://:4222", "names no host"),
+            ("http://::1/x", "brackets"),
+            ("http://a..b/x", "neither a name nor an address"),
+            ("http://[::g]:80/x", "neither a name nor an address"),
+            ("http://1.2.3.256/x", "neither a name nor an address"),
             ("http://h/#f", "leave it out"),
             ("http://h\u{f6}st/", "Punycode"),
             ("http://h/a b", "%20"),
@@ -351,10 +371,10 @@ mod tests {
         assert_eq!(why_no_url(&long).unwrap(), "; it has 2209 characters");
         for text in [
             "ftp://h/",
-            "http://",
             "http://[::1]/",
             "h/x",
             "http://[::1]:80/",
+            "http://u:p@h/",
         ] {
             assert_eq!(why_no_url(text), None, "{text}");
         }

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use super::host::BadHost;
+
 /// Why a head was refused; one variant per exact cause. The connection is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
@@ -41,7 +43,7 @@ pub enum BadHead {
     HostMissing,
     HostRepeated,
     /// A Host that is no host.
-    HostMalformed,
+    HostMalformed(BadHost),
     /// A Content-Length that is not one decimal number of 64 bits.
     ContentLength,
     /// Two Content-Length fields that differ.
@@ -119,7 +121,7 @@ impl BadHead {
             Self::Version => "the protocol is neither HTTP/1.1 nor HTTP/1.0",
             Self::HostMissing => "an HTTP/1.1 request has no Host",
             Self::HostRepeated => "the request has more than one Host",
-            Self::HostMalformed => "the Host of the request is no host",
+            Self::HostMalformed(bad) => return write!(f, "the Host of the request {bad}"),
             Self::ContentLength => "Content-Length is not a number",
             Self::ContentLengthDiffers => "the request has two different Content-Lengths",
             Self::LengthAndCoding => "Content-Length stands beside Transfer-Encoding",

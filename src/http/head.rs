@@ -212,12 +212,13 @@ impl<'b> Head<'b> {
             Ok(None) => None,
             // Empty where a client cannot tell (RFC 9110 7.2).
             Ok(Some([])) => None,
-            Ok(Some(value)) => Some(host::parse(value).ok_or(BadHead::HostMalformed)?),
+            Ok(Some(value)) => Some(host::parse(value).map_err(BadHead::HostMalformed)?),
         };
         if self.target.starts_with('/') {
             return Ok(sent);
         }
-        Ok(host::of_absolute(self.target).and_then(|authority| host::parse(authority.as_bytes())))
+        let called = host::of_absolute(self.target);
+        Ok(called.and_then(|authority| host::parse(authority.as_bytes()).ok()))
     }
 
     /// RFC 9112 9.3.

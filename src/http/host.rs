@@ -1,30 +1,40 @@
 //! Host and port by which a client calls a server, as they stand in a Host field or in an absolute
 //! target.
 
+use std::fmt;
+
 /// Reads `uri-host [":" port]` (RFC 9110 7.2), which then can stand in a URL as it is: without
 /// user, and never empty.
 ///
 /// Names are those of the DNS, and `_`, `~` and percent-escapes as RFC 3986 3.2.2 has them. Its
 /// sub-delimiters, such as a comma, are refused: no client has one there, and a list of two hosts
 /// would pass for one.
-pub fn parse(text: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(text).ok()?;
+///
+/// # Errors
+/// [`BadHost`] says which part is wrong.
+pub fn parse(text: &[u8]) -> Result<&str, BadHost> {
+    let text = std::str::from_utf8(text).map_err(|_| BadHost::Name)?;
+    if text.contains('@') {
+        return Err(BadHost::User);
+    }
     let (host, port) = match text.strip_prefix('[') {
         Some(literal) => {
-            let (address, rest) = literal.split_once(']')?;
+            let (address, rest) = literal.split_once(']').ok_or(BadHost::Address)?;
             if !is_ipv6(address) {
-                return None;
+                return Err(BadHost::Address);
             }
             (address, rest)
         }
-        None => {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            if !is_name(name) {
-                return None;
-            }
-            (name, port)
-        }
+        // It would be cut at its first colon.
+        None if is_ipv6(text) => return Err(BadHost::Address),
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
+    if host.is_empty() {
+        return Err(BadHost::Missing);
+    }
+    if !text.starts_with('[') && !is_name(host) {
+        return Err(BadHost::Name);
+    }
     let is_port = match port.strip_prefix(':') {
         // A colon without digits is the default port (RFC 3986 3.2.3).
         Some(digits) => {
@@ -33,7 +43,40 @@ pub fn parse(text: &[u8]) -> Option<&str> {
         }
         None => port.is_empty(),
     };
-    (!host.is_empty() && is_port && text.len() <= HOST_BYTES_MAX).then_some(text)
+    match is_port {
+        true if text.len() > HOST_BYTES_MAX => Err(BadHost::TooLong),
+        true => Ok(text),
+        false => Err(BadHost::Port),
+    }
+}
+
+/// Which part of a host with its port is wrong; in words it follows what it stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHost {
+    /// Nothing stands where a host should.
+    Missing,
+    /// A user, with or without a password.
+    User,
+    /// A character that no host has.
+    Name,
+    /// No IPv6 address in brackets, or one without them.
+    Address,
+    /// No number, or none of 16 bits.
+    Port,
+    TooLong,
+}
+
+impl fmt::Display for BadHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("names no host"),
+            Self::User => f.write_str("names a user, who has no place there"),
+            Self::Name => f.write_str("names a host with a character that no host has"),
+            Self::Address => f.write_str("has an IPv6 address that is wrong or not in brackets"),
+            Self::Port => f.write_str("has a port that is no number up to 65535"),
+            Self::TooLong => write!(f, "names a host over {HOST_BYTES_MAX} bytes"),
+        }
+    }
 }
 
 /// What stands between `http://` and the path of an absolute target, whatever it is.
@@ -88,38 +131,40 @@ mod tests {
             "xn--bcher-kva.example",
             "%C3%A4",
         ] {
-            assert_eq!(parse(host.as_bytes()), Some(host));
+            assert_eq!(parse(host.as_bytes()), Ok(host));
         }
-        for bad in [
-            "",
-            ":80",
-            "h/x",
-            "h?x",
-            "u@h",
-            "h x",
-            "h\"",
-            "\u{e4}",
-            "h:65536",
-            "h:8a",
-            "h:-1",
-            "h:+1",
-            "::1",
-            "[::1",
-            "[]",
-            "[:]",
-            "[h]",
-            "[::1]81",
-            "[::1%25eth0]",
-            "a,b",
-            "a;b",
-            "%4",
-            "%zz",
-            "h\\x",
+        use BadHost::{Address, Missing, Name, Port, TooLong, User};
+        for (bad, why) in [
+            ("", Missing),
+            (":80", Missing),
+            ("h/x", Name),
+            ("h?x", Name),
+            ("u@h", User),
+            ("u:p@h:99999", User),
+            ("h x", Name),
+            ("h\"", Name),
+            ("\u{e4}", Name),
+            ("h:65536", Port),
+            ("h:8a", Port),
+            ("h:-1", Port),
+            ("h:+1", Port),
+            ("::1", Address),
+            ("[::1", Address),
+            ("[]", Address),
+            ("[:]", Address),
+            ("[h]", Address),
+            ("[::1]81", Port),
+            ("[::1%25eth0]", Address),
+            ("a,b", Name),
+            ("a;b", Name),
+            ("%4", Name),
+            ("%zz", Name),
+            ("h\\x", Name),
         ] {
-            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+            assert_eq!(parse(bad.as_bytes()), Err(why), "{bad}");
         }
-        assert_eq!(parse(b"h\xff"), None);
-        assert_eq!(parse("h".repeat(321).as_bytes()), None);
+        assert_eq!(parse(b"h\xff"), Err(Name));
+        assert_eq!(parse("h".repeat(321).as_bytes()), Err(TooLong));
     }
 
     #[test]

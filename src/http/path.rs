@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::host;
+use super::host::{self, BadHost};
 
 /// Bytes of a decoded path: the limit of IIS for URLs (protocol.md 11.1).
 const PATH_BYTES_MAX: usize = 2_200;
@@ -149,6 +149,10 @@ impl Target {
 pub enum BadTarget {
     /// Neither origin-form nor absolute-form.
     Form,
+    /// An absolute-form with a host that is none.
+    Host(BadHost),
+    /// An absolute-form without a path.
+    PathMissing,
     /// A byte that may not stand in a target, such as `#` or one beyond ASCII.
     Character,
     /// `%` without two hexadecimal digits.
@@ -194,6 +198,8 @@ impl std::fmt::Display for BadTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Form => "the target is neither a path nor an http URL",
+            Self::Host(bad) => return write!(f, "the URL {bad}"),
+            Self::PathMissing => "the URL has no path",
             Self::Character => "the target has a character that must be percent-encoded",
             Self::PercentEscape => "the target has a % without two hexadecimal digits",
             Self::NotUtf8 => "the path is not UTF-8",
@@ -284,13 +290,13 @@ fn origin_form(target: &str) -> Result<&str, BadTarget> {
         return Ok(target);
     }
     let authority = host::of_absolute(target).ok_or(BadTarget::Form)?;
-    if host::parse(authority.as_bytes()).is_none() {
-        return Err(BadTarget::Form);
-    }
+    host::parse(authority.as_bytes()).map_err(BadTarget::Host)?;
     let (_, rest) = target.split_once("://").ok_or(BadTarget::Form)?;
-    Some(&rest[authority.len()..])
-        .filter(|origin| origin.starts_with('/'))
-        .ok_or(BadTarget::Form)
+    match &rest[authority.len()..] {
+        origin if origin.starts_with('/') => Ok(origin),
+        origin if origin.starts_with('#') => Err(BadTarget::Character),
+        _ => Err(BadTarget::PathMissing),
+    }
 }
 
 /// Whether a decoded path is not spelt plainly.

@@ -312,14 +312,27 @@ fn a_client_calls_the_server_by_a_host_or_not_at_all() {
         "3.2 asks for one there too"
     );
     assert_eq!(host("http://u@i/a HTTP/1.1", "Host: h\r\n"), Ok(None));
-    for bad in [
-        "h/x", "u@h", "h x", "h\"", "h:p", "h:65536", ":80", "[::g]", "h,i",
+    use crate::http::host::BadHost::{Address, Missing, Name, Port, User};
+    for (bad, why) in [
+        ("h/x", Name),
+        ("u@h", User),
+        ("h x", Name),
+        ("h\"", Name),
+        ("h:p", Port),
+        ("h:65536", Port),
+        (":80", Missing),
+        ("[::g]", Address),
+        ("h,i", Name),
     ] {
         let refused = host("/a HTTP/1.1", &format!("Host: {bad}\r\n"));
-        assert_eq!(refused, Err(BadHead::HostMalformed), "{bad}");
+        assert_eq!(refused, Err(BadHead::HostMalformed(why)), "{bad}");
         let beside = host("http://i/a HTTP/1.1", &format!("Host: {bad}\r\n"));
-        assert_eq!(beside, Err(BadHead::HostMalformed), "{bad}");
+        assert_eq!(beside, Err(BadHead::HostMalformed(why)), "{bad}");
     }
+    assert_eq!(
+        BadHead::HostMalformed(Port).to_string(),
+        "the Host of the request has a port that is no number up to 65535"
+    );
 }
 
 #[test]
