@@ -117,6 +117,12 @@ pub fn while_uploads_are_lost(errno: i32) -> Refusal {
     row.hears.clone()
 }
 
+/// The same where it is known only that it was something in the work directory: as for a record,
+/// which is read and written there.
+pub fn in_work_dir(error: &io::Error) -> Diagnosis {
+    diagnose(DiskOp::Record, error)
+}
+
 /// What a refusal means that is the server's fault; `None` if it is the client's. Where the disk is
 /// the cause, a line before it says more.
 pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
@@ -125,7 +131,7 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::ReadOnly => Some(REMOUNT),
         Refusal::DiskFailed => Some(CHECK_DEVICE),
         Refusal::DiskUnusable => Some(SEE_BEFORE),
-        Refusal::StoreFailed => Some("see the line object_not_taken: credentials, bucket, rights"),
+        Refusal::StoreFailed => Some("see the line object_not_taken: it says what helps"),
         Refusal::StagingFull => {
             Some("look at the object store; or raise store_staging_max where the disk has room")
         }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
+use crate::diagnosis;
+
 /// An object that is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -78,6 +80,9 @@ pub enum StoreTrouble {
     Gone,
     /// It refuses, and nothing was done.
     Refused(String),
+    /// By these settings it cannot be asked: what they name cannot be read, or they want of the
+    /// store what it does not do.
+    Settings(String),
     /// Nobody knows whether it was done: no answer, or one that says nothing of that.
     Doubt(String),
     /// It answers, and nobody can read what.
@@ -96,7 +101,20 @@ impl StoreTrouble {
         let code = why.split(':').next().unwrap_or_default();
         OF_CREDENTIALS.contains(&code)
     }
+
+    /// What helps, where the cause is.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Exists => "move the object that is there: this file was promised to its client",
+            Self::Settings(_) => "mend the settings, or what they name, as `why` says",
+            Self::Local(error) => diagnosis::in_work_dir(error).remedy,
+            Self::Gone | Self::Refused(_) | Self::Doubt(_) | Self::Unreadable(_) => LOOK_AT_STORE,
+        }
+    }
 }
+
+/// What helps against most of what a store says.
+pub const LOOK_AT_STORE: &str = "look at the store: its credentials, its bucket, its space";
 
 /// Codes of S3.
 const OF_CREDENTIALS: &[&str] = &[
@@ -114,7 +132,7 @@ impl fmt::Display for StoreTrouble {
         match self {
             Self::Exists => f.write_str("another object has that name"),
             Self::Gone => f.write_str("the store has lost the upload"),
-            Self::Refused(why) => f.write_str(why),
+            Self::Refused(why) | Self::Settings(why) => f.write_str(why),
             Self::Doubt(why) => write!(f, "no clear answer: {why}"),
             Self::Unreadable(why) => write!(f, "an answer that makes no sense: {why}"),
             Self::Local(error) => write!(f, "the disk failed: {error}"),
@@ -288,6 +306,25 @@ pub mod nowhere {
 
         async fn rest(&self, _: u64) {
             match *self {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_is_said_of_whoever_is_the_cause() {
+        let remedy = |trouble: StoreTrouble| trouble.remedy();
+        let local = |kind: rustix::io::Errno| remedy(StoreTrouble::Local(kind.into()));
+        assert!(local(rustix::io::Errno::NOENT).contains("work_dir"));
+        assert!(local(rustix::io::Errno::NOSPC).contains("free some space"));
+        assert!(local(rustix::io::Errno::IO).contains("device"));
+        let ca = remedy(StoreTrouble::Settings("store_ca /x: gone".to_owned()));
+        assert!(ca.contains("settings"), "{ca}");
+        for trouble in [StoreTrouble::Gone, StoreTrouble::Doubt(String::new())] {
+            assert_eq!(remedy(trouble), LOOK_AT_STORE);
         }
     }
 }

@@ -69,12 +69,12 @@ impl S3Bucket {
         let mut trust = TrustStore::default();
         if !place.ca.as_os_str().is_empty() {
             let pem = named_file::read_pem(&place.ca).map_err(|error| {
-                StoreTrouble::Refused(format!("store_ca {}: {error}", place.ca.display()))
+                StoreTrouble::Settings(format!("store_ca {}: {error}", place.ca.display()))
             })?;
             trust = TrustStore::empty().with_pem_certificate(pem);
         }
         let context = TlsContext::builder().with_trust_store(trust).build();
-        let context = context.map_err(|error| StoreTrouble::Refused(error.to_string()))?;
+        let context = context.map_err(|error| StoreTrouble::Settings(error.to_string()))?;
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(context)

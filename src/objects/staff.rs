@@ -89,20 +89,7 @@ impl Staff {
             // Whoever asks finds nobody, and hears that it is refused.
             return;
         };
-        let desk = Rc::new(Desk {
-            metrics: self.metrics,
-            slots: Semaphore::new(self.uploads_max),
-            slots_ahead: Semaphore::new(self.uploads_max.div_ceil(2)),
-            notes: Notes { folder: self.work },
-            boot: boot(),
-            buckets: RefCell::default(),
-            tried: RefCell::default(),
-            running: RefCell::default(),
-            ahead: RefCell::default(),
-            known: RefCell::default(),
-            digests: RefCell::default(),
-            probes: Cell::new(0),
-        });
+        let desk = Rc::new(Desk::of(self));
         LocalSet::new().block_on(&runtime, async move {
             while let Some(task) = tasks.recv().await {
                 desk.begin(task);
@@ -112,6 +99,23 @@ impl Staff {
 }
 
 impl Desk {
+    fn of(staff: Staff) -> Self {
+        Self {
+            metrics: staff.metrics,
+            slots: Semaphore::new(staff.uploads_max),
+            slots_ahead: Semaphore::new(staff.uploads_max.div_ceil(2)),
+            notes: Notes { folder: staff.work },
+            boot: boot(),
+            buckets: RefCell::default(),
+            tried: RefCell::default(),
+            running: RefCell::default(),
+            ahead: RefCell::default(),
+            known: RefCell::default(),
+            digests: RefCell::default(),
+            probes: Cell::new(0),
+        }
+    }
+
     fn begin(self: &Rc<Self>, task: Task) {
         let desk = Rc::clone(self);
         match task {
@@ -176,7 +180,11 @@ impl Desk {
                 Ok(bucket) => break bucket,
                 Err(trouble) => {
                     tell(&trouble);
-                    if matches!(trouble, StoreTrouble::Refused(_)) && !order.is_promised {
+                    let is_no = matches!(
+                        trouble,
+                        StoreTrouble::Refused(_) | StoreTrouble::Settings(_)
+                    );
+                    if is_no && !order.is_promised {
                         return Err(ObjectError::Refused);
                     }
                 }
@@ -242,8 +250,8 @@ impl Desk {
             };
             if pause == PAUSE_MAX {
                 let event = "object_upload_left";
-                let remedy = "look at the store; a rule of the bucket may end such uploads too";
-                tracing::warn!(event, session, %trouble, remedy, "an upload to an object store cannot be ended yet");
+                let remedy = trouble.remedy();
+                tracing::warn!(event, session, %trouble, remedy, "an upload to an object store cannot be ended yet; a rule of the bucket may end it, too");
             }
             tokio::time::sleep(pause).await;
             pause = PAUSE_MAX.min(2 * pause);
@@ -292,7 +300,7 @@ impl Desk {
         let known = self.tried.borrow().get(&place).cloned();
         match known {
             Some(Ok(())) => Ok(bucket),
-            Some(Err(why)) => Err(StoreTrouble::Refused(why)),
+            Some(Err(why)) => Err(StoreTrouble::Settings(why)),
             None => {
                 self.probe(store, &place, &bucket).await?;
                 Ok(bucket)
@@ -320,7 +328,7 @@ impl Desk {
         self.metrics
             .objects
             .note(&place.bucket, unfit.as_ref().err());
-        unfit.map_err(StoreTrouble::Refused)
+        unfit.map_err(StoreTrouble::Settings)
     }
 
     async fn try_all(
@@ -348,13 +356,13 @@ impl Desk {
             if let Err(why) = ready {
                 let bucket = place.bucket.clone();
                 self.metrics.objects.note(&bucket, Some(&why.to_string()));
+                let remedy = why.remedy();
                 let is_shown = matches!(self.tried.borrow().get(&place), Some(Err(_)));
                 if is_shown {
                     let why = "lets an object be replaced that is there".to_owned();
                     verdict = Err(Unfit { bucket, why });
                 } else {
                     let event = "object_store_away";
-                    let remedy = "look at the store, its credentials and its bucket";
                     tracing::warn!(event, bucket, %why, remedy, "an object store cannot be tried yet: files wait here");
                 }
             }
@@ -403,7 +411,8 @@ fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, trouble: &StoreTrouble) {
         // It has judged a request of ours: whatever was wrong with it is not any more. That one
         // file cannot be stored under its name keeps no other one away.
         StoreTrouble::Exists => metrics.note(&order.store.bucket, None),
-        StoreTrouble::Gone => {}
+        // The store has no part in that.
+        StoreTrouble::Gone | StoreTrouble::Local(_) => {}
         _ => metrics.note(&order.store.bucket, Some(&trouble.to_string())),
     }
     let is_clients = matches!(trouble, StoreTrouble::Exists) && !order.is_promised;
@@ -412,12 +421,7 @@ fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, trouble: &StoreTrouble) {
     }
     let event = "object_not_taken";
     let (session, bucket, key) = (order.session, &order.store.bucket, &order.key);
-    let remedy = match trouble {
-        StoreTrouble::Exists => {
-            "move the object that is there: this file was promised to its client"
-        }
-        _ => "look at the store: its credentials, its bucket, its space",
-    };
+    let remedy = trouble.remedy();
     tracing::warn!(event, %session, bucket, key, why = %trouble, remedy, "an object store does not take a file");
 }
 

@@ -6,6 +6,7 @@
 //! waiting for. While it waits it holds neither the file nor a place among those that send.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -110,7 +111,13 @@ impl Desk {
             self.leave_other_upload(&object.session, &place, &object.key)
                 .await?;
             let (folder, name) = (Arc::clone(folder), order.part.clone());
-            let source = ChosenSource::from(on_a_thread(move || open(&folder, &name)).await?);
+            let part = match on_a_thread(move || open(&folder, &name)).await {
+                // Its session has ended while the store was waited for. If it has not, whoever
+                // delivers the file tells of that.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                part => part?,
+            };
+            let source = ChosenSource::from(part);
             let parts = InParts {
                 bucket: &*bucket,
                 notes: &self.notes,
@@ -157,4 +164,51 @@ async fn before_end<T>(
         wanted.as_mut().poll(context).map(Some)
     })
     .await
+}
+
+#[cfg(feature = "s3")]
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::objects::staff::Staff;
+    use crate::vault::disk::Shelf;
+
+    /// As of a session that was cancelled while a task for it waited for a trial of the store.
+    #[tokio::test]
+    async fn nothing_is_sent_ahead_of_a_session_that_has_ended_and_nobody_is_blamed() {
+        let place = tempfile::tempdir().unwrap();
+        let folder: Arc<OwnedFd> = Arc::new(File::open(place.path()).unwrap().into());
+        let metrics = Metrics::new(1);
+        let desk = Staff::new(Arc::clone(&metrics), 2, Arc::clone(&folder));
+        let desk = Rc::new(Desk::of(desk));
+        let order = ObjectOrder {
+            session: SessionId::from_u128(7),
+            shelf: Shelf::WORK,
+            part: "gone.part".to_owned(),
+            bytes: 100,
+            sha256: None,
+            key: "a".to_owned(),
+            digest_file: None,
+            may_replace: true,
+            is_promised: false,
+            is_repeat: false,
+            store: Arc::default(),
+        };
+        let (told, acked) = watch::channel(100);
+        let mut known = SentParts::default();
+        let sent = desk.send_ahead(&order, &folder, 100, &mut known, &acked);
+        sent.await.unwrap();
+        drop(told);
+        // What the disk of this machine does is not the store's.
+        let trouble = std::io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
+        tell(&metrics.objects, &order, &trouble.into());
+        assert_eq!(metrics.objects.failures.get(), 1);
+        assert!(metrics.objects.wrong().is_empty());
+        let trouble = StoreTrouble::Refused("AccessDenied".to_owned());
+        tell(&metrics.objects, &order, &trouble);
+        assert_eq!(metrics.objects.wrong().len(), 1);
+    }
 }
