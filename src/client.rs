@@ -6,8 +6,10 @@
 //! and shrinks back with the first progress.
 
 pub mod authorization;
+mod cancel;
 pub mod connection;
 pub mod digest;
+pub mod done;
 pub mod error;
 mod head;
 pub mod memory;
@@ -20,11 +22,12 @@ mod way;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use authorization::Authorization;
+use cancel::cancel_along;
+pub use cancel::{cancel, cancel_session};
 use connection::{Along, Body, Broken, Connection, Timeouts};
 use digest::Sent;
 pub use error::PutError;
@@ -33,7 +36,7 @@ use memory::{Entry, Identity, Left, Memory};
 use patience::Patience;
 use secure::Secure;
 use source::Source;
-use upload::{Failure, Next, Packet, Refused, Reply, Upload};
+use upload::{Next, Packet, Refused, Reply, Upload};
 use url::Url;
 use way::Way;
 
@@ -50,8 +53,7 @@ pub struct Options {
     pub retry_delay: Duration,
     /// How long to wait for the server.
     pub timeouts: Timeouts,
-    /// Where an interrupted upload of several fragments is remembered, so that a later run goes on
-    /// with it.
+    /// Where an interrupted upload is remembered, so that a later run goes on with it.
     pub memory: Option<Memory>,
     /// For URLs that say https.
     pub secure: Option<Secure>,
@@ -89,6 +91,10 @@ pub trait Watch {
     /// The server gave a session; whether a later run can go on with it.
     fn has_session(&mut self, session: &Left, is_remembered: bool) {
         let _ = (session, is_remembered);
+    }
+    /// The file is at its destination, and nothing else is known of it any more when this returns.
+    fn is_there(&mut self, identity: &Identity) {
+        let _ = identity;
     }
     /// A packet is sent, and there has been no answer for so long.
     fn hears_nothing(&mut self, silent: Duration) {
@@ -151,13 +157,18 @@ pub fn upload(
     let total = source.stamp.bytes;
     watch.begins(total);
     let started = Instant::now();
+    let identity = source.identity(url);
     let mut entry = source.entry(url, options);
     let recalled = entry.as_mut().and_then(Entry::recall);
     let left_behind = entry.as_mut().and_then(Entry::recall_other);
     let upload = match &recalled {
         Some(left) => {
             watch.has_session(left, true);
-            Upload::resume(total, options.fragment_bytes, left.session.clone())
+            let resume = match left.is_closing {
+                true => Upload::resume_close,
+                false => Upload::resume,
+            };
+            resume(total, options.fragment_bytes, left.session.clone())
         }
         None => Upload::new(total, options.fragment_bytes),
     };
@@ -180,11 +191,15 @@ pub fn upload(
         patience: Patience::new(options),
         resumes: 0,
         asks: recalled.is_some(),
+        left: recalled,
         resumed_at: None,
         sent: RefCell::default(),
     };
     match run.finish(watch) {
         Ok(()) => {
+            if let Some(identity) = &identity {
+                watch.is_there(identity);
+            }
             run.forget();
             Ok(Uploaded {
                 bytes: run.source.stamp.bytes,
@@ -209,73 +224,6 @@ pub fn upload(
     }
 }
 
-/// Gives up what an interrupted run left at the server; `false` if nothing is remembered.
-///
-/// # Errors
-/// [`PutError`]
-pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutError> {
-    // The file may be another one by now, or gone: what was left of it is still there.
-    let metadata = fs::metadata(path).ok();
-    let identity = Identity::of(path, url, metadata.as_ref());
-    let mut entry = match (&options.memory, identity) {
-        (Some(memory), Some(identity)) => memory.existing(identity),
-        _ => None,
-    };
-    let left = |entry: &mut Entry| entry.recall().or_else(|| entry.recall_other());
-    let Some(left) = entry.as_mut().and_then(left) else {
-        if let Some(entry) = entry {
-            entry.forget();
-        }
-        return Ok(false);
-    };
-    let answered = cancel_session(url, &left, options);
-    let broken = |broken| PutError::GaveUp {
-        after: Duration::ZERO,
-        last: Hitch::Broken(broken),
-        is_remembered: true,
-    };
-    let reply = answered.map_err(broken)?;
-    if let Some(entry) = entry {
-        entry.forget();
-    }
-    match reply {
-        Reply { status: 200, .. } => Ok(true),
-        Reply {
-            hresult: Some(upload::SESSION_NOT_FOUND),
-            ..
-        } => Ok(false),
-        reply => Err(Failure::Refused(Refused::of(Packet::CancelSession.name(), &reply)).into()),
-    }
-}
-
-/// Tells the server to forget a session, where that is: at the node of a farm that has it. It would
-/// expire anyway, so this is tried once, for a short while.
-///
-/// # Errors
-/// [`Broken`]
-pub fn cancel_session(url: &Url, left: &Left, options: &Options) -> Result<Reply, Broken> {
-    let mut way = Way::home(url.clone()).showing(options.credentials.as_ref());
-    if let Some(node) = &left.node {
-        way.lead_to(node, None);
-    }
-    cancel_along(&mut way, &left.session, options)
-}
-
-fn cancel_along(way: &mut Way, session: &str, options: &Options) -> Result<Reply, Broken> {
-    let timeouts = Timeouts {
-        connect: CANCEL_WAIT,
-        send: CANCEL_WAIT,
-        reply: CANCEL_WAIT,
-        silence: CANCEL_WAIT,
-    };
-    let shown = options.credentials.as_ref();
-    let mut connection = way.connect(timeouts, options.secure.as_ref())?;
-    connection.may_show(shown)?;
-    let packet = Packet::CancelSession;
-    let head = packet_head(way.url(), &packet, Some(session), None, 0, shown);
-    connection.exchange(head, None, &mut |_| {})
-}
-
 /// One upload under way.
 struct Run<'o> {
     upload: Upload,
@@ -289,6 +237,8 @@ struct Run<'o> {
     options: &'o Options,
     /// What a later run finds.
     entry: Option<Entry>,
+    /// The session at hand, as it is remembered.
+    left: Option<Left>,
     /// The session of an earlier run, when another file had the path.
     left_behind: Option<Left>,
     connection: Option<Connection>,
@@ -307,7 +257,10 @@ impl Run<'_> {
             self.source.check_unchanged()?;
             match packet {
                 Packet::CreateSession => self.give_up_what_was_left(),
-                Packet::CloseSession => self.source.check_end()?,
+                Packet::CloseSession => {
+                    self.source.check_end()?;
+                    self.note_close();
+                }
                 _ => {}
             }
             let hitch = match self.exchange(&packet, watch) {
@@ -371,7 +324,13 @@ impl Run<'_> {
                 self.upload.greets();
             }
             let node = reply.node.clone();
-            let left = Left { session, node };
+            self.asks = false;
+            let left = Left {
+                session,
+                node,
+                is_closing: false,
+            };
+            self.left = Some(left.clone());
             let noted = self.entry.as_mut().map(|entry| entry.note(left.clone()));
             let is_remembered = noted.is_some_and(|noted| noted.is_ok());
             watch.has_session(&left, is_remembered);
@@ -455,6 +414,17 @@ impl Run<'_> {
         Ok(reply)
     }
 
+    /// Before a Close is sent.
+    fn note_close(&mut self) {
+        let (Some(left), Some(entry)) = (&mut self.left, &mut self.entry) else {
+            return;
+        };
+        if !std::mem::replace(&mut left.is_closing, true) {
+            // What cannot be noted only costs a later run more.
+            let _ = entry.note(left.clone());
+        }
+    }
+
     /// Whether a later run goes on from here.
     fn is_remembered(&mut self) -> bool {
         self.upload.session().is_some() && self.entry.as_mut().and_then(Entry::recall).is_some()
@@ -481,8 +451,6 @@ impl Run<'_> {
         }
     }
 }
-
-const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -176,6 +178,7 @@ fn note(home: &Home, url: &str, session: &str) {
     let left = Left {
         session: session.to_owned(),
         node: None,
+        is_closing: false,
     };
     entry.note(left).unwrap();
 }
@@ -353,6 +356,138 @@ fn a_directory_goes_with_all_that_is_in_it_and_a_sum() {
     for (seed, name) in ["1.bin", "deep/2.bin", "deep/er/3.bin"].iter().enumerate() {
         server.assert_file(&format!("in/dumps/{name}"), seed as u64, 1000);
     }
+}
+
+/// A folder of three files, and a server that makes folders.
+fn tree(home: &Home) -> (String, Server) {
+    let folder = home.folder.path().join("tree");
+    fs::create_dir(&folder).unwrap();
+    for (seed, name) in ["1.bin", "2.bin", "3.bin"].iter().enumerate() {
+        fs::write(folder.join(name), content(seed as u64, 0, 1000)).unwrap();
+    }
+    let settings = support::server::Settings::default().file("create_dirs = true");
+    (home.path("tree"), Server::with(settings))
+}
+
+/// A way to a server that gives no answer to a Close of `2.bin` until it is opened.
+fn gate(server: &Server) -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let is_open = Arc::new(AtomicBool::new(false));
+    let (target, seen) = (server.address(), Arc::clone(&is_open));
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, seen) = (client.unwrap(), Arc::clone(&seen));
+            let mut server = std::net::TcpStream::connect(target).unwrap();
+            let holds = Arc::new(AtomicBool::new(false));
+            let (mut back_from, mut back_to, held) = (
+                server.try_clone().unwrap(),
+                client.try_clone().unwrap(),
+                Arc::clone(&holds),
+            );
+            thread::spawn(move || {
+                let mut bytes = [0; 8192];
+                while let Ok(read @ 1..) = back_from.read(&mut bytes) {
+                    if !held.load(SeqCst) && back_to.write_all(&bytes[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = back_to.shutdown(std::net::Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let mut bytes = [0; 8192];
+                while let Ok(read @ 1..) = client.read(&mut bytes) {
+                    let text = String::from_utf8_lossy(&bytes[..read]);
+                    let is_it = text.contains("/2.bin") && text.contains("Close-Session");
+                    holds.fetch_or(is_it && !seen.load(SeqCst), SeqCst);
+                    if server.write_all(&bytes[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = server.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    (url, is_open)
+}
+
+#[test]
+fn a_tree_that_was_killed_comes_to_its_end_and_goes_anew_after_that() {
+    for signal in [Signal::KILL, Signal::INT] {
+        let home = Home::new();
+        let (folder, server) = tree(&home);
+        let (url, is_open) = gate(&server);
+        let words = ["-r", &*folder, &*url];
+        let put = Started(Some(home.put(&words).spawn().unwrap()));
+        wait_until("the second file is there", || {
+            server.file("tree/2.bin").exists()
+        });
+        put.signal(signal);
+        assert!(!put.output().status.success());
+        is_open.store(true, SeqCst);
+        // The first file is remembered, and the second one is closed once more.
+        let output = home.put(&words).output().unwrap();
+        let (said, errors) = heard(&output);
+        assert!(output.status.success(), "{errors}");
+        let last = said.lines().last().unwrap();
+        assert!(last.starts_with("2 files, 1.95 KiB, 0 failed in"), "{said}");
+        assert!(last.ends_with("; 1 were uploaded already"), "{said}");
+        for (seed, name) in ["1.bin", "2.bin", "3.bin"].iter().enumerate() {
+            server.assert_file(&format!("tree/{name}"), seed as u64, 1000);
+        }
+        assert_eq!(home.remembered(), 0, "nothing is left");
+        // All of it is sent anew, and refused where it is.
+        let output = home.put(&words).output().unwrap();
+        let (said, errors) = heard(&output);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let last = said.lines().last().unwrap();
+        assert!(last.starts_with("0 files, 0 B, 0 failed in"), "{said}");
+        assert!(
+            last.contains("; 3 exist already at the server"),
+            "{said}{errors}"
+        );
+        assert_eq!(home.remembered(), 0);
+    }
+}
+
+#[test]
+fn what_is_at_the_server_and_not_remembered_stays_an_error() {
+    let home = Home::new();
+    let (folder, server) = tree(&home);
+    fs::create_dir(server.file("tree")).unwrap();
+    fs::write(server.file("tree/2.bin"), "another").unwrap();
+    let url = format!("http://{}/", server.address());
+    let run = |more: &[&str], code: i32, ends: &str| {
+        let words = [more, &["-r", &*folder, &*url]].concat();
+        let output = home.put(&words).output().unwrap();
+        let (said, errors) = heard(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}{errors}");
+        let last = said.lines().last().unwrap_or_default().to_owned();
+        assert!(last.contains(ends), "{said}{errors}");
+    };
+    let taken = "; 1 exist already at the server";
+    run(&[], 1, taken);
+    assert_eq!(home.remembered(), 1);
+    run(&[], 1, &format!("; 2 were uploaded already{taken}"));
+    // Whoever asks for it has all sent anew.
+    run(&["--no-resume"], 1, "; 3 exist already at the server");
+    // A file that is another one by now was not uploaded.
+    fs::write(home.folder.path().join("tree/3.bin"), "changed").unwrap();
+    let two = "; 2 exist already at the server";
+    run(&[], 1, &format!("; 1 were uploaded already{two}"));
+    for name in ["2.bin", "3.bin"] {
+        fs::remove_file(server.file("tree").join(name)).unwrap();
+    }
+    run(&[], 0, "; 1 were uploaded already");
+    assert_eq!(home.remembered(), 0);
+    for name in ["1.bin", "2.bin"] {
+        fs::remove_file(server.file("tree").join(name)).unwrap();
+    }
+    run(&[], 1, "2 files, ");
+    // What was interrupted is forgotten on demand.
+    assert_eq!(home.remembered(), 1);
+    run(&["--cancel"], 0, "");
+    assert_eq!(home.remembered(), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `bitsd put`: uploads files one after the other and shows how it goes.
 
+mod before;
 mod display;
 mod files;
 mod interrupt;
@@ -13,11 +14,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
 
+use before::Before;
 use bitsd::client::memory::Memory;
 use bitsd::client::secure::Suites;
-use bitsd::client::upload::FRAGMENT_BYTES_MIN;
+use bitsd::client::upload::{FRAGMENT_BYTES_MIN, Failure};
 use bitsd::client::url::Url;
-use bitsd::client::{self, Options, Uploaded};
+use bitsd::client::{self, Options, PutError, Uploaded};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
 use bitsd::unseen;
 use display::Display;
@@ -73,7 +75,8 @@ Examples:
   bitsd put --cacert ca.pem today.zip https://server/   to a server with a certificate of your own
   bitsd put --user anna today.zip https://server/    asks for the password
 
-An upload that was interrupted goes on where it was when the same command is run again.
+An upload that was interrupted goes on where it was when the same command is run again; of several
+files, those that an earlier run has uploaded, and that are as they were, are not sent again.
 
 Exit codes: 0 every file was uploaded, 1 one was not, 2 the command line is wrong,
 130 interrupted by Ctrl-C, 143 by SIGTERM.";
@@ -111,7 +114,9 @@ pub fn run(put: Put) -> ExitCode {
         Ok(credentials) => options.credentials = credentials,
         Err(error) => return super::failed(error),
     }
+    let mut before = Before::of(&put.files, &put.url, options.memory.as_ref());
     if put.cancel {
+        before.forget();
         return cancel(targets, &options, put.quiet);
     }
     if !put.quiet {
@@ -125,9 +130,16 @@ pub fn run(put: Put) -> ExitCode {
     let mut sum = Sum::default();
     for (at, target) in targets.iter().enumerate() {
         let Target { file, url } = target;
+        if before.has(target) {
+            sum.already += 1;
+            continue;
+        }
         let count = (targets.len() > 1).then_some((at + 1, targets.len()));
         let mut display = Display::new(file, url, count, put.quiet, &interrupt);
         display.goes_by(&options);
+        if targets.len() > 1 {
+            display.notes_in(&mut before);
+        }
         let result = client::upload(file, url, &options, &mut display);
         display.end();
         match result {
@@ -139,16 +151,19 @@ pub fn run(put: Put) -> ExitCode {
                 }
             }
             Err(error) => {
-                sum.failed += 1;
+                sum.count(&error);
                 super::say(format_args!("{} -> {url}: {error}", file.display()));
             }
         }
     }
-    if targets.len() > 1 && !put.quiet {
-        print(format_args!("{sum} in {}", HumanDuration(began.elapsed())));
+    if (targets.len() > 1 || sum.already > 0) && !put.quiet {
+        sum.tell(began.elapsed());
     }
-    match sum.failed {
-        0 => ExitCode::SUCCESS,
+    match sum.failed + sum.taken {
+        0 => {
+            before.forget();
+            ExitCode::SUCCESS
+        }
         _ => ExitCode::FAILURE,
     }
 }
@@ -188,16 +203,34 @@ struct Sum {
     files: u64,
     bytes: u64,
     failed: u64,
+    /// Another file has the name at the server, and stays.
+    taken: u64,
+    /// Uploaded by an earlier run.
+    already: u64,
 }
 
-impl fmt::Display for Sum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            files,
-            bytes,
-            failed,
-        } = self;
-        write!(f, "{files} files, {}, {failed} failed", HumanBytes(*bytes))
+impl Sum {
+    fn count(&mut self, error: &PutError) {
+        match error {
+            PutError::Failed(Failure::Refused(refused)) if refused.is_taken() => self.taken += 1,
+            _ => self.failed += 1,
+        }
+    }
+
+    fn tell(&self, duration: Duration) {
+        let (files, failed) = (self.files, self.failed);
+        let (bytes, duration) = (HumanBytes(self.bytes), HumanDuration(duration));
+        let mut line = format!("{files} files, {bytes}, {failed} failed in {duration}");
+        if self.already > 0 {
+            line += &format!("; {} were uploaded already", self.already);
+        }
+        if self.taken > 0 {
+            line += &format!(
+                "; {} exist already at the server, which replaces none (allow_overwrite)",
+                self.taken
+            );
+        }
+        print(line);
     }
 }
 

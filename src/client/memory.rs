@@ -4,10 +4,12 @@
 //! `~/.local/state/bitsd/put`). Its name is a digest of the URL and the file's path. In it stands
 //! what tells the file from another one that had the same path: its size, its times and its inode.
 //! The time of the last change of the inode is among them, because that of the content can be set
-//! back (`cp -p`, `rsync -t`). Of a file that is another one by now, the session is given up at the
-//! server, and a new one begun. The note is made when the server has given a session, and removed
-//! when the upload has ended, well or not. Nothing depends on it: if it cannot be read or written,
-//! a later run only begins at the first byte.
+//! back (`cp -p`, `rsync -t`). Before the Close is sent that is noted: a run that is killed then
+//! cannot know whether the file is at its destination, and a later one sends the Close again, which
+//! a server that remembers the session answers as before (protocol.md 7.3). Of a file that is
+//! another one by now, the session is given up at the server, and a new one begun. The note is made
+//! when the server has given a session, and removed when the upload has ended, well or not. Nothing
+//! depends on it: if it cannot be read or written, a later run only begins at the first byte.
 //!
 //! The file is locked while its upload runs. A second run of the same upload at the same time finds
 //! it locked and begins a session of its own, because two clients of one session would take it from
@@ -73,6 +75,10 @@ pub struct Left {
     /// The node of a farm that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// All bytes are there, and the Close may have been sent: if so, the file is at its
+    /// destination, and the server says that again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_closing: bool,
 }
 
 /// The place of one upload in the memory, held until its end.
@@ -100,18 +106,25 @@ impl Identity {
     }
 
     /// Of the URL and the path, so that what was left of another version is found.
-    fn digest(&self) -> String {
-        let text = serde_json::to_string(&(&self.url, &self.path)).unwrap_or_default();
-        let digest = Sha256::digest(text.as_bytes());
-        digest[..16].iter().fold(String::new(), |mut name, byte| {
-            let _ = write!(name, "{byte:02x}");
-            name
-        })
+    /// `None` for a path that is not UTF-8, and cannot be noted.
+    fn digest(&self) -> Option<String> {
+        digest_of(&(&self.url, &self.path))
     }
 }
 
+/// A name for something that is remembered; `None` for what cannot be written.
+pub(super) fn digest_of(what: &impl Serialize) -> Option<String> {
+    let text = serde_json::to_string(what).ok()?;
+    let digest = Sha256::digest(text.as_bytes());
+    let digits = digest[..16].iter().fold(String::new(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    });
+    Some(digits)
+}
+
 /// A path without links and `..`; of a file that is not there, that of its folder.
-fn whole(path: &Path) -> Option<PathBuf> {
+pub(super) fn whole(path: &Path) -> Option<PathBuf> {
     fs::canonicalize(path).ok().or_else(|| {
         let folder = path.parent()?;
         let folder = match folder.as_os_str().is_empty() {
@@ -141,14 +154,14 @@ impl Memory {
         Self { folder }
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The place of an upload; `None` if it cannot be had, or another process has it.
     pub fn entry(&self, identity: Identity) -> Option<Entry> {
         self.forget_old();
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder);
-        made.ok()?;
+        make(&self.folder).ok()?;
         self.open(identity, OpenOptions::new().create(true))
     }
 
@@ -158,7 +171,7 @@ impl Memory {
     }
 
     fn open(&self, identity: Identity, options: &mut OpenOptions) -> Option<Entry> {
-        let path = self.folder.join(format!("{}.json", identity.digest()));
+        let path = self.folder.join(format!("{}.json", identity.digest()?));
         options.read(true).write(true).truncate(false).mode(0o600);
         loop {
             let file = options.open(&path).ok()?;
@@ -225,9 +238,10 @@ impl Entry {
             left,
         };
         let text = serde_json::to_vec(&note)?;
-        self.file.set_len(0)?;
+        // Whoever is killed in between has either note whole: a later one is the longer one.
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&text)
+        self.file.write_all(&text)?;
+        self.file.set_len(text.len() as u64)
     }
 
     /// The upload has ended: there is nothing to go on with.
@@ -236,11 +250,17 @@ impl Entry {
     }
 }
 
-fn is_same(file: &File, path: &Path) -> bool {
+pub(super) fn is_same(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,
     }
+}
+
+/// Makes the folder of a memory, for its user alone.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)
 }
 
 /// Longer than servers keep sessions by default (14 days), and than most keep them at all.
@@ -269,6 +289,7 @@ mod tests {
         let left = |session: &str, node: Option<&str>| Left {
             session: session.to_owned(),
             node: node.map(str::to_owned),
+            is_closing: false,
         };
         entry.note(left("{S}", None)).unwrap();
         assert_eq!(entry.recall(), Some(left("{S}", None)));

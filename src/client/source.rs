@@ -73,16 +73,17 @@ impl Source {
         }
     }
 
-    /// Its place among the remembered uploads. One fragment is not worth remembering, but what an
-    /// earlier run has left there is found.
+    /// What tells its upload from others.
+    pub fn identity(&self, url: &Url) -> Option<Identity> {
+        let metadata = self.file.metadata().ok()?;
+        Identity::of(&self.path, url, Some(&metadata))
+    }
+
+    /// Its place among the remembered uploads. Small files have one too: a Close that was sent is
+    /// to be known.
     pub fn entry(&self, url: &Url, options: &Options) -> Option<Entry> {
         let memory = options.memory.as_ref()?;
-        let metadata = self.file.metadata().ok()?;
-        let identity = Identity::of(&self.path, url, Some(&metadata))?;
-        match self.stamp.bytes > options.fragment_bytes {
-            true => memory.entry(identity),
-            false => memory.existing(identity),
-        }
+        memory.entry(self.identity(url)?)
     }
 
     pub fn check_unchanged(&self) -> Result<(), PutError> {

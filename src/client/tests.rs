@@ -3,6 +3,7 @@
 //! not come fails the test and never hangs it.
 
 use super::head::UPLOAD_PROTOCOL;
+use super::upload::Failure;
 use super::*;
 
 use std::io::{Read, Write};
@@ -306,6 +307,50 @@ fn what_an_earlier_run_left_at_a_named_machine_is_given_up_without_a_password_th
     );
     let came = other.accept().map(|(_, from)| from);
     assert_eq!(came.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_close_that_was_not_answered_is_sent_again_by_the_next_run() {
+    let forgotten = "BITS-Error-Code: 0x8020001F\r\n";
+    for (bytes, answers, packets) in [
+        (100, vec![ok()], "Ping, Close-Session"),
+        (0, vec![ok()], "Ping, Close-Session"),
+        (
+            100,
+            vec![
+                Step::Answer(reply(500, forgotten)),
+                created(),
+                at(200, 100),
+                ok(),
+            ],
+            "Ping, Close-Session, Create-Session, Fragment bytes 0-99/100, Close-Session",
+        ),
+        // It has lost bytes, and says how many it has.
+        (
+            100,
+            vec![status(400), at(416, 60), at(200, 100), ok()],
+            "Ping, Close-Session, Fragment bytes 99-99/100, Fragment bytes 60-99/100, Close-Session",
+        ),
+    ] {
+        let memory = tempfile::tempdir().unwrap();
+        let (file, _) = file(bytes);
+        let sent = at(200, u64::try_from(bytes).unwrap());
+        let first = vec![ok(), created(), sent, Step::Cut(0)];
+        let again = std::iter::once(ok()).chain(answers).collect();
+        let server = Server::start(vec![first, again]);
+        let mut options = Options {
+            memory: Some(Memory::at(memory.path().to_owned())),
+            retry_for: Duration::ZERO,
+            ..options()
+        };
+        let error = server.upload(file.path(), &options).unwrap_err();
+        assert!(error.to_string().contains("goes on from there"), "{error}");
+        options.retry_for = BOUND;
+        server.upload(file.path(), &options).unwrap();
+        assert_eq!(std::fs::read_dir(memory.path()).unwrap().count(), 0);
+        let summaries = server.summaries();
+        assert_eq!(summaries[4..].join(", "), packets);
+    }
 }
 
 #[test]
@@ -710,6 +755,7 @@ fn a_session_is_cancelled_at_the_node_that_has_it() {
     let left = Left {
         session: "{S}".to_owned(),
         node: Some("127.0.0.2".to_owned()),
+        is_closing: false,
     };
     cancel_session(&url, &left, &options()).unwrap();
     assert_eq!(thread.join().unwrap(), "Cancel-Session");

@@ -9,9 +9,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::digest::Digest;
+pub use refused::Refused;
 pub use stranger::Stranger;
-use words::{hresult_in_words, status_in_words};
 
+mod refused;
 mod stranger;
 mod words;
 
@@ -110,70 +111,6 @@ pub enum Failure {
     },
 }
 
-/// A final negative reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The packet it answers.
-    pub packet: &'static str,
-    /// Status code.
-    pub status: u16,
-    /// HRESULT, if given.
-    pub hresult: Option<u32>,
-    /// Why, as the server says it.
-    pub reason: Option<Box<str>>,
-    /// Who it was, where it was no BITS server.
-    pub stranger: Option<Box<Stranger>>,
-}
-
-impl Refused {
-    /// The refusal that a reply to `packet` is.
-    pub fn of(packet: &'static str, reply: &Reply) -> Self {
-        // Only bitsd says why in a field, also where it was asked for no packet.
-        let is_stranger = !reply.is_bits && reply.reason.is_none();
-        let text = |field: &Option<String>| field.clone().unwrap_or_default().into();
-        let stranger = is_stranger.then(|| {
-            Box::new(Stranger {
-                name: text(&reply.server),
-                location: text(&reply.location),
-            })
-        });
-        Self {
-            packet,
-            status: reply.status,
-            hresult: reply.hresult,
-            reason: reply.reason.as_deref().map(Box::from),
-            stranger,
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            packet,
-            status,
-            hresult,
-            stranger,
-            reason,
-        } = self;
-        write!(f, "{packet} was answered {status}")?;
-        if let Some(stranger) = stranger {
-            return stranger.write(*status, f);
-        }
-        if let Some(words) = status_in_words(*status) {
-            // What follows the colon is a guess; who says why knows it.
-            let (class, _) = words.split_once(':').unwrap_or((words, ""));
-            let words = if reason.is_some() { class } else { words };
-            write!(f, " ({words})")?;
-        }
-        if let Some(hresult) = hresult {
-            write!(f, ", error 0x{hresult:08X}")?;
-            hresult_in_words(*hresult).map_or(Ok(()), |words| write!(f, " ({words})"))?;
-        }
-        (reason.as_ref()).map_or(Ok(()), |reason| write!(f, ": {reason}"))
-    }
-}
-
 /// What throws an upload back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setback {
@@ -250,6 +187,8 @@ pub struct Upload {
     setbacks: u32,
     /// Fragments in a row that broke off.
     broken_fragments: u32,
+    /// The Close is one that an earlier run may have sent.
+    is_recalled_close: bool,
 }
 
 impl Upload {
@@ -264,10 +203,20 @@ impl Upload {
             highest: 0,
             setbacks: 0,
             broken_fragments: 0,
+            is_recalled_close: false,
         }
     }
 
-    /// Goes on with the session of an earlier run, of a file that is not empty.
+    /// Goes on with the session of an earlier run that may have closed it.
+    pub fn resume_close(total: u64, fragment_bytes: u64, session: String) -> Self {
+        Self {
+            stage: Stage::Closing { session },
+            is_recalled_close: true,
+            ..Self::new(total, fragment_bytes)
+        }
+    }
+
+    /// Goes on with the session of an earlier run.
     pub fn resume(total: u64, fragment_bytes: u64, session: String) -> Self {
         Self {
             stage: Stage::Asking { session },
@@ -353,6 +302,14 @@ impl Upload {
                 self.is_ping_due = true;
                 Ok(Next::Later)
             }
+            // It may have lost bytes since: it is asked how far it is.
+            (_, Packet::CloseSession) if std::mem::take(&mut self.is_recalled_close) => {
+                if let Stage::Closing { session } = &self.stage {
+                    let session = session.clone();
+                    self.stage = Stage::Asking { session };
+                }
+                Ok(Next::Again)
+            }
             _ => Err(Failure::Refused(Refused::of(packet.name(), reply))),
         }
     }
@@ -431,7 +388,8 @@ impl Upload {
 
     fn start_over(&mut self) -> Result<Next, Failure> {
         // An earlier run may lie longer back than the server keeps sessions.
-        if let Stage::Asking { .. } = self.stage {
+        let is_recalled = std::mem::take(&mut self.is_recalled_close);
+        if is_recalled || matches!(self.stage, Stage::Asking { .. }) {
             self.stage = Stage::Creating;
             return Ok(Next::Again);
         }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use bitsd::client::memory::Left;
+use bitsd::client::memory::{Identity, Left};
 use bitsd::client::url::Url;
 use bitsd::client::{Hitch, Options, Watch};
 use bitsd::unseen;
 
+use super::before::Before;
 use super::interrupt::{Interrupt, UnderWay};
 
 /// An outage that lasts is told again this often where no bar shows it.
@@ -22,6 +23,8 @@ pub struct Display<'i> {
     name: String,
     form: Form,
     interrupt: &'i Interrupt,
+    /// Where a file that is uploaded is noted, if it is one of several.
+    before: Option<&'i mut Before>,
     /// When the outage at hand was told last.
     told: Option<Instant>,
 }
@@ -80,8 +83,14 @@ impl<'i> Display<'i> {
             name,
             form,
             interrupt,
+            before: None,
             told: None,
         }
+    }
+
+    /// A later run is to know of it.
+    pub fn notes_in(&mut self, before: &'i mut Before) {
+        self.before = Some(before);
     }
 
     /// The upload is over.
@@ -130,6 +139,12 @@ impl Watch for Display<'_> {
             upload.session = Some(session.clone());
             upload.is_remembered = is_remembered;
         });
+    }
+
+    fn is_there(&mut self, identity: &Identity) {
+        if let Some(before) = &mut self.before {
+            before.add(identity);
+        }
     }
 
     fn hears_nothing(&mut self, silent: Duration) {
