@@ -171,7 +171,12 @@ impl Scrape {
         families.counter("bitsd_shard_stalls", help, stalls)?;
         let help = "How long shards were held up";
         let stalled = self.by_shard(|shard| shard.stalled_ms.get() as f64 / 1e3);
-        families.counter("bitsd_shard_stalled_seconds", help, stalled)
+        families.counter("bitsd_shard_stalled_seconds", help, stalled)?;
+        let mut answers = Distribution::default();
+        let shards = self.shards.iter();
+        shards.for_each(|shard| shard.answers.add_to(&mut answers));
+        let help = "Processor time of a shard for each slice that it told an administrator";
+        families.histogram("bitsd_shard_answer_seconds", help, 1e6, alone(answers))
     }
 
     fn write_connections(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -51,6 +51,8 @@ pub struct ShardMetrics {
     pub stalls: Count,
     /// How long all of them took, in milliseconds.
     pub stalled_ms: Count,
+    /// Processor time of each turn in which it answered an administrator.
+    pub answers: Times,
     /// Times at which a body found none.
     pub blocks_exhausted: Count,
     /// How long calls of the disk took: of those that [`TIMED`] names.
@@ -152,6 +154,7 @@ impl Default for ShardMetrics {
             downloads_refused: zeros(),
             stalls: Count::default(),
             stalled_ms: Count::default(),
+            answers: Times::default(),
             blocks_exhausted: Count::default(),
             disk: std::array::from_fn(|_| Times::default()),
             disk_refused_ms: Gauge::default(),

@@ -2,8 +2,10 @@
 //! what it is asked for ([`Stage`]), and what it tells the main thread ([`News`]).
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -433,7 +435,9 @@ async fn take_settings(
     reload::take(to_adopt, adopt).await;
 }
 
-/// Each is answered beside the others: one may have to wait for a client's write.
+/// Each is answered beside the others: one may have to wait for a client's write. How long the
+/// shard works for it at a time is counted by the processor's clock: whoever else has its core
+/// meanwhile is no fault of the answer.
 async fn take_inquiries(shard: Rc<Shard<RingWorld>>, mut asked: Receiver<Question>) {
     while let Some(asked) = asked.recv().await {
         if asked.is_too_late() {
@@ -441,7 +445,15 @@ async fn take_inquiries(shard: Rc<Shard<RingWorld>>, mut asked: Receiver<Questio
         }
         let answering = Rc::clone(&shard);
         shard.world.spawn(async move {
-            let insight = answering.answer(asked.inquiry.clone()).await;
+            let mut answer = pin!(answering.answer(asked.inquiry.clone()));
+            let insight = poll_fn(|context| {
+                let began_us = counting::busy_us();
+                let polled = answer.as_mut().poll(context);
+                let took_us = counting::busy_us() - began_us;
+                answering.world.metrics().answers.note(took_us);
+                polled
+            });
+            let insight = insight.await;
             asked.answer(insight);
         });
     }
