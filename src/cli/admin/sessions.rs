@@ -1,5 +1,7 @@
 //! `bitsd sessions list` and `show`: which uploads there are.
 
+use std::cmp::Reverse;
+use std::io;
 use std::process::ExitCode;
 
 use bitsd::admin::filter::{Filter, id_begun};
@@ -11,43 +13,73 @@ use super::conversation::{Conversation, refused, target};
 use super::table::{self, Columns, Side};
 use super::{Failed, Knower, List, Offline, Show, Which, not_offline};
 
-/// A server that runs is asked; of one that does not, the journals are read.
-fn found(knower: &Knower, which: &Which, offline: Offline) -> Result<Vec<SessionView>, Failed> {
+/// Each session that there is: a server that runs is asked; of one that does not, the journals are
+/// read.
+fn each(
+    knower: &Knower,
+    which: &Which,
+    offline: Offline,
+    take: impl FnMut(SessionView),
+) -> Result<(), Failed> {
     let config = match knower {
-        Knower::Server(conversation) => return ask(conversation, which),
+        Knower::Server(conversation) => return ask_for_each(conversation, which, take),
         Knower::Journals(config) => config,
     };
     let pairs = which.pairs();
     let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
     let filter = Filter::read(pairs).map_err(Failed::wrong_use)?;
     filter.check(config).map_err(Failed::wrong_use)?;
-    let mut sessions = (offline.list)(config).map_err(|why| not_offline(config, &why))?;
+    let sessions = (offline.list)(config).map_err(|why| not_offline(config, &why))?;
     observe::say(&"the server does not run: this is what its journals say");
-    sessions.retain(|session| filter.takes(session));
-    Ok(sessions)
+    let sessions = sessions.into_iter();
+    sessions
+        .filter(|session| filter.takes(session))
+        .for_each(take);
+    Ok(())
+}
+
+fn ask_for_each(
+    conversation: &Conversation,
+    which: &Which,
+    mut take: impl FnMut(SessionView),
+) -> Result<(), Failed> {
+    let target = target("/v1/sessions", &which.pairs());
+    conversation.lines(&target, |line| {
+        take(serde_json::from_str(line)?);
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// What a server that runs says.
 pub fn ask(conversation: &Conversation, which: &Which) -> Result<Vec<SessionView>, Failed> {
     let mut sessions = Vec::new();
-    let target = target("/v1/sessions", &which.pairs());
-    conversation.lines(&target, |line| {
-        sessions.push(serde_json::from_str(line)?);
-        Ok(())
-    })?;
+    ask_for_each(conversation, which, |session| sessions.push(session))?;
     Ok(sessions)
 }
 
-/// Runs `bitsd sessions list`.
+/// Runs `bitsd sessions list`. There may be very many: of each, its line is kept and nothing else.
 pub fn list_all(list: &List, offline: Offline) -> Result<ExitCode, Failed> {
-    let mut sessions = found(&list.place.knower()?, &list.which, offline)?;
+    let (mut rows, mut received) = (Vec::new(), 0);
+    each(&list.place.knower()?, &list.which, offline, |session| {
+        let row = match list.json {
+            true => json(&session).into_boxed_str(),
+            false => table::joined(cells(&session)),
+        };
+        rows.push((session.idle_seconds, row));
+        received += session.received_bytes;
+    })?;
     // Whoever waits longest stands first.
-    sessions.sort_by_key(|session| std::cmp::Reverse(session.idle_seconds));
-    let text = match list.json {
-        true => sessions.iter().map(json).collect(),
-        false => table_of(&sessions),
+    rows.sort_by_key(|(idle_seconds, _)| Reverse(*idle_seconds));
+    let rows = rows.into_iter().map(|(_, row)| row);
+    let written = match list.json {
+        true => table::print_all(rows),
+        false => {
+            let (columns, end) = table_of_rows(rows, received);
+            table::print_all(columns.iter().flat_map(Columns::lines).chain([end]))
+        }
     };
-    print(&text)?;
+    written.map_err(not_written)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -58,9 +90,31 @@ fn json(session: &SessionView) -> String {
 
 /// For a person.
 pub fn table_of(sessions: &[SessionView]) -> String {
-    if sessions.is_empty() {
-        return "no unfinished uploads\n".to_owned();
-    }
+    let rows = sessions.iter().map(|session| table::joined(cells(session)));
+    let received = sessions.iter().map(|session| session.received_bytes).sum();
+    let (columns, end) = table_of_rows(rows, received);
+    columns
+        .iter()
+        .flat_map(Columns::lines)
+        .chain([end])
+        .collect()
+}
+
+fn cells(session: &SessionView) -> [String; 7] {
+    let busy = if session.is_busy { "*" } else { "" };
+    [
+        plain(&session.id),
+        format!("{}{busy}", session.state),
+        table::bytes(session.received_bytes),
+        session.total_bytes.map_or("?".to_owned(), table::bytes),
+        table::time(session.idle_seconds),
+        session.client.clone().unwrap_or_else(|| "-".to_owned()),
+        session.path.clone(),
+    ]
+}
+
+/// The table of some rows, if there are any, and the line below it.
+fn table_of_rows(rows: impl Iterator<Item = Box<str>>, received: u64) -> (Option<Columns>, String) {
     let mut columns = Columns::new(&[
         ("SESSION", Side::Left),
         ("STATE", Side::Left),
@@ -70,26 +124,19 @@ pub fn table_of(sessions: &[SessionView]) -> String {
         ("CLIENT", Side::Left),
         ("PATH", Side::Left),
     ]);
-    for session in sessions {
-        let busy = if session.is_busy { "*" } else { "" };
-        columns.row([
-            plain(&session.id),
-            format!("{}{busy}", session.state),
-            table::bytes(session.received_bytes),
-            session.total_bytes.map_or("?".to_owned(), table::bytes),
-            table::time(session.idle_seconds),
-            session.client.clone().unwrap_or_else(|| "-".to_owned()),
-            session.path.clone(),
-        ]);
+    let mut count = 0;
+    for row in rows {
+        columns.joined_row(row);
+        count += 1;
     }
-    let received = sessions.iter().map(|session| session.received_bytes).sum();
-    let count = sessions.len();
+    if count == 0 {
+        return (None, "no unfinished uploads\n".to_owned());
+    }
     let end = if count == 1 { "" } else { "s" };
-    format!(
-        "{}{count} unfinished upload{end}, {} are here (* a request is under way)\n",
-        columns.to_text(),
-        table::bytes(received)
-    )
+    let received = table::bytes(received);
+    let end =
+        format!("{count} unfinished upload{end}, {received} are here (* a request is under way)\n");
+    (Some(columns), end)
 }
 
 /// Without braces, which a shell would have to be told of.
@@ -111,7 +158,9 @@ pub fn show_one(show: &Show, offline: Offline) -> Result<ExitCode, Failed> {
         }
         journals @ Knower::Journals(_) => {
             let begin = begun(&show.id)?;
-            let mut sessions = found(&journals, &Which::default(), offline)?;
+            let mut sessions = Vec::new();
+            let which = Which::default();
+            each(&journals, &which, offline, |session| sessions.push(session))?;
             let ids = sessions.iter().map(|session| plain(&session.id)).collect();
             let id = the_one(ids, &begin)?;
             sessions.retain(|session| plain(&session.id) == id);
@@ -210,5 +259,9 @@ pub fn the_one(mut ids: Vec<String>, begin: &str) -> Result<String, Failed> {
 
 /// Writes it.
 pub fn print(text: &str) -> Result<(), Failed> {
-    table::print(text).map_err(|error| Failed::new(format!("cannot write: {error}")))
+    table::print(text).map_err(not_written)
+}
+
+fn not_written(error: io::Error) -> Failed {
+    Failed::new(format!("cannot write: {error}"))
 }

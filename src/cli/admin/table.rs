@@ -1,6 +1,6 @@
 //! Tables and quantities for a person: columns line up, and numbers have units.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 
 use indicatif::HumanBytes;
 
@@ -13,30 +13,51 @@ pub enum Side {
     Right,
 }
 
+/// Between the values of a row. None has it: [`printable`] takes it out.
+const BETWEEN: char = '\0';
+
+/// The values of a row in one piece. Of very many rows, this takes the least memory.
+pub fn joined(values: impl IntoIterator<Item = String>) -> Box<str> {
+    let mut row = String::new();
+    for (at, value) in values.into_iter().enumerate() {
+        if at > 0 {
+            row.push(BETWEEN);
+        }
+        row.push_str(&printable(&value));
+    }
+    row.into_boxed_str()
+}
+
 /// Lines of columns, each as wide as its widest value; the last one takes what it needs.
 pub struct Columns {
     sides: Vec<Side>,
-    rows: Vec<Vec<String>>,
+    widths: Vec<usize>,
+    rows: Vec<Box<str>>,
 }
 
 impl Columns {
     /// With these headings.
     pub fn new(headings: &[(&str, Side)]) -> Self {
-        Self {
+        let mut columns = Self {
             sides: headings.iter().map(|(_, side)| *side).collect(),
-            rows: vec![
-                headings
-                    .iter()
-                    .map(|(name, _)| (*name).to_owned())
-                    .collect(),
-            ],
-        }
+            widths: vec![0; headings.len()],
+            rows: Vec::new(),
+        };
+        columns.row(headings.iter().map(|(name, _)| (*name).to_owned()));
+        columns
     }
 
     /// One more row.
     pub fn row(&mut self, values: impl IntoIterator<Item = String>) {
-        self.rows
-            .push(values.into_iter().map(|value| printable(&value)).collect());
+        self.joined_row(joined(values));
+    }
+
+    /// One more row, of [`joined`] values.
+    pub fn joined_row(&mut self, row: Box<str>) {
+        for (width, value) in self.widths.iter_mut().zip(row.split(BETWEEN)) {
+            *width = (*width).max(value.chars().count());
+        }
+        self.rows.push(row);
     }
 
     /// Whether there is none but the headings.
@@ -46,15 +67,15 @@ impl Columns {
 
     /// As text.
     pub fn to_text(&self) -> String {
-        let width = |column: usize| {
-            let values = self.rows.iter().filter_map(|row| row.get(column));
-            values.map(|value| value.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<_> = (0..self.sides.len()).map(width).collect();
-        let mut text = String::new();
-        for row in &self.rows {
+        self.lines().collect()
+    }
+
+    /// The same, line by line.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.rows.iter().map(|row| {
             let mut line = String::new();
-            for ((value, side), width) in row.iter().zip(&self.sides).zip(&widths) {
+            let values = row.split(BETWEEN).zip(&self.sides);
+            for ((value, side), width) in values.zip(&self.widths) {
                 if !line.is_empty() {
                     line.push_str("  ");
                 }
@@ -64,10 +85,10 @@ impl Columns {
                     Side::Right => line.push_str(&format!("{blanks}{value}")),
                 }
             }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        text
+            line.truncate(line.trim_end().len());
+            line.push('\n');
+            line
+        })
     }
 }
 
@@ -108,8 +129,18 @@ pub fn time(seconds: u64) -> String {
 /// # Errors
 /// What stdout says otherwise.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    print_all([text])
+}
+
+/// The same with several texts, one behind the other.
+///
+/// # Errors
+/// What stdout says otherwise.
+pub fn print_all<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut texts = texts.into_iter();
+    let written = texts.try_for_each(|text| out.write_all(text.as_ref().as_bytes()));
+    match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         written => written,
     }
