@@ -16,6 +16,7 @@ use bitsd::http::path::UploadPath;
 use bitsd::vault::record::{Answered, Frames, Life, Record};
 
 use support::client::{Client, PROTOCOL, fragment};
+use support::journal::{self, session_id};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -25,8 +26,9 @@ use support::wait_until;
 const SESSIONS: u64 = 100_000;
 /// The variable that says another number; then all of them are on one shard.
 const SESSIONS_KEY: &str = "BITSD_TEST_SESSIONS";
-/// The bytes that each of them has: "xxx".
-const RECEIVED: u64 = 3;
+/// What has come of each of them.
+const COME: &str = "xxx";
+const RECEIVED: u64 = COME.len() as u64;
 /// Files of the large work directory that nobody can read.
 const GARBAGE: u64 = 1_000;
 /// What a start with so many may take; others in proportion.
@@ -518,47 +520,9 @@ fn tail(server: &Server) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-fn session_id(number: u64) -> SessionId {
-    // An odd factor is a permutation, which spreads them over all first bytes.
-    let high = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    SessionId::from_u128(u128::from(high) << 64 | u128::from(number))
-}
-
-/// Sessions as a server of an earlier boot with three shards leaves them, with
-/// `durability = "fragment"`.
 fn make_sessions(work: &Path, sessions: u64) {
-    let make = |number: u64| {
-        let id = session_id(number);
-        let part = work.join(format!("{}.part", id.plain()));
-        fs::write(&part, "xxx").unwrap();
-        let record = Record {
-            hashed: None,
-            owed: None,
-            is_unsettled: false,
-            object: None,
-            path: UploadPath::from_text(&format!("{number}.bin")).unwrap(),
-            state: State::Receiving {
-                received: 0,
-                total: Some(10),
-            },
-            durable: RECEIVED,
-            inode: fs::metadata(&part).unwrap().ino(),
-            boot_id: 1,
-            answer: None,
-            client: None,
-            begun_ms: 0,
-            life: Life::default(),
-        };
-        record.encode(id, 3)
-    };
-    thread::scope(|scope| {
-        for shard in 0..3 {
-            scope.spawn(move || {
-                let frames = (shard..sessions).step_by(3).flat_map(make);
-                let name = format!("{:016x}-{shard}.journal", 4);
-                fs::write(work.join(name), frames.collect::<Vec<u8>>()).unwrap();
-            });
-        }
+    journal::leave(work, sessions, |number| {
+        journal::begun(work, number, &format!("{number}.bin"), COME, 10)
     });
 }
 

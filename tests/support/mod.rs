@@ -9,6 +9,7 @@ pub mod client;
 pub mod content;
 pub mod host;
 pub mod https;
+pub mod journal;
 pub mod kdc;
 pub mod manager;
 pub mod mount;
