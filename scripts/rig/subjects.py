@@ -148,6 +148,66 @@ class Watched(Bitsd):
         return super().stop()
 
 
+class Crowded(Bitsd):
+    """The same, with very many unfinished uploads."""
+
+    SESSIONS = 100_000
+    # Requests that are on their way at the same time.
+    WINDOW = 500
+
+    def command(self, folder):
+        self.place = tempfile.TemporaryDirectory()
+        settings = pathlib.Path(self.place.name) / "settings.toml"
+        self.socket = pathlib.Path(self.place.name) / "admin.sock"
+        settings.write_text(
+            f'admin_socket = "{self.socket}"\nsessions_per_client_max = "unlimited"\n'
+            f"[limits]\nsessions_per_shard_max = {2 * self.SESSIONS}\n"
+        )
+        return super().command(folder) + ["--config", str(settings)]
+
+    def start(self, folder):
+        super().start(folder)
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as connection:
+            answers = connection.makefile("rb")
+            for first in range(0, self.SESSIONS, self.WINDOW):
+                numbers = range(first, min(first + self.WINDOW, self.SESSIONS))
+                connection.sendall(b"".join(map(create, numbers)))
+                for _ in numbers:
+                    self.read_created(answers)
+
+    @staticmethod
+    def read_created(answers):
+        line = answers.readline()
+        if not line.startswith(b"HTTP/1.1 200 "):
+            raise CannotRun(f"no session was made: {line.decode(errors='replace').strip() or 'nothing was answered'}")
+        while line.strip():
+            line = answers.readline()
+
+
+def create(number):
+    """The request for a session. Its answer has no body."""
+    return (
+        f"BITS_POST /host-{number:06}.zip HTTP/1.1\r\nHost: h\r\nUser-Agent: Microsoft BITS/7.8\r\n"
+        "BITS-Packet-Type: Create-Session\r\nContent-Length: 0\r\n"
+        "BITS-Supported-Protocols: {7df0354d-249b-430f-820d-3d2a9bef4931}\r\n\r\n"
+    ).encode()
+
+
+class Listed(Crowded):
+    """The same, while somebody asks each second for a list of them all."""
+
+    def start(self, folder):
+        super().start(folder)
+        lists = f"while {self.tools.bitsd} sessions list --json --socket {self.socket} && sleep 1; do :; done"
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.lists = subprocess.Popen(["taskset", "-c", LOAD_CORE, "sh", "-c", lists], start_new_session=True, **quiet)
+
+    def stop(self):
+        os.killpg(self.lists.pid, signal.SIGKILL)
+        self.lists.wait()
+        return super().stop()
+
+
 class Secure(Bitsd):
     """The same, by TLS, with a certificate that is made for the run."""
 

@@ -1,7 +1,7 @@
 """The workloads, who runs them, and the targets their figures must meet."""
 
 from rig.measure import Load, two_syncs
-from rig.subjects import Bitsd, Echo, Floor, Nginx, Secure, Watched
+from rig.subjects import Bitsd, Crowded, Echo, Floor, Listed, Nginx, Secure, Watched
 
 KIB, MIB = 1024, 1024 * 1024
 LOW, HIGH = "low", "high"
@@ -121,6 +121,7 @@ def contests(tools, is_quick, rounds):
     contest("tls flood", "tmpfs", flooded=(secure, load["flooded"]), alone=(secure, load["unflooded"]))
     for name in ("W1", "W3", "W4"):
         contest(f"watched {name}", "tmpfs", watched=(Watched(tools), load[name]), bitsd=(none, load[name]))
+    contest("listed W2", "tmpfs", listed=(Listed(tools), load["W2"]), bitsd=(Crowded(tools), load["W2"]))
     contest("shards", "ext4", two=(Bitsd(tools, shards=2), load["W1"]), one=(none, load["W1"]))
     for name in ("ping", "ping by h2load"):
         contest(name, "tmpfs", bitsd=(none, load[name]), echo=(Echo(tools), load[name]))
@@ -188,6 +189,8 @@ def targets():
         title = f"{name} with a page open and metrics read, against without, tmpfs"
         row(title, f"watched {name}", "tmpfs", "watched", "bitsd", figure, LOW, 1.01)
         row(title, f"watched {name}", "tmpfs", "watched", "bitsd", FRAGMENT_P99, LOW, 1.02)
+    title = "W2 with 100,000 unfinished uploads that are listed each second, against without the lists, tmpfs"
+    row(title, "listed W2", "tmpfs", "listed", "bitsd", FRAGMENT_P99, LOW, 1.05)
     row("W1 on two shards against one, ext4", "shards", "ext4", "two", "one", CPU, LOW, 1.10)
     row("Ping, 64 warm connections, against a tokio echo", "ping", "tmpfs", "bitsd", "echo", RATE, HIGH, 1.0)
     row("The same, by h2load", "ping by h2load", "tmpfs", "bitsd", "echo", RATE, HIGH, 1.0)
