@@ -177,6 +177,12 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                     self.leave_if_gone(known).await?;
                     return Err(StoreTrouble::Refused(why));
                 }
+                // A store that knows the upload no more may say so before it has read the part, and
+                // hang up: then that is lost, and it would be so each time.
+                Err(StoreTrouble::Doubt(why)) => {
+                    let _next_time = self.leave_if_gone(known).await;
+                    return Err(StoreTrouble::Doubt(why));
+                }
                 sent => sent?,
             }
         }

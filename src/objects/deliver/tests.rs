@@ -115,6 +115,8 @@ struct World {
     hides_uploads: bool,
     /// Once it says that it has completed an upload, and has lost it.
     loses_upload: bool,
+    /// Of a part of an upload that it does not know it takes nothing, and hangs up.
+    hangs_up: bool,
     /// Once something on the way says that an upload was aborted.
     lies_of_abort: bool,
     asked: u64,
@@ -147,7 +149,10 @@ impl World {
                 Ok(name)
             }
             Request::Part(name, number, content) => {
-                let unknown = self.unknown();
+                let unknown = match self.hangs_up {
+                    true => StoreTrouble::Doubt("cut".to_owned()),
+                    false => self.unknown(),
+                };
                 let upload = self.uploads.get_mut(&name).ok_or(unknown)?;
                 let etag = etag(&content);
                 upload.parts.insert(number, content);
@@ -584,6 +589,7 @@ impl Case {
             refuses_parts: false,
             hides_uploads: false,
             loses_upload: false,
+            hangs_up: false,
             lies_of_abort: false,
             asked: 0,
             dice,
@@ -643,14 +649,7 @@ impl Case {
 
     fn send_ahead_in_one_life(&self, acked: &mut u64, counts: &mut Counts) -> Option<SentParts> {
         let place = place();
-        let parts = InParts {
-            bucket: &self.model,
-            notes: &self.model,
-            object: &self.object,
-            place: &place,
-            part_bytes: PART_BYTES,
-            boot: self.boot,
-        };
+        let parts = self.parts(&place);
         let mut known = SentParts::default();
         for _ in 0..self.roll(5) {
             *acked = self.object.bytes.min(*acked + self.roll(20));
@@ -659,6 +658,17 @@ impl Case {
             }
         }
         Some(known)
+    }
+
+    fn parts<'a>(&'a self, place: &'a StorePlace) -> InParts<'a, Model, Model> {
+        InParts {
+            bucket: &self.model,
+            notes: &self.model,
+            object: &self.object,
+            place,
+            part_bytes: PART_BYTES,
+            boot: self.boot,
+        }
     }
 
     fn life(&self, known: SentParts, is_repeat: bool) -> Option<Result<Delivered, Untaken>> {
@@ -911,6 +921,30 @@ fn an_upload_of_which_nothing_is_told_is_no_object() {
     assert!(matches!(delivered, Some(Ok(_))), "{delivered:?}");
     let world = case.model.0.borrow();
     assert!(world.objects.contains_key(KEY), "nothing is there");
+}
+
+/// Goal: a file gets there also where nothing that is sent to a lost upload is answered. Method:
+/// the store loses it when a part was sent ahead, and hangs up on each further one.
+#[test]
+fn an_upload_that_is_lost_without_a_word_is_begun_again() {
+    for denies_unknown in [false, true] {
+        let mut case = Case::calm(30, true);
+        case.is_promised = true;
+        let (place, mut known) = (place(), SentParts::default());
+        let parts = case.parts(&place);
+        let sent = live(parts.send_ahead(&mut known, &case.content, PART_BYTES));
+        assert_eq!(sent.unwrap().unwrap(), Some(PART_BYTES));
+        {
+            let mut world = case.model.0.borrow_mut();
+            world.uploads.clear();
+            world.denies_unknown = denies_unknown;
+            world.hangs_up = true;
+            world.fuse = Some(20_000);
+        }
+        let delivered = case.life(known, false);
+        assert!(matches!(delivered, Some(Ok(_))), "{delivered:?}");
+        assert!(case.model.0.borrow().objects.contains_key(KEY));
+    }
 }
 
 /// Goal: an upload that holds nothing goes also where something on the way says that it was
