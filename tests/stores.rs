@@ -356,6 +356,8 @@ fn a_server_that_is_killed_at_any_step_goes_on() {
 }
 
 /// The store is killed when a request of each kind has reached it, and comes back with what it had.
+/// Not while it completes an upload: s3s-fs forgets one before it makes the object. Of what is left
+/// then it tells the parts, takes none and aborts none, so that nobody could go on or clean up.
 #[test]
 fn a_store_that_is_killed_at_any_step_gets_each_object_once() {
     for mut store in Store::all() {
@@ -373,7 +375,11 @@ fn a_store_that_is_killed_at_any_step_gets_each_object_once() {
             let mut client = sent(&server, &format!("/{name}"), LARGE);
             thread::scope(|scope| {
                 let closing = scope.spawn(|| client.try_close());
-                wait_until("it is reached", || store.proxy.lines().len() as u64 >= at);
+                wait_until("it is reached", || {
+                    let lines = store.proxy.lines();
+                    let line = lines.get(usize::try_from(at - 1).unwrap());
+                    line.is_some_and(|line| !completes(line) || store.proxy.answered() >= at)
+                });
                 store.files.as_mut().unwrap().kill9();
                 closing.join().unwrap();
             });
@@ -385,6 +391,11 @@ fn a_store_that_is_killed_at_any_step_gets_each_object_once() {
         }
         assert_eq!(store.judge.objects(), 6);
     }
+}
+
+/// Whether a request makes an object of an upload.
+fn completes(line: &str) -> bool {
+    line.starts_with("POST ") && line.contains("uploadId=")
 }
 
 /// What the start finds out is what the store does; and nothing is replaced either way.

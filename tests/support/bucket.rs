@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -205,6 +205,8 @@ struct Shared {
     to: SocketAddr,
     rule: Mutex<Rule>,
     lines: Mutex<Vec<String>>,
+    /// Requests of those that the store has answered.
+    answered: AtomicU64,
     /// Lists are passed on as they are: `moto_server` calls their outermost elements otherwise than
     /// S3 does, and no client can read them.
     spoils_lists: AtomicBool,
@@ -219,6 +221,7 @@ impl Proxy {
             to,
             rule: Mutex::new(Box::new(|_, _| Fate::Pass)),
             lines: Mutex::default(),
+            answered: AtomicU64::new(0),
             spoils_lists: AtomicBool::new(false),
         });
         let here = Arc::clone(&shared);
@@ -234,6 +237,7 @@ impl Proxy {
     /// From now on this decides, and requests are counted anew.
     pub fn rule(&self, rule: impl Fn(u64, &str) -> Fate + Send + 'static) {
         self.shared.lines.lock().unwrap().clear();
+        self.shared.answered.store(0, Ordering::SeqCst);
         *self.shared.rule.lock().unwrap() = Box::new(rule);
     }
 
@@ -275,6 +279,11 @@ impl Proxy {
     /// The first lines of the requests since then.
     pub fn lines(&self) -> Vec<String> {
         self.shared.lines.lock().unwrap().clone()
+    }
+
+    /// How many of them the store has answered.
+    pub fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::SeqCst)
     }
 }
 
@@ -319,9 +328,11 @@ impl Shared {
         lines.push("Connection: close");
         let head = lines.join("\r\n") + "\r\n\r\n";
         upstream.write_all(head.as_bytes()).ok()?;
-        upstream.write_all(&body).ok()?;
+        // A store may answer before it has read all, and read no more.
+        let _refused = upstream.write_all(&body);
         let mut all = Vec::new();
         let _until_its_end = upstream.read_to_end(&mut all);
+        self.answered.fetch_add(1, Ordering::SeqCst);
         if !self.spoils_lists.load(Ordering::SeqCst) {
             for name in ["ListParts", "ListMultipartUploads"] {
                 for other in ["Output", "Response"] {
