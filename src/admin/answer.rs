@@ -59,6 +59,12 @@ impl AdminAnswer {
         Self::json(status, &outcome)
     }
 
+    /// A shard did not say what it was asked.
+    pub fn no_answer() -> Self {
+        let why = "the shard does not answer: it is held up, or the server is starting or stopping";
+        Self::outcome(503, why)
+    }
+
     /// Writes it; without its body for a HEAD.
     ///
     /// # Errors

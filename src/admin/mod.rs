@@ -38,6 +38,7 @@ mod families;
 pub mod filter;
 pub mod health;
 mod ledger;
+mod list;
 mod object_series;
 mod overview;
 mod page;
@@ -55,6 +56,8 @@ pub mod view;
 mod viewers;
 
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -81,11 +84,18 @@ pub trait House: Send + Sync + 'static {
     fn premises(&self) -> Vec<health::Premises>;
     /// Lines of the log that were lost.
     fn log_lines_lost(&self) -> u64;
-    /// Asks a shard.
+    /// Asks a shard. It answers meanwhile.
     ///
     /// # Errors
     /// [`NoAnswer`]
-    fn ask(&self, shard: usize, question: Inquiry) -> Result<Insight, NoAnswer>;
+    fn begin_to_ask(&self, shard: usize, question: Inquiry) -> Result<Asked, NoAnswer>;
+    /// Asks a shard, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    fn ask(&self, shard: usize, question: Inquiry) -> Result<Insight, NoAnswer> {
+        self.begin_to_ask(shard, question)?.wait()
+    }
     /// The same by somebody who has no time: others wait for what comes of it.
     ///
     /// # Errors
@@ -100,6 +110,26 @@ pub trait House: Send + Sync + 'static {
     fn drain(&self);
     /// Where packets can be watched.
     fn tap(&self) -> &Arc<trace::Tap>;
+}
+
+/// A shard that was asked.
+#[derive(Debug)]
+pub struct Asked {
+    /// Where the answer comes.
+    pub answered: Receiver<Insight>,
+    /// How long it is waited for.
+    pub patience: Duration,
+}
+
+impl Asked {
+    /// Its answer.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    pub fn wait(self) -> Result<Insight, NoAnswer> {
+        let answer = self.answered.recv_timeout(self.patience);
+        answer.map_err(|_| NoAnswer)
+    }
 }
 
 /// A shard did not answer in time.

@@ -10,6 +10,7 @@ use super::answer::{self, AdminAnswer, JsonLines};
 use super::exposition::{self, Exposition};
 use super::filter::Filter;
 use super::health::Reason;
+use super::list;
 use super::overview::Overview;
 use super::page;
 use super::request::{self, AdminMethod, AdminRequest};
@@ -112,7 +113,10 @@ pub fn respond(
             let why = "the server can start no thread for it: raise TasksMax= of the service";
             AdminAnswer::outcome(503, why).write(out, is_head)
         }
-        Route::Sessions if !is_head => list(overview, &filter, from, out),
+        Route::Sessions if !is_head => {
+            let hides_ids = matches!(from, From::Address);
+            list::write(overview, &filter, hides_ids, out)
+        }
         Route::Trace if !is_head => trace(overview, &filter, out),
         Route::Events if !is_head => ticker.show(out),
         Route::Sessions | Route::Trace => answer::write_head(out, answer::JSON_LINES),
@@ -225,7 +229,7 @@ fn whole(overview: &Overview, route: &Route, request: &AdminRequest, from: From)
                 Some(row) => AdminAnswer::json(200, &SessionView::of(row)),
                 None => AdminAnswer::outcome(404, "there is no such session, or no more"),
             },
-            Ok(_) | Err(NoAnswer) => no_answer(),
+            Ok(_) | Err(NoAnswer) => AdminAnswer::no_answer(),
         },
         Route::Order(order) => {
             let answer = obey(overview, *order);
@@ -245,11 +249,6 @@ fn judged(is_well: bool, reasons: &[Reason]) -> AdminAnswer {
 fn ask(overview: &Overview, id: SessionId, inquiry: Inquiry) -> Result<Insight, NoAnswer> {
     let shard = id.shard(overview.house.metrics().shards.len());
     overview.house.ask(shard, inquiry)
-}
-
-fn no_answer() -> AdminAnswer {
-    let why = "the shard does not answer: it is held up, or the server is starting or stopping";
-    AdminAnswer::outcome(503, why)
 }
 
 fn obey(overview: &Overview, order: Order) -> AdminAnswer {
@@ -338,51 +337,6 @@ fn tell(order: Order, from: From, answer: &AdminAnswer) {
         pid = process,
         "an administrator gave an order"
     );
-}
-
-/// Sessions, one a line, slice by slice.
-fn list(overview: &Overview, filter: &Filter, from: From, out: &mut impl Write) -> io::Result<()> {
-    let shards = overview.house.metrics().shards.len();
-    // Nothing is promised before the first shard has answered.
-    let mut first = match overview.house.ask(0, Inquiry::List(None)) {
-        Ok(Insight::Rows(rows)) => Some(rows),
-        Ok(_) | Err(NoAnswer) => return no_answer().write(out, false),
-    };
-    let mut lines = JsonLines::begin(out)?;
-    let mut left = filter.limit.unwrap_or(usize::MAX);
-    for shard in 0..shards {
-        let mut after = None;
-        loop {
-            let rows = match first.take() {
-                Some(rows) => rows,
-                None => match overview.house.ask(shard, Inquiry::List(after)) {
-                    Ok(Insight::Rows(rows)) => rows,
-                    // Cut short, and seen to be.
-                    Ok(_) | Err(NoAnswer) => return Ok(()),
-                },
-            };
-            let Some(last) = rows.last() else {
-                break;
-            };
-            after = Some(last.id);
-            let mut text = String::new();
-            for mut session in rows.into_iter().map(SessionView::of) {
-                if left > 0 && filter.takes(&session) {
-                    left -= 1;
-                    if let From::Address = from {
-                        session.hide_id();
-                    }
-                    text.push_str(&serde_json::to_string(&session).map_err(io::Error::other)?);
-                    text.push('\n');
-                }
-            }
-            lines.write(&text)?;
-            if left == 0 {
-                return lines.end();
-            }
-        }
-    }
-    lines.end()
 }
 
 /// Packets, one a line, until the viewer has seen enough.

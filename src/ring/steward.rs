@@ -19,7 +19,7 @@ use super::turn;
 use super::window::{Question, Windows};
 use crate::admin::health::{Premises, PremisesKind, SpaceReading};
 use crate::admin::trace::Tap;
-use crate::admin::{Closing, Doors, House, NoAnswer};
+use crate::admin::{Asked, Closing, Doors, House, NoAnswer};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::observe;
@@ -100,7 +100,7 @@ impl House for Steward {
         observe::writer::lost()
     }
 
-    fn ask(&self, shard: usize, inquiry: Inquiry) -> Result<Insight, NoAnswer> {
+    fn begin_to_ask(&self, shard: usize, inquiry: Inquiry) -> Result<Asked, NoAnswer> {
         self.ask_within(PATIENCE, shard, inquiry)
     }
 
@@ -109,7 +109,7 @@ impl House for Steward {
         if self.now_ms().saturating_sub(beat_ms) > BEAT_MS_MAX {
             return Err(NoAnswer);
         }
-        self.ask_within(SHORT_PATIENCE, shard, inquiry)
+        self.ask_within(SHORT_PATIENCE, shard, inquiry)?.wait()
     }
 
     fn reload(&self) -> Result<String, String> {
@@ -132,11 +132,11 @@ impl Steward {
         patience: Duration,
         shard: usize,
         inquiry: Inquiry,
-    ) -> Result<Insight, NoAnswer> {
+    ) -> Result<Asked, NoAnswer> {
         let (asked, answered) = Question::new(inquiry, patience);
         let window = self.to_ask.windows.get(shard).ok_or(NoAnswer)?;
         window.try_send(asked).map_err(|_| NoAnswer)?;
-        answered.recv_timeout(patience).map_err(|_| NoAnswer)
+        Ok(Asked { answered, patience })
     }
 }
 

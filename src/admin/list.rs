@@ -1,0 +1,84 @@
+//! The list of uploads that have not ended: `GET /v1/sessions`.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+
+use super::answer::{AdminAnswer, JsonLines};
+use super::filter::Filter;
+use super::overview::Overview;
+use super::view::SessionView;
+use super::{Asked, NoAnswer};
+use crate::server::rows::SessionRow;
+use crate::server::window::{Inquiry, Insight};
+
+/// Writes them, one a line, slice by slice.
+///
+/// # Errors
+/// What the stream says.
+pub fn write(
+    overview: &Overview,
+    filter: &Filter,
+    hides_ids: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let ask = |shard, after| overview.house.begin_to_ask(shard, Inquiry::List(after));
+    let shards = 0..overview.house.metrics().shards.len();
+    // While a slice is written out, the next one of each shard is on its way.
+    let asked: Result<VecDeque<_>, NoAnswer> =
+        shards.map(|shard| Ok((shard, ask(shard, None)?))).collect();
+    let Ok(mut asked) = asked else {
+        return AdminAnswer::no_answer().write(out, false);
+    };
+    let answer = |asked: &mut VecDeque<(usize, Asked)>| {
+        let (shard, asked) = asked.pop_front()?;
+        match asked.wait() {
+            Ok(Insight::Rows(rows)) => Some((shard, rows)),
+            Ok(_) | Err(NoAnswer) => None,
+        }
+    };
+    // Nothing is promised before the first shard has answered.
+    let Some(mut slice) = answer(&mut asked) else {
+        return AdminAnswer::no_answer().write(out, false);
+    };
+    let mut lines = JsonLines::begin(out)?;
+    let mut left = filter.limit.unwrap_or(usize::MAX);
+    loop {
+        let (shard, rows) = slice;
+        if let Some(last) = rows.last() {
+            match ask(shard, Some(last.id)) {
+                Ok(next) => asked.push_back((shard, next)),
+                // Cut short, and seen to be.
+                Err(NoAnswer) => return Ok(()),
+            }
+        }
+        lines.write(&written(rows, filter, hides_ids, &mut left)?)?;
+        if left == 0 || asked.is_empty() {
+            return lines.end();
+        }
+        slice = match answer(&mut asked) {
+            Some(slice) => slice,
+            None => return Ok(()),
+        };
+    }
+}
+
+/// What is shown of some sessions, and is one of those that are `left` to be shown.
+fn written(
+    rows: Vec<SessionRow>,
+    filter: &Filter,
+    hides_ids: bool,
+    left: &mut usize,
+) -> io::Result<String> {
+    let mut text = String::new();
+    for mut session in rows.into_iter().map(SessionView::of) {
+        if *left > 0 && filter.takes(&session) {
+            *left -= 1;
+            if hides_ids {
+                session.hide_id();
+            }
+            text.push_str(&serde_json::to_string(&session).map_err(io::Error::other)?);
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
