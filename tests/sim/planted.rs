@@ -101,6 +101,7 @@ fn is_rare(bug: Bug) -> bool {
             | Bug::GoodbyeIsTheRest
             | Bug::UnsettledForgotten
             | Bug::ObjectUnlooked
+            | Bug::UnsyncedBelieved
     )
 }
 
