@@ -85,8 +85,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     let errno = errno_of(error);
     let row = row_of(op, errno);
     let poisons = match op {
-        // The kernel may have dropped the pages, and would call a second try a success.
-        DiskOp::Sync | DiskOp::SyncDirectory => true,
+        // The kernel may have dropped the pages, and would call a second try a success. No sync
+        // wants for descriptors: it was not begun.
+        DiskOp::Sync | DiskOp::SyncDirectory => !matches!(errno, Some(Errno::MFILE | Errno::NFILE)),
         // Somebody took the bytes away, or put something else in their place.
         DiskOp::Open => matches!(
             errno,

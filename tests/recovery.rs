@@ -304,6 +304,26 @@ fn the_line_at_the_end_knows_of_the_life_before_a_restart() {
     assert!(ended["duration_ms"].is_u64(), "{ended}");
 }
 
+/// Whoever it was for may take a file away, with its folder.
+#[test]
+fn an_upload_that_was_closed_and_taken_away_is_over_at_the_next_start() {
+    let mut server = Server::start();
+    fs::create_dir(server.file("job")).unwrap();
+    let mut client = Client::create(server.address(), "/job/a.bin");
+    client.send(fragment(0..1000)).assert(200, None);
+    client.close().assert(200, None);
+    fs::remove_dir_all(server.file("job")).unwrap();
+    server.kill9();
+    server.restart();
+    server.wait_for_log("event=started");
+    client.reconnect_to(server.address());
+    client.close().assert(200, None);
+    let log = server.log();
+    assert!(!log.contains("event=session_ended"), "{log}");
+    assert!(!log.contains("event=disk_failed"), "{log}");
+    assert!(!server.file("job").exists());
+}
+
 #[test]
 fn what_is_left_of_a_create_without_an_ack_is_removed() {
     let mut server = Server::start();

@@ -78,7 +78,10 @@ impl Disk for RingWorld {
         let (lane, shelf) = (self.disk.lane(shelf), self.disk.shelves().get(shelf));
         let (trees, place, part) = (Arc::clone(&self.trees), place.clone(), name.to_owned());
         let take_back = move || {
-            let folder = trees.open_folder(&place)?;
+            let folder = match trees.open_folder(&place) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                opened => opened?,
+            };
             let to = (&**shelf.descriptor(), &*part);
             publication::take_back(&folder, place.path.file_name(), to, inode)
         };

@@ -26,7 +26,7 @@ use crate::admin::view::{self, SessionView};
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::Config;
-use crate::server::shard::rules;
+use crate::server::rules::rules;
 use crate::vault::disk::millis;
 use crate::vault::names::{
     LOCK_NAME, OWNER_NAME, SHELVES_NAME, journal_name, next_generation, part_name, reply_name,

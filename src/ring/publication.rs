@@ -394,7 +394,14 @@ pub fn take_back(
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(file) if file.st_ino == inode => {
             move_to_free_name((folder, name), part)?;
-            Ok(true)
+            let (shelf, taken) = part;
+            let moved = rustix::fs::statat(shelf, taken, AtFlags::SYMLINK_NOFOLLOW)?;
+            if moved.st_ino == inode {
+                return Ok(true);
+            }
+            // Another one has replaced it in this very moment.
+            move_to_free_name(part, (folder, name))?;
+            Ok(false)
         }
         Ok(_) | Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),

@@ -11,6 +11,7 @@ use crate::bits::reply::{Ack, Refusal};
 use crate::bits::session::{Decision, Ending, Goodbye, State, Step, StorePlan};
 use crate::event::{DiskOp, Event};
 use crate::vault::destination;
+use crate::vault::disk::Sync;
 use crate::vault::error::StoreError;
 use crate::vault::keep::publication::Unpublished;
 
@@ -45,6 +46,9 @@ impl<W: World> Held<W> {
             if matches!(decision, Decision::Say(_) | Decision::AckFragment { .. })
                 && let Err(error) = self.make_sure().await
             {
+                if self.keep().has_name() {
+                    self.follow();
+                }
                 return Done::Answered(Err(self.fail(error).await));
             }
             if self.must_settle(from, event, &decision)
@@ -118,8 +122,10 @@ impl<W: World> Held<W> {
         if let Err(error) = sealed {
             return Err(self.fail(error).await);
         }
-        let shelf = self.keep().shelf();
-        shard.world.space(shelf).note_kept();
+        if destination::sync(durability) == Sync::Yes && total > 0 {
+            let shelf = self.keep().shelf();
+            shard.world.space(shelf).note_kept();
+        }
         self.work().reservation = None;
         self.note_progress();
         let session = self.id();
@@ -129,10 +135,11 @@ impl<W: World> Held<W> {
 
     /// Gives the file its name; `closing` is the state while that happens.
     async fn publish(&mut self, closing: State) -> Result<Step, Refusal> {
-        if !self.keep().is_object() {
+        let is_named = self.keep().has_name();
+        if !is_named && !self.keep().is_object() {
             Box::pin(self.mind_changes()).await?;
         }
-        if let Some(objects) = self.location().objects.clone() {
+        if let Some(objects) = self.location().objects.clone().filter(|_| !is_named) {
             return Box::pin(self.give_to_store(closing, &objects)).await;
         }
         match self.give_name(closing).await {
@@ -178,12 +185,14 @@ impl<W: World> Held<W> {
                 op: DiskOp::Publish,
                 source: io::ErrorKind::IsADirectory.into(),
             },
-            is_named: matches!(self.state(), State::Closing { .. }),
+            is_named: self.keep().has_name(),
         })?;
         // Closed before it has its name, or watchers of the folder are told of that as well: all
         // they see is that it came.
         self.work().file = None;
-        self.note_unsettled();
+        if !self.keep().has_name() {
+            self.note_unsettled();
+        }
         let owed = shard.owed(&location, Ending::Published, closing.received());
         (self.keep())
             .publish(&shard.store, &location.policy, &place, closing, owed)

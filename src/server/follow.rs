@@ -51,7 +51,7 @@ impl<W: World> Shard<W> {
             if let Some(mut held) = Held::for_shard(&self, &session) {
                 match held.state() {
                     // It has been asked what came of it.
-                    State::Closing { .. } if held.location().objects.is_some() => {
+                    State::Closing { .. } if !held.keep().has_name() => {
                         held.finish_publication().await;
                     }
                     // What is our own disk's affair is tried less and less often.
@@ -74,10 +74,10 @@ impl<W: World> Shard<W> {
                     return;
                 }
             }
-            let is_stored = self.location(&session.path).objects.is_some();
+            let waits_for_store = self.location(&session.path).objects.is_some();
             drop(session);
             self.world.give_way().await;
-            match is_stored {
+            match waits_for_store {
                 true => self.world.await_object(id, FOLLOW_MS).await,
                 false => self.world.pass(RETRY_MS).await,
             }

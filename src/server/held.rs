@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use super::connection::{Connection, ConnectionId};
 use super::floor::{Wire as _, World};
+use super::rules;
 use super::session::{Session, Work};
-use super::shard::{self, Shard};
+use super::shard::Shard;
 use super::turnstile::{Entered, Holder, Pass, Superseded};
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Decision, Ending, State, Step};
@@ -312,7 +313,8 @@ impl<W: World> Held<W> {
 
     /// What the state machine says to an event; nothing is changed by it.
     pub(super) fn decide(&self, from: State, event: Step) -> (State, Decision) {
-        from.on(event, &shard::rules(&self.location))
+        let has_name = self.work.as_ref().is_some_and(|work| work.keep.has_name());
+        from.on(event, &rules::of_session(&self.location, from, has_name))
     }
 
     /// Goes over to a state that needs no record of its own: it is written already, or the part

@@ -9,8 +9,9 @@ use super::digest_file;
 use super::exchange::{Cut, Exchange};
 use super::floor::{Wire as _, World};
 use super::held::Held;
+use super::rules;
 use super::session::Session;
-use super::shard::{self, Shard};
+use super::shard::Shard;
 use crate::auth::certificate;
 use crate::auth::policy::Principal;
 use crate::bits::packet::SessionRequest;
@@ -181,7 +182,7 @@ fn repeat<W: World>(
     ending: Ending,
     event: Step,
 ) -> Heard {
-    let rules = shard::rules(&shard.location(&request.target.path));
+    let rules = rules::rules(&shard.location(&request.target.path));
     match State::Gone(ending).on(event, &rules).1 {
         Decision::Say(Goodbye::Closed) => Ok(Ack::Closed {
             session,

@@ -137,6 +137,7 @@ pub mod request;
 pub mod respond;
 mod room;
 pub mod rows;
+pub mod rules;
 pub mod serve;
 pub mod session;
 pub mod shard;

@@ -17,9 +17,8 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::shares::Shares;
 use crate::auth::visitors::Visitors;
-use crate::bits::session::{Keeper, Rules};
 use crate::bits::session_id::SessionId;
-use crate::config::{Config, Durability, EmptyFile, Limits, Location, Publish, StoreAck};
+use crate::config::{Config, Durability, Limits, Location};
 use crate::event::Event;
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
@@ -138,23 +137,6 @@ fn asks(config: &Config) -> bool {
 fn is_durable(config: &Config) -> bool {
     let mut locations = config.locations.iter();
     locations.any(|location| location.policy.durability != Durability::None)
-}
-
-/// The part of a location's settings that the state machine decides by.
-pub fn rules(location: &Location) -> Rules {
-    let policy = &location.policy;
-    Rules {
-        fragment_bytes_max: policy.fragment_bytes_max,
-        upload_bytes_max: policy.upload_bytes_max.unwrap_or(u64::MAX),
-        publish_with_last_fragment: policy.publish == Publish::LastFragment,
-        close_creates_empty_file: policy.empty_file == EmptyFile::Create,
-        notifies: location.notification.is_some(),
-        keeper: match location.objects.as_ref().map(|objects| objects.ack) {
-            None => Keeper::Folder,
-            Some(StoreAck::Object) => Keeper::Store,
-            Some(StoreAck::Staged) => Keeper::StoreLater,
-        },
-    }
 }
 
 impl<W: World> Shard<W> {

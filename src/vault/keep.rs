@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use self::publication::Named;
 use super::destination;
 use super::disk::{Commit, Disk, File, PartStamp, Shelf, Sync};
 use super::error::StoreError;
@@ -48,6 +49,8 @@ pub struct Keep {
     name_durable: bool,
     /// A record that was to survive a power cut may not: its sync failed.
     is_unsynced: bool,
+    /// Whether the file has its name already, and only a sync of that is missing.
+    named: Named,
     /// An application was told, and may have written a reply.
     may_have_reply: bool,
     /// What the digests had seen in the last frame that was written.
@@ -74,6 +77,7 @@ impl Keep {
             sequence,
             name_durable: false,
             is_unsynced: false,
+            named: Named::No,
             may_have_reply,
             hashed_written: 0,
             left_written: None,
@@ -133,6 +137,7 @@ impl Keep {
             sequence: 0,
             name_durable: false,
             is_unsynced: false,
+            named: Named::No,
             may_have_reply: false,
             hashed_written: 0,
             left_written: None,

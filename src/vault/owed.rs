@@ -21,8 +21,7 @@
 //!
 //! What can lose one: a medium that destroys a record that was synced (the journal is set aside
 //! then, with a line in the log), `durability = "none"` and a power cut, which may lose the file
-//! too; and a disk that refuses to sync a folder at a restart after a kill between rename and Ack:
-//! its client starts again. An end without a file is told as far as its record could be written.
+//! too. An end without a file is told as far as its record could be written.
 
 use std::borrow::Cow;
 

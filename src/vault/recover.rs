@@ -336,15 +336,14 @@ impl<D: Disk> Recovery<'_, D> {
                 let Some(place) = place else {
                     return;
                 };
-                let owes = case.record.owed.is_some();
                 let closing = case.record.state;
                 match disk.sync_destination(&place).await {
-                    // Its client asks for it, and then it is tried again. Where it was taken away
-                    // with its folder, somebody is still to hear of it.
-                    Err(error) if !owes || error.kind() != io::ErrorKind::NotFound => {
+                    // It is tried again when all are read back, and later.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         self.report(case.id, DiskOp::SyncDestination, &error);
                         self.go_on(case, closing, 0);
                     }
+                    // Also where it was taken away, with its folder.
                     _ => self.go_on(case, state, 0),
                 }
             }
@@ -426,6 +425,9 @@ impl<D: Disk> Recovery<'_, D> {
         if truncated > 0 || !is_as_left {
             // That was done to it here, or by a power cut.
             keep.set_left(None);
+        }
+        if let (State::Closing { .. }, None) = (state, part) {
+            keep.note_named_before();
         }
         keep.remember(store, state);
         if state.reply() == Reply::File {

@@ -447,7 +447,14 @@ impl Judge {
     /// A sync of the name of a file failed.
     pub fn name_lost(&mut self, path: &str) {
         for session in self.sessions.values_mut() {
-            session.has_lost_name |= session.path == path && session.outside.is_published;
+            if session.path != path || !session.outside.is_published {
+                continue;
+            }
+            session.has_lost_name = true;
+            if session.has_crashed && !session.is_closed {
+                // It may have been acked long ago, so a start leaves it where it is.
+                session.excuse.get_or_insert("its name was lost at a start");
+            }
         }
     }
 

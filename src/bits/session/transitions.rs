@@ -280,9 +280,13 @@ impl State {
                 self.publish(AfterPublish::AwaitClose)
             }
             Self::Closing {
-                then: AfterPublish::AwaitClose,
-                ..
-            } => (self, Decision::Publish),
+                total,
+                then: AfterPublish::AwaitClose | AfterPublish::End,
+                told,
+            } if rules.publish_with_last_fragment => {
+                let then = AfterPublish::AwaitClose;
+                (Self::Closing { total, then, told }, Decision::Publish)
+            }
             Self::Denied { total } => (self, Decision::Refuse(Refusal::denied(Some(total)))),
             _ => {
                 let received = self.received();

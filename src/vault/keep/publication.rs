@@ -24,12 +24,34 @@ use crate::vault::store::Store;
 pub struct Unpublished {
     /// Why.
     pub error: StoreError,
-    /// It may have its name, and no more than a sync is missing. Nobody is told, and the session
+    /// It has its name, and no more than a sync is missing. Nobody is told, and the session
     /// stays where it is: whoever asks for the publication again goes on from there.
     pub is_named: bool,
 }
 
+/// Whether a file that is being published has its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// Not yet.
+    No,
+    /// This server gave it. Where the session is still being published, the sync of that failed.
+    Here,
+    /// A start has found that, and could not sync it. It may be a file that was acked long ago: it
+    /// stays where it is.
+    Before,
+}
+
 impl Keep {
+    /// Whether the file has its name; while it is being published, it waits for a sync of that.
+    pub fn has_name(&self) -> bool {
+        self.named != Named::No
+    }
+
+    /// A start has found that the file has its name, and could not make that durable.
+    pub fn note_named_before(&mut self) {
+        self.named = Named::Before;
+    }
+
     /// Gives a sealed file its name. `closing` is the state while it happens, and `owed` what is
     /// owed to the outside from then on.
     ///
@@ -43,30 +65,27 @@ impl Keep {
         closing: State,
         owed: Option<Owed>,
     ) -> Result<(), Unpublished> {
-        let mut is_named = matches!(self.state(), State::Closing { .. });
-        (self
-            .go_on(store, (policy, place), closing, owed, &mut is_named)
-            .await)
-            .map_err(|error| Unpublished { error, is_named })
+        let result = self.go_on(store, (policy, place), closing, owed).await;
+        result.map_err(|error| Unpublished {
+            error,
+            is_named: self.has_name(),
+        })
     }
 
-    /// `is_named` says before whether it may have its name, and after that whether it has it.
     async fn go_on<D: Disk>(
         &mut self,
         store: &Store<D>,
         (policy, place): (&Policy, &Place),
         closing: State,
         owed: Option<Owed>,
-        is_named: &mut bool,
     ) -> Result<(), StoreError> {
         let disk = &*store.disk;
-        *is_named = *is_named && self.has_name(disk).await?;
         let mut manner = destination::manner(policy, place);
         manner.bytes = closing.total();
         manner.sha256 = self.digests().map(|digests| digests.sha256);
         manner.left = self.left();
         let must_sync = manner.sync == Sync::Yes;
-        if !*is_named {
+        if self.named == Named::No {
             self.kept.note_naming(disk.wall_clock_ms());
         }
         let mut next = self.in_state(closing);
@@ -82,16 +101,19 @@ impl Keep {
         if disk.commits_in_order(self.shelf).is_some() {
             // Nor do folders that are made need a sync of their own.
             manner.sync = Sync::No;
-        } else if *is_named && self.take_name_back(disk, place).await? {
-            // No second try of a sync that failed: it gets its name anew.
-            *is_named = false;
-            manner.left = None;
+        } else if self.named == Named::Here && self.take_name_back(disk, place).await? {
+            // No second try of a sync that failed: it gets its name anew, whatever somebody has
+            // done to it there.
+            (self.named, self.name_durable) = (Named::No, false);
+            (manner.bytes, manner.sha256, manner.left) = (None, None, None);
         }
-        let published = match *is_named {
-            true => None,
-            false => Some(self.give_name(disk, place, manner).await?),
+        let published = match self.named {
+            Named::No => Some(self.give_name(disk, place, manner).await?),
+            Named::Here | Named::Before => None,
         };
-        *is_named = true;
+        if published.is_some() {
+            self.named = Named::Here;
+        }
         match must_sync && !self.follows_line(disk) {
             true => {
                 let published = (published.as_ref(), place);
@@ -99,14 +121,6 @@ impl Keep {
             }
             false => Ok(()),
         }
-    }
-
-    /// Whether an earlier try has given the file its name, and could not make that durable. Only
-    /// the rename takes a part away in this state.
-    async fn has_name<D: Disk>(&self, disk: &D) -> Result<bool, StoreError> {
-        let part = disk.stat(self.shelf, &part_name(self.id)).await;
-        let part = part.map_err(StoreError::new(DiskOp::Publish))?;
-        Ok(part.is_none())
     }
 
     /// Makes the file that has its name a part again; `false` if somebody has taken it away.
