@@ -336,10 +336,10 @@ impl<D: Disk> Recovery<'_, D> {
                 let Some(place) = place else {
                     return;
                 };
-                let closing = case.record.state;
                 match disk.sync_destination(&place).await {
                     // It is tried again when all are read back, and later.
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        let closing = case.record.state;
                         self.report(case.id, DiskOp::SyncDestination, &error);
                         self.go_on(case, closing, 0);
                     }
@@ -426,9 +426,7 @@ impl<D: Disk> Recovery<'_, D> {
             // That was done to it here, or by a power cut.
             keep.set_left(None);
         }
-        if let (State::Closing { .. }, None) = (state, part) {
-            keep.note_named_before();
-        }
+        keep.note_found(state, part.is_some());
         keep.remember(store, state);
         if state.reply() == Reply::File {
             self.replies.remove(&case.id);

@@ -943,8 +943,12 @@ impl Judge {
     }
 
     /// A Close that had been answered is put off when it is repeated: only where a power cut has
-    /// taken back the end of a session that was given up before it was whole.
+    /// taken back the end of a session that was given up before it was whole, and where it was a
+    /// promise and the line of the ledger cannot be written yet.
     pub fn heard_put_off(&mut self, id: SessionId, reply: &Reply) {
+        if self.has_later_line(id) {
+            return;
+        }
         let may_be = (self.sessions.get(&id)).is_some_and(|session| {
             session.excuse.is_some() || session.has_power_been_cut && !session.is_sealed
         });

@@ -47,9 +47,12 @@ impl Keep {
         self.named != Named::No
     }
 
-    /// A start has found that the file has its name, and could not make that durable.
-    pub fn note_named_before(&mut self) {
-        self.named = Named::Before;
+    /// A start goes on with the session in this state. One that is closing without a part has its
+    /// name, which could not be made durable.
+    pub fn note_found(&mut self, state: State, has_part: bool) {
+        if let (State::Closing { .. }, false) = (state, has_part) {
+            self.named = Named::Before;
+        }
     }
 
     /// Gives a sealed file its name. `closing` is the state while it happens, and `owed` what is
