@@ -111,8 +111,10 @@ class Bitsd(Subject):
         ]
 
 
-class Watched(Bitsd):
-    """The same, with its page open, and read by a Prometheus that asks each second."""
+class Watchable(Bitsd):
+    """The same, with its page and its metrics at an address."""
+
+    watchers = ()
 
     def command(self, folder):
         self.place = tempfile.TemporaryDirectory()
@@ -122,14 +124,7 @@ class Watched(Bitsd):
 
     def start(self, folder):
         super().start(folder)
-        admin = self.await_admin()
-        core = ["taskset", "-c", LOAD_CORE]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        page = core + ["curl", "-sN", f"http://{admin}/events"]
-        scrapes = f"while sleep 1; do curl -s http://{admin}/metrics; done"
-        self.watchers = [
-            subprocess.Popen(words, start_new_session=True, **quiet) for words in (page, core + ["sh", "-c", scrapes])
-        ]
+        self.admin = self.await_admin()
 
     def await_admin(self):
         deadline = time.monotonic() + PATIENCE_S
@@ -141,11 +136,33 @@ class Watched(Bitsd):
             time.sleep(0.02)
         raise CannotRun(f"the administrator's interface did not answer: {self.stop_and_hear()}")
 
-    def stop(self):
+    def watch(self):
+        """Opens the page, and is a Prometheus that asks each second."""
+        core = ["taskset", "-c", LOAD_CORE]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        page = core + ["curl", "-sN", f"http://{self.admin}/events"]
+        scrapes = f"while sleep 1; do curl -s http://{self.admin}/metrics; done"
+        self.watchers = [
+            subprocess.Popen(words, start_new_session=True, **quiet) for words in (page, core + ["sh", "-c", scrapes])
+        ]
+
+    def look_away(self):
         for watcher in self.watchers:
             os.killpg(watcher.pid, signal.SIGKILL)
             watcher.wait()
+        self.watchers = ()
+
+    def stop(self):
+        self.look_away()
         return super().stop()
+
+
+class Watched(Watchable):
+    """The same, with its page open, and read by a Prometheus that asks each second."""
+
+    def start(self, folder):
+        super().start(folder)
+        self.watch()
 
 
 class Crowded(Bitsd):
