@@ -165,7 +165,7 @@ impl State {
             } => (self, Decision::Say(Goodbye::Closed)),
             // It has its name, and that could not be made durable; or it is on its way into a
             // store, which is asked again.
-            Self::Closing { .. } => self.publish_again(),
+            Self::Closing { .. } => self.publish(AfterPublish::End),
             Self::Published { .. } => (
                 Self::Gone(Ending::Published),
                 Decision::Say(Goodbye::Closed),
@@ -188,7 +188,9 @@ impl State {
                 ..
             } => (self, Decision::Refuse(Refusal::SessionNotFound)),
             // protocol.md 7.6, as below.
-            Self::Closing { .. } if rules.keeper == Keeper::Folder => self.publish_again(),
+            Self::Closing { .. } if rules.keeper == Keeper::Folder => {
+                self.publish(AfterPublish::End)
+            }
             Self::Receiving { .. }
             | Self::Sealed { .. }
             | Self::Notified { .. }
@@ -217,7 +219,9 @@ impl State {
                 ..
             } => (self, Decision::Nothing),
             // It has its name, and that could not be made durable.
-            Self::Closing { .. } if rules.keeper == Keeper::Folder => self.publish_again(),
+            Self::Closing { .. } if rules.keeper == Keeper::Folder => {
+                self.publish(AfterPublish::End)
+            }
             // On its way into a store.
             Self::Closing { .. } => (self, Decision::Nothing),
             Self::Published { .. } => (Self::Gone(Ending::Published), Decision::Say(answer)),
@@ -248,25 +252,15 @@ impl State {
     }
 
     /// The publication of a file that is sealed, or that its application wants to have at its
-    /// destination.
+    /// destination; or the rest of one that did not come to its end.
     fn publish(self, then: AfterPublish) -> (Self, Decision) {
         let told = match self {
             Self::Notified { reply, .. } => Some(reply),
+            Self::Closing { told, .. } => told,
             _ => None,
         };
         let total = self.received();
         (Self::Closing { total, then, told }, Decision::Publish)
-    }
-
-    /// Goes on with a publication that did not come to its end.
-    fn publish_again(self) -> (Self, Decision) {
-        match self {
-            Self::Closing { total, told, .. } => {
-                let then = AfterPublish::End;
-                (Self::Closing { total, then, told }, Decision::Publish)
-            }
-            other => (other, Decision::Publish),
-        }
     }
 
     /// What is left to do before the final Ack, once every byte of a file is kept. It is asked
@@ -274,19 +268,12 @@ impl State {
     fn conclude(self, rules: &Rules) -> (Self, Decision) {
         match self {
             Self::Sealed { .. } if rules.notifies => (self, Decision::Notify),
-            Self::Sealed { .. } | Self::Notified { copies: true, .. }
-                if rules.publish_with_last_fragment =>
-            {
-                self.publish(AfterPublish::AwaitClose)
-            }
-            Self::Closing {
-                total,
+            Self::Sealed { .. }
+            | Self::Notified { copies: true, .. }
+            | Self::Closing {
                 then: AfterPublish::AwaitClose | AfterPublish::End,
-                told,
-            } if rules.publish_with_last_fragment => {
-                let then = AfterPublish::AwaitClose;
-                (Self::Closing { total, then, told }, Decision::Publish)
-            }
+                ..
+            } if rules.publish_with_last_fragment => self.publish(AfterPublish::AwaitClose),
             Self::Denied { total } => (self, Decision::Refuse(Refusal::denied(Some(total)))),
             _ => {
                 let received = self.received();
