@@ -13,7 +13,6 @@ use crate::event::{DiskOp, Event};
 use crate::vault::destination;
 use crate::vault::disk::Sync;
 use crate::vault::error::StoreError;
-use crate::vault::keep::publication::Unpublished;
 
 /// What the client hears.
 pub type Heard = Result<Ack, Refusal>;
@@ -144,15 +143,14 @@ impl<W: World> Held<W> {
         }
         match self.give_name(closing).await {
             Ok(()) => Ok(Step::Published),
-            Err(unpublished) => Err(Box::pin(self.stay_unpublished(unpublished)).await),
+            Err(error) => Err(Box::pin(self.stay_unpublished(error)).await),
         }
     }
 
     /// The file has not got its name, or it is not known whether that would last.
-    async fn stay_unpublished(&mut self, unpublished: Unpublished) -> Refusal {
-        let Unpublished { error, is_named } = unpublished;
+    async fn stay_unpublished(&mut self, error: StoreError) -> Refusal {
         let shard = Rc::clone(&self.shard);
-        if is_named {
+        if self.keep().has_name() {
             let refusal = self.fail(error).await;
             // Its client may have heard enough.
             self.follow();
@@ -174,18 +172,15 @@ impl<W: World> Held<W> {
         self.keep().make_sure(&shard.store).await
     }
 
-    async fn give_name(&mut self, closing: State) -> Result<(), Unpublished> {
+    async fn give_name(&mut self, closing: State) -> Result<(), StoreError> {
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         // The settings changed: the path is a folder now.
         let user = self.keep().record().life.user.clone();
         let place = destination::place(&location, self.path(), user.as_deref());
-        let place = place.map_err(|_| Unpublished {
-            error: StoreError {
-                op: DiskOp::Publish,
-                source: io::ErrorKind::IsADirectory.into(),
-            },
-            is_named: self.keep().has_name(),
+        let place = place.map_err(|_| StoreError {
+            op: DiskOp::Publish,
+            source: io::ErrorKind::IsADirectory.into(),
         })?;
         // Closed before it has its name, or watchers of the folder are told of that as well: all
         // they see is that it came.

@@ -5,7 +5,7 @@ mod custody;
 mod delivery;
 mod ending;
 mod hashing;
-pub mod publication;
+mod publication;
 mod reply;
 
 use std::cell::Ref;

@@ -51,7 +51,7 @@
 //!   its files go, the client hears BG_E_SESSION_NOT_FOUND and starts again, and for a while
 //!   nothing new is begun on that file system ([`space`]). If they were records, a new journal
 //!   takes the place of the one that failed, and no session ends. If it was the name of a file, the
-//!   bytes of which are safe, that is given once more ([`keep::publication`]).
+//!   bytes of which are safe, that is given once more ([`keep::Keep::publish`]).
 //! * *Disk full*: the part keeps what it has, the client hears so and comes back later. A file that
 //!   is larger than what is free is refused before its bytes; how space is reserved stands in
 //!   [`space`].

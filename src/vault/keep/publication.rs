@@ -19,16 +19,6 @@ use crate::vault::names::part_name;
 use crate::vault::owed::Owed;
 use crate::vault::store::Store;
 
-/// A file did not get its name, or it is not known whether that would survive a power cut.
-#[derive(Debug)]
-pub struct Unpublished {
-    /// Why.
-    pub error: StoreError,
-    /// It has its name, and no more than a sync is missing. Nobody is told, and the session
-    /// stays where it is: whoever asks for the publication again goes on from there.
-    pub is_named: bool,
-}
-
 /// Whether a file that is being published has its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
@@ -59,26 +49,14 @@ impl Keep {
     /// owed to the outside from then on.
     ///
     /// # Errors
-    /// [`Unpublished`]; unless it poisons, the file can be published again.
+    /// [`StoreError`]; unless it poisons, the file can be published again. If it has its name then
+    /// ([`Keep::has_name`]), no more than a sync is missing: nobody is told, and the session stays
+    /// where it is.
     pub async fn publish<D: Disk>(
         &mut self,
         store: &Store<D>,
         policy: &Policy,
         place: &Place,
-        closing: State,
-        owed: Option<Owed>,
-    ) -> Result<(), Unpublished> {
-        let result = self.go_on(store, (policy, place), closing, owed).await;
-        result.map_err(|error| Unpublished {
-            error,
-            is_named: self.has_name(),
-        })
-    }
-
-    async fn go_on<D: Disk>(
-        &mut self,
-        store: &Store<D>,
-        (policy, place): (&Policy, &Place),
         closing: State,
         owed: Option<Owed>,
     ) -> Result<(), StoreError> {
@@ -114,9 +92,6 @@ impl Keep {
             Named::No => Some(self.give_name(disk, place, manner).await?),
             Named::Here | Named::Before => None,
         };
-        if published.is_some() {
-            self.named = Named::Here;
-        }
         match must_sync && !self.follows_line(disk) {
             true => {
                 let published = (published.as_ref(), place);
@@ -134,14 +109,17 @@ impl Keep {
     }
 
     async fn give_name<D: Disk>(
-        &self,
+        &mut self,
         disk: &D,
         place: &Place,
         manner: Manner,
     ) -> Result<D::Published, StoreError> {
         let part = part_name(self.id);
         let source = match disk.publish(self.shelf, &part, place, manner).await {
-            Ok(published) => return Ok(published),
+            Ok(published) => {
+                self.named = Named::Here;
+                return Ok(published);
+            }
             Err(source) => source,
         };
         // What was not found may be the folder of the destination, which can be made, or the part,
