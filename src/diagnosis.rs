@@ -112,16 +112,16 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     }
 }
 
-/// What a client hears that would begin an upload while the disk loses them, by this error number.
-pub fn while_uploads_are_lost(errno: i32) -> Refusal {
-    let row = row_of(DiskOp::Sync, Some(Errno::from_raw_os_error(errno)));
-    row.hears.clone()
-}
-
 /// The same where it is known only that it was something in the work directory: as for a record,
 /// which is read and written there.
 pub fn in_work_dir(error: &io::Error) -> Diagnosis {
     diagnose(DiskOp::Record, error)
+}
+
+/// What a client hears that would begin an upload while the disk loses them, by this error number.
+pub fn while_uploads_are_lost(errno: i32) -> Refusal {
+    let row = row_of(DiskOp::Sync, Some(Errno::from_raw_os_error(errno)));
+    row.hears.clone()
 }
 
 /// What a refusal means that is the server's fault; `None` if it is the client's. Where the disk is

@@ -75,7 +75,7 @@ struct Moved {
 /// What the kernel says, or rather why.
 pub async fn publish(
     trees: &Arc<Trees>,
-    lane: &Rc<Lane>,
+    lane: &Lane,
     from: &Arc<OwnedFd>,
     name: &str,
     place: &Place,

@@ -21,7 +21,7 @@ const STEP_BYTES_MAX: u64 = 1 << 30;
 /// a hundred.
 const INODES_MIN: u64 = 1_000;
 /// So long nothing new is begun when the disk has lost bytes of an upload; twice as long with each
-/// time in a row.
+/// time in a row. Both are short beside the ten minutes after which BITS comes back by default.
 const REST_MS: u64 = 5_000;
 /// And never longer.
 const REST_MS_MAX: u64 = 300_000;
@@ -132,10 +132,10 @@ impl Space {
     }
 
     /// The disk could not keep what it had of an upload, by this error number. Its client sends all
-    /// of it once more, and must not do that without a pause for as long as the disk is
-    /// like that, which only another upload finds out (a thin pool that is full shows free space,
-    /// and takes small files still). Many that are lost at once count as one. `now_ms` is of the
-    /// clock of the shards.
+    /// of it once more, and must not do that without a pause for as long as the disk is like that,
+    /// which only another upload finds out (a thin pool that is full shows free space, and takes
+    /// small files still). Many that are lost at once count as one. `now_ms` is of the clock of the
+    /// shards.
     pub fn note_lost(&self, errno: i32, now_ms: u64) {
         if self.lost(now_ms).is_some() {
             return;

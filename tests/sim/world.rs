@@ -829,7 +829,9 @@ impl Disk for SimWorld {
         sim.be_critical();
         let taken = (sim.disk.borrow_mut()).take_back(shelf, name, path, inode);
         sim.tell(|| format!("disk {}: take {name} back: {taken}", self.shard));
-        sim.marks.hit("name given anew");
+        if taken {
+            sim.marks.hit("name given anew");
+        }
         sim.disk_time().await;
         Ok(taken)
     }

@@ -40,9 +40,7 @@ impl Refused {
             stranger,
         }
     }
-}
 
-impl Refused {
     /// Whether another file has the name already, and stays. Only bitsd says that in a field; from
     /// other servers it sounds like any 403.
     pub fn is_taken(&self) -> bool {
