@@ -2,6 +2,7 @@
 //! refuses, lies, forgets uploads and parts of them, and shows what stood there before.
 //!
 //! What it has said that it has, it keeps, but for a reader who takes each object away as it comes.
+//! It does not say that it has made an object of an upload that it has lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -143,6 +144,8 @@ pub struct SimStore {
     names: u64,
     /// Uploads that were begun by a request that came late: nobody can know of them.
     nobodys: BTreeSet<String>,
+    /// Uploads that it has lost.
+    lost: BTreeSet<String>,
     /// Keys that a request that came late has changed.
     pub late: BTreeSet<String>,
 }
@@ -338,6 +341,7 @@ impl SimBucket {
             true => {
                 sim.marks.hit("upload lost by the store");
                 store.uploads.remove(&name);
+                store.lost.insert(name.clone());
             }
             false => {
                 let upload = store.uploads.get_mut(&name);
@@ -365,7 +369,10 @@ impl SimBucket {
         if self.chance(plan.slow, "store took long") {
             sleep(&sim.executor, sim.below(PATIENCE_MS) as u64).await;
         }
-        let may_lie = !matches!(request, Request::Begin(_)) && !request.is_probe();
+        // An upload that is gone, and that it says to have completed, is taken for completed.
+        let is_lost = matches!(&request, Request::Complete(_, upload, _)
+            if sim.store.borrow().lost.contains(upload));
+        let may_lie = !matches!(request, Request::Begin(_)) && !request.is_probe() && !is_lost;
         if may_lie && self.chance(plan.lies, "store lied") {
             return Ok(lie(sim, &request));
         }
