@@ -48,39 +48,32 @@ pub fn find_all() -> ExitCode {
     }
 }
 
-/// Plants a bug on this thread and looks for it: how it was found, or how often it was not.
+/// Looks for a bug: how it was found, or why not.
 fn search(bug: Bug) -> Result<String, String> {
-    plant(Some(bug));
     let (searches, seeds_max) = if is_rare(bug) {
         (1, SEEDS_MAX_RARE)
     } else {
         (SEARCHES, SEEDS_MAX)
     };
     let mut seeds = 0;
-    let mut missed = 0;
     let mut how = String::new();
     let mut smallest = None;
     for search in 0..searches {
-        match find(search * seeds_max, seeds_max) {
-            Some((tried, plan, failure)) => {
-                seeds += tried;
-                how = failure;
-                smallest = smallest.or_else(|| Some(shrink::shrink(&plan).0.len()));
-            }
-            None => missed += 1,
-        }
+        let (tried, plan, failure) = find(bug, search * seeds_max, seeds_max)?;
+        seeds += tried;
+        how = failure;
+        smallest = smallest.or_else(|| Some(with(bug, || shrink::shrink(&plan).0.len())));
     }
-    plant(None);
     how.truncate(90);
+    let mean = seeds / searches;
     // The shrinker must have something to take out of a run that nobody made small.
     match smallest {
-        Some(parts) if parts > 0 && missed == 0 => {
-            let mean = seeds / searches;
-            Ok(format!(
-                "after {mean} seeds in the mean, also without {parts} parts of the run, e.g. by {how}"
-            ))
-        }
-        _ => Err(format!("in {missed} of {searches} searches")),
+        Some(parts) if parts > 0 => Ok(format!(
+            "after {mean} seeds in the mean, also without {parts} parts of the run, e.g. by {how}"
+        )),
+        _ => Err(format!(
+            "after {mean} seeds, in a run that cannot be made smaller"
+        )),
     }
 }
 
@@ -105,11 +98,29 @@ fn is_rare(bug: Bug) -> bool {
     )
 }
 
-/// Seeds tried until one failed, its plan, and how it did.
-fn find(first: u64, seeds_max: u64) -> Option<(u64, Plan, String)> {
-    (0..seeds_max).find_map(|tried| {
+/// Seeds tried until one failed for the sake of the bug, its plan, and how it did.
+fn find(bug: Bug, first: u64, seeds_max: u64) -> Result<(u64, Plan, String), String> {
+    for tried in 0..seeds_max {
         let plan = Plan::draw(first + tried);
-        let failure = run(&plan, false).failure?;
-        Some((tried + 1, plan, failure))
-    })
+        let Some(failure) = with(bug, || run(&plan, false).failure) else {
+            continue;
+        };
+        // A run that fails anyway says nothing about the bug.
+        return match run(&plan, false).failure {
+            None => Ok((tried + 1, plan, failure)),
+            Some(failure) => Err(format!(
+                "since seed {} fails without it: {failure}",
+                plan.seed
+            )),
+        };
+    }
+    Err(format!("in {seeds_max} seeds from {first} on"))
+}
+
+/// Does something while a bug is planted on this thread.
+fn with<T>(bug: Bug, work: impl FnOnce() -> T) -> T {
+    plant(Some(bug));
+    let made = work();
+    plant(None);
+    made
 }
