@@ -51,6 +51,9 @@ pub struct Keep {
     is_unsynced: bool,
     /// Whether the file has its name already, and only a sync of that is missing.
     named: Named,
+    /// A record has said that the file is to be published: brought back by a power cut, it would go
+    /// on by itself.
+    was_closing: bool,
     /// An application was told, and may have written a reply.
     may_have_reply: bool,
     /// What the digests had seen in the last frame that was written.
@@ -70,6 +73,7 @@ impl Keep {
         boot_id: u128,
     ) -> Self {
         let may_have_reply = record.state.reply() == Reply::File;
+        let was_closing = matches!(record.state, State::Closing { .. });
         Self {
             id,
             shelf,
@@ -78,6 +82,7 @@ impl Keep {
             name_durable: false,
             is_unsynced: false,
             named: Named::No,
+            was_closing,
             may_have_reply,
             hashed_written: 0,
             left_written: None,
@@ -138,6 +143,7 @@ impl Keep {
             name_durable: false,
             is_unsynced: false,
             named: Named::No,
+            was_closing: false,
             may_have_reply: false,
             hashed_written: 0,
             left_written: None,
@@ -354,6 +360,7 @@ impl Keep {
         // Also after an error: nobody knows how much of a frame reached the disk, and no two may
         // have the same number.
         self.sequence += 1;
+        self.was_closing |= matches!(next.state, State::Closing { .. });
         let (journal, disk) = (&store.journal, &*store.disk);
         let written = journal
             .write(disk, self.id, &self.kept, next, self.sequence, sync)

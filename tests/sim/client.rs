@@ -48,7 +48,7 @@ pub struct Client {
     /// Where its reply is, if it has one.
     reply_url: Option<String>,
     fragment_bytes: u64,
-    /// It was told that the disk is full, and will cancel.
+    /// It was told that the disk is full, or to close later, and will cancel.
     gives_up: bool,
     outcome: Rc<Cell<Outcome>>,
 }
@@ -616,7 +616,10 @@ impl Client {
             }
             404 => return Ok(Next::End(Outcome::Refused)),
             500 if reply.is_not_found() => return Ok(self.not_found(id, "Close-Session")),
-            500 | 503 => return Ok(Next::Later),
+            500 | 503 => {
+                self.gives_up = self.chance(20 * sim.plan.mischief.cancel);
+                return Ok(Next::Later);
+            }
             _ => self.fail(format!("6: a Close-Session is answered by {reply:?}")),
         }
         while self.chance(sim.plan.mischief.repeat) {

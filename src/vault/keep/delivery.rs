@@ -27,11 +27,6 @@ impl Keep {
         self.commit(store, self.in_state(closing), Sync::Yes).await
     }
 
-    /// Whether the file is on its way into a store, and goes on by itself after a restart.
-    pub(super) fn is_delivery(&self) -> bool {
-        matches!(self.state(), State::Closing { .. }) && !self.record().was_to_be_named()
-    }
-
     /// The store has the file: the record says it, what the store calls it, and what is `owed` to
     /// the outside from now on; all of that survives a power cut. Whoever hears of the object may
     /// take it away: a part that stands here longer must not lead to another one.

@@ -31,7 +31,8 @@ impl Keep {
 
     /// The session ends without a file: its record says how, and then its tombstone. Whoever is
     /// told of the end may ask again, also after a restart, so it is written, or the session goes
-    /// on. Where the file would go on into a store by itself after a power cut, it survives that.
+    /// on. It survives a power cut where that could bring back a record by which the file would be
+    /// published after all, also if it was refused since.
     /// An end that nobody is told of needs no record: the part that is missing tells enough.
     /// `owed` is what is owed to the outside from then on.
     ///
@@ -43,13 +44,12 @@ impl Keep {
         ending: Ending,
         owed: Option<Owed>,
     ) -> Result<(), StoreError> {
-        let goes_on = self.is_delivery();
         let ended = State::Gone(ending);
         let mut next = self.in_state(ended);
         next.owed = owed.map(Box::new);
         let written = self.commit(store, next.clone(), Sync::No).await;
         let Err(error) = written else {
-            if goes_on {
+            if self.was_closing {
                 self.sync_end(store).await;
             }
             return Ok(());

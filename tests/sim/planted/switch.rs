@@ -25,6 +25,8 @@ pub enum Bug {
     PoisonIgnored,
     /// A record is believed to be durable whose sync failed.
     UnsyncedBelieved,
+    /// A session that ends need not survive a power cut, though its file was to be published.
+    EndUnsynced,
     /// A sync of a name that failed is tried again.
     NameNotGivenAnew,
     /// Create is acked before the record is written.
@@ -160,6 +162,7 @@ impl Bug {
         Self::BlockKept,
         Self::PoisonIgnored,
         Self::UnsyncedBelieved,
+        Self::EndUnsynced,
         Self::NameNotGivenAnew,
         Self::RecordAfterAck,
         Self::PublishOverExisting,
