@@ -115,7 +115,10 @@ impl Run {
     /// One step, and what is checked after each.
     fn step(&mut self) -> Result<Stepped, Wrong> {
         let stepped = self.sim.executor.step();
-        self.check_limits();
+        // While only time goes on, nothing is counted.
+        if stepped == Stepped::Polled {
+            self.check_limits();
+        }
         if self.sim.executor.steps() > STEPS_MAX {
             self.sim
                 .judge
