@@ -134,15 +134,8 @@ fn manuals() -> &'static Path {
     MADE.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manuals");
         let made = of_a_person(env!("CARGO"))
-            .args([
-                "run",
-                "-q",
-                "--profile",
-                "test",
-                "--example",
-                "manuals",
-                "--",
-            ])
+            .args(["run", "-q", "--profile", "test", "--all-features"])
+            .args(["--example", "manuals", "--"])
             .arg(&folder)
             .output()
             .unwrap();
