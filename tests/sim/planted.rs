@@ -95,6 +95,7 @@ fn is_rare(bug: Bug) -> bool {
             | Bug::UnsettledForgotten
             | Bug::ObjectUnlooked
             | Bug::UnsyncedBelieved
+            | Bug::EndUnsynced
     )
 }
 
