@@ -104,7 +104,7 @@ impl Desk {
             metrics: staff.metrics,
             slots: Semaphore::new(staff.uploads_max),
             slots_ahead: Semaphore::new(staff.uploads_max.div_ceil(2)),
-            notes: Notes { folder: staff.work },
+            notes: Notes::new(staff.work),
             boot: boot(),
             buckets: RefCell::default(),
             tried: RefCell::default(),

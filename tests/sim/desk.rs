@@ -18,7 +18,7 @@ use bitsd::objects::beside::Beside;
 use bitsd::objects::bucket::{Object, StoreTrouble};
 use bitsd::objects::claims::Claims;
 use bitsd::objects::deliver::{Deliverer, Rest};
-use bitsd::objects::note::{Note, Notebook, StorePlace};
+use bitsd::objects::note::{Notebook as _, StorePlace};
 use bitsd::objects::parts::{InParts, SentParts};
 use bitsd::objects::probe;
 use bitsd::server::object_order::{ObjectError, ObjectOrder, Storing};
@@ -28,9 +28,10 @@ use tokio::sync::Semaphore;
 
 use crate::clock::{Park, Wakers, sleep};
 use crate::executor::{Executor, Group};
+use crate::notes::SimNotes;
 use crate::sim::Sim;
 use crate::store::{SimBucket, SimSource};
-use crate::world::{SimFile, eio};
+use crate::world::SimFile;
 
 /// The first pause between tries, in milliseconds.
 const PAUSE_MS: u64 = 500;
@@ -90,7 +91,7 @@ impl Desk {
             bucket: SimBucket {
                 sim: Rc::clone(sim),
             },
-            notes: SimNotes(Rc::clone(sim)),
+            notes: SimNotes::new(sim, group),
             slots: Semaphore::new(uploads_max),
             slots_ahead: Semaphore::new(uploads_max.div_ceil(2)),
             jobs: RefCell::default(),
@@ -496,91 +497,4 @@ async fn before<T>(end: impl Future<Output = ()>, wanted: impl Future<Output = T
         wanted.as_mut().poll(context).map(Some)
     })
     .await
-}
-
-/// The notes of all sessions, on the disk of the run.
-struct SimNotes(Rc<Sim>);
-
-impl SimNotes {
-    fn name(session: &str) -> io::Result<String> {
-        let id = SessionId::parse(session.as_bytes());
-        id.map(names::note_name)
-            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
-    }
-
-    fn fails(&self, rate: u64) -> io::Result<()> {
-        match self.0.chance(rate) {
-            true => Err(eio()),
-            false => Ok(()),
-        }
-    }
-
-    fn note(&self, name: &str) -> io::Result<Option<Note>> {
-        let disk = self.0.disk.borrow();
-        let Some(inode) = disk.inode_on(Shelf::WORK, name) else {
-            return Ok(None);
-        };
-        Ok(Some(serde_json::from_slice(disk.read(inode))?))
-    }
-}
-
-impl Notebook for SimNotes {
-    async fn read(&self, session: &str) -> io::Result<Option<Note>> {
-        self.0.disk_time().await;
-        self.note(&Self::name(session)?)
-    }
-
-    async fn write(&self, session: &str, note: &Note) -> io::Result<()> {
-        let sim = &self.0;
-        let (name, text) = (Self::name(session)?, serde_json::to_vec(note)?);
-        let half = format!("{name}.new");
-        sim.disk_time().await;
-        if let Some(full) = sim.full() {
-            return Err(full);
-        }
-        self.fails(sim.plan.faults.write)?;
-        let now = sim.executor.now();
-        let there = sim.disk.borrow().inode_on(Shelf::WORK, &half);
-        let inode = match there {
-            Some(inode) => inode,
-            None => sim.disk.borrow_mut().create(Shelf::WORK, &half, now)?,
-        };
-        sim.disk.borrow_mut().truncate(inode, 0);
-        sim.disk.borrow_mut().write(inode, 0, &text, now);
-        sim.disk_time().await;
-        if let Err(error) = self.fails(sim.plan.faults.sync) {
-            sim.disk.borrow_mut().remove(Shelf::WORK, &half);
-            return Err(error);
-        }
-        sim.disk.borrow_mut().sync(inode);
-        sim.disk.borrow_mut().rename(Shelf::WORK, &half, &name)?;
-        sim.tell(|| format!("note of {session}: {:?} of {}", note.upload, note.begun));
-        sim.disk_time().await;
-        self.fails(sim.plan.faults.sync_folder)?;
-        sim.disk.borrow_mut().sync_shelf(Shelf::WORK);
-        sim.be_critical();
-        sim.disk_time().await;
-        Ok(())
-    }
-
-    async fn remove(&self, session: &str) -> io::Result<()> {
-        let name = Self::name(session)?;
-        self.0.disk_time().await;
-        self.0.disk.borrow_mut().remove(Shelf::WORK, &name);
-        Ok(())
-    }
-
-    async fn named(&self) -> io::Result<Vec<String>> {
-        self.0.disk_time().await;
-        let names = self.0.disk.borrow().list_of(Shelf::WORK);
-        let mut uploads = Vec::new();
-        for name in names {
-            if let WorkName::Note(_) = names::parse_name(&name)
-                && let Some(note) = self.note(&name)?
-            {
-                uploads.extend(note.upload);
-            }
-        }
-        Ok(uploads)
-    }
 }

@@ -23,6 +23,7 @@ mod judge_told;
 mod ledger;
 mod marks;
 mod named;
+mod notes;
 mod plan;
 #[cfg(planted)]
 mod planted;
