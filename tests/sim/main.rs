@@ -59,6 +59,8 @@ struct Args {
     is_list: bool,
     /// What is taken out of the single run.
     without: Vec<String>,
+    /// The planted bugs that are looked for; all of them without a name.
+    bugs: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -85,7 +87,7 @@ fn main() -> ExitCode {
     // A panic of the server is a finding like any other, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
     if args.is_planted {
-        return planted_bugs();
+        return planted_bugs(&args.bugs);
     }
     if !args.is_single && !named::hold() {
         return ExitCode::FAILURE;
@@ -152,12 +154,12 @@ fn main() -> ExitCode {
 }
 
 #[cfg(planted)]
-fn planted_bugs() -> ExitCode {
-    planted::find_all()
+fn planted_bugs(names: &[String]) -> ExitCode {
+    planted::find_all(names)
 }
 
 #[cfg(not(planted))]
-fn planted_bugs() -> ExitCode {
+fn planted_bugs(_: &[String]) -> ExitCode {
     eprintln!("no bugs are planted in this build; scripts/sim --planted makes one that has them");
     ExitCode::from(2)
 }
@@ -208,6 +210,7 @@ fn read_args() -> Result<Args, String> {
         has_filter: false,
         is_list: false,
         without: Vec::new(),
+        bugs: Vec::new(),
     };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
@@ -245,6 +248,7 @@ fn read_args() -> Result<Args, String> {
             "--trace" => args.is_traced = true,
             "--planted" => args.is_planted = true,
             word if word.starts_with('-') => return Err(format!("{word} is unknown")),
+            word if args.is_planted => args.bugs.push(word.to_owned()),
             word => args.has_filter |= !"simulation".contains(word),
         }
     }
