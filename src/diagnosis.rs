@@ -82,6 +82,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if (error.get_ref()).is_some_and(|inner| inner.is::<PartTouched>()) {
         return part_touched();
     }
+    if let Some(SyncNotBegun(why)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return not_begun(op, why);
+    }
     let errno = errno_of(error);
     let row = row_of(op, errno);
     let poisons = match op {
@@ -245,6 +248,34 @@ impl std::fmt::Display for PartTouched {
 }
 
 impl std::error::Error for PartTouched {}
+
+/// What a sync needs could not be had, and none was begun: no bytes are in doubt.
+#[derive(Debug)]
+pub struct SyncNotBegun(pub io::Error);
+
+impl std::fmt::Display for SyncNotBegun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the file `commit` cannot be written: {}", self.0)
+    }
+}
+
+impl std::error::Error for SyncNotBegun {}
+
+/// Nothing failed on the disk, unless the number itself says so.
+fn not_begun(op: DiskOp, error: &io::Error) -> Diagnosis {
+    let row = row_of(DiskOp::Create, errno_of(error));
+    if row.write == Write::InDoubt {
+        return diagnose(op, error);
+    }
+    Diagnosis {
+        hears: row.hears.clone(),
+        poisons: false,
+        heals: row.heals,
+        severity: row.severity,
+        cause: row.cause,
+        remedy: row.remedy,
+    }
+}
 
 /// The destination has nothing to do with it, and the file waits until somebody has mended that.
 fn unmovable() -> Diagnosis {

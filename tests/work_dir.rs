@@ -46,6 +46,41 @@ fn what_has_the_place_of_a_file_of_the_servers_is_told_of() {
     upload(&server, "/still", 10);
 }
 
+/// Whatever has the name of the file by which a shelf commits: no disk has failed.
+#[test]
+fn what_has_the_place_of_the_file_for_commits_costs_no_upload() {
+    let (folder, root) = folder_and_root();
+    let Some(disk) = Disk::mount(folder.path(), &["mkfs.ext4", "-q", "-F"], 16 << 20, "rw") else {
+        return skip("ext4 cannot be mounted (needs root)");
+    };
+    let settings = format!(
+        "[[location]]\nprefix = \"/other\"\nroot = {:?}",
+        disk.path()
+    );
+    let server = Server::on(&root, Settings::default().file(&settings));
+    let commit = disk.path().join(".bitsd/commit");
+    upload(&server, "/other/first", 10);
+    assert!(commit.is_file(), "the disk does not commit by it");
+    let mut half = Client::create(server.address(), "/other/half");
+    half.send(fragment(0..500).of(1000)).assert(200, None);
+    fs::remove_file(&commit).unwrap();
+    symlink("/etc/hostname", &commit).unwrap();
+    half.send(fragment(500..1000).of(1000)).assert(200, None);
+    half.close().assert(200, None);
+    server.wait_for_log("commit is a link: the server has made its own again");
+    // One that nobody can take away.
+    fs::remove_file(&commit).unwrap();
+    fs::create_dir_all(commit.join("kept")).unwrap();
+    upload(&server, "/other/second", 10);
+    server.wait_for_log("commit is a folder: remove it");
+    let log = server.log();
+    assert!(!log.contains("disk_failed") && !log.contains("poisoned"), "{log}");
+    assert_eq!(server.stop().code(), Some(0));
+    let (_, said) = checked(&root, &settings);
+    assert!(said.contains("commit is a folder: remove it"), "{said}");
+    assert!(commit.join("kept").is_dir());
+}
+
 // -- ours alone
 
 #[test]

@@ -458,3 +458,26 @@ fn errors_without_a_number_are_known_by_their_kind() {
 fn every_errno() -> impl Iterator<Item = Errno> {
     (1..=133).map(Errno::from_raw_os_error)
 }
+
+#[test]
+fn what_kept_a_sync_from_beginning_is_no_failed_sync() {
+    let of = |errno: Errno| {
+        let error = io::Error::other(SyncNotBegun(errno.into()));
+        diagnose(Op::SyncDirectory, &error)
+    };
+    for (errno, hears) in [
+        (Errno::ACCESS, R::DiskUnusable),
+        (Errno::PERM, R::DiskUnusable),
+        (Errno::NOSPC, R::DiskFull),
+        (Errno::DQUOT, R::QuotaExceeded),
+        (Errno::AGAIN, R::Busy),
+        (Errno::MFILE, R::Busy),
+    ] {
+        let found = of(errno);
+        assert_eq!((found.hears, found.poisons), (hears, false), "{errno:?}");
+    }
+    for errno in [Errno::IO, Errno::UCLEAN, Errno::NODEV] {
+        assert!(of(errno).poisons, "{errno:?}");
+        assert!(diagnose(Op::SyncDirectory, &errno.into()).poisons);
+    }
+}

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::commit_file;
 use super::freeing;
 use super::lane::Lane;
 use super::log::RingLog;
@@ -27,7 +28,6 @@ use super::work_file::{RingFile, Route, route_of};
 use super::work_folder::WorkFolder;
 use crate::config::Io;
 use crate::vault::disk::{Commit, ReplyStat, Shelf, WorkStat, millis};
-use crate::vault::names::COMMIT_NAME;
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -205,9 +205,10 @@ impl RingDisk {
         if self.shelves.commits_in_order(shelf) != Some(Commit::Shelf) {
             return op::sync_folder(folder.descriptor()).await;
         }
-        // The folder itself may have nothing to write, and its sync would commit nothing.
-        let grow = move || folder.grow(COMMIT_NAME);
-        let grown = self.lane(shelf).go_on("begin a commit", grow).await?;
+        let grow = move || commit_file::grow(&folder);
+        let grown = self.lane(shelf).go_on("begin a commit", grow).await;
+        // Also where the lane has no thread.
+        let grown = grown.map_err(commit_file::not_begun)?;
         op::sync(&Rc::new(grown), SyncScope::Data).await
     }
 }

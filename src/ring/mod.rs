@@ -20,6 +20,7 @@
 pub mod account;
 pub mod afoot;
 pub mod blocks;
+mod commit_file;
 pub mod commit_log;
 pub mod counting;
 mod destinations;

@@ -28,9 +28,6 @@ use crate::named_file::{kind_without_files, sync_names_in};
 
 pub use locking::Lock;
 
-/// A file that only grows begins anew at this length, which is within a page of every file system.
-const GROWN_BYTES_MAX: i64 = 1000;
-
 /// What nobody but the server needs to read.
 const OURS_MODE: Mode = Mode::from_raw_mode(0o600);
 /// The ending of a file that is about to get its name.
@@ -233,32 +230,6 @@ impl WorkFolder {
     /// What the kernel says.
     pub fn sync(&self) -> io::Result<()> {
         sync_names_in(&self.descriptor)
-    }
-
-    /// Makes a file of ours one byte longer, by whoever and however often at once, and gives it to
-    /// be synced. It never takes more than its first page.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn grow(&self, name: &str) -> io::Result<OwnedFd> {
-        let access = OFlags::WRONLY | OFlags::APPEND;
-        let file = match self.open_file(name, access) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match self.create_file(name, access, OURS_MODE) {
-                    // Another shard was faster.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        self.open_file(name, access)?
-                    }
-                    result => result?,
-                }
-            }
-            result => result?,
-        };
-        if rustix::fs::fstat(&file)?.st_size >= GROWN_BYTES_MAX {
-            rustix::fs::ftruncate(&file, 1)?;
-        }
-        rustix::io::write(&file, b"+")?;
-        Ok(file)
     }
 
     /// Removes a name; `Ok` if there is none.

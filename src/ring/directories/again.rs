@@ -2,10 +2,11 @@
 
 use super::Directories;
 use super::taking::{lock, open_or_make};
+use crate::ring::commit_file;
 use crate::ring::launch_error::LaunchError;
-use crate::ring::owner::{OwnerNote, new_id, refuse_claimed};
-use crate::ring::work_folder::BadFolder;
-use crate::vault::disk::Shelf;
+use crate::ring::owner::{OwnerNote, Purpose, new_id, refuse_claimed};
+use crate::ring::work_folder::{BadFolder, WorkFolder};
+use crate::vault::disk::{Commit, Shelf};
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, SHELVES_NAME, WorkName, parse_name};
 
 impl Directories {
@@ -73,6 +74,9 @@ impl Directories {
                 "{name} is {what}: move it away, and the server makes its own again"
             ));
         }
+        if let Some(why) = self.commit_in_the_way(shelf, &folder) {
+            return Some(why);
+        }
         let is_journal = |name: &str| matches!(parse_name(name), WorkName::Journal { .. });
         let journals = match looks_at_all && shelf == Shelf::WORK {
             true => folder.names_that(is_journal).ok()?,
@@ -81,6 +85,21 @@ impl Directories {
         let (name, what) = folder.impostor(journals.into_iter())?;
         Some(format!(
             "{name} is {what}: put back the journal that was there, or the next start knows of no upload in it"
+        ))
+    }
+
+    /// What keeps a shelf from its file for commits. What can be replaced is, at once, and told
+    /// then; a check only looks.
+    pub(super) fn commit_in_the_way(&self, shelf: Shelf, folder: &WorkFolder) -> Option<String> {
+        if self.shelves.commits_in_order(shelf) != Some(Commit::Shelf) {
+            return None;
+        }
+        if self.purpose == Purpose::Serve {
+            commit_file::mend(folder);
+        }
+        let what = commit_file::in_the_way(folder)?;
+        Some(format!(
+            "{what}: remove it (`lsattr`, `rm -r`), and the server makes its own again; it does without until then"
         ))
     }
 

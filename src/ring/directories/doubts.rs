@@ -15,6 +15,7 @@ use crate::ring::owner::what_it_holds;
 use crate::ring::space::figures;
 use crate::ring::strangers;
 use crate::ring::work_folder::{Holds, WorkFolder};
+use crate::vault::disk::Shelf;
 use crate::vault::names::LOCK_NAME;
 use crate::vigil;
 
@@ -27,6 +28,8 @@ pub enum FolderDoubt {
     Shared { path: PathBuf, found: String },
     /// The file system of a folder cannot sync folders.
     NamesUnsynced { path: PathBuf, why: String },
+    /// Something that cannot be replaced has the name of a file of ours.
+    InTheWay { path: PathBuf, why: String },
     /// `limits.free_bytes_min` is more than its file system has.
     KeepsAll {
         path: PathBuf,
@@ -42,6 +45,7 @@ impl FolderDoubt {
             Self::FormerWorkDir { .. } => "former_work_dir",
             Self::Shared { .. } => "work_dir_shared",
             Self::NamesUnsynced { .. } => "names_unsynced",
+            Self::InTheWay { .. } => "work_dir_disturbed",
             Self::KeepsAll { .. } => "space_never_enough",
         }
     }
@@ -71,6 +75,7 @@ impl std::fmt::Display for FolderDoubt {
                  safe may be gone after a power cut; use another file system where that matters",
                 path = path.display()
             ),
+            Self::InTheWay { path, why } => write!(f, "in {}, {why}", path.display()),
             Self::KeepsAll {
                 path,
                 bytes_min,
@@ -98,6 +103,11 @@ impl Directories {
         doubts.extend(unsynced(self.shelves.work().path(), &self.unsynced));
         let shelves = self.shelves.all();
         doubts.extend(shelves.iter().filter_map(shared));
+        doubts.extend((0..).zip(&shelves).filter_map(|(number, folder)| {
+            let path = folder.path().to_owned();
+            let why = vigil::at(&path, || self.commit_in_the_way(Shelf(number), folder))?;
+            Some(FolderDoubt::InTheWay { path, why })
+        }));
         doubts.extend(shelves.iter().filter_map(|folder| {
             let stat = rustix::fs::fstatvfs(&**folder.descriptor());
             keeps_all(config, folder.path(), &stat.ok()?)
