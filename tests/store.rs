@@ -6,7 +6,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
@@ -1145,4 +1147,101 @@ fn an_object_has_its_digest_file_beside_it_when_the_close_is_acked() {
     client.close().assert(200, None);
     assert_eq!(store.moto.object("b.bin.sha256").unwrap().body, b"theirs");
     server.wait_for_log("event=not_given");
+}
+
+/// A server whose settings can be changed, with uploads that may replace each other; and whether
+/// no file of it is on its way.
+fn changeable(store: &Store, more: &str) -> (impl Fn() -> bool, Server) {
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("socket");
+    let lines =
+        format!("allow_overwrite = true\nstore_wait = \"1s\"\nadmin_socket = {socket:?}\n{more}");
+    let server = Server::with(store.settings(&lines));
+    let is_quiet = move || {
+        let mut stream = UnixStream::connect(place.path().join("socket")).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page.lines().any(|line| line == "bitsd_objects_pending 0")
+    };
+    (is_quiet, server)
+}
+
+/// The server goes over to its settings with something else in the place of `from`.
+#[track_caller]
+fn change(server: &Server, from: &str, to: &str) {
+    let now = server.settings().file;
+    assert!(now.contains(from), "{now}");
+    let told = || server.log().matches("event=reloaded").count();
+    let before = told();
+    server.reload(&now.replacen(from, to, 1));
+    wait_until("the settings are others", || told() > before);
+}
+
+fn takes_nothing(_: u64, line: &str) -> Fate {
+    match line.starts_with("PUT") {
+        true => Fate::Say(503, "SlowDown"),
+        false => Fate::Pass,
+    }
+}
+
+/// A job that went on without its session would put the older file in the place of the newer one.
+#[test]
+fn a_file_that_got_its_name_in_a_folder_goes_into_no_store_later() {
+    let Some(store) = Store::start() else { return };
+    let (is_quiet, server) = changeable(&store, "store_ack = \"staged\"");
+    store.proxy.rule(takes_nothing);
+    let mut first = sent(&server, "/a.bin", SMALL);
+    first.close().assert(200, None);
+    change(&server, "store = \"s3\"", "store = \"none\"");
+    wait_until("the file has its name", || server.file("a.bin").exists());
+    wait_until("nobody is on the way with it", &is_quiet);
+    change(&server, "", "");
+    store.proxy.rule(|_, _| Fate::Pass);
+    let mut second = sent(&server, "/a.bin", SMALL + 1);
+    second.close().assert(200, None);
+    let session = second.session().to_owned();
+    store.assert_object_at_last(&server, "a.bin", &session, SMALL + 1);
+}
+
+/// Goal: what was cancelled never appears, also where the settings name no store by then. The name
+/// in the folder is taken, so that the file stays here until its client gives it up.
+#[test]
+fn what_was_cancelled_after_its_store_went_goes_nowhere() {
+    let Some(store) = Store::start() else { return };
+    let (is_quiet, server) = changeable(&store, "");
+    fs::create_dir(server.file("a.bin")).unwrap();
+    store.proxy.rule(takes_nothing);
+    let mut client = sent(&server, "/a.bin", SMALL);
+    client.close().assert(503, None);
+    assert!(!is_quiet());
+    change(&server, "store = \"s3\"", "store = \"none\"");
+    client.cancel().assert(200, None);
+    wait_until("nobody is on the way with it", &is_quiet);
+    store.assert_nothing_is_left(&server);
+    assert!(store.moto.object("a.bin").is_none());
+}
+
+/// Nobody has to restart a server because a setting was wrong when files were closed.
+#[test]
+fn files_on_their_way_go_where_settings_say_that_were_mended() {
+    let Some(store) = Store::start() else { return };
+    let rule = |_: u64, line: &str| match line.contains("/other") {
+        true => Fate::Say(503, "SlowDown"),
+        false => Fate::Pass,
+    };
+    for (ack, hears) in [("staged", 200), ("object", 503)] {
+        let (_, server) = changeable(&store, &format!("store_ack = \"{ack}\""));
+        let right = format!("store_bucket = \"{BUCKET}\"");
+        change(&server, &right, "store_bucket = \"other\"");
+        store.proxy.rule(rule);
+        let mut client = sent(&server, &format!("/{ack}"), SMALL);
+        let session = client.session().to_owned();
+        client.close().assert(hears, None);
+        wait_until("the store was asked", || !store.proxy.lines().is_empty());
+        assert!(store.moto.object(ack).is_none());
+        change(&server, "", "");
+        store.assert_object_at_last(&server, ack, &session, SMALL);
+    }
 }

@@ -15,6 +15,23 @@ use crate::server::object_order::ObjectOrder;
 /// Where an object is, and what it is called.
 type Name = (StorePlace, String);
 
+/// Whether two orders ask for the same of a file: new settings may want another bucket for it, or
+/// let it replace what is there.
+pub fn is_same_work(one: &ObjectOrder, other: &ObjectOrder) -> bool {
+    let work = |order: &ObjectOrder| {
+        let store = &*order.store;
+        (
+            StorePlace::from(store),
+            store.no_replace,
+            store.part_bytes,
+            order.key.clone(),
+            order.digest_file.clone(),
+            order.may_replace,
+        )
+    };
+    work(one) == work(other)
+}
+
 /// Who may give a file to a store, for each object. As many as there are sessions, which are
 /// bounded.
 #[derive(Debug, Default)]

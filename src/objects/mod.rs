@@ -52,7 +52,7 @@ use crate::metrics::Metrics;
 use crate::processors;
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::vault::disk::Millis;
-use claims::Claims;
+use claims::{Claims, is_same_work};
 
 /// Takes files to object stores; one for all shards. Its thread begins with the first one.
 #[derive(Clone)]
@@ -73,7 +73,22 @@ struct Shared {
 }
 
 /// What is under way, by session. As many as there are sessions, which are bounded.
-type Jobs = Arc<Mutex<BTreeMap<SessionId, watch::Receiver<Progress>>>>;
+type Jobs = Arc<Mutex<BTreeMap<SessionId, Job>>>;
+
+/// A file on its way.
+struct Job {
+    order: ObjectOrder,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Job {
+    fn is_stored(&self) -> bool {
+        match &*self.progress.borrow() {
+            Progress::UnderWay => false,
+            Progress::Ended(outcome) => matches!(&*lock(outcome), Some(Ok(_))),
+        }
+    }
+}
 
 /// How far a job is.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +106,8 @@ enum Task {
     /// Sends parts of a file that is still coming; it lies in this folder, and so many bytes of it
     /// were acked.
     Ahead(Box<ObjectOrder>, Arc<OwnedFd>, watch::Receiver<u64>),
+    /// The file of a session is not to go where it is on its way to.
+    Stop(SessionId),
     /// Nobody wants the file of a session any more.
     Abandon(SessionId),
     /// Ends what an earlier life of the server has left of sessions that are over.
@@ -141,8 +158,16 @@ impl Objects {
         }
     }
 
-    /// See [`crate::server::floor::Floor::claim_object`].
+    /// See [`crate::server::floor::Floor::claim_object`]. Where new settings want something else of
+    /// a file, what is under way with it stops before anybody else can claim the object.
     pub fn claim(&self, order: &ObjectOrder) -> bool {
+        let is_other = lock(&self.shared.jobs)
+            .get(&order.session)
+            // What the store has, it has.
+            .is_some_and(|job| !is_same_work(&job.order, order) && !job.is_stored());
+        if is_other {
+            self.stop(order.session);
+        }
         lock(&self.shared.claims).claim(order)
     }
 
@@ -189,15 +214,19 @@ impl Objects {
         folder: &Arc<OwnedFd>,
     ) -> Result<watch::Receiver<Progress>, ObjectError> {
         let mut jobs = lock(&self.shared.jobs);
-        if let Some(progress) = jobs.get(&order.session) {
-            return Ok(progress.clone());
+        if let Some(job) = jobs.get(&order.session) {
+            return Ok(job.progress.clone());
         }
         // Whoever sends it ahead ends then.
         lock(&self.shared.ahead).remove(&order.session);
         let (told, progress) = watch::channel(Progress::UnderWay);
         let task = Task::Deliver(Box::new(order.clone()), Arc::clone(folder), told);
         self.ask(task).ok_or(ObjectError::Refused)?;
-        jobs.insert(order.session, progress.clone());
+        let job = Job {
+            order: order.clone(),
+            progress: progress.clone(),
+        };
+        jobs.insert(order.session, job);
         Ok(progress)
     }
 
@@ -221,7 +250,10 @@ impl Objects {
     /// See [`crate::server::floor::Floor::await_object`].
     pub async fn await_end(&self, session: SessionId, wait: Millis) {
         let wait = Duration::from_millis(wait);
-        let progress = lock(&self.shared.jobs).get(&session).cloned();
+        let progress = {
+            let jobs = lock(&self.shared.jobs);
+            jobs.get(&session).map(|job| job.progress.clone())
+        };
         let Some(mut progress) = progress else {
             return tokio::time::sleep(NO_JOB.min(wait)).await;
         };
@@ -231,11 +263,18 @@ impl Objects {
         tokio::time::sleep(MOMENT).await;
     }
 
+    /// See [`crate::server::floor::Floor::stop_object`].
+    pub fn stop(&self, session: SessionId) {
+        if lock(&self.shared.jobs).remove(&session).is_some() {
+            self.ask_if_there(Task::Stop(session));
+        }
+    }
+
     /// See [`crate::server::floor::Floor::abandon_object`].
     pub fn abandon(&self, session: SessionId) {
         lock(&self.shared.jobs).remove(&session);
         lock(&self.shared.ahead).remove(&session);
-        let _is_found_by_its_note = self.ask(Task::Abandon(session));
+        self.ask_if_there(Task::Abandon(session));
     }
 
     /// At a start: ends what is left of sessions that are over, and tries the stores. Those that
@@ -256,9 +295,13 @@ impl Objects {
 
     /// When all sessions are read back: ends what is left of those that were forgotten by that.
     pub fn end_forgotten(&self) {
-        // Where there is nobody yet, there was no note at the start.
+        self.ask_if_there(Task::CleanUp);
+    }
+
+    /// Where there is nobody yet, nothing is under way, and there was no note at the start.
+    fn ask_if_there(&self, task: Task) {
         if let Some(Some(staff)) = self.shared.staff.get() {
-            let _is_found_by_the_next_start = staff.send(Task::CleanUp);
+            let _is_found_by_its_note = staff.send(task);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod beside;
+mod counted;
 mod notes;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::metrics::objects::ObjectMetrics;
 use crate::server::object_order::{ObjectError, ObjectOrder};
 use crate::vault::names::{self, WorkName};
+use counted::Counted;
 use notes::{Notes, work_names};
 
 #[cfg(not(feature = "s3"))]
@@ -125,12 +127,10 @@ impl Desk {
                 let handle = job.abort_handle();
                 self.running.borrow_mut().insert(session, handle);
             }
+            Task::Stop(session) => self.stop(session),
             Task::Ahead(order, folder, acked) => self.begin_ahead(order, folder, acked),
             Task::Abandon(session) => {
-                let running = self.running.borrow_mut().remove(&session);
-                if let Some(job) = running {
-                    job.abort();
-                }
+                self.stop(session);
                 task::spawn_local(async move {
                     let _known = desk.end_ahead(session).await;
                     desk.abandon(session.plain().to_string()).await;
@@ -142,6 +142,14 @@ impl Desk {
             Task::Try(stores, told) => {
                 task::spawn_local(desk.try_all(stores, told));
             }
+        }
+    }
+
+    /// From here on nothing more is asked of a store for the job of a session.
+    fn stop(&self, session: SessionId) {
+        let running = self.running.borrow_mut().remove(&session);
+        if let Some(job) = running {
+            job.abort();
         }
     }
 
@@ -377,31 +385,6 @@ impl Desk {
         let bucket = Rc::new(Chosen::open(place).await?);
         let mut buckets = self.buckets.borrow_mut();
         Ok(Rc::clone(buckets.entry(place.clone()).or_insert(bucket)))
-    }
-}
-
-/// A file that waits for its store; counted until dropped.
-struct Counted {
-    metrics: Arc<Metrics>,
-    bytes: u64,
-    began_ms: u64,
-}
-
-impl Counted {
-    fn begin(metrics: &Arc<Metrics>, bytes: u64) -> Self {
-        let began_ms = now_ms();
-        metrics.objects.begin(bytes, began_ms);
-        Self {
-            metrics: Arc::clone(metrics),
-            bytes,
-            began_ms,
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.metrics.objects.end(self.bytes, self.began_ms);
     }
 }
 

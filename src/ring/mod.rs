@@ -338,6 +338,10 @@ impl Floor for RingWorld {
         self.objects.await_end(session, wait).await;
     }
 
+    fn stop_object(&self, session: SessionId) {
+        self.objects.stop(session);
+    }
+
     fn abandon_object(&self, session: SessionId) {
         self.objects.abandon(session);
     }

@@ -134,8 +134,11 @@ impl<W: World> Held<W> {
 
     /// Gives the file its name; `closing` is the state while that happens.
     async fn publish(&mut self, closing: State) -> Result<Step, Refusal> {
+        if self.keep().is_object() {
+            return Box::pin(self.end_with_object()).await;
+        }
         let is_named = self.keep().has_name();
-        if !is_named && !self.keep().is_object() {
+        if !is_named {
             Box::pin(self.mind_changes()).await?;
         }
         if let Some(objects) = self.location().objects.clone().filter(|_| !is_named) {
@@ -186,6 +189,7 @@ impl<W: World> Held<W> {
         // they see is that it came.
         self.work().file = None;
         if !self.keep().has_name() {
+            self.stop_store();
             self.note_unsettled();
         }
         let owed = shard.owed(&location, Ending::Published, closing.received());

@@ -345,6 +345,11 @@ pub trait Floor: Runtime {
         let _no_store_here = (session, wait);
         self.tick().await;
     }
+    /// The file of a session is not to go into a store by the settings that hold now: whoever is on
+    /// the way with it stops.
+    fn stop_object(&self, session: SessionId) {
+        let _no_store_here = session;
+    }
     /// Nobody wants the file of a session any more: what a store has of it goes, sooner or later.
     fn abandon_object(&self, session: SessionId) {
         let _no_store_here = session;

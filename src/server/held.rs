@@ -406,10 +406,6 @@ impl<W: World> Held<W> {
         if let Err(error) = self.keep().remove_files(&shard.store).await {
             self.report(&error);
         }
-        // Also if files go elsewhere by new settings.
-        if self.location.objects.is_some() || self.work().sent_ahead > 0 {
-            shard.world.abandon_object(self.id());
-        }
         self.bury(ending, last);
         Ok(())
     }
@@ -434,7 +430,7 @@ impl<W: World> Held<W> {
         }
         self.tell_of_end(ending, last);
         self.work().reservation = None;
-        self.release_object();
+        self.take_from_store();
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         let session = Rc::clone(&self.session);

@@ -60,13 +60,6 @@ impl<W: World> Held<W> {
         store: &Arc<ObjectStore>,
     ) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
-        if self.keep().is_object() {
-            if let Err(error) = self.make_sure().await {
-                self.report(&error);
-                return Err(self.while_it_goes_on(error.refusal()));
-            }
-            return Ok(self.end_staging().await);
-        }
         // Before the record: it may have been given before only if that says so.
         let is_closing = matches!(self.state(), State::Closing { .. });
         if !is_closing && let Some(refusal) = self.store_said(shard.world.now()) {
@@ -121,6 +114,15 @@ impl<W: World> Held<W> {
         Ok(self.end_staging().await)
     }
 
+    /// The store has the file, whatever the settings say by now.
+    pub(super) async fn end_with_object(&mut self) -> Result<Step, Refusal> {
+        if let Err(error) = self.make_sure().await {
+            self.report(&error);
+            return Err(self.while_it_goes_on(error.refusal()));
+        }
+        Ok(self.end_staging().await)
+    }
+
     /// Waits until no other file is on its way to the object; whether that is so.
     async fn await_turn(&mut self, order: &ObjectOrder, until: Millis) -> bool {
         let world = Rc::clone(&self.shard.world);
@@ -141,6 +143,25 @@ impl<W: World> Held<W> {
         if std::mem::take(&mut self.work().has_claim) {
             self.shard.world.release_object(self.id());
         }
+    }
+
+    /// The session has come to its end: whoever is on the way to a store with its file stops, and
+    /// what the store has of it in parts goes. Whatever the settings say now: they may have been
+    /// others when the store was told of it.
+    pub(super) fn take_from_store(&mut self) {
+        if std::mem::take(&mut self.work().is_given) {
+            self.shard.world.abandon_object(self.id());
+        }
+        self.release_object();
+    }
+
+    /// New settings lead into a folder: whoever is on the way to a store with the file stops first,
+    /// or it could take the place of a newer one there, long after.
+    pub(super) fn stop_store(&mut self) {
+        if self.work().is_given {
+            self.shard.world.stop_object(self.id());
+        }
+        self.release_object();
     }
 
     /// A record could not be synced. If the session goes on all the same, its client comes back for
@@ -197,6 +218,7 @@ impl<W: World> Held<W> {
         // Where it cannot go any more, its Close is refused.
         if let Ok(order) = self.object_order(total, &store) {
             self.work().sent_ahead = whole;
+            self.work().is_given = true;
             self.shard.world.send_ahead(&order, whole);
         }
     }
@@ -253,6 +275,7 @@ impl<W: World> Held<W> {
         until: Millis,
     ) -> Result<Storing, ObjectError> {
         let world = Rc::clone(&self.shard.world);
+        self.work().is_given = true;
         loop {
             let left = until.saturating_sub(world.now());
             let delivery = world.store_object(order, left.min(LOOK_MS)).await?;

@@ -79,6 +79,8 @@ pub(super) struct Work<W: World> {
     pub(super) is_followed: bool,
     /// It has claimed an object.
     pub(super) has_claim: bool,
+    /// A store may have been told of it: by this life of the server, or by an earlier one.
+    pub(super) is_given: bool,
     /// So many of its first bytes may go to an object store already, as others were told.
     pub(super) sent_ahead: u64,
     /// An administrator has asked for its end.
@@ -119,6 +121,7 @@ impl<W: World> Session<W> {
             store_pause: None,
             is_followed: false,
             has_claim: false,
+            is_given: received > 0,
             sent_ahead: 0,
             is_commanded: false,
             counted: Some(counted),

@@ -427,14 +427,19 @@ impl Desk {
         sleep(executor, 10).await;
     }
 
-    /// See `Floor::abandon_object`.
-    pub fn abandon(self: &Rc<Self>, session: SessionId) {
+    /// See `Floor::stop_object`.
+    pub fn stop(&self, session: SessionId) {
         let job = self.jobs.borrow_mut().remove(&session);
         if let Some(job) = job {
             self.sim.marks.hit("file on its way to a store given up");
             job.is_given_up.set(true);
             job.changed.wake();
         }
+    }
+
+    /// See `Floor::abandon_object`.
+    pub fn abandon(self: &Rc<Self>, session: SessionId) {
+        self.stop(session);
         if let Some(ahead) = self.ahead.borrow().get(&session) {
             ahead.is_told_all.set(true);
             ahead.changed.wake();

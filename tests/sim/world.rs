@@ -609,8 +609,16 @@ impl Floor for SimWorld {
         self.desk().await_end(session, wait).await;
     }
 
+    fn stop_object(&self, session: SessionId) {
+        if let Some(desk) = &self.life.desk {
+            desk.stop(session);
+        }
+    }
+
     fn abandon_object(&self, session: SessionId) {
-        self.desk().abandon(session);
+        if let Some(desk) = &self.life.desk {
+            desk.abandon(session);
+        }
     }
 
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
