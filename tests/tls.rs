@@ -495,6 +495,81 @@ fn clients_without_a_good_certificate_do_not_get_in_where_one_is_asked_for() {
     });
 }
 
+/// Goal: whoever is not trusted any more cannot go on with a connection from before. Method: the
+/// list, and then the authorities, change under connections that are idle and in mid-request.
+#[test]
+fn a_connection_ends_with_the_trust_that_let_its_client_in() {
+    let (authority, others) = (Authority::new(), Authority::new());
+    let pair = authority.server("server", &["localhost"]);
+    let crl = authority.revoke("revoked.crl", &[]);
+    let plain = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = true";
+    let lines = format!(
+        "client_ca = {:?}\nclient_crl = {crl:?}\n{plain}",
+        authority.ca()
+    );
+    let server = Server::with(listener(&lines, &[&pair]));
+    let file = server.settings().file;
+    let trust = |serial| authority.trusting_as(&authority.client("client", "machine", serial));
+    let (bad, good) = (trust(13), trust(7));
+    let secure = |trust: &Arc<ClientConfig>| Raw::secure(server.secure(), trust);
+    let mut stranger = Raw::secure(server.secures()[1], &authority.trusting());
+    let ping = |raw: &mut Raw| {
+        let ping = "BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n";
+        raw.try_send(ping).ok();
+        raw.try_receive().ok().flatten().map(|answer| answer.status)
+    };
+    let change_crl: &dyn Fn() = &|| drop(authority.revoke("revoked.crl", &[13]));
+    let change_ca: &dyn Fn() = &|| append(&authority.ca(), &others.ca());
+    for (round, (change, told)) in [
+        (change_crl, "other revocations"),
+        (change_ca, "other authorities"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let known = match round {
+            0 => &bad,
+            _ => &good,
+        };
+        let (mut idle, mut at_once) = (secure(known), secure(known));
+        let (idle_good, mut kept) = (&mut secure(&good), secure(known));
+        for raw in [&mut idle, &mut at_once, idle_good, &mut stranger] {
+            assert_eq!(ping(raw), Some(200));
+        }
+        // A reload that changes nothing of it ends none.
+        server.reload(&file);
+        wait_until("the settings were reloaded", || {
+            server.log().matches("event=reloaded").count() == 2 * round + 1
+        });
+        for raw in [&mut at_once, idle_good] {
+            assert_eq!(ping(raw), Some(200));
+        }
+        // This one is in the midst of a request when they change.
+        kept.send("BITS_POST /kept HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 1\r\n\r\n");
+        change();
+        server.reload(&file);
+        wait_until("the settings were reloaded", || {
+            server.log().matches("event=reloaded").count() == 2 * round + 2
+        });
+        assert!(server.log().contains(told));
+        wait_until("no request is answered any more", || {
+            ping(&mut at_once).is_none()
+        });
+        // And one that asks for nothing hears the end all the same.
+        assert!(matches!(idle.try_receive(), Ok(None)));
+        assert!(matches!(idle_good.try_receive(), Ok(None)));
+        kept.try_send("x").ok();
+        if let Ok(Some(answer)) = kept.try_receive() {
+            assert_eq!(answer.field("Connection"), Some("close"));
+        }
+        // Who is trusted comes back, and who is not is not let in.
+        assert_eq!(ping(&mut secure(&good)), Some(200));
+        assert_eq!(ping(&mut stranger), Some(200));
+    }
+    let refused = Raw::try_secure(server.secure(), &bad, "localhost");
+    assert_eq!(refused.ok().and_then(|mut raw| ping(&mut raw)), None);
+}
+
 /// Moments, in hours from now.
 fn hours(from: i64, until: i64) -> [SystemTime; 2] {
     [from, until].map(|hours| {

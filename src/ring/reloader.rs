@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, SystemTime};
 
-use rustls::ServerConfig;
 use tokio::sync::mpsc::Sender;
 
 use super::directories::{Directories, Ground, refuse_replacing};
@@ -22,6 +21,7 @@ use super::reload::{self, Offer};
 use super::rights;
 use super::service;
 use super::tls::material::Material;
+use super::tls::standing::Terms;
 use crate::config::{self, Config, ConfigError};
 use crate::courier;
 use crate::custody::site::{BadLedger, Site};
@@ -51,7 +51,7 @@ pub struct NewSettings {
     /// Roots that the settings before do not name, with their numbers.
     pub roots: Vec<(usize, Arc<Ground>, OwnedFd)>,
     /// What each of its listeners speaks TLS with, if it does.
-    pub secure: Vec<Option<Arc<ServerConfig>>>,
+    pub secure: Vec<Option<Terms>>,
 }
 
 /// Who waits for a reload: it hears what has changed, or why nothing has.
@@ -246,6 +246,7 @@ impl Reloader {
         observe::adopt(config.log_format, config.log_level);
         self.config = config;
         if let Some(material) = material {
+            self.material.give_way(&material);
             self.material = material;
         }
         self.material.tell();

@@ -11,7 +11,6 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
@@ -28,6 +27,7 @@ use super::reload::{self, Offer};
 use super::reloader::NewSettings;
 use super::signals::Wish;
 use super::space::Spaces;
+use super::tls::standing::Terms;
 use super::tls::wire::{Kit, Tls};
 use super::tree::Trees;
 use super::watch::Watch;
@@ -159,7 +159,7 @@ pub struct Seat {
     pub clients: Arc<Clients>,
     pub to_adopt: Receiver<Offer<NewSettings>>,
     pub listeners: listeners::Sockets,
-    pub secure: Vec<Option<Arc<ServerConfig>>>,
+    pub secure: Vec<Option<Terms>>,
     pub afoot: Afoot,
     pub letters: Receiver<Letter>,
     pub senders: Senders,
@@ -371,7 +371,7 @@ const DRAIN_BEAT: Duration = Duration::from_millis(20);
 const READ_BACK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What each listener of the settings speaks TLS with, as of the last reload.
-type Secure = Rc<RefCell<Vec<Option<Arc<ServerConfig>>>>>;
+type Secure = Rc<RefCell<Vec<Option<Terms>>>>;
 
 /// All that listeners are served with.
 #[derive(Clone)]
@@ -409,11 +409,13 @@ async fn accept(
         };
         kit.pace.set(shard.limits().handshakes_per_second_max);
         let tls = entry.and_then(|entry| secure.borrow().get(entry).cloned().flatten());
-        let wire = match tls.map(|config| Tls::new(config, Rc::clone(&kit))) {
+        let wire = match tls {
             None => wire,
-            Some(Some(tls)) => wire.secured(tls),
-            // Without keys it is not served in the clear.
-            Some(None) => return,
+            Some(terms) => match Tls::new(terms.config, Rc::clone(&kit)) {
+                Some(tls) => wire.secured(tls.vouched_for_by(terms.standing)),
+                // Without keys it is not served in the clear.
+                None => return,
+            },
         };
         let here = Rc::clone(&shard);
         let serve = serve::serve(here, wire, Vec::new(), Visit::default());

@@ -112,6 +112,12 @@ impl<F: Floor> Connection<F> {
         self.session.get().is_some() && self.is_idle() && self.patience.waited_ms(now) >= REST_MS
     }
 
+    /// Whether nothing is under way on it, and whoever vouched for its client no longer does.
+    pub(super) fn should_part(&self) -> bool {
+        let is_idle = self.patience.waiting() == Waiting::Request;
+        is_idle && self.wire.is_distrusted() && !self.is_hung_up() && !self.wire.has_unread()
+    }
+
     /// Whether no request is under way.
     pub fn is_idle(&self) -> bool {
         let waiting = self.patience.waiting();

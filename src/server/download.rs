@@ -87,6 +87,7 @@ impl<W: World> Exchange<W> {
         };
         let persistence = match shard.phase() {
             Phase::Draining => Persistence::Close,
+            _ if self.connection.wire.is_distrusted() => Persistence::Close,
             Phase::Recovering | Phase::Serving => persistence,
         };
         let sender = Sender {

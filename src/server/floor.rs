@@ -133,6 +133,12 @@ pub trait Wire: 'static {
         None
     }
 
+    /// Whether others are trusted now than those who vouched for that certificate: the connection
+    /// ends, and whoever still gets in comes back.
+    fn is_distrusted(&self) -> bool {
+        false
+    }
+
     /// By what a ticket can be bound to this connection: `tls-server-end-point:` and a digest of
     /// the certificate that the peer was shown (RFC 5929 4.1).
     fn end_point(&self) -> Option<Vec<u8>> {

@@ -70,6 +70,8 @@ impl<W: World> Shard<W> {
                 let peer = connection.peer();
                 self.world.emit(Event::HungUp { peer, why });
                 connection.hang_up();
+            } else if connection.should_part() {
+                connection.leave(now);
             } else if connection.should_rest(now) {
                 held::rest(self, connection);
             }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::exchange::{Cut, Exchange, Outcome};
-use super::floor::World;
+use super::floor::{Wire as _, World};
 use super::gatekeeper::Shown;
 use super::request::{self, Request};
 use super::shard::Phase;
@@ -255,6 +255,7 @@ impl<W: World> Exchange<W> {
         let persistence = match self.shard.phase() {
             Phase::Draining => Persistence::Close,
             Phase::Recovering | Phase::Serving if is_in_the_way => Persistence::Close,
+            _ if self.connection.wire.is_distrusted() => Persistence::Close,
             Phase::Recovering | Phase::Serving => persistence,
         };
         self.tell_of(about, &outcome);

@@ -131,6 +131,11 @@ impl<W: World> Exchange<W> {
             // It came before the end and was read after it: nobody would hear an answer.
             return Next::End;
         }
+        if self.connection.wire.is_distrusted() {
+            // Nothing is done for it; it finds an end and no reset, and may come back.
+            Box::pin(self.linger()).await;
+            return Next::End;
+        }
         let mut is_stranded = false;
         if let Some(owner) = self.elsewhere(&asked.request) {
             if self.move_to(owner) {

@@ -146,6 +146,11 @@ impl Server {
         self.secure[0]
     }
 
+    /// Everywhere where it does.
+    pub fn secures(&self) -> &[SocketAddr] {
+        &self.secure
+    }
+
     /// Where the first listener of its own table is that speaks no TLS.
     pub fn plain(&self) -> SocketAddr {
         self.plain[0]

@@ -12,11 +12,13 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
+use sha2::{Digest as _, Sha256};
 
 use super::bad_material::BadMaterial;
 use super::doubt::{DAY_S, Doubt, SOON};
 use super::pem::Pem;
 use super::served::{KeyKind, Pair, Served};
+use super::standing::{Standing, Terms};
 use super::trust::{Trust, Vouching};
 use crate::config::{Certificate, ChannelBinding, Config, Listener, TlsVersion};
 
@@ -33,6 +35,8 @@ struct Server {
     config: Arc<ServerConfig>,
     /// The authorities that vouch for clients; resumption depends on them.
     trust: Vec<u8>,
+    /// Whether they are still those; with a digest of their files.
+    standing: Option<(Standing, [u8; 32])>,
     /// What is told of them.
     vouching: Option<Vouching>,
 }
@@ -106,9 +110,32 @@ impl Material {
     }
 
     /// What each of [`Config::listeners`] speaks TLS with, if it does.
-    pub fn servers(&self) -> Vec<Option<Arc<ServerConfig>>> {
-        let config = |server: &Option<Server>| Some(Arc::clone(&server.as_ref()?.config));
-        self.servers.iter().map(config).collect()
+    pub fn servers(&self) -> Vec<Option<Terms>> {
+        let terms = |server: &Server| Terms {
+            config: Arc::clone(&server.config),
+            standing: server
+                .standing
+                .as_ref()
+                .map(|(standing, _)| standing.clone()),
+        };
+        let terms = |server: &Option<Server>| server.as_ref().map(terms);
+        self.servers.iter().map(terms).collect()
+    }
+
+    /// `now` holds instead: whoever came by a certificate that others vouched for has to show it
+    /// again, on another connection.
+    pub fn give_way(&self, now: &Self) {
+        for (index, server) in self.servers.iter().enumerate() {
+            let standing = |server: &'_ Server| server.standing.clone();
+            let before = server.as_ref().and_then(standing);
+            let now = now.servers.get(index).and_then(Option::as_ref);
+            let now = now.and_then(standing);
+            if let Some((before, _)) = before
+                && now.is_none_or(|(now, _)| !now.is(&before))
+            {
+                before.end();
+            }
+        }
     }
 
     /// The certificates.
@@ -226,6 +253,12 @@ impl Server {
                 (builder, trust.bytes)
             }
         };
+        let standing = vouching.is_some().then(|| {
+            let digest = Sha256::digest(&trust).into();
+            let before = before.and_then(|before| before.standing.clone());
+            (before.filter(|(_, known)| *known == digest))
+                .unwrap_or_else(|| (Standing::default(), digest))
+        });
         if is_bound {
             // Whoever resumes has not seen the certificate of now, and would bind its Kerberos
             // tickets to the one before.
@@ -247,6 +280,7 @@ impl Server {
         Ok(Self {
             config: Arc::new(config),
             trust,
+            standing,
             vouching,
         })
     }

@@ -13,7 +13,8 @@
 //! * [`trouble`] says why TLS came to an end, for the log.
 //! * [`material`] reads certificates, keys and authorities ([`pem`]), has its [`mod@doubt`]s,
 //!   and says what is wrong with them ([`bad_material`]);
-//!   [`served`] chooses what a client is shown, [`trust`] and [`verified`] prove what it shows.
+//!   [`served`] chooses what a client is shown, [`trust`] and [`verified`] prove what it shows, for
+//!   as long as that has its [`standing`].
 //!
 //! `session` and `wire` are the only files that know the unbuffered interface, which rustls will
 //! change.
@@ -26,6 +27,7 @@ pub mod pace;
 pub mod pem;
 pub mod served;
 pub mod session;
+pub mod standing;
 pub mod trouble;
 pub mod trust;
 pub mod verified;

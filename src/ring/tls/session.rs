@@ -11,6 +11,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::served;
+use super::standing::Standing;
 use super::trouble::Trouble;
 use crate::server::floor::Security;
 
@@ -51,6 +52,8 @@ pub struct TlsSession {
     has_failed: bool,
     /// The name that the client asked for.
     server_name: Option<Box<str>>,
+    /// Of whoever vouches for the client.
+    standing: Option<Standing>,
 }
 
 /// Where decrypted bytes go: into the reader's memory, and what does not fit is kept.
@@ -95,7 +98,18 @@ impl TlsSession {
             is_closed: false,
             has_failed: false,
             server_name: None,
+            standing: None,
         })
+    }
+
+    /// The client gets in as long as these vouch for it.
+    pub fn vouched_for_by(&mut self, standing: Option<Standing>) {
+        self.standing = standing;
+    }
+
+    /// Whether others are trusted now than those who let the client in.
+    pub fn is_distrusted(&self) -> bool {
+        self.standing.as_ref().is_some_and(Standing::has_ended)
     }
 
     /// Whether both sides have not agreed on keys yet.

@@ -20,6 +20,7 @@ use super::pace::{Pace, TooMany};
 use super::session::{
     CIPHER_KEPT_MAX, Digested, RECORD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, TlsSession, bytes_to_come,
 };
+use super::standing::Standing;
 use super::trouble::{self, Trouble};
 use crate::server::floor::{Fill, Security};
 use crate::vault::disk::Block;
@@ -74,6 +75,19 @@ impl Tls {
             is_sending: Cell::new(false),
             is_fresh: Cell::new(false),
         }
+    }
+
+    /// The same, for a client that gets in as long as these vouch for it.
+    pub fn vouched_for_by(self, standing: Option<Standing>) -> Self {
+        if let Some(session) = self.session.borrow_mut().as_mut() {
+            session.vouched_for_by(standing);
+        }
+        self
+    }
+
+    /// Whether others are trusted now than those who let the client in.
+    pub fn is_distrusted(&self) -> bool {
+        (self.session.borrow().as_ref()).is_some_and(|session| session.is_distrusted())
     }
 
     /// Whether bytes go through TLS.
