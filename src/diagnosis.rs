@@ -20,7 +20,9 @@ use rustix::io::Errno;
 
 use Heals::WithServer;
 use Severity::Warning;
-use remedies::{CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT, SEE_BEFORE};
+use remedies::{
+    BRING_DISK, CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT, SEE_BEFORE,
+};
 use table::{ROWS, UNKNOWN};
 
 use crate::bits::reply::{Obstacle, Refusal};
@@ -82,6 +84,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if (error.get_ref()).is_some_and(|inner| inner.is::<PartTouched>()) {
         return part_touched();
     }
+    if error.get_ref().is_some_and(|inner| inner.is::<DiskAway>()) {
+        return disk_away();
+    }
     if let Some(SyncNotBegun(why)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         return not_begun(op, why);
     }
@@ -142,6 +147,7 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::AccessDenied => Some(GRANT_DESTINATION),
         Refusal::Obstructed(obstacle) => Some(of_obstacle(*obstacle).remedy),
         Refusal::DataVanished => Some(KEEP_OUT),
+        Refusal::DiskAway => Some(BRING_DISK),
         Refusal::InTheClear => Some(
             "let clients come by https (docs/tls.md), or set allow_plaintext where nobody else is on the way",
         ),
@@ -248,6 +254,29 @@ impl std::fmt::Display for PartTouched {
 }
 
 impl std::error::Error for PartTouched {}
+
+/// A shelf is not there, and the upload may be on it.
+#[derive(Debug)]
+pub struct DiskAway;
+
+impl std::fmt::Display for DiskAway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the shelf that the upload may be on is not there")
+    }
+}
+
+impl std::error::Error for DiskAway {}
+
+fn disk_away() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::DiskAway,
+        poisons: false,
+        heals: WithServer,
+        severity: Warning,
+        cause: "a disk with unfinished uploads is not mounted: they wait for it",
+        remedy: BRING_DISK,
+    }
+}
 
 /// What a sync needs could not be had, and none was begun: no bytes are in doubt.
 #[derive(Debug)]

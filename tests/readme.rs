@@ -314,7 +314,7 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::EventsOwed | R::TooManySessions | R::TooManyOfUser | R::Busy | R::Unavailable => {
             "too many sessions"
         }
-        R::DiskUnusable | R::Displaced => "the work directory is gone",
+        R::DiskUnusable | R::Displaced | R::DiskAway => "the work directory is gone",
     }
 }
 

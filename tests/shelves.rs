@@ -9,7 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use support::client::{Client, fragment};
+use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::host::{Tmpfs, folder_and_root, run};
 use support::server::{Server, Settings};
 
@@ -146,6 +146,7 @@ fn uploads_on_a_disk_that_is_not_mounted_wait_for_it() {
         for _ in 0..2 {
             server = Server::on(&host.root, settings.clone());
             server.wait_for_log("event=shelf_missing");
+            they_wait(&server, &clients);
             match is_killed {
                 true => server.kill9(),
                 false => server.stop(),
@@ -159,6 +160,27 @@ fn uploads_on_a_disk_that_is_not_mounted_wait_for_it() {
             assert!(!host.check(&["a", "b"]).contains("is its disk mounted?"));
         }
     }
+}
+
+/// Whoever asks for an upload whose disk is away hears that it waits, and comes back.
+#[track_caller]
+fn they_wait(server: &Server, [half, whole]: &[Client; 2]) {
+    let named = |path: &str, session: &str| {
+        let mut client = Client::new(server.address(), path);
+        client.adopt(session);
+        client
+    };
+    let mut client = named("/a/half", half.session());
+    client.send(fragment(500..1000).of(1000)).assert(503, None);
+    let mut client = named("/a/half", half.session());
+    client.cancel().assert(503, None);
+    named("/a/whole", whole.session()).close().assert(503, None);
+    // Under another name there is none.
+    let mut other = named("/a/whole", half.session());
+    other.close().assert(500, Some(SESSION_NOT_FOUND));
+    server.wait_for_log("mount the disk that the line shelf_missing names");
+    let log = server.log();
+    assert!(!log.contains("keep other programs out"), "{log}");
 }
 
 /// Another disk is in use all the while.

@@ -439,9 +439,8 @@ fn sessions_survive_settings_that_forget_their_disk() {
     server.restart_with(Settings::default());
     server.wait_for_log("it cannot be opened");
     client.reconnect_to(server.address());
-    client
-        .send(fragment(10..20))
-        .assert(500, Some(SESSION_NOT_FOUND));
+    // The session waits for its disk, and its client with it.
+    client.send(fragment(10..20)).assert(503, None);
     server.kill9();
     // The disk is back, empty: its sessions are gone with it. What is asked here is that nobody
     // removed anything meanwhile.

@@ -46,6 +46,10 @@ pub struct Readings {
     pub descriptors: u64,
     /// How many there may be.
     pub descriptors_max: u64,
+    /// Sessions that wait for a disk that was not there at the start.
+    pub sessions_left: u64,
+    /// Shelves that were not there then.
+    pub shelves_missing: Vec<PathBuf>,
     /// Why the last write to the custody ledger failed, if it did.
     pub ledger_wrong: Option<LedgerTrouble>,
     /// For how long the oldest line has waited for it, in milliseconds.
@@ -66,6 +70,10 @@ impl Readings {
             connections: (metrics.shards.iter())
                 .map(|shard| shard.connections.get())
                 .sum(),
+            sessions_left: (metrics.shards.iter())
+                .map(|shard| shard.sessions_left.get())
+                .sum(),
+            shelves_missing: metrics.shelves_missing.get().cloned().unwrap_or_default(),
             ledger_wrong: metrics.ledger.wrong(),
             ledger_waits_ms: metrics.ledger.oldest_waits_ms(now_ms),
             stores: metrics.objects.wrong(),
@@ -216,6 +224,7 @@ pub fn judge(readings: &Readings) -> Health {
     for place in &readings.premises {
         not_ready.extend(judge_premises(place));
     }
+    not_ready.extend(judge_left(readings));
     not_ready.extend(judge_ledger(readings));
     // What the file system does not say of itself: the first upload that it refuses does. The
     // ledger's own trouble refuses uploads as well, and is told already.
@@ -250,6 +259,24 @@ pub fn judge(readings: &Readings) -> Health {
         not_live: stuck(readings),
         not_ready,
     }
+}
+
+/// New uploads may be taken; but the clients of those that wait come in vain, and what is published
+/// meanwhile may lie beneath a mount point.
+fn judge_left(readings: &Readings) -> Option<Reason> {
+    let waiting = match readings.sessions_left {
+        0 => return None,
+        1 => "1 unfinished upload waits".to_owned(),
+        count => format!("{count} unfinished uploads wait"),
+    };
+    let missing = readings.shelves_missing.iter();
+    let missing: Vec<_> = missing.map(|path| path.display().to_string()).collect();
+    let why = format!(
+        "{waiting} for {}, not there at the start",
+        missing.join(", ")
+    );
+    let remedy = "mount it and restart bitsd; if it is gone for good, the line shelf_missing of the log says what to do";
+    Some(Reason::new("uploads_wait", why, remedy))
 }
 
 /// Uploads could be taken, and none of them closed.
@@ -402,6 +429,8 @@ mod tests {
             events_owed_max: 100,
             descriptors: 10,
             descriptors_max: 1_000,
+            sessions_left: 0,
+            shelves_missing: Vec::new(),
             ledger_wrong: None,
             ledger_waits_ms: 9_000,
         }
@@ -455,6 +484,21 @@ mod tests {
         let wrong =
             |r: &mut Readings| r.premises[0].wrong = Some(("renamed".to_owned(), "rename it"));
         assert_eq!(after(wrong), not_ready("root_changed"));
+        // A shelf that nothing waits for is no trouble.
+        let missing = |r: &mut Readings| r.shelves_missing = vec!["/m/.bitsd".into()];
+        assert_eq!(after(missing), (true, vec![]));
+        let waiting = |r: &mut Readings| {
+            missing(r);
+            r.sessions_left = 2;
+        };
+        assert_eq!(after(waiting), not_ready("uploads_wait"));
+        let mut readings = well();
+        waiting(&mut readings);
+        let why = judge(&readings).not_ready[0].why.clone();
+        assert_eq!(
+            why,
+            "2 unfinished uploads wait for /m/.bitsd, not there at the start"
+        );
         assert_eq!(after(|r| r.events_owed = 100), not_ready("events_owed"));
         assert_eq!(after(|r| r.events_owed = 99), (true, vec![]));
         let failing = |r: &mut Readings| {

@@ -177,6 +177,8 @@ pub enum Refusal {
     Unavailable,
     /// A root or a folder of the server's own is not what it was.
     Displaced,
+    /// The disk of the session was not there when the server started.
+    DiskAway,
 }
 
 /// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft
@@ -294,7 +296,8 @@ impl Refusal {
             | Self::StoreFailed
             | Self::DiskUnusable
             | Self::Unavailable
-            | Self::Displaced => (503, None),
+            | Self::Displaced
+            | Self::DiskAway => (503, None),
         }
     }
 
@@ -433,6 +436,7 @@ impl Refusal {
             Self::Displaced => {
                 "a folder of the server is not the one that it was started with; its log says which"
             }
+            Self::DiskAway => "the disk of the upload was not there when the server started",
             Self::FieldRepeated(_)
             | Self::TargetInvalid(_)
             | Self::TotalChanged { .. }

@@ -8,4 +8,6 @@ pub const CHECK_DEVICE: &str =
 pub const GRANT_DESTINATION: &str = "grant the server's user the right to write into the folder of the \
      destination, and to read it: it is synced";
 pub const KEEP_OUT: &str = "keep other programs out of the work directory";
+pub const BRING_DISK: &str =
+    "mount the disk that the line shelf_missing names, and restart bitsd: the upload goes on then";
 pub const SEE_BEFORE: &str = "see what the line before says of the disk";

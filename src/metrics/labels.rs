@@ -187,6 +187,7 @@ words! {
         Refusal::DiskUnusable => "disk_unusable",
         Refusal::Unavailable => "unavailable",
         Refusal::Displaced => "displaced",
+        Refusal::DiskAway => "disk_away",
     }
 }
 

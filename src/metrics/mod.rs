@@ -15,7 +15,8 @@ pub mod ledger;
 pub mod objects;
 pub mod shard;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use count::{Count, Gauge};
 use ledger::LedgerMetrics;
@@ -43,6 +44,8 @@ pub struct Metrics {
     /// When a write to each work directory, tried because an upload had been refused, last went
     /// well: by [`ShardMetrics::beat_ms`]; 0 before that.
     pub disk_tried_ms: Gauge,
+    /// Shelves that were not there at the start, if any.
+    pub shelves_missing: OnceLock<Vec<PathBuf>>,
     /// The custody ledger.
     pub ledger: Arc<LedgerMetrics>,
     /// Of object stores.
@@ -60,6 +63,7 @@ impl Metrics {
             reloaded_s: Gauge::default(),
             reloads_failed: Count::default(),
             disk_tried_ms: Gauge::default(),
+            shelves_missing: OnceLock::new(),
             ledger: Arc::default(),
             objects: ObjectMetrics::default(),
         })

@@ -19,6 +19,8 @@ pub struct ShardMetrics {
     pub busy_us: Gauge,
     /// Sessions are still to be read back: 1 or 0.
     pub is_recovering: Gauge,
+    /// Sessions that wait for a disk that was not there at the start.
+    pub sessions_left: Gauge,
     /// It takes no new requests, because the server is stopping: 1 or 0.
     pub is_draining: Gauge,
     /// Connections that are open.
@@ -138,6 +140,7 @@ impl Default for ShardMetrics {
             beat_ms: Gauge::default(),
             busy_us: Gauge::default(),
             is_recovering: Gauge::default(),
+            sessions_left: Gauge::default(),
             is_draining: Gauge::default(),
             connections: Gauge::default(),
             connected: Count::default(),

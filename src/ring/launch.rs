@@ -76,7 +76,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (alive_sender, alive) = mpsc::channel();
     let (notifier, spaces) = (notifier(&config), spaces(&config));
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
-    let (metrics, tap) = (Metrics::new(config.cores), Arc::new(Tap::default()));
+    let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
     let lookout = Watch::start(&ready.directories, &metrics).map_err(LaunchError::Thread)?;
     let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
     let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves())?;
@@ -196,6 +196,14 @@ fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchEr
         generation: directories.next_generation().map_err(failed)?,
         directories: Arc::new(directories),
     })
+}
+
+/// What is counted, and what of the start is to be told for as long as the server runs.
+fn metrics(config: &Config, ready: &Prepared) -> Arc<Metrics> {
+    let metrics = Metrics::new(config.cores);
+    // It was not set before.
+    let _ = (metrics.shelves_missing).set(ready.directories.missing_shelves());
+    metrics
 }
 
 /// Begins the next program in this process; returns only if there is none.

@@ -71,10 +71,13 @@ impl<W: World> Exchange<W> {
             body,
         };
         let unread = request::unread(&fragment);
-        let Some(Known::Session(found)) =
-            lifecycle::find(&self.shard, &fragment.request, self.principal.as_ref())
-        else {
-            return Ok(outcome(Err(Refusal::SessionNotFound), unread));
+        let found = lifecycle::find(&self.shard, &fragment.request, self.principal.as_ref());
+        let found = match found {
+            Some(Known::Session(found)) => found,
+            Some(Known::Left) => return Ok(outcome(Err(Refusal::DiskAway), unread)),
+            Some(Known::Ended(..)) | None => {
+                return Ok(outcome(Err(Refusal::SessionNotFound), unread));
+            }
         };
         let asked = std::mem::take(&mut fragment.request.target.sent);
         let entered = Held::enter(&self.shard, &found, &self.connection, asked).await;

@@ -10,7 +10,7 @@ use super::exchange::{Cut, Exchange};
 use super::floor::{Wire as _, World};
 use super::held::Held;
 use super::rules;
-use super::session::Session;
+use super::session::{Session, is_open};
 use super::shard::Shard;
 use crate::auth::certificate;
 use crate::auth::policy::Principal;
@@ -134,6 +134,7 @@ impl<W: World> Exchange<W> {
         let session = match find(shard, &request, self.principal.as_ref()) {
             Some(Known::Session(session)) => session,
             Some(Known::Ended(id, ending)) => return Ok(repeat(shard, &request, id, ending, how)),
+            Some(Known::Left) => return Ok(Err(Refusal::DiskAway)),
             None => return Ok(Err(Refusal::SessionNotFound)),
         };
         let entered = Held::enter(shard, &session, &self.connection, request.target.sent).await;
@@ -154,6 +155,8 @@ pub enum Known<W: World> {
     Session(Rc<Session<W>>),
     /// One that ended, and how.
     Ended(SessionId, Ending),
+    /// One that waits for its disk, and for the next start.
+    Left,
 }
 
 /// The session of a request. A session is bound to its path: under another one it does not exist
@@ -168,6 +171,11 @@ pub fn find<W: World>(
     if let Some(session) = shard.session(id) {
         let is_named = session.path == *path && session.is_open_to(principal);
         return is_named.then_some(Known::Session(session));
+    }
+    if let Some(kept) = shard.store.journal.left(id) {
+        let record = kept.record();
+        let is_named = record.path == *path && is_open(record.life.user.as_deref(), principal);
+        return is_named.then_some(Known::Left);
     }
     let user = principal.map(|principal| &*principal.user);
     let ending = (shard.store.journal.tombstones()).ending(id, path, user)?;

@@ -59,6 +59,8 @@ pub async fn recover<W: World>(
         unsettled.extend(is_unsettled.then(|| Rc::clone(&session)));
         publishing.extend(is_publishing.then_some(session));
     }
+    let left = shard.store.journal.left_count();
+    (shard.world.metrics().sessions_left).set(left as u64);
     shard.fill_outbox();
     shard.world.emit(Event::Recovered {
         sessions: shard.unfinished_len(),

@@ -190,11 +190,7 @@ impl<W: World> Session<W> {
     /// when nobody was asked is there for all who may upload; and where nobody is asked any more,
     /// nobody is kept away.
     pub fn is_open_to(&self, principal: Option<&Principal>) -> bool {
-        let record = self.kept.record();
-        match (&record.life.user, principal) {
-            (Some(owner), Some(principal)) => principal.is(owner),
-            (None, _) | (_, None) => true,
-        }
+        is_open(self.kept.record().life.user.as_deref(), principal)
     }
 
     /// Time without progress.
@@ -252,5 +248,12 @@ impl<W: World> Session<W> {
     /// When its shard looks next whether it has expired.
     pub fn deadline_ms(&self) -> &Cell<Millis> {
         &self.deadline_ms
+    }
+}
+/// Whether what `owner` has made is there for whoever asks.
+pub fn is_open(owner: Option<&str>, principal: Option<&Principal>) -> bool {
+    match (owner, principal) {
+        (Some(owner), Some(principal)) => principal.is(owner),
+        (None, _) | (_, None) => true,
     }
 }

@@ -26,6 +26,7 @@
 //! highest sequence number counts.
 
 mod kept;
+mod left;
 mod outbox;
 
 pub use kept::Kept;

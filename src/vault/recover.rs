@@ -288,8 +288,7 @@ impl<D: Disk> Recovery<'_, D> {
             part: None,
         };
         if disk.misses_a_shelf() && !has_ended {
-            let error = io::Error::new(io::ErrorKind::NotFound, "its folder is not there");
-            return self.leave(case, DiskOp::Open, &error);
+            return self.leave_waiting(case);
         }
         self.settle(case).await;
     }

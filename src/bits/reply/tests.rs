@@ -317,6 +317,8 @@ rows! {
         => "503 Service Unavailable", None, "the server is starting or stopping";
     R::Displaced, R::Displaced
         => "503 Service Unavailable", None, "a folder of the server is not the one that it was started with; its log says which";
+    R::DiskAway, R::DiskAway
+        => "503 Service Unavailable", None, "the disk of the upload was not there when the server started";
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Kept {
     pub(super) sequence: Cell<u64>,
     /// Length of its newest frame; 0 if there is none yet.
     pub(super) bytes: Cell<u32>,
+    /// Its bytes are on a disk that was not there at the start: nobody works on it.
+    pub(super) awaits_disk: Cell<bool>,
 }
 
 impl Kept {
@@ -29,6 +31,7 @@ impl Kept {
             is_written: Cell::new(false),
             sequence: Cell::new(sequence),
             bytes: Cell::new(0),
+            awaits_disk: Cell::new(false),
         })
     }
 

@@ -1,9 +1,14 @@
 //! Uploads whose part should be there and is not: bytes that a client has heard of must not vanish
-//! without a word.
+//! without a word. And those whose disk is not there, and that wait for it.
 
+use std::io;
+
+use super::{Case, Recovery};
 use crate::bits::session::State;
-use crate::event::Event;
+use crate::diagnosis::DiskAway;
+use crate::event::{DiskOp, Event};
 use crate::vault::disk::Disk;
+use crate::vault::journal::Kept;
 use crate::vault::record::Record;
 
 /// How many there are.
@@ -45,5 +50,15 @@ impl Missing {
         if uploads > 0 {
             disk.emit(Event::PartsMissing { uploads, bytes, of });
         }
+    }
+}
+
+impl<D: Disk> Recovery<'_, D> {
+    /// Its disk is not there: it waits for the start that finds it, and its client with it.
+    pub(super) fn leave_waiting(&mut self, case: Case) {
+        self.report(case.id, DiskOp::Open, &io::Error::other(DiskAway));
+        self.replies.remove(&case.id);
+        let kept = Kept::new(case.record, case.sequence);
+        self.store.journal.leave(case.id, kept);
     }
 }
