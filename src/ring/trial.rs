@@ -14,11 +14,12 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxAttributes, 
 use rustix::io::Errno;
 
 use super::account;
+use super::commit_file;
 use super::inherit;
 use super::launch_error::{BadRoot, LaunchError};
 use super::sealed::Sealed;
 use super::work_folder::{BadFolder, WorkFolder};
-use crate::vault::names::TRIAL_NAME;
+use crate::vault::names::{TRIAL_NAME, WorkName, parse_name};
 
 /// Bytes that a disk takes which takes small uploads.
 const WRITTEN_BYTES: usize = 64 << 10;
@@ -121,7 +122,30 @@ pub fn write(shelf: &WorkFolder) -> io::Result<()> {
         .and_then(|()| file.sync_all());
     // Also after an error.
     shelf.remove(TRIAL_NAME)?;
-    written
+    written?;
+    try_journals(shelf)
+}
+
+/// Whether records can be appended. Who has a journal open may write to it whatever its mode, and
+/// whatever has its name since; an attribute keeps everybody out.
+fn try_journals(shelf: &WorkFolder) -> io::Result<()> {
+    let is_journal = |name: &str| matches!(parse_name(name), WorkName::Journal { .. });
+    let mut journals = shelf.names_that(is_journal)?.into_iter();
+    let refused = journals.find_map(|name| {
+        let error = shelf
+            .open_file(&name, OFlags::WRONLY | OFlags::APPEND)
+            .err()?;
+        (Errno::from_io_error(&error) == Some(Errno::PERM)).then_some(error)
+    });
+    refused.map_or(Ok(()), Err)
+}
+
+/// Tries whether a shelf that is on a disk of its own commits what was written there.
+///
+/// # Errors
+/// What the disk says.
+pub fn commit(shelf: &WorkFolder) -> io::Result<()> {
+    File::from(commit_file::grow(shelf)?).sync_all()
 }
 
 /// Hidden, and nobody else's: a process that is killed may leave it for a while.
@@ -209,7 +233,10 @@ fn move_there_and_back(shelf: &WorkFolder, root: &OwnedFd, there: &str) -> Resul
 mod tests {
     use std::fs;
 
+    use rustix::fs::IFlags;
+
     use super::*;
+    use crate::vault::names::journal_name;
 
     #[test]
     fn a_trial_leaves_nothing_behind_and_takes_what_others_left() {
@@ -246,6 +273,25 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&taken).unwrap(), b"somebody's");
         assert!(shelf.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_journal_that_takes_no_record_is_found() {
+        let place = tempfile::tempdir().unwrap();
+        let shelf = WorkFolder::make(&place.path().join(".bitsd")).unwrap();
+        let journal = shelf.path().join(journal_name(1, 0));
+        fs::write(&journal, "").unwrap();
+        write(&shelf).unwrap();
+        let opened = fs::File::open(&journal).unwrap();
+        if rustix::fs::ioctl_setflags(&opened, IFlags::IMMUTABLE).is_err() {
+            eprintln!("SKIPPED: attributes of files need root and ext4 or XFS");
+            return;
+        }
+        let tried = write(&shelf);
+        rustix::fs::ioctl_setflags(&opened, IFlags::empty()).unwrap();
+        assert_eq!(Errno::from_io_error(&tried.unwrap_err()), Some(Errno::PERM));
+        write(&shelf).unwrap();
+        assert_eq!(fs::read(&journal).unwrap(), b"");
     }
 
     #[test]

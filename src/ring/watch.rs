@@ -21,7 +21,7 @@ use super::lookout::{Seen, Spot};
 use super::{trial, turn};
 use crate::admin::health;
 use crate::metrics::Metrics;
-use crate::vault::disk::Shelf;
+use crate::vault::disk::{Commit, Shelf};
 
 /// How often everything is looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -119,8 +119,13 @@ impl Watchman {
         }
         // Of what is refused from now on this trial says nothing.
         let now_ms = turn::coarse_ms();
-        let shelves = self.directories.shelves().all();
-        if shelves.iter().all(|shelf| trial::write(shelf).is_ok()) {
+        let shelves = self.directories.shelves();
+        let takes_all = |shelf| {
+            let folder = shelves.get(shelf);
+            let commits = shelves.commits_in_order(shelf) == Some(Commit::Shelf);
+            trial::write(&folder).is_ok() && (!commits || trial::commit(&folder).is_ok())
+        };
+        if shelves.numbers().into_iter().all(takes_all) {
             self.metrics.disk_tried_ms.set(now_ms);
         }
     }
