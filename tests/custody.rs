@@ -424,6 +424,13 @@ fn a_file_that_was_changed_is_found_and_a_report_has_all_of_it() {
     assert!(report.contains(",h1/a.bin,30,30,"), "{report}");
     let output = custody(&["export", "--path", "none"], ledger);
     assert_eq!(output.status.code(), Some(1));
+    let mut full = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    full.args(["custody", "export"]).arg(ledger);
+    full.stdout(fs::File::create("/dev/full").unwrap());
+    let output = full.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot write"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
     let nowhere = ledger.join("nowhere");
     assert_eq!(verify(&[], &nowhere).0, Some(1));
     assert_eq!(verify(&["--head", "12"], ledger).0, Some(2));

@@ -1,10 +1,10 @@
 //! `bitsd custody`: is the ledger what was written, and what does it say?
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bitsd::custody::export::{ExportFormat, export};
+use bitsd::custody::export::{ExportFormat, Exported, export};
 use bitsd::custody::verify::{Audit, Wishes, verify};
 use bitsd::http::digest::{Hex, parse_hex};
 use bitsd::unseen;
@@ -189,14 +189,45 @@ fn run_export(wanted: &Export) -> ExitCode {
         Format::Csv => ExportFormat::Csv,
         Format::Text => ExportFormat::Text,
     };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = Report {
+        out: BufWriter::new(io::stdout().lock()),
+        has_failed: false,
+    };
     let exported = export(&wanted.folder, &wanted.path, format, &mut out)
-        .and_then(|count| out.flush().map(|()| count));
+        .and_then(|exported| out.flush().map(|()| exported));
     match exported {
-        Ok(0) => failed("there are no such uploads"),
+        Ok(Exported {
+            damaged,
+            first_damaged: Some(first),
+            ..
+        }) => failed(format_args!(
+            "{damaged} lines cannot be read and are left out, the first of them {first}: see bitsd custody verify"
+        )),
+        Ok(Exported { rows: 0, .. }) => failed("there are no such uploads"),
         Ok(_) => ExitCode::SUCCESS,
         // Whoever reads it has seen enough (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) if out.has_failed => failed(format_args!("cannot write: {error}")),
         Err(error) => failed(format_args!("{}: {error}", wanted.folder.display())),
+    }
+}
+
+/// Where a report is written, and whether that was what failed.
+struct Report<W> {
+    out: W,
+    has_failed: bool,
+}
+
+impl<W: Write> Write for Report<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes);
+        self.has_failed |= written.is_err();
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush();
+        self.has_failed |= flushed.is_err();
+        flushed
     }
 }

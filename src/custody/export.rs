@@ -50,7 +50,19 @@ const COLUMNS: [&str; 28] = [
     "place",
 ];
 
-/// Writes the lines of all paths that begin so; how many there are.
+/// What came of an export.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Uploads that were written.
+    pub rows: u64,
+    /// Lines that nobody can read.
+    pub damaged: u64,
+    /// Where the first of them stands.
+    pub first_damaged: Option<String>,
+}
+
+/// Writes the lines of all paths that begin so; those that nobody can read are left out, and
+/// counted.
 ///
 /// # Errors
 /// Of reading the ledger, and of writing.
@@ -59,21 +71,23 @@ pub fn export(
     prefix: &str,
     format: ExportFormat,
     out: &mut impl Write,
-) -> io::Result<u64> {
-    let mut count = 0;
+) -> io::Result<Exported> {
+    let mut exported = Exported::default();
     if format == ExportFormat::Csv {
         write!(out, "{}\r\n", COLUMNS.join(","))?;
     }
     for name in folder::days(path)? {
         each_line(path, &name, |number, line| {
             let Some(read) = LedgerLine::read(line) else {
-                let why = format!("{name}:{number} is no line of a ledger");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                exported.damaged += 1;
+                let place = || format!("{name}:{number}");
+                exported.first_damaged.get_or_insert_with(place);
+                return Ok(());
             };
             if !read.path.starts_with(prefix) {
                 return Ok(());
             }
-            count += 1;
+            exported.rows += 1;
             let cells = cells(&read, format!("{name}:{number}")).map(|cell| printable(&cell));
             match format {
                 ExportFormat::Csv => {
@@ -84,7 +98,7 @@ pub fn export(
             }
         })?;
     }
-    Ok(count)
+    Ok(exported)
 }
 
 fn cells(line: &LedgerLine<'_>, place: String) -> [String; COLUMNS.len()] {
@@ -188,8 +202,9 @@ mod tests {
         }
         fs::write(place.path().join("2026-11-26.jsonl"), lines).unwrap();
         let mut out = Vec::new();
-        let count = export(place.path(), prefix, format, &mut out).unwrap();
-        (count, String::from_utf8(out).unwrap())
+        let exported = export(place.path(), prefix, format, &mut out).unwrap();
+        assert_eq!((exported.damaged, exported.first_damaged), (0, None));
+        (exported.rows, String::from_utf8(out).unwrap())
     }
 
     #[test]
@@ -203,6 +218,23 @@ mod tests {
         assert!(text.contains(",'-three\\u{202e},5,"), "{text}");
         assert!(text.ends_with(",h,1.2.3,2026-11-26.jsonl:3\r\n"), "{text}");
         assert_eq!(exported("b/", ExportFormat::Csv).0, 1);
+    }
+
+    #[test]
+    fn a_line_that_nobody_can_read_keeps_no_other_one_out() {
+        let place = tempfile::tempdir().unwrap();
+        for (day, broken) in [(24, false), (25, true), (26, false)] {
+            let mut lines = Vec::new();
+            if broken {
+                lines.extend(b"{\xff}\n");
+            }
+            entry(1).append(&scribe(), &[0; 32], &mut lines);
+            fs::write(place.path().join(format!("2026-11-{day}.jsonl")), lines).unwrap();
+        }
+        let exported = export(place.path(), "", ExportFormat::Csv, &mut Vec::new()).unwrap();
+        assert_eq!((exported.rows, exported.damaged), (3, 1));
+        let first = exported.first_damaged.unwrap();
+        assert_eq!(first, "2026-11-25.jsonl:1");
     }
 
     #[test]
