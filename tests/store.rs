@@ -1245,3 +1245,92 @@ fn files_on_their_way_go_where_settings_say_that_were_mended() {
         store.assert_object_at_last(&server, ack, &session, SMALL);
     }
 }
+
+/// By the answer to HEAD alone it would be another one's, and in the way for good.
+#[test]
+fn an_object_whose_length_is_told_only_when_it_is_read_is_found() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings(""));
+    for (name, bytes) in [("small", SMALL), ("large", LARGE)] {
+        let is_made = if bytes == SMALL { "PUT" } else { "POST" };
+        store.proxy.rule(move |_, line| match line {
+            line if line.starts_with("HEAD") => Fate::Lengthless,
+            line if line.contains("?uploads") => Fate::Pass,
+            line if line.starts_with(is_made) && line.contains(name) => Fate::LoseAnswer,
+            _ => Fate::Pass,
+        });
+        let mut client = sent(&server, &format!("/{name}"), bytes);
+        close_at_last(&mut client, &server);
+        let session = client.session().to_owned();
+        store.assert_object(&server, name, &session, bytes);
+    }
+}
+
+/// Goal: keys are rotated without a restart: by a reload, and also without one.
+#[test]
+fn credentials_are_read_anew() {
+    let Some(store) = Store::start() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("credentials");
+    let give = |key: &str| {
+        let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = x\n");
+        fs::write(&file, text).unwrap();
+    };
+    let named = format!("AWS_SHARED_CREDENTIALS_FILE={}", file.display());
+    let words = [
+        "env",
+        "--unset=AWS_ACCESS_KEY_ID",
+        "--unset=AWS_SECRET_ACCESS_KEY",
+        &named,
+    ];
+    give("first");
+    let server = Server::with(store.settings("allow_overwrite = true").wrapper(&words));
+    sent(&server, "/a.bin", SMALL).close().assert(200, None);
+    store.proxy.refuse_key("first");
+    give("second");
+    change(&server, "", "");
+    sent(&server, "/b.bin", SMALL).close().assert(200, None);
+    store.proxy.refuse_key("second");
+    give("third");
+    let mut client = sent(&server, "/c.bin", SMALL);
+    client.close().assert(503, None);
+    close_at_last(&mut client, &server);
+}
+
+/// Goal: files of one store do not wait for another one, however many are on their way there.
+#[test]
+fn a_store_that_says_nothing_keeps_no_file_of_another_one_waiting() {
+    let Some(store) = Store::start() else { return };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let server = Server::with(store.settings(&format!(
+        "allow_overwrite = true\nstore_wait = \"1s\"\n[limits]\nstore_uploads_max = 1\n\
+         [[location]]\nprefix = \"silent\"\nstore_endpoint = \"http://{address}\""
+    )));
+    for name in ["a", "b"] {
+        let mut client = sent(&server, &format!("/silent/{name}"), SMALL);
+        client.close().assert(503, None);
+    }
+    sent(&server, "/a.bin", SMALL).close().assert(200, None);
+}
+
+/// A promised file that somebody has cut waits for a person, and does not fill the log meanwhile.
+#[test]
+fn a_promised_file_that_was_cut_is_told_of_ever_more_rarely() {
+    let Some(store) = Store::start() else { return };
+    let (_, server) = changeable(&store, "store_ack = \"staged\"");
+    store.proxy.rule(takes_nothing);
+    let mut client = sent(&server, "/a.bin", SMALL);
+    client.close().assert(200, None);
+    let part = server.part(client.session());
+    let part = fs::OpenOptions::new().write(true).open(part).unwrap();
+    part.set_len(10).unwrap();
+    // Whoever is on the way with it begins again.
+    change(&server, "\"5MiB\"", "\"6MiB\"");
+    server.wait_for_log("event=disk_failed");
+    let began = Instant::now();
+    let told = || server.log().matches("event=disk_failed").count();
+    wait_until("it is told again", || told() >= 3);
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    assert!(server.part(client.session()).exists());
+}

@@ -483,7 +483,7 @@ keys! {
         /// goes alone.
         notification_bytes_max: u64 = 4 * GIB, Row::of(bytes(1..=1024 * TIB));
         // Each holds a connection to the store, and a block of its file in memory.
-        /// Uploads to object stores on their way at the same time.
+        /// Uploads on their way to an object store at the same time; to each as many.
         store_uploads_max: usize = 16, Row::of(count(1..=256));
         // Enough for what runs, and no more than a hundredth of a small disk (`vault/space.rs`).
         /// Where less is free on a file system, new uploads to it wait, and running ones go on. The

@@ -124,6 +124,11 @@ impl Config {
         locations.filter_map(|location| location.objects.as_ref())
     }
 
+    /// The stores that files go into.
+    pub fn stores(&self) -> impl Iterator<Item = &Arc<ObjectStore>> {
+        self.locations.iter().filter_map(|it| it.objects.as_ref())
+    }
+
     /// The location with the longest prefix of a path; see [`Self::location_index`].
     pub fn location(&self, path: &str) -> &Location {
         &self.locations[self.location_index(path)]

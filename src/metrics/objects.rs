@@ -1,6 +1,6 @@
 //! What is counted of object stores: by their own thread, and not by shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::count::{Count, Gauge};
@@ -24,6 +24,8 @@ pub struct ObjectMetrics {
     begun: Mutex<BTreeMap<u64, usize>>,
     /// Buckets with which something is wrong, and what.
     wrong: Mutex<BTreeMap<String, String>>,
+    /// Buckets that files go into by the settings, once that was told.
+    known: Mutex<Option<BTreeSet<String>>>,
     told: Mutex<Option<u64>>,
 }
 
@@ -55,8 +57,20 @@ impl ObjectMetrics {
         oldest.map_or(0, |(began_ms, _)| now_ms.saturating_sub(*began_ms))
     }
 
+    /// Files go into these buckets by the settings: what is wrong with others is no reason to send
+    /// nobody here.
+    pub fn know(&self, buckets: BTreeSet<String>) {
+        let mut known = lock(&self.known);
+        lock(&self.wrong).retain(|bucket, _| buckets.contains(bucket));
+        *known = Some(buckets);
+    }
+
     /// What is wrong with a bucket; `None`: nothing.
     pub fn note(&self, bucket: &str, wrong: Option<&String>) {
+        let known = lock(&self.known);
+        if known.as_ref().is_some_and(|known| !known.contains(bucket)) {
+            return;
+        }
         let mut all = lock(&self.wrong);
         match wrong {
             Some(why) => all.insert(bucket.to_owned(), why.clone()),
@@ -112,6 +126,23 @@ mod tests {
         assert_eq!(metrics.oldest_ms(9), 2);
         metrics.end(100, 7);
         assert_eq!((metrics.oldest_ms(9), metrics.pending.get()), (0, 0));
+    }
+
+    #[test]
+    fn a_bucket_that_no_setting_names_any_more_is_forgotten() {
+        let metrics = ObjectMetrics::default();
+        let why = "away".to_owned();
+        let wrong = || metrics.wrong().into_iter().map(|(bucket, _)| bucket);
+        for bucket in ["a", "b"] {
+            metrics.note(bucket, Some(&why));
+        }
+        metrics.know(BTreeSet::from(["b".to_owned()]));
+        assert!(wrong().eq(["b"]));
+        // By a file that was on its way there.
+        metrics.note("a", Some(&why));
+        assert!(wrong().eq(["b"]));
+        metrics.know(BTreeSet::new());
+        assert_eq!(wrong().count(), 0);
     }
 
     #[test]

@@ -112,6 +112,8 @@ enum Task {
     Abandon(SessionId),
     /// Ends what an earlier life of the server has left of sessions that are over.
     CleanUp,
+    /// What clients of stores were made of may have changed.
+    Renew,
     /// Looks whether the stores can do what is asked of them.
     Try(Vec<Arc<ObjectStore>>, std::sync::mpsc::Sender<Fitness>),
 }
@@ -303,6 +305,17 @@ impl Objects {
         if let Some(Some(staff)) = self.shared.staff.get() {
             let _is_found_by_its_note = staff.send(task);
         }
+    }
+
+    /// Credentials and authorities are read anew.
+    pub fn renew(&self) {
+        self.ask_if_there(Task::Renew);
+    }
+
+    /// From now on files go into these buckets: of others nothing is told any more.
+    pub fn know<'s>(&self, stores: impl Iterator<Item = &'s Arc<ObjectStore>>) {
+        let buckets = stores.map(|store| store.bucket.clone());
+        self.shared.metrics.objects.know(buckets.collect());
     }
 
     /// Tries the stores that new settings name.

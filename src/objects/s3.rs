@@ -8,6 +8,8 @@
 //! request, and once to be sent. The other way, a trailer behind the body, is unknown to many
 //! stores.
 
+mod client;
+
 use std::error::Error as _;
 use std::fs::File;
 use std::io;
@@ -17,15 +19,10 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::{AppName, BehaviorVersion, Region};
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_types::byte_stream::{FsBuilder, Length};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -34,11 +31,11 @@ use md5::{Digest as _, Md5};
 use super::bucket::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
 use crate::http::digest::{Hex, parse_hex};
-use crate::named_file;
+use client::Renewed;
 
 /// A client of one bucket.
 pub struct S3Bucket {
-    client: aws_sdk_s3::Client,
+    client: Renewed,
     bucket: String,
 }
 
@@ -66,41 +63,46 @@ impl S3Bucket {
     /// # Errors
     /// The authorities cannot be read.
     pub async fn open(place: &StorePlace) -> Result<Self, StoreTrouble> {
-        let mut trust = TrustStore::default();
-        if !place.ca.as_os_str().is_empty() {
-            let pem = named_file::read_pem(&place.ca).map_err(|error| {
-                StoreTrouble::Settings(format!("store_ca {}: {error}", place.ca.display()))
-            })?;
-            trust = TrustStore::empty().with_pem_certificate(pem);
-        }
-        let context = TlsContext::builder().with_trust_store(trust).build();
-        let context = context.map_err(|error| StoreTrouble::Settings(error.to_string()))?;
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(context)
-            .build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_PATIENCE)
-            .operation_attempt_timeout(PATIENCE);
-        let name =
-            AppName::new("bitsd").map_err(|error| StoreTrouble::Refused(error.to_string()))?;
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .region(Region::new(place.region.clone()))
-            .app_name(name)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts.build())
-            .load()
-            .await;
-        let mut config = aws_sdk_s3::config::Builder::from(&shared)
-            .force_path_style(place.path_style)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        config.set_endpoint_url(place.endpoint.clone());
         Ok(Self {
-            client: aws_sdk_s3::Client::from_conf(config.build()),
+            client: Renewed::open(place).await?,
             bucket: place.bucket.clone(),
         })
+    }
+
+    /// What the client was made of may have changed.
+    pub fn renew(&self) {
+        self.client.renew();
+    }
+
+    /// What an error means; also for the client.
+    fn trouble<E>(&self, error: SdkError<E>) -> StoreTrouble
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let is_let_in = match &error {
+            SdkError::ServiceError(_) => !matches!(status(&error), Some(401 | 403)),
+            _ => false,
+        };
+        let trouble = trouble(error);
+        if !is_let_in || trouble.is_of_credentials() {
+            self.client.doubt();
+        }
+        trouble
+    }
+
+    /// The length of an object, where HEAD does not tell it: some proxies leave it out.
+    async fn length_of(&self, key: &str) -> Result<u64, StoreTrouble> {
+        let client = self.client.get().await;
+        let request = client.get_object().bucket(&self.bucket).key(key);
+        let told = match request.range("bytes=0-0").send().await {
+            Ok(seen) => {
+                (seen.content_range()).and_then(|range| range.rsplit('/').next()?.parse().ok())
+            }
+            // There is no first byte.
+            Err(error) if status(&error) == Some(416) => Some(0),
+            Err(error) => return Err(self.trouble(error)),
+        };
+        told.ok_or_else(|| StoreTrouble::Doubt("it tells the length of no object".to_owned()))
     }
 }
 
@@ -110,7 +112,8 @@ impl Bucket for S3Bucket {
     async fn put(&self, object: &Object, source: &S3Source) -> Result<PutAnswer, StoreTrouble> {
         let range = 0..object.bytes;
         let crc32 = source.crc32(range.clone()).await?;
-        let request = (self.client.put_object())
+        let client = self.client.get().await;
+        let request = (client.put_object())
             .bucket(&self.bucket)
             .key(&object.key)
             .set_metadata(Some(marks(object)))
@@ -118,7 +121,7 @@ impl Bucket for S3Bucket {
             .checksum_crc32(&crc32)
             .content_length(length(&range)?)
             .body(source.body(range).await?);
-        let made = request.send().await.map_err(trouble)?;
+        let made = request.send().await.map_err(|error| self.trouble(error))?;
         Ok(PutAnswer {
             names: StoreNames::told(made.version_id(), made.e_tag()),
             is_proven: made.checksum_crc32() == Some(&*crc32),
@@ -126,12 +129,13 @@ impl Bucket for S3Bucket {
     }
 
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble> {
-        let request = (self.client.create_multipart_upload())
+        let client = self.client.get().await;
+        let request = (client.create_multipart_upload())
             .bucket(&self.bucket)
             .key(&object.key)
             .set_metadata(Some(marks(object)))
             .checksum_algorithm(ChecksumAlgorithm::Crc32);
-        let begun = request.send().await.map_err(trouble)?;
+        let begun = request.send().await.map_err(|error| self.trouble(error))?;
         let upload = begun.upload_id.filter(|upload| !upload.is_empty());
         upload.ok_or_else(|| StoreTrouble::Doubt("an upload without a name".to_owned()))
     }
@@ -158,7 +162,8 @@ impl Bucket for S3Bucket {
         range: Range<u64>,
     ) -> Result<Part, StoreTrouble> {
         let crc32 = source.crc32(range.clone()).await?;
-        let request = (self.client.upload_part())
+        let client = self.client.get().await;
+        let request = (client.upload_part())
             .bucket(&self.bucket)
             .key(key)
             .upload_id(upload)
@@ -166,7 +171,7 @@ impl Bucket for S3Bucket {
             .checksum_crc32(&crc32)
             .content_length(length(&range)?)
             .body(source.body(range.clone()).await?);
-        let sent = request.send().await.map_err(trouble)?;
+        let sent = request.send().await.map_err(|error| self.trouble(error))?;
         Ok(Part {
             number,
             bytes: range.end - range.start,
@@ -179,12 +184,13 @@ impl Bucket for S3Bucket {
         let mut all = Vec::new();
         let mut marker = None;
         loop {
-            let request = (self.client.list_parts())
+            let client = self.client.get().await;
+            let request = (client.list_parts())
                 .bucket(&self.bucket)
                 .key(key)
                 .upload_id(upload)
                 .set_part_number_marker(marker.take());
-            let page = request.send().await.map_err(trouble)?;
+            let page = request.send().await.map_err(|error| self.trouble(error))?;
             for part in page.parts() {
                 let number = part
                     .part_number
@@ -223,58 +229,71 @@ impl Bucket for S3Bucket {
                     .build(),
             );
         }
-        let request = (self.client.complete_multipart_upload())
+        let client = self.client.get().await;
+        let request = (client.complete_multipart_upload())
             .bucket(&self.bucket)
             .key(&object.key)
             .upload_id(upload)
             .set_if_none_match(condition(object))
             .multipart_upload(completed.build());
-        let made = request.send().await.map_err(trouble)?;
+        let made = request.send().await.map_err(|error| self.trouble(error))?;
         Ok(StoreNames::told(made.version_id(), made.e_tag()))
     }
 
     async fn abort(&self, key: &str, upload: &str) -> Result<(), StoreTrouble> {
-        let request = (self.client.abort_multipart_upload())
+        let client = self.client.get().await;
+        let request = (client.abort_multipart_upload())
             .bucket(&self.bucket)
             .key(key)
             .upload_id(upload);
-        request.send().await.map(drop).map_err(trouble)
+        request
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| self.trouble(error))
     }
 
     async fn uploads(&self, key: &str) -> Result<Vec<String>, StoreTrouble> {
-        let request = (self.client.list_multipart_uploads())
+        let client = self.client.get().await;
+        let request = (client.list_multipart_uploads())
             .bucket(&self.bucket)
             .prefix(key);
-        let page = request.send().await.map_err(trouble)?;
+        let page = request.send().await.map_err(|error| self.trouble(error))?;
         let ours = (page.uploads().iter()).filter(|upload| upload.key.as_deref() == Some(key));
         Ok(ours.filter_map(|upload| upload.upload_id.clone()).collect())
     }
 
     async fn look(&self, key: &str) -> Result<Option<SeenObject>, StoreTrouble> {
-        let request = self.client.head_object().bucket(&self.bucket).key(key);
+        let client = self.client.get().await;
+        let request = client.head_object().bucket(&self.bucket).key(key);
         match request.send().await {
             // Each object has one, and a page of a portal has none.
             Ok(seen) if seen.e_tag().is_none_or(str::is_empty) => Err(StoreTrouble::Doubt(
                 "what answers is no object store: it shows an object without an ETag".to_owned(),
             )),
             Ok(seen) => Ok(Some(SeenObject {
+                bytes: match seen.content_length.map(u64::try_from) {
+                    Some(Ok(bytes)) => bytes,
+                    _ => self.length_of(key).await?,
+                },
                 names: StoreNames::told(seen.version_id(), seen.e_tag()),
                 session: (seen.metadata.as_ref()).and_then(|marks| marks.get(MARK).cloned()),
                 sha256: (seen.metadata.as_ref())
                     .and_then(|marks| parse_hex(marks.get(DIGEST_MARK)?)),
-                bytes: (seen
-                    .content_length
-                    .and_then(|bytes| u64::try_from(bytes).ok()))
-                .unwrap_or(0),
             })),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(trouble(error)),
+            Err(error) => Err(self.trouble(error)),
         }
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreTrouble> {
-        let request = self.client.delete_object().bucket(&self.bucket).key(key);
-        request.send().await.map(drop).map_err(trouble)
+        let client = self.client.get().await;
+        let request = client.delete_object().bucket(&self.bucket).key(key);
+        request
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| self.trouble(error))
     }
 
     async fn rest(&self, ms: u64) {
@@ -445,7 +464,6 @@ const TRANSIENT: &[&str] = &[
     "SlowDown",
     "ConditionalRequestConflict",
 ];
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// One request, from its beginning to the end of its answer: a part over a slow line, or the
 /// making of an object of thousands of them.
 const PATIENCE: Duration = Duration::from_secs(600);

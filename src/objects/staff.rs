@@ -5,6 +5,7 @@ mod ahead;
 mod beside;
 mod counted;
 mod notes;
+mod slots;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, LocalSet};
 
 use super::abandon;
@@ -36,6 +37,7 @@ use crate::server::object_order::{ObjectError, ObjectOrder};
 use crate::vault::names::{self, WorkName};
 use counted::Counted;
 use notes::{Notes, work_names};
+use slots::Slots;
 
 #[cfg(not(feature = "s3"))]
 pub(super) use super::bucket::nowhere::{NoBucket as Chosen, NoSource as ChosenSource};
@@ -52,9 +54,9 @@ pub struct Staff {
 /// What jobs share, on their thread.
 struct Desk {
     metrics: Arc<Metrics>,
-    slots: Semaphore,
-    /// For files of which parts are sent ahead; they never keep one waiting that is whole.
-    slots_ahead: Semaphore,
+    uploads_max: usize,
+    /// Who sends to which store: one that does not answer keeps no file of another one waiting.
+    slots: RefCell<BTreeMap<StorePlace, Rc<Slots>>>,
     notes: Notes,
     /// Which boot of this machine it is; a name that no other one has.
     boot: String,
@@ -104,8 +106,8 @@ impl Desk {
     fn of(staff: Staff) -> Self {
         Self {
             metrics: staff.metrics,
-            slots: Semaphore::new(staff.uploads_max),
-            slots_ahead: Semaphore::new(staff.uploads_max.div_ceil(2)),
+            uploads_max: staff.uploads_max,
+            slots: RefCell::default(),
             notes: Notes::new(staff.work),
             boot: boot(),
             buckets: RefCell::default(),
@@ -128,6 +130,7 @@ impl Desk {
                 self.running.borrow_mut().insert(session, handle);
             }
             Task::Stop(session) => self.stop(session),
+            Task::Renew => self.buckets.borrow().values().for_each(|it| it.renew()),
             Task::Ahead(order, folder, acked) => self.begin_ahead(order, folder, acked),
             Task::Abandon(session) => {
                 self.stop(session);
@@ -200,6 +203,7 @@ impl Desk {
             tokio::time::sleep(pause).await;
             pause = PAUSE_MAX.min(2 * pause);
         };
+        let slots = self.slots(&place);
         let object = object_of(order);
         self.remember_digest(order);
         let left = self.leave_other_upload(&object.session, &place, &object.key);
@@ -210,7 +214,7 @@ impl Desk {
         let deliverer = Deliverer {
             bucket: &*bucket,
             notes: &self.notes,
-            slots: &self.slots,
+            slots: &slots.whole,
             object: &object,
             place: &place,
             part_bytes: order.store.part_bytes,
@@ -222,7 +226,7 @@ impl Desk {
         let delivered = deliverer
             .run(&ChosenSource::from(file), known, tell)
             .await?;
-        self.put_beside(&bucket, order).await;
+        self.put_beside(&bucket, &slots, order).await;
         if delivered.rest == Rest::Note {
             task::spawn_local(Rc::clone(self).abandon(object.session));
         }

@@ -255,6 +255,7 @@ fn objects(
         let _best_effort = work.remove(half);
     }
     let has_notes = (names.iter()).any(|name| matches!(parse_name(name), WorkName::Note(_)));
+    objects.know(config.stores());
     let begun = objects.begin(config.stores_to_try(), has_notes);
     begun.map_err(LaunchError::Store)?;
     Ok(objects)

@@ -235,6 +235,7 @@ impl Reloader {
                 })
             })
             .collect();
+        self.objects.renew();
         self.objects.try_stores(config.stores_to_try())?;
         let acceptance = verify::prepare(&config.accounts.keys);
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
@@ -244,6 +245,7 @@ impl Reloader {
         let changed = changes(&self.config, &config, in_files.unwrap_or_default());
         tell_of_doubts(&self.config, &config);
         observe::adopt(config.log_format, config.log_level);
+        self.objects.know(config.stores());
         self.config = config;
         if let Some(material) = material {
             self.material.give_way(&material);

@@ -65,6 +65,12 @@ impl<W: World> Held<W> {
         if !is_closing && let Some(refusal) = self.store_said(shard.world.now()) {
             return Err(refusal);
         }
+        // What was promised is tried for ever, and not all the time.
+        let pauses = self.work().store_pause.as_ref();
+        if is_closing && pauses.is_some_and(|pause| pause.lasts(shard.world.now())) {
+            self.follow();
+            return Err(Refusal::StorePending);
+        }
         self.note_unsettled();
         let mut order = self.object_order(closing.received(), store)?;
         // Another one's object is found again by a look: nothing is sent for that.

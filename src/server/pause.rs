@@ -42,6 +42,11 @@ impl Pause {
         })
     }
 
+    /// Whether it goes on.
+    pub(super) fn lasts(&self, now: Millis) -> bool {
+        now < self.until
+    }
+
     /// What was said.
     pub(super) fn refusal(&self) -> &Refusal {
         &self.refusal

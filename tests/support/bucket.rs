@@ -188,6 +188,8 @@ pub enum Fate {
     Say(u16, &'static str),
     /// It goes through without its condition.
     Unconditional,
+    /// It goes through, and the answer does not tell its length.
+    Lengthless,
     /// It is carried out, and somebody takes the object away before that is answered.
     TakeAway,
 }
@@ -207,6 +209,8 @@ struct Shared {
     lines: Mutex<Vec<String>>,
     /// Requests of those that the store has answered.
     answered: AtomicU64,
+    /// Who asks by this one is not let in.
+    refused_key: Mutex<String>,
     /// Lists are passed on as they are: `moto_server` calls their outermost elements otherwise than
     /// S3 does, and no client can read them.
     spoils_lists: AtomicBool,
@@ -222,6 +226,7 @@ impl Proxy {
             rule: Mutex::new(Box::new(|_, _| Fate::Pass)),
             lines: Mutex::default(),
             answered: AtomicU64::new(0),
+            refused_key: Mutex::default(),
             spoils_lists: AtomicBool::new(false),
         });
         let here = Arc::clone(&shared);
@@ -239,6 +244,11 @@ impl Proxy {
         self.shared.lines.lock().unwrap().clear();
         self.shared.answered.store(0, Ordering::SeqCst);
         *self.shared.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// From now on whoever asks by this access key is not let in.
+    pub fn refuse_key(&self, key: &str) {
+        *self.shared.refused_key.lock().unwrap() = key.to_owned();
     }
 
     /// From now on nobody can read what the store lists.
@@ -292,15 +302,23 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream) -> Option<()> {
         let (head, body) = request(&mut stream)?;
         let line = head.lines().next()?.to_owned();
-        let fate = {
+        let mut fate = {
             let mut lines = self.lines.lock().unwrap();
             lines.push(line.clone());
             let rule = self.rule.lock().unwrap();
             rule(lines.len() as u64, &line)
         };
+        let key = format!("Credential={}/", self.refused_key.lock().unwrap());
+        if head.contains(&key) {
+            fate = Fate::Say(403, "InvalidAccessKeyId");
+        }
         let is_unconditional = matches!(fate, Fate::Unconditional);
         match fate {
-            Fate::Pass | Fate::LoseAnswer | Fate::Unconditional | Fate::TakeAway => {}
+            Fate::Pass
+            | Fate::LoseAnswer
+            | Fate::Lengthless
+            | Fate::Unconditional
+            | Fate::TakeAway => {}
             Fate::LoseRequest => return None,
             Fate::Delay(ms) => thread::park_timeout(Duration::from_millis(ms)),
             Fate::Hang => loop {
@@ -341,6 +359,9 @@ impl Shared {
                     rename(&mut all, &from, &format!("{to:len$}", len = from.len()));
                 }
             }
+        }
+        if matches!(fate, Fate::Lengthless) {
+            rename(&mut all, "Content-Length", "X-Other-Length");
         }
         if matches!(fate, Fate::TakeAway) {
             self.take_away(&line)?;

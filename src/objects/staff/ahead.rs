@@ -102,8 +102,9 @@ impl Desk {
     ) -> Result<(), StoreTrouble> {
         let object = object_of(order);
         let place = StorePlace::from(&*order.store);
+        let slots = self.slots(&place);
         loop {
-            let slot = before_end(self.slots_ahead.acquire(), acked, Duration::ZERO);
+            let slot = before_end(slots.ahead.acquire(), acked, Duration::ZERO);
             let Some(Ok(_slot)) = slot.await else {
                 return Ok(());
             };

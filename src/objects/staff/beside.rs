@@ -1,6 +1,6 @@
 //! The digest file of an object, put beside it.
 
-use super::{Chosen, Desk, PAUSE, PAUSE_MAX, object_of, tell};
+use super::{Chosen, Desk, PAUSE, PAUSE_MAX, Slots, object_of, tell};
 use crate::objects::beside::Beside;
 use crate::server::object_order::ObjectOrder;
 
@@ -28,7 +28,7 @@ impl Desk {
     }
 
     /// Returns when the store has it, or when another object that has its name is to stay.
-    pub(super) async fn put_beside(&self, bucket: &Chosen, order: &ObjectOrder) {
+    pub(super) async fn put_beside(&self, bucket: &Chosen, slots: &Slots, order: &ObjectOrder) {
         let (Some(file), Some(sha256)) = (&order.digest_file, order.sha256) else {
             return;
         };
@@ -41,7 +41,7 @@ impl Desk {
         };
         let mut pause = PAUSE;
         loop {
-            let Ok(slot) = self.slots.acquire().await else {
+            let Ok(slot) = slots.whole.acquire().await else {
                 return;
             };
             let put = beside.put(bucket).await;
