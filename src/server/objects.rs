@@ -151,6 +151,12 @@ impl<W: World> Held<W> {
         }
     }
 
+    /// An earlier life of the server may have told a store of the file, also where a power cut has
+    /// left nothing of it here.
+    pub(super) fn note_earlier_life(&mut self) {
+        self.work().is_given = true;
+    }
+
     /// The session has come to its end: whoever is on the way to a store with its file stops, and
     /// what the store has of it in parts goes. Whatever the settings say now: they may have been
     /// others when the store was told of it.

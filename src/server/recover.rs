@@ -109,6 +109,7 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
     shard.enter(Rc::clone(&session));
     if let Some(mut held) = Held::for_shard(shard, &session) {
         held.adopt_reservation(restored.reserved);
+        held.note_earlier_life();
     }
     session
 }

@@ -121,7 +121,7 @@ impl<W: World> Session<W> {
             store_pause: None,
             is_followed: false,
             has_claim: false,
-            is_given: received > 0,
+            is_given: false,
             sent_ahead: 0,
             is_commanded: false,
             counted: Some(counted),
@@ -250,6 +250,7 @@ impl<W: World> Session<W> {
         &self.deadline_ms
     }
 }
+
 /// Whether what `owner` has made is there for whoever asks.
 pub fn is_open(owner: Option<&str>, principal: Option<&Principal>) -> bool {
     match (owner, principal) {
