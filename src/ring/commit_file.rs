@@ -150,6 +150,8 @@ mod tests {
 
     use super::*;
 
+    type Maker<'a> = &'a dyn Fn(&Path);
+
     fn shelf() -> (tempfile::TempDir, WorkFolder) {
         let place = tempfile::tempdir().unwrap();
         let folder = WorkFolder::make(&place.path().join("shelf")).unwrap();
@@ -175,7 +177,7 @@ mod tests {
             rustix::fs::mknodat(rustix::fs::CWD, at, FileType::Fifo, MODE, 0).unwrap();
         };
         let socket = |at: &Path| drop(std::os::unix::net::UnixListener::bind(at).unwrap());
-        let makers: [(&str, &dyn Fn(&Path)); 4] = [
+        let makers: [(&str, Maker<'_>); 4] = [
             ("commit is a folder", &|at| fs::create_dir(at).unwrap()),
             ("commit is a link", &|at| symlink(&victim, at).unwrap()),
             ("commit is a pipe", &pipe),
