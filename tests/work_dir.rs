@@ -14,7 +14,7 @@ use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::host::{
     Tmpfs, allow, as_nobody, folder_and_root, folder_and_root_of_nobody, make_pipe, set_flags,
-    with_calls,
+    with_calls, without_calls,
 };
 use support::mount::Disk;
 use support::server::{Server, Settings};
@@ -82,6 +82,24 @@ fn what_has_the_place_of_the_file_for_commits_costs_no_upload() {
     let (_, said) = checked(&root, &settings);
     assert!(said.contains("commit is a folder: remove it"), "{said}");
     assert!(commit.join("kept").is_dir());
+}
+
+/// Which calls a unit or a security module takes away, no disk can help.
+#[test]
+fn a_folder_whose_acl_cannot_be_asked_for_keeps_no_file() {
+    if !cfg!(target_arch = "x86_64") {
+        return skip("the numbers of system calls are those of x86-64");
+    }
+    // fgetxattr: EPERM, and ENOSYS.
+    for calls in ["193:1", "193:38"] {
+        let Some(words) = without_calls(calls) else {
+            return;
+        };
+        let server = Server::with(Settings::default().wrapper(&words));
+        upload(&server, "/file", 10);
+        server.wait_for_log("event=not_given");
+        assert!(!server.log().contains("disk_failed"), "{}", server.log());
+    }
 }
 
 // -- ours alone

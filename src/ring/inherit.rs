@@ -27,6 +27,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Gid, IFlags, Mode, OFlags, Stat, Statx, XattrFlags};
 use rustix::io::Errno;
@@ -159,8 +160,28 @@ fn default_acl(folder: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
             Err(Errno::RANGE) if acl.len() < ACL_BYTES_MAX => acl.resize(ACL_BYTES_MAX, 0),
             // The last: a folder that may be written and not read.
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::BADF) => return Ok(None),
+            // A filter of system calls, or a module of security: no fault of the disk, and a file
+            // without its folder's ACL is better than none.
+            Err(error @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::INVAL)) => {
+                tell_unread(error);
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Said once: it is the same for all folders, mostly.
+fn tell_unread(error: Errno) {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    if !IS_TOLD.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            event = "not_given",
+            what = "ACL",
+            %error,
+            remedy = "allow fgetxattr (SystemCallFilter=@file-system), or look at the security module",
+            "the default ACL of a folder cannot be read: published files do not get it"
+        );
     }
 }
 
