@@ -102,6 +102,29 @@ fn a_folder_whose_acl_cannot_be_asked_for_keeps_no_file() {
     }
 }
 
+/// The next start would refuse it: an accident, which ends no job.
+#[test]
+fn a_root_that_is_shut_to_the_server_is_told_of_and_waited_for() {
+    let Some(settings) = as_nobody() else { return };
+    for mode in [0o000, 0o500] {
+        let (_folder, root) = folder_and_root_of_nobody();
+        allow(&root, 0o777);
+        std::os::unix::fs::chown(&root, Some(65534), None).unwrap();
+        let server = Server::on(&root, settings.clone());
+        let mut whole = Client::create(server.address(), "/whole");
+        whole.send(fragment(0..10).of(10)).assert(200, None);
+        allow(&root, mode);
+        server.wait_for_log("event=not_ready");
+        let mut late = Client::new(server.address(), "/late");
+        late.try_create().assert(503, None);
+        whole.close().assert(503, None);
+        allow(&root, 0o755);
+        server.wait_for_log("event=ready");
+        late.try_create().assert(200, None);
+        whole.close().assert(200, None);
+    }
+}
+
 // -- ours alone
 
 #[test]

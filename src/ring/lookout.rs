@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Statx, StatxFlags};
+use rustix::fs::{Access, AtFlags, CWD, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::account;
@@ -69,7 +69,9 @@ pub enum Seen {
     Elses(u32),
     /// The same, which others may write to now; its mode.
     Open(u32),
-    /// The same, out of which nothing can be moved now.
+    /// A root, which the server's user may not write to or go through now.
+    Shut,
+    /// A folder of ours, out of which nothing can be moved now.
     Sealed(Sealed),
     /// It cannot be looked at.
     Unknown(Errno),
@@ -98,6 +100,7 @@ impl std::fmt::Display for Seen {
                 "others than {} may write to it now (mode {mode:04o})",
                 account::us()
             ),
+            Self::Shut => write!(f, "{} may no longer write to it", account::us()),
             Self::Sealed(sealed) => write!(
                 f,
                 "it is {} now, so that no upload in it can get its name",
@@ -133,7 +136,7 @@ impl Seen {
                 "mount it again; where it is another disk then, restart the server (unfinished uploads in the old one wait \
                  until that is used again)"
             }
-            Self::Removed => "make it again, and restart the server",
+            Self::Removed => "make it again, if nothing stands there, and restart the server",
             Self::Elses(_) => {
                 "give it back to the server's user (`chown`), if nobody else has put anything there: \
                  what stands in it is published with the server's rights"
@@ -141,6 +144,9 @@ impl Seen {
             Self::Open(_) => {
                 "close it (`chmod go-w`), if nobody else has put anything there: what stands in it is \
                  published with the server's rights"
+            }
+            Self::Shut => {
+                "give the server's user the right to write to it back (`chmod u+rwx`, `chown`)"
             }
             Self::Sealed(_) => "take the attribute off (`lsattr -d`, `chattr -a -i`)",
             Self::Unknown(Errno::IO) => {
@@ -215,7 +221,13 @@ impl Spot {
     /// It is the folder that was opened; whether it has to be ours alone, and is.
     fn same(&self, stat: &Statx) -> Seen {
         if !self.is_ours {
-            return Seen::Same;
+            // A start would refuse it so.
+            let access = Access::WRITE_OK | Access::EXEC_OK;
+            let asked = rustix::fs::accessat(CWD, &self.path, access, AtFlags::EACCESS);
+            return match asked {
+                Err(Errno::ACCESS) => Seen::Shut,
+                _ => Seen::Same,
+            };
         }
         match hold::of(stat.stx_uid, stat.stx_mode.into()) {
             Hold::Ours => Sealed::of(stat).map_or(Seen::Same, Seen::Sealed),
