@@ -457,7 +457,8 @@ fn errno_of(error: &io::Error) -> Option<Errno> {
             Kind::NotFound => Errno::NOENT,
             Kind::PermissionDenied => Errno::ACCESS,
             Kind::AlreadyExists => Errno::EXIST,
-            Kind::IsADirectory => Errno::ISDIR,
+            // No regular file, as whoever opens those of ours says.
+            Kind::IsADirectory | Kind::InvalidInput => Errno::ISDIR,
             Kind::NotADirectory => Errno::NOTDIR,
             Kind::FileTooLarge => Errno::FBIG,
             Kind::StorageFull => Errno::NOSPC,

@@ -102,6 +102,31 @@ fn a_folder_whose_acl_cannot_be_asked_for_keeps_no_file() {
     }
 }
 
+/// As a link or a folder: its client cannot wait for the bytes that stood there.
+#[test]
+fn a_part_that_is_a_pipe_or_a_socket_now_is_told_as_lost() {
+    for is_pipe in [true, false] {
+        let server = Server::start();
+        let mut client = Client::create(server.address(), "/file");
+        client.send(fragment(0..500).of(1000)).assert(200, None);
+        let part = server.part(client.session());
+        fs::remove_file(&part).unwrap();
+        match is_pipe {
+            true => make_pipe(&part),
+            false => drop(std::os::unix::net::UnixListener::bind(&part).unwrap()),
+        }
+        // Whoever came before has the file open still.
+        client.reconnect();
+        let response = client.send(fragment(500..1000).of(1000));
+        response.assert(500, Some(SESSION_NOT_FOUND));
+        let log = server.log();
+        assert!(
+            !log.contains("report this line") && !log.contains("dmesg"),
+            "{log}"
+        );
+    }
+}
+
 /// The next start would refuse it: an accident, which ends no job.
 #[test]
 fn a_root_that_is_shut_to_the_server_is_told_of_and_waited_for() {

@@ -460,6 +460,14 @@ fn every_errno() -> impl Iterator<Item = Errno> {
 }
 
 #[test]
+fn a_part_that_is_no_file_is_gone() {
+    let no_file = io::Error::new(io::ErrorKind::InvalidInput, "x is not a regular file");
+    let found = diagnose(Op::Open, &no_file);
+    assert_eq!((found.hears, found.poisons), (R::SessionNotFound, true));
+    assert!(found.remedy.contains("keep other programs out"));
+}
+
+#[test]
 fn what_kept_a_sync_from_beginning_is_no_failed_sync() {
     let of = |errno: Errno| {
         let error = io::Error::other(SyncNotBegun(errno.into()));

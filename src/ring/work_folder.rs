@@ -168,12 +168,22 @@ impl WorkFolder {
     /// What the kernel says; `InvalidInput` if it is anything else.
     pub fn open_file(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = rustix::fs::openat(&self.descriptor, name, flags, Mode::empty())?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{name} in it is not a regular file: move it away"),
-            ));
+        let no_file = || {
+            let words = format!("{name} in it is not a regular file: move it away");
+            io::Error::new(io::ErrorKind::InvalidInput, words)
+        };
+        let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let file = match rustix::fs::openat(&self.descriptor, name, flags, Mode::empty()) {
+            // A socket, a pipe that nobody reads, a device that is not there: no fault of the disk.
+            Err(Errno::NXIO | Errno::NODEV)
+                if self.stat(name)?.is_some_and(|stat| !is_file(&stat)) =>
+            {
+                return Err(no_file());
+            }
+            opened => opened?,
+        };
+        if !is_file(&rustix::fs::fstat(&file)?) {
+            return Err(no_file());
         }
         // With the flag, the ring would fail what has to wait on some file systems.
         rustix::fs::fcntl_setfl(&file, access & OFlags::APPEND)?;
