@@ -159,9 +159,11 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
              limits.events_owed_per_shard_max",
         ),
         Refusal::Busy => Some(
-            "raise LimitNOFILE= of the service (or `ulimit -n`), limits.sessions_per_shard_max, \
-             limits.mailbox_max or notifications_in_flight_max, whichever ran out; of memory the \
-             line bounds_lowered tells",
+            "raise what ran out: LimitNOFILE= of the service (`ulimit -n`), \
+             limits.sessions_per_shard_max, limits.mailbox_max or notifications_in_flight_max; \
+             limits.journal_bytes_max or LimitFSIZE= (`ulimit -f`), where the records of many \
+             unfinished uploads are a quarter of that; TasksMax=, where no thread can be begun for \
+             a notification; of memory the line bounds_lowered tells",
         ),
         _ => None,
     }

@@ -102,6 +102,54 @@ fn a_folder_whose_acl_cannot_be_asked_for_keeps_no_file() {
     }
 }
 
+/// It is removed in the course of a start, and a check finds that before it.
+#[test]
+fn what_a_start_could_not_remove_is_named_by_check_and_start() {
+    for name in ["clean.aside", "trial"] {
+        let (_folder, root) = folder_and_root();
+        Server::on(&root, Settings::default()).stop();
+        let at = root.join(".bitsd").join(name);
+        let _ = fs::remove_file(&at);
+        fs::create_dir(&at).unwrap();
+        let (is_good, said) = checked(&root, "");
+        let wanted = format!("{name} in it is a folder: move it away");
+        assert!(!is_good && said.contains(&wanted), "{said}");
+        let (status, said) = Server::refused(&root, &Settings::default());
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(&wanted), "{said}");
+        fs::remove_dir(&at).unwrap();
+        Server::on(&root, Settings::default());
+    }
+}
+
+#[test]
+fn a_root_without_an_inode_is_found_by_check_and_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    // One for its own folder, and one for the root.
+    let Some(_disk) = Tmpfs::on(&disk, "nr_inodes=2") else {
+        return;
+    };
+    let root = disk.join("root");
+    fs::create_dir(&root).unwrap();
+    let file = folder.path().join("check.toml");
+    fs::write(&file, "").unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    check.args(["check", "--listen", "127.0.0.1:0", "--root"]);
+    let check = check
+        .arg(&root)
+        .arg("--config")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8([check.stdout, check.stderr].concat()).unwrap();
+    assert!(!check.status.success() && said.contains("df -i"), "{said}");
+    let (status, said) = Server::refused(&root, &Settings::default());
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("df -i"), "{said}");
+}
+
 /// As a link or a folder: its client cannot wait for the bytes that stood there.
 #[test]
 fn a_part_that_is_a_pipe_or_a_socket_now_is_told_as_lost() {
@@ -241,6 +289,7 @@ fn a_link_in_the_place_of_the_work_directory_is_refused() {
     symlink(folder.path().join("other"), root.join(".bitsd")).unwrap();
     let (status, said) = Server::refused(&root, &Settings::default());
     assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("work_dir = "), "{said}");
     assert_eq!(
         fs::read_dir(folder.path().join("other")).unwrap().count(),
         0

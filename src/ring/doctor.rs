@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
 
 use super::account;
 use super::blocks::NOT_REGISTERED;
@@ -407,13 +408,13 @@ fn before_the_first_start(config: &Config) -> Vec<Finding> {
         let path = root.display();
         match may_write(root) {
             Ok(()) if !root.is_dir() => Finding::Bad(format!("the root {path} is not a directory")),
-            Ok(()) => match look_at_root(root) {
-                Ok(_) => Finding::Good(format!(
+            Ok(()) => match look_at_root(root).and_then(|_| full(root)) {
+                Ok(()) => Finding::Good(format!(
                     "{path} may be written; unfinished uploads will lie in {WORK_DIR_NAME} there"
                 )),
                 Err(error) => Finding::Bad(error.to_string()),
             },
-            Err(rustix::io::Errno::NOENT) if is_default(root) => {
+            Err(Errno::NOENT) if is_default(root) => {
                 Finding::Good(format!("{path} will be made at start"))
             }
             Err(error) => {
@@ -428,6 +429,24 @@ fn before_the_first_start(config: &Config) -> Vec<Finding> {
         Some(Finding::Doubtful(doubt.to_string()))
     });
     (config.roots.iter().map(examine)).chain(too_much).collect()
+}
+
+/// Whether a file system has no room for a folder: a start makes one.
+fn full(root: &Path) -> Result<(), LaunchError> {
+    let Ok(stat) = vigil::at(root, || rustix::fs::statvfs(root)) else {
+        return Ok(());
+    };
+    // Root takes what is reserved, too.
+    let (blocks, inodes) = match account::our_id() {
+        0 => (stat.f_bfree, stat.f_ffree),
+        _ => (stat.f_bavail, stat.f_favail),
+    };
+    // Some count none (btrfs has no inodes to count).
+    let is_full = (stat.f_blocks > 0 && blocks == 0) || (stat.f_files > 0 && inodes == 0);
+    match is_full {
+        true => Err(LaunchError::Root(root.to_owned(), Errno::NOSPC.into())),
+        false => Ok(()),
+    }
 }
 
 /// Whether the addresses can be listened on. Where a server runs, they are mostly its own, and

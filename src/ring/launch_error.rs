@@ -368,6 +368,10 @@ impl BadFolder {
                 "the work directory {path} does not exist: if it is on a disk of its own, mount that; if it is to be \
                  new, make it with `install -d -m 700 -o {us} {word}`"
             ),
+            Self::NotDirectory if folder.is_dir() => format!(
+                "the work directory {path} is a link, which is followed only where the settings name it: name the \
+                 folder that it leads to, as in work_dir = \"/other/folder\", or put that back"
+            ),
             Self::NotDirectory => format!("the work directory {path} is not a directory"),
             Self::Owner(owner) => format!(
                 "the work directory {path} belongs to {}, and what stands in it is published with the rights of {}: \

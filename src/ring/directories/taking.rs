@@ -7,17 +7,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::named_file::kind_without_files;
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::{Purpose, holds_sessions};
+use crate::ring::sealed::Sealed;
 use crate::ring::strangers;
 use crate::ring::walk;
 use crate::ring::work_folder::{self, BadFolder, Lock, WorkFolder};
-use crate::vault::names::{LOCK_NAME, OWNER_NAME, TRIAL_NAME};
+use crate::vault::names::{CLEAN_NAME, LOCK_NAME, OWNER_NAME, TRIAL_NAME};
 use crate::vigil;
 
 /// The root where none is named; the only one that is made.
@@ -160,6 +161,7 @@ pub(super) fn lock(
     });
     match locked? {
         Some(lock) => {
+            refuse_unremovable(folder)?;
             // What a trial that was cut short has left there, whatever root it was for.
             folder.remove(TRIAL_NAME).map_err(failed)?;
             Ok(lock)
@@ -177,4 +179,28 @@ fn is_no_lock(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS)
     )
+}
+
+/// Refuses a folder of ours in which something has the name of a file that is removed in the course
+/// of a start, and cannot be.
+fn refuse_unremovable(work: &WorkFolder) -> Result<(), LaunchError> {
+    let names = [CLEAN_NAME, TRIAL_NAME];
+    let folder = names.into_iter().find_map(|name| {
+        let stat = work.stat(name).ok()??;
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        is_folder.then(|| format!("{name} in it is a folder: move it away"))
+    });
+    let sealed = || {
+        let mut sealed = names.into_iter().filter_map(|name| {
+            let sealed = Sealed::of_name(work.descriptor(), name)?;
+            Some(sealed.in_words(&work.path().join(name)))
+        });
+        sealed.next()
+    };
+    let Some(words) = folder.or_else(sealed) else {
+        return Ok(());
+    };
+    let error = io::Error::new(io::ErrorKind::InvalidInput, words);
+    let path = work.path().to_owned();
+    Err(LaunchError::Folder(path, BadFolder::Io(error)))
 }

@@ -37,7 +37,17 @@ pub fn of_folder(directory: &Path, error: &io::Error) -> String {
              itself is read-only, remount it"
         ),
         Some(Errno::ROFS) => "its file system is mounted read-only: remount it writable".to_owned(),
-        Some(Errno::NOSPC | Errno::DQUOT) => "free some space".to_owned(),
+        Some(Errno::NOSPC) => {
+            "no space, or no inode, is left: free some (`df -h`, `df -i`)".to_owned()
+        }
+        Some(Errno::DQUOT) => "free some space, or raise the quota".to_owned(),
+        Some(Errno::FBIG) => {
+            "a limit keeps files short: raise LimitFSIZE= of the service (`ulimit -f`)".to_owned()
+        }
+        Some(Errno::OVERFLOW) => format!(
+            "the mount has no place for {}: look at its map of users (X-mount.idmap)",
+            account::us()
+        ),
         Some(Errno::EXIST) => "something else stands where the server would put a file".to_owned(),
         Some(Errno::STALE) => "the file server does not know it any more: mount it anew".to_owned(),
         Some(Errno::NOKEY) => format!("it is encrypted and locked: `fscrypt unlock {word}`"),
