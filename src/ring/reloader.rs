@@ -21,7 +21,7 @@ use super::reload::{self, Offer};
 use super::rights;
 use super::service;
 use super::tls::material::Material;
-use super::tls::standing::Terms;
+use super::tls::validity::Terms;
 use crate::config::{self, Config, ConfigError};
 use crate::courier;
 use crate::custody::site::{BadLedger, Site};

@@ -27,7 +27,7 @@ use super::reload::{self, Offer};
 use super::reloader::NewSettings;
 use super::signals::Wish;
 use super::space::Spaces;
-use super::tls::standing::Terms;
+use super::tls::validity::Terms;
 use super::tls::wire::{Kit, Tls};
 use super::tree::Trees;
 use super::watch::Watch;
@@ -412,7 +412,7 @@ async fn accept(
         let wire = match tls {
             None => wire,
             Some(terms) => match Tls::new(terms.config, Rc::clone(&kit)) {
-                Some(tls) => wire.secured(tls.vouched_for_by(terms.standing)),
+                Some(tls) => wire.secured(tls.vouched_for_by(terms.validity)),
                 // Without keys it is not served in the clear.
                 None => return,
             },

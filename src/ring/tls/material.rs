@@ -18,8 +18,8 @@ use super::bad_material::BadMaterial;
 use super::doubt::{DAY_S, Doubt, SOON};
 use super::pem::Pem;
 use super::served::{KeyKind, Pair, Served};
-use super::standing::{Standing, Terms};
 use super::trust::{Trust, Vouching};
+use super::validity::{Terms, Validity};
 use crate::config::{Certificate, ChannelBinding, Config, Listener, TlsVersion};
 
 /// What all listeners speak TLS with.
@@ -36,7 +36,7 @@ struct Server {
     /// The authorities that vouch for clients; resumption depends on them.
     trust: Vec<u8>,
     /// Whether they are still those; with a digest of their files.
-    standing: Option<(Standing, [u8; 32])>,
+    validity: Option<(Validity, [u8; 32])>,
     /// What is told of them.
     vouching: Option<Vouching>,
 }
@@ -113,10 +113,10 @@ impl Material {
     pub fn servers(&self) -> Vec<Option<Terms>> {
         let terms = |server: &Server| Terms {
             config: Arc::clone(&server.config),
-            standing: server
-                .standing
+            validity: server
+                .validity
                 .as_ref()
-                .map(|(standing, _)| standing.clone()),
+                .map(|(validity, _)| validity.clone()),
         };
         let terms = |server: &Option<Server>| server.as_ref().map(terms);
         self.servers.iter().map(terms).collect()
@@ -126,10 +126,10 @@ impl Material {
     /// again, on another connection.
     pub fn give_way(&self, now: &Self) {
         for (index, server) in self.servers.iter().enumerate() {
-            let standing = |server: &'_ Server| server.standing.clone();
-            let before = server.as_ref().and_then(standing);
+            let validity = |server: &'_ Server| server.validity.clone();
+            let before = server.as_ref().and_then(validity);
             let now = now.servers.get(index).and_then(Option::as_ref);
-            let now = now.and_then(standing);
+            let now = now.and_then(validity);
             if let Some((before, _)) = before
                 && now.is_none_or(|(now, _)| !now.is(&before))
             {
@@ -253,11 +253,11 @@ impl Server {
                 (builder, trust.bytes)
             }
         };
-        let standing = vouching.is_some().then(|| {
+        let validity = vouching.is_some().then(|| {
             let digest = Sha256::digest(&trust).into();
-            let before = before.and_then(|before| before.standing.clone());
+            let before = before.and_then(|before| before.validity.clone());
             (before.filter(|(_, known)| *known == digest))
-                .unwrap_or_else(|| (Standing::default(), digest))
+                .unwrap_or_else(|| (Validity::default(), digest))
         });
         if is_bound {
             // Whoever resumes has not seen the certificate of now, and would bind its Kerberos
@@ -280,7 +280,7 @@ impl Server {
         Ok(Self {
             config: Arc::new(config),
             trust,
-            standing,
+            validity,
             vouching,
         })
     }

@@ -14,7 +14,7 @@
 //! * [`material`] reads certificates, keys and authorities ([`pem`]), has its [`mod@doubt`]s,
 //!   and says what is wrong with them ([`bad_material`]);
 //!   [`served`] chooses what a client is shown, [`trust`] and [`verified`] prove what it shows, for
-//!   as long as that has its [`standing`].
+//!   as long as that has its [`validity`].
 //!
 //! `session` and `wire` are the only files that know the unbuffered interface, which rustls will
 //! change.
@@ -27,8 +27,8 @@ pub mod pace;
 pub mod pem;
 pub mod served;
 pub mod session;
-pub mod standing;
 pub mod trouble;
 pub mod trust;
+pub mod validity;
 pub mod verified;
 pub mod wire;

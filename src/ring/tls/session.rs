@@ -11,8 +11,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::served;
-use super::standing::Standing;
 use super::trouble::Trouble;
+use super::validity::Validity;
 use crate::server::floor::Security;
 
 /// Bytes of plaintext in a record (RFC 8446 5.1).
@@ -53,7 +53,7 @@ pub struct TlsSession {
     /// The name that the client asked for.
     server_name: Option<Box<str>>,
     /// Of whoever vouches for the client.
-    standing: Option<Standing>,
+    validity: Option<Validity>,
 }
 
 /// Where decrypted bytes go: into the reader's memory, and what does not fit is kept.
@@ -98,18 +98,18 @@ impl TlsSession {
             is_closed: false,
             has_failed: false,
             server_name: None,
-            standing: None,
+            validity: None,
         })
     }
 
     /// The client gets in as long as these vouch for it.
-    pub fn vouched_for_by(&mut self, standing: Option<Standing>) {
-        self.standing = standing;
+    pub fn vouched_for_by(&mut self, validity: Option<Validity>) {
+        self.validity = validity;
     }
 
     /// Whether others are trusted now than those who let the client in.
     pub fn is_distrusted(&self) -> bool {
-        self.standing.as_ref().is_some_and(Standing::has_ended)
+        self.validity.as_ref().is_some_and(Validity::has_ended)
     }
 
     /// Whether both sides have not agreed on keys yet.

@@ -20,8 +20,8 @@ use super::pace::{Pace, TooMany};
 use super::session::{
     CIPHER_KEPT_MAX, Digested, RECORD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, TlsSession, bytes_to_come,
 };
-use super::standing::Standing;
 use super::trouble::{self, Trouble};
+use super::validity::Validity;
 use crate::server::floor::{Fill, Security};
 use crate::vault::disk::Block;
 
@@ -78,9 +78,9 @@ impl Tls {
     }
 
     /// The same, for a client that gets in as long as these vouch for it.
-    pub fn vouched_for_by(self, standing: Option<Standing>) -> Self {
+    pub fn vouched_for_by(self, validity: Option<Validity>) -> Self {
         if let Some(session) = self.session.borrow_mut().as_mut() {
-            session.vouched_for_by(standing);
+            session.vouched_for_by(validity);
         }
         self
     }

@@ -8,9 +8,9 @@ use rustls::ServerConfig;
 /// Of the authorities of a listener and their lists, as they were read once. All connections that
 /// they let in have it.
 #[derive(Clone, Debug, Default)]
-pub struct Standing(Arc<AtomicBool>);
+pub struct Validity(Arc<AtomicBool>);
 
-impl Standing {
+impl Validity {
     /// Others are trusted from now on.
     pub fn end(&self) {
         self.0.store(true, Ordering::Release);
@@ -33,5 +33,5 @@ pub struct Terms {
     /// Certificates, and who vouches for clients.
     pub config: Arc<ServerConfig>,
     /// Of the authorities, where clients show certificates.
-    pub standing: Option<Standing>,
+    pub validity: Option<Validity>,
 }
