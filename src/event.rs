@@ -212,6 +212,8 @@ pub enum Event<'a> {
         path: Option<&'a str>,
         /// The request target as it was sent, where there is no path.
         target: Option<&'a [u8]>,
+        /// Who sent it, where that was asked and is known.
+        user: Option<&'a str>,
         /// What the client heard.
         why: &'a Refusal,
     },

@@ -203,6 +203,20 @@ fn a_session_belongs_to_its_user_also_after_a_crash() {
 }
 
 #[test]
+fn a_refusal_names_the_user_who_was_refused() {
+    let guarded = guarded("auth = [\"basic\"]\nallow = [\"bert\"]\n");
+    let mut client = guarded.client("/a.bin", &basic("anna", "sesame"));
+    assert_eq!(client.try_create().status, 403);
+    guarded
+        .server
+        .wait_for_log("path=\"a.bin\" user=\"anna\" status=403");
+    // Whoever is not known is called by no name, least of all by that of another.
+    let mut wrong = guarded.client("/b.bin", &basic("anna", "wrong"));
+    assert_eq!(wrong.try_create().status, 401);
+    guarded.server.wait_for_log("path=\"b.bin\" status=401");
+}
+
+#[test]
 fn a_password_is_compared_once_for_many_fragments_and_anew_after_a_reload() {
     let mut guarded = guarded("auth = [\"basic\"]\n");
     // 2^10 rounds: much slower than all the rest of a fragment, above all in a build for tests.

@@ -192,6 +192,7 @@ fn log_refusal(shard: usize, event: &Event<'_>) {
         session,
         path,
         target,
+        user,
         why,
     } = event
     else {
@@ -232,10 +233,10 @@ fn log_refusal(shard: usize, event: &Event<'_>) {
     let (path, hresult) = (*path, why.hresult().map(hexadecimal));
     match remedy {
         Some(remedy) => {
-            warn!(event, shard, %peer, session, path, target, status, hresult, %why, remedy, "packet refused");
+            warn!(event, shard, %peer, session, path, target, user, status, hresult, %why, remedy, "packet refused");
         }
         None => {
-            info!(event, shard, %peer, session, path, target, status, hresult, %why, "packet refused");
+            info!(event, shard, %peer, session, path, target, user, status, hresult, %why, "packet refused");
         }
     }
 }

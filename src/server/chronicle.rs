@@ -113,6 +113,7 @@ impl Chronicle {
                 path,
                 target,
                 why,
+                ..
             } if is_trouble(why) => {
                 let target = target.map(String::from_utf8_lossy).unwrap_or_default();
                 let path = path.unwrap_or(&target);
@@ -307,6 +308,7 @@ mod tests {
             session: None,
             path: Some(path),
             target: None,
+            user: None,
             why,
         };
         chronicle.note(now, &event);

@@ -163,6 +163,8 @@ impl<W: World> Exchange<W> {
         shown: Shown,
     ) -> Result<Option<Principal>, Refusal> {
         self.proof.clear();
+        // Nor is a refusal told as one of whoever asked before.
+        self.principal = None;
         if shown.is_forwarded {
             self.visit.share();
         }
@@ -187,7 +189,10 @@ impl<W: World> Exchange<W> {
         };
         match policy::may(&principal, &access.allow, &config.accounts.accounts) {
             true => Ok(Some(principal)),
-            false => Err(Refusal::NotAllowed),
+            false => {
+                self.principal = Some(principal);
+                Err(Refusal::NotAllowed)
+            }
         }
     }
 

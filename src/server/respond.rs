@@ -176,6 +176,7 @@ impl<W: World> Exchange<W> {
                 session: outcome.session,
                 path: Some(path.as_str()),
                 target: None,
+                user: self.principal.as_ref().map(|principal| &*principal.user),
                 why,
             });
             if *why == Refusal::ParentMissing {

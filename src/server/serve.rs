@@ -154,6 +154,7 @@ impl<W: World> Exchange<W> {
                 session: *session,
                 path: None,
                 target: stranger::target(self.inbox.bytes()),
+                user: None,
                 why,
             });
         }

@@ -229,6 +229,7 @@ fn refusals_name_status_and_cause() {
             session: None,
             path: Some("a\"b"),
             target: None,
+            user: Some("anna"),
             why: &Refusal::SessionNotFound,
         },
         Event::Refused {
@@ -236,6 +237,7 @@ fn refusals_name_status_and_cause() {
             session: None,
             path: None,
             target: Some(b"//a\nb"),
+            user: None,
             why: &Refusal::DiskFull,
         },
     ];
@@ -289,6 +291,7 @@ fn who_repeats_itself_is_told_once() {
         session: None,
         path: Some("in/again"),
         target: None,
+        user: None,
         why: &Refusal::TooManySessions,
     };
     let text = logged(
