@@ -749,6 +749,40 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
     assert!(text(&bad).contains("upload_bytes_max"), "{}", text(&bad));
     assert_eq!(watched.series("bitsd_config_last_reload_successful"), 0.0);
     assert_eq!(watched.series("bitsd_config_reloads_failed_total"), 1.0);
+    // Settings that are wrong hide no server from whoever has just written them.
+    let with_file = |words: &[&str]| bitsd(words).arg("--config").arg(&file).output().unwrap();
+    for (rest, code) in [("upload_bytes_max = \"lots\"", 1), ("nonsense = ]", 1)] {
+        std::fs::write(
+            &file,
+            format!("admin_socket = {:?} # here\n{rest}", watched.socket),
+        )
+        .unwrap();
+        let bad = with_file(&["reload"]);
+        assert_eq!(bad.status.code(), Some(code), "{}", text(&bad));
+        for words in [&["status"][..], &["sessions", "list"]] {
+            let shown = with_file(words);
+            assert_eq!(shown.status.code(), Some(0), "{}", text(&shown));
+        }
+    }
+    assert_eq!(watched.series("bitsd_config_reloads_failed_total"), 3.0);
+    // Where no server is, they are what is wrong.
+    std::fs::write(
+        &file,
+        "admin_socket = \"/nowhere/admin.sock\"\nnonsense = 1",
+    )
+    .unwrap();
+    let nowhere = with_file(&["status"]);
+    assert_eq!(nowhere.status.code(), Some(2), "{}", text(&nowhere));
+    assert!(text(&nowhere).contains("nonsense"), "{}", text(&nowhere));
+    for (words, says) in [
+        (["--client", "bogus"], "it takes an address such as"),
+        (["--idle", "x"], "it takes a time such as"),
+    ] {
+        let wrong = bitsd(&["sessions", "list"]).args(words).output().unwrap();
+        assert_eq!(wrong.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&wrong.stderr);
+        assert!(said.contains(says), "{said}");
+    }
 }
 
 /// What is open stays in use: only a start opens what stands there now.

@@ -10,6 +10,7 @@ mod stuck;
 mod table;
 mod trace;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,7 +22,9 @@ use bitsd::bits::session::Step;
 use bitsd::bits::session_id::SessionId;
 use bitsd::config::Config;
 use bitsd::observe;
+use bitsd::vigil;
 
+use super::log_format;
 use super::settings::Settings;
 use conversation::{Conversation, NoConversation};
 use ending::How;
@@ -109,7 +112,7 @@ pub struct Which {
     #[arg(long, value_name = "PREFIX")]
     location: Option<String>,
     /// Those of a client, by its address.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     client: Option<String>,
     /// Those of a user.
     #[arg(long, value_name = "NAME")]
@@ -121,8 +124,19 @@ pub struct Which {
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
     /// Those that have made no progress for so long, such as 2h or 7d.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    idle: Option<std::time::Duration>,
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    idle: Option<Duration>,
+}
+
+/// An address as the server takes it.
+fn address(text: &str) -> Result<String, &'static str> {
+    let read: Result<IpAddr, _> = text.parse();
+    read.map(|_| text.to_owned())
+        .map_err(|_| "it takes an address such as 192.0.2.1")
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "it takes a time such as 90s, 2h or 7d")
 }
 
 impl Which {
@@ -294,11 +308,26 @@ impl Where {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
-        let socket = self.settings()?.admin_socket;
+        let socket = match self.settings() {
+            Ok(config) => config.admin_socket,
+            Err(failed) => return self.socket_in_file().ok_or(failed),
+        };
         match socket.as_os_str().is_empty() {
             true => Err(Failed::wrong_use(NO_SOCKET)),
             false => Ok(socket),
         }
+    }
+
+    /// The socket that a file names of which something else is wrong, if a server answers there: it
+    /// runs with other settings, and is asked all the same.
+    fn socket_in_file(&self) -> Option<PathBuf> {
+        let settings = Settings::in_file(self.config.clone());
+        let read = move || log_format::text_of(settings.file()?);
+        let text = vigil::within(Instant::now() + SETTINGS_PATIENCE, read).ok()??;
+        let said = log_format::said_in(&text, "admin_socket")?;
+        let said: toml::Table = format!("said = {said}").parse().ok()?;
+        let socket = PathBuf::from(said.get("said")?.as_str()?);
+        (socket.is_absolute() && !is_nobody_there(&socket)).then_some(socket)
     }
 
     fn conversation(&self) -> Result<Conversation, Failed> {
@@ -310,7 +339,13 @@ impl Where {
         if let Some(socket) = &self.socket {
             return Ok(Knower::Server(Conversation::with(socket)));
         }
-        let config = self.settings()?;
+        let config = match self.settings() {
+            Ok(config) => config,
+            Err(failed) => {
+                let socket = self.socket_in_file().ok_or(failed)?;
+                return Ok(Knower::Server(Conversation::with(&socket)));
+            }
+        };
         let socket = &config.admin_socket;
         Ok(
             match socket.as_os_str().is_empty() || is_nobody_there(socket) {

@@ -29,10 +29,7 @@ pub fn asked_for(file: Option<&Path>) -> LogFormat {
     let words: Vec<OsString> = std::env::args_os().collect();
     let variable = || std::env::var("BITSD_LOG_FORMAT").ok();
     // A pipe can be read once, and that is for the settings themselves.
-    let in_file = || {
-        let text = named_file::read(file?, FILE_BYTES_MAX).ok()?;
-        Some(String::from_utf8_lossy(&text).into_owned())
-    };
+    let in_file = || text_of(file?);
     let is_json = by_flag(&words)
         .or_else(|| variable().map(|word| word.eq_ignore_ascii_case("json")))
         .or_else(|| in_file().map(|text| is_json_in(&text)));
@@ -40,6 +37,12 @@ pub fn asked_for(file: Option<&Path>) -> LogFormat {
         Some(true) => LogFormat::Json,
         _ => LogFormat::Text,
     }
+}
+
+/// What stands in a settings file, whatever it is.
+pub fn text_of(file: &Path) -> Option<String> {
+    let text = named_file::read(file, FILE_BYTES_MAX).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Whether the last flag of this name says JSON; `None` without one.
@@ -55,17 +58,24 @@ fn by_flag(words: &[OsString]) -> Option<bool> {
         .map(|value| value.eq_ignore_ascii_case("json"))
 }
 
-/// Whether a settings file, which may be no TOML, says JSON.
-fn is_json_in(text: &str) -> bool {
+/// What a settings file, which may be no TOML, says of a key above its first table: all that stands
+/// behind the sign.
+pub fn said_in<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     let lines = text
         .lines()
         .map(|line| line.trim_start_matches('\u{feff}').trim());
     let top = lines.take_while(|line| !line.starts_with('['));
     let mut values = top.filter_map(|line| {
-        let rest = line.strip_prefix("log_format")?.trim_start();
+        let rest = line.strip_prefix(key)?.trim_start();
         rest.strip_prefix('=').map(str::trim_start)
     });
-    let value = values.next().unwrap_or_default().to_ascii_lowercase();
+    values.next()
+}
+
+/// Whether such a file says JSON.
+fn is_json_in(text: &str) -> bool {
+    let value = said_in(text, "log_format").unwrap_or_default();
+    let value = value.to_ascii_lowercase();
     value.starts_with("\"json\"") || value.starts_with("'json'")
 }
 

@@ -137,8 +137,9 @@ impl FromArgMatches for Keys {
     }
 }
 
-/// Variables that are none of ours, and almost are: a slip that nobody else would tell of. They are
-/// not refused, since others set some too (Kubernetes `BITSD_PORT`, for a service of that name).
+/// Variables that are none of ours, and almost are, or are called like a key that has none: a slip
+/// that nobody else would tell of. They are not refused, since others set some too (Kubernetes
+/// `BITSD_PORT`, for a service of that name).
 pub fn misspelt_variables() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     misspelt(names)
@@ -150,6 +151,13 @@ fn misspelt(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut told: Vec<_> = names
         .filter(|name| name.starts_with("BITSD_") && !ours.contains(name))
         .filter_map(|name| {
+            let is_key = |row: &&Row| name == format!("BITSD_{}", row.name().to_ascii_uppercase());
+            if let Some(row) = rows().find(is_key) {
+                let key = row.name();
+                return Some(format!(
+                    "{name} sets nothing: {key} stands in the settings file only"
+                ));
+            }
             let alike = |known: &String| strsim::damerau_levenshtein(known, &name);
             let near = ours.iter().min_by_key(|known| alike(known))?;
             (alike(near) <= SLIPS_MAX)
@@ -290,6 +298,11 @@ mod tests {
             ("BITSD_LISTN", Some("BITSD_LISTEN")),
             ("BITSD_LOGLEVEL", Some("BITSD_LOG_LEVEL")),
             ("BITSD_CONFIGS", Some("BITSD_CONFIG")),
+            ("BITSD_AUTH", Some("auth stands in the settings file only")),
+            ("BITSD_ALLOW_FROM", Some("BITSD_ALLOW_FROM sets nothing")),
+            ("BITSD_UPLOAD_BYTES_MAX", Some("sets nothing")),
+            ("BITSD_ADMIN_SOCKET", Some("sets nothing")),
+            ("BITSD_FREE_BYTES_MIN", Some("sets nothing")),
             ("BITSD_ROOT", None),
             ("BITSD_CONFIG", None),
             ("BITSD_RTOO", None),
