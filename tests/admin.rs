@@ -1131,7 +1131,7 @@ fn a_check_looks_at_sockets_and_addresses_as_a_start_does() {
         (socket(&file), 1),
         (socket(&nowhere), 1),
         (socket(&long), 1),
-        (format!("{any}admin_socket = \"a\\u0000b\""), 1),
+        (format!("{any}admin_socket = \"/a\\u0000b\""), 1),
         (
             format!("listen = [\"0.0.0.0:{free}\", \"127.0.0.1:{free}\"]"),
             2,

@@ -85,8 +85,8 @@ fn a_check_leaves_nothing_behind() {
         ("root = \"none\"\nwork_dir = \"work\"", "does not exist"),
         ("root = \"root\"\nwork_dir = \"root\"", "must not be a root"),
         (
-            "root = \"root\"\nwork_dir = \"work\"\nadmin_socket = \"admin.sock\"",
-            "admin_socket can be",
+            "root = \"root\"\nadmin_socket = \"admin.sock\"",
+            "admin_socket = \"admin.sock\" cannot be used: it takes a path from `/` on",
         ),
         (
             "root = \"root\"\n[[listener]]\naddress = \"[::]:47113\"",

@@ -89,7 +89,7 @@ keys! {
         tls_version_min: TlsVersion = TlsVersion::Tls12, Row::of(Form::Word(TlsVersion::WORDS)).live();
         /// A Unix socket where the server can be asked how it is, and given orders (`bitsd status`,
         /// `sessions`, `reload`, `drain`): by its user and by its group.
-        admin_socket: PathBuf = PathBuf::new(), Row::of(Form::Place("a path, or \"\" for none"));
+        admin_socket: PathBuf = PathBuf::new(), Row::of(Form::Place(PLACE_TAKES));
         /// Addresses that answer `/metrics`, `/live`, `/ready` and other questions, to everybody
         /// who can reach them; they take no orders. `[::]` takes IPv4 as well.
         admin_listen: Vec<SocketAddr> = Vec::new(), Row::of(Form::Addresses).by_default("[]");
@@ -97,7 +97,7 @@ keys! {
         admin_names: Vec<String> = Vec::new(), Row::of(Form::Texts(ADMIN_NAMES)).live();
         /// The folder of the custody ledger: a line for each upload that ended, chained by hash,
         /// before its client hears of it. Not in a root, nor in `work_dir`.
-        custody: PathBuf = PathBuf::new(), Row::of(Form::Place(CUSTODY_TAKES));
+        custody: PathBuf = PathBuf::new(), Row::of(Form::Place(PLACE_TAKES));
         // Bounds as in IIS, but from 1 s; there it is 12 h by default.
         /// How often expired uploads are looked for.
         cleanup_interval: Duration = Duration::from_secs(1), Row::of(duration(SECOND..=360 * DAY))
@@ -497,7 +497,7 @@ keys! {
 }
 
 const ACCOUNT_FILE_TAKES: &str = "a file, or \"\" for none";
-const CUSTODY_TAKES: &str = "a path from `/` on, or \"\" for none";
+const PLACE_TAKES: &str = "a path from `/` on, or \"\" for none";
 const CREDENTIALS_TAKE: &str = "a file of at most 4096 bytes, or \"\" for none";
 const SECRET_TAKES: &str =
     "a file of 16 to 4096 bytes, white space at the ends aside, or \"\" for none";

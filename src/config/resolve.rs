@@ -72,7 +72,7 @@ impl Settled {
         if !config.accounts.keys.is_empty() && limits.get("head_bytes_max").is_none() {
             config.limits.head_bytes_max = HEAD_BYTES_WITH_TICKETS;
         }
-        check_custody(&global)?;
+        check_places(&global)?;
         check_tls(&config, &listeners)?;
         check_proxies(&config, &global, &listeners)?;
         refuse_repeated(&global, &config.listen, &listeners)?;
@@ -145,14 +145,18 @@ fn resolve_locations(
     Ok(locations)
 }
 
-/// Evidence must not depend on where the server was started from.
-fn check_custody(global: &Given) -> Result<(), ConfigError> {
-    match global.said("custody") {
-        Some(entry) if matches!(&entry.value, Value::Path(path) if path.is_relative()) => {
-            Err(entry.refused(Complaint::Unusable))
+/// Evidence must not depend on where the server was started from, and whoever asks it by its socket
+/// was started elsewhere.
+fn check_places(global: &Given) -> Result<(), ConfigError> {
+    for key in ["custody", "admin_socket"] {
+        match global.said(key) {
+            Some(entry) if matches!(&entry.value, Value::Path(path) if path.is_relative()) => {
+                return Err(entry.refused(Complaint::Unusable));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// What the keys of listeners need of each other.
