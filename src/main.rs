@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use bitsd::config::{Config, LogFormat, LogLevel, setting_like, settings_schema};
+use bitsd::config::{Config, LogFormat, LogLevel, instead_of_iis, setting_like, settings_schema};
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::handed::Handed;
@@ -147,6 +147,9 @@ fn run_check(check: &Check) -> ExitCode {
         return show(&format!("{:#}\n", settings_schema()));
     }
     if let Some(name) = &check.key {
+        if let Some(instead) = instead_of_iis(name) {
+            return show(&format!("  {name} is {instead}\n"));
+        }
         let Some(text) = about_key(name) else {
             match setting_like(name) {
                 Some(key) => say(format_args!("there is no key {name}; did you mean {key}?")),

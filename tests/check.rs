@@ -120,6 +120,50 @@ fn settings_that_hardly_anybody_means_are_told_of() {
     server.wait_for_log("event=settings_doubtful");
 }
 
+/// The unit gives the right to the service, and not to whoever checks. In a network of its own, in
+/// which the ports are not given to everybody.
+#[test]
+fn a_port_that_the_service_may_have_is_a_warning_to_whoever_may_not() {
+    let place = place(rustix::process::geteuid().as_raw());
+    let lines = "root = \"root\"\nwork_dir = \"work\"\nlisten = \"127.0.0.1:80\"\ncores = 1\n\
+                 admin_listen = \"127.0.0.1:81\"\n";
+    fs::write(place.path().join("bitsd.toml"), lines).unwrap();
+    let script = "ip link set lo up || exit 77
+        exec setpriv --bounding-set=-net_bind_service $0 check -c bitsd.toml";
+    let output = Command::new("unshare")
+        .args(["-n", "sh", "-c", script, env!("CARGO_BIN_EXE_bitsd")])
+        .current_dir(place.path())
+        .output();
+    let Ok(output) = output else {
+        return skip("there is no unshare");
+    };
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    match output.status.code() {
+        Some(77 | 127) => skip("a network of its own needs root, iproute2 and setpriv"),
+        code if said.contains("unshare") => skip(&format!("no network of its own: {code:?}")),
+        code => {
+            for warned in [
+                "warning: 127.0.0.1:80 cannot",
+                "warning: admin_listen 127.0.0.1:81",
+            ] {
+                assert!(said.contains(warned), "{said}");
+            }
+            assert_eq!(code, Some(0), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_takes_the_place_of_a_property_without_a_key_is_told() {
+    for name in ["UNCUserName", "uncpassword"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let output = command.args(["check", "--key", name]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("mount the share"), "{said}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
 /// A unit that was mistaken: 100 TiB of a disk that is smaller.
 #[test]
 fn more_space_than_a_disk_has_is_told_of() {

@@ -327,4 +327,4 @@ const USER: &str = "the server is who starts it (systemd: User= and Group=)";
 const DAEMON: &str = "the server stays in the foreground, and a service manager looks after it";
 
 /// Properties by which IIS is told who may write to a share.
-const OF_IIS_ALONE: [&str; 2] = ["UNCUserName", "UNCPassword"];
+pub(super) const OF_IIS_ALONE: [&str; 2] = ["UNCUserName", "UNCPassword"];

@@ -54,7 +54,7 @@ pub use keys::{
     Listener, Location, Notification, ObjectStore, Policy, default_of, rows,
 };
 pub use permissions::Permissions;
-pub use reference::{setting_like, settings_schema};
+pub use reference::{instead_of_iis, setting_like, settings_schema};
 pub use reload::{CERTIFICATE, adopt};
 pub use resolve::Settled;
 pub use secret::{ACCOUNTS_BYTES_MAX, Secret};

@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::file::likeness;
+use super::file::{OF_IIS_ALONE, likeness};
 use super::form::LIKENESS_MIN;
 use super::form::{Form, UNLIMITED, Unit};
 use super::keys::{default_of, rows};
@@ -22,6 +22,16 @@ pub fn setting_like(name: &str) -> Option<&'static str> {
     let best = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));
     best.map(|(_, key)| key)
 }
+
+/// What takes the place of a property of IIS that no key takes the place of.
+pub fn instead_of_iis(name: &str) -> Option<&'static str> {
+    let mut alone = OF_IIS_ALONE.iter();
+    let is_one = alone.any(|iis| iis.eq_ignore_ascii_case(name));
+    is_one.then_some(MOUNT_THE_SHARE)
+}
+
+const MOUNT_THE_SHARE: &str =
+    "a property of IIS, which has no place here: mount the share, and let root lead there";
 
 /// A JSON Schema (draft 2020-12) of the settings file, for editors that check and complete TOML by
 /// one.

@@ -218,6 +218,9 @@ fn admin_addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -
                 let why = "is not on this machine now; whoever listens there keeps it";
                 Finding::Doubtful(format!("admin_listen {address} {why}"))
             }
+            Err(BadDoor::Address(_, error)) if is_for_the_service(address, &error) => {
+                Finding::Doubtful(format!("admin_listen {}", not_by_us(address)))
+            }
             Err(why) => Finding::Bad(LaunchError::Admin(why).to_string()),
         });
     }
@@ -340,7 +343,9 @@ fn memory_for_clients(config: &Config) -> Finding {
 fn blocks(config: &Config) -> Finding {
     match probe::registration(config) {
         Err(error) => Finding::Bad(error.to_string()),
-        Ok(Some(error)) => Finding::Doubtful(format!("{NOT_REGISTERED} ({error})")),
+        Ok(Some(error)) => Finding::Doubtful(format!(
+            "{NOT_REGISTERED} ({error}); that holds for whoever checks: a service has the limit of its unit"
+        )),
         Ok(None) => Finding::Good("body blocks can be registered with io_uring".to_owned()),
     }
 }
@@ -478,8 +483,22 @@ fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<
 fn cannot_listen(config: &Config, address: SocketAddr, error: io::Error) -> Finding {
     match listeners::is_dispensable(config, address, &error) {
         true => Finding::Doubtful(listeners::left_out(address)),
+        false if is_for_the_service(address, &error) => Finding::Doubtful(not_by_us(address)),
         false => Finding::Bad(LaunchError::Listen(address, error).to_string()),
     }
+}
+
+/// Whether only a right is missing that the unit gives to the service, and not to whoever checks:
+/// the kernel looks at the address first.
+fn is_for_the_service(address: SocketAddr, error: &io::Error) -> bool {
+    address.port() < 1024 && error.kind() == io::ErrorKind::PermissionDenied
+}
+
+fn not_by_us(address: SocketAddr) -> String {
+    format!(
+        "{address} cannot be tried by this user: ports below 1024 need CAP_NET_BIND_SERVICE, which a service has if its \
+         unit says AmbientCapabilities=CAP_NET_BIND_SERVICE"
+    )
 }
 
 fn beside_a_server(config: &Config, address: SocketAddr) -> Finding {
