@@ -57,6 +57,14 @@ impl Networks {
         self.0.iter().filter(is_wide).copied().map(to_text)
     }
 
+    /// Whether some address is let in by both.
+    pub fn meet(&self, others: &Self) -> bool {
+        let meets = |one: &IpNet, other: &IpNet| one.contains(other) || other.contains(one);
+        self.is_empty()
+            || others.is_empty()
+            || (self.0.iter()).any(|one| others.0.iter().any(|other| meets(one, other)))
+    }
+
     /// Whether an address is in one of them. One of IPv4 is the same in either family.
     pub fn hold(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -114,6 +122,20 @@ mod tests {
         let everybody = networks(&["0.0.0.0/0"]);
         assert!(everybody.hold("192.0.2.1".parse().unwrap()));
         assert!(!everybody.hold("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn whether_somebody_is_in_both() {
+        let (wide, office) = (networks(&["10.0.0.0/8"]), networks(&["10.1.0.0/16", "::1"]));
+        let (home, none) = (networks(&["192.168.0.0/16"]), networks(&[]));
+        for (one, other, meet) in [
+            (&wide, &office, true),
+            (&wide, &home, false),
+            (&office, &home, false),
+            (&none, &home, true),
+        ] {
+            assert_eq!((one.meet(other), other.meet(one)), (meet, meet));
+        }
     }
 
     #[test]

@@ -51,8 +51,12 @@ pub(super) fn taken_by_admin(address: SocketAddr) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// What the kernel would call an invalid argument.
+/// What the kernel would call an invalid argument, or listen on for nothing.
 fn cannot_be_bound(address: &SocketAddr) -> Option<String> {
+    let is_broadcast = matches!(address.ip(), IpAddr::V4(v4) if v4.is_broadcast());
+    if address.ip().is_multicast() || is_broadcast {
+        return Some(": it stands for many machines, and nobody can connect to it".to_owned());
+    }
     let SocketAddr::V6(v6) = address else {
         return None;
     };
@@ -176,6 +180,18 @@ mod tests {
             ("[::ffff:127.0.0.1]:80", Some("; write 127.0.0.1:80")),
             ("[fe80::1]:80", Some("[fe80::1%2]:80")),
             ("[fe80::1%2]:80", None),
+            (
+                "224.0.0.1:80",
+                Some(": it stands for many machines, and nobody can connect to it"),
+            ),
+            (
+                "255.255.255.255:80",
+                Some(": it stands for many machines, and nobody can connect to it"),
+            ),
+            (
+                "[ff02::1%2]:80",
+                Some(": it stands for many machines, and nobody can connect to it"),
+            ),
             ("[2001:db8::1]:80", None),
             ("0.0.0.0:99999", Some(": ports are 0 to 65535")),
             ("[::]:65536", Some(": ports are 0 to 65535")),

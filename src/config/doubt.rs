@@ -3,11 +3,16 @@
 //! Refused is only what can never be right. Each of these can be, for a while or behind a firewall.
 
 use std::net::SocketAddr;
+use std::path::{self, PathBuf};
+use std::time::Duration;
 
-use super::keys::{Config, Location};
+use super::keys::{Access, Config, Location};
 use crate::auth::accounts::Accounts;
 use crate::auth::certificate::Rule;
 use crate::auth::policy::{self, Allowed, Principal, Scheme};
+
+/// A BITS client that was interrupted comes back after so long, unless its job says otherwise.
+const SHORT: Duration = Duration::from_secs(600);
 
 impl Config {
     /// What is doubtful about them, in words.
@@ -26,12 +31,124 @@ impl Config {
             ));
         }
         doubts.extend(self.in_the_clear());
+        doubts.extend(self.around());
+        doubts.extend(self.of_each_location());
+        doubts.extend(self.without_users());
         let speaks_tls = self.listeners.iter().any(|listener| listener.tls);
         if !self.certificates.is_empty() && !speaks_tls {
             let why = "there is a [[certificate]], and no [[listener]] with tls = true: nobody is shown it";
             doubts.push(why.to_owned());
         }
         doubts
+    }
+
+    /// Who gets at the files of a location by another one, which lets in more people.
+    fn around(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for inner in &self.locations {
+            let others = self
+                .locations
+                .iter()
+                .filter(|outer| outer.prefix != inner.prefix && lets_in_others(outer, inner));
+            for outer in others {
+                let Some(way) = self.way_into(outer, inner) else {
+                    continue;
+                };
+                doubts.push(format!(
+                    "what only those may reach whom auth and allow let in at /{} is reached at /{way} too, where others \
+                     are let in: one root lies within the other; let them lie side by side",
+                    inner.prefix
+                ));
+            }
+        }
+        doubts
+    }
+
+    /// The path by which the one location leads to the files of the other, if it does.
+    fn way_into(&self, outer: &Location, inner: &Location) -> Option<String> {
+        if outer.objects.is_some() || inner.objects.is_some() {
+            return None;
+        }
+        let (from, to) = (self.folder(outer)?, self.folder(inner)?);
+        let rest = to.strip_prefix(from).ok()?.to_str()?.to_owned();
+        let names = [outer.prefix.as_str(), &rest];
+        let names = names.into_iter().filter(|name| !name.is_empty());
+        let way = names.collect::<Vec<_>>().join("/");
+        // Where another one begins on that way, that one is asked.
+        (self.location(&way).prefix == outer.prefix).then_some(way)
+    }
+
+    /// Where the files of a location lie.
+    fn folder(&self, location: &Location) -> Option<PathBuf> {
+        let root = path::absolute(&self.roots[location.root]).ok()?;
+        Some(match location.has_own_root {
+            true => root,
+            false => root.join(location.prefix.as_str()),
+        })
+    }
+
+    /// What is doubtful about single ones.
+    fn of_each_location(&self) -> Vec<String> {
+        let named = |is_so: &dyn Fn(&Location) -> bool| {
+            let found = self.locations.iter().filter(|location| is_so(location));
+            let names: Vec<_> = found
+                .map(|location| format!("/{}", location.prefix))
+                .collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        let ways = self.listeners.iter().map(|listener| &listener.allow_from);
+        let ways: Vec<_> = ways.collect();
+        let is_cut_off = |location: &Location| {
+            self.listen.is_empty() && !ways.iter().any(|way| way.meet(&location.access.allow_from))
+        };
+        let asks_nobody = |location: &Location| {
+            location.access.auth.is_empty() && location.access.allow != [Allowed::Anybody]
+        };
+        let names_more = |location: &Location| {
+            let allow = &location.access.allow;
+            allow.len() > 1 && allow.contains(&Allowed::Anybody)
+        };
+        let is_short = |location: &Location| location.policy.session_timeout < SHORT;
+        let is_cut_off = named(&is_cut_off).map(|names| {
+            format!(
+                "nobody can upload to {names}: allow_from there has no address that allow_from of a [[listener]] lets in"
+            )
+        });
+        let asks_nobody = named(&asks_nobody).map(|names| {
+            format!(
+                "everybody can upload to {names}: allow does nothing there, since auth asks nobody who they are; allow = \
+                 [\"*\"] says that it is meant so"
+            )
+        });
+        let names_more = named(&names_more).map(|names| {
+            format!("allow has * and others for {names}: the others do nothing, since * lets everybody in")
+        });
+        let is_short = named(&is_short).map(|names| {
+            format!(
+                "session_timeout is shorter than ten minutes for {names}, after which a BITS client that was interrupted \
+                 comes back: its upload is gone then (a number alone is in seconds; in IIS it was in days)"
+            )
+        });
+        let all = [is_cut_off, asks_nobody, names_more, is_short];
+        all.into_iter().flatten().collect()
+    }
+
+    /// What is said of users, where nobody is asked.
+    fn without_users(&self) -> Vec<String> {
+        let bounds = |location: &Location| location.sessions_per_user_max.is_some();
+        let asks = |location: &Location| !location.access.auth.is_empty();
+        let is_for_nobody = self.locations.iter().any(bounds) && !self.locations.iter().any(asks);
+        let is_for_nobody = is_for_nobody.then(|| {
+            "sessions_per_user_max does nothing: auth asks nobody who they are".to_owned()
+        });
+        let has_realms = !self.accounts.realms.is_empty()
+            && !self.asks_for(Scheme::Negotiate)
+            && !self.asks_for(Scheme::Certificate);
+        let has_realms = has_realms.then(|| {
+            "realms does nothing: auth asks nobody for a Kerberos ticket or a certificate"
+                .to_owned()
+        });
+        is_for_nobody.into_iter().chain(has_realms).collect()
     }
 
     /// No network of one owner is so wide: clients are in it.
@@ -118,6 +235,19 @@ impl Config {
     }
 }
 
+/// Whether the first lets in others than the second.
+fn lets_in_others(outer: &Location, inner: &Location) -> bool {
+    let (of_outer, of_inner) = (&outer.access, &inner.access);
+    let is_open =
+        |access: &Access| access.auth.is_empty() || access.allow.contains(&Allowed::Anybody);
+    let is_wider = match of_outer.auth.is_empty() {
+        true => !of_inner.auth.is_empty(),
+        false => is_open(of_outer) && !is_open(of_inner),
+    };
+    // Who may come may have been narrowed by the network instead.
+    outer.is_enabled && is_wider && of_outer.allow_from == of_inner.allow_from
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::{Config, Flags, SettingsFile};
@@ -145,6 +275,7 @@ mod tests {
         let proxy = "user_header = \"X-User\"\nauth = \"proxy\"\ntrusted_proxies = ";
         let tls = "[[listener]]\naddress = \"0.0.0.0:2\"\n";
         let certificate = "[[certificate]]\nchain = \"/c.pem\"\nkey = \"/k.pem\"\n";
+        let office = "[[listener]]\naddress = \"127.0.0.1:0\"\nallow_from = \"192.168.0.0/16\"\n";
         for (lines, expected) in [
             (String::new(), ""),
             (
@@ -205,6 +336,33 @@ mod tests {
                 format!("{certificate}{tls}"),
                 "no [[listener]] with tls = true",
             ),
+            (
+                format!("root = \"/r\"\n{tokens}allow_from = \"10.0.0.0/8\"\n{office}"),
+                "nobody can upload to /: allow_from there",
+            ),
+            (
+                format!("{tokens}allow_from = \"192.168.1.0/24\"\n{office}"),
+                "",
+            ),
+            (
+                format!("{tokens}allow = \"anna\"\n[[location]]\nprefix = \"/x\"\nauth = []"),
+                "everybody can upload to /x: allow does nothing there",
+            ),
+            (
+                format!("{tokens}allow = [\"*\", \"anna\"]"),
+                "allow has * and others for /:",
+            ),
+            (
+                "session_timeout = 14".to_owned(),
+                "session_timeout is shorter",
+            ),
+            ("session_timeout = \"10m\"".to_owned(), ""),
+            (
+                "sessions_per_user_max = 3".to_owned(),
+                "sessions_per_user_max does nothing",
+            ),
+            (format!("{tokens}sessions_per_user_max = 3"), ""),
+            ("realms = \"EXAMPLE.COM\"".to_owned(), "realms does nothing"),
         ] {
             let told = config(&lines).doubts();
             match expected {
@@ -213,6 +371,56 @@ mod tests {
                     told.len() == 1 && told[0].contains(words),
                     "{lines}: {told:?}"
                 ),
+            }
+        }
+    }
+
+    /// Goal: whoever shuts the front door hears of the side door. Method: roots within roots, where
+    /// another location is or is not asked on the way.
+    #[test]
+    fn a_root_within_one_that_lets_in_others_is_told() {
+        let secret = "auth = \"bearer\"\n";
+        let at = |prefix: &str, root: &str, access: &str| {
+            format!("[[location]]\nprefix = \"{prefix}\"\nroot = \"{root}\"\n{access}")
+        };
+        let top = |root: &str| format!("root = \"{root}\"\ntokens_file = TOKENS\n");
+        let lies = |prefix: &str, way: &str| format!("at {prefix} is reached at {way} too");
+        for (lines, expected) in [
+            (
+                top("/n") + &at("open", "/r", "") + &at("case/secret", "/r/secret", secret),
+                vec![lies("/case/secret", "/open/secret")],
+            ),
+            (
+                top("/r") + &at("case", "/r/secret", secret),
+                vec![lies("/case", "/secret")],
+            ),
+            (
+                top("/r") + &at("a", "/x", "") + &at("b", "/x", secret),
+                vec![lies("/b", "/a")],
+            ),
+            // On the way there it is asked.
+            (top("/r") + &at("secret", "/r/secret", secret), vec![]),
+            (
+                top("/r") + "[[location]]\nprefix = \"s\"\n" + secret,
+                vec![],
+            ),
+            // Side by side, and where the outer one lets in fewer.
+            (top("/r") + &at("a", "/ra", secret), vec![]),
+            (
+                top("/n") + &at("a", "/r", secret) + &at("b", "/r/b", ""),
+                vec![],
+            ),
+            (
+                top("/n")
+                    + &at("a", "/r", secret)
+                    + &at("b", "/r/b", &format!("{secret}allow = \"anna\"\n")),
+                vec![lies("/b", "/a/b")],
+            ),
+        ] {
+            let told = config(&lines).doubts();
+            assert_eq!(told.len(), expected.len(), "{lines}: {told:?}");
+            for (told, expected) in told.iter().zip(expected) {
+                assert!(told.contains(&expected), "{lines}: {told}");
             }
         }
     }
