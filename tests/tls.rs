@@ -355,6 +355,9 @@ fn a_start_with_files_that_are_wrong_names_them() {
         ..good.clone()
     };
     refused(&missing, "none.pem: No such file");
+    let old_kind = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    fs::write(&missing.chain, old_kind).unwrap();
+    refused(&missing, "one of version 3, with a subjectAltName");
     let old = authority.issue("old", &["localhost"], |params| {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);

@@ -61,7 +61,8 @@ impl fmt::Display for BadMaterial {
             Self::NotX509(path) => {
                 write!(
                     f,
-                    "the certificate in {} cannot be understood",
+                    "the certificate in {} cannot be understood: it has to be one of version 3, with a subjectAltName (of \
+                     `openssl x509 -req`: with `-copy_extensions copy`)",
                     path.display()
                 )
             }
