@@ -5,6 +5,7 @@
 //! server would find: whoever checks may use another account than the server does.
 
 mod identity;
+mod ports;
 mod running;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::account;
+use ports::{cannot_listen, is_for_the_service, not_by_us};
 use super::blocks::NOT_REGISTERED;
 use super::directories::{Directories, WORK_DIR_NAME, keeps_all, look_at_root};
 use super::handed::HandedLocks;
@@ -478,27 +480,6 @@ fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<
         ))
     }));
     found
-}
-
-fn cannot_listen(config: &Config, address: SocketAddr, error: io::Error) -> Finding {
-    match listeners::is_dispensable(config, address, &error) {
-        true => Finding::Doubtful(listeners::left_out(address)),
-        false if is_for_the_service(address, &error) => Finding::Doubtful(not_by_us(address)),
-        false => Finding::Bad(LaunchError::Listen(address, error).to_string()),
-    }
-}
-
-/// Whether only a right is missing that the unit gives to the service, and not to whoever checks:
-/// the kernel looks at the address first.
-fn is_for_the_service(address: SocketAddr, error: &io::Error) -> bool {
-    address.port() < 1024 && error.kind() == io::ErrorKind::PermissionDenied
-}
-
-fn not_by_us(address: SocketAddr) -> String {
-    format!(
-        "{address} cannot be tried by this user: ports below 1024 need CAP_NET_BIND_SERVICE, which a service has if its \
-         unit says AmbientCapabilities=CAP_NET_BIND_SERVICE"
-    )
 }
 
 fn beside_a_server(config: &Config, address: SocketAddr) -> Finding {
