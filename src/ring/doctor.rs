@@ -20,7 +20,6 @@ use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::account;
-use ports::{cannot_listen, is_for_the_service, not_by_us};
 use super::blocks::NOT_REGISTERED;
 use super::directories::{Directories, WORK_DIR_NAME, keeps_all, look_at_root};
 use super::handed::HandedLocks;
@@ -37,6 +36,7 @@ use crate::custody::writer::today;
 use crate::objects;
 use crate::objects::trial::{self, Tried};
 use crate::vigil::{self, Unanswered};
+use ports::{cannot_listen, is_for_the_service, not_by_us};
 
 /// A check takes no longer than this, whatever does not answer.
 pub const PATIENCE: Duration = Duration::from_secs(55);
