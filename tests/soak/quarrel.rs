@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::battle::{Ground, POOL_BYTES, Rng, Setup, Terms, add, fight, read};
 use super::scenarios::Outcome;
@@ -20,7 +21,7 @@ use super::support::backend::{Act, Backend};
 use super::support::client::{Client, PROTOCOL};
 use super::support::raw::{Raw, Response};
 use super::support::server::{Server, Settings};
-use super::support::wait_until;
+use super::support::{PATIENCE, wait_until};
 
 /// Names that are quarrelled over; few, so that sessions meet at them.
 const NAMES: u64 = 24;
@@ -122,9 +123,17 @@ pub fn quarrel(setup: &Setup) -> Outcome {
     let mut last = Client::create(server.address(), "/last.bin");
     last.close().assert(200, None);
     drop(last);
-    wait_until("the descriptors are closed", || {
-        self::descriptors(&server) <= descriptors + DESCRIPTORS_SLACK
-    });
+    let most = descriptors.len() + DESCRIPTORS_SLACK;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let open = self::descriptors(&server);
+        if open.len() <= most {
+            break;
+        }
+        let is_early = Instant::now() < deadline;
+        assert!(is_early, "before: {descriptors:?}; after it: {open:?}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
     let (answers, closed) = (read(&quarrel.answers), read(&quarrel.closed));
     assert!(closed > 0, "no file was closed in {answers} answers");
     server.stop();
@@ -181,10 +190,15 @@ fn leftovers(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn descriptors(server: &Server) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
-        .unwrap()
-        .count()
+/// What the server has open.
+fn descriptors(server: &Server) -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+    // One may be closed while it is looked at.
+    let mut all: Vec<_> = folder
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .collect();
+    all.sort();
+    all
 }
 
 /// Where the bytes of a file begin in the pool.
