@@ -85,11 +85,7 @@ impl<W: World> Exchange<W> {
                 session.touch(now);
             }
         };
-        let persistence = match shard.phase() {
-            Phase::Draining => Persistence::Close,
-            _ if self.connection.wire.is_distrusted() => Persistence::Close,
-            Phase::Recovering | Phase::Serving => persistence,
-        };
+        let persistence = self.allowed(persistence);
         let sender = Sender {
             floor: &*shard.world,
             connection: &self.connection,

@@ -238,6 +238,15 @@ impl<W: World> Exchange<W> {
             .max(self.shard.limits().drain_bytes_max)
     }
 
+    /// Whether the connection may go on behind an answer, where its client asks for `wanted`.
+    pub(super) fn allowed(&self, wanted: Persistence) -> Persistence {
+        let is_over = self.shard.phase() == Phase::Draining;
+        match is_over || self.connection.wire.is_distrusted() {
+            true => Persistence::Close,
+            false => wanted,
+        }
+    }
+
     /// Answers a packet when what is left of its body was read. `asked` is what the client wants of
     /// the connection, `read_max` how many bytes are read for it.
     async fn answer_packet(
@@ -253,11 +262,9 @@ impl<W: World> Exchange<W> {
         // Whoever is turned away gives its place back where places are scarce: those who hold the
         // sessions that it waits for may be waiting for a connection.
         let is_in_the_way = self.shard.is_full() && matches!(outcome.reply, Err(Refusal::Busy));
-        let persistence = match self.shard.phase() {
-            Phase::Draining => Persistence::Close,
-            Phase::Recovering | Phase::Serving if is_in_the_way => Persistence::Close,
-            _ if self.connection.wire.is_distrusted() => Persistence::Close,
-            Phase::Recovering | Phase::Serving => persistence,
+        let persistence = match is_in_the_way {
+            true => Persistence::Close,
+            false => self.allowed(persistence),
         };
         self.tell_of(about, &outcome);
         let answer = &mut self.answer;
