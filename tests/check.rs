@@ -130,27 +130,41 @@ fn a_port_that_the_service_may_have_is_a_warning_to_whoever_may_not() {
     fs::write(place.path().join("bitsd.toml"), lines).unwrap();
     let script = "ip link set lo up || exit 77
         exec setpriv --bounding-set=-net_bind_service $0 check -c bitsd.toml";
+    let needs = "a network of its own needs root, iproute2 and setpriv";
+    let Some((code, said)) = in_a_network_of_its_own(script, place.path(), needs) else {
+        return;
+    };
+    for warned in [
+        "warning: 127.0.0.1:80 cannot",
+        "warning: admin_listen 127.0.0.1:81",
+    ] {
+        assert!(said.contains(warned), "{said}");
+    }
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// Runs a script, to which `$0` is the program: its exit code, and what was said. Skips for want of
+/// `needs`, also where the script ends with 77.
+fn in_a_network_of_its_own(
+    script: &str,
+    folder: &Path,
+    needs: &str,
+) -> Option<(Option<i32>, String)> {
     let output = Command::new("unshare")
         .args(["-n", "sh", "-c", script, env!("CARGO_BIN_EXE_bitsd")])
-        .current_dir(place.path())
+        .current_dir(folder)
         .output();
     let Ok(output) = output else {
-        return skip("there is no unshare");
+        skip("there is no unshare");
+        return None;
     };
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     match output.status.code() {
-        Some(77 | 127) => skip("a network of its own needs root, iproute2 and setpriv"),
+        Some(77 | 127) => skip(needs),
         code if said.contains("unshare") => skip(&format!("no network of its own: {code:?}")),
-        code => {
-            for warned in [
-                "warning: 127.0.0.1:80 cannot",
-                "warning: admin_listen 127.0.0.1:81",
-            ] {
-                assert!(said.contains(warned), "{said}");
-            }
-            assert_eq!(code, Some(0), "{said}");
-        }
+        code => return Some((code, said)),
     }
+    None
 }
 
 #[test]
@@ -196,20 +210,12 @@ fn beside_a_server_an_address_that_is_away_is_a_warning() {
         ip addr del 192.0.2.1/32 dev lo
         $0 check -c bitsd.toml; code=$?
         kill -9 $server; exit $code";
-    let output = Command::new("unshare")
-        .args(["-n", "sh", "-c", script, env!("CARGO_BIN_EXE_bitsd")])
-        .current_dir(place.path())
-        .output();
-    let Ok(output) = output else {
-        return skip("there is no unshare");
+    let needs = "a network of its own needs root and iproute2";
+    let Some((code, said)) = in_a_network_of_its_own(script, place.path(), needs) else {
+        return;
     };
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     let away = "warning: cannot listen on 192.0.2.1:47114";
-    match output.status.code() {
-        Some(77 | 127) => skip("a network of its own needs root and iproute2"),
-        code if said.contains("unshare") => skip(&format!("no network of its own: {code:?}")),
-        code => assert!(code == Some(0) && said.contains(away), "{code:?}: {said}"),
-    }
+    assert!(code == Some(0) && said.contains(away), "{code:?}: {said}");
 }
 
 /// Whoever can upload there could say who may.
