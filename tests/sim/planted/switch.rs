@@ -161,7 +161,7 @@ impl Bug {
         Self::SyncRetried,
         Self::BlockKept,
         Self::PoisonIgnored,
-        // UnsyncedBelieved needs more seeds than there is time for: to be looked for apart.
+        Self::UnsyncedBelieved,
         Self::EndUnsynced,
         Self::NameNotGivenAnew,
         Self::RecordAfterAck,
