@@ -34,6 +34,8 @@ pub struct Faults {
     pub write: u64,
     /// Syncs of files that fail.
     pub sync: u64,
+    /// For how many milliseconds all of them fail once one has: a disk that ails.
+    pub ails_ms: u64,
     /// Syncs of directories that fail.
     pub sync_folder: u64,
     /// Operations that take long.
@@ -257,12 +259,20 @@ impl Plan {
         } else {
             0
         };
+        let mut ailing = Rng::new(mix(seed ^ 0xa111));
+        let faults = Faults {
+            ails_ms: match ailing.chance(300) {
+                true => ailing.pick(&[1_000, 5_000, 30_000]),
+                false => 0,
+            },
+            ..faults(&mut rng)
+        };
         Self {
             seed,
             config,
             uploads,
             old,
-            faults: faults(&mut rng),
+            faults,
             largest_file,
             mischief: mischief(&mut rng),
             crash_steps,
@@ -500,6 +510,7 @@ fn faults(rng: &mut Rng) -> Faults {
         full: some(1) > 0,
         write: some(15),
         sync: some(60),
+        ails_ms: 0,
         sync_folder: some(150),
         slow: some(20),
         corrupt: some(400),

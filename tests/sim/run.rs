@@ -137,7 +137,9 @@ impl Run {
         while sim.executor.now() < end && self.is_any_busy() {
             self.step()?;
             if sim.was_critical() && sim.plan.crash_steps > 0 && self.rng.chance(sim.plan.strikes) {
-                self.next_end = sim.executor.steps() + self.rng.below(12);
+                // While a disk ails, it is worst once clients have come again.
+                let soon = if sim.plan.faults.ails_ms > 0 { 200 } else { 12 };
+                self.next_end = sim.executor.steps() + self.rng.below(soon);
             }
             if sim.plan.crash_steps > 0 && sim.executor.steps() >= self.next_end {
                 self.end_server()?;

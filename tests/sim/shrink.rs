@@ -127,6 +127,10 @@ const PARTS: &[Part] = &[
         take_out: |plan| plan.faults.sync = 0,
     },
     Part {
+        name: "ailing-disk",
+        take_out: |plan| plan.faults.ails_ms = 0,
+    },
+    Part {
         name: "folder-sync-errors",
         take_out: |plan| plan.faults.sync_folder = 0,
     },

@@ -61,6 +61,7 @@ pub struct Sim {
     pub life: RefCell<Option<Rc<Life>>>,
     rng: RefCell<Rng>,
     full_until: Cell<u64>,
+    ails_until: Cell<u64>,
     is_critical: Cell<bool>,
     boot: Cell<u128>,
     stopped_cleanly: RefCell<Vec<u128>>,
@@ -164,6 +165,7 @@ impl Sim {
             life: RefCell::default(),
             rng: RefCell::new(rng),
             full_until: Cell::new(0),
+            ails_until: Cell::new(0),
             is_critical: Cell::new(false),
             boot: Cell::new(1),
             stopped_cleanly: RefCell::default(),
@@ -293,9 +295,22 @@ impl Sim {
         self.judge.borrow_mut().excuse_file(name, why);
     }
 
+    /// Whether a sync fails. Real disks seldom refuse only one.
+    fn sync_fails(&self) -> bool {
+        let now = self.executor.now();
+        if self.has_faults.get() && now < self.ails_until.get() {
+            return true;
+        }
+        let fails = self.chance(self.plan.faults.sync);
+        if fails {
+            self.ails_until.set(now + self.plan.faults.ails_ms);
+        }
+        fails
+    }
+
     /// Syncs a file, or fails to.
     pub fn sync_file(&self, name: &str, inode: u64) -> io::Result<()> {
-        let fails = self.chance(self.plan.faults.sync);
+        let fails = self.sync_fails();
         self.tell(|| format!("disk: sync {name}, fails: {fails}"));
         if fails {
             self.is_critical.set(true);
@@ -311,7 +326,7 @@ impl Sim {
 
     /// Brings a file's bytes to the device, or fails to.
     pub fn write_out(&self, name: &str, inode: u64) -> io::Result<()> {
-        let fails = self.chance(self.plan.faults.sync);
+        let fails = self.sync_fails();
         self.tell(|| format!("disk: write out {name}, fails: {fails}"));
         self.is_critical.set(true);
         if fails {
@@ -327,7 +342,7 @@ impl Sim {
 
     /// Syncs a journal, or fails to.
     pub fn sync_journal(&self, name: &str, inode: u64) -> io::Result<()> {
-        let fails = self.chance(self.plan.faults.sync);
+        let fails = self.sync_fails();
         self.tell(|| format!("disk: sync {name}, fails: {fails}"));
         self.is_critical.set(true);
         let mut disk = self.disk.borrow_mut();
