@@ -80,8 +80,8 @@ pub struct Chain {
     recent: Lately,
     /// Of the last line that was appended.
     next_head: [u8; 32],
-    /// The sessions of what was appended and not kept yet.
-    appended: Vec<SessionId>,
+    /// What was appended and not kept yet.
+    appended: Vec<Told>,
     /// The hash of a line that should be there, and was not read yet.
     sought: Option<[u8; 32]>,
 }
@@ -158,8 +158,8 @@ impl Chain {
             if prev != Some(self.head) && !(number == 1 && self.head == BEGINNING) {
                 found.broken.get_or_insert(number);
             }
-            if let Some(id) = read.and_then(|line| line.session_id()) {
-                self.recent.add(id);
+            if let Some(told) = read.and_then(|line| Some((line.session_id()?, line.is_good()))) {
+                self.recent.add(told);
             }
             self.head = hash_of(&line);
             self.sought = self.sought.filter(|sought| *sought != self.head);
@@ -172,20 +172,23 @@ impl Chain {
     /// Appends the line of an upload, unless it has one. Nothing is known of it until
     /// [`Chain::keep`].
     pub fn append(&mut self, entry: &LedgerEntry, out: &mut Vec<u8>) {
-        if self.recent.has(entry.session) || self.appended.contains(&entry.session) {
+        let told = (entry.session, entry.ending.is_good());
+        let has = |told| self.recent.has(told) || self.appended.contains(&told);
+        // One with a file says all; one without may be followed by it, and by nothing else.
+        if has((entry.session, true)) || has(told) {
             return;
         }
         let begin = out.len();
         entry.append(&self.scribe, &self.next_head, out);
         self.next_head = hash_of(&out[begin..]);
-        self.appended.push(entry.session);
+        self.appended.push(told);
     }
 
     /// What was appended is written.
     pub fn keep(&mut self) {
         self.head = self.next_head;
-        for id in std::mem::take(&mut self.appended) {
-            self.recent.add(id);
+        for told in std::mem::take(&mut self.appended) {
+            self.recent.add(told);
         }
     }
 
@@ -196,22 +199,26 @@ impl Chain {
     }
 }
 
+/// A session, and whether its line says that somebody has its file. A power cut may bring back one
+/// that ended without: then it may still come to a good end, and that has a line of its own.
+type Told = (SessionId, bool);
+
 /// The sessions that got their lines last.
 #[derive(Debug, Default)]
 struct Lately {
     /// How often each is in the queue.
-    known: BTreeMap<SessionId, u32>,
-    queue: VecDeque<SessionId>,
+    known: BTreeMap<Told, u32>,
+    queue: VecDeque<Told>,
 }
 
 impl Lately {
-    fn has(&self, id: SessionId) -> bool {
-        self.known.contains_key(&id)
+    fn has(&self, told: Told) -> bool {
+        self.known.contains_key(&told)
     }
 
-    fn add(&mut self, id: SessionId) {
-        *self.known.entry(id).or_default() += 1;
-        self.queue.push_back(id);
+    fn add(&mut self, told: Told) {
+        *self.known.entry(told).or_default() += 1;
+        self.queue.push_back(told);
         if self.queue.len() > RECENT_MAX
             && let Some(oldest) = self.queue.pop_front()
             && let Some(count) = self.known.get_mut(&oldest)
@@ -228,6 +235,7 @@ impl Lately {
 mod tests {
     use super::super::entry::tests::{entry, scribe};
     use super::*;
+    use crate::bits::session::Ending;
 
     fn chain() -> Chain {
         Chain::new(scribe())
@@ -257,6 +265,35 @@ mod tests {
             second.append(&entry(number), &mut out);
         }
         assert_eq!(out, whole);
+    }
+
+    #[test]
+    fn who_was_given_up_and_came_back_has_a_line_for_its_file_as_well() {
+        let (mut chain, mut out) = (chain(), Vec::new());
+        let cancelled = LedgerEntry {
+            ending: Ending::Cancelled,
+            ..entry(1)
+        };
+        chain.append(&cancelled, &mut out);
+        chain.keep();
+        let mut after = Chain::new(scribe());
+        after.read_back(&out[..]).unwrap();
+        for _again in 0..2 {
+            after.append(&cancelled, &mut out);
+            after.append(&entry(1), &mut out);
+            after.append(&cancelled, &mut out);
+            after.keep();
+        }
+        let endings: Vec<_> = (out.split_inclusive(|byte| *byte == b'\n'))
+            .map(|line| LedgerLine::read(line).unwrap().ending.into_owned())
+            .collect();
+        assert_eq!(endings, ["cancelled", "published"]);
+        // In a new life, too.
+        let mut after = Chain::new(scribe());
+        after.read_back(&out[..]).unwrap();
+        let length = out.len();
+        after.append(&cancelled, &mut out);
+        assert_eq!(out.len(), length);
     }
 
     #[test]

@@ -190,6 +190,13 @@ impl<'a> LedgerLine<'a> {
         SessionId::parse(self.session.as_bytes())
     }
 
+    /// Whether somebody has the file.
+    pub fn is_good(&self) -> bool {
+        [Ending::Published, Ending::Delivered]
+            .iter()
+            .any(|ending| self.ending == ending.word())
+    }
+
     /// Whether the file was given its name.
     pub fn is_published(&self) -> bool {
         self.ending == Ending::Published.word()

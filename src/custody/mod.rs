@@ -42,7 +42,8 @@
 //! for each day (UTC) is in the folder, `2026-11-26.jsonl`; the first line of a day is chained to
 //! the last one of the day before it. A session has one line, however often its client closes it:
 //! the last ones are known by their sessions, also after a restart. One that a crash made forget
-//! may stand twice with the same words, which [`verify`] takes for a repeat.
+//! may stand twice with the same words, which [`verify`] takes for a repeat. A line without a file
+//! may be followed by one with it: a power cut brought the session back.
 //!
 //! What a power cut has torn off the end of a file was acked to nobody. It is put into a file of
 //! its own beside it (`.torn`), and the chain goes on after the last whole line ([`folder`]).

@@ -4,6 +4,7 @@
 //! what was not, a power cut leaves a beginning, perhaps with zeros behind it. A write may reach
 //! the file in part and fail; so may a sync, after which nobody knows what the disk has.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
@@ -76,7 +77,8 @@ impl Ledger {
         }
     }
 
-    /// The chain holds from its first line to its last, and no session has two.
+    /// The chain holds from its first line to its last, and no session has two, but for one with
+    /// its file behind one without.
     pub fn check(&self) -> Result<(), String> {
         let counted = &self.unsynced[..self.kept.min(self.unsynced.len())];
         let all = [&self.synced[..], counted].concat();
@@ -87,14 +89,15 @@ impl Ledger {
                 all.len()
             ));
         }
-        let mut sessions: Vec<_> = sessions(&all).collect();
-        let count = sessions.len();
-        sessions.sort();
-        sessions.dedup();
-        match sessions.len() == count {
-            true => Ok(()),
-            false => Err("a session has two lines".to_owned()),
+        let mut told = BTreeMap::new();
+        for (session, is_good) in sessions(&all) {
+            match told.insert(session, is_good) {
+                None => {}
+                Some(false) if is_good => {}
+                Some(_) => return Err(format!("{session} has two lines")),
+            }
         }
+        Ok(())
     }
 
     fn extend(&mut self, bytes: &[u8], moment: Moment) {
@@ -115,11 +118,11 @@ impl Ledger {
         }
     }
 
-    /// Whether a session has its line, and whether that survives a power cut.
+    /// Whether a session has the line of its file, and whether that survives a power cut.
     pub fn has(&self, id: SessionId) -> (bool, bool) {
-        let is_synced = sessions(&self.synced).any(|other| other == id);
+        let is_synced = sessions(&self.synced).any(|told| told == (id, true));
         (
-            is_synced || sessions(&self.unsynced).any(|other| other == id),
+            is_synced || sessions(&self.unsynced).any(|told| told == (id, true)),
             is_synced,
         )
     }
@@ -145,10 +148,13 @@ impl Ledger {
     }
 }
 
-/// The sessions of whole lines.
-fn sessions(bytes: &[u8]) -> impl Iterator<Item = SessionId> {
+/// The sessions of whole lines, and whether somebody has their files.
+fn sessions(bytes: &[u8]) -> impl Iterator<Item = (SessionId, bool)> {
     let lines = bytes.split(|byte| *byte == b'\n');
-    lines.filter_map(|line| LedgerLine::read(line)?.session_id())
+    lines.filter_map(|line| {
+        let line = LedgerLine::read(line)?;
+        Some((line.session_id()?, line.is_good()))
+    })
 }
 
 /// Writes the line of an upload, or fails to.
