@@ -34,10 +34,10 @@ pub struct Faults {
     pub write: u64,
     /// Syncs of files that fail.
     pub sync: u64,
-    /// For how many milliseconds all of them fail once one has: a disk that ails.
-    pub ails_ms: u64,
     /// Syncs of directories that fail.
     pub sync_folder: u64,
+    /// For how many milliseconds all syncs fail once one has: a disk that ails.
+    pub ails_ms: u64,
     /// Operations that take long.
     pub slow: u64,
     /// Calls that are refused because too many wait for a disk that does not answer.

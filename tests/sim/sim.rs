@@ -295,13 +295,13 @@ impl Sim {
         self.judge.borrow_mut().excuse_file(name, why);
     }
 
-    /// Whether a sync fails. Real disks seldom refuse only one.
-    fn sync_fails(&self) -> bool {
+    /// Whether a sync fails that fails so often. Real disks seldom refuse only one.
+    fn sync_fails(&self, rate: u64) -> bool {
         let now = self.executor.now();
         if self.has_faults.get() && now < self.ails_until.get() {
             return true;
         }
-        let fails = self.chance(self.plan.faults.sync);
+        let fails = self.chance(rate);
         if fails {
             self.ails_until.set(now + self.plan.faults.ails_ms);
         }
@@ -310,7 +310,7 @@ impl Sim {
 
     /// Syncs a file, or fails to.
     pub fn sync_file(&self, name: &str, inode: u64) -> io::Result<()> {
-        let fails = self.sync_fails();
+        let fails = self.sync_fails(self.plan.faults.sync);
         self.tell(|| format!("disk: sync {name}, fails: {fails}"));
         if fails {
             self.is_critical.set(true);
@@ -326,7 +326,7 @@ impl Sim {
 
     /// Brings a file's bytes to the device, or fails to.
     pub fn write_out(&self, name: &str, inode: u64) -> io::Result<()> {
-        let fails = self.sync_fails();
+        let fails = self.sync_fails(self.plan.faults.sync);
         self.tell(|| format!("disk: write out {name}, fails: {fails}"));
         self.is_critical.set(true);
         if fails {
@@ -342,7 +342,7 @@ impl Sim {
 
     /// Syncs a journal, or fails to.
     pub fn sync_journal(&self, name: &str, inode: u64) -> io::Result<()> {
-        let fails = self.sync_fails();
+        let fails = self.sync_fails(self.plan.faults.sync);
         self.tell(|| format!("disk: sync {name}, fails: {fails}"));
         self.is_critical.set(true);
         let mut disk = self.disk.borrow_mut();
@@ -357,7 +357,7 @@ impl Sim {
 
     /// Syncs a folder, or fails to.
     pub fn sync_folder(&self, what: &str, sync: impl FnOnce(&mut SimDisk)) -> io::Result<()> {
-        let fails = self.chance(self.plan.faults.sync_folder);
+        let fails = self.sync_fails(self.plan.faults.sync_folder);
         self.tell(|| format!("disk: sync folder of {what}, fails: {fails}"));
         if fails {
             self.marks.hit("sync of a directory failed");
