@@ -4,7 +4,9 @@ mod support;
 
 use std::os::unix::fs::symlink;
 
-use support::client::{Client, E_ACCESSDENIED, E_INVALIDARG, SESSION_NOT_FOUND, fragment};
+use support::client::{
+    BG_E_TOO_LARGE, Client, E_ACCESSDENIED, E_INVALIDARG, SESSION_NOT_FOUND, fragment,
+};
 use support::server::{Server, Settings};
 
 #[test]
@@ -308,4 +310,29 @@ fn a_session_not_yet_begun_has_no_name_at_the_destination() {
     client.cancel().assert(200, None);
     client.close().assert(500, Some(SESSION_NOT_FOUND));
     assert_eq!(std::fs::read_dir(server.root()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_whose_bytes_were_refused_is_no_empty_file() {
+    let server = Server::with(Settings::default().file(
+        "empty_file = \"create\"\nallow_overwrite = true\nupload_bytes_max = 6000\n\
+         fragment_bytes_max = 5120",
+    ));
+    let precious = server.file("a.bin");
+    std::fs::write(&precious, "precious").unwrap();
+    for (bytes, total, status, error) in [
+        (0..20, 6_001, 500, Some(BG_E_TOO_LARGE)),
+        (0..5_121, 5_500, 413, None),
+        (10..20, 50, 416, None),
+    ] {
+        let mut client = Client::create(server.address(), "/a.bin");
+        (client.send(fragment(bytes).of(total))).assert(status, error);
+        client.reconnect();
+        client.close().assert(200, None);
+        assert_eq!(std::fs::read(&precious).unwrap(), b"precious", "{status}");
+    }
+    // Nothing was to come.
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.close().assert(200, None);
+    assert_eq!(std::fs::read(&precious).unwrap(), b"");
 }

@@ -7,6 +7,7 @@ use support::backend::{Act, Backend};
 use support::client::{Client, fragment};
 use support::raw::Response;
 use support::server::{Server, Settings};
+use support::tls::Authority;
 
 /// More than a body block and no multiple of anything.
 const REPLY_BYTES: u64 = 3_000_001;
@@ -73,6 +74,36 @@ fn a_reply_url_begins_with_what_the_client_calls_the_server() {
         let url = answer.assert(200, None).field("BITS-Reply-URL").unwrap();
         assert!(url.starts_with(begin), "{before} {host}: {url}");
     }
+}
+
+/// It leads to where the upload went: by TLS, where that is what the listener speaks.
+#[test]
+fn a_reply_to_an_upload_by_tls_is_fetched_by_tls() {
+    let backend = Backend::always(Act::body(b"reply"));
+    let authority = Authority::new();
+    let settings = format!(
+        "create_dirs = true\nnotification_type = \"by-value\"\nnotification_url = \"{}\"\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\ntls = true\n{}",
+        backend.url("/"),
+        authority.server("server", &["localhost"]).table(),
+    );
+    let server = Server::with(Settings::default().file(&settings));
+    let trust = authority.trusting();
+    let mut client = Client::over(server.secure(), "/in/1.bin", Some(&trust));
+    client.try_create().assert(200, None);
+    let answer = client.send(fragment(0..5));
+    let url = answer.assert(200, None).field("BITS-Reply-URL").unwrap();
+    assert!(url.starts_with("https://"), "{url}");
+    let heard = backend.heard();
+    let asked = heard[0].field("BITS-Original-Request-URL").unwrap();
+    assert!(asked.starts_with("https://"), "{asked}");
+    let (url, asked) = (url.to_owned(), asked.to_owned());
+    let host = asked.strip_suffix("/in/1.bin").unwrap();
+    assert!(
+        url.starts_with(&format!("{host}/in/BITS-Sessions/")),
+        "{url}"
+    );
+    assert_eq!(head(&mut client, &url, "").status, 200);
 }
 
 #[test]

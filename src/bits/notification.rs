@@ -104,11 +104,17 @@ pub struct Base(Option<String>);
 
 impl Base {
     /// From the settings `public_url` and `host_id`, and from the host of the request; the first
-    /// two win in this order. The port is always that of the request: BITS-Host-Id has none.
+    /// two win in this order. The port is always that of the request: BITS-Host-Id has none. So is
+    /// the scheme: https if it `came_by_tls`, that of this server.
     ///
     /// What it makes is told to whoever asked, and to applications as a remark. It never says who
     /// is asked: a host may be anything that a client likes.
-    pub fn new(public_url: Option<&str>, node: Option<&str>, host: Option<&str>) -> Self {
+    pub fn new(
+        public_url: Option<&str>,
+        node: Option<&str>,
+        host: Option<&str>,
+        came_by_tls: bool,
+    ) -> Self {
         if let Some(url) = public_url {
             return Self(Some(url.trim_end_matches('/').to_owned()));
         }
@@ -122,7 +128,8 @@ impl Base {
             }
         });
         let authority = node.as_deref().or(host);
-        Self(authority.map(|authority| format!("http://{authority}")))
+        let scheme = if came_by_tls { "https" } else { "http" };
+        Self(authority.map(|authority| format!("{scheme}://{authority}")))
     }
 
     /// The URL of an upload as the client spelt it, byte for byte: a reserved character that is
@@ -355,9 +362,12 @@ mod tests {
 
     #[test]
     fn a_base_is_what_the_client_is_to_use() {
-        let base = |public, node, host| Base::new(public, node, host).0;
+        let base = |public, node, host| Base::new(public, node, host, false).0;
         let is = |text: &str| Some(text.to_owned());
         assert_eq!(base(None, None, Some("h:81")), is("http://h:81"));
+        let by_tls = |public| Base::new(public, None, Some("h:81"), true).0;
+        assert_eq!(by_tls(None), is("https://h:81"));
+        assert_eq!(by_tls(Some("http://h/")), is("http://h"));
         assert_eq!(base(None, Some("node2"), Some("h")), is("http://node2"));
         assert_eq!(base(None, Some("node2"), None), is("http://node2"));
         let with_port = base(None, Some("node2"), Some("h:81"));
@@ -421,15 +431,15 @@ mod tests {
             target: "/a(b)/%61//c;d=%2B'x'?a=50%&b=|".into(),
             host: None,
         };
-        let url = Base::new(None, None, Some("h:81")).upload_url(&sent);
+        let url = Base::new(None, None, Some("h:81"), false).upload_url(&sent);
         assert_eq!(url, "http://h:81/a(b)/%61//c;d=%2B'x'?a=50%&b=|");
-        let public = Base::new(Some("https://in.example/bits"), None, Some("h"));
+        let public = Base::new(Some("https://in.example/bits"), None, Some("h"), false);
         let url = public.upload_url(&sent);
         assert_eq!(
             url,
             "https://in.example/bits/a(b)/%61//c;d=%2B'x'?a=50%&b=|"
         );
-        let unknown = Base::new(None, None, None).upload_url(&sent);
+        let unknown = Base::new(None, None, None, false).upload_url(&sent);
         assert_eq!(unknown, &*sent.target);
     }
 
@@ -437,7 +447,7 @@ mod tests {
     fn a_reply_url_names_its_session_and_nothing_else_does() {
         let session = SessionId::from_u128(0x7A1C_F7F0_FCA6_4D1B_8883_5FBB_10F7_F1DE);
         let token = Token::new(0xff);
-        let base = Base::new(None, None, Some("h:81"));
+        let base = Base::new(None, None, Some("h:81"), false);
         let path = UploadPath::from_text("crash dumps/äb/x.bin").unwrap();
         let url = base.reply_url(&path, session, token);
         assert_eq!(
@@ -455,7 +465,7 @@ mod tests {
         let url = base.reply_url(&in_root, session, token);
         assert!(parse_reply_target(&url["http://h:81".len()..]).is_some());
         // Resolved by the client as any reference is (RFC 3986 5.2).
-        let relative = Base::new(None, None, None).reply_url(&path, session, token);
+        let relative = Base::new(None, None, None, false).reply_url(&path, session, token);
         assert!(relative.starts_with("BITS-Sessions/Replies/7A1C"));
         let uri = Uri::parse("http://h:81/crash%20dumps/%C3%A4b/x.bin").unwrap();
         let reference = UriRef::parse(relative.as_str()).unwrap();

@@ -223,7 +223,8 @@ keys! {
         allow_plaintext: bool = false, Row::of(truth());
         // Behind a proxy one connection may carry the requests of many.
         /// For how long a client has shown who it is: `tls`: for a connection with TLS that ends
-        /// here; `connection`: for any connection; `request`: for one request.
+        /// here; `connection`: for any connection; `request`: for one request. A proxy that speaks
+        /// TLS to this server must be among `trusted_proxies`, or this be `request`.
         auth_persist: Persist = Persist::Tls, Row::of(Form::Word(Persist::WORDS));
     }
 }

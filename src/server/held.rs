@@ -3,7 +3,6 @@
 //! Whoever holds a session alone moves its state and touches its files. What the
 //! state machine decides is carried out above, in [`super::carry_out`].
 
-use std::ops::Range;
 use std::rc::Rc;
 
 use super::connection::{Connection, ConnectionId};
@@ -22,9 +21,6 @@ use crate::http::authorization::Scheme;
 use crate::http::path::{SentUrl, UploadPath};
 use crate::vault::error::StoreError;
 use crate::vault::keep::Keep;
-
-/// A client that is silent for longer between an answer and its next fragment was interrupted.
-const SILENCE_MS: u64 = 5_000;
 
 /// The right to work on a session, and its work; given back when dropped.
 pub struct Held<W: World> {
@@ -220,44 +216,9 @@ impl<W: World> Held<W> {
         &self.asked
     }
 
-    /// A fragment was offered. Whether the upload was interrupted before it: it begins again where
-    /// it had been, or was silent for long, or its server was started anew. Connections say nothing
-    /// of that: a proxy may use one per request.
-    pub async fn note_offer(&mut self, range: Range<u64>) {
-        let shard = Rc::clone(&self.shard);
-        let now = shard.world.now();
-        let is_receiving = matches!(self.state(), State::Receiving { .. });
-        let work = self.work();
-        let is_back = range.start < work.offered;
-        let is_late = now.saturating_sub(work.answered_ms) > SILENCE_MS && work.offered > 0;
-        let is_restored = std::mem::take(&mut work.is_restored);
-        work.offered = work.offered.max(range.end);
-        // An application that is asked again by a duplicate of the last fragment is no
-        // interruption.
-        if is_receiving && (is_back || is_late || is_restored) {
-            let count = work.keep.kept().count_interruption();
-            let (session, series) = (self.session.id, self.location.series);
-            (shard.world).emit(Event::SessionResumed { session, series });
-            let work = self.work();
-            // A client that begins again and again costs no record each time.
-            if count < 16 || count.is_power_of_two() {
-                work.keep.note_life(&shard.store).await;
-            }
-        }
-    }
-
-    /// A fragment that began then is stored and answered.
-    pub(super) fn note_fragment(&self, began_us: u64) {
-        let world = &self.shard.world;
-        let took_us = world.now_us().saturating_sub(began_us);
-        let metrics = world.metrics().location(self.location.series);
-        metrics.fragments.note(took_us);
-    }
-
-    /// The answer to a packet is decided.
-    pub fn note_answer(&mut self) {
-        let now = self.shard.world.now();
-        self.work().answered_ms = now;
+    /// Whether whoever asks does so by TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        (self.connection.as_ref()).is_some_and(|connection| connection.wire.is_encrypted())
     }
 
     /// Takes the file of a session just made.
@@ -313,8 +274,12 @@ impl<W: World> Held<W> {
 
     /// What the state machine says to an event; nothing is changed by it.
     pub(super) fn decide(&self, from: State, event: Step) -> (State, Decision) {
-        let has_name = self.work.as_ref().is_some_and(|work| work.keep.has_name());
-        from.on(event, &rules::of_session(&self.location, from, has_name))
+        let work = self.work.as_ref();
+        let has_name = work.is_some_and(|work| work.keep.has_name());
+        let mut rules = rules::of_session(&self.location, from, has_name);
+        // Its client had bytes to send, though none was taken.
+        rules.close_creates_empty_file &= work.is_none_or(|work| work.offered == 0);
+        from.on(event, &rules)
     }
 
     /// Goes over to a state that needs no record of its own: it is written already, or the part

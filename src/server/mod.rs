@@ -128,6 +128,7 @@ pub mod lifecycle;
 pub mod notification;
 pub mod object_order;
 pub mod objects;
+mod offers;
 mod outbox;
 pub mod patience;
 mod pause;

@@ -211,6 +211,7 @@ impl<W: World> Held<W> {
     fn base(&self, location: &Location) -> Base {
         let node = location.host.as_ref().map(|host| host.id.as_str());
         let host = self.asked().host.as_deref();
-        Base::new(location.public_url.as_deref(), node, host)
+        let public_url = location.public_url.as_deref();
+        Base::new(public_url, node, host, self.is_encrypted())
     }
 }

@@ -1,0 +1,54 @@
+//! What the client of an upload has offered, when it was answered, and whether it was interrupted.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::floor::World;
+use super::held::Held;
+use crate::bits::session::State;
+use crate::event::Event;
+
+/// A client that is silent for longer between an answer and its next fragment was interrupted.
+const SILENCE_MS: u64 = 5_000;
+
+impl<W: World> Held<W> {
+    /// A fragment was offered. Whether the upload was interrupted before it: it begins again where
+    /// it had been, or was silent for long, or its server was started anew. Connections say nothing
+    /// of that: a proxy may use one per request.
+    pub async fn note_offer(&mut self, range: Range<u64>) {
+        let shard = Rc::clone(&self.shard);
+        let now = shard.world.now();
+        let is_receiving = matches!(self.state(), State::Receiving { .. });
+        let work = self.work();
+        let is_back = range.start < work.offered;
+        let is_late = now.saturating_sub(work.answered_ms) > SILENCE_MS && work.offered > 0;
+        let is_restored = std::mem::take(&mut work.is_restored);
+        work.offered = work.offered.max(range.end);
+        // An application that is asked again by a duplicate of the last fragment is no
+        // interruption.
+        if is_receiving && (is_back || is_late || is_restored) {
+            let count = work.keep.kept().count_interruption();
+            let (session, series) = (self.id(), self.location().series);
+            (shard.world).emit(Event::SessionResumed { session, series });
+            let work = self.work();
+            // A client that begins again and again costs no record each time.
+            if count < 16 || count.is_power_of_two() {
+                work.keep.note_life(&shard.store).await;
+            }
+        }
+    }
+
+    /// A fragment that began then is stored and answered.
+    pub(super) fn note_fragment(&self, began_us: u64) {
+        let world = &self.shard.world;
+        let took_us = world.now_us().saturating_sub(began_us);
+        let metrics = world.metrics().location(self.location().series);
+        metrics.fragments.note(took_us);
+    }
+
+    /// The answer to a packet is decided.
+    pub fn note_answer(&mut self) {
+        let now = self.shard.world.now();
+        self.work().answered_ms = now;
+    }
+}
