@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing::Level;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
 
@@ -47,7 +47,7 @@ pub const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// Whether lines are JSON at the moment.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 /// Sets the level while the server runs.
-static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Sends log lines to stderr from now on. A second call changes form and level only.
 ///
@@ -171,12 +171,17 @@ fn style() -> Style {
     }
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
+/// Of what is not ours only warnings: nobody knows what else libraries tell. The client of AWS
+/// names access keys each time it reads them.
+fn filter(level: LogLevel) -> Targets {
+    let ours = match level {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
-    }
+    };
+    Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target(env!("CARGO_CRATE_NAME"), ours)
 }
 
 /// The line that says how many there are not.
@@ -217,4 +222,25 @@ fn left_out_line(style: Style, left_out: &LeftOut) -> String {
         line.quoted("why", why);
     }
     line.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_libraries_only_warnings_are_told_whatever_the_level() {
+        for level in [LogLevel::Warn, LogLevel::Info, LogLevel::Debug] {
+            let filter = filter(level);
+            for target in ["aws_config::profile::credentials", "aws_runtime::auth"] {
+                assert!(!filter.would_enable(target, &Level::INFO), "{level:?}");
+                assert!(filter.would_enable(target, &Level::WARN));
+            }
+            let is_told = level != LogLevel::Warn;
+            assert_eq!(
+                filter.would_enable("bitsd::observe::events", &Level::INFO),
+                is_told
+            );
+        }
+    }
 }
