@@ -418,6 +418,14 @@ pub enum Event<'a> {
         /// Their sizes.
         of: u64,
     },
+    /// At the start, one of them was a file on its way to an object store.
+    StagedLost {
+        session: SessionId,
+        path: &'a str,
+        bytes: u64,
+        /// Its client was told that it is kept, and does not come back.
+        is_promised: bool,
+    },
     /// The disk refused something.
     DiskFailed {
         /// What was being done.

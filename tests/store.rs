@@ -610,6 +610,25 @@ fn a_file_that_somebody_has_cut_is_not_given_to_the_store() {
 }
 
 #[test]
+fn a_file_that_is_gone_at_a_start_is_named() {
+    let Some(store) = Store::start() else { return };
+    let mut server = Server::with(store.settings("store_ack = \"staged\""));
+    store.proxy.rule(takes_nothing);
+    let mut client = sent(&server, "/in/lost.bin", SMALL);
+    client.close().assert(200, None);
+    server.stop();
+    fs::remove_file(server.part(client.session())).unwrap();
+    server.restart();
+    server.wait_for_log("event=staged_lost");
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("event=staged_lost"));
+    let line = line.unwrap();
+    assert!(line.contains("in/lost.bin"), "{line}");
+    assert!(line.contains(&format!("bytes={SMALL}")), "{line}");
+    assert!(log.contains("event=parts_missing"), "{log}");
+}
+
+#[test]
 fn a_store_that_would_replace_objects_is_refused_at_the_start() {
     let Some(store) = Store::start() else { return };
     for in_parts_only in [false, true] {

@@ -277,6 +277,7 @@ impl ShardMetrics {
             // What they tell of is counted otherwise, or is for a person to read.
             Event::Orphaned { .. }
             | Event::PartsMissing { .. }
+            | Event::StagedLost { .. }
             | Event::FileCut { .. }
             | Event::Announced { .. }
             | Event::TicketRefused { .. }

@@ -51,7 +51,9 @@ pub fn log(shard: usize, event: &Event<'_>) {
         Event::NotGiven { .. } => {}
         Event::Notified { session, told } => log_notification(shard, session, told),
         Event::Relayed { .. } | Event::NobodyToTell { .. } => log_events(shard, event),
-        Event::Orphaned { .. } | Event::PartsMissing { .. } => log_odd_start(shard, event),
+        Event::Orphaned { .. } | Event::PartsMissing { .. } | Event::StagedLost { .. } => {
+            log_odd_start(shard, event);
+        }
         Event::SetAside { .. } | Event::FileChanged { .. } => log_odd_file(shard, event),
         Event::Recovered {
             sessions,
@@ -163,6 +165,19 @@ fn log_odd_start(shard: usize, event: &Event<'_>) {
                 remedy,
                 "the files of unfinished uploads are gone: their clients begin again"
             );
+        }
+        Event::StagedLost {
+            session,
+            path,
+            bytes,
+            is_promised,
+        } => {
+            let event = "staged_lost";
+            let remedy = match is_promised {
+                true => "its client does not come back: have the file sent once more",
+                false => "its client sends it once more",
+            };
+            warn!(event, shard, %session, path, bytes, remedy, "a file on its way to an object store is gone");
         }
         _ => {}
     }

@@ -393,7 +393,7 @@ impl<D: Disk> Recovery<'_, D> {
             // By a start that did not come to its end: that was told then.
             let aside = format!("{name}{ASIDE_SUFFIX}");
             if !matches!(disk.stat(case.shelf, &aside).await, Ok(Some(_))) {
-                self.missing.count(&case.record);
+                self.count_missing(case);
             }
         }
     }

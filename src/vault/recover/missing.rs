@@ -27,11 +27,18 @@ pub(super) fn should_be_there<D: Disk>(disk: &D, record: &Record) -> bool {
     let has_begun = match record.state {
         State::Receiving { total, .. } => total.is_some(),
         State::Sealed { .. } | State::Notified { .. } => true,
+        State::Closing { .. } => is_staged(record),
         // It ended, and the record of that is lost; or nobody wants the file.
         _ => false,
     };
     // What was never synced, a power cut may have taken.
     has_begun && (record.durable > 0 || disk.survived(record.boot_id))
+}
+
+/// Whether it is on its way to a store that has not said that it has it: until then its part stays.
+fn is_staged(record: &Record) -> bool {
+    let is_closing = matches!(record.state, State::Closing { .. });
+    is_closing && record.object.is_none() && !record.was_to_be_named()
 }
 
 impl Missing {
@@ -54,6 +61,21 @@ impl Missing {
 }
 
 impl<D: Disk> Recovery<'_, D> {
+    /// One whose part should be there. Of what is staged the client may have heard that all is
+    /// done, and does not come back for it: each is named.
+    pub(super) fn count_missing(&mut self, case: &Case) {
+        let record = &case.record;
+        if is_staged(record) {
+            self.store.disk.emit(Event::StagedLost {
+                session: case.id,
+                path: record.path.as_str(),
+                bytes: record.state.received(),
+                is_promised: record.state.is_promised(),
+            });
+        }
+        self.missing.count(record);
+    }
+
     /// Its disk is not there: it waits for the start that finds it, and its client with it.
     pub(super) fn leave_waiting(&mut self, case: Case) {
         self.report(case.id, DiskOp::Open, &io::Error::other(DiskAway));
