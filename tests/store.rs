@@ -628,6 +628,27 @@ fn a_file_that_is_gone_at_a_start_is_named() {
     assert!(log.contains("event=parts_missing"), "{log}");
 }
 
+/// The same of one that is gone, or in whose place stands something else.
+#[test]
+fn an_upload_whose_file_is_gone_ends() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings(""));
+    for (name, bytes) in [("small", SMALL), ("large", LARGE), ("folder", SMALL)] {
+        let mut client = sent(&server, &format!("/{name}"), bytes);
+        let part = server.part(client.session());
+        fs::remove_file(&part).unwrap();
+        if name == "folder" {
+            fs::create_dir(&part).unwrap();
+        }
+        client.close().assert(500, Some(SESSION_NOT_FOUND));
+        assert!(store.moto.object(name).is_none());
+        if name == "folder" {
+            fs::remove_dir(&part).unwrap();
+        }
+        store.assert_nothing_is_left(&server);
+    }
+}
+
 #[test]
 fn a_store_that_would_replace_objects_is_refused_at_the_start() {
     let Some(store) = Store::start() else { return };

@@ -418,7 +418,8 @@ fn open(folder: &OwnedFd, name: &str) -> io::Result<File> {
     let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
+        // Somebody has put something else in its place.
+        false => Err(io::Error::other(PartChanged)),
     }
 }
 

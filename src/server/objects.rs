@@ -6,6 +6,7 @@
 //! as the settings say, and comes back for what came of it. The work goes on whoever waits; a task
 //! of the shard sees to its end where nobody does.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -309,10 +310,9 @@ impl<W: World> Held<W> {
             ObjectError::Exists => Refusal::TargetExists,
             ObjectError::Refused => Refusal::StoreFailed,
             ObjectError::Unreadable(source) => {
-                let op = DiskOp::Read;
-                let error = StoreError { op, source };
+                let error = self.why_unreadable(source).await;
                 // What was promised is kept, for a person to look at.
-                if is_part_changed(&error.source) && !self.state().is_promised() {
+                if error.poisons() && !self.state().is_promised() {
                     return self.fail(error).await;
                 }
                 self.report(&error);
@@ -322,6 +322,19 @@ impl<W: World> Held<W> {
         let (now, is_untold) = (shard.world.now(), !self.is_for_client());
         Pause::renew(&mut self.work().store_pause, now, &refusal, is_untold);
         refusal
+    }
+
+    /// What is the matter with the file. It may be gone, or something else stands in its place.
+    async fn why_unreadable(&mut self, source: io::Error) -> StoreError {
+        if !is_part_changed(&source) {
+            self.work().file = None;
+            if let Err(error) = self.file().await {
+                return error;
+            }
+            self.work().file = None;
+        }
+        let op = DiskOp::Read;
+        StoreError { op, source }
     }
 
     /// What the store said last, if a client is to hear that and nothing is to be tried.
