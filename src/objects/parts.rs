@@ -37,6 +37,9 @@ pub struct SentParts {
 #[derive(Debug)]
 struct Upload {
     name: String,
+    /// What it is for. New settings may want another object: a name means nothing there.
+    place: StorePlace,
+    key: String,
     part_bytes: u64,
     /// What the store has, and is what is here.
     parts: BTreeMap<u32, Part>,
@@ -89,7 +92,9 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         source: &B::Source,
         here: u64,
     ) -> Result<(), StoreTrouble> {
-        if known.is_found() {
+        let is_for_this =
+            |upload: &Upload| upload.key == self.object.key && upload.place == *self.place;
+        if known.upload.as_ref().is_some_and(is_for_this) {
             return Ok(());
         }
         let note = self.notes.read(&self.object.session).await?;
@@ -196,6 +201,8 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         }
         Ok(Some(Upload {
             name: name.clone(),
+            place: self.place.clone(),
+            key: self.object.key.clone(),
             part_bytes: note.part_bytes,
             parts,
         }))
@@ -240,6 +247,8 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         self.notes.write(session, &note).await?;
         Ok(Upload {
             name,
+            place: note.place,
+            key: note.key,
             part_bytes: note.part_bytes,
             parts: BTreeMap::new(),
         })

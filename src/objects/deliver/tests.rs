@@ -1012,3 +1012,23 @@ fn a_store_that_replaces_is_found_out() {
         assert!(case.model.0.borrow().uploads.is_empty());
     }
 }
+
+/// Goal: what was sent ahead for one object is not completed as another one. Method: new settings
+/// want another key, and the note of the upload is somebody else's affair by then.
+#[test]
+fn an_upload_is_of_one_object_whatever_new_settings_want() {
+    let mut case = Case::calm(30, true);
+    let (place, mut known) = (place(), SentParts::default());
+    let sent = live(
+        case.parts(&place)
+            .send_ahead(&mut known, &case.content, PART_BYTES),
+    );
+    assert_eq!(sent.unwrap().unwrap(), Some(PART_BYTES));
+    case.model.0.borrow_mut().notes.clear();
+    case.object.key = "elsewhere".to_owned();
+    case.life(known, false).unwrap().unwrap();
+    let world = case.model.0.borrow();
+    assert_eq!(world.objects["elsewhere"].content, case.content);
+    assert_eq!(world.begun, 2);
+    assert!(world.uploads.contains_key("u1"), "it was completed");
+}
