@@ -3,10 +3,13 @@
 //! The source of every rule is a way in which a store can be misunderstood (the head of
 //! [`super`]). The tests run it against a store that does all of that, and stop it at every step.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+
 use tokio::sync::Semaphore;
 
 use super::abandon::{Fate, abandon, abort, fate};
-use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
+use super::bucket::{Bucket, Object, Part, StoreNames, StoreTrouble};
 use super::note::{Notebook, StorePlace};
 use super::parts::{InParts, SentParts};
 use super::standing::{self, ObjectStanding};
@@ -96,7 +99,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         loop {
             let was_found = known.is_found();
             let slot = self.slots.acquire().await;
-            let tried = self.attempt(source, &mut known, in_doubt).await;
+            let tried = self.attempt(source, &mut known, in_doubt, &tell).await;
             drop(slot);
             let trouble = match tried {
                 Ok(delivered) => return Ok(delivered),
@@ -137,6 +140,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         source: &B::Source,
         known: &mut SentParts,
         in_doubt: bool,
+        tell: &impl Fn(&StoreTrouble),
     ) -> Result<Delivered, StoreTrouble> {
         let note = self.notes.read(&self.object.session).await?;
         let looks_first = self.looks_first && !self.object.may_replace;
@@ -150,7 +154,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             }
         }
         if note.is_some() || self.object.bytes >= self.part_bytes {
-            return self.in_parts(source, known).await;
+            return self.in_parts(source, known, tell).await;
         }
         let names = standing::put(self.bucket, self.object, source).await?;
         Ok(self.settle(names).await)
@@ -160,6 +164,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         &self,
         source: &B::Source,
         known: &mut SentParts,
+        tell: &impl Fn(&StoreTrouble),
     ) -> Result<Delivered, StoreTrouble> {
         let parts = InParts {
             bucket: self.bucket,
@@ -188,7 +193,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         }
         let (upload, parts) = known.all().ok_or(StoreTrouble::Gone)?;
         let upload = upload.to_owned();
-        let completed = self.bucket.complete(self.object, &upload, &parts).await;
+        let completed = self.complete(&upload, &parts, tell).await;
         // If that was not all, the next try asks what the store has: it may have lost the upload,
         // and some stores do not say so here.
         known.forget();
@@ -211,6 +216,28 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             }
             Err(trouble) => Err(trouble),
         }
+    }
+
+    /// It may take minutes, and is waited for. Somebody is told meanwhile.
+    async fn complete(
+        &self,
+        upload: &str,
+        parts: &[Part],
+        tell: &impl Fn(&StoreTrouble),
+    ) -> Result<StoreNames, StoreTrouble> {
+        let mut completed = pin!(self.bucket.complete(self.object, upload, parts));
+        let mut quiet = pin!(self.bucket.rest(QUIET_MS));
+        let mut is_quiet = false;
+        poll_fn(|context| {
+            let answer = completed.as_mut().poll(context);
+            if answer.is_pending() && !is_quiet && quiet.as_mut().poll(context).is_ready() {
+                is_quiet = true;
+                let why = "it has not said for a minute whether it makes an object of the parts";
+                tell(&StoreTrouble::Doubt(why.to_owned()));
+            }
+            answer
+        })
+        .await
     }
 
     /// Completed, and not there. It was, and somebody has taken it away or put another one in its
@@ -278,6 +305,8 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
     }
 }
 
+/// A store that makes an object of parts for longer is told of.
+const QUIET_MS: u64 = 60_000;
 /// The first pause between tries.
 const PAUSE_MS: u64 = 500;
 /// The longest one.

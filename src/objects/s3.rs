@@ -9,52 +9,32 @@
 //! stores.
 
 mod client;
+mod moving;
+mod source;
 
 use std::error::Error as _;
-use std::fs::File;
+use std::future::Future;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
-use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
-use aws_smithy_types::byte_stream::{FsBuilder, Length};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use md5::{Digest as _, Md5};
 
 use super::bucket::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
 use crate::http::digest::{Hex, parse_hex};
 use client::Renewed;
+use moving::{Moving, SILENCE_MAX, silence};
+pub use source::S3Source;
+use source::in_base64;
 
 /// A client of one bucket.
 pub struct S3Bucket {
     client: Renewed,
     bucket: String,
-}
-
-/// Bytes of an object.
-pub enum S3Source {
-    File(Arc<File>),
-    Bytes(Vec<u8>),
-}
-
-impl From<Vec<u8>> for S3Source {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl From<File> for S3Source {
-    fn from(file: File) -> Self {
-        Self::File(Arc::new(file))
-    }
+    silence_max: Duration,
 }
 
 impl S3Bucket {
@@ -66,6 +46,7 @@ impl S3Bucket {
         Ok(Self {
             client: Renewed::open(place).await?,
             bucket: place.bucket.clone(),
+            silence_max: SILENCE_MAX,
         })
     }
 
@@ -90,11 +71,41 @@ impl S3Bucket {
         trouble
     }
 
+    /// What comes of a request, if it has not been silence for too long.
+    async fn in_time<T>(
+        &self,
+        moving: &Moving,
+        silence: Duration,
+        request: impl Future<Output = T>,
+    ) -> Result<T, StoreTrouble> {
+        let answer = moving.watch(silence.min(self.silence_max), request).await;
+        answer.ok_or_else(|| {
+            // By another connection next time.
+            self.client.doubt();
+            StoreTrouble::Doubt("it says nothing, for longer than is waited for".to_owned())
+        })
+    }
+
+    /// The answer to a request that moves nothing large.
+    async fn answer<T, E>(
+        &self,
+        patience: Duration,
+        request: impl Future<Output = Result<T, SdkError<E>>>,
+    ) -> Result<T, StoreTrouble>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let answer = self.in_time(&Moving::begin(), patience, request).await?;
+        answer.map_err(|error| self.trouble(error))
+    }
+
     /// The length of an object, where HEAD does not tell it: some proxies leave it out.
     async fn length_of(&self, key: &str) -> Result<u64, StoreTrouble> {
         let client = self.client.get().await;
         let request = client.get_object().bucket(&self.bucket).key(key);
-        let told = match request.range("bytes=0-0").send().await {
+        let answer = request.range("bytes=0-0").send();
+        let answer = self.in_time(&Moving::begin(), silence(0), answer).await?;
+        let told = match answer {
             Ok(seen) => {
                 (seen.content_range()).and_then(|range| range.rsplit('/').next()?.parse().ok())
             }
@@ -111,8 +122,10 @@ impl Bucket for S3Bucket {
 
     async fn put(&self, object: &Object, source: &S3Source) -> Result<PutAnswer, StoreTrouble> {
         let range = 0..object.bytes;
-        let crc32 = source.crc32(range.clone()).await?;
+        let crc = source.crc32(range.clone()).await?;
+        let crc32 = in_base64(crc);
         let client = self.client.get().await;
+        let moving = Moving::begin();
         let request = (client.put_object())
             .bucket(&self.bucket)
             .key(&object.key)
@@ -120,8 +133,9 @@ impl Bucket for S3Bucket {
             .set_if_none_match(condition(object))
             .checksum_crc32(&crc32)
             .content_length(length(&range)?)
-            .body(source.body(range).await?);
-        let made = request.send().await.map_err(|error| self.trouble(error))?;
+            .body(source.body(range, crc, &moving).await?);
+        let made = self.in_time(&moving, silence(object.bytes), request.send());
+        let made = made.await?.map_err(|error| self.trouble(error))?;
         Ok(PutAnswer {
             names: StoreNames::told(made.version_id(), made.e_tag()),
             is_proven: made.checksum_crc32() == Some(&*crc32),
@@ -135,7 +149,7 @@ impl Bucket for S3Bucket {
             .key(&object.key)
             .set_metadata(Some(marks(object)))
             .checksum_algorithm(ChecksumAlgorithm::Crc32);
-        let begun = request.send().await.map_err(|error| self.trouble(error))?;
+        let begun = self.answer(silence(0), request.send()).await?;
         let upload = begun.upload_id.filter(|upload| !upload.is_empty());
         upload.ok_or_else(|| StoreTrouble::Doubt("an upload without a name".to_owned()))
     }
@@ -150,7 +164,7 @@ impl Bucket for S3Bucket {
     }
 
     async fn crc32(&self, source: &S3Source, range: Range<u64>) -> Result<String, StoreTrouble> {
-        source.crc32(range).await
+        source.crc32(range).await.map(in_base64)
     }
 
     async fn part(
@@ -161,8 +175,11 @@ impl Bucket for S3Bucket {
         source: &S3Source,
         range: Range<u64>,
     ) -> Result<Part, StoreTrouble> {
-        let crc32 = source.crc32(range.clone()).await?;
+        let crc = source.crc32(range.clone()).await?;
+        let crc32 = in_base64(crc);
+        let bytes = range.end - range.start;
         let client = self.client.get().await;
+        let moving = Moving::begin();
         let request = (client.upload_part())
             .bucket(&self.bucket)
             .key(key)
@@ -170,11 +187,12 @@ impl Bucket for S3Bucket {
             .part_number(part_number(number)?)
             .checksum_crc32(&crc32)
             .content_length(length(&range)?)
-            .body(source.body(range.clone()).await?);
-        let sent = request.send().await.map_err(|error| self.trouble(error))?;
+            .body(source.body(range, crc, &moving).await?);
+        let sent = self.in_time(&moving, silence(bytes), request.send());
+        let sent = sent.await?.map_err(|error| self.trouble(error))?;
         Ok(Part {
             number,
-            bytes: range.end - range.start,
+            bytes,
             etag: sent.e_tag.unwrap_or_default(),
             crc32: Some(crc32),
         })
@@ -190,7 +208,7 @@ impl Bucket for S3Bucket {
                 .key(key)
                 .upload_id(upload)
                 .set_part_number_marker(marker.take());
-            let page = request.send().await.map_err(|error| self.trouble(error))?;
+            let page = self.answer(silence(0), request.send()).await?;
             for part in page.parts() {
                 let number = part
                     .part_number
@@ -236,7 +254,7 @@ impl Bucket for S3Bucket {
             .upload_id(upload)
             .set_if_none_match(condition(object))
             .multipart_upload(completed.build());
-        let made = request.send().await.map_err(|error| self.trouble(error))?;
+        let made = self.answer(SILENCE_MAX, request.send()).await?;
         Ok(StoreNames::told(made.version_id(), made.e_tag()))
     }
 
@@ -246,11 +264,7 @@ impl Bucket for S3Bucket {
             .bucket(&self.bucket)
             .key(key)
             .upload_id(upload);
-        request
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| self.trouble(error))
+        self.answer(silence(0), request.send()).await.map(drop)
     }
 
     async fn uploads(&self, key: &str) -> Result<Vec<String>, StoreTrouble> {
@@ -258,7 +272,7 @@ impl Bucket for S3Bucket {
         let request = (client.list_multipart_uploads())
             .bucket(&self.bucket)
             .prefix(key);
-        let page = request.send().await.map_err(|error| self.trouble(error))?;
+        let page = self.answer(silence(0), request.send()).await?;
         let ours = (page.uploads().iter()).filter(|upload| upload.key.as_deref() == Some(key));
         Ok(ours.filter_map(|upload| upload.upload_id.clone()).collect())
     }
@@ -266,7 +280,8 @@ impl Bucket for S3Bucket {
     async fn look(&self, key: &str) -> Result<Option<SeenObject>, StoreTrouble> {
         let client = self.client.get().await;
         let request = client.head_object().bucket(&self.bucket).key(key);
-        match request.send().await {
+        let moving = Moving::begin();
+        match self.in_time(&moving, silence(0), request.send()).await? {
             // Each object has one, and a page of a portal has none.
             Ok(seen) if seen.e_tag().is_none_or(str::is_empty) => Err(StoreTrouble::Doubt(
                 "what answers is no object store: it shows an object without an ETag".to_owned(),
@@ -289,90 +304,12 @@ impl Bucket for S3Bucket {
     async fn remove(&self, key: &str) -> Result<(), StoreTrouble> {
         let client = self.client.get().await;
         let request = client.delete_object().bucket(&self.bucket).key(key);
-        request
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| self.trouble(error))
+        self.answer(silence(0), request.send()).await.map(drop)
     }
 
     async fn rest(&self, ms: u64) {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
-}
-
-impl S3Source {
-    /// CRC-32 of a range, as the store writes it.
-    async fn crc32(&self, range: Range<u64>) -> Result<String, StoreTrouble> {
-        let crc = match self {
-            Self::Bytes(bytes) => crc32fast::hash(bytes),
-            Self::File(file) => {
-                let file = Arc::clone(file);
-                let read = tokio::task::spawn_blocking(move || crc32_of(&file, range));
-                read.await.map_err(io::Error::other)??
-            }
-        };
-        Ok(STANDARD.encode(crc.to_be_bytes()))
-    }
-
-    /// MD5 of the first bytes, as a store names a content.
-    async fn md5(&self, bytes: u64) -> Result<String, StoreTrouble> {
-        let mut md5 = Md5::new();
-        let md5 = match self {
-            Self::Bytes(bytes) => {
-                md5.update(bytes);
-                md5
-            }
-            Self::File(file) => {
-                let file = Arc::clone(file);
-                let read = tokio::task::spawn_blocking(move || {
-                    read_blocks(&file, 0..bytes, |block| md5.update(block))?;
-                    io::Result::Ok(md5)
-                });
-                read.await.map_err(io::Error::other)??
-            }
-        };
-        Ok(Hex(&md5.finalize()[..]).to_string())
-    }
-
-    async fn body(&self, range: Range<u64>) -> Result<ByteStream, StoreTrouble> {
-        let file = match self {
-            Self::Bytes(bytes) => return Ok(ByteStream::new(SdkBody::from(bytes.clone()))),
-            Self::File(file) => Arc::clone(file),
-        };
-        // One of its own: what still reads for a request that was given up moves another one.
-        let again = tokio::task::spawn_blocking(move || {
-            File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        });
-        let file = again.await.map_err(io::Error::other)??;
-        let body = FsBuilder::new()
-            .file(tokio::fs::File::from_std(file))
-            .offset(range.start)
-            .length(Length::Exact(range.end - range.start))
-            .buffer_size(BLOCK_BYTES);
-        body.build()
-            .await
-            .map_err(|error| StoreTrouble::Local(io::Error::other(error)))
-    }
-}
-
-fn crc32_of(file: &File, range: Range<u64>) -> io::Result<u32> {
-    let mut crc = crc32fast::Hasher::new();
-    read_blocks(file, range, |block| crc.update(block))?;
-    Ok(crc.finalize())
-}
-
-fn read_blocks(file: &File, range: Range<u64>, mut show: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut block = vec![0; BLOCK_BYTES];
-    let mut at = range.start;
-    while at < range.end {
-        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-        let wanted = left.min(BLOCK_BYTES);
-        file.read_exact_at(&mut block[..wanted], at)?;
-        show(&block[..wanted]);
-        at += wanted as u64;
-    }
-    Ok(())
 }
 
 /// What an object bears.
@@ -464,31 +401,62 @@ const TRANSIENT: &[&str] = &[
     "SlowDown",
     "ConditionalRequestConflict",
 ];
-/// One request, from its beginning to the end of its answer: a part over a slow line, or the
-/// making of an object of thousands of them.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// What is read of a file at a time.
-const BLOCK_BYTES: usize = 256 << 10;
 /// S3 has no more.
 const PARTS_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::net::TcpListener;
 
     use super::*;
 
-    /// RFC 1321, A.5.
-    #[test]
-    fn a_content_is_named_as_stores_do() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"abc and more").unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        for source in [S3Source::from(file), S3Source::from(b"abc".to_vec())] {
-            let name = runtime.block_on(source.md5(3)).unwrap();
-            assert_eq!(name, "900150983cd24fb0d6963f7d28e17f72");
-        }
+    /// What takes connections and says nothing holds nobody for ever, whatever is asked of it.
+    #[tokio::test]
+    async fn a_store_that_says_nothing_is_a_try_that_failed() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = StorePlace {
+            bucket: "b".to_owned(),
+            region: "r".to_owned(),
+            endpoint: Some(format!("http://{}", silent.local_addr().unwrap())),
+            path_style: true,
+            ca: Default::default(),
+        };
+        let mut bucket = S3Bucket::open(&place).await.unwrap();
+        bucket.client.give_credentials();
+        bucket.silence_max = Duration::from_millis(200);
+        let file = tempfile::tempfile().unwrap();
+        // More than any buffer on the way takes.
+        let bytes = 64 << 20;
+        file.set_len(bytes).unwrap();
+        let source = S3Source::from(file);
+        let object = |bytes| Object {
+            key: "k".to_owned(),
+            session: "s".to_owned(),
+            bytes,
+            sha256: None,
+            may_replace: true,
+        };
+        let asked = async {
+            for size in [1, bytes] {
+                assert_silent(bucket.put(&object(size), &source).await);
+                assert_silent(bucket.part("k", "u", 1, &source, 0..size).await);
+            }
+            assert_silent(bucket.begin(&object(1)).await);
+            assert_silent(bucket.parts("k", "u").await);
+            assert_silent(bucket.complete(&object(1), "u", &[]).await);
+            assert_silent(bucket.abort("k", "u").await);
+            assert_silent(bucket.uploads("k").await);
+            assert_silent(bucket.look("k").await);
+            assert_silent(bucket.length_of("k").await);
+            assert_silent(bucket.remove("k").await);
+        };
+        let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
+        assert!(asked.is_ok(), "it is waited for");
+    }
+
+    #[track_caller]
+    fn assert_silent<T: std::fmt::Debug>(answer: Result<T, StoreTrouble>) {
+        let why = answer.unwrap_err().to_string();
+        assert!(why.contains("it says nothing"), "{why}");
     }
 }

@@ -119,6 +119,8 @@ struct World {
     hangs_up: bool,
     /// Once something on the way says that an upload was aborted.
     lies_of_abort: bool,
+    /// It takes an order to complete, and says nothing more.
+    is_mute: bool,
     asked: u64,
 }
 
@@ -428,6 +430,9 @@ impl Bucket for Model {
             self.0.borrow_mut().uploads.remove(upload);
             return Ok(StoreNames::told(None, Some("of-parts-2")));
         }
+        if self.0.borrow().is_mute {
+            std::future::pending::<()>().await;
+        }
         let named = parts.iter().map(|part| (part.number, part.etag.clone()));
         let complete = Request::Complete(object.clone(), upload.to_owned(), named.collect());
         let _nothing = self.ask(complete).await?;
@@ -591,6 +596,7 @@ impl Case {
             loses_upload: false,
             hangs_up: false,
             lies_of_abort: false,
+            is_mute: false,
             asked: 0,
             dice,
         };
@@ -672,6 +678,15 @@ impl Case {
     }
 
     fn life(&self, known: SentParts, is_repeat: bool) -> Option<Result<Delivered, Untaken>> {
+        self.life_told(known, is_repeat, |_| {})
+    }
+
+    fn life_told(
+        &self,
+        known: SentParts,
+        is_repeat: bool,
+        tell: impl Fn(&StoreTrouble),
+    ) -> Option<Result<Delivered, Untaken>> {
         let place = place();
         let slots = Semaphore::new(1);
         let deliverer = Deliverer {
@@ -686,7 +701,7 @@ impl Case {
             is_repeat,
             boot: self.boot,
         };
-        live(deliverer.run(&self.content, known, |_| {}))
+        live(deliverer.run(&self.content, known, tell))
     }
 
     /// Its digest file, in as many lives as it takes.
@@ -1031,4 +1046,20 @@ fn an_upload_is_of_one_object_whatever_new_settings_want() {
     assert_eq!(world.objects["elsewhere"].content, case.content);
     assert_eq!(world.begun, 2);
     assert!(world.uploads.contains_key("u1"), "it was completed");
+}
+
+/// Goal: somebody hears of a store that takes the order to make an object of parts, and says no
+/// more, long before it is given up.
+#[test]
+fn a_store_that_is_mute_about_an_object_is_told_of() {
+    let case = Case::calm(30, true);
+    case.model.0.borrow_mut().is_mute = true;
+    let told = RefCell::new(Vec::new());
+    let tell = |trouble: &StoreTrouble| told.borrow_mut().push(trouble.to_string());
+    assert!(case.life_told(SentParts::default(), false, tell).is_none());
+    let told = told.borrow();
+    assert!(
+        told.len() == 1 && told[0].contains("for a minute"),
+        "{told:?}"
+    );
 }

@@ -8,10 +8,11 @@ use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+};
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 
-use super::PATIENCE;
 use crate::named_file;
 use crate::objects::bucket::StoreTrouble;
 use crate::objects::note::StorePlace;
@@ -81,6 +82,19 @@ impl Renewed {
         self.now.borrow_mut().is_doubtful = true;
     }
 
+    /// Lets it in somewhere, whatever there is in the environment.
+    #[cfg(test)]
+    pub(super) fn give_credentials(&self) {
+        let keys = aws_sdk_s3::config::Credentials::builder()
+            .access_key_id("k")
+            .secret_access_key("s")
+            .provider_name("test");
+        let mut now = self.now.borrow_mut();
+        let config = now.client.config().to_builder();
+        let config = config.credentials_provider(keys.build());
+        now.client = Client::from_conf(config.build());
+    }
+
     /// The next request is by another one.
     pub(super) fn renew(&self) {
         self.now.borrow_mut().is_outdated = true;
@@ -101,9 +115,10 @@ async fn make(place: &StorePlace) -> Result<Client, StoreTrouble> {
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(context)
         .build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_PATIENCE)
-        .operation_attempt_timeout(PATIENCE);
+    // How long a request may last is decided by `moving`: the client's own limits are for the whole
+    // of it, however large, or for less of a pause than a store may make.
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_PATIENCE);
+    let stalled = StalledStreamProtectionConfig::enabled().upload_enabled(false);
     let name = AppName::new("bitsd").map_err(|error| StoreTrouble::Refused(error.to_string()))?;
     let shared = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
@@ -111,6 +126,7 @@ async fn make(place: &StorePlace) -> Result<Client, StoreTrouble> {
         .app_name(name)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts.build())
+        .stalled_stream_protection(stalled.build())
         .load()
         .await;
     let mut config = aws_sdk_s3::config::Builder::from(&shared)

@@ -1,0 +1,142 @@
+//! Bytes of an object, and what is told of them.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use aws_smithy_types::byte_stream::{FsBuilder, Length};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
+
+use super::moving::{Moving, Watched};
+use crate::http::digest::Hex;
+use crate::objects::bucket::StoreTrouble;
+
+/// Bytes of an object.
+pub enum S3Source {
+    File(Arc<File>),
+    Bytes(Vec<u8>),
+}
+
+impl From<Vec<u8>> for S3Source {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<File> for S3Source {
+    fn from(file: File) -> Self {
+        Self::File(Arc::new(file))
+    }
+}
+
+impl S3Source {
+    /// CRC-32 of a range.
+    pub(super) async fn crc32(&self, range: Range<u64>) -> Result<u32, StoreTrouble> {
+        let crc = crc32fast::Hasher::new();
+        let crc = self.summed(range, crc, |crc, block| crc.update(block));
+        Ok(crc.await?.finalize())
+    }
+
+    /// MD5 of the first bytes, as a store names a content.
+    pub(super) async fn md5(&self, bytes: u64) -> Result<String, StoreTrouble> {
+        let md5 = self.summed(0..bytes, Md5::new(), |md5, block| md5.update(block));
+        Ok(Hex(&md5.await?.finalize()[..]).to_string())
+    }
+
+    /// Adds all bytes of a range to a sum.
+    async fn summed<S: Send + 'static>(
+        &self,
+        range: Range<u64>,
+        mut sum: S,
+        add: fn(&mut S, &[u8]),
+    ) -> Result<S, StoreTrouble> {
+        let file = match self {
+            Self::Bytes(bytes) => {
+                add(&mut sum, bytes);
+                return Ok(sum);
+            }
+            Self::File(file) => Arc::clone(file),
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            read_blocks(&file, range, |block| add(&mut sum, block))?;
+            io::Result::Ok(sum)
+        });
+        Ok(read.await.map_err(io::Error::other)??)
+    }
+
+    /// A range, of which this is the CRC-32.
+    pub(super) async fn body(
+        &self,
+        range: Range<u64>,
+        crc32: u32,
+        moving: &Moving,
+    ) -> Result<ByteStream, StoreTrouble> {
+        let file = match self {
+            Self::Bytes(bytes) => return Ok(ByteStream::new(SdkBody::from(bytes.clone()))),
+            Self::File(file) => Arc::clone(file),
+        };
+        // One of its own: what still reads for a request that was given up moves another one.
+        let again = tokio::task::spawn_blocking(move || {
+            File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        });
+        let file = again.await.map_err(io::Error::other)??;
+        let bytes = range.end - range.start;
+        let body = FsBuilder::new()
+            .file(tokio::fs::File::from_std(file))
+            .offset(range.start)
+            .length(Length::Exact(bytes))
+            .buffer_size(BLOCK_BYTES);
+        let body = body.build().await;
+        let body = body.map_err(|error| StoreTrouble::Local(io::Error::other(error)))?;
+        let watched = Watched::new(body.into_inner(), moving.clone(), bytes, crc32);
+        Ok(ByteStream::new(SdkBody::from_body_1_x(watched)))
+    }
+}
+
+/// A CRC-32 as a store writes it.
+pub(super) fn in_base64(crc32: u32) -> String {
+    STANDARD.encode(crc32.to_be_bytes())
+}
+
+fn read_blocks(file: &File, range: Range<u64>, mut show: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let wanted = left.min(BLOCK_BYTES);
+        file.read_exact_at(&mut block[..wanted], at)?;
+        show(&block[..wanted]);
+        at += wanted as u64;
+    }
+    Ok(())
+}
+
+/// What is read of a file at a time.
+const BLOCK_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// RFC 1321, A.5.
+    #[test]
+    fn a_content_is_named_as_stores_do() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"abc and more").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for source in [S3Source::from(file), S3Source::from(b"abc".to_vec())] {
+            let name = runtime.block_on(source.md5(3)).unwrap();
+            assert_eq!(name, "900150983cd24fb0d6963f7d28e17f72");
+        }
+    }
+}
