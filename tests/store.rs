@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -609,25 +610,6 @@ fn a_file_that_somebody_has_cut_is_not_given_to_the_store() {
     }
 }
 
-#[test]
-fn a_file_that_is_gone_at_a_start_is_named() {
-    let Some(store) = Store::start() else { return };
-    let mut server = Server::with(store.settings("store_ack = \"staged\""));
-    store.proxy.rule(takes_nothing);
-    let mut client = sent(&server, "/in/lost.bin", SMALL);
-    client.close().assert(200, None);
-    server.stop();
-    fs::remove_file(server.part(client.session())).unwrap();
-    server.restart();
-    server.wait_for_log("event=staged_lost");
-    let log = server.log();
-    let line = log.lines().find(|line| line.contains("event=staged_lost"));
-    let line = line.unwrap();
-    assert!(line.contains("in/lost.bin"), "{line}");
-    assert!(line.contains(&format!("bytes={SMALL}")), "{line}");
-    assert!(log.contains("event=parts_missing"), "{log}");
-}
-
 /// The same of one that is gone, or in whose place stands something else.
 #[test]
 fn an_upload_whose_file_is_gone_ends() {
@@ -647,6 +629,53 @@ fn an_upload_whose_file_is_gone_ends() {
         }
         store.assert_nothing_is_left(&server);
     }
+}
+
+/// Goal: where the digest of a file is known no object is made of other bytes, whoever was promised
+/// what. Such a file waits for a person, who may bring it back.
+#[test]
+fn a_promised_file_that_somebody_has_changed_is_no_object() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings("store_ack = \"staged\"\ndigest = \"sha-256\""));
+    for (name, bytes) in [("small", SMALL), ("large", LARGE)] {
+        store.proxy.rule(takes_nothing);
+        let mut client = sent(&server, &format!("/{name}"), bytes);
+        client.close().assert(200, None);
+        let session = client.session().to_owned();
+        let mut part = fs::File::options();
+        let part = part.read(true).write(true).open(server.part(&session));
+        let part = part.unwrap();
+        let mut right = [0];
+        part.read_exact_at(&mut right, 1_000).unwrap();
+        part.write_all_at(&[!right[0]], 1_000).unwrap();
+        let told = || server.log().matches("somebody has changed").count();
+        let before = told();
+        store.proxy.rule(|_, _| Fate::Pass);
+        wait_until("it is told", || told() > before);
+        assert!(store.moto.object(name).is_none());
+        assert!(server.part(&session).exists(), "it is kept");
+        part.write_all_at(&right, 1_000).unwrap();
+        store.assert_object_at_last(&server, name, &session, bytes);
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_at_a_start_is_named() {
+    let Some(store) = Store::start() else { return };
+    let mut server = Server::with(store.settings("store_ack = \"staged\""));
+    store.proxy.rule(takes_nothing);
+    let mut client = sent(&server, "/in/lost.bin", SMALL);
+    client.close().assert(200, None);
+    server.stop();
+    fs::remove_file(server.part(client.session())).unwrap();
+    server.restart();
+    server.wait_for_log("event=staged_lost");
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("event=staged_lost"));
+    let line = line.unwrap();
+    assert!(line.contains("in/lost.bin"), "{line}");
+    assert!(line.contains(&format!("bytes={SMALL}")), "{line}");
+    assert!(log.contains("event=parts_missing"), "{log}");
 }
 
 #[test]

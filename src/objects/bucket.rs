@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
+use sha2::Sha256;
+
 use crate::diagnosis;
 
 /// An object that is to be.
@@ -161,7 +163,8 @@ pub trait Bucket {
     /// Where the bytes of an object are read from.
     type Source: From<Vec<u8>>;
 
-    /// Makes a whole object. `Exists` only where it may not replace.
+    /// Makes a whole object. `Exists` only where it may not replace. Where its digest is known none
+    /// is made of bytes that have another one: `Local`, by [`diagnosis::PartChanged`].
     async fn put(&self, object: &Object, source: &Self::Source) -> Result<PutAnswer, StoreTrouble>;
     /// Begins an upload in parts, and names it.
     async fn begin(&self, object: &Object) -> Result<String, StoreTrouble>;
@@ -176,6 +179,13 @@ pub trait Bucket {
     /// CRC-32 of some bytes, as the store writes it.
     async fn crc32(&self, source: &Self::Source, range: Range<u64>)
     -> Result<String, StoreTrouble>;
+    /// The same, and a digest of what came before and of these bytes.
+    async fn digest(
+        &self,
+        source: &Self::Source,
+        range: Range<u64>,
+        before: Sha256,
+    ) -> Result<(Sha256, String), StoreTrouble>;
     /// Sends a part; one of the same number gives way.
     async fn part(
         &self,
@@ -211,6 +221,8 @@ pub trait Bucket {
 pub mod nowhere {
     use std::fs::File;
     use std::ops::Range;
+
+    use sha2::Sha256;
 
     use super::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
     use crate::objects::note::StorePlace;
@@ -266,6 +278,15 @@ pub mod nowhere {
         }
 
         async fn crc32(&self, _: &NoSource, _: Range<u64>) -> Result<String, StoreTrouble> {
+            match *self {}
+        }
+
+        async fn digest(
+            &self,
+            _: &NoSource,
+            _: Range<u64>,
+            _: Sha256,
+        ) -> Result<(Sha256, String), StoreTrouble> {
             match *self {}
         }
 

@@ -76,6 +76,7 @@ mod tests {
             part: String::new(),
             bytes: 1,
             sha256: None,
+            is_hashed: false,
             key: key.to_owned(),
             digest_file: None,
             may_replace: true,

@@ -14,6 +14,7 @@ use super::note::{Notebook, StorePlace};
 use super::parts::{InParts, SentParts};
 use super::standing::{self, ObjectStanding};
 use crate::custody::object::StoredObject;
+use crate::diagnosis::is_part_changed;
 use crate::server::object_order::ObjectError;
 
 /// A file on its way to a store.
@@ -119,6 +120,10 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                     let _next_time = self.forget_upload().await;
                 }
                 StoreTrouble::Doubt(_) | StoreTrouble::Unreadable(_) => {}
+                // Also what was promised: whoever asks for it looks what stands there now.
+                StoreTrouble::Local(error) if is_part_changed(&error) => {
+                    return Err(Untaken::Unreadable(error));
+                }
                 _ if self.is_promised => {}
                 StoreTrouble::Exists => {
                     // If that fails, it is done when the session ends.
@@ -172,10 +177,36 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             object: self.object,
             place: self.place,
             part_bytes: self.part_bytes,
+            is_hashed: self.object.sha256.is_some(),
             boot: self.boot,
         };
+        parts.find(known, source, self.object.bytes).await?;
+        self.send_all(&parts, source, known).await?;
+        loop {
+            match parts.vouch(known, source).await {
+                Ok(true) => break,
+                Ok(false) => self.send_all(&parts, source, known).await?,
+                // The bytes may come back: then nothing of what the store has is taken for them.
+                Err(trouble) => {
+                    if matches!(&trouble, StoreTrouble::Local(error) if is_part_changed(error)) {
+                        known.forget();
+                        let _best_effort = self.forget_upload().await;
+                    }
+                    return Err(trouble);
+                }
+            }
+        }
+        self.make_one(known, tell).await
+    }
+
+    /// Sends what the store does not have.
+    async fn send_all(
+        &self,
+        parts: &InParts<'_, B, N>,
+        source: &B::Source,
+        known: &mut SentParts,
+    ) -> Result<(), StoreTrouble> {
         let bytes = self.object.bytes;
-        parts.find(known, source, bytes).await?;
         while let Some((number, range)) = known.next(bytes, bytes) {
             match parts.send(known, source, number, range).await {
                 Err(StoreTrouble::Refused(why)) => {
@@ -191,6 +222,15 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                 sent => sent?,
             }
         }
+        Ok(())
+    }
+
+    /// Makes an object of the parts, which are all there.
+    async fn make_one(
+        &self,
+        known: &mut SentParts,
+        tell: &impl Fn(&StoreTrouble),
+    ) -> Result<Delivered, StoreTrouble> {
         let (upload, parts) = known.all().ok_or(StoreTrouble::Gone)?;
         let upload = upload.to_owned();
         let completed = self.complete(&upload, &parts, tell).await;

@@ -5,14 +5,23 @@
 //! and other bytes may come in its place. Within one boot a file only grows. So what an earlier
 //! life of the server has sent counts if its checksum is that of the bytes here; where the store
 //! tells none, if the upload was begun in this boot. Everything else is sent again.
+//!
+//! Nor need a part be what is here because it was sent by this life of the server: somebody may
+//! have changed the file before, and back, or only then. So what the store has is read once more
+//! here, where the file has a digest, and no object is made before that is right
+//! ([`InParts::vouch`]).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
+
+use sha2::{Digest as _, Sha256};
 
 use super::abandon::end_strays;
 use super::bucket::{Bucket, Object, Part, StoreTrouble};
 use super::note::{Note, Notebook, StorePlace};
 use crate::config::ObjectStore;
+use crate::diagnosis::PartChanged;
 
 /// What is to be in parts.
 pub struct InParts<'a, B: Bucket, N: Notebook> {
@@ -22,6 +31,8 @@ pub struct InParts<'a, B: Bucket, N: Notebook> {
     pub place: &'a StorePlace,
     /// Bytes of a part, as in the settings.
     pub part_bytes: u64,
+    /// Whether the file will have a digest.
+    pub is_hashed: bool,
     /// Which boot of the machine this is.
     pub boot: &'a str,
 }
@@ -43,6 +54,15 @@ struct Upload {
     part_bytes: u64,
     /// What the store has, and is what is here.
     parts: BTreeMap<u32, Part>,
+    read: Read,
+}
+
+/// What was read once more of what the store has, for the digest of the file.
+#[derive(Debug, Default)]
+struct Read {
+    digest: Sha256,
+    /// So many parts, from the first one on.
+    parts: u32,
 }
 
 impl SentParts {
@@ -125,6 +145,57 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         Ok(())
     }
 
+    /// Before an object is made of the parts, where the digest of the file is known: whether all of
+    /// them are what has it. Parts that are not what is here are to be sent again.
+    ///
+    /// # Errors
+    /// [`StoreTrouble::Local`], by [`PartChanged`], if the file is not what came.
+    pub async fn vouch(
+        &self,
+        known: &mut SentParts,
+        source: &B::Source,
+    ) -> Result<bool, StoreTrouble> {
+        let Some(sha256) = self.object.sha256 else {
+            return Ok(true);
+        };
+        for is_read_anew in [false, true] {
+            let upload = known.upload.as_mut().ok_or(StoreTrouble::Gone)?;
+            if is_read_anew {
+                // What was read before may be outdated as well.
+                upload.read = Read::default();
+            }
+            if !self.read_on(upload, source).await? {
+                return Ok(false);
+            }
+            if upload.read.digest.clone().finalize()[..] == sha256 {
+                return Ok(true);
+            }
+        }
+        Err(io::Error::other(PartChanged).into())
+    }
+
+    /// Reads what the store has once more, in its order, from where it came to before; whether that
+    /// is all of it. A part that is not what is here is not taken for sent any more.
+    async fn read_on(&self, upload: &mut Upload, source: &B::Source) -> Result<bool, StoreTrouble> {
+        for (number, range) in cut(self.object.bytes, upload.part_bytes) {
+            if number <= upload.read.parts {
+                continue;
+            }
+            let Some(part) = upload.parts.get(&number) else {
+                return Ok(false);
+            };
+            let before = upload.read.digest.clone();
+            let (digest, crc32) = self.bucket.digest(source, range, before).await?;
+            if part.crc32.as_ref().is_some_and(|sent| *sent != crc32) {
+                upload.parts.remove(&number);
+                return Ok(false);
+            }
+            let parts = number;
+            upload.read = Read { digest, parts };
+        }
+        Ok(true)
+    }
+
     /// While the rest of the file is still coming: sends one part that is whole among the first
     /// `here` bytes and was not sent. How many bytes that were; `None` if there is none.
     ///
@@ -166,6 +237,12 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         };
         let bytes = range.end - range.start;
         self.send(known, source, number, range).await?;
+        if self.is_hashed
+            && let Some(upload) = known.upload.as_mut()
+        {
+            // So that little is left to be read when the file is whole.
+            self.read_on(upload, source).await?;
+        }
         Ok(Some(bytes))
     }
 
@@ -205,6 +282,7 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
             key: self.object.key.clone(),
             part_bytes: note.part_bytes,
             parts,
+            read: Read::default(),
         }))
     }
 
@@ -251,6 +329,7 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
             key: note.key,
             part_bytes: note.part_bytes,
             parts: BTreeMap::new(),
+            read: Read::default(),
         })
     }
 }

@@ -21,9 +21,11 @@ use std::time::Duration;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use sha2::{Digest as _, Sha256};
 
 use super::bucket::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
+use crate::diagnosis::PartChanged;
 use crate::http::digest::{Hex, parse_hex};
 use client::Renewed;
 use moving::{Moving, SILENCE_MAX, silence};
@@ -122,7 +124,16 @@ impl Bucket for S3Bucket {
 
     async fn put(&self, object: &Object, source: &S3Source) -> Result<PutAnswer, StoreTrouble> {
         let range = 0..object.bytes;
-        let crc = source.crc32(range.clone()).await?;
+        let crc = match object.sha256 {
+            Some(sha256) => {
+                let (digest, crc) = source.digest(range.clone(), Sha256::new()).await?;
+                if digest.finalize()[..] != sha256 {
+                    return Err(io::Error::other(PartChanged).into());
+                }
+                crc
+            }
+            None => source.crc32(range.clone()).await?,
+        };
         let crc32 = in_base64(crc);
         let client = self.client.get().await;
         let moving = Moving::begin();
@@ -165,6 +176,16 @@ impl Bucket for S3Bucket {
 
     async fn crc32(&self, source: &S3Source, range: Range<u64>) -> Result<String, StoreTrouble> {
         source.crc32(range).await.map(in_base64)
+    }
+
+    async fn digest(
+        &self,
+        source: &S3Source,
+        range: Range<u64>,
+        before: Sha256,
+    ) -> Result<(Sha256, String), StoreTrouble> {
+        let (sha256, crc) = source.digest(range, before).await?;
+        Ok((sha256, in_base64(crc)))
     }
 
     async fn part(

@@ -139,6 +139,10 @@ impl<W: World> Held<W> {
         }
         let is_named = self.keep().has_name();
         if !is_named {
+            if self.state().is_promised() && self.is_left_alone() {
+                self.follow();
+                return Err(Refusal::StorePending);
+            }
             Box::pin(self.mind_changes()).await?;
         }
         if let Some(objects) = self.location().objects.clone().filter(|_| !is_named) {

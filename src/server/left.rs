@@ -233,7 +233,7 @@ impl<W: World> Held<W> {
         let was_told = self.keep().record().answer.is_some();
         let is_theirs = was_told && (location.notification.is_none() || is_by_reference(&location));
         if !is_theirs {
-            return Err(self.fail(changed()).await);
+            return Err(self.refuse_changed().await);
         }
         self.keep().adopt_digests(digests);
         self.shard.world.emit(Event::FileChanged {
@@ -243,6 +243,17 @@ impl<W: World> Held<W> {
             sha256: digests.sha256,
         });
         Ok(())
+    }
+
+    /// The file is not what came. What was promised is kept, for a person to look at.
+    async fn refuse_changed(&mut self) -> Refusal {
+        if !self.state().is_promised() {
+            return self.fail(changed()).await;
+        }
+        self.report(&changed());
+        let refusal = Refusal::DiskFailed;
+        self.leave_alone(&refusal);
+        refusal
     }
 
     /// The file did not get its name. What was given to it for that has changed its times.

@@ -24,6 +24,8 @@ pub struct ObjectOrder {
     pub bytes: u64,
     /// SHA-256 of it, where it is known.
     pub sha256: Option<[u8; 32]>,
+    /// Whether it has one, or will have one when it is whole.
+    pub is_hashed: bool,
     /// What the object is to be called.
     pub key: String,
     /// What is to stand beside it when it is there, if anything is.

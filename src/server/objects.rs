@@ -66,9 +66,7 @@ impl<W: World> Held<W> {
         if !is_closing && let Some(refusal) = self.store_said(shard.world.now()) {
             return Err(refusal);
         }
-        // What was promised is tried for ever, and not all the time.
-        let pauses = self.work().store_pause.as_ref();
-        if is_closing && pauses.is_some_and(|pause| pause.lasts(shard.world.now())) {
+        if self.is_left_alone() {
             self.follow();
             return Err(Refusal::StorePending);
         }
@@ -119,6 +117,14 @@ impl<W: World> Held<W> {
         }
         self.release_object();
         Ok(self.end_staging().await)
+    }
+
+    /// What was promised is tried for ever, and not all the time.
+    pub(super) fn is_left_alone(&mut self) -> bool {
+        let now = self.shard.world.now();
+        let is_closing = matches!(self.state(), State::Closing { .. });
+        let pause = self.work().store_pause.as_ref();
+        is_closing && pause.is_some_and(|pause| pause.lasts(now))
     }
 
     /// The store has the file, whatever the settings say by now.
@@ -254,6 +260,7 @@ impl<W: World> Held<W> {
             part: names::part_name(self.id()),
             bytes,
             sha256: self.keep().digests().map(|digests| digests.sha256),
+            is_hashed: self.keep().has_digests(),
             digest_file: self.digest_file(&location, store, &place),
             key,
             may_replace: location.policy.allow_overwrite,
@@ -319,8 +326,7 @@ impl<W: World> Held<W> {
                 Refusal::DiskFailed
             }
         };
-        let (now, is_untold) = (shard.world.now(), !self.is_for_client());
-        Pause::renew(&mut self.work().store_pause, now, &refusal, is_untold);
+        self.leave_alone(&refusal);
         refusal
     }
 
@@ -335,6 +341,12 @@ impl<W: World> Held<W> {
         }
         let op = DiskOp::Read;
         StoreError { op, source }
+    }
+
+    /// Nothing is tried again for a while, which is longer each time.
+    pub(super) fn leave_alone(&mut self, refusal: &Refusal) {
+        let (now, is_untold) = (self.shard.world.now(), !self.is_for_client());
+        Pause::renew(&mut self.work().store_pause, now, refusal, is_untold);
     }
 
     /// What the store said last, if a client is to hear that and nothing is to be tried.

@@ -381,6 +381,7 @@ impl Desk {
                 object: &object,
                 place: &place,
                 part_bytes: order.store.part_bytes,
+                is_hashed: order.is_hashed,
                 boot: &self.boot,
             };
             // Where it is known only the part is sent: that may be given up, and come late.

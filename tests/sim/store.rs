@@ -16,6 +16,7 @@ use bitsd::objects::bucket::{
     Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble,
 };
 use bitsd::vault::disk::File as _;
+use sha2::{Digest as _, Sha256};
 
 use crate::clock::sleep;
 use crate::executor::CLIENTS;
@@ -556,6 +557,17 @@ impl Bucket for SimBucket {
     async fn crc32(&self, source: &SimSource, range: Range<u64>) -> Result<String, StoreTrouble> {
         self.sim.disk_time().await;
         Ok(etag(&source.read(&self.sim, range)))
+    }
+
+    async fn digest(
+        &self,
+        source: &SimSource,
+        range: Range<u64>,
+        before: Sha256,
+    ) -> Result<(Sha256, String), StoreTrouble> {
+        self.sim.disk_time().await;
+        let content = source.read(&self.sim, range);
+        Ok((before.chain_update(&content), etag(&content)))
     }
 
     async fn part(

@@ -16,6 +16,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use sha2::{Digest as _, Sha256};
+
 use super::super::beside::Beside;
 use super::super::bucket::{Part, PutAnswer, SeenObject, StoreNames};
 use super::super::note::Note;
@@ -371,6 +373,17 @@ impl Bucket for Model {
         })
     }
 
+    async fn digest(
+        &self,
+        source: &Vec<u8>,
+        range: Range<u64>,
+        before: Sha256,
+    ) -> Result<(Sha256, String), StoreTrouble> {
+        self.step().await;
+        let bytes = slice(source, range);
+        Ok((before.chain_update(bytes), etag(bytes)))
+    }
+
     async fn part(
         &self,
         _: &str,
@@ -384,13 +397,15 @@ impl Bucket for Model {
             self.step().await;
             return Err(StoreTrouble::Refused("AccessDenied".to_owned()));
         }
-        let part = Request::Part(upload.to_owned(), number, slice(source, range).to_vec());
+        let content = slice(source, range).to_vec();
+        let crc32 = Some(etag(&content));
+        let part = Request::Part(upload.to_owned(), number, content);
         let etag = self.ask(part).await?;
         Ok(Part {
             number,
             bytes,
             etag,
-            crc32: None,
+            crc32,
         })
     }
 
@@ -673,6 +688,7 @@ impl Case {
             object: &self.object,
             place,
             part_bytes: PART_BYTES,
+            is_hashed: true,
             boot: self.boot,
         }
     }
@@ -1026,6 +1042,50 @@ fn a_store_that_replaces_is_found_out() {
         assert!(case.model.0.borrow().objects.is_empty());
         assert!(case.model.0.borrow().uploads.is_empty());
     }
+}
+
+/// Goal: where the digest of a file is known no object is made of other bytes, whoever was promised
+/// what, and nothing of it is left at the store that could be taken for the file later.
+#[test]
+fn no_object_is_made_of_a_file_that_somebody_has_changed() {
+    for is_promised in [false, true] {
+        let mut case = Case::calm(30, true);
+        case.is_promised = is_promised;
+        case.object.sha256 = Some(Sha256::digest(&case.content).into());
+        let right = case.content.clone();
+        case.content[13] ^= 1;
+        let untaken = case.life(SentParts::default(), false);
+        let Some(Err(Untaken::Unreadable(error))) = untaken else {
+            panic!("{untaken:?}");
+        };
+        assert!(is_part_changed(&error));
+        assert!(case.model.0.borrow().objects.is_empty());
+        assert!(case.model.0.borrow().uploads.is_empty());
+        // Somebody has brought back what was there.
+        case.content = right;
+        case.life(SentParts::default(), true).unwrap().unwrap();
+        let world = case.model.0.borrow();
+        assert_eq!(world.objects[KEY].content, case.content);
+        assert!(world.uploads.is_empty() && world.notes.is_empty());
+    }
+}
+
+/// Goal: a part that was sent while the file was another one is in no object.
+#[test]
+fn a_part_that_is_not_what_is_here_is_sent_again() {
+    let mut case = Case::calm(30, true);
+    case.object.sha256 = Some(Sha256::digest(&case.content).into());
+    let (place, mut known) = (place(), SentParts::default());
+    let mut other = case.content.clone();
+    other[3] ^= 1;
+    let sent = live(
+        case.parts(&place)
+            .send_ahead(&mut known, &other, PART_BYTES),
+    );
+    assert_eq!(sent.unwrap().unwrap(), Some(PART_BYTES));
+    case.life(known, false).unwrap().unwrap();
+    let world = case.model.0.borrow();
+    assert_eq!(world.objects[KEY].content, case.content);
 }
 
 /// Goal: what was sent ahead for one object is not completed as another one. Method: new settings

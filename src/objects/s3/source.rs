@@ -12,6 +12,7 @@ use aws_smithy_types::byte_stream::{FsBuilder, Length};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
+use sha2::Sha256;
 
 use super::moving::{Moving, Watched};
 use crate::http::digest::Hex;
@@ -41,6 +42,21 @@ impl S3Source {
         let crc = crc32fast::Hasher::new();
         let crc = self.summed(range, crc, |crc, block| crc.update(block));
         Ok(crc.await?.finalize())
+    }
+
+    /// The same, and a digest of what came before and of the range: of the same bytes, read once.
+    pub(super) async fn digest(
+        &self,
+        range: Range<u64>,
+        before: Sha256,
+    ) -> Result<(Sha256, u32), StoreTrouble> {
+        let sums = (before, crc32fast::Hasher::new());
+        let add = |(sha256, crc): &mut (Sha256, crc32fast::Hasher), block: &[u8]| {
+            sha256.update(block);
+            crc.update(block);
+        };
+        let (sha256, crc) = self.summed(range, sums, add).await?;
+        Ok((sha256, crc.finalize()))
     }
 
     /// MD5 of the first bytes, as a store names a content.

@@ -125,6 +125,7 @@ impl Desk {
                 object: &object,
                 place: &place,
                 part_bytes: order.store.part_bytes,
+                is_hashed: order.is_hashed,
                 boot: &self.boot,
             };
             // Where it is known only the part is sent: that may be given up, and come late.
@@ -191,6 +192,7 @@ mod tests {
             part: "gone.part".to_owned(),
             bytes: 100,
             sha256: None,
+            is_hashed: false,
             key: "a".to_owned(),
             digest_file: None,
             may_replace: true,
