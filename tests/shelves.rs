@@ -64,16 +64,27 @@ impl Host {
             let point = self.point(name);
             format!("[[location]]\nprefix = \"/{name}\"\nroot = {point:?}\n")
         };
-        Settings::default().file(&names.iter().map(location).collect::<String>())
+        let socket = format!("admin_socket = {:?}", socket_of(&self.root));
+        let locations = names.iter().map(location).collect::<String>();
+        Settings::default().file(&socket).file(&locations)
     }
 
     /// What a check says of them.
     fn check(&self, names: &[&str]) -> String {
+        self.run(&["check", "--listen", "127.0.0.1:0"], names)
+    }
+
+    /// What is told of sessions while no server runs.
+    fn list_of_a_server_that_rests(&self, names: &[&str]) -> String {
+        self.run(&["sessions", "list"], names)
+    }
+
+    fn run(&self, words: &[&str], names: &[&str]) -> String {
         let file = self.folder.path().join("check.toml");
-        fs::write(&file, self.settings(names).file).unwrap();
-        let mut check = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-        check.args(["check", "--listen", "127.0.0.1:0", "--config"]);
-        let output = check.arg(file).arg("--root").arg(&self.root).output();
+        let root = format!("root = {:?}\n", self.root);
+        fs::write(&file, root + &self.settings(names).file).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let output = command.args(words).arg("--config").arg(file).output();
         let output = output.unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }
@@ -152,6 +163,8 @@ fn uploads_on_a_disk_that_is_not_mounted_wait_for_it() {
                 false => server.stop(),
             }
         }
+        let resting = host.list_of_a_server_that_rests(&["a", "b"]);
+        assert_eq!(resting.matches("awaits_disk").count(), 2, "{resting}");
         host.mount("a");
         server = Server::on(&host.root, settings);
         finish(&host, &server, clients);
@@ -178,9 +191,52 @@ fn they_wait(server: &Server, [half, whole]: &[Client; 2]) {
     // Under another name there is none.
     let mut other = named("/a/whole", half.session());
     other.close().assert(500, Some(SESSION_NOT_FOUND));
+    they_are_shown(server, [half.session(), whole.session()]);
     server.wait_for_log("mount the disk that the line shelf_missing names");
     let log = server.log();
     assert!(!log.contains("keep other programs out"), "{log}");
+}
+
+/// Whoever asks what there is finds them, with the word for what they wait for.
+#[track_caller]
+fn they_are_shown(server: &Server, sessions: [&str; 2]) {
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command
+            .args(words)
+            .arg("--socket")
+            .arg(socket_of(server.root()));
+        let output = command.output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let plain = sessions.map(|id| id.trim_matches(['{', '}']));
+    let all = ask(&["sessions", "list", "--state", "awaits_disk"]);
+    let is_row = |id: &str, path: &str| {
+        let mut rows = all.lines().filter(|line| line.starts_with(id));
+        rows.any(|row| row.contains("awaits_disk") && row.ends_with(path))
+    };
+    assert!(
+        is_row(plain[0], "a/half") && is_row(plain[1], "a/whole"),
+        "{all}"
+    );
+    assert!(!ask(&["sessions", "list", "--state", "receiving"]).contains(plain[0]));
+    let shown = ask(&["sessions", "show", plain[0]]);
+    assert!(
+        shown.contains("awaits_disk") && !shown.contains("expires"),
+        "{shown}"
+    );
+    let ended = ask(&["sessions", "cancel", plain[0]]);
+    assert!(ended.contains("mount that and restart"), "{ended}");
+    let status = ask(&["status"]);
+    assert!(
+        status.contains("waiting   2 uploads for a disk"),
+        "{status}"
+    );
+}
+
+/// Where the server with this root is asked how it is.
+fn socket_of(root: &Path) -> PathBuf {
+    root.with_file_name("admin")
 }
 
 /// Another disk is in use all the while.

@@ -203,6 +203,7 @@ mod tests {
             id: SessionId::from_u128(id),
             path: "h/a".to_owned(),
             location: String::new(),
+            awaits_disk: false,
             state: State::Receiving {
                 received: 1,
                 total: None,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use glob::{MatchOptions, Pattern};
 
 use super::trace::Traced;
-use super::view::SessionView;
+use super::view::{AWAITS_DISK, SessionView};
 use crate::bits::session_id::SessionId;
 use crate::config::Config;
 use crate::metrics::labels;
@@ -96,8 +96,9 @@ impl Filter {
                 "user" => filter.user = text(),
                 "state" => {
                     let state = value.to_ascii_lowercase();
-                    if !labels::STATES.contains(&state.as_str()) {
-                        let known = labels::STATES.join(", ");
+                    let known = [labels::STATES, &[AWAITS_DISK]].concat();
+                    if !known.contains(&state.as_str()) {
+                        let known = known.join(", ");
                         return Err(format!("there is no state {value}: there are {known}"));
                     }
                     filter.state = Some(state);

@@ -208,6 +208,9 @@ impl Overview {
                 .sum(),
             connections_max: shard_count * limits.connections_per_shard_max as u64,
             sessions: locations.iter().map(|location| location.sessions).sum(),
+            sessions_awaiting_disk: (scrape.shards.iter())
+                .map(|shard| shard.sessions_left.get())
+                .sum(),
             sessions_max: shard_count * limits.sessions_per_shard_max as u64,
             received_bytes: locations
                 .iter()

@@ -301,6 +301,11 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
                         "its file is being given its name, or is on its way to an object store, \
                          and is not called back",
                     ),
+                    NotEnded::AwaitsDisk => (
+                        409,
+                        "it waits for a disk that was not there at the start: mount that and restart bitsd; or end it \
+                         while the server does not run",
+                    ),
                     NotEnded::NotNow => (503, "not now: the server is starting or stopping"),
                 };
                 AdminAnswer::outcome(status, why)

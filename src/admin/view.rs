@@ -17,7 +17,7 @@ pub struct SessionView {
     pub path: String,
     /// The prefix of its location, with a slash before it.
     pub location: String,
-    /// One of `receiving`, `sealed`, `told`, `closing`, `published`.
+    /// One of `receiving`, `sealed`, `told`, `closing`, `published`; or [`AWAITS_DISK`].
     pub state: String,
     pub received_bytes: u64,
     /// Absent until its client has said it.
@@ -53,15 +53,19 @@ impl SessionView {
     /// Of a row.
     pub fn of(row: SessionRow) -> Self {
         let (sha256, sha1) = digests(row.digests);
+        let expires = !row.state.is_promised() && !row.awaits_disk;
         Self {
             id: row.id.to_string(),
             path: row.path,
             location: format!("/{}", row.location),
-            state: state(row.state).to_owned(),
+            state: match row.awaits_disk {
+                true => AWAITS_DISK.to_owned(),
+                false => state(row.state).to_owned(),
+            },
             received_bytes: row.state.received(),
             total_bytes: row.state.total(),
             idle_seconds: row.idle_ms / 1_000,
-            expires_in_seconds: (!row.state.is_promised()).then_some(row.expires_in_ms / 1_000),
+            expires_in_seconds: expires.then_some(row.expires_in_ms / 1_000),
             begun_seconds: (row.begun_ms > 0).then_some(row.begun_ms / 1_000),
             is_busy: row.is_busy,
             client: row.client.map(|client| client.to_canonical().to_string()),
@@ -95,6 +99,9 @@ pub fn digests(digests: Option<Digests>) -> (Option<String>, Option<String>) {
     )
 }
 
+/// The word for where a session stands whose disk was not there at the start.
+pub const AWAITS_DISK: &str = "awaits_disk";
+
 /// The word for a state.
 pub fn state(state: State) -> &'static str {
     labels::STATES[labels::state(state)]
@@ -115,6 +122,9 @@ pub struct StatusView {
     #[serde(default)]
     pub connections_max: u64,
     pub sessions: u64,
+    /// Sessions that wait for a disk that was not there at the start: they are not among those.
+    #[serde(default)]
+    pub sessions_awaiting_disk: u64,
     /// So many there may be, if their paths are short.
     #[serde(default)]
     pub sessions_max: u64,

@@ -120,7 +120,7 @@ pub struct Which {
     /// Those whose path is like this; `*` and `?` stand for anything.
     #[arg(long, value_name = "PATTERN")]
     path: Option<String>,
-    /// Those that stand there: receiving, sealed, told, closing, published.
+    /// Those that stand there: receiving, sealed, told, closing, published, awaits_disk.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
     /// Those that have made no progress for so long, such as 2h or 7d.

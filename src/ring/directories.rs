@@ -39,7 +39,7 @@ use crate::vigil;
 
 pub use doubts::{FolderDoubt, keeps_all, refuse_replacing};
 use former::Listed;
-pub use former::paths_of;
+pub use former::named_in;
 pub use taking::look_at_root;
 use taking::{Made, lock, make_default_root, open_or_make};
 

@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 use rustix::fs::{Mode, OFlags, Stat};
 
 use super::account;
-use super::directories::paths_of;
+use super::directories::named_in;
 use super::handed::HandedLocks;
 use super::memory;
 use super::owner::{NOTE_BYTES_MAX, OwnerNote, is_full};
@@ -86,6 +86,8 @@ struct Resting {
     work: WorkFolder,
     /// The other folders of unfinished uploads, as far as they are there.
     shelves: Vec<WorkFolder>,
+    /// Some are not.
+    misses_a_shelf: bool,
     told: BTreeMap<SessionId, Newest>,
     _until_the_end: Lock,
 }
@@ -112,13 +114,14 @@ impl Resting {
             .map_err(|error| failed(&error))?;
         let lock = lock
             .ok_or_else(|| failed(&"a server is using it, and its admin_socket does not answer"))?;
-        let shelves = shelves_of(&work).map_err(|error| failed(&error))?;
+        let (shelves, misses_a_shelf) = shelves_of(&work).map_err(|error| failed(&error))?;
         let weight_max = memory::alone_bytes_max();
         let all: Vec<_> = std::iter::once(&work).chain(&shelves).cloned().collect();
         let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max, false);
         let dealt = dealt.map_err(|error| failed(&error))?;
         Ok(Self {
             shelves,
+            misses_a_shelf,
             told: dealt.into_iter().flat_map(|dealt| dealt.told).collect(),
             work,
             _until_the_end: lock,
@@ -141,7 +144,7 @@ impl Resting {
         match record.state {
             State::Gone(_) => return None,
             // Its part has its name, and nobody wrote that down: the next start finds it out.
-            State::Closing { .. } if part.is_none() => return None,
+            State::Closing { .. } if part.is_none() && !self.misses_a_shelf => return None,
             _ => {}
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -151,6 +154,7 @@ impl Resting {
             now_s.saturating_sub(modified)
         });
         let received = self.received(id, record);
+        let is_published = matches!(record.state, State::Published { .. });
         let location = config.location(record.path.as_str());
         let (sha256, sha1) = view::digests(record.digests());
         let client = record.client;
@@ -158,7 +162,10 @@ impl Resting {
             id: id.to_string(),
             path: record.path.as_str().to_owned(),
             location: format!("/{}", location.prefix),
-            state: view::state(record.state).to_owned(),
+            state: match self.misses_a_shelf && part.is_none() && !is_published {
+                true => view::AWAITS_DISK.to_owned(),
+                false => view::state(record.state).to_owned(),
+            },
             received_bytes: received,
             total_bytes: record.state.total(),
             idle_seconds: idle_s,
@@ -262,20 +269,23 @@ impl Resting {
 }
 
 /// The folders beside the work directory that are this server's, as far as they are there.
-fn shelves_of(work: &WorkFolder) -> io::Result<Vec<WorkFolder>> {
+fn shelves_of(work: &WorkFolder) -> io::Result<(Vec<WorkFolder>, bool)> {
     let owner = |folder: &WorkFolder| -> io::Result<Option<OwnerNote>> {
         let note = folder.read(OWNER_NAME, NOTE_BYTES_MAX)?;
         Ok(note.as_deref().and_then(OwnerNote::parse))
     };
     let Some(ours) = owner(work)? else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     };
     let list = work.read(SHELVES_NAME, NOTE_BYTES_MAX)?.unwrap_or_default();
-    let paths = paths_of(&list).into_iter();
-    let folders = paths.filter_map(|path| {
-        let folder = WorkFolder::open(&path, true).ok()?;
-        let note = owner(&folder).ok().flatten()?;
-        (note.id == ours.id).then_some(folder)
-    });
-    Ok(folders.collect())
+    let (mut folders, mut misses_a_shelf) = (Vec::new(), false);
+    for (path, name) in named_in(&list) {
+        let folder = WorkFolder::open(&path, true).ok();
+        let note = folder.as_ref().and_then(|folder| owner(folder).ok()?);
+        let note = note.filter(|note| note.id == ours.id);
+        // Another one of this server's may stand there, where a disk is not mounted.
+        misses_a_shelf |= (note.as_ref()).is_none_or(|note| name.is_some() && note.shelf != name);
+        folders.extend(folder.filter(|_| note.is_some()));
+    }
+    Ok((folders, misses_a_shelf))
 }

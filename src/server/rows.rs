@@ -9,6 +9,7 @@ use super::shard::Shard;
 use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
 use crate::http::digest::Digests;
+use crate::vault::record::Record;
 
 /// Rows of one slice: about a tenth of a millisecond of the shard's time.
 pub const ROWS_MAX: usize = 256;
@@ -21,6 +22,8 @@ pub struct SessionRow {
     /// The prefix of its location.
     pub location: String,
     pub state: State,
+    /// Its disk was not there at the start: it waits for that one, and for the next start.
+    pub awaits_disk: bool,
     /// Time without progress, in milliseconds.
     pub idle_ms: u64,
     /// Until it expires without progress, in milliseconds.
@@ -50,11 +53,76 @@ impl<W: World> Shard<W> {
             path: session.path.as_str().to_owned(),
             location: location.prefix.clone(),
             state: record.state,
+            awaits_disk: false,
             idle_ms: session.idle_ms(now),
             expires_in_ms: (session.expires_ms(&location.policy)).saturating_sub(now),
             begun_ms: record.begun_ms,
             is_busy: session.is_held(),
             client: session.peer().map(|peer| peer.ip()).or(record.client),
+            user: record.life.user.clone(),
+            agent: record.life.agent.clone(),
+            connections: record.life.connections,
+            interruptions: record.life.interruptions,
+            digests: record.digests(),
+        }
+    }
+
+    /// The sessions behind an id, or from the first one on, those that wait for their disk among
+    /// them; [`ROWS_MAX`] at the most.
+    pub fn rows(&self, after: Option<SessionId>) -> Vec<SessionRow> {
+        let some = self.sessions_after(after, ROWS_MAX);
+        // Behind the last one of a full slice stand those of the next one.
+        let last = (some.len() == ROWS_MAX).then(|| some[ROWS_MAX - 1].id);
+        let mut rows: Vec<_> = some.iter().map(|session| self.row(session)).collect();
+        let left = self.store.journal.left_between(after, last, ROWS_MAX);
+        if !left.is_empty() {
+            rows.extend(
+                left.iter()
+                    .map(|(id, kept)| self.row_left(*id, &kept.record())),
+            );
+            rows.sort_unstable_by_key(|row| row.id);
+            rows.truncate(ROWS_MAX);
+        }
+        rows
+    }
+
+    /// One session, if it is there.
+    pub(super) fn row_of(&self, id: SessionId) -> Option<SessionRow> {
+        let row = self.session(id).map(|session| self.row(&session));
+        row.or_else(|| {
+            let kept = self.store.journal.left(id)?;
+            let row = self.row_left(id, &kept.record());
+            Some(row)
+        })
+    }
+
+    /// What its record tells of a session whose disk is not there: its part may be longer.
+    fn row_left(&self, id: SessionId, record: &Record) -> SessionRow {
+        let location = self.location(&record.path);
+        let state = match record.state {
+            State::Receiving { received, total } => State::Receiving {
+                received: received.max(record.durable),
+                total,
+            },
+            state => state,
+        };
+        let last_ms = record.life.last_ms.max(record.begun_ms);
+        let idle_ms = match last_ms {
+            0 => 0,
+            at_ms => self.world.wall_clock_ms().saturating_sub(at_ms),
+        };
+        SessionRow {
+            id,
+            path: record.path.as_str().to_owned(),
+            location: location.prefix.clone(),
+            state,
+            awaits_disk: true,
+            idle_ms,
+            // Its time does not run.
+            expires_in_ms: u64::MAX,
+            begun_ms: record.begun_ms,
+            is_busy: false,
+            client: record.client,
             user: record.life.user.clone(),
             agent: record.life.agent.clone(),
             connections: record.life.connections,

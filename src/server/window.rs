@@ -89,6 +89,8 @@ pub enum NotEnded {
     Busy,
     /// It is in the middle of getting its name.
     IsPublished,
+    /// Its disk was not there at the start.
+    AwaitsDisk,
     /// The shard is starting or stopping.
     NotNow,
 }
@@ -98,10 +100,7 @@ impl<W: World> Shard<W> {
     pub async fn answer(self: &Rc<Self>, question: Inquiry) -> Insight {
         match question {
             Inquiry::List(after) => Insight::Rows(self.rows(after)),
-            Inquiry::Show(id) => {
-                let found = self.session(id).map(|session| self.row(&session));
-                Insight::Rows(found.into_iter().collect())
-            }
+            Inquiry::Show(id) => Insight::Rows(self.row_of(id).into_iter().collect()),
             Inquiry::End(id, how) => Insight::Ended(self.end_by_command(id, how).await),
             Inquiry::These(ids) => {
                 let found = ids.iter().take(ROWS_MAX).filter_map(|id| self.session(*id));
@@ -120,12 +119,6 @@ impl<W: World> Shard<W> {
                 Insight::Folders(rows, chronicle.others())
             }
         }
-    }
-
-    /// The sessions behind an id, or from the first one on; [`ROWS_MAX`] at the most.
-    pub fn rows(&self, after: Option<SessionId>) -> Vec<SessionRow> {
-        let some = self.sessions_after(after, ROWS_MAX);
-        some.iter().map(|session| self.row(session)).collect()
     }
 
     /// Enters a session by an order, or drops that: whoever gave it waits no longer, and must not
@@ -152,7 +145,10 @@ impl<W: World> Shard<W> {
         if self.phase() != Phase::Serving || self.is_over() {
             return Err(NotEnded::NotNow);
         }
-        let session = self.session(id).ok_or(NotEnded::Unknown)?;
+        let session = self.session(id).ok_or_else(|| {
+            let left = self.store.journal.left(id);
+            left.map_or(NotEnded::Unknown, |_| NotEnded::AwaitsDisk)
+        })?;
         let mut held = self.enter_by_order(&session).await?;
         if self.session(id).is_none() {
             // Whoever was there has ended it.

@@ -103,6 +103,12 @@ fn page(view: &StatusView) -> String {
         view.connections,
         bytes(view.received_bytes_per_second)
     ));
+    if view.sessions_awaiting_disk > 0 {
+        text.push_str(&format!(
+            "waiting   {} uploads for a disk that was not there at the start\n",
+            view.sessions_awaiting_disk
+        ));
+    }
     // Servers of before it was told say nothing of it.
     if view.connections_max > 0 {
         text.push_str(&format!(
@@ -227,6 +233,7 @@ mod tests {
             connections: 3,
             connections_max: 32_768,
             sessions: 2,
+            sessions_awaiting_disk: 0,
             sessions_max: 524_288,
             received_bytes: 5 << 30,
             received_bytes_per_second: 1 << 20,

@@ -208,9 +208,10 @@ fn failed(folder: &WorkFolder, error: std::io::Error) -> LaunchError {
     LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error))
 }
 
-/// The paths of a list, for whoever only reads.
-pub fn paths_of(list: &[u8]) -> Vec<PathBuf> {
-    parse(list).into_iter().map(|shelf| shelf.path).collect()
+/// Where shelves of a list are, and their own names, for whoever only reads.
+pub fn named_in(list: &[u8]) -> Vec<(PathBuf, Option<u128>)> {
+    let shelves = parse(list).into_iter();
+    shelves.map(|shelf| (shelf.path, shelf.id)).collect()
 }
 
 #[cfg(test)]

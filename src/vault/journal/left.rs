@@ -1,5 +1,6 @@
 //! Sessions that were left as they are because their disk was not there at the start.
 
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::{Journal, Kept};
@@ -18,6 +19,23 @@ impl<D: WorkFiles> Journal<D> {
         let records = self.records.borrow();
         let kept = records.get(&id).filter(|kept| kept.awaits_disk.get())?;
         Some(Rc::clone(kept))
+    }
+
+    /// Those behind an id, or from the first one on, up to some other id; `count` at the most. It
+    /// looks at no others than that lie between.
+    pub fn left_between(
+        &self,
+        after: Option<SessionId>,
+        last: Option<SessionId>,
+        count: usize,
+    ) -> Vec<(SessionId, Rc<Kept>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = last.map_or(Bound::Unbounded, Bound::Included);
+        let records = self.records.borrow();
+        let left = records.range((from, to));
+        let left = left.filter(|(_, kept)| kept.awaits_disk.get());
+        let left = left.map(|(id, kept)| (*id, Rc::clone(kept)));
+        left.take(count).collect()
     }
 
     /// How many were.
