@@ -114,9 +114,19 @@ fn what_a_start_could_not_remove_is_named_by_check_and_start() {
         let (is_good, said) = checked(&root, "");
         let wanted = format!("{name} in it is a folder: move it away");
         assert!(!is_good && said.contains(&wanted), "{said}");
+        let journals = || {
+            let entries = fs::read_dir(root.join(".bitsd")).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = names.filter(|name| name.ends_with(".journal")).collect();
+            names.sort();
+            names
+        };
+        let before = journals();
         let (status, said) = Server::refused(&root, &Settings::default());
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains(&wanted), "{said}");
+        // A service manager starts it again and again.
+        assert_eq!(journals(), before);
         fs::remove_dir(&at).unwrap();
         Server::on(&root, Settings::default());
     }

@@ -34,7 +34,7 @@ use super::trial::{self, Trial};
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
 use crate::vault::disk::Shelf;
-use crate::vault::names::{self, CLEAN_NAME};
+use crate::vault::names::{self, CLEAN_NAME, WorkName};
 use crate::vigil;
 
 pub use doubts::{FolderDoubt, keeps_all, refuse_replacing};
@@ -303,6 +303,21 @@ impl Directories {
     pub fn next_generation(&self) -> io::Result<u64> {
         let names = self.shelves.work().names()?;
         Ok(names::next_generation(names.iter().map(String::as_str)))
+    }
+
+    /// Takes away what a start that has failed has made of journals, from this generation on. Those
+    /// that hold something stay: the next start reads them as it would after a crash.
+    pub fn forget_empty_journals(&self, generation: u64) {
+        let work = self.shelves.work();
+        let is_ours = |name: &str| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of >= generation);
+        let ours = work.names_that(is_ours).unwrap_or_default();
+        for name in ours {
+            let found = work.stat(&name).ok().flatten();
+            if found.is_some_and(|found| found.st_size == 0) {
+                // What stays is removed by the next start that comes to its end.
+                let _best_effort = work.remove(&name);
+            }
+        }
     }
 
     /// The boots in which the server was last stopped cleanly, if it was.

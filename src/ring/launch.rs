@@ -65,13 +65,11 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let ready = prepare(&mut config, std::mem::take(&mut source.handed.locks))?;
     let listening = Listening::begin(&config, source.handed)?;
     let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
-    let (news_sender, news) = mpsc::channel();
-    catch_signals(news_sender.clone())?;
+    let (news_sender, news) = catch_signals()?;
     let config = Arc::new(config);
     let stage = watch::channel(Stage::Recover).0;
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
-    let allowed = probe::allowed_processors();
-    processors::settle(&allowed, config.cores);
+    let (allowed, beginning) = (settle_processors(&config), Beginning::of(&ready));
     probe::warn_of_surprises(&config, &listening.addresses, ready.descriptors, &allowed);
     let (alive_sender, alive) = mpsc::channel();
     let (notifier, spaces) = (notifier(&config), spaces(&config));
@@ -132,6 +130,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let relay = (&source.successor, news_sender);
     let supervisor = Supervisor::new(&config, &ready.directories, &stage, &reloads, relay);
     let ended = supervisor.supervise(&mut start, &news)?;
+    beginning.has_succeeded();
     // Its name is free for whoever comes next.
     drop(until_the_end);
     ledger.inspect(|ledger| ledger.end(LEDGER_PATIENCE));
@@ -141,14 +140,55 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     }
 }
 
+/// The processors that shards may run on.
+fn settle_processors(config: &Config) -> Vec<usize> {
+    let allowed = probe::allowed_processors();
+    processors::settle(&allowed, config.cores);
+    allowed
+}
+
+/// A start that may fail yet, and then takes away what it has made: a service manager tries again
+/// without end.
+struct Beginning {
+    directories: Arc<Directories>,
+    generation: u64,
+    may_fail: bool,
+}
+
+impl Beginning {
+    fn of(ready: &Prepared) -> Self {
+        Self {
+            directories: Arc::clone(&ready.directories),
+            generation: ready.generation,
+            may_fail: true,
+        }
+    }
+
+    fn has_succeeded(mut self) {
+        self.may_fail = false;
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if self.may_fail {
+            self.directories.forget_empty_journals(self.generation);
+        }
+    }
+}
+
 /// Keeps one end of a channel beside those to other shards, and gives the other one.
 fn keep_sender<S, R>(senders: &mut Vec<S>, (sender, receiver): (S, R)) -> R {
     senders.push(sender);
     receiver
 }
 
-fn catch_signals(to_main: mpsc::Sender<News>) -> Result<(), LaunchError> {
-    signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())
+/// What comes to the main thread, signals among it.
+fn catch_signals() -> Result<(mpsc::Sender<News>, mpsc::Receiver<News>), LaunchError> {
+    let (sender, news) = mpsc::channel();
+    let to_main = sender.clone();
+    signals::catch(move |wish| to_main.send(News::Signal(wish)).is_ok())?;
+    Ok((sender, news))
 }
 
 /// Settings that are read again are lowered as those of the start were.

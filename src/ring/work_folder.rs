@@ -224,14 +224,23 @@ impl WorkFolder {
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = format!("{name}{NEW_SUFFIX}");
         self.remove(&new)?;
-        let file = self.create_file(&new, OFlags::WRONLY, OURS_MODE)?;
-        let mut file = fs::File::from(file);
+        // What is left of one that could not be written is nothing to anybody.
+        (self.write_as(&new, name, bytes)).inspect_err(|_| drop(self.remove(&new)))?;
+        sync_names_in(&self.descriptor)
+    }
+
+    fn write_as(&self, new: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = fs::File::from(self.create_file(new, OFlags::WRONLY, OURS_MODE)?);
         file.write_all(bytes)?;
         // Where the file system has no such bit, there is no mark.
         let _ = rustix::fs::fchmod(&file, OURS_MODE | Mode::SVTX);
         file.sync_all()?;
-        rustix::fs::renameat(&self.descriptor, &new, &self.descriptor, name)?;
-        sync_names_in(&self.descriptor)
+        Ok(rustix::fs::renameat(
+            &self.descriptor,
+            new,
+            &self.descriptor,
+            name,
+        )?)
     }
 
     /// Makes its names durable, as far as its file system can.
