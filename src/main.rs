@@ -30,6 +30,7 @@ use cli::token::{NoToken, Token};
 use cli::{Cli, Command, WRONG_USE, failed, say};
 
 fn main() -> ExitCode {
+    signals::hold_back();
     let successor = Successor::of_this_program();
     let command = match Cli::read() {
         Ok(cli) => cli.command,
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         handed = Handed::take();
         // Should that fail, it fails again where it is told.
         let _ = signals::survive();
+    } else {
+        signals::let_through();
     }
     match command {
         Command::Serve(settings) => match settle_start(&settings) {

@@ -4,6 +4,8 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use support::client::{Client, fragment};
 use support::host::with_calls;
 use support::manager::Manager;
@@ -502,6 +505,43 @@ fn a_stop_that_comes_just_before_the_new_program_begins_is_heard() {
     );
     assert_eq!(starts(&server), 1);
     server.assert_file("a.bin", 1, 10);
+}
+
+/// By `env` they come before the program has begun at all, and wait until it hears them.
+#[test]
+fn what_is_asked_for_during_the_start_is_done_once_the_server_serves() {
+    let _alone = alone();
+    let script = "kill -USR2 $$; kill -USR1 $$; kill -HUP $$; exec \"$@\"";
+    let words = [
+        "env",
+        "--block-signal=USR1",
+        "--block-signal=USR2",
+        "--block-signal=HUP",
+    ];
+    let words = [&words[..], &["sh", "-c", script, "sh"]].concat();
+    let mut server = Server::with(Settings::default().wrapper(&words));
+    wait_until("the new program serves", || starts(&server) == 2);
+    server.wait_for_log("signal=\"SIGUSR1\"");
+    server.wait_for_log("event=reloaded");
+    server.stop();
+}
+
+/// Who looks at the settings is ended by whoever hangs up.
+#[test]
+fn commands_other_than_serve_are_ended_by_signals() {
+    let script = "kill -HUP $$; exec \"$@\"";
+    let mut command = Command::new("env");
+    command.args(["--block-signal=HUP", "sh", "-c", script, "sh"]);
+    let output = command
+        .arg(env!("CARGO_BIN_EXE_bitsd"))
+        .arg("check")
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.signal(),
+        Some(Signal::HUP.as_raw()),
+        "{output:?}"
+    );
 }
 
 /// The path by which the server was started leads to a program that never ends.

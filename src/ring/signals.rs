@@ -47,8 +47,20 @@ pub enum Wish {
     Replace,
 }
 
-/// A reload that was asked for before anybody could hear it.
-static RELOAD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+/// What came before anybody could hear it, by the places in [`HEARD`].
+static BEFORE: OnceLock<[Arc<AtomicBool>; HEARD.len()]> = OnceLock::new();
+
+/// Holds all signals back but those that stop: the first thing that a program does, which knows
+/// what it is only when it has read its command line. What comes meanwhile waits in the kernel
+/// until [`survive`] or [`let_through`].
+pub fn hold_back() {
+    set_mask(libc::SIG_BLOCK, |signal| !stops(signal));
+}
+
+/// Lets them through, with all that has waited: to do what they do by default.
+pub fn let_through() {
+    set_mask(libc::SIG_UNBLOCK, |signal| !stops(signal));
+}
 
 /// From now on none but those that stop the server ends it. A start may wait for an address for
 /// seconds, and a reload may be asked for meanwhile: that is remembered until signals are heard.
@@ -56,18 +68,43 @@ static RELOAD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// # Errors
 /// [`LaunchError::Signals`]
 pub fn survive() -> Result<(), LaunchError> {
-    let reload = RELOAD.get_or_init(Arc::default);
-    for signal in HEARD {
-        let flag = match signal {
-            SIGTERM | SIGINT => continue,
-            SIGHUP => Arc::clone(reload),
-            // Nobody reads it: that there is a handler is enough.
-            _ => Arc::default(),
-        };
-        signal_hook::flag::register(signal, flag).map_err(LaunchError::Signals)?;
+    let before = BEFORE.get_or_init(Default::default);
+    for (signal, flag) in HEARD.into_iter().zip(before) {
+        if !stops(signal) {
+            let flag = Arc::clone(flag);
+            signal_hook::flag::register(signal, flag).map_err(LaunchError::Signals)?;
+        }
     }
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(LaunchError::Signals)?;
+    // Also those that whoever started this program does not want to hear himself.
+    set_mask(libc::SIG_UNBLOCK, |_| true);
     Ok(())
+}
+
+fn stops(signal: i32) -> bool {
+    matches!(signal, SIGTERM | SIGINT)
+}
+
+/// Changes which of [`HEARD`] wait, for this thread and those that it begins.
+fn set_mask(how: i32, is_meant: impl Fn(i32) -> bool) {
+    // SAFETY: it is a plain set of bits, for which zeros are a value; the calls write to it and
+    // read it, and get a pointer to nothing else.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in HEARD.into_iter().filter(|signal| is_meant(*signal)) {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// What came so far, each signal once.
+fn came_before() -> Vec<i32> {
+    let flags = BEFORE.get().into_iter().flatten();
+    let came = HEARD.into_iter().zip(flags);
+    let came = came.filter(|(_, flag)| flag.swap(false, Ordering::SeqCst));
+    came.map(|(signal, _)| signal).collect()
 }
 
 /// Hears signals from now on, on a thread of its own; `tell` says whether anybody listens still.
@@ -78,39 +115,41 @@ pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchE
     survive()?;
     ignore_the_terminal();
     let mut signals = Signals::new(HEARD).map_err(LaunchError::Signals)?;
-    let reload = RELOAD
-        .get()
-        .is_some_and(|asked| asked.load(Ordering::SeqCst));
+    // What comes from here on is heard.
+    let before = came_before();
     let wait = move || {
-        if reload && !tell(Wish::Reload) {
-            return;
-        }
         let mut stops = Stops::default();
-        for signal in signals.forever() {
-            let wish = match signal {
-                SIGHUP => Wish::Reload,
-                SIGUSR2 => Wish::Replace,
-                SIGTERM | SIGINT if stops.counts(Instant::now()) => Wish::Stop,
-                // It comes every second from then on.
-                SIGXCPU if stops.is_first(Instant::now()) => {
-                    let event = "processor_time_over";
-                    tracing::warn!(event, "the limit on processor time (LimitCPU=) is reached");
-                    Wish::Stop
-                }
-                SIGTERM | SIGINT | SIGXCPU => continue,
-                other => {
-                    let name = signal_hook::low_level::signal_name(other).unwrap_or("?");
-                    observe::log_ignored_signal(name);
-                    continue;
-                }
-            };
-            if !tell(wish) {
+        for signal in before.into_iter().chain(signals.forever()) {
+            if wish_of(signal, &mut stops).is_some_and(|wish| !tell(wish)) {
                 return;
             }
         }
     };
     let thread = thread::Builder::new().name("signals".to_owned());
     thread.spawn(wait).map(|_| ()).map_err(LaunchError::Thread)
+}
+
+/// What a signal asks for; a line says so where that is nothing.
+fn wish_of(signal: i32, stops: &mut Stops) -> Option<Wish> {
+    match signal {
+        SIGHUP => Some(Wish::Reload),
+        SIGUSR2 => Some(Wish::Replace),
+        SIGTERM | SIGINT => stops.counts(Instant::now()).then_some(Wish::Stop),
+        SIGXCPU => {
+            // It comes every second from then on.
+            let is_first = stops.is_first(Instant::now());
+            if is_first {
+                let event = "processor_time_over";
+                tracing::warn!(event, "the limit on processor time (LimitCPU=) is reached");
+            }
+            is_first.then_some(Wish::Stop)
+        }
+        other => {
+            let name = signal_hook::low_level::signal_name(other).unwrap_or("?");
+            observe::log_ignored_signal(name);
+            None
+        }
+    }
 }
 
 /// Where a handler is called, the kernel does the write again after it, and calls it again: only
@@ -125,9 +164,7 @@ fn ignore_the_terminal() {
 /// From now on nothing but a wish to stop ends this process, nor the program that takes its place
 /// (execve(2) keeps what is ignored) until that hears signals itself.
 pub fn ignore_all_but_stops() {
-    let others = HEARD
-        .into_iter()
-        .filter(|signal| !matches!(*signal, SIGTERM | SIGINT));
+    let others = HEARD.into_iter().filter(|signal| !stops(*signal));
     for signal in others {
         // SAFETY: it takes two numbers; no handler of ours is called.
         unsafe { libc::signal(signal, libc::SIG_IGN) };

@@ -135,6 +135,8 @@ pub struct Supervisor<'a> {
     unfinished: usize,
     remembered: usize,
     left: usize,
+    /// Somebody has asked for the new program before this one serves.
+    is_to_make_way: bool,
     /// The new program is being asked whether it could serve, for as long as this is wanted.
     checking: Option<Arc<AtomicBool>>,
     /// What follows the end.
@@ -168,6 +170,7 @@ impl<'a> Supervisor<'a> {
             unfinished: 0,
             remembered: 0,
             left: 0,
+            is_to_make_way: false,
             checking: None,
             then: Ended::Stopped,
             stopping_since: None,
@@ -275,6 +278,9 @@ impl<'a> Supervisor<'a> {
         service::ready(self.unfinished);
         let addresses = start.listening.addresses.iter();
         observe::announce(addresses.map(|one| (one.address, one.is_secure)));
+        if std::mem::take(&mut self.is_to_make_way) {
+            self.ask_successor();
+        }
     }
 
     /// Only a second signal stops at once: whoever sends one sees the server before him, and an
@@ -310,6 +316,11 @@ impl<'a> Supervisor<'a> {
     /// at disks.
     fn ask_successor(&mut self) {
         if self.deadline.is_some() {
+            return;
+        }
+        // Its sessions would be read back twice.
+        if self.preparing > 0 {
+            self.is_to_make_way = true;
             return;
         }
         if self.checking.is_some() {
@@ -352,8 +363,6 @@ impl<'a> Supervisor<'a> {
         match result {
             // A server that stops meanwhile stops.
             _ if self.deadline.is_some() => {}
-            // Its sessions would be read back twice.
-            Ok(()) if self.preparing > 0 => tell_not_replaced(&"it has not begun to serve itself"),
             Ok(()) => {
                 let event = "making_way";
                 tracing::info!(
