@@ -377,6 +377,8 @@ pub enum Event<'a> {
         object: Option<ObjectName<'a>>,
         /// The last client's address, if this server has seen one.
         peer: Option<SocketAddr>,
+        /// What helps against what has ended it, if that was a disk.
+        remedy: Option<&'static str>,
     },
     /// A session was read back from disk at start.
     SessionRecovered {

@@ -132,6 +132,34 @@ fn what_a_start_could_not_remove_is_named_by_check_and_start() {
     }
 }
 
+/// Nothing is wrong with the disk, and who looks at it finds nothing.
+#[test]
+fn what_ended_a_session_or_spoilt_a_stop_is_told_with_what_helps() {
+    let mut server = Server::start();
+    let mut client = Client::create(server.address(), "/a");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let part = server.file(&format!(
+        ".bitsd/{}.part",
+        client.session().trim_matches(['{', '}'])
+    ));
+    fs::remove_file(part).unwrap();
+    client.reconnect();
+    client
+        .send(fragment(10..20).of(20))
+        .assert(500, Some(SESSION_NOT_FOUND));
+    server.wait_for_log(
+        "ending=\"poisoned\" remedy=\"keep other programs out of the work directory\"",
+    );
+    fs::remove_dir_all(server.file(".bitsd")).unwrap();
+    server.terminate();
+    assert!(server.wait().success());
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("event=stop_not_safe"));
+    assert!(line.is_some_and(|line| line.contains("remedy=")), "{log}");
+}
+
 #[test]
 fn a_root_without_an_inode_is_found_by_check_and_start() {
     let folder = tempfile::tempdir().unwrap();

@@ -308,6 +308,7 @@ fn log_end(shard: usize, event: &Event<'_>) {
         digests,
         object,
         peer,
+        remedy,
         ..
     } = event
     else {
@@ -329,7 +330,8 @@ fn log_end(shard: usize, event: &Event<'_>) {
         return;
     }
     let remedy = match ending {
-        Ending::Poisoned => Some("check the disk; the client starts again by itself"),
+        // By what has ended it: the disk may be well, and somebody have removed the file.
+        Ending::Poisoned => remedy.or(Some("check the disk; the client starts again by itself")),
         Ending::Expired if *received > 0 && !by_administrator => {
             Some("its client has not come back; session_timeout says for how long bytes are kept")
         }

@@ -20,6 +20,7 @@ use super::service;
 use super::signals::Wish;
 use super::successor::Successor;
 use crate::config::Config;
+use crate::diagnosis::{self, Diagnosis};
 use crate::vault::disk::millis;
 use crate::{observe, version};
 
@@ -436,11 +437,13 @@ fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: D
         Some(Ok(())) => return true,
         Some(Err(error)) => {
             let event = "stop_not_safe";
-            tracing::warn!(event, %error, "the stop could not be made safe against a power cut");
+            let Diagnosis { cause, remedy, .. } = diagnosis::in_work_dir(&error);
+            tracing::warn!(event, %error, cause, remedy, "the stop could not be made safe against a power cut");
         }
         None => tracing::warn!(
             event = "stop_not_safe",
             waited = ?patience,
+            remedy = "look at the disk (`dmesg`, `iostat -x 1`)",
             "the disk took too long to sync: the stop is not noted as a clean one, and after a reboot \
              uploads that are under way start again"
         ),

@@ -334,6 +334,7 @@ mod tests {
             peer: None,
             digests: None,
             object: None,
+            remedy: None,
         };
         chronicle.note(1, &event);
     }

@@ -343,6 +343,7 @@ impl<W: World> Held<W> {
         if error.poisons()
             && let (_, Decision::Discard { ending, .. }) = self.decide(self.state(), Step::Poison)
         {
+            self.work().remedy = Some(error.diagnosis().remedy);
             // No client has asked for this end, so it counts even if it cannot be written.
             let _always_ends = Box::pin(self.discard(ending)).await;
         }
@@ -403,7 +404,7 @@ impl<W: World> Held<W> {
         let begun_ms = work.keep.record().begun_ms;
         let duration_ms =
             (begun_ms > 0).then(|| shard.world.wall_clock_ms().saturating_sub(begun_ms));
-        let (peer, by_administrator) = (session.peer(), work.is_commanded);
+        let (peer, by_administrator, remedy) = (session.peer(), work.is_commanded, work.remedy);
         if let (true, Some(folder)) = (ending.is_good(), session.folder()) {
             folder.note_delivery(shard.world.now(), last.received());
         }
@@ -434,6 +435,7 @@ impl<W: World> Held<W> {
             digests,
             object,
             peer,
+            remedy,
         });
         shard.bury(session.id, self.keep().tombstone(ending));
         shard.tell_of(session.id);

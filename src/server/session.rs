@@ -85,6 +85,8 @@ pub(super) struct Work<W: World> {
     pub(super) sent_ahead: u64,
     /// An administrator has asked for its end.
     pub(super) is_commanded: bool,
+    /// What helps against the error of a disk that ends it.
+    pub(super) remedy: Option<&'static str>,
     /// Its share of what its client may have; absent when its end was told.
     pub(super) counted: Option<Counted>,
 }
@@ -124,6 +126,7 @@ impl<W: World> Session<W> {
             is_given: false,
             sent_ahead: 0,
             is_commanded: false,
+            remedy: None,
             counted: Some(counted),
         };
         Rc::new(Self {

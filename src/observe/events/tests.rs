@@ -153,6 +153,7 @@ fn sessions_that_are_given_up_are_limited_and_files_that_arrive_are_not() {
         digests: None,
         object: None,
         peer: Some(peer()),
+        remedy: None,
     };
     for ending in [
         Ending::Cancelled,
@@ -199,6 +200,7 @@ fn the_end_of_a_session_is_one_line_with_all_that_matters() {
             key: "hosts/in/report.bin",
         }),
         peer: Some(peer()),
+        remedy: None,
     }];
     let line = logged(LogFormat::Text, LogLevel::Info, &event);
     assert_eq!(line.lines().count(), 1);
