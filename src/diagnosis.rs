@@ -25,7 +25,7 @@ use remedies::{
 };
 use table::{ROWS, UNKNOWN};
 
-use crate::bits::reply::{Obstacle, Refusal};
+use crate::bits::reply::{Obstacle, Refusal, Scarce};
 use crate::event::DiskOp;
 
 /// How loud an error is told.
@@ -158,13 +158,7 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
             "mend the target of events that does not take them (`bitsd status` names it), or raise \
              limits.events_owed_per_shard_max",
         ),
-        Refusal::Busy => Some(
-            "raise what ran out: LimitNOFILE= of the service (`ulimit -n`), \
-             limits.sessions_per_shard_max, limits.mailbox_max or notifications_in_flight_max; \
-             limits.journal_bytes_max or LimitFSIZE= (`ulimit -f`), where the records of many \
-             unfinished uploads are a quarter of that; TasksMax=, where no thread can be begun for \
-             a notification; of memory the line bounds_lowered tells",
-        ),
+        Refusal::Busy(scarce) => Some(remedies::of_scarce(*scarce)),
         _ => None,
     }
 }
@@ -334,7 +328,7 @@ fn part_changed() -> Diagnosis {
 
 fn part_touched() -> Diagnosis {
     Diagnosis {
-        hears: Refusal::Busy,
+        hears: Refusal::Busy(Scarce::File),
         poisons: false,
         heals: Heals::ByItself,
         severity: Warning,

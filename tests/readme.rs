@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bitsd::bits::reply::{Challenges, NotShown, Obstacle, Reaction, Refusal};
+use bitsd::bits::reply::{Challenges, NotShown, Obstacle, Reaction, Refusal, Scarce};
 use bitsd::config::{Config, Download, Flags, Scope, SettingsFile, default_of, rows};
 
 fn top() -> &'static Path {
@@ -311,7 +311,7 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::ApplicationFailed { .. } => "the application cannot be reached",
         R::ReplyUrlTooLong { .. } => "the application's reply URL",
         R::AsBefore { last, .. } => row_of(last),
-        R::EventsOwed | R::TooManySessions | R::TooManyOfUser | R::Busy | R::Unavailable => {
+        R::EventsOwed | R::TooManySessions | R::TooManyOfUser | R::Busy(_) | R::Unavailable => {
             "too many sessions"
         }
         R::DiskUnusable | R::Displaced | R::DiskAway => "the work directory is gone",
@@ -368,7 +368,7 @@ fn refusals() -> Vec<Refusal> {
         R::TooManySessions,
         R::TooManyOfUser,
         R::EventsOwed,
-        R::Busy,
+        R::Busy(Scarce::Files),
         R::DiskUnusable,
         R::Unavailable,
         R::Displaced,

@@ -10,8 +10,10 @@ use std::fmt;
 
 use super::challenges::Challenges;
 pub use obstacle::Obstacle;
+pub use scarce::Scarce;
 
 mod obstacle;
+mod scarce;
 
 /// A negative answer: each variant is one exact cause and knows what the client hears (protocol.md
 /// 5.1).
@@ -164,8 +166,8 @@ pub enum Refusal {
     TooManyOfUser,
     /// As many events are owed to others as may be.
     EventsOwed,
-    /// Too many open files, sessions, notifications, or connections waiting.
-    Busy,
+    /// There is too little of something.
+    Busy(Scarce),
     /// The object store has not taken the file yet.
     StorePending,
     /// The object store does not take the file.
@@ -291,7 +293,7 @@ impl Refusal {
             | Self::TooManySessions
             | Self::TooManyOfUser
             | Self::EventsOwed
-            | Self::Busy
+            | Self::Busy(_)
             | Self::StorePending
             | Self::StoreFailed
             | Self::DiskUnusable
@@ -427,7 +429,7 @@ impl Refusal {
             Self::TooManySessions => "the client has too many uploads under way",
             Self::TooManyOfUser => "the user has too many uploads under way",
             Self::EventsOwed => "others have not taken in yet what has arrived before",
-            Self::Busy => "too much is open or waiting",
+            Self::Busy(_) => "too much is open or waiting",
             Self::StorePending => "the object store has not taken the file yet",
             Self::StoreFailed => "the object store does not take the file",
             Self::StagingFull => "too much waits for the object store",

@@ -9,7 +9,7 @@
 pub use super::challenges::{Challenges, NotShown};
 use super::protocol::PROTOCOL;
 use super::refusal::E_INVALIDARG;
-pub use super::refusal::{Obstacle, Reaction, Refusal};
+pub use super::refusal::{Obstacle, Reaction, Refusal, Scarce};
 use super::session_id::SessionId;
 use crate::http::digest::{REPR_DIGEST, REPR_DIGEST_BYTES, repr_digest};
 use crate::http::head::BadHead;

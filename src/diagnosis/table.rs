@@ -7,9 +7,12 @@ use super::Row;
 use super::Severity::{Info, Silent, Warning};
 use super::Write::{Harmless, InDoubt};
 use super::ops::{ANYWHERE, DESTINATION, NOT_AHEAD, WORK, WORK_MISSED};
-use super::remedies::{CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT};
+use super::remedies::{
+    CHECK_DEVICE, FREE_SPACE, GIVE_MEMORY, GRANT_DESTINATION, KEEP_OUT, LOOK_AT_ITS_SERVER,
+    RAISE_FILES, RAISE_SYSTEM_FILES, RAISE_TASKS, REMOUNT,
+};
 
-use crate::bits::reply::{Obstacle, Refusal as R};
+use crate::bits::reply::{Obstacle, Refusal as R, Scarce};
 use crate::event::DiskOp as Op;
 use crate::http::path::BadTarget;
 
@@ -86,59 +89,58 @@ pub const ROWS: &[Row] = &[
         // waiting; they count as the process's own.
         ops: ANYWHERE,
         errnos: &[Errno::CANCELED],
-        hears: R::Busy,
+        hears: R::Busy(Scarce::Threads),
         heals: ByItself,
         severity: Warning,
         write: Harmless,
         cause: "the kernel could start no thread for it",
-        remedy: "the limit of processes and threads is reached: raise TasksMax= of the service (of a \
-                 container: --pids-limit)",
+        remedy: RAISE_TASKS,
     },
     Row {
         ops: ANYWHERE,
         errnos: &[Errno::MFILE],
-        hears: R::Busy,
+        hears: R::Busy(Scarce::Files),
         heals: ByItself,
         severity: Warning,
         write: Harmless,
         cause: "the process has as many open files as it may",
-        remedy: "too many open files: raise LimitNOFILE= of the service, or `ulimit -n`",
+        remedy: RAISE_FILES,
     },
     Row {
         ops: ANYWHERE,
         errnos: &[Errno::NFILE],
-        hears: R::Busy,
+        hears: R::Busy(Scarce::SystemFiles),
         heals: ByItself,
         severity: Warning,
         write: Harmless,
         cause: "the whole system has as many open files as it may",
-        remedy: "too many open files in the whole system: raise the sysctl fs.file-max",
+        remedy: RAISE_SYSTEM_FILES,
     },
     Row {
         ops: ANYWHERE,
         errnos: &[Errno::NOMEM, Errno::AGAIN, Errno::NOBUFS],
-        hears: R::Busy,
+        hears: R::Busy(Scarce::Memory),
         heals: ByItself,
         severity: Warning,
         write: Harmless,
         cause: "the kernel has no memory for this",
-        remedy: "give the server more memory (MemoryMax=), or lower the numbers in [limits]",
+        remedy: GIVE_MEMORY,
     },
     Row {
         // What looks for a way tries again at once; of the rest nobody knows whether it was done.
         ops: ANYWHERE,
         errnos: &[Errno::INTR],
-        hears: R::Busy,
+        hears: R::Busy(Scarce::FileSystem),
         heals: ByItself,
         severity: Warning,
         write: InDoubt,
         cause: "the file system was interrupted while it did this",
-        remedy: "clients retry by themselves; if it comes often, look at its server (FUSE, NFS)",
+        remedy: LOOK_AT_ITS_SERVER,
     },
     Row {
         ops: DESTINATION,
         errnos: &[Errno::TXTBSY],
-        hears: R::Busy,
+        hears: R::Busy(Scarce::File),
         heals: ByItself,
         severity: Warning,
         write: Harmless,

@@ -76,7 +76,7 @@ fn every_row_says_what_it_should() {
         (
             Op::Open,
             Errno::MFILE,
-            R::Busy,
+            R::Busy(Scarce::Files),
             ByItself,
             Warning,
             "LimitNOFILE=",
@@ -84,7 +84,7 @@ fn every_row_says_what_it_should() {
         (
             Op::Publish,
             Errno::NFILE,
-            R::Busy,
+            R::Busy(Scarce::SystemFiles),
             ByItself,
             Warning,
             "fs.file-max",
@@ -92,7 +92,7 @@ fn every_row_says_what_it_should() {
         (
             Op::Write,
             Errno::NOMEM,
-            R::Busy,
+            R::Busy(Scarce::Memory),
             ByItself,
             Warning,
             "memory",
@@ -100,12 +100,19 @@ fn every_row_says_what_it_should() {
         (
             Op::Publish,
             Errno::TXTBSY,
-            R::Busy,
+            R::Busy(Scarce::File),
             ByItself,
             Warning,
             "program",
         ),
-        (Op::LookUp, Errno::INTR, R::Busy, ByItself, Warning, "FUSE"),
+        (
+            Op::LookUp,
+            Errno::INTR,
+            R::Busy(Scarce::FileSystem),
+            ByItself,
+            Warning,
+            "FUSE",
+        ),
         (
             Op::Ledger,
             Errno::PERM,
@@ -478,8 +485,8 @@ fn what_kept_a_sync_from_beginning_is_no_failed_sync() {
         (Errno::PERM, R::DiskUnusable),
         (Errno::NOSPC, R::DiskFull),
         (Errno::DQUOT, R::QuotaExceeded),
-        (Errno::AGAIN, R::Busy),
-        (Errno::MFILE, R::Busy),
+        (Errno::AGAIN, R::Busy(Scarce::Memory)),
+        (Errno::MFILE, R::Busy(Scarce::Files)),
     ] {
         let found = of(errno);
         assert_eq!((found.hears, found.poisons), (hears, false), "{errno:?}");
@@ -487,5 +494,35 @@ fn what_kept_a_sync_from_beginning_is_no_failed_sync() {
     for errno in [Errno::IO, Errno::UCLEAN, Errno::NODEV] {
         assert!(of(errno).poisons, "{errno:?}");
         assert!(diagnose(Op::SyncDirectory, &errno.into()).poisons);
+    }
+}
+
+/// Whoever reads the line of a refusal is told of what ran out, and of nothing else.
+#[test]
+fn what_is_scarce_has_the_remedy_of_its_own() {
+    let of = |scarce| super::remedy(&R::Busy(scarce)).unwrap();
+    let all: std::collections::BTreeSet<_> = Scarce::ALL.map(of).into_iter().collect();
+    assert_eq!(all.len(), Scarce::ALL.len());
+    for (errno, word) in [
+        (Errno::MFILE, "LimitNOFILE="),
+        (Errno::NFILE, "fs.file-max"),
+        (Errno::NOMEM, "MemoryMax="),
+        (Errno::CANCELED, "TasksMax="),
+    ] {
+        let found = diagnose(Op::Create, &errno.into());
+        let remedy = super::remedy(&found.hears).unwrap();
+        assert!(remedy.contains(word), "{errno:?}: {remedy}");
+        assert_eq!(remedy, found.remedy);
+    }
+    for (scarce, word) in [
+        (Scarce::Sessions, "sessions_per_shard_max"),
+        (Scarce::Records, "journal_bytes_max"),
+        (Scarce::Letters, "mailbox_max"),
+        (Scarce::Notifications, "notifications_in_flight_max"),
+    ] {
+        let named = Scarce::ALL
+            .into_iter()
+            .filter(|other| of(*other).contains(word));
+        assert_eq!(named.collect::<Vec<_>>(), [scarce], "{word}");
     }
 }

@@ -181,7 +181,7 @@ words! {
         Refusal::TicketsUnusable => "tickets_unusable",
         Refusal::TooManySessions => "too_many_sessions",
         Refusal::TooManyOfUser => "too_many_of_user",
-        Refusal::Busy => "busy",
+        Refusal::Busy(_) => "busy",
         Refusal::StorePending => "store_pending",
         Refusal::StoreFailed => "store_failed",
         Refusal::DiskUnusable => "disk_unusable",

@@ -129,7 +129,7 @@ impl Notifier {
             drop(place);
             let _ = told.send(result);
         };
-        // Without a thread its sender is dropped, which says the same as `Busy`.
+        // Without a thread its sender is dropped, which says so: [`NotifyError::NoThread`].
         let _ = thread::Builder::new()
             .name("notify".to_owned())
             .spawn(deliver);
@@ -174,6 +174,7 @@ fn is_transient(outcome: &Delivery) -> bool {
         Err(NotifyError::Unreachable(_) | NotifyError::Malformed(_)) => true,
         Err(
             NotifyError::Busy
+            | NotifyError::NoThread
             | NotifyError::TimedOut
             | NotifyError::ReplyTooLarge { .. }
             | NotifyError::Disk(_),

@@ -287,7 +287,7 @@ impl Floor for RingWorld {
         let desk = Desk::new(Arc::clone(shelf.descriptor()), shelf.path());
         let answer = self.notifier.deliver(order, desk).await;
         // Its thread ended without a word.
-        answer.unwrap_or(Err(NotifyError::Busy))
+        answer.unwrap_or(Err(NotifyError::NoThread))
     }
 
     async fn tell_outside(&self, target: EventTarget, event: CloudEvent) -> Result<(), String> {

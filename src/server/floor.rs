@@ -239,6 +239,8 @@ impl CloudEvent {
 pub enum NotifyError {
     /// As many are in flight as may be.
     Busy,
+    /// There can be no thread for it.
+    NoThread,
     /// It did not answer in time.
     TimedOut,
     /// It cannot be reached, or the connection broke.
@@ -257,6 +259,7 @@ pub enum NotifyError {
 impl fmt::Display for NotifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoThread => f.write_str("no thread can be begun for it"),
             Self::Busy => f.write_str("as many notifications are in flight as may be"),
             Self::TimedOut => f.write_str("no answer in time"),
             Self::Unreachable(why) => write!(f, "it cannot be reached: {why}"),

@@ -19,7 +19,7 @@ use crate::auth::identity;
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::auth::policy::{self, Principal, Scheme};
 use crate::auth::visitors::TooMuch;
-use crate::bits::reply::{Challenges, NotShown, Refusal};
+use crate::bits::reply::{Challenges, NotShown, Refusal, Scarce};
 use crate::config::{Access, AccountSettings, ChannelBinding, Config, Persist};
 use crate::event::Event;
 use crate::http::authorization::{BadCredentials, Credentials};
@@ -400,7 +400,7 @@ impl<W: World> Exchange<W> {
                 world.emit(Event::TicketRefused { peer, why });
                 Err(gate.answer(NotShown::Wrong(Scheme::Negotiate), answer))
             }
-            Err(NotNegotiated::TooMany) => Err(Refusal::Busy),
+            Err(NotNegotiated::TooMany) => Err(Refusal::Busy(Scarce::Logins)),
             Err(NotNegotiated::Unusable(why)) => {
                 world.emit(Event::TicketsUnusable { why: &why });
                 Err(Refusal::TicketsUnusable)
@@ -413,7 +413,7 @@ impl<W: World> Exchange<W> {
         let client = crowd::number(self.connection.client().ip());
         let visitors = &self.shard.visitors;
         let entered = visitors.borrow_mut().enter(client);
-        entered.map_err(|TooMuch| Refusal::Busy)?;
+        entered.map_err(|TooMuch| Refusal::Busy(Scarce::Logins))?;
         // Awaited to its end, so that nothing is left taken.
         let come = look.await;
         visitors.borrow_mut().leave(client);
@@ -453,7 +453,7 @@ impl<W: World> Exchange<W> {
             hash: tried.clone(),
         };
         let is_right = self.looked_at(world.verify(attempt)).await?;
-        let is_right = is_right.map_err(|TooManyAttempts| Refusal::Busy)?;
+        let is_right = is_right.map_err(|TooManyAttempts| Refusal::Busy(Scarce::Logins))?;
         let mut visitors = self.shard.visitors.borrow_mut();
         let now = world.now();
         match claim.filter(|_| is_right) {

@@ -36,8 +36,8 @@ impl<W: World> Exchange<W> {
         if shard.is_over() {
             return Err(Refusal::Unavailable);
         }
-        if !shard.has_room() {
-            return Err(Refusal::Busy);
+        if let Some(scarce) = shard.lacks() {
+            return Err(Refusal::Busy(scarce));
         }
         let location = shard.location(&path);
         let user = self.principal.as_ref();

@@ -13,7 +13,7 @@ use super::floor::{NotifyError, Order, World};
 use super::held::Held;
 use super::pause::Pause;
 use crate::bits::notification::{self, Answer, Base, Judgement, Token};
-use crate::bits::reply::Refusal;
+use crate::bits::reply::{Refusal, Scarce};
 use crate::bits::session::{Reply, State, Step};
 use crate::config::Location;
 use crate::event::{DiskOp, Event, Told};
@@ -26,7 +26,8 @@ use crate::vault::record::Answered;
 /// succeed. `received` is the size of the file, in bytes.
 fn refusal(error: NotifyError, received: u64) -> Refusal {
     match error {
-        NotifyError::Busy => Refusal::Busy,
+        NotifyError::Busy => Refusal::Busy(Scarce::Notifications),
+        NotifyError::NoThread => Refusal::Busy(Scarce::Threads),
         NotifyError::TimedOut => Refusal::ApplicationTimedOut { received },
         NotifyError::Unreachable(_)
         | NotifyError::Malformed(_)
@@ -86,7 +87,7 @@ impl<W: World> Held<W> {
                 shard.world.emit(Event::Notified { session, told });
             }
             // It is our own bound, which the refusal names: nobody was asked.
-            Err(NotifyError::Busy) => {}
+            Err(NotifyError::Busy | NotifyError::NoThread) => {}
             // It is our own disk: nothing is wrong with the application.
             Err(NotifyError::Disk(error)) => shard.world.emit(Event::DiskFailed {
                 op: DiskOp::Reply,
@@ -102,7 +103,7 @@ impl<W: World> Held<W> {
             // Its client is gone too. The next start asks again.
             return Err(Refusal::Unavailable);
         }
-        let was_asked = !matches!(told, Err(NotifyError::Busy));
+        let was_asked = !matches!(told, Err(NotifyError::Busy | NotifyError::NoThread));
         let outcome = match told {
             Ok(answer) => self.heed(&location, answer).await,
             Err(error) => Err(refusal(error, self.received())),

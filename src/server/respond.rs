@@ -9,7 +9,7 @@ use super::gatekeeper::Shown;
 use super::request::{self, Request};
 use super::shard::Phase;
 use crate::bits::packet::{Packet, PacketKind};
-use crate::bits::reply::{self, Ack, Refusal};
+use crate::bits::reply::{self, Ack, Refusal, Scarce};
 use crate::bits::session::Step;
 use crate::event::Event;
 use crate::http::head::Framing;
@@ -142,7 +142,7 @@ impl<W: World> Exchange<W> {
         };
         if manners.is_stranded {
             let outcome = Outcome {
-                reply: Err(Refusal::Busy),
+                reply: Err(Refusal::Busy(Scarce::Letters)),
                 session: packet.session_request().and_then(|named| named.session),
                 body: match &packet {
                     Packet::Fragment(fragment) => request::unread(fragment),
@@ -261,7 +261,7 @@ impl<W: World> Exchange<W> {
         };
         // Whoever is turned away gives its place back where places are scarce: those who hold the
         // sessions that it waits for may be waiting for a connection.
-        let is_in_the_way = self.shard.is_full() && matches!(outcome.reply, Err(Refusal::Busy));
+        let is_in_the_way = self.shard.is_full() && matches!(outcome.reply, Err(Refusal::Busy(_)));
         let persistence = match is_in_the_way {
             true => Persistence::Close,
             false => self.allowed(persistence),

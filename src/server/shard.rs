@@ -17,6 +17,7 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::shares::Shares;
 use crate::auth::visitors::Visitors;
+use crate::bits::reply::Scarce;
 use crate::bits::session_id::SessionId;
 use crate::config::{Config, Durability, Limits, Location};
 use crate::event::Event;
@@ -265,10 +266,12 @@ impl<W: World> Shard<W> {
         self.sessions.borrow().get(&id).cloned()
     }
 
-    /// Whether another session may be made.
-    pub fn has_room(&self) -> bool {
-        self.unfinished_len() < self.limits().sessions_per_shard_max
-            && self.store.journal.has_room()
+    /// What there is too little of for another session.
+    pub fn lacks(&self) -> Option<Scarce> {
+        match self.unfinished_len() < self.limits().sessions_per_shard_max {
+            true => self.store.journal.lacks(),
+            false => Some(Scarce::Sessions),
+        }
     }
 
     /// Some sessions, in the order of their ids: those behind this one.

@@ -6,7 +6,7 @@ use std::io;
 use super::exchange::Exchange;
 use super::floor::{Wire as _, World};
 use super::patience::Waiting;
-use crate::bits::reply::{self, Refusal};
+use crate::bits::reply::{self, Refusal, Scarce};
 use crate::event::Event;
 use crate::http::response::Persistence;
 
@@ -63,7 +63,12 @@ impl<W: World> Exchange<W> {
     }
 
     async fn say_there_is_no_place(&mut self) {
-        reply::write_refusal(&Refusal::Busy, None, Persistence::Close, &mut self.answer);
+        reply::write_refusal(
+            &Refusal::Busy(Scarce::Connections),
+            None,
+            Persistence::Close,
+            &mut self.answer,
+        );
         if self.send().await.is_ok() && self.shard.may_linger() {
             self.linger().await;
         }

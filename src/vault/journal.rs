@@ -43,6 +43,7 @@ use super::names::journal_name;
 use super::record::Change;
 use super::tombstones::{Tombstone, Tombstones};
 use super::weight;
+use crate::bits::reply::Scarce;
 use crate::bits::session_id::SessionId;
 use crate::config::Limits;
 use crate::event::{DiskOp, Event};
@@ -179,11 +180,14 @@ impl<D: WorkFiles> Journal<D> {
         self.log.borrow().is_some()
     }
 
-    /// Whether another session may be made.
-    pub fn has_room(&self) -> bool {
+    /// What there is too little of for another session.
+    pub fn lacks(&self) -> Option<Scarce> {
         let needed = self.needed.get();
         let weight = weight::of_sessions(self.records.borrow().len(), needed);
-        needed < self.bytes_max.get() / ROOM_SHARE && weight < self.weight_max.get()
+        match needed < self.bytes_max.get() / ROOM_SHARE {
+            true => (weight >= self.weight_max.get()).then_some(Scarce::Memory),
+            false => Some(Scarce::Records),
+        }
     }
 
     /// Appends the next record of a session; only then `kept` says the same.

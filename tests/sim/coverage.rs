@@ -32,7 +32,7 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
             Refusal::TotalChanged { .. } => "total changed (400)",
             Refusal::Unavailable => "recovering (503)",
             Refusal::EventsOwed => "too many events owed (503)",
-            Refusal::Busy => "limit of sessions (503)",
+            Refusal::Busy(_) => "limit of sessions (503)",
             _ => return,
         },
         Event::FragmentStored { skipped, .. } if *skipped > 0 => "overlap",

@@ -305,7 +305,7 @@ rows! {
         => "503 Service Unavailable", None, "the user has too many uploads under way";
     R::TooManySessions, R::TooManySessions
         => "503 Service Unavailable", None, "the client has too many uploads under way";
-    R::Busy, R::Busy
+    R::Busy(_), R::Busy(Scarce::Files)
         => "503 Service Unavailable", None, "too much is open or waiting";
     R::StorePending, R::StorePending
         => "503 Service Unavailable", None, "the object store has not taken the file yet";
@@ -407,9 +407,18 @@ fn bytes_that_are_no_request_are_answered_in_the_language_they_seem_to_be_in() {
 fn answers_are_appended() {
     let mut out = b"before".to_vec();
     write_ack(&Ack::Ping, Persistence::KeepAlive, &mut out);
-    write_refusal(&Refusal::Busy, None, Persistence::Close, &mut out);
+    write_refusal(
+        &Refusal::Busy(Scarce::Connections),
+        None,
+        Persistence::Close,
+        &mut out,
+    );
     let text = String::from_utf8(out).unwrap();
     let expected = acked(&Ack::Ping, Persistence::KeepAlive)
-        + &refused(&Refusal::Busy, None, Persistence::Close);
+        + &refused(
+            &Refusal::Busy(Scarce::Connections),
+            None,
+            Persistence::Close,
+        );
     assert_eq!(text, format!("before{expected}"));
 }
