@@ -10,6 +10,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use mount::{Kind, Mount};
 use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, fragment};
@@ -110,6 +111,47 @@ fn a_journal_stays_within_the_limit_of_the_process() {
         client.send(fragment(0..10).of(10)).assert(200, None);
         client.close().assert(200, None);
     }
+}
+
+/// A check says what a start would, and both what the settings ask for.
+#[test]
+fn a_limit_on_files_that_is_less_than_the_settings_ask_for_is_told() {
+    let run = |blocks: &str, lines: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bitsd.toml");
+        std::fs::write(&file, lines).unwrap();
+        let script = format!("ulimit -f {blocks}; exec \"$@\"");
+        let mut command = Command::new("bash");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_bitsd"), "check"]);
+        command
+            .args(["--listen", "127.0.0.1:0", "--root"])
+            .arg(folder.path());
+        let output = command.arg("--config").arg(&file).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), said)
+    };
+    // In blocks of a KiB, as bash counts.
+    let (is_good, said) = run("1024", "");
+    assert!(
+        is_good && said.contains("the settings allow any length for uploads: raise LimitFSIZE="),
+        "{said}"
+    );
+    let (is_good, said) = run(
+        "102400",
+        "upload_bytes_max = \"1 MiB\"\n[limits]\njournal_bytes_max = \"16 MiB\"\n",
+    );
+    assert!(is_good && !said.contains("LimitFSIZE="), "{said}");
+    let (is_good, said) = run("0", "");
+    assert!(!is_good && said.contains("raise LimitFSIZE="), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = ["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"];
+    let (status, said) = Server::refused(
+        &folder.path().join("root"),
+        &Settings::default().wrapper(&wrapper),
+    );
+    assert_eq!(status.code(), Some(1));
+    // Its log is a pipe.
+    assert!(said.contains("raise LimitFSIZE="), "{said}");
 }
 
 #[test]

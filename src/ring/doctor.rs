@@ -26,9 +26,9 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{ledger, listeners, memory, net, probe, rights, work_file};
+use super::{host_limits, ledger, listeners, memory, net, probe, rights};
 use crate::admin::{self, BadDoor};
-use crate::config::{Config, quantity};
+use crate::config::Config;
 use crate::courier;
 use crate::custody::folder::LedgerFolder;
 use crate::custody::site::BadLedger;
@@ -315,13 +315,10 @@ fn limits(config: &Config) -> Vec<Finding> {
         cores => Finding::Good(format!("{cores} shards on {available} cores")),
     };
     let mut findings = vec![files, cores];
-    findings.extend(work_file::file_bytes_max().map(|bytes| {
-        let size = quantity::render_size(bytes);
-        let remedy = "raise LimitFSIZE= of the service (`ulimit -f`)";
-        Finding::Doubtful(format!(
-            "no file may be longer than {size}, an upload or the journal: {remedy}"
-        ))
-    }));
+    let unwritable = host_limits::file_bytes().err();
+    findings.extend(unwritable.map(|error| Finding::Bad(error.to_string())));
+    let doubts = probe::host_doubts(config).into_iter();
+    findings.extend(doubts.map(|(_, why, remedy)| Finding::Doubtful(format!("{why}: {remedy}"))));
     findings
 }
 

@@ -26,7 +26,7 @@ use super::tls::material::Material;
 use super::watch::Watch;
 use super::window;
 use super::work_folder::BadFolder;
-use super::{Boot, ledger, probe, readback, rights};
+use super::{Boot, host_limits, ledger, probe, readback, rights};
 use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;
@@ -220,6 +220,7 @@ fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchEr
     probe::memory(config)?;
     let allowance = memory::fit(config);
     let descriptors = probe::descriptors(config)?;
+    host_limits::file_bytes()?;
     courier::look(config).map_err(LaunchError::Courier)?;
     let (directories, grounds) = Directories::take(config, Purpose::Serve, locks)?;
     for doubt in directories.doubts(config, &grounds) {

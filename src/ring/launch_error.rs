@@ -86,6 +86,8 @@ pub enum LaunchError {
         /// What is needed before the first connection.
         needed: u64,
     },
+    /// No file may be longer than this, not even one of the server's own.
+    FileBytes(u64),
     /// Neither the new program nor this one could begin anew.
     Successor(io::Error),
     /// Signals cannot be caught.
@@ -154,6 +156,10 @@ impl std::fmt::Display for LaunchError {
                 f,
                 "the limit on open files is {soft}, and {needed} are needed before the first connection; raise \
                  LimitNOFILE= of the service (or `ulimit -n`), or lower cores"
+            ),
+            Self::FileBytes(bytes) => write!(
+                f,
+                "no file may be longer than {bytes} B, and the server's own are: raise LimitFSIZE= of the service (`ulimit -f`)"
             ),
             Self::Successor(error) => write!(f, "no program can begin here: {error}"),
             Self::Signals(error) => write!(f, "cannot catch signals: {error}"),

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::blocks::{Blocks, Registration};
 use super::footing;
+use super::host_limits;
 use super::lane;
 use super::launch_error::LaunchError;
 use super::listeners::{self, Address};
@@ -20,7 +21,6 @@ use super::op;
 use super::queue;
 use super::rights;
 use super::rlimit::{self, Limited};
-use super::work_file;
 use crate::config::Config;
 use crate::vigil::{self, Vigil};
 
@@ -192,6 +192,16 @@ fn threads_beside_shards(config: &Config) -> usize {
     ALWAYS + admin + custody + nats
 }
 
+/// Limits of the process that are less than what the settings ask for: a word, why, and what helps.
+pub fn host_doubts(config: &Config) -> Vec<(&'static str, String, &'static str)> {
+    let own = 1 + config.cores + threads_beside_shards(config);
+    let files = host_limits::short_files(config);
+    let files = files.map(|why| ("file_size_limit", why, host_limits::RAISE_FILE_SIZE));
+    let threads = host_limits::few_threads(config, own);
+    let threads = threads.map(|why| ("few_threads", why, host_limits::RAISE_THREADS));
+    files.into_iter().chain(threads).collect()
+}
+
 /// Raises the limit of descriptors as far as the hard limit allows, and gives the new limit.
 ///
 /// # Errors
@@ -261,14 +271,12 @@ pub fn warn_of_surprises(
             "the process may not ask for its limits, and takes it that there are none"
         );
     }
-    if let Some(bytes) = work_file::file_bytes_max() {
-        let event = "file_size_limit";
-        let remedy = "raise LimitFSIZE= of the service (`ulimit -f`)";
+    for (event, why, remedy) in host_doubts(config) {
         tracing::warn!(
             event,
-            bytes,
+            why,
             remedy,
-            "the process may write no longer files"
+            "a limit is less than the settings ask for"
         );
     }
     if (1..config.cores).contains(&processors) {

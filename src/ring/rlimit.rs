@@ -15,6 +15,8 @@ pub enum Limited {
     AddressBytes,
     /// Memory, by what is written to.
     DataBytes,
+    /// Threads and processes of the account.
+    Threads,
 }
 
 /// A limit, and up to where the process may raise it; `None` is no limit.
@@ -40,6 +42,7 @@ fn ask(limited: Limited) -> std::io::Result<Limit> {
         Limited::FileBytes => libc::RLIMIT_FSIZE,
         Limited::AddressBytes => libc::RLIMIT_AS,
         Limited::DataBytes => libc::RLIMIT_DATA,
+        Limited::Threads => libc::RLIMIT_NPROC,
     };
     let mut found = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
@@ -77,5 +80,6 @@ mod tests {
         assert_eq!(of(Limited::FileBytes), numbers("Max file size"));
         assert_eq!(of(Limited::AddressBytes), numbers("Max address space"));
         assert_eq!(of(Limited::DataBytes), numbers("Max data size"));
+        assert_eq!(of(Limited::Threads), numbers("Max processes"));
     }
 }
