@@ -12,6 +12,7 @@ use crate::auth::keytab::BadKeytab;
 use super::complaint::Complaint;
 use super::section::{SECTIONS, Section};
 use super::url::without_secrets;
+use super::utf8::NotUtf8;
 use crate::named_file;
 
 /// Why there is no configuration; its words say where, what, and what to write instead.
@@ -30,8 +31,11 @@ impl From<Cause> for ConfigError {
 pub(super) enum Cause {
     #[error("cannot read the settings file {0}: {1}{remedy}", remedy = named_file::remedy(.0, .1))]
     Unreadable(PathBuf, #[source] io::Error),
-    #[error("the settings file {0} is not text (UTF-8)")]
-    NotText(PathBuf),
+    #[error("{path}:{line}:{column}: {1}", path = .0.display(), line = .1.line, column = .1.column)]
+    NotText(PathBuf, NotUtf8),
+    /// A character looks like one of TOML's.
+    #[error("{0}: the character U+{code:04X} is {2}", code = u32::from(*.1))]
+    Lookalike(Place, char, &'static str),
     #[error("{0}: {message}, in: {line}", message = .1.message().replace('\n', ", "), line = .0.line_text())]
     Syntax(Place, #[source] toml::de::Error),
     #[error("{0}: a backslash in double quotes begins an escape: write / in a prefix or a path, or put the text in \

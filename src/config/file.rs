@@ -12,6 +12,7 @@ use super::given::Given;
 use super::keys::rows;
 use super::section::{SECTIONS, Scope, Section};
 use super::table::Row;
+use super::utf8;
 use crate::named_file;
 
 /// More than any settings file has.
@@ -40,8 +41,8 @@ impl SettingsFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes = named_file::read_or_pipe(path, FILE_BYTES_MAX, PIPE_PATIENCE)
             .map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
-        let text = String::from_utf8(bytes.to_vec());
-        let text = text.map_err(|_| Cause::NotText(path.to_owned()))?;
+        let text = utf8::text(bytes.to_vec());
+        let text = text.map_err(|why| Cause::NotText(path.to_owned(), why))?;
         Self::parse(path, text)
     }
 
@@ -227,6 +228,10 @@ impl Text {
             if let Some(first) = last_before(table, key, at).or_else(as_header) {
                 return Cause::Repeated(place, key.to_owned(), self.place(first));
             }
+        }
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        if let Some((column, found, what)) = utf8::lookalike(&place.text) {
+            return Cause::Lookalike(self.place(line_start + column), found, what);
         }
         let is_escape = before.ends_with('\\') || after.starts_with('\\');
         if is_escape || error.message().contains("unicode") {

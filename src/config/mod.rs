@@ -44,6 +44,7 @@ mod section;
 mod table;
 mod text;
 mod url;
+mod utf8;
 mod words;
 
 pub use error::ConfigError;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{Cause, ConfigError, Origin};
+use super::utf8;
 use crate::auth::keytab::{KEYTAB_BYTES_MAX, Keytab};
 use crate::named_file;
 
@@ -78,7 +79,10 @@ pub(super) fn read_accounts(
     file: PathBuf,
 ) -> Result<String, ConfigError> {
     let read = named_file::read(&file, ACCOUNTS_BYTES_MAX).and_then(|content| {
-        String::from_utf8(content).map_err(|_| io::Error::other("it is not text (UTF-8)"))
+        utf8::text(content).map_err(|why| {
+            let (line, column) = (why.line, why.column);
+            io::Error::other(format!("line {line}, column {column}: {why}"))
+        })
     });
     read.map_err(|error| Cause::UnreadableFile(origin, key, file, error).into())
 }

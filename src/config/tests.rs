@@ -533,8 +533,31 @@ fn a_file_that_is_no_text_or_cannot_be_read_is_named() {
     std::fs::write(&file, b"\x7fELF\xff\xfe").unwrap();
     let message = SettingsFile::read(&file).unwrap_err().to_string();
     assert!(
-        message.ends_with("/bitsd.toml is not text (UTF-8)"),
+        message.contains("/bitsd.toml:1:5: the byte 0xFF is not UTF-8"),
         "{message}"
+    );
+}
+
+/// Pasted out of a web page: in a message it would look right.
+#[test]
+fn a_character_that_looks_like_another_one_is_told_with_its_place() {
+    let refused = |text: &str| {
+        let file = SettingsFile::parse(Path::new("f"), text.to_owned());
+        file.unwrap_err().to_string()
+    };
+    let said = refused("cores = 1\nlog_level\u{a0}= \"info\"\n");
+    assert!(
+        said.starts_with("f:2:10: the character U+00A0 is a no-break space"),
+        "{said}"
+    );
+    let said = refused("cores = 1\u{a0}\n");
+    assert!(said.starts_with("f:1:10: the character U+00A0"), "{said}");
+    let said = refused("\u{a0}\u{a0}cores = 1\n");
+    assert!(said.starts_with("f:1:1: the character U+00A0"), "{said}");
+    let said = refused("log_level = \u{201c}info\u{201d}\n");
+    assert!(
+        said.starts_with("f:1:13: the character U+201C is a quotation mark"),
+        "{said}"
     );
 }
 
