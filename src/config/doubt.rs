@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
+mod folders;
+
 use super::keys::{Access, Config, Location};
 use crate::auth::accounts::Accounts;
 use crate::auth::certificate::Rule;
@@ -34,6 +36,7 @@ impl Config {
         doubts.extend(self.around());
         doubts.extend(self.of_each_location());
         doubts.extend(self.without_users());
+        doubts.extend(folders::of_users(self));
         let speaks_tls = self.listeners.iter().any(|listener| listener.tls);
         if !self.certificates.is_empty() && !speaks_tls {
             let why = "there is a [[certificate]], and no [[listener]] with tls = true: nobody is shown it";
@@ -362,6 +365,18 @@ mod tests {
                 "sessions_per_user_max does nothing",
             ),
             (format!("{tokens}sessions_per_user_max = 3"), ""),
+            (
+                format!("{tokens}per_user = true\nallow = [\"a@b\", \"a_b\", \"anna\"]"),
+                "users have one folder together where each should have one of his own (per_user): a@b, a_b (a_b);",
+            ),
+            (
+                format!("{tokens}per_user = true\nallow = [\"CON\", \"anna\"]"),
+                "no folder can be called as these users are (per_user), and they hear 403: CON",
+            ),
+            (
+                format!("{tokens}per_user = true\nallow = [\"a.b\", \"a_b\"]"),
+                "",
+            ),
             ("realms = \"EXAMPLE.COM\"".to_owned(), "realms does nothing"),
         ] {
             let told = config(&lines).doubts();
