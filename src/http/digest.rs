@@ -4,7 +4,7 @@
 //! else: two different files with one SHA-1 can be made by force, so it proves little alone, and
 //! HTTP is not told it (RFC 9530 5 calls it deprecated).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -95,9 +95,13 @@ pub struct Hex<'b>(pub &'b [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digit = |four_bits: u8| f.write_char(char::from(DIGITS[usize::from(four_bits)]));
+        let mut digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+        digits.try_for_each(digit)
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// The bytes that a text of hexadecimal digits says, if it says so many.
 pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
