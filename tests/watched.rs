@@ -38,6 +38,9 @@ const MORE_MAX: u32 = 20;
 /// How long a list of all may take, and what it may take of the memory.
 const LIST_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
 const LIST_BYTES_MAX: u64 = 64 << 20;
+/// How much of the processor the server may need for it: twice what it does, because others may
+/// have its caches.
+const LIST_CPU_MAX: Duration = Duration::from_millis(150);
 /// How often it is asked for; the fastest counts.
 const LISTS: u64 = 5;
 /// The end of the range of times within which a shard tells a slice of it, in seconds.
@@ -158,6 +161,7 @@ fn memory(pid: u32, name: &str) -> u64 {
 fn whoever_looks_at_very_many_uploads_holds_up_nobody() {
     let watched = Watched::with(SESSIONS);
     a_scrape_costs_the_same_with_any_number_of_uploads(&watched);
+    a_list_of_all_uploads_costs_little(&watched);
     a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(&watched);
 }
 
@@ -214,6 +218,18 @@ fn list(watched: &Watched, more: &[&str]) -> (Duration, u64) {
     assert!(command.wait().success());
     assert_eq!(ours, SESSIONS, "all are listed, among {lines} lines");
     (began.elapsed(), most)
+}
+
+fn a_list_of_all_uploads_costs_little(watched: &Watched) {
+    let costs = (0..LISTS).map(|_| {
+        let busy = watched.cpu();
+        list(watched, &["--json"]);
+        watched.cpu() - busy
+    });
+    let least = costs.min().unwrap();
+    println!("a list costs {least:?}");
+    let is_cheap = cfg!(debug_assertions) || least <= LIST_CPU_MAX;
+    assert!(is_cheap, "a list costs {least:?}");
 }
 
 fn a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(watched: &Watched) {

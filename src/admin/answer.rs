@@ -122,11 +122,16 @@ fn begin(status: u16, media_type: &str) -> String {
     )
 }
 
-/// An answer whose length nobody knows before its end. It comes in chunks, so that one that was
-/// cut short is seen to be.
+/// An answer whose length nobody knows before its end: objects, each on a line. It comes in chunks,
+/// so that one that was cut short is seen to be.
 pub struct JsonLines<'w, W: Write> {
     out: &'w mut W,
+    /// Room for the size of the next chunk, and its lines so far.
+    chunk: Vec<u8>,
 }
+
+/// Sixteen digits and the end of a line: more than any size of a chunk takes.
+const SIZE_ROOM: usize = 18;
 
 impl<'w, W: Write> JsonLines<'w, W> {
     /// Begins it.
@@ -137,27 +142,46 @@ impl<'w, W: Write> JsonLines<'w, W> {
         let head = begin(200, JSON_LINES) + "Transfer-Encoding: chunked\r\n\r\n";
         out.write_all(head.as_bytes())?;
         out.flush()?;
-        Ok(Self { out })
+        let chunk = vec![0; SIZE_ROOM];
+        Ok(Self { out, chunk })
     }
 
-    /// Some lines, together.
+    /// One more line of the next chunk, by whoever appends it.
+    ///
+    /// # Errors
+    /// What that says.
+    pub fn add(&mut self, append: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+        append(&mut self.chunk)?;
+        self.chunk.push(b'\n');
+        Ok(())
+    }
+
+    /// Sends the lines that were added, in one piece: each write wakes whoever reads.
     ///
     /// # Errors
     /// What the stream says.
-    pub fn write(&mut self, text: &str) -> io::Result<()> {
+    pub fn send(&mut self) -> io::Result<()> {
+        let bytes = self.chunk.len() - SIZE_ROOM;
         // An empty chunk would be the last one.
-        if text.is_empty() {
+        if bytes == 0 {
             return Ok(());
         }
-        write!(self.out, "{:x}\r\n{text}\r\n", text.len())?;
-        self.out.flush()
+        let size = format!("{bytes:x}\r\n");
+        let from = SIZE_ROOM - size.len();
+        self.chunk[from..SIZE_ROOM].copy_from_slice(size.as_bytes());
+        self.chunk.extend_from_slice(b"\r\n");
+        self.out.write_all(&self.chunk[from..])?;
+        self.out.flush()?;
+        self.chunk.truncate(SIZE_ROOM);
+        Ok(())
     }
 
     /// The end.
     ///
     /// # Errors
     /// What the stream says.
-    pub fn end(self) -> io::Result<()> {
+    pub fn end(mut self) -> io::Result<()> {
+        self.send()?;
         self.out.write_all(b"0\r\n\r\n")?;
         self.out.flush()
     }
@@ -184,14 +208,41 @@ mod tests {
         assert_eq!(outcome.body, "{\"ok\":false,\"message\":\"x\"}\n");
     }
 
+    /// What was written, and how often.
+    #[derive(Default)]
+    struct Pieces(Vec<String>);
+
+    impl Write for Pieces {
+        fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+            self.0.push(String::from_utf8(piece.to_vec()).unwrap());
+            Ok(piece.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
-    fn lines_come_in_chunks() {
-        let mut out = Vec::new();
+    fn lines_come_in_chunks_of_one_piece_each() {
+        let mut out = Pieces::default();
         let mut lines = JsonLines::begin(&mut out).unwrap();
-        lines.write("0123456789abcdef\n").unwrap();
-        lines.write("").unwrap();
+        let add = |lines: &mut JsonLines<'_, _>, text: &str| {
+            let append = |line: &mut Vec<u8>| line.write_all(text.as_bytes());
+            lines.add(append).unwrap();
+        };
+        lines.send().unwrap();
+        add(&mut lines, "0123456789abcd");
+        add(&mut lines, "");
+        lines.send().unwrap();
+        lines.send().unwrap();
+        add(&mut lines, "x");
         lines.end().unwrap();
-        let text = String::from_utf8(out).unwrap();
-        assert!(text.ends_with("\r\n\r\n11\r\n0123456789abcdef\n\r\n0\r\n\r\n"));
+        let [head, chunks @ ..] = &out.0[..] else {
+            panic!("nothing was written");
+        };
+        assert!(head.ends_with("Transfer-Encoding: chunked\r\n\r\n"));
+        let two_lines = "10\r\n0123456789abcd\n\n\r\n";
+        assert_eq!(chunks, [two_lines, "2\r\nx\n\r\n", "0\r\n\r\n"]);
     }
 }

@@ -132,7 +132,7 @@ fn of_refusal(known: &Noted, row: Option<SessionRow>) -> NeedView {
         times: view.times,
         path: view.path.clone(),
         client: view.client.clone(),
-        session: row.map(shown),
+        session: row.as_ref().map(shown),
     }
 }
 
@@ -169,9 +169,9 @@ fn of_need(need: Need, row: SessionRow) -> NeedView {
         then: None,
         at_ms: None,
         times: 0,
-        path: format!("/{}", row.path),
+        path: format!("/{}", row.path.as_str()),
         client: row.client.map(|client| client.to_canonical().to_string()),
-        session: Some(shown(row)),
+        session: Some(shown(&row)),
     }
 }
 
@@ -181,6 +181,7 @@ mod tests {
     use crate::admin::page_view::HappenedView;
     use crate::bits::refusal::Reaction;
     use crate::bits::session::State;
+    use crate::http::path::UploadPath;
 
     fn known(at_ms: u64, path: &str, session: Option<u128>, is_good: bool) -> Noted {
         Noted {
@@ -201,7 +202,7 @@ mod tests {
     fn row(id: u128, idle_ms: u64) -> SessionRow {
         SessionRow {
             id: SessionId::from_u128(id),
-            path: "h/a".to_owned(),
+            path: UploadPath::from_text("h/a").unwrap(),
             location: String::new(),
             awaits_disk: false,
             state: State::Receiving {

@@ -145,17 +145,18 @@ impl Filter {
     }
 
     /// Whether a session is one of those.
-    pub fn takes(&self, session: &SessionView) -> bool {
+    pub fn takes<T: AsRef<str>>(&self, session: &SessionView<T>) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
         };
-        let path = session.path.as_str();
-        is(&self.location, Some(&session.location))
+        let path = session.path.as_ref();
+        let (client, user) = (session.client.as_ref(), session.user.as_ref());
+        is(&self.location, Some(session.location.as_ref()))
             && (self.path.as_ref()).is_none_or(|pattern| pattern.matches_with(path, OPTIONS))
-            && (self.client).is_none_or(|client| client.is(session.client.as_deref()))
-            && is(&self.user, session.user.as_deref())
-            && is(&self.state, Some(&session.state))
-            && self.is_session(Some(&session.id))
+            && (self.client).is_none_or(|wanted| wanted.is(client.map(AsRef::as_ref)))
+            && is(&self.user, user.map(AsRef::as_ref))
+            && is(&self.state, Some(session.state.as_ref()))
+            && self.is_session(Some(session.id.as_ref()))
             && session.idle_seconds >= self.idle_seconds
             && (self.any.as_ref()).is_none_or(|any| has(session, any))
     }
@@ -204,14 +205,14 @@ const ID_CHARS_MIN: usize = 4;
 
 /// Whether a text stands in a path, an address or a user, or an id begins so. Of the id only what
 /// is shown to anybody is compared: who could try more of it would find it digit by digit.
-fn has(session: &SessionView, text: &str) -> bool {
+fn has<T: AsRef<str>>(session: &SessionView<T>, text: &str) -> bool {
     let is_in = |found: &str| found.to_lowercase().contains(text);
-    let id = session.id.trim_matches(['{', '}']).to_lowercase();
+    let id = session.id.as_ref().trim_matches(['{', '}']).to_lowercase();
     let text_of_id = text.trim_matches(['{', '}']);
     let shown = text_of_id.get(..ID_CHARS_COMPARED).unwrap_or(text_of_id);
-    is_in(&format!("/{}", session.path))
-        || session.client.as_deref().is_some_and(is_in)
-        || session.user.as_deref().is_some_and(is_in)
+    is_in(&format!("/{}", session.path.as_ref()))
+        || (session.client.as_ref()).is_some_and(|client| is_in(client.as_ref()))
+        || (session.user.as_ref()).is_some_and(|user| is_in(user.as_ref()))
         || (!shown.is_empty() && id.starts_with(shown))
 }
 

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use super::answer::{AdminAnswer, JsonLines};
 use super::filter::Filter;
+use super::line;
 use super::overview::Overview;
-use super::view::SessionView;
+use super::view::{SessionView, Texts, hidden_id};
 use super::{Asked, NoAnswer};
-use crate::server::rows::SessionRow;
 use crate::server::window::{Inquiry, Insight};
 
 /// Writes them, one a line, slice by slice.
@@ -41,6 +41,7 @@ pub fn write(
         return AdminAnswer::no_answer().write(out, false);
     };
     let mut lines = JsonLines::begin(out)?;
+    let mut texts = Texts::default();
     let mut left = filter.limit.unwrap_or(usize::MAX);
     loop {
         let (shard, rows) = slice;
@@ -51,7 +52,19 @@ pub fn write(
                 Err(NoAnswer) => return Ok(()),
             }
         }
-        lines.write(&written(rows, filter, hides_ids, &mut left)?)?;
+        for row in &rows {
+            if left == 0 {
+                break;
+            }
+            let mut session = SessionView::of_row(row, &mut texts);
+            if filter.takes(&session) {
+                left -= 1;
+                let hidden = hides_ids.then(|| hidden_id(session.id));
+                session.id = hidden.as_deref().unwrap_or(session.id);
+                lines.add(|line| line::append(&session, line))?;
+            }
+        }
+        lines.send()?;
         if left == 0 || asked.is_empty() {
             return lines.end();
         }
@@ -60,25 +73,4 @@ pub fn write(
             None => return Ok(()),
         };
     }
-}
-
-/// What is shown of some sessions, and is one of those that are `left` to be shown.
-fn written(
-    rows: Vec<SessionRow>,
-    filter: &Filter,
-    hides_ids: bool,
-    left: &mut usize,
-) -> io::Result<String> {
-    let mut text = String::new();
-    for mut session in rows.into_iter().map(SessionView::of) {
-        if *left > 0 && filter.takes(&session) {
-            *left -= 1;
-            if hides_ids {
-                session.hide_id();
-            }
-            text.push_str(&serde_json::to_string(&session).map_err(io::Error::other)?);
-            text.push('\n');
-        }
-    }
-    Ok(text)
 }

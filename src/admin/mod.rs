@@ -38,6 +38,7 @@ mod families;
 pub mod filter;
 pub mod health;
 mod ledger;
+mod line;
 mod list;
 mod object_series;
 mod overview;

@@ -226,7 +226,7 @@ fn whole(overview: &Overview, route: &Route, request: &AdminRequest, from: From)
         Route::Status => AdminAnswer::json(200, &overview.status()),
         Route::Session(id) => match ask(overview, *id, Inquiry::Show(*id)) {
             Ok(Insight::Rows(rows)) => match rows.into_iter().next() {
-                Some(row) => AdminAnswer::json(200, &SessionView::of(row)),
+                Some(row) => AdminAnswer::json(200, &SessionView::of(&row)),
                 None => AdminAnswer::outcome(404, "there is no such session, or no more"),
             },
             Ok(_) | Err(NoAnswer) => AdminAnswer::no_answer(),
@@ -356,11 +356,14 @@ fn trace(overview: &Overview, filter: &Filter, out: &mut impl Write) -> io::Resu
         match watching.queue.recv_timeout(PULSE) {
             Ok(mut traced) if filter.shows(&traced) => {
                 traced.missed = std::mem::take(&mut missed) + watching.missed();
-                let text = serde_json::to_string(&traced).map_err(io::Error::other)?;
-                lines.write(&(text + "\n"))?;
+                lines.add(|line| Ok(serde_json::to_writer(line, &traced)?))?;
+                lines.send()?;
             }
             Ok(_) => missed += watching.missed(),
-            Err(RecvTimeoutError::Timeout) => lines.write("\n")?,
+            Err(RecvTimeoutError::Timeout) => {
+                lines.add(|_| Ok(()))?;
+                lines.send()?;
+            }
             Err(RecvTimeoutError::Disconnected) => return lines.end(),
         }
     }

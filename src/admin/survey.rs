@@ -269,10 +269,9 @@ impl Needy {
 }
 
 /// A session whose id is shown in short.
-pub fn shown(row: SessionRow) -> SessionView {
-    let id = short(row.id);
+pub fn shown(row: &SessionRow) -> SessionView {
     SessionView {
-        id,
+        id: short(row.id),
         ..SessionView::of(row)
     }
 }

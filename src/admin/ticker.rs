@@ -260,7 +260,7 @@ impl Watch {
             .map(|row| (row.id, row))
             .collect();
         let shown_of = |(id, track): (&SessionId, &Track)| {
-            let session = shown(rows.remove(id)?);
+            let session = shown(&rows.remove(id)?);
             let rate = rate(track);
             let left = session
                 .total_bytes

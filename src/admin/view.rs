@@ -1,6 +1,8 @@
 //! What the interface says in JSON, as both sides of it know it: the server that writes it, and the
 //! commands that read it.
 
+use std::fmt::{Display, Write as _};
+
 use serde::{Deserialize, Serialize};
 
 use super::health::Reason;
@@ -9,16 +11,16 @@ use crate::http::digest::{Digests, Hex};
 use crate::metrics::labels;
 use crate::server::window::SessionRow;
 
-/// A session.
+/// A session. Its texts are its own, or stand in its row and in [`Texts`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SessionView {
+pub struct SessionView<T = String> {
     /// As in the log.
-    pub id: String,
-    pub path: String,
+    pub id: T,
+    pub path: T,
     /// The prefix of its location, with a slash before it.
-    pub location: String,
+    pub location: T,
     /// One of `receiving`, `sealed`, `told`, `closing`, `published`; or [`AWAITS_DISK`].
-    pub state: String,
+    pub state: T,
     pub received_bytes: u64,
     /// Absent until its client has said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,33 +36,49 @@ pub struct SessionView {
     /// A request for it is under way.
     pub is_busy: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<String>,
+    pub client: Option<T>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
+    pub user: Option<T>,
     /// What its client calls itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
+    pub agent: Option<T>,
     pub connections: u32,
     pub interruptions: u32,
     /// Of the whole file, once it is known and where it is computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
+    pub sha256: Option<T>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha1: Option<String>,
+    pub sha1: Option<T>,
 }
 
-impl SessionView {
+/// Texts of a session that do not stand in its row. They are written over for the next one: a list
+/// has very many.
+#[derive(Default)]
+pub struct Texts {
+    id: String,
+    location: String,
+    client: String,
+    sha256: String,
+    sha1: String,
+}
+
+impl<'t> SessionView<&'t str> {
     /// Of a row.
-    pub fn of(row: SessionRow) -> Self {
-        let (sha256, sha1) = digests(row.digests);
+    pub fn of_row(row: &'t SessionRow, texts: &'t mut Texts) -> Self {
+        let client = row.client.map(|client| client.to_canonical());
+        let sha256 = row.digests.as_ref().map(|digests| Hex(&digests.sha256));
+        let sha1 = row
+            .digests
+            .as_ref()
+            .and_then(|digests| digests.sha1.as_ref());
         let expires = !row.state.is_promised() && !row.awaits_disk;
         Self {
-            id: row.id.to_string(),
-            path: row.path,
-            location: format!("/{}", row.location),
+            id: written(&mut texts.id, row.id),
+            path: row.path.as_str(),
+            location: written(&mut texts.location, format_args!("/{}", row.location)),
             state: match row.awaits_disk {
-                true => AWAITS_DISK.to_owned(),
-                false => state(row.state).to_owned(),
+                true => AWAITS_DISK,
+                false => state(row.state),
             },
             received_bytes: row.state.received(),
             total_bytes: row.state.total(),
@@ -68,23 +86,59 @@ impl SessionView {
             expires_in_seconds: expires.then_some(row.expires_in_ms / 1_000),
             begun_seconds: (row.begun_ms > 0).then_some(row.begun_ms / 1_000),
             is_busy: row.is_busy,
-            client: row.client.map(|client| client.to_canonical().to_string()),
-            user: row.user.map(|user| user.to_string()),
-            agent: row.agent.map(|agent| agent.to_string()),
+            client: client.map(|client| written(&mut texts.client, client)),
+            user: row.user.as_deref(),
+            agent: row.agent.as_deref(),
             connections: row.connections,
             interruptions: row.interruptions,
-            sha256,
-            sha1,
+            sha256: sha256.map(|sha256| written(&mut texts.sha256, sha256)),
+            sha1: sha1.map(|sha1| written(&mut texts.sha1, Hex(sha1))),
+        }
+    }
+
+    /// With texts of its own.
+    fn into_owned(self) -> SessionView {
+        let own = str::to_owned;
+        SessionView {
+            id: own(self.id),
+            path: own(self.path),
+            location: own(self.location),
+            state: own(self.state),
+            received_bytes: self.received_bytes,
+            total_bytes: self.total_bytes,
+            idle_seconds: self.idle_seconds,
+            expires_in_seconds: self.expires_in_seconds,
+            begun_seconds: self.begun_seconds,
+            is_busy: self.is_busy,
+            client: self.client.map(own),
+            user: self.user.map(own),
+            agent: self.agent.map(own),
+            connections: self.connections,
+            interruptions: self.interruptions,
+            sha256: self.sha256.map(own),
+            sha1: self.sha1.map(own),
         }
     }
 }
 
+fn written(text: &mut String, what: impl Display) -> &str {
+    text.clear();
+    // A text takes all that is written.
+    let _ = write!(text, "{what}");
+    text
+}
+
 impl SessionView {
-    /// Whoever knows the id of a session may send its packets, and end it: where anybody may look,
-    /// only its beginning is shown.
-    pub fn hide_id(&mut self) {
-        self.id = self.id.chars().take(ID_CHARS_SHOWN).chain(['…']).collect();
+    /// Of a row.
+    pub fn of(row: &SessionRow) -> Self {
+        SessionView::of_row(row, &mut Texts::default()).into_owned()
     }
+}
+
+/// Whoever knows the id of a session may send its packets, and end it: where anybody may look, only
+/// its beginning is shown.
+pub fn hidden_id(id: &str) -> String {
+    id.chars().take(ID_CHARS_SHOWN).chain(['…']).collect()
 }
 
 /// A brace and the first group of an id: enough to find it in the log.

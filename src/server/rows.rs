@@ -10,6 +10,7 @@ use super::shard::Shard;
 use crate::bits::session::State;
 use crate::bits::session_id::SessionId;
 use crate::http::digest::Digests;
+use crate::http::path::UploadPath;
 use crate::vault::record::Record;
 
 /// Rows of one slice: about a tenth of a millisecond of the shard's time.
@@ -19,7 +20,7 @@ pub const ROWS_MAX: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
     pub id: SessionId,
-    pub path: String,
+    pub path: UploadPath,
     /// The prefix of its location.
     pub location: String,
     pub state: State,
@@ -51,7 +52,7 @@ impl<W: World> Shard<W> {
         let record = session.record();
         SessionRow {
             id: session.id,
-            path: session.path.as_str().to_owned(),
+            path: session.path.clone(),
             location: location.prefix.clone(),
             state: record.state,
             awaits_disk: false,
@@ -120,7 +121,7 @@ impl<W: World> Shard<W> {
         };
         SessionRow {
             id,
-            path: record.path.as_str().to_owned(),
+            path: record.path.clone(),
             location: location.prefix.clone(),
             state,
             awaits_disk: true,
