@@ -374,7 +374,7 @@ mod tests {
                 "no folder can be called as these users are (per_user), and they hear 403: CON",
             ),
             (
-                format!("{tokens}per_user = true\nallow = [\"a.b\", \"a_b\"]"),
+                format!("{tokens}per_user = true\nallow = [\"a.b\", \"a_b\", \"anna\"]"),
                 "",
             ),
             ("realms = \"EXAMPLE.COM\"".to_owned(), "realms does nothing"),
