@@ -277,7 +277,7 @@ fn a_byte_order_mark_is_no_part_of_the_first_name() {
 
 #[test]
 fn who_guesses_passwords_must_wait_and_others_of_the_same_place_need_not() {
-    let guarded = guarded("cores = 1\nauth = [\"basic\"]\n");
+    let guarded = guarded("cores = 1\nauth = [\"basic\"]\ndownload = \"get\"\n");
     let mut known = guarded.client("/a.bin", &basic("anna", "sesame"));
     known.ping().assert(200, None);
     let mut guesser = guarded.client("/a.bin", "");
@@ -300,6 +300,12 @@ fn who_guesses_passwords_must_wait_and_others_of_the_same_place_need_not() {
     // Also the right one is not looked at, but what was right a moment ago is remembered.
     guesser.lines = basic("bert", "sesame");
     guesser.ping().assert(503, None);
+    let lines = guesser.lines.clone();
+    let get = format!("GET /a.bin HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+    guesser.raw.send(get);
+    let waits = guesser.raw.receive();
+    assert_eq!(waits.status, 503);
+    assert!(waits.field("Retry-After").is_some());
     known.ping().assert(200, None);
 }
 

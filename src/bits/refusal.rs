@@ -374,6 +374,16 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
+    /// When the client may come again, in seconds, where that is known (RFC 9110 10.2.3).
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::AsBefore { retry_after_s, .. } | Self::TooManyFailures { retry_after_s } => {
+                Some(*retry_after_s)
+            }
+            _ => None,
+        }
+    }
+
     /// The words of those that tell no value.
     fn words(&self) -> &'static str {
         match self {

@@ -106,14 +106,10 @@ pub fn write_refusal(
     persistence: Persistence,
     out: &mut Vec<u8>,
 ) {
-    let reason = refusal;
-    let (refusal, retry_after_s) = match refusal {
-        Refusal::AsBefore {
-            last,
-            retry_after_s,
-        } => (&**last, Some(*retry_after_s)),
-        Refusal::TooManyFailures { retry_after_s } => (refusal, Some(*retry_after_s)),
-        refusal => (refusal, None),
+    let (reason, retry_after_s) = (refusal, refusal.retry_after_s());
+    let refusal = match refusal {
+        Refusal::AsBefore { last, .. } => last,
+        refusal => refusal,
     };
     let (status, hresult) = refusal.answer();
     let mut head = begin(status, out);
@@ -171,6 +167,7 @@ pub fn write_plain_refusal(
         why: &why,
         allow: None,
         challenges: &challenges(refusal),
+        retry_after_s: refusal.retry_after_s(),
         is_head,
     }
     .write(persistence, out);
@@ -199,6 +196,7 @@ pub fn write_bad_head(why: BadHead, request: &[u8], out: &mut Vec<u8>) {
         why: &why,
         allow: None,
         challenges: &[],
+        retry_after_s: None,
         is_head: speaks(b"HEAD "),
     }
     .write(Persistence::Close, out);

@@ -123,6 +123,8 @@ pub struct PlainRefusal<'a> {
     pub allow: Option<&'a str>,
     /// Ways to show who one is (RFC 9110 11.6.1); with a 401.
     pub challenges: &'a [String],
+    /// When to come again, in seconds (RFC 9110 10.2.3); with a 503.
+    pub retry_after_s: Option<u64>,
     /// The request was a HEAD: fields as for a GET, and no body (RFC 9110 9.3.2).
     pub is_head: bool,
 }
@@ -139,6 +141,9 @@ impl PlainRefusal<'_> {
         }
         for challenge in self.challenges {
             head.field(AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after_s {
+            head.number("Retry-After", seconds);
         }
         head.field("Content-Type", TEXT_TYPE);
         head.number("Content-Length", body.len() as u64);
@@ -228,6 +233,7 @@ mod tests {
                 why: &"only this is taken\r\nX: y \u{e4}",
                 allow: Some("BITS_POST"),
                 challenges: &[],
+                retry_after_s: None,
                 is_head,
             }
             .write(Persistence::KeepAlive, &mut out);

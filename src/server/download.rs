@@ -198,6 +198,7 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
                 why: &refusal,
                 allow: None,
                 challenges: &[],
+                retry_after_s: None,
                 is_head: request.is_head(),
             };
             refusal.write(persistence, sender.answer);

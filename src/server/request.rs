@@ -114,6 +114,7 @@ impl Unserved {
             // RFC 9110 15.5.6: of 405, and only there, all that the target supports.
             allow: (self.status() == 405).then_some(methods),
             challenges: &[],
+            retry_after_s: None,
             is_head,
         }
         .write(persistence, out);
