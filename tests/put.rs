@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use support::client::Client;
 use support::content::content;
+use support::host;
 use support::server::{Server, Settings};
 use support::wait_until;
 
@@ -222,6 +223,70 @@ fn what_cannot_be_uploaded_is_said_in_words() {
     let output = bitsd(&["put", "one", "two", "http://127.0.0.1:9/one"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("ends in `/`"), "{}", said(&output));
+}
+
+/// Of several folders, one that may not be read is one failure, as a file is.
+#[test]
+fn a_folder_that_cannot_be_read_is_told_and_the_others_go() {
+    let Some(nobody) = host::words_of_nobody() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    host::allow(folder.path(), 0o755);
+    for name in ["a", "m", "z"] {
+        let inner = folder.path().join("src").join(name);
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("1"), "x").unwrap();
+        fs::write(inner.join(name), "x").unwrap();
+    }
+    let source = folder.path().join("src");
+    host::allow(&source.join("m"), 0o700);
+    let server =
+        Server::with(Settings::default().file("create_dirs = true\nallow_overwrite = true"));
+    let source = source.to_str().unwrap();
+    let put = |words: &[&str], to: &str| {
+        let mut command = Command::new(nobody[0]);
+        let command = command
+            .args(&nobody[1..])
+            .args([env!("CARGO_BIN_EXE_bitsd"), "put"]);
+        let command = command.args(words).arg(url(&server, to));
+        let command = command.env_remove("XDG_STATE_HOME").env_remove("HOME");
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let told = format!("{source}/m: the directory cannot be read: Permission denied");
+    let (all, one) = (format!("{source}/*/[amz]"), format!("{source}/*/z"));
+    let (hidden, plain) = (format!("{source}/m/*"), format!("{source}/m/s/*"));
+    let (deep, none) = (format!("{source}/**/a/a"), format!("{source}/a/*.none"));
+    let a = format!("{source}/a/a");
+    for (words, uploaded) in [
+        (&["-r", source][..], 4),
+        (&[&*all], 2),
+        (&[&*a, &*hidden], 1),
+        (&[&*a, &*plain], 1),
+        (&[&*a, &*one], 2),
+        (&[&*deep], 1),
+        (&[&*hidden], 0),
+    ] {
+        let output = put(words, "/in/");
+        let (said, out) = (said(&output), String::from_utf8_lossy(&output.stdout));
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert_eq!(said.matches(&told).count(), 1, "{words:?}: {said}");
+        assert!(!said.contains("no file matches"), "{words:?}: {said}");
+        assert_eq!(
+            out.matches("uploaded ").count(),
+            uploaded,
+            "{words:?}: {out}"
+        );
+        let is_summed = uploaded == 0 || out.contains(", 1 failed in ");
+        assert!(is_summed, "{words:?}: {out}");
+    }
+    let output = put(&[&none], "/in/");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("no file matches"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]

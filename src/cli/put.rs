@@ -117,7 +117,7 @@ pub fn run(put: Put) -> ExitCode {
     let mut before = Before::of(&put.files, &put.url, options.memory.as_ref());
     if put.cancel {
         before.forget();
-        return cancel(targets, &options, put.quiet);
+        return cancel(&chosen, &options, put.quiet);
     }
     if !put.quiet {
         tell_what_is_left_out(&chosen);
@@ -127,7 +127,10 @@ pub fn run(put: Put) -> ExitCode {
         Err(error) => return super::failed(format_args!("cannot watch for signals: {error}")),
     };
     let began = Instant::now();
-    let mut sum = Sum::default();
+    let mut sum = Sum {
+        failed: tell_what_is_unreadable(&chosen),
+        ..Sum::default()
+    };
     for (at, target) in targets.iter().enumerate() {
         let Target { file, url } = target;
         if before.has(target) {
@@ -156,7 +159,7 @@ pub fn run(put: Put) -> ExitCode {
             }
         }
     }
-    if (targets.len() > 1 || sum.already > 0) && !put.quiet {
+    if (targets.len() + chosen.unreadable.len() > 1 || sum.already > 0) && !put.quiet {
         sum.tell(began.elapsed());
     }
     match sum.failed + sum.taken {
@@ -179,9 +182,18 @@ fn tell_what_is_left_out(chosen: &Chosen) {
     }
 }
 
-fn cancel(targets: &[Target], options: &Options, quiet: bool) -> ExitCode {
-    let mut code = ExitCode::SUCCESS;
-    for Target { file, url } in targets {
+/// Each directory that cannot be read is one failure; how many there are.
+fn tell_what_is_unreadable(chosen: &Chosen) -> u64 {
+    chosen.unreadable.iter().for_each(super::say);
+    chosen.unreadable.len() as u64
+}
+
+fn cancel(chosen: &Chosen, options: &Options, quiet: bool) -> ExitCode {
+    let mut code = match tell_what_is_unreadable(chosen) {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    };
+    for Target { file, url } in &chosen.targets {
         match client::cancel(file, url, options) {
             Ok(_) if quiet => {}
             Ok(true) => print(format_args!("cancelled {} -> {url}", file.display())),

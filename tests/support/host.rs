@@ -100,13 +100,19 @@ pub fn make_pipe(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
 }
 
-/// Runs the server as nobody, where that can be.
-pub fn as_nobody() -> Option<Settings> {
+/// The first words of a command that nobody runs, where that can be.
+pub fn words_of_nobody() -> Option<&'static [&'static str]> {
     if !run(&[AS_NOBODY.as_slice(), &["true"]].concat()) {
-        skip("the server cannot be run as another user (needs root and setpriv)");
+        skip("nothing can be run as another user (needs root and setpriv)");
         return None;
     }
-    Some(Settings::default().wrapper(&AS_NOBODY))
+    Some(&AS_NOBODY)
+}
+
+/// Runs the server as nobody, where that can be.
+pub fn as_nobody() -> Option<Settings> {
+    let words = words_of_nobody()?;
+    Some(Settings::default().wrapper(words))
 }
 
 /// As `chattr` does; whether it can be done here.

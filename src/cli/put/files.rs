@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::fs::{self, FileType};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,22 @@ pub struct Chosen {
     pub skipped: Skipped,
     /// Directories in which there is none.
     pub without_files: Vec<PathBuf>,
+    /// Directories that cannot be read, each once: what stands there is not uploaded.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A directory that cannot be read, and why.
+#[derive(Debug)]
+pub struct Unreadable {
+    directory: PathBuf,
+    why: io::Error,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (directory, why) = (self.directory.display(), &self.why);
+        write!(f, "{directory}: the directory cannot be read: {why}")
+    }
 }
 
 /// How many things stand in directories that are no files.
@@ -82,8 +99,6 @@ pub enum BadTarget {
     Url(PathBuf, BadUrl),
     /// A pattern that matches nothing.
     NoMatch(PathBuf),
-    /// A directory that cannot be read.
-    Unreadable(walkdir::Error),
     /// Standard input.
     Stdin,
     /// Two files for one URL: the second would replace the first.
@@ -96,7 +111,6 @@ impl fmt::Display for BadTarget {
             Self::NotAFolder => f.write_str("several files need a URL that ends in `/`"),
             Self::Url(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NoMatch(pattern) => write!(f, "no file matches {}", pattern.display()),
-            Self::Unreadable(error) => write!(f, "cannot read the directory: {error}"),
             Self::Stdin => f.write_str("-: BITS needs the length first; write it to a file"),
             Self::Twice(first, second) => write!(
                 f,
@@ -112,10 +126,11 @@ impl fmt::Display for BadTarget {
 /// Each file with its own URL: patterns are matched, directories walked if asked for.
 ///
 /// # Errors
-/// [`BadTarget`]. Files that are missing are found out one by one, later.
+/// [`BadTarget`]. Files that are missing are found out one by one, later; directories that cannot
+/// be read are named, and the others go.
 pub fn targets(given: &[PathBuf], url: &Url, is_recursive: bool) -> Result<Chosen, BadTarget> {
     let mut chosen = Chosen::default();
-    for path in matched(given)? {
+    for path in matched(given, &mut chosen.unreadable)? {
         if is_recursive && path.is_dir() {
             walk(&path, url, &mut chosen)?;
         } else {
@@ -124,8 +139,9 @@ pub fn targets(given: &[PathBuf], url: &Url, is_recursive: bool) -> Result<Chose
             chosen.targets.push(Target { file: path, url });
         }
     }
-    let is_one =
-        chosen.targets.len() == 1 && !(is_recursive && given.iter().any(|path| path.is_dir()));
+    // What cannot be read may hold more.
+    let is_one = chosen.targets.len() + chosen.unreadable.len() == 1
+        && !(is_recursive && given.iter().any(|path| path.is_dir()));
     if !is_one && !url.is_folder() {
         return Err(BadTarget::NotAFolder);
     }
@@ -163,21 +179,32 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// The paths, with patterns replaced by what they match. A file of that very name comes before a
 /// pattern.
-fn matched(given: &[PathBuf]) -> Result<Vec<PathBuf>, BadTarget> {
+fn matched(given: &[PathBuf], unreadable: &mut Vec<Unreadable>) -> Result<Vec<PathBuf>, BadTarget> {
     let mut paths = Vec::new();
     for path in given {
         let text = path.to_str().unwrap_or_default();
         if text == "-" && !path.exists() {
             return Err(BadTarget::Stdin);
         }
-        let is_pattern = text.contains(['*', '?', '[']) && !path.exists();
+        let is_pattern = is_pattern(text) && !path.exists();
         match glob::glob(text) {
             Ok(found) if is_pattern => {
                 let before = paths.len();
-                // What cannot be looked at is no match; a file that cannot be read is told later.
-                paths.extend(found.flatten());
-                if paths.len() == before {
+                let mut hidden = hidden_names(text);
+                for found in found {
+                    match found {
+                        Ok(path) => paths.push(path),
+                        Err(error) => hidden.push(Unreadable {
+                            directory: error.path().to_owned(),
+                            why: error.into(),
+                        }),
+                    }
+                }
+                if paths.len() == before && hidden.is_empty() {
                     return Err(BadTarget::NoMatch(path.clone()));
+                }
+                for directory in hidden {
+                    note(unreadable, directory);
                 }
             }
             _ => paths.push(path.clone()),
@@ -186,16 +213,55 @@ fn matched(given: &[PathBuf]) -> Result<Vec<PathBuf>, BadTarget> {
     Ok(paths)
 }
 
+fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// The directories in which it cannot be seen whether there is what a pattern names there in plain
+/// words, as in `*/today.log`: to the matching itself that is no match.
+fn hidden_names(pattern: &str) -> Vec<Unreadable> {
+    let mut hidden = Vec::new();
+    for (slash, _) in pattern.match_indices('/').filter(|(slash, _)| *slash > 0) {
+        let (above, rest) = (&pattern[..slash], &pattern[slash + 1..]);
+        let name = rest.split('/').next().unwrap_or_default();
+        if name.is_empty() || is_pattern(name) {
+            continue;
+        }
+        let above = glob::glob(above).into_iter().flatten().flatten();
+        hidden.extend(above.filter_map(|directory| {
+            let why = directory.join(name).symlink_metadata().err()?;
+            let is_absent = matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+            (!is_absent).then_some(Unreadable { directory, why })
+        }));
+    }
+    hidden
+}
+
+fn note(unreadable: &mut Vec<Unreadable>, new: Unreadable) {
+    if !(unreadable.iter()).any(|known| is_same(&known.directory, &new.directory)) {
+        unreadable.push(new);
+    }
+}
+
 /// All regular files in a directory, in the order of their names. Links are not followed.
 fn walk(folder: &Path, url: &Url, chosen: &mut Chosen) -> Result<(), BadTarget> {
-    let before = chosen.targets.len();
+    let before = (chosen.targets.len(), chosen.unreadable.len());
     // As `cp -r` does: the directory's own name is kept, `.` and `..` have none.
     let above = match folder.file_name() {
         Some(_) => folder.parent().unwrap_or(Path::new("")),
         None => folder,
     };
     for entry in WalkDir::new(folder).sort_by_file_name() {
-        let entry = entry.map_err(BadTarget::Unreadable)?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let directory = error.path().unwrap_or(folder).to_owned();
+                let why = error.into_io_error();
+                let why = why.unwrap_or_else(|| ErrorKind::Other.into());
+                note(&mut chosen.unreadable, Unreadable { directory, why });
+                continue;
+            }
+        };
         match entry.file_type() {
             kind if kind.is_dir() => continue,
             kind if !kind.is_file() => {
@@ -210,7 +276,7 @@ fn walk(folder: &Path, url: &Url, chosen: &mut Chosen) -> Result<(), BadTarget> 
         let url = with_url.map_err(|error| BadTarget::Url(file.clone(), error))?;
         chosen.targets.push(Target { file, url });
     }
-    if chosen.targets.len() == before {
+    if (chosen.targets.len(), chosen.unreadable.len()) == before {
         chosen.without_files.push(folder.to_owned());
     }
     Ok(())
