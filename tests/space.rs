@@ -9,11 +9,15 @@ mod mount;
 mod support;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use mount::{Kind, Mount};
 use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, fragment};
+use support::host::{Tmpfs, folder_and_root};
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -25,6 +29,15 @@ fn held(server: &Server, client: &Client) -> u64 {
         .unwrap()
         .blocks()
         * 512
+}
+
+/// What a load balancer hears.
+fn is_ready(socket: &Path) -> bool {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    (stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    status.ends_with(b" 200")
 }
 
 #[test]
@@ -192,4 +205,36 @@ fn where_little_is_free_new_uploads_wait_and_running_ones_go_on() {
     let log = server.log();
     let told = log.matches("new uploads are refused").count();
     assert_eq!(told, 1, "{log}");
+}
+
+/// The records of all uploads stand in the work directory: where that has a disk of its own, what
+/// is told, what is refused and whether the server is ready are one.
+#[test]
+fn where_little_is_free_for_records_new_uploads_wait_too() {
+    let (folder, root) = folder_and_root();
+    let (work, socket) = (folder.path().join("work"), folder.path().join("admin.sock"));
+    fs::create_dir(&work).unwrap();
+    let Some(_disk) = Tmpfs::on(&work, "size=16m,mode=700") else {
+        return;
+    };
+    let settings = Settings::default().file(&format!(
+        "work_dir = {work:?}\nadmin_socket = {socket:?}\n[limits]\nfree_bytes_min = \"8 MiB\""
+    ));
+    let server = Server::on(&root, settings);
+    let mut running = Client::create(server.address(), "/a.bin");
+    running.send(fragment(0..MIB).of(2 * MIB)).assert(200, None);
+    wait_until("the server is ready", || is_ready(&socket));
+    let ballast = work.join("ballast");
+    fs::write(&ballast, vec![0; 12 << 20]).unwrap();
+    // Nobody has to come for that.
+    server.wait_for_log("new uploads are refused");
+    wait_until("the server is not ready", || !is_ready(&socket));
+    let mut late = Client::new(server.address(), "/b.bin");
+    late.try_create().assert(500, Some(DISK_FULL));
+    running.send_rest(MIB, 2 * MIB, MIB);
+    running.close().assert(200, None);
+    server.assert_file("a.bin", 1, 2 * MIB);
+    fs::remove_file(&ballast).unwrap();
+    wait_until("there is space again", || late.try_create().status == 200);
+    wait_until("the server is ready again", || is_ready(&socket));
 }

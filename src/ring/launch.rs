@@ -72,7 +72,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (allowed, beginning) = (settle_processors(&config), Beginning::of(&ready));
     probe::warn_of_surprises(&config, &listening.addresses, ready.descriptors, &allowed);
     let (alive_sender, alive) = mpsc::channel();
-    let (notifier, spaces) = (notifier(&config), spaces(&config));
+    let (notifier, spaces) = (notifier(&config), spaces(&config, &ready.directories));
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
     let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
     let lookout = Watch::start(&ready.directories, &metrics).map_err(LaunchError::Thread)?;
@@ -311,12 +311,18 @@ fn verifier(config: &Config) -> Result<Verifier, LaunchError> {
     Ok(verifier)
 }
 
-fn spaces(config: &Config) -> Spaces {
-    Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
+fn spaces(config: &Config, directories: &Directories) -> Spaces {
+    let spaces = Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
         let event = "space_unwatched";
         tracing::warn!(event, %error, "there is no thread that looks at what is free on the disks");
         Spaces::unwatched()
-    })
+    });
+    // The log tells of each as health does, whether an upload comes or not. Where one cannot be
+    // asked, the first upload asks again.
+    for folder in directories.shelves().all() {
+        let _ = spaces.of(folder.descriptor());
+    }
+    spaces
 }
 
 /// Waits until every shard has its body blocks, which are many perhaps, and then until each has a

@@ -23,6 +23,7 @@ use crate::diagnosis;
 use crate::event::Event;
 use crate::http::path::{BadTarget, Target};
 use crate::vault::destination;
+use crate::vault::disk::Shelf;
 use crate::vault::error::StoreError;
 use crate::vault::keep::Keep;
 use crate::vault::record::Life;
@@ -48,8 +49,10 @@ impl<W: World> Exchange<W> {
             return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
         }
         let shelf = destination::shelf(&*shard.world, &location, &place);
-        // Before anything is made; uploads that run go on with what is left.
-        if shard.world.space(shelf).is_low() {
+        // Before anything is made; uploads that run go on with what is left. Their records need
+        // some too, wherever their files are.
+        let is_low = |shelf| shard.world.space(shelf).is_low();
+        if is_low(shelf) || is_low(Shelf::WORK) {
             return Err(Refusal::SpaceLow);
         }
         if let Some(errno) = shard.world.space(shelf).lost(shard.world.now()) {
