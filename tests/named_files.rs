@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bitsd::config::rows;
+#[cfg(feature = "nats")]
+use support::host::allow;
 use support::host::make_pipe;
+#[cfg(feature = "nats")]
+use support::server::{Server, Settings};
 use support::tls::Authority;
 use support::wait_until;
 
@@ -143,6 +147,27 @@ fn authorities_that_are_missing_or_none_are_told_by_the_check() {
         for (file, says) in [(&none, "No such file"), (&text, "holds no certificate")] {
             assert_check_refuses(key, file, says, &authority);
         }
+    }
+}
+
+/// What a start would refuse, a check and a reload refuse as well.
+#[cfg(feature = "nats")]
+#[test]
+fn credentials_that_are_none_are_told_by_check_and_reload() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let key = "events.nats_credentials_file";
+    let token = "-----BEGIN NATS USER JWT-----\nabc\n------END NATS USER JWT------\n";
+    let seed = "-----BEGIN USER NKEY SEED-----\nSUAB\n------END USER NKEY SEED------\n";
+    for text in [token.to_owned(), format!("{token}\n{seed}")] {
+        let file = folder.path().join("shown.creds");
+        fs::write(&file, text).unwrap();
+        allow(&file, 0o600);
+        assert_check_refuses(key, &file, "cannot read", &authority);
+        let server = Server::with(Settings::default().file("# none yet"));
+        server.reload(&lines_with(key, &file, &authority).unwrap());
+        server.wait_for_log("event=reload_failed");
+        assert!(server.log().contains("shown.creds"), "{}", server.log());
     }
 }
 

@@ -44,7 +44,8 @@ pub enum NoCourier {
 }
 
 /// Reads the files of authorities that the settings name, those of object stores too: some are
-/// read again and again by others, who would not say what is wrong with them.
+/// read again and again by others, who would not say what is wrong with them. What NATS is to be
+/// shown is judged as a start judges it.
 ///
 /// # Errors
 /// [`NoCourier`]
@@ -59,6 +60,8 @@ pub fn look(config: &Config) -> Result<(), NoCourier> {
     for (key, file) in files.filter(|(_, file)| !file.as_os_str().is_empty()) {
         authorities(key, file)?;
     }
+    #[cfg(feature = "nats")]
+    nats::look(&config.events)?;
     Ok(())
 }
 

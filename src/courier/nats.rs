@@ -112,6 +112,14 @@ impl Nats {
     }
 }
 
+/// Whether a start could take what the settings say.
+pub fn look(settings: &EventSettings) -> Result<(), NoCourier> {
+    match settings.nats.is_empty() {
+        true => Ok(()),
+        false => options(settings).map(drop),
+    }
+}
+
 fn options(settings: &EventSettings) -> Result<ConnectOptions, NoCourier> {
     let mut options = ConnectOptions::new()
         .name("bitsd")
