@@ -118,6 +118,14 @@ impl LedgerFolder {
         Ok(days)
     }
 
+    /// Whether anything has this name.
+    ///
+    /// # Errors
+    /// Of looking.
+    pub fn has(&self, name: &str) -> io::Result<bool> {
+        Ok(whereabouts::within(&self.folder, name)?.is_some())
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         self.site.path()

@@ -60,6 +60,26 @@ impl HeadNote {
     }
 }
 
+/// The log has the hash, for whoever puts the days together again.
+pub(super) fn tell_of_put_away(folder: &Path, file: &str, head: &[u8; 32]) {
+    let (event, folder, head) = ("custody_put_away", folder.display(), Hex(head));
+    tracing::info!(
+        event, %folder, file, %head,
+        "the last day of the custody ledger was taken away after it was over: the next line names its last one"
+    );
+}
+
+/// Of a start that does not find it.
+pub(super) fn tell_of_cut(note: &HeadNote, head: &[u8; 32]) {
+    let (event, shown) = ("custody_cut", Hex(head));
+    let (folder, file) = (&note.folder, &note.file);
+    tracing::error!(
+        event, folder, file, head = %shown,
+        "the last line of the custody ledger is not there: its end was taken away, or `custody` names another folder; \
+         the next line names it all the same, so that `bitsd custody verify` finds the gap"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

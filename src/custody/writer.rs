@@ -14,7 +14,7 @@ use super::chain::{BEGINNING, Chain};
 use super::entry::Scribe;
 use super::folder::mending::Disturbance;
 use super::folder::{Day, LedgerFolder, LedgerReadBack, day_of};
-use super::note::{HeadNote, Witness};
+use super::note::{HeadNote, Witness, tell_of_cut, tell_of_put_away};
 use super::site::is_sealed;
 use super::task::{Task, Wanted};
 use crate::http::digest::Hex;
@@ -189,12 +189,29 @@ impl Writer {
                 self.place = Place::Unread;
             }
         }
+        self.let_go_of_what_is_over()?;
         self.ready()?;
         let Place::Open(day) = &mut self.place else {
             return Ok(());
         };
         if let Some(disturbance) = self.folder.keep_day(day)? {
             self.tell_disturbance(&disturbance);
+        }
+        Ok(())
+    }
+
+    /// A day that is over may be put away, also before there is a line of today: the next one names
+    /// the hash of its last one.
+    fn let_go_of_what_is_over(&mut self) -> io::Result<()> {
+        let (Place::Open(day) | Place::Broken(day)) = &self.place else {
+            return Ok(());
+        };
+        let is_over = *day.name() < *today() && day.unsynced() == 0;
+        if is_over && !self.folder.has(day.name())? {
+            let file = day.name().to_owned();
+            self.remember();
+            tell_of_put_away(self.folder.path(), &file, &self.chain.head());
+            self.place = Place::Nowhere;
         }
         Ok(())
     }
@@ -251,14 +268,12 @@ impl Writer {
         if let (Some(note), Some(head)) = (note, chain.missing())
             && !self.folder.holds(&head)?
         {
-            self.metrics.disturbances.add(1);
-            let (event, shown) = ("custody_cut", Hex(&head));
-            let (folder, file) = (note.folder, note.file);
-            tracing::error!(
-                event, folder, file, head = %shown,
-                "the last line of the custody ledger is not there: its end was taken away, or `custody` names another \
-                 folder; the next line names it all the same, so that `bitsd custody verify` finds the gap"
-            );
+            if self.was_put_away(&note)? {
+                tell_of_put_away(self.folder.path(), &note.file, &head);
+            } else {
+                self.metrics.disturbances.add(1);
+                tell_of_cut(&note, &head);
+            }
             // Where lines were changed, nobody knows what is missing behind them.
             if told.broken.is_none() {
                 chain.go_on_behind(head);
@@ -268,6 +283,12 @@ impl Writer {
         self.chain = chain;
         self.place = day.map_or(Place::Nowhere, Place::Open);
         Ok(())
+    }
+
+    /// Whether the whole file of the last line is gone from here, and its day is over.
+    fn was_put_away(&self, note: &HeadNote) -> io::Result<bool> {
+        let is_here = *note.folder == *self.folder.path().to_string_lossy();
+        Ok(is_here && *note.file < *today() && !self.folder.has(&note.file)?)
     }
 
     /// A new day has a file of its own. The clock may be set back: days never are.
@@ -572,5 +593,69 @@ pub(super) mod tests {
         fs::rename(&away, place.path()).unwrap();
         writer.look_around();
         assert!(!writer.is_failing);
+    }
+    /// Two lines of yesterday, and none of today.
+    fn live_yesterday(path: &Path, memory: &Memory) -> (Writer, String) {
+        let mut writer = live(path, memory, []);
+        let yesterday = day_of(now_ms() - 86_400_000);
+        let (day, _) = writer.folder.begin(&yesterday).unwrap();
+        writer.place = Place::Open(day);
+        let mut lines = Vec::new();
+        for number in 1..=2 {
+            writer.chain.append(&entry(number), &mut lines);
+        }
+        writer.write_lines(&lines, true).unwrap();
+        writer.chain.keep();
+        writer.end();
+        (writer, yesterday)
+    }
+
+    /// docs/evidence.md: days that are over may be put away, whoever runs meanwhile.
+    #[test]
+    fn a_day_that_is_over_may_be_put_away_before_today_has_a_line() {
+        for is_stopped in [false, true] {
+            let place = tempfile::tempdir().unwrap();
+            let (path, memory) = (place.path().join("custody"), Memory::default());
+            fs::create_dir(&path).unwrap();
+            let (mut writer, yesterday) = live_yesterday(&path, &memory);
+            let away = place.path().join("away");
+            if is_stopped {
+                drop(writer);
+                fs::rename(path.join(&yesterday), &away).unwrap();
+                writer = live(&path, &memory, 3..=3);
+            } else {
+                fs::rename(path.join(&yesterday), &away).unwrap();
+                writer.look_around();
+                assert!(!path.join(&yesterday).exists());
+                // It stays away, and lines go on.
+                writer.look_around();
+                let wanted = Wanted {
+                    entry: entry(3),
+                    is_durable: true,
+                    since_ms: 1,
+                    tell: None,
+                };
+                writer.write(vec![wanted]);
+            }
+            assert!(!path.join(&yesterday).exists());
+            assert_eq!(writer.metrics.disturbances.get(), 0);
+            assert_eq!(writer.metrics.lost.get(), 0);
+            drop(writer);
+            // Put back, it is whole: the chain went on behind it.
+            fs::rename(&away, path.join(&yesterday)).unwrap();
+            assert_eq!(wrong(&path), [""; 0]);
+        }
+    }
+
+    /// What is still there, and shorter, was not put away.
+    #[test]
+    fn a_day_that_is_over_and_was_cut_is_missed() {
+        let place = tempfile::tempdir().unwrap();
+        let memory = Memory::default();
+        let (writer, yesterday) = live_yesterday(place.path(), &memory);
+        drop(writer);
+        fs::write(place.path().join(&yesterday), "").unwrap();
+        let next = live(place.path(), &memory, 3..=3);
+        assert_eq!(next.metrics.disturbances.get(), 1);
     }
 }
