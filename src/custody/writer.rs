@@ -358,7 +358,12 @@ impl Writer {
         let stood = self.stand();
         // Wherever the last lines are.
         let synced = self.sync();
-        self.note(&stood.and(synced.as_ref().map_err(again).copied()));
+        let mut ended = stood.and(synced.as_ref().map_err(again).copied());
+        if self.is_failing {
+            // That nothing was left to be synced says nothing of the disk.
+            ended = ended.and_then(|()| self.folder.probe());
+        }
+        self.note(&ended);
         if synced.is_ok() {
             self.remember();
             self.tell_head();
@@ -487,7 +492,7 @@ pub(super) mod tests {
     use std::sync::Mutex;
 
     use super::super::entry::tests::{entry, scribe};
-    use super::super::site::Site;
+    use super::super::site::{PROBE_NAME, Site};
     use super::super::verify::{Wishes, verify};
     use super::*;
 
@@ -594,6 +599,21 @@ pub(super) mod tests {
         writer.look_around();
         assert!(!writer.is_failing);
     }
+    #[test]
+    fn a_disk_that_is_full_at_the_end_is_not_told_as_well_again() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = live(place.path(), &Memory::default(), 1..=1);
+        writer.is_failing = true;
+        // Nothing is to be synced, and nothing can be written.
+        let probe = place.path().join(PROBE_NAME);
+        fs::create_dir(&probe).unwrap();
+        writer.end();
+        assert!(writer.is_failing);
+        fs::remove_dir(&probe).unwrap();
+        writer.end();
+        assert!(!writer.is_failing);
+    }
+
     /// Two lines of yesterday, and none of today.
     fn live_yesterday(path: &Path, memory: &Memory) -> (Writer, String) {
         let mut writer = live(path, memory, []);
