@@ -555,7 +555,7 @@ impl Client {
             return Ok(Next::Go);
         };
         let is_right = self.rng.chance(800);
-        let mut target = url.strip_prefix("http://h").unwrap_or_default().to_owned();
+        let mut target = target_of(&url).unwrap_or_default().to_owned();
         if !is_right {
             let digit = target.rfind("/responsefile").unwrap_or_default() - 1;
             let other = if &target[digit..=digit] == "0" {
@@ -753,10 +753,7 @@ impl Client {
         if !self.chance(rate) {
             return;
         }
-        let reply = self
-            .reply_url
-            .as_ref()
-            .and_then(|url| url.strip_prefix("http://h"));
+        let reply = self.reply_url.as_ref().and_then(|url| target_of(url));
         let thief = Thief {
             sim: Rc::clone(&self.sim),
             owner: self.number,
@@ -821,4 +818,11 @@ impl Client {
         }
         Ok(Next::Go)
     }
+}
+
+/// What stands behind the host of a URL that the server has told: over TLS it begins with `https`.
+fn target_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://");
+    rest.or_else(|| url.strip_prefix("http://"))?
+        .strip_prefix('h')
 }
