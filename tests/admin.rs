@@ -609,6 +609,34 @@ fn a_socket_that_somebody_removes_is_made_again() {
     assert!(!watched.socket.exists(), "it goes with the server");
 }
 
+/// A start seals again what was sealed, when its client comes; nothing of it is missing meanwhile.
+#[test]
+fn what_was_sealed_is_shown_as_that_after_a_start() {
+    let mut watched = Watched::start("");
+    let mut client = Client::create(watched.server.address(), "/whole");
+    client.send(fragment(0..100).of(100)).assert(200, None);
+    let mut half = Client::create(watched.server.address(), "/half");
+    half.send(fragment(0..50).of(100)).assert(200, None);
+    let listed = |watched: &Watched, state: &str| {
+        let listed = watched.command(&["sessions", "list", "--state", state]);
+        let page = text(&listed);
+        ["whole", "half"].map(|name| page.contains(name))
+    };
+    let assert_shown = |watched: &Watched| {
+        assert_eq!(listed(watched, "sealed"), [true, false]);
+        assert_eq!(listed(watched, "receiving"), [false, true]);
+    };
+    assert_shown(&watched);
+    for _ in 0..2 {
+        watched.server.restart();
+        assert_shown(&watched);
+    }
+    client.reconnect_to(watched.server.address());
+    client.close().assert(200, None);
+    watched.server.assert_file("whole", 1, 100);
+    assert_eq!(listed(&watched, "sealed"), [false, false]);
+}
+
 #[test]
 fn sessions_are_listed_shown_and_ended() {
     let watched = Watched::start("create_dirs = true\nsessions_per_client_max = \"unlimited\"");

@@ -98,7 +98,7 @@ impl<W: World> Shard<W> {
 
     fn need(&self, session: &Session<W>) -> Option<Need> {
         let idle_ms = session.idle_ms(self.world.now());
-        match session.state() {
+        match session.shown_state() {
             State::Receiving { .. } => (idle_ms >= QUIET_MS).then_some(Need::Quiet),
             State::Sealed { .. } => {
                 let notifies = self.location(&session.path).notification.is_some();

@@ -97,6 +97,7 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
     let address = restored.keep.record().client;
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let user = restored.keep.record().life.user.clone();
+    let was_sealed = was_sealed(restored.keep.state(), restored.keep.record().durable);
     let state = unsealed(&location, restored.keep.state());
     restored.keep.set_state(state);
     let session = Session::new(
@@ -106,12 +107,28 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
         restored.age_ms,
         (shard.clients).count(Client::new(&location.prefix, address), user),
     );
+    if was_sealed {
+        session.note_sealed();
+    }
     shard.enter(Rc::clone(&session));
     if let Some(mut held) = Held::for_shard(shard, &session) {
         held.adopt_reservation(restored.reserved);
         held.note_earlier_life();
     }
     session
+}
+
+/// Whether an earlier life had sealed it. A journal that was written anew since says `Receiving`,
+/// and still how much of it is durable.
+fn was_sealed(state: State, durable: u64) -> bool {
+    match state {
+        State::Sealed { .. } => true,
+        State::Receiving {
+            received,
+            total: Some(total),
+        } => total > 0 && received == total && durable == total,
+        _ => false,
+    }
 }
 
 /// Whether a seal had reached the disk or only the page cache is not known: the client's next

@@ -54,7 +54,7 @@ impl<W: World> Shard<W> {
             id: session.id,
             path: session.path.clone(),
             location: location.prefix.clone(),
-            state: record.state,
+            state: session.shown_state(),
             awaits_disk: false,
             idle_ms: session.idle_ms(now),
             expires_in_ms: (session.expires_ms(&location.policy)).saturating_sub(now),

@@ -49,6 +49,8 @@ pub struct Session<W: World> {
     deadline_ms: Cell<Millis>,
     /// The last client's address, if this server has seen one.
     peer: Cell<Option<SocketAddr>>,
+    /// An earlier life of the server had sealed it.
+    was_sealed: Cell<bool>,
     /// As what it is counted.
     counted_as: Cell<Option<Gauged>>,
     /// The folder that its file is for, from when its shard knows it.
@@ -140,6 +142,7 @@ impl<W: World> Session<W> {
             age_ms: Cell::new(age_ms),
             deadline_ms: Cell::new(0),
             peer: Cell::new(None),
+            was_sealed: Cell::new(false),
             counted_as: Cell::new(None),
             folder: OnceCell::new(),
         })
@@ -153,6 +156,23 @@ impl<W: World> Session<W> {
     /// Where it stands.
     pub(super) fn state(&self) -> State {
         self.kept.state()
+    }
+
+    /// Where it stands, for a person. What was sealed before a start is sealed once more when its
+    /// client comes; until then nothing of it is missing, and nobody else would say so.
+    pub(super) fn shown_state(&self) -> State {
+        match self.state() {
+            State::Receiving {
+                received,
+                total: Some(total),
+            } if received == total && self.was_sealed.get() => State::Sealed { total },
+            state => state,
+        }
+    }
+
+    /// An earlier life of the server had sealed it.
+    pub(super) fn note_sealed(&self) {
+        self.was_sealed.set(true);
     }
 
     /// What is known of it.

@@ -353,7 +353,7 @@ impl<W: World> Shard<W> {
     pub(super) fn count_in(&self, series: usize, session: &Session<W>) {
         // One that is ending is counted as it stood until it is buried, as it is in the list.
         let begun_ms = session.record().begun_ms;
-        let Some(now) = Gauged::of(series, session.state(), begun_ms) else {
+        let Some(now) = Gauged::of(series, session.shown_state(), begun_ms) else {
             return;
         };
         let before = session.count_as(Some(now));
