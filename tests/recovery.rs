@@ -101,6 +101,31 @@ fn a_damaged_journal_is_set_aside_with_what_it_may_have_said() {
     server.wait_for_log("some of its records cannot be read");
 }
 
+/// A journal of the highest number is none of ours: nothing could be counted on from it.
+#[test]
+fn a_journal_of_the_last_number_is_left_aside() {
+    let mut server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(30)).assert(200, None);
+    server.stop();
+    let name = ".bitsd/ffffffffffffffff-0.journal";
+    fs::write(server.file(name), "").unwrap();
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..30).of(30)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 30);
+    assert!(!server.file(name).exists() && server.file(&format!("{name}.aside")).exists());
+    server.wait_for_log("event=file_set_aside");
+    server.restart();
+    server.wait_for_log("event=started");
+    assert!(
+        !server.log().contains("event=file_set_aside"),
+        "{}",
+        server.log()
+    );
+}
+
 /// A disk that returned something else for one file must not cost all.
 #[test]
 fn a_journal_that_is_rubbish_is_set_aside_with_all_parts() {

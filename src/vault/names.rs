@@ -37,13 +37,17 @@ pub fn journal_name(generation: u64, shard: usize) -> String {
     format!("{generation:016x}-{shard}.journal")
 }
 
+/// No start comes so far, nor does a journal that is renewed: what has a higher number was not made
+/// here, and there is always one more to count to.
+const GENERATION_MAX: u64 = u64::MAX >> 1;
+
 /// The generation of the journals of a start that finds these names: one that none of them has.
 pub fn next_generation<'n>(names: impl Iterator<Item = &'n str>) -> u64 {
     let generations = names.filter_map(|name| match parse_name(name) {
         WorkName::Journal { generation } => Some(generation),
         _ => None,
     });
-    generations.max().map_or(0, |last| last.saturating_add(1))
+    generations.max().map_or(0, |last| last + 1)
 }
 
 /// What a name in the work directory is.
@@ -65,7 +69,7 @@ pub enum WorkName {
     /// A note of the server, or a file that was set aside before.
     Ours,
     /// Nothing that we would have made, but nearly: an id or a number that is spelled otherwise,
-    /// before one of our endings.
+    /// before one of our endings; or a number that we never come to.
     Misspelt,
     /// What a file system keeps in its folders.
     OfFileSystem,
@@ -150,7 +154,9 @@ pub fn parse_name(name: &str) -> WorkName {
             .filter(|id| note_name(*id) == name)
             .map(WorkName::Note),
         "journal" => parse_journal_stem(stem)
-            .filter(|(generation, shard)| journal_name(*generation, *shard) == name)
+            .filter(|(generation, shard)| {
+                *generation <= GENERATION_MAX && journal_name(*generation, *shard) == name
+            })
             .map(|(generation, _)| WorkName::Journal { generation }),
         _ => return WorkName::Foreign,
     };
@@ -168,4 +174,22 @@ fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
         u64::from_str_radix(generation, 16).ok()?,
         shard.parse().ok()?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A start and each renewal count on from the highest.
+    #[test]
+    fn a_journal_that_nobody_could_count_on_from_is_none_of_ours() {
+        let of = |generation| parse_name(&journal_name(generation, 0));
+        for generation in [u64::MAX, u64::MAX - 1, GENERATION_MAX + 1] {
+            assert_eq!(of(generation), WorkName::Misspelt, "{generation:x}");
+        }
+        let generation = GENERATION_MAX;
+        assert_eq!(of(generation), WorkName::Journal { generation });
+        let names = [journal_name(u64::MAX, 0), journal_name(6, 1)];
+        assert_eq!(next_generation(names.iter().map(String::as_str)), 7);
+    }
 }
