@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use support::client::{Client, fragment};
 use support::host::with_calls;
 use support::manager::Manager;
+use support::program::free_address;
 use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -364,7 +365,104 @@ fn what_is_no_listener_or_is_named_by_nobody_is_closed_and_told() {
     server.connect().send(PING).receive().assert(200, None);
 }
 
+/// Settings of a server that listens there.
+fn listens_on(address: SocketAddr) -> Settings {
+    Settings::default().flags(&["--listen", &address.to_string()])
+}
+
+/// The default, and all addresses: nobody else has the port, and a start that waits for its own
+/// listener would wait for ever.
+#[test]
+fn a_listener_that_is_in_the_way_of_a_new_address_makes_way() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let one = free_address();
+    let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, one.port()));
+    let mut server = manager.run(&root, listens_on(one));
+    let mut client = Client::create(one, "/a.bin");
+    client.send(fragment(0..1_000).of(2_000)).assert(200, None);
+    for address in [all, one] {
+        wait_until("the manager keeps them", || manager.kept() == 2);
+        let said = check_beside(&server, &listens_on(address));
+        assert!(!said.contains("wrong:"), "{said}");
+        server.stop();
+        let mut waits = Raw::connect(one);
+        waits.send(PING);
+        server = manager.run(&root, listens_on(address));
+        server.wait_for_log("event=listener_dropped");
+        waits.assert_closed();
+        assert!(server.log().contains("waiting=1"), "{}", server.log());
+        assert!(!server.log().contains("address_in_use"), "{}", server.log());
+        assert_eq!(server.address(), address);
+    }
+    wait_until("the manager keeps them", || manager.kept() == 2);
+    // The administrator's interface has the address of clients from now on.
+    server.stop();
+    let admin = format!("admin_listen = \"{one}\"");
+    server = manager.run(&root, listens_on(free_address()).file(&admin));
+    server.wait_for_log("event=admin_listening");
+    client.reconnect_to(server.address());
+    client
+        .send(fragment(1_000..2_000).of(2_000))
+        .assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 2_000);
+}
+
+/// What a check says of settings where a server runs.
+fn check_beside(server: &Server, settings: &Settings) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    command.args(["check", "--no-config"]).args(&settings.flags);
+    let output = command.arg("--root").arg(server.root()).output().unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+/// That of a unit is closed here only, since the unit would fail without it; who is in the way is
+/// told.
+#[test]
+fn a_listener_of_a_unit_that_is_in_the_way_is_told() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let unit = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let all = unit.local_addr().unwrap();
+    let one = SocketAddr::from((Ipv4Addr::LOCALHOST, all.port()));
+    let of_unit = unit.try_clone().unwrap();
+    manager.keep("bitsd.socket", unit);
+    let root = folder.path().join("root");
+    let failed = std::panic::catch_unwind(|| manager.run(&root, listens_on(one)));
+    let said = *failed
+        .err()
+        .expect("it is in use")
+        .downcast::<String>()
+        .unwrap();
+    assert!(said.contains("ListenStream="), "{said}");
+    drop(of_unit);
+    let server = manager.run(&root, listens_on(one));
+    server.connect().send(PING).receive().assert(200, None);
+}
+
 // -- a program that takes the place of another
+
+#[test]
+fn a_new_program_listens_on_what_is_around_the_address_of_before() {
+    let _alone = alone();
+    let one = free_address();
+    let listener = |ip: Ipv4Addr| format!("[[listener]]\naddress = \"{ip}:{}\"\n", one.port());
+    let settings = Settings::default().file(&listener(Ipv4Addr::LOCALHOST));
+    let server = Server::with(settings);
+    let file = server.root().with_extension("toml");
+    for ip in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
+        std::fs::write(&file, listener(ip)).unwrap();
+        replace(&server);
+        Raw::connect(one).send(PING).receive().assert(200, None);
+    }
+    std::fs::write(&file, format!("admin_listen = \"{one}\"\n")).unwrap();
+    replace(&server);
+    std::fs::write(&file, listener(Ipv4Addr::LOCALHOST)).unwrap();
+    replace(&server);
+    Raw::connect(one).send(PING).receive().assert(200, None);
+}
 
 #[test]
 fn a_new_program_has_the_listeners_and_the_locks_and_nothing_else() {

@@ -14,6 +14,9 @@ use rustix::fs::Stat;
 use rustix::io::FdFlags;
 use rustix::net::{SocketType, ipproto, sockopt};
 
+use super::reach::Reach;
+use super::service;
+
 /// What a service manager says of the descriptors that it hands on.
 pub const FROM_MANAGER: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 /// What the program says that ran in this process before.
@@ -101,6 +104,8 @@ pub struct HandedListener {
     pub address: SocketAddr,
     /// Others may listen on the address beside it (`SO_REUSEPORT`).
     pub is_in_group: bool,
+    /// It takes IPv4 as well as IPv6.
+    pub takes_ipv4: bool,
     /// Its name in the service manager's store; empty where it has none.
     pub name: String,
 }
@@ -112,6 +117,23 @@ pub struct Stranger {
     pub name: String,
     /// What is wrong with it.
     pub why: &'static str,
+}
+
+impl HandedListener {
+    /// What it takes.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            address: self.address,
+            takes_ipv4: self.takes_ipv4,
+        }
+    }
+
+    /// Whether a server of ours has made it, and nobody has it but this one and the store of the
+    /// service manager. That of a `.socket` unit stays the unit's, which fails if it ends.
+    pub fn is_ours(&self) -> bool {
+        let of_store = || self.name == service::name_of(self.address);
+        self.is_in_group && (self.name.is_empty() || of_store())
+    }
 }
 
 impl Handed {
@@ -145,6 +167,7 @@ impl Handed {
             }
             match look(&descriptor) {
                 Ok((address, is_in_group)) => handed.listeners.push(HandedListener {
+                    takes_ipv4: takes_ipv4(&descriptor, address),
                     socket: descriptor,
                     address,
                     is_in_group,
@@ -190,6 +213,10 @@ fn look(descriptor: &OwnedFd) -> Result<(SocketAddr, bool), &'static str> {
     rustix::fs::fcntl_setfl(descriptor, waits).map_err(stranger)?;
     let is_in_group = sockopt::socket_reuseport(descriptor).is_ok_and(|is_set| is_set);
     Ok((address, is_in_group))
+}
+
+fn takes_ipv4(listener: &OwnedFd, address: SocketAddr) -> bool {
+    address.is_ipv6() && sockopt::ipv6_v6only(listener).is_ok_and(|is_only| !is_only)
 }
 
 /// Locks that the program before has taken. The kernel knows them by what is open, so this program

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 
 use super::handed::{Handed, HandedListener, Stranger};
 use super::launch_error::LaunchError;
-use super::net;
+use super::reach::Reach;
+use super::{net, service};
 use crate::config::Config;
 
 /// An address to listen on.
@@ -126,7 +127,8 @@ fn shares(sockets: usize, shards: usize) -> Vec<Vec<usize>> {
 
 impl Listening {
     /// Takes what was handed on, and makes the sockets that are missing: one per address for each
-    /// shard, as far as the address may be shared.
+    /// shard, as far as the address may be shared. What no address of the settings names stays for
+    /// the next start if this one fails, except where one of them could not be had beside it.
     ///
     /// # Errors
     /// [`LaunchError::Listen`]
@@ -146,6 +148,7 @@ impl Listening {
                 }
             }
         }
+        give_up_overlapping(&mut unnamed, &to_make(config, &addresses, &groups));
         let taken_over = groups.iter().map(|group| group.sockets.len()).sum();
         let completed = complete(config, addresses.into_iter().zip(groups), Group::complete)?;
         let (addresses, sockets) = completed.into_iter().unzip();
@@ -198,13 +201,54 @@ impl Listening {
             names.insert(name);
         }
         for listener in self.unnamed.drain(..) {
-            let (event, address) = ("listener_dropped", listener.address);
-            let waiting = net::empty_queue(&listener.socket);
-            tracing::info!(event, %address, waiting, "nobody listens there any more: the settings do not name it");
+            tell_dropped(&listener);
+            // The store may have it also where it comes from the program before.
+            names.insert(service::name_of(listener.address));
             names.insert(listener.name);
         }
         names.into_iter().filter(|name| !name.is_empty()).collect()
     }
+}
+
+/// What sockets are missing for: addresses of clients that none was handed on for, and those of the
+/// administrator's interface, which are made later.
+fn to_make(config: &Config, addresses: &[Address], groups: &[Group]) -> Vec<Reach> {
+    let missing = addresses.iter().zip(groups);
+    let missing = missing.filter(|(_, group)| group.sockets.is_empty());
+    let missing = missing.map(|(one, _)| Reach::of_clients(one.address));
+    let admin = config.admin_listen.iter().copied().map(Reach::of_admin);
+    missing.chain(admin).collect()
+}
+
+/// Closes those that the settings do not name and that are in the way of what they name: nobody
+/// else has the address, and it could never be listened on.
+fn give_up_overlapping(unnamed: &mut Vec<HandedListener>, to_make: &[Reach]) {
+    let in_the_way = |listener: &mut HandedListener| {
+        let reach = listener.reach();
+        to_make.iter().any(|wanted| wanted.overlaps(reach))
+    };
+    let mut names = BTreeSet::new();
+    for listener in unnamed.extract_if(.., in_the_way) {
+        if !listener.is_ours() {
+            let (event, address, name) = ("listener_dropped", listener.address, &listener.name);
+            tracing::warn!(event, %address, name, "it is in the way of an address of the settings, and whoever handed it on may \
+                 still have it: name its address in the settings, or theirs in its .socket unit (ListenStream=)");
+            names.insert(listener.name);
+            continue;
+        }
+        tell_dropped(&listener);
+        // Also the copy of the service manager, which may close it later.
+        net::stop_listening(&listener.socket);
+        names.insert(service::name_of(listener.address));
+    }
+    let names = names.iter().filter(|name| !name.is_empty());
+    names.for_each(|name| service::forget(name));
+}
+
+fn tell_dropped(listener: &HandedListener) {
+    let (event, address) = ("listener_dropped", listener.address);
+    let waiting = net::empty_queue(&listener.socket);
+    tracing::info!(event, %address, waiting, "nobody listens there any more: the settings do not name it");
 }
 
 /// Addresses with their real ports, and the sockets of each.
@@ -257,8 +301,8 @@ impl Group {
         }
         while self.sockets.len() < shards && !self.is_closed {
             let socket = match net::bind(address) {
-                // Made by another user, who alone may add to it: systemd binds as root. Or the
-                // address has gone to another machine for now.
+                // Made by another user, who alone may add to it: systemd binds as root, also where
+                // this one may not. Or the address has gone to another machine for now.
                 Err(error) if is_of_others(&error) && !self.sockets.is_empty() => break,
                 result => result?,
             };
@@ -271,8 +315,11 @@ impl Group {
 }
 
 fn is_of_others(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrInUse, AddrNotAvailable};
-    matches!(error.kind(), AddrInUse | AddrNotAvailable)
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    matches!(
+        error.kind(),
+        AddrInUse | AddrNotAvailable | PermissionDenied
+    )
 }
 
 #[cfg(test)]

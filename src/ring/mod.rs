@@ -53,6 +53,7 @@ pub mod owner;
 pub mod probe;
 pub mod publication;
 pub mod queue;
+pub mod reach;
 pub mod readback;
 pub mod recent;
 pub mod reload;

@@ -69,13 +69,17 @@ pub fn is_managed() -> bool {
 /// Gives it the listeners of an address, to be kept while no process has them. Those that it has
 /// already it takes for what they are.
 pub fn keep(address: SocketAddr, sockets: &[Arc<OwnedFd>]) {
-    // One name for an address. It may hold no colon.
-    let name = format!("bitsd-{address}").replace(':', "_");
+    let name = name_of(address);
     let text = format!("FDSTORE=1\nFDNAME={name}\n");
     for sockets in sockets.chunks(FDS_PER_MESSAGE) {
         let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
         told(send(&text, &sockets));
     }
+}
+
+/// The one name that the listeners of an address have there. It may hold no colon.
+pub fn name_of(address: SocketAddr) -> String {
+    format!("bitsd-{address}").replace(':', "_")
 }
 
 /// It need not keep what it has by this name any more.
