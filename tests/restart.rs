@@ -20,7 +20,7 @@ use support::manager::Manager;
 use support::program::free_address;
 use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
-use support::wait_until;
+use support::{skip, wait_until};
 
 const PING: &str = "BITS_POST /x HTTP/1.1\r\nHost: s\r\nBITS-Packet-Type: Ping\r\n\
                     Content-Length: 0\r\n\r\n";
@@ -462,6 +462,57 @@ fn a_new_program_listens_on_what_is_around_the_address_of_before() {
     std::fs::write(&file, listener(Ipv4Addr::LOCALHOST)).unwrap();
     replace(&server);
     Raw::connect(one).send(PING).receive().assert(200, None);
+}
+
+/// Goal: what the new program cannot listen on ends no server. Method: each is what a start with it
+/// says, too.
+#[test]
+fn a_program_that_could_not_listen_does_not_take_over() {
+    let _alone = alone();
+    let busy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let busy = busy.local_addr().map(|address| (address, busy)).unwrap();
+    let listener = |address| format!("[[listener]]\naddress = \"{address}\"\n");
+    let in_use = "Address already in use";
+    let mut all = vec![
+        (listener(busy.0), in_use),
+        (format!("admin_listen = \"{}\"\n", busy.0), in_use),
+    ];
+    let mut settings = Settings::default().file("allow_overwrite = false");
+    if rustix::process::geteuid().is_root() {
+        settings = settings.wrapper(&["setpriv", "--bounding-set=-net_bind_service"]);
+    }
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    match first.map(|first| first.trim().parse()) {
+        Ok(Ok(1024)) => all.push((
+            listener("127.0.0.1:7".parse().unwrap()),
+            "Permission denied",
+        )),
+        other => skip(&format!("every port is for everybody: {other:?}")),
+    }
+    let server = Server::with(settings.clone());
+    let file = server.root().with_extension("toml");
+    for (lines, why) in &all {
+        let before = server.log().len();
+        std::fs::write(&file, lines).unwrap();
+        server.make_way();
+        wait_until("it is told", || {
+            server.log()[before..].contains("event=not_replaced")
+        });
+        let told = server.log().split_off(before);
+        assert!(told.contains(why), "{lines}: {told}");
+        server.connect().send(PING).receive().assert(200, None);
+        let fresh = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            file: lines.clone(),
+            ..settings.clone()
+        };
+        let (status, said) = Server::refused(&fresh.path().join("root"), &settings);
+        assert!(!status.success() && said.contains(why), "{lines}: {said}");
+    }
+    assert_eq!(starts(&server), 1);
+    drop(busy);
+    std::fs::write(&file, &all[0].0).unwrap();
+    replace(&server);
 }
 
 #[test]

@@ -9,9 +9,6 @@ mod ports;
 mod running;
 
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +23,7 @@ use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
 use super::owner::Purpose;
 use super::work_folder::{BadFolder, WorkFolder};
-use super::{host_limits, ledger, listeners, memory, net, probe, rights};
+use super::{host_limits, ledger, memory, probe, rights};
 use crate::admin::{self, BadDoor};
 use crate::config::Config;
 use crate::courier;
@@ -36,7 +33,7 @@ use crate::custody::writer::today;
 use crate::objects;
 use crate::objects::trial::{self, Tried};
 use crate::vigil::{self, Unanswered};
-use ports::{cannot_listen, is_for_the_service, not_by_us};
+use ports::Around;
 
 /// A check takes no longer than this, whatever does not answer.
 pub const PATIENCE: Duration = Duration::from_secs(55);
@@ -119,11 +116,12 @@ pub fn examine(config: &Config, is_successor: bool, deadline: Instant) -> Vec<Fi
     }
     findings.extend(directories);
     parts.run(&mut findings, move |config| custody(config, is_running));
+    let around = Around::of(is_running, is_successor);
     // A start has all of them at the same time, so none is given back before the last one.
     let mut held = Vec::new();
-    findings.extend(addresses(config, is_running, &mut held));
+    findings.extend(ports::addresses(config, &around, &mut held));
     parts.run(&mut findings, move |config| socket(config, is_running));
-    findings.extend(admin_addresses(config, is_running, &mut held));
+    findings.extend(ports::admin_addresses(config, &around, &mut held));
     findings
 }
 
@@ -199,42 +197,6 @@ fn is_made_at_start(socket: &Path) -> bool {
             .iter()
             .any(|run| folder.parent() == Some(Path::new(run)))
     })
-}
-
-/// Whether the administrator's interface can have its addresses. Those of a server that runs are
-/// in use.
-fn admin_addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for &address in &config.admin_listen {
-        findings.push(match admin::listen(address) {
-            Ok((listener, _)) => {
-                held.push(listener.into());
-                Finding::Good(format!("admin_listen can be {address}"))
-            }
-            Err(why) if is_running && is_in_use(&why) => {
-                Finding::Good(format!("admin_listen {address} is in use: a server runs"))
-            }
-            Err(BadDoor::Address(_, error))
-                if is_running && is_away(&error) && net::is_listened_on(address) =>
-            {
-                let why = "is not on this machine now; whoever listens there keeps it";
-                Finding::Doubtful(format!("admin_listen {address} {why}"))
-            }
-            Err(BadDoor::Address(_, error)) if is_for_the_service(address, &error) => {
-                Finding::Doubtful(format!("admin_listen {}", not_by_us(address)))
-            }
-            Err(why) => Finding::Bad(LaunchError::Admin(why).to_string()),
-        });
-    }
-    findings
-}
-
-fn is_in_use(why: &BadDoor) -> bool {
-    matches!(why, BadDoor::Address(_, error) if error.kind() == io::ErrorKind::AddrInUse)
-}
-
-fn is_away(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Whether the custody ledger can be kept where it should be.
@@ -450,48 +412,5 @@ fn full(root: &Path) -> Result<(), LaunchError> {
     match is_full {
         true => Err(LaunchError::Root(root.to_owned(), Errno::NOSPC.into())),
         false => Ok(()),
-    }
-}
-
-/// Whether the addresses can be listened on. Where a server runs, they are mostly its own, and
-/// none is taken from it; but settings that have changed since it started may name others.
-fn addresses(config: &Config, is_running: bool, held: &mut Vec<OwnedFd>) -> Vec<Finding> {
-    let mut examine = |address: SocketAddr| {
-        if is_running {
-            return beside_a_server(config, address);
-        }
-        match net::check_free(address).and_then(|()| net::bind(address)) {
-            Ok(listener) => {
-                held.push(listener);
-                Finding::Good(format!("{address} can be listened on"))
-            }
-            Err(error) => cannot_listen(config, address, error),
-        }
-    };
-    let found = listeners::addresses(config).map(|one| examine(one.address));
-    let mut found: Vec<_> = found.collect();
-    found.extend(listeners::without_ipv4(config).into_iter().map(|address| {
-        let port = address.port();
-        Finding::Doubtful(format!(
-            "{address} takes IPv6 only: add 0.0.0.0:{port} if clients may come by IPv4"
-        ))
-    }));
-    found
-}
-
-fn beside_a_server(config: &Config, address: SocketAddr) -> Finding {
-    match net::check_beside(address) {
-        Ok(()) => Finding::Good(format!("{address} can be listened on")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::Doubtful(format!(
-            "{address} is in use: by the server that runs, if it listens there"
-        )),
-        // A floating one is on another machine now; a reload opens no listener.
-        Err(error) if is_away(&error) && net::is_listened_on(address) => {
-            Finding::Doubtful(format!(
-                "{}; the server that runs keeps its listener there, and the next start has none",
-                LaunchError::Listen(address, error)
-            ))
-        }
-        Err(error) => cannot_listen(config, address, error),
     }
 }

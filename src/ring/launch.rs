@@ -65,6 +65,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let ready = prepare(&mut config, std::mem::take(&mut source.handed.locks))?;
     let listening = Listening::begin(&config, source.handed)?;
     let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
+    (source.successor).makes_free(&listening.addresses, &doors.addresses());
     let (news_sender, news) = catch_signals()?;
     let config = Arc::new(config);
     let stage = watch::channel(Stage::Recover).0;

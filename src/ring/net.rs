@@ -283,6 +283,14 @@ pub fn check_beside(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
+/// Whether an address can be listened on and nobody else listens there. Nothing listens meanwhile.
+///
+/// # Errors
+/// `AddrInUse` if a program has it, or what else the kernel says.
+pub fn check_alone(address: SocketAddr) -> io::Result<()> {
+    new_socket(address)?.bind(&address.into())
+}
+
 /// Whether somebody listens on just this address, be it on this machine at the moment or not
 /// (proc_pid_net(5): hexadecimal numbers in the order of the machine, and 0A is a listener).
 pub fn is_listened_on(address: SocketAddr) -> bool {

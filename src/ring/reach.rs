@@ -1,4 +1,4 @@
-//! Which addresses cannot be listened on beside each other.
+//! Which addresses cannot be listened on beside each other, and those of a server that makes way.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -53,6 +53,53 @@ impl Reach {
     }
 }
 
+/// The addresses of a server that makes way for a new program: that one gets the listeners, and
+/// those of the administrator's interface are free when it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MadeFree {
+    /// For clients.
+    pub listeners: Vec<SocketAddr>,
+    /// For the administrator.
+    pub admin: Vec<SocketAddr>,
+}
+
+impl MadeFree {
+    /// By this the new program is told of them when it is asked whether it can serve. A version
+    /// that does not know it does without.
+    pub const VARIABLE: &str = "BITSD_MAKES_FREE";
+
+    /// What is told.
+    pub fn to_text(&self) -> String {
+        let listeners = self.listeners.iter().map(|one| format!("listener={one}"));
+        let admin = self.admin.iter().map(|one| format!("admin={one}"));
+        listeners.chain(admin).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What was told; a word that is not understood says nothing.
+    pub fn from_text(text: &str) -> Self {
+        let mut free = Self::default();
+        for (word, address) in text.split(' ').filter_map(|word| word.split_once('=')) {
+            let of_word = match word {
+                "listener" => &mut free.listeners,
+                "admin" => &mut free.admin,
+                _ => continue,
+            };
+            of_word.extend(address.parse::<SocketAddr>().ok());
+        }
+        free
+    }
+
+    /// Whether a listener has something of it. A unit's may take IPv4 with IPv6.
+    pub fn has_listener_at(&self, reach: Reach) -> bool {
+        (self.listeners.iter()).any(|&one| Reach::of_admin(one).overlaps(reach))
+    }
+
+    /// Whether the administrator's interface has something of it.
+    pub fn has_admin_at(&self, reach: Reach) -> bool {
+        (self.admin.iter()).any(|&one| Reach::of_admin(one).overlaps(reach))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +134,17 @@ mod tests {
                 assert_eq!(other.overlaps(one), expected, "{one:?} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_made_free_is_read_back() {
+        let free = MadeFree {
+            listeners: vec![at("127.0.0.1:80"), at("[::]:81")],
+            admin: vec![at("127.0.0.1:9180")],
+        };
+        assert_eq!(MadeFree::from_text(&free.to_text()), free);
+        let odd = "listener=x else=127.0.0.1:1 listener  admin=127.0.0.1:2";
+        let told = MadeFree::from_text(odd);
+        assert_eq!(told.to_text(), "admin=127.0.0.1:2");
     }
 }

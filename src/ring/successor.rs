@@ -10,6 +10,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 use rustix::io::FdFlags;
 
 use super::handed::{self, FROM_MANAGER, FROM_PREDECESSOR};
+use super::listeners::Address;
+use super::reach::MadeFree;
 use super::signals;
 use crate::observe;
 
@@ -42,6 +45,8 @@ pub struct Successor {
     program: PathBuf,
     /// What it is called, and its arguments.
     words: Vec<OsString>,
+    /// The addresses that it can count on.
+    free: MadeFree,
 }
 
 impl Successor {
@@ -58,7 +63,16 @@ impl Successor {
         Self {
             program: program.unwrap_or_else(|| PathBuf::from(THIS_PROGRAM)),
             words,
+            free: MadeFree::default(),
         }
+    }
+
+    /// The same, from a server that has these addresses.
+    pub fn makes_free(&mut self, listeners: &[Address], admin: &[SocketAddr]) {
+        self.free = MadeFree {
+            listeners: listeners.iter().map(|one| one.address).collect(),
+            admin: admin.to_vec(),
+        };
     }
 
     /// Asks the program that is there now whether it could serve with the same settings. It is not
@@ -72,6 +86,7 @@ impl Successor {
         let mut child = Command::new(&self.program)
             .args(QUESTION)
             .args(self.words.iter().skip(2))
+            .env(MadeFree::VARIABLE, self.free.to_text())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
