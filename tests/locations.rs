@@ -196,6 +196,8 @@ fn a_reload_refuses_what_a_start_refuses() {
         (webhook, "events.webhook_ca: cannot read /none/ca.pem"),
         (custody, "/none/ledger"),
     ];
+    let work = "work_dir = \"/none/work\"\n";
+    all.push((work, "the next start would fail"));
     if cfg!(feature = "s3") {
         all.push((store, "store_ca: cannot read /none/ca.pem"));
     }

@@ -248,11 +248,13 @@ impl Directories {
         let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
         let work = self.shelves.work();
         let id = (self.id).claim_shelf(&folder, work.path(), self.purpose)?;
-        tracing::info!(
-            event = "shelf_used",
-            shelf = %path.display(),
-            "the root is on another file system than work_dir: its unfinished uploads are kept here"
-        );
+        if self.purpose == Purpose::Serve {
+            tracing::info!(
+                event = "shelf_used",
+                shelf = %path.display(),
+                "the root is on another file system than work_dir: its unfinished uploads are kept here"
+            );
+        }
         self.add_shelf(folder, lock, id)
     }
 

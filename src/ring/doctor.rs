@@ -311,6 +311,17 @@ fn blocks(config: &Config) -> Finding {
     }
 }
 
+/// Why a start could not have the directories of these settings. Those that a server has are in
+/// order.
+pub fn refused_directories(config: &Config) -> Option<String> {
+    let found = directories(config).0.into_iter();
+    let mut refused = found.filter_map(|finding| match finding {
+        Finding::Bad(why) => Some(why),
+        Finding::Good(_) | Finding::Doubtful(_) => None,
+    });
+    refused.next()
+}
+
 /// What is found out about the directories, and whether a server is running on them.
 fn directories(config: &Config) -> (Vec<Finding>, bool) {
     let (root, work) = (&config.roots[0], &config.work_dir);

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::Sender;
 
 use super::directories::{Directories, Ground, refuse_replacing};
+use super::doctor;
 use super::launch_error::{BadRoot, LaunchError};
 use super::ledger;
 use super::probe;
@@ -201,6 +202,7 @@ impl Reloader {
         // Also those of keys that wait for the next start: it would fail with them.
         courier::look(&read)?;
         look_at_ledger(&read)?;
+        look_at_directories(&self.config, &read)?;
         let (config, needs_restart) = config::adopt(&self.config, read);
         if let Some(why) = rights::ruled_by_clients(&config) {
             return Err(LaunchError::RuledByClients(why).into());
@@ -307,6 +309,16 @@ fn displaced(config: &Config, directories: &Directories) -> Vec<String> {
         format!("{path} is not what it was when it was opened, and its uploads are refused: see not_ready in the log")
     });
     words.collect()
+}
+
+/// Whether the next start could have its root and work directory, where they are others than those
+/// of the server that runs.
+fn look_at_directories(config: &Config, read: &Config) -> Result<(), String> {
+    let is_new = read.roots[0] != config.roots[0] || read.work_dir != config.work_dir;
+    let refused = is_new.then(|| doctor::refused_directories(read)).flatten();
+    refused.map_or(Ok(()), |why| {
+        Err(format!("the next start would fail: {why}"))
+    })
 }
 
 /// Whether a custody ledger may be kept where the settings say, if one is to be.
