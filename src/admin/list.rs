@@ -5,7 +5,6 @@ use std::io::{self, Write};
 
 use super::answer::{AdminAnswer, JsonLines};
 use super::filter::Filter;
-use super::line;
 use super::overview::Overview;
 use super::view::{SessionView, Texts, hidden_id};
 use super::{Asked, NoAnswer};
@@ -61,7 +60,7 @@ pub fn write(
                 left -= 1;
                 let hidden = hides_ids.then(|| hidden_id(session.id));
                 session.id = hidden.as_deref().unwrap_or(session.id);
-                lines.add(|line| line::append(&session, line))?;
+                lines.add(|line| Ok(serde_json::to_writer(line, &session)?))?;
             }
         }
         lines.send()?;

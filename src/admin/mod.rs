@@ -38,7 +38,6 @@ mod families;
 pub mod filter;
 pub mod health;
 mod ledger;
-mod line;
 mod list;
 mod object_series;
 mod overview;
