@@ -154,6 +154,10 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::NotNamed => Some(
             "let the proxy send user_header with each request, from an address among trusted_proxies",
         ),
+        Refusal::NameUnusable => Some(
+            "what user_header holds must be one name in UTF-8, of 1 to 256 bytes, without a colon: look at what the \
+             proxy sends, and that it sends it once",
+        ),
         Refusal::EventsOwed => Some(
             "mend the target of events that does not take them (`bitsd status` names it), or raise \
              limits.events_owed_per_shard_max",
@@ -372,7 +376,8 @@ pub fn obstacle_in(error: &io::Error) -> Option<Obstacle> {
 fn of_obstacle(obstacle: Obstacle) -> Diagnosis {
     let remedy = match obstacle {
         Obstacle::OtherMount => {
-            "give that folder a [[location]] of its own, on its own file system"
+            "give that folder a [[location]] of its own, on its own file system; an upload that was begun before it was \
+             moved there begins anew"
         }
         Obstacle::Encrypted => {
             "give that folder a [[location]] whose `root` it is: unfinished uploads are encrypted in \

@@ -266,6 +266,7 @@ fn row_of(refusal: &Refusal) -> &'static str {
         | R::InTheClear
         | R::FromElsewhere
         | R::NotNamed
+        | R::NameUnusable
         | R::NoFolder
         | R::CertificateMissing
         | R::CertificateNameless => "this user may not upload here",
@@ -337,6 +338,7 @@ fn refusals() -> Vec<Refusal> {
         R::InTheClear,
         R::FromElsewhere,
         R::NotNamed,
+        R::NameUnusable,
         R::NoFolder,
         R::NamesItself,
         R::CertificateMissing,

@@ -72,6 +72,8 @@ pub enum Refusal {
     FromElsewhere,
     /// Only a proxy can say who asks, and none has.
     NotNamed,
+    /// A proxy has, by something that is no name.
+    NameUnusable,
     /// Only certificates are taken, and the client had no occasion to show one.
     CertificateMissing,
     /// The certificate that the client has shown names no user.
@@ -260,6 +262,7 @@ impl Refusal {
             | Self::InTheClear
             | Self::FromElsewhere
             | Self::NotNamed
+            | Self::NameUnusable
             | Self::CertificateMissing
             | Self::CertificateNameless
             | Self::NoFolder
@@ -409,6 +412,7 @@ impl Refusal {
             Self::InTheClear => "passwords and tokens are not taken without TLS",
             Self::FromElsewhere => "uploads are not taken from this address",
             Self::NotNamed => "no proxy says who sends the request",
+            Self::NameUnusable => "no proxy says who sends the request by a name that can be used",
             Self::CertificateMissing => {
                 "a client certificate is asked for, which this port has none of"
             }

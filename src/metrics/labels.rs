@@ -149,6 +149,7 @@ words! {
         Refusal::NamesItself => "names_itself",
         Refusal::FromElsewhere => "from_elsewhere",
         Refusal::NotNamed => "not_named",
+        Refusal::NameUnusable => "name_unusable",
         Refusal::CertificateMissing => "certificate_missing",
         Refusal::CertificateNameless => "certificate_nameless",
         Refusal::NoFolder => "no_folder",

@@ -184,7 +184,7 @@ impl<W: World> Exchange<W> {
             Some(principal) => principal,
             None => {
                 // Boxed, so that a request of which nobody is asked has no room for it.
-                Box::pin(self.shown_by_itself(access, &config, shown.credentials)).await?
+                Box::pin(self.shown_by_itself(access, &config, shown)).await?
             }
         };
         match policy::may(&principal, &access.allow, &config.accounts.accounts) {
@@ -201,12 +201,16 @@ impl<W: World> Exchange<W> {
         &mut self,
         access: &Access,
         config: &Arc<Config>,
-        credentials: Result<Option<Credentials>, BadCredentials>,
+        shown: Shown,
     ) -> Result<Principal, Refusal> {
         if access.auth == [Scheme::Proxy] {
             // Nor is this 401: there is nothing that the client could show.
-            return Err(Refusal::NotNamed);
+            return Err(match shown.named {
+                Named::Unreadable => Refusal::NameUnusable,
+                Named::Nobody | Named::User(_) | Named::ByItself => Refusal::NotNamed,
+            });
         }
+        let credentials = shown.credentials;
         let is_silent = self.is_seen_by_others(&config.accounts) && !access.allow_plaintext;
         let schemes = access.auth.iter().copied();
         let schemes: Vec<_> = schemes

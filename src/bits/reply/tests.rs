@@ -242,6 +242,8 @@ rows! {
         => "403 Forbidden", Some("0x80070005"), "uploads are not taken from this address";
     R::NotNamed, R::NotNamed
         => "403 Forbidden", Some("0x80070005"), "no proxy says who sends the request";
+    R::NameUnusable, R::NameUnusable
+        => "403 Forbidden", Some("0x80070005"), "no proxy says who sends the request by a name that can be used";
     R::CertificateMissing, R::CertificateMissing
         => "403 Forbidden", Some("0x80070005"), "a client certificate is asked for, which this port has none of";
     R::CertificateNameless, R::CertificateNameless
