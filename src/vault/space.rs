@@ -65,12 +65,25 @@ impl Figures {
         self.bytes_total > 0 && self.wanting(bytes_min).bytes_min >= self.bytes_total
     }
 
-    /// Whether less is free than is kept. Where the last look found too little, a sixteenth more is
-    /// asked for: what is just at the edge is not told every second.
-    fn is_low(&self, wanting: Wanting, was_low: bool) -> bool {
-        let edge = |min: u64| if was_low { min + min / 16 } else { min };
-        (self.bytes_total > 0 && self.bytes_free < edge(wanting.bytes_min))
-            || (self.inodes_total > 0 && self.inodes_free < edge(wanting.inodes_min))
+    /// Whether less is free than is kept, or nothing.
+    fn is_low(&self, wanting: Wanting) -> bool {
+        let is_low = |total: u64, free: u64, min: u64| total > 0 && free < min.max(1);
+        is_low(self.bytes_total, self.bytes_free, wanting.bytes_min)
+            || is_low(self.inodes_total, self.inodes_free, wanting.inodes_min)
+    }
+
+    /// The same, of a sixteenth more: what is just at the edge is not told every second.
+    fn is_near_low(
+        &self,
+        Wanting {
+            bytes_min,
+            inodes_min,
+        }: Wanting,
+    ) -> bool {
+        self.is_low(Wanting {
+            bytes_min: bytes_min + bytes_min / 16,
+            inodes_min: inodes_min + inodes_min / 16,
+        })
     }
 }
 
@@ -84,6 +97,7 @@ pub struct Space {
     /// Reserved beyond what was received.
     ahead: AtomicU64,
     is_low: AtomicBool,
+    is_told_low: AtomicBool,
     /// By which error the disk has lost bytes of an upload last.
     lost_by: AtomicI32,
     /// How often in a row.
@@ -101,6 +115,7 @@ impl Default for Space {
             pool: AtomicU64::new(u64::MAX),
             ahead: AtomicU64::new(0),
             is_low: AtomicBool::new(false),
+            is_told_low: AtomicBool::new(false),
             lost_by: AtomicI32::new(0),
             losses: AtomicU32::new(0),
             rests_until: AtomicU64::new(0),
@@ -109,7 +124,8 @@ impl Default for Space {
 }
 
 impl Space {
-    /// Takes new figures; tells whether it has become low (`true`) or is no longer.
+    /// Takes new figures; whether somebody is to be told that it has become low (`true`), or that it
+    /// is no longer.
     pub fn look(&self, figures: Figures, bytes_min: u64) -> Option<bool> {
         let has_size = figures.bytes_total > 0;
         let or_none = |bytes: u64| if has_size { bytes } else { u64::MAX };
@@ -120,10 +136,13 @@ impl Space {
             .store(or_none(figures.bytes_free), Ordering::Relaxed);
         let pool = or_none(figures.bytes_free.saturating_add(ahead));
         self.pool.store(pool, Ordering::Relaxed);
-        let was_low = self.is_low.load(Ordering::Relaxed);
-        let is_low = figures.is_low(figures.wanting(bytes_min), was_low);
+        let wanting = figures.wanting(bytes_min);
+        let is_low = figures.is_low(wanting);
         self.is_low.store(is_low, Ordering::Relaxed);
-        (is_low != was_low).then_some(is_low)
+        let was_told = self.is_told_low.load(Ordering::Relaxed);
+        let is_told = is_low || (was_told && figures.is_near_low(wanting));
+        self.is_told_low.store(is_told, Ordering::Relaxed);
+        (is_told != was_told).then_some(is_told)
     }
 
     /// Whether so little is free that nothing new is begun.
@@ -427,9 +446,13 @@ mod tests {
         assert_eq!(low(64 * MIB), None);
         assert_eq!(low(63 * MIB), Some(true));
         assert!(space.is_low());
-        assert_eq!(low(65 * MIB), None, "at the edge");
-        assert_eq!(low(68 * MIB), Some(false));
+        // At the edge nobody is told; but health says that it is enough, and so it is.
+        assert_eq!(low(65 * MIB), None);
         assert!(!space.is_low());
+        assert_eq!(low(68 * MIB), Some(false));
+        // Nothing is too little for any setting.
+        assert_eq!(space.look(figures(1000 * MIB, 1), 0), None);
+        assert_eq!(space.look(figures(1000 * MIB, 0), 0), Some(true));
     }
 
     #[test]
