@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ClientError, ConnectOptions, Event, HeaderMap, connection::State};
 use tokio::runtime::Builder;
@@ -198,21 +199,28 @@ async fn serve(
         tokio::spawn(async move {
             let published = publish(context, subject, order.id, order.body);
             let outcome = match tokio::time::timeout(timeout, published).await {
-                Ok(outcome) => outcome,
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) if error.kind() != PublishErrorKind::TimedOut => {
+                    Err(error.to_string())
+                }
                 // It may have said why not beside it: this user may not send there.
-                Err(_) => Err(hitch.explain("no answer in time")),
+                Ok(Err(_)) | Err(_) => Err(hitch.explain("no answer in time")),
             };
             let _ = order.told.send(outcome);
         });
     }
 }
 
-async fn publish(context: Context, subject: String, id: String, body: Vec<u8>) -> Carried {
+async fn publish(
+    context: Context,
+    subject: String,
+    id: String,
+    body: Vec<u8>,
+) -> Result<(), PublishError> {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", id);
     headers.insert("Content-Type", FORM);
     let sent = context.publish_with_headers(subject, headers, body.into());
-    let acknowledged = sent.await.map_err(|error| error.to_string())?;
     // Of a duplicate too: it is there.
-    (acknowledged.await.map(drop)).map_err(|error| error.to_string())
+    sent.await?.await.map(drop)
 }

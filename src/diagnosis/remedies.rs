@@ -19,8 +19,8 @@ pub const RAISE_FILES: &str =
     "too many open files: raise LimitNOFILE= of the service, or `ulimit -n`";
 pub const RAISE_SYSTEM_FILES: &str =
     "too many open files in the whole system: raise the sysctl fs.file-max";
-pub const GIVE_MEMORY: &str =
-    "give the server more memory (MemoryMax=), or lower the numbers in [limits]";
+pub const GIVE_MEMORY: &str = "give the server more memory (MemoryMax=; the line bounds_lowered tells whether it has less than the settings \
+     ask for), or lower the numbers in [limits]";
 pub const LOOK_AT_ITS_SERVER: &str =
     "clients retry by themselves; if it comes often, look at its server (FUSE, NFS)";
 

@@ -124,8 +124,8 @@ impl Default for Space {
 }
 
 impl Space {
-    /// Takes new figures; whether somebody is to be told that it has become low (`true`), or that it
-    /// is no longer.
+    /// Takes new figures; whether somebody is to be told that it has become low (`true`), or that
+    /// it is no longer.
     pub fn look(&self, figures: Figures, bytes_min: u64) -> Option<bool> {
         let has_size = figures.bytes_total > 0;
         let or_none = |bytes: u64| if has_size { bytes } else { u64::MAX };
