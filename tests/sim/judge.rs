@@ -99,6 +99,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether a power cut may have brought it back after its client had cancelled it: its end
+    /// could not be synced, which cannot be helped.
+    pub(crate) fn may_be_back(&self, has_record_sync_failed: bool) -> bool {
+        has_record_sync_failed && self.has_power_been_cut
+    }
+}
+
+impl Session {
     /// Its client has asked for its end before it was whole: where the disk is full, its bytes make
     /// room for the record of that.
     fn is_given_up(&self) -> bool {
@@ -168,6 +176,8 @@ pub struct Judge {
     writers: BTreeMap<(u64, String), usize>,
     /// A sync of a folder failed in this life; events say for whom.
     has_folder_sync_failed: bool,
+    /// A sync of a journal failed once: an end that was acked may be taken back by a power cut.
+    pub(crate) has_record_sync_failed: bool,
     /// A custody ledger is kept.
     pub(crate) keeps_custody: bool,
     /// Whether the application, if there is one, wants files at their destinations.
@@ -209,6 +219,7 @@ impl Judge {
             writing: BTreeMap::new(),
             writers: BTreeMap::new(),
             has_folder_sync_failed: false,
+            has_record_sync_failed: false,
             keeps_custody: plan.keeps_custody,
             copies: (plan.application.as_ref()).map(|application| application.copies),
             replies: (plan.application.as_ref())
@@ -350,9 +361,15 @@ impl Judge {
         self.has_folder_sync_failed = true;
     }
 
+    /// A sync of a journal failed.
+    pub fn record_sync_failed(&mut self) {
+        self.has_record_sync_failed = true;
+    }
+
     /// A part got its destination.
     pub fn published(&mut self, name: &str, path: &str, disk: &SimDisk) {
         let (publish, copies) = (self.config.global().policy.publish, self.copies);
+        let has_record_sync_failed = self.has_record_sync_failed;
         let Some((_, session)) = self.of_file(name) else {
             return self.fail(format!("12: {name} is published and is no session's"));
         };
@@ -368,7 +385,8 @@ impl Judge {
             return self.fail(format!("3: {path} appears before Close"));
         }
         // A Cancel does not take back a file that was there before it.
-        if session.is_cancelled && !session.outside.was_published {
+        let may_be_back = session.may_be_back(has_record_sync_failed);
+        if session.is_cancelled && !session.outside.was_published && !may_be_back {
             return self.fail(format!("3: {path} appears after Cancel"));
         }
         session.has_lost_name = false;
@@ -943,14 +961,17 @@ impl Judge {
     }
 
     /// A Close that had been answered is put off when it is repeated: only where a power cut has
-    /// taken back the end of a session that was given up before it was whole, and where it was a
-    /// promise and the line of the ledger cannot be written yet.
+    /// taken back the end of a session that was given up before it was whole, where it was a
+    /// promise and the line of the ledger cannot be written yet, and where a start cannot sync the
+    /// folder of the file that it finds.
     pub fn heard_put_off(&mut self, id: SessionId, reply: &Reply) {
         if self.has_later_line(id) {
             return;
         }
         let may_be = (self.sessions.get(&id)).is_some_and(|session| {
-            session.excuse.is_some() || session.has_power_been_cut && !session.is_sealed
+            session.excuse.is_some()
+                || session.has_power_been_cut && !session.is_sealed
+                || session.has_crashed && self.has_folder_sync_failed
         });
         if !may_be {
             self.fail(format!("4: a repeated Close is answered by {reply:?}"));

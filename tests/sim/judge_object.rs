@@ -59,6 +59,7 @@ impl Judge {
         if key.ends_with(DIGEST_ENDING) {
             return;
         }
+        let has_record_sync_failed = self.has_record_sync_failed;
         let id = SessionId::parse(object.session.as_bytes());
         let Some((id, session)) = id.and_then(|id| Some((id, self.sessions.get_mut(&id)?))) else {
             return self.fail(format!("20: {key} is an object of nobody"));
@@ -66,7 +67,8 @@ impl Judge {
         let has_excuse = session.excuse.is_some();
         let answered = session.close_answered.filter(|_| !is_late);
         let is_asked = session.closing_since.is_some();
-        let is_over = session.is_cancelled && !is_late;
+        let may_be_back = session.may_be_back(has_record_sync_failed);
+        let is_over = session.is_cancelled && !is_late && !may_be_back;
         let is_other = *key != session.path;
         session.outside.is_published = true;
         let upload = &self.uploads[session.upload];

@@ -348,6 +348,7 @@ impl Sim {
         let mut disk = self.disk.borrow_mut();
         if fails {
             self.marks.hit("sync of a journal failed");
+            self.judge.borrow_mut().record_sync_failed();
             disk.fail_sync(inode);
             return Err(eio());
         }
