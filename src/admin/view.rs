@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Reason;
 use crate::bits::session::State;
-use crate::http::digest::{Digests, Hex};
+use crate::http::digest::Hex;
 use crate::metrics::labels;
 use crate::server::window::SessionRow;
 
@@ -143,15 +143,6 @@ pub fn hidden_id(id: &str) -> String {
 
 /// A brace and the first group of an id: enough to find it in the log.
 const ID_CHARS_SHOWN: usize = 9;
-
-/// SHA-256 and SHA-1 in hexadecimal.
-pub fn digests(digests: Option<Digests>) -> (Option<String>, Option<String>) {
-    let sha1 = digests.and_then(|digests| digests.sha1);
-    (
-        digests.map(|digests| Hex(&digests.sha256).to_string()),
-        sha1.map(|sha1| Hex(&sha1).to_string()),
-    )
-}
 
 /// The word for where a session stands whose disk was not there at the start.
 pub const AWAITS_DISK: &str = "awaits_disk";

@@ -22,10 +22,11 @@ use super::owner::{NOTE_BYTES_MAX, OwnerNote, is_full};
 use super::readback;
 use super::strangers;
 use super::work_folder::{BadFolder, Lock, WorkFolder};
-use crate::admin::view::{self, SessionView};
+use crate::admin::view::SessionView;
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::Config;
+use crate::server::rows::SessionRow;
 use crate::server::rules::rules;
 use crate::vault::disk::millis;
 use crate::vault::names::{
@@ -153,32 +154,17 @@ impl Resting {
             let modified = u64::try_from(part.st_mtime).unwrap_or(now_s);
             now_s.saturating_sub(modified)
         });
-        let received = self.received(id, record);
         let is_published = matches!(record.state, State::Published { .. });
         let location = config.location(record.path.as_str());
-        let (sha256, sha1) = view::digests(record.digests());
-        let client = record.client;
+        let row = SessionRow {
+            awaits_disk: self.misses_a_shelf && part.is_none() && !is_published,
+            idle_ms: idle_s * 1_000,
+            ..SessionRow::of_record(id, record, &location.prefix)
+        };
         Some(SessionView {
-            id: id.to_string(),
-            path: record.path.as_str().to_owned(),
-            location: format!("/{}", location.prefix),
-            state: match self.misses_a_shelf && part.is_none() && !is_published {
-                true => view::AWAITS_DISK.to_owned(),
-                false => view::state(record.state).to_owned(),
-            },
-            received_bytes: received,
-            total_bytes: record.state.total(),
-            idle_seconds: idle_s,
+            received_bytes: self.received(id, record),
             expires_in_seconds: None,
-            begun_seconds: (record.begun_ms > 0).then_some(record.begun_ms / 1_000),
-            is_busy: false,
-            client: client.map(|client| client.to_canonical().to_string()),
-            user: record.life.user.as_ref().map(ToString::to_string),
-            agent: record.life.agent.as_ref().map(ToString::to_string),
-            connections: record.life.connections,
-            interruptions: record.life.interruptions,
-            sha256,
-            sha1,
+            ..SessionView::of(&row)
         })
     }
 

@@ -45,27 +45,42 @@ pub struct SessionRow {
     pub digests: Option<Digests>,
 }
 
+impl SessionRow {
+    /// What its record tells, in a location of this prefix. Nobody works on it, and its time does
+    /// not run.
+    pub fn of_record(id: SessionId, record: &Record, location: &str) -> Self {
+        Self {
+            id,
+            path: record.path.clone(),
+            location: location.to_owned(),
+            state: record.state,
+            awaits_disk: false,
+            idle_ms: 0,
+            expires_in_ms: u64::MAX,
+            begun_ms: record.begun_ms,
+            is_busy: false,
+            client: record.client,
+            user: record.life.user.clone(),
+            agent: record.life.agent.clone(),
+            connections: record.life.connections,
+            interruptions: record.life.interruptions,
+            digests: record.digests(),
+        }
+    }
+}
+
 impl<W: World> Shard<W> {
     pub(super) fn row(&self, session: &Session<W>) -> SessionRow {
         let now = self.world.now();
         let location = self.location(&session.path);
         let record = session.record();
         SessionRow {
-            id: session.id,
-            path: session.path.clone(),
-            location: location.prefix.clone(),
             state: session.shown_state(),
-            awaits_disk: false,
             idle_ms: session.idle_ms(now),
             expires_in_ms: (session.expires_ms(&location.policy)).saturating_sub(now),
-            begun_ms: record.begun_ms,
             is_busy: session.is_held(),
             client: session.peer().map(|peer| peer.ip()).or(record.client),
-            user: record.life.user.clone(),
-            agent: record.life.agent.clone(),
-            connections: record.life.connections,
-            interruptions: record.life.interruptions,
-            digests: record.digests(),
+            ..SessionRow::of_record(session.id, &record, &location.prefix)
         }
     }
 
@@ -120,22 +135,10 @@ impl<W: World> Shard<W> {
             at_ms => self.world.wall_clock_ms().saturating_sub(at_ms),
         };
         SessionRow {
-            id,
-            path: record.path.clone(),
-            location: location.prefix.clone(),
             state,
             awaits_disk: true,
             idle_ms,
-            // Its time does not run.
-            expires_in_ms: u64::MAX,
-            begun_ms: record.begun_ms,
-            is_busy: false,
-            client: record.client,
-            user: record.life.user.clone(),
-            agent: record.life.agent.clone(),
-            connections: record.life.connections,
-            interruptions: record.life.interruptions,
-            digests: record.digests(),
+            ..SessionRow::of_record(id, record, &location.prefix)
         }
     }
 }
