@@ -599,6 +599,7 @@ pub(super) mod tests {
         writer.look_around();
         assert!(!writer.is_failing);
     }
+
     #[test]
     fn a_disk_that_is_full_at_the_end_is_not_told_as_well_again() {
         let place = tempfile::tempdir().unwrap();
