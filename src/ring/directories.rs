@@ -33,6 +33,7 @@ use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
+use crate::vault::clean_stop::CleanStop;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME, WorkName};
 use crate::vigil;
@@ -322,14 +323,11 @@ impl Directories {
         }
     }
 
-    /// The boots in which the server was last stopped cleanly, if it was.
-    pub fn stopped_cleanly(&self) -> Vec<u128> {
-        let text = self.shelves.work().read(CLEAN_NAME, NOTE_BYTES_MAX);
-        let text = text.ok().flatten().unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        text.lines()
-            .filter_map(|line| u128::from_str_radix(line.trim(), 16).ok())
-            .collect()
+    /// What is known of clean stops.
+    pub fn stopped_cleanly(&self) -> CleanStop {
+        let note = self.shelves.work().read(CLEAN_NAME, NOTE_BYTES_MAX);
+        let note = note.ok().flatten().unwrap_or_default();
+        CleanStop::parse(&String::from_utf8_lossy(&note))
     }
 
     /// From here on a power cut may lose what the last clean stop had made safe. If a shard's
@@ -339,12 +337,9 @@ impl Directories {
     /// # Errors
     /// What the disk says.
     pub fn forget_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
-        if !is_renewed {
-            let mut boots = self.stopped_cleanly();
-            boots.retain(|boot| *boot != self.boot);
-            if !boots.is_empty() && self.write_clean_stop(&boots).is_ok() {
-                return Ok(());
-            }
+        let left = self.stopped_cleanly().at_start(self.boot, is_renewed);
+        if left.is_some_and(|stop| self.write_clean_stop(&stop).is_ok()) {
+            return Ok(());
         }
         let work = self.shelves.work();
         work.remove(CLEAN_NAME)?;
@@ -363,18 +358,13 @@ impl Directories {
         }
         // If that fails, the next start looks for more than it needs.
         let _best_effort = self.forget_empty_shelves();
-        let mut boots = match is_renewed {
-            true => Vec::new(),
-            false => self.stopped_cleanly(),
-        };
-        if !boots.contains(&self.boot) {
-            boots.push(self.boot);
-        }
-        self.write_clean_stop(&boots)
+        let next_generation = self.next_generation()?;
+        let before = self.stopped_cleanly();
+        self.write_clean_stop(&before.at_stop(self.boot, next_generation, is_renewed))
     }
 
-    fn write_clean_stop(&self, boots: &[u128]) -> io::Result<()> {
-        let text: String = boots.iter().map(|boot| format!("{boot:032x}\n")).collect();
-        self.shelves.work().write(CLEAN_NAME, text.as_bytes())
+    fn write_clean_stop(&self, stop: &CleanStop) -> io::Result<()> {
+        let note = stop.render();
+        self.shelves.work().write(CLEAN_NAME, note.as_bytes())
     }
 }

@@ -365,6 +365,7 @@ fn deal_journals(
     let (work, shelves, shards) = (shelves.work(), shelves.all(), deals.len());
     let weight_max = ready.allowance.read_back_bytes_max();
     let misses_a_shelf = ready.directories.misses_a_shelf();
+    let boot = ready.boot.clone();
     let read = move || match readback::read(
         &work,
         &shelves,
@@ -372,6 +373,7 @@ fn deal_journals(
         shards,
         weight_max,
         misses_a_shelf,
+        &boot,
     ) {
         // A shard that has ended needs nothing.
         Ok(dealt) => deals.into_iter().zip(dealt).for_each(|(deal, dealt)| {

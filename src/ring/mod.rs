@@ -106,6 +106,7 @@ use crate::server::chronicle::Chronicle;
 use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
+use crate::vault::clean_stop::CleanStop;
 use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat, millis};
 use crate::vault::owed::EventTarget;
 use crate::vault::space::Space;
@@ -134,13 +135,12 @@ const STATS_PER_TURN: usize = 32;
 const RANDOM_BYTES: usize = 256;
 
 /// Which boots' page caches can be trusted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Boot {
     /// This boot.
     pub current: u128,
-    /// The boot in which the server was last stopped cleanly, everything synced; none if it was
-    /// not. Several where the disk was too full to write new records meanwhile.
-    pub stopped_cleanly: std::sync::Arc<[u128]>,
+    /// What is known of clean stops.
+    pub stopped_cleanly: std::sync::Arc<CleanStop>,
 }
 
 /// All that one shard can reach outside of itself, by its own ring.
@@ -378,8 +378,8 @@ impl WorkFiles for RingWorld {
         self.boot.current
     }
 
-    fn survived(&self, boot_id: u128) -> bool {
-        boot_id == self.boot.current || self.boot.stopped_cleanly.contains(&boot_id)
+    fn was_stopped_cleanly(&self, boot_id: u128) -> bool {
+        self.boot.stopped_cleanly.covers(boot_id)
     }
 
     fn shelves(&self) -> Vec<Shelf> {

@@ -14,6 +14,7 @@ use std::io::{self, Write as _};
 
 use rustix::fs::{Mode, OFlags, Stat};
 
+use super::Boot;
 use super::account;
 use super::directories::named_in;
 use super::handed::HandedLocks;
@@ -118,7 +119,9 @@ impl Resting {
         let (shelves, misses_a_shelf) = shelves_of(&work).map_err(|error| failed(&error))?;
         let weight_max = memory::alone_bytes_max();
         let all: Vec<_> = std::iter::once(&work).chain(&shelves).cloned().collect();
-        let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max, false);
+        // Nothing is restored here: no stop has to be believed.
+        let boot = Boot::default();
+        let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max, false, &boot);
         let dealt = dealt.map_err(|error| failed(&error))?;
         Ok(Self {
             shelves,

@@ -7,6 +7,7 @@ use std::io;
 use rustix::fd::AsFd as _;
 use rustix::fs::OFlags;
 
+use super::Boot;
 use super::work_folder::{WorkFolder, or_link};
 use crate::config::quantity;
 use crate::vault::names::{self, WorkName};
@@ -14,7 +15,7 @@ use crate::vault::readback::{Dealt, Readback, Room};
 
 /// What the journals in the work directory that are older than this generation say to each of so
 /// many shards. Of what stands on these shelves no more is kept than weighs `bytes_max`; they are
-/// all that there are unless `misses_a_shelf`.
+/// all that there are unless `misses_a_shelf`. By `boot` it is known which records may be believed.
 ///
 /// # Errors
 /// Of reading the work directory or a journal.
@@ -25,6 +26,7 @@ pub fn read(
     shards: usize,
     bytes_max: u64,
     misses_a_shelf: bool,
+    boot: &Boot,
 ) -> io::Result<Vec<Dealt>> {
     let is_older = |name: &String| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of < generation);
     let mut names = work.names()?;
@@ -49,7 +51,8 @@ pub fn read(
         is_gone: &is_gone,
         sync_names: &sync_names,
     };
-    let mut readback = Readback::within(shards, room);
+    let stop = (*boot.stopped_cleanly).clone();
+    let mut readback = Readback::within(shards, room).after(stop, boot.current);
     for name in names {
         let journal = work.open_file(&name, OFlags::RDONLY);
         let journal = File::from(journal.map_err(|error| or_link(&name, error))?);

@@ -317,9 +317,9 @@ pub trait WorkFiles: Runtime {
 
     /// Identity of this boot of the machine.
     fn boot_id(&self) -> u128;
-    /// Whether everything written in that boot is still there: it is this boot (the page cache has
-    /// survived), or it ended after a clean stop of the server that synced all.
-    fn survived(&self, boot_id: u128) -> bool;
+    /// Whether that boot ended after a clean stop of the server that synced all
+    /// ([`super::clean_stop`]).
+    fn was_stopped_cleanly(&self, boot_id: u128) -> bool;
     /// All of them, the work directory first.
     fn shelves(&self) -> Vec<Shelf>;
     /// Whether one that held parts before is not here now: a part that is not found may be there.

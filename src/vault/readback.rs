@@ -15,11 +15,18 @@
 //! "session not found" and begin again; and then tombstones, of sessions without a file first. If
 //! that is not enough, nothing is read back, and all stays on the disk as it is: an end in the
 //! middle would leave it so, too, but without a word, and again with each start.
+//!
+//! A clean stop vouches for what was written before it. What was written since stands in later
+//! journals; where one of those is damaged, an older record may be taken for the newest, and the
+//! length of its part for what was synced. So no record is believed by the stop then, unless that
+//! journal is of this boot, in which nothing was lost.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::clean_stop::CleanStop;
+use super::names::{self, WorkName};
 use super::record::{Content, Damage, FrameReader, Record};
 use super::tombstones::Tombstone;
 use super::weight;
@@ -152,12 +159,17 @@ pub struct Dealt {
     pub told: BTreeMap<SessionId, Newest>,
     /// Journals that held more than can be read.
     pub damaged: Arc<[Damaged]>,
+    /// Whether the last clean stop vouches for records of its boot.
+    pub is_stop_believed: bool,
 }
 
 /// Reads journals and deals what they say to the shards.
 pub struct Readback<'a> {
     shards: Vec<BTreeMap<SessionId, Newest>>,
     damaged: Vec<Damaged>,
+    /// The last clean stop, and this boot.
+    after: (CleanStop, u128),
+    is_stop_believed: bool,
     room: Room<'a>,
     /// What is kept so far weighs so much.
     weight: u64,
@@ -178,11 +190,20 @@ impl<'a> Readback<'a> {
         Self {
             shards: (0..shards).map(|_| BTreeMap::new()).collect(),
             damaged: Vec::new(),
+            after: (CleanStop::default(), 0),
+            is_stop_believed: true,
             room,
             weight: 0,
             let_go: 0,
             is_synced: None,
         }
+    }
+
+    /// The same, in this boot and after this clean stop.
+    #[must_use]
+    pub fn after(mut self, stop: CleanStop, boot: u128) -> Self {
+        self.after = (stop, boot);
+        self
     }
 
     /// Reads a journal. They come in the order of their names, which is that of their generations:
@@ -192,6 +213,7 @@ impl<'a> Readback<'a> {
     /// Of reading; `OutOfMemory` if sessions that have bytes weigh more than there is room for.
     pub fn journal(&mut self, name: &str, bytes: impl Read) -> io::Result<()> {
         let mut frames = FrameReader::new(bytes);
+        let mut is_of_this_boot = false;
         while let Some(frame) = frames.read_frame()? {
             let shard = frame.id.shard(self.shards.len());
             let told = &mut self.shards[shard];
@@ -200,7 +222,10 @@ impl<'a> Readback<'a> {
                 continue;
             }
             let newest = match frame.content() {
-                Some(Content::Record(record)) => Newest::of_record(sequence, record),
+                Some(Content::Record(record)) => {
+                    is_of_this_boot |= record.boot_id == self.after.1;
+                    Newest::of_record(sequence, record)
+                }
                 Some(Content::Tombstone(tombstone)) => Newest::Tombstone(tombstone),
                 None => Newest::Unknown { sequence },
             };
@@ -217,6 +242,8 @@ impl<'a> Readback<'a> {
             Damage::Inside => "some of its records cannot be read",
             Damage::All => "it holds no record that can be read",
         };
+        let is_older = matches!(names::parse_name(name), WorkName::Journal { generation } if !self.after.0.is_before(generation));
+        self.is_stop_believed &= is_older || is_of_this_boot;
         let name = name.to_owned();
         self.damaged.push(Damaged { name, why });
         Ok(())
@@ -305,6 +332,7 @@ impl<'a> Readback<'a> {
         let dealt = self.shards.into_iter().map(|told| Dealt {
             told,
             damaged: Arc::clone(&damaged),
+            is_stop_believed: self.is_stop_believed,
         });
         dealt.collect()
     }
@@ -521,6 +549,40 @@ mod tests {
         };
         assert_eq!(cancelled.ending, Ending::Cancelled);
         assert!(matches!(told[&ids[1]], Newest::Record { .. }), "{told:?}");
+    }
+
+    #[test]
+    fn damage_after_a_clean_stop_ends_the_belief_in_it() {
+        let id = SessionId::from_u128(5);
+        let in_boot = |boot_id| {
+            let record = Record {
+                boot_id,
+                ..receiving()
+            };
+            record.encode(id, 3)
+        };
+        let damaged = |boot_id| {
+            let mut bytes = [in_boot(boot_id), in_boot(boot_id), in_boot(boot_id)].concat();
+            bytes[in_boot(boot_id).len() + 20] ^= 1;
+            bytes
+        };
+        let is_believed = |generation: u64, journal: &[u8]| {
+            let stop = CleanStop::default().at_stop(2, 4, true);
+            let mut readback = Readback::new(1).after(stop, 9);
+            let name = names::journal_name(3, 0);
+            readback.journal(&name, &in_boot(2)[..]).unwrap();
+            let name = names::journal_name(generation, 1);
+            readback.journal(&name, journal).unwrap();
+            let dealt = readback.deal().pop().unwrap();
+            (dealt.is_stop_believed, dealt.damaged.len())
+        };
+        assert_eq!(is_believed(4, &in_boot(8)), (true, 0));
+        assert_eq!(is_believed(4, &damaged(8)), (false, 1));
+        // Nobody knows when that was written.
+        assert_eq!(is_believed(4, b"no frame at all"), (false, 1));
+        // Before the stop, and by this boot's pages.
+        assert_eq!(is_believed(3, &damaged(2)), (true, 1));
+        assert_eq!(is_believed(4, &damaged(9)), (true, 1));
     }
 
     #[test]

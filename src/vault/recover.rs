@@ -7,6 +7,7 @@
 //! Every step can be cut by a crash and done again.
 
 mod aside;
+mod listing;
 mod missing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ use crate::config::{Durability, Location, Publish};
 use crate::event::{DiskOp, Event};
 use crate::http::path::UploadPath;
 use aside::set_aside;
+use listing::{Listed, NAMES_PER_TURN, list};
 use missing::Missing;
 
 /// Whose sessions are restored, and under which settings.
@@ -77,7 +79,11 @@ pub async fn recover<D: Disk>(
     generation: u64,
     dealt: Dealt,
 ) -> io::Result<Found> {
-    let Dealt { told, damaged } = dealt;
+    let Dealt {
+        told,
+        damaged,
+        is_stop_believed,
+    } = dealt;
     let Listed { parts, replies } = list(&*store.disk, owner).await?;
     let is_damaged = !damaged.is_empty();
     let is_unknown = |id: &&SessionId| is_damaged && !told.contains_key(id);
@@ -86,6 +92,7 @@ pub async fn recover<D: Disk>(
         store,
         owner,
         is_damaged,
+        is_stop_believed,
         replies,
         unknown,
         sessions: Vec::new(),
@@ -142,66 +149,14 @@ async fn remove_journals<D: Disk>(disk: &D, generation: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Names that are looked at before others have their turn.
-const NAMES_PER_TURN: usize = 1_024;
-
-/// What stands on the shelves.
-#[derive(Default)]
-struct Listed {
-    /// Parts of this shard's sessions, and where they are: the settings may have moved their
-    /// location meanwhile.
-    parts: BTreeMap<SessionId, Shelf>,
-    /// Replies to them, and where they are.
-    replies: BTreeMap<SessionId, Shelf>,
-}
-
-async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Listed> {
-    let mut listed = Listed::default();
-    for shelf in disk.shelves() {
-        for (number, name) in disk.list(shelf).await?.into_iter().enumerate() {
-            if number % NAMES_PER_TURN == 0 {
-                disk.give_way().await;
-            }
-            let (ids, id) = match names::parse_name(&name) {
-                WorkName::Part(id) => (&mut listed.parts, id),
-                WorkName::Reply(id) => (&mut listed.replies, id),
-                WorkName::Digest(id) => {
-                    // Where its session is not settled it is made anew.
-                    if (owner.owns)(id) {
-                        disk.remove(shelf, &name).await?;
-                    }
-                    continue;
-                }
-                WorkName::Misspelt if owner.is_first => {
-                    set_aside(disk, shelf, &name, "not a name that this server makes").await;
-                    continue;
-                }
-                // Somebody else's stays: whoever starts a server tells of it.
-                WorkName::Note(_)
-                | WorkName::Journal { .. }
-                | WorkName::Ours
-                | WorkName::Misspelt
-                | WorkName::OfFileSystem
-                | WorkName::Foreign => continue,
-            };
-            if (owner.owns)(id)
-                && let Some(other) = ids.insert(id, shelf)
-            {
-                // Somebody has copied it. The first one is the one that stays.
-                ids.insert(id, other);
-                set_aside(disk, shelf, &name, "it stands on another shelf too").await;
-            }
-        }
-    }
-    Ok(listed)
-}
-
 /// The sessions of a shard, one after the other.
 struct Recovery<'a, D: Disk> {
     store: &'a Store<D>,
     owner: &'a Owner<'a>,
     /// Of some journal not everything could be read.
     is_damaged: bool,
+    /// The last clean stop vouches for records of its boot.
+    is_stop_believed: bool,
     /// Replies that no session was found for so far.
     replies: BTreeMap<SessionId, Shelf>,
     /// Those of them whose session may be in the damage.
@@ -367,7 +322,7 @@ impl<D: Disk> Recovery<'_, D> {
             record: &case.record,
             may_be_outdated: self.is_damaged,
             part: case.part.map(|part| part.bytes),
-            survived: disk.survived(case.record.boot_id),
+            survived: self.survived(&case.record),
             destination: match place {
                 Some(_) if location.objects.is_some() => Destination::Store,
                 Some(_) => Destination::Unseen,
@@ -385,11 +340,18 @@ impl<D: Disk> Recovery<'_, D> {
         verdict::judge(&evidence)
     }
 
+    /// Whether everything that was written in the boot of a record is still there.
+    fn survived(&self, record: &Record) -> bool {
+        let disk = &*self.store.disk;
+        record.boot_id == disk.boot_id()
+            || self.is_stop_believed && disk.was_stopped_cleanly(record.boot_id)
+    }
+
     /// Nobody can go on with a session whose part is gone.
     async fn miss(&mut self, case: &Case, name: &str) {
         let disk = &*self.store.disk;
         // In the damage may stand that it ended.
-        if !self.is_damaged && missing::should_be_there(disk, &case.record) {
+        if !self.is_damaged && missing::should_be_there(&case.record, self.survived(&case.record)) {
             // By a start that did not come to its end: that was told then.
             let aside = format!("{name}{ASIDE_SUFFIX}");
             if !matches!(disk.stat(case.shelf, &aside).await, Ok(Some(_))) {
@@ -412,7 +374,7 @@ impl<D: Disk> Recovery<'_, D> {
         let store = self.store;
         let disk = &*store.disk;
         let (path, part) = (case.record.path.clone(), case.part);
-        let (boot_id, is_as_left) = (disk.boot_id(), disk.survived(case.record.boot_id));
+        let (boot_id, is_as_left) = (disk.boot_id(), self.survived(&case.record));
         let mut keep = Keep::resume(case.id, case.shelf, case.record, case.sequence, boot_id);
         if let State::Gone(ending) = state {
             if keep.record().owed.is_some() {

@@ -12,6 +12,7 @@ use bitsd::server::clients::Clients;
 use bitsd::server::shard::{Newcomers, Phase, Shard};
 use bitsd::server::visit::Visit;
 use bitsd::server::{recover, serve};
+use bitsd::vault::clean_stop::CleanStop;
 use bitsd::vault::disk::{Manner, Shelf, Sync};
 use bitsd::vault::names::{WorkName, next_generation, parse_name, part_name};
 use bitsd::vault::readback::{Dealt, Readback};
@@ -64,7 +65,7 @@ pub struct Sim {
     ails_until: Cell<u64>,
     is_critical: Cell<bool>,
     boot: Cell<u128>,
-    stopped_cleanly: RefCell<Vec<u128>>,
+    stopped_cleanly: RefCell<CleanStop>,
     lives: Cell<u64>,
     last_shards: Cell<usize>,
     ports: Cell<u16>,
@@ -86,8 +87,8 @@ pub struct Life {
     pub number: u64,
     /// The boot in which it lives.
     pub boot: u128,
-    /// The boots whose servers stopped with everything synced.
-    pub stopped_cleanly: Vec<u128>,
+    /// What it knows of clean stops.
+    pub stopped_cleanly: CleanStop,
     /// The generation of its first journals.
     pub generation: u64,
     /// Its shards.
@@ -475,7 +476,7 @@ impl Sim {
     async fn read_journals(self: Rc<Self>, life: Rc<Life>, shards: usize) {
         self.disk_time().await;
         let names = self.disk.borrow().list();
-        let mut readback = Readback::new(shards);
+        let mut readback = Readback::new(shards).after(life.stopped_cleanly.clone(), life.boot);
         for name in names {
             match parse_name(&name) {
                 WorkName::Journal { generation } if generation < life.generation => {}
@@ -509,15 +510,16 @@ impl Sim {
                 crate::clock::Park::new(&self.executor, Some(&life.changed), None).await;
             }
         } else {
+            let left = self
+                .stopped_cleanly
+                .take()
+                .at_start(life.boot, life.is_renewed.get());
+            self.stopped_cleanly.replace(left.unwrap_or_default());
             if life.is_renewed.get() {
-                self.stopped_cleanly.borrow_mut().clear();
                 bitsd::vault::recover::retire(&*shard.world, life.generation, &recovered.damaged)
                     .await;
             } else {
                 self.marks.hit("renewal put off");
-                self.stopped_cleanly
-                    .borrow_mut()
-                    .retain(|boot| *boot != life.boot);
             }
             self.judge
                 .borrow_mut()
@@ -564,12 +566,10 @@ impl Sim {
                 shard.note_all_hashing().await;
             }
             sim.disk.borrow_mut().sync_all();
-            let mut boots = sim.stopped_cleanly.borrow_mut();
-            if life.is_renewed.get() {
-                boots.clear();
-            }
-            boots.push(life.boot);
-            drop(boots);
+            let next = next_generation(sim.disk.borrow().list().iter().map(String::as_str));
+            let before = sim.stopped_cleanly.take();
+            let stop = before.at_stop(life.boot, next, life.is_renewed.get());
+            sim.stopped_cleanly.replace(stop);
             life.is_stopped.set(true);
         });
     }

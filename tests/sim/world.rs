@@ -636,8 +636,8 @@ impl WorkFiles for SimWorld {
         self.life.boot
     }
 
-    fn survived(&self, boot_id: u128) -> bool {
-        boot_id == self.life.boot || self.life.stopped_cleanly.contains(&boot_id)
+    fn was_stopped_cleanly(&self, boot_id: u128) -> bool {
+        self.life.stopped_cleanly.covers(boot_id)
     }
 
     fn shelves(&self) -> Vec<Shelf> {

@@ -140,7 +140,7 @@ impl WorkFiles for InMemory {
         1
     }
 
-    fn survived(&self, _: u128) -> bool {
+    fn was_stopped_cleanly(&self, _: u128) -> bool {
         true
     }
 

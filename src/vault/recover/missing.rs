@@ -23,7 +23,7 @@ pub(super) struct Missing {
 
 /// Whether a part can only be gone because somebody has removed it, or because its session ended
 /// and the disk has lost the record of that.
-pub(super) fn should_be_there<D: Disk>(disk: &D, record: &Record) -> bool {
+pub(super) fn should_be_there(record: &Record, survived: bool) -> bool {
     let has_begun = match record.state {
         State::Receiving { total, .. } => total.is_some(),
         State::Sealed { .. } | State::Notified { .. } => true,
@@ -32,7 +32,7 @@ pub(super) fn should_be_there<D: Disk>(disk: &D, record: &Record) -> bool {
         _ => false,
     };
     // What was never synced, a power cut may have taken.
-    has_begun && (record.durable > 0 || disk.survived(record.boot_id))
+    has_begun && (record.durable > 0 || survived)
 }
 
 /// Whether it is on its way to a store that has not said that it has it: until then its part stays.
