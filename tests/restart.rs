@@ -680,7 +680,9 @@ fn what_is_asked_for_during_the_start_is_done_once_the_server_serves() {
 fn commands_other_than_serve_are_ended_by_signals() {
     let script = "kill -HUP $$; exec \"$@\"";
     let mut command = Command::new("env");
-    command.args(["--block-signal=HUP", "sh", "-c", script, "sh"]);
+    // Whoever runs the tests may ignore it (nohup).
+    let as_usual = ["--default-signal=HUP", "--block-signal=HUP"];
+    command.args(as_usual).args(["sh", "-c", script, "sh"]);
     let output = command
         .arg(env!("CARGO_BIN_EXE_bitsd"))
         .arg("check")
