@@ -332,12 +332,13 @@ impl Directories {
 
     /// From here on a power cut may lose what the last clean stop had made safe. If a shard's
     /// records still speak of an earlier boot, its sessions do not change before they are renewed,
-    /// and that boot's stop holds.
+    /// and that boot's stop holds. `generation` is that of this start's journals.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn forget_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
-        let left = self.stopped_cleanly().at_start(self.boot, is_renewed);
+    pub fn forget_clean_stop(&self, generation: u64, is_renewed: bool) -> io::Result<()> {
+        let before = self.stopped_cleanly();
+        let left = before.at_start(self.boot, generation, is_renewed);
         if left.is_some_and(|stop| self.write_clean_stop(&stop).is_ok()) {
             return Ok(());
         }
@@ -358,9 +359,8 @@ impl Directories {
         }
         // If that fails, the next start looks for more than it needs.
         let _best_effort = self.forget_empty_shelves();
-        let next_generation = self.next_generation()?;
         let before = self.stopped_cleanly();
-        self.write_clean_stop(&before.at_stop(self.boot, next_generation, is_renewed))
+        self.write_clean_stop(&before.at_stop(self.boot, is_renewed))
     }
 
     fn write_clean_stop(&self, stop: &CleanStop) -> io::Result<()> {

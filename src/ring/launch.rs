@@ -129,7 +129,8 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (reloads, until_the_end) = steward::begin(doors, reloader, &ready.directories, to_ask)?;
     let mut start = Start::new(begun, source.file, listening, ready.descriptors);
     let relay = (&source.successor, news_sender);
-    let supervisor = Supervisor::new(&config, &ready.directories, &stage, &reloads, relay);
+    let work = (&ready.directories, ready.generation);
+    let supervisor = Supervisor::new(&config, work, &stage, &reloads, relay);
     let ended = supervisor.supervise(&mut start, &news)?;
     beginning.has_succeeded();
     // Its name is free for whoever comes next.

@@ -124,6 +124,8 @@ impl Ended {
 pub struct Supervisor<'a> {
     config: &'a Config,
     directories: &'a Arc<Directories>,
+    /// Of the journals of this start.
+    generation: u64,
     stage: &'a watch::Sender<Stage>,
     reloads: &'a Reloads,
     successor: &'a Successor,
@@ -152,7 +154,7 @@ impl<'a> Supervisor<'a> {
     /// For shards that have just begun.
     pub fn new(
         config: &'a Config,
-        directories: &'a Arc<Directories>,
+        (directories, generation): (&'a Arc<Directories>, u64),
         stage: &'a watch::Sender<Stage>,
         reloads: &'a Reloads,
         (successor, to_main): (&'a Successor, mpsc::Sender<News>),
@@ -160,6 +162,7 @@ impl<'a> Supervisor<'a> {
         Self {
             config,
             directories,
+            generation,
             stage,
             reloads,
             successor,
@@ -254,7 +257,7 @@ impl<'a> Supervisor<'a> {
         self.recovering -= 1;
         if self.recovering == 0 {
             self.directories
-                .forget_clean_stop(is_renewed)
+                .forget_clean_stop(self.generation, is_renewed)
                 .map_err(unread)?;
             if self.deadline.is_none() {
                 self.stage.send_replace(Stage::Serve { is_renewed });

@@ -2,31 +2,46 @@
 //! reboot no byte is asked for again: what a record of such a boot says is whole, and the length of
 //! its part is the progress.
 //!
-//! It holds longer than one start: where a shard could not write its sessions' records anew, they
-//! speak of the boot before, and nothing of them has changed since. Other shards have gone on
-//! meanwhile. So the note says up to which journals it vouches, and what may stand in the damage of
-//! a later one is not believed by it ([`super::readback`]).
+//! A start takes the note away before it serves. But where a shard could not write its sessions'
+//! records anew, they speak of the boot before, and nothing of them has changed since: then it
+//! stays. Other shards go on meanwhile, so it says from which journals on, and in which boot. What
+//! may stand in the damage of one of these is not believed by the note, unless that boot is this
+//! one, in which nothing was lost.
 
 /// What is known of clean stops. The default is that there was none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CleanStop {
     /// The boots that it vouches for.
     boots: Vec<u128>,
-    /// Journals from this generation on were written after it.
-    next_generation: u64,
+    /// Absent as long as nobody has served since.
+    served: Option<ServedSince>,
 }
 
-/// What stands before the generation.
-const GENERATION_WORD: &str = "journals before ";
+/// Servers that have served since a clean stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ServedSince {
+    /// The generation of the first journals of the first of them.
+    generation: u64,
+    /// The boot, if it was only one.
+    boot: Option<u128>,
+}
+
+/// What stands before that generation, and between it and the boot.
+const SERVED: (&str, &str) = ("served from ", " in ");
 
 impl CleanStop {
-    /// What a note says. Lines that are not understood are left out: an older note names boots
-    /// only, and vouches for no journal.
+    /// What a note says. Lines that are not understood are left out. A version that does not know
+    /// when servers have served since leaves out that line, as if none had.
     pub fn parse(note: &str) -> Self {
         let mut stop = Self::default();
         for line in note.lines().map(str::trim) {
-            if let Some(generation) = line.strip_prefix(GENERATION_WORD) {
-                stop.next_generation = u64::from_str_radix(generation, 16).unwrap_or(0);
+            if let Some(served) = line.strip_prefix(SERVED.0) {
+                let (generation, boot) = served.split_once(SERVED.1).unwrap_or_default();
+                stop.served = Some(ServedSince {
+                    // Nothing is believed too much.
+                    generation: u64::from_str_radix(generation, 16).unwrap_or(0),
+                    boot: u128::from_str_radix(boot, 16).ok(),
+                });
             } else if let Ok(boot) = u128::from_str_radix(line, 16) {
                 stop.boots.push(boot);
             }
@@ -37,8 +52,15 @@ impl CleanStop {
     /// The note.
     pub fn render(&self) -> String {
         let boots = self.boots.iter().map(|boot| format!("{boot:032x}\n"));
-        let generation = format!("{GENERATION_WORD}{:x}\n", self.next_generation);
-        boots.chain([generation]).collect()
+        let served = self.served.as_ref().map(|served| {
+            let (from, within) = SERVED;
+            let generation = served.generation;
+            match served.boot {
+                Some(boot) => format!("{from}{generation:x}{within}{boot:032x}\n"),
+                None => format!("{from}{generation:x}{within}several boots\n"),
+            }
+        });
+        boots.chain(served).collect()
     }
 
     /// Whether it vouches for what was written in this boot.
@@ -46,31 +68,44 @@ impl CleanStop {
         self.boots.contains(&boot)
     }
 
-    /// Whether a journal of this generation was begun after it.
-    pub fn is_before(&self, generation: u64) -> bool {
-        generation >= self.next_generation
+    /// Whether it still vouches where a journal of this generation is damaged, in this boot.
+    pub fn outlasts_damage(&self, generation: Option<u64>, boot: u128) -> bool {
+        let Some(served) = &self.served else {
+            return true;
+        };
+        let is_older = generation.is_some_and(|generation| generation < served.generation);
+        is_older || served.boot == Some(boot)
     }
 
-    /// What is left of it once a server serves in this boot: nothing if all records are renewed,
-    /// and else the boots before.
+    /// What is left of it once a server serves in this boot, whose journals are of this generation
+    /// and later ones: nothing if all records are renewed, and else the boots before.
     #[must_use]
-    pub fn at_start(mut self, boot: u128, is_renewed: bool) -> Option<Self> {
+    pub fn at_start(mut self, boot: u128, generation: u64, is_renewed: bool) -> Option<Self> {
         self.boots.retain(|of| *of != boot);
+        self.served = Some(match self.served {
+            None => ServedSince {
+                generation,
+                boot: Some(boot),
+            },
+            Some(before) => ServedSince {
+                boot: before.boot.filter(|of| *of == boot),
+                ..before
+            },
+        });
         (!is_renewed && !self.boots.is_empty()).then_some(self)
     }
 
-    /// What it becomes with another stop, in this boot, after which all journals are older than
-    /// `next_generation`. If not all records were renewed, those that were not still speak of the
-    /// stop before.
+    /// What it becomes with another stop, in this boot. If not all records were renewed, those that
+    /// were not still speak of the stop before.
     #[must_use]
-    pub fn at_stop(mut self, boot: u128, next_generation: u64, is_renewed: bool) -> Self {
+    pub fn at_stop(mut self, boot: u128, is_renewed: bool) -> Self {
         if is_renewed {
             self.boots.clear();
         }
         if !self.covers(boot) {
             self.boots.push(boot);
         }
-        self.next_generation = next_generation;
+        self.served = None;
         self
     }
 }
@@ -81,34 +116,62 @@ mod tests {
 
     #[test]
     fn a_note_says_what_was_noted() {
-        let stop = CleanStop::default().at_stop(7, 0x1f, true);
-        let stop = stop.at_stop(u128::MAX, 0x2f, false);
-        assert_eq!(
-            stop.render(),
-            format!("{:032x}\n{:032x}\njournals before 2f\n", 7, u128::MAX)
-        );
+        let stop = CleanStop::default().at_stop(7, true);
+        let stop = stop.at_stop(u128::MAX, false);
+        let boots = format!("{:032x}\n{:032x}\n", 7, u128::MAX);
+        assert_eq!(stop.render(), boots);
         assert_eq!(CleanStop::parse(&stop.render()), stop);
         assert!(stop.covers(7) && stop.covers(u128::MAX) && !stop.covers(8));
-        assert!(stop.is_before(0x2f) && !stop.is_before(0x2e));
-        // Anything else is no note.
+        let once = stop.at_start(9, 0x2f, false).unwrap();
+        let line = format!("served from 2f in {:032x}\n", 9);
+        assert_eq!(once.render(), format!("{boots}{line}"));
+        assert_eq!(CleanStop::parse(&once.render()), once);
+        let twice = once.at_start(10, 0x3f, false).unwrap();
         assert_eq!(
-            CleanStop::parse("journals before \n\0ff g\n"),
-            CleanStop::default()
+            twice.render(),
+            format!("{boots}served from 2f in several boots\n")
         );
-        let older = CleanStop::parse(&format!("{:032x}\n", 7));
-        assert!(older.covers(7) && older.is_before(0));
+        assert_eq!(CleanStop::parse(&twice.render()), twice);
+        // Anything else is no note, and of half a line nothing is believed.
+        assert_eq!(CleanStop::parse("\n0ff g\n"), CleanStop::default());
+        assert!(!CleanStop::parse("7\nserved from ").outlasts_damage(Some(0), 7));
+    }
+
+    #[test]
+    fn damage_ends_the_belief_where_somebody_has_served_in_another_boot_since() {
+        let stop = CleanStop::default().at_stop(7, true);
+        assert!(stop.outlasts_damage(Some(4), 8), "nobody has served since");
+        let left = stop.at_start(8, 4, false).unwrap();
+        assert!(left.covers(7));
+        assert!(
+            left.outlasts_damage(Some(4), 8),
+            "nothing is lost in a boot"
+        );
+        assert!(left.outlasts_damage(Some(3), 9), "it is older");
+        assert!(!left.outlasts_damage(Some(4), 9));
+        assert!(!left.outlasts_damage(None, 9));
+        let again = left.clone().at_start(8, 6, false).unwrap();
+        assert_eq!(again, left, "the first one counts");
+        let twice = left.at_start(9, 6, false).unwrap();
+        assert!(twice.outlasts_damage(Some(3), 9) && !twice.outlasts_damage(Some(4), 9));
+        let again = twice.at_start(9, 8, false).unwrap();
+        assert!(
+            !again.outlasts_damage(Some(4), 9),
+            "boot 8 is not forgotten"
+        );
+        // All is synced again.
+        assert!(again.at_stop(9, false).outlasts_damage(Some(4), 10));
     }
 
     #[test]
     fn a_start_leaves_of_it_what_nobody_has_renewed() {
-        let stop = CleanStop::default().at_stop(7, 3, true);
-        assert_eq!(stop.clone().at_start(8, true), None);
+        let stop = CleanStop::default().at_stop(7, true);
+        assert_eq!(stop.clone().at_start(8, 3, true), None);
         // The same boot is believed as it is, and what comes now is not covered.
-        assert_eq!(stop.clone().at_start(7, false), None);
-        let left = stop.at_start(8, false).unwrap();
-        assert!(left.covers(7) && left.is_before(3) && !left.is_before(2));
-        let both = left.at_stop(8, 5, false);
-        assert!(both.covers(7) && both.covers(8) && !both.is_before(4));
-        assert!(!both.at_stop(8, 6, true).covers(7));
+        assert_eq!(stop.clone().at_start(7, 3, false), None);
+        let both = stop.at_start(8, 3, false).unwrap().at_stop(8, false);
+        assert!(both.covers(7) && both.covers(8));
+        let one = both.at_stop(9, true);
+        assert!(!one.covers(7) && one.covers(9));
     }
 }

@@ -16,10 +16,10 @@
 //! that is not enough, nothing is read back, and all stays on the disk as it is: an end in the
 //! middle would leave it so, too, but without a word, and again with each start.
 //!
-//! A clean stop vouches for what was written before it. What was written since stands in later
-//! journals; where one of those is damaged, an older record may be taken for the newest, and the
-//! length of its part for what was synced. So no record is believed by the stop then, unless that
-//! journal is of this boot, in which nothing was lost.
+//! A clean stop vouches for what was written before it. What servers have written since stands in
+//! later journals; where one of those is damaged, an older record may be taken for the newest, and
+//! the length of its part for what was synced. So no record is believed by the stop then
+//! ([`CleanStop::outlasts_damage`]).
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -213,7 +213,6 @@ impl<'a> Readback<'a> {
     /// Of reading; `OutOfMemory` if sessions that have bytes weigh more than there is room for.
     pub fn journal(&mut self, name: &str, bytes: impl Read) -> io::Result<()> {
         let mut frames = FrameReader::new(bytes);
-        let mut is_of_this_boot = false;
         while let Some(frame) = frames.read_frame()? {
             let shard = frame.id.shard(self.shards.len());
             let told = &mut self.shards[shard];
@@ -222,10 +221,7 @@ impl<'a> Readback<'a> {
                 continue;
             }
             let newest = match frame.content() {
-                Some(Content::Record(record)) => {
-                    is_of_this_boot |= record.boot_id == self.after.1;
-                    Newest::of_record(sequence, record)
-                }
+                Some(Content::Record(record)) => Newest::of_record(sequence, record),
                 Some(Content::Tombstone(tombstone)) => Newest::Tombstone(tombstone),
                 None => Newest::Unknown { sequence },
             };
@@ -242,8 +238,12 @@ impl<'a> Readback<'a> {
             Damage::Inside => "some of its records cannot be read",
             Damage::All => "it holds no record that can be read",
         };
-        let is_older = matches!(names::parse_name(name), WorkName::Journal { generation } if !self.after.0.is_before(generation));
-        self.is_stop_believed &= is_older || is_of_this_boot;
+        let generation = match names::parse_name(name) {
+            WorkName::Journal { generation } => Some(generation),
+            _ => None,
+        };
+        let (stop, boot) = &self.after;
+        self.is_stop_believed &= stop.outlasts_damage(generation, *boot);
         let name = name.to_owned();
         self.damaged.push(Damaged { name, why });
         Ok(())
@@ -554,35 +554,26 @@ mod tests {
     #[test]
     fn damage_after_a_clean_stop_ends_the_belief_in_it() {
         let id = SessionId::from_u128(5);
-        let in_boot = |boot_id| {
-            let record = Record {
-                boot_id,
-                ..receiving()
-            };
-            record.encode(id, 3)
-        };
-        let damaged = |boot_id| {
-            let mut bytes = [in_boot(boot_id), in_boot(boot_id), in_boot(boot_id)].concat();
-            bytes[in_boot(boot_id).len() + 20] ^= 1;
-            bytes
-        };
-        let is_believed = |generation: u64, journal: &[u8]| {
-            let stop = CleanStop::default().at_stop(2, 4, true);
-            let mut readback = Readback::new(1).after(stop, 9);
+        let frame = receiving().encode(id, 3);
+        let mut damaged = frame.repeat(3);
+        damaged[frame.len() + 20] ^= 1;
+        let stop = CleanStop::default().at_stop(2, true);
+        let left = stop.clone().at_start(8, 4, false).unwrap();
+        let is_believed = |stop: &CleanStop, boot, generation, journal: &[u8]| {
+            let mut readback = Readback::new(1).after(stop.clone(), boot);
             let name = names::journal_name(3, 0);
-            readback.journal(&name, &in_boot(2)[..]).unwrap();
+            readback.journal(&name, &frame[..]).unwrap();
             let name = names::journal_name(generation, 1);
             readback.journal(&name, journal).unwrap();
             let dealt = readback.deal().pop().unwrap();
             (dealt.is_stop_believed, dealt.damaged.len())
         };
-        assert_eq!(is_believed(4, &in_boot(8)), (true, 0));
-        assert_eq!(is_believed(4, &damaged(8)), (false, 1));
-        // Nobody knows when that was written.
-        assert_eq!(is_believed(4, b"no frame at all"), (false, 1));
-        // Before the stop, and by this boot's pages.
-        assert_eq!(is_believed(3, &damaged(2)), (true, 1));
-        assert_eq!(is_believed(4, &damaged(9)), (true, 1));
+        assert_eq!(is_believed(&left, 9, 4, &frame), (true, 0));
+        assert_eq!(is_believed(&left, 9, 4, &damaged), (false, 1));
+        assert_eq!(is_believed(&left, 9, 4, b"no frame at all"), (false, 1));
+        assert_eq!(is_believed(&left, 9, 3, &damaged), (true, 1));
+        assert_eq!(is_believed(&left, 8, 4, &damaged), (true, 1));
+        assert_eq!(is_believed(&stop, 9, 4, &damaged), (true, 1));
     }
 
     #[test]

@@ -71,6 +71,10 @@ const NAMED_WHERE_STORED: &[(&str, u64)] = &[
         "a clean stop does not vouch for bytes that came after it, whose record is damaged",
         1_813_000_000_060_905,
     ),
+    (
+        "a clean stop vouches for a session whatever became of a start that never served",
+        8_688,
+    ),
 ];
 
 /// Whether all of them pass now.

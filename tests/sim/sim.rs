@@ -510,10 +510,8 @@ impl Sim {
                 crate::clock::Park::new(&self.executor, Some(&life.changed), None).await;
             }
         } else {
-            let left = self
-                .stopped_cleanly
-                .take()
-                .at_start(life.boot, life.is_renewed.get());
+            let before = self.stopped_cleanly.take();
+            let left = before.at_start(life.boot, life.generation, life.is_renewed.get());
             self.stopped_cleanly.replace(left.unwrap_or_default());
             if life.is_renewed.get() {
                 bitsd::vault::recover::retire(&*shard.world, life.generation, &recovered.damaged)
@@ -566,9 +564,8 @@ impl Sim {
                 shard.note_all_hashing().await;
             }
             sim.disk.borrow_mut().sync_all();
-            let next = next_generation(sim.disk.borrow().list().iter().map(String::as_str));
             let before = sim.stopped_cleanly.take();
-            let stop = before.at_stop(life.boot, next, life.is_renewed.get());
+            let stop = before.at_stop(life.boot, life.is_renewed.get());
             sim.stopped_cleanly.replace(stop);
             life.is_stopped.set(true);
         });
