@@ -412,11 +412,55 @@ pub fn take_back(
 fn move_to_free_name(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> io::Result<()> {
     let ((from, name), (to, new)) = (from, to);
     match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
-        // The file system does not know the flag; a link refuses to replace just as well.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            rustix::fs::linkat(from, name, to, new, AtFlags::empty())?;
-            Ok(rustix::fs::unlinkat(from, name, AtFlags::empty())?)
-        }
+        // The file system does not know the flag.
+        Err(Errno::INVAL | Errno::NOSYS) => link_to_free_name((from, name), (to, new)),
         result => Ok(result?),
+    }
+}
+
+/// The same in two steps: a link refuses to replace just as well. Whoever was ended between them,
+/// or could not take the second, goes on where the file has both names.
+fn link_to_free_name(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> io::Result<()> {
+    let ((folder, name), (other, new)) = (from, to);
+    match rustix::fs::linkat(folder, name, other, new, AtFlags::empty()) {
+        Err(Errno::EXIST) if is_one_file(from, to)? => {}
+        linked => linked?,
+    }
+    Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+}
+
+/// Whether two names are of one file.
+fn is_one_file(one: (&OwnedFd, &str), other: (&OwnedFd, &str)) -> io::Result<bool> {
+    let look = |(folder, name)| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    let (one, other) = (look(one)?, look(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Goal: a server that was ended between the two steps comes to its end with the next Close.
+    #[test]
+    fn what_has_both_names_is_moved_and_another_file_is_not_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = OwnedFd::from(fs::File::open(place.path()).unwrap());
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("a.part"), "it").unwrap();
+        fs::hard_link(at("a.part"), at("a")).unwrap();
+        link_to_free_name((&folder, "a.part"), (&folder, "a")).unwrap();
+        assert!(!at("a.part").exists() && fs::read(at("a")).unwrap() == b"it");
+
+        fs::write(at("b.part"), "mine").unwrap();
+        fs::write(at("b"), "theirs").unwrap();
+        let refused = link_to_free_name((&folder, "b.part"), (&folder, "b"));
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(at("b.part").exists() && fs::read(at("b")).unwrap() == b"theirs");
+
+        fs::write(at("c.part"), "it").unwrap();
+        link_to_free_name((&folder, "c.part"), (&folder, "c")).unwrap();
+        assert!(!at("c.part").exists() && fs::read(at("c")).unwrap() == b"it");
     }
 }
