@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use bitsd::http::path::UploadPath;
 use bitsd::vault::record::{Answered, Frames, Life, Record};
 
 use support::client::{Client, PROTOCOL, fragment};
+use support::host::{Tmpfs, folder_and_root};
 use support::journal::{self, session_id};
 use support::raw::Raw;
 use support::server::{Server, Settings};
@@ -208,6 +210,33 @@ fn what_a_power_cut_may_take_is_not_told_as_missing() {
     }
     let server = Server::on(&root, Settings::default());
     server.wait_for_log("uploads=1 bytes=3 of=10");
+}
+
+/// Goal: what a clean stop has made safe is not lost by a start at which the disk is full: there is
+/// no room for new journals, nor for another note of the stop. Method: that was in another boot.
+#[test]
+fn a_full_disk_at_a_start_takes_nothing_back_of_what_a_clean_stop_has_made_safe() {
+    let (_folder, root) = folder_and_root();
+    let Some(_disk) = Tmpfs::on(&root, "size=2M,mode=700") else {
+        return;
+    };
+    let mut server = Server::on(&root, Settings::default());
+    let mut client = Client::create(server.address(), "/half").seed(1);
+    client.send(fragment(0..500).of(1000)).assert(200, None);
+    server.stop();
+    journal::of_another_boot(&root.join(".bitsd"));
+    let mut filler = fs::File::create(root.join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    server = Server::on(&root, Settings::default());
+    server.wait_for_log("No space left on device");
+    server.kill9();
+    drop(filler);
+    fs::remove_file(root.join("filler")).unwrap();
+    server = Server::on(&root, Settings::default());
+    client.reconnect_to(server.address());
+    client.send(fragment(500..1000).of(1000)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("half", 1, 1000);
 }
 
 /// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version

@@ -175,6 +175,49 @@ fn uploads_on_a_disk_that_is_not_mounted_wait_for_it() {
     }
 }
 
+/// Goal: what a clean stop has made safe is not lost by a start that cannot find its disk. Method:
+/// the stop was in another boot.
+#[test]
+fn uploads_that_a_clean_stop_has_made_safe_wait_for_their_disk_as_they_are() {
+    let Some(host) = Host::new() else { return };
+    let settings = host.settings(&["a", "b"]);
+    let mut server = Server::on(&host.root, settings.clone());
+    let clients = begin(&server);
+    server.stop();
+    support::journal::of_another_boot(&host.root.join(".bitsd"));
+    host.unmount("a");
+    server = Server::on(&host.root, settings.clone());
+    server.wait_for_log("event=shelf_missing");
+    server.kill9();
+    host.mount("a");
+    server = Server::on(&host.root, settings);
+    finish(&host, &server, clients);
+}
+
+/// Goal: whatever settings were tried before, the next start knows where uploads are.
+#[test]
+fn a_shelf_that_came_with_settings_that_failed_is_known_to_the_next_start() {
+    let Some(host) = Host::new() else { return };
+    let mut server = Server::on(&host.root, host.settings(&["b"]));
+    let lines = |names| host.settings(names).file;
+    let misspelt = "[[location]]\nprefix = \"/c\"\nroot = \"/nowhere/at/all\"\n";
+    server.reload(&(lines(&["b", "a"]) + misspelt));
+    server.wait_for_log("event=reload_failed");
+    server.reload(&lines(&["b", "a"]));
+    server.wait_for_log("event=reloaded");
+    let clients = begin(&server);
+    server.kill9();
+    host.unmount("a");
+    let settings = host.settings(&["b", "a"]);
+    server = Server::on(&host.root, settings.clone());
+    server.wait_for_log("event=shelf_missing");
+    they_wait(&server, &clients);
+    server.stop();
+    host.mount("a");
+    server = Server::on(&host.root, settings);
+    finish(&host, &server, clients);
+}
+
 /// Whoever asks for an upload whose disk is away hears that it waits, and comes back.
 #[track_caller]
 fn they_wait(server: &Server, [half, whole]: &[Client; 2]) {

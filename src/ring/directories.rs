@@ -179,21 +179,20 @@ impl Directories {
     /// # Errors
     /// [`LaunchError`]
     pub fn open_roots(&self, roots: &[PathBuf]) -> Result<Vec<Arc<Ground>>, LaunchError> {
-        let shelves = self.shelves.numbers().len();
-        let mut grounds = Vec::new();
-        for path in roots {
+        let opened = roots.iter().map(|path| {
             let known = self.state().roots.get(path).and_then(Weak::upgrade);
             let ground = match known {
                 Some(ground) => ground,
                 None => Arc::new(self.open_root(path)?),
             };
             (self.state().roots).insert(path.clone(), Arc::downgrade(&ground));
-            grounds.push(ground);
-        }
-        if shelves != self.shelves.numbers().len() {
-            self.write_list()?;
-        }
-        Ok(grounds)
+            Ok(ground)
+        });
+        let grounds = opened.collect();
+        // Also of those that came before one that could not be opened, and where the list could not
+        // be written before: the next settings find them open, and uploads begin there.
+        self.write_list()?;
+        grounds
     }
 
     fn open_root(&self, path: &Path) -> Result<Ground, LaunchError> {
@@ -364,7 +363,12 @@ impl Directories {
     }
 
     fn write_clean_stop(&self, stop: &CleanStop) -> io::Result<()> {
-        let note = stop.render();
-        self.shelves.work().write(CLEAN_NAME, note.as_bytes())
+        let (work, note) = (self.shelves.work(), stop.render());
+        let written = work.write(CLEAN_NAME, note.as_bytes());
+        // Records are not renewed where the disk is full, and then there is no room for a new note.
+        written.or_else(|error| {
+            let overwritten = work.overwrite(CLEAN_NAME, note.as_bytes());
+            overwritten.map_err(|_| error)
+        })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::channel;
 use tokio::sync::{oneshot, watch};
 
 use super::afoot::Afoot;
@@ -83,9 +84,8 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
     let sockets = listening.of_shards(config.cores);
     for (index, (letters, listeners)) in receivers.into_iter().zip(sockets).enumerate() {
-        let to_adopt = keep_sender(&mut reloads, tokio::sync::mpsc::channel(1));
-        let inquiries = tokio::sync::mpsc::channel(window::INQUIRIES_MAX);
-        let asked = keep_sender(&mut windows, inquiries);
+        let to_adopt = keep_sender(&mut reloads, channel(1));
+        let asked = keep_sender(&mut windows, channel(window::INQUIRIES_MAX));
         let dealt = keep_sender(&mut deals, oneshot::channel());
         let seat = Seat {
             index,

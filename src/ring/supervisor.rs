@@ -385,6 +385,11 @@ impl<'a> Supervisor<'a> {
         let keeps_listeners =
             then == Ended::MadeWay || start.listening.is_managed || service::is_managed();
         self.then = then;
+        if self.recovering > 0 {
+            // Shards that have read back all serve what comes until they have come to their end.
+            let left = self.directories.forget_clean_stop(self.generation, false);
+            let _the_disk_takes_nothing = left;
+        }
         self.stage.send_replace(Stage::Drain { keeps_listeners });
         let limit = Duration::from_millis(self.reloads.config().limits.shutdown_ms_max);
         let now = Instant::now();

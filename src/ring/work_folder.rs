@@ -16,6 +16,7 @@ mod locking;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -243,6 +244,17 @@ impl WorkFolder {
         )?)
     }
 
+    /// Writes over the beginning of a file that exists, durably. Where that is as long already, it
+    /// takes no room on the disk.
+    ///
+    /// # Errors
+    /// What the kernel says; then nobody knows what the file holds.
+    pub fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let file = fs::File::from(self.open_file(name, OFlags::WRONLY)?);
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()
+    }
+
     /// Makes its names durable, as far as its file system can.
     ///
     /// # Errors
@@ -412,6 +424,19 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let folder = WorkFolder::make(&place.path().join("work")).unwrap();
         (place, folder)
+    }
+
+    #[test]
+    fn a_file_can_be_written_over_where_no_new_one_can_be_made() {
+        let (place, folder) = folder();
+        folder.write("note", b"first\n").unwrap();
+        // What a full disk would do to it.
+        fs::create_dir_all(place.path().join("work/note.new/full")).unwrap();
+        folder.write("note", b"other\n").unwrap_err();
+        folder.overwrite("note", b"third\n").unwrap();
+        let read = folder.read("note", 100).unwrap();
+        assert_eq!(read.as_deref(), Some(&b"third\n"[..]));
+        assert!(folder.overwrite("none", b"x").is_err());
     }
 
     fn set_mode(path: &Path, mode: u32) {

@@ -27,7 +27,10 @@ struct ServedSince {
 }
 
 /// What stands before that generation, and between it and the boot.
-const SERVED: (&str, &str) = ("served from ", " in ");
+const SERVED: (&str, &str) = ("served from", " in ");
+
+/// Length of a note: one sector, which is written as a whole or not at all.
+const NOTE_BYTES: usize = 512;
 
 impl CleanStop {
     /// What a note says. Lines that are not understood are left out. A version that does not know
@@ -39,7 +42,7 @@ impl CleanStop {
                 let (generation, boot) = served.split_once(SERVED.1).unwrap_or_default();
                 stop.served = Some(ServedSince {
                     // Nothing is believed too much.
-                    generation: u64::from_str_radix(generation, 16).unwrap_or(0),
+                    generation: u64::from_str_radix(generation.trim(), 16).unwrap_or(0),
                     boot: u128::from_str_radix(boot, 16).ok(),
                 });
             } else if let Ok(boot) = u128::from_str_radix(line, 16) {
@@ -49,18 +52,21 @@ impl CleanStop {
         stop
     }
 
-    /// The note.
+    /// The note. It is as long whatever it says, unless it names very many boots: so it can be
+    /// written over where the disk has no room for another.
     pub fn render(&self) -> String {
         let boots = self.boots.iter().map(|boot| format!("{boot:032x}\n"));
         let served = self.served.as_ref().map(|served| {
             let (from, within) = SERVED;
             let generation = served.generation;
             match served.boot {
-                Some(boot) => format!("{from}{generation:x}{within}{boot:032x}\n"),
-                None => format!("{from}{generation:x}{within}several boots\n"),
+                Some(boot) => format!("{from} {generation:x}{within}{boot:032x}\n"),
+                None => format!("{from} {generation:x}{within}several boots\n"),
             }
         });
-        boots.chain(served).collect()
+        let lines: String = boots.chain(served).collect();
+        let length = NOTE_BYTES - 1;
+        format!("{lines:length$}\n")
     }
 
     /// Whether it vouches for what was written in this boot.
@@ -119,18 +125,17 @@ mod tests {
         let stop = CleanStop::default().at_stop(7, true);
         let stop = stop.at_stop(u128::MAX, false);
         let boots = format!("{:032x}\n{:032x}\n", 7, u128::MAX);
-        assert_eq!(stop.render(), boots);
+        assert_eq!(stop.render().trim_end(), boots.trim_end());
         assert_eq!(CleanStop::parse(&stop.render()), stop);
         assert!(stop.covers(7) && stop.covers(u128::MAX) && !stop.covers(8));
-        let once = stop.at_start(9, 0x2f, false).unwrap();
-        let line = format!("served from 2f in {:032x}\n", 9);
-        assert_eq!(once.render(), format!("{boots}{line}"));
+        let once = stop.clone().at_start(9, 0x2f, false).unwrap();
+        let line = format!("served from 2f in {:032x}", 9);
+        assert_eq!(once.render().trim_end(), format!("{boots}{line}"));
+        assert_eq!(once.render().len(), stop.render().len());
         assert_eq!(CleanStop::parse(&once.render()), once);
         let twice = once.at_start(10, 0x3f, false).unwrap();
-        assert_eq!(
-            twice.render(),
-            format!("{boots}served from 2f in several boots\n")
-        );
+        let line = "served from 2f in several boots";
+        assert_eq!(twice.render().trim_end(), format!("{boots}{line}"));
         assert_eq!(CleanStop::parse(&twice.render()), twice);
         // Anything else is no note, and of half a line nothing is believed.
         assert_eq!(CleanStop::parse("\n0ff g\n"), CleanStop::default());

@@ -30,7 +30,7 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location, Publish};
 use crate::event::{DiskOp, Event};
 use crate::http::path::UploadPath;
-use aside::set_aside;
+use aside::{is_set_aside, set_aside};
 use listing::{Listed, NAMES_PER_TURN, list};
 use missing::Missing;
 
@@ -126,10 +126,13 @@ pub async fn recover<D: Disk>(
 /// Removes the journals of former starts; damaged ones are kept for a person to look at. Every
 /// shard has its own now. What cannot be removed is left for the next start.
 pub async fn retire<D: Disk>(disk: &D, generation: u64, damaged: &[Damaged]) {
+    let mut left = Vec::new();
     for Damaged { name, why } in damaged {
-        set_aside(disk, Shelf::WORK, name, why).await;
+        if !is_set_aside(disk, Shelf::WORK, name, why).await {
+            left.push(name);
+        }
     }
-    if let Err(error) = remove_journals(disk, generation).await {
+    if let Err(error) = remove_journals(disk, generation, &left).await {
         disk.emit(Event::DiskFailed {
             op: DiskOp::Remove,
             session: None,
@@ -138,10 +141,11 @@ pub async fn retire<D: Disk>(disk: &D, generation: u64, damaged: &[Damaged]) {
     }
 }
 
-async fn remove_journals<D: Disk>(disk: &D, generation: u64) -> io::Result<()> {
+async fn remove_journals<D: Disk>(disk: &D, generation: u64, left: &[&String]) -> io::Result<()> {
     for name in disk.list(Shelf::WORK).await? {
         if let WorkName::Journal { generation: of } = names::parse_name(&name)
             && of < generation
+            && !left.contains(&&name)
         {
             disk.remove(Shelf::WORK, &name).await?;
         }
@@ -412,8 +416,17 @@ impl<D: Disk> Recovery<'_, D> {
     fn leave(&mut self, case: Case, op: DiskOp, error: &io::Error) {
         self.report(case.id, op, error);
         self.replies.remove(&case.id);
-        let kept = Kept::new(case.record, case.sequence);
+        let kept = self.as_found(case.record, case.sequence);
         self.store.journal.remember(case.id, kept);
+    }
+
+    /// The record of a session that the next start finds as this one did. What was believed of it
+    /// is as whole in this boot, and the note of a clean stop may be gone then.
+    fn as_found(&self, mut record: Record, sequence: u64) -> Rc<Kept> {
+        if self.survived(&record) {
+            record.boot_id = self.store.disk.boot_id();
+        }
+        Kept::new(record, sequence)
     }
 
     /// Removes replies of which nobody was told, or whose session is over.

@@ -8,7 +8,8 @@ use std::thread;
 use bitsd::bits::session::State;
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
-use bitsd::vault::record::{Life, Record};
+use bitsd::vault::clean_stop::CleanStop;
+use bitsd::vault::record::{Content, Frames, Life, Record};
 
 /// Shards of the earlier life.
 const SHARDS: usize = 3;
@@ -42,6 +43,28 @@ pub fn begun(work: &Path, number: u64, path: &str, come: &str, total: u64) -> Re
         begun_ms: 0,
         life: Life::default(),
     }
+}
+
+/// Makes what a server has left by a clean stop that of a boot before this one.
+pub fn of_another_boot(work: &Path) {
+    for entry in fs::read_dir(work).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|of| of != "journal") {
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        let frames = Frames::of(&bytes).map(|frame| {
+            let Some(Content::Record(mut record)) = frame.content() else {
+                panic!("only records were left");
+            };
+            record.boot_id = 1;
+            record.encode(frame.id, frame.sequence)
+        });
+        let frames: Vec<u8> = frames.flatten().collect();
+        fs::write(&path, frames).unwrap();
+    }
+    let note = CleanStop::default().at_stop(1, true);
+    fs::write(work.join("clean.aside"), note.render()).unwrap();
 }
 
 /// Writes the journals of a work directory: the record of each session, by its number, as a server

@@ -8,18 +8,24 @@ use crate::vault::names::ASIDE_SUFFIX;
 
 /// Renames a file, and says why. Where the disk refuses that, it stays.
 pub(super) async fn set_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str, why: &str) {
+    let _it_stays = is_set_aside(disk, shelf, name, why).await;
+}
+
+/// The same, and whether it has another name now.
+pub(super) async fn is_set_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str, why: &str) -> bool {
     disk.emit(Event::SetAside { name, why });
     let renamed = match free_aside(disk, shelf, name).await {
         Ok(aside) => disk.rename(shelf, name, &aside).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = renamed {
+    if let Err(error) = &renamed {
         disk.emit(Event::DiskFailed {
             op: DiskOp::Remove,
             session: None,
-            error: &error,
+            error,
         });
     }
+    renamed.is_ok()
 }
 
 /// So many files of one name are set aside.

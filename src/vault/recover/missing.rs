@@ -8,7 +8,6 @@ use crate::bits::session::State;
 use crate::diagnosis::DiskAway;
 use crate::event::{DiskOp, Event};
 use crate::vault::disk::Disk;
-use crate::vault::journal::Kept;
 use crate::vault::record::Record;
 
 /// How many there are.
@@ -80,7 +79,7 @@ impl<D: Disk> Recovery<'_, D> {
     pub(super) fn leave_waiting(&mut self, case: Case) {
         self.report(case.id, DiskOp::Open, &io::Error::other(DiskAway));
         self.replies.remove(&case.id);
-        let kept = Kept::new(case.record, case.sequence);
+        let kept = self.as_found(case.record, case.sequence);
         self.store.journal.leave(case.id, kept);
     }
 }
