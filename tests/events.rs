@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use support::backend::{Act, Backend, Heard};
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
+use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::wait_until;
 
@@ -344,6 +345,30 @@ fn who_owes_too_much_lets_nobody_in_who_would_owe_more() {
     wait_until("others are let in again", || {
         Client::new(server.address(), "/b.bin").try_create().status == 200
     });
+}
+
+#[test]
+fn one_client_that_owes_too_much_is_in_nobody_elses_way() {
+    let (webhook, is_open) = closed();
+    let settings = to(&webhook, "").file("[limits]\nevents_owed_per_shard_max = 16");
+    let server = Server::with(settings.flags(&["--cores", "1"]));
+    let create = |source: &str| {
+        let mut client = Client::new(server.address(), "/a.bin");
+        client.raw = Raw::connect_from(source.parse().unwrap(), server.address());
+        let status = client.try_create().status;
+        (client, status)
+    };
+    for number in 0..16 {
+        let (client, status) = create("127.0.0.2");
+        assert_eq!(status, if number < 8 { 200 } else { 503 }, "{number}");
+        if status == 200 {
+            let mut client = client;
+            client.cancel().assert(200, None);
+        }
+    }
+    assert_eq!(create("127.0.0.3").1, 200);
+    is_open.store(true, Ordering::SeqCst);
+    wait_until("it is let in again", || create("127.0.0.2").1 == 200);
 }
 
 #[test]

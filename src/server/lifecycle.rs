@@ -58,7 +58,8 @@ impl<W: World> Exchange<W> {
         if let Some(errno) = shard.world.space(shelf).lost(shard.world.now()) {
             return Err(diagnosis::while_uploads_are_lost(errno));
         }
-        if shard.owes_too_much(&location) {
+        let address = self.connection.client().ip().to_canonical();
+        if shard.owes_too_much(&location, address) {
             return Err(Refusal::EventsOwed);
         }
         match &location.objects {
@@ -72,7 +73,6 @@ impl<W: World> Exchange<W> {
             }
         }
         // Counted also where nothing bounds it: after a reload something may.
-        let address = self.connection.client().ip().to_canonical();
         let client = Client::new(&location.prefix, address);
         let bounds = SessionsMax {
             of_client: location.sessions_per_client_max.unwrap_or(u32::MAX),

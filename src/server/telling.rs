@@ -6,6 +6,7 @@
 //! of an event is its age and its next time; all else stands in its session's record. When to try
 //! which one is decided in [`super::timetable`].
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::floor::{CloudEvent, World};
@@ -36,8 +37,9 @@ impl<W: World> Shard<W> {
     }
 
     /// Whether as many events are owed as may be: who would owe another one is let in later.
-    pub(super) fn owes_too_much(&self, location: &Location) -> bool {
-        self.owes(location) && self.outbox.count() >= self.limits().events_owed_per_shard_max
+    pub(super) fn owes_too_much(&self, location: &Location, client: IpAddr) -> bool {
+        let owed_max = self.limits().events_owed_per_shard_max;
+        self.owes(location) && self.outbox.is_full_for(client, owed_max)
     }
 
     /// What former starts have left untold.
@@ -51,9 +53,7 @@ impl<W: World> Shard<W> {
             if self.store.journal.settle(id, self.outbox.targets) {
                 continue;
             }
-            if let Some(owed) = kept.record().owed.as_deref() {
-                self.put(id, owed);
-            }
+            self.put(id, &kept.record());
         }
     }
 
@@ -62,14 +62,16 @@ impl<W: World> Shard<W> {
         let Some(kept) = self.store.journal.owing(id) else {
             return;
         };
-        if let Some(owed) = kept.record().owed.as_deref() {
-            self.put(id, owed);
-        }
+        self.put(id, &kept.record());
         self.tell_what_is_due();
     }
 
-    fn put(&self, id: SessionId, owed: &Owed) {
+    fn put(&self, id: SessionId, record: &Record) {
+        let Some(owed) = record.owed.as_deref() else {
+            return;
+        };
         for target in self.outbox.targets.without(owed.told).iter() {
+            self.outbox.note(id, record.client);
             let times = &self.outbox.times[target.index()];
             times.borrow_mut().add((owed.at_ms, id));
             self.count_owed(target);
@@ -101,6 +103,7 @@ impl<W: World> Shard<W> {
         let times = &self.outbox.times[target.index()];
         let Some(kept) = self.store.journal.owing(id) else {
             times.borrow_mut().done(event);
+            self.outbox.forget(id);
             return self.count_owed(target);
         };
         let told = cloud_event(id, &kept.record(), |record| {
@@ -117,9 +120,10 @@ impl<W: World> Shard<W> {
         match outcome {
             Ok(()) => {
                 let all = self.outbox.targets;
-                (self.store.journal)
-                    .acknowledge(&*self.world, id, target, all)
-                    .await;
+                let journal = &self.store.journal;
+                if (journal.acknowledge(&*self.world, id, target, all)).await {
+                    self.outbox.forget(id);
+                }
                 let failures = times.borrow().failures();
                 times.borrow_mut().done(event);
                 let how = Relayed::Taken { failures };
