@@ -7,7 +7,7 @@
 
 mod cli;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -120,14 +120,28 @@ fn serve(config: Config, settings: Settings, relay: (Handed, Successor)) -> Exit
     code
 }
 
-/// Help, the version, or what is wrong with the command line; a log in JSON gets it in that form.
+/// Help, the version, or what is wrong with the command line. Where a log is expected it is a line
+/// of the log, and where nobody reads, nobody waits.
 fn wrong_command(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() && cli::log_format::asked_for(None) == LogFormat::Json {
-        let rendered = error.render().to_string();
-        observe::complain(LogFormat::Json, "wrong_use", &rendered.trim());
-        return ExitCode::from(WRONG_USE);
+    let rendered = || error.render().to_string();
+    if !error.use_stderr() {
+        match io::stdout().is_terminal() {
+            true => error.exit(),
+            false => observe::show_briefly(io::stdout(), &rendered()),
+        }
+        return ExitCode::SUCCESS;
     }
-    error.exit()
+    let format = cli::log_format::asked_for(None);
+    let is_terminal = io::stderr().is_terminal();
+    if format == LogFormat::Json || (cli::is_for_a_server() && !is_terminal) {
+        observe::complain(format, "wrong_use", &rendered().trim());
+    } else if is_terminal {
+        // In its colours, as the terminal takes them.
+        error.exit();
+    } else {
+        observe::show_briefly(io::stderr(), &rendered());
+    }
+    ExitCode::from(WRONG_USE)
 }
 
 /// Makes a token, and shows it.

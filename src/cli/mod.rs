@@ -133,6 +133,13 @@ pub fn make_harmless(error: &mut clap::Error) {
     }
 }
 
+/// Whether the command line, which may be wrong, is that of a server, whose stderr is a log.
+pub fn is_for_a_server() -> bool {
+    let words = std::env::args_os().skip(1);
+    let mut words = words.map(|word| word.to_string_lossy().into_owned());
+    words.find(|word| !word.starts_with('-')).as_deref() == Some("serve")
+}
+
 /// Says why, and that it failed.
 pub fn failed(why: impl std::fmt::Display) -> ExitCode {
     say(why);

@@ -106,6 +106,12 @@ pub fn say(what: &dyn fmt::Display) {
     writer::write_briefly(io::stderr(), &format!("bitsd: {what}\n"), FLUSH_PATIENCE);
 }
 
+/// A text as it is, on stdout or stderr, for the commands that have no log. Where nobody reads it,
+/// the exit code must do.
+pub fn show_briefly(to: impl std::os::fd::AsFd, text: &str) {
+    writer::write_briefly(to, text, FLUSH_PATIENCE);
+}
+
 /// Tells on stdout, for scripts, where the server listens, and whether by TLS, unless stdout is
 /// where the log goes: a reader of the log meets lines of the log only.
 ///
