@@ -77,6 +77,8 @@
 
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+// They panic where a disk is full, and wait at a pipe that nobody reads: [`observe`] does neither.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod admin;

@@ -4,6 +4,8 @@
 //! Exit codes: 0 all is well, 1 it failed (one sentence on stderr says why), 2 the command line or
 //! the settings are wrong.
 #![warn(clippy::unwrap_used)]
+// They panic where a disk is full, and wait at a pipe that nobody reads: `observe` does neither.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod cli;
 

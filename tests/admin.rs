@@ -3,10 +3,11 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::fs;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -1352,6 +1353,31 @@ fn a_shard_that_stands_still_is_not_live_and_the_watchdog_is_not_fed() {
     );
     drop(held);
     wait_until("it is live again", || watched.get("/live").0 == 200);
+}
+
+/// Goal: what cannot be said while no server answers ends nobody who watches. Method: stderr is
+/// full, and whoever listens for the server hangs up; that it is asked again shows that it went on.
+#[test]
+fn a_status_that_is_watched_goes_on_though_it_cannot_say_that_nobody_answers() {
+    let mut watched = Watched::start("");
+    let dev_full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = bitsd(&["status", "--watch", "--json", "--socket"]);
+    command.arg(&watched.socket);
+    command.stdout(Stdio::piped()).stderr(dev_full);
+    let mut status = Program(command.spawn().unwrap());
+    let mut stdout = status.0.stdout.take().unwrap();
+    assert!(stdout.read(&mut [0; 4_096]).unwrap() > 0);
+    let drained = thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
+    watched.server.stop();
+    let _ = fs::remove_file(&watched.socket);
+    let nobody = UnixListener::bind(&watched.socket).unwrap();
+    nobody.set_nonblocking(true).unwrap();
+    for _ in 0..2 {
+        wait_until("it asks", || nobody.accept().is_ok());
+    }
+    assert!(status.0.try_wait().unwrap().is_none());
+    drop(status);
+    drained.join().unwrap().unwrap();
 }
 
 /// Whoever watches a restart sees its end.

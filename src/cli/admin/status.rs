@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bitsd::admin::view::StatusView;
+use bitsd::observe;
 
 use super::conversation::{Conversation, NoConversation, refused};
 use super::stuck;
@@ -46,8 +47,8 @@ pub fn run(status: &Status) -> Result<ExitCode, Failed> {
             (Err(error), Some(seen)) if error.may_be_a_restart() => {
                 let text = format!("{clear}{}\n", away(seen.elapsed(), &error));
                 match status.json {
-                    // What reads this reads nothing else.
-                    true => eprint!("{text}"),
+                    // What reads stdout reads nothing else.
+                    true => observe::show_briefly(io::stderr(), &text),
                     false => table::print(&text).map_err(failed)?,
                 }
             }
