@@ -3,11 +3,15 @@
 mod support;
 
 use std::io::{self, Read as _, Write as _};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{CWD, FileType, Mode};
 
 use support::client::{Client, fragment};
 use support::content::content;
@@ -260,6 +264,35 @@ fn what_is_no_published_file_cannot_be_read() {
     // With a body it is no request of ours.
     let odd = ask(&mut raw, "GET", "/in/a.bin", "Content-Length: 1\r\n");
     assert_eq!(odd.status, 404);
+}
+
+/// Goal: no request opens what is no file: whoever waits at the other end of a pipe would go on.
+/// Method: the kernel tells what is opened in the folder, also of the file that is asked for last.
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let server = server("download = \"get\"");
+    upload(&server, "/a.bin", 5);
+    let mode = Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(CWD, server.file("pipe"), FileType::Fifo, mode, 0).unwrap();
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, server.root(), WatchFlags::OPEN).unwrap();
+    let mut raw = server.connect();
+    for method in ["GET", "HEAD"] {
+        assert_eq!(ask(&mut raw, method, "/pipe", "").status, 404, "{method}");
+    }
+    assert_eq!(ask(&mut raw, "GET", "/a.bin", "").status, 200);
+    let mut buffer = [MaybeUninit::uninit(); 4_096];
+    let mut events = inotify::Reader::new(watch, &mut buffer);
+    let mut opened = Vec::new();
+    while let Ok(event) = events.next() {
+        opened.extend(
+            event
+                .file_name()
+                .map(|name| name.to_str().unwrap().to_owned()),
+        );
+    }
+    assert!(opened.iter().any(|name| name == "a.bin"), "{opened:?}");
+    assert!(!opened.iter().any(|name| name == "pipe"), "{opened:?}");
 }
 
 #[test]

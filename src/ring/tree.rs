@@ -190,16 +190,7 @@ impl Trees {
                 };
             }
         }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let name = place.path.file_name();
-        match rustix::fs::openat(&*walk.here().opened, name, flags, Mode::empty()) {
-            Ok(opened) => Ok(Some(opened)),
-            // Nothing, a link, a socket, a device without a driver.
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        open_regular(&walk.here().opened, place.path.file_name())
     }
 
     /// Whether files of a shelf can be moved to a folder on its mount.
@@ -322,4 +313,28 @@ fn may_make_in(
         result => Ok(result?),
     };
     allowed.look((folder.identity(), access), look)
+}
+
+/// Opens what has a name in a folder to read it, if it is a regular file. Anything else is not
+/// opened at all: to be opened lets whoever waits at the other end of a pipe go on, and does
+/// something to some devices. Whoever gets it looks once more, since another one may have come in
+/// its place meanwhile; that can hold nobody up either.
+fn open_regular(folder: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let at = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let opened = match rustix::fs::statx(folder, name, at, StatxFlags::TYPE) {
+        Ok(found) if FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile => {
+            rustix::fs::openat(folder, name, flags | OFlags::NOCTTY, Mode::empty())
+        }
+        Ok(_) => return Ok(None),
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        // Nothing, or since then a link, a socket, a device without a driver.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
