@@ -23,7 +23,7 @@ use Severity::Warning;
 use remedies::{
     BRING_DISK, CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT, SEE_BEFORE,
 };
-use table::{ROWS, UNKNOWN};
+use table::ROWS;
 
 use crate::bits::reply::{Obstacle, Refusal, Scarce};
 use crate::event::DiskOp;
@@ -441,6 +441,18 @@ struct Row {
     cause: &'static str,
     remedy: &'static str,
 }
+
+/// The last row: whatever the others do not know.
+const UNKNOWN: Row = Row {
+    ops: ops::ANYWHERE,
+    errnos: &[],
+    hears: Refusal::DiskUnusable,
+    heals: WithServer,
+    severity: Warning,
+    write: Write::InDoubt,
+    cause: "the kernel refused, and the server does not know this error",
+    remedy: "look up the error together with the operation; please report this line",
+};
 
 fn row_of(op: DiskOp, errno: Option<Errno>) -> &'static Row {
     let known = errno.and_then(|errno| {

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rustix::fs::{CWD, FileType, Mode};
 
 use support::client::{Client, fragment};
 use support::content::content;
+use support::program::Program;
 use support::raw::{Raw, Response};
 use support::server::{Server, Settings};
 use support::tls::Authority;
@@ -293,6 +294,39 @@ fn what_is_no_file_is_not_opened() {
     }
     assert!(opened.iter().any(|name| name == "a.bin"), "{opened:?}");
     assert!(!opened.iter().any(|name| name == "pipe"), "{opened:?}");
+}
+
+/// A file server (Samba, knfsd) has a lease on a file: that has nothing to do with memory.
+#[test]
+fn a_file_that_somebody_has_a_lease_on_is_told_as_that() {
+    let server = server("download = \"get\"");
+    upload(&server, "/a.bin", 5);
+    let lease = "import fcntl, os, signal, sys\n\
+                 signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+                 file = os.open(sys.argv[1], os.O_RDWR)\n\
+                 fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+                 print('held', flush=True)\n\
+                 sys.stdin.read()\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", lease]).arg(server.file("a.bin"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(child) = command.stderr(Stdio::null()).spawn() else {
+        return support::skip("there is no python3");
+    };
+    let mut holder = Program(child);
+    let mut said = [0; 4];
+    let stdout = holder.0.stdout.as_mut().unwrap();
+    if stdout.read_exact(&mut said).is_err() {
+        return support::skip("the file system of the test has no leases");
+    }
+    let mut raw = server.connect();
+    let answer = ask(&mut raw, "GET", "/a.bin", "");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    server.wait_for_log("another program has a lease on the file");
+    assert!(!server.log().contains("memory"), "{}", server.log());
+    drop(holder.0.stdin.take());
+    holder.wait();
+    assert_eq!(ask(&mut raw, "GET", "/a.bin", "").status, 200);
 }
 
 #[test]

@@ -29,8 +29,41 @@ pub const WORK_MISSED: &[Op] = &[
     Op::Truncate,
     Op::SyncDirectory,
 ];
+/// What is opened or made there by its name.
+pub const WORK_BY_NAME: &[Op] = &[
+    Op::Create,
+    Op::Open,
+    Op::Read,
+    Op::Record,
+    Op::Reply,
+    Op::Remove,
+];
 /// What the client has named.
 pub const DESTINATION: &[Op] = &[Op::LookUp, Op::CreateDirectories, Op::Publish];
+/// What is found by a name that a client has chosen, or by that with something behind it.
+pub const NAMED: &[Op] = &[
+    Op::LookUp,
+    Op::CreateDirectories,
+    Op::Publish,
+    Op::DigestFile,
+];
+/// All the others.
+pub const BUT_FOR_NAMED: &[Op] = &[
+    Op::Create,
+    Op::Open,
+    Op::Read,
+    Op::Allocate,
+    Op::Write,
+    Op::Record,
+    Op::Sync,
+    Op::SyncRecords,
+    Op::Reply,
+    Op::Remove,
+    Op::Truncate,
+    Op::SyncDirectory,
+    Op::SyncDestination,
+    Op::Ledger,
+];
 /// Everything but what looks ahead.
 pub const NOT_AHEAD: &[Op] = &[
     Op::Create,

@@ -21,6 +21,8 @@ pub const RAISE_SYSTEM_FILES: &str =
     "too many open files in the whole system: raise the sysctl fs.file-max";
 pub const GIVE_MEMORY: &str = "give the server more memory (MemoryMax=; the line bounds_lowered tells whether it has less than the settings \
      ask for), or lower the numbers in [limits]";
+pub const LOOK_AT_LEASES: &str = "clients retry by themselves, and the kernel ends a lease within a minute; if it comes often, see who \
+     shares or renames what lies beneath root (`/proc/locks` shows leases)";
 pub const LOOK_AT_ITS_SERVER: &str =
     "clients retry by themselves; if it comes often, look at its server (FUSE, NFS)";
 

@@ -6,10 +6,12 @@ use super::Heals::{ByItself, Never, WithServer};
 use super::Row;
 use super::Severity::{Info, Silent, Warning};
 use super::Write::{Harmless, InDoubt};
-use super::ops::{ANYWHERE, DESTINATION, NOT_AHEAD, WORK, WORK_MISSED};
+use super::ops::{
+    ANYWHERE, BUT_FOR_NAMED, DESTINATION, NAMED, NOT_AHEAD, WORK, WORK_BY_NAME, WORK_MISSED,
+};
 use super::remedies::{
     CHECK_DEVICE, FREE_SPACE, GIVE_MEMORY, GRANT_DESTINATION, KEEP_OUT, LOOK_AT_ITS_SERVER,
-    RAISE_FILES, RAISE_SYSTEM_FILES, RAISE_TASKS, REMOUNT,
+    LOOK_AT_LEASES, RAISE_FILES, RAISE_SYSTEM_FILES, RAISE_TASKS, REMOUNT,
 };
 
 use crate::bits::reply::{Obstacle, Refusal as R, Scarce};
@@ -118,13 +120,34 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         ops: ANYWHERE,
-        errnos: &[Errno::NOMEM, Errno::AGAIN, Errno::NOBUFS],
+        errnos: &[Errno::NOMEM, Errno::NOBUFS],
         hears: R::Busy(Scarce::Memory),
         heals: ByItself,
         severity: Warning,
         write: Harmless,
         cause: "the kernel has no memory for this",
         remedy: GIVE_MEMORY,
+    },
+    Row {
+        ops: BUT_FOR_NAMED,
+        errnos: &[Errno::AGAIN],
+        hears: R::Busy(Scarce::Memory),
+        heals: ByItself,
+        severity: Warning,
+        write: Harmless,
+        cause: "the kernel has no memory for this",
+        remedy: GIVE_MEMORY,
+    },
+    Row {
+        // open(2) of what has a lease, and openat2(2) where names change again and again meanwhile.
+        ops: NAMED,
+        errnos: &[Errno::AGAIN],
+        hears: R::Busy(Scarce::File),
+        heals: ByItself,
+        severity: Warning,
+        write: Harmless,
+        cause: "another program has a lease on the file, or folders on the way to it are renamed all the time",
+        remedy: LOOK_AT_LEASES,
     },
     Row {
         // What looks for a way tries again at once; of the rest nobody knows whether it was done.
@@ -248,14 +271,7 @@ pub const ROWS: &[Row] = &[
         remedy: KEEP_OUT,
     },
     Row {
-        ops: &[
-            Op::Create,
-            Op::Open,
-            Op::Read,
-            Op::Record,
-            Op::Reply,
-            Op::Remove,
-        ],
+        ops: WORK_BY_NAME,
         errnos: &[Errno::LOOP, Errno::ISDIR, Errno::EXIST],
         hears: R::DiskUnusable,
         heals: WithServer,
@@ -478,15 +494,3 @@ pub const ROWS: &[Row] = &[
                  report this line",
     },
 ];
-
-/// The last row: whatever the others do not know.
-pub const UNKNOWN: Row = Row {
-    ops: ANYWHERE,
-    errnos: &[],
-    hears: R::DiskUnusable,
-    heals: WithServer,
-    severity: Warning,
-    write: InDoubt,
-    cause: "the kernel refused, and the server does not know this error",
-    remedy: "look up the error together with the operation; please report this line",
-};

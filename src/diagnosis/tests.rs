@@ -98,6 +98,22 @@ fn every_row_says_what_it_should() {
             "memory",
         ),
         (
+            Op::Record,
+            Errno::AGAIN,
+            R::Busy(Scarce::Memory),
+            ByItself,
+            Warning,
+            "memory",
+        ),
+        (
+            Op::LookUp,
+            Errno::AGAIN,
+            R::Busy(Scarce::File),
+            ByItself,
+            Warning,
+            "lease",
+        ),
+        (
             Op::Publish,
             Errno::TXTBSY,
             R::Busy(Scarce::File),
