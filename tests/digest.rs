@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
@@ -11,12 +13,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{CWD, FileType, IFlags, Mode};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use support::backend::{Act, Backend};
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
+use support::host::set_flags;
 use support::raw::Response;
 use support::server::{Server, Settings};
 
@@ -167,6 +171,43 @@ fn a_name_that_is_taken_meanwhile_costs_the_digest_file_and_not_the_upload() {
     server.wait_for_log("event=not_given");
     let stays = std::fs::read_to_string(server.file("a.bin.sha256")).unwrap();
     assert_eq!(stays, "somebody's");
+}
+
+/// Goal: the same where files may be replaced, for whatever cannot be: the client of a file that is
+/// published hears so, once and for all. Method: each is put there after the last byte.
+#[test]
+fn what_cannot_be_replaced_costs_the_digest_file_and_not_the_upload() {
+    let server = Server::with(with_digest_files("allow_overwrite = true"));
+    let put = |name: &str, path: &Path| match name {
+        "folder" => fs::create_dir(path).unwrap(),
+        "pipe" => {
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
+        }
+        _ => {
+            fs::write(path, "somebody's").unwrap();
+            set_flags(path, IFlags::IMMUTABLE);
+        }
+    };
+    for name in ["folder", "pipe", "sealed"] {
+        let mut client = Client::create(server.address(), &format!("/{name}")).seed(7);
+        client.send(fragment(0..3000)).assert(200, None);
+        let beside = server.file(&format!("{name}.sha256"));
+        put(name, &beside);
+        client.close().assert(200, None);
+        server.assert_file(name, 7, 3000);
+        let is_told = format!("path=\"{name}\"");
+        let told = |line: &str| line.contains("event=not_given") && line.contains(&is_told);
+        if name == "sealed" {
+            set_flags(&beside, IFlags::empty());
+            if fs::read(&beside).unwrap() != *b"somebody's" {
+                // Nothing can be made immutable here: it was replaced.
+                continue;
+            }
+        }
+        support::wait_until("it is told", || server.log().lines().any(told));
+    }
+    assert!(!server.log().contains("please report"), "{}", server.log());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::event::DiskOp as Op;
 
-/// Files of ours.
+/// Files of ours. A digest file is one until it gets its name; where that is taken, it has none.
 pub const WORK: &[Op] = &[
     Op::Create,
     Op::Open,
@@ -15,6 +15,7 @@ pub const WORK: &[Op] = &[
     Op::Reply,
     Op::Remove,
     Op::Truncate,
+    Op::DigestFile,
 ];
 /// What finds the work directory gone by a name that is not there.
 pub const WORK_MISSED: &[Op] = &[
@@ -28,6 +29,7 @@ pub const WORK_MISSED: &[Op] = &[
     Op::Remove,
     Op::Truncate,
     Op::SyncDirectory,
+    Op::DigestFile,
 ];
 /// What is opened or made there by its name.
 pub const WORK_BY_NAME: &[Op] = &[
@@ -37,6 +39,7 @@ pub const WORK_BY_NAME: &[Op] = &[
     Op::Record,
     Op::Reply,
     Op::Remove,
+    Op::DigestFile,
 ];
 /// What the client has named.
 pub const DESTINATION: &[Op] = &[Op::LookUp, Op::CreateDirectories, Op::Publish];

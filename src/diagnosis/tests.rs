@@ -114,6 +114,14 @@ fn every_row_says_what_it_should() {
             "lease",
         ),
         (
+            Op::DigestFile,
+            Errno::PERM,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "chattr",
+        ),
+        (
             Op::Publish,
             Errno::TXTBSY,
             R::Busy(Scarce::File),

@@ -90,8 +90,8 @@ fn of_not_given(what: &str, error: &io::Error) -> &'static str {
     let is_unmapped = Errno::from_io_error(error) == Some(Errno::INVAL);
     match what {
         DIGEST_FILE => {
-            "remove what has its name, or choose a shorter one; or set digest_file = false; a HEAD of the file \
-             tells its digest"
+            "remove what has its name (`lsattr` shows whether it may be), or choose a shorter one; or set digest_file = \
+             false; a HEAD of the file tells its digest"
         }
         "SELinux type" => {
             "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"

@@ -16,6 +16,7 @@ use super::floor::World;
 use super::held::Held;
 use crate::bits::reply::{Obstacle, Refusal};
 use crate::config::Durability;
+use crate::diagnosis::{self, Heals};
 use crate::event::{self, DiskOp, Event};
 use crate::http::digest::Hex;
 use crate::vault::destination;
@@ -57,6 +58,19 @@ impl Rewrites {
     }
 }
 
+/// What came of a digest file that was written.
+#[derive(Debug)]
+enum Named {
+    Given,
+    /// Something has its name, or keeps it from getting it, and waiting would not help.
+    NotGiven(io::Error),
+}
+
+/// Whether waiting would not help where no file can get a name in the folder of the destination.
+fn is_for_good(error: &io::Error) -> bool {
+    diagnosis::diagnose(DiskOp::Publish, error).heals == Heals::Never
+}
+
 impl<W: World> Held<W> {
     /// Whether the file is to have one.
     pub(super) fn has_digest_file(&mut self) -> bool {
@@ -96,10 +110,10 @@ impl<W: World> Held<W> {
             }
             let text = format!("{}  {}\n", Hex(&sha256), self.path().file_name()).into_bytes();
             match self.write_digest_file(&place, &text).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(Named::Given) => {}
+                Ok(Named::NotGiven(error)) => {
                     if !self.stands_there(&place, &text).await {
-                        self.tell_not_given(io::ErrorKind::AlreadyExists.into());
+                        self.tell_not_given(error);
                     }
                     break;
                 }
@@ -120,7 +134,11 @@ impl<W: World> Held<W> {
         opened?.1.sha256
     }
 
-    async fn write_digest_file(&mut self, place: &Place, text: &[u8]) -> io::Result<()> {
+    /// # Errors
+    /// What may heal while a client waits. What stands in the way of the name, or forbids it, is
+    /// none: the file is published, and its client would hear of trouble for weeks, or that its
+    /// upload was refused.
+    async fn write_digest_file(&mut self, place: &Place, text: &[u8]) -> io::Result<Named> {
         let shard = Rc::clone(&self.shard);
         let (disk, policy) = (&*shard.world, &self.location().policy);
         let (shelf, name) = (self.keep().shelf(), names::digest_name(self.id()));
@@ -134,14 +152,19 @@ impl<W: World> Held<W> {
             }
             drop(file);
             let manner = destination::manner(policy, place);
-            let published = disk.publish(shelf, &name, place, manner).await?;
+            let published = match disk.publish(shelf, &name, place, manner).await {
+                Ok(published) => published,
+                Err(error) if is_for_good(&error) => return Ok(Named::NotGiven(error)),
+                Err(error) => return Err(error),
+            };
             match policy.durability {
-                Durability::None => Ok(()),
-                Durability::Upload | Durability::Fragment => published.sync().await,
+                Durability::None => {}
+                Durability::Upload | Durability::Fragment => published.sync().await?,
             }
+            Ok(Named::Given)
         };
         let written = written.await;
-        if written.is_err() {
+        if !matches!(written, Ok(Named::Given)) {
             // If that fails too, the next start removes it.
             let _left = disk.remove(shelf, &name).await;
         }
