@@ -65,6 +65,13 @@ impl Networks {
             || (self.0.iter()).any(|one| others.0.iter().any(|other| meets(one, other)))
     }
 
+    /// Whether whoever the others let in is let in by these too. Networks that only together hold
+    /// one of the others are taken not to.
+    pub fn cover(&self, others: &Self) -> bool {
+        let is_covered = |other: &IpNet| self.0.iter().any(|one| one.contains(other));
+        self.is_empty() || (!others.is_empty() && others.0.iter().all(is_covered))
+    }
+
     /// Whether an address is in one of them. One of IPv4 is the same in either family.
     pub fn hold(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -135,6 +142,26 @@ mod tests {
             (&none, &home, true),
         ] {
             assert_eq!((one.meet(other), other.meet(one)), (meet, meet));
+        }
+    }
+
+    #[test]
+    fn who_lets_in_all_that_others_do_covers_them() {
+        let (wide, office) = (
+            networks(&["10.0.0.0/8", "::/0"]),
+            networks(&["10.1.0.0/16", "::1"]),
+        );
+        let (home, none) = (networks(&["192.168.0.0/16"]), networks(&[]));
+        for (one, other, covers) in [
+            (&wide, &office, true),
+            (&office, &wide, false),
+            (&wide, &home, false),
+            (&none, &home, true),
+            (&home, &none, false),
+            (&home, &home, true),
+            (&none, &none, true),
+        ] {
+            assert_eq!(one.cover(other), covers, "{one:?} {other:?}");
         }
     }
 

@@ -3,12 +3,12 @@
 //! Refused is only what can never be right. Each of these can be, for a while or behind a firewall.
 
 use std::net::SocketAddr;
-use std::path::{self, PathBuf};
 use std::time::Duration;
 
+mod around;
 mod folders;
 
-use super::keys::{Access, Config, Location};
+use super::keys::{Config, Location};
 use crate::auth::accounts::Accounts;
 use crate::auth::certificate::Rule;
 use crate::auth::policy::{self, Allowed, Principal, Scheme};
@@ -33,7 +33,7 @@ impl Config {
             ));
         }
         doubts.extend(self.in_the_clear());
-        doubts.extend(self.around());
+        doubts.extend(around::of_roots(self));
         doubts.extend(self.of_each_location());
         doubts.extend(self.without_users());
         doubts.extend(folders::of_users(self));
@@ -43,51 +43,6 @@ impl Config {
             doubts.push(why.to_owned());
         }
         doubts
-    }
-
-    /// Who gets at the files of a location by another one, which lets in more people.
-    fn around(&self) -> Vec<String> {
-        let mut doubts = Vec::new();
-        for inner in &self.locations {
-            let others = self
-                .locations
-                .iter()
-                .filter(|outer| outer.prefix != inner.prefix && lets_in_others(outer, inner));
-            for outer in others {
-                let Some(way) = self.way_into(outer, inner) else {
-                    continue;
-                };
-                doubts.push(format!(
-                    "what only those may reach whom auth and allow let in at /{} is reached at /{way} too, where others \
-                     are let in: one root lies within the other; let them lie side by side",
-                    inner.prefix
-                ));
-            }
-        }
-        doubts
-    }
-
-    /// The path by which the one location leads to the files of the other, if it does.
-    fn way_into(&self, outer: &Location, inner: &Location) -> Option<String> {
-        if outer.objects.is_some() || inner.objects.is_some() {
-            return None;
-        }
-        let (from, to) = (self.folder(outer)?, self.folder(inner)?);
-        let rest = to.strip_prefix(from).ok()?.to_str()?.to_owned();
-        let names = [outer.prefix.as_str(), &rest];
-        let names = names.into_iter().filter(|name| !name.is_empty());
-        let way = names.collect::<Vec<_>>().join("/");
-        // Where another one begins on that way, that one is asked.
-        (self.location(&way).prefix == outer.prefix).then_some(way)
-    }
-
-    /// Where the files of a location lie.
-    fn folder(&self, location: &Location) -> Option<PathBuf> {
-        let root = path::absolute(&self.roots[location.root]).ok()?;
-        Some(match location.has_own_root {
-            true => root,
-            false => root.join(location.prefix.as_str()),
-        })
     }
 
     /// What is doubtful about single ones.
@@ -236,19 +191,6 @@ impl Config {
             )
         })
     }
-}
-
-/// Whether the first lets in others than the second.
-fn lets_in_others(outer: &Location, inner: &Location) -> bool {
-    let (of_outer, of_inner) = (&outer.access, &inner.access);
-    let is_open =
-        |access: &Access| access.auth.is_empty() || access.allow.contains(&Allowed::Anybody);
-    let is_wider = match of_outer.auth.is_empty() {
-        true => !of_inner.auth.is_empty(),
-        false => is_open(of_outer) && !is_open(of_inner),
-    };
-    // Who may come may have been narrowed by the network instead.
-    outer.is_enabled && is_wider && of_outer.allow_from == of_inner.allow_from
 }
 
 #[cfg(test)]
@@ -419,6 +361,44 @@ mod tests {
                 top("/r") + "[[location]]\nprefix = \"s\"\n" + secret,
                 vec![],
             ),
+            // The network says who comes: wider out there, with `auth` or without.
+            (
+                top("/r") + &at("case", "/r/secret", "allow_from = \"10.0.0.0/8\"\n"),
+                vec![lies("/case", "/secret")],
+            ),
+            (
+                top("/r")
+                    + "allow_from = \"10.0.0.0/8\"\n"
+                    + &at(
+                        "case",
+                        "/r/secret",
+                        &format!("{secret}allow_from = \"10.1.0.0/16\"\n"),
+                    ),
+                vec![lies("/case", "/secret")],
+            ),
+            (
+                top("/n")
+                    + &at("a", "/r", "allow_from = \"10.1.0.0/16\"\n")
+                    + &at(
+                        "b",
+                        "/r/b",
+                        &format!("{secret}allow_from = \"10.0.0.0/8\"\n"),
+                    ),
+                vec![],
+            ),
+            (
+                top("/n")
+                    + &at("a", "/r", secret)
+                    + &at("b", "/r/b", "allow_from = \"10.0.0.0/8\"\n"),
+                vec![],
+            ),
+            // Whoever reads only is let in as well.
+            (
+                top("/n")
+                    + &at("a", "/r", "enabled = false\ndownload = \"get\"\n")
+                    + &at("b", "/r/b", &format!("{secret}download = \"get\"\n")),
+                vec![lies("/b", "/a/b")],
+            ),
             // Side by side, and where the outer one lets in fewer.
             (top("/r") + &at("a", "/ra", secret), vec![]),
             (
@@ -436,6 +416,45 @@ mod tests {
             assert_eq!(told.len(), expected.len(), "{lines}: {told:?}");
             for (told, expected) in told.iter().zip(expected) {
                 assert!(told.contains(&expected), "{lines}: {told}");
+            }
+        }
+    }
+
+    /// The same, of those whom both let in: what one forbids, the other allows.
+    #[test]
+    fn a_root_within_one_that_allows_more_is_told() {
+        let at = |prefix: &str, root: &str, keys: &str| {
+            format!("[[location]]\nprefix = \"{prefix}\"\nroot = \"{root}\"\n{keys}\n")
+        };
+        let secret = "auth = \"bearer\"\n";
+        let top = |keys: &str| format!("root = \"/n\"\ntokens_file = TOKENS\n{keys}\n");
+        let own = format!("{secret}per_user = true");
+        for (outer, inner, told) in [
+            ("download = \"get\"", "download = \"head\"", "download"),
+            ("download = \"head\"", "", "download"),
+            ("allow_overwrite = true", "", "allow_overwrite"),
+            ("", "enabled = false", "enabled"),
+            (secret, &own, "per_user"),
+            (
+                "download = \"get\"\nallow_overwrite = true",
+                "enabled = false",
+                "download, allow_overwrite, enabled",
+            ),
+            ("", "download = \"get\"\nallow_overwrite = true", ""),
+            ("enabled = false\nallow_overwrite = true", "", ""),
+            // Whoever reads all of them is somebody else than those who upload.
+            (&format!("{secret}download = \"get\""), "", ""),
+            ("allow_from = \"10.0.0.0/8\"\ndownload = \"get\"", "", ""),
+        ] {
+            let lines = top("") + &at("a", "/r", outer) + &at("b", "/r/b", inner);
+            let doubts = config(&lines).doubts();
+            match told {
+                "" => assert_eq!(doubts, [""; 0], "{lines}"),
+                told => {
+                    let begins = format!("{told} of /b does not hold at /a/b,");
+                    let is_told = doubts.len() == 1 && doubts[0].starts_with(&begins);
+                    assert!(is_told, "{lines}: {doubts:?}");
+                }
             }
         }
     }
