@@ -162,6 +162,10 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
             "mend the target of events that does not take them (`bitsd status` names it), or raise \
              limits.events_owed_per_shard_max",
         ),
+        Refusal::LedgerFails => Some(
+            "see the line custody_failed: it says why nothing can be written in the folder of `custody`; clients come back \
+             by themselves",
+        ),
         Refusal::Busy(scarce) => Some(remedies::of_scarce(*scarce)),
         _ => None,
     }

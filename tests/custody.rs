@@ -311,6 +311,10 @@ fn a_full_disk_of_the_ledger_is_told_as_one() {
     upload(&server, "/first.bin", 1, 30)
         .close()
         .assert(200, None);
+    // Where nothing is free, none begins.
+    let begun: Vec<_> = (0..64)
+        .map(|number| upload(&server, &format!("/{number}.bin"), 1, 30))
+        .collect();
     let filler = disk.path().join("filler");
     let free = disk.free_bytes();
     let filled = Command::new("dd")
@@ -322,8 +326,7 @@ fn a_full_disk_of_the_ledger_is_told_as_one() {
     assert!(!filled.status.success(), "the disk takes more than is free");
     // What is left of its last block takes some lines.
     let mut client = None;
-    for number in 0..64 {
-        let mut next = upload(&server, &format!("/{number}.bin"), 1, 30);
+    for mut next in begun {
         if next.close().status != 200 {
             client = Some(next);
             break;
@@ -512,6 +515,52 @@ fn a_line_tells_of_a_file_that_its_application_has_changed() {
     assert_whole(&kept.ledger);
 }
 
+/// Goal: what could not be closed is not begun, and what runs goes on. Method: the folder of the
+/// ledger is away for a while.
+#[test]
+fn no_upload_is_begun_while_its_line_could_not_be_written() {
+    let kept = kept("");
+    let (server, ledger) = (&kept.server, &kept.ledger);
+    let mut client = upload(server, "/a.bin", 1, 30);
+    let away = ledger.with_extension("away");
+    fs::rename(ledger, &away).unwrap();
+    client.close().assert(503, None);
+    let create = |path: &str| Client::new(server.address(), path).try_create();
+    create("/b.bin").assert(503, None);
+    server.wait_for_log("see the line custody_failed");
+    fs::rename(&away, ledger).unwrap();
+    wait_until("uploads begin again", || create("/b.bin").status == 200);
+    client.close().assert(200, None);
+    assert_whole(ledger);
+}
+
+/// The same before it fails: its file system keeps room for the lines of what runs.
+#[test]
+fn no_upload_is_begun_where_little_is_free_for_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(folder.path(), &["mkfs.ext4", "-q", "-F"], 16 << 20, "rw") else {
+        return skip("ext4 cannot be mounted (needs root)");
+    };
+    let ledger = disk.path().join("custody");
+    fs::create_dir(&ledger).unwrap();
+    let lines = "[limits]\nfree_bytes_min = \"4 MiB\"";
+    let server = Server::on(&folder.path().join("root"), settings(&ledger, lines));
+    let mut client = upload(&server, "/a.bin", 1, 30);
+    let filler = disk.path().join("filler");
+    let bytes = usize::try_from(disk.free_bytes() - (2 << 20)).unwrap();
+    let mut file = fs::File::create(&filler).unwrap();
+    std::io::Write::write_all(&mut file, &vec![1; bytes]).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    let create = || Client::new(server.address(), "/b.bin").try_create();
+    wait_until("no upload is begun", || create().status == 500);
+    create().assert(500, Some(DISK_FULL));
+    client.close().assert(200, None);
+    fs::remove_file(&filler).unwrap();
+    wait_until("uploads begin again", || create().status == 200);
+    assert_eq!(self::lines(&ledger).len(), 1);
+}
+
 /// Goal: what a full disk has torn of an append-only day is ended when there is room, without a
 /// restart. Method: the ledger is on a small disk, which is filled up until a line does not fit.
 #[test]
@@ -528,6 +577,10 @@ fn an_append_only_day_goes_on_after_a_full_disk() {
     if !set_flags(&day, IFlags::APPEND) {
         return;
     }
+    // Where nothing is free, none begins.
+    let begun: Vec<_> = (0..64)
+        .map(|number| upload(&server, &format!("/f{number}.bin"), 1, 30))
+        .collect();
     let filler = disk.path().join("filler");
     let file = fs::File::create(&filler).unwrap();
     // To the last block.
@@ -541,8 +594,7 @@ fn an_append_only_day_goes_on_after_a_full_disk() {
         {}
     }
     let _ = file.sync_all();
-    let refused = (0..64).find_map(|number| {
-        let mut client = upload(&server, &format!("/f{number}.bin"), 1, 30);
+    let refused = begun.into_iter().find_map(|mut client| {
         let answer = client.close();
         (answer.status != 200).then_some(client)
     });
@@ -551,7 +603,10 @@ fn an_append_only_day_goes_on_after_a_full_disk() {
     fs::remove_file(&filler).unwrap();
     server.wait_for_log("event=custody_restored");
     refused.close().assert(200, None);
-    upload(&server, "/z.bin", 1, 30).close().assert(200, None);
+    let mut last = Client::new(server.address(), "/z.bin");
+    wait_until("uploads begin again", || last.try_create().status == 200);
+    last.send(fragment(0..30)).assert(200, None);
+    last.close().assert(200, None);
     assert_whole(&ledger);
     set_flags(&day, IFlags::empty());
 }
@@ -606,11 +661,11 @@ fn no_upload_is_closed_while_the_folder_of_the_ledger_is_not_in_its_place() {
     let kept = kept("");
     let (server, ledger) = (&kept.server, &kept.ledger);
     upload(server, "/a.bin", 1, 30).close().assert(200, None);
+    let mut client = upload(server, "/b.bin", 1, 30);
     let away = ledger.with_extension("away");
     fs::rename(ledger, &away).unwrap();
     // Where nothing comes, too.
     server.wait_for_log("event=custody_failed");
-    let mut client = upload(server, "/b.bin", 1, 30);
     client.close().assert(503, None);
     assert_eq!(lines(&away).len(), 1);
     // Somebody has put the old one away for good.
@@ -636,6 +691,7 @@ fn a_disk_that_is_mounted_over_the_ledger_gets_no_line() {
     let kept = kept("");
     let (server, ledger) = (&kept.server, &kept.ledger);
     upload(server, "/a.bin", 1, 30).close().assert(200, None);
+    let mut client = upload(server, "/b.bin", 1, 30);
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", "mode=700", "none"]);
     let mounted = mount.arg(ledger).output();
@@ -643,7 +699,6 @@ fn a_disk_that_is_mounted_over_the_ledger_gets_no_line() {
         return skip("no file system can be mounted");
     }
     let over = Mounted(ledger.clone());
-    let mut client = upload(server, "/b.bin", 1, 30);
     client.close().assert(503, None);
     server.wait_for_log("is on another file system now");
     assert_eq!(fs::read_dir(ledger).unwrap().count(), 0);

@@ -312,9 +312,12 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::ApplicationFailed { .. } => "the application cannot be reached",
         R::ReplyUrlTooLong { .. } => "the application's reply URL",
         R::AsBefore { last, .. } => row_of(last),
-        R::EventsOwed | R::TooManySessions | R::TooManyOfUser | R::Busy(_) | R::Unavailable => {
-            "too many sessions"
-        }
+        R::EventsOwed
+        | R::LedgerFails
+        | R::TooManySessions
+        | R::TooManyOfUser
+        | R::Busy(_)
+        | R::Unavailable => "too many sessions",
         R::DiskUnusable | R::Displaced | R::DiskAway => "the work directory is gone",
     }
 }
@@ -370,6 +373,7 @@ fn refusals() -> Vec<Refusal> {
         R::TooManySessions,
         R::TooManyOfUser,
         R::EventsOwed,
+        R::LedgerFails,
         R::Busy(Scarce::Files),
         R::DiskUnusable,
         R::Unavailable,

@@ -130,6 +130,7 @@ pub enum PremisesKind {
     #[default]
     Root,
     WorkDirectory,
+    Ledger,
 }
 
 impl PremisesKind {
@@ -137,6 +138,7 @@ impl PremisesKind {
         match self {
             Self::Root => "root",
             Self::WorkDirectory => "work directory",
+            Self::Ledger => "custody ledger",
         }
     }
 }
@@ -357,6 +359,7 @@ fn judge_premises(place: &Premises) -> Vec<Reason> {
         let reason = match place.kind {
             PremisesKind::Root => "root_changed",
             PremisesKind::WorkDirectory => "work_dir_changed",
+            PremisesKind::Ledger => "custody_failed",
         };
         let why = format!("the {what} {path} is not what it was: {wrong}");
         reasons.push(Reason::new(reason, why, remedy));

@@ -168,6 +168,8 @@ pub enum Refusal {
     TooManyOfUser,
     /// As many events are owed to others as may be.
     EventsOwed,
+    /// No line of the custody ledger can be written, and so no upload could be closed.
+    LedgerFails,
     /// There is too little of something.
     Busy(Scarce),
     /// The object store has not taken the file yet.
@@ -296,6 +298,7 @@ impl Refusal {
             | Self::TooManySessions
             | Self::TooManyOfUser
             | Self::EventsOwed
+            | Self::LedgerFails
             | Self::Busy(_)
             | Self::StorePending
             | Self::StoreFailed
@@ -443,6 +446,7 @@ impl Refusal {
             Self::TooManySessions => "the client has too many uploads under way",
             Self::TooManyOfUser => "the user has too many uploads under way",
             Self::EventsOwed => "others have not taken in yet what has arrived before",
+            Self::LedgerFails => "what has arrived cannot be entered into the ledger now",
             Self::Busy(_) => "too much is open or waiting",
             Self::StorePending => "the object store has not taken the file yet",
             Self::StoreFailed => "the object store does not take the file",

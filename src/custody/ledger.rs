@@ -81,6 +81,11 @@ impl Ledger {
         &self.folder
     }
 
+    /// Whether a line that was asked for now would most likely not be written.
+    pub fn is_failing(&self) -> bool {
+        self.metrics.is_failing()
+    }
+
     /// Returns when the line is written, and survives a power cut if it has to.
     ///
     /// # Errors

@@ -169,6 +169,7 @@ words! {
         Refusal::QuotaExceeded => "quota_exceeded",
         Refusal::SpaceLow => "space_low",
         Refusal::EventsOwed => "events_owed",
+        Refusal::LedgerFails => "custody_failed",
         Refusal::StagingFull => "staging_full",
         Refusal::ReadOnly => "read_only",
         Refusal::DiskFailed => "disk_failed",

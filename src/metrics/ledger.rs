@@ -1,6 +1,6 @@
 //! What is counted of the custody ledger.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::count::{Count, Gauge};
@@ -38,6 +38,8 @@ pub struct LedgerMetrics {
     pub failures: Count,
     /// Why the last one did, if it did.
     wrong: Mutex<Option<LedgerTrouble>>,
+    /// Whether it did: shards ask, and do not wait for the lock.
+    is_failing: AtomicBool,
     /// Times that its folder or its file was not what the server had made of it.
     pub disturbances: Count,
     /// Since when the oldest of the lines waits that are being written, by the shards' clock, in
@@ -56,7 +58,13 @@ pub struct LedgerTrouble {
 impl LedgerMetrics {
     /// How the last write went.
     pub fn note(&self, wrong: Option<LedgerTrouble>) {
+        self.is_failing.store(wrong.is_some(), Ordering::Relaxed);
         *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = wrong;
+    }
+
+    /// Whether the last write failed, and nothing has shown since that the next one would not.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Why it failed, if it did.

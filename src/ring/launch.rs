@@ -79,7 +79,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
     let lookout = Watch::start(&ready.directories, &metrics).map_err(LaunchError::Thread)?;
     let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
-    let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves())?;
+    let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves(), &spaces)?;
     let objects = objects(&config, &metrics, &ready)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
     let sockets = listening.of_shards(config.cores);

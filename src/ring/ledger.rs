@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use super::launch_error::LaunchError;
 use super::shelves::SharedShelves;
+use super::space::Spaces;
+use crate::bits::reply::Refusal;
 use crate::config::Config;
 use crate::custody::ledger::Ledger;
 use crate::custody::note::Witness;
 use crate::custody::site::Site;
 use crate::metrics::Metrics;
 use crate::vault::names::LEDGER_NAME;
+use crate::vault::space::Space;
 use crate::vigil::{self, Vigil};
 
 /// A path, the name of a day and a hash, with room for what JSON escapes.
@@ -25,6 +28,7 @@ pub fn begin(
     config: &Config,
     metrics: &Metrics,
     shelves: &SharedShelves,
+    spaces: &Spaces,
 ) -> Result<Option<Ledger>, LaunchError> {
     let Some(site) = site(config) else {
         return Ok(None);
@@ -35,6 +39,8 @@ pub fn begin(
     let started = vigil::at(&config.custody, start);
     let ledger = started.map_err(LaunchError::Custody)?;
     shelves.keep_ledger_in(ledger.folder());
+    // Looked at from now on, whether an upload comes or not.
+    let _space = space(Some(&ledger), spaces);
     Ok(Some(ledger))
 }
 
@@ -43,6 +49,21 @@ pub fn site(config: &Config) -> Option<Site> {
     let path = &config.custody;
     let new = || Site::new(path, &config.upload_folders()).speaking_of(&config.roots);
     (!path.as_os_str().is_empty()).then(new)
+}
+
+/// The space of the file system that a ledger is on, which is looked at from now on.
+pub fn space(ledger: Option<&Ledger>, spaces: &Spaces) -> Option<Arc<Space>> {
+    // If nobody can tell what is free, nothing is known to be short.
+    spaces.of(ledger?.folder()).ok()
+}
+
+/// What a client hears that would begin an upload which could not be closed, or whose line might
+/// take the room of those that run.
+pub fn refuses(ledger: Option<&Ledger>, space: Option<&Space>) -> Option<Refusal> {
+    if ledger?.is_failing() {
+        return Some(Refusal::LedgerFails);
+    }
+    space?.is_low().then_some(Refusal::SpaceLow)
 }
 
 /// The work directory remembers the end of the ledger.

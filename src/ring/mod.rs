@@ -160,6 +160,7 @@ pub struct RingWorld {
     objects: Objects,
     verifier: Verifier,
     ledger: Option<Ledger>,
+    ledger_space: Option<Arc<Space>>,
     watch: Watch,
     senders: Senders,
     /// What is under way on all shards.
@@ -299,6 +300,10 @@ impl Floor for RingWorld {
 
     fn keeps_custody(&self) -> bool {
         self.ledger.is_some()
+    }
+
+    fn ledger_refuses(&self) -> Option<crate::bits::reply::Refusal> {
+        ledger::refuses(self.ledger.as_ref(), self.ledger_space.as_deref())
     }
 
     fn path_of_root(&self, root: usize) -> Option<String> {

@@ -20,6 +20,7 @@ use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
 use super::door::Door;
 use super::launch_error::LaunchError;
+use super::ledger;
 use super::listeners;
 use super::mailbox::{Letter, Senders};
 use super::net::{self, RingWire};
@@ -229,14 +230,14 @@ impl Seat {
         if let (Registration::Refused(error), 0) = (registration, self.index) {
             tracing::warn!(event = "blocks_not_registered", %error, "{NOT_REGISTERED}");
         }
-        let disk = RingDisk::new(self.directories.shelves(), self.config.io);
         let world = RingWorld {
             shard: self.index,
             boot: self.boot,
             metrics: self.metrics,
             blocks,
-            disk,
+            disk: RingDisk::new(self.directories.shelves(), self.config.io),
             trees: Arc::new(Trees::new(self.directories.shelves())),
+            ledger_space: ledger::space(self.ledger.as_ref(), &self.spaces),
             spaces: self.spaces,
             spaces_of: RefCell::default(),
             ground_seen: Arc::default(),

@@ -93,7 +93,14 @@ impl House for Steward {
                 ..look(&ground.spot, bytes_min)
             }
         });
-        shelves.chain(roots).collect()
+        // Whether it is in its place its writer says.
+        let ledger = (!config.custody.as_os_str().is_empty()).then(|| Premises {
+            kind: PremisesKind::Ledger,
+            path: config.custody.clone(),
+            space: space(&config.custody, bytes_min),
+            ..Premises::default()
+        });
+        shelves.chain(roots).chain(ledger).collect()
     }
 
     fn log_lines_lost(&self) -> u64 {

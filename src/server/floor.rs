@@ -20,6 +20,7 @@ use crate::auth::forwarded::Announcement;
 use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
+use crate::bits::reply::Refusal;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::config::Notification;
@@ -373,6 +374,10 @@ pub trait Floor: Runtime {
     /// Whether a custody ledger is kept.
     fn keeps_custody(&self) -> bool {
         false
+    }
+    /// What a new upload hears while the line of its end could not be written into the ledger.
+    fn ledger_refuses(&self) -> Option<Refusal> {
+        None
     }
     /// Where a root is, for whoever reads that elsewhere; `None` if it is not open.
     fn path_of_root(&self, _root: usize) -> Option<String> {

@@ -62,6 +62,9 @@ impl<W: World> Exchange<W> {
         if shard.owes_too_much(&location, address) {
             return Err(Refusal::EventsOwed);
         }
+        if let Some(refusal) = shard.world.ledger_refuses() {
+            return Err(refusal);
+        }
         match &location.objects {
             Some(objects) => shard.check_store(&location, objects, &place)?,
             None => {

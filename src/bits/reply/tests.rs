@@ -301,6 +301,8 @@ rows! {
         => "503 Service Unavailable", None, "too many wrong passwords: wait, then try again";
     R::EventsOwed, R::EventsOwed
         => "503 Service Unavailable", None, "others have not taken in yet what has arrived before";
+    R::LedgerFails, R::LedgerFails
+        => "503 Service Unavailable", None, "what has arrived cannot be entered into the ledger now";
     R::TicketsUnusable, R::TicketsUnusable
         => "503 Service Unavailable", None, "Kerberos tickets cannot be looked at now";
     R::TooManyOfUser, R::TooManyOfUser
