@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use bitsd::metrics::labels::DISK_OPS;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -62,6 +63,27 @@ fn the_alert_rules_are_right() {
         rules.matches("- alert:").count(),
         rules.matches("remedy:").count()
     );
+}
+
+/// What fails of the disk alerts somebody, whatever its word: but for these, each a word that the
+/// program has.
+#[test]
+fn whatever_fails_of_the_disk_is_in_its_alert() {
+    let rules = std::fs::read_to_string(shipped("alerts.yml")).unwrap();
+    let left_out = rules.split("bitsd_disk_errors_total{op!~\"").nth(1);
+    let left_out = left_out.expect("all but some are in it").split('"').next();
+    let left_out: BTreeSet<_> = left_out.unwrap().split('|').collect();
+    let known = BTreeSet::from_iter(DISK_OPS.iter().copied());
+    assert!(left_out.is_subset(&known), "{left_out:?} of {known:?}");
+    // A client chooses what is looked up, opened to read, made on the way and reserved.
+    let expected = [
+        "look_up",
+        "open",
+        "create_directories",
+        "allocate",
+        "ledger",
+    ];
+    assert_eq!(left_out, BTreeSet::from(expected));
 }
 
 #[test]
