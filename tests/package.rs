@@ -385,6 +385,39 @@ fn an_installed_package_serves_until_it_is_purged() {
     );
 }
 
+/// One place says what the packages are built with, and whatever builds or describes one asks it.
+#[test]
+fn what_is_packed_has_the_features_of_the_packages() {
+    let manifest = std::fs::read_to_string(top().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let packed = manifest["features"]["package"].as_array().unwrap();
+    let packed: Vec<_> = packed
+        .iter()
+        .map(|feature| feature.as_str().unwrap())
+        .collect();
+    assert_eq!(packed, ["put", "bench", "s3", "nats"]);
+    let mut seen = 0;
+    for file in ["package", "release", "packaging/third_party.py"] {
+        let text = std::fs::read_to_string(top().join("scripts").join(file)).unwrap();
+        // `"cargo", "metadata"` reads as a shell has it.
+        let text = text.replace("\", \"", " ").replace(",\n", " ");
+        for line in text.lines() {
+            let words = [" build --", "cyclonedx --quiet", "cargo metadata --"];
+            if line.trim_start().starts_with('#') || !words.iter().any(|word| line.contains(word)) {
+                continue;
+            }
+            seen += 1;
+            let line = line.replace('"', "");
+            let named: Vec<_> = line.split("--features ").skip(1).collect();
+            assert!(
+                named.len() == 1 && named[0].starts_with("package"),
+                "{file}: {line}"
+            );
+        }
+    }
+    assert_eq!(seen, 4);
+}
+
 /// `scripts/release --check` lets a release pass that is ready, and no other.
 #[test]
 fn a_release_says_the_same_version_everywhere() {

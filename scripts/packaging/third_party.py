@@ -17,7 +17,7 @@ def cargo_metadata():
         ["rustc", "-vV"], check=True, capture_output=True, text=True).stdout, re.M)[1]
     return json.loads(subprocess.run(
         ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host,
-         "--features", "s3,nats"],
+         "--features", "package"],
         check=True, capture_output=True, text=True).stdout)
 
 
