@@ -442,7 +442,7 @@ fn a_release_says_the_same_version_everywhere() {
         (format!("## {version} (2026-01-01)"), true),
     ] {
         let text = format!("# Changes\n\n## Unreleased\n\n{heading}\n\n- A point.\n");
-        std::fs::write(clone.join("CHANGELOG.md"), text).unwrap();
+        std::fs::write(clone.join("CHANGELOG.md"), &text).unwrap();
         let at = clone.to_str().unwrap();
         git(&["-C", at, "add", "--all"]);
         git(&["-C", at, "commit", "--quiet", "--message", "a state"]);
@@ -461,6 +461,13 @@ fn a_release_says_the_same_version_everywhere() {
             words(&checked)
         );
         if is_ready {
+            let text = text.replace("Unreleased\n", "Unreleased\n\n### Added\n\n- One more.\n");
+            std::fs::write(clone.join("CHANGELOG.md"), text).unwrap();
+            git(&["-C", at, "commit", "--quiet", "--all", "--message", "more"]);
+            let more = words(&check());
+            assert!(more.contains("points below"), "{more}");
+            git(&["-C", at, "reset", "--quiet", "--hard", "HEAD~"]);
+            assert!(check().status.success(), "{}", words(&check()));
             std::fs::write(clone.join("left"), "").unwrap();
             assert!(!check().status.success(), "a file that is not committed");
         }
