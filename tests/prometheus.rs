@@ -86,6 +86,39 @@ fn whatever_fails_of_the_disk_is_in_its_alert() {
     assert_eq!(left_out, BTreeSet::from(expected));
 }
 
+/// What a shard counts is shown: each field is read where the series are written.
+#[test]
+fn whatever_is_counted_is_shown() {
+    let read = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let counted = read("metrics/shard.rs");
+    let shown = read("admin/exposition.rs") + &read("admin/targets.rs");
+    let mut seen = 0;
+    for owner in ["ShardMetrics", "TargetMetrics", "LocationMetrics"] {
+        let fields = counted.split(&format!("pub struct {owner} {{\n")).nth(1);
+        for line in fields.unwrap().lines().take_while(|line| *line != "}") {
+            let Some((name, kind)) = line.trim().split_once(": ") else {
+                continue;
+            };
+            if !["Count", "Times", "Sizes"]
+                .iter()
+                .any(|counts| kind.contains(counts))
+            {
+                continue;
+            }
+            let name = name.trim_start_matches("pub ");
+            assert!(
+                shown.contains(&format!(".{name}")),
+                "{owner}: {name} is in no series"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 25, "{seen}");
+}
+
 #[test]
 fn the_dashboard_has_the_shape_that_grafana_takes() {
     let dashboard = dashboard();

@@ -189,6 +189,9 @@ impl Scrape {
         let help = "Connections that found no place";
         let turned_away = self.sum(|shard| &shard.turned_away);
         families.counter("bitsd_connections_turned_away", help, alone(turned_away))?;
+        let help = "Connections that were not let in for where they come from";
+        let not_let_in = self.sum(|shard| &shard.not_let_in);
+        families.counter("bitsd_connections_not_let_in", help, alone(not_let_in))?;
         let help = "Connections that were given to the shard of their session";
         let moved = self.sum(|shard| &shard.moved);
         families.counter("bitsd_connections_moved", help, alone(moved))?;
