@@ -714,6 +714,67 @@ fn sessions_are_listed_shown_and_ended() {
     assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));
 }
 
+/// What was asked for is done to its end, whether or not somebody reads what is said of it, and the
+/// exit code says what came of it.
+#[test]
+fn a_reader_that_goes_away_changes_nothing_of_what_is_done() {
+    let watched = Watched::start("sessions_per_client_max = \"unlimited\"");
+    let begin = |count: usize| {
+        let mut many = Client::new(watched.server.address(), "/many.bin");
+        for _ in 0..count {
+            many.try_create().assert(200, None);
+        }
+    };
+    let unheard = |words: &[&str], stdout: Stdio| {
+        let mut command = bitsd(words);
+        command.arg("--socket").arg(&watched.socket).stdout(stdout);
+        command.output().unwrap()
+    };
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    begin(50);
+    let done = unheard(&["sessions", "cancel", "--path", "*"], nobody());
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    assert_eq!(watched.get("/v1/sessions").1, "");
+    // One that is not there, after one that is and before another.
+    begin(2);
+    let listed = watched.command(&["sessions", "list", "--json"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let ids = listed.lines().map(|line| {
+        let session: Value = serde_json::from_str(line).unwrap();
+        session["id"].as_str().unwrap().to_owned()
+    });
+    let ids: Vec<_> = ids.collect();
+    let none = "7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE";
+    let done = unheard(&["sessions", "expire", &ids[0], none, &ids[1]], nobody());
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    assert_eq!(watched.get("/v1/sessions").1, "");
+    // What cannot be written is told, and is no reason to stop either.
+    begin(5);
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let done = unheard(&["sessions", "cancel", "--path", "*"], Stdio::from(full));
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    assert!(
+        text(&done).contains("5 of 5 uploads have ended"),
+        "{}",
+        text(&done)
+    );
+    assert_eq!(watched.get("/v1/sessions").1, "");
+    assert_eq!(
+        unheard(&["sessions", "list"], nobody()).status.code(),
+        Some(0)
+    );
+    assert_eq!(unheard(&["status"], nobody()).status.code(), Some(0));
+    let full = Watched::start("[limits]\nfree_bytes_min = \"1000TiB\"");
+    wait_until("it has looked", || full.get("/ready").0 == 503);
+    let mut status = bitsd(&["status", "--socket"]);
+    let status = status.arg(&full.socket).stdout(nobody()).output().unwrap();
+    assert_eq!(status.status.code(), Some(1), "{}", text(&status));
+}
+
 /// Whoever works on a session is stopped first, as a newer connection would stop it.
 #[test]
 fn a_session_in_mid_fragment_is_cut_and_ended() {
@@ -926,6 +987,47 @@ fn without_a_server_the_journals_are_read_under_its_lock() {
         "{}",
         text(&locked)
     );
+}
+
+/// A list that may not be all there is says so: what is left of an upload stands in the folder.
+#[test]
+fn without_a_server_a_journal_that_cannot_be_read_is_told() {
+    let mut watched = Watched::start("");
+    for path in ["/a.bin", "/b.bin"] {
+        let mut client = Client::create(watched.server.address(), path);
+        client.send(fragment(0..100).of(300)).assert(200, None);
+    }
+    let file = with_root_in_file(&watched);
+    watched.server.stop();
+    let run = |words: &[&str]| bitsd(words).arg("--config").arg(&file).output().unwrap();
+    let whole = run(&["sessions", "list", "--json"]);
+    assert_eq!(whole.status.code(), Some(0), "{}", text(&whole));
+    assert_eq!(String::from_utf8_lossy(&whole.stdout).lines().count(), 2);
+    let journal = watched
+        .server
+        .root()
+        .join(".bitsd/0000000000000000-7.journal");
+    std::fs::write(&journal, [7; 4_096]).unwrap();
+    let told = "0000000000000000-7.journal: it holds no record that can be read";
+    for words in [
+        &["sessions", "list", "--json"][..],
+        &["sessions", "list"],
+        &["sessions", "expire", "--path", "*", "--dry-run"],
+        &["sessions", "cancel", "--path", "/c.bin"],
+    ] {
+        let found = run(words);
+        assert_eq!(found.status.code(), Some(1), "{words:?}: {}", text(&found));
+        let why = String::from_utf8_lossy(&found.stderr);
+        assert!(why.contains(told), "{words:?}: {why}");
+    }
+    // What is known is all there, and who names one gets it.
+    let found = run(&["sessions", "list", "--json"]);
+    assert_eq!(found.stdout, whole.stdout);
+    let session = String::from_utf8_lossy(&whole.stdout).into_owned();
+    let session: Value = serde_json::from_str(session.lines().next().unwrap()).unwrap();
+    let done = run(&["sessions", "cancel", session["id"].as_str().unwrap()]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    assert!(text(&done).contains(told), "{}", text(&done));
 }
 
 /// A server whose settings file names its root too, so that a command finds all in it.

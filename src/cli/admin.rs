@@ -32,13 +32,13 @@ use ending::How;
 /// What is done with the sessions of a server that does not run, under its lock.
 #[derive(Clone, Copy, Debug)]
 pub struct Offline {
-    /// All of them.
+    /// All of them, and what could not be read, where some may be missing.
     pub list: ListOffline,
     /// Ends some by a step, and says what became of each.
     pub end: EndOffline,
 }
 
-type ListOffline = fn(&Config) -> Result<Vec<SessionView>, String>;
+type ListOffline = fn(&Config) -> Result<(Vec<SessionView>, Vec<String>), String>;
 type EndOffline =
     fn(&Config, &[SessionId], Step) -> Result<Vec<(SessionId, Result<(), &'static str>)>, String>;
 
@@ -408,8 +408,8 @@ Examples:
   bitsd sessions list --path 'host-7/*'
   bitsd sessions list --json | jq -s 'map(.received_bytes) | add'
 
-Exit codes: 0 they are listed, 1 they are not, or not to the end, 2 the command line or the settings
-are wrong.";
+Exit codes: 0 they are listed, 1 they are not, or perhaps not all of them (it says why), 2 the
+command line or the settings are wrong.";
 
 const END_EXAMPLES: &str = "\
 Examples:
@@ -418,8 +418,8 @@ Examples:
   bitsd sessions expire --idle 7d
   sudo -u bitsd bitsd sessions expire --idle 7d     where the server does not run
 
-Exit codes: 0 all of them have ended, 1 one has not (it says why), 2 the command line or the settings
-are wrong.";
+Exit codes: 0 all of them have ended, 1 one has not, or perhaps not all of them are known (it says
+why), 2 the command line or the settings are wrong.";
 
 /// What `bitsd trace --help` ends with.
 pub const TRACE_EXAMPLES: &str = "\

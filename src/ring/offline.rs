@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, Stat};
 
@@ -34,25 +35,37 @@ use crate::vault::names::{
     LOCK_NAME, OWNER_NAME, SHELVES_NAME, journal_name, next_generation, part_name, reply_name,
 };
 use crate::vault::owed::{EventTargets, Owed};
-use crate::vault::readback::Newest;
+use crate::vault::readback::{Damaged, Newest};
 use crate::vault::record::Record;
 
 /// What became of a session that was to end: it is over, or why it is not.
 pub type EndedOffline = (SessionId, Result<(), &'static str>);
 
-/// Sessions that have not ended, in the order of their ids.
+/// Sessions that have not ended, in the order of their ids; and what could not be read, in a
+/// sentence each: uploads may be missing then.
 ///
 /// # Errors
 /// Why they cannot be read, in words.
-pub fn sessions(config: &Config) -> Result<Vec<SessionView>, String> {
+pub fn sessions(config: &Config) -> Result<(Vec<SessionView>, Vec<String>), String> {
     let mut resting = Resting::open(config)?;
+    let mut unread: Vec<_> = (resting.damaged.iter())
+        .map(|Damaged { name, why }| format!("{name}: {why}; uploads may be missing here"))
+        .collect();
+    let is_unknown = |newest: &&Newest| matches!(newest, Newest::Unknown { .. });
+    match resting.told.values().filter(is_unknown).count() {
+        0 => {}
+        1 => unread.push("1 upload is of another version of bitsd, and missing here".to_owned()),
+        count => unread.push(format!(
+            "{count} uploads are of another version of bitsd, and missing here"
+        )),
+    }
     // Each is let go when it was seen: there may be many.
     let told = std::mem::take(&mut resting.told).into_iter();
     let sessions = told.filter_map(|(id, newest)| match newest {
         Newest::Record { record, .. } => resting.seen(config, id, &record),
         Newest::Tombstone(_) | Newest::Unknown { .. } => None,
     });
-    Ok(sessions.collect())
+    Ok((sessions.collect(), unread))
 }
 
 /// Ends sessions by [`Step::Cancel`] or [`Step::Expire`]; what became of each.
@@ -91,6 +104,8 @@ struct Resting {
     /// Some are not.
     misses_a_shelf: bool,
     told: BTreeMap<SessionId, Newest>,
+    /// Journals that hold more than can be read.
+    damaged: Arc<[Damaged]>,
     _until_the_end: Lock,
 }
 
@@ -123,7 +138,9 @@ impl Resting {
         let boot = Boot::default();
         let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max, false, &boot);
         let dealt = dealt.map_err(|error| failed(&error))?;
+        let damaged = dealt.first().map(|dealt| Arc::clone(&dealt.damaged));
         Ok(Self {
+            damaged: damaged.unwrap_or_default(),
             shelves,
             misses_a_shelf,
             told: dealt.into_iter().flat_map(|dealt| dealt.told).collect(),

@@ -10,7 +10,8 @@ use bitsd::config::Config;
 use bitsd::observe;
 
 use super::conversation::Conversation;
-use super::sessions::{ask, begun, plain, print, table_of, the_one, whole};
+use super::sessions::{all_are_known, ask, begun, code_of, plain, print, table_of, the_one, whole};
+use super::table::Reader;
 use super::{End, Failed, Knower, Offline, not_offline, orders};
 
 /// As what they end.
@@ -56,9 +57,9 @@ fn end_by_order(end: &End, how: How, conversation: &Conversation) -> Result<Exit
     let mut told = Told::default();
     for id in &ids {
         let done = orders::order(conversation, &format!("/v1/sessions/{id}/{how}"));
-        told.tell(id, done.map_err(|failed| failed.why))?;
+        told.tell(id, done.map_err(|failed| failed.why));
     }
-    told.finish()
+    told.finish(true)
 }
 
 fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result<ExitCode, Failed> {
@@ -67,8 +68,10 @@ fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result
     let filter = Filter::read(pairs).map_err(Failed::wrong_use)?;
     filter.check(config).map_err(Failed::wrong_use)?;
     let failed = |why: String| not_offline(config, &why);
-    let mut sessions = (offline.list)(config).map_err(failed)?;
+    let (mut sessions, unread) = (offline.list)(config).map_err(failed)?;
     observe::say(&"the server does not run: this is done in its work directory");
+    // Who names each knows what there is.
+    let is_all_known = all_are_known(&unread) || !end.ids.is_empty();
     if !end.ids.is_empty() {
         let all: Vec<_> = sessions.iter().map(|session| plain(&session.id)).collect();
         let named = end.ids.iter().map(|id| the_one(all.clone(), &begun(id)?));
@@ -78,7 +81,7 @@ fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result
     sessions.retain(|session| filter.takes(session));
     if end.dry_run {
         print(&table_of(&sessions))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code_of(is_all_known));
     }
     let ids = sessions
         .iter()
@@ -91,9 +94,9 @@ fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result
     let mut told = Told::default();
     for (id, outcome) in (offline.end)(config, &ids, step).map_err(failed)? {
         let done = outcome.map(|()| format!("session {id} is {is_done}"));
-        told.tell(&plain(&id.to_string()), done.map_err(str::to_owned))?;
+        told.tell(&plain(&id.to_string()), done.map_err(str::to_owned));
     }
-    told.finish()
+    told.finish(is_all_known)
 }
 
 /// What was said of those that were to end.
@@ -101,30 +104,44 @@ fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result
 struct Told {
     ended: usize,
     left: usize,
+    /// Nobody reads what is said: each order is given all the same.
+    is_unheard: bool,
+    /// What stdout said.
+    not_written: Option<Failed>,
 }
 
 impl Told {
-    fn tell(&mut self, id: &str, outcome: Result<String, String>) -> Result<(), Failed> {
+    fn tell(&mut self, id: &str, outcome: Result<String, String>) {
         match outcome {
             Ok(message) => {
                 self.ended += 1;
-                print(&format!("{message}\n"))
+                self.say(&format!("{message}\n"));
             }
             Err(why) => {
                 self.left += 1;
                 observe::say(&format_args!("{id}: {why}"));
-                Ok(())
             }
         }
     }
 
-    fn finish(self) -> Result<ExitCode, Failed> {
-        if self.ended + self.left == 0 {
-            print("no upload is like that\n")?;
+    fn say(&mut self, text: &str) {
+        if self.is_unheard {
+            return;
         }
-        Ok(match self.left {
-            0 => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        })
+        let said = print(text);
+        self.is_unheard = !matches!(said, Ok(Reader::Reads));
+        self.not_written = said.err();
+    }
+
+    fn finish(mut self, is_all_known: bool) -> Result<ExitCode, Failed> {
+        if self.ended + self.left == 0 {
+            self.say("no upload is like that\n");
+        }
+        if let Some(failed) = self.not_written {
+            let (why, ended, left) = (failed.why, self.ended, self.left);
+            let why = format!("{why}; {ended} of {} uploads have ended", ended + left);
+            return Err(Failed::new(why));
+        }
+        Ok(code_of(self.left == 0 && is_all_known))
     }
 }

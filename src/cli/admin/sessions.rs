@@ -10,32 +10,49 @@ use bitsd::bits::session_id::SessionId;
 use bitsd::observe;
 
 use super::conversation::{Conversation, refused, target};
-use super::table::{self, Columns, Side};
+use super::table::{self, Columns, Reader, Side};
 use super::{Failed, Knower, List, Offline, Show, Which, not_offline};
 
 /// Each session that there is: a server that runs is asked; of one that does not, the journals are
-/// read.
+/// read. Whether these are all: what journals do not tell was said then.
 fn each(
     knower: &Knower,
     which: &Which,
     offline: Offline,
     take: impl FnMut(SessionView),
-) -> Result<(), Failed> {
+) -> Result<bool, Failed> {
     let config = match knower {
-        Knower::Server(conversation) => return ask_for_each(conversation, which, take),
+        Knower::Server(conversation) => {
+            ask_for_each(conversation, which, take)?;
+            return Ok(true);
+        }
         Knower::Journals(config) => config,
     };
     let pairs = which.pairs();
     let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
     let filter = Filter::read(pairs).map_err(Failed::wrong_use)?;
     filter.check(config).map_err(Failed::wrong_use)?;
-    let sessions = (offline.list)(config).map_err(|why| not_offline(config, &why))?;
+    let (sessions, unread) = (offline.list)(config).map_err(|why| not_offline(config, &why))?;
     observe::say(&"the server does not run: this is what its journals say");
     let sessions = sessions.into_iter();
     sessions
         .filter(|session| filter.takes(session))
         .for_each(take);
-    Ok(())
+    Ok(all_are_known(&unread))
+}
+
+/// Says what could not be read, if anything; whether nothing.
+pub fn all_are_known(unread: &[String]) -> bool {
+    unread.iter().for_each(|what| observe::say(what));
+    unread.is_empty()
+}
+
+/// 0 if all is well, 1 if not.
+pub fn code_of(is_well: bool) -> ExitCode {
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 fn ask_for_each(
@@ -61,7 +78,8 @@ pub fn ask(conversation: &Conversation, which: &Which) -> Result<Vec<SessionView
 /// Runs `bitsd sessions list`. There may be very many: of each, its line is kept and nothing else.
 pub fn list_all(list: &List, offline: Offline) -> Result<ExitCode, Failed> {
     let (mut rows, mut received) = (Vec::new(), 0);
-    each(&list.place.knower()?, &list.which, offline, |session| {
+    let knower = list.place.knower()?;
+    let are_all = each(&knower, &list.which, offline, |session| {
         let row = match list.json {
             true => json(&session).into_boxed_str(),
             false => table::joined(cells(&session)),
@@ -80,7 +98,7 @@ pub fn list_all(list: &List, offline: Offline) -> Result<ExitCode, Failed> {
         }
     };
     written.map_err(not_written)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code_of(are_all))
 }
 
 fn json(session: &SessionView) -> String {
@@ -257,8 +275,8 @@ pub fn the_one(mut ids: Vec<String>, begin: &str) -> Result<String, Failed> {
     }
 }
 
-/// Writes it.
-pub fn print(text: &str) -> Result<(), Failed> {
+/// Writes it; whether anybody reads on.
+pub fn print(text: &str) -> Result<Reader, Failed> {
     table::print(text).map_err(not_written)
 }
 

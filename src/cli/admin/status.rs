@@ -9,8 +9,9 @@ use bitsd::admin::view::StatusView;
 use bitsd::observe;
 
 use super::conversation::{Conversation, NoConversation, refused};
+use super::sessions::code_of;
 use super::stuck;
-use super::table::{self, Columns, Side};
+use super::table::{self, Columns, Reader, Side};
 use super::{Failed, Status};
 
 /// How often it is shown again.
@@ -34,12 +35,9 @@ pub fn run(status: &Status) -> Result<ExitCode, Failed> {
     loop {
         match (look(&conversation, status.json), last_seen) {
             (Ok((text, is_ready)), _) => {
-                table::print(&format!("{clear}{text}")).map_err(failed)?;
-                if !status.watch {
-                    return Ok(match is_ready {
-                        true => ExitCode::SUCCESS,
-                        false => ExitCode::FAILURE,
-                    });
+                let reader = table::print(&format!("{clear}{text}")).map_err(failed)?;
+                if !status.watch || reader == Reader::Gone {
+                    return Ok(code_of(is_ready));
                 }
                 last_seen = Some(Instant::now());
             }
@@ -49,7 +47,11 @@ pub fn run(status: &Status) -> Result<ExitCode, Failed> {
                 match status.json {
                     // What reads stdout reads nothing else.
                     true => observe::show_briefly(io::stderr(), &text),
-                    false => table::print(&text).map_err(failed)?,
+                    false => {
+                        if table::print(&text).map_err(failed)? == Reader::Gone {
+                            return Ok(ExitCode::FAILURE);
+                        }
+                    }
                 }
             }
             (Err(error), _) => return Err(error.into()),

@@ -124,11 +124,19 @@ pub fn time(seconds: u64) -> String {
     }
 }
 
-/// Writes to stdout. A reader that has seen enough (`| head`) is no failure.
+/// Who reads what is written to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    Reads,
+    /// It has seen enough (`| head`), which is no failure. What is still to be done is done.
+    Gone,
+}
+
+/// Writes to stdout; whether anybody reads on.
 ///
 /// # Errors
 /// What stdout says otherwise.
-pub fn print(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> io::Result<Reader> {
     print_all([text])
 }
 
@@ -136,13 +144,13 @@ pub fn print(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// What stdout says otherwise.
-pub fn print_all<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> io::Result<()> {
+pub fn print_all<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> io::Result<Reader> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut texts = texts.into_iter();
     let written = texts.try_for_each(|text| out.write_all(text.as_ref().as_bytes()));
     match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        written => written.map(|()| Reader::Reads),
     }
 }
 

@@ -9,7 +9,7 @@ use bitsd::observe;
 
 use super::conversation::{NoConversation, target};
 use super::sessions::begun;
-use super::table;
+use super::table::{self, Reader};
 use super::{Failed, Trace};
 
 /// Shows them, until the server stops or somebody has seen enough.
@@ -27,14 +27,21 @@ pub fn run(trace: &Trace) -> Result<ExitCode, Failed> {
         .filter_map(|(name, value)| Some((name, value.clone()?)));
     let target = target("/v1/trace", &pairs.collect::<Vec<_>>());
     let conversation = trace.place.conversation()?;
+    let mut reader = Reader::Reads;
     let shown = conversation.lines(&target, |line| {
         let text = match trace.json {
             true => format!("{line}\n"),
             false => in_words(&serde_json::from_str(line)?),
         };
-        table::print(&text)
+        reader = table::print(&text)?;
+        match reader {
+            Reader::Reads => Ok(()),
+            // Nothing else is to be done.
+            Reader::Gone => Err(ErrorKind::BrokenPipe.into()),
+        }
     });
     match shown {
+        _ if reader == Reader::Gone => Ok(ExitCode::SUCCESS),
         // Nobody knows the last packet before it is the last.
         Err(NoConversation::Broken(error)) if error.kind() == ErrorKind::UnexpectedEof => {
             observe::say(&"the server has ended");
