@@ -1516,3 +1516,97 @@ fn a_status_that_is_watched_goes_on_over_a_restart() {
     let nobody = watched.command(&["status", "--watch"]);
     assert!(!nobody.status.success(), "{}", text(&nobody));
 }
+
+/// What a terminal of 24 rows is shown of it begins with whether all is well, on one that can only
+/// write on without a control character.
+#[test]
+fn a_status_that_is_watched_fits_the_terminal() {
+    let mut lines = String::from("create_dirs = true\n");
+    for number in 0..30 {
+        lines.push_str(&format!("[[location]]\nprefix = \"in-{number}\"\n"));
+    }
+    let watched = Watched::start(&lines);
+    let on = |term: &str, words: &str| {
+        let bitsd = env!("CARGO_BIN_EXE_bitsd");
+        let socket = watched.socket.display();
+        let line = format!("stty rows 24 cols 80; exec {bitsd} status --watch --socket {socket}");
+        let mut script = Command::new("script");
+        script
+            .args(["-q", "-f", "-c", &line, "/dev/null"])
+            .env("TERM", term);
+        script.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut script = Program(script.spawn().ok()?);
+        let mut stdout = script.0.stdout.take().unwrap();
+        let (mut shown, mut block) = (String::new(), [0; 4_096]);
+        while !shown.contains(words) {
+            match stdout.read(&mut block).unwrap() {
+                0 => panic!("it has ended: {shown}"),
+                read => shown.push_str(&String::from_utf8_lossy(&block[..read])),
+            }
+        }
+        Some(shown)
+    };
+    let Some(shown) = on("xterm", "\x1b[J") else {
+        return skip("there is no script(1)");
+    };
+    let screen = shown.split("\x1b[H").nth(1).unwrap();
+    assert!(
+        screen.starts_with("ready: new uploads are taken"),
+        "{shown}"
+    );
+    assert_eq!(screen.lines().count(), 24, "{shown}");
+    assert!(screen.contains(" more lines"), "{shown}");
+    let shown = on("dumb", "/in-29").unwrap();
+    assert!(!shown.contains('\x1b'), "{shown}");
+}
+
+/// A server that has no place for one question, or none for whoever watches, has one later.
+#[test]
+fn a_status_that_is_watched_goes_on_over_a_refusal() {
+    let watched = Watched::start("");
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let [status, stuck] = ["/v1/status", "/v1/attention"].map(|of| watched.order("GET", of).1);
+    let server = thread::spawn(move || {
+        let mut asked = 0;
+        for stream in listener.incoming() {
+            let (mut stream, mut request) = (stream.unwrap(), [0; 1_024]);
+            let read = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..read]).into_owned();
+            asked += usize::from(request.starts_with("GET /v1/status "));
+            let (code, body) = match request.split(' ').nth(1) {
+                Some("/v1/status") if asked == 2 => (503, r#"{"ok":false,"message":"full"}"#),
+                Some("/v1/status") => (200, &*status),
+                Some("/v1/attention") => (200, &*stuck),
+                Some(_) => (200, ""),
+                // Nobody asks any more.
+                None => return,
+            };
+            let head = format!(
+                "HTTP/1.1 {code} X\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            // Who is ended meanwhile hears no more.
+            let _ = stream.write_all((head + body).as_bytes());
+        }
+    });
+    let mut command = bitsd(&["status", "--watch", "--socket"]);
+    command.arg(&socket).stdout(Stdio::piped());
+    let mut program = Program(command.spawn().unwrap());
+    let (mut stdout, mut shown) = (program.0.stdout.take().unwrap(), String::new());
+    let mut block = [0; 4_096];
+    while shown.matches("ready: new uploads").count() < 2 {
+        match stdout.read(&mut block).unwrap() {
+            0 => panic!("it has ended: {shown}"),
+            read => shown.push_str(&String::from_utf8_lossy(&block[..read])),
+        }
+    }
+    assert!(
+        shown.contains("NO ANSWER since") && shown.contains("full"),
+        "{shown}"
+    );
+    drop(program);
+    drop(UnixStream::connect(&socket).unwrap());
+    server.join().unwrap();
+}

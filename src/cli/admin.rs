@@ -4,6 +4,7 @@
 mod conversation;
 mod ending;
 mod orders;
+mod screen;
 mod sessions;
 mod status;
 mod stuck;

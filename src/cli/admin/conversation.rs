@@ -52,11 +52,11 @@ pub enum NoConversation {
 
 impl NoConversation {
     /// Whether the server may be back in a moment.
-    pub fn may_be_a_restart(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         match self {
             Self::NotThere(_, error) => error.kind() != ErrorKind::PermissionDenied,
-            Self::Broken(_) => true,
-            _ => false,
+            Self::Broken(_) | Self::Silent(..) | Self::Refused(_) => true,
+            Self::Malformed | Self::Misunderstood(_) | Self::Foreign(_) => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `bitsd status`: the server as a whole, on a page.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use bitsd::admin::view::StatusView;
 use bitsd::observe;
 
 use super::conversation::{Conversation, NoConversation, refused};
+use super::screen::Screen;
 use super::sessions::code_of;
 use super::stuck;
 use super::table::{self, Columns, Reader, Side};
@@ -16,9 +17,6 @@ use super::{Failed, Status};
 
 /// How often it is shown again.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Clears a terminal.
-const CLEAR: &str = "\x1b[H\x1b[2J";
-
 /// Shows it.
 pub fn run(status: &Status) -> Result<ExitCode, Failed> {
     let conversation = status.place.conversation()?;
@@ -27,23 +25,24 @@ pub fn run(status: &Status) -> Result<ExitCode, Failed> {
         table::print(&stuck::folders(&conversation, status.json)?).map_err(failed)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let clear = match status.watch && !status.json && io::stdout().is_terminal() {
-        true => CLEAR,
-        false => "",
-    };
+    let is_on_screen = status.watch && !status.json;
     let mut last_seen = None;
     loop {
+        let screen = match is_on_screen {
+            true => Screen::of_stdout(),
+            false => Screen::None,
+        };
         match (look(&conversation, status.json), last_seen) {
             (Ok((text, is_ready)), _) => {
-                let reader = table::print(&format!("{clear}{text}")).map_err(failed)?;
+                let reader = table::print(&screen.filled(&text)).map_err(failed)?;
                 if !status.watch || reader == Reader::Gone {
                     return Ok(code_of(is_ready));
                 }
                 last_seen = Some(Instant::now());
             }
-            // A restart: whoever watches one waits for its end.
-            (Err(error), Some(seen)) if error.may_be_a_restart() => {
-                let text = format!("{clear}{}\n", away(seen.elapsed(), &error));
+            // A restart, or a bad moment: whoever watches waits for its end.
+            (Err(error), Some(seen)) if error.may_pass() => {
+                let text = screen.filled(&format!("{}\n", away(seen.elapsed(), &error)));
                 match status.json {
                     // What reads stdout reads nothing else.
                     true => observe::show_briefly(io::stderr(), &text),
