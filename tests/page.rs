@@ -125,6 +125,19 @@ fn names_from_outside_are_text() {
 }
 
 #[test]
+fn what_is_looked_for_is_looked_for_again() {
+    let Some(tools) = tools() else {
+        return skip(NO_TOOLS);
+    };
+    let (root, address) = (tempfile::tempdir().unwrap(), free_address());
+    let server = start(root.path(), address, "");
+    look(&tools, "finds", address, |_| {
+        let mut open = Client::create(server.address(), "/host-10/late.zip");
+        open.send(fragment(0..100).of(400)).assert(200, None);
+    });
+}
+
+#[test]
 fn it_survives_a_restart_of_the_server() {
     let Some(tools) = tools() else {
         return skip(NO_TOOLS);

@@ -152,6 +152,27 @@ const SCENARIOS = {
     await end();
     step("it survives a restart");
   },
+  /** What is looked for is looked for again; where nobody answers, nobody says that it is not there. */
+  async finds() {
+    const { page, end } = await open({ may: ["status of 503", "ERR_FAILED"] }, url + "#host-10");
+    await live(page);
+    await page.locator("#found", { hasText: "No unfinished upload" }).waitFor();
+    await page.route("**/v1/sessions?*", (route) => route.fulfill({ status: 503, body: '{"ok":false,"message":"no"}\n' }));
+    await page.route("**/v1/folders*", (route) => route.fulfill({ status: 503, body: '{"ok":false,"message":"no"}\n' }));
+    await page.locator("#n-found", { hasText: "did not answer all of it" }).waitFor();
+    assert.doesNotMatch(await page.locator("#found").textContent(), /No unfinished upload/);
+    await ask("begin");
+    await page.unroute("**/v1/sessions?*");
+    const row = page.locator("#found tr", { hasText: "/host-10/late.zip" });
+    await row.waitFor();
+    await page.locator("#n-found", { hasText: "one unfinished upload" }).waitFor();
+    step("it comes by itself");
+    await page.route("**/v1/sessions?*", (route) => route.abort());
+    await page.locator("#n-found", { hasText: "did not answer all of it" }).waitFor();
+    assert.equal(await row.count(), 1);
+    step("what was found stays");
+    await end();
+  },
   /** Pictures for the documents. */
   async pictures() {
     for (const [name, options] of [
