@@ -775,6 +775,34 @@ fn a_reader_that_goes_away_changes_nothing_of_what_is_done() {
     assert_eq!(status.status.code(), Some(1), "{}", text(&status));
 }
 
+/// Another program in the same process counts from nothing, and its age is its own.
+#[test]
+fn a_program_that_takes_the_place_of_another_is_as_old_as_itself() {
+    let watched = Watched::start("");
+    let series = |name: &str| {
+        let (status, page) = watched.order("GET", "/metrics");
+        assert_eq!(status, 200, "{page}");
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&format!("{name} ")));
+        value
+            .unwrap_or_else(|| panic!("{name}: {page}"))
+            .parse::<f64>()
+            .unwrap()
+    };
+    let starts = || watched.server.log().matches("event=started").count();
+    let (began, process) = (
+        series("bitsd_start_time_seconds"),
+        series("process_start_time_seconds"),
+    );
+    // The process began before, by as much as a clock of the kernel can tell.
+    assert!(began > process - 0.02, "{began} {process}");
+    watched.server.make_way();
+    wait_until("the next program serves", || starts() == 2);
+    assert_eq!(series("process_start_time_seconds"), process);
+    let later = series("bitsd_start_time_seconds");
+    assert!(later > began, "{later} {began}");
+}
+
 /// Whoever works on a session is stopped first, as a newer connection would stop it.
 #[test]
 fn a_session_in_mid_fragment_is_cut_and_ended() {

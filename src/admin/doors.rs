@@ -33,7 +33,7 @@ impl Doors {
     /// # Errors
     /// [`BadDoor`]
     pub fn open(config: &Config) -> Result<Self, BadDoor> {
-        let _known_from_now_on = process::start_seconds();
+        let _known_from_now_on = (process::start_seconds(), process::serving_since_seconds());
         let socket = match config.admin_socket.as_os_str().is_empty() {
             true => None,
             false => Some(Socket::bind(&config.admin_socket)?),

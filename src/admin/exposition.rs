@@ -16,7 +16,7 @@ use super::families::{Families, SeriesLabels, alone};
 use super::health::{Health, Premises};
 use super::ledger;
 use super::object_series::ObjectsShown;
-use super::process::Process;
+use super::process::{self, Process};
 use crate::metrics::count::{Count, Distribution, Gauge};
 use crate::metrics::ledger::LedgerMetrics;
 use crate::metrics::shard::{LocationMetrics, ShardMetrics, TIMED};
@@ -134,6 +134,10 @@ impl Scrape {
         ];
         let help = "What was built; always 1";
         families.gauge("bitsd_build_info", help, [(build, 1u64)])?;
+        let help =
+            "When the program that answers began, since 1970: after SIGUSR2 later than its process";
+        let began = alone(process::serving_since_seconds());
+        families.gauge("bitsd_start_time_seconds", help, began)?;
         let help = "Whether every shard has its turns, as /live says";
         families.gauge("bitsd_live", help, alone(self.health.is_live()))?;
         let help = "Whether new uploads are taken, as /ready says";

@@ -193,7 +193,7 @@ impl Overview {
         let config = self.house.config();
         let (limits, shard_count) = (&config.limits, scrape.shards.len() as u64);
         let now_s = wall_clock().as_secs_f64();
-        let uptime = (now_s - process.start_seconds).max(0.0);
+        let uptime = (now_s - process::serving_since_seconds()).max(0.0);
         StatusView {
             version: version::LONG.to_owned(),
             process: std::process::id(),

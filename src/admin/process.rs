@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What was read; zero where the kernel does not tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +54,16 @@ pub fn start_seconds() -> f64 {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let stat = Stat::parse(&stat).unwrap_or_default();
         boot_seconds() + stat.start_ticks as f64 / ticks_per_second()
+    })
+}
+
+/// When this program began to serve, in seconds since 1970: one that takes the place of another in
+/// its process begins later than the process. What is counted begins with it.
+pub fn serving_since_seconds() -> f64 {
+    static BEGAN: OnceLock<f64> = OnceLock::new();
+    *BEGAN.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap_or_default().as_secs_f64()
     })
 }
 
