@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use authorization::Authorization;
 use cancel::cancel_along;
-pub use cancel::{cancel, cancel_session};
+pub use cancel::{cancel, cancel_session, is_given_up};
 use connection::{Along, Body, Broken, Connection, Timeouts};
 use digest::Sent;
 pub use error::PutError;
@@ -214,9 +214,9 @@ pub fn upload(
             is_remembered: true,
         }),
         Err(error) => {
-            run.cancel();
             // What is still to be given up is found by the next run, or by `--cancel`.
-            if run.left_behind.is_none() {
+            let is_given_up = run.cancel() || matches!(error, PutError::Changed { .. });
+            if is_given_up && run.left_behind.is_none() {
                 run.forget();
             }
             Err(error)
@@ -444,11 +444,14 @@ impl Run<'_> {
         }
     }
 
-    fn cancel(&mut self) {
-        if let Some(session) = self.upload.session() {
-            // Best effort: the user hears of the failure that brought us here.
-            let _ = cancel_along(&mut self.way, session, self.options);
-        }
+    /// Whether nothing is left at the server.
+    fn cancel(&mut self) -> bool {
+        let Some(session) = self.upload.session() else {
+            return true;
+        };
+        // Best effort: the user hears of the failure that brought us here.
+        let answered = cancel_along(&mut self.way, session, self.options);
+        answered.is_ok_and(|reply| is_given_up(&reply))
     }
 }
 

@@ -39,17 +39,19 @@ pub fn cancel(path: &Path, url: &Url, options: &Options) -> Result<bool, PutErro
         is_remembered: true,
     };
     let reply = answered.map_err(broken)?;
+    if !is_given_up(&reply) {
+        return Err(Failure::Refused(Refused::of(Packet::CancelSession.name(), &reply)).into());
+    }
     if let Some(entry) = entry {
         entry.forget();
     }
-    match reply {
-        Reply { status: 200, .. } => Ok(true),
-        Reply {
-            hresult: Some(SESSION_NOT_FOUND),
-            ..
-        } => Ok(false),
-        reply => Err(Failure::Refused(Refused::of(Packet::CancelSession.name(), &reply)).into()),
-    }
+    Ok(reply.status == 200)
+}
+
+/// Whether the answer to a Cancel-Session says that the session is no more: not if whoever asked
+/// may not, or the server cannot just now.
+pub fn is_given_up(reply: &Reply) -> bool {
+    (reply.status == 200 && reply.is_bits) || reply.hresult == Some(SESSION_NOT_FOUND)
 }
 
 /// Tells the server to forget a session, where that is: at the node of a farm that has it. It would

@@ -603,6 +603,74 @@ fn interim_replies_and_error_pages_are_skipped() {
     assert_eq!(server.summaries().len(), 4);
 }
 
+/// A maintenance page or a login page, in front of a server that is away.
+fn page() -> Step {
+    Step::Answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned())
+}
+
+#[test]
+fn a_page_of_somebody_in_between_is_no_ack_and_is_waited_for() {
+    let (file, _) = file(100);
+    let server = Server::start(vec![
+        vec![ok(), page()],
+        vec![ok(), created(), page()],
+        vec![page(), at(200, 100), page()],
+        vec![ok(), ok()],
+    ]);
+    server.upload(file.path(), &options()).unwrap();
+    let fragment = "Fragment bytes 0-99/100";
+    let (create, close) = ("Create-Session", "Close-Session");
+    assert_eq!(
+        server.summaries(),
+        [
+            "Ping", create, "Ping", create, fragment, "Ping", fragment, close, "Ping", close
+        ]
+    );
+}
+
+#[test]
+fn an_upload_is_forgotten_only_when_the_server_has_given_it_up() {
+    let memory = tempfile::tempdir().unwrap();
+    let (file, _) = file(20_000);
+    let server = Server::start(vec![
+        vec![ok(), created(), at(200, 10_240), Step::Cut(0)],
+        // Who asks has forgotten to say who they are.
+        vec![status(401)],
+        vec![status(401)],
+        vec![ok(), at(416, 10_240), Step::Cut(0)],
+        vec![status(503)],
+        vec![page()],
+        vec![ok()],
+    ]);
+    let options = Options {
+        memory: Some(Memory::at(memory.path().to_owned())),
+        retry_for: Duration::ZERO,
+        ..options()
+    };
+    for _ in 0..3 {
+        server.upload(file.path(), &options).unwrap_err();
+    }
+    for _ in 0..2 {
+        cancel(file.path(), &server.url, &options).unwrap_err();
+    }
+    assert!(cancel(file.path(), &server.url, &options).unwrap());
+    assert!(!cancel(file.path(), &server.url, &options).unwrap());
+    let summaries = server.summaries();
+    assert_eq!(
+        summaries[4..],
+        [
+            "Ping",
+            "Cancel-Session",
+            "Ping",
+            "Fragment bytes 19999-19999/20000",
+            "Fragment bytes 10240-19999/20000",
+            "Cancel-Session",
+            "Cancel-Session",
+            "Cancel-Session"
+        ]
+    );
+}
+
 #[test]
 fn a_file_that_changes_meanwhile_is_an_error_and_the_session_is_cancelled() {
     let (file, _) = file(20_000);

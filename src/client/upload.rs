@@ -293,6 +293,10 @@ impl Upload {
         let Some(packet) = self.packet() else {
             return Ok(Next::Again);
         };
+        if is_nobodys_ack(&packet, reply) {
+            self.is_ping_due = true;
+            return Ok(Next::Later);
+        }
         match (reply.status, &packet) {
             (200 | 201, _) => self.acked(&packet, reply),
             (416, Packet::Fragment { range }) => self.moved(range, reply),
@@ -407,6 +411,18 @@ impl Upload {
         }
         Ok(Next::Again)
     }
+}
+
+/// Whether a success is a page of somebody in between (a maintenance page, a login page), which
+/// says nothing of the upload: an Ack has `BITS-Packet-Type` (protocol.md 1.5).
+fn is_nobodys_ack(packet: &Packet, reply: &Reply) -> bool {
+    let lacks_its_field = match packet {
+        Packet::Ping => false,
+        Packet::CreateSession => reply.session.is_none(),
+        Packet::Fragment { .. } => reply.received.is_none(),
+        Packet::CloseSession | Packet::CancelSession => true,
+    };
+    !reply.is_bits && matches!(reply.status, 200 | 201) && lacks_its_field
 }
 
 /// Whether the same packet may be answered otherwise later (protocol.md 6.4).

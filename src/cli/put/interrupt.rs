@@ -101,8 +101,11 @@ impl Interrupt {
                 "interrupted at {offset} of {total}; the same command goes on from there, with --cancel it gives it up"
             )),
             Some(session) => match client::cancel_session(&upload.url, session, &upload.options) {
-                Ok(_) => crate::cli::say(format_args!(
+                Ok(reply) if client::is_given_up(&reply) => crate::cli::say(format_args!(
                     "interrupted at {offset} of {total}; the server was told to forget it"
+                )),
+                Ok(_) => crate::cli::say(format_args!(
+                    "interrupted at {offset} of {total}; the server keeps that until its session_timeout"
                 )),
                 Err(error) => crate::cli::say(format_args!(
                     "interrupted at {offset} of {total}; the server keeps that until its session_timeout: {error}"

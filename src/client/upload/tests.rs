@@ -7,6 +7,7 @@ const KIB: u64 = 1024;
 fn ok() -> Reply {
     Reply {
         status: 200,
+        is_bits: true,
         ..Reply::default()
     }
 }
