@@ -143,14 +143,23 @@ impl Base {
     /// same way through proxies. Without a base it is relative to the URL of the upload, as that of
     /// IIS always is.
     pub fn reply_url(&self, path: &UploadPath, session: SessionId, token: Token) -> String {
-        let folder = path
-            .parent()
-            .map_or(String::new(), |parent| format!("{}/", encoded(parent)));
         let id = session.plain();
         let name = format!("{REPLIES}{id}-{token}{REPLY_NAME}");
-        match &self.0 {
-            Some(base) => format!("{base}/{folder}{name}"),
-            None => name,
+        let Some(base) = &self.0 else {
+            return name;
+        };
+        // Escaped it may be longer than clients take. The reply is found under any folder, and the
+        // first ones decide which way it takes.
+        let mut folder = path.parent();
+        loop {
+            let url = match folder {
+                Some(folder) => format!("{base}/{}/{name}", encoded(folder)),
+                None => return format!("{base}/{name}"),
+            };
+            if url.len() <= URL_BYTES_MAX {
+                return url;
+            }
+            folder = folder.and_then(|folder| Some(folder.rsplit_once('/')?.0));
         }
     }
 }
@@ -464,6 +473,15 @@ mod tests {
         let in_root = UploadPath::from_text("x.bin").unwrap();
         let url = base.reply_url(&in_root, session, token);
         assert!(parse_reply_target(&url["http://h:81".len()..]).is_some());
+        // Three bytes of each character become nine.
+        let folders = [&*"\u{3042}".repeat(80); 9].join("/");
+        let deep = UploadPath::from_text(&format!("in/{folders}/x.bin")).unwrap();
+        let url = base.reply_url(&deep, session, token);
+        assert!(url.len() <= URL_BYTES_MAX && url.starts_with("http://h:81/in/%E3%81%82"));
+        assert_eq!(
+            parse_reply_target(&url["http://h:81".len()..]),
+            Some((session, token))
+        );
         // Resolved by the client as any reference is (RFC 3986 5.2).
         let relative = Base::new(None, None, None, false).reply_url(&path, session, token);
         assert!(relative.starts_with("BITS-Sessions/Replies/7A1C"));
