@@ -92,7 +92,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
     if let Some((scheme, rest)) = text.split_once("://") {
         let address = rest.split('/').next().unwrap_or_default();
         let tls = match scheme.eq_ignore_ascii_case("https") {
-            true => " (TLS is for a proxy in front)",
+            true => "; TLS is a [[listener]] with tls = true",
             false => "",
         };
         return Err(match parse_address(address) {

@@ -387,7 +387,7 @@ fn mistakes_are_told_with_what_to_write_instead() {
         ),
         (
             "listen = [\"https://[::]:443\"]",
-            "; did you mean \"[::]:443\"? (TLS is for a proxy in front)",
+            "; did you mean \"[::]:443\"?; TLS is a [[listener]] with tls = true",
         ),
         (
             "listen = \"http://srv.example\"",
