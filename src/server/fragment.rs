@@ -109,10 +109,7 @@ impl<W: World> Exchange<W> {
             Err(Behind::Stopped) => return Err(Cut),
             Err(Behind::Disk(error)) => return Ok(outcome(Err(held.fail(error).await), unread)),
         }
-        if fragment.expects_continue && self.inbox.is_empty() {
-            self.answer.extend_from_slice(CONTINUE);
-            self.send().await.map_err(|_| Cut)?;
-        }
+        self.ask_for_body(fragment.expects_continue).await?;
         let stored = self.store(&mut held, plan, fragment.body).await;
         self.wait_for(Waiting::Nothing);
         let received = held.received();
@@ -188,6 +185,15 @@ impl<W: World> Exchange<W> {
         });
     }
 
+    /// 100 Continue, where the client waits for it.
+    async fn ask_for_body(&mut self, is_expected: bool) -> Result<(), Cut> {
+        if is_expected && self.inbox.is_empty() {
+            self.answer.extend_from_slice(CONTINUE);
+            self.send().await.map_err(|_| Cut)?;
+        }
+        Ok(())
+    }
+
     async fn empty_file(&mut self, mut held: Held<W>, fragment: &Fragment) -> Result<Outcome, Cut> {
         let session = fragment.request.session;
         if fragment.body == FragmentBody::Chunked {
@@ -197,6 +203,7 @@ impl<W: World> Exchange<W> {
                 bytes: 0,
                 fixes_total: None,
             };
+            self.ask_for_body(fragment.expects_continue).await?;
             match self.store_chunked(&mut held, nothing).await {
                 Ok(()) => {}
                 Err(Broken::Refused(refusal)) => {

@@ -532,6 +532,17 @@ fn a_fragment_that_is_wanted_is_asked_for() {
 }
 
 #[test]
+fn the_chunks_of_an_empty_file_are_asked_for() {
+    let server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    let head = chunked_head(client.session(), "bytes */0");
+    let head = head.replacen("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n", 1);
+    assert_eq!(ask(&mut client.raw, head).status, 100);
+    assert_eq!(ask(&mut client.raw, "0\r\n\r\n").received(), 0);
+    assert_published(&server, &mut client, 0);
+}
+
+#[test]
 fn a_fragment_that_is_refused_is_not_asked_for() {
     let server = Server::start();
     let mut client = Client::create(server.address(), "/a.bin");
