@@ -118,25 +118,11 @@ pub const ROWS: &[Row] = &[
         cause: "the whole system has as many open files as it may",
         remedy: RAISE_SYSTEM_FILES,
     },
-    Row {
-        ops: ANYWHERE,
-        errnos: &[Errno::NOMEM, Errno::NOBUFS],
-        hears: R::Busy(Scarce::Memory),
-        heals: ByItself,
-        severity: Warning,
-        write: Harmless,
-        cause: "the kernel has no memory for this",
-        remedy: GIVE_MEMORY,
-    },
+    NO_MEMORY,
     Row {
         ops: BUT_FOR_NAMED,
         errnos: &[Errno::AGAIN],
-        hears: R::Busy(Scarce::Memory),
-        heals: ByItself,
-        severity: Warning,
-        write: Harmless,
-        cause: "the kernel has no memory for this",
-        remedy: GIVE_MEMORY,
+        ..NO_MEMORY
     },
     Row {
         // open(2) of what has a lease, and openat2(2) where names change again and again meanwhile.
@@ -494,3 +480,14 @@ pub const ROWS: &[Row] = &[
                  report this line",
     },
 ];
+
+const NO_MEMORY: Row = Row {
+    ops: ANYWHERE,
+    errnos: &[Errno::NOMEM, Errno::NOBUFS],
+    hears: R::Busy(Scarce::Memory),
+    heals: ByItself,
+    severity: Warning,
+    write: Harmless,
+    cause: "the kernel has no memory for this",
+    remedy: GIVE_MEMORY,
+};
