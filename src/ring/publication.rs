@@ -316,12 +316,11 @@ impl Made {
             Err(Errno::EXIST) => return Ok(None),
             result => result?,
         }
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let stat = rustix::fs::statx(&*parent, name, flags, StatxFlags::BASIC_STATS)?;
+        let identity = identity_at(&parent, name)?;
         self.0.push(MadeFolder {
             parent: Arc::clone(&parent),
             name: name.to_owned(),
-            identity: Identity::of(&stat),
+            identity,
         });
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if let Some(mode) = manner.dir_mode {
@@ -345,9 +344,7 @@ impl Made {
             identity,
         }) = self.0.pop()
         {
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            let stands = rustix::fs::statx(&*parent, &name, flags, StatxFlags::BASIC_STATS);
-            if stands.is_ok_and(|stat| Identity::of(&stat) == identity) {
+            if identity_at(&parent, &name).is_ok_and(|stands| stands == identity) {
                 // The kernel removes only what is empty.
                 let _ = rustix::fs::unlinkat(&*parent, &name, AtFlags::REMOVEDIR);
             }
@@ -431,9 +428,14 @@ fn link_to_free_name(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> io::Result
 
 /// Whether two names are of one file.
 fn is_one_file(one: (&OwnedFd, &str), other: (&OwnedFd, &str)) -> io::Result<bool> {
-    let look = |(folder, name)| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
-    let (one, other) = (look(one)?, look(other)?);
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+    Ok(identity_at(one.0, one.1)? == identity_at(other.0, other.1)?)
+}
+
+/// What has a name in a folder; of a link, the link itself.
+fn identity_at(folder: &OwnedFd, name: &str) -> io::Result<Identity> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let stat = rustix::fs::statx(folder, name, flags, StatxFlags::BASIC_STATS)?;
+    Ok(Identity::of(&stat))
 }
 
 #[cfg(test)]

@@ -387,8 +387,7 @@ impl<'a> Supervisor<'a> {
         self.then = then;
         if self.recovering > 0 {
             // Shards that have read back all serve what comes until they have come to their end.
-            let left = self.directories.forget_clean_stop(self.generation, false);
-            let _the_disk_takes_nothing = left;
+            let _best_effort = self.directories.forget_clean_stop(self.generation, false);
         }
         self.stage.send_replace(Stage::Drain { keeps_listeners });
         let limit = Duration::from_millis(self.reloads.config().limits.shutdown_ms_max);
