@@ -60,13 +60,12 @@
 //!
 //! [`keep`] does the above for one session; the records go by [`store`] into the [`journal`], one
 //! [`frame`] each. [`names`] are those of all files. [`readback`] finds what a later start needs of
-//! former journals, [`clean_stop`] says what of it a reboot has left whole, [`verdict`]
-//! decides what becomes of each session, and [`recover`] does that.
-//! [`hashing`] computes digests over restarts. [`owed`] says what others are to hear, and why
-//! nobody is forgotten. [`tombstones`] are what is left of sessions that ended. [`weight`] says
-//! what all of them take of memory. [`gate`] lets many share one sync. [`error`] says what the disk
-//! refused. All of it stands on the traits of
-//! [`disk`].
+//! former journals, [`clean_stop`] says what of it a reboot has left whole, [`verdict`] decides
+//! what becomes of each session, and [`recover`] does that. [`hashing`] computes digests over
+//! restarts. [`owed`] says what others are to hear, and why nobody is forgotten. [`tombstones`] are
+//! what is left of sessions that ended. [`weight`] says what all of them take of memory. [`gate`]
+//! lets many share one sync. [`error`] says what the disk refused. All of it stands on the traits
+//! of [`disk`].
 //!
 //! Nothing here knows a connection, a shard, or HTTP.
 #![forbid(unsafe_code)]

@@ -30,7 +30,7 @@ use crate::bits::session_id::SessionId;
 use crate::config::{Durability, Location, Publish};
 use crate::event::{DiskOp, Event};
 use crate::http::path::UploadPath;
-use aside::{is_set_aside, set_aside};
+use aside::{set_aside, try_to_set_aside};
 use listing::{Listed, NAMES_PER_TURN, list};
 use missing::Missing;
 
@@ -128,7 +128,7 @@ pub async fn recover<D: Disk>(
 pub async fn retire<D: Disk>(disk: &D, generation: u64, damaged: &[Damaged]) {
     let mut left = Vec::new();
     for Damaged { name, why } in damaged {
-        if !is_set_aside(disk, Shelf::WORK, name, why).await {
+        if !try_to_set_aside(disk, Shelf::WORK, name, why).await {
             left.push(name);
         }
     }

@@ -10,7 +10,7 @@ use bitsd::config::Config;
 use bitsd::observe;
 
 use super::conversation::Conversation;
-use super::sessions::{all_are_known, ask, begun, code_of, plain, print, table_of, the_one, whole};
+use super::sessions::{ask, begun, code_of, plain, print, table_of, tell_unread, the_one, whole};
 use super::table::Reader;
 use super::{End, Failed, Knower, Offline, not_offline, orders};
 
@@ -71,7 +71,7 @@ fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result
     let (mut sessions, unread) = (offline.list)(config).map_err(failed)?;
     observe::say(&"the server does not run: this is done in its work directory");
     // Who names each knows what there is.
-    let is_all_known = all_are_known(&unread) || !end.ids.is_empty();
+    let is_all_known = tell_unread(&unread) || !end.ids.is_empty();
     if !end.ids.is_empty() {
         let all: Vec<_> = sessions.iter().map(|session| plain(&session.id)).collect();
         let named = end.ids.iter().map(|id| the_one(all.clone(), &begun(id)?));

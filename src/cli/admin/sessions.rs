@@ -38,11 +38,11 @@ fn each(
     sessions
         .filter(|session| filter.takes(session))
         .for_each(take);
-    Ok(all_are_known(&unread))
+    Ok(tell_unread(&unread))
 }
 
-/// Says what could not be read, if anything; whether nothing.
-pub fn all_are_known(unread: &[String]) -> bool {
+/// Says what could not be read; whether that was nothing.
+pub fn tell_unread(unread: &[String]) -> bool {
     unread.iter().for_each(|what| observe::say(what));
     unread.is_empty()
 }

@@ -17,6 +17,7 @@ use super::{Failed, Status};
 
 /// How often it is shown again.
 const INTERVAL: Duration = Duration::from_secs(2);
+
 /// Shows it.
 pub fn run(status: &Status) -> Result<ExitCode, Failed> {
     let conversation = status.place.conversation()?;

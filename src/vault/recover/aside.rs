@@ -8,11 +8,16 @@ use crate::vault::names::ASIDE_SUFFIX;
 
 /// Renames a file, and says why. Where the disk refuses that, it stays.
 pub(super) async fn set_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str, why: &str) {
-    let _it_stays = is_set_aside(disk, shelf, name, why).await;
+    let _it_stays = try_to_set_aside(disk, shelf, name, why).await;
 }
 
 /// The same, and whether it has another name now.
-pub(super) async fn is_set_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str, why: &str) -> bool {
+pub(super) async fn try_to_set_aside<D: Disk>(
+    disk: &D,
+    shelf: Shelf,
+    name: &str,
+    why: &str,
+) -> bool {
     disk.emit(Event::SetAside { name, why });
     let renamed = match free_aside(disk, shelf, name).await {
         Ok(aside) => disk.rename(shelf, name, &aside).await,
