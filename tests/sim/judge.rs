@@ -984,6 +984,15 @@ impl Judge {
         if self.is_stored(path) && self.may_be_taken(path) {
             return;
         }
+        // The file of a session that is closed may lose its name with the sync of its folder. It is
+        // given it anew.
+        let is_being_named = self.has_folder_sync_failed
+            && (self.sessions.values()).any(|session| {
+                session.path == path && session.closing_since.is_some() && !session.is_closed
+            });
+        if is_being_named {
+            return;
+        }
         if disk.destination(path).is_none() && !self.places.get(path).is_some_and(may_be) {
             self.fail(format!("3: {path} is refused as taken, and is free"));
         }
