@@ -314,15 +314,14 @@ fn verifier(config: &Config) -> Result<Verifier, LaunchError> {
 }
 
 fn spaces(config: &Config, directories: &Directories) -> Spaces {
-    let spaces = Spaces::begin(config.limits.free_bytes_min).unwrap_or_else(|error| {
-        let event = "space_unwatched";
-        tracing::warn!(event, %error, "there is no thread that looks at what is free on the disks");
-        Spaces::unwatched()
-    });
+    let spaces = Spaces::new(config.limits.free_bytes_min);
     // The log tells of each as health does, whether an upload comes or not. Where one cannot be
     // asked, the first upload asks again.
     for folder in directories.shelves().all() {
-        let _ = spaces.of(folder.descriptor());
+        if let Err(error) = spaces.looked_at(folder.descriptor()) {
+            let (event, directory) = ("space_unwatched", folder.path().display());
+            tracing::warn!(event, %directory, %error, "nobody looks at what is free on a disk");
+        }
     }
     spaces
 }

@@ -1,19 +1,22 @@
-//! Looks at what is free on each file system, once a second, on a thread of its own: a file system
-//! on a network may take its time. It says so in the log when too little is free, and when there is
-//! enough again.
+//! Looks at what is free on each file system, once a second. Each has a thread of its own: one on a
+//! network may take its time, or never answer, and keeps nobody from looking at the others. It says
+//! so in the log when too little is free, and when there is enough again.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::StatVfs;
+use rustix::fs::{AtFlags, StatVfs, StatxFlags};
 
 use crate::vault::space::{Figures, Space};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// For how long a start waits for the first figures of a file system.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// The file systems that sessions are kept on.
 #[derive(Clone)]
@@ -22,90 +25,93 @@ pub struct Spaces {
 }
 
 struct Watched {
-    all: Mutex<Vec<FileSystem>>,
+    all: Mutex<Vec<Known>>,
     /// See [`Figures::wanting`].
     bytes_min: u64,
-    is_looking: bool,
 }
 
-#[derive(Clone)]
+struct Known {
+    /// Its major and minor number.
+    device: (u32, u32),
+    space: Arc<Space>,
+}
+
+/// What a thread looks at.
 struct FileSystem {
-    device: u64,
-    directory: Arc<OwnedFd>,
+    directory: OwnedFd,
     space: Arc<Space>,
 }
 
 impl Spaces {
-    /// Nobody looks, and nothing is ever short.
-    pub fn unwatched() -> Self {
+    /// With none yet. Each is looked at until the last clone of this is gone.
+    pub fn new(bytes_min: u64) -> Self {
         Self {
             watched: Arc::new(Watched {
                 all: Mutex::default(),
-                bytes_min: 0,
-                is_looking: false,
+                bytes_min,
             }),
         }
     }
 
-    /// Begins to look; ends with the last of its clones.
+    /// The space of the file system of a directory, which is looked at from now on. Never waits for
+    /// its disk.
     ///
     /// # Errors
-    /// There is no thread for it.
-    pub fn begin(bytes_min: u64) -> io::Result<Self> {
-        let watched = Arc::new(Watched {
-            all: Mutex::default(),
-            bytes_min,
-            is_looking: true,
-        });
-        let weak = Arc::downgrade(&watched);
-        thread::Builder::new()
-            .name("space".to_owned())
-            .spawn(move || look_again_and_again(&weak))?;
-        Ok(Self { watched })
+    /// What the kernel says, also where there is no thread for it.
+    pub fn of(&self, directory: &OwnedFd) -> io::Result<Arc<Space>> {
+        Ok(self.watch(directory)?.0)
     }
 
-    /// The space of the file system of a directory, which is looked at from now on.
+    /// [`Spaces::of`], with its first figures, if they come soon.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn of(&self, directory: &OwnedFd) -> io::Result<Arc<Space>> {
-        let device = rustix::fs::fstat(directory)?.st_dev;
-        let mut all = self.watched.lock();
-        if let Some(known) = all.iter().find(|known| known.device == device) {
-            return Ok(Arc::clone(&known.space));
+    /// As [`Spaces::of`].
+    pub fn looked_at(&self, directory: &OwnedFd) -> io::Result<Arc<Space>> {
+        let (space, first_look) = self.watch(directory)?;
+        if let Some(first_look) = first_look {
+            // The thread drops its end when it has looked.
+            let _over = first_look.recv_timeout(FIRST_LOOK_MAX);
         }
-        let new = FileSystem {
-            device,
-            directory: Arc::new(directory.try_clone()?),
-            space: Arc::default(),
-        };
-        if self.watched.is_looking {
-            new.look(self.watched.bytes_min);
-        }
-        let space = Arc::clone(&new.space);
-        all.push(new);
         Ok(space)
     }
-}
 
-impl Watched {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<FileSystem>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn look_again_and_again(watched: &Weak<Watched>) {
-    loop {
-        thread::sleep(INTERVAL);
-        let Some(watched) = watched.upgrade() else {
-            return;
-        };
-        // Not under the lock, since it may take long.
-        let all = watched.lock().clone();
-        for file_system in all {
-            file_system.look(watched.bytes_min);
+    /// Also gives what ends with the first look, where this was not known yet.
+    fn watch(&self, directory: &OwnedFd) -> io::Result<(Arc<Space>, Option<Receiver<()>>)> {
+        let device = device_of(directory)?;
+        let mut all = (self.watched.all.lock()).unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.iter().find(|known| known.device == device) {
+            return Ok((Arc::clone(&known.space), None));
         }
+        let space = Arc::<Space>::default();
+        let file_system = FileSystem {
+            directory: directory.try_clone()?,
+            space: Arc::clone(&space),
+        };
+        let (looks, first_look) = mpsc::channel();
+        let watched = Arc::downgrade(&self.watched);
+        let bytes_min = self.watched.bytes_min;
+        thread::Builder::new()
+            .name("space".to_owned())
+            .spawn(move || {
+                file_system.look(bytes_min);
+                drop(looks);
+                file_system.look_again_and_again(&watched);
+            })?;
+        let known = Known {
+            device,
+            space: Arc::clone(&space),
+        };
+        all.push(known);
+        Ok((space, Some(first_look)))
     }
+}
+
+/// The device of the file system that a directory is on, from memory: another machine that holds it
+/// is not asked.
+fn device_of(directory: &OwnedFd) -> io::Result<(u32, u32)> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(directory, "", flags, StatxFlags::empty())?;
+    Ok((stat.stx_dev_major, stat.stx_dev_minor))
 }
 
 /// What a file system says of its space to somebody who is not root.
@@ -119,9 +125,19 @@ pub fn figures(stat: &StatVfs) -> Figures {
 }
 
 impl FileSystem {
+    fn look_again_and_again(&self, watched: &Weak<Watched>) {
+        loop {
+            thread::sleep(INTERVAL);
+            let Some(watched) = watched.upgrade() else {
+                return;
+            };
+            self.look(watched.bytes_min);
+        }
+    }
+
     fn look(&self, bytes_min: u64) {
         // Whoever cannot tell has told before; uploads find out what is the matter.
-        let Ok(stat) = rustix::fs::fstatvfs(&*self.directory) else {
+        let Ok(stat) = rustix::fs::fstatvfs(&self.directory) else {
             return;
         };
         let figures = figures(&stat);
@@ -152,5 +168,82 @@ impl FileSystem {
         let link = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
         let path = std::fs::read_link(link).unwrap_or_default();
         path.to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A file system that answers nothing until this is dropped.
+    struct Hung {
+        folder: tempfile::TempDir,
+        /// Who would answer.
+        server: Option<File>,
+    }
+
+    impl Hung {
+        /// `None` where it cannot be mounted.
+        fn mount() -> Option<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let server = File::options().read(true).write(true).open("/dev/fuse");
+            let server = server.ok()?;
+            let mounted = Command::new("mount")
+                .args(["-i", "-t", "fuse", "-o"])
+                .arg("fd=0,rootmode=40000,user_id=0,group_id=0")
+                .arg("hung")
+                .arg(folder.path())
+                .stdin(Stdio::from(server.try_clone().unwrap()))
+                .stderr(Stdio::null())
+                .status();
+            mounted
+                .is_ok_and(|status| status.success())
+                .then_some(Self {
+                    folder,
+                    server: Some(server),
+                })
+        }
+    }
+
+    impl Drop for Hung {
+        fn drop(&mut self) {
+            // Whoever waits for it hears that nobody is there.
+            self.server = None;
+            let unmounted = Command::new("umount")
+                .arg("--lazy")
+                .arg(self.folder.path())
+                .status();
+            assert!(unmounted.unwrap().success());
+        }
+    }
+
+    fn open(path: &Path) -> OwnedFd {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_keeps_no_other_waiting() {
+        let Some(hung) = Hung::mount() else {
+            assert!(std::env::var_os("CI").is_none(), "root and FUSE are needed");
+            eprintln!("SKIPPED: only root mounts a file system, where FUSE is");
+            return;
+        };
+        let spaces = Spaces::new(1 << 60);
+        let began = Instant::now();
+        let of_hung = spaces.of(&open(hung.folder.path())).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = spaces.looked_at(&open(elsewhere.path())).unwrap();
+        assert!(began.elapsed() < FIRST_LOOK_MAX, "{:?}", began.elapsed());
+        assert!(other.is_low(), "it was looked at");
+        assert!(!of_hung.is_low(), "nobody can tell");
+        // Nobody gets a second thread for the same one.
+        let again = spaces.of(&open(hung.folder.path())).unwrap();
+        assert!(Arc::ptr_eq(&again, &of_hung));
     }
 }
