@@ -503,6 +503,28 @@ fn a_url_without_host_belongs_to_the_public_one() {
     assert_eq!(heard.field("BITS-Original-Request-URL"), Some(&*url));
 }
 
+/// Whether it fits is known at Create. Behind the last byte a client would hear 502, again and
+/// again.
+#[test]
+fn what_no_application_could_be_told_of_is_refused_before_data_flows() {
+    let backend = Backend::always(Act::status(200));
+    let server = server(BY_VALUE, &backend, "");
+    let target_max = 2_200 - backend.url("/app?").len();
+    let target = |bytes: usize| format!("/a.bin?{}", "q".repeat(bytes));
+    let mut client = Client::new(server.address(), &target(target_max + 1));
+    let refused = client.try_create();
+    refused.assert(400, Some(E_INVALIDARG));
+    assert!(refused.reason().contains("notification URL"), "{refused:?}");
+    assert_no_rubbish(&server);
+    let (mut client, answer) = upload(&server, &target(target_max), 500);
+    answer.assert(200, None);
+    client.close().assert(200, None);
+    assert_eq!(
+        backend.heard()[0].line.len(),
+        "POST  HTTP/1.1".len() + 2_200 - backend.url("").len()
+    );
+}
+
 /// A reserved character that is escaped, or is no longer, makes another URL (RFC 3986 2.2).
 #[test]
 fn the_application_hears_the_url_as_it_was_sent() {

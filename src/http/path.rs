@@ -186,6 +186,8 @@ pub enum BadTarget {
     TooDeep,
     /// A query over 2,200 bytes.
     QueryTooLong,
+    /// With it and its query the notification URL is over 2,200 bytes.
+    NotificationTooLong,
     /// The server's own work directory.
     Reserved,
     /// The name of a digest file, where the server makes them.
@@ -219,6 +221,9 @@ impl std::fmt::Display for BadTarget {
             }
             Self::TooDeep => "the path has more folders than limits.path_depth_max",
             Self::QueryTooLong => "the query is over 2,200 bytes",
+            Self::NotificationTooLong => {
+                "with the path and the query of the upload, its notification URL is over 2,200 bytes"
+            }
             Self::Reserved => "the path is the server's own",
             Self::DigestFile => {
                 "names that end in .sha256 are those of digest files here (digest_file)"

@@ -14,14 +14,16 @@ use super::session::{Session, is_open};
 use super::shard::Shard;
 use crate::auth::certificate;
 use crate::auth::policy::Principal;
+use crate::bits::notification;
 use crate::bits::packet::SessionRequest;
 use crate::bits::reply::{Ack, Node, Refusal};
 use crate::bits::session::{Decision, Ending, Goodbye, State, Step};
 use crate::bits::session_id::SessionId;
+use crate::config::Location;
 use crate::custody::entry::ShownCertificate;
 use crate::diagnosis;
 use crate::event::Event;
-use crate::http::path::{BadTarget, Target};
+use crate::http::path::{BadTarget, Target, UploadPath};
 use crate::vault::destination;
 use crate::vault::disk::Shelf;
 use crate::vault::error::StoreError;
@@ -47,6 +49,9 @@ impl<W: World> Exchange<W> {
         // Each folder costs a look, at Create and at Close, and an inode where it is made.
         if place.path.depth() > shard.limits().path_depth_max {
             return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
+        }
+        if !can_be_notified_of(&location, &path, target.sent.query()) {
+            return Err(Refusal::TargetInvalid(BadTarget::NotificationTooLong));
         }
         let shelf = destination::shelf(&*shard.world, &location, &place);
         // Before anything is made; uploads that run go on with what is left. Their records need
@@ -153,6 +158,16 @@ impl<W: World> Exchange<W> {
             }
         }
     }
+}
+
+/// Whether the notification URL of an upload can be made, where one is needed. Known only behind
+/// the last byte, it would be too late: the client would send the file for nothing.
+fn can_be_notified_of(location: &Location, path: &UploadPath, query: Option<&str>) -> bool {
+    let Some(settings) = &location.notification else {
+        return true;
+    };
+    let public_url = location.public_url.as_deref();
+    notification::notification_url(&settings.url, public_url, path, query).is_ok()
 }
 
 /// What a packet names.
