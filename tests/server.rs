@@ -5,6 +5,7 @@ mod support;
 
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
+use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::wait_until;
 
@@ -343,4 +344,48 @@ fn sessions_belong_to_their_url() {
     let refused = other.send(fragment(0..10));
     refused.assert(500, Some(SESSION_NOT_FOUND));
     other.cancel().assert(500, Some(SESSION_NOT_FOUND));
+}
+
+/// "An origin server with a clock [...] MUST generate a Date header field" (RFC 9110 6.6.1).
+#[test]
+fn every_answer_says_when_it_was_made() {
+    let server = Server::with(Settings::default().file("download = \"get\""));
+    std::fs::write(server.file("a.bin"), "abc").unwrap();
+    let packet = |more: &str| format!("BITS_POST /b.bin HTTP/1.1\r\nHost: h\r\n{more}\r\n");
+    let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n{more}\r\n");
+    for (request, status) in [
+        (
+            packet("BITS-Packet-Type: Ping\r\nContent-Length: 0\r\n"),
+            200,
+        ),
+        (
+            packet("BITS-Packet-Type: Pong\r\nContent-Length: 0\r\n"),
+            400,
+        ),
+        ("no request\r\n\r\n".to_owned(), 400),
+        (get("/a.bin", ""), 200),
+        (get("/a.bin", "Range: bytes=0-0\r\n"), 206),
+        (get("/a.bin", "If-None-Match: *\r\n"), 304),
+        (get("/a.bin", "Range: bytes=9-\r\n"), 416),
+        (get("/b.bin", ""), 404),
+        (
+            "PUT /a.bin HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            405,
+        ),
+    ] {
+        let before = now_s();
+        let answer = Raw::connect(server.address()).send(&request).receive();
+        assert_eq!(answer.status, status, "{request}");
+        let dates = answer.fields.iter().filter(|(name, _)| name == "Date");
+        let dates: Vec<_> = dates.map(|(_, date)| date).collect();
+        assert_eq!(dates.len(), 1, "{request} {answer:?}");
+        let said = bitsd::http::date::parse(dates[0].as_bytes()).unwrap();
+        assert!((before..=now_s()).contains(&said), "{request} {dates:?}");
+    }
+}
+
+/// Seconds since 1970.
+fn now_s() -> i64 {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    now.as_secs().try_into().unwrap()
 }

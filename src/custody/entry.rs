@@ -10,8 +10,8 @@ use super::object::StoredObject;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::http::authorization::Scheme;
+use crate::http::date;
 use crate::http::digest::{Digests, Hex, parse_hex};
-use crate::http::download::date;
 
 /// The form of the lines; another number when a field changes its meaning.
 const FORM: u32 = 1;

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::chain::{Chain, each_line, hash_of};
 use super::site::{self, BadLedger, PROBE_NAME, Site, is_sealed};
-use crate::http::download::date;
+use crate::http::date;
 use crate::named_file;
 use mending::Disturbance;
 use whereabouts::FileIdentity;

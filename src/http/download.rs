@@ -11,11 +11,11 @@
 #![forbid(unsafe_code)]
 
 mod condition;
-pub mod date;
 mod range;
 
 use std::ops::Range;
 
+use super::date;
 use super::digest::{REPR_DIGEST, REPR_DIGEST_BYTES, repr_digest};
 use super::head::{Head, Method};
 use super::response::{Persistence, ResponseHead, TEXT_TYPE};

@@ -18,6 +18,7 @@
 pub mod authorization;
 pub mod bad_head;
 pub mod chunked;
+pub mod date;
 pub mod digest;
 pub mod download;
 pub mod head;

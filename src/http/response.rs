@@ -105,10 +105,10 @@ pub fn insert_field(out: &mut Vec<u8>, from: usize, name: &str, value: &str) {
     let Some(line) = memchr::memchr(b'\n', &out[from..]) else {
         return;
     };
-    let mut field = Vec::with_capacity(name.len() + value.len() + 4);
-    ResponseHead { out: &mut field }.field(name, value);
-    let at = from + line + 1;
-    out.splice(at..at, field);
+    let (at, end) = (from + line + 1, out.len());
+    ResponseHead { out: &mut *out }.field(name, value);
+    let bytes = out.len() - end;
+    out[at..].rotate_right(bytes);
 }
 
 /// The field by which a server asks who somebody is, and by which it proves itself.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tracing::Level;
 
 use crate::config::LogFormat;
-use crate::http::download::date;
+use crate::http::date;
 use crate::unseen::is_unseen;
 
 /// Bytes of a value that are written; the rest is cut off, and `…` stands for it. More than any

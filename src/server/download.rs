@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 
 use super::connection::{self, Connection};
+use super::dateline::Dateline;
 use super::exchange::{Cut, Exchange};
 use super::floor::{Floor, Wire, World};
 use super::patience::Waiting;
@@ -90,6 +91,7 @@ impl<W: World> Exchange<W> {
             floor: &*shard.world,
             connection: &self.connection,
             shares: &shard.downloads,
+            dateline: &shard.dateline,
             head_block_bytes: shard.head_block_bytes,
             answer: &mut self.answer,
             proof: std::mem::take(&mut self.proof),
@@ -169,13 +171,14 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
     request: &DownloadRequest,
     persistence: Persistence,
 ) -> Result<Persistence, Cut> {
+    let from = sender.answer.len();
     match found {
         Ok((file, stat)) => {
             // A reply is written once. Who replaces a published file may do it within a second.
             let is_reply = sender.progress.is_some();
             let plan = download::plan(request, &representation(&stat, is_reply));
-            let from = sender.answer.len();
             plan.write_head(persistence, sender.answer);
+            sender.date(from);
             if !sender.proof.is_empty() {
                 let proof = say_token(&sender.proof);
                 response::insert_field(sender.answer, from, AUTHENTICATE, &proof);
@@ -189,6 +192,7 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
         }
         Err(NotSent::Unserved(why, methods)) => {
             why.write(methods, request.is_head(), persistence, sender.answer);
+            sender.date(from);
         }
         Err(NotSent::Failed(error)) => {
             sender.report(error.op, &error.source);
@@ -202,6 +206,7 @@ async fn send<F: Floor, S: Readable<Block = F::Block>>(
                 is_head: request.is_head(),
             };
             refusal.write(persistence, sender.answer);
+            sender.date(from);
         }
     }
     sender.flush().await?;
@@ -231,6 +236,8 @@ struct Sender<'a, F: Floor> {
     connection: &'a Connection<F>,
     /// The body blocks that downloads may hold.
     shares: &'a Shares,
+    /// The time that stands in answers.
+    dateline: &'a Dateline,
     /// What is no longer than a head block is not worth a body block.
     head_block_bytes: usize,
     /// What goes out next: never more than [`GATHER_BYTES_MAX`] and the head of one part.
@@ -308,6 +315,12 @@ impl<'a, F: Floor> Sender<'a, F> {
         let took_ms = self.floor.now().saturating_sub(began);
         self.is_slow |= took_ms > SLOW_MS;
         Ok(())
+    }
+
+    /// Puts the time into the head that begins there.
+    fn date(&mut self, from: usize) {
+        let wall_ms = self.floor.wall_clock_ms();
+        self.dateline.insert(wall_ms, self.answer, from);
     }
 
     /// Sends what was gathered.

@@ -104,6 +104,12 @@ impl<W: World> Exchange<W> {
         connection::send(&*self.shard.world, &self.connection, &mut self.answer).await
     }
 
+    /// Puts the time into the head of an answer that begins there.
+    pub(super) fn date(&mut self, from: usize) {
+        let wall_ms = self.shard.world.wall_clock_ms();
+        self.shard.dateline.insert(wall_ms, &mut self.answer, from);
+    }
+
     /// Puts our own proof into the head of an answer that begins there, where one is due: by it a
     /// client knows whom it speaks with (RFC 4559 4.1).
     pub(super) fn prove_ourselves(&mut self, from: usize) {

@@ -110,6 +110,7 @@ pub mod clients;
 pub mod connection;
 pub mod crowd;
 pub mod custody;
+pub mod dateline;
 pub mod digest_file;
 pub mod download;
 pub mod drain;

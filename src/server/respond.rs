@@ -98,6 +98,7 @@ impl<W: World> Exchange<W> {
                 if let Err(refusal) = admitted {
                     let (is_head, from) = (asked.is_head(), self.answer.len());
                     reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);
+                    self.date(from);
                     self.prove_ourselves(from);
                     return self.finish(persistence).await;
                 }
@@ -120,7 +121,9 @@ impl<W: World> Exchange<W> {
                 };
                 let location = path.map(|path| self.shard.location(&path));
                 let methods = location.map_or("BITS_POST", |location| request::methods(&location));
+                let from = self.answer.len();
                 why.write(methods, is_head, persistence, &mut self.answer);
+                self.date(from);
                 self.finish(persistence).await
             }
         }
@@ -273,6 +276,7 @@ impl<W: World> Exchange<W> {
             Ok(ack) => reply::write_ack(ack, persistence, answer),
             Err(refusal) => reply::write_refusal(refusal, outcome.session, persistence, answer),
         }
+        self.date(from);
         self.prove_ourselves(from);
         self.finish(persistence).await
     }

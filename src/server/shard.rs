@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use super::clients::Clients;
 use super::connection::{Connection, ConnectionId};
 use super::crowd::Crowd;
+use super::dateline::Dateline;
 use super::floor::{HEAD_BLOCK_BYTES_MAX, World};
 use super::outbox::Outbox;
 use super::session::Session;
@@ -84,6 +85,8 @@ pub struct Shard<W: World> {
     pub head_block_bytes: usize,
     /// Time is up: what was not finished is left for the next start.
     is_over: Cell<bool>,
+    /// The time that stands in answers.
+    pub(super) dateline: Dateline,
     /// Body blocks that downloads may hold.
     pub downloads: Shares,
     /// What others are still to hear of sessions that ended.
@@ -175,6 +178,7 @@ impl<W: World> Shard<W> {
             head_limits,
             head_block_bytes: head_limits.head_bytes_max.min(HEAD_BLOCK_BYTES_MAX),
             is_over: Cell::new(false),
+            dateline: Dateline::default(),
             downloads: Shares::of(config.limits.body_blocks_per_shard),
             outbox: Outbox::new(&config.events),
             phase: Cell::new(Phase::Recovering),

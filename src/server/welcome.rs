@@ -63,12 +63,14 @@ impl<W: World> Exchange<W> {
     }
 
     async fn say_there_is_no_place(&mut self) {
+        let from = self.answer.len();
         reply::write_refusal(
             &Refusal::Busy(Scarce::Connections),
             None,
             Persistence::Close,
             &mut self.answer,
         );
+        self.date(from);
         if self.send().await.is_ok() && self.shard.may_linger() {
             self.linger().await;
         }

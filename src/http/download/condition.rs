@@ -1,6 +1,6 @@
 //! Conditional requests (RFC 9110 13): whether the file that the client knows is the one we have.
 
-use super::date;
+use crate::http::date;
 use crate::http::head::Head;
 
 /// The conditions of a GET or HEAD.

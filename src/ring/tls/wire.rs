@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::ServerConfig;
 
@@ -22,6 +22,7 @@ use super::session::{
 };
 use super::trouble::{self, Trouble};
 use super::validity::Validity;
+use crate::http::date;
 use crate::server::floor::{Fill, Security};
 use crate::vault::disk::Block;
 
@@ -201,8 +202,10 @@ async fn take_turn(link: &impl Carrier, tls: &Tls) -> io::Result<()> {
 }
 
 fn answer_in_plain() -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let date = date::format(now.unwrap_or_default().as_secs());
     format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nBitsd-Reason: {SPEAK_TLS}\r\n\
+        "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Type: text/plain\r\nBitsd-Reason: {SPEAK_TLS}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{SPEAK_TLS}\n",
         SPEAK_TLS.len() + 1
     )

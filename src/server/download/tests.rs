@@ -286,6 +286,7 @@ fn download(outside: &Rc<Outside>, fields: &str) -> (Result<Persistence, Cut>, S
             floor: &floor,
             connection: &connection,
             shares: &shares,
+            dateline: &Dateline::default(),
             head_block_bytes: HEAD_BLOCK_BYTES_MAX,
             answer: &mut answer,
             proof: outside.proof.clone(),
