@@ -3,13 +3,15 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -870,6 +872,41 @@ fn hands_are_shaken_at_a_rate_and_whoever_runs_goes_on() {
     server.wait_for_log("the settings were reloaded");
     let took = flood(server.secure(), &trust, 2 * PER_SECOND);
     assert!(took < Duration::from_millis(1_700), "{took:?}");
+}
+
+/// In case that somebody waits for what never comes.
+const FLOOD_MAX: Duration = Duration::from_secs(60);
+
+/// However many of one client's wait for their turn.
+#[test]
+fn whoever_shakes_hands_without_end_keeps_no_other_client_from_it() {
+    let authority = Authority::new();
+    let pair = authority.server("ec", &["localhost"]);
+    let settings = listener("", &[&pair]).file("[limits]\nhandshakes_per_second_max = 40\n");
+    let server = Server::with(settings.flags(&["--cores", "1"]));
+    let (address, trust) = (server.secure(), authority.trusting());
+    let [many, other] = [2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+    let is_over = AtomicBool::new(false);
+    let heard: Vec<_> = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut begun = VecDeque::new();
+            let began = Instant::now();
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < FLOOD_MAX {
+                // The first byte of a handshake takes a turn.
+                let mut raw = Raw::connect_from(many, address);
+                raw.send([22]);
+                begun.push_back(raw);
+                begun.drain(..begun.len().saturating_sub(200));
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        server.wait_for_log("and the rest is for others");
+        let shake = |_| Raw::connect_from(other, address).shake_hands(&trust, "localhost");
+        let heard = (0..4).map(|number| shake(number).map(drop)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        heard
+    });
+    assert!(heard.iter().all(Result::is_ok), "{heard:?}");
 }
 
 #[test]

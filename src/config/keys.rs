@@ -446,7 +446,7 @@ keys! {
         mailbox_max: usize = 256, Row::of(count(1..=65_536));
         // 500 with ECDSA are a twentieth of a core, with RSA a third; resumed ones cost less.
         /// TLS handshakes that one shard begins in a second; more wait for their turn, up to two
-        /// seconds.
+        /// seconds. Where the wait is over a second, no client adds to a quarter of the line.
         handshakes_per_second_max: u64 = 500, Row::of(count(1..=1_000_000)).live();
         /// Time for a head to arrive, in milliseconds.
         head_ms_max: u64 = 10_000, Row::of(milliseconds(100..=600_000)).live();

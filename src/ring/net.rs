@@ -115,7 +115,10 @@ impl Wire for RingWire {
             door.look_at_client(announcement.client().unwrap_or(self.peer))?;
         }
         match self.tls() {
-            Some(tls) => Box::pin(secure::open(&self.link, tls)).await,
+            Some(tls) => {
+                let client = tls.whose(self.peer, self.announcement.get().client());
+                Box::pin(secure::open(&self.link, tls, client)).await
+            }
             None => Ok(()),
         }
     }
@@ -500,6 +503,13 @@ mod tests {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Served(Vec::new())));
         let tls = Tls::new(Arc::new(config), Rc::new(Kit::default())).unwrap();
+        // Nor does a proxy have a share of the turns, but whoever it announces.
+        let client = SocketAddr::from(([192, 0, 2, 2], 1));
+        assert_eq!(tls.whose(peer, None), Some(peer.ip()));
+        assert_eq!(tls.whose(peer, Some(client)), Some(client.ip()));
+        let tls = tls.of_many(true);
+        assert_eq!(tls.whose(peer, None), None);
+        assert_eq!(tls.whose(peer, Some(client)), Some(client.ip()));
         let wire = plain().secured(tls);
         assert!(wire.is_encrypted() && wire.certificate().is_none() && !wire.is_distrusted());
         // What goes over it now is in the clear, as on a plain one.

@@ -413,7 +413,11 @@ async fn accept(
         let wire = match tls {
             None => wire,
             Some(terms) => match Tls::new(terms.config, Rc::clone(&kit)) {
-                Some(tls) => wire.secured(tls.vouched_for_by(terms.validity)),
+                Some(tls) => {
+                    let trusted = &shard.settings().accounts.trusted_proxies;
+                    let tls = tls.of_many(trusted.hold(wire.peer().ip()));
+                    wire.secured(tls.vouched_for_by(terms.validity))
+                }
                 // Without keys it is not served in the clear.
                 None => return,
             },

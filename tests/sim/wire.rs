@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use bitsd::ring::tls::line::Received;
 use bitsd::ring::tls::wire::{self as tls, Kit, Tls};
+use bitsd::server::crowd;
 use bitsd::server::floor::{Fill, Security, Wire};
 use bitsd::vault::disk::Block as _;
 
@@ -364,7 +365,10 @@ impl Wire for SimWire {
 
     async fn open(&self) -> io::Result<()> {
         match self.tls() {
-            Some(tls) => tls::open(&*self.conn, tls).await,
+            Some(tls) => {
+                let client = crowd::client(self.conn.peer);
+                tls::open(&*self.conn, tls, Some(client)).await
+            }
             None => Ok(()),
         }
     }

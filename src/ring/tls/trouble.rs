@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::pace::TooMany;
 use super::verified;
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
@@ -18,7 +19,7 @@ pub enum Trouble {
     /// The peer sent more than any message of TLS has.
     Oversized,
     /// More begin than may.
-    TooMany,
+    TooMany(TooMany),
     /// Nothing can be sent any more.
     Closed,
     /// What rustls says.
@@ -48,7 +49,7 @@ impl Trouble {
 impl From<Trouble> for io::Error {
     fn from(trouble: Trouble) -> Self {
         let kind = match trouble {
-            Trouble::TooMany => io::ErrorKind::PermissionDenied,
+            Trouble::TooMany(_) => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, trouble)
@@ -66,8 +67,12 @@ impl fmt::Display for Trouble {
             Self::NotTls => f.write_str("what it sent is no TLS"),
             Self::LeftEarly => f.write_str("it closed before both sides had agreed"),
             Self::Oversized => f.write_str("it sent more than any message of TLS has"),
-            Self::TooMany => f.write_str(
+            Self::TooMany(TooMany::OfAll) => f.write_str(
                 "more handshakes wait than begin in two seconds (limits.handshakes_per_second_max)",
+            ),
+            Self::TooMany(TooMany::OfClient) => f.write_str(
+                "a quarter of the handshakes that may wait are this client's, and the rest is for others \
+                 (limits.handshakes_per_second_max)",
             ),
             Self::Closed => f.write_str("the connection has ended"),
             Self::Tls(error) => in_words(error, f),

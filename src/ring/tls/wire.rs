@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::ServerConfig;
 
 use super::line::{Carrier, CipherPool, Received};
-use super::pace::{Pace, TooMany};
+use super::pace::Pace;
 use super::session::{
     CIPHER_KEPT_MAX, Digested, RECORD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, TlsSession, bytes_to_come,
 };
 use super::trouble::{self, Trouble};
 use super::validity::Validity;
 use crate::http::date;
+use crate::server::crowd;
 use crate::server::floor::{Fill, Security};
 use crate::vault::disk::Block;
 
@@ -58,6 +60,8 @@ pub struct Tls {
     is_sending: Cell<bool>,
     /// Hands were shaken here, and not on another shard.
     is_fresh: Cell<bool>,
+    /// At the other end is a proxy that hands TLS through, and many are behind it.
+    is_of_many: bool,
 }
 
 impl Tls {
@@ -75,6 +79,7 @@ impl Tls {
             kit,
             is_sending: Cell::new(false),
             is_fresh: Cell::new(false),
+            is_of_many: false,
         }
     }
 
@@ -84,6 +89,18 @@ impl Tls {
             session.vouched_for_by(validity);
         }
         self
+    }
+
+    /// The same, but whether at the other end is a proxy that is trusted.
+    pub fn of_many(self, is_of_many: bool) -> Self {
+        Self { is_of_many, ..self }
+    }
+
+    /// Whose handshake it is, by the address at the other end and the one that it announces.
+    /// `None` where it may be anybody's behind a proxy.
+    pub fn whose(&self, peer: SocketAddr, announced: Option<SocketAddr>) -> Option<IpAddr> {
+        let peer = (!self.is_of_many).then_some(peer);
+        announced.or(peer).map(crowd::client)
     }
 
     /// Whether others are trusted now than those who let the client in.
@@ -145,11 +162,12 @@ enum Came {
 }
 
 /// Does the handshake. A peer that speaks plain HTTP gets an answer in plain HTTP. After an error,
-/// what still arrives can be read without TLS, and thrown away.
-pub async fn open<L: Carrier>(link: &L, tls: &Tls) -> io::Result<()> {
+/// what still arrives can be read without TLS, and thrown away. `client` is whose turn it takes,
+/// by [`Tls::whose`].
+pub async fn open<L: Carrier>(link: &L, tls: &Tls, client: Option<IpAddr>) -> io::Result<()> {
     let mut is_first = true;
     if tls.with_session(|session| session.is_handshaking())? {
-        take_turn(link, tls).await?;
+        take_turn(link, tls, client).await?;
         tls.is_fresh.set(true);
     }
     while tls.with_session(|session| session.is_handshaking())? {
@@ -183,7 +201,7 @@ pub async fn open<L: Carrier>(link: &L, tls: &Tls) -> io::Result<()> {
 }
 
 /// Waits until a client begins, and then for its turn.
-async fn take_turn(link: &impl Carrier, tls: &Tls) -> io::Result<()> {
+async fn take_turn(link: &impl Carrier, tls: &Tls, client: Option<IpAddr>) -> io::Result<()> {
     link.readable().await?;
     let first = link.peek_now();
     if first.is_none_or(|first| trouble::of_first_bytes(&[first]).is_some()) {
@@ -191,14 +209,11 @@ async fn take_turn(link: &impl Carrier, tls: &Tls) -> io::Result<()> {
         return Ok(());
     }
     let now_us = u64::try_from(link.now().as_micros()).unwrap_or(u64::MAX);
-    match tls.kit.pace.turn(now_us) {
-        Ok(0) => Ok(()),
-        Ok(wait_us) => {
-            link.pause(Duration::from_micros(wait_us)).await;
-            Ok(())
-        }
-        Err(TooMany) => Err(Trouble::TooMany.into()),
+    let turn = (tls.kit.pace.turn(client, now_us)).map_err(Trouble::TooMany)?;
+    if turn.wait_us > 0 {
+        link.pause(Duration::from_micros(turn.wait_us)).await;
     }
+    Ok(())
 }
 
 fn answer_in_plain() -> Vec<u8> {
