@@ -9,12 +9,17 @@ pub type Conversation = u64;
 
 /// Conversations that go on at the most.
 pub const CONVERSATIONS_MAX: usize = 1_024;
+/// Those of one client. A whole site may be one client, behind one address, and most tickets need
+/// no second token.
+pub const CONVERSATIONS_OF_CLIENT_MAX: usize = 32;
 /// How long one may go on, in milliseconds: a client answers at once.
 pub const CONVERSATION_MS_MAX: u64 = 10_000;
 
 /// One token of a client.
 #[derive(Debug)]
 pub struct Leg {
+    /// Whose it is, as a number.
+    pub client: u64,
     /// As it came.
     pub token: Zeroizing<Vec<u8>>,
     /// What it is.
@@ -58,7 +63,7 @@ pub enum Negotiated {
 /// Nobody can say, and it is not the client's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotNegotiated {
-    /// As many tokens wait as may, or as many conversations go on.
+    /// As many tokens wait as may, or as many conversations go on, of all or of this client.
     TooMany,
     /// Kerberos cannot be used; why, for the log alone.
     Unusable(String),

@@ -313,6 +313,7 @@ impl<W: World> Exchange<W> {
             }
             Ok(Some(Credentials::Negotiate(token, shape))) if gate.asks_for(Scheme::Negotiate) => {
                 let leg = Leg {
+                    client: crowd::number(self.connection.client().ip()),
                     token,
                     shape,
                     conversation: self.visit.conversation.take(),

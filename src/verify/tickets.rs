@@ -8,7 +8,8 @@ use super::gssapi::{self, Acceptor, Context, Said};
 use super::workers::{Full, Workers};
 use crate::auth::keytab::Keytab;
 use crate::auth::negotiation::{
-    CONVERSATION_MS_MAX, CONVERSATIONS_MAX, Conversation, Leg, Negotiated, NotNegotiated,
+    CONVERSATION_MS_MAX, CONVERSATIONS_MAX, CONVERSATIONS_OF_CLIENT_MAX, Conversation, Leg,
+    Negotiated, NotNegotiated,
 };
 use crate::http::spnego::Shape;
 
@@ -33,7 +34,15 @@ struct Desk {
 struct Conversations<C> {
     last: Conversation,
     /// Numbers go up, so that the oldest is the first.
-    waiting: BTreeMap<Conversation, (Instant, C)>,
+    waiting: BTreeMap<Conversation, Paused<C>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Paused<C> {
+    client: u64,
+    since: Instant,
+    context: C,
 }
 
 impl<C> Default for Conversations<C> {
@@ -113,7 +122,7 @@ impl Desk {
                 is_bound,
             }),
             Said::GoesOn { context, answer } => {
-                let kept = self.conversations().keep(context, Instant::now());
+                let kept = (self.conversations()).keep(leg.client, context, Instant::now());
                 kept.map(|conversation| Negotiated::GoesOn {
                     conversation,
                     answer,
@@ -133,23 +142,35 @@ impl Desk {
 impl<C> Conversations<C> {
     fn take(&mut self, number: Conversation, now: Instant) -> Option<C> {
         self.forget_old(now);
-        self.waiting.remove(&number).map(|(_, context)| context)
+        self.waiting.remove(&number).map(|paused| paused.context)
     }
 
-    fn keep(&mut self, context: C, now: Instant) -> Option<Conversation> {
+    /// Where a client has as many as it may, the new one is refused and no old one is forgotten.
+    /// Behind one address there may be many machines. One whose conversation is gone hears 401, for
+    /// which a job of BITS waits for a person; one that cannot begin comes back by itself. What was
+    /// given up is forgotten soon enough.
+    fn keep(&mut self, client: u64, context: C, now: Instant) -> Option<Conversation> {
         self.forget_old(now);
-        if self.waiting.len() >= CONVERSATIONS_MAX {
+        let of_client = self.waiting.values().filter(|one| one.client == client);
+        if self.waiting.len() >= CONVERSATIONS_MAX
+            || of_client.count() >= CONVERSATIONS_OF_CLIENT_MAX
+        {
             return None;
         }
         self.last += 1;
-        self.waiting.insert(self.last, (now, context));
+        let paused = Paused {
+            client,
+            since: now,
+            context,
+        };
+        self.waiting.insert(self.last, paused);
         Some(self.last)
     }
 
     fn forget_old(&mut self, now: Instant) {
         let patience = Duration::from_millis(CONVERSATION_MS_MAX);
         while let Some(oldest) = self.waiting.first_entry()
-            && now.saturating_duration_since(oldest.get().0) > patience
+            && now.saturating_duration_since(oldest.get().since) > patience
         {
             oldest.remove();
         }
@@ -165,26 +186,49 @@ mod tests {
     #[test]
     fn conversations_are_bounded_and_those_that_last_too_long_are_forgotten() {
         let (mut conversations, begin) = (Conversations::default(), Instant::now());
-        let first = conversations.keep("first", begin).unwrap();
+        let mut clients = 0..;
+        let mut keep = |conversations: &mut Conversations<_>, context, now| {
+            conversations.keep(clients.next().unwrap(), context, now)
+        };
+        let first = keep(&mut conversations, "first", begin).unwrap();
         for _ in 1..CONVERSATIONS_MAX {
-            assert!(conversations.keep("another", begin).is_some());
+            assert!(keep(&mut conversations, "another", begin).is_some());
         }
-        assert_eq!(conversations.keep("one more", begin), None);
+        assert_eq!(keep(&mut conversations, "one more", begin), None);
         assert_eq!(conversations.take(first, begin), Some("first"));
         assert_eq!(conversations.take(first, begin), None, "each once");
         let later = begin + Duration::from_millis(CONVERSATION_MS_MAX);
-        let last = conversations.keep("last", later).unwrap();
-        assert_eq!(conversations.keep("one more", later), None);
+        let last = keep(&mut conversations, "last", later).unwrap();
+        assert_eq!(keep(&mut conversations, "one more", later), None);
         let later = later + Duration::from_millis(1);
-        assert!(conversations.keep("one more", later).is_some());
+        assert!(keep(&mut conversations, "one more", later).is_some());
         assert_eq!(conversations.waiting.len(), 2);
         assert_eq!(conversations.take(last, later), Some("last"));
+    }
+
+    #[test]
+    fn one_client_leaves_conversations_to_others() {
+        let (mut conversations, begin) = (Conversations::default(), Instant::now());
+        let other = conversations.keep(2, "another's", begin).unwrap();
+        let first = conversations.keep(1, "first", begin).unwrap();
+        // However many it begins.
+        let begun = (1..CONVERSATIONS_MAX).filter_map(|_| conversations.keep(1, "more", begin));
+        assert_eq!(begun.count(), CONVERSATIONS_OF_CLIENT_MAX - 1);
+        assert!(conversations.keep(3, "a third's", begin).is_some());
+        assert_eq!(conversations.take(other, begin), Some("another's"));
+        // None of its own is forgotten, and each that goes on makes room for one.
+        assert_eq!(conversations.keep(1, "one more", begin), None);
+        assert_eq!(conversations.take(first, begin), Some("first"));
+        assert!(conversations.keep(1, "one more", begin).is_some());
+        let later = begin + Duration::from_millis(CONVERSATION_MS_MAX + 1);
+        assert!(conversations.keep(1, "later", later).is_some());
     }
 
     #[test]
     fn without_a_keytab_nobody_can_say_whose_a_ticket_is() {
         let tickets = Tickets::new(Workers::start("test", 1, 1).unwrap());
         let leg = || Leg {
+            client: 1,
             token: b"token".to_vec().into(),
             shape: Shape::First,
             conversation: None,
