@@ -423,7 +423,8 @@ keys! {
         /// Bytes of a request head; by default 80 KiB where there is a `keytab`.
         head_bytes_max: usize = narrow(64 * KIB), Row::of(bytes(KIB..=128 * KIB));
         // Each takes `head_bytes_max` and a page while it arrives.
-        /// Heads over 20 KiB that one shard reads at the same time.
+        /// Heads over 20 KiB that one shard reads at the same time; of one client, an eighth of
+        /// them, and one at least.
         long_heads_per_shard_max: usize = 256, Row::of(count(1..=65_536));
         /// Fields of a request head.
         headers_max: usize = 64, Row::of(count(8..=256));

@@ -54,7 +54,8 @@ pub enum BadHead {
     CodingInHttp10,
     /// A transfer coding other than chunked.
     CodingUnknown,
-    /// The head is long, and as many long ones are being read as may be. It may be sent again.
+    /// The head is long, and as many long ones are being read as may be, of all or of one client.
+    /// It may be sent again.
     NoRoom,
 }
 

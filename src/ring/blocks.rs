@@ -1,7 +1,8 @@
 //! Memory for bytes on their way: small head blocks, and large registered body blocks.
 
 use std::alloc::Layout;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::net::IpAddr;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -9,6 +10,7 @@ use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
 use crate::config::Limits;
+use crate::server::crowd::Crowd;
 use crate::server::floor::HEAD_BLOCK_BYTES_MAX;
 use crate::vault::disk::Block;
 
@@ -16,13 +18,15 @@ use crate::vault::disk::Block;
 const PAGE_BYTES: usize = 4096;
 /// Free head blocks kept for the next request; more are given back to the allocator.
 const FREE_HEAD_BLOCKS_MAX: usize = 256;
+/// One client holds no more than this part of the blocks for long heads.
+const LONG_HEADS_SHARE: usize = 8;
 
 /// A block of any kind.
 pub enum RingBlock {
     /// A head block.
     Head(HeadBlock),
-    /// A block for a long head.
-    LongHead(LongHeadBlock),
+    /// A block for a long head; boxed, so that no other has room for what it knows.
+    LongHead(Box<LongHeadBlock>),
     /// A body block, registered with this shard's ring.
     Body(FixedBuf),
     /// A body block where registration is not allowed (`RLIMIT_MEMLOCK`), or a cipher block of TLS.
@@ -70,9 +74,40 @@ pub struct Blocks {
     free_heads: Rc<RefCell<Vec<Vec<u8>>>>,
     long_head_bytes: usize,
     long_heads_max: usize,
-    long_heads_out: Rc<Cell<usize>>,
+    long_heads_out: Rc<RefCell<LongHeadsOut>>,
     bodies: Bodies,
     body_block_bytes: usize,
+}
+
+/// Blocks for long heads that are in use.
+#[derive(Default)]
+struct LongHeadsOut {
+    count: usize,
+    /// Those whose client is known; only who has one stands in it.
+    of_clients: Crowd,
+}
+
+impl LongHeadsOut {
+    /// Takes one more of this client's, unless there are `max` of all, or an eighth of that, and
+    /// one at least, of its own. So whoever keeps long heads waiting leaves blocks to others.
+    fn enter(&mut self, client: Option<IpAddr>, max: usize) -> bool {
+        let share = (max / LONG_HEADS_SHARE).max(1);
+        if self.count >= max || client.is_some_and(|client| self.of_clients.of(client) >= share) {
+            return false;
+        }
+        self.count += 1;
+        if let Some(client) = client {
+            self.of_clients.enter(client);
+        }
+        true
+    }
+
+    fn leave(&mut self, client: Option<IpAddr>) {
+        self.count -= 1;
+        if let Some(client) = client {
+            self.of_clients.leave(client);
+        }
+    }
 }
 
 enum Bodies {
@@ -167,15 +202,15 @@ impl Blocks {
         })
     }
 
-    /// A block for a long head, if there may be one more.
-    pub fn long_head(&self) -> Option<RingBlock> {
-        let out = self.long_heads_out.get();
-        (out < self.long_heads_max).then(|| {
-            self.long_heads_out.set(out + 1);
-            RingBlock::LongHead(LongHeadBlock {
+    /// A block for a long head, if there may be one more, of all and of this client.
+    pub fn long_head(&self, client: Option<IpAddr>) -> Option<RingBlock> {
+        let is_free = (self.long_heads_out.borrow_mut()).enter(client, self.long_heads_max);
+        is_free.then(|| {
+            RingBlock::LongHead(Box::new(LongHeadBlock {
                 bytes: vec![0; self.long_head_bytes].into_boxed_slice(),
+                client,
                 out: Rc::clone(&self.long_heads_out),
-            })
+            }))
         })
     }
 
@@ -234,12 +269,13 @@ pub fn pooled(home: &Rc<RefCell<Vec<Pages>>>, bytes: usize) -> RingBlock {
 /// A block for a long head; given back to the allocator when dropped.
 pub struct LongHeadBlock {
     bytes: Box<[u8]>,
-    out: Rc<Cell<usize>>,
+    client: Option<IpAddr>,
+    out: Rc<RefCell<LongHeadsOut>>,
 }
 
 impl Drop for LongHeadBlock {
     fn drop(&mut self) {
-        self.out.set(self.out.get() - 1);
+        self.out.borrow_mut().leave(self.client);
     }
 }
 
@@ -347,4 +383,32 @@ unsafe impl IoBufMut for Pages {
     }
 
     unsafe fn set_init(&mut self, _bytes: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_leaves_blocks_for_long_heads_to_others() {
+        let client = |last: u8| Some(IpAddr::from([192, 0, 2, last]));
+        let mut out = LongHeadsOut::default();
+        let taken = |out: &mut LongHeadsOut, client, max| {
+            let taken = (0..99).filter(|_| out.enter(client, max));
+            taken.count()
+        };
+        assert_eq!(taken(&mut out, client(1), 20), 2);
+        assert_eq!(taken(&mut out, client(2), 20), 2);
+        out.leave(client(1));
+        assert_eq!(taken(&mut out, client(1), 20), 1);
+        // Behind a proxy it may be anybody's: all that is left.
+        assert_eq!(taken(&mut out, None, 20), 16);
+        assert_eq!(taken(&mut out, client(3), 20), 0);
+        out.leave(None);
+        assert_eq!(taken(&mut out, client(3), 20), 1);
+        // However few there may be, one is for each.
+        let mut few = LongHeadsOut::default();
+        assert_eq!(taken(&mut few, client(1), 3), 1);
+        assert_eq!(taken(&mut few, client(2), 3), 1);
+    }
 }

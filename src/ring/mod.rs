@@ -87,6 +87,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ use crate::metrics::shard::ShardMetrics;
 use crate::notify::{Desk, Notifier};
 use crate::objects::Objects;
 use crate::server::chronicle::Chronicle;
-use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order};
+use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order, Wire as _};
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
 use crate::vault::clean_stop::CleanStop;
@@ -247,8 +248,8 @@ impl Floor for RingWorld {
         self.blocks.head()
     }
 
-    fn long_head_block(&self) -> Option<RingBlock> {
-        self.blocks.long_head()
+    fn long_head_block(&self, client: Option<IpAddr>) -> Option<RingBlock> {
+        self.blocks.long_head(client)
     }
 
     fn body_block(&self) -> Option<RingBlock> {
@@ -262,7 +263,6 @@ impl Floor for RingWorld {
         visit: &Visit,
         to: usize,
     ) -> Result<(), HandOverFull> {
-        use crate::server::floor::Wire as _;
         let mailbox = self.senders[to].try_reserve().map_err(|_| HandOverFull)?;
         let socket = wire.duplicate().map_err(|_| HandOverFull)?;
         mailbox.send(Letter {

@@ -296,9 +296,10 @@ pub trait Floor: Runtime {
     fn spare_block(&self) -> Self::Block {
         self.head_block()
     }
-    /// A block that takes any head that is allowed, for one that fills a head block; `None` if as
-    /// many are out as may be.
-    fn long_head_block(&self) -> Option<Self::Block>;
+    /// A block that takes any head that is allowed, for one that fills a head block. `client` is
+    /// whose head that is, by [`super::crowd::client`]; `None` where it may be anybody's behind a
+    /// proxy. `None` if as many are out as may be, of all or of this client.
+    fn long_head_block(&self, client: Option<IpAddr>) -> Option<Self::Block>;
     /// A large, registered block for fast bodies; `None` if all are out.
     fn body_block(&self) -> Option<Self::Block>;
 

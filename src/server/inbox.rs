@@ -5,6 +5,7 @@
 //! as soon as the head was read, what came behind it goes back into a usual one.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::floor::{Floor, Wire};
@@ -20,21 +21,26 @@ pub struct Inbox<F: Floor> {
     is_long: bool,
 }
 
-/// A head is long, and as many long blocks are out as may be.
+/// A head is long, and as many long blocks are out as may be, of all or of this client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
 impl<F: Floor> Inbox<F> {
-    /// With bytes that arrived on another shard.
+    /// With bytes that arrived on another shard. `client` is asked only where they are long, as
+    /// for [`Floor::long_head_block`].
     ///
     /// # Errors
     /// [`NoRoom`]: they fill a head block, and no long one is free.
-    pub fn with(floor: &F, arrived: &[u8]) -> Result<Self, NoRoom> {
+    pub fn with(
+        floor: &F,
+        arrived: &[u8],
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<Self, NoRoom> {
         let mut inbox = Self::empty();
         if !arrived.is_empty() {
             let mut block = floor.head_block();
             if block.bytes().len() < arrived.len() {
-                block = floor.long_head_block().ok_or(NoRoom)?;
+                block = floor.long_head_block(client()).ok_or(NoRoom)?;
                 inbox.is_long = true;
             }
             block.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
@@ -54,15 +60,19 @@ impl<F: Floor> Inbox<F> {
         }
     }
 
-    /// Goes on in a long block if a head fills the one at hand.
+    /// Goes on in a long block if a head fills the one at hand; only then `client` is asked.
     ///
     /// # Errors
     /// [`NoRoom`]: no long block is free.
-    pub fn make_room(&mut self, floor: &F) -> Result<(), NoRoom> {
+    pub fn make_room(
+        &mut self,
+        floor: &F,
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<(), NoRoom> {
         let is_filled =
             (self.block.as_ref()).is_some_and(|block| self.end - self.start == block.bytes().len());
         if is_filled && !self.is_long {
-            let block = floor.long_head_block().ok_or(NoRoom)?;
+            let block = floor.long_head_block(client()).ok_or(NoRoom)?;
             self.move_to(block);
             self.is_long = true;
         }

@@ -1,9 +1,11 @@
 //! One connection's life: head → packet → right shard → answer → again.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::connection::Admission;
+use super::connection::{Admission, Connection};
+use super::crowd;
 use super::exchange::Exchange;
 use super::floor::{Wire as _, World};
 use super::held;
@@ -82,11 +84,21 @@ fn receive<W: World>(
     Some((Box::new(exchange), arrived))
 }
 
+/// Whose head is being read, for his share of what there is for long ones. `None` where a trusted
+/// proxy may send it for anybody: whoever that is stands in the head.
+fn whose_head<W: World>(shard: &Shard<W>, connection: &Connection<W>) -> Option<IpAddr> {
+    let peer = connection.peer();
+    let settings = shard.settings();
+    let is_proxy = settings.accounts.trusted_proxies.hold(peer.ip());
+    (!is_proxy).then(|| crowd::client(peer))
+}
+
 impl<W: World> Exchange<W> {
     /// Takes what another shard has read of the connection; `false` if there is no room for it.
     async fn go_on_with(&mut self, arrived: Vec<u8>) -> bool {
         self.connection.note_request();
-        match Inbox::with(&*self.shard.world, &arrived) {
+        let client = || whose_head(&self.shard, &self.connection);
+        match Inbox::with(&*self.shard.world, &arrived, client) {
             Ok(inbox) => {
                 self.inbox = inbox;
                 true
@@ -243,7 +255,8 @@ impl<W: World> Exchange<W> {
                 }));
             }
             let world = &*self.shard.world;
-            let room = self.inbox.make_room(world);
+            let client = || whose_head(&self.shard, &self.connection);
+            let room = self.inbox.make_room(world, client);
             room.map_err(|NoRoom| BadHead::NoRoom)?;
             match self.inbox.more(world, &self.connection.wire).await {
                 Ok(read) if read > 0 => self.spend(read).await,

@@ -1,5 +1,7 @@
 //! HTTP/1.1 as far as it is spoken here: versions, methods, limits, persistence.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use crate::support::client::{Client, fragment};
 use crate::support::content::content;
 use crate::support::raw::{Raw, Response};
@@ -245,9 +247,11 @@ fn long_heads_are_bounded_in_number() {
             .file("limits.long_heads_per_shard_max = 20"),
     );
     let half = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "v".repeat(40 << 10));
+    // Two of each are within its share.
     let mut open: Vec<_> = (0..30)
-        .map(|_| {
-            let mut raw = server.connect();
+        .map(|number| {
+            let source = Ipv4Addr::new(127, 0, 0, 2 + number / 2);
+            let mut raw = Raw::connect_from(source.into(), server.address());
             raw.send(&half);
             raw
         })
@@ -271,6 +275,37 @@ fn long_heads_are_bounded_in_number() {
     let mut raw = server.connect();
     raw.send(half + "\r\n\r\n");
     assert_eq!(raw.receive().status, 404);
+}
+
+/// Whoever keeps long heads waiting does not keep others from theirs; a proxy has no share, for it
+/// may be anybody.
+#[test]
+fn one_client_leaves_long_heads_to_others() {
+    let [client, proxy, other] = [2, 3, 4].map(|last| IpAddr::from([127, 0, 0, last]));
+    let limit = "limits.long_heads_per_shard_max = 16";
+    let trusted = format!("trusted_proxies = \"{proxy}\"\n{limit}");
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(&trusted));
+    let half = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "v".repeat(40 << 10));
+    let hold = |source, count| -> Vec<Raw> {
+        let connect = |_| {
+            let mut raw = Raw::connect_from(source, server.address());
+            raw.send(&half);
+            raw
+        };
+        (0..count).map(connect).collect()
+    };
+    let own = hold(client, 20);
+    wait_until("all but its share are refused", || {
+        own.iter().filter(|raw| raw.is_answered()).count() == 20 - 2
+    });
+    let of_many = hold(proxy, 4);
+    let mut raw = Raw::connect_from(other, server.address());
+    raw.send(format!("{half}\r\n\r\n"));
+    assert_eq!(raw.receive().status, 404);
+    for mut raw in of_many {
+        raw.send("\r\n\r\n");
+        assert_eq!(raw.receive().status, 404);
+    }
 }
 
 #[test]

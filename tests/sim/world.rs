@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -525,7 +526,7 @@ impl Floor for SimWorld {
         SimBlock::new(self.sim.plan.config.limits.head_bytes_max, &self.spares_out)
     }
 
-    fn long_head_block(&self) -> Option<SimBlock> {
+    fn long_head_block(&self, _: Option<IpAddr>) -> Option<SimBlock> {
         // No head of these clients is longer than a head block.
         None
     }

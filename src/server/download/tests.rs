@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -201,7 +201,7 @@ impl Floor for InMemory {
         Memory { bytes, of: None }
     }
 
-    fn long_head_block(&self) -> Option<Memory> {
+    fn long_head_block(&self, _: Option<IpAddr>) -> Option<Memory> {
         None
     }
 
