@@ -85,12 +85,7 @@ impl Drop for Vigil {
 }
 
 impl Vigil {
-    /// Begins one that says it in the log, for a start.
-    pub fn of_start() -> Option<Self> {
-        Self::begin(tell_of_start)
-    }
-
-    /// The same, for a reload.
+    /// Begins one that says it in the log, for a reload.
     pub fn of_reload() -> Option<Self> {
         Self::begin(|path, since| {
             tracing::warn!(

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
 use support::mount::Disk;
-use support::program::Program;
+use support::program::{Program, free_address};
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -1394,6 +1394,119 @@ fn the_service_manager_hears_how_the_server_is() {
     server.terminate();
     hear(&manager, "STOPPING=1");
     assert_eq!(server.wait().code(), Some(0));
+}
+
+/// A journal that is read for as long as this lives: a hole is read, and no disk is needed for it.
+struct LongJournal(fs::File, u64);
+
+impl LongJournal {
+    /// Of a server that was there before.
+    fn in_root(root: &Path) -> Self {
+        Server::on(root, Settings::default()).kill9();
+        let names = fs::read_dir(root.join(".bitsd")).unwrap();
+        let mut paths = names.map(|entry| entry.unwrap().path());
+        let journal = paths.find(|path| path.extension().is_some_and(|end| end == "journal"));
+        let journal = fs::File::options().write(true).open(journal.unwrap());
+        let journal = journal.unwrap();
+        let len = journal.metadata().unwrap().len();
+        journal.set_len(1 << 40).unwrap();
+        Self(journal, len)
+    }
+}
+
+impl Drop for LongJournal {
+    fn drop(&mut self) {
+        self.0.set_len(self.1).unwrap();
+    }
+}
+
+/// How much more time the service manager is asked for, in microseconds.
+fn more_time(heard: &str) -> u64 {
+    let more = heard
+        .lines()
+        .find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    more.unwrap_or_else(|| panic!("none: {heard}"))
+        .parse()
+        .unwrap()
+}
+
+/// Goal: while sessions are read back, `systemctl status` says how far it is, the start is not cut
+/// short, and `/ready` says no where `/live` says yes. Method: a journal without end, until it is
+/// cut to what it was.
+#[test]
+fn a_start_that_takes_long_says_how_far_it_is_and_is_live() {
+    let ((folder, manager), root) = (service_manager(), tempfile::tempdir().unwrap());
+    let journal = LongJournal::in_root(root.path());
+    let admin = free_address();
+    let settings = managed(folder.path(), "0").file(&format!("admin_listen = \"{admin}\""));
+    let ask = |target: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\n\r\n");
+        let (status, _, body) = answered(&mut TcpStream::connect(admin).unwrap(), &request);
+        (status, body)
+    };
+    thread::scope(|scope| {
+        // Dropped before the scope waits for the server.
+        let journal = journal;
+        let starting = scope.spawn(|| Server::on(root.path(), settings));
+        let words = "of 1.00 TiB of the journals so far";
+        let first = hear(&manager, "STATUS=starting: ");
+        hear(&manager, words);
+        let later = hear(&manager, words);
+        assert!(
+            later.contains("shards are reading their sessions back, "),
+            "{later}"
+        );
+        assert_ne!(first, later, "it is further than it was");
+        assert_eq!(
+            more_time(&later),
+            60_000_000,
+            "a minute, of which two seconds pass"
+        );
+        wait_until("health was judged", || {
+            ask("/ready").1.contains("\"recovering\"")
+        });
+        let (ready, body) = ask("/ready");
+        assert!(ready == 503 && body.contains(words), "{ready} {body}");
+        assert_eq!(ask("/live").0, 200);
+        assert!(!starting.is_finished());
+        drop(journal);
+        hear(&manager, "STATUS=ready; 0 unfinished");
+        let _server = starting.join().unwrap();
+        wait_until("that is seen", || ask("/ready").0 == 200);
+    });
+}
+
+/// The same for its end, which may take longer than the unit has patience: a client is waited for.
+#[test]
+fn an_end_that_takes_long_says_what_it_waits_for_and_is_live() {
+    let (folder, manager) = service_manager();
+    let lines = "[limits]\nshutdown_ms_max = 100000\n";
+    let mut watched = Watched::with(managed(folder.path(), "0"), lines);
+    let mut client = Client::create(watched.server.address(), "/a.bin");
+    client.send_part(&fragment(0..200_000), 100_000);
+    watched.server.wait_for_part(client.session(), 100_000);
+    watched.server.terminate();
+    let waits = "STATUS=stopping: waits for 1 connection to end; ";
+    let first = more_time(&hear(&manager, waits));
+    assert!(
+        first > 105_000_000,
+        "requests, and a sync of 5 s at the most: {first}"
+    );
+    let later = more_time(&hear(&manager, waits));
+    assert!(
+        (60_000_000..first).contains(&later),
+        "what is left of {first}: {later}"
+    );
+    wait_until("health was judged", || watched.get("/ready").0 == 503);
+    assert_eq!(watched.reasons(), ["draining"]);
+    assert_eq!(watched.get("/live").0, 200);
+    client.send_rest(100_000, 200_000, 100_000);
+    let safe = hear(&manager, "STATUS=stopping: the disk makes safe");
+    assert!(
+        more_time(&safe) > 5_000_000,
+        "the sync and the ledger: {safe}"
+    );
+    assert_eq!(watched.server.wait().code(), Some(0));
 }
 
 /// So many messages that there is no room for more.

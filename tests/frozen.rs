@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -15,7 +16,7 @@ use support::client::{Client, fragment};
 use support::host::{allow, run};
 use support::mount::{Disk, Silent};
 use support::server::{Server, Settings};
-use support::{skip, wait_until};
+use support::{PATIENCE, skip, wait_until};
 
 /// A file system that takes nothing until this is dropped.
 struct Frozen(PathBuf);
@@ -167,10 +168,14 @@ fn await_line(lines: &mpsc::Receiver<String>, words: &[&str]) -> String {
     }
 }
 
+/// What the socket of a service manager is called, beside the settings.
+const NOTIFY: &str = "notify";
+
 /// A command that reads these settings.
 fn begin(what: &str, file: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
     command.arg(what).arg("--config").arg(file);
+    command.env("NOTIFY_SOCKET", file.with_extension(NOTIFY));
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     piped.spawn().unwrap()
 }
@@ -200,6 +205,8 @@ fn a_start_and_a_check_name_the_folder_that_does_not_answer() {
     };
     // A check of its own folders: those of the server are its own.
     let files = ["serve", "check"].map(settings_of);
+    let manager = UnixDatagram::bind(files[0].with_extension(NOTIFY)).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let Some(frozen) = Frozen::freeze(disk.path()) else {
         return skip("no file system can be frozen here (needs root and fsfreeze)");
     };
@@ -209,6 +216,14 @@ fn a_start_and_a_check_name_the_folder_that_does_not_answer() {
 
     let place = disk.path().to_str().unwrap();
     await_line(&log, &["event=start_waits", place, "umount -l"]);
+    let mut heard = [0; 4_096];
+    let bytes = manager.recv(&mut heard).unwrap();
+    let heard = String::from_utf8_lossy(&heard[..bytes]);
+    let status = format!("STATUS=starting: {place}");
+    assert!(
+        heard.starts_with(&status) && !heard.contains("EXTEND"),
+        "{heard}"
+    );
     // What was looked at before and after it is told as well.
     await_line(&found, &["ok: io_uring can be used"]);
     await_line(&found, &["wrong: ", place, "does not answer"]);

@@ -34,6 +34,8 @@ pub struct Readings {
     pub is_draining: bool,
     /// That are open: a server that stops waits for them.
     pub connections: u64,
+    /// Bytes of former starts' journals that were read back, of so many.
+    pub journals: (u64, u64),
     pub premises: Vec<Premises>,
     /// Events that one shard owes to one target, the most there are.
     pub events_owed: u64,
@@ -70,6 +72,7 @@ impl Readings {
             connections: (metrics.shards.iter())
                 .map(|shard| shard.connections.get())
                 .sum(),
+            journals: (metrics.journals_read.get(), metrics.journals_bytes.get()),
             sessions_left: (metrics.shards.iter())
                 .map(|shard| shard.sessions_left.get())
                 .sum(),
@@ -207,21 +210,14 @@ impl Health {
 pub fn judge(readings: &Readings) -> Health {
     let mut not_ready = Vec::new();
     if readings.is_draining {
-        let why = match readings.connections {
-            0 => "the server is stopping".to_owned(),
-            1 => "the server is stopping, and waits for 1 connection to end".to_owned(),
-            count => format!("the server is stopping, and waits for {count} connections to end"),
+        let why = match to_end(readings) {
+            None => "the server is stopping".to_owned(),
+            Some(those) => format!("the server is stopping, and {those}"),
         };
         not_ready.push(Reason::new("draining", why, "wait for the next start"));
     }
-    let recovering = readings.shards.iter().filter(|shard| shard.is_recovering);
-    match recovering.count() {
-        0 => {}
-        count => {
-            let all = readings.shards.len();
-            let why = format!("{count} of {all} shards are reading their sessions back");
-            not_ready.push(Reason::new("recovering", why, "wait"));
-        }
+    if let Some(why) = recovering(readings) {
+        not_ready.push(Reason::new("recovering", why, "wait"));
     }
     for place in &readings.premises {
         not_ready.extend(judge_premises(place));
@@ -344,6 +340,29 @@ pub fn stuck(readings: &Readings) -> Vec<Reason> {
     stuck.collect()
 }
 
+/// How far a start has come, unless all sessions are read back.
+pub fn recovering(readings: &Readings) -> Option<String> {
+    let recovering = readings.shards.iter().filter(|shard| shard.is_recovering);
+    let (count, all) = (recovering.count(), readings.shards.len());
+    let shards = format!("{count} of {all} shards are reading their sessions back");
+    let (read, bytes) = readings.journals;
+    let (so_far, of) = (HumanBytes(read), HumanBytes(bytes));
+    match (count, read < bytes) {
+        (0, _) => None,
+        (_, false) => Some(shards),
+        (_, true) => Some(format!("{shards}, {so_far} of {of} of the journals so far")),
+    }
+}
+
+/// What a server that stops waits for, if anything.
+pub fn to_end(readings: &Readings) -> Option<String> {
+    match readings.connections {
+        0 => None,
+        1 => Some("waits for 1 connection to end".to_owned()),
+        count => Some(format!("waits for {count} connections to end")),
+    }
+}
+
 /// Nobody has judged for a while.
 pub fn not_judged(age_ms: u64) -> Reason {
     let seconds = age_ms / 1_000;
@@ -423,6 +442,7 @@ mod tests {
             shards: vec![shard; 2],
             is_draining: false,
             connections: 3,
+            journals: (0, 0),
             premises: vec![Premises {
                 path: "/r".into(),
                 space: Some(space),
@@ -468,6 +488,19 @@ mod tests {
         assert!(why.contains("waits for 3 connections"), "{why}");
         let recovering = |r: &mut Readings| r.shards[1].is_recovering = true;
         assert_eq!(after(recovering), not_ready("recovering"));
+        let half_read = Readings {
+            journals: (1 << 20, 2 << 20),
+            ..well()
+        };
+        assert_eq!(super::recovering(&half_read), None, "no shard waits for it");
+        let mut half_read = half_read;
+        recovering(&mut half_read);
+        let why = super::recovering(&half_read).unwrap();
+        assert!(why.starts_with("1 of 2 shards"), "{why}");
+        assert!(
+            why.ends_with("1.00 MiB of 2.00 MiB of the journals so far"),
+            "{why}"
+        );
         assert_eq!(after(|r| space(r).bytes_free = 9), not_ready("space_low"));
         let nothing_is_kept = |r: &mut Readings| {
             (space(r).bytes_min, space(r).bytes_free) = (0, 0);

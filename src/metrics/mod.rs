@@ -44,6 +44,10 @@ pub struct Metrics {
     /// When a write to each work directory, tried because an upload had been refused, last went
     /// well: by [`ShardMetrics::beat_ms`]; 0 before that.
     pub disk_tried_ms: Gauge,
+    /// Bytes of the journals of former starts.
+    pub journals_bytes: Gauge,
+    /// So many of them were read back.
+    pub journals_read: Gauge,
     /// Shelves that were not there at the start, if any.
     pub shelves_missing: OnceLock<Vec<PathBuf>>,
     /// The custody ledger.
@@ -63,6 +67,8 @@ impl Metrics {
             reloaded_s: Gauge::default(),
             reloads_failed: Count::default(),
             disk_tried_ms: Gauge::default(),
+            journals_bytes: Gauge::default(),
+            journals_read: Gauge::default(),
             shelves_missing: OnceLock::new(),
             ledger: Arc::default(),
             objects: ObjectMetrics::default(),

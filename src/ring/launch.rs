@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::afoot::Afoot;
 use super::directories::{Directories, Ground};
 use super::handed::{Handed, HandedLocks};
+use super::herald::{self, Herald};
 use super::launch_error::{LaunchError, READY_PATIENCE};
 use super::listeners::Listening;
 use super::mailbox;
@@ -41,7 +42,6 @@ use crate::server::clients::Clients;
 use crate::vault::names::{WorkName, is_half_note, parse_name};
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
-use crate::vigil::Vigil;
 
 /// What this start begins with: where the settings come from, for the line that tells of the start,
 /// and how to read them again; what was handed on by whoever was here before, and how this program
@@ -121,14 +121,15 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
         seat.begin()?;
     }
     await_shards(&alive, &config)?;
-    deal_journals(&ready, deals, news_sender.clone())?;
+    deal_journals((&ready, &metrics), deals, news_sender.clone())?;
     ready.material.tell();
     let read = fitting(ready.allowance, source.read);
     let reloader = Reloader::new(&config, ready.material, (verifier, objects), read, reloads);
+    let herald = Herald::new(Arc::clone(&metrics));
     let to_ask = ToAsk::new(metrics, tap, windows, news_sender.clone());
     let (reloads, until_the_end) = steward::begin(doors, reloader, &ready.directories, to_ask)?;
     let mut start = Start::new(begun, source.file, listening, ready.descriptors);
-    let relay = (&source.successor, news_sender);
+    let relay = (&source.successor, news_sender, herald);
     let work = (&ready.directories, ready.generation);
     let supervisor = Supervisor::new(&config, work, &stage, &reloads, relay);
     let ended = supervisor.supervise(&mut start, &news)?;
@@ -214,7 +215,7 @@ struct Prepared {
 }
 
 fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchError> {
-    let _vigil = Vigil::of_start();
+    let _vigil = herald::watch_start();
     if let Some(why) = rights::ruled_by_clients(config) {
         return Err(LaunchError::RuledByClients(why));
     }
@@ -357,7 +358,7 @@ fn await_shards(
 
 /// Reads the journals of former starts once, and gives each shard its part.
 fn deal_journals(
-    ready: &Prepared,
+    (ready, metrics): (&Prepared, &Arc<Metrics>),
     deals: Vec<oneshot::Sender<Dealt>>,
     news: mpsc::Sender<News>,
 ) -> Result<(), LaunchError> {
@@ -365,7 +366,7 @@ fn deal_journals(
     let (work, shelves, shards) = (shelves.work(), shelves.all(), deals.len());
     let weight_max = ready.allowance.read_back_bytes_max();
     let misses_a_shelf = ready.directories.misses_a_shelf();
-    let boot = ready.boot.clone();
+    let (boot, metrics) = (ready.boot.clone(), Arc::clone(metrics));
     let read = move || match readback::read(
         &work,
         &shelves,
@@ -373,7 +374,7 @@ fn deal_journals(
         shards,
         weight_max,
         misses_a_shelf,
-        &boot,
+        (&boot, &metrics),
     ) {
         // A shard that has ended needs nothing.
         Ok(dealt) => deals.into_iter().zip(dealt).for_each(|(deal, dealt)| {

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::herald;
 use super::launch_error::LaunchError;
 use super::shelves::SharedShelves;
 use super::space::Spaces;
@@ -15,7 +16,7 @@ use crate::custody::site::Site;
 use crate::metrics::Metrics;
 use crate::vault::names::LEDGER_NAME;
 use crate::vault::space::Space;
-use crate::vigil::{self, Vigil};
+use crate::vigil;
 
 /// A path, the name of a day and a hash, with room for what JSON escapes.
 const NOTE_BYTES_MAX: u64 = 64 << 10;
@@ -34,7 +35,7 @@ pub fn begin(
         return Ok(None);
     };
     let witness = Box::new(WorkNote(Arc::clone(shelves)));
-    let _vigil = Vigil::of_start();
+    let _vigil = herald::watch_start();
     let start = || Ledger::start(site, witness, Arc::clone(&metrics.ledger));
     let started = vigil::at(&config.custody, start);
     let ledger = started.map_err(LaunchError::Custody)?;

@@ -33,6 +33,7 @@ mod footing;
 pub mod freeing;
 pub mod handed;
 pub mod helper;
+mod herald;
 mod host_limits;
 pub mod inherit;
 pub mod lane;

@@ -28,6 +28,7 @@ use crate::admin::view::SessionView;
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::server::rows::SessionRow;
 use crate::server::rules::rules;
 use crate::vault::disk::millis;
@@ -135,8 +136,16 @@ impl Resting {
         let weight_max = memory::alone_bytes_max();
         let all: Vec<_> = std::iter::once(&work).chain(&shelves).cloned().collect();
         // Nothing is restored here: no stop has to be believed.
-        let boot = Boot::default();
-        let dealt = readback::read(&work, &all, u64::MAX, 1, weight_max, false, &boot);
+        let (boot, unseen) = (Boot::default(), Metrics::new(0));
+        let dealt = readback::read(
+            &work,
+            &all,
+            u64::MAX,
+            1,
+            weight_max,
+            false,
+            (&boot, &unseen),
+        );
         let dealt = dealt.map_err(|error| failed(&error))?;
         let damaged = dealt.first().map(|dealt| Arc::clone(&dealt.damaged));
         Ok(Self {

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::blocks::{Blocks, Registration};
 use super::footing;
+use super::herald;
 use super::host_limits;
 use super::lane;
 use super::launch_error::LaunchError;
@@ -22,7 +23,7 @@ use super::queue;
 use super::rights;
 use super::rlimit::{self, Limited};
 use crate::config::Config;
-use crate::vigil::{self, Vigil};
+use crate::vigil;
 
 /// How long io_uring may take for a request that does nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -251,7 +252,7 @@ pub fn warn_of_surprises(
     descriptors: u64,
     processors: &[usize],
 ) {
-    let _vigil = Vigil::of_start();
+    let _vigil = herald::watch_start();
     let processors = processors.len();
     if descriptors < FEW_DESCRIPTORS {
         let event = "few_descriptors";

@@ -2,7 +2,7 @@
 //! with its connections.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 
 use rustix::fd::AsFd as _;
 use rustix::fs::OFlags;
@@ -10,12 +10,15 @@ use rustix::fs::OFlags;
 use super::Boot;
 use super::work_folder::{WorkFolder, or_link};
 use crate::config::quantity;
+use crate::metrics::Metrics;
+use crate::metrics::count::Gauge;
 use crate::vault::names::{self, WorkName};
 use crate::vault::readback::{Dealt, Readback, Room};
 
 /// What the journals in the work directory that are older than this generation say to each of so
 /// many shards. Of what stands on these shelves no more is kept than weighs `bytes_max`; they are
 /// all that there are unless `misses_a_shelf`. By `boot` it is known which records may be believed.
+/// The metrics tell how far it has come.
 ///
 /// # Errors
 /// Of reading the work directory or a journal.
@@ -26,12 +29,17 @@ pub fn read(
     shards: usize,
     bytes_max: u64,
     misses_a_shelf: bool,
-    boot: &Boot,
+    (boot, metrics): (&Boot, &Metrics),
 ) -> io::Result<Vec<Dealt>> {
     let is_older = |name: &String| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of < generation);
     let mut names = work.names()?;
     names.retain(is_older);
     names.sort_unstable();
+    let sizes = names
+        .iter()
+        .filter_map(|name| work.stat(name).ok().flatten());
+    let bytes = sizes.map(|stat| u64::try_from(stat.st_size).unwrap_or_default());
+    metrics.journals_bytes.set(bytes.sum());
     let parts = |id| {
         let name = names::part_name(id);
         shelves.iter().map(move |shelf| shelf.stat(&name))
@@ -55,10 +63,15 @@ pub fn read(
     let mut readback = Readback::within(shards, room).after(stop, boot.current);
     for name in names {
         let journal = work.open_file(&name, OFlags::RDONLY);
-        let journal = File::from(journal.map_err(|error| or_link(&name, error))?);
+        let journal = Counted {
+            journal: File::from(journal.map_err(|error| or_link(&name, error))?),
+            read: &metrics.journals_read,
+        };
         let read = readback.journal(&name, journal);
         read.map_err(|error| too_little(bytes_max, error))?;
     }
+    // They may have been cut meanwhile.
+    metrics.journals_read.set(metrics.journals_bytes.get());
     if let uploads @ 1.. = readback.let_go() {
         let event = "uploads_let_go";
         let remedy = "raise the limit of memory if so many have to wait at a time";
@@ -70,6 +83,20 @@ pub fn read(
         );
     }
     Ok(readback.deal())
+}
+
+/// A journal of which others see how much was read.
+struct Counted<'a> {
+    journal: File,
+    read: &'a Gauge,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let read = self.journal.read(room)?;
+        self.read.add(read as u64);
+        Ok(read)
+    }
 }
 
 /// The kind of error is all that the reader knows.

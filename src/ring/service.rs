@@ -51,6 +51,19 @@ pub fn reloaded(outcome: &Result<String, String>) {
     say(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
+/// It goes on, and may take so much longer from now on than the unit says (`TimeoutStartSec=`,
+/// `TimeoutStopSec=`). This is said again and again: where there is no room for it, it is lost.
+pub fn going_on(status: &str, more: Option<Duration>) {
+    let more = more.map(|more| u32::try_from(more.as_micros()).unwrap_or(u32::MAX));
+    let mut what = vec![NotifyState::Status(status)];
+    what.extend(more.map(NotifyState::ExtendTimeoutUsec));
+    let text = text_of(&what);
+    match send(&text, &[], SendFlags::DONTWAIT) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        result => told(result),
+    }
+}
+
 /// Another program takes the place of this one: to the service manager it is a reload of the same
 /// process, which ends when that says that it is ready.
 pub fn replacing() {
@@ -73,7 +86,7 @@ pub fn keep(address: SocketAddr, sockets: &[Arc<OwnedFd>]) {
     let text = format!("FDSTORE=1\nFDNAME={name}\n");
     for sockets in sockets.chunks(FDS_PER_MESSAGE) {
         let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-        told(send(&text, &sockets));
+        told(send(&text, &sockets, SendFlags::empty()));
     }
 }
 
@@ -84,7 +97,8 @@ pub fn name_of(address: SocketAddr) -> String {
 
 /// It need not keep what it has by this name any more.
 pub fn forget(name: &str) {
-    told(send(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[]));
+    let text = format!("FDSTOREREMOVE=1\nFDNAME={name}\n");
+    told(send(&text, &[], SendFlags::empty()));
 }
 
 /// Where it hears of us.
@@ -96,7 +110,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FDS_PER_MESSAGE: usize = 64;
 
 /// Sends a message with descriptors, if there is a service manager.
-fn send(text: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn send(text: &str, descriptors: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
     let Some(path) = env::var_os(NOTIFY_SOCKET) else {
         return Ok(());
     };
@@ -118,7 +132,8 @@ fn send(text: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let bytes = [IoSlice::new(text.as_bytes())];
-    rustix::net::sendmsg(&socket, &bytes, &mut attached, SendFlags::NOSIGNAL)?;
+    let flags = flags | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(&socket, &bytes, &mut attached, flags)?;
     Ok(())
 }
 
@@ -158,14 +173,17 @@ pub fn begin_watchdog(metrics: &Arc<Metrics>) -> io::Result<()> {
 static READY_IS_OWED: AtomicBool = AtomicBool::new(false);
 
 fn say(what: &[NotifyState<'_>]) {
-    let text: String = what.iter().map(|state| format!("{state}\n")).collect();
-    let result = send(&text, &[]);
+    let result = send(&text_of(what), &[], SendFlags::empty());
     let is_lost = matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
     let is_ready = what.iter().any(|state| matches!(state, NotifyState::Ready));
     if is_lost && is_ready {
         READY_IS_OWED.store(true, Ordering::Relaxed);
     }
     told(result);
+}
+
+fn text_of(what: &[NotifyState<'_>]) -> String {
+    what.iter().map(|state| format!("{state}\n")).collect()
 }
 
 fn told(result: io::Result<()>) {

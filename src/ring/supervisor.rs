@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use tokio::sync::watch;
 
 use super::directories::Directories;
+use super::herald::{BEAT, Herald};
 use super::launch_error::LaunchError;
 use super::listeners::Listening;
 use super::probe;
@@ -31,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// it: with the 30 s of running requests this stays below the 40 s of the unit in
 /// docs/operations.md.
 const SYNC_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What follows that sync, the last lines of the ledger among it, takes less.
+const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// What a program may take to end that is asked whether it could serve, when nobody wants to know
 /// any more.
@@ -130,6 +134,7 @@ pub struct Supervisor<'a> {
     reloads: &'a Reloads,
     successor: &'a Successor,
     to_main: mpsc::Sender<News>,
+    herald: Herald,
     /// Shards that have still to come so far.
     recovering: usize,
     preparing: usize,
@@ -157,7 +162,7 @@ impl<'a> Supervisor<'a> {
         (directories, generation): (&'a Arc<Directories>, u64),
         stage: &'a watch::Sender<Stage>,
         reloads: &'a Reloads,
-        (successor, to_main): (&'a Successor, mpsc::Sender<News>),
+        (successor, to_main, herald): (&'a Successor, mpsc::Sender<News>, Herald),
     ) -> Self {
         Self {
             config,
@@ -167,6 +172,7 @@ impl<'a> Supervisor<'a> {
             reloads,
             successor,
             to_main,
+            herald,
             recovering: config.cores,
             preparing: config.cores,
             running: config.cores,
@@ -192,14 +198,9 @@ impl<'a> Supervisor<'a> {
         start: &mut Start,
         news: &mpsc::Receiver<News>,
     ) -> Result<Ended, LaunchError> {
+        self.herald.tell_of_start();
         while self.running > 0 {
-            let next = match self.deadline {
-                None => news.recv().ok(),
-                Some(deadline) => news
-                    .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                    .ok(),
-            };
-            match next {
+            match self.hear(news) {
                 Some(News::Recovered(result)) => self.note_recovered(result)?,
                 Some(News::Serving) => self.note_serving(start),
                 Some(News::Ended(unfinished)) => {
@@ -212,6 +213,7 @@ impl<'a> Supervisor<'a> {
                 }
                 Some(News::Signal(Wish::Replace)) => self.ask_successor(),
                 Some(News::Checked(result)) => self.note_checked(start, result),
+                None if !self.is_late() => self.tell_how_it_goes_on(),
                 None => {
                     let event = "stopped_unfinished";
                     tracing::warn!(event, "stopped before all requests were finished");
@@ -230,6 +232,42 @@ impl<'a> Supervisor<'a> {
         Ok(self.then)
     }
 
+    /// What comes next; nothing if it is time to tell how it goes on, or too late for more.
+    fn hear(&self, news: &mpsc::Receiver<News>) -> Option<News> {
+        match self.deadline {
+            None if self.preparing == 0 => news.recv().ok(),
+            None => news.recv_timeout(BEAT).ok(),
+            Some(_) => news.recv_timeout(self.left().min(BEAT)).ok(),
+        }
+    }
+
+    /// What is left of the time for the end.
+    fn left(&self) -> Duration {
+        self.deadline.map_or(Duration::ZERO, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        })
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some() && self.left().is_zero()
+    }
+
+    fn tell_how_it_goes_on(&mut self) {
+        match self.deadline {
+            None => self.herald.tell_of_start(),
+            Some(_) => self.tell_of_end(),
+        }
+    }
+
+    fn tell_of_end(&self) {
+        let word = match self.then {
+            Ended::Stopped => "stopping",
+            Ended::MadeWay => "making way for the new program",
+        };
+        let more = SYNC_PATIENCE + AFTERWARDS;
+        self.herald.tell_of_end(word, self.left(), more);
+    }
+
     /// Makes the stop safe against a power cut, and gives whether it is. For a program that takes
     /// this one's place nothing is synced: it goes on in the same boot, with all that the kernel
     /// has, and clients wait.
@@ -237,10 +275,9 @@ impl<'a> Supervisor<'a> {
         if self.then == Ended::MadeWay {
             return None;
         }
-        let time = self.deadline.map_or(Duration::ZERO, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
-        let patience = time + SYNC_PATIENCE;
+        let patience = self.left() + SYNC_PATIENCE;
+        let status = "stopping: the disk makes safe what has come";
+        service::going_on(status, Some(patience + AFTERWARDS));
         Some(note_clean_stop(self.directories, self.is_renewed, patience))
     }
 
@@ -394,6 +431,7 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         self.stopping_since = Some(now);
         self.deadline = Some(now + limit + GRACE);
+        self.tell_of_end();
         if then == Ended::Stopped {
             begin_to_sync(self.directories);
         }

@@ -1,0 +1,72 @@
+//! What the service manager hears while the server is not ready: how far it has come, and what it
+//! waits for. Each such message asks for more time as well, or a start or a stop that goes on would
+//! be cut short (`TimeoutStartSec=`, `TimeoutStopSec=`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{service, turn};
+use crate::admin::health::{self, Readings};
+use crate::metrics::Metrics;
+use crate::vigil::{self, Vigil};
+
+/// Begins to say where a start waits, in the log too.
+pub fn watch_start() -> Option<Vigil> {
+    Vigil::begin(|path, since| {
+        vigil::tell_of_start(path, since);
+        service::going_on(&format!("starting: {}", vigil::in_words(path)), None);
+    })
+}
+
+/// How often it is told.
+pub const BEAT: Duration = Duration::from_secs(2);
+/// A start that goes on gets so much more time with each message.
+const MORE: Duration = Duration::from_secs(60);
+
+/// Tells it.
+pub struct Herald {
+    metrics: Arc<Metrics>,
+    /// So much of the journals had been read when it was told last.
+    read: Option<u64>,
+}
+
+impl Herald {
+    /// By what is counted here.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let read = None;
+        Self { metrics, read }
+    }
+
+    /// Tells of a start. It gets more time while the journals are read on, and after that while
+    /// every shard has its turns: one that is killed begins from its beginning.
+    pub fn tell_of_start(&mut self) {
+        let readings = Readings::of(&self.metrics, turn::coarse_ms());
+        let Some(awaited) = health::recovering(&readings) else {
+            return;
+        };
+        let (read, bytes) = readings.journals;
+        let goes_on = match read < bytes {
+            true => self.read.replace(read) != Some(read),
+            false => health::stuck(&readings).is_empty(),
+        };
+        service::going_on(&format!("starting: {awaited}"), goes_on.then_some(MORE));
+    }
+
+    /// Tells of an end, of which this is the word. Requests have so much time left, and what follows
+    /// them may take so much more.
+    pub fn tell_of_end(&self, word: &str, left: Duration, more: Duration) {
+        let readings = Readings::of(&self.metrics, turn::coarse_ms());
+        let awaited: Vec<_> = health::recovering(&readings)
+            .into_iter()
+            .chain(health::to_end(&readings))
+            .collect();
+        let status = match awaited.is_empty() {
+            true => format!("{word}: all requests are finished"),
+            false => {
+                let (awaited, seconds) = (awaited.join(", and "), left.as_secs());
+                format!("{word}: {awaited}; {seconds} s are left for that")
+            }
+        };
+        service::going_on(&status, Some(left + more));
+    }
+}
