@@ -212,6 +212,40 @@ fn upload_until(is_over: &AtomicBool, address: SocketAddr, at: usize, bytes: u64
     fragments
 }
 
+/// Goal: who comes while a quiet server is restarted waits for a second at the most. Method: one
+/// asks after the other, and the quickest of some restarts counts, as others have the processors.
+#[test]
+fn who_comes_at_a_restart_waits_for_a_second_at_the_most() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("root");
+    let mut server = manager.run(&root, Settings::default());
+    let address = server.address();
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&is_over);
+        let newcomers = thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            // The last one comes to the new server.
+            loop {
+                let (is_last, began) = (seen.load(Ordering::Relaxed), Instant::now());
+                Raw::connect(address).send(PING).receive().assert(200, None);
+                longest = longest.max(began.elapsed());
+                if is_last {
+                    return longest;
+                }
+            }
+        });
+        stop_and_run(&manager, &mut server, Settings::default());
+        is_over.store(true, Ordering::Relaxed);
+        waits.push(newcomers.join().unwrap());
+    }
+    println!("the longest wait at each restart: {waits:?}");
+    let shortest = waits.iter().min().unwrap();
+    assert!(*shortest < Duration::from_secs(1), "{waits:?}");
+}
+
 /// All clients have one address here.
 fn crowded() -> Settings {
     Settings::default().file("sessions_per_client_max = 100000")
