@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bitsd::metrics::labels::DISK_OPS;
+use bitsd::metrics::labels::{DISK_OPS, REASONS};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -63,6 +63,34 @@ fn the_alert_rules_are_right() {
         rules.matches("- alert:").count(),
         rules.matches("remedy:").count()
     );
+}
+
+/// No rule without an example in which it alerts somebody.
+#[test]
+fn every_alert_is_tested() {
+    let read = |name: &str| std::fs::read_to_string(shipped(name)).unwrap();
+    let (rules, examples) = (read("alerts.yml"), read("alerts_test.yml"));
+    let names = rules
+        .lines()
+        .filter_map(|line| line.split("- alert: ").nth(1));
+    let mut count = 0;
+    for name in names {
+        let line = format!("alertname: {name}\n        exp_alerts:\n          - ");
+        assert!(examples.contains(&line), "{name} is in no example");
+        count += 1;
+    }
+    assert!(count > 15, "{count}");
+}
+
+/// The alert leaves out reasons that the program has.
+#[test]
+fn everyday_refusals_are_known_by_their_words() {
+    let rules = std::fs::read_to_string(shipped("alerts.yml")).unwrap();
+    let left_out = rules.split("bitsd_refused_packets_total{reason!~\"").nth(1);
+    let left_out = left_out.expect("some are left out").split('"').next();
+    for word in left_out.unwrap().split('|') {
+        assert!(REASONS.contains(&word), "{word}");
+    }
 }
 
 /// What fails of the disk alerts somebody, whatever its word: but for these, each a word that the
@@ -146,6 +174,14 @@ fn the_dashboard_has_the_shape_that_grafana_takes() {
     assert!(queries().len() >= panels.len());
 }
 
+/// The metric and the label of a variable that is a query: `label_values(metric, label)`.
+fn variable(variable: &Value) -> Option<(&str, &str)> {
+    let query = variable["query"]["query"].as_str()?;
+    assert_eq!(variable["definition"], query, "{variable}");
+    let inner = query.strip_prefix("label_values(")?.strip_suffix(')')?;
+    Some(inner.split_once(", ").expect("a metric and a label"))
+}
+
 /// Uploads without end, some of which are refused.
 fn load(address: SocketAddr, is_over: &AtomicBool) {
     let mut number = 0;
@@ -204,6 +240,19 @@ fn every_query_of_the_dashboard_is_answered_under_load() {
         }
         left.is_empty()
     });
+    let dashboard = dashboard();
+    let variables = dashboard["templating"]["list"].as_array().unwrap().iter();
+    let variables: Vec<_> = variables.filter_map(variable).collect();
+    assert_eq!(variables.len(), 1, "of servers");
+    for (metric, label) in variables {
+        let values = get(
+            at,
+            &format!("/api/v1/label/{label}/values?match%5B%5D={metric}"),
+        )
+        .unwrap();
+        let expected = serde_json::json!([admin.to_string()]);
+        assert_eq!(values["data"], expected, "{metric}, {label}: {values}");
+    }
     let targets = get(at, "/api/v1/targets").unwrap();
     let target = &targets["data"]["activeTargets"][0];
     assert_eq!(
