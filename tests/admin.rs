@@ -687,6 +687,9 @@ fn sessions_are_listed_shown_and_ended() {
     );
     let dry = watched.command(&["sessions", "cancel", "--path", "host-7/*", "--dry-run"]);
     assert!(text(&dry).contains(&id), "{}", text(&dry));
+    let named = watched.command(&["sessions", "cancel", &id, "--dry-run"]);
+    assert_eq!(named.status.code(), Some(0), "{}", text(&named));
+    assert_eq!(named.stdout, dry.stdout, "{}", text(&named));
     assert_eq!(watched.get(&format!("/v1/sessions/{id}")).0, 200);
     let cancelled = watched.command(&["sessions", "cancel", &id]);
     assert_eq!(cancelled.status.code(), Some(0), "{}", text(&cancelled));
@@ -699,6 +702,8 @@ fn sessions_are_listed_shown_and_ended() {
     let again = watched.command(&["sessions", "cancel", &id]);
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again).contains("no such session"), "{}", text(&again));
+    let dry = watched.command(&["sessions", "cancel", &id, "--dry-run"]);
+    assert_eq!((dry.status, dry.stderr), (again.status, again.stderr));
     let expired = watched.command(&["sessions", "expire", "--path", "many.bin"]);
     assert_eq!(expired.status.code(), Some(0), "{}", text(&expired));
     assert_eq!(watched.get("/v1/sessions").1, "");

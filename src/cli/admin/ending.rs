@@ -10,7 +10,9 @@ use bitsd::config::Config;
 use bitsd::observe;
 
 use super::conversation::Conversation;
-use super::sessions::{ask, begun, code_of, plain, print, table_of, tell_unread, the_one, whole};
+use super::sessions::{
+    ask, begun, code_of, one_of, plain, print, table_of, tell_unread, the_one, whole,
+};
 use super::table::Reader;
 use super::{End, Failed, Knower, Offline, not_offline, orders};
 
@@ -47,8 +49,7 @@ fn end_by_order(end: &End, how: How, conversation: &Conversation) -> Result<Exit
         ids = sessions.iter().map(|session| plain(&session.id)).collect();
     }
     if end.dry_run {
-        print(&(ids.join("\n") + "\n"))?;
-        return Ok(ExitCode::SUCCESS);
+        return tell_of_those(&ids, conversation);
     }
     let how = match how {
         How::Cancel => "cancel",
@@ -60,6 +61,19 @@ fn end_by_order(end: &End, how: How, conversation: &Conversation) -> Result<Exit
         told.tell(id, done.map_err(|failed| failed.why));
     }
     told.finish(true)
+}
+
+/// Which of these would end; the others are told of as an order would tell.
+fn tell_of_those(ids: &[String], conversation: &Conversation) -> Result<ExitCode, Failed> {
+    let mut sessions = Vec::new();
+    for id in ids {
+        match one_of(conversation, id)? {
+            Some(session) => sessions.push(session),
+            None => observe::say(&format_args!("{id}: there is no such session, or no more")),
+        }
+    }
+    print(&table_of(&sessions))?;
+    Ok(code_of(sessions.len() == ids.len()))
 }
 
 fn end_offline(end: &End, how: How, config: &Config, offline: Offline) -> Result<ExitCode, Failed> {

@@ -167,12 +167,7 @@ pub fn show_one(show: &Show, offline: Offline) -> Result<ExitCode, Failed> {
     let session = match show.place.knower()? {
         Knower::Server(conversation) => {
             let id = whole(&conversation, &show.id)?;
-            let (status, body) = conversation.ask("GET", &format!("/v1/sessions/{id}"))?;
-            match status {
-                200 => serde_json::from_str(&body).ok(),
-                404 => None,
-                _ => return Err(refused(status, &body).into()),
-            }
+            one_of(&conversation, &id)?
         }
         journals @ Knower::Journals(_) => {
             let begin = begun(&show.id)?;
@@ -192,6 +187,16 @@ pub fn show_one(show: &Show, offline: Offline) -> Result<ExitCode, Failed> {
         false => details(&session),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The session of this id, if the server has it.
+pub fn one_of(conversation: &Conversation, id: &str) -> Result<Option<SessionView>, Failed> {
+    let (status, body) = conversation.ask("GET", &format!("/v1/sessions/{id}"))?;
+    match status {
+        200 => Ok(serde_json::from_str(&body).ok()),
+        404 => Ok(None),
+        _ => Err(refused(status, &body).into()),
+    }
 }
 
 fn details(session: &SessionView) -> String {
