@@ -32,8 +32,8 @@ pub struct Herald {
 
 impl Herald {
     /// By what is counted here.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        let read = None;
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        let (metrics, read) = (Arc::clone(metrics), None);
         Self { metrics, read }
     }
 
@@ -52,8 +52,8 @@ impl Herald {
         service::going_on(&format!("starting: {awaited}"), goes_on.then_some(MORE));
     }
 
-    /// Tells of an end, of which this is the word. Requests have so much time left, and what follows
-    /// them may take so much more.
+    /// Tells of an end, of which this is the word. Requests have so much time left, and what
+    /// follows them may take so much more.
     pub fn tell_of_end(&self, word: &str, left: Duration, more: Duration) {
         let readings = Readings::of(&self.metrics, turn::coarse_ms());
         let awaited: Vec<_> = health::recovering(&readings)

@@ -38,7 +38,6 @@ use crate::notify::{Bounds, Notifier};
 use crate::objects::Objects;
 use crate::observe;
 use crate::processors;
-use crate::server::clients::Clients;
 use crate::vault::names::{WorkName, is_half_note, parse_name};
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
@@ -78,7 +77,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
     let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
     let lookout = Watch::start(&ready.directories, &metrics).map_err(LaunchError::Thread)?;
-    let (afoot, clients) = (Afoot::default(), Arc::new(Clients::default()));
+    let (afoot, clients, herald) = (Afoot::default(), Arc::default(), Herald::new(&metrics));
     let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves(), &spaces)?;
     let objects = objects(&config, &metrics, &ready)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
@@ -125,14 +124,13 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     ready.material.tell();
     let read = fitting(ready.allowance, source.read);
     let reloader = Reloader::new(&config, ready.material, (verifier, objects), read, reloads);
-    let herald = Herald::new(Arc::clone(&metrics));
     let to_ask = ToAsk::new(metrics, tap, windows, news_sender.clone());
     let (reloads, until_the_end) = steward::begin(doors, reloader, &ready.directories, to_ask)?;
     let mut start = Start::new(begun, source.file, listening, ready.descriptors);
     let relay = (&source.successor, news_sender, herald);
     let work = (&ready.directories, ready.generation);
-    let supervisor = Supervisor::new(&config, work, &stage, &reloads, relay);
-    let ended = supervisor.supervise(&mut start, &news)?;
+    let ended =
+        Supervisor::new(&config, work, &stage, &reloads, relay).supervise(&mut start, &news)?;
     beginning.has_succeeded();
     // Its name is free for whoever comes next.
     drop(until_the_end);

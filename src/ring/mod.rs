@@ -51,6 +51,7 @@ pub mod net;
 pub mod offline;
 pub mod op;
 pub mod owner;
+mod patience;
 pub mod probe;
 pub mod publication;
 pub mod queue;
