@@ -404,8 +404,8 @@ fn what_is_not_there_is_404_and_what_cannot_be_opened_may_be_tried_again() {
     let missing = Rc::new(outside(None));
     let (result, head, body) = download(&missing, "Range: bytes=0-4\r\n");
     let words = "nothing can be downloaded under this name\n";
-    let expected = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n\
-        Content-Length: 42\r\n\r\n";
+    let expected = "HTTP/1.1 404 Not Found\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Length: 42\r\n\r\n";
     assert_eq!((result, &*head), (KEPT, expected));
     assert_eq!(body, words.as_bytes());
     assert!(missing.failures.borrow().is_empty());
