@@ -2,7 +2,8 @@
 //!
 //! Each event that fails has a pause of its own, so that one that the target never takes is in
 //! nobody's way. And the target has one, which every failure in a row makes longer: while it is
-//! away, one event asks for all whether it is back. Order is not promised; the oldest go first.
+//! away, one event asks for all whether it is back. Those that were on their way together fail
+//! together, and are one failure. Order is not promised; the oldest go first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +26,10 @@ pub struct Timetable {
     /// Those that are not on their way, by the time from which they may be.
     due: BTreeSet<(Millis, Aged)>,
     in_flight: usize,
-    /// Failures since the last success.
+    /// Failures since the last success; those that were on their way together are one.
     failures: u32,
+    /// Those of the last failure that are still on their way.
+    stragglers: usize,
     /// Nothing is sent before.
     rests_until: Millis,
 }
@@ -79,6 +82,7 @@ impl Timetable {
     pub fn done(&mut self, event: Aged) -> u32 {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.failures = 0;
+        self.stragglers = 0;
         self.rests_until = 0;
         self.pending.remove(&event).unwrap_or(0)
     }
@@ -86,8 +90,14 @@ impl Timetable {
     /// The target has not said that it has it; `random` spreads the next tries of many servers.
     pub fn failed(&mut self, event: Aged, now: Millis, random: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.failures = self.failures.saturating_add(1);
-        self.rests_until = now.saturating_add(pause_ms(self.failures, random));
+        match self.stragglers.checked_sub(1) {
+            Some(left) => self.stragglers = left,
+            None => {
+                self.stragglers = self.in_flight;
+                self.failures = self.failures.saturating_add(1);
+                self.rests_until = now.saturating_add(pause_ms(self.failures, random));
+            }
+        }
         let Some(tries) = self.pending.get_mut(&event) else {
             return;
         };
@@ -154,6 +164,31 @@ mod tests {
         assert!(times.done(first) > 0);
         let rest = std::iter::from_fn(|| times.next(now, 9)).count();
         assert_eq!(rest, 8, "then all");
+    }
+
+    /// Else a target that was away for a moment would hear nothing for minutes.
+    #[test]
+    fn those_that_fail_together_are_one_failure() {
+        let mut times = filled(9);
+        let together: Vec<_> = std::iter::from_fn(|| times.next(0, 8)).collect();
+        assert_eq!(together.len(), 8);
+        for event in together {
+            times.failed(event, 10, 0);
+            assert_eq!(times.failures(), 1);
+        }
+        assert_eq!(times.next(1_009, 8), None);
+        let again = times.next(1_010, 8).unwrap();
+        times.failed(again, 1_020, 0);
+        assert_eq!(times.failures(), 2, "it was alone");
+        assert_eq!(times.next(3_019, 8), None);
+        // Who comes late says nothing of a target that has taken another one meanwhile.
+        let mut times = filled(3);
+        let late: Vec<_> = std::iter::from_fn(|| times.next(0, 3)).collect();
+        times.failed(late[0], 10, 0);
+        times.done(late[1]);
+        assert_eq!(times.failures(), 0);
+        times.failed(late[2], 20, 0);
+        assert_eq!(times.failures(), 1, "after it");
     }
 
     #[test]
