@@ -123,7 +123,7 @@ use lookout::Seen;
 use mailbox::{Letter, Senders};
 use net::RingWire;
 use recent::Recent;
-use space::Spaces;
+use space::ShelfSpaces;
 use tree::Trees;
 use watch::Watch;
 use work_file::RingFile;
@@ -155,9 +155,7 @@ pub struct RingWorld {
     blocks: Blocks,
     disk: RingDisk,
     trees: Arc<Trees>,
-    spaces: Spaces,
-    /// Those of the shelves, as they were at this count of changes.
-    spaces_of: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
+    spaces: ShelfSpaces,
     notifier: Notifier,
     courier: Courier,
     objects: Objects,
@@ -410,18 +408,7 @@ impl WorkFiles for RingWorld {
     }
 
     fn space(&self, shelf: Shelf) -> Arc<Space> {
-        let shelves = self.disk.shelves();
-        let changes = shelves.changes();
-        let mut known = self.spaces_of.borrow_mut();
-        if known.0 != changes {
-            *known = (changes, BTreeMap::new());
-        }
-        let find = || {
-            // If nobody can tell what is free, nothing is known to be short.
-            let folder = shelves.get(shelf);
-            self.spaces.of(folder.descriptor()).unwrap_or_default()
-        };
-        Arc::clone(known.1.entry(shelf).or_insert_with(find))
+        self.spaces.of(self.disk.shelves(), shelf)
     }
 
     async fn create(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {

@@ -27,7 +27,7 @@ use super::net::{self, RingWire};
 use super::reload::{self, Offer};
 use super::reloader::NewSettings;
 use super::signals::Wish;
-use super::space::Spaces;
+use super::space::{ShelfSpaces, Spaces};
 use super::tls::validity::Terms;
 use super::tls::wire::{Kit, Tls};
 use super::tree::Trees;
@@ -238,8 +238,7 @@ impl Seat {
             disk: RingDisk::new(self.directories.shelves(), self.config.io),
             trees: Arc::new(Trees::new(self.directories.shelves())),
             ledger_space: ledger::space(self.ledger.as_ref(), &self.spaces),
-            spaces: self.spaces,
-            spaces_of: RefCell::default(),
+            spaces: ShelfSpaces::of_shard(self.spaces),
             ground_seen: Arc::default(),
             shelf_seen: Arc::default(),
             drawn: RefCell::default(),

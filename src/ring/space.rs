@@ -2,6 +2,8 @@
 //! network may take its time, or never answer, and keeps nobody from looking at the others. It says
 //! so in the log when too little is free, and when there is enough again.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver};
@@ -11,6 +13,8 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, StatVfs, StatxFlags};
 
+use super::shelves::Shelves;
+use crate::vault::disk::Shelf;
 use crate::vault::space::{Figures, Space};
 
 /// How often it looks.
@@ -103,6 +107,36 @@ impl Spaces {
         };
         all.push(known);
         Ok((space, Some(first_look)))
+    }
+}
+
+/// The spaces of the shelves, as one shard knows them.
+pub struct ShelfSpaces {
+    spaces: Spaces,
+    /// As the shelves were at this count of changes.
+    known: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
+}
+
+impl ShelfSpaces {
+    /// With none known yet.
+    pub fn of_shard(spaces: Spaces) -> Self {
+        let known = RefCell::default();
+        Self { spaces, known }
+    }
+
+    /// That of one of these shelves.
+    pub fn of(&self, shelves: &Shelves, shelf: Shelf) -> Arc<Space> {
+        let changes = shelves.changes();
+        let mut known = self.known.borrow_mut();
+        if known.0 != changes {
+            *known = (changes, BTreeMap::new());
+        }
+        let find = || {
+            // If nobody can tell what is free, nothing is known to be short.
+            let folder = shelves.get(shelf);
+            self.spaces.of(folder.descriptor()).unwrap_or_default()
+        };
+        Arc::clone(known.1.entry(shelf).or_insert_with(find))
     }
 }
 
