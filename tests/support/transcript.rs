@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `# ..` | Remark; the first line names the section of the specification |
 //! | `> text` | Sends the text and CR LF, byte for byte; `>` alone is the empty line |
-//! | `< text` | A status line and the fields under it: what the next answer must be. Names are compared in any case, values exactly, and no other field may be there |
+//! | `< text` | A status line and the fields under it: what the next answer must be. Names are compared in any case, values exactly, and no other field may be there but `Date` |
 //! | `{NAME}` | In an answer, for the first time: any session id, remembered. Everywhere else: that id |
 //! | `{name}` | In the value of a field, for the first time: any text, remembered. Everywhere else: that text |
 //! | `@application KIND N` | An application hears of uploads (`by-reference`, `by-value`) and replies with N bytes; only at the top |
@@ -165,8 +165,10 @@ impl Conversation {
             assert!(!response.reason().is_empty(), "{at}");
             self.body.clear();
         }
+        // Another one each time.
+        assert!(response.field("Date").is_some(), "{at}\n{response:?}");
         let mut found: Vec<_> = (response.fields.iter())
-            .filter(|(name, _)| name != "Bitsd-Reason")
+            .filter(|(name, _)| name != "Bitsd-Reason" && name != "Date")
             .map(|(name, value)| (name.to_lowercase(), value.clone()))
             .collect();
         expected.sort();
