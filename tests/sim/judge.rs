@@ -176,6 +176,8 @@ pub struct Judge {
     writers: BTreeMap<(u64, String), usize>,
     /// A sync of a folder failed in this life; events say for whom.
     has_folder_sync_failed: bool,
+    /// Records of a journal were damaged at rest.
+    pub(crate) has_damaged_journal: bool,
     /// A sync of a journal failed once: an end that was acked may be taken back by a power cut.
     pub(crate) has_record_sync_failed: bool,
     /// A custody ledger is kept.
@@ -219,6 +221,7 @@ impl Judge {
             writing: BTreeMap::new(),
             writers: BTreeMap::new(),
             has_folder_sync_failed: false,
+            has_damaged_journal: false,
             has_record_sync_failed: false,
             keeps_custody: plan.keeps_custody,
             copies: (plan.application.as_ref()).map(|application| application.copies),
@@ -335,7 +338,8 @@ impl Judge {
 
     /// Frames of a journal are damaged. A session whose size is not known may have had it there,
     /// and is put aside.
-    pub fn sizes_may_be_damaged(&mut self) {
+    pub fn records_are_damaged(&mut self) {
+        self.has_damaged_journal = true;
         let sessions = self.sessions.values_mut();
         for session in sessions.filter(|session| session.floor == 0) {
             session.excuse.get_or_insert("its size may be damaged");

@@ -37,9 +37,13 @@ impl Judge {
         life: u64,
         is_lost: bool,
     ) -> bool {
+        let is_damaged = self.has_damaged_journal;
         let Some(session) = self.sessions.get_mut(&id) else {
             return false;
         };
+        // A clean stop is not believed any more where a journal was damaged after it: after a power
+        // cut nobody knows then whether the reply is whole.
+        let may_be_lost = is_damaged && session.has_power_been_cut;
         let told = &mut session.told;
         let is_twice = (told.accepted.as_ref()).is_some_and(|before| before.life == life);
         let is_excused = told.may_hear_again || session.excuse.is_some();
@@ -48,7 +52,7 @@ impl Judge {
         told.accepted = Some(Accepted { life, reply });
         if is_twice && !is_excused {
             self.fail(format!("11: the application took {id} twice"));
-        } else if told.reply_url.is_some() && session.excuse.is_none() {
+        } else if told.reply_url.is_some() && session.excuse.is_none() && !may_be_lost {
             self.fail(format!("11: {id} is told again after its final Ack"));
         }
         is_repeated

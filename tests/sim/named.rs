@@ -75,6 +75,10 @@ const NAMED_WHERE_STORED: &[(&str, u64)] = &[
         "a clean stop vouches for a session whatever became of a start that never served",
         8_688,
     ),
+    (
+        "what only a clean stop vouches for is asked again after damage and a power cut",
+        1_818_000_000_006_070,
+    ),
 ];
 
 /// Whether all of them pass now.

@@ -674,7 +674,7 @@ impl Sim {
         self.marks.hit("record damaged");
         self.tell(|| format!("corrupt {name} at {places:?}"));
         if after.len() < before.len() {
-            self.judge.borrow_mut().sizes_may_be_damaged();
+            self.judge.borrow_mut().records_are_damaged();
         }
         for (id, sequence) in before.keys() {
             if !after.contains_key(&(*id, *sequence)) {
