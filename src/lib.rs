@@ -35,7 +35,8 @@
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
 //!  version.rs names the build; processors.rs says where threads run that are no shards.
 //!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others,
-//!  and shell.rs writes paths that can be pasted. vigil.rs sees who waits for a file system.
+//!  and shell.rs writes paths that can be pasted. vigil.rs sees who waits for a file system, and
+//!  wall_clock.rs says what time it is.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
@@ -133,3 +134,4 @@ pub mod verify;
 pub mod version;
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod vigil;
+pub mod wall_clock;

@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "shell",
             "unseen",
             "version",
+            "wall_clock",
         ],
     ),
     // The threads that try passwords.
@@ -54,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "diagnosis",
             "unseen",
             "version",
+            "wall_clock",
         ],
     ),
     // Counts events; the states and refusals that they name are its labels.
@@ -73,12 +75,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shell", &[]),
     ("unseen", &[]),
     ("version", &[]),
+    ("wall_clock", &[]),
     // Who waits for a file system, and the thread that says so.
     ("vigil", &["shell"]),
     // The HTTP client of `World::notify`, on threads of its own.
     (
         "notify",
-        &["processors", "server", "vault", "bits", "config"],
+        &[
+            "processors",
+            "server",
+            "vault",
+            "bits",
+            "config",
+            "wall_clock",
+        ],
     ),
     // What carries events to their targets, likewise.
     (
@@ -93,6 +103,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "bits",
             "http",
             "config",
+            "wall_clock",
         ],
     ),
     // Files into an object store, on a thread of its own.

@@ -1,12 +1,12 @@
 //! Answers of the interface, written to a blocking stream. Each ends its connection.
 
 use std::io::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::view::OrderOutcome;
 use crate::http::date;
+use crate::wall_clock;
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,8 +118,7 @@ fn begin(status: u16, media_type: &str) -> String {
         503 => "Service Unavailable",
         _ => "Refused",
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let date = date::format(now.unwrap_or_default().as_secs());
+    let date = date::format(wall_clock::since_1970().as_secs());
     format!(
         "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nServer: bitsd\r\nConnection: close\r\nCache-Control: no-store\r\n\
          X-Content-Type-Options: nosniff\r\nContent-Type: {media_type}\r\n"

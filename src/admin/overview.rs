@@ -15,6 +15,7 @@ use super::process;
 use super::view::{CountView, LocationView, PlaceView, ShardView, StatusView};
 use crate::metrics::labels;
 use crate::version;
+use crate::wall_clock;
 
 /// How often it is looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -151,7 +152,7 @@ impl Overview {
             roots: roots.collect(),
             log_lines_lost: self.house.log_lines_lost(),
             now_ms: self.house.now_ms(),
-            wall_s: wall_clock().as_secs(),
+            wall_s: wall_clock::since_1970().as_secs(),
             health: self.health(),
             premises: self.lock().readings.premises.clone(),
             process: process::read(),
@@ -192,7 +193,7 @@ impl Overview {
             .map(|(series, _)| scrape.level(*series, |location| &location.promised_bytes));
         let config = self.house.config();
         let (limits, shard_count) = (&config.limits, scrape.shards.len() as u64);
-        let now_s = wall_clock().as_secs_f64();
+        let now_s = wall_clock::since_1970().as_secs_f64();
         let uptime = (now_s - process::serving_since_seconds()).max(0.0);
         StatusView {
             version: version::LONG.to_owned(),
@@ -249,12 +250,6 @@ impl Overview {
     fn lock(&self) -> MutexGuard<'_, Judged> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Since 1970.
-fn wall_clock() -> Duration {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap_or_default()
 }
 
 fn shards(scrape: &Scrape) -> Vec<ShardView> {

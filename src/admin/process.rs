@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::wall_clock;
 
 /// What was read; zero where the kernel does not tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,10 +62,7 @@ pub fn start_seconds() -> f64 {
 /// its process begins later than the process. What is counted begins with it.
 pub fn serving_since_seconds() -> f64 {
     static BEGAN: OnceLock<f64> = OnceLock::new();
-    *BEGAN.get_or_init(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.unwrap_or_default().as_secs_f64()
-    })
+    *BEGAN.get_or_init(|| wall_clock::since_1970().as_secs_f64())
 }
 
 fn ticks_per_second() -> f64 {
@@ -113,7 +111,6 @@ impl Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{SystemTime, UNIX_EPOCH};
 
     #[test]
     fn a_name_with_blanks_and_parentheses_misleads_nobody() {
@@ -133,7 +130,7 @@ mod tests {
         assert!(process.virtual_bytes >= process.resident_bytes);
         assert!((3..process.descriptors_max).contains(&process.open_descriptors));
         assert!(process.threads >= 1);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = wall_clock::since_1970();
         let age = now.as_secs_f64() - process.start_seconds;
         assert!((-2.0..86_400.0).contains(&age), "{age}");
     }

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::page_view::{FolderView, HappenedView, NeedView, short};
 use super::view::SessionView;
@@ -16,6 +15,7 @@ use crate::bits::session_id::SessionId;
 use crate::server::chronicle::{Happened, What};
 use crate::server::glance::Need;
 use crate::server::window::{Inquiry, Insight, ROWS_MAX, SessionRow};
+use crate::wall_clock;
 
 /// Slices that are asked of one shard for one view: some two million sessions.
 const SLICES_MAX: usize = 2_048;
@@ -59,13 +59,11 @@ pub struct Needy {
 impl<'h> Survey<'h> {
     /// Of somebody who has time.
     pub fn of(house: &'h dyn House) -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall_ms = u64::try_from(wall.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         Self {
             house,
             is_quick: false,
             is_partial: Cell::new(false),
-            now: (house.now_ms(), wall_ms),
+            now: (house.now_ms(), wall_clock::ms_since_1970()),
         }
     }
 

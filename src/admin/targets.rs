@@ -1,13 +1,13 @@
 //! How the targets of events do: what they are still to have, for how long, and what it means.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::exposition::Scrape;
 use super::families::{Families, SeriesLabels};
 use super::page_view::NeedView;
 use crate::metrics::labels;
 use crate::metrics::shard::{ShardMetrics, TargetMetrics};
+use crate::wall_clock;
 
 /// An event that waits for longer waits for somebody here.
 const STUCK_S: u64 = 120;
@@ -21,8 +21,7 @@ struct Reading {
 }
 
 fn read<'s>(shards: impl Iterator<Item = &'s ShardMetrics> + Clone) -> Vec<Reading> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    let now_ms = wall_clock::ms_since_1970();
     let readings = labels::TARGETS.iter().enumerate().map(|(at, target)| {
         let of_shards = || shards.clone().map(|shard| &shard.events[at]);
         let oldest_ms = of_shards().map(|counts| counts.oldest_ms.get());
@@ -99,8 +98,7 @@ mod tests {
     fn events_that_wait_for_long_are_a_need_and_those_of_all_shards_count() {
         let shards = [ShardMetrics::default(), ShardMetrics::default()];
         assert!(stuck(shards.iter()).is_empty());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let now_ms = u64::try_from(now.as_millis()).unwrap();
+        let now_ms = wall_clock::ms_since_1970();
         for (shard, age_s) in shards.iter().zip([10, 60]) {
             shard.events[0].pending.set(3);
             shard.events[0].oldest_ms.set(now_ms - age_s * 1_000);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::answer::{AdminAnswer, begin_events};
 use super::attention;
@@ -16,6 +16,7 @@ use super::page_view::{AttentionView, BusyView, FrameView, HistoryView, VerdictV
 use super::samples::Samples;
 use super::survey::{Noted, Survey, shown};
 use crate::bits::session_id::SessionId;
+use crate::wall_clock;
 
 /// Between two frames.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -105,8 +106,7 @@ impl Ticker {
 
     fn tick(&self, watch: &mut Watch) {
         let house = &*self.overview.house;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at_ms = u64::try_from(wall.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = wall_clock::ms_since_1970();
         let mut state = self.lock();
         state.samples.take(house.metrics(), at_ms);
         if state.pages == 0 {

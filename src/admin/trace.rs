@@ -8,13 +8,13 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::diagnosis;
 use crate::event::Event;
 use crate::metrics::labels;
+use crate::wall_clock;
 
 /// What a viewer may be behind.
 const BEHIND_MAX: usize = 1_024;
@@ -57,8 +57,7 @@ fn is_zero(number: &u64) -> bool {
 impl Traced {
     /// What a viewer sees of an event; nothing of one that is none of a packet or a session.
     fn of(shard: usize, event: &Event<'_>) -> Option<Self> {
-        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at_ms = u64::try_from(at_ms.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = wall_clock::ms_since_1970();
         let seen = |what: &str| Self {
             at_ms,
             shard,

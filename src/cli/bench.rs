@@ -21,6 +21,7 @@ use bitsd::bench::{self, Options, Progress};
 use bitsd::client::secure::{Secure, Suites};
 use bitsd::client::url::{BadUrl, Url};
 use bitsd::config::quantity::{BadQuantity, parse_duration, parse_size};
+use bitsd::wall_clock;
 
 use super::proof::{NoProof, Proof};
 use super::trust::Believed;
@@ -98,8 +99,8 @@ fn prefix(mode: Mode) -> String {
         // The floor names its files by itself.
         Mode::Raw => "bench".to_owned(),
         Mode::Bits | Mode::Put | Mode::Ping => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let run = now.unwrap_or_default().as_nanos() ^ (u128::from(std::process::id()) << 16);
+            let now = wall_clock::since_1970();
+            let run = now.as_nanos() ^ (u128::from(std::process::id()) << 16);
             format!("bench-{:08x}", run & 0xffff_ffff)
         }
     }

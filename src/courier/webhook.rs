@@ -4,7 +4,7 @@
 //! `Bitsd-Event-Signature: sha256=HEX` is the HMAC-SHA256 (RFC 2104), under the secret, of the
 //! value of `Bitsd-Event-Timestamp` (seconds since 1970), a line feed, and the body as it was sent.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -15,6 +15,7 @@ use super::{Carried, NoCourier, authorities};
 use crate::config::{EventSettings, Secret};
 use crate::http::digest::Hex;
 use crate::notify;
+use crate::wall_clock;
 
 /// What speaks with the webhook of the settings.
 pub struct Webhook {
@@ -47,8 +48,7 @@ impl Webhook {
     pub fn post(&self, body: &[u8]) -> Carried {
         let mut request = (self.agent.post(&self.url)).header("Content-Type", MEDIA_TYPE);
         if let Some(secret) = &self.secret {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let timestamp = now.unwrap_or_default().as_secs().to_string();
+            let timestamp = wall_clock::since_1970().as_secs().to_string();
             let signature = signature(secret.expose(), &timestamp, body);
             request = (request.header("Bitsd-Event-Timestamp", timestamp))
                 .header("Bitsd-Event-Signature", signature);

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::chain::{BEGINNING, Chain};
 use super::entry::Scribe;
@@ -19,6 +19,7 @@ use super::site::is_sealed;
 use super::task::{Task, Wanted};
 use crate::http::digest::Hex;
 use crate::metrics::ledger::{LedgerMetrics, LedgerTrouble};
+use crate::wall_clock;
 
 /// So many are written at a time.
 const BATCH_MAX: usize = 1_024;
@@ -476,13 +477,7 @@ fn again(error: &io::Error) -> io::Error {
 
 /// The name of the file of this day.
 pub fn today() -> String {
-    day_of(now_ms())
-}
-
-/// The wall clock, in milliseconds since 1970.
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    day_of(wall_clock::ms_since_1970())
 }
 
 #[cfg(test)]
@@ -498,7 +493,7 @@ pub(super) mod tests {
 
     /// The name of the day that is so many milliseconds from now.
     pub fn day_now(after_ms: u64) -> String {
-        day_of(now_ms() + after_ms)
+        day_of(wall_clock::ms_since_1970() + after_ms)
     }
 
     /// Remembers for as long as a test.
@@ -618,7 +613,7 @@ pub(super) mod tests {
     /// Two lines of yesterday, and none of today.
     fn live_yesterday(path: &Path, memory: &Memory) -> (Writer, String) {
         let mut writer = live(path, memory, []);
-        let yesterday = day_of(now_ms() - 86_400_000);
+        let yesterday = day_of(wall_clock::ms_since_1970() - 86_400_000);
         let (day, _) = writer.folder.begin(&yesterday).unwrap();
         writer.place = Place::Open(day);
         let mut lines = Vec::new();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt as _;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +18,7 @@ use super::{Delivery, transport};
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
 use crate::server::floor::{NotifyError, Order};
+use crate::wall_clock;
 
 /// Bytes of a reply that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -140,7 +141,7 @@ impl Files<'_> {
             Some(file) => content_digest(file, deadline)?,
             None => String::new(),
         };
-        let timestamp = unix_seconds().to_string();
+        let timestamp = wall_clock::since_1970().as_secs().to_string();
         let signed = Signed {
             timestamp: &timestamp,
             id: &order.id,
@@ -245,10 +246,4 @@ fn failure(error: &ureq::Error) -> NotifyError {
         }
         _ => NotifyError::Malformed(error.to_string()),
     }
-}
-
-fn unix_seconds() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    // A clock before 1970 is no time at all.
-    now.unwrap_or(Duration::ZERO).as_secs()
 }

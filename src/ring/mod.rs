@@ -110,10 +110,11 @@ use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order, 
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
 use crate::vault::clean_stop::CleanStop;
-use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat, millis};
+use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat};
 use crate::vault::owed::EventTarget;
 use crate::vault::space::Space;
 use crate::verify::Verifier;
+use crate::wall_clock;
 use afoot::Afoot;
 use blocks::{Blocks, RingBlock};
 use directories::Ground;
@@ -194,8 +195,7 @@ impl Runtime for RingWorld {
     }
 
     fn wall_clock_ms(&self) -> u64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        millis(now.unwrap_or_default())
+        wall_clock::ms_since_1970()
     }
 
     fn emit(&self, event: Event<'_>) {

@@ -31,13 +31,13 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::server::rows::SessionRow;
 use crate::server::rules::rules;
-use crate::vault::disk::millis;
 use crate::vault::names::{
     LOCK_NAME, OWNER_NAME, SHELVES_NAME, journal_name, next_generation, part_name, reply_name,
 };
 use crate::vault::owed::{EventTargets, Owed};
 use crate::vault::readback::{Damaged, Newest};
 use crate::vault::record::Record;
+use crate::wall_clock;
 
 /// What became of a session that was to end: it is over, or why it is not.
 pub type EndedOffline = (SessionId, Result<(), &'static str>);
@@ -177,8 +177,7 @@ impl Resting {
             State::Closing { .. } if part.is_none() && !self.misses_a_shelf => return None,
             _ => {}
         }
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now_s = now.unwrap_or_default().as_secs();
+        let now_s = wall_clock::since_1970().as_secs();
         let idle_s = part.as_ref().map_or(0, |part| {
             let modified = u64::try_from(part.st_mtime).unwrap_or(now_s);
             now_s.saturating_sub(modified)
@@ -230,10 +229,9 @@ impl Resting {
         let owes = location.send_events && !(webhook.is_empty() && nats.is_empty());
         let mut ended = (**record).clone();
         if owes && ended.owed.is_none() {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             ended.owed = Some(Box::new(Owed {
                 ending,
-                at_ms: millis(now.unwrap_or_default()),
+                at_ms: wall_clock::ms_since_1970(),
                 bytes: self.received(id, record),
                 told: EventTargets::NONE,
             }));

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
@@ -32,6 +32,7 @@ use crate::observe;
 use crate::verify::tickets::Acceptance;
 use crate::verify::{self, Verifier};
 use crate::vigil::{self, Vigil};
+use crate::wall_clock;
 
 /// How long a shard may take until it has new settings in hand.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -357,8 +358,7 @@ pub fn open(grounds: &[Arc<Ground>]) -> Result<Vec<(usize, Arc<Ground>, OwnedFd)
 fn note(metrics: &Metrics, is_good: bool) {
     metrics.is_reloaded.set(u64::from(is_good));
     if is_good {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        metrics.reloaded_s.set(now.unwrap_or_default().as_secs());
+        metrics.reloaded_s.set(wall_clock::since_1970().as_secs());
     } else {
         metrics.reloads_failed.add(1);
     }

@@ -1,8 +1,9 @@
 //! What `bitsd status` says of uploads that are stuck, and of who has not delivered.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitsd::admin::page_view::{AttentionView, FolderView, NeedView};
+use bitsd::wall_clock;
 
 use super::Failed;
 use super::conversation::{Conversation, NoConversation, refused};
@@ -73,9 +74,7 @@ pub fn folders(conversation: &Conversation, is_json: bool) -> Result<String, Fai
     if is_json {
         return Ok(body);
     }
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = wall_clock::since_1970();
     Ok(table_of(&read::<Vec<FolderView>>(&body)?, now))
 }
 

@@ -21,6 +21,7 @@ use super::served::{KeyKind, Pair, Served};
 use super::trust::{Trust, Vouching};
 use super::validity::{Terms, Validity};
 use crate::config::{Certificate, ChannelBinding, Config, Listener, TlsVersion};
+use crate::wall_clock;
 
 /// What all listeners speak TLS with.
 pub struct Material {
@@ -330,6 +331,5 @@ fn refuse_exposed(path: &Path) -> Result<(), BadMaterial> {
 }
 
 fn seconds_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
+    wall_clock::since_1970().as_secs()
 }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 
@@ -27,6 +27,7 @@ use crate::http::date;
 use crate::server::crowd;
 use crate::server::floor::{Fill, Security};
 use crate::vault::disk::Block;
+use crate::wall_clock;
 
 /// Bytes that are received at a time, behind what was kept: small enough for the processor's cache,
 /// in which they are decrypted.
@@ -217,8 +218,7 @@ async fn take_turn(link: &impl Carrier, tls: &Tls, client: Option<IpAddr>) -> io
 }
 
 fn answer_in_plain() -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let date = date::format(now.unwrap_or_default().as_secs());
+    let date = date::format(wall_clock::since_1970().as_secs());
     format!(
         "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Type: text/plain\r\nBitsd-Reason: {SPEAK_TLS}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{SPEAK_TLS}\n",
