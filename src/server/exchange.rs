@@ -104,15 +104,13 @@ impl<W: World> Exchange<W> {
         connection::send(&*self.shard.world, &self.connection, &mut self.answer).await
     }
 
-    /// Puts the time into the head of an answer that begins there.
-    pub(super) fn date(&mut self, from: usize) {
+    /// Adds an answer, which `write` appends, and puts into its head the time, and our own proof
+    /// where one is due: by it a client knows whom it speaks with (RFC 4559 4.1).
+    pub(super) fn add_answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let from = self.answer.len();
+        write(&mut self.answer);
         let wall_ms = self.shard.world.wall_clock_ms();
         self.shard.dateline.insert(wall_ms, &mut self.answer, from);
-    }
-
-    /// Puts our own proof into the head of an answer that begins there, where one is due: by it a
-    /// client knows whom it speaks with (RFC 4559 4.1).
-    pub(super) fn prove_ourselves(&mut self, from: usize) {
         let proof = std::mem::take(&mut self.proof);
         if !proof.is_empty() {
             response::insert_field(&mut self.answer, from, AUTHENTICATE, &say_token(&proof));

@@ -96,10 +96,9 @@ impl<W: World> Exchange<W> {
                     true => Ok(()),
                 };
                 if let Err(refusal) = admitted {
-                    let (is_head, from) = (asked.is_head(), self.answer.len());
-                    reply::write_plain_refusal(&refusal, is_head, persistence, &mut self.answer);
-                    self.date(from);
-                    self.prove_ourselves(from);
+                    self.add_answer(|answer| {
+                        reply::write_plain_refusal(&refusal, asked.is_head(), persistence, answer);
+                    });
                     return self.finish(persistence).await;
                 }
                 let wanted = (!is_stranded).then_some(wanted);
@@ -121,9 +120,7 @@ impl<W: World> Exchange<W> {
                 };
                 let location = path.map(|path| self.shard.location(&path));
                 let methods = location.map_or("BITS_POST", |location| request::methods(&location));
-                let from = self.answer.len();
-                why.write(methods, is_head, persistence, &mut self.answer);
-                self.date(from);
+                self.add_answer(|answer| why.write(methods, is_head, persistence, answer));
                 self.finish(persistence).await
             }
         }
@@ -270,14 +267,10 @@ impl<W: World> Exchange<W> {
             false => self.allowed(persistence),
         };
         self.tell_of(about, &outcome);
-        let answer = &mut self.answer;
-        let from = answer.len();
-        match &outcome.reply {
+        self.add_answer(|answer| match &outcome.reply {
             Ok(ack) => reply::write_ack(ack, persistence, answer),
             Err(refusal) => reply::write_refusal(refusal, outcome.session, persistence, answer),
-        }
-        self.date(from);
-        self.prove_ourselves(from);
+        });
         self.finish(persistence).await
     }
 

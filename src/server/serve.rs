@@ -204,9 +204,7 @@ impl<W: World> Exchange<W> {
     async fn refuse_head(&mut self, why: BadHead, begin: &[u8]) {
         let (peer, seen) = (self.connection.client(), begin);
         self.shard.world.emit(Event::BadRequest { peer, seen, why });
-        let from = self.answer.len();
-        reply::write_bad_head(why, begin, &mut self.answer);
-        self.date(from);
+        self.add_answer(|answer| reply::write_bad_head(why, begin, answer));
         if self.send().await.is_ok() {
             self.linger().await;
         }

@@ -63,14 +63,10 @@ impl<W: World> Exchange<W> {
     }
 
     async fn say_there_is_no_place(&mut self) {
-        let from = self.answer.len();
-        reply::write_refusal(
-            &Refusal::Busy(Scarce::Connections),
-            None,
-            Persistence::Close,
-            &mut self.answer,
-        );
-        self.date(from);
+        let refusal = Refusal::Busy(Scarce::Connections);
+        self.add_answer(|answer| {
+            reply::write_refusal(&refusal, None, Persistence::Close, answer);
+        });
         if self.send().await.is_ok() && self.shard.may_linger() {
             self.linger().await;
         }
