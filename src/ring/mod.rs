@@ -20,6 +20,7 @@
 pub mod account;
 pub mod afoot;
 pub mod blocks;
+mod bounded_wait;
 mod commit_file;
 pub mod commit_log;
 pub mod counting;
@@ -51,7 +52,6 @@ pub mod net;
 pub mod offline;
 pub mod op;
 pub mod owner;
-mod patience;
 pub mod probe;
 pub mod publication;
 pub mod queue;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::watch;
 
+use super::bounded_wait::{spawn_sync, within};
 use super::directories::Directories;
 use super::herald::{BEAT, Herald};
 use super::launch_error::LaunchError;
 use super::listeners::Listening;
-use super::patience::{spawn_sync, within};
 use super::probe;
 use super::reloader::Reloads;
 use super::seat::{News, ReadBack, Stage};
