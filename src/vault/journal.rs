@@ -168,6 +168,11 @@ impl<D: WorkFiles> Journal<D> {
         self.is_durable.set(is_durable);
     }
 
+    /// Whether what is in it is to survive a power cut.
+    pub fn is_durable(&self) -> bool {
+        self.is_durable.get()
+    }
+
     /// Goes over to new limits.
     pub fn set_limits(&self, disk: &D, limits: &Limits) {
         self.bytes_set.set(limits.journal_bytes_max);

@@ -988,11 +988,12 @@ impl Judge {
         if self.is_stored(path) && self.may_be_taken(path) {
             return;
         }
-        // The file of a session that is closed may lose its name with the sync of its folder. It is
-        // given it anew.
+        // A file may lose its name with the sync of its folder. It is given it anew.
+        let is_by_itself = self.config.global().policy.publish == Publish::LastFragment;
         let is_being_named = self.has_folder_sync_failed
             && (self.sessions.values()).any(|session| {
-                session.path == path && session.closing_since.is_some() && !session.is_closed
+                let is_to_have_one = is_by_itself || session.closing_since.is_some();
+                session.path == path && is_to_have_one && !session.is_closed
             });
         if is_being_named {
             return;

@@ -44,11 +44,20 @@ impl Judge {
         } else if is_synced
             && !disk.commits_in_order()
             && !is_whole(disk.durable_destination(&path))
+            && !self.is_named_anew(&path, id)
         {
             self.fail(format!(
                 "19: a line for {path}, which a power cut may take back"
             ));
         }
+    }
+
+    /// Whether another upload has taken the place of this one's file, has lost the name with a sync
+    /// of the folder, and is given it anew until that survives a power cut.
+    fn is_named_anew(&self, path: &str, id: SessionId) -> bool {
+        (self.sessions.iter()).any(|(other, session)| {
+            *other != id && session.path == path && session.has_lost_name && !session.is_closed
+        })
     }
 
     /// Where the disk commits in order, a line that is durable has made the name durable that was

@@ -79,6 +79,23 @@ const NAMED_WHERE_STORED: &[(&str, u64)] = &[
         "what only a clean stop vouches for is asked again after damage and a power cut",
         1_818_000_000_006_070,
     ),
+    (
+        "a final Ack that is repeated after a restart rests on a record that survives a power cut",
+        1_820_000_000_040_734,
+    ),
+    // src/vault/keep/ending.rs: bytes_are_given_up_for_a_full_disk_and_not_for_a_full_journal.
+    (
+        "bytes of a session that was given up go for a full disk only",
+        1_820_000_000_041_982,
+    ),
+    (
+        "a destination is taken as long as a file is being given its name",
+        1_820_000_000_049_512,
+    ),
+    (
+        "a file that was replaced ends although the other one's name does not survive yet",
+        1_820_000_000_058_439,
+    ),
 ];
 
 /// Whether all of them pass now.

@@ -86,15 +86,10 @@ impl Keep {
         store: &Store<D>,
         error: &StoreError,
     ) -> Result<bool, StoreError> {
-        let kind = error.source.kind();
-        let is_full = matches!(
-            kind,
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
         let State::Receiving { received, total } = self.state() else {
             return Ok(false);
         };
-        if !is_full || received == 0 || self.record().durable > 0 {
+        if !is_for_want_of_space(&error.source) || received == 0 || self.record().durable > 0 {
             return Ok(false);
         }
         let file = self.open(&*store.disk).await?;
@@ -126,5 +121,34 @@ impl Keep {
             .map_err(StoreError::new(DiskOp::Remove))?;
         self.may_have_reply = false;
         Ok(())
+    }
+}
+
+/// Whether it failed for want of what the bytes of a part take.
+fn is_for_want_of_space(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::StorageFull => true,
+        // Without a number it is the journal's own bound, to which a part is nothing.
+        io::ErrorKind::QuotaExceeded => error.raw_os_error().is_some(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_given_up_for_a_full_disk_and_not_for_a_full_journal() {
+        for (error, is) in [
+            (Errno::NOSPC.into(), true),
+            (Errno::DQUOT.into(), true),
+            (Errno::IO.into(), false),
+            (io::ErrorKind::QuotaExceeded.into(), false),
+        ] {
+            assert_eq!(is_for_want_of_space(&error), is, "{error:?}");
+        }
     }
 }
