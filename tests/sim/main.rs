@@ -54,6 +54,8 @@ struct Args {
     is_fresh: bool,
     is_traced: bool,
     is_planted: bool,
+    /// Only those of the planted bugs that show soon.
+    is_common: bool,
     /// Words of `cargo test WORD`: none of them is the name of a run, so nothing is run.
     has_filter: bool,
     is_list: bool,
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(why) => {
             eprintln!(
-                "{why}; known are --seeds N, --first S, --seed S, --fresh, --without LIST, --trace, --planted"
+                "{why}; known are --seeds N, --first S, --seed S, --fresh, --without LIST, --trace, --planted, --common"
             );
             return ExitCode::from(2);
         }
@@ -87,7 +89,7 @@ fn main() -> ExitCode {
     // A panic of the server is a finding like any other, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
     if args.is_planted {
-        return planted_bugs(&args.bugs);
+        return planted_bugs(&args.bugs, args.is_common);
     }
     if !args.is_single && !named::hold() {
         return ExitCode::FAILURE;
@@ -154,12 +156,12 @@ fn main() -> ExitCode {
 }
 
 #[cfg(planted)]
-fn planted_bugs(names: &[String]) -> ExitCode {
-    planted::find_all(names)
+fn planted_bugs(names: &[String], is_common: bool) -> ExitCode {
+    planted::find_all(names, is_common)
 }
 
 #[cfg(not(planted))]
-fn planted_bugs(_: &[String]) -> ExitCode {
+fn planted_bugs(_: &[String], _: bool) -> ExitCode {
     eprintln!("no bugs are planted in this build; scripts/sim --planted makes one that has them");
     ExitCode::from(2)
 }
@@ -206,6 +208,7 @@ fn read_args() -> Result<Args, String> {
         is_single: false,
         is_traced: false,
         is_planted: false,
+        is_common: false,
         is_fresh: false,
         has_filter: false,
         is_list: false,
@@ -247,6 +250,7 @@ fn read_args() -> Result<Args, String> {
             }
             "--trace" => args.is_traced = true,
             "--planted" => args.is_planted = true,
+            "--common" => args.is_common = true,
             word if word.starts_with('-') => return Err(format!("{word} is unknown")),
             word if args.is_planted => args.bugs.push(word.to_owned()),
             word => args.has_filter |= !"simulation".contains(word),

@@ -16,14 +16,15 @@ const SEEDS_MAX_RARE: u64 = 15_000;
 /// Searches for each bug, each from a seed of its own: their mean is told.
 const SEARCHES: u64 = 5;
 
-/// Looks for every bug, or for those of these names.
-pub fn find_all(names: &[String]) -> ExitCode {
+/// Looks for every bug, or for those of these names; without the rare ones, if it is for the common.
+pub fn find_all(names: &[String], is_common: bool) -> ExitCode {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/planted");
     for bug in Bug::ALL {
         let patch = format!("{folder}/{bug:?}.patch");
         assert!(std::path::Path::new(&patch).exists(), "no {patch}");
     }
-    let is_wanted = |bug: &Bug| names.is_empty() || names.contains(&format!("{bug:?}"));
+    let is_named = |bug: Bug| names.is_empty() || names.contains(&format!("{bug:?}"));
+    let is_wanted = |bug: &Bug| is_named(*bug) && !(is_common && is_rare(*bug));
     let bugs: Vec<Bug> = Bug::ALL.iter().copied().filter(is_wanted).collect();
     let (mut passed, mut failed) = (0, u32::from(bugs.is_empty()));
     let bug = |number| bugs[usize::try_from(number).expect("there are few")];
