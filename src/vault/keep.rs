@@ -321,9 +321,9 @@ impl Keep {
         self.kept.with_hashed(|hashed| hashed.cut(state.received()));
         self.sequence += 1;
         self.kept.restart(state, self.sequence);
-        // The old journal may be known to the page cache only, and the next one may not come.
-        let was_promised = !matches!(state, State::Receiving { .. });
-        self.is_unsynced = was_promised && store.journal.is_durable();
+        let is_promised = !matches!(state, State::Receiving { .. } | State::Gone(_));
+        // The old journal may be in the page cache only, and the next one may not come.
+        self.is_unsynced = is_promised && store.journal.is_durable();
         store.journal.remember(self.id, Rc::clone(&self.kept));
     }
 
