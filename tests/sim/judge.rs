@@ -967,7 +967,7 @@ impl Judge {
     /// A Close that had been answered is put off when it is repeated: only where a power cut has
     /// taken back the end of a session that was given up before it was whole, where it was a
     /// promise and the line of the ledger cannot be written yet, and where a start cannot sync the
-    /// folder of the file that it finds.
+    /// folder of the file that it finds, or a journal.
     pub fn heard_put_off(&mut self, id: SessionId, reply: &Reply) {
         if self.has_later_line(id) {
             return;
@@ -975,7 +975,8 @@ impl Judge {
         let may_be = (self.sessions.get(&id)).is_some_and(|session| {
             session.excuse.is_some()
                 || session.has_power_been_cut && !session.is_sealed
-                || session.has_crashed && self.has_folder_sync_failed
+                || session.has_crashed
+                    && (self.has_folder_sync_failed || self.has_record_sync_failed)
         });
         if !may_be {
             self.fail(format!("4: a repeated Close is answered by {reply:?}"));
