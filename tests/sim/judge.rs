@@ -453,7 +453,8 @@ impl Judge {
             let upload = &self.uploads[session.upload];
             let standing = disk.destination(&session.path);
             let is_ours = standing == Some(&upload.bytes(0, upload.size));
-            let may_be_others = self.config.global().policy.allow_overwrite && standing.is_some();
+            let may_be_others = self.config.global().policy.allow_overwrite
+                && (standing.is_some() || self.is_named_anew(&session.path, *id));
             if !is_ours && !may_be_others {
                 wrong.push(format!(
                     "4: {} of closed session {id} is gone {when}",

@@ -54,7 +54,7 @@ impl Judge {
 
     /// Whether another upload has taken the place of this one's file, has lost the name with a sync
     /// of the folder, and is given it anew until that survives a power cut.
-    fn is_named_anew(&self, path: &str, id: SessionId) -> bool {
+    pub(crate) fn is_named_anew(&self, path: &str, id: SessionId) -> bool {
         (self.sessions.iter()).any(|(other, session)| {
             *other != id && session.path == path && session.has_lost_name && !session.is_closed
         })

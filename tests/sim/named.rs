@@ -96,6 +96,10 @@ const NAMED_WHERE_STORED: &[(&str, u64)] = &[
         "a file that was replaced ends although the other one's name does not survive yet",
         1_820_000_000_058_439,
     ),
+    (
+        "a file that replaces another one is away while it is given its name anew",
+        1_823_000_000_063_579,
+    ),
 ];
 
 /// Whether all of them pass now.
