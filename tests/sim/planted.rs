@@ -16,7 +16,7 @@ const SEEDS_MAX_RARE: u64 = 15_000;
 /// Searches for each bug, each from a seed of its own: their mean is told.
 const SEARCHES: u64 = 5;
 
-/// Looks for every bug, or for those of these names; without the rare ones, if it is for the common.
+/// Looks for every bug, or for those of these names; without the rare ones where `is_common`.
 pub fn find_all(names: &[String], is_common: bool) -> ExitCode {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/planted");
     for bug in Bug::ALL {
