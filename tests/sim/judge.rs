@@ -991,10 +991,9 @@ impl Judge {
             return;
         }
         // A file may lose its name with the sync of its folder. It is given it anew.
-        let is_by_itself = self.config.global().policy.publish == Publish::LastFragment;
         let is_being_named = self.has_folder_sync_failed
             && (self.sessions.values()).any(|session| {
-                let is_to_have_one = is_by_itself || session.closing_since.is_some();
+                let is_to_have_one = session.closing_since.is_some() || session.has_lost_name;
                 session.path == path && is_to_have_one && !session.is_closed
             });
         if is_being_named {
