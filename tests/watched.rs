@@ -160,7 +160,10 @@ fn memory(pid: u32, name: &str) -> u64 {
 fn whoever_looks_at_very_many_uploads_holds_up_nobody() {
     let watched = Watched::with(SESSIONS);
     a_scrape_costs_the_same_with_any_number_of_uploads(&watched);
-    a_list_of_all_uploads_costs_less_than_to_read_and_write_its_lines(&watched);
+    // Promised of the release build, and the other one takes long for it.
+    if !cfg!(debug_assertions) {
+        a_list_of_all_uploads_costs_less_than_to_read_and_write_its_lines(&watched);
+    }
     a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(&watched);
 }
 
@@ -205,6 +208,7 @@ struct Listed {
     line: String,
 }
 
+/// Asks for a list of all.
 fn list(watched: &Watched, more: &[&str]) -> Listed {
     let began = Instant::now();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
@@ -262,7 +266,7 @@ fn a_list_of_all_uploads_costs_less_than_to_read_and_write_its_lines(watched: &W
     }
     let costs = format!("a list costs {least:?}, to read and write its lines {other:?}");
     println!("{costs}");
-    assert!(cfg!(debug_assertions) || least <= other, "{costs}");
+    assert!(least <= other, "{costs}");
 }
 
 fn a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(watched: &Watched) {
