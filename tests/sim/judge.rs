@@ -92,6 +92,8 @@ pub(crate) struct Session {
     pub(crate) has_crashed: bool,
     /// What stands in its file was not seen since.
     pub(crate) has_power_been_cut: bool,
+    /// A medium has spoilt a record of it.
+    pub(crate) is_record_damaged: bool,
     /// What its application did.
     pub(crate) told: Told,
     /// What others outside are to hear.
@@ -100,9 +102,9 @@ pub(crate) struct Session {
 
 impl Session {
     /// Whether a power cut may have brought it back after its client had cancelled it: its end
-    /// could not be synced, which cannot be helped.
+    /// could not be synced, or was spoilt later, which cannot be helped.
     pub(crate) fn may_be_back(&self, has_record_sync_failed: bool) -> bool {
-        has_record_sync_failed && self.has_power_been_cut
+        (has_record_sync_failed || self.is_record_damaged) && self.has_power_been_cut
     }
 }
 
@@ -333,6 +335,14 @@ impl Judge {
     pub fn excuse_file(&mut self, name: &str, why: &'static str) {
         if let Some((_, session)) = self.of_file(name) {
             session.excuse = Some(why);
+        }
+    }
+
+    /// A record of a session is damaged.
+    pub fn record_is_damaged(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.excuse = Some("its record was damaged");
+            session.is_record_damaged = true;
         }
     }
 
@@ -609,6 +619,7 @@ impl Judge {
                     progress_ms: now,
                     has_crashed: false,
                     has_power_been_cut: false,
+                    is_record_damaged: false,
                     told: Told::default(),
                     outside: Outside::default(),
                 };

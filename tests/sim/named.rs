@@ -100,6 +100,10 @@ const NAMED_WHERE_STORED: &[(&str, u64)] = &[
         "a file that replaces another one is away while it is given its name anew",
         1_823_000_000_063_579,
     ),
+    (
+        "a cancelled upload may be back after a power cut if the record of its end is spoilt",
+        1_825_000_000_001_269,
+    ),
 ];
 
 /// Whether all of them pass now.

@@ -678,7 +678,7 @@ impl Sim {
         }
         for (id, sequence) in before.keys() {
             if !after.contains_key(&(*id, *sequence)) {
-                self.excuse(&part_name(*id), "its record was damaged");
+                self.judge.borrow_mut().record_is_damaged(*id);
             }
         }
     }
