@@ -9,6 +9,7 @@ use std::time::Instant;
 use support::backend::{Act, Backend, Heard};
 use support::client::{Client, E_INVALIDARG, Fragment, fragment};
 use support::https::Https;
+use support::program::free_address;
 use support::raw::Response;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -338,10 +339,7 @@ fn an_application_that_does_not_answer_is_a_408() {
 
 #[test]
 fn an_application_that_breaks_off_or_is_not_there_is_a_502() {
-    let refused = {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        nobody.local_addr().unwrap()
-    };
+    let refused = free_address();
     for kind in [BY_VALUE, BY_REFERENCE] {
         let file =
             format!("notification_type = \"{kind}\"\nnotification_url = \"http://{refused}/\"");

@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use support::client::{Client, fragment};
+use support::program::free_address;
 use support::server::{Server, Settings};
 use support::tls::Authority;
 use support::wait_until;
@@ -43,9 +44,7 @@ impl Broker {
     /// `None` if there is no such program.
     fn start(flags: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_address().port();
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let child = spawn(&folder, port, &flags);
         let Some(child) = child else {

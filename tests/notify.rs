@@ -23,6 +23,7 @@ use bitsd::vault::disk::Shelf;
 use socket2::SockRef;
 use support::PATIENCE;
 use support::backend::{Act, Backend};
+use support::program::free_address;
 use tempfile::TempDir;
 use tokio::sync::oneshot::Receiver;
 
@@ -590,10 +591,7 @@ fn a_broken_connection_is_tried_again_and_its_half_reply_is_gone() {
 
 #[test]
 fn nobody_there_is_tried_as_often_as_may_be() {
-    let nobody = {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap()
-    };
+    let nobody = free_address();
     let mut order = order(ByReference, format!("http://{nobody}/"));
     order.settings.retries = 10;
     let began = Instant::now();

@@ -4,13 +4,14 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::client::{Client, fragment};
 use support::mount::Disk;
+use support::program::free_address;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -29,12 +30,6 @@ fn tools() -> Option<PathBuf> {
 
 const NO_TOOLS: &str = "no chromium, or no playwright-core and axe-core \
      (npm install --prefix target/page playwright-core axe-core)";
-
-/// An address that stays the same over a restart.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
 
 fn start(root: &Path, address: SocketAddr, lines: &str) -> Server {
     let settings = format!("create_dirs = true\nadmin_listen = \"{address}\"\n{lines}");

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use support::client::Client;
 use support::content::content;
 use support::host;
+use support::program::free_address;
 use support::server::{Server, Settings};
 use support::wait_until;
 
@@ -72,18 +73,12 @@ fn are_identical(one: &Path, two: &Path) -> bool {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 #[test]
 fn a_large_file_survives_five_kills_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large.bin");
     write_large(&file, 256);
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = free_address().to_string();
     let settings = Settings::default().flags(&["--listen", &listen]);
     let mut server = Server::with(settings);
     let mut put = Command::new(env!("CARGO_BIN_EXE_bitsd"))
@@ -294,7 +289,7 @@ fn a_server_that_stays_away_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.bin");
     fs::write(&file, "bytes").unwrap();
-    let target = format!("http://127.0.0.1:{}/", free_port());
+    let target = format!("http://{}/", free_address());
     let flags = ["put", "--retry-for", "300ms", "--retry-delay", "50ms"];
     let output = bitsd(&[flags.as_slice(), &[file.to_str().unwrap(), &target]].concat());
     assert_eq!(output.status.code(), Some(1));
@@ -316,7 +311,7 @@ fn fragments_shrink_where_the_server_wants_them_smaller() {
 
 #[test]
 fn put_starts_again_when_the_server_has_forgotten_the_session() {
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = free_address().to_string();
     let mut server = Server::with(Settings::default().flags(&["--listen", &listen]));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.bin");

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -19,6 +19,7 @@ use bitsd::vault::record::{Answered, Frames, Life, Record};
 use support::client::{Client, PROTOCOL, fragment};
 use support::host::{Tmpfs, folder_and_root};
 use support::journal::{self, session_id};
+use support::program::free_address;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -559,11 +560,6 @@ fn ask(address: SocketAddr) -> Option<[u16; 3]> {
         *answer = raw.receive().status;
     }
     (answers != [200, 503, 500]).then_some(answers)
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
 }
 
 /// The sum over all shards, as the line about the start has it.

@@ -384,7 +384,7 @@ fn what_is_no_listener_or_is_named_by_nobody_is_closed_and_told() {
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     manager.keep("stranger too", udp);
     let mut waits = Raw::connect(dropped);
-    let listen = support::program::free_address().to_string();
+    let listen = free_address().to_string();
     let settings = Settings::default().flags(&["--listen", &listen]);
     let server = manager.run(&root, settings);
     server.wait_for_log("event=listener_dropped");
@@ -615,9 +615,7 @@ fn a_program_that_has_another_work_directory_takes_over() {
     let mode = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(work.path(), mode).unwrap();
     // One that stands in the settings: any other is free.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = free_address().to_string();
     let settings = Settings::default().file("[limits]\nshutdown_ms_max = 5000");
     let mut server = Server::with(settings.flags(&["--listen", &address]));
     let file = server.root().with_extension("toml");

@@ -2,7 +2,7 @@
 //! delays and makes up answers.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::Client;
+use super::program::free_address;
 use super::server::Server;
 use super::wait_until;
 
@@ -53,10 +54,7 @@ impl Answer {
 impl Moto {
     /// Starts one with an empty bucket; `None` if it is not installed.
     pub fn start() -> Option<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        Self::at(address)
+        Self::at(free_address())
     }
 
     /// The same, at an address.
@@ -68,19 +66,26 @@ impl Moto {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let moto = Self {
+        let mut moto = Self {
             child: child.ok()?,
             address,
         };
-        wait_until("the store answers", || TcpStream::connect(address).is_ok());
-        assert_eq!(moto.ask("PUT", &format!("/{BUCKET}"), b"").status, 200);
+        wait_until("the store has its bucket", || {
+            assert_eq!(moto.child.try_wait().unwrap(), None, "the store has ended");
+            let made = moto.try_ask("PUT", &format!("/{BUCKET}"), b"");
+            made.is_ok_and(|answer| answer.status == 200)
+        });
         Some(moto)
     }
 
     /// Asks it; of a signature it only looks whether there is one.
     pub fn ask(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        self.try_ask(method, target, body).unwrap()
+    }
+
+    fn try_ask(&self, method: &str, target: &str, body: &[u8]) -> io::Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(super::PATIENCE))?;
         let head = format!(
             "{method} {target} HTTP/1.0\r\nHost: {}\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
@@ -88,11 +93,11 @@ impl Moto {
             self.address,
             body.len()
         );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body).unwrap();
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
         let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        answer(&all)
+        stream.read_to_end(&mut all)?;
+        Ok(answer(&all))
     }
 
     /// What stands under a key, as it is spelt in a URL.

@@ -2,16 +2,14 @@
 //! principals, keytabs, and tickets.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
-use super::program::Program;
+use super::program::{Program, free_address};
 use super::server::Settings;
 use super::{skip, wait_until};
 
@@ -71,13 +69,13 @@ impl Realm {
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        write_settings(folder.path(), name, free_port());
+        write_settings(folder.path(), name, free_address().port());
         let mut made = within(folder.path(), "kdb5_util");
         made.args(["create", "-s", "-P", "of a test", "-r", name]);
         assert_ran(&made.output().unwrap());
         let log = folder.path().join("kdc.log");
         for _ in 0..PORTS_TRIED {
-            write_settings(folder.path(), name, free_port());
+            write_settings(folder.path(), name, free_address().port());
             let mut kdc = within(folder.path(), "krb5kdc");
             let kdc = kdc.arg("-n").stdout(Stdio::null()).stderr(Stdio::null());
             let mut kdc = Program(kdc.spawn().unwrap());
@@ -262,20 +260,6 @@ fn assert_ran(output: &Output) {
     assert!(output.status.success(), "{said}");
     // kadmin.local ends well, whatever came of the query.
     assert!(!said.contains("while "), "{said}");
-}
-
-/// One that is free now. It is below those that the kernel gives to clients
-/// (`ip_local_port_range`): a client that has just ended leaves its port unusable for a minute.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = u16::try_from(std::process::id() % 10_000).unwrap();
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (begin + step) % 10_000;
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Debian's own, for which there is the package.

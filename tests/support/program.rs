@@ -1,8 +1,9 @@
 //! Other programs that a test runs, and the configurations of the documentation that they are run
 //! with.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use super::wait_until;
@@ -16,12 +17,19 @@ pub fn snippet(language: &str, number: usize) -> String {
     block.split("```").next().unwrap_or_default().to_owned()
 }
 
-/// An address that was free a moment ago.
+/// An address where nobody listens, for TCP and for UDP. No other call of this process gets it, and
+/// no socket that leaves the choice to the kernel: those get ports of `ip_local_port_range`, which
+/// begins above. So it stays free until the program that it is for has started.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % 10_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + (begin + step) % 10_000));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Ends with the test.
