@@ -233,6 +233,24 @@ fn a_link_at_the_destination_is_not_followed() {
 }
 
 #[test]
+fn a_link_to_a_folder_is_not_replaced() {
+    let server = Server::with(Settings::default().file("allow_overwrite = true"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::create_dir(server.file("inside")).unwrap();
+    symlink("inside", server.file("one")).unwrap();
+    symlink(elsewhere.path(), server.file("other")).unwrap();
+    for name in ["one", "other"] {
+        let answer = Client::new(server.address(), &format!("/{name}")).try_create();
+        answer.assert(400, Some(E_INVALIDARG));
+        assert!(answer.reason().contains("is a folder"), "{answer:?}");
+    }
+    for name in ["one", "other"] {
+        let link = std::fs::symlink_metadata(server.file(name)).unwrap();
+        assert!(link.is_symlink(), "{name}");
+    }
+}
+
+#[test]
 fn a_link_to_a_folder_inside_is_fine() {
     let server = Server::start();
     std::fs::create_dir(server.file("inside")).unwrap();

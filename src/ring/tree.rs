@@ -160,7 +160,10 @@ impl Trees {
             Err(Errno::NOENT) => return Ok(Standing::Free),
             Err(error) => return Err(error.into()),
         };
-        if FileType::from_raw_mode(file.stx_mode.into()) == FileType::Directory {
+        let kind = FileType::from_raw_mode(file.stx_mode.into());
+        if kind == FileType::Directory
+            || kind == FileType::Symlink && leads_to_folder(folder, file_name)
+        {
             return Ok(Standing::Directory);
         }
         if before.is_some_and(|manner| manner.replace == Replace::Existing) {
@@ -290,6 +293,14 @@ pub(super) fn is_no_file(mode: u32) -> bool {
     use FileType::{BlockDevice, CharacterDevice, Fifo, Socket};
     let kind = FileType::from_raw_mode(mode);
     matches!(kind, BlockDevice | CharacterDevice | Fifo | Socket)
+}
+
+/// Whether what stands at a link is a folder: whoever made such a link has files beneath it, and a
+/// file in its place would take them all away from there.
+fn leads_to_folder(folder: &Folder, name: &str) -> bool {
+    let flags = AtFlags::NO_AUTOMOUNT;
+    let found = rustix::fs::statx(&*folder.opened, name, flags, StatxFlags::TYPE);
+    found.is_ok_and(|found| FileType::from_raw_mode(found.stx_mode.into()) == FileType::Directory)
 }
 
 /// Whether names can be made in a folder.
