@@ -236,6 +236,13 @@ pub enum Event<'a> {
         /// The prefix of that location.
         prefix: &'a str,
     },
+    /// A request that is no packet, and asks for nothing that could be here.
+    NotServed {
+        peer: SocketAddr,
+        /// Its head.
+        seen: &'a [u8],
+        status: u16,
+    },
     /// A GET or HEAD of a file was refused.
     DownloadRefused {
         peer: SocketAddr,

@@ -22,6 +22,15 @@ pub fn target(bytes: &[u8]) -> Option<&[u8]> {
     (!target.is_empty()).then_some(target)
 }
 
+/// The method, if the bytes begin as a request does.
+pub fn method(bytes: &[u8]) -> Option<&[u8]> {
+    target(bytes)?;
+    let start = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    bytes[start..].split(|byte| *byte == b' ').next()
+}
+
 const PROXY: &str = "the PROXY protocol, which this listener does not take (proxy_protocol)";
 
 /// Which other protocol the bytes look like.
@@ -62,6 +71,17 @@ mod tests {
             let expected = expected.map(str::as_bytes);
             assert_eq!(target(bytes.as_bytes()), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn the_method_is_the_first_word() {
+        assert_eq!(method(b"GET / HTTP/1.1\r\n\r\n"), Some(&b"GET"[..]));
+        assert_eq!(
+            method(b"\r\nbits_post /a HTTP/1.1"),
+            Some(&b"bits_post"[..])
+        );
+        assert_eq!(method(b"GET"), None);
+        assert_eq!(method(b"\x16\x03 /a "), None);
     }
 
     #[test]

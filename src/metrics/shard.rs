@@ -290,7 +290,8 @@ impl ShardMetrics {
             | Event::FileChanged { .. }
             | Event::SessionRecovered { .. }
             | Event::NobodyToTell { .. }
-            | Event::NotGiven { .. } => {}
+            | Event::NotGiven { .. }
+            | Event::NotServed { .. } => {}
         }
     }
 

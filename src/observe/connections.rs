@@ -44,7 +44,13 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
         }
         Event::DownloadRefused { peer, path, status } => {
             let event = "download_refused";
-            debug!(event, shard, %peer, path, status, "download refused: see the setting `download`");
+            debug!(event, shard, %peer, path, status,
+                "nothing is given: not there, no regular file, out of the root by a link, or not by the setting `download`");
+        }
+        Event::NotServed { peer, seen, status } if enabled!(Level::DEBUG) => {
+            let (event, method) = ("not_served", stranger::method(seen).map(in_short));
+            let target = stranger::target(seen).map(in_short);
+            debug!(event, shard, %peer, method, target, status, "request not served");
         }
         Event::FileCut { peer, path, at } if may(Level::INFO, Cause::of(Kind::FileCut)) => {
             let event = Kind::FileCut.event();

@@ -25,6 +25,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::HungUp { .. }
         | Event::Stalled { .. }
         | Event::Moved { .. }
+        | Event::NotServed { .. }
         | Event::DownloadRefused { .. }
         | Event::FileCut { .. }
         | Event::CaseDiffers { .. }

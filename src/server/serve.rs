@@ -170,6 +170,10 @@ impl<W: World> Exchange<W> {
                 why,
             });
         }
+        if let Request::Plain { why, .. } = &asked.request {
+            let (seen, status) = (self.inbox.bytes(), why.status());
+            (self.shard.world).emit(Event::NotServed { peer, seen, status });
+        }
         self.inbox.consume(asked.bytes);
         self.inbox.settle(&*self.shard.world);
         // Whoever waits for the disk needs no block meanwhile, and a file goes out in one of its

@@ -59,6 +59,11 @@ fn connections_and_blocks_are_silent_at_the_default_level() {
             path: "a",
             status: 404,
         },
+        Event::NotServed {
+            peer: peer(),
+            seen: b"PUT /a HTTP/1.1\r\n\r\n",
+            status: 405,
+        },
         Event::BlocksExhausted,
     ];
     assert_eq!(logged(LogFormat::Text, LogLevel::Info, &events), "");
@@ -66,7 +71,7 @@ fn connections_and_blocks_are_silent_at_the_default_level() {
         logged(LogFormat::Text, LogLevel::Debug, &events)
             .lines()
             .count(),
-        5
+        6
     );
 }
 
