@@ -477,7 +477,7 @@ keys! {
         digest_step_bytes: u64 = GIB, Row::of(bytes(1..=TIB)).live();
         // A path of 2,200 bytes has no more names; the 260 characters of a Windows path have room
         // for half as many.
-        /// Folders on the way from a root to a file.
+        /// Folders on the way from a root to a file that is uploaded or read.
         path_depth_max: usize = 64, Row::of(count(0..=1_100)).live();
         /// Notifications of all locations on their way at the same time; each has a thread.
         notifications_max: usize = 512, Row::of(count(1..=16_384));

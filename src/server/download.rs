@@ -161,6 +161,10 @@ async fn open_file<W: World>(
     }
     let place = destination::place(&location, path, user);
     let place = place.map_err(|_| NotSent::new(Unserved::NotFound))?;
+    // Nothing is uploaded there, and each folder on the way costs a look.
+    if place.path.depth() > shard.limits().path_depth_max {
+        return Err(NotSent::new(Unserved::NotFound));
+    }
     found(DiskOp::LookUp, shard.world.open_published(&place).await)
 }
 
