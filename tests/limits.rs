@@ -722,6 +722,86 @@ fn a_client_that_does_not_close_after_its_last_answer_holds_no_stop_up() {
 }
 
 #[test]
+fn nobody_who_does_not_go_on_holds_a_stop_up() {
+    let mut server = Server::with(Settings::default().file("[limits]\nhead_ms_max = 60000"));
+    let mut begins = Raw::connect(server.address());
+    begins.send("B");
+    let mut goes_on = Client::new(server.address(), "/a.bin");
+    goes_on.ping().assert(200, None);
+    goes_on.raw.send("BITS_POST /a HTTP/1.1\r\nHost: h\r\n");
+    // It is refused, and its body does not come.
+    let mut stranger = Client::new(server.address(), "/a.bin");
+    stranger.adopt("{7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE}");
+    stranger.send_part(&fragment(0..100_000), 10);
+    // All that was sent before is read when this is answered.
+    for _ in 0..10 {
+        Client::new(server.address(), "/a").ping().assert(200, None);
+    }
+    let began = Instant::now();
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    drop((begins, goes_on, stranger));
+}
+
+#[test]
+fn whoever_is_turned_away_hears_so_however_many_others_are() {
+    const OTHERS: usize = 100;
+    const MIB: u64 = 1 << 20;
+    let limits = "[limits]\nconnections_per_shard_max = 1\nhead_ms_max = 600000";
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(limits));
+    let mut busy = Client::create(server.address(), "/busy");
+    busy.send_part(&fragment(0..100), 50);
+    server.wait_for_part(busy.session(), 50);
+    // They hear it, and stay.
+    let others: Vec<Raw> = (0..OTHERS)
+        .map(|_| {
+            let mut other = server.connect();
+            other.receive().assert(503, None);
+            other
+        })
+        .collect();
+    let mut refused = Client::new(server.address(), "/refused");
+    refused.try_create().assert(503, None);
+    refused.raw.assert_closed();
+    let mut sends_all = Client::new(server.address(), "/busy");
+    sends_all.adopt(busy.session());
+    let answer = sends_all.try_send(&fragment(0..40 * MIB));
+    answer.expect("an answer to 40 MiB").assert(503, None);
+    drop(others);
+}
+
+#[test]
+fn an_answer_to_a_head_that_cannot_be_taken_waits_for_all_that_comes_behind_it() {
+    const MIB: u64 = 1 << 20;
+    let settings = "fragment_bytes_max = \"1 MiB\"\n[limits]\nlong_heads_per_shard_max = 1";
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]).file(settings));
+    let ticket = |bytes: usize| format!("Authorization: Negotiate {}\r\n", "v".repeat(bytes));
+    let mut client = Client::create(server.address(), "/a.bin");
+    let mut long = server.connect();
+    long.send("BITS_POST /a HTTP/1.1\r\nHost: h\r\n");
+    long.send(ticket(30_000));
+    wait_until("there is no room for a long head", || {
+        let mut other = Client::new(server.address(), "/a.bin");
+        other.lines = ticket(30_000);
+        other.ping().status == 503
+    });
+    client.lines = ticket(25_000);
+    let answer = client.try_send(&fragment(0..40 * MIB));
+    assert_eq!(answer.expect("an answer to 40 MiB").status, 503);
+    client.reconnect();
+    client.lines = format!("BITS-Too-Long: {}\r\n", "v".repeat(8_000));
+    let answer = client.try_send(&fragment(0..40 * MIB));
+    assert_eq!(answer.expect("an answer to 40 MiB").status, 400);
+    // Many times too long, and beyond what is read before the answer.
+    client.reconnect();
+    client.lines = String::new();
+    let answer = client.try_send(&fragment(0..100 * MIB));
+    assert_eq!(answer.expect("an answer to 100 MiB").status, 413);
+}
+
+#[test]
 fn a_connection_that_turns_to_other_sessions_holds_one_file() {
     const SESSIONS: usize = 500;
     let server = Server::with(Settings::default().flags(&["--cores", "1", "--durability", "none"]));

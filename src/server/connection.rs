@@ -127,7 +127,10 @@ impl<F: Floor> Connection<F> {
     /// Whether bytes that come are read at once.
     fn is_reading(&self) -> bool {
         let waiting = self.patience.waiting();
-        matches!(waiting, Waiting::Request | Waiting::Head | Waiting::Body)
+        matches!(
+            waiting,
+            Waiting::Request | Waiting::Head | Waiting::Body | Waiting::Rest
+        )
     }
 
     /// Whether nobody loses anything if it is ended: it is idle, or has heard its last answer.

@@ -8,6 +8,9 @@
 //! ended, and what still comes is read for a moment, so that the client finds an end and no reset:
 //! then HTTP lets it send the request again on another connection (RFC 9112 9.3.1).
 //!
+//! Nobody holds the end up for nothing: a head that does not go on, the rest of a body that is only
+//! read to be dropped, and an answer that nobody takes are given up much sooner than a fragment.
+//!
 //! Where the listeners outlive the server, newcomers are served as long as such a client is waited
 //! for. So nobody waits longer for its sake, and it may be far away or have much else to do.
 
@@ -26,6 +29,12 @@ const BETWEEN_SERVED_MS: u64 = 1_000;
 const FIRST_MS: u64 = 1_000;
 /// What crosses our end on its way has come after so long.
 const CROSSING_MS: u64 = 250;
+/// A head that has begun is whole after so long.
+const HEAD_MS: u64 = 2_000;
+/// Of a body of which nothing is stored, more has come after so long.
+const REST_MS: u64 = 1_000;
+/// Of an answer, more was taken after so long.
+const ANSWER_MS: u64 = 5_000;
 
 /// What is done with a connection while its shard ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,9 +109,10 @@ fn judge(
         Waiting::Handshake => (FIRST_MS, Parting::HangUp),
         Waiting::Farewell if is_leaving => (CROSSING_MS, Parting::HangUp),
         Waiting::Farewell => (FAREWELL_DRAIN_MS, Parting::HangUp),
-        Waiting::Head | Waiting::Body | Waiting::Answer | Waiting::Nothing => {
-            return Parting::Stay;
-        }
+        Waiting::Head => (HEAD_MS, Parting::HangUp),
+        Waiting::Rest => (REST_MS, Parting::HangUp),
+        Waiting::Answer => (ANSWER_MS, Parting::HangUp),
+        Waiting::Body | Waiting::Nothing => return Parting::Stay,
     };
     match waited_ms >= ms_max {
         true => then,
@@ -128,9 +138,13 @@ mod tests {
             (Waiting::Farewell, 250, false, true, HangUp),
             (Waiting::Farewell, 499, false, false, Stay),
             (Waiting::Farewell, 500, false, false, HangUp),
-            (Waiting::Head, u64::MAX, false, false, Stay),
+            (Waiting::Head, 1_999, false, false, Stay),
+            (Waiting::Head, 2_000, true, false, HangUp),
             (Waiting::Body, u64::MAX, false, false, Stay),
-            (Waiting::Answer, u64::MAX, false, false, Stay),
+            (Waiting::Rest, 999, false, false, Stay),
+            (Waiting::Rest, 1_000, false, false, HangUp),
+            (Waiting::Answer, 4_999, false, false, Stay),
+            (Waiting::Answer, 5_000, false, false, HangUp),
             (Waiting::Nothing, u64::MAX, false, false, Stay),
         ] {
             let verdict = judge(Newcomers::Wait, waiting, waited_ms, is_new, is_leaving);

@@ -11,7 +11,7 @@ use super::floor::{Wire as _, World};
 use super::inbox::Inbox;
 use super::patience::Waiting;
 use super::request::{self, BodyLeft};
-use super::shard::Shard;
+use super::shard::{Phase, Shard, TOO_LARGE_READ};
 use super::visit::Visit;
 use crate::auth::policy::Principal;
 use crate::bits::packet::Packet;
@@ -21,10 +21,9 @@ use crate::http::authorization::say_token;
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::response::{self, AUTHENTICATE, Persistence};
 
-/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
-/// when they hear 413, so those that come at all are not much longer, and reading them costs no
-/// more than sending them.
-const TOO_LARGE_READ: u64 = 4;
+/// Whoever sends on after its answer has its time anew with so many bytes: much more than comes of
+/// one that only wants to stay.
+const WIND_BYTES: usize = 64 << 10;
 
 /// A connection's requests, one after the other.
 pub struct Exchange<W: World> {
@@ -121,8 +120,8 @@ impl<W: World> Exchange<W> {
     ///
     /// # Errors
     /// [`Cut`] if the connection ended.
-    pub async fn more(&mut self, left: u64) -> Result<usize, Cut> {
-        self.wait_for(Waiting::Body);
+    pub async fn more(&mut self, waiting: Waiting, left: u64) -> Result<usize, Cut> {
+        self.wait_for(waiting);
         let bytes_max = usize::try_from(left).unwrap_or(usize::MAX);
         let read = (self.inbox)
             .more_up_to(&*self.shard.world, &self.connection.wire, bytes_max)
@@ -137,7 +136,7 @@ impl<W: World> Exchange<W> {
     ///
     /// # Errors
     /// [`Cut`] if the connection ended.
-    pub async fn skip(&mut self, bytes: u64) -> Result<(), Cut> {
+    pub async fn skip(&mut self, waiting: Waiting, bytes: u64) -> Result<(), Cut> {
         let mut left = bytes;
         loop {
             let here = at_most(left, self.inbox.len());
@@ -146,7 +145,7 @@ impl<W: World> Exchange<W> {
             if left == 0 {
                 return Ok(());
             }
-            let read = self.more(left).await?;
+            let read = self.more(waiting, left).await?;
             self.spend(read).await;
         }
     }
@@ -164,7 +163,7 @@ impl<W: World> Exchange<W> {
         let mut left = bytes_max;
         loop {
             if self.inbox.is_empty() {
-                self.more(u64::MAX).await?;
+                self.more(Waiting::Rest, u64::MAX).await?;
             }
             let gathered = decoder.gather(self.inbox.bytes_mut());
             self.inbox.consume(gathered.consumed);
@@ -211,7 +210,7 @@ impl<W: World> Exchange<W> {
         match outcome.body {
             BodyLeft::Bytes(bytes) if bytes <= read_max => {
                 if bytes > 0 {
-                    Box::pin(self.skip(bytes)).await?;
+                    Box::pin(self.skip(Waiting::Rest, bytes)).await?;
                     self.check_again(outcome)?;
                 }
                 Ok(asked)
@@ -228,26 +227,32 @@ impl<W: World> Exchange<W> {
     }
 
     /// Ends our side and reads on for a bounded while. Closing with unread bytes would make the
-    /// kernel reset the connection, and the client would lose the answer.
+    /// kernel reset the connection, and the client would lose the answer: many look for one only
+    /// when they have sent all of a fragment. So there is time for as many bytes as an honest client
+    /// may still send, as long as they come; beyond those the clock is not wound up again.
     pub async fn linger(&mut self) {
         self.connection.wire.finish();
         self.inbox.consume(self.inbox.len());
         self.inbox.release();
-        let mut left = self.shard.limits().drain_bytes_max;
-        // Its clock is not wound up again by bytes that come.
+        let mut left = self.shard.linger_bytes_max();
+        let mut unwound = 0;
         self.wait_for(Waiting::Farewell);
-        while left > 0 {
+        loop {
             let more = (self.inbox)
                 .more(&*self.shard.world, &self.connection.wire)
                 .await;
-            match more {
-                Ok(read) if read > 0 => {
-                    self.inbox.consume(read);
-                    left = left.saturating_sub(read as u64);
-                    self.spend(read).await;
-                }
+            let read = match more {
+                Ok(read) if read > 0 => read,
                 Ok(_) | Err(_) => return,
+            };
+            self.inbox.consume(read);
+            left = left.saturating_sub(read as u64);
+            unwound += read;
+            if unwound >= WIND_BYTES && left > 0 && self.shard.phase() != Phase::Draining {
+                unwound = 0;
+                self.wait_for(Waiting::Farewell);
             }
+            self.spend(read).await;
         }
     }
 }

@@ -229,7 +229,7 @@ impl<W: World> Exchange<W> {
         match body {
             FragmentBody::Chunked => Box::pin(self.store_chunked(held, plan)).await,
             FragmentBody::Length(_) => {
-                self.skip(plan.skip).await?;
+                self.skip(Waiting::Body, plan.skip).await?;
                 self.store_sized(held, plan).await
             }
         }
@@ -325,7 +325,7 @@ impl<W: World> Exchange<W> {
     /// What stands in the head block, or a read into it if there is nothing.
     async fn store_inbox(&mut self, held: &mut Held<W>, left: u64) -> Result<Stored, Broken> {
         if self.inbox.is_empty() {
-            self.more(left).await?;
+            self.more(Waiting::Body, left).await?;
         }
         // Whether it came with the head or alone: a full block says that more is waiting.
         self.connection.set_fast(self.inbox.is_full());
@@ -366,7 +366,7 @@ impl<W: World> Exchange<W> {
                 return Err(Broken::OrderedAway(BodyLeft::Chunked(decoder)));
             }
             if self.inbox.is_empty() {
-                self.more(u64::MAX).await?;
+                self.more(Waiting::Body, u64::MAX).await?;
             }
             let gathered = decoder.gather(self.inbox.bytes_mut());
             let skipped = at_most(to_skip, gathered.content);

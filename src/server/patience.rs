@@ -26,6 +26,8 @@ pub enum Waiting {
     Head,
     /// Bytes of a body; the clock starts again with each that comes.
     Body,
+    /// The same of a body of which nothing is stored: its packet has its answer already.
+    Rest,
     /// The client to take an answer.
     Answer,
     /// The client to close after its last answer; the clock started with that.
@@ -112,7 +114,9 @@ impl Patience {
             Waiting::Handshake => (limits.head_ms_max, Hangup::HandshakeTimeout),
             Waiting::Request => (limits.idle_ms_max, Hangup::Idle),
             Waiting::Head => (limits.head_ms_max, Hangup::HeadTimeout),
-            Waiting::Body | Waiting::Answer => (limits.body_stall_ms_max, Hangup::BodyStalled),
+            Waiting::Body | Waiting::Rest | Waiting::Answer => {
+                (limits.body_stall_ms_max, Hangup::BodyStalled)
+            }
             Waiting::Farewell if is_draining => {
                 (FAREWELL_DRAIN_MS.min(limits.head_ms_max), Hangup::NotClosed)
             }

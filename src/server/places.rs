@@ -12,7 +12,7 @@ use crate::event::{Event, Hangup};
 /// Connections that may be turned away at the same time; more are cut.
 const TURNED_AWAY_MAX: usize = 1_024;
 /// Of those, so many are waited for until they close, so that they hear why even if they send
-/// something meanwhile.
+/// something meanwhile: whoever has had most time for it leaves first.
 const LINGERING_MAX: usize = 64;
 /// Part of all places that is made free at once.
 const ROOM_SHARE: usize = 64;
@@ -113,9 +113,19 @@ impl<W: World> Shard<W> {
         has_made_room
     }
 
-    /// Whether one more that was turned away may be waited for until it closes.
-    pub fn may_linger(&self) -> bool {
-        self.turned_away.get() <= LINGERING_MAX
+    /// One that was turned away has heard so, and is waited for until it closes. Where there are
+    /// too many, the one that has been waited for longest is ended.
+    pub fn let_linger(&self, id: ConnectionId) {
+        let mut lingering = self.lingering.borrow_mut();
+        lingering.push_back(id);
+        if lingering.len() <= LINGERING_MAX {
+            return;
+        }
+        let first = lingering.pop_front();
+        let connections = self.connections.borrow();
+        if let Some(connection) = first.and_then(|id| connections.get(&id)) {
+            connection.hang_up();
+        }
     }
 
     /// Takes a connection out of the tables.
@@ -130,7 +140,10 @@ impl<W: World> Shard<W> {
                 .crowd
                 .borrow_mut()
                 .leave(crowd::client(connection.peer())),
-            Admission::TurnedAway => self.turned_away.set(self.turned_away.get() - 1),
+            Admission::TurnedAway => {
+                self.turned_away.set(self.turned_away.get() - 1);
+                self.lingering.borrow_mut().retain(|other| *other != id);
+            }
             Admission::MadeRoom => self.made_room.set(self.made_room.get() - 1),
         }
         if connections.is_empty()

@@ -2,7 +2,7 @@
 //! by the clock stands above, in [`super::janitor`].
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -97,6 +97,8 @@ pub struct Shard<W: World> {
     pub(super) crowd: RefCell<Crowd>,
     /// Connections that were entered only to be turned away.
     pub(super) turned_away: Cell<usize>,
+    /// Those of them that have heard it, from the one that heard it first.
+    pub(super) lingering: RefCell<VecDeque<ConnectionId>>,
     /// Connections that were ended to make room, and have not left yet.
     pub(super) made_room: Cell<usize>,
     pub(super) next_connection: Cell<ConnectionId>,
@@ -122,6 +124,11 @@ pub struct Shard<W: World> {
     /// Whoever waits for the last connection to end.
     pub(super) emptied: RefCell<Option<Waker>>,
 }
+
+/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
+/// when they hear 413, so those that come at all are not much longer, and reading them costs no
+/// more than sending them.
+pub const TOO_LARGE_READ: u64 = 4;
 
 /// Those of new settings, each with the number under which it is counted.
 fn locations<W: World>(world: &W, config: &Config) -> Vec<Rc<Location>> {
@@ -185,6 +192,7 @@ impl<W: World> Shard<W> {
             connections: RefCell::default(),
             crowd: RefCell::default(),
             turned_away: Cell::new(0),
+            lingering: RefCell::default(),
             made_room: Cell::new(0),
             next_connection: Cell::new(0),
             sessions: RefCell::default(),
@@ -220,6 +228,15 @@ impl<W: World> Shard<W> {
     /// The bounds as they are now. Those that memory was taken by stay as they were at the start.
     pub fn limits(&self) -> Ref<'_, Limits> {
         Ref::map(self.settings.borrow(), |settings| &settings.limits)
+    }
+
+    /// Bytes that a client may still send when it has its answer: those of a fragment that is too
+    /// long for any location.
+    pub(super) fn linger_bytes_max(&self) -> u64 {
+        let locations = self.locations.borrow();
+        let fragments = locations.iter().map(|one| one.policy.fragment_bytes_max);
+        let longest = fragments.max().unwrap_or(0);
+        (longest.max(self.limits().drain_bytes_max)).saturating_mul(TOO_LARGE_READ)
     }
 
     /// A path as the settings spell its prefix.

@@ -67,7 +67,8 @@ impl<W: World> Exchange<W> {
         self.add_answer(|answer| {
             reply::write_refusal(&refusal, None, Persistence::Close, answer);
         });
-        if self.send().await.is_ok() && self.shard.may_linger() {
+        if self.send().await.is_ok() {
+            self.shard.let_linger(self.connection.id);
             self.linger().await;
         }
     }
