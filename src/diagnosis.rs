@@ -9,11 +9,11 @@
 //! because somebody mends the server, must look transient to it. What cannot heal must not, or the
 //! client would retry for weeks ([`Refusal::reaction`]). And only EIO and its kin blame the device.
 
+mod found;
 mod ops;
 mod remedies;
 mod table;
 
-use std::fmt;
 use std::io;
 
 use rustix::io::Errno;
@@ -21,9 +21,15 @@ use rustix::io::Errno;
 use Heals::WithServer;
 use Severity::Warning;
 use remedies::{
-    BRING_DISK, CHECK_DEVICE, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, REMOUNT, SEE_BEFORE,
+    BRING_DISK, CLOSE_FILES, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, RAISE_QUOTA, REMOUNT,
+    SEE_BEFORE,
 };
 use table::ROWS;
+
+pub use found::{
+    Blocked, DiskAway, Displaced, NotOurs, PartChanged, PartTouched, SyncNotBegun, Unmovable,
+    is_not_ours, is_part_changed, obstacle_in,
+};
 
 use crate::bits::reply::{Obstacle, Refusal, Scarce};
 use crate::event::DiskOp;
@@ -72,8 +78,11 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if let Some(obstacle) = obstacle_in(error) {
         return of_obstacle(obstacle);
     }
-    if error.get_ref().is_some_and(|inner| inner.is::<Displaced>()) {
-        return displaced();
+    if let Some(Displaced { remedy, .. }) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return displaced(remedy);
+    }
+    if is_not_ours(error) {
+        return not_ours();
     }
     if error.get_ref().is_some_and(|inner| inner.is::<Unmovable>()) {
         return unmovable();
@@ -132,20 +141,32 @@ pub fn while_uploads_are_lost(errno: i32) -> Refusal {
     row.hears.clone()
 }
 
+/// What helps where a connection could not be accepted.
+pub fn remedy_of_accept(error: &io::Error) -> &'static str {
+    match errno_of(error) {
+        errno @ Some(
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::CANCELED,
+        ) => row_of(DiskOp::Open, errno).remedy,
+        // Of the network, which no row knows.
+        _ => remedies::LOOK_UP,
+    }
+}
+
 /// What a refusal means that is the server's fault; `None` if it is the client's. Where the disk is
 /// the cause, a line before it says more.
 pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
-        Refusal::DiskFull | Refusal::QuotaExceeded => Some(FREE_SPACE),
+        Refusal::DiskFull => Some(FREE_SPACE),
+        Refusal::QuotaExceeded => Some(RAISE_QUOTA),
         Refusal::ReadOnly => Some(REMOUNT),
-        Refusal::DiskFailed => Some(CHECK_DEVICE),
-        Refusal::DiskUnusable => Some(SEE_BEFORE),
+        // Several rows lead to these.
+        Refusal::DiskFailed | Refusal::DiskUnusable => Some(SEE_BEFORE),
         Refusal::StoreFailed => Some("see the line object_not_taken: it says what helps"),
         Refusal::StagingFull => {
             Some("look at the object store; or raise store_staging_max where the disk has room")
         }
         Refusal::AccessDenied => Some(GRANT_DESTINATION),
-        Refusal::Obstructed(obstacle) => Some(of_obstacle(*obstacle).remedy),
+        Refusal::Obstructed(obstacle) => Some(remedies::of_obstacle(*obstacle)),
         Refusal::DataVanished => Some(KEEP_OUT),
         Refusal::DiskAway => Some(BRING_DISK),
         Refusal::InTheClear => Some(
@@ -171,106 +192,6 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     }
 }
 
-/// What stands in the way of a destination, and where. Whoever found out more than the number says
-/// puts it into the error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    obstacle: Obstacle,
-    name: String,
-}
-
-impl Blocked {
-    /// By what, and what it is beneath the root of its location.
-    pub fn by(obstacle: Obstacle, name: &str) -> Self {
-        Self {
-            obstacle,
-            name: name.to_owned(),
-        }
-    }
-}
-
-/// A root or a folder of the server's own is not the one that was opened at start.
-#[derive(Debug)]
-pub struct Displaced(pub String);
-
-impl std::fmt::Display for Displaced {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Displaced {}
-
-impl From<Displaced> for io::Error {
-    fn from(displaced: Displaced) -> Self {
-        Self::other(displaced)
-    }
-}
-
-/// The work directory, or the file of an upload in it, lets nothing be moved away; which of them,
-/// and why.
-#[derive(Debug)]
-pub struct Unmovable(pub String);
-
-impl std::fmt::Display for Unmovable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unmovable {}
-
-impl From<Unmovable> for io::Error {
-    fn from(unmovable: Unmovable) -> Self {
-        Self::other(unmovable)
-    }
-}
-
-/// Somebody has put something else in the place of an upload's file, or has cut it, or has changed
-/// what its client has sent.
-#[derive(Debug)]
-pub struct PartChanged;
-
-impl std::fmt::Display for PartChanged {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the file in the work directory is not what was written")
-    }
-}
-
-impl std::error::Error for PartChanged {}
-
-/// Whether it is that.
-pub fn is_part_changed(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<PartChanged>())
-}
-
-/// Somebody does something to an upload's file just when it is to get its name: what its digest is
-/// has to be found out anew.
-#[derive(Debug)]
-pub struct PartTouched;
-
-impl std::fmt::Display for PartTouched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("somebody else does something to the file in the work directory")
-    }
-}
-
-impl std::error::Error for PartTouched {}
-
-/// A shelf is not there, and the upload may be on it.
-#[derive(Debug)]
-pub struct DiskAway;
-
-impl std::fmt::Display for DiskAway {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the shelf that the upload may be on is not there")
-    }
-}
-
-impl std::error::Error for DiskAway {}
-
 fn disk_away() -> Diagnosis {
     Diagnosis {
         hears: Refusal::DiskAway,
@@ -281,18 +202,6 @@ fn disk_away() -> Diagnosis {
         remedy: BRING_DISK,
     }
 }
-
-/// What a sync needs could not be had, and none was begun: no bytes are in doubt.
-#[derive(Debug)]
-pub struct SyncNotBegun(pub io::Error);
-
-impl std::fmt::Display for SyncNotBegun {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the file `commit` cannot be written: {}", self.0)
-    }
-}
-
-impl std::error::Error for SyncNotBegun {}
 
 /// Nothing failed on the disk, unless the number itself says so.
 fn not_begun(op: DiskOp, error: &io::Error) -> Diagnosis {
@@ -345,82 +254,36 @@ fn part_touched() -> Diagnosis {
     }
 }
 
-fn displaced() -> Diagnosis {
+fn displaced(remedy: &'static str) -> Diagnosis {
     Diagnosis {
         hears: Refusal::Displaced,
         poisons: false,
         heals: WithServer,
         severity: Warning,
-        cause: "the root or the work directory is not the one that was opened at start",
-        remedy: "put back what was there, or restart bitsd; a line that begins with `not ready` says \
-                 more",
+        cause: "the root or the work directory is not what it was when the server started",
+        remedy,
     }
 }
 
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?}", self.obstacle, self.name)
+fn not_ours() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::DiskUnusable,
+        poisons: false,
+        heals: WithServer,
+        severity: Warning,
+        cause: "others may have changed a file in the work directory",
+        remedy: CLOSE_FILES,
     }
-}
-
-impl std::error::Error for Blocked {}
-
-impl From<Blocked> for io::Error {
-    fn from(blocked: Blocked) -> Self {
-        Self::new(io::ErrorKind::PermissionDenied, blocked)
-    }
-}
-
-/// The obstacle in an error, where it has one.
-pub fn obstacle_in(error: &io::Error) -> Option<Obstacle> {
-    let blocked = error.get_ref()?.downcast_ref::<Blocked>()?;
-    Some(blocked.obstacle)
 }
 
 fn of_obstacle(obstacle: Obstacle) -> Diagnosis {
-    let remedy = match obstacle {
-        Obstacle::OtherMount => {
-            "give that folder a [[location]] of its own, on its own file system; an upload that was begun before it was \
-             moved there begins anew"
-        }
-        Obstacle::Encrypted => {
-            "give that folder a [[location]] whose `root` it is: unfinished uploads are encrypted in \
-             it then (a file cannot be moved into an encrypted folder)"
-        }
-        Obstacle::Project => {
-            "give that folder a [[location]] whose `root` it is: unfinished uploads are counted in it \
-             then (in a user namespace, as of a rootless container, nobody may change the project of \
-             a file)"
-        }
-        Obstacle::LinkLeadsOut => {
-            "let the link lead to a folder beneath the root (a relative link), or replace it by a \
-             [[location]] with its own root"
-        }
-        Obstacle::LinkIntoWork => "remove the link",
-        Obstacle::LinkDangles => "make the folder that the link leads to, or remove the link",
-        Obstacle::LinkLoop => "mend or remove the links",
-        Obstacle::Sticky => {
-            "give the server's user the file or the folder, or take the sticky bit off (`chmod -t`)"
-        }
-        Obstacle::AppendOnly => "take the attribute off (`lsattr -d`, `chattr -a`)",
-        Obstacle::Immutable => "take the attribute off (`lsattr -d`, `chattr -i`)",
-        Obstacle::NoFile => "remove it, or upload under another name",
-        Obstacle::InUse => "unmount it, or upload under another name",
-        Obstacle::NameRefused => {
-            "use a Linux file system beneath root (ext4, XFS, btrfs), or another name"
-        }
-        Obstacle::FolderFull => "spread the uploads over more folders",
-        Obstacle::DigestFile => {
-            "move away what has the name with .sha256 behind it, or set digest_file = false"
-        }
-    };
     Diagnosis {
         hears: Refusal::Obstructed(obstacle),
         poisons: false,
         heals: Heals::Never,
         severity: Severity::Warning,
         cause: obstacle.words(),
-        remedy,
+        remedy: remedies::of_obstacle(obstacle),
     }
 }
 
@@ -455,7 +318,7 @@ const UNKNOWN: Row = Row {
     severity: Warning,
     write: Write::InDoubt,
     cause: "the kernel refused, and the server does not know this error",
-    remedy: "look up the error together with the operation; please report this line",
+    remedy: remedies::LOOK_UP,
 };
 
 fn row_of(op: DiskOp, errno: Option<Errno>) -> &'static Row {

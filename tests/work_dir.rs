@@ -1238,6 +1238,12 @@ fn settings_may_come_through_a_pipe_and_a_secret_that_all_can_read_is_told() {
     let line = format!(
         "{} check --config <(printf '%s' '{settings}')",
         env!("CARGO_BIN_EXE_bitsd")
+    // The line of what failed says what the line of the folder does.
+    let of_create =
+        |line: &&str| line.contains("event=disk_failed") && line.contains("is not what it was");
+    let failed: Vec<_> = log.lines().filter(of_create).collect();
+    let is_helped = |line: &&str| line.contains("remedy=\"take the attribute off (`lsattr -d`");
+    assert!(!failed.is_empty() && failed.iter().all(is_helped), "{log}");
     );
     let output = Command::new("bash").args(["-c", &line]).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();

@@ -1,9 +1,14 @@
 //! What helps, where several rows of the table say the same, or the log says it without a row.
 
-use crate::bits::reply::Scarce;
+use crate::bits::reply::{Obstacle, Scarce};
 
 pub const FREE_SPACE: &str =
     "the disk is full: free some space (`df -h`, `df -i`); clients retry by themselves";
+pub const RAISE_QUOTA: &str = "raise the disk quota of the server's user (`quota`, `repquota`), or free some space; clients retry by \
+     themselves";
+pub const CLOSE_FILES: &str = "see whether anybody has changed anything in the work directory; if nobody has, give it back and close it (`chown \
+     -R`, `chmod -R go-w`): what stands in it is published with the server's rights";
+pub const LOOK_UP: &str = "look up the error together with the operation; please report this line";
 pub const REMOUNT: &str = "the file system is read-only: check it, and remount it writable";
 pub const CHECK_DEVICE: &str =
     "the device reports errors: look at `dmesg` and the health of the disk";
@@ -52,5 +57,49 @@ pub const fn of_scarce(scarce: Scarce) -> &'static str {
         Scarce::Memory => GIVE_MEMORY,
         Scarce::FileSystem => LOOK_AT_ITS_SERVER,
         Scarce::File => "see the line before: it says who has the file",
+    }
+}
+
+/// What helps where this stands in the way of a destination.
+pub const fn of_obstacle(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::OtherMount => {
+            "a mount (also a bind mount), a subvolume or a project quota parts them: give that folder a [[location]] \
+             whose `root` it is, with unfinished uploads of its own; an upload that was begun before begins anew"
+        }
+        Obstacle::Encrypted => {
+            "give that folder a [[location]] whose `root` it is: unfinished uploads are encrypted in \
+             it then (a file cannot be moved into an encrypted folder)"
+        }
+        Obstacle::Project => {
+            "give that folder a [[location]] whose `root` it is: unfinished uploads are counted in it \
+             then (in a user namespace, as of a rootless container, nobody may change the project of \
+             a file)"
+        }
+        Obstacle::LinkLeadsOut => {
+            "let the link lead to a folder beneath the root (a relative link), or replace it by a \
+             [[location]] with its own root"
+        }
+        Obstacle::LinkIntoWork => "remove the link",
+        Obstacle::LinkDangles => "make the folder that the link leads to, or remove the link",
+        Obstacle::LinkLoop => "mend or remove the links",
+        Obstacle::Sticky => {
+            "give the server's user the file or the folder, or take the sticky bit off (`chmod -t`)"
+        }
+        Obstacle::AppendOnly => "take the attribute off (`lsattr -d`, `chattr -a`)",
+        Obstacle::Immutable => "take the attribute off (`lsattr -d`, `chattr -i`)",
+        Obstacle::Kept => {
+            "look at `ls -ld` and `lsattr -d` of the folder of the destination: in a sticky \
+             one only the owner's files give way, `chattr -i -a` takes the attributes off"
+        }
+        Obstacle::NoFile => "remove it, or upload under another name",
+        Obstacle::InUse => "unmount it, or upload under another name",
+        Obstacle::NameRefused => {
+            "use a Linux file system beneath root (ext4, XFS, btrfs), or another name"
+        }
+        Obstacle::FolderFull => "spread the uploads over more folders",
+        Obstacle::DigestFile => {
+            "move away what has the name with .sha256 behind it, or set digest_file = false"
+        }
     }
 }

@@ -11,7 +11,8 @@ use super::ops::{
 };
 use super::remedies::{
     CHECK_DEVICE, FREE_SPACE, GIVE_MEMORY, GRANT_DESTINATION, KEEP_OUT, LOOK_AT_ITS_SERVER,
-    LOOK_AT_LEASES, RAISE_FILES, RAISE_SYSTEM_FILES, RAISE_TASKS, REMOUNT,
+    LOOK_AT_LEASES, RAISE_FILES, RAISE_QUOTA, RAISE_SYSTEM_FILES, RAISE_TASKS, REMOUNT,
+    of_obstacle,
 };
 
 use crate::bits::reply::{Obstacle, Refusal as R, Scarce};
@@ -50,16 +51,15 @@ pub const ROWS: &[Row] = &[
         severity: Warning,
         write: Harmless,
         cause: "the disk quota of the server's user or group is used up",
-        remedy: "raise the disk quota of the server's user (`quota`, `repquota`), or free some \
-                 space; clients retry by themselves",
+        remedy: RAISE_QUOTA,
     },
     Row {
-        // Any client can name such a size: no reason to wake anybody.
+        // Any client can name such a size, and its refusal is told.
         ops: &[Op::Allocate, Op::Write],
         errnos: &[Errno::FBIG],
         hears: R::FileTooLarge,
         heals: Never,
-        severity: Info,
+        severity: Silent,
         write: Harmless,
         cause: "the file is larger than the file system, its largest file, or `ulimit -f`",
         remedy: "if such files are meant to fit: a larger file system, or a higher LimitFSIZE= of \
@@ -191,13 +191,12 @@ pub const ROWS: &[Row] = &[
     Row {
         ops: DESTINATION,
         errnos: &[Errno::PERM],
-        hears: R::AccessDenied,
+        hears: R::Obstructed(Obstacle::Kept),
         heals: Never,
         severity: Warning,
         write: Harmless,
-        cause: "the folder or the file that stands there is sticky, append-only or immutable",
-        remedy: "look at `ls -ld` and `lsattr -d` of the folder of the destination: in a sticky \
-                 one only the owner's files give way, `chattr -i -a` takes the attributes off",
+        cause: Obstacle::Kept.words(),
+        remedy: of_obstacle(Obstacle::Kept),
     },
     Row {
         ops: ANYWHERE,
@@ -341,10 +340,8 @@ pub const ROWS: &[Row] = &[
         heals: Never,
         severity: Warning,
         write: Harmless,
-        cause: "the destination is on another mount or subvolume, or under another project quota, than the \
-                work directory",
-        remedy: "put work_dir on the file system (and in the quota project) of root; give a mount \
-                 beneath the root a [[location]] of its own",
+        cause: Obstacle::OtherMount.words(),
+        remedy: of_obstacle(Obstacle::OtherMount),
     },
     Row {
         ops: DESTINATION,
@@ -353,8 +350,8 @@ pub const ROWS: &[Row] = &[
         heals: Never,
         severity: Warning,
         write: Harmless,
-        cause: "the links on the way to the destination go in circles",
-        remedy: "mend or remove the links",
+        cause: Obstacle::LinkLoop.words(),
+        remedy: of_obstacle(Obstacle::LinkLoop),
     },
     Row {
         ops: DESTINATION,
@@ -363,8 +360,8 @@ pub const ROWS: &[Row] = &[
         heals: Never,
         severity: Warning,
         write: Harmless,
-        cause: "something is mounted on the destination",
-        remedy: "unmount it, or upload under another name",
+        cause: Obstacle::InUse.words(),
+        remedy: of_obstacle(Obstacle::InUse),
     },
     Row {
         ops: DESTINATION,
@@ -373,8 +370,8 @@ pub const ROWS: &[Row] = &[
         heals: Never,
         severity: Warning,
         write: Harmless,
-        cause: "a folder on the way holds as many folders as its file system allows",
-        remedy: "spread the uploads over more folders",
+        cause: Obstacle::FolderFull.words(),
+        remedy: of_obstacle(Obstacle::FolderFull),
     },
     Row {
         ops: DESTINATION,
@@ -393,8 +390,8 @@ pub const ROWS: &[Row] = &[
         heals: Never,
         severity: Info,
         write: Harmless,
-        cause: "the file system of the destination takes no such name",
-        remedy: "use a Linux file system beneath root (ext4, XFS, btrfs), or another name",
+        cause: Obstacle::NameRefused.words(),
+        remedy: of_obstacle(Obstacle::NameRefused),
     },
     // -- the device
     Row {

@@ -46,7 +46,7 @@ fn every_row_says_what_it_should() {
             Errno::FBIG,
             R::FileTooLarge,
             Never,
-            Info,
+            Silent,
             "LimitFSIZE=",
         ),
         (
@@ -54,7 +54,7 @@ fn every_row_says_what_it_should() {
             Errno::FBIG,
             R::FileTooLarge,
             Never,
-            Info,
+            Silent,
             "LimitFSIZE=",
         ),
         (
@@ -172,7 +172,7 @@ fn every_row_says_what_it_should() {
         (
             Op::Publish,
             Errno::PERM,
-            R::AccessDenied,
+            R::Obstructed(Obstacle::Kept),
             Never,
             Warning,
             "sticky",
@@ -411,6 +411,37 @@ fn only_the_device_is_blamed_for_what_the_device_did() {
     assert_eq!(remedy(&R::DiskUnusable), Some(SEE_BEFORE));
 }
 
+/// Two lines tell of what the disk refused: of the error, and of the packet.
+#[test]
+fn the_line_of_a_packet_never_says_otherwise_than_that_of_the_disk() {
+    for op in ANYWHERE {
+        for errno in every_errno() {
+            let told = of(*op, errno);
+            let of_packet = remedy(&told.hears);
+            let is_same = of_packet.is_none_or(|said| said == told.remedy || said == SEE_BEFORE);
+            // A lease, a program that runs: the line before says who has the file.
+            let sees_before = told.hears == R::Busy(Scarce::File);
+            assert!(
+                is_same || sees_before,
+                "{op:?} {errno:?}: {of_packet:?}, {told:?}"
+            );
+        }
+    }
+    for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+        let accept = remedy_of_accept(&errno.into());
+        assert_eq!(accept, of(Op::Open, errno).remedy, "{errno:?}");
+    }
+    assert_eq!(
+        remedy_of_accept(&Errno::CONNABORTED.into()),
+        remedies::LOOK_UP
+    );
+    let moved = of(Op::Publish, Errno::XDEV).remedy;
+    assert!(
+        moved.contains("bind mount") && !moved.contains("put work_dir"),
+        "{moved}"
+    );
+}
+
 #[test]
 fn a_session_is_poisoned_only_by_what_leaves_its_bytes_in_doubt() {
     for errno in every_errno() {
@@ -454,10 +485,12 @@ fn who_would_send_a_file_to_a_disk_that_loses_it_waits() {
 #[test]
 fn what_is_not_in_its_place_may_be_put_back() {
     for op in [Op::Create, Op::LookUp, Op::Publish] {
-        let error = io::Error::from(Displaced("/srv/up was renamed".to_owned()));
+        let (why, remedy) = ("/srv/up was renamed".to_owned(), "give it its name back");
+        let error = io::Error::from(Displaced { why, remedy });
         assert_eq!(error.to_string(), "/srv/up was renamed");
         let found = diagnose(op, &error);
         assert_eq!(found.hears, Refusal::Displaced);
+        assert_eq!(found.remedy, remedy);
         assert_eq!((found.poisons, found.heals), (false, WithServer));
     }
 }

@@ -188,7 +188,7 @@ fn log_odd_start(shard: usize, event: &Event<'_>) {
 pub fn log_failed_accept(shard: usize, error: &io::Error) {
     if may(Level::WARN, Cause::of(Kind::AcceptFailed)) {
         let event = Kind::AcceptFailed.event();
-        let remedy = "if too many files are open, raise RLIMIT_NOFILE (systemd: LimitNOFILE)";
+        let remedy = diagnosis::remedy_of_accept(error);
         warn!(event, shard, %error, remedy, "connections cannot be accepted");
     }
 }

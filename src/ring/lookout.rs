@@ -269,8 +269,9 @@ impl Spot {
             // It is there; the device says no.
             Seen::Unknown(Errno::IO) => Err(Errno::IO.into()),
             seen => {
-                let path = self.path.display();
-                Err(Displaced(format!("{path} is not what it was: {seen}")).into())
+                let (path, remedy) = (self.path.display(), seen.remedy());
+                let why = format!("{path} is not what it was: {seen}");
+                Err(Displaced { why, remedy }.into())
             }
         }
     }

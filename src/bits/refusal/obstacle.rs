@@ -25,6 +25,8 @@ pub enum Obstacle {
     AppendOnly,
     /// The folder, or what stands there, is immutable.
     Immutable,
+    /// The kernel forbids it whatever the rights are: one of those three, mostly.
+    Kept,
     /// What stands there is no file: a pipe, a socket or a device.
     NoFile,
     /// Something is mounted on it.
@@ -38,7 +40,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OtherMount,
         Self::Encrypted,
         Self::Project,
@@ -49,6 +51,7 @@ impl Obstacle {
         Self::Sticky,
         Self::AppendOnly,
         Self::Immutable,
+        Self::Kept,
         Self::NoFile,
         Self::InUse,
         Self::NameRefused,
@@ -56,7 +59,7 @@ impl Obstacle {
         Self::DigestFile,
     ];
 
-    pub fn words(self) -> &'static str {
+    pub const fn words(self) -> &'static str {
         match self {
             Self::OtherMount => "the destination is on another mount, or in another subvolume",
             Self::Encrypted => {
@@ -75,6 +78,9 @@ impl Obstacle {
             Self::Sticky => "the folder is sticky, and the file there is somebody else's",
             Self::AppendOnly => "the folder of the destination, or the file there, is append-only",
             Self::Immutable => "the folder of the destination, or the file there, is immutable",
+            Self::Kept => {
+                "the folder of the destination, or the file there, is sticky, append-only or immutable"
+            }
             Self::NoFile => "a pipe, a socket or a device stands at the destination",
             Self::InUse => "something is mounted on the destination",
             Self::NameRefused => "the file system of the destination takes no such name",
