@@ -129,6 +129,49 @@ fn sessions_of_many_clients_neither_end_the_server_nor_keep_it_from_starting() {
     Client::new(server.address(), "/a").ping().assert(200, None);
 }
 
+/// So many that a list of all their names is felt, if each core has one of its own.
+const SESSIONS: u64 = 50_000;
+
+/// What the process of a server has taken at the most, in KiB.
+fn taken_at_most(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.unwrap().trim().trim_end_matches(" kB");
+    number.parse().unwrap()
+}
+
+/// Goal: what a start needs to read sessions back is counted for the sessions, however many cores
+/// read them. Method: the same sessions are read back by one core and by many, beside a start that
+/// has none to read.
+#[test]
+fn what_a_start_reads_back_takes_no_more_for_each_core() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = |root: &std::path::Path, cores: &str| {
+        let small = "[limits]\nblock_bytes = \"64KiB\"";
+        let settings = Settings::default().flags(&["--cores", cores]).file(small);
+        let server = Server::on(root, settings);
+        Client::new(server.address(), "/a").ping().assert(200, None);
+        taken_at_most(&server)
+    };
+    let roots = [0, SESSIONS].map(|sessions| {
+        let root = folder.path().join(sessions.to_string());
+        let work = root.join(".bitsd");
+        std::fs::create_dir_all(&work).unwrap();
+        support::host::allow(&work, 0o700);
+        support::journal::leave(&work, sessions, |number| {
+            let path = format!("folder/{number}.bin");
+            support::journal::begun(&work, number, &path, "0123456789", 20)
+        });
+        root
+    });
+    let grown = ["1", "16"].map(|cores| {
+        let [none, all] = [0, 1].map(|root: usize| taken(&roots[root], cores));
+        all - none
+    });
+    println!("KiB of one core and of 16: {grown:?}");
+    assert!(grown[1] < grown[0] * 11 / 10, "{grown:?}");
+}
+
 /// Ended uploads leave records in the journals, and a start must not count them as such that run.
 #[test]
 fn uploads_that_came_to_their_end_keep_no_server_from_starting() {

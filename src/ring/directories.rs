@@ -35,7 +35,7 @@ use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
 use crate::vault::clean_stop::CleanStop;
 use crate::vault::disk::Shelf;
-use crate::vault::names::{self, CLEAN_NAME, WorkName};
+use crate::vault::names::{self, CLEAN_NAME, NamesOf, WorkName};
 use crate::vigil;
 
 pub use doubts::{FolderDoubt, keeps_all, refuse_replacing};
@@ -303,7 +303,10 @@ impl Directories {
     /// # Errors
     /// Of reading the work directory.
     pub fn next_generation(&self) -> io::Result<u64> {
-        let names = self.shelves.work().names()?;
+        let names = self
+            .shelves
+            .work()
+            .names_that(|name| NamesOf::Journals.has(name))?;
         Ok(names::next_generation(names.iter().map(String::as_str)))
     }
 

@@ -28,6 +28,7 @@ use super::work_file::{RingFile, Route, route_of};
 use super::work_folder::WorkFolder;
 use crate::config::Io;
 use crate::vault::disk::{Commit, ReplyStat, Shelf, WorkStat, millis};
+use crate::vault::names::NamesOf;
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -194,9 +195,10 @@ impl RingDisk {
     }
 
     /// See [`crate::vault::disk::WorkFiles::list`].
-    pub async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
+    pub async fn list(&self, shelf: Shelf, wanted: NamesOf) -> io::Result<Vec<String>> {
         let folder = self.shelves.get(shelf);
-        self.lane(shelf).send_look(move || folder.names()).await
+        let list = move || folder.names_that(|name| wanted.has(name));
+        self.lane(shelf).send_look(list).await
     }
 
     /// See [`crate::vault::disk::WorkFiles::sync_shelf`].

@@ -291,7 +291,8 @@ fn objects(
     let descriptor = Arc::clone(work.descriptor());
     let uploads_max = config.limits.store_uploads_max;
     let objects = Objects::new(Arc::clone(metrics), uploads_max, descriptor);
-    let names = work.names().unwrap_or_default();
+    let is_note = |name: &str| is_half_note(name) || matches!(parse_name(name), WorkName::Note(_));
+    let names = work.names_that(is_note).unwrap_or_default();
     for half in names.iter().filter(|name| is_half_note(name)) {
         // What is left is one file, and the next start comes to it.
         let _best_effort = work.remove(half);

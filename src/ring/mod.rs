@@ -112,6 +112,7 @@ use crate::server::visit::Visit;
 use crate::vault::clean_stop::CleanStop;
 use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat};
 use crate::vault::owed::EventTarget;
+use crate::vault::names::NamesOf;
 use crate::vault::space::Space;
 use crate::verify::Verifier;
 use crate::wall_clock;
@@ -479,8 +480,8 @@ impl WorkFiles for RingWorld {
         self.disk.rename(shelf, from, to).await
     }
 
-    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
-        self.disk.list(shelf).await
+    async fn list(&self, shelf: Shelf, wanted: NamesOf) -> io::Result<Vec<String>> {
+        self.disk.list(shelf, wanted).await
     }
 
     async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {

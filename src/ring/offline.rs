@@ -32,7 +32,8 @@ use crate::metrics::Metrics;
 use crate::server::rows::SessionRow;
 use crate::server::rules::rules;
 use crate::vault::names::{
-    LOCK_NAME, OWNER_NAME, SHELVES_NAME, journal_name, next_generation, part_name, reply_name,
+    LOCK_NAME, NamesOf, OWNER_NAME, SHELVES_NAME, journal_name, next_generation, part_name,
+    reply_name,
 };
 use crate::vault::owed::{EventTargets, Owed};
 use crate::vault::readback::{Damaged, Newest};
@@ -254,7 +255,7 @@ impl Resting {
 
     /// A journal after all others, durable; or none.
     fn write_journal(&self, frames: &[u8]) -> io::Result<()> {
-        let names = self.work.names()?;
+        let names = self.work.names_that(|name| NamesOf::Journals.has(name))?;
         let name = journal_name(next_generation(names.iter().map(String::as_str)), 0);
         let mode = Mode::RUSR | Mode::WUSR;
         let mut journal = File::from(self.work.create_file(&name, OFlags::WRONLY, mode)?);

@@ -31,9 +31,8 @@ pub fn read(
     misses_a_shelf: bool,
     (boot, metrics): (&Boot, &Metrics),
 ) -> io::Result<Vec<Dealt>> {
-    let is_older = |name: &String| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of < generation);
-    let mut names = work.names()?;
-    names.retain(is_older);
+    let is_older = |name: &str| matches!(names::parse_name(name), WorkName::Journal { generation: of } if of < generation);
+    let mut names = work.names_that(is_older)?;
     names.sort_unstable();
     let sizes = names
         .iter()

@@ -5,7 +5,7 @@ use std::io;
 
 use super::owner::{NOTE_BYTES_MAX, OwnerNote};
 use super::work_folder::WorkFolder;
-use crate::vault::names::{self, ASIDE_SUFFIX, CLEAN_NAME, OWNER_NAME, WorkName};
+use crate::vault::names::{self, ASIDE_SUFFIX, CLEAN_NAME, NamesOf, OWNER_NAME, WorkName};
 
 /// So many of their names are told.
 const TOLD_MAX: usize = 3;
@@ -26,12 +26,11 @@ pub fn beside_ours(folder: &WorkFolder) -> io::Result<Option<String>> {
 /// # Errors
 /// What the disk says.
 pub fn in_no_servers(folder: &WorkFolder) -> io::Result<Option<String>> {
-    let mut names = folder.names()?;
-    let is_journal = |name: &String| matches!(names::parse_name(name), WorkName::Journal { .. });
-    if names.iter().any(is_journal) {
+    // Beside a journal there may be very many others.
+    if !(folder.names_that(|name| NamesOf::Journals.has(name))?).is_empty() {
         return Ok(None);
     }
-    names.retain(|name| !is_of_a_first_start(name));
+    let names = folder.names_that(|name| !is_of_a_first_start(name))?;
     if names.is_empty() {
         return Ok(None);
     }

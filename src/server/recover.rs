@@ -15,6 +15,7 @@ use super::shard::Shard;
 use crate::bits::session::State;
 use crate::config::{Durability, Location};
 use crate::event::{DiskOp, Event};
+use crate::vault::names::NamesOf;
 use crate::vault::readback::{Damaged, Dealt};
 use crate::vault::recover::{self, Owner, Restored};
 
@@ -42,8 +43,10 @@ pub async fn recover<W: World>(
 ) -> io::Result<Recovered> {
     let began = shard.world.now();
     let owner = Owner {
-        owns: &|id| id.shard(shard.count) == shard.index,
-        is_first: shard.index == 0,
+        wanted: NamesOf::OfShard {
+            index: shard.index,
+            count: shard.count,
+        },
         location: &|path| shard.location(path),
         owes: &|location| shard.owes(location),
     };

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::names::NamesOf;
 use super::space::Space;
 use crate::event::Event;
 use crate::http::path::UploadPath;
@@ -372,8 +373,8 @@ pub trait WorkFiles: Runtime {
     async fn remove(&self, shelf: Shelf, name: &str) -> io::Result<()>;
     /// Gives a file another name on its shelf.
     async fn rename(&self, shelf: Shelf, from: &str, to: &str) -> io::Result<()>;
-    /// All names.
-    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>>;
+    /// The names that are asked for.
+    async fn list(&self, shelf: Shelf, wanted: NamesOf) -> io::Result<Vec<String>>;
     /// Makes names made and removed so far on a shelf durable; with [`Commit::Shelf`], all that was
     /// done before.
     async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()>;

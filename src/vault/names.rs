@@ -77,6 +77,35 @@ pub enum WorkName {
     Foreign,
 }
 
+/// Which names of a folder somebody asks for: there may be very many others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamesOf {
+    /// Those of journals.
+    Journals,
+    /// Those of files of the sessions of one shard, and of the first one what nobody has made.
+    OfShard {
+        /// Its number.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+impl NamesOf {
+    /// Whether this is one of them.
+    pub fn has(self, name: &str) -> bool {
+        match (self, parse_name(name)) {
+            (Self::Journals, WorkName::Journal { .. })
+            | (Self::OfShard { index: 0, .. }, WorkName::Misspelt) => true,
+            (
+                Self::OfShard { index, count },
+                WorkName::Part(id) | WorkName::Reply(id) | WorkName::Digest(id),
+            ) => id.shard(count) == index,
+            _ => false,
+        }
+    }
+}
+
 /// Name of the file whose lock keeps a second server out.
 pub const LOCK_NAME: &str = "lock";
 /// The note of the last clean stop.
@@ -179,6 +208,25 @@ fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_shard_asks_for_what_is_its_own() {
+        let of = |index| NamesOf::OfShard { index, count: 3 };
+        for number in 0..100 {
+            let id = SessionId::from_u128(number << 100 | number);
+            for name in [part_name(id), reply_name(id), digest_name(id)] {
+                let shards: Vec<_> = (0..3).filter(|&index| of(index).has(&name)).collect();
+                assert_eq!(shards, [id.shard(3)], "{name}");
+                assert!(!NamesOf::Journals.has(&name));
+            }
+        }
+        let (misspelt, journal) = ("00-.part", journal_name(3, 7));
+        assert!(of(0).has(misspelt) && !of(1).has(misspelt));
+        assert!(NamesOf::Journals.has(&journal) && !of(0).has(&journal));
+        for name in ["lock", "lost+found", "letter"] {
+            assert!(!of(0).has(name) && !NamesOf::Journals.has(name), "{name}");
+        }
+    }
 
     /// A start and each renewal count on from the highest.
     #[test]

@@ -19,7 +19,7 @@ use super::destination;
 use super::disk::{Disk, File as _, Place, Shelf, WorkStat};
 use super::journal::Kept;
 use super::keep::Keep;
-use super::names::{self, ASIDE_SUFFIX, WorkName};
+use super::names::{self, ASIDE_SUFFIX, NamesOf, WorkName};
 use super::owed::{EventTargets, Owed};
 use super::readback::{Damaged, Dealt, Newest};
 use super::record::Record;
@@ -36,10 +36,8 @@ use missing::Missing;
 
 /// Whose sessions are restored, and under which settings.
 pub struct Owner<'a> {
-    /// Whether a session is this shard's.
-    pub owns: &'a dyn Fn(SessionId) -> bool,
-    /// What is nobody's is this shard's too.
-    pub is_first: bool,
+    /// The names of their files, and perhaps of what is nobody's.
+    pub wanted: NamesOf,
     /// The settings of a path.
     pub location: &'a dyn Fn(&UploadPath) -> Rc<Location>,
     /// Whether events of a location are owed to anybody.
@@ -142,7 +140,7 @@ pub async fn retire<D: Disk>(disk: &D, generation: u64, damaged: &[Damaged]) {
 }
 
 async fn remove_journals<D: Disk>(disk: &D, generation: u64, left: &[&String]) -> io::Result<()> {
-    for name in disk.list(Shelf::WORK).await? {
+    for name in disk.list(Shelf::WORK, NamesOf::Journals).await? {
         if let WorkName::Journal { generation: of } = names::parse_name(&name)
             && of < generation
             && !left.contains(&&name)

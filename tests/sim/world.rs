@@ -28,6 +28,7 @@ use bitsd::vault::disk::{
     Block, Commit, Disk, File, Log, Manner, Millis, Place, Published, Readable, ReplyStat, Runtime,
     Shelf, Standing, WorkFiles, WorkStat,
 };
+use bitsd::vault::names::NamesOf;
 use bitsd::vault::owed::EventTarget;
 use bitsd::vault::space::Space;
 
@@ -739,8 +740,10 @@ impl WorkFiles for SimWorld {
         .await
     }
 
-    async fn list(&self, shelf: Shelf) -> io::Result<Vec<String>> {
-        Ok(self.op("list", |disk| disk.list_of(shelf)).await)
+    async fn list(&self, shelf: Shelf, wanted: NamesOf) -> io::Result<Vec<String>> {
+        let mut names = self.op("list", |disk| disk.list_of(shelf)).await;
+        names.retain(|name| wanted.has(name));
+        Ok(names)
     }
 
     async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()> {

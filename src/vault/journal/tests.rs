@@ -7,6 +7,7 @@ use super::*;
 use crate::bits::session::{AfterPublish, Ending, State};
 use crate::http::path::UploadPath;
 use crate::vault::disk::{Block, File, Readable, ReplyStat, Runtime, WorkStat};
+use crate::vault::names::NamesOf;
 use crate::vault::owed::{EventTarget, EventTargets, Owed};
 use crate::vault::readback::{Newest, Readback};
 use crate::vault::record::Record;
@@ -187,8 +188,10 @@ impl WorkFiles for InMemory {
         Ok(())
     }
 
-    async fn list(&self, _: Shelf) -> io::Result<Vec<String>> {
-        Ok(self.0.logs.borrow().keys().cloned().collect())
+    async fn list(&self, _: Shelf, wanted: NamesOf) -> io::Result<Vec<String>> {
+        let logs = self.0.logs.borrow();
+        let wanted = logs.keys().filter(|name| wanted.has(name));
+        Ok(wanted.cloned().collect())
     }
 
     async fn sync_shelf(&self, _: Shelf) -> io::Result<()> {

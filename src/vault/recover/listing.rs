@@ -30,21 +30,21 @@ pub(super) struct Listed {
 pub(super) async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Listed> {
     let mut listed = Listed::default();
     for shelf in disk.shelves() {
-        for (number, name) in disk.list(shelf).await?.into_iter().enumerate() {
+        let names = disk.list(shelf, owner.wanted).await?;
+        disk.give_way().await;
+        for (number, name) in (1..).zip(names) {
             if number % NAMES_PER_TURN == 0 {
                 disk.give_way().await;
             }
             let (ids, id) = match names::parse_name(&name) {
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
-                WorkName::Digest(id) => {
+                WorkName::Digest(_) => {
                     // Where its session is not settled it is made anew.
-                    if (owner.owns)(id) {
-                        disk.remove(shelf, &name).await?;
-                    }
+                    disk.remove(shelf, &name).await?;
                     continue;
                 }
-                WorkName::Misspelt if owner.is_first => {
+                WorkName::Misspelt => {
                     set_aside(disk, shelf, &name, "not a name that this server makes").await;
                     continue;
                 }
@@ -52,13 +52,10 @@ pub(super) async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Lis
                 WorkName::Note(_)
                 | WorkName::Journal { .. }
                 | WorkName::Ours
-                | WorkName::Misspelt
                 | WorkName::OfFileSystem
                 | WorkName::Foreign => continue,
             };
-            if (owner.owns)(id)
-                && let Some(other) = ids.insert(id, shelf)
-            {
+            if let Some(other) = ids.insert(id, shelf) {
                 // Somebody has copied it. The first one is the one that stays.
                 ids.insert(id, other);
                 set_aside(disk, shelf, &name, "it stands on another shelf too").await;
