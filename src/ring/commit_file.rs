@@ -45,7 +45,7 @@ pub fn not_begun(error: io::Error) -> io::Error {
 /// What has the name of the file and cannot be used, in words; `None` also where nothing has it.
 pub fn in_the_way(folder: &WorkFolder) -> Option<String> {
     let error = folder
-        .open_file(COMMIT_NAME, OFlags::WRONLY | OFlags::APPEND)
+        .open_unread(COMMIT_NAME, OFlags::WRONLY | OFlags::APPEND)
         .err()
         .filter(is_of_the_name)?;
     Some(
@@ -67,12 +67,12 @@ pub fn mend(folder: &WorkFolder) {
 
 fn grow_named(folder: &WorkFolder) -> io::Result<OwnedFd> {
     let access = OFlags::WRONLY | OFlags::APPEND;
-    let file = match folder.open_file(COMMIT_NAME, access) {
+    let file = match folder.open_unread(COMMIT_NAME, access) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match folder.create_file(COMMIT_NAME, access, MODE) {
                 // Another shard was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    folder.open_file(COMMIT_NAME, access)?
+                    folder.open_unread(COMMIT_NAME, access)?
                 }
                 result => result?,
             }

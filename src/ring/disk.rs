@@ -123,6 +123,16 @@ impl RingDisk {
     pub async fn create_log(&self, name: &str) -> io::Result<RingLog> {
         RingLog::create(self.shelves.work(), name, self.lane(Shelf::WORK)).await
     }
+    /// Whether a file that others are to be told of is ours alone.
+    ///
+    /// # Errors
+    /// [`crate::diagnosis::NotOurs`], and what the kernel says.
+    pub async fn check_file(&self, shelf: Shelf, name: &str) -> io::Result<()> {
+        let (folder, name) = (self.shelves.get(shelf), name.to_owned());
+        let check = move || folder.check_file(&name);
+        self.lane(shelf).look("look at a file", check).await
+    }
+
 
     /// See [`crate::vault::disk::WorkFiles::open_reply`].
     pub async fn open_reply(
@@ -234,7 +244,7 @@ fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
         folder.remove(name)?;
         return Ok(Removal::Done);
     }
-    let Ok(file) = folder.open_file(name, OFlags::RDWR) else {
+    let Ok(file) = folder.open_unread(name, OFlags::RDWR) else {
         return Ok(Removal::TakesLong);
     };
     folder.remove(name)?;

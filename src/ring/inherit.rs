@@ -103,6 +103,14 @@ impl Gifts {
         })
     }
 
+    /// What it gives no file more than, where the settings give this.
+    pub fn mode_max(&self, mode: Option<u16>) -> u32 {
+        match &self.acl {
+            Some(_) => FILE_MODE,
+            None => mode.map_or(0, u32::from),
+        }
+    }
+
     /// Whether a file of a folder that gives the other has the right type, as far as can be told.
     fn has_type_of(&self, other: &Self) -> bool {
         match (&self.label, &other.label) {
@@ -311,7 +319,10 @@ pub fn give_folder_mode(folder: &OwnedFd, mode: u16) -> io::Result<()> {
 }
 
 /// Read, and not set and set back: other threads make files meanwhile.
-fn umask() -> io::Result<u32> {
+///
+/// # Errors
+/// Of reading it.
+pub fn umask() -> io::Result<u32> {
     let status = fs::read_to_string("/proc/self/status")?;
     let digits = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     digits

@@ -387,7 +387,7 @@ impl BadFolder {
             ),
             Self::Writable(mode) => format!(
                 "others than {} may write to the work directory {path} (mode {:04o}), and what stands in it is \
-                 published with the server's rights: if nobody has put anything there, `chmod go-w {word}`",
+                 published with the server's rights: if nobody has put anything there, `chmod -R go-w {word}`",
                 account::us(),
                 mode.as_raw_mode()
             ),

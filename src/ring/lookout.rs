@@ -33,6 +33,8 @@ pub struct Spot {
     is_in_place: AtomicBool,
     /// It has to be ours alone.
     is_ours: bool,
+    /// Which file in it is not, as it was last seen.
+    exposed: Mutex<Option<String>>,
 }
 
 /// What is known of the folder that stands for a path.
@@ -73,6 +75,8 @@ pub enum Seen {
     Shut,
     /// A folder of ours, out of which nothing can be moved now.
     Sealed(Sealed),
+    /// A folder of ours with a file in it that is not ours alone now; which, and what helps.
+    Exposed(String),
     /// It cannot be looked at.
     Unknown(Errno),
 }
@@ -106,6 +110,7 @@ impl std::fmt::Display for Seen {
                 "it is {} now, so that no upload in it can get its name",
                 sealed.word()
             ),
+            Self::Exposed(why) => f.write_str(why),
             Self::Unknown(error) => write!(f, "it cannot be looked at: {error}"),
         }
     }
@@ -138,17 +143,18 @@ impl Seen {
             }
             Self::Removed => "make it again, if nothing stands there, and restart the server",
             Self::Elses(_) => {
-                "give it back to the server's user (`chown`), if nobody else has put anything there: \
+                "give it back to the server's user (`chown -R`), if nobody else has put anything there: \
                  what stands in it is published with the server's rights"
             }
             Self::Open(_) => {
-                "close it (`chmod go-w`), if nobody else has put anything there: what stands in it is \
+                "close it (`chmod -R go-w`), if nobody else has put anything there: what stands in it is \
                  published with the server's rights"
             }
             Self::Shut => {
                 "give the server's user the right to write to it back (`chmod u+rwx`, `chown`)"
             }
             Self::Sealed(_) => "take the attribute off (`lsattr -d`, `chattr -a -i`)",
+            Self::Exposed(_) => "until then the next start refuses the folder",
             Self::Unknown(Errno::IO) => {
                 "the device or the file system failed: look at `dmesg`, mend it, mount it again, and restart the server"
             }
@@ -165,6 +171,7 @@ impl Spot {
             folder: Mutex::new(Known::of(folder)),
             is_in_place: AtomicBool::new(true),
             is_ours: false,
+            exposed: Mutex::default(),
         }
     }
 
@@ -191,6 +198,11 @@ impl Spot {
     pub fn replace(&self, folder: Arc<OwnedFd>) {
         *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(folder);
         self.is_in_place.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a file in it is not ours alone, which is looked at less often; in words.
+    pub fn note_exposed(&self, why: Option<String>) {
+        *self.exposed.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// What was seen last.
@@ -220,20 +232,24 @@ impl Spot {
 
     /// It is the folder that was opened; whether it has to be ours alone, and is.
     fn same(&self, stat: &Statx) -> Seen {
-        if !self.is_ours {
-            // A start would refuse it so.
-            let access = Access::WRITE_OK | Access::EXEC_OK;
-            let asked = rustix::fs::accessat(CWD, &self.path, access, AtFlags::EACCESS);
-            return match asked {
-                Err(Errno::ACCESS) => Seen::Shut,
-                _ => Seen::Same,
-            };
+        if self.is_ours {
+            match hold::of(stat.stx_uid, stat.stx_mode.into()) {
+                Hold::Ours => {}
+                Hold::Elses(owner) => return Seen::Elses(owner),
+                Hold::Open(mode) => return Seen::Open(mode),
+            }
+            if let Some(sealed) = Sealed::of(stat) {
+                return Seen::Sealed(sealed);
+            }
         }
-        match hold::of(stat.stx_uid, stat.stx_mode.into()) {
-            Hold::Ours => Sealed::of(stat).map_or(Seen::Same, Seen::Sealed),
-            Hold::Elses(owner) => Seen::Elses(owner),
-            Hold::Open(mode) => Seen::Open(mode),
+        // A start would refuse it so.
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        match rustix::fs::accessat(CWD, &self.path, access, AtFlags::EACCESS) {
+            Err(Errno::ACCESS) if !self.is_ours => return Seen::Shut,
+            _ => {}
         }
+        let exposed = self.exposed.lock().unwrap_or_else(PoisonError::into_inner);
+        exposed.clone().map_or(Seen::Same, Seen::Exposed)
     }
 
     fn look_closely(&self, known: &Known) -> Result<Seen, Errno> {

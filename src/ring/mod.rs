@@ -290,6 +290,8 @@ impl Floor for RingWorld {
         let shelf = self.disk.shelves().get(order.shelf);
         let desk = Desk::new(Arc::clone(shelf.descriptor()), shelf.path());
         let answer = self.notifier.deliver(order, desk).await;
+        let checked = self.disk.check_file(order.shelf, &order.part).await;
+        checked.map_err(NotifyError::Disk)?;
         // Its thread ended without a word.
         answer.unwrap_or(Err(NotifyError::NoThread))
     }
@@ -334,6 +336,8 @@ impl Floor for RingWorld {
         wait: Millis,
     ) -> Result<Storing, ObjectError> {
         let shelf = self.disk.shelves().get(order.shelf);
+        let checked = self.disk.check_file(order.shelf, &order.part).await;
+        checked.map_err(ObjectError::Unreadable)?;
         self.objects.deliver(order, shelf.descriptor(), wait).await
     }
 

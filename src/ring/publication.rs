@@ -28,13 +28,15 @@ use super::sealed::Sealed;
 use super::stamp;
 use super::tree::{Trees, is_no_file};
 use super::walk::{self, Folder, Identity, Walk};
-use super::work_folder::path_of;
+use super::work_folder::{ours, path_of};
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::{self, Blocked, PartChanged, PartTouched, Unmovable};
 use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Sync};
 
 /// Permissions of a folder, before the umask.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
+/// Rights that a part of ours gives to nobody.
+const OTHERS_WRITE: Mode = Mode::WGRP.union(Mode::WOTH);
 /// How often a publication begins again because folders on its way were renamed or removed
 /// meanwhile.
 const TRIES_MAX: usize = 8;
@@ -208,23 +210,38 @@ impl Publication {
             own_group: self.trees.own_group(),
             mode: self.manner.file_mode,
         };
-        let given = moving.give(&*self.trees.gifts(&folder, had.labels())?)?;
-        let replaced = match self.manner.replace {
-            Replace::Existing => self.replace(&folder.opened)?,
-            Replace::Never => {
-                let (part, to) = ((&*self.from, &*self.name), &*folder.opened);
-                move_to_free_name(part, (to, self.place.path.file_name()))?;
-                None
+        let gifts = self.trees.gifts(&folder, had.labels())?;
+        let gives = gifts.mode_max(self.manner.file_mode);
+        ours::check_giving(&self.from, &self.name, &part, gives)?;
+        let given = moving.give(&gifts)?;
+        match self.move_to(&folder.opened) {
+            Ok(replaced) => Ok(Progress::Moved(Moved {
+                to: folder.opened,
+                given,
+                replaced,
+            })),
+            Err(error) => {
+                if given.is_some() {
+                    close_to_others((&self.from, &self.name), OTHERS_WRITE.bits());
+                }
+                Err(error)
             }
-        };
-        Ok(Progress::Moved(Moved {
-            to: folder.opened,
-            given,
-            replaced,
-        }))
+        }
     }
 
     /// Gives the file its name, and gives back what stood there if it is big.
+    fn move_to(&self, to: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+        match self.manner.replace {
+            Replace::Existing => self.replace(to),
+            Replace::Never => {
+                let part = (&*self.from, &*self.name);
+                move_to_free_name(part, (to, self.place.path.file_name()))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The same where a file gives way.
     fn replace(&self, to: &OwnedFd) -> io::Result<Option<OwnedFd>> {
         let name = self.place.path.file_name();
         let mut replaced = None;
@@ -394,6 +411,7 @@ pub fn take_back(
             let (shelf, taken) = part;
             let moved = rustix::fs::statat(shelf, taken, AtFlags::SYMLINK_NOFOLLOW)?;
             if moved.st_ino == inode {
+                close_to_others(part, moved.st_mode);
                 return Ok(true);
             }
             // Another one has replaced it in this very moment.
@@ -402,6 +420,22 @@ pub fn take_back(
         }
         Ok(_) | Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What was given to a file with its name is no right to a part: it would be taken for one that
+/// somebody has opened to others.
+fn close_to_others((folder, name): (&OwnedFd, &str), mode: u32) {
+    if !Mode::from_raw_mode(mode).intersects(OTHERS_WRITE) {
+        return;
+    }
+    let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
+        return;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    if is_regular(stat.st_mode) && mode.intersects(OTHERS_WRITE) {
+        let closed = mode.difference(OTHERS_WRITE);
+        let _best_effort = rustix::fs::chmodat(folder, name, closed, AtFlags::empty());
     }
 }
 

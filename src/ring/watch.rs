@@ -137,7 +137,15 @@ impl Watchman {
                 Ok(true) => {
                     tracing::warn!(
                         event = "work_dir_mended",
+    /// Whether it is time for all names.
+    fn looks_at_all(&self) -> bool {
+        self.looks % LOOKS_FOR_ALL == 1
+    }
+
                         path = %spot.path().display(),
+        // Until all is well it is looked at all of them, so that it is not told off and on.
+        let looks_at_all = self.looks_at_all() || self.told.contains_key(spot.path());
+        spot.note_exposed(self.directories.not_ours(shelf, looks_at_all));
                         "somebody has removed files of the server's own: what can be made again was made again; the clients \
                          of uploads whose files are gone begin again"
                     );
@@ -169,7 +177,7 @@ impl Watchman {
     /// A start refuses a folder of ours in which a link, a folder or a pipe has the name of a file
     /// of ours. The running server has the file open, and goes on.
     fn look_for_impostors(&mut self, shelf: Shelf, spot: &Spot) {
-        let looks_at_all = self.looks % LOOKS_FOR_ALL == 1;
+        let looks_at_all = self.looks_at_all();
         let path = spot.path().to_owned();
         let Some(why) = self.directories.impostor(shelf, looks_at_all) else {
             // Of journals, only a look at all names can tell.

@@ -12,6 +12,7 @@
 
 pub mod hold;
 mod locking;
+pub mod ours;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 
 use self::hold::Hold;
 use super::account;
+use crate::diagnosis::is_not_ours;
 use crate::named_file::{kind_without_files, sync_names_in};
 
 pub use locking::Lock;
@@ -163,11 +165,26 @@ impl WorkFolder {
         &self.descriptor
     }
 
-    /// Opens a regular file that exists.
+    /// Opens a regular file that exists and is ours alone.
+    ///
+    /// # Errors
+    /// What the kernel says; `InvalidInput` if it is anything else;
+    /// [`crate::diagnosis::NotOurs`].
+    pub fn open_file(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
+        let (file, stat) = self.open_any(name, access)?;
+        ours::check(&self.descriptor, name, &stat)?;
+        Ok(file)
+    }
+
+    /// The same of one that nobody reads, whoever may write to it.
     ///
     /// # Errors
     /// What the kernel says; `InvalidInput` if it is anything else.
-    pub fn open_file(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
+    pub fn open_unread(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
+        self.open_any(name, access).map(|(file, _)| file)
+    }
+
+    fn open_any(&self, name: &str, access: OFlags) -> io::Result<(OwnedFd, Stat)> {
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let no_file = || {
             let words = format!("{name} in it is not a regular file: move it away");
@@ -183,12 +200,13 @@ impl WorkFolder {
             }
             opened => opened?,
         };
-        if !is_file(&rustix::fs::fstat(&file)?) {
+        let stat = rustix::fs::fstat(&file)?;
+        if !is_file(&stat) {
             return Err(no_file());
         }
         // With the flag, the ring would fail what has to wait on some file systems.
         rustix::fs::fcntl_setfl(&file, access & OFlags::APPEND)?;
-        Ok(file)
+        Ok((file, stat))
     }
 
     /// Makes a file that does not exist.
@@ -302,6 +320,26 @@ impl WorkFolder {
                 _ => "no file",
             };
             Some((name, what))
+        })
+    }
+
+    /// Whether a file that may stand there is ours alone.
+    ///
+    /// # Errors
+    /// [`crate::diagnosis::NotOurs`], and what the kernel says.
+    pub fn check_file(&self, name: &str) -> io::Result<()> {
+        match self.stat(name)? {
+            Some(stat) => ours::check(&self.descriptor, name, &stat),
+            None => Ok(()),
+        }
+    }
+
+    /// The first of these files that is not ours alone, in words that name what helps. What cannot
+    /// be looked at is not told.
+    pub fn not_ours(&self, mut names: impl Iterator<Item = String>) -> Option<String> {
+        names.find_map(|name| {
+            let wrong = self.check_file(&name).err().filter(is_not_ours)?;
+            Some(wrong.to_string())
         })
     }
 

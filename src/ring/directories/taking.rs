@@ -18,7 +18,9 @@ use crate::ring::sealed::Sealed;
 use crate::ring::strangers;
 use crate::ring::walk;
 use crate::ring::work_folder::{self, BadFolder, Lock, WorkFolder};
-use crate::vault::names::{CLEAN_NAME, LOCK_NAME, OWNER_NAME, TRIAL_NAME};
+use crate::vault::names::{
+    ASIDE_SUFFIX, CLEAN_NAME, LOCK_NAME, OWNER_NAME, TRIAL_NAME, WorkName, parse_name,
+};
 use crate::vigil;
 
 /// The root where none is named; the only one that is made.
@@ -162,6 +164,7 @@ pub(super) fn lock(
     match locked? {
         Some(lock) => {
             refuse_unremovable(folder)?;
+            refuse_not_ours(folder, purpose)?;
             // What a trial that was cut short has left there, whatever root it was for.
             folder.remove(TRIAL_NAME).map_err(failed)?;
             Ok(lock)
@@ -179,6 +182,24 @@ fn is_no_lock(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS)
     )
+}
+
+/// Refuses a folder of ours with a file in it that is not ours alone. A start looks at the parts of
+/// uploads when it reads them back, which may be very many.
+fn refuse_not_ours(folder: &WorkFolder, purpose: Purpose) -> Result<(), LaunchError> {
+    let is_looked_at = |name: &str| match parse_name(name) {
+        WorkName::Part(_) => purpose == Purpose::Check,
+        WorkName::Ours => name == CLEAN_NAME || !name.ends_with(ASIDE_SUFFIX),
+        WorkName::Misspelt | WorkName::OfFileSystem | WorkName::Foreign => false,
+        WorkName::Journal { .. } | WorkName::Reply(_) | WorkName::Digest(_) | WorkName::Note(_) => {
+            true
+        }
+    };
+    let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
+    for name in folder.names_that(is_looked_at).map_err(failed)? {
+        folder.check_file(&name).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Refuses a folder of ours in which something has the name of a file that is removed in the course
