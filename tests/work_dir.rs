@@ -246,7 +246,7 @@ fn a_work_directory_that_others_may_write_to_is_refused() {
         allow(&root.join(".bitsd"), mode);
         let (status, said) = Server::refused(&root, &Settings::default());
         assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("chmod go-w"), "{said}");
+        assert!(said.contains("chmod -R go-w"), "{said}");
     }
 }
 
@@ -769,6 +769,192 @@ fn a_work_directory_that_is_opened_to_others_is_told_of() {
     server.assert_file("a.bin", 1, 20);
 }
 
+/// Runs the command that a line names, between grave accents.
+#[track_caller]
+fn obey(said: &str, begin: &str) {
+    let mut commands = said.split('`').skip(1).step_by(2);
+    let command = commands.find(|command| command.starts_with(begin));
+    let command = command.unwrap_or_else(|| panic!("no {begin}: {said}"));
+    let status = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
+/// Files of a folder of ours, by how their names end.
+fn files_of(work: &Path, ending: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(work)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| path.to_str().unwrap().ends_with(ending);
+    paths.filter(is_it).collect()
+}
+
+/// Whoever opens a whole share to others opens the files as well, and a folder that is closed again
+/// holds them as they are.
+#[test]
+fn files_that_others_may_write_to_are_refused_until_all_is_mended() {
+    let (_folder, root) = folder_and_root();
+    let mut server = Server::on(&root, Settings::default());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    server.stop();
+    let work = root.join(".bitsd");
+    let refused = |words: &str| {
+        let (status, said) = Server::refused(&root, &Settings::default());
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+        said
+    };
+    let open = Command::new("chmod")
+        .args(["-R", "a+rwX"])
+        .arg(&root)
+        .status();
+    assert!(open.unwrap().success());
+    refused("(mode 0777)");
+    // Only the folder.
+    allow(&work, 0o755);
+    let said = refused("(mode 0666)");
+    obey(&said, "chmod -R go-w ");
+    allow(&root, 0o755);
+    let private = ["/lock", "/owner", "/clean.aside", ".journal", ".part"];
+    for ending in private {
+        let path = &files_of(&work, ending)[0];
+        for mode in [0o602, 0o620] {
+            allow(path, mode);
+            let said = refused(&format!("{} (mode {mode:04o})", path.display()));
+            let (is_good, checked) = checked(&root, "");
+            assert!(!is_good && checked.contains("chmod -R go-w"), "{checked}");
+            obey(&said, "chmod -R go-w ");
+        }
+        if std::os::unix::fs::chown(path, Some(65534), None).is_ok() {
+            let said = refused(&format!("{} belongs to", path.display()));
+            obey(&said, "chown -R ");
+        }
+    }
+    let mut server = Server::on(&root, Settings::default());
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+    server.stop();
+}
+
+/// The running server says so as well, and what others may have changed gets no name.
+#[test]
+fn a_file_of_the_servers_that_is_opened_to_others_is_told_of() {
+    let server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..20)).assert(200, None);
+    let work = server.file(".bitsd");
+    let said_of = |path: &Path| {
+        server.wait_for_log(&format!("{} (mode 0666)", path.display()));
+        let log = server.log();
+        log.lines().last().unwrap().to_owned()
+    };
+    let (lock, journal) = (work.join("lock"), files_of(&work, ".journal").remove(0));
+    allow(&lock, 0o666);
+    allow(&journal, 0o666);
+    said_of(&lock);
+    let mut refused = Client::new(server.address(), "/b.bin");
+    assert_eq!(refused.try_create().status, 503);
+    // What there may be very many of is looked at less often, but for where something is wrong.
+    allow(&lock, 0o600);
+    obey(&said_of(&journal), "chmod -R go-w ");
+    wait_until("it is taken for ours again", || {
+        refused.reconnect().try_create().status == 200
+    });
+    let part = server.part(client.session());
+    for mode in [0o666, 0o620] {
+        allow(&part, mode);
+        client.close().assert(503, None);
+        assert!(!server.file("a.bin").exists());
+    }
+    server.wait_for_log("cause=\"others may have changed a file in the work directory\"");
+    obey(&server.log(), "chmod -R go-w ");
+    client.reconnect();
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+}
+
+/// What a part was made with is nobody's doing.
+#[test]
+fn a_umask_that_lets_a_group_write_is_no_fault() {
+    let words = ["sh", "-c", "umask 002; exec \"$@\"", "sh"];
+    let mut server = Server::with(Settings::default().wrapper(&words));
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let mode = fs::metadata(server.part(client.session())).unwrap().mode() & 0o777;
+    assert_eq!(mode, 0o664);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    allow(&server.part(client.session()), 0o666);
+    client.close().assert(503, None);
+    allow(&server.part(client.session()), 0o664);
+    client.reconnect();
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+    assert_eq!(
+        files_of(&server.file(".bitsd"), ".new"),
+        [""; 0].map(PathBuf::from)
+    );
+}
+
+/// What a file is given with its name may let others write to it, and it does not come so far.
+#[test]
+fn a_file_that_did_not_get_its_name_is_the_servers_alone_again() {
+    let settings = Settings::default().file("file_mode = \"0666\"");
+    let mut server = Server::with(settings);
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..20)).assert(200, None);
+    fs::create_dir(server.file("a.bin")).unwrap();
+    let told = client.close();
+    assert!(told.status != 200, "{told:?}");
+    let mode = fs::metadata(server.part(client.session())).unwrap().mode() & 0o777;
+    assert_eq!(mode & 0o022, 0);
+    server.restart();
+    fs::remove_dir(server.file("a.bin")).unwrap();
+    client.reconnect_to(server.address());
+    client.close().assert(200, None);
+    let mode = fs::metadata(server.file("a.bin")).unwrap().mode() & 0o777;
+    assert_eq!(mode, 0o666);
+}
+
+/// What has the name of a part and is no file is called what it is, and no bytes of an upload.
+#[test]
+fn what_is_no_file_is_set_aside_as_what_it_is() {
+    let mut server = Server::start();
+    let mut parts = Vec::new();
+    for name in ["/folder", "/link"] {
+        let mut client = Client::create(server.address(), name);
+        client.send(fragment(0..10).of(20)).assert(200, None);
+        parts.push(server.part(client.session()));
+    }
+    server.stop();
+    for part in &parts {
+        fs::remove_file(part).unwrap();
+    }
+    fs::create_dir(&parts[0]).unwrap();
+    symlink("/etc/hostname", &parts[1]).unwrap();
+    let nobodys = server.file(".bitsd/11111111-1111-4111-8111-111111111111.part");
+    fs::create_dir(&nobodys).unwrap();
+    server.restart();
+    for (part, what) in [
+        (&parts[0], "folder"),
+        (&parts[1], "link"),
+        (&nobodys, "folder"),
+    ] {
+        let name = format!("name=\"{}\"", part.file_name().unwrap().to_str().unwrap());
+        server.wait_for_log(&name);
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(&name)).unwrap();
+        assert!(line.contains("event=file_set_aside"), "{line}");
+        assert!(line.contains(&format!("it is a {what}")), "{line}");
+        let aside = part.with_extension("part.aside");
+        wait_until("it has another name", || aside.symlink_metadata().is_ok());
+    }
+    assert!(!server.log().contains("orphans_removed"));
+}
+
 #[test]
 fn a_work_directory_that_is_given_away_is_told_of() {
     let Some(settings) = as_nobody() else { return };
@@ -1052,6 +1238,12 @@ fn a_work_directory_that_lets_nothing_out_is_told_of() {
     }
     let log = server.log();
     assert!(log.contains(".part is append-only: `chattr -a "));
+    // The line of what failed says what the line of the folder does.
+    let of_create =
+        |line: &&str| line.contains("event=disk_failed") && line.contains("is not what it was");
+    let failed: Vec<_> = log.lines().filter(of_create).collect();
+    let is_helped = |line: &&str| line.contains("remedy=\"take the attribute off (`lsattr -d`");
+    assert!(!failed.is_empty() && failed.iter().all(is_helped), "{log}");
     assert!(!log.contains("the folder of the destination"), "{log}");
     server.stop();
     for (flags, word, chattr) in [
@@ -1127,7 +1319,7 @@ fn check_finds_what_a_start_would_find() {
     allow(&root.join(".bitsd"), 0o777);
     let (code, _, said) = check(&root, &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("chmod go-w"), "{said}");
+    assert!(said.contains("chmod -R go-w"), "{said}");
     allow(&root.join(".bitsd"), 0o700);
     let (code, shown, said) = check(&root, &[]);
     assert_eq!(code, Some(0), "{said}");
@@ -1238,12 +1430,6 @@ fn settings_may_come_through_a_pipe_and_a_secret_that_all_can_read_is_told() {
     let line = format!(
         "{} check --config <(printf '%s' '{settings}')",
         env!("CARGO_BIN_EXE_bitsd")
-    // The line of what failed says what the line of the folder does.
-    let of_create =
-        |line: &&str| line.contains("event=disk_failed") && line.contains("is not what it was");
-    let failed: Vec<_> = log.lines().filter(of_create).collect();
-    let is_helped = |line: &&str| line.contains("remedy=\"take the attribute off (`lsattr -d`");
-    assert!(!failed.is_empty() && failed.iter().all(is_helped), "{log}");
     );
     let output = Command::new("bash").args(["-c", &line]).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();

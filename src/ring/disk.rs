@@ -25,9 +25,9 @@ use super::shelves::SharedShelves;
 use super::stamp;
 use super::walk;
 use super::work_file::{RingFile, Route, route_of};
-use super::work_folder::WorkFolder;
+use super::work_folder::{WorkFolder, ours};
 use crate::config::Io;
-use crate::vault::disk::{Commit, ReplyStat, Shelf, WorkStat, millis};
+use crate::vault::disk::{Commit, ReplyStat, Shelf, WorkKind, WorkStat, millis};
 use crate::vault::names::NamesOf;
 
 /// Permissions of an upload, before the umask.
@@ -104,11 +104,15 @@ impl RingDisk {
     /// See [`crate::vault::disk::WorkFiles::stat`].
     pub async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
-        let look = move || folder.stat(&name);
+        let look = move || {
+            let stat = folder.stat(&name)?;
+            Ok(stat.map(|stat| (stat, kind(&folder, &name, &stat))))
+        };
         let stat = self.lane(shelf).look("look at a file", look).await?;
-        Ok(stat.map(|stat| {
+        Ok(stat.map(|(stat, kind)| {
             let stamp = stamp::of(&stat);
             WorkStat {
+                kind,
                 bytes: stamp.bytes,
                 age_ms: age_ms(&stat),
                 inode: stamp.inode,
@@ -119,10 +123,6 @@ impl RingDisk {
         }))
     }
 
-    /// See [`crate::vault::disk::WorkFiles::create_log`].
-    pub async fn create_log(&self, name: &str) -> io::Result<RingLog> {
-        RingLog::create(self.shelves.work(), name, self.lane(Shelf::WORK)).await
-    }
     /// Whether a file that others are to be told of is ours alone.
     ///
     /// # Errors
@@ -133,6 +133,10 @@ impl RingDisk {
         self.lane(shelf).look("look at a file", check).await
     }
 
+    /// See [`crate::vault::disk::WorkFiles::create_log`].
+    pub async fn create_log(&self, name: &str) -> io::Result<RingLog> {
+        RingLog::create(self.shelves.work(), name, self.lane(Shelf::WORK)).await
+    }
 
     /// See [`crate::vault::disk::WorkFiles::open_reply`].
     pub async fn open_reply(
@@ -222,6 +226,19 @@ impl RingDisk {
         // Also where the lane has no thread.
         let grown = grown.map_err(commit_file::not_begun)?;
         op::sync(&Rc::new(grown), SyncScope::Data).await
+    }
+}
+
+/// What stands under a name.
+fn kind(folder: &WorkFolder, name: &str, stat: &rustix::fs::Stat) -> WorkKind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => match ours::check(folder.descriptor(), name, stat) {
+            Ok(()) => WorkKind::Ours,
+            Err(_) => WorkKind::NotOurs,
+        },
+        FileType::Directory => WorkKind::Folder,
+        FileType::Symlink => WorkKind::Link,
+        _ => WorkKind::Special,
     }
 }
 

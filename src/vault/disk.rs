@@ -132,9 +132,39 @@ pub enum Commit {
     Shelf,
 }
 
+/// What something on a shelf is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkKind {
+    /// A file that is ours alone.
+    Ours,
+    /// A file that belongs to somebody else, or that others may write to: who opens it is told
+    /// which.
+    NotOurs,
+    /// A folder.
+    Folder,
+    /// A link.
+    Link,
+    /// A pipe, a socket, a device.
+    Special,
+}
+
+impl WorkKind {
+    /// Why it is no file of ours, in words; `None` if it is a file.
+    pub fn why_no_file(self) -> Option<&'static str> {
+        match self {
+            Self::Ours | Self::NotOurs => None,
+            Self::Folder => Some("it is a folder, where a file of the server's has to be"),
+            Self::Link => Some("it is a link, where a file of the server's has to be"),
+            Self::Special => Some("it is no file, where one of the server's has to be"),
+        }
+    }
+}
+
 /// What stands on a shelf under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkStat {
+    /// What it is.
+    pub kind: WorkKind,
     /// Length, in bytes.
     pub bytes: u64,
     /// Milliseconds since it was last written to, by the wall clock; 0 if that lies in the future.

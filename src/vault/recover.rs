@@ -9,6 +9,7 @@
 mod aside;
 mod listing;
 mod missing;
+mod part;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -99,7 +100,7 @@ pub async fn recover<D: Disk>(
     };
     let mut told = told;
     for (id, shelf) in parts {
-        recovery.with_part(id, shelf, told.remove(&id)).await;
+        (recovery.with_part(id, shelf, told.remove(&id))).await?;
     }
     for (number, (id, told)) in told.into_iter().enumerate() {
         if number % NAMES_PER_TURN == 0 {
@@ -180,50 +181,6 @@ struct Case {
 }
 
 impl<D: Disk> Recovery<'_, D> {
-    /// A part stands, and this is told of it.
-    async fn with_part(&mut self, id: SessionId, shelf: Shelf, told: Option<Newest>) {
-        let store = self.store;
-        let disk = &*store.disk;
-        let name = names::part_name(id);
-        let (sequence, record) = match told {
-            Some(Newest::Record { sequence, record }) => (sequence, *record),
-            Some(Newest::Tombstone(tombstone)) => {
-                self.remove(id, shelf, &name).await;
-                store.journal.bury(id, tombstone, disk.now());
-                return;
-            }
-            Some(Newest::Unknown { .. }) => {
-                let why = "its record is one that this version does not understand";
-                return set_aside(disk, shelf, &name, why).await;
-            }
-            None if self.is_damaged => return set_aside(disk, shelf, &name, IN_THE_DAMAGE).await,
-            // Its record was lost with the power: the client hears session-not-found.
-            None => {
-                let bytes = disk.stat(shelf, &name).await.ok().flatten();
-                if let Some(WorkStat { bytes: 1.., .. }) = bytes {
-                    let (parts, all) = self.orphans;
-                    let bytes = bytes.map_or(0, |part| part.bytes);
-                    self.orphans = (parts + 1, all.saturating_add(bytes));
-                }
-                return self.remove(id, shelf, &name).await;
-            }
-        };
-        let mut case = Case {
-            id,
-            shelf,
-            record,
-            sequence,
-            part: None,
-        };
-        match disk.stat(shelf, &name).await {
-            Ok(part) => {
-                case.part = part;
-                self.settle(case).await;
-            }
-            Err(error) => self.leave(case, DiskOp::Read, &error),
-        }
-    }
-
     /// No part stands, and this is told.
     async fn without_part(&mut self, id: SessionId, told: Newest) {
         let store = self.store;

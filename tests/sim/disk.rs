@@ -22,7 +22,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bitsd::vault::disk::{Manner, Parents, Replace, Shelf, Standing, Sync, WorkStat};
+use bitsd::vault::disk::{Manner, Parents, Replace, Shelf, Standing, Sync, WorkKind, WorkStat};
 
 use crate::plan::OTHER;
 use crate::rng::Rng;
@@ -459,6 +459,7 @@ impl SimDisk {
         let inode = self.inode_on(shelf, name)?;
         let content = &self.files[&inode];
         Some(WorkStat {
+            kind: WorkKind::Ours,
             bytes: content.cached.len() as u64,
             age_ms: now.saturating_sub(content.written_ms),
             inode,
