@@ -247,6 +247,32 @@ fn a_read_only_disk_is_told_and_the_session_goes_on_later() {
     server.assert_file("b.bin", 1, 1_000);
 }
 
+/// The kernel tells it to whoever would write only, or in the list of mounts.
+#[test]
+fn a_disk_that_gives_up_writing_is_told_before_an_upload_finds_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 16 << 20, "errors=remount-ro") else {
+        return skip("ext4 cannot be mounted (needs root)");
+    };
+    let root = disk.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let server = Server::on(&root, Settings::default());
+    Client::new(server.address(), "/a").ping().assert(200, None);
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounted = format!(" {} ", disk.path().display());
+    let line = mounts.lines().find(|line| line.contains(&mounted)).unwrap();
+    let device = line
+        .split(' ')
+        .next()
+        .and_then(|path| path.rsplit('/').next());
+    let fault = format!("/sys/fs/ext4/{}/trigger_fs_error", device.unwrap());
+    fs::write(fault, "1").unwrap();
+    server.wait_for_log("why=\"its file system is read-only now");
+    let mut client = Client::new(server.address(), "/a.bin");
+    client.try_create().assert(500, Some(WRITE_PROTECT));
+}
+
 // -- forbidden
 
 #[test]

@@ -20,6 +20,7 @@ use rustix::fs::{Access, AtFlags, CWD, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::account;
+use super::mounts;
 use super::sealed::Sealed;
 use super::work_folder::hold::{self, Hold};
 use super::work_folder::{WorkFolder, path_of};
@@ -35,6 +36,8 @@ pub struct Spot {
     is_ours: bool,
     /// Which file in it is not, as it was last seen.
     exposed: Mutex<Option<String>>,
+    /// Its file system has given up writing, as it was last seen.
+    is_frozen: AtomicBool,
 }
 
 /// What is known of the folder that stands for a path.
@@ -75,6 +78,8 @@ pub enum Seen {
     Shut,
     /// A folder of ours, out of which nothing can be moved now.
     Sealed(Sealed),
+    /// It is on a file system that takes nothing any more.
+    ReadOnly,
     /// A folder of ours with a file in it that is not ours alone now; which, and what helps.
     Exposed(String),
     /// It cannot be looked at.
@@ -110,6 +115,7 @@ impl std::fmt::Display for Seen {
                 "it is {} now, so that no upload in it can get its name",
                 sealed.word()
             ),
+            Self::ReadOnly => f.write_str("its file system is read-only now"),
             Self::Exposed(why) => f.write_str(why),
             Self::Unknown(error) => write!(f, "it cannot be looked at: {error}"),
         }
@@ -154,6 +160,9 @@ impl Seen {
                 "give the server's user the right to write to it back (`chmod u+rwx`, `chown`)"
             }
             Self::Sealed(_) => "take the attribute off (`lsattr -d`, `chattr -a -i`)",
+            Self::ReadOnly => {
+                "look at `dmesg` for an error that made it so, check it (`fsck`), and remount it writable"
+            }
             Self::Exposed(_) => "until then the next start refuses the folder",
             Self::Unknown(Errno::IO) => {
                 "the device or the file system failed: look at `dmesg`, mend it, mount it again, and restart the server"
@@ -172,6 +181,7 @@ impl Spot {
             is_in_place: AtomicBool::new(true),
             is_ours: false,
             exposed: Mutex::default(),
+            is_frozen: AtomicBool::new(false),
         }
     }
 
@@ -203,6 +213,11 @@ impl Spot {
     /// Whether a file in it is not ours alone, which is looked at less often; in words.
     pub fn note_exposed(&self, why: Option<String>) {
         *self.exposed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Whether its file system has given up writing, which only the list of mounts tells.
+    pub fn note_frozen(&self, is_frozen: bool) {
+        self.is_frozen.store(is_frozen, Ordering::Relaxed);
     }
 
     /// What was seen last.
@@ -246,6 +261,8 @@ impl Spot {
         let access = Access::WRITE_OK | Access::EXEC_OK;
         match rustix::fs::accessat(CWD, &self.path, access, AtFlags::EACCESS) {
             Err(Errno::ACCESS) if !self.is_ours => return Seen::Shut,
+            Err(Errno::ROFS) => return Seen::ReadOnly,
+            _ if self.is_frozen.load(Ordering::Relaxed) => return Seen::ReadOnly,
             _ => {}
         }
         let exposed = self.exposed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,6 +301,8 @@ impl Spot {
             Seen::Same => Ok(()),
             // It is there; the device says no.
             Seen::Unknown(Errno::IO) => Err(Errno::IO.into()),
+            // As a write would find it.
+            Seen::ReadOnly => Err(Errno::ROFS.into()),
             seen => {
                 let (path, remedy) = (self.path.display(), seen.remedy());
                 let why = format!("{path} is not what it was: {seen}");
@@ -316,17 +335,7 @@ fn identity_of(stat: &Statx) -> Identity {
 
 /// Whether the mount by which a folder was opened is there still; where that cannot be told, it is.
 fn is_mounted(opened: &Statx) -> bool {
-    let known = StatxFlags::from_bits_retain(opened.stx_mask);
-    if !known.contains(StatxFlags::MNT_ID) {
-        return true;
-    }
-    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
-        return true;
-    };
-    let id = opened.stx_mnt_id.to_string();
-    mounts
-        .lines()
-        .any(|line| line.split(' ').next() == Some(&id))
+    mounts::id_in(opened).is_none_or(|id| mounts::is_there(id).unwrap_or(true))
 }
 
 /// What tells a folder from others, and says whose it is.

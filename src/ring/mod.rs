@@ -48,6 +48,7 @@ pub mod lookout;
 pub mod mailbox;
 mod mark;
 pub mod memory;
+pub mod mounts;
 pub mod net;
 pub mod offline;
 pub mod op;
@@ -111,8 +112,8 @@ use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
 use crate::vault::clean_stop::CleanStop;
 use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat};
-use crate::vault::owed::EventTarget;
 use crate::vault::names::NamesOf;
+use crate::vault::owed::EventTarget;
 use crate::vault::space::Space;
 use crate::verify::Verifier;
 use crate::wall_clock;
@@ -289,9 +290,9 @@ impl Floor for RingWorld {
     async fn notify(&self, order: Order) -> Result<Answer, NotifyError> {
         let shelf = self.disk.shelves().get(order.shelf);
         let desk = Desk::new(Arc::clone(shelf.descriptor()), shelf.path());
-        let answer = self.notifier.deliver(order, desk).await;
         let checked = self.disk.check_file(order.shelf, &order.part).await;
         checked.map_err(NotifyError::Disk)?;
+        let answer = self.notifier.deliver(order, desk).await;
         // Its thread ended without a word.
         answer.unwrap_or(Err(NotifyError::NoThread))
     }
@@ -335,9 +336,9 @@ impl Floor for RingWorld {
         order: &ObjectOrder,
         wait: Millis,
     ) -> Result<Storing, ObjectError> {
-        let shelf = self.disk.shelves().get(order.shelf);
         let checked = self.disk.check_file(order.shelf, &order.part).await;
         checked.map_err(ObjectError::Unreadable)?;
+        let shelf = self.disk.shelves().get(order.shelf);
         self.objects.deliver(order, shelf.descriptor(), wait).await
     }
 

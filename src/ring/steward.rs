@@ -148,14 +148,20 @@ impl Steward {
 }
 
 fn look(spot: &Spot, bytes_min: u64) -> Premises {
-    let wrong = match spot.look() {
-        Seen::Same => None,
-        seen => Some((seen.to_string(), seen.remedy())),
+    let (seen, mut space) = (spot.look(), space(spot.path(), bytes_min));
+    let wrong = match (&seen, &mut space) {
+        (Seen::Same, _) => None,
+        // It has a word of its own.
+        (Seen::ReadOnly, Some(space)) => {
+            space.is_read_only = true;
+            None
+        }
+        _ => Some((seen.to_string(), seen.remedy())),
     };
     Premises {
         path: spot.path().to_owned(),
         wrong,
-        space: space(spot.path(), bytes_min),
+        space,
         ..Premises::default()
     }
 }

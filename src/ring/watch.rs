@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::directories::Directories;
 use super::lookout::{Seen, Spot};
-use super::{trial, turn};
+use super::{mounts, trial, turn};
 use crate::admin::health;
 use crate::metrics::Metrics;
 use crate::vault::disk::{Commit, Shelf};
@@ -97,6 +97,13 @@ impl Watchman {
     fn look(&mut self) {
         let (shelves, roots) = self.directories.spots();
         self.looks += 1;
+        let frozen = mounts::frozen();
+        for spot in
+            (shelves.iter().map(|shelf| &**shelf)).chain(roots.iter().map(|root| &root.spot))
+        {
+            let is_frozen = || mounts::id_of(&spot.folder()).is_some_and(|id| frozen.contains(&id));
+            spot.note_frozen(!frozen.is_empty() && is_frozen());
+        }
         for (number, spot) in (0..).zip(&shelves) {
             self.look_at_shelf(Shelf(number), spot);
         }
@@ -130,22 +137,22 @@ impl Watchman {
         }
     }
 
+    /// Whether it is time for all names.
+    fn looks_at_all(&self) -> bool {
+        self.looks % LOOKS_FOR_ALL == 1
+    }
+
     fn look_at_shelf(&mut self, shelf: Shelf, spot: &Spot) {
+        // Until all is well it is looked at all of them, so that it is not told off and on.
+        let looks_at_all = self.looks_at_all() || self.told.contains_key(spot.path());
+        spot.note_exposed(self.directories.not_ours(shelf, looks_at_all));
         let wrong = match spot.look() {
             Seen::Same => match self.directories.mend(shelf) {
                 Ok(false) => None,
                 Ok(true) => {
                     tracing::warn!(
                         event = "work_dir_mended",
-    /// Whether it is time for all names.
-    fn looks_at_all(&self) -> bool {
-        self.looks % LOOKS_FOR_ALL == 1
-    }
-
                         path = %spot.path().display(),
-        // Until all is well it is looked at all of them, so that it is not told off and on.
-        let looks_at_all = self.looks_at_all() || self.told.contains_key(spot.path());
-        spot.note_exposed(self.directories.not_ours(shelf, looks_at_all));
                         "somebody has removed files of the server's own: what can be made again was made again; the clients \
                          of uploads whose files are gone begin again"
                     );
