@@ -35,6 +35,11 @@ fn listing(place: &Path) -> BTreeMap<PathBuf, (u64, u32, u32, u64, i64)> {
 
 /// Checks in a place, which must be afterwards as it was; what is said.
 fn check(place: &Path, lines: &str, wrapper: &[String]) -> String {
+    checked(place, lines, wrapper).1
+}
+
+/// The same, with whether a server would start.
+fn checked(place: &Path, lines: &str, wrapper: &[String]) -> (bool, String) {
     let file = place.join("bitsd.toml");
     fs::write(
         &file,
@@ -52,7 +57,14 @@ fn check(place: &Path, lines: &str, wrapper: &[String]) -> String {
         .unwrap();
     assert_eq!(listing(place), before, "{lines}");
     let said = [output.stdout, output.stderr].concat();
-    String::from_utf8(said).unwrap()
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+/// Why a check says that no server would start, as the log of a server has it.
+fn refusal(said: &str) -> String {
+    let mut lines = said.lines();
+    let found = lines.find_map(|line| line.split_once("wrong: "));
+    found.expect(said).1.replace('"', "\\\"")
 }
 
 /// A place with a root and a work directory, which are `owner`'s.
@@ -283,6 +295,54 @@ fn a_check_leaves_nothing_on_another_file_system() {
     fs::create_dir(&theirs).unwrap();
     fs::write(theirs.join("file"), "theirs").unwrap();
     check(place.path(), lines, &[]);
+}
+
+/// What a file system of its own may be like, that no shelf can be had on.
+const UNFIT: [(&str, &str); 6] = [
+    ("size=1m", "mkdir .bitsd; touch .bitsd/theirs"),
+    ("size=1m", "touch .bitsd"),
+    ("size=1m", "mkdir .bitsd; chmod 0777 .bitsd"),
+    ("size=1m", "mkdir .other; ln -s .other .bitsd"),
+    ("size=1m,ro", ""),
+    ("size=1m,nr_inodes=2", ""),
+];
+
+/// Makes a file system for a location, and the line that names it.
+fn unfit(place: &Path, options: &str, script: &str) -> Option<(Tmpfs, String)> {
+    let disk = place.join("disk");
+    fs::create_dir_all(&disk).unwrap();
+    let mounted = Tmpfs::on(&disk, options)?;
+    let mut shell = Command::new("sh");
+    let prepared = shell.args(["-c", script]).current_dir(&disk).status();
+    assert!(prepared.unwrap().success(), "{script}");
+    let lines = format!("[[location]]\nprefix = \"a\"\nroot = {disk:?}\n");
+    Some((mounted, lines))
+}
+
+/// A first start makes its folders, and a check before it as well: it says what the start would.
+#[test]
+fn before_the_first_start_a_check_says_what_the_start_would() {
+    for (options, script) in UNFIT {
+        let place = place(rustix::process::geteuid().as_raw());
+        let Some((_mounted, lines)) = unfit(place.path(), options, script) else {
+            return;
+        };
+        let root = place.path().join("root");
+        let (is_good, said) = checked(place.path(), &format!("root = {root:?}\n{lines}"), &[]);
+        assert!(!is_good, "{options} {script}: {said}");
+        let (_, log) = Server::refused(&root, &Settings::default().file(&lines));
+        let words = refusal(&said);
+        assert!(log.contains(&words), "{options} {script}: {words}: {log}");
+    }
+    let place = place(rustix::process::geteuid().as_raw());
+    let Some((_mounted, _)) = unfit(place.path(), "nr_inodes=2", "") else {
+        return;
+    };
+    let root = place.path().join("disk");
+    let (is_good, said) = checked(place.path(), &format!("root = {root:?}\n"), &[]);
+    assert!(!is_good, "{said}");
+    let (_, log) = Server::refused(&root, &Settings::default());
+    assert!(log.contains(&refusal(&said)), "{said}: {log}");
 }
 
 #[test]

@@ -129,10 +129,11 @@ impl Directories {
             let why = BadRoot::OwnWorkDir(path.clone());
             return Err(LaunchError::Root(root.clone(), why));
         }
-        let lock = lock(&work, purpose, &mut handed)?;
+        let lock = lock(&work, made.purpose_in(&work), &mut handed)?;
+        made.hold(&work);
         let directories = Self {
             purpose,
-            id: ServerId::of_work(&work, purpose)?,
+            id: ServerId::of_work(&work, made.purpose_in(&work))?,
             boot: probe::boot_id().map_err(LaunchError::BootId)?,
             unsynced: doubts::unsynced(work.descriptor()),
             state: Mutex::new(State {
@@ -245,9 +246,11 @@ impl Directories {
         if let Some(known) = self.shelves.find(folder.descriptor()) {
             return Ok(known);
         }
-        let lock = lock(&folder, self.purpose, &mut self.state().handed)?;
+        let purpose = self.state().made.purpose_in(&folder);
+        let lock = lock(&folder, purpose, &mut self.state().handed)?;
+        self.state().made.hold(&folder);
         let work = self.shelves.work();
-        let id = (self.id).claim_shelf(&folder, work.path(), self.purpose)?;
+        let id = (self.id).claim_shelf(&folder, work.path(), purpose)?;
         if self.purpose == Purpose::Serve {
             tracing::info!(
                 event = "shelf_used",

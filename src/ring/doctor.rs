@@ -4,6 +4,7 @@
 //! it is in order. What it has to make for that it removes again, and it writes nothing that a
 //! server would find: whoever checks may use another account than the server does.
 
+mod folders;
 mod identity;
 mod ports;
 mod running;
@@ -13,16 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, AtFlags, CWD};
-use rustix::io::Errno;
-
 use super::account;
 use super::blocks::NOT_REGISTERED;
-use super::directories::{Directories, WORK_DIR_NAME, keeps_all, look_at_root};
-use super::handed::HandedLocks;
 use super::launch_error::LaunchError;
-use super::owner::Purpose;
-use super::work_folder::{BadFolder, WorkFolder};
 use super::{host_limits, ledger, memory, probe, rights};
 use crate::admin::{self, BadDoor};
 use crate::config::Config;
@@ -34,6 +28,8 @@ use crate::objects;
 use crate::objects::trial::{self, Tried};
 use crate::vigil::{self, Unanswered};
 use ports::Around;
+
+pub use folders::{let_trials_end, refused_directories};
 
 /// A check takes no longer than this, whatever does not answer.
 pub const PATIENCE: Duration = Duration::from_secs(55);
@@ -101,7 +97,7 @@ pub fn examine(config: &Config, is_successor: bool, deadline: Instant) -> Vec<Fi
     });
     // Where they do not answer, nothing is taken that a server may have.
     let (mut directories, mut is_running) =
-        (parts.within(directories)).unwrap_or_else(|why| (vec![why], true));
+        (parts.within(folders::directories)).unwrap_or_else(|why| (vec![why], true));
     if !is_running && (is_successor || parts.within(running::is_there).unwrap_or(true)) {
         is_running = true;
         let what = "a server of these settings runs, with another work directory or other roots: its addresses are its own";
@@ -308,120 +304,5 @@ fn blocks(config: &Config) -> Finding {
             "{NOT_REGISTERED} ({error}); that holds for whoever checks: a service has the limit of its unit"
         )),
         Ok(None) => Finding::Good("body blocks can be registered with io_uring".to_owned()),
-    }
-}
-
-/// Why a start could not have the directories of these settings. Those that a server has are in
-/// order.
-pub fn refused_directories(config: &Config) -> Option<String> {
-    let found = directories(config).0.into_iter();
-    let mut refused = found.filter_map(|finding| match finding {
-        Finding::Bad(why) => Some(why),
-        Finding::Good(_) | Finding::Doubtful(_) => None,
-    });
-    refused.next()
-}
-
-/// What is found out about the directories, and whether a server is running on them.
-fn directories(config: &Config) -> (Vec<Finding>, bool) {
-    let (root, work) = (&config.roots[0], &config.work_dir);
-    let is_default = *work == root.join(WORK_DIR_NAME);
-    match vigil::at(work, || WorkFolder::open(work, !is_default)) {
-        Err(BadFolder::Missing) if is_default => return (before_the_first_start(config), false),
-        Err(BadFolder::Owner(owner)) if account::our_id() == 0 => {
-            let finding = Finding::Doubtful(format!(
-                "the work directory {} belongs to {}: the directories are looked at only if the check is run as the one \
-                 who serves (`sudo -u {} bitsd check ..`)",
-                work.display(),
-                account::user(owner),
-                account::to_chown(owner)
-            ));
-            return (vec![finding], true);
-        }
-        Err(_) | Ok(_) => {}
-    }
-    match Directories::take(config, Purpose::Check, HandedLocks::default()) {
-        Ok((directories, grounds)) => {
-            let shelves = directories.shelves().all().into_iter();
-            let exposed = shelves.filter_map(|one| Some(one.exposure()?.to_words(one.path())));
-            let doubts = directories.doubts(config, &grounds).into_iter();
-            let doubts = exposed.chain(doubts.map(|doubt| doubt.to_string()));
-            let missing = directories.missing_shelves().into_iter().map(|shelf| {
-                format!(
-                    "unfinished uploads are kept on the shelf {}, which is not there: they wait until it is (is its \
-                     disk mounted?)",
-                    shelf.display()
-                )
-            });
-            let mut findings: Vec<_> = doubts.chain(missing).map(Finding::Doubtful).collect();
-            findings.extend(config.roots.iter().map(|root| {
-                let root = root.display();
-                Finding::Good(format!("files can be made and published in {root}"))
-            }));
-            (findings, false)
-        }
-        Err(LaunchError::Locked(path, process)) => {
-            let process = process.map_or(String::new(), |process| format!(" (process {process})"));
-            let path = path.display();
-            let finding = Finding::Good(format!(
-                "a server{process} is running with the work directory {path}: the directories are its own, and were \
-                 looked at when it started"
-            ));
-            (vec![finding], true)
-        }
-        Err(error) => (vec![Finding::Bad(error.to_string())], false),
-    }
-}
-
-/// Where there is no work directory yet, the roots can only be asked.
-fn before_the_first_start(config: &Config) -> Vec<Finding> {
-    let may_write = |path: &Path| {
-        let access = Access::WRITE_OK | Access::EXEC_OK | Access::READ_OK;
-        let look = || rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS);
-        vigil::at(path, look)
-    };
-    let is_default = |path: &Path| path == Path::new("./uploads");
-    let examine = |root: &std::path::PathBuf| {
-        let path = root.display();
-        match may_write(root) {
-            Ok(()) if !root.is_dir() => Finding::Bad(format!("the root {path} is not a directory")),
-            Ok(()) => match look_at_root(root).and_then(|_| full(root)) {
-                Ok(()) => Finding::Good(format!(
-                    "{path} may be written; unfinished uploads will lie in {WORK_DIR_NAME} there"
-                )),
-                Err(error) => Finding::Bad(error.to_string()),
-            },
-            Err(Errno::NOENT) if is_default(root) => {
-                Finding::Good(format!("{path} will be made at start"))
-            }
-            Err(error) => {
-                let why = super::launch_error::BadRoot::from(error);
-                Finding::Bad(why.to_words(root))
-            }
-        }
-    };
-    let too_much = config.roots.iter().filter_map(|root| {
-        let stat = vigil::at(root, || rustix::fs::statvfs(root)).ok()?;
-        let doubt = keeps_all(config, root, &stat)?;
-        Some(Finding::Doubtful(doubt.to_string()))
-    });
-    (config.roots.iter().map(examine)).chain(too_much).collect()
-}
-
-/// Whether a file system has no room for a folder: a start makes one.
-fn full(root: &Path) -> Result<(), LaunchError> {
-    let Ok(stat) = vigil::at(root, || rustix::fs::statvfs(root)) else {
-        return Ok(());
-    };
-    // Root takes what is reserved, too.
-    let (blocks, inodes) = match account::our_id() {
-        0 => (stat.f_bfree, stat.f_ffree),
-        _ => (stat.f_bavail, stat.f_favail),
-    };
-    // Some count none (btrfs has no inodes to count).
-    let is_full = (stat.f_blocks > 0 && blocks == 0) || (stat.f_files > 0 && inodes == 0);
-    match is_full {
-        true => Err(LaunchError::Root(root.to_owned(), Errno::NOSPC.into())),
-        false => Ok(()),
     }
 }

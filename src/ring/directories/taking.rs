@@ -26,25 +26,53 @@ use crate::vigil;
 /// The root where none is named; the only one that is made.
 const ROOT_DEFAULT: &str = "./uploads";
 
-/// Folders that were made. Those of a check go with it; one that somebody has put something into
-/// stays.
+/// Folders that were made. Those of a check go with it, and with them what it has made there; one
+/// that somebody has put something into stays.
 #[derive(Default)]
 pub(super) struct Made {
     purpose: Purpose,
     folders: Vec<PathBuf>,
+    /// Those among them that the check has locked: nobody else has made anything in them. They are
+    /// held open, and so locked, until they are gone.
+    held: Vec<WorkFolder>,
 }
 
 impl Made {
     /// None yet.
     pub(super) fn none(purpose: Purpose) -> Self {
-        let folders = Vec::new();
-        Self { purpose, folders }
+        let (folders, held) = (Vec::new(), Vec::new());
+        Self {
+            purpose,
+            folders,
+            held,
+        }
+    }
+
+    /// What a folder is taken for. In one that a check has made it does all that a start would do:
+    /// only so it knows that there is room for that.
+    pub(super) fn purpose_in(&self, folder: &WorkFolder) -> Purpose {
+        match self.folders.iter().any(|made| made == folder.path()) {
+            true => Purpose::Serve,
+            false => self.purpose,
+        }
+    }
+
+    /// A folder is locked from now on.
+    pub(super) fn hold(&mut self, folder: &WorkFolder) {
+        if self.purpose == Purpose::Check && self.purpose_in(folder) == Purpose::Serve {
+            self.held.push(folder.clone());
+        }
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
         if self.purpose == Purpose::Check {
+            for folder in &self.held {
+                for name in [LOCK_NAME, OWNER_NAME, TRIAL_NAME] {
+                    let _best_effort = folder.remove(name);
+                }
+            }
             for folder in self.folders.iter().rev() {
                 let _ = fs::remove_dir(folder);
             }
@@ -89,8 +117,10 @@ pub(super) fn make_default_root(root: &Path, made: &mut Made) -> Result<(), Laun
     // Not for a group, whatever the umask: the work directory will be in it.
     match fs::DirBuilder::new().mode(0o755).create(root) {
         Ok(()) => {
-            tracing::info!(event = "root_made", root = %root.display(), "made the root");
             made.folders.push(root.to_owned());
+            if made.purpose == Purpose::Serve {
+                tracing::info!(event = "root_made", root = %root.display(), "made the root");
+            }
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -138,9 +168,11 @@ fn open_or_make_any(
         // The one above it must be there, or `mkdir` says so.
         Err(BadFolder::Missing) if is_default => {
             let folder = WorkFolder::make(path)?;
-            made.folders.push(path.to_owned());
-            let event = "work_dir_made";
-            tracing::info!(event, work_dir = %path.display(), "made the folder of unfinished uploads");
+            made.folders.push(folder.path().to_owned());
+            if made.purpose == Purpose::Serve {
+                let event = "work_dir_made";
+                tracing::info!(event, work_dir = %path.display(), "made the folder of unfinished uploads");
+            }
             Ok(folder)
         }
         result => result,
