@@ -345,6 +345,38 @@ fn before_the_first_start_a_check_says_what_the_start_would() {
     assert!(log.contains(&refusal(&said)), "{said}: {log}");
 }
 
+/// `ExecReload=` checks before it: what the reload will try is tried.
+#[test]
+fn beside_a_server_a_check_says_what_the_reload_would() {
+    for (options, script) in UNFIT {
+        let place = place(rustix::process::geteuid().as_raw());
+        let Some((_mounted, lines)) = unfit(place.path(), options, script) else {
+            return;
+        };
+        let root = place.path().join("root");
+        let server = Server::on(&root, Settings::default().file("strict = false"));
+        let (is_good, said) = checked(place.path(), &format!("root = {root:?}\n{lines}"), &[]);
+        assert!(!is_good, "{options} {script}: {said}");
+        server.reload(&lines);
+        server.wait_for_log("event=reload_failed");
+        server.wait_for_log(&refusal(&said));
+    }
+    let place = place(rustix::process::geteuid().as_raw());
+    let Some((_mounted, lines)) = unfit(place.path(), "size=1m", "") else {
+        return;
+    };
+    let root = place.path().join("root");
+    let server = Server::on(&root, Settings::default().file("strict = false"));
+    let settings = format!("root = {root:?}\n{lines}");
+    let (is_good, said) = checked(place.path(), &settings, &[]);
+    assert!(is_good, "{said}");
+    server.reload(&lines);
+    server.wait_for_log("event=reloaded");
+    // It has the shelf by now.
+    let (is_good, said) = checked(place.path(), &settings, &[]);
+    assert!(is_good, "{said}");
+}
+
 #[test]
 fn a_check_by_another_account_leaves_nothing() {
     let Some(nobody) = as_nobody() else {

@@ -13,6 +13,7 @@
 //! it is, so that no other server takes those files for orphans.
 
 mod again;
+mod beside;
 mod doubts;
 mod former;
 mod taking;

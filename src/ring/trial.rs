@@ -153,9 +153,12 @@ fn name_in_root(id: u128) -> String {
     format!(".bitsd-trial-{id:032x}")
 }
 
-/// The kernel looks at the mounts before it looks at the names, and "." can never be replaced: so
-/// nothing is moved.
-fn is_other_mount(shelf: &WorkFolder, root: &OwnedFd) -> Result<bool, BadTrial> {
+/// Whether nothing can be moved from a shelf to a root. The kernel looks at the mounts before it
+/// looks at the names, and "." can never be replaced: so nothing is moved.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_other_mount(shelf: &WorkFolder, root: &OwnedFd) -> Result<bool, BadTrial> {
     let flags = RenameFlags::NOREPLACE;
     match rustix::fs::renameat_with(shelf, TRIAL_NAME, root, ".", flags) {
         Err(Errno::XDEV) => Ok(true),

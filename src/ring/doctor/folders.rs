@@ -100,7 +100,9 @@ pub(super) fn directories(config: &Config) -> (Vec<Finding>, bool) {
                 "a server{process} is running with the work directory {path}: the directories are its own, and were \
                  looked at when it started"
             ));
-            (vec![finding], true)
+            let others = Directories::look_beside(config).err();
+            let others = others.map(|why| Finding::Bad(why.to_string()));
+            ([finding].into_iter().chain(others).collect(), true)
         }
         Err(error) => (vec![Finding::Bad(error.to_string())], false),
     }

@@ -1,0 +1,89 @@
+//! Roots that the server with this work directory may not have yet: tried beside it while it runs,
+//! as its reload would try them.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{Access, AtFlags};
+use rustix::io::Errno;
+
+use super::taking::{Made, look_at_root};
+use super::{Directories, State, refuse_replacing};
+use crate::config::Config;
+use crate::ring::launch_error::{BadRoot, LaunchError};
+use crate::ring::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, ServerId};
+use crate::ring::sealed::Sealed;
+use crate::ring::shelves::Shelves;
+use crate::ring::trial;
+use crate::ring::work_folder::WorkFolder;
+use crate::vault::names::OWNER_NAME;
+use crate::vigil;
+
+impl Directories {
+    /// Tries all roots beside the server that runs. What it has is left alone: in its folders
+    /// nothing is made, and a root on the file system of its work directory is only asked.
+    ///
+    /// # Errors
+    /// [`LaunchError`], as a reload would say it.
+    pub fn look_beside(config: &Config) -> Result<(), LaunchError> {
+        let path = &config.work_dir;
+        let work = vigil::at(path, || WorkFolder::open(path, true));
+        let work = work.map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        let beside = Self {
+            purpose: Purpose::Check,
+            id: ServerId::of_work(&work, Purpose::Check)?,
+            // Nothing is read back.
+            boot: 0,
+            unsynced: None,
+            state: Mutex::new(State {
+                ids: vec![None],
+                made: Made::none(Purpose::Check),
+                ..State::default()
+            }),
+            shelves: Arc::new(Shelves::new(work)),
+        };
+        for (number, root) in config.roots.iter().enumerate() {
+            beside.try_beside(config, (number, root))?;
+        }
+        Ok(())
+    }
+
+    fn try_beside(
+        &self,
+        config: &Config,
+        (number, path): (usize, &Path),
+    ) -> Result<(), LaunchError> {
+        let root = look_at_root(path)?;
+        let work = self.shelves.work();
+        let is_apart = vigil::at(path, || trial::is_other_mount(&work, &root));
+        if !is_apart.map_err(|why| why.of(path, &work))? {
+            let asked = vigil::at(path, || ask(&root));
+            let failed =
+                |error: Errno| LaunchError::Root(path.to_owned(), BadRoot::Trial(error.into()));
+            return asked.map_err(failed);
+        }
+        match self.open_root(path) {
+            Ok(ground) => refuse_replacing(config, [number], &[Arc::new(ground)]),
+            Err(LaunchError::Locked(shelf, _)) if self.is_ours(&shelf) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Whether a shelf that somebody has locked is one of the server that runs.
+    fn is_ours(&self, shelf: &Path) -> bool {
+        let folder = WorkFolder::open(shelf, false).ok();
+        let note = folder.and_then(|folder| folder.read(OWNER_NAME, NOTE_BYTES_MAX).ok()?);
+        let owner = note.as_deref().and_then(OwnerNote::parse);
+        owner.is_some_and(|owner| owner.id == self.id.id)
+    }
+}
+
+/// Whether files could be moved to a root, as far as that is known without moving one.
+fn ask(root: &OwnedFd) -> Result<(), Errno> {
+    if Sealed::of_folder(root) == Some(Sealed::Immutable) {
+        return Err(Errno::PERM);
+    }
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(root, ".", access, AtFlags::EACCESS)
+}
