@@ -377,6 +377,36 @@ fn beside_a_server_a_check_says_what_the_reload_would() {
     assert!(is_good, "{said}");
 }
 
+/// Root checks, and somebody else has the work directory: whether that is the one who serves.
+#[test]
+fn a_work_directory_that_nobody_can_serve_with_is_wrong() {
+    if !rustix::process::geteuid().is_root() {
+        skip("whose a folder is only root can say");
+        return;
+    }
+    let lines = "root = \"root\"\nwork_dir = \"work\"";
+    for (root, work, mode, is_right, says) in [
+        (0, 65534, 0o700, false, "wrong: the work directory"),
+        (
+            65534,
+            65534,
+            0o777,
+            false,
+            "may write to the work directory",
+        ),
+        (0, 65534, 0o777, false, "may write to the work directory"),
+        (65534, 65534, 0o700, true, "are looked at only if"),
+    ] {
+        let place = place(root);
+        let folder = place.path().join("work");
+        chown(&folder, Some(work), None).unwrap();
+        allow(&folder, mode);
+        let (is_good, said) = checked(place.path(), lines, &[]);
+        assert!(said.contains(says), "{root} {work} {mode:o}: {said}");
+        assert_eq!(is_good, is_right, "{said}");
+    }
+}
+
 #[test]
 fn a_check_by_another_account_leaves_nothing() {
     let Some(nobody) = as_nobody() else {

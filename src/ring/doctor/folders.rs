@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::{Access, AtFlags, CWD, Mode};
 use rustix::io::Errno;
 
 use super::Finding;
@@ -126,12 +126,36 @@ fn is_for_another(root: &Path) -> bool {
     account::our_id() == 0 && stat.is_ok_and(|stat| stat.st_uid != 0)
 }
 
-/// The work directory is another account's, and root checks.
+/// Whether the work directory of another account may be that of the one who serves, as far as root
+/// can tell: nobody else may write to it, and its owner may write to the root.
 fn of_another(config: &Config, owner: u32) -> Vec<Finding> {
+    let (root, work) = (&config.roots[0], &config.work_dir);
+    let of_others = Mode::WGRP.union(Mode::WOTH);
+    let look = |path: &Path| {
+        let stat = vigil::at(path, || rustix::fs::stat(path)).ok()?;
+        Some((stat.st_uid, Mode::from_raw_mode(stat.st_mode & 0o7777)))
+    };
+    let refused = |why| Finding::Bad(LaunchError::Folder(work.clone(), why).to_string());
+    let is_open = |mode: &Mode| mode.intersects(of_others);
+    if let Some((_, mode)) = look(work).filter(|(_, mode)| is_open(mode)) {
+        return vec![refused(BadFolder::Writable(mode))];
+    }
+    let bad_roots = config
+        .roots
+        .iter()
+        .filter_map(|root| look_at_root(root).err());
+    let bad_roots: Vec<_> = bad_roots.map(|why| Finding::Bad(why.to_string())).collect();
+    if !bad_roots.is_empty() {
+        return bad_roots;
+    }
+    let may_write = |(user, mode): (u32, Mode)| user == owner || is_open(&mode);
+    if !look(root).is_some_and(may_write) {
+        return vec![refused(BadFolder::Owner(owner))];
+    }
     vec![Finding::Doubtful(format!(
         "the work directory {} belongs to {}: the directories are looked at only if the check is run as the one \
          who serves (`sudo -u {} bitsd check ..`)",
-        config.work_dir.display(),
+        work.display(),
         account::user(owner),
         account::to_chown(owner)
     ))]
