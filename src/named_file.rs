@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,23 @@ use zeroize::Zeroizing;
 use crate::shell;
 use crate::vigil;
 
-/// What helps where a file may not be read; nothing where something else is the matter. Who makes
-/// such files is mostly root, and the server is not.
+/// Where a link leads that leads nowhere.
+pub fn dangling(path: &Path) -> Option<PathBuf> {
+    let target = vigil::at(path, || std::fs::read_link(path)).ok()?;
+    let leads_nowhere = matches!(
+        vigil::at(path, || rustix::fs::stat(path)),
+        Err(Errno::NOENT)
+    );
+    leads_nowhere.then_some(target)
+}
+
+/// What helps where a file may not be read, or a link leads nowhere; nothing where something else
+/// is the matter. Who makes such files is mostly root, and the server is not.
 pub fn remedy(path: &Path, error: &io::Error) -> String {
+    if let Some(target) = dangling(path) {
+        let target = target.display();
+        return format!("; it is a link to {target}, which does not exist");
+    }
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }

@@ -68,15 +68,10 @@ impl Settings {
 
     /// The settings file that is read: the one that is named, or the usual one if it exists.
     pub fn file(&self) -> Option<&Path> {
-        let usual = Path::new(USUAL_FILE);
-        let usual = || match vigil::at(usual, || usual.metadata()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            // One that cannot be read is told when it is read.
-            _ => Some(usual),
-        };
         if self.no_config {
             return None;
         }
+        let usual = || usual_file(Path::new(USUAL_FILE));
         self.config.as_deref().or_else(usual)
     }
 
@@ -99,6 +94,15 @@ impl Settings {
     /// What [`Self::settle`] comes to.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         self.settle().map(|settled| settled.config)
+    }
+}
+
+/// The usual file, if something stands there. What cannot be read, or is a link that leads nowhere,
+/// is told when it is read.
+fn usual_file(path: &Path) -> Option<&Path> {
+    match vigil::at(path, || path.symlink_metadata()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        _ => Some(path),
     }
 }
 
@@ -289,6 +293,20 @@ const USUAL_FILE: &str = "/etc/bitsd.toml";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_usual_file_that_is_a_link_to_nowhere_is_not_passed_over() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("bitsd.toml");
+        assert_eq!(usual_file(&file), None);
+        std::os::unix::fs::symlink("settings/new.toml", &file).unwrap();
+        assert_eq!(usual_file(&file), Some(&*file));
+        let words = SettingsFile::read(&file).unwrap_err().to_string();
+        let named = format!("cannot read the settings file {}: ", file.display());
+        assert!(words.starts_with(&named), "{words}");
+        let link = "it is a link to settings/new.toml, which does not exist";
+        assert!(words.ends_with(link), "{words}");
+    }
 
     #[test]
     fn a_variable_with_a_slip_is_told_of_and_those_of_others_are_not() {
