@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bitsd::config::{Config, LogFormat, LogLevel, instead_of_iis, setting_like, settings_schema};
 use bitsd::observe;
@@ -180,6 +180,7 @@ fn run_check(check: &Check) -> ExitCode {
         };
         return show(&text);
     }
+    signals::before_the_end(|| doctor::let_trials_end(TRIAL_ENDS));
     let deadline = Instant::now() + doctor::PATIENCE;
     let settled = match check.settings.settle_by(deadline) {
         Ok(settled) => settled,
@@ -235,3 +236,5 @@ fn wrong_settings(error: bitsd::config::ConfigError) -> ExitCode {
 }
 
 const START_FAILED: &str = "start_failed";
+/// What a check that is told to end may take to remove what it has made.
+const TRIAL_ENDS: Duration = Duration::from_secs(1);

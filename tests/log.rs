@@ -687,39 +687,97 @@ fn signals_that_mean_nothing_end_nobody_and_leave_a_line() {
     server.stop();
 }
 
-/// Runners send a signal to the process and to its group: it is the same one.
+/// A start that waits for an address, which another program has.
+struct Waiting {
+    folder: tempfile::TempDir,
+    taken: std::net::TcpListener,
+    program: Program,
+}
+
+impl Waiting {
+    fn begin() -> Self {
+        let (folder, root) = root();
+        let settings = folder.path().join("settings.toml");
+        std::fs::write(&settings, "").unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command
+            .args(["serve", "--cores", "1", "--config"])
+            .arg(&settings)
+            .args(["--listen", &taken.local_addr().unwrap().to_string()])
+            .arg("--root")
+            .arg(&root)
+            .stderr(File::create(folder.path().join("log")).unwrap());
+        let waiting = Self {
+            program: Program(command.spawn().unwrap()),
+            folder,
+            taken,
+        };
+        wait_until("it waits for the address", || {
+            waiting.log().contains("address_in_use")
+        });
+        waiting
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    fn hears(&self, signal: &str) {
+        send(signal, self.program.0.id());
+    }
+}
+
+/// Sends a signal, which may be a real-time one.
+fn send(signal: &str, process: u32) {
+    let mut kill = Command::new("sh");
+    let script = format!("kill -{signal} {process}");
+    assert!(kill.args(["-c", &script]).status().unwrap().success());
+}
+
 /// While a start waits for its address, nobody hears signals yet.
 #[test]
 fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
-    let (folder, root) = root();
-    let settings = folder.path().join("settings.toml");
-    std::fs::write(&settings, "").unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let log = folder.path().join("log");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-    command
-        .args(["serve", "--cores", "1", "--config"])
-        .arg(&settings)
-        .args([
-            "--listen",
-            &taken.local_addr().unwrap().to_string(),
-            "--root",
-        ])
-        .arg(&root)
-        .stderr(File::create(&log).unwrap());
-    let mut program = Program(command.spawn().unwrap());
-    let said = |word: &str| std::fs::read_to_string(&log).unwrap().contains(word);
-    wait_until("it waits for the address", || said("address_in_use"));
-    for signal in [Signal::HUP, Signal::USR1, Signal::XFSZ] {
-        kill_process(Pid::from_child(&program.0), signal).unwrap();
+    let mut waiting = Waiting::begin();
+    for signal in ["HUP", "USR1", "XFSZ"] {
+        waiting.hears(signal);
     }
-    std::fs::write(&settings, "upload_bytes_max = 1000\n").unwrap();
-    drop(taken);
-    wait_until("it has started and reloaded", || said("event=reloaded"));
-    kill_process(Pid::from_child(&program.0), Signal::TERM).unwrap();
-    assert_eq!(program.wait().code(), Some(0));
+    let settings = waiting.folder.path().join("settings.toml");
+    std::fs::write(settings, "upload_bytes_max = 1000\n").unwrap();
+    waiting.taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    wait_until("it has started and reloaded", || {
+        waiting.log().contains("event=reloaded")
+    });
+    waiting.hears("TERM");
+    assert_eq!(waiting.program.wait().code(), Some(0));
 }
 
+/// By service managers and terminals, and by managers of containers, which halt a machine so.
+const STOPS: [&str; 4] = ["TERM", "INT", "PWR", "37"];
+
+#[test]
+fn a_start_that_waits_for_an_address_stops_in_order() {
+    for signal in STOPS {
+        let mut waiting = Waiting::begin();
+        waiting.hears(signal);
+        let (status, log) = (waiting.program.wait(), waiting.log());
+        assert_eq!(status.code(), Some(0), "{signal}: {log}");
+        assert!(log.contains("event=stopped "), "{signal}: {log}");
+        assert!(!log.contains("start_failed"), "{signal}: {log}");
+    }
+}
+
+#[test]
+fn whoever_halts_a_container_stops_the_server_in_order() {
+    for signal in STOPS {
+        let mut server = Server::start();
+        send(signal, server.pid());
+        assert_eq!(server.wait().code(), Some(0), "{signal}: {}", server.log());
+        server.wait_for_log("event=stopped ");
+    }
+}
+
+/// Runners send a signal to the process and to its group: it is the same one.
 #[test]
 fn a_signal_that_arrives_twice_at_once_is_one() {
     let mut server = Server::start();

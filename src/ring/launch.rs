@@ -19,9 +19,11 @@ use super::memory::{self, Allowance};
 use super::owner::Purpose;
 use super::reloader::{self, ReadSettings, Reloader};
 use super::seat::{News, Seat, Sign, Stage};
+use super::service;
 use super::signals;
 use super::space::Spaces;
 use super::steward::{self, ToAsk};
+use super::stop_wish;
 use super::successor::Successor;
 use super::supervisor::{Ended, Start, Supervisor};
 use super::tls::material::Material;
@@ -63,10 +65,10 @@ pub struct Source {
 pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> {
     let begun = Instant::now();
     let ready = prepare(&mut config, std::mem::take(&mut source.handed.locks))?;
-    let listening = Listening::begin(&config, source.handed)?;
-    let doors = Doors::open(&config).map_err(LaunchError::Admin)?;
-    (source.successor).makes_free(&listening.addresses, &doors.addresses());
     let (news_sender, news) = catch_signals()?;
+    let Some((listening, doors)) = listen(&config, source.handed, &mut source.successor)? else {
+        return Ok(());
+    };
     let config = Arc::new(config);
     let stage = watch::channel(Stage::Recover).0;
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
@@ -139,6 +141,31 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
         Ended::Stopped => Ok(()),
         Ended::MadeWay => make_way(&source.successor, &start.listening, &ready.directories),
     }
+}
+
+/// Where clients and administrators may come; nowhere if a stop was asked for while the start
+/// waited for an address.
+fn listen(
+    config: &Config,
+    handed: Handed,
+    successor: &mut Successor,
+) -> Result<Option<(Listening, Doors)>, LaunchError> {
+    let listening = match Listening::begin(config, handed) {
+        Err(_) if stop_wish::is_noted() => {
+            service::stopping();
+            let (event, unfinished) = ("stopped", 0);
+            tracing::info!(
+                event,
+                unfinished,
+                "stopped while the start waited for an address"
+            );
+            return Ok(None);
+        }
+        begun => begun?,
+    };
+    let doors = Doors::open(config).map_err(LaunchError::Admin)?;
+    successor.makes_free(&listening.addresses, &doors.addresses());
+    Ok(Some((listening, doors)))
 }
 
 /// The processors that shards may run on.

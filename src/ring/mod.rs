@@ -72,6 +72,7 @@ pub mod signals;
 pub mod space;
 mod stamp;
 pub mod steward;
+mod stop_wish;
 mod strangers;
 pub mod successor;
 pub mod supervisor;

@@ -19,6 +19,7 @@ use super::blocks::RingBlock;
 use super::door::{self, Door};
 use super::link::{self, Link};
 use super::op;
+use super::stop_wish;
 use super::tls::session::TlsSession;
 use super::tls::wire::{self as secure, Tls};
 use crate::auth::forwarded::Announcement;
@@ -324,7 +325,7 @@ const LISTENER_PAUSE: Duration = Duration::from_millis(20);
 /// its listener with it; that is waited for.
 ///
 /// # Errors
-/// `AddrInUse`, or what else the kernel says.
+/// `AddrInUse`, or what else the kernel says; `Interrupted` if a stop is asked for meanwhile.
 pub fn check_free(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
@@ -340,6 +341,9 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
                     tracing::warn!(event, %address, ?patience, "the address is in use; waiting for it");
                 }
                 std::thread::sleep(LISTENER_PAUSE);
+                if stop_wish::is_noted() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
             }
             result => return result,
         }

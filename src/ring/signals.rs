@@ -5,7 +5,7 @@
 //!
 //! | Signal | Comes from | What it does |
 //! | --- | --- | --- |
-//! | SIGTERM, SIGINT | service managers, Ctrl-C | Stops in order. A second one later than a second stops at once; one that comes earlier is the same one, sent to the process and to its group |
+//! | SIGTERM, SIGINT, SIGPWR, SIGRTMIN+3 | service managers, Ctrl-C; managers of containers, which halt a machine so (LXC, systemd-nspawn, Podman) | Stops in order, also a start that waits for an address. A second one later than a second stops at once; one that comes earlier is the same one, sent to the process and to its group |
 //! | SIGXCPU | the limit on processor time (`LimitCPU=`) | Stops in order, once: the limit is somebody's wish |
 //! | SIGHUP | `systemctl reload` | Reads the settings again |
 //! | SIGXFSZ | a write beyond the limit on file sizes (`ulimit -f`, `LimitFSIZE=`): any client can cause it | Nothing: the write fails with EFBIG, which is answered |
@@ -16,7 +16,7 @@
 //! | SIGTTOU, SIGTTIN | a terminal, whose job in the background we are (`stty tostop`), when the log is written to it | Nothing: the log is written, and the server does not stand still until somebody brings it to the foreground |
 //! | SIGQUIT | Ctrl-\ | As by default: the process ends and leaves a core, which is what it is for |
 //! | SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT | a fault of ours, a seccomp filter | As by default: nothing that goes on could be trusted. No file is mapped into memory, so that a disk cannot cause SIGBUS |
-//! | the others that end a process (SIGPWR, SIGSTKFLT, real-time signals) | nobody | As by default |
+//! | the others that end a process (SIGSTKFLT, the other real-time signals) | nobody | As by default |
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,12 +27,17 @@ use signal_hook::consts::{
     SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
 };
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::launch_error::LaunchError;
+use super::stop_wish;
 use crate::observe;
 
 /// Signals to stop that come so soon after the first one are the same one.
 const SAME: Duration = Duration::from_secs(1);
+
+/// SIGRTMIN+3, as those count who send it.
+const HALT: i32 = 37;
 
 /// What somebody wants of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,31 @@ pub enum Wish {
 
 /// What came before anybody could hear it, by the places in [`HEARD`].
 static BEFORE: OnceLock<[Arc<AtomicBool>; HEARD.len()]> = OnceLock::new();
+
+/// Does this before a signal to stop ends the program, as that does by default.
+pub fn before_the_end(tidy: impl Fn() + Send + 'static) {
+    let Ok(mut signals) = Signals::new(STOPS) else {
+        return;
+    };
+    let wait = move || {
+        for signal in signals.forever() {
+            tidy();
+            let _nothing_is_left_to_say = emulate_default_handler(signal);
+        }
+    };
+    let thread = thread::Builder::new().name("signals".to_owned());
+    if thread.spawn(wait).is_err() {
+        let_stops_end();
+    }
+}
+
+/// Nobody hears them: the program ends by them.
+fn let_stops_end() {
+    for signal in STOPS {
+        // SAFETY: it takes two numbers; no handler of ours is called.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
 
 /// Holds all signals back but those that stop: the first thing that a program does, which knows
 /// what it is only when it has read its command line. What comes meanwhile waits in the kernel
@@ -82,7 +112,7 @@ pub fn survive() -> Result<(), LaunchError> {
 }
 
 fn stops(signal: i32) -> bool {
-    matches!(signal, SIGTERM | SIGINT)
+    STOPS.contains(&signal)
 }
 
 /// Changes which of [`HEARD`] wait, for this thread and those that it begins.
@@ -120,7 +150,11 @@ pub fn catch(tell: impl Fn(Wish) -> bool + Send + 'static) -> Result<(), LaunchE
     let wait = move || {
         let mut stops = Stops::default();
         for signal in before.into_iter().chain(signals.forever()) {
-            if wish_of(signal, &mut stops).is_some_and(|wish| !tell(wish)) {
+            let wish = wish_of(signal, &mut stops);
+            if wish == Some(Wish::Stop) {
+                stop_wish::note();
+            }
+            if wish.is_some_and(|wish| !tell(wish)) {
                 return;
             }
         }
@@ -134,7 +168,7 @@ fn wish_of(signal: i32, stops: &mut Stops) -> Option<Wish> {
     match signal {
         SIGHUP => Some(Wish::Reload),
         SIGUSR2 => Some(Wish::Replace),
-        SIGTERM | SIGINT => stops.counts(Instant::now()).then_some(Wish::Stop),
+        signal if self::stops(signal) => stops.counts(Instant::now()).then_some(Wish::Stop),
         SIGXCPU => {
             // It comes every second from then on.
             let is_first = stops.is_first(Instant::now());
@@ -189,8 +223,21 @@ impl Stops {
     }
 }
 
-const HEARD: [i32; 10] = [
-    SIGTERM, SIGINT, SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,
+const STOPS: [i32; 4] = [SIGTERM, SIGINT, libc::SIGPWR, HALT];
+
+const HEARD: [i32; 12] = [
+    SIGTERM,
+    SIGINT,
+    libc::SIGPWR,
+    HALT,
+    SIGHUP,
+    SIGXCPU,
+    SIGUSR1,
+    SIGUSR2,
+    SIGALRM,
+    SIGVTALRM,
+    SIGPROF,
+    SIGIO,
 ];
 
 #[cfg(test)]
