@@ -2,9 +2,9 @@
 //!
 //! Addresses are from `core`, which has no sockets.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Some networks; an address alone is one, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,9 +21,31 @@ impl Networks {
         read_one(text).map(to_text)
     }
 
-    /// What somebody meant who wrote an address for the network that it is in: one or the other.
+    /// What somebody meant who wrote an address for the network that it is in, or a set of
+    /// addresses as others write it.
     pub fn meant(text: &str) -> Option<String> {
-        let network = text.parse::<IpNet>().ok()?;
+        if text.contains([',', ' ']) {
+            let each = text.split([',', ' ']).filter(|one| !one.is_empty());
+            let each: Vec<_> = each.map(|one| format!("\"{one}\"")).collect();
+            return Some(format!(
+                "; several stand in an array: [{}]",
+                each.join(", ")
+            ));
+        }
+        if let Some(network) = with_mask(text).or_else(|| with_stars(text)) {
+            return Some(format!("; did you mean \"{network}\"?"));
+        }
+        if let Some((first, last)) = text.split_once('-')
+            && (is_begun(first), is_begun(last)) == (true, true)
+        {
+            return Some("; a range is written as networks, such as \"10.0.0.0/24\"".to_owned());
+        }
+        let Ok(network) = text.parse::<IpNet>() else {
+            let is_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':');
+            return is_name.then(|| {
+                "; names are not looked up: write the address, or its network".to_owned()
+            });
+        };
         let is_slip =
             network != network.trunc() && read_one(&network.trunc().to_string()).is_some();
         is_slip.then(|| {
@@ -92,6 +114,31 @@ fn read_one(text: &str) -> Option<IpNet> {
     // Addresses are compared as those of IPv4 where they are such: it would hold none.
     let is_mapped = matches!(network, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
     (network == network.trunc() && !is_mapped).then_some(network)
+}
+
+/// `10.0.0.0/255.0.0.0`.
+fn with_mask(text: &str) -> Option<String> {
+    let (address, mask) = text.split_once('/')?;
+    let mask: Ipv4Addr = mask.parse().ok()?;
+    let network = Ipv4Net::with_netmask(address.parse().ok()?, mask).ok()?;
+    Some(network.trunc().to_string())
+}
+
+/// `10.0.*.*`, `10.0.*`.
+fn with_stars(text: &str) -> Option<String> {
+    let known: Vec<_> = text.split('.').take_while(|part| *part != "*").collect();
+    let stars = text.split('.').skip(known.len());
+    let are_stars = text.contains('*') && stars.clone().all(|part| part == "*");
+    let bytes: Option<Vec<u8>> = known.iter().map(|part| part.parse().ok()).collect();
+    let (mut bytes, length) = (bytes?, known.len());
+    bytes.resize(4, 0);
+    let address: [u8; 4] = bytes.try_into().ok()?;
+    (are_stars && length < 4).then(|| format!("{}/{}", Ipv4Addr::from(address), length * 8))
+}
+
+/// An end of a range: an address, or the last number of one.
+fn is_begun(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || text.parse::<u8>().is_ok()
 }
 
 fn to_text(network: IpNet) -> String {
@@ -199,7 +246,8 @@ mod tests {
             "10.0.0.1:80",
         ] {
             assert_eq!(Networks::parse_one(text), None, "{text:?}");
-            let is_meant = text == "10.0.0.1/8";
+            let meant = ["10.0.0.1/8", "proxy.example", "10.0.0.0/255.0.0.0"];
+            let is_meant = meant.contains(&text);
             assert_eq!(Networks::meant(text).is_some(), is_meant, "{text:?}");
         }
         let meant = Networks::meant("10.0.0.5/8").unwrap();

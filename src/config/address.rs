@@ -89,6 +89,13 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
             ))),
         };
     }
+    if text.contains(',') {
+        let each: Vec<_> = text.split(',').map(|one| quoted(one.trim())).collect();
+        let each = each.join(", ");
+        return Err(not_an_address(&format!(
+            "; several stand in an array: [{each}]"
+        )));
+    }
     if let Some((scheme, rest)) = text.split_once("://") {
         let address = rest.split('/').next().unwrap_or_default();
         let tls = match scheme.eq_ignore_ascii_case("https") {

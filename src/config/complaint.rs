@@ -31,6 +31,8 @@ pub(super) enum Complaint {
     ShellPath,
     /// A path of Windows, which would make a folder called `D:\..` here.
     WindowsPath,
+    /// A directory with blanks at its ends, or with control characters.
+    OddPath,
     Prefix(BadTarget),
     /// It stands already somewhere.
     Repeated(String),
@@ -67,6 +69,10 @@ impl Complaint {
             }
             Self::WindowsPath => {
                 says("is a path of Windows, for Linux a mere name") + ", such as /srv/uploads"
+            }
+            Self::OddPath => {
+                "cannot be used: no directory here has blanks at its ends, or control characters"
+                    .to_owned()
             }
             Self::Prefix(why) => format!("cannot be used: {why}; it takes {takes}"),
             Self::Repeated(place) => format!("stands already at {place}"),

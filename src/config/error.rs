@@ -36,8 +36,8 @@ pub(super) enum Cause {
     /// A character looks like one of TOML's.
     #[error("{0}: the character U+{code:04X} is {2}", code = u32::from(*.1))]
     Lookalike(Place, char, &'static str),
-    #[error("{0}: {message}, in: {line}", message = .1.message().replace('\n', ", "), line = .0.line_text())]
-    Syntax(Place, #[source] toml::de::Error),
+    #[error("{0}: {message}{hint}, in: {line}", message = .1.message().replace('\n', ", "), hint = hint(.2), line = .0.line_text())]
+    Syntax(Place, #[source] toml::de::Error, Option<&'static str>),
     #[error("{0}: a backslash in double quotes begins an escape: write / in a prefix or a path, or put the text in \
              'single quotes', in: {line}", line = .0.line_text())]
     Escape(Place),
@@ -97,6 +97,11 @@ pub(super) enum Cause {
     BadAccount(PathBuf, usize, BadAccount),
     #[error("{0}: keytab: {1} cannot be used: {2}")]
     BadKeytab(Origin, PathBuf, BadKeytab),
+}
+
+/// What else is to be known of a mistake.
+fn hint(words: &Option<&'static str>) -> String {
+    words.map_or(String::new(), |words| format!(" ({words})"))
 }
 
 /// What is wrong with a URL that names a user.

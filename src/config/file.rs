@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Cause, ConfigError, Origin, Place, Where};
+use super::foreign;
 use super::form::{LIKENESS_MIN, Written};
 use super::given::Given;
 use super::keys::rows;
@@ -178,6 +179,9 @@ impl Text {
                 Where::In(section.expect("every other scope has its table"))
             }
         };
+        if let Some(how) = foreign::meant_at_the_top(name) {
+            return Cause::SaidOtherwise(place, name.to_owned(), how);
+        }
         if let Some(row) = rows().find(|row| row.name() == name) {
             return Cause::Elsewhere(place, row.name(), belongs(row));
         }
@@ -192,8 +196,7 @@ impl Text {
         {
             return Cause::OfIisAlone(place, key);
         }
-        let mut otherwise = SAID_OTHERWISE.iter();
-        if let Some((_, how)) = otherwise.find(|(name, _)| key.eq_ignore_ascii_case(name)) {
+        if let Some(how) = foreign::said_otherwise(name) {
             return Cause::SaidOtherwise(place, key, how);
         }
         let tables = SECTIONS.iter().filter(|_| here == Scope::Server);
@@ -237,7 +240,8 @@ impl Text {
         if is_escape || error.message().contains("unicode") {
             return Cause::Escape(place);
         }
-        Cause::Syntax(place, error)
+        let hint = foreign::not_toml(&self.text, &place.text);
+        Cause::Syntax(place, error, hint)
     }
 
     /// The place of a byte of the text.
@@ -313,23 +317,6 @@ pub(super) fn likeness(name: &str, known: &str) -> f64 {
     let name = name.to_ascii_lowercase().replace('-', "_");
     strsim::normalized_damerau_levenshtein(&name, known)
 }
-
-/// What other programs have keys for.
-const SAID_OTHERWISE: [(&str, &str); 9] = [
-    ("port", PORT),
-    ("bind", PORT),
-    ("log", LOG),
-    ("log_file", LOG),
-    ("logfile", LOG),
-    ("user", USER),
-    ("group", USER),
-    ("pid_file", DAEMON),
-    ("daemon", DAEMON),
-];
-const PORT: &str = "an address has its port, as in listen = \"0.0.0.0:8080\"";
-const LOG: &str = "the log goes to stderr, and whoever starts the server says where that leads (systemd: StandardError=)";
-const USER: &str = "the server is who starts it (systemd: User= and Group=)";
-const DAEMON: &str = "the server stays in the foreground, and a service manager looks after it";
 
 /// Properties by which IIS is told who may write to a share.
 pub(super) const OF_IIS_ALONE: [&str; 2] = ["UNCUserName", "UNCPassword"];

@@ -163,6 +163,11 @@ impl Form {
             (Self::Directory(_), Written::Text(text)) if text.is_empty() => {
                 Err(Complaint::EmptyPath)
             }
+            (Self::Directory(_), Written::Text(text))
+                if text.trim() != text || text.chars().any(char::is_control) =>
+            {
+                Err(Complaint::OddPath)
+            }
             (Self::Directory(_) | Self::File(_) | Self::Place(_), Written::Text(text)) => {
                 if is_of_windows(&text) {
                     Err(Complaint::WindowsPath)
@@ -186,19 +191,25 @@ impl Form {
 
     /// Says what was meant too, where it can be told. `written` is the value as it stands there.
     pub fn explain(&self, why: Complaint, written: &str) -> Complaint {
-        let text = match &why {
-            Complaint::NotOneOf(text) => text,
-            Complaint::Unusable => written.trim_matches(['"', '\'']),
-            _ => return why,
-        };
-        let hint = match self {
-            Self::Word(words) | Self::Words(words) => nearest(words, text),
-            Self::Text(kind) | Self::TextOrNone(kind) | Self::Texts(kind) => (kind.hint)(text),
+        let written = written.trim_matches(['"', '\'']);
+        let hint = match (self, &why) {
+            (Self::Number(number), _) if number.may_be_unlimited => no_bound(written),
+            (Self::Prefix, Complaint::Unusable | Complaint::Prefix(_)) => of_prefix(written),
+            (_, Complaint::NotOneOf(text)) => self.hint(text),
+            (_, Complaint::Unusable) => self.hint(written),
             _ => None,
         };
         match hint {
             Some(hint) => Complaint::Meant(Box::new(why), hint),
             None => why,
+        }
+    }
+
+    fn hint(&self, text: &str) -> Option<String> {
+        match self {
+            Self::Word(words) | Self::Words(words) => nearest(words, text),
+            Self::Text(kind) | Self::TextOrNone(kind) | Self::Texts(kind) => (kind.hint)(text),
+            _ => None,
         }
     }
 
@@ -359,8 +370,40 @@ impl Unit {
     }
 }
 
+/// Somebody wants no bound, and does not know the word for it.
+fn no_bound(written: &str) -> Option<String> {
+    const WORDS: [&str; 8] = [
+        "never", "none", "no", "off", "infinite", "infinity", "inf", "-1",
+    ];
+    let is_word = |word: &&str| word.eq_ignore_ascii_case(written);
+    let is_near = strsim::normalized_damerau_levenshtein(&written.to_lowercase(), UNLIMITED);
+    (WORDS.iter().any(is_word) || is_near >= LIKENESS_MIN)
+        .then(|| format!("; did you mean {}?", quoted(UNLIMITED)))
+}
+
+/// Somebody means the whole server, or writes a whole URL.
+fn of_prefix(written: &str) -> Option<String> {
+    if matches!(written, "" | "/") {
+        return Some("; what holds everywhere stands above all tables".to_owned());
+    }
+    let (_, rest) = written.split_once("://")?;
+    let path = rest.split_once('/').map_or("", |(_, path)| path);
+    Some(match path {
+        "" => "; a URL without a path is everything, which stands above all tables".to_owned(),
+        path => format!("; did you mean {}?", quoted(&format!("/{path}"))),
+    })
+}
+
 /// The word that somebody meant.
 fn nearest(words: &[&str], text: &str) -> Option<String> {
+    // A number that is near is another one.
+    let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+    if words.iter().all(is_number) {
+        let bare = text.to_ascii_lowercase();
+        let bare = bare.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let word = words.iter().find(|word| **word == bare)?;
+        return Some(format!("; did you mean {}?", quoted(word)));
+    }
     let known = |word: &str| words.iter().find(|known| **known == word);
     let is_named = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(text);
     let mut other = ELSEWHERE_CALLED.iter().filter(is_named);

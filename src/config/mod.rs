@@ -27,6 +27,7 @@ mod complaint;
 mod doubt;
 mod error;
 mod file;
+mod foreign;
 mod form;
 mod given;
 mod keys;

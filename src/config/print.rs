@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_check_prints_parses_back_to_the_same_configuration() {
-        let odd = "root = \"/a \\\"b\\\"\\\\c\\n\"\nupload_bytes_max = 12345\nsession_timeout = \"1500ms\"\n\
+        let odd = "root = \"/a \\\"b\\\"\\\\c\"\nupload_bytes_max = 12345\nsession_timeout = \"1500ms\"\n\
                    listen = [\"[::1]:1\", \"127.0.0.1:2\"]\n[limits]\nhead_bytes_max = 1025\ndrain_bytes_max = 0";
         let located = "durability = \"none\"\nhost_id = \"::1\"\npublic_url = \"http://a/\"\n\
                        [[location]]\nprefix = \"/in/%C3%A4%20100%25/\"\nroot = \"/a b\"\nenabled = false\n\

@@ -21,6 +21,12 @@ pub enum BadQuantity {
     /// It has a decimal point or comma.
     #[error("it is a fraction: write a whole number of a smaller unit, such as 1536 MiB or 90m")]
     Fraction,
+    /// It is a time span as .NET and IIS write it.
+    #[error("it is a time span as IIS writes it: write {0:?}")]
+    TimeSpan(String),
+    /// Its digits stand in groups.
+    #[error("it has separators between its digits: write {0}")]
+    Grouped(String),
     /// Its unit is not one of those that exist.
     #[error("the unit {unit:?} does not exist; known are {known}")]
     UnknownUnit {
@@ -62,6 +68,9 @@ pub fn parse_size(text: &str) -> Result<u64, BadQuantity> {
 /// # Errors
 /// [`BadQuantity`] names what is wrong with the text.
 pub fn parse_duration(text: &str) -> Result<Duration, BadQuantity> {
+    if let Some(span) = time_span(text) {
+        return Err(BadQuantity::TimeSpan(render_duration(span)));
+    }
     let (number, unit) = split(text)?;
     if unit.is_empty() {
         return bounded_product(number, 1000).map(Duration::from_millis);
@@ -132,6 +141,33 @@ pub fn in_any_case(word: &str) -> String {
     word.chars().map(letter).collect()
 }
 
+/// `14.00:00:00`, `01:30:00`: days if there are any, hours, minutes, seconds.
+fn time_span(text: &str) -> Option<Duration> {
+    let mut parts = text.trim().rsplit(':');
+    let mut next = || parts.next()?.parse::<u64>().ok();
+    let (seconds, minutes) = (next()?, next()?);
+    let rest = parts.next()?;
+    let (days, hours) = rest.split_once('.').unwrap_or(("0", rest));
+    let (days, hours) = (days.parse::<u64>().ok()?, hours.parse::<u64>().ok()?);
+    let fits = parts.next().is_none() && days <= 100_000 && hours < 100 && minutes < 60;
+    (fits && seconds < 60)
+        .then(|| Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds))
+}
+
+/// `20,000,000` with underscores; `None` where it may be a fraction.
+fn regrouped(text: &str) -> Option<String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, ',' | '.' | '\''));
+    let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
+    let mark = digits.chars().find(|c| !c.is_ascii_digit())?;
+    let mut groups = digits.split(mark);
+    let first = groups.next()?;
+    let groups: Vec<_> = groups.collect();
+    let is_first = (1..=3).contains(&first.len()) && first != "0";
+    let is_group = |group: &&str| group.len() == 3 && group.bytes().all(|b| b.is_ascii_digit());
+    let is_one = is_first && groups.iter().all(is_group) && (groups.len() > 1 || mark == ',');
+    is_one.then(|| format!("{first}_{}{unit}", groups.join("_")))
+}
+
 /// Digits (underscores between them allowed, as in TOML), then the unit.
 fn split(text: &str) -> Result<(u64, &str), BadQuantity> {
     let text = text.trim();
@@ -143,6 +179,9 @@ fn split(text: &str) -> Result<(u64, &str), BadQuantity> {
         return Err(BadQuantity::NoNumber);
     }
     let number = digits.parse().map_err(|_| BadQuantity::TooLarge)?;
+    if let Some(written) = regrouped(text) {
+        return Err(BadQuantity::Grouped(written));
+    }
     let mut rest = text[end..].chars();
     if matches!(rest.next(), Some('.' | ',')) && rest.next().is_some_and(|c| c.is_ascii_digit()) {
         return Err(BadQuantity::Fraction);
@@ -221,6 +260,15 @@ mod tests {
         for text in ["1.5 GiB", "0,5 GiB", "1.5"] {
             assert_eq!(parse_size(text), Err(BadQuantity::Fraction), "{text:?}");
         }
+        for (text, meant) in [
+            ("20,000,000", "20_000_000"),
+            ("20.000.000 KiB", "20_000_000 KiB"),
+            ("1'048'576", "1_048_576"),
+            ("65,536", "65_536"),
+        ] {
+            let meant = BadQuantity::Grouped(meant.to_owned());
+            assert_eq!(parse_size(text), Err(meant), "{text:?}");
+        }
         for text in ["1 parsec", "1 0", "0x10"] {
             assert!(
                 matches!(parse_size(text), Err(BadQuantity::UnknownUnit { .. })),
@@ -261,6 +309,14 @@ mod tests {
             Err(BadQuantity::TooLarge)
         );
         assert_eq!(parse_duration("1.5h"), Err(BadQuantity::Fraction));
+        for (text, meant) in [
+            ("14.00:00:00", "14d"),
+            ("01:30:00", "90m"),
+            ("0.00:00:30", "30s"),
+        ] {
+            let meant = BadQuantity::TimeSpan(meant.to_owned());
+            assert_eq!(parse_duration(text), Err(meant), "{text:?}");
+        }
         for text in ["1h30x", "1 M", "1 month"] {
             assert!(
                 matches!(parse_duration(text), Err(BadQuantity::UnknownUnit { .. })),

@@ -88,7 +88,7 @@ fn schema_of(row: &'static Row) -> Json {
         Form::Texts(Text { pattern, .. }) => one_or_several(&text(pattern)),
         Form::Text(Text { pattern, .. }) => text(pattern),
         Form::TextOrNone(Text { pattern, .. }) => or_none(pattern),
-        Form::Directory(_) => text(PATH),
+        Form::Directory(_) => text(DIRECTORY),
         Form::File(_) | Form::Place(_) => or_none(PATH),
         Form::Prefix => text(PREFIX),
     };
@@ -117,6 +117,8 @@ fn or_none(pattern: &str) -> Json {
 const ADDRESS: &str = r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$";
 /// A path, and none of Windows or for a shell.
 const PATH: &str = r"^([^~$\\A-Za-z]|[A-Za-z]([^:]|$)|[A-Za-z]:([^\\/]|$)|\\([^\\]|$))";
+/// The same, and not with a blank before it.
+const DIRECTORY: &str = r"^([^~$\\A-Za-z\s]|[A-Za-z]([^:]|$)|[A-Za-z]:([^\\/]|$)|\\([^\\]|$))";
 /// Something between slashes, and what no path of an upload has.
 const PREFIX: &str = r"^[^?#\s:*<>]*[^?#\s:*<>/][^?#\s:*<>]*$";
 

@@ -463,6 +463,92 @@ fn mistakes_are_told_with_what_to_write_instead() {
     }
 }
 
+/// What people write who know IIS, other servers, or other forms of files.
+#[test]
+fn what_is_written_as_elsewhere_is_told_with_what_to_write_here() {
+    let location = "[[location]]\nprefix = \"in\"\n";
+    let toml = "the settings are TOML";
+    for (text, told) in [
+        ("session_timeout = \"14.00:00:00\"", "write \"14d\""),
+        ("upload_bytes_max = \"20,000,000\"", "write 20_000_000"),
+        (
+            "upload_bytes_max = \"unlimitted\"",
+            "did you mean \"unlimited\"?",
+        ),
+        (
+            "sessions_per_user_max = \"never\"",
+            "did you mean \"unlimited\"?",
+        ),
+        ("tls_version_min = \"TLSv1.3\"", "did you mean \"1.3\"?"),
+        ("timeout = \"1h\"", "session_timeout is how long"),
+        ("create_dirs = yes", "a truth value is true or false"),
+        ("create_dirs = True", "a truth value is true or false"),
+        ("create_dirs = true;", "no line ends with a semicolon"),
+        ("; nothing\ncores = 1", "a comment begins with #"),
+        ("// nothing\ncores = 1", "a comment begins with #"),
+        ("cores = 1 // all", "a comment begins with #"),
+        ("{\n \"root\": \"/srv\"\n}", toml),
+        ("<settings>\n</settings>", toml),
+        ("root: /srv/uploads", toml),
+        ("---\nroot: /srv", toml),
+        ("root = /srv/uploads", "a text stands in quotes"),
+        ("root /srv/uploads", "stands ="),
+        ("root = \"/srv/x \"", "no directory here has blanks"),
+        ("root = \" /srv/x\"", "no directory here has blanks"),
+        ("root = \"/srv/\\u0000x\"", "no directory here has blanks"),
+        ("root = \"/srv/\\nx\"", "= \"/srv/\\nx\" cannot be used"),
+        (
+            &format!("{location}root = \"x\\t\""),
+            "no directory here has blanks",
+        ),
+        ("[[location]]\nprefix = \"/\"", "stands above all tables"),
+        (
+            "[[location]]\nprefix = \"http://x/logs\"",
+            "did you mean \"/logs\"?",
+        ),
+        ("umask = 2", "UMask="),
+        ("workers = 2", "here it is cores"),
+        ("max_upload_size = 2", "here it is upload_bytes_max"),
+        ("client_max_body_size = 2", "here it is upload_bytes_max"),
+        ("directory = \"/srv\"", "here it is root"),
+        (&format!("{location}path = \"/srv\""), "the folder is root"),
+        (
+            "[[virtual_directory]]\nprefix = \"a\"",
+            "here it is [[location]]",
+        ),
+        ("include = \"x\"", "there is one settings file"),
+        (
+            "listen = \"0.0.0.0:80, [::]:80\"",
+            "an array: [\"0.0.0.0:80\", \"[::]:80\"]",
+        ),
+        (
+            "allow_from = \"10.0.0.1,10.0.0.2\"",
+            "an array: [\"10.0.0.1\", \"10.0.0.2\"]",
+        ),
+        ("allow_from = \"pc.example\"", "names are not looked up"),
+        (
+            "allow_from = \"10.0.0.0/255.0.0.0\"",
+            "did you mean \"10.0.0.0/8\"?",
+        ),
+        (
+            "allow_from = \"10.0.0.1-10.0.0.9\"",
+            "a range is written as networks",
+        ),
+        (
+            "allow_from = \"10.0.0.1-9\"",
+            "a range is written as networks",
+        ),
+        ("allow_from = \"10.0.*.*\"", "did you mean \"10.0.0.0/16\"?"),
+        ("allow_from = \"10.0.*\"", "did you mean \"10.0.0.0/16\"?"),
+    ] {
+        let message = words(text);
+        assert!(message.contains(told), "{text}: {message}");
+    }
+    let message = words("tls_version_min = \"1.0\"");
+    assert!(!message.contains("did you mean"), "{message}");
+    assert!(message.contains("it takes \"1.2\" or \"1.3\""), "{message}");
+}
+
 #[test]
 fn a_url_that_is_kept_for_later_or_used_below_is_not_refused() {
     for text in [

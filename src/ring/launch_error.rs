@@ -306,11 +306,15 @@ impl BadRoot {
     pub fn to_words(&self, root: &Path) -> String {
         let (path, word) = (root.display(), shell::word(root));
         match self {
-            Self::Missing => format!(
-                "the root {path} does not exist: if it is on a disk of its own, mount that; if it is to be new, make it \
-                 with `install -d -o {} {word}`",
-                account::to_chown(account::our_id())
-            ),
+            Self::Missing => match why::of_missing(root) {
+                Some(known) => format!("the root {path} {known}"),
+                None => format!(
+                    "the root {path} does not exist{}: if it is on a disk of its own, mount that; if it is to be new, \
+                     make it with `install -d -o {} {word}`",
+                    why::from_where(root),
+                    account::to_chown(account::our_id())
+                ),
+            },
             Self::NotDirectory => format!("the root {path} is not a directory"),
             Self::Open(error) => format!(
                 "the root {path} cannot be used: {}",
@@ -497,6 +501,29 @@ mod tests {
         let shared = BadFolder::Writable(Mode::from_raw_mode(0o1777));
         let words = shared.to_words(Path::new("/srv/shared"));
         assert!(!words.contains("chmod"), "{words}");
+    }
+
+    #[test]
+    fn a_root_that_can_be_no_folder_here_is_told_with_what_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink("/nowhere/up", &link).unwrap();
+        for (root, told) in [
+            ("file:///srv/x", "is a URL: write the path alone, /srv/x"),
+            ("srv:/export", "mount what it names"),
+            ("//srv/share", "mount what it names"),
+            ("/srv/up", "make it with `install -d"),
+            ("up", ", where the server is started: if it is"),
+            (
+                link.to_str().unwrap(),
+                "is a link to /nowhere/up, which does not exist",
+            ),
+        ] {
+            let words = BadRoot::Missing.to_words(Path::new(root));
+            assert!(words.contains(told), "{words}");
+            let makes = told.contains("install") || told.contains("started");
+            assert_eq!(words.contains("install -d"), makes, "{words}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::{account, denied, errno, footing};
+use crate::named_file::dangling;
 use crate::shell;
 
 /// Cause and remedy of what the kernel said about a folder of ours, or about what is in it.
@@ -55,6 +56,34 @@ pub fn of_folder(directory: &Path, error: &io::Error) -> String {
         _ => return error.to_string(),
     };
     format!("{error}; {remedy}")
+}
+
+/// What is to be said of a folder that is not there, where more is known of it than that.
+pub fn of_missing(folder: &Path) -> Option<String> {
+    if let Some(target) = dangling(folder) {
+        let target = target.display();
+        return Some(format!(
+            "is a link to {target}, which does not exist: mount or make that, or remove the link"
+        ));
+    }
+    let text = folder.to_string_lossy();
+    let mounted = "is no folder of this machine: mount what it names, and write the folder where that is mounted";
+    if let Some(path) = text.strip_prefix("file://") {
+        return Some(format!("is a URL: write the path alone, {path}"));
+    }
+    let is_share = text.starts_with("//") && text.trim_start_matches('/').contains('/');
+    let is_host = |(host, path): (&str, &str)| !host.contains('/') && path.starts_with('/');
+    (is_share || text.split_once(':').is_some_and(is_host)).then(|| mounted.to_owned())
+}
+
+/// From where a path leads that does not begin at the top.
+pub fn from_where(folder: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(here) if folder.is_relative() => {
+            format!(" in {}, where the server is started", here.display())
+        }
+        _ => String::new(),
+    }
 }
 
 /// Whether a folder is ours and its mode keeps even us out.
