@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(mut error) => {
             cli::make_harmless(&mut error);
+            cli::suggest(&mut error, cli::command_word().as_deref());
             return wrong_command(&error);
         }
     };

@@ -17,7 +17,7 @@ pub mod trust;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use bitsd::{observe, unseen};
@@ -133,11 +133,66 @@ pub fn make_harmless(error: &mut clap::Error) {
     }
 }
 
-/// Whether the command line, which may be wrong, is that of a server, whose stderr is a log.
-pub fn is_for_a_server() -> bool {
+/// Says what was meant, where it can be told.
+pub fn suggest(error: &mut clap::Error, command: Option<&str>) {
+    let word = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => word.clone(),
+        _ => String::new(),
+    };
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let arg = word(error, ContextKind::InvalidArg);
+            if let Some(tip) = instead_of(command.unwrap_or_default(), &arg) {
+                let tip = ContextValue::StyledStrs(vec![tip.into()]);
+                error.insert(ContextKind::Suggested, tip);
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let asked = word(error, ContextKind::InvalidSubcommand);
+            let mut known = COMMANDS_ELSEWHERE.iter();
+            if let Some((_, ours)) = known.find(|(names, _)| names.contains(&asked.as_str())) {
+                let ours = ContextValue::Strings(vec![(*ours).to_owned()]);
+                error.insert(ContextKind::SuggestedSubcommand, ours);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What takes the place of an argument that a command does not know.
+fn instead_of(command: &str, arg: &str) -> Option<&'static str> {
+    let reads_settings = matches!(command, "serve" | "check");
+    match arg {
+        "--port" | "-p" | "--bind" | "--host" | "--address" if reads_settings => {
+            Some("an address has its port: --listen 0.0.0.0:8080")
+        }
+        file if reads_settings && !file.starts_with('-') => {
+            Some("the settings file is named by a flag: --config FILE")
+        }
+        "-u" if matches!(command, "put" | "bench") => Some("a user is named by --user NAME"),
+        _ => None,
+    }
+}
+
+/// What other programs call our commands.
+const COMMANDS_ELSEWHERE: [(&[&str], &str); 5] = [
+    (&["start", "run", "server", "daemon"], "serve"),
+    (&["stop", "quit", "shutdown"], "drain"),
+    (&["test", "validate", "verify", "config"], "check"),
+    (&["upload", "send", "push"], "put"),
+    (&["list", "ls", "uploads"], "sessions"),
+];
+
+/// The command that the command line, which may be wrong, begins with.
+pub fn command_word() -> Option<String> {
     let words = std::env::args_os().skip(1);
     let mut words = words.map(|word| word.to_string_lossy().into_owned());
-    words.find(|word| !word.starts_with('-')).as_deref() == Some("serve")
+    words.find(|word| !word.starts_with('-'))
+}
+
+/// Whether the command line, which may be wrong, is that of a server, whose stderr is a log.
+pub fn is_for_a_server() -> bool {
+    command_word().as_deref() == Some("serve")
 }
 
 /// Says why, and that it failed.
@@ -200,6 +255,27 @@ mod tests {
             let text = error.render().to_string();
             assert!(text.contains(shown) && !text.contains("sesame"), "{text}");
             assert_eq!(unseen::replace_within_lines(&text, '!'), text);
+        }
+    }
+
+    #[test]
+    fn what_other_programs_take_is_told_with_what_to_say_here() {
+        for (words, tip) in [
+            ("check c.toml", "--config FILE"),
+            ("serve /etc/x.toml", "--config FILE"),
+            ("serve --port 80", "--listen 0.0.0.0:8080"),
+            ("serve -p 80", "--listen 0.0.0.0:8080"),
+            ("put -u bob file http://h/", "--user NAME"),
+            ("start", "'serve'"),
+            ("stop", "'drain'"),
+            ("validate", "'check'"),
+        ] {
+            let words: Vec<_> = words.split(' ').collect();
+            let mut error = Cli::try_parse_from([&["bitsd"], &words[..]].concat()).unwrap_err();
+            make_harmless(&mut error);
+            suggest(&mut error, words.first().copied());
+            let text = error.render().to_string();
+            assert!(text.contains("tip: ") && text.contains(tip), "{text}");
         }
     }
 
