@@ -3,12 +3,14 @@
 //! Refused is only what can never be right. Each of these can be, for a while or behind a firewall.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod amounts;
 mod around;
 mod folders;
 
-use super::keys::{Config, Location};
+use super::keys::{Config, Location, ROOT_DEFAULT};
 use crate::auth::accounts::Accounts;
 use crate::auth::certificate::Rule;
 use crate::auth::policy::{self, Allowed, Principal, Scheme};
@@ -37,6 +39,8 @@ impl Config {
         doubts.extend(self.of_each_location());
         doubts.extend(self.without_users());
         doubts.extend(folders::of_users(self));
+        doubts.extend(amounts::of_all(self));
+        doubts.extend(self.of_places());
         let speaks_tls = self.listeners.iter().any(|listener| listener.tls);
         if !self.certificates.is_empty() && !speaks_tls {
             let why = "there is a [[certificate]], and no [[listener]] with tls = true: nobody is shown it";
@@ -107,6 +111,32 @@ impl Config {
                 .to_owned()
         });
         is_for_nobody.into_iter().chain(has_realms).collect()
+    }
+
+    /// Addresses and folders of which somebody may think otherwise.
+    fn of_places(&self) -> Vec<String> {
+        let is_far = |address: &&SocketAddr| !address.ip().is_loopback();
+        let far: Vec<_> = (self.admin_listen.iter().filter(is_far))
+            .map(ToString::to_string)
+            .collect();
+        let far = (!far.is_empty()).then(|| {
+            format!(
+                "admin_listen has {}: whoever reaches it reads the names of clients and files, and is asked nothing; let \
+                 only those reach it who may (a firewall), or name 127.0.0.1",
+                far.join(", ")
+            )
+        });
+        let is_loose = |root: &&PathBuf| root.is_relative() && ***root != *Path::new(ROOT_DEFAULT);
+        let loose: Vec<_> = (self.roots.iter().filter(is_loose))
+            .map(|root| root.display().to_string())
+            .collect();
+        let loose = (!loose.is_empty()).then(|| {
+            format!(
+                "where the root {} is depends on where the server is started: write it from / on",
+                loose.join(", ")
+            )
+        });
+        far.into_iter().chain(loose).collect()
     }
 
     /// No network of one owner is so wide: clients are in it.
@@ -217,6 +247,7 @@ mod tests {
     #[test]
     fn what_hardly_anybody_means_is_told() {
         let tokens = "auth = \"bearer\"\ntokens_file = TOKENS\n";
+        let notify = "notification_type = \"by-value\"\nnotification_url = ";
         let proxy = "user_header = \"X-User\"\nauth = \"proxy\"\ntrusted_proxies = ";
         let tls = "[[listener]]\naddress = \"0.0.0.0:2\"\n";
         let certificate = "[[certificate]]\nchain = \"/c.pem\"\nkey = \"/k.pem\"\n";
@@ -320,6 +351,35 @@ mod tests {
                 "",
             ),
             ("realms = \"EXAMPLE.COM\"".to_owned(), "realms does nothing"),
+            (
+                "upload_bytes_max = 100".to_owned(),
+                "upload_bytes_max is less than 1 KiB for /",
+            ),
+            ("upload_bytes_max = 1024".to_owned(), ""),
+            (
+                "session_timeout = \"1d\"\nempty_session_timeout = \"2d\"".to_owned(),
+                "empty_session_timeout does nothing for /",
+            ),
+            (
+                format!("{notify}\"http://127.0.0.1:1/\"\nnotification_timeout = \"6m\""),
+                "notification_timeout is more than five minutes for /",
+            ),
+            (
+                format!("{notify}\"http://localhost:8080/a\""),
+                "notification_url is an address of this server itself for /",
+            ),
+            (
+                format!("listen = \"0.0.0.0:80\"\n{notify}\"http://127.0.0.1/a\""),
+                "notification_url is an address of this server itself for /",
+            ),
+            (format!("{notify}\"http://127.0.0.1:8081/a\""), ""),
+            (
+                "admin_listen = \"0.0.0.0:9180\"".to_owned(),
+                "admin_listen has 0.0.0.0:9180:",
+            ),
+            ("admin_listen = \"127.0.0.1:9180\"".to_owned(), ""),
+            ("root = \"up\"".to_owned(), "where the root up is depends"),
+            ("root = \"./uploads\"".to_owned(), ""),
         ] {
             let told = config(&lines).doubts();
             match expected {

@@ -1,0 +1,100 @@
+//! Amounts and times that can be right and hardly are, and an application that is this server
+//! itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use fluent_uri::Uri;
+
+use crate::config::keys::Policy;
+use crate::config::quantity::KIB;
+use crate::config::{Config, Location};
+
+/// A client gives up an answer after so long.
+const CLIENT_WAITS: Duration = Duration::from_secs(300);
+
+/// What is to be known, in words.
+pub(super) fn of_all(config: &Config) -> Vec<String> {
+    let named = |is_so: &dyn Fn(&Location) -> bool| {
+        let found = config.locations.iter().filter(|location| is_so(location));
+        let names: Vec<_> = found
+            .map(|location| format!("/{}", location.prefix))
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let is_tiny = |location: &Location| {
+        location
+            .policy
+            .upload_bytes_max
+            .is_some_and(|max| max < KIB)
+    };
+    let is_tiny = named(&is_tiny).map(|names| {
+        format!(
+            "upload_bytes_max is less than 1 KiB for {names}: hardly any file is so small (a number alone is in bytes)"
+        )
+    });
+    let is_late = |location: &Location| {
+        let notification = location.notification.as_ref();
+        notification.is_some_and(|notification| notification.timeout > CLIENT_WAITS)
+    };
+    let is_late = named(&is_late).map(|names| {
+        format!(
+            "notification_timeout is more than five minutes for {names}, after which clients give up and ask again"
+        )
+    });
+    let is_circle = |location: &Location| {
+        let notification = location.notification.as_ref();
+        notification.is_some_and(|notification| is_ours(config, &notification.url))
+    };
+    let is_circle = named(&is_circle).map(|names| {
+        format!(
+            "notification_url is an address of this server itself for {names}: it takes uploads there, and is no \
+             application"
+        )
+    });
+    let is_idle = |location: &Location| {
+        let (policy, default) = (&location.policy, Policy::default());
+        let is_said = policy.empty_session_timeout != default.empty_session_timeout;
+        is_said && policy.empty_session_timeout > policy.session_timeout
+    };
+    let is_idle = named(&is_idle).map(|names| {
+        format!(
+            "empty_session_timeout does nothing for {names}: session_timeout is shorter, and discards such an upload before"
+        )
+    });
+    let all = [is_tiny, is_late, is_circle, is_idle];
+    all.into_iter().flatten().collect()
+}
+
+/// Whether a URL is one of an address that this server listens on.
+fn is_ours(config: &Config, url: &str) -> bool {
+    let Ok(url) = Uri::parse(url) else {
+        return false;
+    };
+    let Some(authority) = url.authority() else {
+        return false;
+    };
+    let default = if url.scheme().as_str() == "https" {
+        443
+    } else {
+        80
+    };
+    let port = authority.port_to_u16().ok().flatten().unwrap_or(default);
+    let host = authority.host().trim_matches(['[', ']']);
+    let host = match host.eq_ignore_ascii_case("localhost") {
+        true => "127.0.0.1",
+        false => host,
+    };
+    let Ok(ip) = host.parse::<IpAddr>() else {
+        return false;
+    };
+    let own = config
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.address);
+    let takes = |address: &SocketAddr| {
+        let is_all = address.ip().is_unspecified() && ip.is_loopback();
+        address.port() == port && (address.ip() == ip || is_all)
+    };
+    (config.listen.iter().chain(own)).any(takes)
+}
