@@ -89,7 +89,9 @@ pub fn run(options: &Options, watch: &mut Watcher<'_>) -> Result<Report, CannotR
         failed: tally.failed,
         first_error: tally.first_error,
         file_bytes,
-        fragment_bytes: options.script.fragment_bytes,
+        fragment_bytes: tally
+            .fragment_bytes
+            .unwrap_or(options.script.fragment_bytes),
         bytes,
         seconds,
         gb_per_s: bytes as f64 / 1e9 / seconds,

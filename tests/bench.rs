@@ -108,6 +108,22 @@ fn refused_uploads_are_counted_and_end_in_failure() {
     assert!(parts(&server).is_empty(), "what has failed is cancelled");
 }
 
+/// A server that takes smaller fragments than are sent: they are halved, as `bitsd put` does.
+#[test]
+fn fragments_that_are_too_large_are_halved() {
+    let server = Server::with(Settings::default().file("fragment_bytes_max = \"1 MiB\""));
+    let flags = ["--connections=3", "--files=6", "--file-bytes=9MiB"];
+    let root = words(server.root());
+    let (output, json) = bench(
+        server.address(),
+        &[&flags[..], &["--verify", root]].concat(),
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((&json["files"], &json["failed"]), (&6.into(), &0.into()));
+    assert_eq!(json["verified_bytes"], 6 * (9 << 20));
+    assert_eq!(json["fragment_bytes"], 1 << 20);
+}
+
 fn parts(server: &Server) -> Vec<String> {
     let mut names = server.work_files();
     names.retain(|name| name.ends_with(".part"));

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::bits::protocol::PROTOCOL;
 use crate::client::authorization::Authorization;
-use crate::client::upload::{Refused, Reply};
+use crate::client::upload::{FRAGMENT_BYTES_MIN, Refused, Reply};
 use crate::client::url::Url;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Conversation {
 pub enum Next {
     /// Another request.
     Request,
+    /// The same bytes again, in fragments of no more than this.
+    Smaller(u64),
     /// Nothing: the file is stored.
     Done,
 }
@@ -241,6 +243,13 @@ impl Conversation {
                 Ok(Next::Request)
             }
             Stage::Sending { session, range } => {
+                let bytes = range.end - range.start;
+                // It means the fragment: half of it, as `bitsd put` does.
+                if reply.status == 413 && bytes > FRAGMENT_BYTES_MIN {
+                    let bytes = (bytes / 2).max(FRAGMENT_BYTES_MIN);
+                    range.end = range.start + bytes;
+                    return Ok(Next::Smaller(bytes));
+                }
                 if reply.status != 200 {
                     return Err(refused("Fragment"));
                 }

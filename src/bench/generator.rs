@@ -57,6 +57,8 @@ pub struct Tally {
     pub sessions: Latencies,
     /// From the start to the last answer.
     pub duration: Duration,
+    /// What the server takes of a fragment, where it has refused a larger one.
+    pub fragment_bytes: Option<u64>,
 }
 
 impl Tally {
@@ -350,19 +352,25 @@ impl<'c> Generator<'c> {
         let now = Instant::now();
         let carried = upload.carries_content(&self.script);
         let next = upload.take(&self.script, reply)?;
-        if is_early {
+        if let Next::Smaller(bytes) = next {
+            // Those under way on other lanes hear it themselves.
+            self.script.fragment_bytes = self.script.fragment_bytes.min(bytes);
+            self.tally.fragment_bytes = Some(self.script.fragment_bytes);
+        } else if is_early {
             return Err(Fault::EarlyReply(reply.status));
         }
         lane.moved = now;
         if std::mem::take(&mut lane.is_new) {
             self.new_lanes -= 1;
         }
-        if carried {
+        if carried && next == Next::Request {
             self.tally.fragments.add(now - lane.request_began);
         }
         match next {
-            Next::Request if connection.is_reusable() => self.ask(at),
-            Next::Request => {
+            Next::Request | Next::Smaller(_) if connection.is_reusable() && !is_early => {
+                self.ask(at);
+            }
+            Next::Request | Next::Smaller(_) => {
                 // The server wants each request on a connection of its own.
                 lane.connection = None;
                 self.connect(at)?;
