@@ -443,7 +443,7 @@ fn a_tree_that_was_killed_comes_to_its_end_and_goes_anew_after_that() {
         let last = said.lines().last().unwrap();
         assert!(last.starts_with("0 files, 0 B, 0 failed in"), "{said}");
         assert!(
-            last.contains("; 3 exist already at the server"),
+            last.contains("; 3 exist already at the server") && last.contains("another name"),
             "{said}{errors}"
         );
         assert_eq!(home.remembered(), 0);

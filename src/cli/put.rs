@@ -238,7 +238,8 @@ impl Sum {
         }
         if self.taken > 0 {
             line += &format!(
-                "; {} exist already at the server, which replaces none (allow_overwrite)",
+                "; {} exist already at the server, which replaces none: upload to another name or folder, have them \
+                 removed there, or have the server replace them (allow_overwrite)",
                 self.taken
             );
         }
