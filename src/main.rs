@@ -124,13 +124,15 @@ fn serve(config: Config, settings: Settings, relay: (Handed, Successor)) -> Exit
 }
 
 /// Help, the version, or what is wrong with the command line. Where a log is expected it is a line
-/// of the log, and where nobody reads, nobody waits.
+/// of the log. What was asked for waits for its reader, as all on stdout does; a complaint does
+/// not.
 fn wrong_command(error: &clap::Error) -> ExitCode {
     let rendered = || error.render().to_string();
     if !error.use_stderr() {
         match io::stdout().is_terminal() {
             true => error.exit(),
-            false => observe::show_briefly(io::stdout(), &rendered()),
+            // Where it cannot be written the exit code must do.
+            false => drop(io::stdout().write_all(rendered().as_bytes())),
         }
         return ExitCode::SUCCESS;
     }

@@ -262,6 +262,34 @@ fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
     }
 }
 
+/// A pager that is paused: all of it comes when it goes on.
+#[test]
+fn what_was_asked_for_waits_for_its_reader() {
+    for words in [&["check", "--help"][..], &["check", "--no-config"]] {
+        let (folder, _) = root();
+        let (mut reader, writer) = full_pipe();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(words).current_dir(folder.path());
+        let mut whole = command.output().unwrap().stdout;
+        command.stdout(writer).stderr(Stdio::null());
+        let mut program = Program(command.spawn().unwrap());
+        // What the log is given, and more.
+        let begun = Instant::now();
+        wait_until("the reader is back", || {
+            begun.elapsed() > Duration::from_millis(1500)
+        });
+        // The pipe has no other end then.
+        drop(command);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        program.wait();
+        whole.truncate(200);
+        let has_begun = read.windows(whole.len()).any(|part| part == whole);
+        assert!(has_begun, "{words:?}");
+        assert_eq!(read.last(), Some(&b'\n'), "{words:?}");
+    }
+}
+
 /// Goal: no client can fill the log. Method: a flood of bad heads and refusals on one connection
 /// each time, as many as come through in a moment; lines and the counts of those left out make up
 /// the flood.
