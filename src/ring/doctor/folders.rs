@@ -70,7 +70,7 @@ pub(super) fn directories(config: &Config) -> (Vec<Finding>, bool) {
         }
         Err(_) | Ok(_) => {}
     }
-    let has_root = root.exists();
+    let has_root = vigil::at(root, || root.exists());
     let _underway = Underway::begin();
     match Directories::take(config, Purpose::Check, HandedLocks::default()) {
         Ok((directories, grounds)) => {
