@@ -98,14 +98,19 @@ fn a_full_disk_is_a_warning_with_cause_and_remedy() {
 
 #[test]
 fn what_a_client_can_cause_at_will_is_no_warning() {
-    let error = io::Error::from(Errno::FBIG);
-    let event = [Event::DiskFailed {
-        op: DiskOp::Allocate,
-        session: None,
-        error: &error,
-    }];
-    let line = logged(LogFormat::Text, LogLevel::Info, &event);
+    let of = |errno: Errno| {
+        let error = io::Error::from(errno);
+        let event = [Event::DiskFailed {
+            op: DiskOp::Allocate,
+            session: None,
+            error: &error,
+        }];
+        logged(LogFormat::Text, LogLevel::Info, &event)
+    };
+    let line = of(Errno::NOSPC);
     assert!(line.contains("INFO") && !line.contains("dmesg"), "{line}");
+    // A size that no file can have is told by the line of the packet.
+    assert_eq!(of(Errno::FBIG), "");
 }
 
 #[test]
