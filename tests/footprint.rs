@@ -162,7 +162,7 @@ fn uploads_hold_the_descriptors_that_the_table_says() {
             .map(|number| {
                 let mut client = Client::create(server.address(), &format!("/{total}-{number}"));
                 client.send_part(&fragment(0..10_000).of(total), 5_000);
-                server.wait_for_part(&client.session().to_owned(), 5_000);
+                server.wait_for_part(client.session(), 5_000);
                 client
             })
             .collect();

@@ -142,8 +142,9 @@ fn what_ended_a_session_or_spoilt_a_stop_is_told_with_what_helps() {
         ".bitsd/{}.part",
         client.session().trim_matches(['{', '}'])
     ));
-    fs::remove_file(part).unwrap();
+    fs::remove_file(&part).unwrap();
     client.reconnect();
+    wait_until("it is closed", || !has_open(&server, &part));
     client
         .send(fragment(10..20).of(20))
         .assert(500, Some(SESSION_NOT_FOUND));
@@ -203,6 +204,7 @@ fn a_part_that_is_a_pipe_or_a_socket_now_is_told_as_lost() {
         }
         // Whoever came before has the file open still.
         client.reconnect();
+        wait_until("it is closed", || !has_open(&server, &part));
         let response = client.send(fragment(500..1000).of(1000));
         response.assert(500, Some(SESSION_NOT_FOUND));
         let log = server.log();
@@ -211,6 +213,14 @@ fn a_part_that_is_a_pipe_or_a_socket_now_is_told_as_lost() {
             "{log}"
         );
     }
+}
+
+/// Whether a server has a file open, by a name that may be gone.
+fn has_open(server: &Server, file: &Path) -> bool {
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+    let mut places = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    places.any(|place| place.to_string_lossy().contains(name))
 }
 
 /// The next start would refuse it: an accident, which ends no job.

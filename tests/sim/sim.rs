@@ -14,7 +14,7 @@ use bitsd::server::visit::Visit;
 use bitsd::server::{recover, serve};
 use bitsd::vault::clean_stop::CleanStop;
 use bitsd::vault::disk::{Manner, Shelf, Sync};
-use bitsd::vault::names::{WorkName, next_generation, parse_name, part_name};
+use bitsd::vault::names::{WorkName, next_generation, parse_name};
 use bitsd::vault::readback::{Dealt, Readback};
 use bitsd::vault::record::Frames;
 use bitsd::vault::space::{Figures, Space};
