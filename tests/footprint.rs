@@ -148,14 +148,21 @@ fn settle(server: &Server) {
 fn uploads_hold_the_descriptors_that_the_table_says() {
     const UPLOADS: u64 = 20;
     let (_folder, server) = start("");
-    Client::new(server.address(), "/a").ping().assert(200, None);
+    let mut stays = Client::new(server.address(), "/a");
+    stays.ping().assert(200, None);
     let row = "| file descriptors | one for a connection; one more while it uploads, two for a file \
                of 16 MiB or more; none for an upload at rest |";
     assert!(DOCS.lines().any(|line| line.starts_with(row)), "{row}");
     // What is opened with the first upload, and stays.
+    let quiet = descriptors(&server);
     let mut first = Client::create(server.address(), "/first");
     assert_eq!(first.send(fragment(0..10).of(20)).received(), 10);
+    let with_first = descriptors(&server);
+    assert!(with_first >= quiet + 2);
     drop(first);
+    support::wait_until("the first one is closed", || {
+        descriptors(&server) <= with_first - 2
+    });
     let in_all = |total: u64, expected: u64| {
         let quiet = descriptors(&server);
         let uploads: Vec<Client> = (0..UPLOADS)
@@ -174,6 +181,7 @@ fn uploads_hold_the_descriptors_that_the_table_says() {
     };
     in_all(20_000, 2);
     in_all(64 << 20, 3);
+    stays.ping().assert(200, None);
 }
 
 #[test]

@@ -42,16 +42,7 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
                 shard, path, prefix, remedy, "a prefix differs from this path in case only"
             );
         }
-        Event::DownloadRefused { peer, path, status } => {
-            let event = "download_refused";
-            debug!(event, shard, %peer, path, status,
-                "nothing is given: not there, no regular file, out of the root by a link, or not by the setting `download`");
-        }
-        Event::NotServed { peer, seen, status } if enabled!(Level::DEBUG) => {
-            let (event, method) = ("not_served", stranger::method(seen).map(in_short));
-            let target = stranger::target(seen).map(in_short);
-            debug!(event, shard, %peer, method, target, status, "request not served");
-        }
+        Event::DownloadRefused { .. } | Event::NotServed { .. } => log_not_served(shard, event),
         Event::FileCut { peer, path, at } if may(Level::INFO, Cause::of(Kind::FileCut)) => {
             let event = Kind::FileCut.event();
             info!(event, shard, %peer, path, at, "the file was cut short while a client read it: its connection was ended");
@@ -93,6 +84,23 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
                 event,
                 shard, "all body blocks are in use; bodies go on in small blocks"
             );
+        }
+        _ => {}
+    }
+}
+
+/// Requests that are no packets, and get nothing.
+fn log_not_served(shard: usize, event: &Event<'_>) {
+    match event {
+        Event::DownloadRefused { peer, path, status } => {
+            let event = "download_refused";
+            debug!(event, shard, %peer, path, status,
+                "download refused: not there, no regular file, out of the root by a link, or not by the setting `download`");
+        }
+        Event::NotServed { peer, seen, status } if enabled!(Level::DEBUG) => {
+            let (event, method) = ("not_served", stranger::method(seen).map(in_short));
+            let target = stranger::target(seen).map(in_short);
+            debug!(event, shard, %peer, method, target, status, "request not served");
         }
         _ => {}
     }
