@@ -11,7 +11,7 @@ use super::floor::{Wire as _, World};
 use super::inbox::Inbox;
 use super::patience::Waiting;
 use super::request::{self, BodyLeft};
-use super::shard::{Phase, Shard, TOO_LARGE_READ};
+use super::shard::{Phase, Shard};
 use super::visit::Visit;
 use crate::auth::policy::Principal;
 use crate::bits::packet::Packet;
@@ -21,6 +21,9 @@ use crate::http::authorization::say_token;
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::response::{self, AUTHENTICATE, Persistence};
 
+/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
+/// when they hear 413, and reading them costs no more than sending them.
+const TOO_LARGE_READ: u64 = 16;
 /// Whoever sends on after its answer has its time anew with so many bytes: much more than comes of
 /// one that only wants to stay.
 const WIND_BYTES: usize = 64 << 10;
@@ -228,8 +231,8 @@ impl<W: World> Exchange<W> {
 
     /// Ends our side and reads on for a bounded while. Closing with unread bytes would make the
     /// kernel reset the connection, and the client would lose the answer: many look for one only
-    /// when they have sent all of a fragment. So there is time for as many bytes as an honest client
-    /// may still send, as long as they come; beyond those the clock is not wound up again.
+    /// when they have sent all of a fragment. So there is time for as many bytes as an honest
+    /// client may still send, as long as they come.
     pub async fn linger(&mut self) {
         self.connection.wire.finish();
         self.inbox.consume(self.inbox.len());
@@ -237,7 +240,7 @@ impl<W: World> Exchange<W> {
         let mut left = self.shard.linger_bytes_max();
         let mut unwound = 0;
         self.wait_for(Waiting::Farewell);
-        loop {
+        while left > 0 {
             let more = (self.inbox)
                 .more(&*self.shard.world, &self.connection.wire)
                 .await;
@@ -248,7 +251,7 @@ impl<W: World> Exchange<W> {
             self.inbox.consume(read);
             left = left.saturating_sub(read as u64);
             unwound += read;
-            if unwound >= WIND_BYTES && left > 0 && self.shard.phase() != Phase::Draining {
+            if unwound >= WIND_BYTES && self.shard.phase() != Phase::Draining {
                 unwound = 0;
                 self.wait_for(Waiting::Farewell);
             }

@@ -125,11 +125,6 @@ pub struct Shard<W: World> {
     pub(super) emptied: RefCell<Option<Waker>>,
 }
 
-/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
-/// when they hear 413, so those that come at all are not much longer, and reading them costs no
-/// more than sending them.
-pub const TOO_LARGE_READ: u64 = 4;
-
 /// Those of new settings, each with the number under which it is counted.
 fn locations<W: World>(world: &W, config: &Config) -> Vec<Rc<Location>> {
     let counted = config.locations.iter().cloned().map(|mut location| {
@@ -230,13 +225,12 @@ impl<W: World> Shard<W> {
         Ref::map(self.settings.borrow(), |settings| &settings.limits)
     }
 
-    /// Bytes that a client may still send when it has its answer: those of a fragment that is too
-    /// long for any location.
+    /// Bytes that a client may still send when it has its answer: those of the longest fragment.
     pub(super) fn linger_bytes_max(&self) -> u64 {
         let locations = self.locations.borrow();
         let fragments = locations.iter().map(|one| one.policy.fragment_bytes_max);
         let longest = fragments.max().unwrap_or(0);
-        (longest.max(self.limits().drain_bytes_max)).saturating_mul(TOO_LARGE_READ)
+        longest.max(self.limits().drain_bytes_max)
     }
 
     /// A path as the settings spell its prefix.
