@@ -158,6 +158,7 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::DiskFull => Some(FREE_SPACE),
         Refusal::QuotaExceeded => Some(RAISE_QUOTA),
+        Refusal::FileTooLarge => Some(remedies::LET_FIT),
         Refusal::ReadOnly => Some(REMOUNT),
         // Several rows lead to these.
         Refusal::DiskFailed | Refusal::DiskUnusable => Some(SEE_BEFORE),

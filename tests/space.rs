@@ -141,6 +141,8 @@ fn a_limit_on_files_that_is_less_than_the_settings_ask_for_is_told() {
             .arg(folder.path());
         let output = command.arg("--config").arg(&file).output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let is_left = folder.path().join(".bitsd").exists();
+        assert!(!is_left, "it is gone when nothing can be written, too");
         (output.status.success(), said)
     };
     // In blocks of a KiB, as bash counts.

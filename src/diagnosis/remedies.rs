@@ -4,6 +4,8 @@ use crate::bits::reply::{Obstacle, Scarce};
 
 pub const FREE_SPACE: &str =
     "the disk is full: free some space (`df -h`, `df -i`); clients retry by themselves";
+pub const LET_FIT: &str = "if such files are meant to fit: a larger file system, or a higher LimitFSIZE= of the service (`ulimit \
+     -f`)";
 pub const RAISE_QUOTA: &str = "raise the disk quota of the server's user (`quota`, `repquota`), or free some space; clients retry by \
      themselves";
 pub const CLOSE_FILES: &str = "see whether anybody has changed anything in the work directory; if nobody has, give it back and close it (`chown \

@@ -10,9 +10,9 @@ use super::ops::{
     ANYWHERE, BUT_FOR_NAMED, DESTINATION, NAMED, NOT_AHEAD, WORK, WORK_BY_NAME, WORK_MISSED,
 };
 use super::remedies::{
-    CHECK_DEVICE, FREE_SPACE, GIVE_MEMORY, GRANT_DESTINATION, KEEP_OUT, LOOK_AT_ITS_SERVER,
-    LOOK_AT_LEASES, RAISE_FILES, RAISE_QUOTA, RAISE_SYSTEM_FILES, RAISE_TASKS, REMOUNT,
-    of_obstacle,
+    CHECK_DEVICE, FREE_SPACE, GIVE_MEMORY, GRANT_DESTINATION, KEEP_OUT, LET_FIT,
+    LOOK_AT_ITS_SERVER, LOOK_AT_LEASES, RAISE_FILES, RAISE_QUOTA, RAISE_SYSTEM_FILES, RAISE_TASKS,
+    REMOUNT, of_obstacle,
 };
 
 use crate::bits::reply::{Obstacle, Refusal as R, Scarce};
@@ -62,8 +62,7 @@ pub const ROWS: &[Row] = &[
         severity: Silent,
         write: Harmless,
         cause: "the file is larger than the file system, its largest file, or `ulimit -f`",
-        remedy: "if such files are meant to fit: a larger file system, or a higher LimitFSIZE= of \
-                 the service (`ulimit -f`)",
+        remedy: LET_FIT,
     },
     Row {
         ops: &[Op::Create, Op::Record],

@@ -87,8 +87,11 @@ pub fn hold_back() {
     set_mask(libc::SIG_BLOCK, |signal| !stops(signal));
 }
 
-/// Lets them through, with all that has waited: to do what they do by default.
+/// Lets them through, with all that has waited: to do what they do by default. But a limit on the
+/// size of files ends no command: what cannot be written is told as that.
 pub fn let_through() {
+    // Should that fail, the default stays.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     set_mask(libc::SIG_UNBLOCK, |signal| !stops(signal));
 }
 
